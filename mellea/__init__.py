@@ -1,0 +1,101 @@
+"""mellea: generative programs, in which some values are written by a language model.
+
+The front door: every name is loaded at its first use; importing starts no thread and opens nothing.
+Read `stdlib/session.py` first.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mellea import errors as errors
+    from mellea import mfuncs as mfuncs
+    from mellea.backends.registry import get_backend as get_backend
+    from mellea.core import events as events
+    from mellea.core.backend import Backend as Backend
+    from mellea.core.blocks import CBlock as CBlock
+    from mellea.core.blocks import FileBlock as FileBlock
+    from mellea.core.blocks import ImageBlock as ImageBlock
+    from mellea.core.messages import Message as Message
+    from mellea.core.messages import assistant_message as assistant_message
+    from mellea.core.messages import system_message as system_message
+    from mellea.core.messages import user_message as user_message
+    from mellea.core.options import Deadlines as Deadlines
+    from mellea.core.options import ModelOption as ModelOption
+    from mellea.core.thunk import ComputedModelOutputThunk as ComputedModelOutputThunk
+    from mellea.core.thunk import ModelOutputThunk as ModelOutputThunk
+    from mellea.errors import MelleaError as MelleaError
+    from mellea.stdlib.context import ChatContext as ChatContext
+    from mellea.stdlib.context import SimpleContext as SimpleContext
+    from mellea.stdlib.session import MelleaSession as MelleaSession
+    from mellea.stdlib.session import start_session as start_session
+
+__version__ = "0.9.0"
+
+# A name and the module it comes from; a name without one is a module itself.
+_HOMES = {
+    "Backend": "mellea.core.backend",
+    "CBlock": "mellea.core.blocks",
+    "ChatContext": "mellea.stdlib.context",
+    "ComputedModelOutputThunk": "mellea.core.thunk",
+    "Deadlines": "mellea.core.options",
+    "FileBlock": "mellea.core.blocks",
+    "ImageBlock": "mellea.core.blocks",
+    "MelleaError": "mellea.errors",
+    "MelleaSession": "mellea.stdlib.session",
+    "Message": "mellea.core.messages",
+    "ModelOption": "mellea.core.options",
+    "ModelOutputThunk": "mellea.core.thunk",
+    "SimpleContext": "mellea.stdlib.context",
+    "assistant_message": "mellea.core.messages",
+    "errors": "",
+    "events": "mellea.core",
+    "get_backend": "mellea.backends.registry",
+    "mfuncs": "",
+    "start_session": "mellea.stdlib.session",
+    "system_message": "mellea.core.messages",
+    "user_message": "mellea.core.messages",
+}
+
+__all__ = [
+    "Backend",
+    "CBlock",
+    "ChatContext",
+    "ComputedModelOutputThunk",
+    "Deadlines",
+    "FileBlock",
+    "ImageBlock",
+    "MelleaError",
+    "MelleaSession",
+    "Message",
+    "ModelOption",
+    "ModelOutputThunk",
+    "SimpleContext",
+    "assistant_message",
+    "errors",
+    "events",
+    "get_backend",
+    "mfuncs",
+    "start_session",
+    "system_message",
+    "user_message",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mellea' has no attribute {name!r}")
+    from importlib import import_module  # lazy: this is the lazy loading
+
+    home = _HOMES[name]
+    if not home:
+        value: Any = import_module(f"mellea.{name}")
+    elif name == "events":
+        value = import_module("mellea.core.events")
+    else:
+        value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

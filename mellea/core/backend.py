@@ -1,0 +1,154 @@
+"""What a backend is: it turns a `Request` into an async iterator of events, and does nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mellea.core.blocks import FileBlock, ImageBlock
+from mellea.core.events import Event
+from mellea.core.messages import Message
+from mellea.core.options import Deadlines, ModelOption, check_options
+from mellea.errors import UnsupportedError
+
+__all__ = ["Backend", "Capabilities", "OutputSchema", "Request", "ToolSpec", "check_supported"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a model sees it: a name, what it is for, and a JSON Schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSchema:
+    """The JSON Schema that the answer has to match, and a name for it."""
+
+    name: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to a model, in nobody's wire format.
+
+    Args:
+        messages: the conversation, oldest first. Its content is plain blocks: no thunks, no components.
+        tools: tools that the model may ask for.
+        output_schema: what the answer has to match, if anything.
+        options: checked model options; `system_prompt`, `tools` and `timeout` have been taken out of
+            them and stand in `messages`, `tools` and `deadlines`.
+        deadlines: how long to wait.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    output_schema: OutputSchema | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+_SAMPLING = frozenset(
+    str(option)
+    for option in (
+        ModelOption.TEMPERATURE,
+        ModelOption.MAX_NEW_TOKENS,
+        ModelOption.TOP_P,
+        ModelOption.SEED,
+        ModelOption.STOP_SEQUENCES,
+        ModelOption.STREAM,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do; what it can't is refused before anything is sent.
+
+    Args:
+        options: names of the model options that reach the model.
+        tools: whether the model can call tools.
+        structured_output: how a schema is held: by the provider's own means, by a tool call, by asking
+            for it in the prompt, or not at all.
+        images: whether messages may hold images.
+        files: whether messages may hold other files.
+        prefill: whether a trailing assistant message is continued.
+        prompt_caching: whether `CBlock(cache=True)` has an effect.
+    """
+
+    options: frozenset[str] = _SAMPLING
+    tools: bool = False
+    structured_output: Literal["native", "tool", "prompt"] | None = None
+    images: bool = False
+    files: bool = False
+    prefill: bool = False
+    prompt_caching: bool = False
+
+
+class Backend(ABC):
+    """A way to reach one model.
+
+    Attributes:
+        name: the provider, as in `"openai"`.
+        model_id: the model, as the provider calls it.
+        capabilities: what can be asked of it.
+        model_options: defaults for every request.
+
+    One backend object serves any number of event loops and threads at once. Making one does no I/O.
+    """
+
+    name: str
+    model_id: str
+    capabilities: Capabilities = Capabilities()
+    model_options: Mapping[str, Any]
+
+    def __init__(self, *, model_options: Mapping[str, Any] | None = None) -> None:
+        self.model_options = check_options(model_options)
+
+    @abstractmethod
+    def run(self, request: Request) -> AsyncIterator[Event]:
+        """Send the request and yield what the model says, ending with a `StreamEnd`.
+
+        Usually an async generator. It raises a `BackendError` when it fails, may be closed or cancelled
+        at any time and then stops the work at the model's side. A `KeepAlive` now and then tells that a
+        silent provider is alive: without any event the request's deadlines pass.
+        """
+
+    async def aclose(self) -> None:  # noqa: B027 - most backends hold nothing
+        """Give back what the backend holds on the running loop; it can be used again afterwards."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(model_id={self.model_id!r})"
+
+
+def check_supported(backend: Backend, request: Request) -> None:
+    """Refuse what the backend can't do, before anything is sent.
+
+    Raises:
+        UnsupportedError: names the feature or the option.
+    """
+    can = backend.capabilities
+    missing = next((name for name in request.options if name not in can.options), None)
+    blocks = [block for message in request.messages for block in message.blocks]
+    if missing is not None:
+        feature = f"the model option {missing!r} (it knows {', '.join(sorted(can.options))})"
+    elif request.tools and not can.tools:
+        feature = "tools; leave out tools="
+    elif request.output_schema is not None and can.structured_output is None:
+        feature = "structured output; leave out format="
+    elif not can.images and any(isinstance(block, ImageBlock) for block in blocks):
+        feature = "images; leave them out"
+    elif not can.files and any(isinstance(block, FileBlock) and not isinstance(block, ImageBlock) for block in blocks):
+        feature = "files; leave them out"
+    else:
+        return
+    raise UnsupportedError(
+        f"the backend {backend.name!r} with model {backend.model_id!r} doesn't support {feature}",
+        backend=backend.name,
+        model=backend.model_id,
+    )

@@ -1,0 +1,160 @@
+"""Content blocks: the immutable pieces that messages are made of."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from mellea.errors import UsageError
+
+__all__ = ["Block", "CBlock", "FileBlock", "ImageBlock", "Source", "ThinkingBlock", "ToolCall", "ToolOutput"]
+
+
+@dataclass(frozen=True, slots=True)
+class CBlock:
+    """A piece of text.
+
+    Args:
+        value: the text itself.
+        cache: ask the provider to remember the prompt up to the end of this block.
+    """
+
+    value: str
+    cache: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.value, str):
+            raise UsageError(f"CBlock takes text as value, not {self.value!r}; convert it with str() first")
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class FileBlock:
+    """A file in a message: bytes that are at hand, or the address of some.
+
+    Args:
+        media_type: such as `"application/pdf"`.
+        data: the bytes.
+        url: where the provider finds them, if there is no `data`.
+        filename: a name for people, and for `save` into a folder.
+    """
+
+    media_type: str
+    data: bytes | None = field(default=None, repr=False)
+    url: str | None = None
+    filename: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.url is None):
+            raise UsageError(f"{type(self).__name__} takes either data or url, and exactly one of them")
+        if self.data is not None and not isinstance(self.data, bytes):
+            raise UsageError(f"{type(self).__name__} takes bytes as data, not {type(self.data).__name__}")
+
+    @classmethod
+    def from_path(cls, path: str | Path) -> Self:
+        """Read a file from disk; its media type follows from its name.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        path = Path(path)
+        media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        return cls(media_type=media_type, data=path.read_bytes(), filename=path.name)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the bytes to `path` (a file, or a folder if the block has a filename) and return where.
+
+        Raises:
+            UsageError: only the address of the file is known.
+            OSError: the file can't be written.
+        """
+        if self.data is None:
+            raise UsageError(f"the file at {self.url!r} was not downloaded; fetch it from its url")
+        path = Path(path)
+        if path.is_dir():
+            # A provider chooses the name: take its last part only, so that it can't leave the folder.
+            path = path / (Path(self.filename or "").name or "file")
+        path.write_bytes(self.data)
+        return path
+
+    def base64(self) -> str:
+        """Return the bytes in base64, as wire formats want them."""
+        return base64.b64encode(self.data or b"").decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBlock(FileBlock):
+    """An image in a message; PNG unless `media_type` says otherwise."""
+
+    media_type: str = "image/png"
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingBlock:
+    """What a thinking model wrote before its answer.
+
+    Args:
+        text: the reasoning, or the provider's summary of it.
+        signature: the provider's proof of it, which goes back unchanged in the next turn.
+    """
+
+    text: str
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool that a model asks for.
+
+    Args:
+        tool_call_id: the id that its output refers to.
+        tool_name: name of the tool.
+        tool_args: the arguments by name; empty if they were no JSON object.
+        raw_args: the arguments as the model wrote them.
+        is_valid: whether `raw_args` was a JSON object, or empty.
+        is_builtin: whether the provider runs this tool itself.
+    """
+
+    tool_call_id: str
+    tool_name: str
+    tool_args: Mapping[str, Any]
+    raw_args: str = ""
+    is_valid: bool = True
+    is_builtin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutput:
+    """What a tool gave back.
+
+    Args:
+        tool_call_id: the call that this answers.
+        tool_name: name of the tool.
+        result: the value.
+        is_error: whether `result` describes a failure.
+        is_builtin: whether the provider ran the tool itself.
+    """
+
+    tool_call_id: str
+    tool_name: str
+    result: Any
+    is_error: bool = False
+    is_builtin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a statement comes from, as the provider cites it."""
+
+    url: str | None = None
+    title: str | None = None
+    text: str | None = None
+
+
+Block = CBlock | FileBlock | ThinkingBlock | ToolCall | ToolOutput | Source

@@ -1,0 +1,57 @@
+"""Components: pieces of a generative program that know how to be said to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from mellea.core.accumulator import Generation
+from mellea.core.blocks import ImageBlock
+
+__all__ = ["Component", "TemplateRepresentation"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRepresentation:
+    """What a component says: a template, and the values for it.
+
+    Args:
+        template: name of the template, without its ending.
+        args: values by name. They are put in as they are; a value is never read as a template.
+        images: images that go with the text.
+    """
+
+    template: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    images: tuple[ImageBlock, ...] = ()
+
+
+@runtime_checkable
+class Component(Protocol[T_co]):
+    """A piece of a generative program that can be said to a model, and understands the answer."""
+
+    def parts(self) -> Sequence[Any]:
+        """Return what the component is made of: blocks, thunks, other components, plain values."""
+
+    def format_for_llm(self) -> TemplateRepresentation | str:
+        """Return the template and the values that say it, or the text itself."""
+
+    def parse(self, generation: Generation) -> T_co:
+        """Make the typed result out of the complete answer."""
+
+
+def walk(value: Any) -> Iterable[Any]:
+    """Yield the value and all that is inside: parts of components, items of lists, values of dicts."""
+    yield value
+    inside: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        inside = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inside = value
+    elif not isinstance(value, (str, bytes, type)) and isinstance(value, Component):
+        inside = value.parts()
+    for item in inside:
+        yield from walk(item)

@@ -1,0 +1,183 @@
+"""What a running generation says, piece by piece.
+
+Every backend turns its provider's bytes into these events, and nothing above a backend sees anything
+else. Events are pure deltas: putting them together is the accumulator's work alone. They are frozen to
+the type checker only, because one is made for each token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeVar, dataclass_transform
+
+from mellea.core.blocks import Source, ToolCall, ToolOutput
+
+__all__ = [
+    "BuiltinToolEnd",
+    "BuiltinToolResult",
+    "BuiltinToolStart",
+    "Event",
+    "FileEvent",
+    "FinishReason",
+    "KeepAlive",
+    "ReasoningDelta",
+    "SourceEvent",
+    "StreamEnd",
+    "TextDelta",
+    "ToolDelta",
+    "ToolEnd",
+    "ToolStart",
+    "Usage",
+    "UsageEvent",
+]
+
+C = TypeVar("C")
+
+FinishReason = Literal["stop", "length", "content_filter", "tool_call", "error", "other"]
+
+
+@dataclass_transform(frozen_default=True)
+def _event(cls: type[C]) -> type[C]:
+    return dataclass(slots=True)(cls)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a generation took; `None` where the provider doesn't say.
+
+    Attributes:
+        input_tokens: of the prompt, cached ones included.
+        output_tokens: of the answer, reasoning included.
+        cached_tokens: of the prompt that came out of a cache.
+        cache_write_tokens: of the prompt that went into a cache.
+        reasoning_tokens: of the answer that were spent on thinking.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Input and output together, or `None` if neither is known."""
+        return _sum(self.input_tokens, self.output_tokens)
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(_sum(getattr(self, name), getattr(other, name)) for name in Usage.__slots__))
+
+    def updated(self, later: Usage) -> Usage:
+        """Return this usage with what `later` knows put in its place."""
+        known = (getattr(later, name) for name in Usage.__slots__)
+        return Usage(
+            *(new if new is not None else getattr(self, name) for name, new in zip(Usage.__slots__, known, strict=True))
+        )
+
+
+def _sum(a: int | None, b: int | None) -> int | None:
+    return None if a is None and b is None else (a or 0) + (b or 0)
+
+
+class Event:
+    """Base of all events."""
+
+    __slots__ = ()
+
+
+@_event
+class TextDelta(Event):
+    """More text of the answer."""
+
+    chunk: str
+
+
+@_event
+class ReasoningDelta(Event):
+    """More of what a thinking model thinks; `signature` comes once, at the end of a block."""
+
+    chunk: str
+    signature: str | None = None
+
+
+@_event
+class ToolStart(Event):
+    """The model begins to write a call of a tool."""
+
+    tool_call_id: str
+    tool_name: str
+
+
+@_event
+class ToolDelta(Event):
+    """More of the arguments of a call, as JSON text."""
+
+    tool_call_id: str
+    chunk: str
+
+
+@_event
+class ToolEnd(Event):
+    """A call of a tool is written in full."""
+
+    tool_call: ToolCall
+
+
+@_event
+class BuiltinToolStart(Event):
+    """The provider begins to run a tool of its own."""
+
+    tool_call_id: str
+    tool_name: str
+
+
+@_event
+class BuiltinToolEnd(Event):
+    """The call of a provider's own tool is known in full."""
+
+    tool_call: ToolCall
+
+
+@_event
+class BuiltinToolResult(Event):
+    """A provider's own tool has given its result."""
+
+    result: ToolOutput
+
+
+@_event
+class FileEvent(Event):
+    """A file that the model made: bytes, or the address of some."""
+
+    media_type: str
+    data: bytes | None = None
+    url: str | None = None
+    filename: str | None = None
+
+
+@_event
+class SourceEvent(Event):
+    """A source that the answer cites."""
+
+    source: Source
+
+
+@_event
+class UsageEvent(Event):
+    """Tokens taken so far; what a later one knows replaces what an earlier one said."""
+
+    usage: Usage
+
+
+@_event
+class StreamEnd(Event):
+    """The provider's own end of the stream. A stream without one was interrupted."""
+
+    finish_reason: FinishReason
+    response_id: str | None = None
+    model: str | None = None
+
+
+@_event
+class KeepAlive(Event):
+    """The provider is alive but has nothing to say. A backend yields it to hold off deadlines; readers never see it."""

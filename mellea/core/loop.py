@@ -1,0 +1,305 @@
+"""Event loops: launch a detached task, wake and post across loops, tell whether a loop is alive.
+
+The only file that names asyncio or trio, and trio only where the program has imported it already. What
+the rest needs from a loop and anyio doesn't give:
+
+- a task that belongs to nobody's task group (`launch`),
+- a one-shot wait that any thread may end (`new_waiter`, `ThreadWaiter`),
+- a callback from any thread (`Loop.post`) and after a while (`Loop.call_later`),
+- the news that a loop has been closed, has ended or stands still (`Loop.obituary`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, cast
+
+__all__ = [
+    "GRACE",
+    "Detached",
+    "Loop",
+    "ThreadWaiter",
+    "Waiter",
+    "current_loop",
+    "is_loop_running",
+    "launch",
+    "new_waiter",
+]
+
+GRACE = 5.0
+"""Seconds that a loop may stand still before what it ran counts as lost."""
+
+
+class Waiter(Protocol):
+    """A wait that ends once: by `wake`, from any thread, or by its time-out."""
+
+    def wake(self) -> None:
+        """End the wait. Safe from any thread, more than once, and after the waiting loop has gone."""
+
+    async def wait(self, timeout: float | None = None) -> None:
+        """Wait, at most `timeout` seconds."""
+
+
+class Detached(Protocol):
+    """A task that runs on its own."""
+
+    def cancel(self) -> None:
+        """Cancel the task; only from its loop's own thread."""
+
+
+class Loop(ABC):
+    """An event loop as seen from anywhere, also from another thread.
+
+    Attributes:
+        native: the loop's own handle, the same object whenever it is asked for.
+    """
+
+    native: Any
+
+    def __init__(self) -> None:
+        self._still_since: float | None = None
+
+    @abstractmethod
+    def post(self, callback: Callable[[], Any]) -> bool:
+        """Have the loop call `callback` soon, from any thread; false if the loop has gone."""
+
+    @abstractmethod
+    def call_later(self, delay: float, callback: Callable[[], Any]) -> Callable[[], Any]:
+        """Have the loop call `callback` after `delay` seconds; returns what cancels that."""
+
+    @abstractmethod
+    def is_current(self) -> bool:
+        """Whether the calling thread is running inside this very loop."""
+
+    @abstractmethod
+    def _state(self) -> str:
+        """Return `"running"`, `"stopped"`, `"closed"` or `"finished"`."""
+
+    def obituary(self) -> str | None:
+        """Say how the loop was lost, or `None` while it lives or has stood still for less than the grace."""
+        state = self._state()
+        if state == "running":
+            self._still_since = None
+            return None
+        if state != "stopped":
+            return f"has been {state}"
+        now = time.monotonic()
+        if self._still_since is None:
+            self._still_since = now
+        return f"has stood still for {GRACE:g} s" if now - self._still_since >= GRACE else None
+
+
+class _AsyncioLoop(Loop):
+    native: asyncio.AbstractEventLoop
+
+    def __init__(self, native: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.native = native
+
+    def post(self, callback: Callable[[], Any]) -> bool:
+        try:
+            self.native.call_soon_threadsafe(callback)
+        except RuntimeError:  # the loop is closed
+            return False
+        return True
+
+    def call_later(self, delay: float, callback: Callable[[], Any]) -> Callable[[], Any]:
+        return self.native.call_later(delay, callback).cancel
+
+    def is_current(self) -> bool:
+        return asyncio._get_running_loop() is self.native
+
+    def _state(self) -> str:
+        if self.native.is_closed():
+            return "closed"
+        return "running" if self.native.is_running() else "stopped"
+
+
+class _AsyncioWaiter:
+    __slots__ = ("_future", "_loop", "_thread")
+
+    def __init__(self, native: asyncio.AbstractEventLoop) -> None:
+        self._loop = native
+        self._future = native.create_future()
+        self._thread = threading.get_ident()
+
+    def wake(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._end()
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._end)
+        except RuntimeError:
+            return  # the waiting loop is closed: nobody waits any more
+
+    def _end(self) -> None:
+        if not self._future.done():
+            try:
+                self._future.set_result(None)
+            except RuntimeError:
+                return  # the same, seen from the thread it ran in
+
+    async def wait(self, timeout: float | None = None) -> None:
+        timer = None if timeout is None else self._loop.call_later(timeout, self._end)
+        try:
+            await self._future
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+
+class _TrioLoop(Loop):
+    def __init__(self) -> None:
+        super().__init__()
+        self._trio = _trio()
+        self.native = self._trio.lowlevel.current_trio_token()
+
+    def post(self, callback: Callable[[], Any]) -> bool:
+        try:
+            self.native.run_sync_soon(callback)
+        except self._trio.RunFinishedError:
+            return False
+        return True
+
+    def call_later(self, delay: float, callback: Callable[[], Any]) -> Callable[[], Any]:
+        scope = self._trio.CancelScope()
+
+        async def sleep() -> None:
+            with scope:
+                await self._trio.sleep(delay)
+                callback()
+
+        self._trio.lowlevel.spawn_system_task(sleep)
+        return cast("Callable[[], Any]", scope.cancel)
+
+    def is_current(self) -> bool:
+        lowlevel = self._trio.lowlevel
+        return bool(lowlevel.in_trio_run()) and lowlevel.current_trio_token() is self.native
+
+    def _state(self) -> str:
+        return "running" if self.post(_nothing) else "finished"
+
+
+class _TrioWaiter:
+    __slots__ = ("_event", "_thread", "_token", "_trio")
+
+    def __init__(self) -> None:
+        self._trio = _trio()
+        self._event = self._trio.Event()
+        self._token = self._trio.lowlevel.current_trio_token()
+        self._thread = threading.get_ident()
+
+    def wake(self) -> None:
+        if threading.get_ident() == self._thread and self._trio.lowlevel.in_trio_run():
+            self._event.set()
+            return
+        try:
+            self._token.run_sync_soon(self._event.set)
+        except self._trio.RunFinishedError:
+            return  # the waiting run has ended: nobody waits any more
+
+    async def wait(self, timeout: float | None = None) -> None:
+        with self._trio.move_on_after(float("inf") if timeout is None else timeout):
+            await self._event.wait()
+
+
+class ThreadWaiter:
+    """The same wait for a plain thread."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def wake(self) -> None:
+        """End the wait. Safe from any thread; a second call does nothing."""
+        try:
+            self._gate.release()
+        except RuntimeError:
+            return  # it was open already
+
+    def wait(self, timeout: float) -> None:
+        """Wait, at most `timeout` seconds."""
+        self._gate.acquire(timeout=timeout)
+
+
+class _AsyncioTask:
+    __slots__ = ("_task",)
+
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._task = asyncio.get_running_loop().create_task(main())
+        # A loop closed over its tasks is reported by the run to its readers, who can act on it.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+
+class _TrioTask:
+    __slots__ = ("_scope",)
+
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        trio = _trio()
+        scope = self._scope = trio.CancelScope()
+
+        async def task() -> None:
+            with scope:
+                await main()
+
+        trio.lowlevel.spawn_system_task(task, context=contextvars.copy_context())
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+
+# The loop itself keeps only weak references to its tasks.
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def current_loop() -> Loop:
+    """Return the running loop.
+
+    Raises:
+        RuntimeError: no loop is running in this thread.
+    """
+    return _TrioLoop() if _in_trio() else _AsyncioLoop(asyncio.get_running_loop())
+
+
+def new_waiter() -> Waiter:
+    """Make a wait for the running loop."""
+    return _TrioWaiter() if _in_trio() else _AsyncioWaiter(asyncio.get_running_loop())
+
+
+def launch(main: Callable[[], Coroutine[Any, Any, None]]) -> Detached:
+    """Start `main()` as a task of its own on the running loop, with a copy of the caller's context.
+
+    `main` handles its own errors: nothing but cancellation may leave it, since on trio anything else
+    would end the whole program.
+    """
+    return _TrioTask(main) if _in_trio() else _AsyncioTask(main)
+
+
+def is_loop_running() -> bool:
+    """Tell whether an event loop is running in this thread."""
+    return _in_trio() or asyncio._get_running_loop() is not None
+
+
+def _in_trio() -> bool:
+    return "trio" in sys.modules and _trio().lowlevel.in_trio_task()
+
+
+def _trio() -> Any:
+    return sys.modules["trio"]
+
+
+def _nothing() -> None:
+    """Do nothing; posted to see whether a loop still takes posts."""

@@ -1,0 +1,169 @@
+"""Messages: what goes to a model and what comes back, whoever the provider is."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
+from mellea.errors import UsageError
+
+__all__ = ["Message", "Role", "as_messages", "assistant_message", "parse_tool_call", "system_message", "user_message"]
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+_ROLES: tuple[str, ...] = get_args(Role)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Message:
+    """One message of a conversation.
+
+    Args:
+        role: `"system"`, `"user"`, `"assistant"` or `"tool"`.
+        content: text, a block, or a sequence of both. A thunk may stand among them; it is awaited
+            before the message is sent.
+        images: images to put behind the content.
+
+    Raises:
+        UsageError: the role is none of the four, or the content is something else.
+    """
+
+    role: Role
+    blocks: tuple[Block, ...]
+
+    def __init__(self, role: str, content: Any = "", *, images: Iterable[ImageBlock] = ()) -> None:
+        if role not in _ROLES:
+            raise UsageError(f"a message's role is one of {', '.join(map(repr, _ROLES))}, not {role!r}")
+        many = isinstance(content, Sequence) and not isinstance(content, (str, bytes))
+        pieces = [*(content if many else [content]), *images]
+        object.__setattr__(self, "role", role)
+        object.__setattr__(self, "blocks", tuple(block for piece in pieces if (block := _as_block(piece)) is not None))
+
+    @property
+    def content(self) -> str:
+        """The text of the message; the same as `text`."""
+        return "".join([block.value for block in self.blocks if isinstance(block, CBlock)])
+
+    @property
+    def text(self) -> str:
+        """The text of the message, all text blocks joined."""
+        return self.content
+
+    @property
+    def files(self) -> tuple[FileBlock, ...]:
+        """The files and images in the message."""
+        return tuple(block for block in self.blocks if isinstance(block, FileBlock))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of your own tools that the message asks for; the provider's own tools are in `blocks`."""
+        return tuple(block for block in self.blocks if isinstance(block, ToolCall) and not block.is_builtin)
+
+    @property
+    def thinking(self) -> str:
+        """What the model thought before it answered, `""` if it didn't say."""
+        return "".join([block.text for block in self.blocks if isinstance(block, ThinkingBlock)])
+
+    def __str__(self) -> str:
+        return self.content
+
+
+def system_message(*content: Any) -> Message:
+    """Make a message that tells the model how to behave."""
+    return Message("system", content)
+
+
+def user_message(*content: Any) -> Message:
+    """Make a message from the user: text, images, files."""
+    return Message("user", content)
+
+
+def assistant_message(*content: Any) -> Message:
+    """Make a message as the model would have written it."""
+    return Message("assistant", content)
+
+
+def as_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
+    """Take messages, or dicts in the form of OpenAI's chat API, as messages.
+
+    Raises:
+        UsageError: one of them is neither, or names no role.
+    """
+    return tuple(item if isinstance(item, Message) else _from_mapping(item) for item in messages)
+
+
+def parse_tool_call(tool_call_id: str, tool_name: str, raw_args: str, *, is_builtin: bool = False) -> ToolCall:
+    """Make a call out of the arguments as the model wrote them; no arguments at all are an empty object."""
+    try:
+        args = json.loads(raw_args) if raw_args.strip() else {}
+    except ValueError:
+        args = None
+    is_valid = isinstance(args, dict)
+    return ToolCall(tool_call_id, tool_name, args if isinstance(args, dict) else {}, raw_args, is_valid, is_builtin)
+
+
+def _as_block(piece: Any) -> Block | None:
+    if isinstance(piece, str):
+        return CBlock(piece) if piece else None
+    if isinstance(piece, Block):
+        return piece
+    if hasattr(piece, "avalue"):  # a thunk; the call that sends the message replaces it by its text
+        return cast(Block, piece)
+    raise UsageError(
+        f"a message's content is text, blocks or thunks, not {piece!r}; convert other values with str() first"
+    )
+
+
+def _from_mapping(item: Any) -> Message:
+    if not isinstance(item, Mapping) or "role" not in item:
+        raise UsageError(f"expected a Message or a dict with 'role' and 'content', not {item!r}")
+    unknown = item.keys() - {"role", "content", "tool_calls", "tool_call_id", "name"}
+    if unknown:
+        raise UsageError(f"a message dict has no key {sorted(unknown)[0]!r}; use 'role' and 'content'")
+    role, content = item["role"], item.get("content")
+    if role == "developer":  # OpenAI's newer name for the system role
+        role = "system"
+    if role == "tool":
+        output = ToolOutput(str(item.get("tool_call_id", "")), str(item.get("name", "")), content)
+        return Message("tool", output)
+    parts = [] if content is None else [content] if isinstance(content, str) else _parts(content)
+    return Message(role, [*parts, *map(_tool_call, item.get("tool_calls") or ())])
+
+
+def _parts(content: Any) -> list[Any]:
+    if not isinstance(content, Sequence):
+        raise UsageError(f"a message dict's 'content' is text or a list of parts, not {content!r}")
+    return [_part(part) if isinstance(part, Mapping) else part for part in content]
+
+
+def _part(part: Mapping[str, Any]) -> Block:
+    match part:
+        case {"type": "text", "text": str(text)}:
+            return CBlock(text)
+        case {"type": "image_url", "image_url": {"url": str(url)}}:
+            return _image(url)
+        case _:
+            raise UsageError(f"a content part is {{'type': 'text', …}} or {{'type': 'image_url', …}}, not {part!r}")
+
+
+def _image(url: str) -> ImageBlock:
+    if not url.startswith("data:"):
+        return ImageBlock(url=url)
+    head, _, payload = url.removeprefix("data:").partition(",")
+    try:
+        return ImageBlock(media_type=head.removesuffix(";base64"), data=base64.b64decode(payload, validate=True))
+    except binascii.Error as error:
+        raise UsageError(f"the data of an image URL is no base64: {url[:60]!r}") from error
+
+
+def _tool_call(call: Any) -> ToolCall:
+    match call:
+        case {"id": str(call_id), "function": {"name": str(name), "arguments": str(arguments)}}:
+            return parse_tool_call(call_id, name, arguments)
+        case _:
+            raise UsageError(f"a tool call in a message dict has 'id' and 'function', not {call!r}")

@@ -1,0 +1,138 @@
+"""Model options: provider-neutral names, checked once, merged by layers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from mellea.errors import UsageError
+
+__all__ = ["Deadlines", "ModelOption", "check_options", "merge_options"]
+
+
+class ModelOption(StrEnum):
+    """The names of all model options; the plain strings do as well.
+
+    `CONTEXT_WINDOW` is in tokens, `TIMEOUT` in seconds (in total) or a `Deadlines`. `STREAM: False` asks
+    the provider for one plain response; everything else is read as a stream from the wire anyway.
+    """
+
+    TEMPERATURE = "temperature"
+    MAX_NEW_TOKENS = "max_tokens"
+    TOP_P = "top_p"
+    TOP_K = "top_k"
+    MIN_P = "min_p"
+    SEED = "seed"
+    STOP_SEQUENCES = "stop"
+    FREQUENCY_PENALTY = "frequency_penalty"
+    PRESENCE_PENALTY = "presence_penalty"
+    REPEAT_PENALTY = "repeat_penalty"
+    SYSTEM_PROMPT = "system_prompt"
+    THINKING = "thinking"
+    TOOLS = "tools"
+    TOOL_CHOICE = "tool_choice"
+    CONTEXT_WINDOW = "context_window"
+    STREAM = "stream"
+    TIMEOUT = "timeout"
+    EXTRA_BODY = "extra_body"
+    EXTRA_HEADERS = "extra_headers"
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long to wait for a provider, in seconds; `None` is forever.
+
+    Args:
+        connect: until the connection stands.
+        first_byte: from the request to the first sign of life.
+        between_bytes: from one sign of life to the next.
+        total: for everything together.
+    """
+
+    connect: float | None = 10.0
+    first_byte: float | None = 120.0
+    between_bytes: float | None = 60.0
+    total: float | None = None
+
+
+def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_int(low: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def _is_a(*types: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, types)
+
+
+def _is_stop(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value)
+    )
+
+
+def _is_timeout(value: Any) -> bool:
+    return value is None or isinstance(value, Deadlines) or (_is_number(0)(value) and value > 0)
+
+
+_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    ModelOption.TEMPERATURE: ("a number from 0", _is_number(0)),
+    ModelOption.MAX_NEW_TOKENS: ("a whole number from 1", _is_int(1)),
+    ModelOption.TOP_P: ("a number from 0 to 1", _is_number(0, 1)),
+    ModelOption.TOP_K: ("a whole number from 0", _is_int(0)),
+    ModelOption.MIN_P: ("a number from 0 to 1", _is_number(0, 1)),
+    ModelOption.SEED: ("a whole number from 0", _is_int(0)),
+    ModelOption.STOP_SEQUENCES: ("a text or a list of texts", _is_stop),
+    ModelOption.FREQUENCY_PENALTY: ("a number from -2 to 2", _is_number(-2, 2)),
+    ModelOption.PRESENCE_PENALTY: ("a number from -2 to 2", _is_number(-2, 2)),
+    ModelOption.REPEAT_PENALTY: ("a number from 0", _is_number(0)),
+    ModelOption.SYSTEM_PROMPT: ("a text", _is_a(str)),
+    ModelOption.THINKING: ("True, False, or an effort such as 'low'", _is_a(bool, str, int)),
+    ModelOption.TOOLS: ("a list of tools", _is_a(list, tuple)),
+    ModelOption.TOOL_CHOICE: ("'auto', 'required', 'none', or the name of a tool", _is_a(str)),
+    ModelOption.CONTEXT_WINDOW: ("a whole number from 1", _is_int(1)),
+    ModelOption.STREAM: ("True or False", _is_a(bool)),
+    ModelOption.TIMEOUT: ("seconds above 0, Deadlines, or None", _is_timeout),
+    ModelOption.EXTRA_BODY: ("a dict", _is_a(dict)),
+    ModelOption.EXTRA_HEADERS: ("a dict", _is_a(dict)),
+}
+
+
+def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the options as a new dict under their plain names.
+
+    Raises:
+        UsageError: an option is unknown (the message names the nearest known one) or has a bad value.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise UsageError(f"model_options takes a dict such as {{'temperature': 0}}, not {options!r}")
+    checked = {}
+    for name, value in options.items():
+        if name not in _CHECKS:
+            raise UsageError(f"unknown model option {name!r} in model_options; {_advice(name)}")
+        wanted, is_right = _CHECKS[name]
+        if not is_right(value):
+            raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {value!r}")
+        checked[str(name)] = value
+    return checked
+
+
+def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge checked options; a later layer goes before an earlier one."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged.update(layer)
+    return merged
+
+
+def _advice(name: Any) -> str:
+    known = [str(option) for option in ModelOption]
+    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"

@@ -1,0 +1,513 @@
+"""One generation while it runs: its list of events, its state, and the waits of its readers.
+
+Rules:
+
+- One detached task on one loop (the producer) appends to `events`. Readers on any loop or thread hold
+  an index into that list; nobody waits for a reader, and nothing is taken out of the list.
+- The state moves through `TRANSITIONS` and a final state never changes. `end` makes the last move, from
+  any thread, and sets `limit`, the number of events that count; it is `None` until then.
+- A reader that has seen everything registers a waiter under the lock, then looks again. The producer
+  appends first and looks for waiters afterwards, so that one of the two always sees the other.
+- A run never refers to a thunk: that is what lets a dropped thunk cancel its run.
+- At the end the small events are joined and replaced by a new list; a reader keeps the one it has.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from enum import Enum
+from typing import Any, Protocol, cast
+
+import anyio
+import anyio.to_thread
+
+from mellea.core.accumulator import Accumulator, Generation, join_deltas
+from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
+from mellea.core.loop import Detached, Loop, ThreadWaiter, current_loop, is_loop_running, launch, new_waiter
+from mellea.core.options import Deadlines
+from mellea.errors import (
+    BackendError,
+    DeadlineError,
+    GenerationCancelledError,
+    InterruptedStreamError,
+    MelleaError,
+    StreamingError,
+)
+
+__all__ = ["CLOSE_SECONDS", "Cursor", "Run", "State", "deadlock"]
+
+CLOSE_SECONDS = 2.0
+"""How long a backend may take to close its connection before it is left to itself."""
+
+_LOOK_SECONDS = 1.0
+"""How often a reader elsewhere looks whether the producing loop is still there."""
+
+
+class State(Enum):
+    """Where a run stands."""
+
+    PENDING = "pending"
+    STREAMING = "streaming"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_ENDS = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.PENDING: _ENDS | {State.STREAMING},
+    State.STREAMING: _ENDS | {State.STREAMING},
+    State.DONE: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+}
+
+Open = Callable[[], Awaitable[tuple[AsyncIterator[Event], Deadlines]]]
+Parse = Callable[[Generation], Any]
+
+
+_log = logging.getLogger("mellea")
+_live: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+class _Wakeable(Protocol):
+    def wake(self) -> None: ...
+
+
+class Run:
+    """One generation, from its launch to its end.
+
+    Args:
+        open: waits for what the request needs, and returns the events and the deadlines.
+        parse: makes the typed result out of the complete generation, in a worker thread.
+        is_quick: `parse` is quick and calls nobody's code, so that it needs no thread.
+        dependencies: runs whose results `open` waits for.
+        backend: name of the backend, for errors.
+        model: id of the model, for errors.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_began",
+        "_closed",
+        "_is_quick",
+        "_last_sign",
+        "_lock",
+        "_loop",
+        "_open",
+        "_opened",
+        "_parse",
+        "_stop_timer",
+        "_task",
+        "_waiters",
+        "backend",
+        "dependencies",
+        "error",
+        "events",
+        "generation",
+        "limit",
+        "model",
+        "parsed",
+        "state",
+        "time_to_first_token",
+    )
+
+    def __init__(
+        self,
+        open: Open | None = None,
+        *,
+        parse: Parse | None = None,
+        is_quick: bool = False,
+        dependencies: Iterable[Run] = (),
+        backend: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        self._open = open
+        self._parse = parse
+        self._is_quick = is_quick
+        self._lock = threading.Lock()
+        self._waiters: list[_Wakeable] = []
+        self._loop: Loop | None = None
+        self._task: Detached | None = None
+        self._began = False
+        self._closed = False
+        self._opened = 0.0
+        self._last_sign = 0.0
+        self._stop_timer: Callable[[], Any] | None = None
+        self.dependencies = tuple(dependencies)
+        self.backend = backend
+        self.model = model
+        self.state = State.PENDING
+        self.events: list[Event] = []
+        self.limit: int | None = None
+        self.error: MelleaError | None = None
+        self.generation: Generation | None = None
+        self.parsed: Any = None
+        self.time_to_first_token: float | None = None
+
+    @classmethod
+    def finished(cls, generation: Generation, parsed: Any, events: list[Event]) -> Run:
+        """Make a run that has ended already, to hold a value that is known."""
+        run = cls()
+        run.generation, run.parsed, run.events, run.limit = generation, parsed, events, len(events)
+        run.state, run._closed = State.DONE, True
+        return run
+
+    # -- from any thread ------------------------------------------------------------------------------
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended, in whatever way."""
+        return self.limit is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run has ended and its backend has given back what it held."""
+        return self._closed
+
+    def text(self) -> str:
+        """Return the text that has arrived so far."""
+        return "".join([event.chunk for event in self.events[: self.limit] if type(event) is TextDelta])
+
+    def so_far(self) -> Generation:
+        """Return what has arrived so far, or the complete generation."""
+        return self.generation or _fold(self.events[: self.limit])
+
+    def end(self, state: State, error: MelleaError | None = None, parsed: Any = None) -> bool:
+        """Move to a final state; false if the run has ended before."""
+        with self._lock:
+            if state not in TRANSITIONS[self.state]:
+                return False
+            events = self.events[:]
+            self.generation, self.parsed, self.state = _fold(events), parsed, state
+            if error is not None:
+                error.partial = error.partial or self.generation.text
+                self.error = error
+            self.limit = len(events)
+            self.events = join_deltas(events)
+        self._wake()
+        return True
+
+    def cancel(self) -> None:
+        """End the run as cancelled and stop the backend's work; safe from any thread, returns at once."""
+        error = GenerationCancelledError("the generation was cancelled")
+        if self.end(State.CANCELLED, error):
+            self._stop_task()
+
+    def post_cancel(self) -> None:
+        """Ask the run's loop to cancel it. Takes no lock, so that a finaliser may call it anywhere."""
+        if self._loop is not None and not self.is_final:
+            self._loop.post(self.cancel)
+
+    async def cancelled(self) -> None:
+        """Cancel, and wait until the backend has closed its connection: shielded, and bounded."""
+        self.cancel()
+        with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
+            await self.until(lambda: self._closed)
+
+    def raise_error(self) -> None:
+        """Raise this reader's own copy of the error, if the run has failed or was cancelled."""
+        if self.error is not None:
+            raise self.error.another()
+
+    def needs(self, loops: Iterable[Loop]) -> bool:
+        """Whether this run, or one that it waits for, can't end while all those loops stand still."""
+        if self.is_final:
+            return False
+        here = self._loop is not None and any(self._loop.native is loop.native for loop in loops)
+        return here or any(run.needs(loops) for run in self.dependencies)
+
+    async def until(self, is_ready: Callable[[], bool]) -> None:
+        """Wait until `is_ready()`; it may turn true with an event, at the end, and when the run is closed."""
+        loop = self._loop
+        elsewhere = loop is None or not loop.is_current()
+        while not is_ready():
+            waiter = new_waiter()
+            with self._lock:
+                self._waiters.append(waiter)
+            try:
+                if is_ready():
+                    return
+                await waiter.wait(_LOOK_SECONDS if elsewhere else None)
+            finally:
+                self._forget(waiter)
+            if elsewhere and self._is_lost() and not is_ready():
+                return
+
+    def until_blocking(self, is_ready: Callable[[], bool]) -> None:
+        """Wait in a plain thread until `is_ready()`.
+
+        Raises:
+            StreamingError: the calling thread is the one that has to do the work.
+        """
+        if not is_ready() and is_loop_running() and self.needs([current_loop()]):
+            raise deadlock()
+        while not is_ready():
+            waiter = ThreadWaiter()
+            with self._lock:
+                self._waiters.append(waiter)
+            try:
+                if is_ready():
+                    return
+                waiter.wait(_LOOK_SECONDS)
+            finally:
+                self._forget(waiter)
+            if self._is_lost() and not is_ready():
+                return
+
+    def _forget(self, waiter: _Wakeable) -> None:
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _is_lost(self) -> bool:
+        """Whether the producing loop has gone; then the run has ended, and nothing will close it."""
+        how = self._loop.obituary() if self._loop is not None else None
+        if how is None:
+            return False
+        self.end(State.FAILED, _lost(how))
+        self._closed = True
+        return True
+
+    def _wake(self) -> None:
+        with self._lock:
+            waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.wake()
+
+    def _stop_task(self) -> None:
+        if self._loop is None or self._task is None:
+            self._closed = True
+        elif self._loop.is_current():
+            self._stop_here()
+        elif not self._loop.post(self._stop_here):
+            self._closed = True
+
+    def _stop_here(self) -> None:
+        # A task that hasn't begun is let begin: it sees that the run has ended. Cancelled before its first
+        # step it would never run its `finally`.
+        if self._began and self._task is not None:
+            self._task.cancel()
+
+    # -- on the producing loop ------------------------------------------------------------------------
+
+    def launch(self) -> None:
+        """Start producing on the running loop."""
+        self._loop = current_loop()
+        _live.add(self)
+        self._task = launch(self._main)
+
+    async def _main(self) -> None:
+        self._began = True
+        try:
+            await self._produce()
+        except Exception as error:  # noqa: BLE001 - readers get it; nothing may escape a detached task
+            self.end(State.FAILED, self._as_mellea_error(error))
+        except BaseException:
+            # Cancelled by somebody else, or thrown away: the loop is shutting down. After `cancel` the run has
+            # ended already, and this changes nothing.
+            self.end(State.FAILED, _lost("ended"))
+            raise
+        finally:
+            self._retire()
+
+    def _retire(self) -> None:
+        """Let go of everything that was only needed to produce."""
+        if self._stop_timer is not None:
+            self._stop_timer()
+        self._open = self._parse = self._task = self._stop_timer = None
+        self.dependencies = ()
+        self._closed = True
+        _live.discard(self)
+        self._wake()
+
+    def _abandon(self, error: StreamingError) -> None:
+        self._lock = threading.Lock()
+        self.end(State.FAILED, error)
+        self._closed = True
+
+    async def _produce(self) -> None:
+        if self.is_final or self._open is None:
+            return
+        source, deadlines = await self._open()
+        self.dependencies = ()
+        self._opened = self._last_sign = time.monotonic()
+        self._watch(deadlines)
+        try:
+            has_ended = await self._read(source)
+        except GeneratorExit:  # the loop has gone and can't await a close any more
+            raise
+        except BaseException:
+            await _close(source)
+            raise
+        await _close(source)
+        if not self.is_final:
+            await self._finish(has_ended)
+
+    async def _read(self, source: AsyncIterator[Event]) -> bool:
+        events, clock, has_ended = self.events, time.monotonic, False
+        async for event in source:
+            self._last_sign = clock()
+            kind = type(event)
+            if kind is KeepAlive:
+                continue
+            if self.limit is not None:
+                break
+            events.append(event)
+            if self.time_to_first_token is None:
+                self._note_first(kind)
+            if kind is StreamEnd:
+                has_ended = True
+            if self._waiters:
+                self._wake()
+        return has_ended
+
+    def _note_first(self, kind: type[Event]) -> None:
+        self._move_to_streaming()
+        if kind in (TextDelta, ReasoningDelta, ToolStart):
+            self.time_to_first_token = self._last_sign - self._opened
+
+    def _move_to_streaming(self) -> None:
+        with self._lock:
+            if State.STREAMING in TRANSITIONS[self.state]:
+                self.state = State.STREAMING
+
+    async def _finish(self, has_ended: bool) -> None:
+        if not has_ended:
+            raise InterruptedStreamError(
+                f"the stream from backend {self.backend!r} stopped before its end; what had arrived is in .partial",
+                backend=self.backend,
+                model=self.model,
+                is_retryable=True,
+            )
+        if self._stop_timer is not None:
+            self._stop_timer()
+        generation, parse = self.so_far(), self._parse
+        if parse is None:
+            self.end(State.DONE, parsed=generation.text)
+        elif self._is_quick:
+            self.end(State.DONE, parsed=parse(generation))
+        else:
+            parsed = await anyio.to_thread.run_sync(parse, generation, abandon_on_cancel=True)
+            self.end(State.DONE, parsed=parsed)
+
+    def _watch(self, deadlines: Deadlines) -> None:
+        """Look at the deadlines when the nearest one would pass; a reader or an event costs nothing here."""
+        now = time.monotonic()
+        silence = deadlines.between_bytes if self._last_sign > self._opened else deadlines.first_byte
+        due = [
+            (self._last_sign + silence, "was silent", silence) if silence is not None else None,
+            (self._opened + deadlines.total, "was not done", deadlines.total) if deadlines.total is not None else None,
+        ]
+        nearest = min((entry for entry in due if entry is not None), default=None)
+        if nearest is None or self._loop is None:
+            return
+        when, what, seconds = nearest
+        if now < when:
+            self._stop_timer = self._loop.call_later(when - now, lambda: self._watch(deadlines))
+        else:
+            self._expire(f"the model {self.model!r} at backend {self.backend!r} {what} for {seconds:g} s")
+
+    def _expire(self, what: str) -> None:
+        advice = "; raise the deadline with model_options={'timeout': Deadlines(…)}"
+        error = DeadlineError(what + advice, backend=self.backend, model=self.model, is_retryable=True)
+        if self.end(State.FAILED, error):
+            self._stop_task()
+
+    def _as_mellea_error(self, error: Exception) -> MelleaError:
+        while isinstance(error, ExceptionGroup):
+            error = cast("Exception", error.exceptions[0])
+        if isinstance(error, MelleaError):
+            return error
+        wrapped = BackendError(
+            f"the backend {self.backend!r} failed: {type(error).__name__}: {error}",
+            backend=self.backend,
+            model=self.model,
+        )
+        wrapped.__cause__ = error
+        return wrapped
+
+
+def deadlock() -> StreamingError:
+    """Make the error for a synchronous wait that would hold up what it waits for."""
+    return StreamingError(
+        "a synchronous call would wait for a thunk that the event loop of this very thread is producing, and would "
+        "hold that loop up forever; use the a… verb, or await the thunk before the call"
+    )
+
+
+def _fold(events: list[Event]) -> Generation:
+    accumulator = Accumulator()
+    accumulator.feed(events)
+    return accumulator.generation()
+
+
+def _lost(how: str) -> StreamingError:
+    return StreamingError(
+        f"the event loop that ran this generation {how}, so the rest of it never came; "
+        "keep that loop running until the thunk has been awaited"
+    )
+
+
+async def _close(source: AsyncIterator[Event]) -> None:
+    close = getattr(source, "aclose", None)
+    if close is not None:
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await close()
+
+
+class Cursor:
+    """One reader's place in a run's events. Reading never removes anything."""
+
+    __slots__ = ("_events", "_index", "run")
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._events = run.events
+        self._index = 0
+
+    def take(self) -> list[Event] | None:
+        """Return the events that came since the last call: none yet is `[]`, the end of all is `None`."""
+        run, events, index = self.run, self._events, self._index
+        limit = run.limit  # read before the length: a run that has ended gets no more events
+        stop = len(events) if limit is None else min(limit, len(events))
+        if index < stop:
+            self._index = stop
+            return events[index:stop]
+        if limit is not None:
+            self._events = []
+            self._index = 0
+            return None
+        return []
+
+    def is_ready(self) -> bool:
+        """Whether `take` has something to say."""
+        return self._index < len(self._events) or self.run.is_final
+
+
+def _leave() -> None:
+    """Cancel what still runs when the interpreter leaves."""
+    running = [run for run in _live if not run.is_final]
+    if running:
+        _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(running))
+    for run in running:
+        run.cancel()
+
+
+def _forget_parent() -> None:
+    """After a fork, end the parent's runs in the child, where nobody produces them."""
+    for run in list(_live):
+        run._abandon(StreamingError("this generation belongs to the parent process; start a new one after the fork"))
+    _live.clear()
+
+
+atexit.register(_leave)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

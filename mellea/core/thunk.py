@@ -1,0 +1,377 @@
+"""Thunks: values that a model is still writing.
+
+A `ModelOutputThunk` is a handle on one run. It becomes computed by delivery alone: when one of its
+readers reaches the end. The object stays the same then; its class changes to `ComputedModelOutputThunk`.
+
+The thunk refers to its run and the run to nothing back, so that dropping the last reference to an
+unfinished thunk cancels its run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
+
+from mellea.core.accumulator import Generation
+from mellea.core.blocks import CBlock, FileBlock, ToolCall
+from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
+from mellea.core.messages import Message
+from mellea.core.run import Cursor, Run
+from mellea.errors import StreamingError, UsageError
+
+__all__ = ["ComputedModelOutputThunk", "EventIterator", "ModelOutputThunk", "TextIterator"]
+
+T = TypeVar("T")
+
+_THE_TEXT: Any = object()
+
+
+class ModelOutputThunk(Generic[T]):
+    """A handle on one generation, made by a session's verbs.
+
+    `await thunk` waits for it, `async for delta in thunk` reads its text as it is written, and any number
+    of readers may do so at any time. Dropping the last reference to an unfinished thunk cancels it.
+    """
+
+    __slots__ = ("__weakref__", "_has_polled_all", "_poll", "_polled", "_run", "_sampling")
+
+    def __init__(self, run: Run) -> None:
+        if not isinstance(run, Run):
+            raise UsageError(
+                f"thunks are made by a session's verbs; for a value that is known, ComputedModelOutputThunk({run!r})"
+            )
+        self._run = run
+        self._poll: Cursor | None = None  # of astream(); its text so far is in _polled
+        self._polled = ""
+        self._has_polled_all = False
+        self._sampling: Any = None
+
+    # -- waiting --------------------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, Any, ComputedModelOutputThunk[T]]:
+        return self._compute().__await__()
+
+    async def avalue(self) -> str:
+        """Wait for the end and return the text.
+
+        Raises:
+            MelleaError: the generation failed or was cancelled.
+        """
+        return (await self._compute())._run.so_far().text
+
+    async def _compute(self) -> ComputedModelOutputThunk[T]:
+        run = self._run
+        await run.until(lambda: run.is_final)
+        return self._deliver()
+
+    def _compute_blocking(self) -> ComputedModelOutputThunk[T]:
+        run = self._run
+        run.until_blocking(lambda: run.is_final)
+        return self._deliver()
+
+    def _deliver(self) -> ComputedModelOutputThunk[T]:
+        """Note that a reader has reached the end; raises what the run failed with."""
+        self._run.raise_error()
+        self.__class__ = ComputedModelOutputThunk
+        return cast("ComputedModelOutputThunk[T]", self)
+
+    # -- reading while it is written ------------------------------------------------------------------
+
+    async def astream(self) -> str:
+        """Wait for more text and return all text so far, from the beginning.
+
+        Returns as soon as there is text that the previous call hadn't returned, and at the end. The call
+        that reaches the end returns the complete text and makes the thunk computed.
+
+        Raises:
+            StreamingError: the thunk was computed before its polling began.
+            MelleaError: the generation failed; the text before the failure has been returned by then.
+        """
+        run = self._run
+        if self._poll is None:
+            if self.is_computed():
+                raise StreamingError(
+                    "astream() was called on a thunk that is computed already; use .value, or iterate over it"
+                )
+            self._poll = Cursor(run)
+        elif self._has_polled_all:
+            raise StreamingError("astream() has returned the complete text already; use .value")
+        while True:
+            new = self._poll.take()
+            if new is None or (text := text_of(new)):
+                break
+            await run.until(self._poll.is_ready)
+        if new is not None:
+            self._polled += text
+            if run.limit is None:
+                return self._polled
+            if run.error is not None:  # the text first; the next call raises
+                return self._polled
+        self._deliver()
+        self._has_polled_all = True
+        return run.so_far().text
+
+    def __aiter__(self) -> TextIterator:
+        """Read the text as deltas, from the beginning; a slow reader gets several joined."""
+        return TextIterator(self)
+
+    def events(self) -> EventIterator:
+        """Read the typed events, from the beginning."""
+        return EventIterator(self)
+
+    @property
+    def partial(self) -> str:
+        """The text that has arrived so far; all of it that ever will, after a failure."""
+        return self._run.text()
+
+    # -- ending ---------------------------------------------------------------------------------------
+
+    async def cancel(self) -> None:
+        """Stop the generation, and wait until its connection is closed (2 s at most).
+
+        Other readers get the text that had arrived, then a `GenerationCancelledError`. A generation that
+        has ended stays as it is.
+        """
+        await self._run.cancelled()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._run.is_final:
+            await self._run.cancelled()
+
+    def __del__(self) -> None:
+        run = getattr(self, "_run", None)  # not there if the constructor refused its argument
+        if run is not None:
+            run.post_cancel()
+
+    # -- what it came to ------------------------------------------------------------------------------
+
+    def is_computed(self) -> bool:
+        """Whether a reader has reached the end, so that `value` and `parsed` are there."""
+        return False
+
+    def has_failed(self) -> bool:
+        """Whether the generation has failed or was cancelled, whether or not a reader knows yet."""
+        return self._run.error is not None
+
+    @property
+    def _done(self) -> Generation | None:
+        return None
+
+    @property
+    def value(self) -> str | None:
+        """The text, `None` until the thunk is computed."""
+        return done.text if (done := self._done) else None
+
+    @property
+    def content(self) -> str | None:
+        """The same as `value`."""
+        return self.value
+
+    @property
+    def parsed(self) -> T | None:
+        """The typed result, `None` until the thunk is computed."""
+        return cast("T", self._run.parsed) if self._done else None
+
+    @property
+    def parsed_repr(self) -> T | None:
+        """The same as `parsed`."""
+        return self.parsed
+
+    @property
+    def message(self) -> Message | None:
+        """The whole answer as a message, `None` until the thunk is computed."""
+        return done.message if (done := self._done) else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens taken; `None` until the thunk is computed, and where the provider doesn't say."""
+        return done.usage if (done := self._done) else None
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the model stopped, `None` until the thunk is computed."""
+        return done.finish_reason if (done := self._done) else None
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered, as the provider calls it."""
+        return done.model if (done := self._done) else None
+
+    @property
+    def response_id(self) -> str | None:
+        """The provider's id of the response."""
+        return done.response_id if (done := self._done) else None
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds from the request to the first piece of the answer."""
+        return self._run.time_to_first_token
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of your own tools that the model asks for."""
+        return done.tool_calls if (done := self._done) else ()
+
+    @property
+    def thinking(self) -> str:
+        """What the model thought before it answered."""
+        return done.thinking if (done := self._done) else ""
+
+    @property
+    def files(self) -> tuple[FileBlock, ...]:
+        """The files that the model made."""
+        return done.files if (done := self._done) else ()
+
+    @property
+    def success(self) -> bool:
+        """Whether the requirements are met, as far as any were checked."""
+        return self._sampling is None or bool(self._sampling.success)
+
+    @property
+    def sampling(self) -> Any:
+        """The `SamplingResult` with every attempt, `None` if no strategy was at work."""
+        return self._sampling
+
+    # -- as a Python value ----------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        raise UsageError(
+            "a thunk that isn't computed yet was turned into text, where it would end up in a prompt as an object; "
+            "await it first, or hand over the thunk itself as a user variable or in grounding_context"
+        )
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._run.state.value}, {len(self._run.text())} characters so far>"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise UsageError("a thunk that isn't computed yet can't be pickled; await it first")
+
+
+class ComputedModelOutputThunk(ModelOutputThunk[T]):
+    """A thunk whose result has been delivered: read-only, to be copied, pickled and read again.
+
+    Args:
+        value: the text, to make a computed thunk of a value that is known.
+        parsed: the typed result; the text itself if left out.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: str, parsed: T | None = _THE_TEXT) -> None:
+        message = Message("assistant", CBlock(value))
+        generation = Generation(message.content, message, finish_reason="stop")
+        super().__init__(
+            Run.finished(generation, value if parsed is _THE_TEXT else parsed, [TextDelta(value), StreamEnd("stop")])
+        )
+
+    def is_computed(self) -> bool:
+        """Whether a reader has reached the end: yes."""
+        return True
+
+    @property
+    def _done(self) -> Generation | None:
+        return self._run.so_far()
+
+    def __str__(self) -> str:
+        return self._run.so_far().text
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._run.so_far().text!r}>"
+
+    def __copy__(self) -> Self:
+        return cast("Self", _rebuild(*self._state()))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()  # all that it holds is immutable, or the user's own result
+
+    def __reduce__(self) -> Any:
+        return _rebuild, self._state()
+
+    def _state(self) -> tuple[Generation, Any, list[Event], float | None, Any]:
+        run = self._run
+        return run.so_far(), run.parsed, run.events, run.time_to_first_token, self._sampling
+
+
+def _rebuild(
+    generation: Generation, parsed: Any, events: list[Event], time_to_first_token: float | None, sampling: Any
+) -> ComputedModelOutputThunk[Any]:
+    run = Run.finished(generation, parsed, events)
+    run.time_to_first_token = time_to_first_token
+    thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
+    thunk._sampling = sampling
+    return thunk._deliver()
+
+
+def text_of(events: list[Event]) -> str:
+    """Join the text deltas among the events."""
+    if len(events) == 1:
+        event = events[0]
+        return event.chunk if type(event) is TextDelta else ""
+    return "".join([event.chunk for event in events if type(event) is TextDelta])
+
+
+class TextIterator(AsyncIterator[str]):
+    """Reads a thunk's text, delta by delta. It holds the thunk, so reading keeps the generation alive.
+
+    Args:
+        thunk: what to read.
+        deliver: what to do at the end; by default, make the thunk computed or raise its error.
+    """
+
+    __slots__ = ("_cursor", "_deliver", "_thunk")
+
+    def __init__(self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None) -> None:
+        self._thunk = thunk
+        self._deliver = deliver or thunk._deliver
+        self._cursor = Cursor(thunk._run)
+
+    async def __anext__(self) -> str:
+        cursor = self._cursor
+        while True:
+            new = cursor.take()
+            if new is None:
+                self._deliver()
+                raise StopAsyncIteration
+            if text := text_of(new):
+                return text
+            await cursor.run.until(cursor.is_ready)
+
+
+class EventIterator(AsyncIterator[Event]):
+    """Reads a thunk's events, one by one; otherwise like `TextIterator`."""
+
+    __slots__ = ("_cursor", "_deliver", "_new", "_thunk")
+
+    def __init__(self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None) -> None:
+        self._thunk = thunk
+        self._deliver = deliver or thunk._deliver
+        self._cursor = Cursor(thunk._run)
+        self._new: list[Event] = []  # taken and not yet given, the next one last
+
+    async def __anext__(self) -> Event:
+        cursor = self._cursor
+        while not self._new:
+            new = cursor.take()
+            if new is None:
+                self._deliver()
+                raise StopAsyncIteration
+            if new:
+                self._new = new[::-1]
+            else:
+                await cursor.run.until(cursor.is_ready)
+        return self._new.pop()

@@ -1,0 +1,209 @@
+"""Every error that mellea raises.
+
+    MelleaError
+      UsageError (RuntimeError)             the call can't be right, whatever the model does
+        StreamingError                      streaming was asked for where it can't work, or its loop is gone
+      ConfigurationError                    something has to be installed, set or chosen first
+        MissingExtraError (ImportError)     an optional dependency isn't installed
+      BackendError                          the model's side failed
+        ConnectError                        no connection to the provider
+        DeadlineError (TimeoutError)        the provider was silent for too long
+        StatusError                         the provider answered with an error status
+          AuthError  RateLimitError  OverloadedError  BadRequestError  NotFoundError
+        WireError                           the provider's bytes make no sense
+        InterruptedStreamError              the stream stopped before the provider's own end mark
+        UnsupportedError (ConfigurationError)   this backend can't do what was asked
+      OutputError                           the model answered, but not with what was asked for
+        ParseError                          the text is no value of the asked type
+        RequirementError                    no attempt passed the requirements
+      ToolError                             a tool failed
+        ToolLoopLimitError                  the model went on calling tools
+      GenerationCancelledError              somebody cancelled the generation
+
+Errors copy and pickle: each one is rebuilt from its message and its attributes. A message never holds
+an API key.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "AuthError",
+    "BackendError",
+    "BadRequestError",
+    "ConfigurationError",
+    "ConnectError",
+    "DeadlineError",
+    "GenerationCancelledError",
+    "InterruptedStreamError",
+    "MelleaError",
+    "MissingExtraError",
+    "NotFoundError",
+    "OutputError",
+    "OverloadedError",
+    "ParseError",
+    "RateLimitError",
+    "RequirementError",
+    "StatusError",
+    "StreamingError",
+    "ToolError",
+    "ToolLoopLimitError",
+    "UnsupportedError",
+    "UsageError",
+    "WireError",
+]
+
+
+class MelleaError(Exception):
+    """Base of every error that mellea raises on purpose.
+
+    Attributes:
+        partial: the text that had arrived before the error, `""` where there was none.
+    """
+
+    partial: str
+
+    def __init__(self, message: str = "", *, partial: str = "") -> None:
+        super().__init__(message)
+        self.partial = partial
+
+    def another(self) -> Self:
+        """Return a copy with this error as its cause, for one more reader to raise."""
+        twin = copy.copy(self)
+        twin.__cause__ = self
+        return twin
+
+
+class UsageError(MelleaError, RuntimeError):
+    """The call can't be right, whatever the model answers."""
+
+
+class StreamingError(UsageError):
+    """Streaming was asked for where it can't work, or the loop that ran a stream is gone."""
+
+
+class ConfigurationError(MelleaError):
+    """Something has to be installed, set or chosen before this can work."""
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """An optional dependency isn't installed; the message names the command that installs it."""
+
+
+class BackendError(MelleaError):
+    """The model's side failed.
+
+    Attributes:
+        backend: name of the backend, such as `"openai"`.
+        model: id of the model that was asked for.
+        status: HTTP status, where there was one.
+        request_id: the provider's id of the request, for its support.
+        is_retryable: whether the same request may succeed later.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        backend: str | None = None,
+        model: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        is_retryable: bool = False,
+        partial: str = "",
+    ) -> None:
+        super().__init__(message, partial=partial)
+        self.backend = backend
+        self.model = model
+        self.status = status
+        self.request_id = request_id
+        self.is_retryable = is_retryable
+
+
+class ConnectError(BackendError):
+    """No connection to the provider could be made."""
+
+
+class DeadlineError(BackendError, TimeoutError):
+    """A deadline passed: connect, first byte, between bytes, or total."""
+
+
+class StatusError(BackendError):
+    """The provider answered with an error status."""
+
+
+class AuthError(StatusError):
+    """The key is missing, wrong, or not allowed to do this (401, 403)."""
+
+
+class RateLimitError(StatusError):
+    """Too many requests (429).
+
+    Attributes:
+        retry_after: seconds the provider asks to wait, where it said so.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.retry_after = retry_after
+
+
+class OverloadedError(StatusError):
+    """The provider is overloaded (503, 529)."""
+
+
+class BadRequestError(StatusError):
+    """The provider refuses the request as it stands (400, 413, 422)."""
+
+
+class NotFoundError(StatusError):
+    """The model or the address doesn't exist (404)."""
+
+
+class WireError(BackendError):
+    """The provider sent bytes that its own protocol doesn't allow."""
+
+
+class InterruptedStreamError(BackendError):
+    """The stream stopped before the provider's own end mark; `partial` holds the text so far."""
+
+
+class UnsupportedError(BackendError, ConfigurationError):
+    """This backend can't do what was asked; nothing was sent."""
+
+
+class OutputError(MelleaError):
+    """The model answered, but not with what was asked for."""
+
+
+class ParseError(OutputError):
+    """The model's text is no value of the asked type; `partial` holds the text."""
+
+
+class RequirementError(OutputError):
+    """No attempt passed the requirements.
+
+    Attributes:
+        results: one list of validation results for each attempt.
+    """
+
+    def __init__(self, message: str = "", *, results: Sequence[Any] = (), partial: str = "") -> None:
+        super().__init__(message, partial=partial)
+        self.results = tuple(results)
+
+
+class ToolError(MelleaError):
+    """A tool failed, or can't be called."""
+
+
+class ToolLoopLimitError(ToolError):
+    """The model went on calling tools up to the limit; `partial` holds the text so far."""
+
+
+class GenerationCancelledError(MelleaError):
+    """The generation was cancelled; `partial` holds the text that had arrived."""

@@ -1,0 +1,208 @@
+"""One model call: check it, wait for its ingredients, word it, launch the run, put the turn into the context."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
+
+from mellea.core.accumulator import Generation
+from mellea.core.backend import Backend, Request, ToolSpec, check_supported
+from mellea.core.blocks import CBlock
+from mellea.core.component import walk
+from mellea.core.context import Context, Turn
+from mellea.core.events import Event, TextDelta
+from mellea.core.messages import Message
+from mellea.core.options import Deadlines, ModelOption, check_options, merge_options
+from mellea.core.portal import blocked_loops
+from mellea.core.run import Parse, Run, deadlock
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import UnsupportedError, UsageError
+from mellea.stdlib.components import Conversation, Instruction, OutputFormat, as_component, messages_of, output_format
+
+__all__ = ["Call", "finish"]
+
+C = TypeVar("C", bound=Context)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that has been checked as far as it can be before it is made.
+
+    Args:
+        component: what to say.
+        backend: whom to say it to.
+        options: all model options, merged.
+        format: what the answer is to be.
+        tools: tools that the model may ask for.
+        deadlines: how long to wait.
+    """
+
+    component: Any
+    backend: Backend
+    options: Mapping[str, Any]
+    format: OutputFormat[Any] | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
+
+    @classmethod
+    def make(
+        cls,
+        component: Any,
+        backend: Backend,
+        *,
+        format: Any = None,
+        model_options: Mapping[str, Any] | None = None,
+        tools: Iterable[ToolSpec] | None = None,
+    ) -> Self:
+        """Check the arguments of a call; later layers of options go before earlier ones.
+
+        Raises:
+            UsageError: an argument is of a wrong type, or an option is unknown.
+            UnsupportedError: the backend can't do what is asked.
+        """
+        if not isinstance(backend, Backend):
+            raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
+        options = merge_options(backend.model_options, check_options(model_options))
+        deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
+        given = options.pop(ModelOption.TOOLS, ()) if tools is None else tools
+        call = cls(
+            component=as_component(component),
+            backend=backend,
+            options=options,
+            format=None if format is None or format is str else output_format(format),
+            tools=_tools(given),
+            deadlines=deadlines,
+        )
+        call._check()
+        return call
+
+    def _check(self) -> None:
+        prefix = getattr(self.component, "output_prefix", None)
+        if prefix is not None and not self.backend.capabilities.prefill:
+            raise UnsupportedError(
+                f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix=",
+                backend=self.backend.name,
+                model=self.backend.model_id,
+            )
+        blocks = [Message("user", part) for part in walk(self.component) if _is_file(part)]
+        check_supported(self.backend, replace(self._request(()), messages=tuple(blocks)))
+
+    def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
+        """Start the generation on the running loop, and return it with the context that has the new turn.
+
+        A list of messages is the whole request: the context is neither read nor extended.
+
+        Raises:
+            StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+        """
+        turns = [] if isinstance(self.component, Conversation) else context.view_for_generation()
+        pending = _pending([self.component, *[part for turn in turns for part in (turn.input, turn.output)]])
+        dependencies = [thunk._run for thunk in pending]
+        if any(run.needs(blocked_loops.get()) for run in dependencies):
+            raise deadlock()
+        # Without ingredients to wait for, a template that can't be filled is the verb's own error.
+        request = None if pending else self._worded(turns)
+
+        async def open() -> tuple[AsyncIterator[Event], Deadlines]:
+            for thunk in pending:  # they run on their own, so this waits for the slowest
+                await thunk
+            ready = request or self._worded(turns)
+            return self._events(ready), ready.deadlines
+
+        parse, is_quick = self._parse()
+        run = Run(
+            open,
+            parse=parse,
+            is_quick=is_quick,
+            dependencies=dependencies,
+            backend=self.backend.name,
+            model=self.backend.model_id,
+        )
+        run.launch()
+        thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
+        if isinstance(self.component, Conversation):
+            return thunk, context
+        return thunk, context.add(self.component).add(thunk)
+
+    def _parse(self) -> tuple[Parse | None, bool]:
+        """Return what makes the result, and whether it is our own and quick."""
+        if self.format is not None:
+            return self.format.parse, False
+        if isinstance(self.component, (CBlock, Instruction)):
+            return None, True
+        if isinstance(self.component, (Message, Conversation)):
+            return _message, True
+        return self.component.parse, False
+
+    def _request(self, messages: Iterable[Message]) -> Request:
+        options = dict(self.options)
+        options.pop(ModelOption.SYSTEM_PROMPT, None)
+        schema = self.format.schema if self.format is not None else None
+        return Request(tuple(messages), self.tools, schema, options, self.deadlines)
+
+    def _worded(self, turns: Iterable[Turn]) -> Request:
+        messages: list[Message] = []
+        for turn in turns:
+            messages += [] if turn.input is None else messages_of(turn.input)
+            messages += [] if turn.output is None else [turn.output._run.so_far().message]
+        messages += messages_of(self.component)
+        system = self.options.get(ModelOption.SYSTEM_PROMPT)
+        if system is not None and not any(message.role == "system" for message in messages):
+            messages.insert(0, Message("system", system))
+        prefix = getattr(self.component, "output_prefix", None)
+        if prefix is not None:
+            messages.append(Message("assistant", prefix))
+        return self._request(messages)
+
+    def _events(self, request: Request) -> AsyncIterator[Event]:
+        events = self.backend.run(request)
+        prefix = getattr(self.component, "output_prefix", None)
+        return events if prefix is None else _prefixed(str(prefix), events)
+
+
+async def finish(thunk: ModelOutputThunk[Any]) -> None:
+    """Wait for a thunk that nobody else holds: if the wait is cancelled, so is the request."""
+    async with thunk:
+        await thunk
+
+
+async def _prefixed(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    yield TextDelta(prefix)
+    try:
+        async for event in events:
+            yield event
+    finally:
+        close = getattr(events, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _message(generation: Generation) -> Message:
+    return generation.message
+
+
+def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
+    """Find the thunks that aren't computed yet, each once."""
+    found = {id(part): part for value in values for part in walk(value) if isinstance(part, ModelOutputThunk)}
+    return [thunk for thunk in found.values() if not thunk.is_computed()]
+
+
+def _is_file(part: Any) -> bool:
+    return hasattr(part, "media_type")
+
+
+def _deadlines(timeout: Any) -> Deadlines:
+    if isinstance(timeout, Deadlines):
+        return timeout
+    return Deadlines() if timeout is None else Deadlines(total=float(timeout))
+
+
+def _tools(tools: Any) -> tuple[ToolSpec, ...]:
+    if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
+        raise UsageError(f"tools takes a list of ToolSpecs, not {tools!r}")
+    checked = tuple(tools)
+    for tool in checked:
+        if not isinstance(tool, ToolSpec):
+            raise UsageError(f"tools takes ToolSpecs, not {tool!r}")
+    return checked

@@ -1,0 +1,42 @@
+"""Conversations: a list of messages that is the whole request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mellea.core.accumulator import Generation
+from mellea.core.messages import Message, as_messages
+from mellea.errors import UsageError
+
+__all__ = ["Conversation"]
+
+
+class Conversation:
+    """Messages that go to the model just as they are, without the session's context.
+
+    Args:
+        messages: `Message`s, or dicts in the form of OpenAI's chat API.
+
+    Raises:
+        UsageError: there is no message, or one of them is something else.
+    """
+
+    __slots__ = ("messages",)
+
+    def __init__(self, messages: Iterable[Message | Mapping[str, Any]]) -> None:
+        self.messages = as_messages(messages)
+        if not self.messages:
+            raise UsageError("a list of messages was given that is empty; it takes at least one message")
+
+    def parts(self) -> Sequence[Any]:
+        """Return the messages' blocks."""
+        return [block for message in self.messages for block in message.blocks]
+
+    def format_for_llm(self) -> str:
+        """Return all texts, a paragraph each, for where a conversation stands inside another prompt."""
+        return "\n\n".join(message.content for message in self.messages)
+
+    def parse(self, generation: Generation) -> Message:
+        """Return the answer as a message."""
+        return generation.message

@@ -1,0 +1,115 @@
+"""Instructions: a task for a model, with all that belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mellea.core.accumulator import Generation
+from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.component import TemplateRepresentation
+from mellea.core.requirement import Requirement
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import UsageError
+from mellea.templates import fill, to_text
+
+__all__ = ["Instruction"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A task for a model.
+
+    Args:
+        description: the task in words. With `user_variables`, `{{name}}` in it stands for a variable.
+        requirements: what the output has to meet, in the order in which it is said; texts or `Requirement`s.
+        input: a value that the task is about; anything but a text is said as JSON.
+        images: images that the task is about.
+        icl_examples: examples of what is wanted.
+        grounding_context: texts that the answer is to rest on, by name.
+        user_variables: values for the description; never read as templates themselves.
+        prefix: text before the description.
+        output_prefix: text that the output begins with.
+        name: what to call the task in traces.
+
+    Raises:
+        UsageError: the description is empty or no text, or another argument is of a wrong type.
+    """
+
+    description: str | CBlock | ModelOutputThunk[Any]
+    requirements: tuple[str | Requirement, ...] = ()
+    input: Any = None
+    images: tuple[ImageBlock, ...] = ()
+    icl_examples: tuple[Any, ...] = ()
+    grounding_context: Mapping[str, Any] = field(default_factory=dict)
+    user_variables: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str | CBlock | None = None
+    output_prefix: str | CBlock | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_text("description", self.description, ModelOutputThunk)
+        for name in ("prefix", "output_prefix", "name"):
+            if getattr(self, name) is not None:
+                _check_text(name, getattr(self, name))
+        for name in ("requirements", "images", "icl_examples"):
+            _freeze_sequence(self, name)
+        for name in ("grounding_context", "user_variables"):
+            _freeze_mapping(self, name)
+        for requirement in self.requirements:
+            if not isinstance(requirement, (str, Requirement)):
+                raise UsageError(f"requirements takes texts and Requirements, not {requirement!r}")
+        for image in self.images:
+            if not isinstance(image, ImageBlock):
+                raise UsageError(f"images takes ImageBlocks, not {image!r}; ImageBlock.from_path(…) reads a file")
+
+    def parts(self) -> Sequence[Any]:
+        """Return all values in the instruction; thunks among them are awaited before it is said."""
+        return [self.description, self.input, self.icl_examples, self.grounding_context, self.user_variables]
+
+    def format_for_llm(self) -> TemplateRepresentation:
+        """Return the instruction's template and values."""
+        description = str(self.description)
+        args = {
+            "description": fill(description, self.user_variables) if self.user_variables else description,
+            "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
+            "input": None if self.input is None else to_text(self.input),
+            "icl_examples": [to_text(example) for example in self.icl_examples],
+            "grounding_context": {name: to_text(value) for name, value in self.grounding_context.items()},
+            "prefix": str(self.prefix) if self.prefix is not None else "",
+        }
+        return TemplateRepresentation("Instruction", args, self.images)
+
+    def parse(self, generation: Generation) -> str:
+        """Return the text of the answer."""
+        return generation.text
+
+
+def _is_hidden(requirement: str | Requirement) -> bool:
+    return isinstance(requirement, Requirement) and (requirement.check_only or requirement.description is None)
+
+
+def _check_text(name: str, value: Any, *others: type) -> None:
+    if not isinstance(value, (str, CBlock, *others)):
+        raise UsageError(f"{name} takes a text, not {value!r}")
+    if isinstance(value, (str, CBlock)) and not str(value).strip():
+        raise UsageError(f"{name} is empty: {value!r}; say what the model is to do")
+
+
+def _freeze_sequence(instruction: Instruction, name: str) -> None:
+    value = getattr(instruction, name)
+    if value is None:
+        value = ()
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise UsageError(f"{name} takes a list, not {value!r}")
+    object.__setattr__(instruction, name, tuple(value))
+
+
+def _freeze_mapping(instruction: Instruction, name: str) -> None:
+    value = getattr(instruction, name)
+    if value is None:
+        value = {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise UsageError(f"{name} takes a dict with names as keys, not {value!r}")
+    object.__setattr__(instruction, name, dict(value))

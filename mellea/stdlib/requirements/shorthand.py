@@ -1,0 +1,76 @@
+"""Short ways to write requirements."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+from mellea.core.context import Context
+from mellea.core.requirement import Requirement
+from mellea.errors import UsageError
+
+__all__ = ["check", "req", "simple_validate"]
+
+
+def req(description: str, *, validation_fn: Callable[[Context], Any] | None = None) -> Requirement:
+    """Make a requirement that stands in the prompt and is checked."""
+    return Requirement(description, validation_fn)
+
+
+def check(description: str, *, validation_fn: Callable[[Context], Any] | None = None) -> Requirement:
+    """Make a requirement that is checked, and that the model isn't told."""
+    return Requirement(description, validation_fn, check_only=True)
+
+
+def simple_validate(function: Callable[[str], Any], *, reason: str | None = None) -> Callable[[Context], Any]:
+    """Make a validation function out of one that looks at the text of the output alone.
+
+    Args:
+        function: takes the text; returns a bool, `(bool, reason)` or a `ValidationResult`, or raises, which
+            is a no with the error's text as reason. Sync or async.
+        reason: why it failed, where the function doesn't say.
+    """
+    if not callable(function):
+        raise UsageError(f"simple_validate takes a function of the text, not {function!r}")
+
+    def reasoned(outcome: Any) -> Any:
+        return (False, reason) if outcome is False and reason is not None else outcome
+
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def validate_async(context: Context) -> Any:
+            try:
+                return reasoned(await function(_text(context)))
+            except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
+                return False, _said(error)
+
+        return validate_async
+
+    @wraps(function)
+    def validate(context: Context) -> Any:
+        try:
+            outcome = function(_text(context))
+        except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
+            return False, _said(error)
+        return _later(outcome, reasoned) if isinstance(outcome, Awaitable) else reasoned(outcome)
+
+    return validate
+
+
+async def _later(outcome: Awaitable[Any], reasoned: Callable[[Any], Any]) -> Any:
+    try:
+        return reasoned(await outcome)
+    except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
+        return False, _said(error)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _text(context: Context) -> str:
+    output = context.last_output()
+    return (output.value or "") if output is not None else ""

@@ -1,0 +1,458 @@
+"""Sessions: a backend, a context that goes on, and the verbs over them.
+
+Every verb is written once, as the async one; its synchronous twin is one `blocking(…)` line. A verb
+launches its generation and puts the turn into the context before it first lets go of the loop, so
+concurrent verbs on one session take their turns in the order of the calls, and none is lost.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
+
+from mellea.backends.registry import get_backend
+from mellea.core.backend import Backend, ToolSpec
+from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.context import Context
+from mellea.core.messages import Message
+from mellea.core.options import check_options, merge_options
+from mellea.core.portal import blocking
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.core.sampling import SamplingResult, SamplingStrategy
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
+from mellea.errors import UsageError
+from mellea.stdlib import functional
+from mellea.stdlib.call import Call, finish
+from mellea.stdlib.context import SimpleContext
+from mellea.stdlib.functional import DEFAULT_STRATEGY
+from mellea.stdlib.streaming import AsyncStream, Stream
+
+__all__ = ["MelleaSession", "current_session", "start_session"]
+
+T = TypeVar("T")
+
+
+class CallArguments(TypedDict, total=False):
+    """What every verb takes; `functional.aact` explains each."""
+
+    model_options: Mapping[str, Any] | None
+    tools: Iterable[ToolSpec] | None
+
+
+class ActArguments(CallArguments, total=False):
+    """What the verbs with requirements take besides; `functional.aact` explains each."""
+
+    requirements: Iterable[str | Requirement] | None
+    strategy: SamplingStrategy | None
+    strict: bool
+
+
+class InstructArguments(ActArguments, total=False):
+    """What `instruct` and the streams take besides; `Instruction` explains each."""
+
+    input: Any
+    name: str | None
+    images: Iterable[ImageBlock] | None
+    icl_examples: Iterable[Any] | None
+    grounding_context: Mapping[str, Any] | None
+    user_variables: Mapping[str, Any] | None
+    prefix: str | CBlock | None
+    output_prefix: str | CBlock | None
+
+
+_PARTS = (
+    "input",
+    "name",
+    "images",
+    "requirements",
+    "icl_examples",
+    "grounding_context",
+    "user_variables",
+    "prefix",
+    "output_prefix",
+)
+_CALL = ("model_options", "tools")
+_ACT = (*_CALL, "requirements", "strategy", "strict", "return_sampling_results")
+
+
+class MelleaSession:
+    """A conversation with one model, or a series of calls that stand alone.
+
+    Args:
+        backend: how to reach the model.
+        ctx: what calls know of each other; a `SimpleContext` (nothing) by default.
+        model_options: defaults for every call, before those of the backend.
+
+    As a context manager it is the current session of the block, and is closed at its end.
+
+    Raises:
+        UsageError: an argument is of a wrong type, or an option is unknown.
+    """
+
+    def __init__(
+        self, backend: Backend, ctx: Context | None = None, *, model_options: Mapping[str, Any] | None = None
+    ) -> None:
+        if not isinstance(backend, Backend):
+            raise UsageError(f"backend takes a Backend, not {backend!r}; start_session('provider/model') makes one")
+        if ctx is not None and not isinstance(ctx, Context):
+            raise UsageError(f"ctx takes a Context such as ChatContext(), not {ctx!r}")
+        self.backend = backend
+        self.ctx: Context = ctx if ctx is not None else SimpleContext()
+        self.model_options = check_options(model_options)
+        self._tokens: list[Token[MelleaSession | None]] = []
+
+    # -- verbs ----------------------------------------------------------------------------------------
+
+    @overload
+    async def ainstruct(
+        self,
+        description: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: type[T],
+        await_result: Literal[True] = True,
+        **arguments: Unpack[InstructArguments],
+    ) -> ComputedModelOutputThunk[T]: ...
+    @overload
+    async def ainstruct(
+        self,
+        description: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: type[T],
+        await_result: Literal[False],
+        **arguments: Unpack[InstructArguments],
+    ) -> ModelOutputThunk[T]: ...
+    @overload
+    async def ainstruct(
+        self,
+        description: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: None = None,
+        await_result: Literal[True] = True,
+        **arguments: Unpack[InstructArguments],
+    ) -> ComputedModelOutputThunk[str]: ...
+    @overload
+    async def ainstruct(
+        self,
+        description: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: None = None,
+        await_result: Literal[False],
+        **arguments: Unpack[InstructArguments],
+    ) -> ModelOutputThunk[str]: ...
+    @overload
+    async def ainstruct(
+        self,
+        description: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: Any = None,
+        return_sampling_results: Literal[True],
+        **arguments: Unpack[InstructArguments],
+    ) -> SamplingResult: ...
+    @overload
+    async def ainstruct(
+        self,
+        description: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: Any,
+        await_result: bool = True,
+        **arguments: Unpack[InstructArguments],
+    ) -> ModelOutputThunk[Any]: ...
+    async def ainstruct(
+        self, description: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
+    ) -> Any:
+        """Give the model a task.
+
+        Args:
+            description: the task in words.
+            format: a type that the answer is to have; `.parsed` is a value of it.
+            await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
+            arguments: those of `Instruction` and of `functional.aact`.
+
+        Raises:
+            StreamingError: `await_result=False` under a strategy.
+            MelleaError: an argument is wrong, or the generation failed.
+        """
+        parts = _take("instruct", arguments, _PARTS, _ACT)
+        component = functional.instruction(description, **parts)
+        arguments["requirements"] = component.requirements
+        return await self._act(component, format=format, await_result=await_result, **arguments)
+
+    async def aact(
+        self, component: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
+    ) -> ModelOutputThunk[Any]:
+        """Say a component to the model; `.parsed` is what the component makes of the answer.
+
+        Args:
+            component: a text, a message or a component.
+            format: a type that the answer is to have; `.parsed` is a value of it then.
+            await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
+            arguments: those of `functional.aact`.
+
+        Raises:
+            StreamingError: `await_result=False` under a strategy.
+            MelleaError: an argument is wrong, or the generation failed.
+        """
+        _take("act", arguments, (), _ACT)
+        return cast(
+            "ModelOutputThunk[Any]",
+            await self._act(component, format=format, await_result=await_result, **arguments),
+        )
+
+    @overload
+    async def achat(
+        self,
+        content: Any,
+        *,
+        role: str = "user",
+        images: Iterable[ImageBlock] | None = None,
+        format: None = None,
+        await_result: Literal[True] = True,
+        **arguments: Unpack[CallArguments],
+    ) -> ComputedModelOutputThunk[Message]: ...
+    @overload
+    async def achat(
+        self,
+        content: Any,
+        *,
+        role: str = "user",
+        images: Iterable[ImageBlock] | None = None,
+        format: None = None,
+        await_result: Literal[False],
+        **arguments: Unpack[CallArguments],
+    ) -> ModelOutputThunk[Message]: ...
+    @overload
+    async def achat(
+        self,
+        content: Any,
+        *,
+        role: str = "user",
+        images: Iterable[ImageBlock] | None = None,
+        format: type[T],
+        await_result: bool = True,
+        **arguments: Unpack[CallArguments],
+    ) -> ModelOutputThunk[T]: ...
+    async def achat(
+        self,
+        content: Any,
+        *,
+        role: str = "user",
+        images: Iterable[ImageBlock] | None = None,
+        format: Any = None,
+        await_result: bool = True,
+        **arguments: Any,
+    ) -> Any:
+        """Say a message; `.parsed` is the assistant's `Message`, `.content` its text.
+
+        Args:
+            content: text, blocks, a `Message`, or a list of messages. The list is the whole request then:
+                the session's context is neither read nor extended.
+            role: who says it.
+            images: images that go with it.
+            format: a type that the answer is to have; `.parsed` is a value of it then.
+            await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
+            arguments: `model_options` and `tools`.
+
+        Raises:
+            MelleaError: an argument is wrong, or the generation failed.
+        """
+        _take("chat", arguments, (), _CALL)
+        component = functional.message(content, role=role, images=images)
+        return await self._act(component, strategy=None, format=format, await_result=await_result, **arguments)
+
+    async def avalidate(self, requirements: Iterable[str | Requirement]) -> list[ValidationResult]:
+        """Check the last output against requirements; the results are in their order.
+
+        Raises:
+            MelleaError: there is no output, or a judging model failed.
+        """
+        return await functional.avalidate(requirements, self.ctx, self.backend)
+
+    instruct = blocking(ainstruct)
+    act = blocking(aact)
+    chat = blocking(achat)
+    validate = blocking(avalidate)
+
+    # -- streams --------------------------------------------------------------------------------------
+
+    @overload
+    def stream(self, content: Any, *, format: type[T], **arguments: Unpack[InstructArguments]) -> Stream[T]: ...
+    @overload
+    def stream(self, content: Any, *, format: None = None, **arguments: Unpack[InstructArguments]) -> Stream[str]: ...
+    @overload
+    def stream(self, content: Any, *, format: Any, **arguments: Unpack[InstructArguments]) -> Stream[Any]: ...
+    def stream(self, content: Any, *, format: Any = None, **arguments: Any) -> Stream[Any]:
+        """Make a stream for plain code, launched when its reading begins.
+
+        Args:
+            content: the task in words, or a list of messages, which is the whole request then.
+            format: a type that the answer is to have; `.output` is a value of it afterwards.
+            arguments: those of `instruct`.
+
+        Raises:
+            StreamingError: there is a strategy, or requirements and the default strategy.
+            UsageError: an argument is wrong.
+        """
+        return Stream(self._launcher("stream", content, format, arguments), has_format=format is not None)
+
+    @overload
+    def astream(self, content: Any, *, format: type[T], **arguments: Unpack[InstructArguments]) -> AsyncStream[T]: ...
+    @overload
+    def astream(
+        self, content: Any, *, format: None = None, **arguments: Unpack[InstructArguments]
+    ) -> AsyncStream[str]: ...
+    @overload
+    def astream(self, content: Any, *, format: Any, **arguments: Unpack[InstructArguments]) -> AsyncStream[Any]: ...
+    def astream(self, content: Any, *, format: Any = None, **arguments: Any) -> AsyncStream[Any]:
+        """Make a stream for async code, launched when its reading begins; not to be awaited itself.
+
+        The arguments and errors are those of `stream`.
+        """
+        return AsyncStream(self._launcher("astream", content, format, arguments), has_format=format is not None)
+
+    # -- the session itself ---------------------------------------------------------------------------
+
+    def clone(self) -> MelleaSession:
+        """Return a session with the same backend and options that goes on from this context by itself."""
+        return MelleaSession(self.backend, self.ctx, model_options=self.model_options)
+
+    def reset(self) -> None:
+        """Forget all turns, and cancel those that are still being written."""
+        for run in self._running():
+            run.cancel()
+        self.ctx = self.ctx.empty()
+
+    async def aclose(self) -> None:
+        """Cancel what is still being written, and give back what the backend holds."""
+        for run in self._running():
+            await run.cancelled()
+        await self.backend.aclose()
+
+    close = blocking(aclose)
+
+    def __enter__(self) -> Self:
+        self._tokens.append(_current.set(self))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _current.reset(self._tokens.pop())
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _current.reset(self._tokens.pop())
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"MelleaSession({self.backend!r}, {self.ctx!r})"
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    async def _act(self, component: Any, *, await_result: Any = True, **arguments: Any) -> Any:
+        functional.check_flag("await_result", await_result)
+        arguments["model_options"] = self._options(arguments.get("model_options"))
+        if functional.validates(arguments.get("requirements"), arguments.get("strategy", DEFAULT_STRATEGY)):
+            result, _ = await functional.aact(component, self.ctx, self.backend, await_result=await_result, **arguments)
+            output = result.result if isinstance(result, SamplingResult) else result
+            self.ctx = self.ctx.add(component).add(output)
+            return result
+        thunk, self.ctx = await functional.aact(component, self.ctx, self.backend, await_result=False, **arguments)
+        if await_result:
+            await finish(thunk)
+        return thunk
+
+    def _launcher(
+        self, verb: str, content: Any, format: Any, arguments: dict[str, Any]
+    ) -> Callable[[], ModelOutputThunk[Any]]:
+        """Check the arguments now; what is returned launches the call on the loop that it is called on."""
+        parts = _take(verb, arguments, _PARTS, _ACT)
+        strategy = arguments.get("strategy", DEFAULT_STRATEGY)
+        if functional.validates(parts.get("requirements"), strategy):
+            raise functional.strategy_guard(f"m.{verb}(…)", strategy, "use m.instruct(…)")
+        is_message = isinstance(content, (Message, list, tuple))
+        component = functional.message(content) if is_message else functional.instruction(content, **parts)
+        options = self._options(arguments.get("model_options"))
+        call = Call.make(component, self.backend, format=format, model_options=options, tools=arguments.get("tools"))
+
+        def launch() -> ModelOutputThunk[Any]:
+            thunk, self.ctx = call.launch(self.ctx)
+            return thunk
+
+        return launch
+
+    def _options(self, model_options: Mapping[str, Any] | None) -> dict[str, Any]:
+        return merge_options(self.model_options, check_options(model_options))
+
+    def _running(self) -> list[Any]:
+        outputs = [turn.output for turn in self.ctx.turns() if turn.output is not None]
+        return [output._run for output in outputs if not output._run.is_final]
+
+
+def start_session(
+    model: str | Backend | None = None,
+    model_id: str | None = None,
+    *,
+    backend_name: str | None = None,
+    ctx: Context | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> MelleaSession:
+    """Start a session with a model. Nothing is loaded or connected to before the first call.
+
+    Args:
+        model: `"provider/model"`, the provider alone, or a backend. By default `MELLEA_MODEL` from the
+            environment, else the embedded model.
+        model_id: the model, where `model` is the provider alone.
+        backend_name: another name for `model`.
+        ctx: what calls know of each other; a `SimpleContext` (nothing) by default.
+        model_options: defaults for every call.
+        backend_kwargs: for the backend's class, such as `base_url`.
+
+    Raises:
+        ConfigurationError: the provider or the model is unknown.
+        UsageError: an argument is of a wrong type.
+    """
+    if model is not None and backend_name is not None:
+        raise UsageError(f"model={model!r} and backend_name={backend_name!r} are two names for one thing; give one")
+    chosen = model if model is not None else backend_name
+    if isinstance(chosen, Backend):
+        if model_id is not None or backend_kwargs:
+            raise UsageError(f"a backend was given, so model_id={model_id!r} and {backend_kwargs!r} have no use")
+        return MelleaSession(chosen, ctx, model_options=model_options)
+    return MelleaSession(get_backend(chosen, model_id, **backend_kwargs), ctx, model_options=model_options)
+
+
+def current_session() -> MelleaSession:
+    """Return the session of the `with` block around, or else one for the whole process.
+
+    The process's session is made at its first use from the environment, with a `SimpleContext`.
+    """
+    global _default
+    session = _current.get()
+    if session is not None:
+        return session
+    if _default is None:
+        _default = start_session()
+    return _default
+
+
+_current: ContextVar[MelleaSession | None] = ContextVar("mellea_session", default=None)
+_default: MelleaSession | None = None
+
+
+def _take(verb: str, arguments: dict[str, Any], taken: tuple[str, ...], others: tuple[str, ...]) -> dict[str, Any]:
+    """Take the named arguments out of `arguments`; what is neither among them nor among `others` is an error."""
+    for name in arguments:
+        if name not in taken and name not in others:
+            near = difflib.get_close_matches(name, [*taken, *others], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "model options go into model_options={…}"
+            raise UsageError(f"{verb} takes no argument {name!r}; {hint}")
+    return {name: arguments.pop(name) for name in taken if name in arguments}

