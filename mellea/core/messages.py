@@ -92,8 +92,10 @@ def as_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Messag
     """Take messages, or dicts in the form of OpenAI's chat API, as messages.
 
     Raises:
-        UsageError: one of them is neither, or names no role.
+        UsageError: one of them is neither, or names no role; or it is one message instead of a list.
     """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
+        raise UsageError(f"expected a list of messages, not {messages!r}; put it into a list")
     return tuple(item if isinstance(item, Message) else _from_mapping(item) for item in messages)
 
 
@@ -101,7 +103,7 @@ def parse_tool_call(tool_call_id: str, tool_name: str, raw_args: str, *, is_buil
     """Make a call out of the arguments as the model wrote them; no arguments at all are an empty object."""
     try:
         args = json.loads(raw_args) if raw_args.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):  # the model may write any number of brackets
         args = None
     is_valid = isinstance(args, dict)
     return ToolCall(tool_call_id, tool_name, args if isinstance(args, dict) else {}, raw_args, is_valid, is_builtin)

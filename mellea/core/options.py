@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -59,7 +60,11 @@ class Deadlines:
 
 
 def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    def check(value: Any) -> bool:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number and math.isfinite(value) and low <= value <= high
+
+    return check
 
 
 def _is_int(low: int) -> Callable[[Any], bool]:
@@ -71,9 +76,8 @@ def _is_a(*types: type) -> Callable[[Any], bool]:
 
 
 def _is_stop(value: Any) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value)
-    )
+    texts = [value] if isinstance(value, str) else value
+    return isinstance(texts, (list, tuple)) and all(isinstance(item, str) and item for item in texts)
 
 
 def _is_timeout(value: Any) -> bool:
@@ -102,6 +106,8 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ModelOption.EXTRA_HEADERS: ("a dict", _is_a(dict)),
 }
 
+_MAY_HOLD_KEYS = (ModelOption.EXTRA_BODY, ModelOption.EXTRA_HEADERS)
+
 
 def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the options as a new dict under their plain names.
@@ -119,7 +125,8 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
             raise UsageError(f"unknown model option {name!r} in model_options; {_advice(name)}")
         wanted, is_right = _CHECKS[name]
         if not is_right(value):
-            raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {value!r}")
+            shown = type(value).__name__ if name in _MAY_HOLD_KEYS else repr(value)
+            raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {shown}")
         checked[str(name)] = value
     return checked
 

@@ -7,7 +7,6 @@ own) and stopped when the interpreter leaves.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import os
 import threading
@@ -16,10 +15,11 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
-from anyio import get_cancelled_exc_class
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
-from mellea.core.loop import Loop, current_loop, is_loop_running
+from mellea.core.loop import Loop, Waiter, current_loop, is_loop_running, new_waiter
+from mellea.core.run import cancel_all
 from mellea.errors import StreamingError
 
 __all__ = ["blocked_loops", "blocking"]
@@ -28,7 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _CANCEL_SECONDS = 3.0
-"""How long Ctrl-C waits for a verb to give back what it holds."""
+"""How long Ctrl-C, and the end of the program, wait for the verbs to give back what they hold."""
 
 blocked_loops: ContextVar[tuple[Loop, ...]] = ContextVar("blocked_loops", default=())
 """The loops that stand still until the running synchronous verb returns."""
@@ -43,30 +43,51 @@ class _Portal:
 
     def forget(self) -> None:
         self._lock = threading.Lock()
-        self._stack = contextlib.ExitStack()
         self._portal: BlockingPortal | None = None
-        self._thread: int | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: Waiter | None = None
 
     def start(self) -> BlockingPortal:
         """Return the running portal; it is started at the first call."""
-        if self._thread == threading.get_ident():
+        if self._thread is threading.current_thread():
             raise StreamingError(
                 "a synchronous verb was called on the thread that runs them all, so it would wait for itself; "
                 "inside async code use the a… verb"
             )
         with self._lock:
-            if self._portal is None:
-                self._portal = self._stack.enter_context(start_blocking_portal("asyncio", name="mellea-portal"))
-                self._thread = self._portal.call(threading.get_ident)
+            if self._portal is None or self._thread is None or not self._thread.is_alive():
+                opened: Future[tuple[BlockingPortal, Waiter]] = Future()
+                # No context manager holds it: one that a forked child throws away would wait for a thread of its parent.
+                self._thread = threading.Thread(target=_serve, args=(opened,), name="mellea-portal", daemon=True)
+                self._thread.start()
+                self._portal, self._stop = opened.result()
             return self._portal
 
     def stop(self) -> None:
+        """Cancel all runs, and wait until the thread has ended: at most 3 s."""
+        cancel_all()
         with self._lock:
-            portal, self._portal = self._portal, None
-            if portal is not None:
-                with contextlib.suppress(RuntimeError):  # it has stopped already
-                    portal.call(portal.stop, True)
-                self._stack.close()
+            thread, stop = self._thread, self._stop
+            self._portal = self._stop = None
+        if thread is not None and stop is not None:
+            stop.wake()
+            thread.join(_CANCEL_SECONDS)
+
+
+def _serve(opened: Future[tuple[BlockingPortal, Waiter]]) -> None:
+    async def main() -> None:
+        async with BlockingPortal() as portal:
+            stop = new_waiter()
+            opened.set_result((portal, stop))
+            await stop.wait()
+            await portal.stop(cancel_remaining=True)
+
+    try:
+        anyio.run(main)
+    except BaseException as error:
+        if opened.done():
+            raise
+        opened.set_exception(error)
 
 
 _portal = _Portal()
@@ -126,7 +147,7 @@ async def _outcome(
     """Return what the verb returned or raised: an exit asked for inside it goes to the caller, not to the portal."""
     try:
         return await verb(), None
-    except get_cancelled_exc_class():
+    except anyio.get_cancelled_exc_class():
         raise
     except BaseException as error:  # noqa: BLE001
         return None, error

@@ -22,7 +22,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from enum import Enum
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
@@ -40,13 +40,17 @@ from mellea.errors import (
     StreamingError,
 )
 
-__all__ = ["CLOSE_SECONDS", "Cursor", "Run", "State", "deadlock"]
+__all__ = ["CLOSE_SECONDS", "TRANSITIONS", "Cursor", "Run", "State", "cancel_all", "deadlock"]
 
 CLOSE_SECONDS = 2.0
 """How long a backend may take to close its connection before it is left to itself."""
 
 _LOOK_SECONDS = 1.0
 """How often a reader elsewhere looks whether the producing loop is still there."""
+
+_NEVER = float("inf")
+
+_THE_TEXT: Any = object()
 
 
 class State(Enum):
@@ -95,7 +99,6 @@ class Run:
 
     __slots__ = (
         "__weakref__",
-        "_began",
         "_closed",
         "_is_quick",
         "_last_sign",
@@ -136,7 +139,6 @@ class Run:
         self._waiters: list[_Wakeable] = []
         self._loop: Loop | None = None
         self._task: Detached | None = None
-        self._began = False
         self._closed = False
         self._opened = 0.0
         self._last_sign = 0.0
@@ -186,12 +188,20 @@ class Run:
             if state not in TRANSITIONS[self.state]:
                 return False
             events = self.events[:]
-            self.generation, self.parsed, self.state = _fold(events), parsed, state
+            try:
+                joined, generation = _join(events)
+            except Exception as nonsense:  # noqa: BLE001 - a backend made an event that is none
+                del events[_sound(events) :]
+                joined, generation = _join(events)
+                state, error, parsed = State.FAILED, self._as_mellea_error(nonsense), None
             if error is not None:
-                error.partial = error.partial or self.generation.text
-                self.error = error
+                error.partial = error.partial or generation.text
+                # Its frames are ours and say nothing to a reader, and they would keep all their variables.
+                error.__traceback__ = None
+            self.generation, self.error, self.state = generation, error, state
+            self.parsed = generation.text if parsed is _THE_TEXT else parsed
             self.limit = len(events)
-            self.events = join_deltas(events)
+            self.events = joined
         self._wake()
         return True
 
@@ -291,9 +301,7 @@ class Run:
             self._closed = True
 
     def _stop_here(self) -> None:
-        # A task that hasn't begun is let begin: it sees that the run has ended. Cancelled before its first
-        # step it would never run its `finally`.
-        if self._began and self._task is not None:
+        if self._task is not None:
             self._task.cancel()
 
     # -- on the producing loop ------------------------------------------------------------------------
@@ -302,24 +310,22 @@ class Run:
         """Start producing on the running loop."""
         self._loop = current_loop()
         _live.add(self)
-        self._task = launch(self._main)
+        self._task = launch(self._main, self._retire)
 
     async def _main(self) -> None:
-        self._began = True
         try:
             await self._produce()
-        except Exception as error:  # noqa: BLE001 - readers get it; nothing may escape a detached task
+        except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001
+            # Readers get it. Nothing but cancellation may escape a detached task; a group can hold that too.
             self.end(State.FAILED, self._as_mellea_error(error))
-        except BaseException:
-            # Cancelled by somebody else, or thrown away: the loop is shutting down. After `cancel` the run has
-            # ended already, and this changes nothing.
-            self.end(State.FAILED, _lost("ended"))
-            raise
         finally:
             self._retire()
 
     def _retire(self) -> None:
         """Let go of everything that was only needed to produce."""
+        if not self.is_final:
+            # Cancelled by somebody else, perhaps before its first step, or thrown away: the loop is shutting down.
+            self.end(State.FAILED, _lost("ended"))
         if self._stop_timer is not None:
             self._stop_timer()
         self._open = self._parse = self._task = self._stop_timer = None
@@ -358,6 +364,8 @@ class Run:
             kind = type(event)
             if kind is KeepAlive:
                 continue
+            if not isinstance(event, Event):
+                raise TypeError(f"it yielded {event!r}, which is no event")
             if self.limit is not None:
                 break
             events.append(event)
@@ -389,31 +397,30 @@ class Run:
             )
         if self._stop_timer is not None:
             self._stop_timer()
-        generation, parse = self.so_far(), self._parse
+        parse = self._parse
         if parse is None:
-            self.end(State.DONE, parsed=generation.text)
+            self.end(State.DONE, parsed=_THE_TEXT)
         elif self._is_quick:
-            self.end(State.DONE, parsed=parse(generation))
+            self.end(State.DONE, parsed=parse(self.so_far()))
         else:
-            parsed = await anyio.to_thread.run_sync(parse, generation, abandon_on_cancel=True)
+            parsed = await anyio.to_thread.run_sync(parse, self.so_far(), abandon_on_cancel=True)
             self.end(State.DONE, parsed=parsed)
 
     def _watch(self, deadlines: Deadlines) -> None:
         """Look at the deadlines when the nearest one would pass; a reader or an event costs nothing here."""
         now = time.monotonic()
-        silence = deadlines.between_bytes if self._last_sign > self._opened else deadlines.first_byte
-        due = [
-            (self._last_sign + silence, "was silent", silence) if silence is not None else None,
-            (self._opened + deadlines.total, "was not done", deadlines.total) if deadlines.total is not None else None,
-        ]
-        nearest = min((entry for entry in due if entry is not None), default=None)
-        if nearest is None or self._loop is None:
-            return
-        when, what, seconds = nearest
-        if now < when:
-            self._stop_timer = self._loop.call_later(when - now, lambda: self._watch(deadlines))
-        else:
+        silence = _or_never(deadlines.between_bytes if self._last_sign > self._opened else deadlines.first_byte)
+        total = _or_never(deadlines.total)
+        when, what, seconds = min(
+            (self._last_sign + silence, "was silent", silence), (self._opened + total, "was not done", total)
+        )
+        if when <= now:
             self._expire(f"the model {self.model!r} at backend {self.backend!r} {what} for {seconds:g} s")
+            return
+        # The first byte may come at any time and have the shorter deadline begin.
+        look = min(when - now, _or_never(deadlines.between_bytes))
+        if look < _NEVER and self._loop is not None:
+            self._stop_timer = self._loop.call_later(look, lambda: self._watch(deadlines))
 
     def _expire(self, what: str) -> None:
         advice = "; raise the deadline with model_options={'timeout': Deadlines(…)}"
@@ -421,9 +428,9 @@ class Run:
         if self.end(State.FAILED, error):
             self._stop_task()
 
-    def _as_mellea_error(self, error: Exception) -> MelleaError:
-        while isinstance(error, ExceptionGroup):
-            error = cast("Exception", error.exceptions[0])
+    def _as_mellea_error(self, error: BaseException) -> MelleaError:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         if isinstance(error, MelleaError):
             return error
         wrapped = BackendError(
@@ -449,6 +456,26 @@ def _fold(events: list[Event]) -> Generation:
     return accumulator.generation()
 
 
+def _join(events: list[Event]) -> tuple[list[Event], Generation]:
+    """Join the events, and fold the joined ones, so that both hold the same text once."""
+    joined = join_deltas(events)
+    return joined, _fold(joined)
+
+
+def _sound(events: list[Event]) -> int:
+    """Return how many events come before the first one that can't be folded."""
+    for number, event in enumerate(events):
+        try:
+            _join([event])
+        except Exception:  # noqa: BLE001
+            return number
+    return len(events)
+
+
+def _or_never(seconds: float | None) -> float:
+    return _NEVER if seconds is None else seconds
+
+
 def _lost(how: str) -> StreamingError:
     return StreamingError(
         f"the event loop that ran this generation {how}, so the rest of it never came; "
@@ -458,9 +485,13 @@ def _lost(how: str) -> StreamingError:
 
 async def _close(source: AsyncIterator[Event]) -> None:
     close = getattr(source, "aclose", None)
-    if close is not None:
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+    if close is None:
+        return
+    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+        try:
             await close()
+        except Exception:  # noqa: BLE001 - whatever the generation came to, that is what its readers get
+            _log.debug("a backend failed to close its stream", exc_info=True)
 
 
 class Cursor:
@@ -492,9 +523,9 @@ class Cursor:
         return self._index < len(self._events) or self.run.is_final
 
 
-def _leave() -> None:
+def cancel_all() -> None:
     """Cancel what still runs when the interpreter leaves."""
-    running = [run for run in _live if not run.is_final]
+    running = [run for run in list(_live) if not run.is_final]
     if running:
         _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(running))
     for run in running:
@@ -508,6 +539,6 @@ def _forget_parent() -> None:
     _live.clear()
 
 
-atexit.register(_leave)
+atexit.register(cancel_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)

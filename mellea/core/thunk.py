@@ -88,20 +88,20 @@ class ModelOutputThunk(Generic[T]):
             StreamingError: the thunk was computed before its polling began.
             MelleaError: the generation failed; the text before the failure has been returned by then.
         """
-        run = self._run
-        if self._poll is None:
+        run, poll = self._run, self._poll
+        if self._has_polled_all:
+            raise StreamingError("astream() has returned the complete text already; use .value")
+        if poll is None:
             if self.is_computed():
                 raise StreamingError(
                     "astream() was called on a thunk that is computed already; use .value, or iterate over it"
                 )
-            self._poll = Cursor(run)
-        elif self._has_polled_all:
-            raise StreamingError("astream() has returned the complete text already; use .value")
+            poll = self._poll = Cursor(run)
         while True:
-            new = self._poll.take()
+            new = poll.take()
             if new is None or (text := text_of(new)):
                 break
-            await run.until(self._poll.is_ready)
+            await run.until(poll.is_ready)
         if new is not None:
             self._polled += text
             if run.limit is None:
@@ -109,7 +109,7 @@ class ModelOutputThunk(Generic[T]):
             if run.error is not None:  # the text first; the next call raises
                 return self._polled
         self._deliver()
-        self._has_polled_all = True
+        self._has_polled_all, self._poll, self._polled = True, None, ""
         return run.so_far().text
 
     def __aiter__(self) -> TextIterator:
@@ -141,8 +141,7 @@ class ModelOutputThunk(Generic[T]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._run.is_final:
-            await self._run.cancelled()
+        await self._run.cancelled()  # of a run that has ended it waits for the close only
 
     def __del__(self) -> None:
         run = getattr(self, "_run", None)  # not there if the constructor refused its argument

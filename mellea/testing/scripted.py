@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 
-from mellea.core.backend import Backend, Capabilities, Request
+from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, StreamEnd, TextDelta, Usage, UsageEvent
 from mellea.core.loop import Waiter, new_waiter
 from mellea.core.options import ModelOption
@@ -49,7 +51,8 @@ class Gate:
 
 
 Step = str | Event | Pause | Gate | BaseException
-Script = str | Iterable[Step]
+_STEPS = (str, Event, Pause, Gate, BaseException)
+Script = Step | Iterable[Step]
 Reply = Script | Callable[[Request], Script]
 
 
@@ -57,8 +60,8 @@ class ScriptedBackend(Backend):
     """Plays one script for each request, in their order; the last one is played again when they run out.
 
     Args:
-        replies: each a text (one delta), an iterable of steps, or a function that makes one of them out of
-            the request. A step is a text (a delta), an event, a `Pause`, a `Gate`, or an exception to raise.
+        replies: each one step, an iterable of steps, or a function that makes one of them out of the
+            request. A step is a text (a delta), an event, a `Pause`, a `Gate`, or an exception to raise.
             A script that raises nothing and doesn't end with a `StreamEnd` gets one, unless `is_cut`.
         is_cut: leave the `StreamEnd` out, as a broken connection does.
         capabilities: what the backend says that it can do; everything, by default.
@@ -88,6 +91,7 @@ class ScriptedBackend(Backend):
         self.closed: list[bool] = []
         self._replies = replies
         self._is_cut = is_cut
+        self._lock = threading.Lock()
         self._usage = usage
 
     @property
@@ -105,10 +109,16 @@ class ScriptedBackend(Backend):
             raise AssertionError(f"the stream of request {self.closed.index(False)} is still open")
 
     async def run(self, request: Request) -> AsyncIterator[Event]:
-        """Play the next script."""
-        number = len(self.requests)
-        self.requests.append(request)
-        self.closed.append(False)
+        """Play the next script.
+
+        Raises:
+            UnsupportedError: the request asks for what the capabilities don't name; it isn't counted.
+        """
+        check_supported(self, request)
+        with self._lock:
+            number = len(self.requests)
+            self.requests.append(request)
+            self.closed.append(False)
         has_ended = False
         try:
             for step in self._script(number, request):
@@ -126,7 +136,7 @@ class ScriptedBackend(Backend):
     def _script(self, number: int, request: Request) -> Iterable[Step]:
         reply = self._replies[min(number, len(self._replies) - 1)]
         script = reply(request) if callable(reply) else reply
-        return [script] if isinstance(script, str) else script
+        return [script] if isinstance(script, _STEPS) else script
 
 
 async def _take(step: Step) -> Event | None:
@@ -139,7 +149,7 @@ async def _take(step: Step) -> Event | None:
         case Gate():
             await step.wait()
         case BaseException():
-            raise step
+            raise copy.copy(step)  # played again, it must not know of the first time
         case Event():
             return step
         case _:

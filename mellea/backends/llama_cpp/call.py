@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,8 +82,11 @@ class Call:
 
     async def wait_done(self, timeout: float) -> None:
         """Wait until the engine has come back from a cancelled call, at most `timeout` seconds."""
-        with self._lock:
-            if self.is_done:
-                return
-            waiter = self._waiter = new_waiter()
-        await waiter.wait(timeout)
+        deadline = time.monotonic() + timeout
+        # A chunk that was under way when the call was cancelled may still wake the waiter.
+        while (left := deadline - time.monotonic()) > 0:
+            with self._lock:
+                if self.is_done:
+                    return
+                waiter = self._waiter = new_waiter()
+            await waiter.wait(left)

@@ -10,7 +10,7 @@ import re
 
 __all__ = ["why_unsupported"]
 
-_ESCAPE = r"\\(?:[dDwWsSnrtfv]|[.+*?()|\[\]{}^$/\\\-@%#&~:;,'\"<>=!_` ]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[pP]\{\^?\w+\})"
+_ESCAPE = r"\\(?:[dDwWsSnrtfv]|[.+*?()|\[\]{}^$/\\\-@%#&~:;,'\"=!_` ]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[pP]\{\^?\w+\})"
 _TOKEN = re.compile(
     rf"""(?P<escape>{_ESCAPE})
     |(?P<class>\[\^?(?:{_ESCAPE}|[^\]\\\[])+\])

@@ -36,8 +36,18 @@ _DECIMALS = 1e-9
 _MAX_NUMBER = 1e15
 
 _ANNOTATIONS = frozenset(
-    {"$anchor", "$comment", "$defs", "$id", "$schema", "contentEncoding", "contentMediaType", "default"}
-    | {"definitions", "deprecated", "description", "discriminator", "example", "examples", "readOnly", "title"}
+    {"$anchor", "$comment", "$defs", "$id", "$schema", "contentEncoding", "contentMediaType", "contentSchema"}
+    | {
+        "default",
+        "definitions",
+        "deprecated",
+        "description",
+        "discriminator",
+        "example",
+        "examples",
+        "readOnly",
+        "title",
+    }
     | {"writeOnly"}
 )
 _TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
@@ -48,7 +58,16 @@ _LOOSE_FORMATS = frozenset(
     {"binary", "byte", "directory-path", "double", "file-path", "float", "int32", "int64", "json-string"}
     | {"password", "path"}
 )
-_URI = r"^[a-z][a-z0-9+.\-]*://[!-~]+$"
+# These the engine doesn't know, but they can be spelled out.
+_SPELLED_FORMATS = {
+    "uri": r"^[a-z][a-z0-9+.\-]*://[!-~]+$",
+    "base64": "^(?:[A-Za-z0-9+/]{4})*$",
+    "base64url": "^(?:[A-Za-z0-9_-]{4})*$",
+    **{
+        f"uuid{n}": f"^[0-9a-f]{{8}}-[0-9a-f]{{4}}-{n}[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}$"
+        for n in range(1, 9)
+    },
+}
 # What pydantic writes for Decimal has a look-ahead.
 _PATTERNS = {r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": r"^[+-]?\d{1,30}(?:\.\d{1,30})?$"}
 _UNBOUNDED = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
@@ -170,8 +189,8 @@ def _is_annotation(name: str, value: Any) -> bool:
 def _put(new: dict[str, Any], name: str, value: Any) -> None:
     if name != "format":
         new[name] = value
-    elif value == "uri":
-        new.setdefault("pattern", _URI)
+    elif value in _SPELLED_FORMATS:
+        new.setdefault("pattern", _SPELLED_FORMATS[value])
     elif value is not None:
         new["format"] = value
 
@@ -278,8 +297,9 @@ def _pattern(value: Any, path: str, is_open: bool) -> str:
 def _format(value: Any, path: str, is_open: bool) -> str | None:
     if value in _LOOSE_FORMATS:
         return None
-    if value != "uri" and value not in _FORMATS:
-        raise _unsupported(f"the format {value!r} (it knows {', '.join(sorted([*_FORMATS, 'uri']))})", path)
+    if value not in _FORMATS and value not in _SPELLED_FORMATS:
+        known = ", ".join(sorted([*_FORMATS, *_SPELLED_FORMATS]))
+        raise _unsupported(f"the format {value!r} (it knows {known})", path)
     return str(value)
 
 

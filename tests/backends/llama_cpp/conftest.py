@@ -69,3 +69,14 @@ def freed() -> Callable[..., Any]:
 @pytest.fixture
 def long_prompt() -> str:
     return LONG_PROMPT
+
+
+@pytest.fixture
+def generate(backend: LlamaCppBackend) -> Callable[..., Generation]:
+    def generate(
+        schema: Any, prompt: str = "Tell me about the moon.", max_tokens: int = 28, **options: Any
+    ) -> Generation:
+        options = {"temperature": 1.2, "seed": 5} | options
+        return anyio.run(read_all, backend, make_request(prompt, schema=schema, max_tokens=max_tokens, **options))
+
+    return generate

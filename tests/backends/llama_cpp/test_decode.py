@@ -53,7 +53,7 @@ def test_a_stream_without_its_end_was_interrupted():
 
 def test_a_prompt_that_is_too_long_names_both_lengths():
     error = {"code": 400, "message": "x", "type": "exceed_context_size_error", "n_prompt_tokens": 5031, "n_ctx": 2048}
-    with pytest.raises(BadRequestError, match=r"5031 .* 2048 .*context_window") as caught:
+    with pytest.raises(BadRequestError, match=r"5031 .* 2048;.*context_window") as caught:
         Decoder("m").feed({"error": error})
     assert (caught.value.status, caught.value.model, caught.value.is_retryable) == (400, "m", False)
 

@@ -17,7 +17,7 @@ def test_roles_and_text(request_for):
 
 
 def test_every_option_reaches_the_payload(request_for):
-    values = {option: 1 for option in OPTIONS} | {"temperature": 0, "stop": "x"}
+    values = dict.fromkeys(OPTIONS, 1) | {"temperature": 0, "stop": "x"}
     payload = encode(request_for("hi", **{str(name): value for name, value in values.items()}))
     for option, name in OPTIONS.items():
         assert payload[name] == (["x"] if name == "stop" else values[option])

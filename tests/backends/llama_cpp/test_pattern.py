@@ -1,3 +1,6 @@
+import json
+import re
+
 import pytest
 
 from mellea.backends.llama_cpp.pattern import why_unsupported
@@ -14,7 +17,7 @@ HOLD = [
     "^(?:a$|b$)",
     r"^\p{Lu}{3}$",
     r"^\u0041\x42$",
-    r"^a\/b\-\@\_\ \!\"\'\,\:\;\<\=\>\`\~\#\%\&$",
+    r"^a\/b\-\@\_\ \!\"\'\,\:\;\=\`\~\#\%\&$",
     r"^[\]\[a-c\-]$",
     "^[-a-]$",
     "^[^a]{1,3}$",
@@ -25,8 +28,6 @@ HOLD = [
     r"^\r\n\t\f\v$",
     r"^[\w.\s\d\/\.@]{2}$",
 ]
-"""The engine's test goes through these, too."""
-
 VANISH = [
     "^(?=a)b$",
     "^(?!a)b$",
@@ -50,6 +51,7 @@ VANISH = [
     r"^\é$",
     r"^\e$",
     r"^\0$",
+    r"\<a\>",
     r"^\cA$",
     "a\\",
 ]
@@ -63,3 +65,11 @@ def test_supported(pattern):
 @pytest.mark.parametrize("pattern", VANISH)
 def test_unsupported(pattern):
     assert why_unsupported(pattern) is not None
+
+
+@pytest.mark.parametrize("pattern", HOLD[1:])
+def test_pattern_holds(generate, pattern):
+    answer = generate({"type": "string", "pattern": pattern, "maxLength": 20})
+    python = re.sub(r"\\p\{Lu\}", "[A-ZÀ-Þ]", pattern).replace("(?<x>", "(?P<x>")
+    if answer.finish_reason == "stop":
+        assert re.search(python, json.loads(answer.text)), answer.text

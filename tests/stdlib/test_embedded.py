@@ -1,0 +1,152 @@
+"""Sessions over the embedded model: what ends a generation ends the engine's work, seen in its slots."""
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+import mellea
+from mellea.backends.llama_cpp import LlamaCppBackend
+from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights
+from mellea.core import Deadlines
+from mellea.errors import ConfigurationError
+from mellea.stdlib.context import ChatContext
+from mellea.testing.engine_server import busy_slots
+
+pytestmark = pytest.mark.anyio
+
+STORY = "Write a very long story about a river."
+LONG_PROMPT = "word river stone " * 400  # about ten seconds to read
+PATIENT = {"max_tokens": 2000, "temperature": 0.0}
+
+
+@pytest.fixture(scope="module")
+def m() -> mellea.MelleaSession:
+    pytest.importorskip("xllamacpp")
+    try:
+        find_weights(DEFAULT_MODEL)
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    session = mellea.start_session(model_options=PATIENT)
+    session.instruct("Hi.", model_options={"max_tokens": 1})
+    return session
+
+
+async def busy(m: mellea.MelleaSession) -> int:
+    assert isinstance(m.backend, LlamaCppBackend)
+    engine = await m.backend.engine()
+    return await anyio.to_thread.run_sync(busy_slots, engine.address, engine.api_key)
+
+
+async def until_busy(m: mellea.MelleaSession) -> None:
+    with anyio.fail_after(10):
+        while not await busy(m):
+            await anyio.sleep(0.005)
+
+
+async def until_free(m: mellea.MelleaSession, seconds: float) -> None:
+    started = time.monotonic()
+    with anyio.fail_after(20):
+        while await busy(m):
+            await anyio.sleep(0.005)
+    assert time.monotonic() - started < seconds
+
+
+# Each way to end a generation: it is given one that runs, and lets go of it.
+
+
+async def drop(m: mellea.MelleaSession, prompt: str) -> None:
+    thunk = await m.ainstruct(prompt, await_result=False)
+    await running(m, prompt, lambda: thunk.partial)
+    del thunk
+    gc.collect()
+
+
+async def cancel(m: mellea.MelleaSession, prompt: str) -> None:
+    thunk = await m.ainstruct(prompt, await_result=False)
+    await running(m, prompt, lambda: thunk.partial)
+    await thunk.cancel()
+
+
+async def leave(m: mellea.MelleaSession, prompt: str) -> None:
+    async with m.astream(prompt) as stream:
+        await running(m, prompt, lambda: stream.text)
+
+
+async def time_out(m: mellea.MelleaSession, prompt: str) -> None:
+    with anyio.move_on_after(0.7):
+        await m.ainstruct(prompt)
+
+
+async def pass_a_deadline(m: mellea.MelleaSession, prompt: str) -> None:
+    with pytest.raises(TimeoutError):
+        await m.ainstruct(prompt, model_options={"timeout": Deadlines(total=0.7)})
+
+
+async def close_a_plain_stream(m: mellea.MelleaSession, prompt: str) -> None:
+    def read() -> None:
+        with m.stream(prompt) as stream:
+            if prompt is STORY:
+                next(iter(stream))
+            else:
+                time.sleep(0.7)
+
+    await anyio.to_thread.run_sync(read)
+
+
+async def reset(m: mellea.MelleaSession, prompt: str) -> None:
+    chat = mellea.start_session(m.backend, ctx=ChatContext(), model_options=PATIENT)
+    thunk = await chat.achat(prompt, await_result=False)
+    await running(m, prompt, lambda: thunk.partial)
+    chat.reset()
+
+
+async def running(m: mellea.MelleaSession, prompt: str, text: Callable[[], str]) -> None:
+    await until_busy(m)
+    with anyio.fail_after(20):
+        while prompt is STORY and not text():
+            await anyio.sleep(0.005)
+
+
+WAYS = [drop, cancel, leave, time_out, pass_a_deadline, close_a_plain_stream, reset]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_ending_a_generation_frees_its_slot_while_it_writes(m: mellea.MelleaSession, way: Any) -> None:
+    await way(m, STORY)
+    await until_free(m, 1.5)
+
+
+@pytest.mark.parametrize("way", [drop, leave, time_out])
+async def test_ending_a_generation_frees_its_slot_while_it_reads(m: mellea.MelleaSession, way: Any) -> None:
+    await way(m, LONG_PROMPT)
+    await until_free(m, 3.5)
+
+
+async def test_twenty_thunks_awaited_in_any_order(m: mellea.MelleaSession) -> None:
+    options = {"max_tokens": 4}
+    thunks = [await m.ainstruct("Count.", await_result=False, model_options=options) for _ in range(20)]
+    texts = [await thunk.avalue() for thunk in [*thunks[::2], *thunks[::-2]]]
+    assert len(set(texts)) == 1, "at temperature 0 they are all the same"
+    assert all(thunk.usage is not None and thunk.usage.output_tokens == 4 for thunk in thunks)
+
+
+async def test_a_typed_result(m: mellea.MelleaSession) -> None:
+    answer = await m.ainstruct("How many legs has a cat?", format=int, model_options={"max_tokens": 20})
+    assert isinstance(answer.parsed, int)
+
+
+async def test_one_thunk_read_on_two_loops(m: mellea.MelleaSession) -> None:
+    thunk = await m.ainstruct("Count to ten.", await_result=False, model_options={"max_tokens": 12})
+    texts: list[str] = []
+    thread = threading.Thread(target=lambda: texts.append(asyncio.run(thunk.avalue())))
+    thread.start()
+    texts.append("".join([chunk async for chunk in thunk]))
+    await anyio.to_thread.run_sync(thread.join)
+    assert texts == [thunk.value] * 2
