@@ -4,7 +4,7 @@ May import: errors. Read `events.py` first, then `thunk.py`.
 """
 
 from mellea.core.accumulator import Accumulator, Generation
-from mellea.core.backend import Backend, Capabilities, OutputSchema, Request, ToolSpec
+from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.component import Component, TemplateRepresentation
 from mellea.core.context import Context, Turn
@@ -18,6 +18,7 @@ from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 __all__ = [
     "Accumulator",
     "Backend",
+    "BuiltinTool",
     "CBlock",
     "Capabilities",
     "Component",

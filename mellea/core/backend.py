@@ -13,7 +13,7 @@ from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption, check_options
 from mellea.errors import UnsupportedError
 
-__all__ = ["Backend", "Capabilities", "OutputSchema", "Request", "ToolSpec", "check_supported"]
+__all__ = ["Backend", "BuiltinTool", "Capabilities", "OutputSchema", "Request", "ToolSpec", "check_supported"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,21 @@ class ToolSpec:
     name: str
     description: str
     parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltinTool:
+    """A tool that the provider runs itself, as functions such as `anthropic.tools.web_search()` make it.
+
+    Args:
+        provider: whose tool it is.
+        name: what it is called in events.
+        config: how the provider's own wire format declares it.
+    """
+
+    provider: str
+    name: str
+    config: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +62,7 @@ class Request:
     """
 
     messages: tuple[Message, ...]
-    tools: tuple[ToolSpec, ...] = ()
+    tools: tuple[ToolSpec | BuiltinTool, ...] = ()
     output_schema: OutputSchema | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -73,21 +88,27 @@ class Capabilities:
     Args:
         options: names of the model options that reach the model.
         tools: whether the model can call tools.
+        builtin_tools: the providers whose own tools can be asked for.
         structured_output: how a schema is held: by the provider's own means, by a tool call, by asking
             for it in the prompt, or not at all.
         images: whether messages may hold images.
         files: whether messages may hold other files.
         prefill: whether a trailing assistant message is continued.
         prompt_caching: whether `CBlock(cache=True)` has an effect.
+        image_generation: whether `generate_image` works.
+        embeddings: whether `embed` works.
     """
 
     options: frozenset[str] = _SAMPLING
     tools: bool = False
+    builtin_tools: frozenset[str] = frozenset()
     structured_output: Literal["native", "tool", "prompt"] | None = None
     images: bool = False
     files: bool = False
     prefill: bool = False
     prompt_caching: bool = False
+    image_generation: bool = False
+    embeddings: bool = False
 
 
 class Backend(ABC):
@@ -134,11 +155,16 @@ def check_supported(backend: Backend, request: Request) -> None:
     """
     can = backend.capabilities
     missing = next((name for name in request.options if name not in can.options), None)
+    own = [tool for tool in request.tools if isinstance(tool, ToolSpec)]
+    builtin = [tool for tool in request.tools if isinstance(tool, BuiltinTool)]
+    foreign = next((tool for tool in builtin if tool.provider not in can.builtin_tools), None)
     blocks = [block for message in request.messages for block in message.blocks]
     if missing is not None:
         feature = f"the model option {missing!r} (it knows {', '.join(sorted(can.options))})"
-    elif request.tools and not can.tools:
+    elif own and not can.tools:
         feature = "tools; leave out tools="
+    elif foreign is not None:
+        feature = f"the tool {foreign.name!r} of the provider {foreign.provider!r}; leave it out of tools="
     elif request.output_schema is not None and can.structured_output is None:
         feature = "structured output; leave out format="
     elif not can.images and any(isinstance(block, ImageBlock) for block in blocks):

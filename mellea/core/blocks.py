@@ -101,7 +101,8 @@ class ThinkingBlock:
 
     Args:
         text: the reasoning, or the provider's summary of it.
-        signature: the provider's proof of it, which goes back unchanged in the next turn.
+        signature: the provider's proof of it, which goes back unchanged in the next turn. It begins with
+            the provider's name and a colon, so that another provider's codec leaves it out.
     """
 
     text: str
@@ -119,6 +120,7 @@ class ToolCall:
         raw_args: the arguments as the model wrote them.
         is_valid: whether `raw_args` was a JSON object, or empty.
         is_builtin: whether the provider runs this tool itself.
+        signature: as for `ThinkingBlock`, where a provider signs its calls.
     """
 
     tool_call_id: str
@@ -127,6 +129,7 @@ class ToolCall:
     raw_args: str = ""
     is_valid: bool = True
     is_builtin: bool = False
+    signature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,6 @@ class Loop(ABC):
             self.post(self._moves)
         return f"has stood still for {GRACE:g} s" if now - self._still_since >= GRACE else None
 
-
     def _moves(self) -> None:
         self._still_since = None
 
@@ -306,7 +305,8 @@ def is_loop_running() -> bool:
 
 
 def _in_trio() -> bool:
-    return "trio" in sys.modules and _trio().lowlevel.in_trio_task()
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)  # another thread may be importing it just now
+    return lowlevel is not None and lowlevel.in_trio_task()
 
 
 def _trio() -> Any:

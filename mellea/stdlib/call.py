@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from mellea.core.accumulator import Generation
-from mellea.core.backend import Backend, Request, ToolSpec, check_supported
+from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
 from mellea.core.blocks import CBlock
 from mellea.core.component import walk
 from mellea.core.context import Context, Turn
@@ -42,7 +42,7 @@ class Call:
     backend: Backend
     options: Mapping[str, Any]
     format: OutputFormat[Any] | None = None
-    tools: tuple[ToolSpec, ...] = ()
+    tools: tuple[ToolSpec | BuiltinTool, ...] = ()
     deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
 
     @classmethod
@@ -53,7 +53,7 @@ class Call:
         *,
         format: Any = None,
         model_options: Mapping[str, Any] | None = None,
-        tools: Iterable[ToolSpec] | None = None,
+        tools: Iterable[ToolSpec | BuiltinTool] | None = None,
     ) -> Self:
         """Check the arguments of a call; later layers of options go before earlier ones.
 
@@ -198,11 +198,11 @@ def _deadlines(timeout: Any) -> Deadlines:
     return Deadlines() if timeout is None else Deadlines(total=float(timeout))
 
 
-def _tools(tools: Any) -> tuple[ToolSpec, ...]:
+def _tools(tools: Any) -> tuple[ToolSpec | BuiltinTool, ...]:
     if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
-        raise UsageError(f"tools takes a list of ToolSpecs, not {tools!r}")
+        raise UsageError(f"tools takes a list, not {tools!r}")
     checked = tuple(tools)
     for tool in checked:
-        if not isinstance(tool, ToolSpec):
-            raise UsageError(f"tools takes ToolSpecs, not {tool!r}")
+        if not isinstance(tool, (ToolSpec, BuiltinTool)):
+            raise UsageError(f"tools takes ToolSpecs and a provider's own tools, not {tool!r}")
     return checked

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from mellea.core.backend import Backend, ToolSpec
+from mellea.core.backend import Backend, BuiltinTool, ToolSpec
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
@@ -43,7 +43,7 @@ async def aact(
     strict: bool = False,
     format: Any = None,
     model_options: Mapping[str, Any] | None = None,
-    tools: Iterable[ToolSpec] | None = None,
+    tools: Iterable[ToolSpec | BuiltinTool] | None = None,
     await_result: bool = True,
 ) -> tuple[Any, C]:
     """Say a component to a model; return the thunk of its answer, and the context with this turn.
@@ -129,7 +129,7 @@ async def achat(
     images: Iterable[Any] | None = None,
     format: Any = None,
     model_options: Mapping[str, Any] | None = None,
-    tools: Iterable[ToolSpec] | None = None,
+    tools: Iterable[ToolSpec | BuiltinTool] | None = None,
     await_result: bool = True,
 ) -> tuple[Any, C]:
     """Say a message; `.parsed` of the thunk is the assistant's `Message`, its `.content` the text.

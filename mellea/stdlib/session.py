@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from mellea.backends.registry import get_backend
-from mellea.core.backend import Backend, ToolSpec
+from mellea.core.backend import Backend, BuiltinTool, ToolSpec
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.context import Context
 from mellea.core.messages import Message
@@ -39,7 +39,7 @@ class CallArguments(TypedDict, total=False):
     """What every verb takes; `functional.aact` explains each."""
 
     model_options: Mapping[str, Any] | None
-    tools: Iterable[ToolSpec] | None
+    tools: Iterable[ToolSpec | BuiltinTool] | None
 
 
 class ActArguments(CallArguments, total=False):

@@ -1,8 +1,9 @@
-"""What it takes to test a generative program without a model: a scripted backend, a contract suite, a server.
+"""What it takes to test a generative program without a model: a scripted backend, and a contract for all backends.
 
 May import: backends, core. Nothing in the package imports this room. Read `scripted.py` first.
 """
 
+from mellea.testing.contract import BackendContract
 from mellea.testing.scripted import Gate, Pause, ScriptedBackend
 
-__all__ = ["Gate", "Pause", "ScriptedBackend"]
+__all__ = ["BackendContract", "Gate", "Pause", "ScriptedBackend"]

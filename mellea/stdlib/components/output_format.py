@@ -41,7 +41,9 @@ class OutputFormat(Generic[T]):
                 return cast("T", from_json(text))
             return cast("T", self.validator.validate_json(text))
         except (ValidationError, ValueError) as error:
-            raise ParseError(_explain(self.schema.name, generation, error), partial=text) from error.with_traceback(None)
+            raise ParseError(_explain(self.schema.name, generation, error), partial=text) from error.with_traceback(
+                None
+            )
 
 
 def output_format(format: Any) -> OutputFormat[Any]:

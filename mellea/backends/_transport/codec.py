@@ -1,0 +1,27 @@
+"""What a provider's codec is: pure functions and a decoder that never sees a socket."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mellea.core.events import Event
+
+__all__ = ["Decoder"]
+
+
+class Decoder(Protocol):
+    """Turns one response's bytes into events, wherever the bytes are split."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take more bytes and return the events that they complete.
+
+        Raises:
+            BackendError: the provider reports an error, or its bytes make no sense.
+        """
+
+    def close(self) -> list[Event]:
+        """Say that no more bytes will come; returns the last events.
+
+        Raises:
+            InterruptedStreamError: the provider's own end of the stream hasn't come.
+        """

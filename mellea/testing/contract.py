@@ -1,0 +1,409 @@
+"""The contract that every backend passes, as tests to inherit.
+
+    from mellea.testing import BackendContract
+
+    class TestMyBackend(BackendContract):
+        def make_backend(self):
+            return MyBackend("a-model", base_url=server.url)
+
+`pytest` (or `unittest`, with `unittest.TestCase` as a second base) then runs all tests below, on asyncio
+and, where it is installed, on trio. They need no plugin and no fixture. What the backend's capabilities
+don't name is checked to be refused, or skipped.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import ExitStack, aclosing, contextmanager, suppress
+from typing import Any, ClassVar, cast, get_args
+from unittest import SkipTest, mock
+
+import anyio
+
+from mellea.core.accumulator import Accumulator, Generation
+from mellea.core.backend import Backend, OutputSchema, Request, ToolSpec
+from mellea.core.blocks import FileBlock, ImageBlock
+from mellea.core.events import (
+    Event,
+    FinishReason,
+    ReasoningDelta,
+    StreamEnd,
+    TextDelta,
+    ToolDelta,
+    ToolEnd,
+    ToolStart,
+    UsageEvent,
+)
+from mellea.core.messages import Message, assistant_message, system_message, user_message
+from mellea.core.options import Deadlines, ModelOption
+from mellea.core.run import Run
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import UnsupportedError
+
+__all__ = ["BackendContract"]
+
+Test = Callable[[Any], Coroutine[Any, Any, None]]
+
+
+def _on_every_loop(test: Test) -> Callable[[Any], None]:
+    """Make an async test a plain one that runs on each kind of loop, in time."""
+
+    def run(self: BackendContract) -> None:
+        async def main() -> None:
+            with anyio.fail_after(self.seconds):
+                await test(self)
+
+        for loop in self.loops:
+            try:
+                anyio.run(main, backend=loop)
+            except BaseException as error:
+                error.add_note(f"on {loop}")
+                raise
+
+    run.__name__, run.__qualname__, run.__doc__ = test.__name__, test.__qualname__, test.__doc__
+    return run
+
+
+class BackendContract:
+    """Tests of one backend; inherit, and say in `make_backend` how to make one.
+
+    Attributes:
+        loops: kinds of event loop to run on.
+        seconds: how long one test may take on one of them.
+        close_seconds: how long a backend may take to stop its work.
+        prompt: something with a short answer.
+        long_prompt: something whose answer takes long enough to be cut off.
+        few_tokens: a `max_tokens` that no answer to `long_prompt` fits in.
+        secrets: keys that the backend was given, which it must never show.
+    """
+
+    loops: ClassVar[tuple[str, ...]] = ("asyncio", *(["trio"] if importlib.util.find_spec("trio") else []))
+    seconds: ClassVar[float] = 60.0
+    close_seconds: ClassVar[float] = 2.5
+    prompt: ClassVar[str] = "Say hello."
+    long_prompt: ClassVar[str] = "Count from one to one hundred, in words."
+    few_tokens: ClassVar[int] = 1
+    secrets: ClassVar[tuple[str, ...]] = ()
+
+    def make_backend(self) -> Backend:
+        """Return a new backend; called at least once in each test."""
+        raise NotImplementedError(f"{type(self).__name__} has to say how to make its backend: def make_backend(self)")
+
+    def assert_idle(self, backend: Backend) -> None:
+        """Fail while the backend, or the server behind it, still works. Override it where that can be seen."""
+
+    # -- making one -----------------------------------------------------------------------------------
+
+    def test_making_one_does_no_io(self) -> None:
+        """Neither the network nor a file is touched, no thread started, before the first request."""
+        self.make_backend()  # the first one may import
+        began = time.monotonic()
+        with _no_io():
+            self.make_backend()
+        assert time.monotonic() - began < 0.5, "making a backend took more than half a second"
+
+    def test_a_backend_says_what_it_is(self) -> None:
+        """It has a name, a model and capabilities whose options exist."""
+        backend = self.make_backend()
+        assert isinstance(backend, Backend), f"{backend!r} is no mellea.backends.Backend"
+        for name in ("name", "model_id"):
+            assert isinstance(getattr(backend, name, None), str), f"the backend's .{name} is no text"
+        unknown = set(backend.capabilities.options) - set(map(str, ModelOption))
+        assert not unknown, f"the capabilities name options that don't exist: {sorted(unknown)}"
+
+    def test_its_repr_shows_no_key(self) -> None:
+        """Nothing that looks at a backend sees what it was given in secret."""
+        backend = self.make_backend()
+        for secret in self.secrets:
+            assert secret not in repr(backend) + str(backend), "the backend's repr shows its key"
+
+    # -- one answer -----------------------------------------------------------------------------------
+
+    @_on_every_loop
+    async def test_a_stream_has_one_end(self) -> None:
+        """Events come in their order, and exactly one `StreamEnd` after all that is said."""
+        events = await self._collect(self.make_backend(), self.request(self.prompt))
+        assert any(isinstance(event, TextDelta) for event in events), "there was no text"
+
+    @_on_every_loop
+    async def test_the_deltas_are_the_text(self) -> None:
+        """Read through a thunk, the deltas concatenate to the value, and the run gives back what it held."""
+        backend = self.make_backend()
+        thunk = _thunk(backend, self.request(self.prompt))
+        text = "".join([delta async for delta in thunk])
+        assert text == thunk.value and text, f"the deltas are {text!r}, the value is {thunk.value!r}"
+        await thunk.cancel()  # of a finished run it waits for the close
+        await self._becomes_idle(backend)
+
+    @_on_every_loop
+    async def test_usage_is_counted_where_it_is_reported(self) -> None:
+        """Tokens are above zero, or `None`."""
+        usage = _fold(await self._collect(self.make_backend(), self.request(self.prompt))).usage
+        if usage is None:
+            raise SkipTest("the backend reports no usage")
+        for name in ("input_tokens", "output_tokens"):
+            count = getattr(usage, name)
+            assert count is None or count > 0, f"usage.{name} is {count!r}"
+
+    @_on_every_loop
+    async def test_a_conversation_is_accepted(self) -> None:
+        """A system message and several turns go through."""
+        messages = (
+            system_message("Answer briefly."),
+            user_message("My name is Ada."),
+            assistant_message("Hello Ada."),
+            user_message("What is my name?"),
+        )
+        generation = _fold(await self._collect(self.make_backend(), self.request(*messages)))
+        assert generation.text, "there was no answer to a conversation of four messages"
+
+    @_on_every_loop
+    async def test_max_tokens_ends_with_length(self) -> None:
+        """An answer that is cut off says so."""
+        backend = self.make_backend()
+        if "max_tokens" not in backend.capabilities.options:
+            raise SkipTest("the backend doesn't take max_tokens")
+        generation = _fold(await self._collect(backend, self.request(self.long_prompt, max_tokens=self.few_tokens)))
+        assert generation.finish_reason == "length", f"the finish reason was {generation.finish_reason!r}"
+
+    @_on_every_loop
+    async def test_a_schema_is_held(self) -> None:
+        """With a schema, the text is JSON that matches it."""
+        backend = self.make_backend()
+        if backend.capabilities.structured_output is None:
+            raise SkipTest("the backend doesn't do structured output")
+        request = self.request("A town and its population, as JSON.", output_schema=_TOWN)
+        text = _fold(await self._collect(backend, request)).text
+        town = json.loads(text)
+        assert isinstance(town, dict) and set(town) == {"name", "population"}, f"the answer was {text!r}"
+        assert isinstance(town["name"], str) and isinstance(town["population"], int), f"the answer was {text!r}"
+
+    # -- being cut off --------------------------------------------------------------------------------
+
+    @_on_every_loop
+    async def test_closing_early_stops_the_work(self) -> None:
+        """`aclose()` after the first event returns in time, again and again, and leaves room for others."""
+        backend = self.make_backend()
+        for _ in range(5):
+            async with _stream(backend, self.request(self.long_prompt)) as stream:
+                await anext(stream)
+                await self._in_close_time(stream.aclose)
+        await self._becomes_idle(backend)
+        await self._collect(backend, self.request(self.prompt))
+
+    @_on_every_loop
+    async def test_closing_before_the_first_event_sends_nothing(self) -> None:
+        """A stream that is never begun costs nothing."""
+        backend = self.make_backend()
+        async with _stream(backend, self.request(self.long_prompt)) as stream:
+            await self._in_close_time(stream.aclose)
+        await self._becomes_idle(backend)
+
+    @_on_every_loop
+    async def test_a_cancel_scope_stops_the_work(self) -> None:
+        """Cancelled while it waits for the next event, it ends in time and doesn't swallow the cancellation."""
+        backend = self.make_backend()
+        after = 0
+        async with _stream(backend, self.request(self.long_prompt)) as stream:
+            with anyio.CancelScope() as scope:
+                await anext(stream)
+                began = time.monotonic()
+                scope.cancel()
+                async for _ in stream:
+                    after += 1
+                    assert after < 1000, "1,000 events came after the cancellation"
+        assert scope.cancelled_caught, f"the cancellation was swallowed, and {after} events came after it"
+        assert time.monotonic() - began < self.close_seconds, f"it took over {self.close_seconds} s to stop"
+        await self._becomes_idle(backend)
+        await self._collect(backend, self.request(self.prompt))
+
+    @_on_every_loop
+    async def test_a_thunk_that_is_cancelled_stops_the_work(self) -> None:
+        """The same from outside, as `thunk.cancel()` does it; the text that had arrived is kept."""
+        backend = self.make_backend()
+        thunk = _thunk(backend, self.request(self.long_prompt))
+        first = await anext(aiter(thunk))
+        await self._in_close_time(thunk.cancel)
+        assert thunk.partial.startswith(first)
+        await self._becomes_idle(backend)
+
+    # -- more than one --------------------------------------------------------------------------------
+
+    @_on_every_loop
+    async def test_two_runs_at_the_same_time_dont_mix(self) -> None:
+        """Each of two streams is whole."""
+        backend = self.make_backend()
+        request, whole = self.request(self.prompt), []
+
+        async def read() -> None:
+            whole.append(await self._collect(backend, request))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            group.start_soon(read)
+        assert len(whole) == 2
+
+    def test_one_backend_runs_on_one_loop_after_another(self) -> None:
+        """`asyncio.run` twice, then trio, on one object; the first loop is left without a word."""
+        backend = self.make_backend()
+
+        async def main() -> None:
+            with anyio.fail_after(self.seconds):
+                await self._collect(backend, self.request(self.prompt))
+
+        for loop in (self.loops[0], *self.loops):
+            anyio.run(main, backend=loop)
+            gc.collect()
+
+    @_on_every_loop
+    async def test_a_closed_backend_can_be_used_again(self) -> None:
+        """`aclose()` gives back what is held on this loop, and no more."""
+        backend = self.make_backend()
+        await backend.aclose()
+        await self._collect(backend, self.request(self.prompt))
+        await backend.aclose()
+        await self._collect(backend, self.request(self.prompt))
+        await backend.aclose()
+
+    # -- what it can't --------------------------------------------------------------------------------
+
+    @_on_every_loop
+    async def test_what_it_cant_do_is_refused(self) -> None:
+        """An unknown option, and whatever the capabilities don't name, is an `UnsupportedError`."""
+        backend = self.make_backend()
+        can = backend.capabilities
+        requests = [self.request(self.prompt, no_such_option=1)]
+        if not can.tools:
+            requests.append(self.request(self.prompt, tools=(ToolSpec("now", "The time.", {"type": "object"}),)))
+        if can.structured_output is None:
+            requests.append(self.request(self.prompt, output_schema=_TOWN))
+        if not can.images:
+            requests.append(self.request(user_message("What is this?", ImageBlock(data=b"png"))))
+        if not can.files:
+            requests.append(self.request(user_message("What is this?", FileBlock("text/plain", b"x"))))
+        for request in requests:
+            try:
+                async with _stream(backend, request) as stream:
+                    await anext(stream)
+            except UnsupportedError as error:
+                assert str(error), "the error says nothing"
+            else:
+                raise AssertionError(f"this request was sent, though the capabilities don't allow it: {request}")
+        self.assert_idle(backend)
+
+    # -- for the tests --------------------------------------------------------------------------------
+
+    def request(
+        self,
+        *messages: Message | str,
+        tools: tuple[ToolSpec, ...] = (),
+        output_schema: OutputSchema | None = None,
+        **options: Any,
+    ) -> Request:
+        """Make a request; a text is a user's message."""
+        return Request(
+            tuple(item if isinstance(item, Message) else user_message(item) for item in messages),
+            tools=tools,
+            output_schema=output_schema,
+            options=options,
+        )
+
+    async def _collect(self, backend: Backend, request: Request) -> list[Event]:
+        """Read a stream to its end and check its order."""
+        async with _stream(backend, request) as stream:
+            events = [event async for event in stream]
+        _check_order(events)
+        return events
+
+    async def _in_close_time(self, close: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        began = time.monotonic()
+        await close()
+        seconds = time.monotonic() - began
+        assert seconds < self.close_seconds, f"the close took {seconds:.1f} s, more than {self.close_seconds:g} s"
+
+    async def _becomes_idle(self, backend: Backend) -> None:
+        until = time.monotonic() + self.close_seconds
+        while time.monotonic() < until:
+            with suppress(AssertionError):
+                return self.assert_idle(backend)
+            await anyio.sleep(0.02)
+        return self.assert_idle(backend)
+
+
+_TOWN = OutputSchema(
+    "town",
+    {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "population": {"type": "integer"}},
+        "required": ["name", "population"],
+        "additionalProperties": False,
+    },
+)
+
+
+def _thunk(backend: Backend, request: Request) -> ModelOutputThunk[Any]:
+    async def open() -> tuple[AsyncIterator[Event], Deadlines]:
+        return backend.run(request), request.deadlines
+
+    run = Run(open, backend=backend.name, model=backend.model_id)
+    run.launch()
+    return ModelOutputThunk(run)
+
+
+def _stream(backend: Backend, request: Request) -> aclosing[AsyncGenerator[Event, None]]:
+    stream = backend.run(request)
+    assert hasattr(stream, "aclose"), f"run() returned a {type(stream).__name__}, which can't be closed"
+    return aclosing(cast("AsyncGenerator[Event, None]", stream))
+
+
+def _fold(events: list[Event]) -> Generation:
+    accumulator = Accumulator()
+    accumulator.feed(events)
+    return accumulator.generation()
+
+
+def _check_order(events: list[Event]) -> None:
+    """Fail unless these are the events of one whole stream."""
+    for event in events:
+        assert isinstance(event, Event), f"{event!r} is no event"
+        if isinstance(event, (TextDelta, ReasoningDelta, ToolDelta)):
+            assert isinstance(event.chunk, str), f"the chunk of {event!r} is no text"
+    ends = [number for number, event in enumerate(events) if isinstance(event, StreamEnd)]
+    assert len(ends) == 1, f"there were {len(ends)} StreamEnds in a stream of {len(events)} events, not one"
+    late = [event for event in events[ends[0] + 1 :] if not isinstance(event, UsageEvent)]
+    assert not late, f"after the StreamEnd came {late[0]!r}"
+    end = events[ends[0]]
+    assert isinstance(end, StreamEnd) and end.finish_reason in get_args(FinishReason), f"{end!r}: no such finish reason"
+    _check_calls(events)
+
+
+def _check_calls(events: list[Event]) -> None:
+    started: set[str] = set()
+    for event in events:
+        if isinstance(event, ToolStart):
+            started.add(event.tool_call_id)
+        elif isinstance(event, (ToolDelta, ToolEnd)):
+            call = event.tool_call_id if isinstance(event, ToolDelta) else event.tool_call.tool_call_id
+            assert call in started, f"{event!r} came before the start of its call"
+            if isinstance(event, ToolEnd):
+                started.discard(call)
+    assert not started, f"calls of tools were begun and not ended: {sorted(started)}"
+
+
+@contextmanager
+def _no_io() -> Iterator[None]:
+    def refuse(name: str) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            raise AssertionError(f"making a backend called {name}; do that at the first request")
+
+        return called
+
+    names = ("socket.socket.connect", "socket.getaddrinfo", "builtins.open", "io.open", "threading.Thread.start")
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(mock.patch(name, refuse(name)))
+        yield
