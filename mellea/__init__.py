@@ -1,16 +1,16 @@
 """mellea: generative programs, in which some values are written by a language model.
 
 The front door: every name is loaded at its first use; importing starts no thread and opens nothing.
-Read `stdlib/session.py` first.
+May import: everything below it, lazily. Read `stdlib/session.py` first.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mellea import errors as errors
+    from mellea import events as events
     from mellea import mfuncs as mfuncs
     from mellea.backends.registry import get_backend as get_backend
-    from mellea.core import events as events
     from mellea.core.backend import Backend as Backend
     from mellea.core.blocks import CBlock as CBlock
     from mellea.core.blocks import FileBlock as FileBlock
@@ -48,7 +48,7 @@ _HOMES = {
     "SimpleContext": "mellea.stdlib.context",
     "assistant_message": "mellea.core.messages",
     "errors": "",
-    "events": "mellea.core",
+    "events": "",
     "get_backend": "mellea.backends.registry",
     "mfuncs": "",
     "start_session": "mellea.stdlib.session",
@@ -89,8 +89,6 @@ def __getattr__(name: str) -> Any:
     home = _HOMES[name]
     if not home:
         value: Any = import_module(f"mellea.{name}")
-    elif name == "events":
-        value = import_module("mellea.core.events")
     else:
         value = getattr(import_module(home), name)
     globals()[name] = value

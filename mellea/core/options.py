@@ -58,6 +58,12 @@ class Deadlines:
     between_bytes: float | None = 60.0
     total: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("connect", "first_byte", "between_bytes", "total"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(0)(value) and value > 0):
+                raise UsageError(f"Deadlines takes seconds above 0 as {name}, or None, not {value!r}")
+
 
 def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
@@ -140,6 +146,8 @@ def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _advice(name: Any) -> str:
-    known = [str(option) for option in ModelOption]
+    known = {option.name.lower(): str(option) for option in ModelOption} | {
+        str(option): str(option) for option in ModelOption
+    }
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return f"did you mean {known[near[0]]!r}?" if near else f"known are {', '.join(map(str, ModelOption))}"

@@ -57,7 +57,7 @@ class _Portal:
         with self._lock:
             if self._portal is None or self._thread is None or not self._thread.is_alive():
                 opened: Future[tuple[BlockingPortal, Waiter]] = Future()
-                # No context manager holds it: one that a forked child throws away would wait for a thread of its parent.
+                # No context manager holds it: a forked child that drops one would wait for its parent's thread.
                 self._thread = threading.Thread(target=_serve, args=(opened,), name="mellea-portal", daemon=True)
                 self._thread.start()
                 self._portal, self._stop = opened.result()
@@ -110,8 +110,8 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if kwargs.get("await_result", True) is not True:
             raise StreamingError(
-                f"await_result={kwargs['await_result']!r} was given to the synchronous verb {name.removeprefix('a')!r}, "
-                f"which returns finished results only; stream with m.stream(...), or use {name!r} in async code"
+                f"await_result={kwargs['await_result']!r} was given to the synchronous verb "
+                f"{name.removeprefix('a')!r}, which returns finished results only; stream with m.stream(...), or use {name!r} in async code"
             )
         return _call(functools.partial(verb, *args, **kwargs))
 

@@ -207,7 +207,7 @@ class Run:
 
     def cancel(self) -> None:
         """End the run as cancelled and stop the backend's work; safe from any thread, returns at once."""
-        error = GenerationCancelledError("the generation was cancelled")
+        error = GenerationCancelledError("the generation was cancelled; what had arrived is in .partial")
         if self.end(State.CANCELLED, error):
             self._stop_task()
 
@@ -423,7 +423,7 @@ class Run:
             self._stop_timer = self._loop.call_later(look, lambda: self._watch(deadlines))
 
     def _expire(self, what: str) -> None:
-        advice = "; raise the deadline with model_options={'timeout': Deadlines(…)}"
+        advice = "; for more time: model_options={'timeout': seconds in total, or Deadlines(…)}"
         error = DeadlineError(what + advice, backend=self.backend, model=self.model, is_retryable=True)
         if self.end(State.FAILED, error):
             self._stop_task()

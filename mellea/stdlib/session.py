@@ -26,6 +26,7 @@ from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.call import Call, finish
+from mellea.stdlib.components import Conversation
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.functional import DEFAULT_STRATEGY
 from mellea.stdlib.streaming import AsyncStream, Stream
@@ -287,7 +288,7 @@ class MelleaSession:
         """Make a stream for plain code, launched when its reading begins.
 
         Args:
-            content: the task in words, or a list of messages, which is the whole request then.
+            content: the task in words; or a `Message`; or a list of messages, which is the whole request then.
             format: a type that the answer is to have; `.output` is a value of it afterwards.
             arguments: those of `instruct`.
 
@@ -377,8 +378,10 @@ class MelleaSession:
         strategy = arguments.get("strategy", DEFAULT_STRATEGY)
         if functional.validates(parts.get("requirements"), strategy):
             raise functional.strategy_guard(f"m.{verb}(…)", strategy, "use m.instruct(…)")
-        is_message = isinstance(content, (Message, list, tuple))
-        component = functional.message(content) if is_message else functional.instruction(content, **parts)
+        if isinstance(content, (Message, Mapping, list, tuple)):
+            component: Any = _conversation(verb, content, parts)
+        else:
+            component = functional.instruction(content, **parts)
         options = self._options(arguments.get("model_options"))
         call = Call.make(component, self.backend, format=format, model_options=options, tools=arguments.get("tools"))
 
@@ -446,6 +449,16 @@ def current_session() -> MelleaSession:
 
 _current: ContextVar[MelleaSession | None] = ContextVar("mellea_session", default=None)
 _default: MelleaSession | None = None
+
+
+def _conversation(verb: str, content: Any, parts: Mapping[str, Any]) -> Message | Conversation:
+    if parts:
+        raise UsageError(f"m.{verb}(…) takes {next(iter(parts))!r} with a task in words only, not with messages")
+    if isinstance(content, Message):
+        return content
+    if isinstance(content, Mapping):
+        raise UsageError(f"m.{verb}(…) takes a list of messages, not {content!r}; put it into a list")
+    return Conversation(content)
 
 
 def _take(verb: str, arguments: dict[str, Any], taken: tuple[str, ...], others: tuple[str, ...]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
-from mellea.core.events import Event, StreamEnd, TextDelta, Usage, UsageEvent
+from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
 from mellea.core.loop import Waiter, new_waiter
 from mellea.core.options import ModelOption
 from mellea.errors import UsageError
@@ -119,17 +119,19 @@ class ScriptedBackend(Backend):
             number = len(self.requests)
             self.requests.append(request)
             self.closed.append(False)
-        has_ended = False
+        has_ended = has_call = False
         try:
             for step in self._script(number, request):
                 event = await _take(step)
                 if event is not None:
                     has_ended = has_ended or isinstance(event, StreamEnd)
+                    has_call = has_call or isinstance(event, ToolEnd)
                     yield event
             if self._usage is not None:
                 yield UsageEvent(self._usage)
             if not has_ended and not self._is_cut:
-                yield StreamEnd("stop", response_id=f"script-{number + 1}", model=self.model_id)
+                reason: FinishReason = "tool_call" if has_call else "stop"
+                yield StreamEnd(reason, response_id=f"script-{number + 1}", model=self.model_id)
         finally:
             self.closed[number] = True
 

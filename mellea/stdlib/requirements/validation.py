@@ -42,7 +42,10 @@ async def validate_all(
         UsageError: there is no output, or a requirement without a function and a backend that can't judge.
     """
     if context.last_output() is None:
-        raise UsageError("there is no output to validate in the context")
+        raise UsageError(
+            "there is no output to validate in the context; a SimpleContext remembers the last one only while the "
+            "program holds it, so keep it in a variable, or use a ChatContext"
+        )
     results = []
     for requirement in requirements:
         if requirement.validation_fn is not None:

@@ -1,0 +1,108 @@
+"""What a program that streams has to think of: waiting, display, failures, deadlines, many at once."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from time import perf_counter
+
+import mellea
+from mellea.errors import DeadlineError, ParseError
+
+
+@dataclass
+class Recipe:
+    title: str
+    minutes: int
+    steps: list[str]
+
+
+async def waiting(m: mellea.MelleaSession) -> None:
+    """Streaming doesn't end sooner than blocking; it begins sooner."""
+    prompt = "Explain why the sky is blue."
+
+    started = perf_counter()
+    await m.ainstruct(prompt)
+    print(f"blocking:  something to read after {perf_counter() - started:.2f} s")
+
+    started = perf_counter()
+    thunk = await m.ainstruct(prompt, await_result=False)
+    await anext(aiter(thunk))
+    first = perf_counter() - started
+    await thunk
+    print(f"streaming: something to read after {first:.2f} s, everything after {perf_counter() - started:.2f} s")
+
+
+async def whole(pieces: AsyncIterable[str], separator: str) -> AsyncIterator[str]:
+    """Hold text back until a word (separator " ") or a line (separator "\\n") is complete."""
+    held = ""
+    async for piece in pieces:
+        *complete, held = (held + piece).split(separator)
+        for part in complete:
+            yield part + separator
+    if held:
+        yield held
+
+
+async def display(m: mellea.MelleaSession) -> None:
+    """A model's pieces are parts of words; a screen reader or a log wants whole ones."""
+    thunk = await m.ainstruct("Write two lines about rain.", await_result=False)
+    print("pieces:", "|".join([piece async for piece in thunk]))
+    # A thunk can be read again, by as many readers as you like.
+    print("words: ", "|".join([word async for word in whole(thunk, " ")]))
+    print("lines: ", [line async for line in whole(thunk, "\n")])
+
+
+async def failures(m: mellea.MelleaSession) -> None:
+    """What had arrived before a failure is shown, and is kept."""
+    options = {"max_tokens": 12}  # too few for a whole recipe
+    thunk = await m.ainstruct("Write a recipe for soup.", format=Recipe, model_options=options, await_result=False)
+    try:
+        async for piece in thunk:
+            print(piece, end="", flush=True)
+    except ParseError as error:
+        print(f"\n{type(error).__name__}, and {len(error.partial)} characters are kept in error.partial")
+
+
+async def deadlines(m: mellea.MelleaSession) -> None:
+    """Limit one call from inside, or any stretch of the program from outside."""
+    # Seconds in total; mellea.Deadlines(first_byte=…, between_bytes=…, total=…) says more.
+    options = {"timeout": 0.4, "max_tokens": 500}
+    thunk = await m.ainstruct("Tell a long story.", model_options=options, await_result=False)
+    try:
+        await thunk
+    except DeadlineError as error:
+        print(f"deadline: {error}\n          it got as far as: …{error.partial[-40:]!r}")
+
+    # Cancelling a verb cancels its request. Cancelling a wait on a thunk doesn't: `async with thunk:` does.
+    try:
+        async with asyncio.timeout(0.4):
+            await m.ainstruct("Tell a long story.", model_options={"max_tokens": 500})
+    except TimeoutError:
+        print("timeout:  the verb was given up, and its request with it")
+
+
+async def together(m: mellea.MelleaSession) -> None:
+    """Launched in a row, they run at the same time; each has a reader of its own."""
+
+    async def follow(thunk: mellea.ModelOutputThunk[str], topic: str) -> None:
+        async for line in whole(thunk, "."):
+            print(f"{perf_counter() - started:4.1f} s  {topic}: {line.strip()}")
+
+    started = perf_counter()
+    topics = ["the moon", "a river", "bread"]
+    thunks = [await m.ainstruct(f"Say something about {topic}.", await_result=False) for topic in topics]
+    async with asyncio.TaskGroup() as group:
+        for thunk, topic in zip(thunks, topics, strict=True):
+            group.create_task(follow(thunk, topic))
+
+
+async def main() -> None:
+    async with mellea.start_session(model_options={"seed": 1, "temperature": 0.6, "max_tokens": 60}) as m:
+        await m.ainstruct("Say hello.", model_options={"max_tokens": 1})  # loads the model
+        for part in (waiting, display, failures, deadlines, together):
+            print(f"\n== {part.__name__}: {part.__doc__}")
+            await part(m)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

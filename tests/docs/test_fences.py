@@ -1,0 +1,66 @@
+"""Every Python fence of the documentation runs, in the order of its chapter."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.fences import PAGES, ROOT, fences
+from tests.docs.programs import PYTHON, watch
+
+LANGUAGES = {"python", "text", "bash", "console", "toml", "json", "jsonc", "yaml", "ini", "html", "mermaid", "diff"}
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+CHAPTERS = list(
+    dict.fromkeys((page, fence.chapter) for page in PAGES for fence in fences(page) if fence.language == "python")
+)
+
+
+@pytest.mark.parametrize(("page", "chapter"), CHAPTERS, ids=[f"{_name(page)}: {title}" for page, title in CHAPTERS])
+def test_the_fences_of_a_chapter_run(page: Path, chapter: str) -> None:
+    done = watch([*PYTHON, "-m", "tests.docs.run_chapter", page, chapter])
+    assert done.returncode == 0, done.out + done.err
+    assert done.err == ""
+
+
+def test_the_chapters_are_found() -> None:
+    titles = {title for _, title in CHAPTERS}
+    assert titles >= {"Chapter 12: Asynchronicity", "Chapter 13: Streaming Model Outputs", "A scripted backend"}
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("print(1)\n```\n\n```text\n2", "says that this is printed"),
+        ("await missing", "NameError"),
+        ("def test_one():\n    assert 1 == 2", "assert 1 == 2"),
+        ("async def test_one():\n    assert 1 == 2", "assert 1 == 2"),
+        ("class TestOne:\n    def test_one(self):\n        assert 1 == 2", "assert 1 == 2"),
+    ],
+)
+def test_a_fence_that_is_wrong_fails(code: str, why: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"## One\n\n```python\n{code}\n```\n", "utf-8")
+    done = watch([*PYTHON, "-m", "tests.docs.run_chapter", page, "One"])
+    assert done.returncode != 0
+    assert why in done.err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_fence_says_what_it_is(page: Path) -> None:
+    """So that nothing gets round being run under another name, such as `py`."""
+    odd = [f"line {fence.line}: {fence.language!r}" for fence in fences(page) if fence.language not in LANGUAGES]
+    assert not odd, odd
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_the_programs_in_commands_are_there(page: Path) -> None:
+    commands = [fence.code for fence in fences(page) if fence.language in {"bash", "console"}]
+    missing = [path for code in commands for path in re.findall(r"[\w./-]+\.py\b", code) if not (ROOT / path).is_file()]
+    assert not missing, missing
