@@ -4,7 +4,17 @@ What lives here imports `mellea.core` and `mellea.errors` only; backends don't k
 `mellea/core/backend.py` first, then the room of one backend.
 """
 
-from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolSpec
+from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolSpec, check_supported
 from mellea.core.options import Deadlines, ModelOption
 
-__all__ = ["Backend", "BuiltinTool", "Capabilities", "Deadlines", "ModelOption", "OutputSchema", "Request", "ToolSpec"]
+__all__ = [
+    "Backend",
+    "BuiltinTool",
+    "Capabilities",
+    "Deadlines",
+    "ModelOption",
+    "OutputSchema",
+    "Request",
+    "ToolSpec",
+    "check_supported",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall
@@ -180,21 +181,21 @@ def join_deltas(events: Sequence[Event]) -> list[Event]:
     A signature ends a stretch of reasoning, so a delta that carries one is the last of its stretch.
     """
     joined: list[Event] = []
-    for key, group in groupby(events, _kind):
-        if key is TextDelta:
+    for kind, group in groupby(events, type):
+        if kind is TextDelta:
             joined.append(TextDelta("".join([event.chunk for event in group])))  # type: ignore[attr-defined]
-        elif key is ReasoningDelta:
+        elif kind is ReasoningDelta:
             joined += _join_reasoning(group)  # type: ignore[arg-type]
-        elif isinstance(key, str):
-            joined.append(ToolDelta(key, "".join([event.chunk for event in group])))  # type: ignore[attr-defined]
+        elif kind is ToolDelta:
+            joined += _join_calls(group)  # type: ignore[arg-type]
         else:
             joined += group
     return joined
 
 
-def _kind(event: Event) -> object:
-    kind = type(event)
-    return event.tool_call_id if isinstance(event, ToolDelta) else kind
+def _join_calls(events: Iterable[ToolDelta]) -> list[Event]:
+    calls = groupby(events, attrgetter("tool_call_id"))
+    return [ToolDelta(call, "".join([event.chunk for event in group])) for call, group in calls]
 
 
 def _join_reasoning(events: Iterable[ReasoningDelta]) -> list[Event]:

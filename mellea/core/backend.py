@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,9 +11,19 @@ from mellea.core.blocks import FileBlock, ImageBlock
 from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption, check_options
+from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.errors import UnsupportedError
 
-__all__ = ["Backend", "BuiltinTool", "Capabilities", "OutputSchema", "Request", "ToolSpec", "check_supported"]
+__all__ = [
+    "Backend",
+    "BuiltinTool",
+    "Capabilities",
+    "OutputSchema",
+    "Request",
+    "ToolSpec",
+    "check_supported",
+    "unsupported",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +150,32 @@ class Backend(ABC):
         silent provider is alive: without any event the request's deadlines pass.
         """
 
+    async def generate_image(
+        self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+    ) -> ImageResult:
+        """Make images after a prompt.
+
+        Args:
+            messages: the prompt.
+            n: how many images.
+            aspect_ratio: width to height, such as `"16:9"`.
+            options: more, by the provider's own names.
+
+        Raises:
+            UnsupportedError: the backend makes no images.
+            BackendError: the provider failed.
+        """
+        raise unsupported(self, "image generation")
+
+    async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
+        """Make a vector for each text.
+
+        Raises:
+            UnsupportedError: the backend makes no embeddings.
+            BackendError: the provider failed.
+        """
+        raise unsupported(self, "embeddings")
+
     async def aclose(self) -> None:  # noqa: B027 - most backends hold nothing
         """Give back what the backend holds on the running loop; it can be used again afterwards."""
 
@@ -173,7 +209,12 @@ def check_supported(backend: Backend, request: Request) -> None:
         feature = "files; leave them out"
     else:
         return
-    raise UnsupportedError(
+    raise unsupported(backend, feature)
+
+
+def unsupported(backend: Backend, feature: str) -> UnsupportedError:
+    """Make the error for a feature that a backend doesn't have."""
+    return UnsupportedError(
         f"the backend {backend.name!r} with model {backend.model_id!r} doesn't support {feature}",
         backend=backend.name,
         model=backend.model_id,

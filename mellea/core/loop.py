@@ -234,7 +234,7 @@ class _AsyncioTask:
     __slots__ = ("_ended", "_task")
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], None]) -> None:
-        task = self._task = asyncio.get_running_loop().create_task(main())
+        task = self._task = asyncio.get_running_loop().create_task(main(), context=_copy_context())
         # A loop closed over its tasks is reported by the run to its readers, who can act on it.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         self._ended = ended
@@ -265,7 +265,7 @@ class _TrioTask:
             finally:
                 ended()
 
-        trio.lowlevel.spawn_system_task(task, context=contextvars.copy_context())
+        trio.lowlevel.spawn_system_task(task, context=_copy_context())
 
     def cancel(self) -> None:
         self._scope.cancel()
@@ -297,6 +297,14 @@ def launch(main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], No
     cancelled before its first step, so that nothing of `main` has run.
     """
     return _TrioTask(main, ended) if _in_trio() else _AsyncioTask(main, ended)
+
+
+def _copy_context() -> contextvars.Context:
+    context = contextvars.copy_context()
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:  # a context that comes from a thread under trio still says so on an asyncio loop
+        context.run(sniffio.current_async_library_cvar.set, None)
+    return context
 
 
 def is_loop_running() -> bool:

@@ -13,12 +13,11 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import anyio
-from anyio.from_thread import BlockingPortal
 
-from mellea.core.loop import Loop, Waiter, current_loop, is_loop_running, new_waiter
+from mellea.core.loop import Loop, Waiter, current_loop, is_loop_running, launch, new_waiter
 from mellea.core.run import cancel_all
 from mellea.errors import StreamingError
 
@@ -29,6 +28,9 @@ R = TypeVar("R")
 
 _CANCEL_SECONDS = 3.0
 """How long Ctrl-C, and the end of the program, wait for the verbs to give back what they hold."""
+
+_LOOK_SECONDS = 1.0
+"""How often a caller looks whether the portal's loop is still there."""
 
 blocked_loops: ContextVar[tuple[Loop, ...]] = ContextVar("blocked_loops", default=())
 """The loops that stand still until the running synchronous verb returns."""
@@ -43,44 +45,41 @@ class _Portal:
 
     def forget(self) -> None:
         self._lock = threading.Lock()
-        self._portal: BlockingPortal | None = None
         self._thread: threading.Thread | None = None
+        self._loop: Loop | None = None
         self._stop: Waiter | None = None
 
-    def start(self) -> BlockingPortal:
-        """Return the running portal; it is started at the first call."""
+    def start(self) -> Loop:
+        """Return the thread's loop; both are started at the first call."""
         if self._thread is threading.current_thread():
             raise StreamingError(
                 "a synchronous verb was called on the thread that runs them all, so it would wait for itself; "
                 "inside async code use the a… verb"
             )
         with self._lock:
-            if self._portal is None or self._thread is None or not self._thread.is_alive():
-                opened: Future[tuple[BlockingPortal, Waiter]] = Future()
-                # No context manager holds it: a forked child that drops one would wait for its parent's thread.
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                opened: Future[tuple[Loop, Waiter]] = Future()
                 self._thread = threading.Thread(target=_serve, args=(opened,), name="mellea-portal", daemon=True)
                 self._thread.start()
-                self._portal, self._stop = opened.result()
-            return self._portal
+                self._loop, self._stop = opened.result()
+            return self._loop
 
     def stop(self) -> None:
         """Cancel all runs, and wait until the thread has ended: at most 3 s."""
         cancel_all()
         with self._lock:
             thread, stop = self._thread, self._stop
-            self._portal = self._stop = None
+            self._loop = self._stop = None
         if thread is not None and stop is not None:
             stop.wake()
             thread.join(_CANCEL_SECONDS)
 
 
-def _serve(opened: Future[tuple[BlockingPortal, Waiter]]) -> None:
+def _serve(opened: Future[tuple[Loop, Waiter]]) -> None:
     async def main() -> None:
-        async with BlockingPortal() as portal:
-            stop = new_waiter()
-            opened.set_result((portal, stop))
-            await stop.wait()
-            await portal.stop(cancel_remaining=True)
+        stop = new_waiter()
+        opened.set_result((current_loop(), stop))
+        await stop.wait()
 
     try:
         anyio.run(main)
@@ -111,7 +110,8 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
         if kwargs.get("await_result", True) is not True:
             raise StreamingError(
                 f"await_result={kwargs['await_result']!r} was given to the synchronous verb "
-                f"{name.removeprefix('a')!r}, which returns finished results only; stream with m.stream(...), or use {name!r} in async code"
+                f"{name.removeprefix('a')!r}, which returns finished results only; stream with m.stream(...), "
+                f"or use {name!r} in async code"
             )
         return _call(functools.partial(verb, *args, **kwargs))
 
@@ -122,34 +122,64 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 
 
 def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
-    portal = _portal.start()
-    has_ended = threading.Event()
+    loop, running = _portal.start(), _Running(verb)
     token = blocked_loops.set((*blocked_loops.get(), current_loop())) if is_loop_running() else None
     try:
-        future: Future[tuple[R | None, BaseException | None]] = portal.start_task_soon(_outcome, verb, has_ended)
+        loop.post(running.begin)  # with a copy of the context variables
+        running.wait(loop)
+    except BaseException:  # Ctrl-C at whatever moment, or the loop has gone
+        loop.post(running.cancel)
+        running.has_ended.wait(_CANCEL_SECONDS)
+        raise
     finally:
         if token is not None:
             blocked_loops.reset(token)
-    try:
-        result, error = future.result()
-    except BaseException:  # Ctrl-C, or the portal was stopped
-        future.cancel()
-        has_ended.wait(_CANCEL_SECONDS)
-        raise
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
+    return running.result()
 
 
-async def _outcome(
-    verb: Callable[[], Coroutine[Any, Any, R]], has_ended: threading.Event
-) -> tuple[R | None, BaseException | None]:
-    """Return what the verb returned or raised: an exit asked for inside it goes to the caller, not to the portal."""
-    try:
-        return await verb(), None
-    except anyio.get_cancelled_exc_class():
-        raise
-    except BaseException as error:  # noqa: BLE001
-        return None, error
-    finally:
-        has_ended.set()
+class _Running(Generic[R]):
+    """One verb on the portal's loop, and a caller that waits for it in another thread."""
+
+    def __init__(self, verb: Callable[[], Coroutine[Any, Any, R]]) -> None:
+        self.has_ended = threading.Event()
+        self._verb = verb
+        self._scope: anyio.CancelScope | None = None
+        self._is_cancelled = False
+        self._outcome: tuple[R | None, BaseException | None] = (None, _stopped())
+
+    def begin(self) -> None:
+        launch(self._main, self.has_ended.set)
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def _main(self) -> None:
+        with anyio.CancelScope() as self._scope:
+            if self._is_cancelled:
+                return
+            try:
+                self._outcome = await self._verb(), None
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - an exit asked for in a verb is the caller's, not the loop's
+                self._outcome = None, error
+
+    def wait(self, loop: Loop) -> None:
+        while not self.has_ended.wait(_LOOK_SECONDS):
+            if loop.obituary() is not None and not self.has_ended.is_set():
+                raise _stopped()
+
+    def result(self) -> R:
+        result, error = self._outcome
+        if error is None:
+            return cast("R", result)
+        try:
+            raise error
+        finally:
+            del error, self._outcome  # an error that held itself through its traceback would hold the thunks, too
+
+
+def _stopped() -> StreamingError:
+    return StreamingError("the thread of the synchronous verbs was stopped while this one ran: the program is ending")

@@ -136,7 +136,7 @@ class Run:
         self._parse = parse
         self._is_quick = is_quick
         self._lock = threading.Lock()
-        self._waiters: list[_Wakeable] = []
+        self._waiters: dict[_Wakeable, Callable[[], bool]] = {}  # and what each one waits for
         self._loop: Loop | None = None
         self._task: Detached | None = None
         self._closed = False
@@ -218,6 +218,8 @@ class Run:
 
     async def cancelled(self) -> None:
         """Cancel, and wait until the backend has closed its connection: shielded, and bounded."""
+        if self._closed:
+            return
         self.cancel()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             await self.until(lambda: self._closed)
@@ -241,7 +243,7 @@ class Run:
         while not is_ready():
             waiter = new_waiter()
             with self._lock:
-                self._waiters.append(waiter)
+                self._waiters[waiter] = is_ready
             try:
                 if is_ready():
                     return
@@ -262,7 +264,7 @@ class Run:
         while not is_ready():
             waiter = ThreadWaiter()
             with self._lock:
-                self._waiters.append(waiter)
+                self._waiters[waiter] = is_ready
             try:
                 if is_ready():
                     return
@@ -274,8 +276,7 @@ class Run:
 
     def _forget(self, waiter: _Wakeable) -> None:
         with self._lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            self._waiters.pop(waiter, None)
 
     def _is_lost(self) -> bool:
         """Whether the producing loop has gone; then the run has ended, and nothing will close it."""
@@ -288,8 +289,10 @@ class Run:
 
     def _wake(self) -> None:
         with self._lock:
-            waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+            ready = [waiter for waiter, is_ready in self._waiters.items() if is_ready()]
+            for waiter in ready:
+                del self._waiters[waiter]
+        for waiter in ready:
             waiter.wake()
 
     def _stop_task(self) -> None:
@@ -362,17 +365,17 @@ class Run:
         async for event in source:
             self._last_sign = clock()
             kind = type(event)
-            if kind is KeepAlive:
-                continue
-            if not isinstance(event, Event):
-                raise TypeError(f"it yielded {event!r}, which is no event")
+            if kind is not TextDelta:  # which nearly all of them are
+                if kind is KeepAlive:
+                    continue
+                if not isinstance(event, Event):
+                    raise TypeError(f"it yielded {event!r}, which is no event")
+                has_ended = has_ended or kind is StreamEnd
             if self.limit is not None:
                 break
             events.append(event)
             if self.time_to_first_token is None:
                 self._note_first(kind)
-            if kind is StreamEnd:
-                has_ended = True
             if self._waiters:
                 self._wake()
         return has_ended
@@ -485,7 +488,8 @@ def _lost(how: str) -> StreamingError:
 
 async def _close(source: AsyncIterator[Event]) -> None:
     close = getattr(source, "aclose", None)
-    if close is None:
+    # A generator that has come to its end has no frame any more, and nothing to close.
+    if close is None or getattr(source, "ag_frame", source) is None:
         return
     with anyio.move_on_after(CLOSE_SECONDS, shield=True):
         try:

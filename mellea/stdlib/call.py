@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from mellea.core.accumulator import Generation
@@ -85,8 +85,8 @@ class Call:
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
-        blocks = [Message("user", part) for part in walk(self.component) if _is_file(part)]
-        check_supported(self.backend, replace(self._request(()), messages=tuple(blocks)))
+        files = [Message("user", part) for part in walk(self.component) if _is_file(part)]
+        check_supported(self.backend, self._request(files))
 
     def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.

@@ -8,6 +8,7 @@ concurrent verbs on one session take their turns in the order of the calls, and 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -21,12 +22,13 @@ from mellea.core.messages import Message
 from mellea.core.options import check_options, merge_options
 from mellea.core.portal import blocking
 from mellea.core.requirement import Requirement, ValidationResult
+from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingResult, SamplingStrategy
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.call import Call, finish
-from mellea.stdlib.components import Conversation
+from mellea.stdlib.components import Conversation, messages_of
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.functional import DEFAULT_STRATEGY
 from mellea.stdlib.streaming import AsyncStream, Stream
@@ -271,10 +273,46 @@ class MelleaSession:
         """
         return await functional.avalidate(requirements, self.ctx, self.backend)
 
+    async def agenerate_image(
+        self, prompt: Any, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+    ) -> ImageResult:
+        """Have the model make images; the context is neither read nor extended.
+
+        Args:
+            prompt: text, blocks, a `Message`, or a list of messages.
+            n: how many images.
+            aspect_ratio: width to height, such as `"16:9"`.
+            options: more, by the provider's own names.
+
+        Raises:
+            UnsupportedError: the backend makes no images.
+            MelleaError: an argument is wrong, or the provider failed.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise UsageError(f"n takes a whole number from 1, not {n!r}")
+        if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
+            raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
+        messages = messages_of(functional.message(prompt))
+        return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+
+    async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
+        """Make a vector for each text, in their order.
+
+        Raises:
+            UnsupportedError: the backend makes no embeddings.
+            MelleaError: there is no text, or the provider failed.
+        """
+        found = [texts] if isinstance(texts, str) else list(texts)
+        if not found or not all(isinstance(text, str) and text for text in found):
+            raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
+        return await self.backend.embed(found)
+
     instruct = blocking(ainstruct)
     act = blocking(aact)
     chat = blocking(achat)
     validate = blocking(avalidate)
+    generate_image = blocking(agenerate_image)
+    embed = blocking(aembed)
 
     # -- streams --------------------------------------------------------------------------------------
 

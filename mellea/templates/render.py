@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from mellea.core.blocks import CBlock
-from mellea.core.component import Component, TemplateRepresentation
+from mellea.core.component import Component, TemplateRepresentation, is_component
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
@@ -27,6 +27,7 @@ _environment = ImmutableSandboxedEnvironment(
     trim_blocks=True,
     lstrip_blocks=True,
     autoescape=False,  # prompts are plain text
+    auto_reload=False,  # they come with the package; a look at the file for each prompt would be in vain
 )
 
 
@@ -65,7 +66,7 @@ def to_text(value: Any) -> str:
         return str(value)
     if isinstance(value, Message):
         return value.content
-    if isinstance(value, Component) and not isinstance(value, type):
+    if is_component(value):
         return render(value.format_for_llm())
     try:
         return json.dumps(to_jsonable_python(value, fallback=_plain), ensure_ascii=False)

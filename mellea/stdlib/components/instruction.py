@@ -66,8 +66,8 @@ class Instruction:
 
     def parts(self) -> Sequence[Any]:
         """Return all values in the instruction; thunks among them are awaited before it is said."""
-        values = (self.input, self.icl_examples, self.grounding_context, self.user_variables)
-        return [self.description, *values, *self.images]
+        values = [value for value in (self.icl_examples, self.grounding_context, self.user_variables) if value]
+        return [self.description, self.input, *values, *self.images]
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mellea.core.blocks import Block, CBlock
-from mellea.core.component import Component, TemplateRepresentation
+from mellea.core.component import TemplateRepresentation, is_component
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
@@ -25,7 +25,7 @@ def as_component(value: Any) -> Any:
         value = CBlock(value)
     if isinstance(value, CBlock) and not value.value.strip():
         raise UsageError(f"the text to send is empty: {value.value!r}")
-    if isinstance(value, (CBlock, Message)) or (isinstance(value, Component) and not isinstance(value, type)):
+    if isinstance(value, (CBlock, Message)) or is_component(value):
         return value
     raise UsageError(f"expected a text, a message or a component, not {value!r}")
 

@@ -1,0 +1,15 @@
+"""Measures one figure in a fresh process: `python -m benchmarks.child FIGURE PAIRS QUICK URL` prints JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+from benchmarks.figures import FIGURES
+from benchmarks.pairs import Setting
+
+if __name__ == "__main__":
+    name, pairs, is_quick, url = sys.argv[1:]
+    samples = FIGURES[name].measure(Setting(int(pairs), is_quick == "quick", url))
+    print(json.dumps(asdict(samples)), flush=True)

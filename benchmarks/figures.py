@@ -1,0 +1,65 @@
+"""The figures: what each is called, how it is measured, and what it may come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks import engine, scripted, startup, wire
+from benchmarks.pairs import Samples, Setting
+
+__all__ = ["FIGURES", "Figure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table.
+
+    Args:
+        what: what is measured, in a few words.
+        unit: of floor and ours.
+        measure: measures it, in a process of its own.
+        target: what the median ratio may be at most; `None` where the figure only informs.
+        gate: the same for CI, where the machine is busy.
+        is_rate: more is better, so that target and gate are the least it may be.
+    """
+
+    what: str
+    unit: str
+    measure: Callable[[Setting], Samples]
+    target: float | None = None
+    gate: float | None = None
+    is_rate: bool = False
+
+    def holds(self, ratio: float, limit: float | None) -> bool:
+        if limit is None:
+            return True
+        return ratio >= limit if self.is_rate else ratio <= limit
+
+
+FIGURES: dict[str, Figure] = {
+    "W1": Figure("1 stream of 2,000: async for", "µs/chunk", wire.one_stream(wire.by_text), 1.10, 1.35),
+    "W1-events": Figure("… thunk.events()", "µs/chunk", wire.one_stream(wire.by_events), 1.10, 1.35),
+    "W1-polling": Figure("… thunk.astream()", "µs/chunk", wire.one_stream(wire.by_polling), 1.10, 1.35),
+    "W1-sync": Figure("… for chunk in m.stream()", "µs/chunk", wire.one_sync_stream, 1.5, 1.85),
+    "W2/W1": Figure("20,000 chunks : 2,000", "µs/chunk", wire.growth, 1.1, 1.25),
+    "W3": Figure("200 streams of 200 at once", "µs/chunk", wire.many_streams, 1.10, 1.35),
+    "W4": Figure("first text, warm client", "ms", wire.first_text, 1.3, 1.6),
+    "W5": Figure("plain request", "ms", wire.plain_request, 1.3, 1.6),
+    "W8": Figure("32 streams, 2 ms between", "µs/chunk", wire.spaced_streams, 1.10, 1.35),
+    "S1": Figure("scripted, 1 delta at a time", "µs/delta", scripted.per_delta(wire.by_text, 1)),
+    "S1-events": Figure("… thunk.events()", "µs/delta", scripted.per_delta(wire.by_events, 1)),
+    "S1-polling": Figure("… thunk.astream()", "µs/delta", scripted.per_delta(wire.by_polling, 1)),
+    "S20": Figure("scripted, 20 deltas at a time", "µs/delta", scripted.per_delta(wire.by_text, 20)),
+    "S20-events": Figure("… thunk.events()", "µs/delta", scripted.per_delta(wire.by_events, 20)),
+    "S200": Figure("scripted, 200 streams of 200", "µs/delta", scripted.per_delta(wire.by_text, 1, 200)),
+    "growth": Figure("200,000 deltas : 1,000", "µs/delta", scripted.growth(wire.by_text), 1.1, 1.25),
+    "growth-events": Figure("… thunk.events()", "µs/delta", scripted.growth(wire.by_events), 1.1, 1.25),
+    "growth-polling": Figure("… astream(), 2,000 : 500", "µs/delta", scripted.polling_growth),
+    "memory": Figure("1,000 thunks of 2,500 characters", "kB", scripted.memory(500), 3.0, 3.0),
+    "memory-short": Figure("… of 500 characters", "kB", scripted.memory(100)),
+    "import": Figure("import mellea", "s", startup.import_time, 0.1, 0.2),
+    "first-text": Figure("first text, fresh process", "s", startup.first_text, 1.5, 1.85),
+    "engine-1": Figure("embedded model, 1 stream", "tokens/s", engine.speed(1), 0.95, 0.8, is_rate=True),
+    "engine-4": Figure("embedded model, 4 streams", "tokens/s", engine.speed(4), 0.95, 0.8, is_rate=True),
+}

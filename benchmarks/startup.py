@@ -1,0 +1,36 @@
+"""The figures of fresh processes: the import, and the way to the first text."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from benchmarks.pairs import Samples, Setting, interleave
+
+IMPORT = "import time; before = time.process_time(); import mellea; print(time.process_time() - before)"
+
+
+def import_time(setting: Setting) -> Samples:
+    """Seconds of CPU of `import mellea`, without the interpreter's own start."""
+    command = [sys.executable, "-c", IMPORT]
+
+    def once() -> float:
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    once()
+    return Samples([], [once() for _ in range(setting.pairs)])
+
+
+def first_text(setting: Setting) -> Samples:
+    """Seconds of CPU of a whole process that prints the first text of a short answer."""
+
+    def program(which: str) -> float:
+        arguments = [sys.executable, "-m", "benchmarks.first_text", which, f"{setting.url}/chunks=3"]
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0, f"the program of {which} failed"
+        return used.ru_utime + used.ru_stime
+
+    return interleave(lambda: program("floor"), lambda: program("ours"), setting.pairs)

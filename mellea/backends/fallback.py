@@ -1,0 +1,155 @@
+"""A chain of models: the next one is asked where the one before it can't answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import anyio
+
+from mellea.core.backend import Backend, Capabilities, Request
+from mellea.core.events import Event, KeepAlive
+from mellea.core.messages import Message
+from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.errors import BackendError, ConfigurationError, DeadlineError, MelleaError, UsageError
+
+__all__ = ["FallbackBackend"]
+
+_log = logging.getLogger("mellea")
+
+
+class FallbackBackend(Backend):
+    """Asks one model after the other, until one begins to answer.
+
+    A model is passed over if it can't be reached, refuses the request, lacks a key or is silent for its
+    share of the first-byte deadline. Once one has begun to answer there is no other: text that was shown
+    is never taken back. What all of them can do is what the chain can do.
+
+    Args:
+        backends: the models, the preferred one first.
+        model_options: defaults for every request, before those of the models.
+
+    Raises:
+        UsageError: there is no backend, or one of them is something else.
+    """
+
+    name = "fallback"
+
+    def __init__(self, backends: Sequence[Backend], *, model_options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(model_options=model_options)
+        if not backends or not all(isinstance(backend, Backend) for backend in backends):
+            raise UsageError(f"a chain of models takes at least one, not {backends!r}")
+        self.backends = tuple(backends)
+        self.model_id = ", ".join(f"{backend.name}/{backend.model_id}" for backend in self.backends)
+        self.capabilities = reduce(_common, (backend.capabilities for backend in self.backends))
+
+    async def run(self, request: Request) -> AsyncIterator[Event]:
+        """Yield what the first model says that begins to answer.
+
+        Raises:
+            MelleaError: none did; it is the last model's error, with those before it as notes.
+        """
+        failures: list[MelleaError] = []
+        for backend in self.backends:
+            is_last = backend is self.backends[-1]
+            own = Request(
+                request.messages,
+                request.tools,
+                request.output_schema,
+                {**backend.model_options, **request.options},
+                request.deadlines,
+            )
+            source = backend.run(own)
+            try:
+                try:
+                    first = await self._first(source, None if is_last else self._share(request), backend)
+                except (BackendError, ConfigurationError) as error:
+                    failures.append(error)
+                    if is_last:
+                        raise _with_notes(failures) from None
+                    _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
+                    yield KeepAlive()  # the next model has the whole first-byte deadline before it
+                    continue
+                if first is not None:
+                    yield first
+                async for event in source:
+                    yield event
+                return
+            finally:
+                await _close(source)
+
+    async def generate_image(
+        self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+    ) -> ImageResult:
+        """Make images by the first model that can.
+
+        Raises:
+            MelleaError: none can; it is the last model's error.
+        """
+        for backend in self.backends[:-1]:
+            try:
+                return await backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+            except (BackendError, ConfigurationError) as error:
+                _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
+        return await self.backends[-1].generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+
+    async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
+        """Make vectors by the first model alone: those of different models can't be compared.
+
+        Raises:
+            MelleaError: it can't.
+        """
+        return await self.backends[0].embed(texts)
+
+    async def aclose(self) -> None:
+        """Give back what the models' backends hold on the running loop."""
+        for backend in self.backends:
+            await backend.aclose()
+
+    def _share(self, request: Request) -> float | None:
+        first_byte = request.deadlines.first_byte
+        return None if first_byte is None else first_byte / len(self.backends)
+
+    async def _first(self, source: AsyncIterator[Event], seconds: float | None, backend: Backend) -> Event | None:
+        with anyio.move_on_after(seconds):
+            async for event in source:
+                if not isinstance(event, KeepAlive):
+                    return event
+            return None
+        raise DeadlineError(
+            f"{backend.name}/{backend.model_id} didn't begin to answer within {seconds:g} s",
+            backend=backend.name,
+            model=backend.model_id,
+            is_retryable=True,
+        )
+
+
+def _common(one: Capabilities, other: Capabilities) -> Capabilities:
+    is_structured = one.structured_output is not None and other.structured_output is not None
+    return Capabilities(
+        options=one.options & other.options,
+        tools=one.tools and other.tools,
+        builtin_tools=one.builtin_tools & other.builtin_tools,
+        structured_output=one.structured_output if is_structured else None,
+        images=one.images and other.images,
+        files=one.files and other.files,
+        prefill=one.prefill and other.prefill,
+        prompt_caching=one.prompt_caching or other.prompt_caching,
+        image_generation=one.image_generation or other.image_generation,
+        embeddings=one.embeddings,
+    )
+
+
+def _with_notes(failures: Sequence[MelleaError]) -> MelleaError:
+    last = failures[-1]
+    for error in failures[:-1]:
+        last.add_note(f"before it: {error}")
+    return last
+
+
+async def _close(source: AsyncIterator[Event]) -> None:
+    close = getattr(source, "aclose", None)
+    if close is not None:
+        await close()

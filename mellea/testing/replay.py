@@ -1,0 +1,32 @@
+"""A recorded response played into a decoder again, with the reads cut wherever a test wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mellea.backends._transport.codec import Decoder
+from mellea.core.events import Event
+from mellea.errors import UsageError
+
+__all__ = ["replay"]
+
+
+def replay(decoder: Decoder, body: bytes, splits: Iterable[int] = ()) -> Iterator[Event]:
+    """Feed a body to a new decoder, close it, and yield its events as they come.
+
+    Args:
+        decoder: any backend's, fresh.
+        body: the response's bytes as they were received, framing included.
+        splits: offsets where one read ends and the next begins; `range(1, len(body))` is byte by byte.
+
+    Raises:
+        BackendError: what the decoder raises, after the events that came before it.
+        UsageError: an offset lies outside the body.
+    """
+    start = 0
+    for end in (*sorted(set(splits)), len(body)):
+        if not 0 <= end <= len(body):
+            raise UsageError(f"splits takes offsets from 0 to {len(body)}, the length of the body, not {end!r}")
+        yield from decoder.feed(body[start:end])
+        start = end
+    yield from decoder.close()

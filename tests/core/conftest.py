@@ -1,0 +1,50 @@
+"""One factory: a thunk over a scripted backend, as the session's verbs make them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, Protocol
+
+import pytest
+
+from mellea.core.backend import Backend, Request
+from mellea.core.events import Event
+from mellea.core.options import Deadlines
+from mellea.core.run import Parse, Run
+from mellea.core.thunk import ModelOutputThunk
+
+
+class Launch(Protocol):
+    def __call__(
+        self,
+        backend: Backend,
+        *,
+        deadlines: Deadlines = ...,
+        parse: Parse | None = None,
+        before: Callable[[], Awaitable[Any]] | None = None,
+        dependencies: Iterable[Run] = (),
+    ) -> ModelOutputThunk[Any]: ...
+
+
+@pytest.fixture
+def launch() -> Launch:
+    """Return what launches a generation on the running loop and gives its thunk."""
+    return launch_run
+
+
+def launch_run(
+    backend: Backend,
+    *,
+    deadlines: Deadlines = Deadlines(),  # noqa: B008 - it is frozen
+    parse: Parse | None = None,
+    before: Callable[[], Awaitable[Any]] | None = None,
+    dependencies: Iterable[Run] = (),
+) -> ModelOutputThunk[Any]:
+    async def open() -> tuple[AsyncIterator[Event], Deadlines]:
+        if before is not None:
+            await before()
+        return backend.run(Request(())), deadlines
+
+    run = Run(open, parse=parse, dependencies=dependencies, backend=backend.name, model=backend.model_id)
+    run.launch()
+    return ModelOutputThunk(run)
