@@ -18,13 +18,18 @@ PACKAGE = ROOT / "mellea"
 @cache
 def files() -> tuple[Path, ...]:
     """Every file that is, or would be, under version control."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True
-    )
-    if listing.returncode != 0:
-        pytest.skip("git can't list the files of this checkout")
-    paths = (ROOT / name for name in listing.stdout.decode().split("\0") if name)
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True) if (ROOT / ".git").exists() else None
+    if listing is not None and listing.returncode == 0:
+        paths = [ROOT / name for name in listing.stdout.decode().split("\0") if name]
+    else:
+        paths = [path for path in ROOT.rglob("*") if not _is_made(path.relative_to(ROOT))]
     return tuple(sorted(path for path in paths if path.is_file()))
+
+
+def _is_made(path: Path) -> bool:
+    """Whether a tool made the file; asked where there is no git to know."""
+    return any(part in {"__pycache__", "build", "dist"} or part.startswith(".") for part in path.parts)
 
 
 def python_files(folder: Path) -> list[Path]:

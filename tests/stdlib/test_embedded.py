@@ -62,9 +62,11 @@ async def until_free(m: mellea.MelleaSession, seconds: float) -> None:
 
 
 async def drop(m: mellea.MelleaSession, prompt: str) -> None:
-    thunk = await m.ainstruct(prompt, await_result=False)
-    await running(m, prompt, lambda: thunk.partial)
-    del thunk
+    async def hold() -> None:
+        thunk = await m.ainstruct(prompt, await_result=False)
+        await running(m, prompt, lambda: thunk.partial)
+
+    await hold()
     gc.collect()
 
 

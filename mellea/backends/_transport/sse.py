@@ -2,7 +2,7 @@
 
 Follows the WHATWG HTML standard, section 9.2.6 "Interpreting an event stream" (as of 2026-10): lines end in
 CR, LF or CRLF; a leading byte order mark is dropped; an event that isn't ended by an empty line isn't
-dispatched.
+dispatched. The data stay bytes, since a JSON parser takes them as they are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ MAX_EVENT_BYTES = 64 * 1024 * 1024
 """How large one event may become before the stream counts as broken."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(slots=True)
@@ -25,21 +26,21 @@ class ServerSentEvent:
     """One event: its type (`"message"` unless the stream says otherwise), its data, and the last id seen."""
 
     event: str
-    data: str
+    data: bytes
     id: str = ""
 
 
 class SseDecoder:
-    """Splits a byte stream into events. `close` tells whether something was left over."""
+    """Splits a byte stream into events; `is_empty` tells at its end whether something was left over."""
 
     __slots__ = ("_data", "_event", "_has_begun", "_id", "_rest", "_size", "_skips_lf")
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []  # of a line that isn't complete
-        self._size = 0
-        self._data: list[bytes] = []
-        self._event = b""
-        self._id = b""
+        self._data: list[bytes] = []  # of an event that isn't complete
+        self._size = 0  # of the two, at most
+        self._event = "message"
+        self._id = ""
         self._has_begun = False
         self._skips_lf = False  # the last read ended in CR, whose LF may follow in the next one
 
@@ -49,58 +50,71 @@ class SseDecoder:
         Raises:
             WireError: an event grows beyond `MAX_EVENT_BYTES`.
         """
-        if not data:
-            return []
-        if self._skips_lf:
-            self._skips_lf = False
-            if data[0] == 10:
-                data = data[1:]
-        self._skips_lf = data.endswith(b"\r")
-        if b"\r" not in data:
-            lines = data.split(b"\n")
+        lines = data.split(b"\n") if b"\r" not in data and not self._skips_lf else self._split(data)
+        rest = lines.pop()
+        events = self._read(lines) if lines else []
+        if rest:
+            self._rest.append(rest)
+        if rest or self._data:
+            self._watch(len(data), lines)
         else:
-            lines = _LINE_END.split(data)
-        events: list[ServerSentEvent] = []
-        if self._rest and len(lines) > 1:
-            self._rest.append(lines[0])
-            lines[0] = b"".join(self._rest)
-            self._rest.clear()
-        for line in lines[:-1]:
-            self._line(line, events)
-        self._keep(lines[-1])
+            self._size = 0
         return events
 
     def is_empty(self) -> bool:
         """Whether nothing but complete events has been fed."""
         return not self._rest and not self._data
 
-    def _keep(self, rest: bytes) -> None:
-        if rest:
-            self._rest.append(rest)
-        self._size = sum(map(len, self._data)) + sum(map(len, self._rest)) if not rest else self._size + len(rest)
-        if self._size > MAX_EVENT_BYTES:
-            raise WireError(f"one event of the stream is larger than {MAX_EVENT_BYTES} bytes")
+    def _split(self, data: bytes) -> list[bytes]:
+        """Return the lines of a stream that uses CR, or has just done so."""
+        if not data:
+            return [b""]
+        if self._skips_lf and data[0] == 10:
+            data = data[1:]
+        self._skips_lf = data.endswith(b"\r")
+        return _LINE_END.split(data)
 
-    def _line(self, line: bytes, events: list[ServerSentEvent]) -> None:
+    def _first(self, line: bytes) -> bytes:
+        """Return the first complete line of a read, with what earlier reads held of it."""
+        line = b"".join([*self._rest, line])
+        self._rest.clear()
         if not self._has_begun:
             self._has_begun = True
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if not line:
-            if self._data:
-                events.append(self._dispatch())
-            self._event = b""
-            return
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        return line
+
+    def _read(self, lines: list[bytes]) -> list[ServerSentEvent]:
+        if self._rest or not self._has_begun:
+            lines[0] = self._first(lines[0])
+        events: list[ServerSentEvent] = []
+        data = self._data
+        for line in lines:
+            if line.startswith(b"data: "):  # nearly all of them
+                data.append(line[6:])
+            elif line:
+                self._field(line)
+            else:
+                if data:
+                    events.append(ServerSentEvent(self._event, b"\n".join(data), self._id))
+                    data.clear()
+                self._event = "message"
+        return events
+
+    def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
-        value = value[1:] if value[:1] == b" " else value
+        value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
         elif name == b"event":
-            self._event = value
+            self._event = value.decode("utf-8", "replace") or "message"
         elif name == b"id" and b"\0" not in value:
-            self._id = value
+            self._id = value.decode("utf-8", "replace")
 
-    def _dispatch(self) -> ServerSentEvent:
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        self._data.clear()
-        kind = self._event.decode("utf-8", "replace") if self._event else "message"
-        return ServerSentEvent(kind, data.decode("utf-8", "replace"), self._id.decode("utf-8", "replace"))
+    def _watch(self, size: int, lines: list[bytes]) -> None:
+        # What is kept is measured only where it was begun in this very read, so that the cost stays linear.
+        if b"" in lines:
+            size = sum(map(len, self._data)) + sum(map(len, self._rest))
+            self._size = 0
+        self._size += size
+        if self._size > MAX_EVENT_BYTES:
+            raise WireError(f"one event of the stream is larger than {MAX_EVENT_BYTES} bytes")

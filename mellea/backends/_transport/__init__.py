@@ -1,0 +1,11 @@
+"""What all providers share: one HTTP backend, and the decoders of its two kinds of streams.
+
+What lives here imports `mellea.core` and `mellea.errors`; `http.py` alone touches httpx, and imports it at the
+first request. Read `backend.py` first, then `http.py`.
+"""
+
+from mellea.backends._transport.codec import Decoder
+from mellea.backends._transport.jsonl import JsonLinesDecoder
+from mellea.backends._transport.sse import ServerSentEvent, SseDecoder
+
+__all__ = ["Decoder", "JsonLinesDecoder", "ServerSentEvent", "SseDecoder"]

@@ -1,0 +1,302 @@
+"""The backend that all providers share: a `Request` goes out over HTTP, and its bytes come back as events.
+
+    class OpenAIBackend(HttpBackend):
+        name = "openai"
+        key_variables = ("OPENAI_API_KEY",)
+
+        def _encode(self, request):
+            return Outgoing("chat/completions", encode(request, self.model_id))
+
+        def _decoder(self, request):
+            return Decoder(self.model_id)
+
+        def _decode_plain(self, request, body):
+            return decode_plain(body, self.model_id)
+
+The shared part checks what is supported, merges `extra_body` and `extra_headers`, holds the key, retries, makes
+errors of statuses, looks at the content type, says what a cut connection means, closes, and fills in an error's
+backend, model and request id. Deadlines other than the connection's are watched by the run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar
+
+import anyio
+from pydantic_core import from_json
+
+from mellea.backends._transport.address import Address
+from mellea.backends._transport.codec import Decoder
+from mellea.backends._transport.exchange import Exchange
+from mellea.backends._transport.http import Call, Connector
+from mellea.backends._transport.outgoing import HTTP_OPTIONS, Outgoing, json_body, merged
+from mellea.backends._transport.probe import PROBE_DEADLINES, Probe, probe
+from mellea.backends._transport.receive import MAX_BODY_BYTES, decoder_for, last_events
+from mellea.backends._transport.retry import Attempts, FirstByte
+from mellea.backends._transport.secret import Headers, Secret
+from mellea.backends._transport.status import shortened
+from mellea.core.backend import Backend, Request, check_supported
+from mellea.core.events import Event, KeepAlive, StreamEnd
+from mellea.core.options import Deadlines, ModelOption
+from mellea.errors import BackendError, DeadlineError, InterruptedStreamError, MelleaError, UsageError, WireError
+
+__all__ = ["HTTP_OPTIONS", "HttpBackend", "Outgoing", "Probe"]
+
+_ALIVE = KeepAlive()
+
+_END_SECONDS = 0.25
+"""How long a server may take to end the response after the provider's own end, to keep the connection."""
+
+
+class HttpBackend(Backend):
+    """A model behind a provider's HTTP interface.
+
+    Args:
+        model_id: the model, as the provider calls it.
+        base_url: where the provider's paths begin.
+        api_key: by default the first of `key_variables` that is set in the environment.
+        headers: for every request; they go before the provider's own.
+        extra_body: merged into every request's JSON body.
+        client: your own `httpx.AsyncClient`, or one of the same shape; it is never closed here.
+        retries: how often a request that failed before its first byte is tried again.
+        model_options: defaults for every request.
+
+    Attributes:
+        key_variables: the environment variables that may hold the key.
+        stream_types: the content types of a streamed answer.
+        models_path: where the provider lists its models.
+
+    Raises:
+        UsageError: an argument has a bad value.
+    """
+
+    key_variables: ClassVar[tuple[str, ...]] = ()
+    stream_types: ClassVar[tuple[str, ...]] = ("text/event-stream",)
+    models_path: ClassVar[str] = "models"
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        base_url: str,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        client: Any = None,
+        retries: int = 2,
+        model_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model_options=model_options)
+        if not isinstance(model_id, str) or not model_id:
+            raise UsageError(f"model_id takes the name of a model, not {model_id!r}")
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise UsageError(f"retries takes a whole number from 0, not {retries!r}")
+        if api_key is not None and not isinstance(api_key, str):
+            raise UsageError(f"api_key takes a text, not {type(api_key).__name__}")
+        self.model_id = model_id
+        self.retries = retries
+        self._address = Address.parse(base_url)
+        self._key = Secret(api_key if api_key is not None else _from_environment(self.key_variables))
+        self._extra_headers = Headers.checked(headers)
+        self._extra_body = dict(extra_body or {})
+        self._connector = Connector(client, is_tls=self._address.is_tls)
+
+    # -- what a provider says -------------------------------------------------------------------------
+
+    @abstractmethod
+    def _encode(self, request: Request) -> Outgoing:
+        """Return what to send; nothing has been sent yet, so that an `UnsupportedError` is cheap."""
+
+    @abstractmethod
+    def _decoder(self, request: Request) -> Decoder:
+        """Return the decoder of one streamed answer."""
+
+    @abstractmethod
+    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
+        """Return the events of an answer that came as one JSON body.
+
+        That is so when `ModelOption.STREAM` is false, and from servers that don't stream though asked to.
+        """
+
+    def _headers(self) -> dict[str, str]:
+        """Return the provider's own headers: the key as a bearer token, where there is a key."""
+        return {} if self.api_key is None else {"authorization": f"Bearer {self.api_key}"}
+
+    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+        """Return a better error than the one that follows from the status, where the provider's body tells."""
+        return error
+
+    def _models(self, listing: Any) -> list[str]:
+        """Return the names in the answer of `models_path`."""
+        return [str(model["id"]) for model in listing["data"]]
+
+    # -- for users, and for the other parts of a provider -------------------------------------------------
+
+    @property
+    def api_key(self) -> str | None:
+        """The key as a text, `None` if there is none."""
+        return self._key.reveal()
+
+    @property
+    def base_url(self) -> str:
+        """Where the provider's paths begin."""
+        return self._address.base
+
+    async def run(self, request: Request) -> AsyncIterator[Event]:
+        """Send the request and yield what the model says; closing the iterator closes the connection.
+
+        Raises:
+            UnsupportedError: the request asks for what this backend can't do; nothing was sent.
+            BackendError: the provider refuses the request, can't be reached, or sends nonsense.
+            InterruptedStreamError: the connection broke before the provider's own end.
+        """
+        check_supported(self, request)
+        exchange = self._exchange("POST", self._encode(request), request.options, request.deadlines)
+        is_streamed = request.options.get(ModelOption.STREAM, True)
+        if is_streamed:  # a compressor on the way would hold small events back
+            exchange.call.headers["accept-encoding"] = "identity"
+        with exchange.described():
+            while (response := await exchange.open()) is None:
+                yield _ALIVE
+            cut, has_ended = None, False
+            try:
+                decoder = await decoder_for(
+                    response,
+                    self.stream_types,
+                    lambda: self._decoder(request),
+                    lambda body: self._decode_plain(request, body),
+                    is_streamed=is_streamed,
+                )
+                feed = decoder.feed
+                try:
+                    async for data in response.reads():
+                        events = feed(data)
+                        if not events:
+                            yield _ALIVE  # a comment, or part of an event
+                            continue
+                        for event in events:
+                            yield event
+                        if type(event) is StreamEnd:
+                            has_ended = True
+                            break
+                except MelleaError:
+                    raise
+                except response.errors as error:
+                    cut = error
+                if not has_ended:
+                    for event in last_events(decoder, cut):
+                        yield event
+            finally:
+                await response.aclose(_END_SECONDS if has_ended else 0.0)
+
+    async def get_json(self, path: str, *, deadlines: Deadlines | None = None) -> Any:
+        """Fetch the JSON value at a path behind the base URL.
+
+        Raises:
+            BackendError: as for `run`.
+        """
+        return await self._fetch("GET", Outgoing(path, {}), deadlines or Deadlines(), self.retries)
+
+    async def post_json(
+        self,
+        path: str,
+        payload: Mapping[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        deadlines: Deadlines | None = None,
+    ) -> Any:
+        """Post a JSON body and return the JSON value that comes back, with the same retries and errors as `run`.
+
+        Raises:
+            BackendError: as for `run`.
+        """
+        outgoing = Outgoing(path, payload, headers or {})
+        return await self._fetch("POST", outgoing, deadlines or Deadlines(), self.retries)
+
+    async def list_models(self) -> list[str]:
+        """Return the names of the models that the provider offers.
+
+        Raises:
+            BackendError: as for `run`.
+        """
+        return await self._list_models(Deadlines(), self.retries)
+
+    async def probe(self) -> Probe:
+        """Tell whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
+        return await probe(self.model_id, lambda: self._list_models(PROBE_DEADLINES, 0))
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop, unless another backend uses them."""
+        await self._connector.aclose()
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _exchange(
+        self,
+        method: str,
+        outgoing: Outgoing,
+        options: Mapping[str, Any],
+        deadlines: Deadlines,
+        retries: int | None = None,
+    ) -> Exchange:
+        body = None
+        headers = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": _user_agent()}
+        if method == "POST":
+            extra = merged(self._extra_body, options.get(ModelOption.EXTRA_BODY, {}))
+            body = json_body(merged(outgoing.payload, extra) if extra else outgoing.payload)
+            headers["content-type"] = "application/json"
+        if self._address.authorization is not None:
+            headers["authorization"] = self._address.authorization
+        headers |= Headers.checked(self._headers()) | self._extra_headers
+        headers |= Headers.checked(outgoing.headers) | Headers.checked(options.get(ModelOption.EXTRA_HEADERS))
+        url = self._address.join(outgoing.path)
+        call = Call(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
+        attempts = Attempts(self.retries if retries is None else retries)
+        clock = FirstByte(deadlines)
+        return Exchange(self._connector, call, attempts, clock, self.name, self.model_id, self._status_error)
+
+    async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:
+        exchange = self._exchange(method, outgoing, {}, deadlines, retries)
+        exchange.call.read, exchange.clock = deadlines.first_byte, None  # no run watches this one
+        with exchange.described():
+            with anyio.move_on_after(deadlines.total):
+                while (response := await exchange.open()) is None:
+                    continue
+                try:
+                    body, is_whole = await response.read(MAX_BODY_BYTES)
+                finally:
+                    await response.aclose()
+                return _value(body, is_whole=is_whole, origin=self._address.origin)
+            raise DeadlineError(f"{self._address.origin} took longer than {deadlines.total:g} s", is_retryable=True)
+
+    async def _list_models(self, deadlines: Deadlines, retries: int) -> list[str]:
+        listing = await self._fetch("GET", Outgoing(self.models_path, {}), deadlines, retries)
+        try:
+            return self._models(listing)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise WireError(
+                f"{self._address.origin} lists its models in an unknown form: {error!r}", backend=self.name
+            ) from None
+
+
+def _from_environment(names: tuple[str, ...]) -> str | None:
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
+
+
+def _user_agent() -> str:
+    # The front door stands above this room, so it isn't imported; but it is there.
+    return f"mellea/{getattr(sys.modules.get('mellea'), '__version__', '0')}"
+
+
+def _value(body: bytes, *, is_whole: bool, origin: str) -> Any:
+    if not is_whole:
+        raise InterruptedStreamError(f"the connection to {origin} broke before the answer was whole", is_retryable=True)
+    try:
+        return from_json(body)
+    except ValueError:
+        pass
+    raise WireError(f"{origin} answered with something that is no JSON: {shortened(body)!r}")

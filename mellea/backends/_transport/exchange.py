@@ -1,0 +1,115 @@
+"""One request with its attempts, and what every error of it says about it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from mellea.backends._transport.http import Call, Connector, Response
+from mellea.backends._transport.retry import Attempts, FirstByte, asked_pause
+from mellea.backends._transport.secret import scrub_error
+from mellea.backends._transport.status import error_for_status, message_of, redirect_message, request_id
+from mellea.errors import BackendError, MelleaError, RateLimitError
+
+__all__ = ["Exchange"]
+
+_log = logging.getLogger("mellea")
+
+_ERROR_BYTES = 256 * 1024
+_ERROR_SECONDS = 5.0
+
+_SHOULD_RETRY = {"true": True, "false": False}
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request of a backend.
+
+    Args:
+        connector: the way to the server.
+        call: what is sent.
+        attempts: how often.
+        clock: the run that waits for the answer, if one does.
+        backend: name of the backend, for errors.
+        model: id of the model, for errors.
+        refine: makes a better error of one that follows from a status, and the body.
+    """
+
+    connector: Connector
+    call: Call
+    attempts: Attempts
+    clock: FirstByte | None
+    backend: str
+    model: str
+    refine: Callable[[BackendError, bytes], BackendError]
+    request_id: str | None = field(default=None, init=False)
+    _resumes: float = field(default=0.0, init=False)  # when the pause is over
+
+    async def open(self) -> Response | None:
+        """Return the open response; `None` asks for a sign of life in a long pause, and to be called again.
+
+        Raises:
+            BackendError: there is no next attempt.
+        """
+        while True:
+            while (left := self._resumes - time.monotonic()) > 0:
+                await anyio.sleep(left if self.clock is None else self.clock.nap(left))
+                if self.clock is not None and self.clock.wants_sign():
+                    return None
+            outcome = await self._attempt()
+            if isinstance(outcome, Response):
+                return outcome
+            self._resumes = time.monotonic() + outcome
+
+    async def _attempt(self) -> Response | float:
+        """Send the request; returns the open response, or how many seconds to wait before the next attempt."""
+        asked = None
+        try:
+            response = await self.connector.send(self.call)
+        except BackendError as error:
+            failure = error
+        else:
+            self.request_id = request_id(response.headers)
+            if 200 <= response.status < 300:
+                return response
+            failure, asked = await self._refusal(response)
+        pause = self.attempts.pause(failure, asked)
+        _log.info("%s %s failed, next attempt in %.1f s", self.call.method, self.call.origin, pause)
+        return pause
+
+    @contextmanager
+    def described(self) -> Iterator[None]:
+        """Fill in what the block's errors don't say themselves, and take the keys out of them."""
+        try:
+            yield
+        except MelleaError as error:
+            if isinstance(error, BackendError):
+                error.backend = error.backend or self.backend
+                error.model = error.model or self.model
+                error.request_id = error.request_id or self.request_id
+            scrub_error(error, self.call.headers.secrets() | self.connector.secrets())
+            raise
+
+    async def _refusal(self, response: Response) -> tuple[BackendError, float | None]:
+        try:
+            body, _ = await response.read(_ERROR_BYTES, _ERROR_SECONDS)
+        finally:
+            await response.aclose()
+        status, headers = response.status, response.headers
+        asked = asked_pause(headers)
+        fields = {"retry_after": asked, "request_id": self.request_id}
+        if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
+            fields["is_retryable"] = should
+        if 300 <= status < 400:
+            message = redirect_message(self.call.origin, headers.get("location", ""))
+        else:
+            message = message_of(status, body, self.call.origin)
+        error = self.refine(error_for_status(status, message, **fields), body)
+        if isinstance(error, RateLimitError) and error.retry_after is not None:
+            asked = error.retry_after
+        return error, asked

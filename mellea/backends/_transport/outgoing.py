@@ -1,0 +1,61 @@
+"""What goes to a provider: a path, a JSON body, headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from mellea.core.options import ModelOption
+from mellea.errors import UsageError
+
+__all__ = ["HTTP_OPTIONS", "Outgoing", "json_body", "merged"]
+
+HTTP_OPTIONS = frozenset(map(str, (ModelOption.STREAM, ModelOption.EXTRA_BODY, ModelOption.EXTRA_HEADERS)))
+"""The options that every HTTP backend takes; put them into `Capabilities.options`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request in a provider's wire format.
+
+    Args:
+        path: behind the base URL, such as `"chat/completions"`; a query may follow it.
+        payload: the JSON body.
+        headers: for this request alone, such as the names of beta features.
+    """
+
+    path: str
+    payload: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def merged(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the payload with `extra` laid over it; mappings inside are merged, other values replaced."""
+    result = dict(payload)
+    for name, value in extra.items():
+        old = result.get(name)
+        result[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def json_body(payload: Mapping[str, Any]) -> bytes:
+    """Return the payload as JSON.
+
+    Raises:
+        UsageError: a value has no form in JSON.
+    """
+    try:
+        return to_json(payload, fallback=_plain)
+    except (PydanticSerializationError, ValueError) as error:
+        raise UsageError(
+            f"the request can't be written as JSON: {error}; look at the messages and extra_body"
+        ) from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -1,0 +1,108 @@
+"""When a request is tried again: before its first byte only, after a pause that the provider may choose."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from mellea.core.options import Deadlines
+from mellea.errors import BackendError, DeadlineError
+
+__all__ = ["LONGEST_PAUSE", "Attempts", "FirstByte", "asked_pause"]
+
+LONGEST_PAUSE = 60.0
+"""Seconds; a provider that asks for more gets no further attempt, and its error is raised at once."""
+
+_FIRST_PAUSE = 0.5
+_LONGEST_OWN_PAUSE = 8.0
+_SHORTEST_NAP = 0.01
+
+
+class Attempts:
+    """Counts the attempts of one request.
+
+    Args:
+        retries: how many may follow the first one.
+    """
+
+    def __init__(self, retries: int) -> None:
+        self._left = retries
+        self._failed = 0
+
+    def pause(self, error: BackendError, asked: float | None = None) -> float:
+        """Return how many seconds to wait before the next attempt.
+
+        Args:
+            error: how the last one failed.
+            asked: the pause that the provider asks for.
+
+        Raises:
+            BackendError: `error` itself, if there is no next attempt.
+        """
+        is_over = isinstance(error, DeadlineError) or not error.is_retryable
+        if is_over or self._left <= 0 or (asked or 0.0) > LONGEST_PAUSE:
+            raise error
+        own = min(_FIRST_PAUSE * 2.0**self._failed, _LONGEST_OWN_PAUSE)
+        self._left -= 1
+        self._failed += 1
+        # Jitter keeps many clients from coming back at once; never earlier than the provider asks for.
+        return own * random.uniform(0.5, 1.0) if asked is None else asked + own * random.uniform(0.0, 0.2)
+
+
+def asked_pause(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a provider asks to wait, `None` if it says nothing that can be read.
+
+    RFC 9110, section 10.2.3: `Retry-After` holds seconds or a date. OpenAI and Azure send milliseconds too.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    from email.utils import parsedate_to_datetime  # lazy: costs 30 ms, and dates are rare
+
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if date.tzinfo is None:  # "-0000": it is UTC all the same
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None
+
+
+class FirstByte:
+    """Knows when a run would give up waiting for the first byte, so that a pause doesn't count as silence.
+
+    A run's deadline for the first byte begins once, with the request. A sign of life makes the deadline
+    between bytes begin instead, which is the shorter one as a rule; so there is one only where that gives
+    the next attempt more time than it has anyway.
+    """
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._between = float("inf") if deadlines.between_bytes is None else deadlines.between_bytes
+        first_byte = float("inf") if deadlines.first_byte is None else deadlines.first_byte
+        self._until = time.monotonic() + first_byte
+
+    def nap(self, left: float) -> float:
+        """Return how much of a pause to sleep before `wants_sign` is asked again."""
+        return min(left, max((self._until - time.monotonic()) / 2, _SHORTEST_NAP))
+
+    def wants_sign(self) -> bool:
+        """Tell whether a sign of life is due now."""
+        until = time.monotonic() + self._between
+        if until <= self._until:
+            return False
+        self._until = until
+        return True

@@ -1,0 +1,89 @@
+"""Keys: kept where nothing prints them, and taken out of every message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from mellea.errors import ConfigurationError, UsageError
+
+__all__ = ["Headers", "Secret", "scrub", "scrub_error"]
+
+_SENSITIVE = re.compile(r"key|token|secret|auth|cookie|password", re.IGNORECASE)
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SHORTEST = 6
+"""Shorter texts are no keys, and taking them out would spoil the words of a message."""
+
+_HIDDEN = "***"
+
+
+class Secret:
+    """A key that shows itself only when asked."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str | None) -> None:
+        # A key that comes out of a file often brings its line end.
+        self._text = text.strip() if text else None
+
+    def reveal(self) -> str | None:
+        """Return the key, `None` if there is none or an empty one."""
+        return self._text or None
+
+    def __repr__(self) -> str:
+        return f"Secret({_HIDDEN!r})" if self._text else "Secret(None)"
+
+
+class Headers(dict[str, str]):
+    """HTTP headers under names in lower case, which show no values."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"
+
+    @classmethod
+    def checked(cls, headers: Mapping[str, str] | None) -> Headers:
+        """Take a caller's headers.
+
+        Raises:
+            UsageError: one can't be sent; its value isn't shown.
+            ConfigurationError: the same, for one that holds a key.
+        """
+        if headers is None:
+            return cls()
+        if not isinstance(headers, Mapping):
+            raise UsageError(f"headers takes a dict of texts, not {type(headers).__name__}")
+        for name, value in headers.items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise UsageError(f"the header {name!r} takes a text, not {type(value).__name__}")
+            if not _NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
+                kind = ConfigurationError if _SENSITIVE.search(name) else UsageError
+                raise kind(f"the header {name!r} holds a character that no header can; was it copied in full?")
+        return cls({name.lower(): value.strip() for name, value in headers.items()})
+
+    def secrets(self) -> set[str]:
+        """Return the values that are keys, and their words: `"Bearer …"` is two."""
+        values = {value for name, value in self.items() if _SENSITIVE.search(name)}
+        return {text for value in values for text in (value, *value.split()) if len(text) >= _SHORTEST}
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """Return the text without the secrets; a longer one goes before its own parts."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, _HIDDEN)
+    return text
+
+
+def scrub_error(error: BaseException, secrets: Iterable[str]) -> None:
+    """Take the secrets out of an error and of all that it came from."""
+    secrets, seen = set(secrets), set[int]()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if any(isinstance(item, str) and scrub(item, secrets) != item for item in one.args):
+            one.args = tuple(scrub(item, secrets) if isinstance(item, str) else item for item in one.args)
+        todo += (one.__cause__, one.__context__)

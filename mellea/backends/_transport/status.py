@@ -1,0 +1,113 @@
+"""From an error status to a typed error with the provider's own message."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic_core import from_json
+
+from mellea.errors import (
+    AuthError,
+    BadRequestError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitError,
+    StatusError,
+)
+
+__all__ = ["error_for_status", "is_retryable_status", "message_of", "redirect_message", "request_id", "shortened"]
+
+_KINDS: dict[int, type[StatusError]] = {
+    400: BadRequestError,
+    401: AuthError,
+    403: AuthError,
+    404: NotFoundError,
+    413: BadRequestError,
+    422: BadRequestError,
+    429: RateLimitError,
+    503: OverloadedError,
+    529: OverloadedError,
+}
+
+_ADVICE = {
+    401: "check the key",
+    403: "the key may not do this",
+    404: "check the model's name and base_url",
+    429: "slow down, or raise retries=",
+}
+
+_REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
+
+_LONGEST_MESSAGE = 500
+
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+
+
+def is_retryable_status(status: int) -> bool:
+    """Tell whether the same request may succeed later."""
+    return status in (408, 409, 429) or status >= 500
+
+
+def error_for_status(status: int, message: str, **fields: Any) -> StatusError:
+    """Make the error of a status, also for a provider's error event in mid-stream that names or means one.
+
+    Args:
+        status: the HTTP status, or the one that the provider's own error type stands for.
+        message: what is shown.
+        fields: of the error, such as `request_id`; `retry_after` is left out where the error has none.
+    """
+    kind = _KINDS.get(status, StatusError)
+    fields.setdefault("is_retryable", is_retryable_status(status))
+    if kind is not RateLimitError:
+        fields.pop("retry_after", None)
+    return kind(message, status=status, **fields)
+
+
+def message_of(status: int, body: bytes, origin: str) -> str:
+    """Return what an error with this status and body says, in one line."""
+    said = _said(body) or "it says nothing more"
+    advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
+    return f"{origin} answered with status {status}: {said}{advice}"
+
+
+def redirect_message(origin: str, location: str) -> str:
+    """Return what an error says about a redirect that isn't followed."""
+    parts = urlsplit(location)
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
+    return f"{origin} redirects to {place!r}, where neither the key nor the request goes unasked; check base_url"
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the provider's id of a request."""
+    return next((value for name in _REQUEST_ID if (value := headers.get(name))), None)
+
+
+def shortened(body: bytes) -> str:
+    """Return the beginning of a body that isn't the protocol's, without markup."""
+    text = body.decode("utf-8", "replace")
+    title = _TITLE.search(text)
+    text = title[1] if title and title[1].strip() else _MARKUP.sub(" ", text)
+    text = " ".join(html.unescape(text).split())
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+
+
+def _said(body: bytes) -> str:
+    """Return the provider's message: from the JSON that all of them use in one form or another, or the text."""
+    try:
+        value = from_json(body)
+    except ValueError:
+        return shortened(body)
+    while isinstance(value, list) and value:  # Gemini wraps the error of a stream into a list
+        value = value[0]
+    for _ in range(3):
+        if not isinstance(value, dict):
+            break
+        value = next((value[name] for name in ("error", "message", "detail", "msg", "errors") if value.get(name)), None)
+        while isinstance(value, list) and value:
+            value = value[0]
+    return " ".join(value.split())[:_LONGEST_MESSAGE] if isinstance(value, str) else shortened(body)

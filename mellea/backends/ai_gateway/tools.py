@@ -1,0 +1,62 @@
+"""The tools that Vercel's AI Gateway runs itself, for any model behind it.
+
+AI Gateway documentation, "Web search", section on chat completions (as of 2026-09): a tool is declared as
+`{"type": "vercel:perplexity_search", "config": {…}}`. The gateway gives the results to the model alone; what
+comes back is how often each tool ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from mellea.core.backend import BuiltinTool
+
+__all__ = ["exa_search", "parallel_search", "perplexity_search", "tako_search"]
+
+_PROVIDER = "ai_gateway"
+
+
+def perplexity_search(
+    *,
+    max_results: int | None = None,
+    search_domain_filter: Sequence[str] | None = None,
+    search_recency_filter: Literal["day", "week", "month", "year"] | None = None,
+    **settings: Any,
+) -> BuiltinTool:
+    """Make the tool that searches the web with Perplexity.
+
+    Args:
+        max_results: at most this many per search.
+        search_domain_filter: search only these domains, or all but those that begin with `-`.
+        search_recency_filter: nothing older.
+        settings: more, as the gateway names it.
+    """
+    domains = list(search_domain_filter) if search_domain_filter is not None else None
+    return _tool(
+        "perplexity_search",
+        max_results=max_results,
+        search_domain_filter=domains,
+        search_recency_filter=search_recency_filter,
+        **settings,
+    )
+
+
+def exa_search(*, num_results: int | None = None, **settings: Any) -> BuiltinTool:
+    """Make the tool that searches the web with Exa."""
+    return _tool("exa_search", num_results=num_results, **settings)
+
+
+def parallel_search(*, max_results: int | None = None, **settings: Any) -> BuiltinTool:
+    """Make the tool that searches the web with Parallel."""
+    return _tool("parallel_search", max_results=max_results, **settings)
+
+
+def tako_search(**settings: Any) -> BuiltinTool:
+    """Make the tool that searches Tako's data."""
+    return _tool("tako_search", **settings)
+
+
+def _tool(name: str, **settings: Any) -> BuiltinTool:
+    given = {key: value for key, value in settings.items() if value is not None}
+    return BuiltinTool(_PROVIDER, name, {"type": f"vercel:{name}", **({"config": given} if given else {})})

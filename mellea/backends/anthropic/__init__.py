@@ -1,0 +1,9 @@
+"""Claude models: Anthropic's Messages format.
+
+What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends._transport`. Read `backend.py`
+first, then `decode.py`.
+"""
+
+from mellea.backends.anthropic.backend import AnthropicBackend
+
+__all__ = ["AnthropicBackend"]

@@ -1,0 +1,83 @@
+"""What a model takes, told from its name: families differ in what they refuse with a 400.
+
+From the provider's model pages and migration guides (as of 2026-11). A name without a version, such as that
+of a local model behind a compatible server, is trusted with everything.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+__all__ = ["Traits", "traits"]
+
+_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2})(?!\d))?")
+
+_MYTHOS_PREVIEW = (5, 0)
+"""It has no version in its name, and the habits of the fifth generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What can be said to a model.
+
+    Args:
+        max_tokens: how much to ask for where the user doesn't say; the format wants a number.
+        samples: whether it takes temperature, top_p and top_k.
+        prefill: whether it continues a trailing assistant message.
+        native_schema: whether it holds a JSON Schema by itself.
+        thinking: told by a budget of tokens, by either, or adaptive alone.
+        off: how thinking is turned off, `None` where it can't be; `""` where it is off unless asked for.
+        hides_thinking: whether the text of its thoughts has to be asked for.
+    """
+
+    max_tokens: int
+    samples: bool = True
+    prefill: bool = True
+    native_schema: bool = False
+    thinking: Literal["budget", "either", "adaptive"] = "budget"
+    off: Literal["disabled", "between_tools", ""] | None = ""
+    hides_thinking: bool = False
+
+
+@lru_cache(maxsize=64)
+def traits(model: str) -> Traits:
+    """Return what the model of this name takes."""
+    version = _version(model)
+    if version is None:
+        return Traits(max_tokens=4096)
+    if version < (4, 6):
+        return Traits(max_tokens=_max_tokens(model, version), native_schema=version >= (4, 5))
+    is_strict = version >= (4, 7)
+    return Traits(
+        max_tokens=64_000,
+        samples=not is_strict,
+        prefill=False,
+        native_schema=True,
+        thinking="adaptive" if is_strict else "either",
+        off=_off(model, version),
+        hides_thinking=is_strict,
+    )
+
+
+def _version(model: str) -> tuple[int, int] | None:
+    if "claude-mythos-preview" in model:
+        return _MYTHOS_PREVIEW
+    found = _VERSION.search(model)
+    return (int(found[1]), int(found[2] or 0)) if found else None
+
+
+def _max_tokens(model: str, version: tuple[int, int]) -> int:
+    if version < (3, 5):
+        return 4096
+    if version < (3, 7):
+        return 8192
+    return 32_000 if "opus" in model and version < (4, 5) else 64_000
+
+
+def _off(model: str, version: tuple[int, int]) -> Literal["disabled", "between_tools"] | None:
+    if "fable" in model or "mythos" in model or ("opus" in model and version >= (5, 5)):
+        return None
+    return "between_tools" if "sonnet" in model and version >= (5, 5) else "disabled"

@@ -1,0 +1,98 @@
+"""From a JSON Schema to the part of it that Claude models hold by themselves.
+
+They know types, enumerations, alternatives, references, required properties and a few formats. A limit that
+they don't know, such as `minimum`, goes into the description, where the model reads it; mellea validates the
+answer in any case. What would change the shape of the answer is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from mellea.backends.anthropic.wire import Json, JsonObject
+from mellea.errors import UnsupportedError
+
+__all__ = ["closed_schema", "object_schema"]
+
+_KEPT = frozenset({"$ref", "const", "default", "description", "enum", "required", "title", "type"})
+_DROPPED = frozenset({"$comment", "$id", "$schema", "additionalProperties", "discriminator", "examples"})
+_FORMATS = frozenset(
+    {"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"},
+)
+_TELLS_SHAPE = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf", "type"})
+
+
+def closed_schema(schema: Mapping[str, Json], path: str = "$") -> JsonObject:
+    """Return the schema as the provider takes it: objects without further properties, and no limits.
+
+    Raises:
+        UnsupportedError: a part of it has no shape, or is an object of any keys.
+    """
+    if not isinstance(schema, Mapping) or not _TELLS_SHAPE & schema.keys():
+        raise UnsupportedError(f"Anthropic needs a type at {path} of the schema; give every part a type")
+    closed: JsonObject = {}
+    limits: JsonObject = {}
+    for key, value in schema.items():
+        if key in _INNER:
+            name = "anyOf" if key == "oneOf" else key
+            closed[name] = _INNER[key](value, f"{path}.{key}")
+        elif key in _KEPT or (key == "format" and value in _FORMATS) or (key == "minItems" and value in (0, 1)):
+            closed[key] = value
+        elif key not in _DROPPED:
+            limits[key] = value
+    if schema.get("type") == "object":
+        _refuse_any_keys(schema, path)
+        closed |= {"properties": closed.get("properties", {}), "additionalProperties": False}
+    if limits and "$ref" not in closed:
+        closed["description"] = "\n\n".join(filter(None, [schema.get("description"), _told(limits)]))
+    return closed
+
+
+def object_schema(schema: Mapping[str, Json]) -> JsonObject:
+    """Return the schema as arguments of a tool, which have to be an object.
+
+    Raises:
+        UnsupportedError: it is something else.
+    """
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/$defs/"):
+        target = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"), {})
+        schema = {**target, "$defs": schema["$defs"]}
+    if schema.get("type") != "object":
+        raise UnsupportedError(
+            "this model holds a schema as arguments of a tool, which have to be an object; put the value into a "
+            "field of a class, or use a model from Claude 4.5 on"
+        )
+    return dict(schema)
+
+
+def _refuse_any_keys(schema: Mapping[str, Json], path: str) -> None:
+    further = schema.get("additionalProperties", False)
+    if (further and further is not True) or (further is True and not schema.get("properties")):
+        raise UnsupportedError(
+            f"Anthropic can't hold an object of any keys, as at {path} of the schema; use a list of pairs"
+        )
+
+
+def _told(limits: JsonObject) -> str:
+    told = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False, default=str)}" for key, value in limits.items())
+    return f"({told})"
+
+
+def _many(schemas: Json, path: str) -> list[JsonObject]:
+    return [closed_schema(schema, f"{path}[{number}]") for number, schema in enumerate(schemas)]
+
+
+def _named(schemas: Json, path: str) -> JsonObject:
+    return {name: closed_schema(schema, f"{path}.{name}") for name, schema in schemas.items()}
+
+
+_INNER: dict[str, Callable[[Json, str], Json]] = {
+    "$defs": _named,
+    "allOf": _many,
+    "anyOf": _many,
+    "items": closed_schema,
+    "oneOf": _many,
+    "properties": _named,
+}

@@ -1,0 +1,211 @@
+"""From messages to Anthropic's turns: blocks of content under two roles, with the system prompt apart.
+
+Neighbours of one role become one turn, and results of tools come first in theirs. Thoughts and calls of the
+provider's own tools go back as they came, told by their signature or id; those of other providers are left
+out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from mellea.backends.anthropic.calls import call_extras
+from mellea.backends.anthropic.wire import (
+    DOCUMENT_TYPES,
+    FILES_URL,
+    IMAGE_TYPES,
+    MAX_CACHE_MARKS,
+    MCP_PREFIX,
+    SERVER_PREFIX,
+    SIGNATURE,
+    Json,
+    JsonObject,
+)
+from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.messages import Message
+from mellea.errors import UnsupportedError
+
+__all__ = ["container_of", "encode_messages"]
+
+_REDACTED = "redacted_thinking:"
+
+
+def encode_messages(messages: Sequence[Message]) -> JsonObject:
+    """Return `messages`, and `system` where there is one.
+
+    Raises:
+        UnsupportedError: a file can't be sent.
+    """
+    system = [block for message in messages if message.role == "system" for block in _texts(message.blocks)]
+    turns: list[JsonObject] = []
+    for message in messages:
+        if message.role == "system":
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        content = _assistant(message.blocks) if role == "assistant" else _user(message.blocks)
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += content
+        elif content:
+            turns.append({"role": role, "content": content})
+    for turn in turns:
+        # The results of calls have to stand before whatever else the user says.
+        turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+    _strip_end(turns)
+    _limit_marks([system, *(turn["content"] for turn in turns)])
+    return {"messages": turns} | ({"system": _joined(system)} if system else {})
+
+
+def container_of(messages: Sequence[Message]) -> str | None:
+    """Return the container whose code waits for the results of tools, if one does."""
+    calls = [block for message in messages[-2:] for block in message.blocks if isinstance(block, ToolCall)]
+    found = [extras["container"] for call in calls if "container" in (extras := call_extras(call))]
+    return found[-1] if found else None
+
+
+def _user(blocks: Iterable[Block]) -> list[JsonObject]:
+    content: list[JsonObject] = []
+    for block in blocks:
+        if isinstance(block, CBlock):
+            _add_text(content, block)
+        elif isinstance(block, FileBlock):
+            content.append(_file(block))
+        elif isinstance(block, ToolOutput) and not block.is_builtin:
+            content.append(_tool_result(block))
+    return content
+
+
+def _assistant(blocks: Iterable[Block]) -> list[JsonObject]:
+    content: list[JsonObject] = []
+    callers: dict[str, Json] = {}
+    for block in blocks:
+        if isinstance(block, CBlock):
+            _add_text(content, block)
+        elif isinstance(block, ThinkingBlock):
+            content += _thinking(block)
+        elif isinstance(block, ToolCall):
+            call = _call(block)
+            content += call
+            callers |= {each["id"]: each["caller"] for each in call if "caller" in each}
+        elif isinstance(block, ToolOutput):
+            content += _builtin_result(block, callers)
+        elif isinstance(block, FileBlock) and not (block.url or "").startswith(FILES_URL):
+            # What the provider's own tools made stands in their results already.
+            raise UnsupportedError(
+                "Anthropic takes no files in an assistant's message; put the file into a user's message"
+            )
+    return content
+
+
+def _texts(blocks: Iterable[Block]) -> list[JsonObject]:
+    content: list[JsonObject] = []
+    for block in blocks:
+        if isinstance(block, CBlock):
+            _add_text(content, block)
+    return content
+
+
+def _add_text(content: list[JsonObject], block: CBlock) -> None:
+    """Put a text behind the others; up to a mark, neighbours are one block, and nothing but space is none."""
+    last = content[-1] if content else {}
+    if last.get("type") == "text" and "cache_control" not in last:
+        last["text"] += block.value
+    elif block.value.strip():
+        content.append({"type": "text", "text": block.value})
+    if block.cache and content and content[-1]["type"] == "text":
+        content[-1]["cache_control"] = {"type": "ephemeral"}
+
+
+def _thinking(block: ThinkingBlock) -> list[JsonObject]:
+    if block.signature is None or not block.signature.startswith(SIGNATURE):
+        return []
+    signature = block.signature.removeprefix(SIGNATURE)
+    if signature.startswith(_REDACTED):
+        return [{"type": "redacted_thinking", "data": signature.removeprefix(_REDACTED)}]
+    return [{"type": "thinking", "thinking": block.text, "signature": signature}]
+
+
+def _call(call: ToolCall) -> list[JsonObject]:
+    if call.is_builtin and not _is_own(call.tool_call_id):
+        return []
+    kind = "tool_use" if not call.is_builtin else "server_tool_use"
+    extras = {name: value for name, value in call_extras(call).items() if name != "container"}
+    return [
+        {"type": kind, "id": call.tool_call_id, "name": call.tool_name, "input": dict(call.tool_args)} | extras,
+    ]
+
+
+def _builtin_result(output: ToolOutput, callers: JsonObject) -> list[JsonObject]:
+    if not output.is_builtin or not _is_own(output.tool_call_id):
+        return []
+    result: JsonObject = {"tool_use_id": output.tool_call_id, "content": output.result}
+    if output.tool_call_id.startswith(MCP_PREFIX):
+        return [{"type": "mcp_tool_result", "is_error": output.is_error, **result}]
+    # Two tools search for tools, and their results are of one kind.
+    name = "tool_search" if output.tool_name.startswith("tool_search_tool") else output.tool_name
+    kind = "tool_search_tool_result" if name == "tool_search" else f"{name}_tool_result"
+    caller = {"caller": callers[output.tool_call_id]} if output.tool_call_id in callers else {}
+    return [{"type": kind, **result, **caller}]
+
+
+def _is_own(call_id: str) -> bool:
+    return call_id.startswith((SERVER_PREFIX, MCP_PREFIX))
+
+
+def _tool_result(output: ToolOutput) -> JsonObject:
+    result = output.result
+    content = _user(result) if _is_blocks(result) else _user([result]) if isinstance(result, Block) else _plain(result)
+    block: JsonObject = {"type": "tool_result", "tool_use_id": output.tool_call_id, "content": content}
+    return block | ({"is_error": True} if output.is_error else {})
+
+
+def _is_blocks(result: Json) -> bool:
+    return isinstance(result, (list, tuple)) and bool(result) and all(isinstance(item, Block) for item in result)
+
+
+def _plain(result: Json) -> str:
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
+
+
+def _file(block: FileBlock) -> JsonObject:
+    is_image = isinstance(block, ImageBlock)
+    kind = "image" if is_image else "document"
+    title = {"title": block.filename} if block.filename and not is_image else {}
+    if block.url is not None:
+        return {"type": kind, "source": _address(block.url), **title}
+    if block.media_type in (IMAGE_TYPES if is_image else DOCUMENT_TYPES):
+        source = {"type": "base64", "media_type": block.media_type, "data": block.base64()}
+    elif not is_image and block.media_type.startswith("text/"):
+        source = {"type": "text", "media_type": "text/plain", "data": (block.data or b"").decode("utf-8", "replace")}
+    else:
+        known = IMAGE_TYPES if is_image else {*DOCUMENT_TYPES, "text/*"}
+        raise UnsupportedError(
+            f"Anthropic takes no {kind} of the type {block.media_type!r}; convert it to {', '.join(sorted(known))}"
+        )
+    return {"type": kind, "source": source, **title}
+
+
+def _address(url: str) -> JsonObject:
+    if url.startswith(FILES_URL):
+        return {"type": "file", "file_id": url.removeprefix(f"{FILES_URL}/").removesuffix("/content")}
+    return {"type": "url", "url": url}
+
+
+def _joined(system: list[JsonObject]) -> str | list[JsonObject]:
+    if any("cache_control" in block for block in system):
+        return system
+    return "\n\n".join(block["text"] for block in system)
+
+
+def _strip_end(turns: list[JsonObject]) -> None:
+    """Drop white space from the end of a prefix: the provider refuses it."""
+    if turns and turns[-1]["role"] == "assistant" and turns[-1]["content"][-1]["type"] == "text":
+        last = turns[-1]["content"][-1]
+        last["text"] = last["text"].rstrip()
+
+
+def _limit_marks(contents: Iterable[list[JsonObject]]) -> None:
+    """Keep the last marks: each one covers all that stands before it."""
+    marked = [block for content in contents for block in content if "cache_control" in block]
+    for block in marked[:-MAX_CACHE_MARKS]:
+        del block["cache_control"]

@@ -1,0 +1,103 @@
+"""The words of Anthropic's Messages format, version 2023-06-01 (as documented in 2026-11).
+
+Version 2026-10-21 is the same without `temperature`, `top_p` and `top_k`; older models still take them, so
+the older version is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+from mellea.core.events import FinishReason
+
+__all__ = [
+    "API_VERSION",
+    "BASE_URL",
+    "BETAS",
+    "CUT_OFF",
+    "DOCUMENT_TYPES",
+    "ERROR_STATUS",
+    "FILES_URL",
+    "FINISH_REASONS",
+    "IMAGE_TYPES",
+    "MAX_CACHE_MARKS",
+    "MCP_PREFIX",
+    "PROVIDER",
+    "SERVER_PREFIX",
+    "SIGNATURE",
+    "Json",
+    "JsonObject",
+    "text_of",
+    "text_or_none",
+]
+
+Json: TypeAlias = Any
+JsonObject: TypeAlias = dict[str, Any]
+
+PROVIDER: Final = "anthropic"
+API_VERSION: Final = "2023-06-01"
+BASE_URL: Final = "https://api.anthropic.com"
+FILES_URL: Final = f"{BASE_URL}/v1/files"
+
+SIGNATURE: Final = f"{PROVIDER}:"
+"""What a signature begins with that goes back to this provider, and to no other."""
+
+SERVER_PREFIX: Final = "srvtoolu_"
+MCP_PREFIX: Final = "mcptoolu_"
+"""What the ids of calls begin with that the provider runs itself."""
+
+MAX_CACHE_MARKS: Final = 4
+
+IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+DOCUMENT_TYPES: Final = frozenset({"application/pdf"})
+
+FINISH_REASONS: Final[dict[str, FinishReason]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_call",
+    "refusal": "content_filter",
+}
+"""Everything else is `"other"`: a paused turn, for instance, which is continued by sending it back."""
+
+CUT_OFF: Final = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
+"""Why a message may stop in the middle of a call."""
+
+ERROR_STATUS: Final[dict[str, int]] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The statuses that the types of errors stand for; in mid-stream there is the type alone."""
+
+BETAS: Final[dict[str, str]] = {
+    "mcp_toolset": "mcp-client-2025-11-20",
+    "advisor_20260301": "advisor-tool-2026-03-01",
+    "computer_20250124": "computer-use-2025-01-24",
+    "computer_20251124": "computer-use-2025-11-24",
+}
+"""The beta features that a tool's type needs. Search, fetch, code execution and tool search need none any more."""
+
+
+def text_of(value: Json) -> str:
+    """Return a value that has to be a text.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"{value!r} is no text")
+
+
+def text_or_none(value: Json) -> str | None:
+    """Return a value that may be a text."""
+    return value if isinstance(value, str) else None

@@ -1,0 +1,9 @@
+"""Gemini models: the generateContent format of Google's Gemini API.
+
+What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends._transport`. Read `backend.py`
+first, then `decode.py`.
+"""
+
+from mellea.backends.gemini.backend import GeminiBackend
+
+__all__ = ["GeminiBackend"]

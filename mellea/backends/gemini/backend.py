@@ -1,0 +1,150 @@
+"""Gemini models as a backend: Google's generateContent over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from pydantic_core import to_json
+
+from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends._transport.codec import Decoder as AnyDecoder
+from mellea.backends.gemini.decode import Decoder, decode_plain
+from mellea.backends.gemini.embeddings import batches, decode_embeddings, encode_embeddings
+from mellea.backends.gemini.encode import encode
+from mellea.backends.gemini.images import (
+    decode_image,
+    decode_predictions,
+    encode_image,
+    encode_predictions,
+    is_imagen,
+)
+from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, resource
+from mellea.core.backend import Capabilities, Request
+from mellea.core.events import Event, Usage
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.errors import WireError
+
+__all__ = ["GeminiBackend"]
+
+_LARGEST_PAGE = 1000
+
+
+class GeminiBackend(HttpBackend):
+    """A model of Google's Gemini API.
+
+    Args:
+        model_id: such as `"gemini-3-flash-preview"`; `"models/…"` and `"tunedModels/…"` do as well.
+        base_url: where the paths begin, the version included.
+        options: as for every HTTP backend: `api_key` (by default `GEMINI_API_KEY`, else `GOOGLE_API_KEY`),
+            `headers`, `extra_body`, `client`, `retries`, `model_options`.
+
+    Raises:
+        UsageError: an argument has a bad value.
+    """
+
+    name = PROVIDER
+    key_variables = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    models_path = f"models?pageSize={_LARGEST_PAGE}"
+    capabilities = Capabilities(
+        options=frozenset({*OPTIONS, str(ModelOption.THINKING), str(ModelOption.TOOL_CHOICE)}) | HTTP_OPTIONS,
+        tools=True,
+        builtin_tools=frozenset({PROVIDER}),
+        structured_output="native",
+        images=True,
+        files=True,
+        image_generation=True,
+        embeddings=True,
+    )
+
+    def __init__(self, model_id: str, *, base_url: str = BASE_URL, **options: Any) -> None:
+        # The list of models gives their names without it.
+        name = model_id.removeprefix("models/") if isinstance(model_id, str) else model_id
+        super().__init__(name, base_url=base_url, **options)
+
+    async def generate_image(
+        self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+    ) -> ImageResult:
+        """Make images after a prompt; Gemini models make one at a time.
+
+        Args:
+            messages: the prompt, with images to start from if the model takes them.
+            n: how many images.
+            aspect_ratio: width to height, such as `"16:9"`.
+            options: such as `imageSize="2K"`, by the names of Google's `imageConfig` or Imagen's `parameters`.
+
+        Raises:
+            BackendError: the provider failed, or made no image.
+        """
+        if is_imagen(self.model_id):
+            payload = encode_predictions(messages, n, aspect_ratio, options)
+            return decode_predictions(await self.post_json(self._path("predict"), payload), self.model_id)
+        payload = encode_image(messages, self.model_id, aspect_ratio, options)
+        made = [
+            decode_image(to_json(await self.post_json(self._path("generateContent"), payload)), self.model_id)
+            for _ in range(n)
+        ]
+        images = tuple(image for result in made for image in result.images)
+        return ImageResult(images, _total([result.usage for result in made]), made[-1].model if made else None)
+
+    async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
+        """Make a vector for each text.
+
+        Raises:
+            BackendError: the provider failed.
+        """
+        made = [
+            decode_embeddings(
+                await self.post_json(self._path("batchEmbedContents"), encode_embeddings(batch, self.model_id)),
+                self.model_id,
+                len(batch),
+            )
+            for batch in batches(texts)
+        ]
+        vectors = tuple(vector for result in made for vector in result.vectors)
+        return EmbeddingResult(vectors, _total([result.usage for result in made]), self.model_id)
+
+    async def list_models(self) -> list[str]:
+        """Return the names of the models that the provider offers."""
+        names: list[str] = []
+        path = self.models_path
+        while True:
+            listing = await self.get_json(path)
+            names += self._models(listing)
+            if not (token := listing.get("nextPageToken")):
+                return names
+            path = f"{self.models_path}&{urlencode({'pageToken': token})}"
+
+    def _encode(self, request: Request) -> Outgoing:
+        payload = encode(request, self.model_id)
+        if request.options.get(ModelOption.STREAM, True):
+            return Outgoing(self._path("streamGenerateContent?alt=sse"), payload)
+        return Outgoing(self._path("generateContent"), payload)
+
+    def _decoder(self, request: Request) -> AnyDecoder:
+        return Decoder(self.model_id)
+
+    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
+        return decode_plain(body, self.model_id)
+
+    def _headers(self) -> dict[str, str]:
+        # In a header, since addresses are logged.
+        return {} if self.api_key is None else {"x-goog-api-key": self.api_key}
+
+    def _models(self, listing: Json) -> list[str]:
+        found: list[JsonObject] = listing.get("models", []) if isinstance(listing, Mapping) else []
+        try:
+            return [str(model["name"]).removeprefix("models/") for model in found]
+        except (KeyError, TypeError) as error:
+            raise WireError(f"Gemini's answer lists no models: {listing!r:.80}") from error
+
+    def _path(self, verb: str) -> str:
+        return f"{quote(resource(self.model_id), safe='/')}:{verb}"
+
+
+def _total(usages: Sequence[Usage | None]) -> Usage | None:
+    known = [usage for usage in usages if usage is not None and usage != Usage()]
+    return sum(known[1:], known[0]) if known else None

@@ -1,0 +1,160 @@
+"""From messages to Gemini's `contents`: turns of the user and of the model, made of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic_core import to_jsonable_python
+
+from mellea.backends.gemini.wire import (
+    CODE_EXECUTION,
+    NO_SIGNATURE,
+    SIGNATURE,
+    SIGNATURE_OF_LAST,
+    Json,
+    JsonObject,
+    generation,
+)
+from mellea.core.backend import Request
+from mellea.core.blocks import CBlock, FileBlock, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.messages import Message
+
+__all__ = ["contents", "jsonable"]
+
+
+def contents(request: Request, model: str) -> list[JsonObject]:
+    """Return the turns of a conversation; system messages stand elsewhere."""
+    names = {
+        block.tool_call_id: block.tool_name
+        for message in request.messages
+        for block in message.blocks
+        if isinstance(block, ToolCall)
+    }
+    turns: list[JsonObject] = []
+    last_role = ""
+    for message in request.messages:
+        if message.role == "system":
+            continue
+        if message.role == "assistant":
+            parts = _model_parts(message, (generation(model) or 3) >= 3)
+        else:
+            parts = [part for block in message.blocks for part in _user_parts(block, names)]
+        if message.role == last_role == "tool":
+            turns[-1]["parts"] += parts  # Gemini wants the results of calls made together together
+        elif parts:
+            turns.append({"role": "model" if message.role == "assistant" else "user", "parts": parts})
+            last_role = message.role
+    return turns
+
+
+def _user_parts(block: object, names: Mapping[str, str]) -> Iterator[JsonObject]:
+    if isinstance(block, CBlock):
+        yield {"text": block.value}
+    elif isinstance(block, FileBlock):
+        yield _file(block)
+    elif isinstance(block, ToolOutput):
+        yield _function_response(block, names)
+
+
+def _function_response(output: ToolOutput, names: Mapping[str, str]) -> JsonObject:
+    results = list(output.result) if isinstance(output.result, (list, tuple)) else [output.result]
+    files = [_file(result) for result in results if isinstance(result, FileBlock)]
+    result = output.result
+    if files:
+        rest = [result for result in results if not isinstance(result, FileBlock)]
+        result = rest[0] if len(rest) == 1 else rest
+    response: JsonObject = {
+        "name": output.tool_name or names.get(output.tool_call_id, ""),
+        "response": {"error" if output.is_error else "output": jsonable(result)},
+    }
+    if output.tool_call_id:
+        response["id"] = output.tool_call_id
+    if files:
+        response["parts"] = files
+    return {"functionResponse": response}
+
+
+@dataclass(slots=True)
+class _ModelTurn:
+    """The parts of one turn of the model's, with what was signed signed again."""
+
+    must_sign: bool
+    finished: frozenset[str]  # the provider's own calls that have a result
+    parts: list[JsonObject]
+
+    def add(self, block: object) -> None:
+        if isinstance(block, CBlock):
+            self.parts.append({"text": block.value})
+        elif isinstance(block, FileBlock):
+            self.parts.append(_file(block))
+        elif isinstance(block, ThinkingBlock):
+            self._thought(block)
+        elif isinstance(block, ToolCall):
+            self._call(block)
+        elif isinstance(block, ToolOutput) and block.tool_call_id in self.finished:
+            self.parts.append(_builtin_result(block))
+
+    def _thought(self, block: ThinkingBlock) -> None:
+        signature = block.signature or ""
+        if signature.startswith(SIGNATURE_OF_LAST) and self.parts:
+            self.parts[-1]["thoughtSignature"] = signature.removeprefix(SIGNATURE_OF_LAST)
+        elif signature.startswith(SIGNATURE):
+            thought: JsonObject = {"text": block.text, "thought": True} if block.text else {"text": ""}
+            signature = signature.removeprefix(SIGNATURE_OF_LAST).removeprefix(SIGNATURE)
+            self.parts.append({**thought, "thoughtSignature": signature})
+
+    def _call(self, call: ToolCall) -> None:
+        signature = (call.signature or "") if (call.signature or "").startswith(SIGNATURE) else None
+        if call.is_builtin:
+            if signature is None or call.tool_call_id not in self.finished:
+                return  # another provider's, or one that Gemini doesn't want back
+            part = _builtin_call(call)
+        else:
+            part = {"functionCall": {"name": call.tool_name, "args": jsonable(call.tool_args)}}
+            if call.tool_call_id:
+                part["functionCall"]["id"] = call.tool_call_id
+        if signature := (signature or "").removeprefix(SIGNATURE):
+            part["thoughtSignature"] = signature
+        elif self.must_sign and not call.is_builtin and not any("functionCall" in part for part in self.parts):
+            part["thoughtSignature"] = NO_SIGNATURE  # of calls made together, only the first one is signed
+        self.parts.append(part)
+
+
+def _model_parts(message: Message, must_sign: bool) -> list[JsonObject]:
+    calls = {call.tool_call_id for call in message.blocks if isinstance(call, ToolCall) and _is_gemini_s_own(call)}
+    results = {block.tool_call_id for block in message.blocks if isinstance(block, ToolOutput)}
+    turn = _ModelTurn(must_sign, frozenset(calls & results), [])
+    for block in message.blocks:
+        turn.add(block)
+    return turn.parts
+
+
+def _is_gemini_s_own(call: ToolCall) -> bool:
+    return call.is_builtin and (call.signature or "").startswith(SIGNATURE)
+
+
+def _builtin_call(call: ToolCall) -> JsonObject:
+    args = jsonable(call.tool_args)
+    if call.tool_name == CODE_EXECUTION:
+        return {"executableCode": {"id": call.tool_call_id, "language": "PYTHON", **args}}
+    return {"toolCall": {"id": call.tool_call_id, "toolType": call.tool_name.upper(), "args": args}}
+
+
+def _builtin_result(output: ToolOutput) -> JsonObject:
+    result = jsonable(output.result)
+    if output.tool_name == CODE_EXECUTION:
+        outcome = "OUTCOME_FAILED" if output.is_error else "OUTCOME_OK"
+        return {"codeExecutionResult": {"id": output.tool_call_id, "outcome": outcome, "output": result}}
+    return {"toolResponse": {"id": output.tool_call_id, "toolType": output.tool_name.upper(), "response": result}}
+
+
+def _file(block: FileBlock) -> JsonObject:
+    if block.url is not None:
+        return {"fileData": {"mimeType": block.media_type, "fileUri": block.url}}
+    return {"inlineData": {"mimeType": block.media_type, "data": block.base64()}}
+
+
+def jsonable(value: Json) -> Json:
+    """Return a value as JSON has it; bytes in base64, and the rest as text."""
+    return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")

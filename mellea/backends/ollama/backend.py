@@ -1,0 +1,104 @@
+"""Models behind an Ollama server as a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends._transport.codec import Decoder as AnyDecoder
+from mellea.backends._transport.probe import PROBE_DEADLINES, Probe
+from mellea.backends.ollama.decode import Decoder, decode_plain
+from mellea.backends.ollama.embeddings import decode_embeddings, encode_embeddings
+from mellea.backends.ollama.encode import encode
+from mellea.backends.ollama.host import host_from_environment
+from mellea.backends.ollama.wire import OPTIONS, PROVIDER, STREAM_TYPE, Json
+from mellea.core.backend import Capabilities, Request
+from mellea.core.events import Event
+from mellea.core.options import ModelOption
+from mellea.core.results import EmbeddingResult
+from mellea.errors import BackendError, ConnectError, MelleaError, NotFoundError
+
+__all__ = ["OllamaModelBackend"]
+
+
+class OllamaModelBackend(HttpBackend):
+    """A model that an Ollama server runs.
+
+    Args:
+        model_id: such as `"llama3.2"` or `"qwen3:8b"`; it has to be pulled already.
+        base_url: where the server is; by default `OLLAMA_HOST`, else `http://127.0.0.1:11434`.
+        keep_alive: how long the model stays loaded afterwards: `"10m"`, seconds, 0 for not at all, -1 for ever.
+        options: as for every HTTP backend: `api_key` (by default `OLLAMA_API_KEY`, for hosted models),
+            `headers`, `extra_body`, `client`, `retries`, `model_options`.
+
+    Raises:
+        UsageError: an argument has a bad value.
+        ConfigurationError: `OLLAMA_HOST` is no host.
+    """
+
+    name = PROVIDER
+    key_variables = ("OLLAMA_API_KEY",)
+    stream_types = (STREAM_TYPE,)
+    models_path = "api/tags"
+    capabilities = Capabilities(
+        options=frozenset({*OPTIONS, str(ModelOption.THINKING), str(ModelOption.TOOL_CHOICE)}) | HTTP_OPTIONS,
+        tools=True,
+        structured_output="native",
+        images=True,
+        prefill=True,
+        embeddings=True,
+    )
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        base_url: str | None = None,
+        keep_alive: str | float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(model_id, base_url=host_from_environment() if base_url is None else base_url, **options)
+        self.keep_alive = keep_alive
+
+    async def probe(self) -> Probe:
+        """Tell whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
+        try:
+            models = await self._list_models(PROBE_DEADLINES, 0)
+        except ConnectError as error:
+            return Probe(False, f"{error}; start it with `ollama serve`")
+        except MelleaError as error:
+            return Probe(False, str(error))
+        if self.model_id in models or f"{self.model_id}:latest" in models:
+            return Probe(True)
+        return Probe(False, f"the model {self.model_id!r} isn't there yet; get it with `ollama pull {self.model_id}`")
+
+    async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
+        """Make a vector for each text.
+
+        Raises:
+            BackendError: the server failed, or a text is longer than the model's window.
+        """
+        body = await self.post_json("api/embed", self._kept(encode_embeddings(texts, self.model_id)))
+        return decode_embeddings(body, self.model_id, len(texts))
+
+    def _encode(self, request: Request) -> Outgoing:
+        return Outgoing("api/chat", self._kept(encode(request, self.model_id)))
+
+    def _kept(self, payload: dict[str, Json]) -> dict[str, Json]:
+        return payload if self.keep_alive is None else {**payload, "keep_alive": self.keep_alive}
+
+    def _decoder(self, request: Request) -> AnyDecoder:
+        return Decoder(self.model_id)
+
+    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
+        return decode_plain(body, self.model_id)
+
+    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+        if isinstance(error, NotFoundError) and b"model" in body:
+            message = f"{error}; get the model with `ollama pull {self.model_id}`"
+            return NotFoundError(message, status=error.status, request_id=error.request_id)
+        return error
+
+    def _models(self, listing: Json) -> list[str]:
+        return [str(model.get("name") or model["model"]) for model in listing["models"]]

@@ -1,0 +1,128 @@
+"""From a `Request` to the body of `/api/chat`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from pydantic_core import to_jsonable_python
+
+from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json, JsonObject
+from mellea.core.backend import BuiltinTool, Request, ToolSpec
+from mellea.core.blocks import FileBlock, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+from mellea.errors import UnsupportedError
+
+__all__ = ["encode"]
+
+_LARGEST_SEED = 2**31
+"""The seed is an integer of 32 bits with a sign."""
+
+
+def encode(request: Request, model: str) -> JsonObject:
+    """Return the payload of a request.
+
+    Raises:
+        UnsupportedError: Ollama's format has no words for what is asked.
+    """
+    options = request.options
+    payload: JsonObject = {
+        "model": model,
+        "messages": _messages(request, model),
+        "stream": options.get(ModelOption.STREAM, True),
+    }
+    if tools := _tools(request, model):
+        payload["tools"] = tools
+    if request.output_schema is not None:
+        payload["format"] = _jsonable(request.output_schema.schema)
+    if (thinking := options.get(ModelOption.THINKING)) is not None:
+        payload["think"] = _thinking(thinking, model)
+    if settings := {name: options[option] for option, name in OPTIONS.items() if option in options}:
+        payload["options"] = settings
+        if "seed" in settings:
+            settings["seed"] %= _LARGEST_SEED
+        if isinstance(stop := settings.get("stop"), str):
+            settings["stop"] = [stop]
+    return payload
+
+
+def _messages(request: Request, model: str) -> list[JsonObject]:
+    names = {
+        block.tool_call_id: block.tool_name
+        for message in request.messages
+        for block in message.blocks
+        if isinstance(block, ToolCall)
+    }
+    messages: list[JsonObject] = []
+    for message in request.messages:
+        outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
+        messages += [_tool_message(output, names) for output in outputs]
+        if message.role != "tool":
+            messages.append(_message(message, model))
+    return messages
+
+
+def _message(message: Message, model: str) -> JsonObject:
+    said: JsonObject = {"role": message.role, "content": message.text}
+    if images := [_image(block, model) for block in message.files]:
+        said["images"] = images
+    # Thoughts that are signed are another provider's.
+    thoughts = [block.text for block in message.blocks if isinstance(block, ThinkingBlock) and block.signature is None]
+    if thoughts and message.role == "assistant":
+        said["thinking"] = "".join(thoughts)
+    if calls := message.tool_calls:
+        said["tool_calls"] = [_tool_call(index, call) for index, call in enumerate(calls)]
+    return said
+
+
+def _tool_call(index: int, call: ToolCall) -> JsonObject:
+    function = {"index": index, "name": call.tool_name, "arguments": _jsonable(call.tool_args)}
+    return {"id": call.tool_call_id, "type": "function", "function": function}
+
+
+def _tool_message(output: ToolOutput, names: Mapping[str, str]) -> JsonObject:
+    result = output.result
+    text = result if isinstance(result, str) else json.dumps(_jsonable(result), ensure_ascii=False)
+    return {
+        "role": "tool",
+        "tool_name": output.tool_name or names.get(output.tool_call_id, ""),
+        "tool_call_id": output.tool_call_id,
+        "content": f"Error: {text}" if output.is_error else text,
+    }
+
+
+def _image(block: FileBlock, model: str) -> str:
+    if block.url is not None:
+        raise _unsupported(f"the address of an image ({block.url!r}); give its bytes", model)
+    return block.base64()
+
+
+def _tools(request: Request, model: str) -> list[JsonObject]:
+    choice = request.options.get(ModelOption.TOOL_CHOICE, "auto")
+    if choice not in ("auto", "none"):
+        raise _unsupported(f"the tool choice {choice!r}; it takes 'auto' and 'none'", model)
+    for tool in request.tools:
+        if isinstance(tool, BuiltinTool):
+            raise _unsupported(f"the tool {tool.name!r} of the provider {tool.provider!r}", model)
+    return [_tool(tool) for tool in request.tools if isinstance(tool, ToolSpec)] if choice == "auto" else []
+
+
+def _tool(tool: ToolSpec) -> JsonObject:
+    function = {"name": tool.name, "description": tool.description, "parameters": _jsonable(tool.parameters)}
+    return {"type": "function", "function": function}
+
+
+def _thinking(value: bool | int | str, model: str) -> bool | str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise _unsupported("a number of tokens to think; thinking takes True, False, or an effort such as 'low'", model)
+    return False if value == "none" else value
+
+
+def _unsupported(what: str, model: str) -> UnsupportedError:
+    message = f"the backend {PROVIDER!r} with model {model!r} doesn't support {what}"
+    return UnsupportedError(message, backend=PROVIDER, model=model)
+
+
+def _jsonable(value: Json) -> Json:
+    return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")

@@ -1,0 +1,34 @@
+"""The words of the chat completions format, as OpenAI documents it, and of the services that widened it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mellea.core.events import FinishReason
+
+__all__ = ["FINISH_REASONS", "REASONING_FIELDS", "Json", "JsonObject"]
+
+Json = Any
+JsonObject = dict[str, Any]
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_call",
+    "function_call": "tool_call",
+    # Others' words for the same.
+    "end_turn": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_length": "length",  # Mistral: the context window is full
+    "sensitive": "content_filter",  # Z.ai
+    "error": "error",
+    "network_error": "error",  # Z.ai
+    "insufficient_system_resource": "error",  # DeepSeek
+}
+
+REASONING_FIELDS = ("reasoning_content", "reasoning")
+"""Where a delta has its reasoning: DeepSeek and most local servers say the first, Groq and OpenRouter the second."""

@@ -1,0 +1,10 @@
+"""OpenAI's Responses format: bytes and requests, no I/O.
+
+What lives here imports `mellea.core`, `_transport`'s codec and status parts, and its own room. Read `wire.py`
+first, then `decode.py` with its rules.
+"""
+
+from mellea.backends.openai.responses.decode import Decoder
+from mellea.backends.openai.responses.encode import encode
+
+__all__ = ["Decoder", "encode"]

@@ -1,0 +1,191 @@
+"""From a JSON Schema to the part of JSON Schema that OpenAI's structured output holds strictly.
+
+"Structured model outputs", section "Supported schemas" (as of 2026-10): the top is an object; every object
+names all its properties as required and allows no others; no `default`, `oneOf`, `allOf`, `not`, `if`,
+`patternProperties`, `prefixItems`; a `$ref` has nothing beside it. What limits lengths and counts is left
+out and said in the description: the answer is validated against the schema itself afterwards. A schema
+that can't be said in this form is asked for without `strict`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mellea.backends.openai.wrapped import wrapped
+
+__all__ = ["StrictSchema", "is_wrapped", "schema_name", "strict_schema"]
+
+_DROPPED = frozenset({"default", "discriminator", "examples", "example", "deprecated", "readOnly", "writeOnly"})
+_SAID = (
+    "minLength",
+    "maxLength",
+    "minProperties",
+    "maxProperties",
+    "uniqueItems",
+    "contains",
+    "minContains",
+    "maxContains",
+    "propertyNames",
+)
+"""Keywords that strict mode doesn't know; the description says them instead."""
+
+_LOOSE = frozenset(
+    {
+        "not",
+        "if",
+        "then",
+        "else",
+        "dependentRequired",
+        "dependentSchemas",
+        "patternProperties",
+        "prefixItems",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+    }
+)
+_FORMATS = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"},
+)
+_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class StrictSchema:
+    """A schema as it is sent.
+
+    Args:
+        schema: in the strict form, or as it was.
+        is_strict: whether the provider can be asked to hold it strictly.
+    """
+
+    schema: dict[str, Any]
+    is_strict: bool
+
+
+class _TooLoose(Exception):
+    """The schema can't be said in the strict form."""
+
+
+def schema_name(name: str) -> str:
+    """Return a name that the format allows."""
+    return _NAME.sub("_", name)[:64] or "answer"
+
+
+def is_wrapped(schema: Mapping[str, Any]) -> bool:
+    """Tell whether the values of a schema have to be put into an object."""
+    return _resolved(schema, schema).get("type") != "object"
+
+
+def strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
+    """Return the schema in the strict form if it has one, else as it is; its top is an object in any case."""
+    loose = wrapped(schema) if is_wrapped(schema) else dict(schema)
+    try:
+        return StrictSchema(_Rewriter(loose).rewritten(), True)
+    except _TooLoose:
+        return StrictSchema(loose, False)
+
+
+class _Rewriter:
+    """Writes a schema anew, in the strict form."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._inlined: list[str] = []  # references that are being written out, which may lead to themselves
+
+    def rewritten(self) -> dict[str, Any]:
+        top = dict(_resolved(self._root, self._root))
+        body = self._schema({name: value for name, value in top.items() if name not in ("$defs", "definitions")})
+        for name in ("$defs", "definitions"):
+            if name in self._root:
+                body[name] = self._named(self._root[name])
+        return body
+
+    def _schema(self, schema: Any) -> dict[str, Any]:
+        if not isinstance(schema, Mapping) or not schema or _LOOSE & schema.keys():
+            raise _TooLoose
+        if "$ref" in schema:
+            return self._ref(schema)
+        if "allOf" in schema:
+            return self._all_of(schema)
+        new: dict[str, Any] = {}
+        for name, value in schema.items():
+            if name not in _DROPPED:
+                rewrite = _KEYWORDS.get(name)
+                new["anyOf" if name == "oneOf" else name] = value if rewrite is None else rewrite(self, value)
+        _say(new)
+        if schema.get("type") == "object" or "properties" in schema:
+            _close(new)
+        elif schema.get("type") == "array" and "items" not in schema:
+            raise _TooLoose
+        return new
+
+    def _ref(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        beside = {name: value for name, value in schema.items() if name != "$ref" and name not in _DROPPED}
+        pointer = schema["$ref"]
+        if not beside or pointer in self._inlined:
+            return {"$ref": pointer}
+        self._inlined.append(pointer)
+        written = self._schema({**_resolved(self._root, {"$ref": pointer}), **beside})
+        self._inlined.pop()
+        return written
+
+    def _all_of(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        parts = schema["allOf"]
+        if not isinstance(parts, list) or len(parts) != 1 or not isinstance(parts[0], Mapping):
+            raise _TooLoose
+        beside = {name: value for name, value in schema.items() if name != "allOf"}
+        return self._schema({**parts[0], **beside})
+
+    def _named(self, schemas: Any) -> dict[str, Any]:
+        if not isinstance(schemas, Mapping):
+            raise _TooLoose
+        return {name: self._schema(value) for name, value in schemas.items()}
+
+    def _listed(self, schemas: Any) -> list[Any]:
+        if not isinstance(schemas, list):
+            raise _TooLoose
+        return [self._schema(value) for value in schemas]
+
+
+_KEYWORDS: dict[str, Callable[[_Rewriter, Any], Any]] = {
+    "$defs": _Rewriter._named,
+    "anyOf": _Rewriter._listed,
+    "definitions": _Rewriter._named,
+    "items": _Rewriter._schema,
+    "oneOf": _Rewriter._listed,
+    "properties": _Rewriter._named,
+}
+
+
+def _say(new: dict[str, Any]) -> None:
+    """Move what strict mode doesn't know into the description."""
+    said = [f"{name}={new.pop(name)!r}" for name in _SAID if name in new]
+    if new.get("format") not in (None, *_FORMATS):
+        said.append(f"format={new.pop('format')!r}")
+    if said:
+        new["description"] = "; ".join([*([new["description"]] if new.get("description") else []), *said])
+
+
+def _close(new: dict[str, Any]) -> None:
+    """Require all properties of an object, and allow no others."""
+    if new.get("additionalProperties") not in (None, False) or "properties" not in new:
+        raise _TooLoose
+    new["required"] = list(new["properties"])
+    new["additionalProperties"] = False
+
+
+def _resolved(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow `$ref`s within the schema; one that leads nowhere stays."""
+    seen: set[str] = set()
+    while isinstance(pointer := schema.get("$ref"), str) and pointer.startswith("#/") and pointer not in seen:
+        seen.add(pointer)
+        target: Any = root
+        for step in pointer[2:].split("/"):
+            target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+        if not isinstance(target, Mapping):
+            return schema
+        schema = {**target, **{name: value for name, value in schema.items() if name != "$ref"}}
+    return schema

@@ -1,0 +1,102 @@
+"""The tools that OpenAI runs itself; they need the Responses API: `OpenAIBackend(model_id, api="responses")`.
+
+Each function takes the tool's settings by their names in OpenAI's documentation; more of them, and ones
+that came after this was written, may be given as further keyword arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from mellea.core.backend import BuiltinTool
+
+__all__ = ["code_interpreter", "file_search", "image_generation", "mcp", "web_search"]
+
+_PROVIDER = "openai"
+
+
+def web_search(
+    *,
+    search_context_size: Literal["low", "medium", "high"] | None = None,
+    allowed_domains: Sequence[str] | None = None,
+    user_location: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> BuiltinTool:
+    """Make the tool that searches the web.
+
+    Args:
+        search_context_size: how much of what it finds the model gets to see.
+        allowed_domains: search nowhere else.
+        user_location: such as `{"country": "DE", "city": "Berlin"}`.
+        settings: more, as OpenAI names it.
+    """
+    filters = {"allowed_domains": list(allowed_domains)} if allowed_domains is not None else None
+    location = {"type": "approximate", **user_location} if user_location is not None else None
+    return _tool(
+        "web_search", search_context_size=search_context_size, filters=filters, user_location=location, **settings
+    )
+
+
+def file_search(
+    vector_store_ids: Sequence[str], *, max_num_results: int | None = None, **settings: Any
+) -> BuiltinTool:
+    """Make the tool that searches files in OpenAI's vector stores."""
+    return _tool("file_search", vector_store_ids=list(vector_store_ids), max_num_results=max_num_results, **settings)
+
+
+def code_interpreter(container: str | Mapping[str, Any] | None = None, **settings: Any) -> BuiltinTool:
+    """Make the tool that runs Python code in a container, by default a new one."""
+    return _tool("code_interpreter", container={"type": "auto"} if container is None else container, **settings)
+
+
+def image_generation(
+    *,
+    model: str | None = None,
+    size: str | None = None,
+    quality: str | None = None,
+    output_format: Literal["png", "jpeg", "webp"] | None = None,
+    **settings: Any,
+) -> BuiltinTool:
+    """Make the tool that draws images; they arrive as `FileEvent`s."""
+    return _tool(
+        "image_generation", model=model, size=size, quality=quality, output_format=output_format, **settings
+    )
+
+
+def mcp(
+    server_label: str,
+    server_url: str | None = None,
+    *,
+    allowed_tools: Sequence[str] | None = None,
+    require_approval: str | Mapping[str, Any] = "never",
+    authorization: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> BuiltinTool:
+    """Make the tool that calls the tools of an MCP server from OpenAI's side.
+
+    Args:
+        server_label: a name for the server.
+        server_url: its address; leave it out for one of OpenAI's own connectors (`connector_id=…`).
+        allowed_tools: only these of its tools.
+        require_approval: `"never"`, `"always"`, or as OpenAI describes it.
+        authorization: an access token for the server.
+        headers: for the requests to the server.
+        settings: more, as OpenAI names it.
+    """
+    return _tool(
+        "mcp",
+        server_label=server_label,
+        server_url=server_url,
+        allowed_tools=list(allowed_tools) if allowed_tools is not None else None,
+        require_approval=require_approval,
+        authorization=authorization,
+        headers=dict(headers) if headers is not None else None,
+        **settings,
+    )
+
+
+def _tool(name: str, **settings: Any) -> BuiltinTool:
+    config = {"type": name, **{key: value for key, value in settings.items() if value is not None}}
+    return BuiltinTool(_PROVIDER, name, config)
