@@ -4,6 +4,8 @@ What lives here imports `mellea.core` and `mellea.errors` only; backends don't k
 `mellea/core/backend.py` first, then the room of one backend.
 """
 
+from mellea.backends.fallback import FallbackBackend
+from mellea.backends.registry import get_backend, list_models, probe
 from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolSpec, check_supported
 from mellea.core.options import Deadlines, ModelOption
 
@@ -12,9 +14,13 @@ __all__ = [
     "BuiltinTool",
     "Capabilities",
     "Deadlines",
+    "FallbackBackend",
     "ModelOption",
     "OutputSchema",
     "Request",
     "ToolSpec",
     "check_supported",
+    "get_backend",
+    "list_models",
+    "probe",
 ]

@@ -1,52 +1,115 @@
-"""From a model's name to its backend: `"provider/model"`, and the environment."""
+"""From a model's name to its backend: `"provider/model"`, the environment, and chains of models."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from mellea.core.backend import Backend
+from mellea.core.results import Probe
 from mellea.errors import ConfigurationError, UsageError
 
-__all__ = ["DEFAULT_MODEL", "PROVIDERS", "get_backend"]
+__all__ = ["DEFAULT_MODEL", "PROVIDERS", "get_backend", "list_models", "probe", "providers"]
 
 DEFAULT_MODEL = "llama_cpp/smollm2-135m"
 """The embedded model, which is there without a key, a server or a network."""
 
-PROVIDERS: dict[str, str] = {
+PROVIDERS: Mapping[str, str] = {
+    "anthropic": "mellea.backends.anthropic:AnthropicBackend",
+    "gemini": "mellea.backends.gemini:GeminiBackend",
     "llama_cpp": "mellea.backends.llama_cpp:LlamaCppBackend",
+    "ollama": "mellea.backends.ollama:OllamaModelBackend",
+    "openai": "mellea.backends.openai:OpenAIBackend",
 }
-"""Names of the providers, and the class that reaches each."""
+"""The providers with a room of their own, and the class that reaches each."""
 
 
-def get_backend(model: str | None = None, model_id: str | None = None, **backend_kwargs: Any) -> Backend:
+def get_backend(
+    model: str | Sequence[str] | None = None, model_id: str | None = None, **backend_kwargs: Any
+) -> Backend:
     """Make the backend of a model. Nothing is loaded or connected to.
 
     Args:
-        model: `"provider/model"`, or the provider alone. `MELLEA_MODEL` in the environment stands in for
-            it, and else it is the embedded model.
+        model: `"provider/model"`, or the provider alone; or several of them, where the next one is asked if
+            the one before it can't answer. `MELLEA_MODEL` in the environment stands in for it, and else it
+            is the embedded model.
         model_id: the model, where `model` is the provider alone.
         backend_kwargs: for the backend's class, such as `base_url`.
 
     Raises:
-        ConfigurationError: the provider is unknown.
+        ConfigurationError: the provider is unknown, or its model isn't named.
+        UsageError: an argument is of a wrong type.
     """
+    if isinstance(model, (list, tuple)):
+        return _chain(model, model_id, backend_kwargs)
     for name, value in (("model", model), ("model_id", model_id)):
         if value is not None and (not isinstance(value, str) or not value.strip()):
             raise UsageError(f"{name} takes a text such as {DEFAULT_MODEL!r}, not {value!r}")
-    provider, _, named = (model or os.environ.get("MELLEA_MODEL") or DEFAULT_MODEL).partition("/")
+    full = cast("str", model) or os.environ.get("MELLEA_MODEL") or DEFAULT_MODEL
+    provider, _, named = full.partition("/")
     if provider not in PROVIDERS:
-        raise ConfigurationError(f"unknown model {model or os.environ.get('MELLEA_MODEL')!r}: {_advice(provider)}")
+        if provider not in providers():
+            raise ConfigurationError(f"unknown model {full!r}: {_advice(provider)}")
+        backend_kwargs["service"], provider = provider, "openai"
     module, _, cls = PROVIDERS[provider].partition(":")
     factory = getattr(importlib.import_module(module), cls)  # lazy: a provider costs only those who use it
     chosen = model_id or named
+    if not chosen and provider in ("anthropic", "gemini", "ollama"):
+        raise ConfigurationError(f"{full!r} names no model; say which, as in '{provider}/…', or with model_id=")
     return cast("Backend", factory(chosen, **backend_kwargs) if chosen else factory(**backend_kwargs))
 
 
+async def list_models(provider: str, **backend_kwargs: Any) -> list[str]:
+    """Return the names of the models that a provider offers.
+
+    Raises:
+        ConfigurationError: the provider is unknown.
+        BackendError: it can't be reached, or refuses.
+    """
+    backend = get_backend(provider, None if provider == "llama_cpp" else "any", **backend_kwargs)
+    try:
+        return await backend.list_models()
+    finally:
+        await backend.aclose()
+
+
+async def probe(model: str, **backend_kwargs: Any) -> Probe:
+    """Tell whether a model can be reached, and why not.
+
+    Raises:
+        ConfigurationError: the provider is unknown.
+    """
+    backend = get_backend(model, **backend_kwargs)
+    try:
+        return await backend.probe()
+    finally:
+        await backend.aclose()
+
+
+def providers() -> list[str]:
+    """Return the names of all providers that a model can be asked of."""
+    services = importlib.import_module("mellea.backends.openai.services").SERVICES  # lazy: see above
+    return sorted({*PROVIDERS, *services})
+
+
+def _chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Mapping[str, Any]) -> Backend:
+    if model_id is not None or backend_kwargs:
+        given = [*(["model_id"] if model_id is not None else []), *backend_kwargs]
+        raise UsageError(
+            f"a chain of models takes no {given[0]!r}, which would be for one of them; make the backends by "
+            "get_backend(…) and chain them by mellea.backends.FallbackBackend([…])"
+        )
+    fallback = importlib.import_module("mellea.backends.fallback")  # lazy: see above
+    return cast("Backend", fallback.FallbackBackend([get_backend(model) for model in models]))
+
+
 def _advice(provider: str) -> str:
-    near = difflib.get_close_matches(provider, PROVIDERS, n=1)
+    known = providers()
+    near = difflib.get_close_matches(provider, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    known = ", ".join(map(repr, sorted(PROVIDERS)))
-    return f"there is no provider {provider!r}; {hint}a model is named 'provider/model', and the providers are {known}"
+    return f"there is no provider {provider!r}; {hint}a model is named 'provider/model', and the providers are " + (
+        ", ".join(map(repr, known))
+    )

@@ -11,7 +11,7 @@ from mellea.core.blocks import FileBlock, ImageBlock
 from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption, check_options
-from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.core.results import EmbeddingResult, ImageResult, Probe
 from mellea.errors import UnsupportedError
 
 __all__ = [
@@ -175,6 +175,18 @@ class Backend(ABC):
             BackendError: the provider failed.
         """
         raise unsupported(self, "embeddings")
+
+    async def list_models(self) -> list[str]:
+        """Return the names of the models that the provider offers.
+
+        Raises:
+            BackendError: the provider failed.
+        """
+        return [self.model_id]
+
+    async def probe(self) -> Probe:
+        """Tell whether the model can be reached, and why not. It raises nothing."""
+        return Probe(True, f"the backend {self.name!r} has no way to tell")
 
     async def aclose(self) -> None:  # noqa: B027 - most backends hold nothing
         """Give back what the backend holds on the running loop; it can be used again afterwards."""

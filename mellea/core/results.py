@@ -1,4 +1,4 @@
-"""Results of requests that aren't generations of text: images and embeddings."""
+"""Results of requests that aren't generations of text: images, embeddings, whether a model is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mellea.core.blocks import ImageBlock
 from mellea.core.events import Usage
 
-__all__ = ["EmbeddingResult", "ImageResult"]
+__all__ = ["EmbeddingResult", "ImageResult", "Probe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +38,14 @@ class EmbeddingResult:
     vectors: tuple[tuple[float, ...], ...]
     usage: Usage | None = None
     model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether a model can be reached; `reason` says why not and what to do, or what could not be told."""
+
+    ok: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ok

@@ -100,6 +100,7 @@ class Run:
     __slots__ = (
         "__weakref__",
         "_closed",
+        "_is_closing",
         "_is_quick",
         "_last_sign",
         "_lock",
@@ -140,6 +141,7 @@ class Run:
         self._loop: Loop | None = None
         self._task: Detached | None = None
         self._closed = False
+        self._is_closing = False
         self._opened = 0.0
         self._last_sign = 0.0
         self._stop_timer: Callable[[], Any] | None = None
@@ -304,7 +306,7 @@ class Run:
             self._closed = True
 
     def _stop_here(self) -> None:
-        if self._task is not None:
+        if self._task is not None and not self._is_closing:
             self._task.cancel()
 
     # -- on the producing loop ------------------------------------------------------------------------
@@ -354,11 +356,24 @@ class Run:
         except GeneratorExit:  # the loop has gone and can't await a close any more
             raise
         except BaseException:
-            await _close(source)
+            await self._close(source)
             raise
-        await _close(source)
+        await self._close(source)
         if not self.is_final:
             await self._finish(has_ended)
+
+    async def _close(self, source: AsyncIterator[Event]) -> None:
+        close = getattr(source, "aclose", None)
+        # A generator that has come to its end has no frame any more, and nothing to close.
+        if close is None or getattr(source, "ag_frame", source) is None:
+            return
+        self._is_closing = True  # asyncio's own cancel goes through a shield
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            try:
+                await close()
+            except Exception:  # noqa: BLE001 - whatever the generation came to, that is what its readers get
+                _log.debug("a backend failed to close its stream", exc_info=True)
+        self._is_closing = False
 
     async def _read(self, source: AsyncIterator[Event]) -> bool:
         events, clock, has_ended = self.events, time.monotonic, False
@@ -484,18 +499,6 @@ def _lost(how: str) -> StreamingError:
         f"the event loop that ran this generation {how}, so the rest of it never came; "
         "keep that loop running until the thunk has been awaited"
     )
-
-
-async def _close(source: AsyncIterator[Event]) -> None:
-    close = getattr(source, "aclose", None)
-    # A generator that has come to its end has no frame any more, and nothing to close.
-    if close is None or getattr(source, "ag_frame", source) is None:
-        return
-    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-        try:
-            await close()
-        except Exception:  # noqa: BLE001 - whatever the generation came to, that is what its readers get
-            _log.debug("a backend failed to close its stream", exc_info=True)
 
 
 class Cursor:

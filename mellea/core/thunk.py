@@ -286,6 +286,31 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
     def _done(self) -> Generation | None:
         return self._run.so_far()
 
+    @property
+    def value(self) -> str:
+        """The text."""
+        return self._run.so_far().text
+
+    @property
+    def content(self) -> str:
+        """The same as `value`."""
+        return self.value
+
+    @property
+    def parsed(self) -> T:
+        """The typed result."""
+        return cast("T", self._run.parsed)
+
+    @property
+    def parsed_repr(self) -> T:
+        """The same as `parsed`."""
+        return self.parsed
+
+    @property
+    def message(self) -> Message:
+        """The whole answer as a message."""
+        return self._run.so_far().message
+
     def __str__(self) -> str:
         return self._run.so_far().text
 

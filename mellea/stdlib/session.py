@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
@@ -438,7 +438,7 @@ class MelleaSession:
 
 
 def start_session(
-    model: str | Backend | None = None,
+    model: str | Sequence[str] | Backend | None = None,
     model_id: str | None = None,
     *,
     backend_name: str | None = None,
@@ -449,8 +449,9 @@ def start_session(
     """Start a session with a model. Nothing is loaded or connected to before the first call.
 
     Args:
-        model: `"provider/model"`, the provider alone, or a backend. By default `MELLEA_MODEL` from the
-            environment, else the embedded model.
+        model: `"provider/model"`, the provider alone, or a backend; or several names, where the next model is
+            asked if the one before it can't answer. By default `MELLEA_MODEL` from the environment, else the
+            embedded model.
         model_id: the model, where `model` is the provider alone.
         backend_name: another name for `model`.
         ctx: what calls know of each other; a `SimpleContext` (nothing) by default.

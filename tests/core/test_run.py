@@ -436,3 +436,32 @@ async def test_who_waits_for_the_end_isnt_woken_by_each_delta(launch, monkeypatc
     thunk = launch(ScriptedBackend([step for _ in range(100) for step in ("a", Pause(0))]))
     await thunk
     assert len(made) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [None, ConnectError("gone")])
+async def test_an_iterator_that_is_no_generator_is_closed_too(launch, error: Exception | None) -> None:
+    closed: list[str] = []
+
+    class Iterator:
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if error is not None:
+                raise error
+            await anyio.sleep_forever()
+
+        async def aclose(self) -> None:
+            await anyio.sleep(0.01)
+            closed.append("closed")
+
+    class ByHand(ScriptedBackend):
+        def run(self, request):
+            return Iterator()
+
+    thunk = launch(ByHand("x"))
+    await anyio.sleep(0.001)
+    with anyio.fail_after(2):
+        await thunk.cancel()
+    assert closed == ["closed"]

@@ -48,7 +48,9 @@ def a_known_value() -> None:
     thunk = ComputedModelOutputThunk("7", 7)
     assert_type(thunk, ComputedModelOutputThunk[int])
     text: ComputedModelOutputThunk[str] = ComputedModelOutputThunk("seven")
-    assert_type(text.parsed, str | None)
+    assert_type(text.parsed, str)
+    assert_type(text.value, str)
+    assert_type(text.message, Message)
 
 
 def a_computed_thunk_is_a_thunk(thunk: ComputedModelOutputThunk[int]) -> ModelOutputThunk[int]:

@@ -48,6 +48,8 @@ __all__ = ["HTTP_OPTIONS", "HttpBackend", "Outgoing", "Probe"]
 
 _ALIVE = KeepAlive()
 
+_PLAIN: Mapping[str, Any] = {ModelOption.STREAM: False}
+
 _END_SECONDS = 0.25
 """How long a server may take to end the response after the provider's own end, to keep the connection."""
 
@@ -156,9 +158,6 @@ class HttpBackend(Backend):
         """
         check_supported(self, request)
         exchange = self._exchange("POST", self._encode(request), request.options, request.deadlines)
-        is_streamed = request.options.get(ModelOption.STREAM, True)
-        if is_streamed:  # a compressor on the way would hold small events back
-            exchange.call.headers["accept-encoding"] = "identity"
         with exchange.described():
             while (response := await exchange.open()) is None:
                 yield _ALIVE
@@ -169,7 +168,7 @@ class HttpBackend(Backend):
                     self.stream_types,
                     lambda: self._decoder(request),
                     lambda body: self._decode_plain(request, body),
-                    is_streamed=is_streamed,
+                    is_streamed=request.options.get(ModelOption.STREAM, True),
                 )
                 feed = decoder.feed
                 try:
@@ -244,7 +243,9 @@ class HttpBackend(Backend):
         retries: int | None = None,
     ) -> Exchange:
         body = None
-        headers = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": _user_agent()}
+        # A compressor on the way would hold small events back.
+        encoding = "identity" if options.get(ModelOption.STREAM, True) else "gzip, deflate"
+        headers = {"accept": "*/*", "accept-encoding": encoding, "user-agent": _user_agent()}
         if method == "POST":
             extra = merged(self._extra_body, options.get(ModelOption.EXTRA_BODY, {}))
             body = json_body(merged(outgoing.payload, extra) if extra else outgoing.payload)
@@ -260,7 +261,7 @@ class HttpBackend(Backend):
         return Exchange(self._connector, call, attempts, clock, self.name, self.model_id, self._status_error)
 
     async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:
-        exchange = self._exchange(method, outgoing, {}, deadlines, retries)
+        exchange = self._exchange(method, outgoing, _PLAIN, deadlines, retries)
         exchange.call.read, exchange.clock = deadlines.first_byte, None  # no run watches this one
         with exchange.described():
             with anyio.move_on_after(deadlines.total):

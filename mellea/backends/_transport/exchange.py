@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -47,7 +47,7 @@ class Exchange:
     backend: str
     model: str
     refine: Callable[[BackendError, bytes], BackendError]
-    request_id: str | None = field(default=None, init=False)
+    _headers: Mapping[str, str] = field(default_factory=dict, init=False)  # of the last response
     _resumes: float = field(default=0.0, init=False)  # when the pause is over
 
     async def open(self) -> Response | None:
@@ -74,7 +74,7 @@ class Exchange:
         except BackendError as error:
             failure = error
         else:
-            self.request_id = request_id(response.headers)
+            self._headers = response.headers
             if 200 <= response.status < 300:
                 return response
             failure, asked = await self._refusal(response)
@@ -91,7 +91,7 @@ class Exchange:
             if isinstance(error, BackendError):
                 error.backend = error.backend or self.backend
                 error.model = error.model or self.model
-                error.request_id = error.request_id or self.request_id
+                error.request_id = error.request_id or request_id(self._headers)
             scrub_error(error, self.call.headers.secrets() | self.connector.secrets())
             raise
 
@@ -102,7 +102,7 @@ class Exchange:
             await response.aclose()
         status, headers = response.status, response.headers
         asked = asked_pause(headers)
-        fields = {"retry_after": asked, "request_id": self.request_id}
+        fields = {"retry_after": asked, "request_id": request_id(headers)}
         if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
             fields["is_retryable"] = should
         if 300 <= status < 400:

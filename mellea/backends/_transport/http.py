@@ -192,13 +192,15 @@ class Response:
             held.active -= 1
 
     async def _cut(self, grace: float) -> None:
-        with anyio.move_on_after(grace, shield=True):
-            # A client's iterator is a chain of generators. An exception out of the innermost one, which the
-            # scope sends, ends all of them; closing the outermost would leave the others to the collector.
-            async for _ in self._raw:
-                pass
-        with anyio.CancelScope(shield=True):
-            await self._response.aclose()
+        try:
+            with anyio.move_on_after(grace, shield=True):
+                # A client's iterator is a chain of generators. An exception out of the innermost one, which the
+                # scope sends, ends all of them; closing the outermost would leave the others to the collector.
+                async for _ in self._raw:
+                    pass
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._response.aclose()
 
 
 @dataclass(slots=True, eq=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from mellea.core.options import Deadlines
+from mellea.core.results import Probe
 from mellea.errors import MelleaError, NotFoundError
 
 __all__ = ["PROBE_DEADLINES", "Probe", "probe"]
@@ -14,17 +14,6 @@ __all__ = ["PROBE_DEADLINES", "Probe", "probe"]
 PROBE_DEADLINES = Deadlines(connect=5.0, first_byte=10.0, total=15.0)
 
 _SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Whether a model can be reached; `reason` says why not and what to do, or what could not be told."""
-
-    ok: bool
-    reason: str = ""
-
-    def __bool__(self) -> bool:
-        return self.ok
 
 
 async def probe(model: str, list_models: Callable[[], Awaitable[list[str]]]) -> Probe:

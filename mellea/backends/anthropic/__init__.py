@@ -4,6 +4,7 @@ What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends._tra
 first, then `decode.py`.
 """
 
+from mellea.backends.anthropic import tools
 from mellea.backends.anthropic.backend import AnthropicBackend
 
-__all__ = ["AnthropicBackend"]
+__all__ = ["AnthropicBackend", "tools"]

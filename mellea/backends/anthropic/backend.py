@@ -54,7 +54,9 @@ class AnthropicBackend(HttpBackend):
         self, model_id: str, *, base_url: str | None = None, api_key: str | None = None, **settings: Any
     ) -> None:
         address = base_url or os.environ.get("ANTHROPIC_BASE_URL") or BASE_URL
-        super().__init__(model_id, base_url=_versioned(address), api_key=api_key, **settings)
+        if isinstance(address, str):
+            address = _versioned(address)
+        super().__init__(model_id, base_url=address, api_key=api_key, **settings)
         can = traits(model_id)
         refused = frozenset() if can.samples else frozenset(map(str, SAMPLING))
         self.capabilities = replace(

@@ -121,7 +121,8 @@ def _refuse_prefix(request: Request, turns: list[JsonObject], can: Traits) -> No
     is_paused = any(isinstance(block, (ToolCall, ToolOutput)) and block.is_builtin for block in blocks)
     if not can.prefill and not is_paused:
         raise UnsupportedError(
-            "Claude models from 4.6 on can't continue an assistant message; end with a user's message"
+            "Claude models from 4.6 on can't continue an assistant message; end with a user's message, or use the "
+            "embedded model, llama_cpp"
         )
 
 

@@ -23,12 +23,17 @@ _FORMATS = frozenset(
 _TELLS_SHAPE = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf", "type"})
 
 
-def closed_schema(schema: Mapping[str, Json], path: str = "$") -> JsonObject:
+def closed_schema(schema: Mapping[str, Json]) -> JsonObject:
     """Return the schema as the provider takes it: objects without further properties, and no limits.
 
     Raises:
-        UnsupportedError: a part of it has no shape, or is an object of any keys.
+        UnsupportedError: a part of it has no shape, is an object of any keys, or holds itself.
     """
+    _refuse_recursion({name: _references(part) for name, part in schema.get("$defs", {}).items()})
+    return _closed(schema, "$")
+
+
+def _closed(schema: Mapping[str, Json], path: str) -> JsonObject:
     if not isinstance(schema, Mapping) or not _TELLS_SHAPE & schema.keys():
         raise UnsupportedError(f"Anthropic needs a type at {path} of the schema; give every part a type")
     closed: JsonObject = {}
@@ -67,11 +72,35 @@ def object_schema(schema: Mapping[str, Json]) -> JsonObject:
     return dict(schema)
 
 
+def _references(part: Json) -> set[str]:
+    """Return the names of the definitions that a part of a schema mentions."""
+    if isinstance(part, list):
+        return set().union(*map(_references, part))
+    if not isinstance(part, Mapping):
+        return set()
+    name = part.get("$ref")
+    return ({name.removeprefix("#/$defs/")} if isinstance(name, str) else set()).union(*map(_references, part.values()))
+
+
+def _refuse_recursion(mentions: Mapping[str, set[str]]) -> None:
+    for name in mentions:
+        reached, todo = set[str](), set(mentions[name])
+        while todo:
+            reached |= todo
+            todo = set().union(*(mentions.get(each, set()) for each in todo)) - reached
+        if name in reached:
+            raise UnsupportedError(
+                f"Anthropic can't hold a schema whose part {name!r} holds itself; refer to items by a number or a "
+                "name, or use the embedded model, llama_cpp"
+            )
+
+
 def _refuse_any_keys(schema: Mapping[str, Json], path: str) -> None:
     further = schema.get("additionalProperties", False)
     if (further and further is not True) or (further is True and not schema.get("properties")):
         raise UnsupportedError(
-            f"Anthropic can't hold an object of any keys, as at {path} of the schema; use a list of pairs"
+            f"Anthropic can't hold an object of any keys, as at {path} of the schema; use a list of pairs, "
+            "or the embedded model, llama_cpp"
         )
 
 
@@ -81,18 +110,18 @@ def _told(limits: JsonObject) -> str:
 
 
 def _many(schemas: Json, path: str) -> list[JsonObject]:
-    return [closed_schema(schema, f"{path}[{number}]") for number, schema in enumerate(schemas)]
+    return [_closed(schema, f"{path}[{number}]") for number, schema in enumerate(schemas)]
 
 
 def _named(schemas: Json, path: str) -> JsonObject:
-    return {name: closed_schema(schema, f"{path}.{name}") for name, schema in schemas.items()}
+    return {name: _closed(schema, f"{path}.{name}") for name, schema in schemas.items()}
 
 
 _INNER: dict[str, Callable[[Json, str], Json]] = {
     "$defs": _named,
     "allOf": _many,
     "anyOf": _many,
-    "items": closed_schema,
+    "items": _closed,
     "oneOf": _many,
     "properties": _named,
 }

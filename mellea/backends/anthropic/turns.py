@@ -180,7 +180,8 @@ def _file(block: FileBlock) -> JsonObject:
     else:
         known = IMAGE_TYPES if is_image else {*DOCUMENT_TYPES, "text/*"}
         raise UnsupportedError(
-            f"Anthropic takes no {kind} of the type {block.media_type!r}; convert it to {', '.join(sorted(known))}"
+            f"Anthropic takes no {kind} of the type {block.media_type!r}; convert it to {', '.join(sorted(known))}, or "
+            "try gemini"
         )
     return {"type": kind, "source": source, **title}
 

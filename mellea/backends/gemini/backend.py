@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from pydantic_core import to_json
-
 from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
 from mellea.backends._transport.codec import Decoder as AnyDecoder
 from mellea.backends.gemini.decode import Decoder, decode_plain
@@ -84,8 +82,7 @@ class GeminiBackend(HttpBackend):
             return decode_predictions(await self.post_json(self._path("predict"), payload), self.model_id)
         payload = encode_image(messages, self.model_id, aspect_ratio, options)
         made = [
-            decode_image(to_json(await self.post_json(self._path("generateContent"), payload)), self.model_id)
-            for _ in range(n)
+            decode_image(await self.post_json(self._path("generateContent"), payload), self.model_id) for _ in range(n)
         ]
         images = tuple(image for result in made for image in result.images)
         return ImageResult(images, _total([result.usage for result in made]), made[-1].model if made else None)

@@ -49,7 +49,7 @@ from mellea.core.events import (
 from mellea.core.messages import parse_tool_call
 from mellea.errors import BackendError, InterruptedStreamError, WireError
 
-__all__ = ["Decoder", "decode_plain"]
+__all__ = ["Decoder", "decode_plain", "decode_whole"]
 
 
 _PLAIN = frozenset({"content", "index", "role", "finishReason", "safetyRatings"})
@@ -105,7 +105,7 @@ class Decoder:
         events: list[Event] = []
         try:
             for event in self._sse.feed(data):
-                self.chunk(event.data, events)
+                self.chunk(parse(event.data), events)
         except BackendError as error:
             self._fail(error)
             if not events:
@@ -126,9 +126,8 @@ class Decoder:
             self._fail(error)
             raise
 
-    def chunk(self, data: bytes, events: list[Event]) -> None:
+    def chunk(self, chunk: JsonObject, events: list[Event]) -> None:
         """Append the events of one chunk; a plain answer is one."""
-        chunk = parse(data)
         if self._response_id is None or "error" in chunk or "promptFeedback" in chunk:
             self._head(chunk)
         self._counts = chunk.get("usageMetadata", self._counts)
@@ -311,14 +310,24 @@ class Decoder:
             events.append(ReasoningDelta("", signature))
 
     def _last_events(self) -> list[Event]:
-        if self._finish is None and not self._is_blocked:
-            raise InterruptedStreamError("the stream stopped before Gemini said why the answer ends")
         events: list[Event] = []
+        if not self._has_ended():
+            for event in self._sse.feed(b"\n\n"):  # only the empty line behind the last event may be missing
+                if _is_last(event.data):
+                    self.chunk(parse(event.data), events)
+        if not self._has_ended():
+            raise InterruptedStreamError(
+                "the stream stopped before Gemini said why the answer ends; what had arrived is in .partial",
+                is_retryable=True,
+            )
         self._end_call(events, is_whole=self._finish == "STOP")
         if self._counts is not None:
             events.append(UsageEvent(read_usage(expect(dict, self._counts, "usageMetadata"))))
         events.append(StreamEnd(self._finish_reason(), self._response_id, self._model or self._asked))
         return events
+
+    def _has_ended(self) -> bool:
+        return self._finish is not None or self._is_blocked
 
     def _finish_reason(self) -> FinishReason:
         if self._finish is None:
@@ -346,10 +355,25 @@ def decode_plain(body: bytes, model: str) -> list[Event]:
         WireError: the body makes no sense.
         InterruptedStreamError: it doesn't say why the model stopped.
     """
+    return decode_whole(parse(body), model)
+
+
+def decode_whole(answer: Json, model: str) -> list[Event]:
+    """Return the events of an answer that has been parsed already; raises the same."""
     decoder = Decoder(model)
     events: list[Event] = []
-    decoder.chunk(body, events)
+    decoder.chunk(expect(dict, answer, "an object"), events)
     return events + decoder.close()
+
+
+def _is_last(data: bytes) -> bool:
+    """Whether an event without the empty line behind it is whole, and ends the answer."""
+    try:
+        chunk = parse(data)
+        candidates = expect(list, chunk.get("candidates", []), "candidates")
+    except WireError:
+        return False
+    return "error" in chunk or any(isinstance(item, dict) and "finishReason" in item for item in candidates)
 
 
 def _signature(part: JsonObject, prefix: str = SIGNATURE) -> str | None:

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 
-from mellea.backends.gemini.decode import decode_plain
+from mellea.backends.gemini.decode import decode_whole
 from mellea.backends.gemini.encode import encode
 from mellea.backends.gemini.wire import Json, JsonObject
 from mellea.core.accumulator import Accumulator
@@ -65,7 +65,7 @@ def decode_predictions(body: Json, model: str) -> ImageResult:
     return ImageResult(images, None, model)
 
 
-def decode_image(body: bytes, model: str) -> ImageResult:
+def decode_image(body: Json, model: str) -> ImageResult:
     """Return the images in a Gemini model's answer.
 
     Raises:
@@ -73,7 +73,7 @@ def decode_image(body: bytes, model: str) -> ImageResult:
         WireError: the body makes no sense.
     """
     accumulator = Accumulator()
-    accumulator.feed(decode_plain(body, model))
+    accumulator.feed(decode_whole(body, model))
     made = accumulator.generation()
     images = tuple(file for file in made.files if isinstance(file, ImageBlock))
     if not images:

@@ -32,7 +32,8 @@ class LlamaCppBackend(Backend):
     """A model in this very process.
 
     Nothing is loaded before the first request, and each model once in a process, however many backends
-    use it. A request over the number of slots waits for one.
+    use it. A request over the number of slots waits for one. Loading takes about a second, in which the
+    engine holds up all other threads. An answer ends after 1,024 tokens unless `max_tokens` says otherwise.
 
     Args:
         model_id: a published model, or the path of a `.gguf` file.

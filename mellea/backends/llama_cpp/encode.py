@@ -28,6 +28,9 @@ OPTIONS = {
 }
 """The options that reach the model, and the engine's names for them."""
 
+MAX_TOKENS = 1024
+"""How long an answer may be if nobody says: now and then a small model repeats itself for ever."""
+
 _RANDOM_SEED = 2**32 - 1
 """The engine takes 32 bits, and this value as "any"."""
 
@@ -47,6 +50,7 @@ def encode(request: Request) -> dict[str, Any]:
         "return_progress": True,
         # A trailing assistant message is continued; the answer must not begin by repeating it.
         "echo": False,
+        "max_tokens": MAX_TOKENS,
     }
     for option, name in OPTIONS.items():
         if option in request.options:

@@ -89,7 +89,10 @@ class Decoder:
                 if _is_last(line):
                     self.line(line, events)
             if not self._has_ended:
-                raise InterruptedStreamError("the stream stopped before Ollama said that the answer is complete")
+                raise InterruptedStreamError(
+                    "the stream stopped before Ollama said that the answer is whole; what had arrived is in .partial",
+                    is_retryable=True,
+                )
         except BackendError as error:
             self._fail(error)
             raise

@@ -38,9 +38,7 @@ def web_search(
     )
 
 
-def file_search(
-    vector_store_ids: Sequence[str], *, max_num_results: int | None = None, **settings: Any
-) -> BuiltinTool:
+def file_search(vector_store_ids: Sequence[str], *, max_num_results: int | None = None, **settings: Any) -> BuiltinTool:
     """Make the tool that searches files in OpenAI's vector stores."""
     return _tool("file_search", vector_store_ids=list(vector_store_ids), max_num_results=max_num_results, **settings)
 
@@ -59,9 +57,7 @@ def image_generation(
     **settings: Any,
 ) -> BuiltinTool:
     """Make the tool that draws images; they arrive as `FileEvent`s."""
-    return _tool(
-        "image_generation", model=model, size=size, quality=quality, output_format=output_format, **settings
-    )
+    return _tool("image_generation", model=model, size=size, quality=quality, output_format=output_format, **settings)
 
 
 def mcp(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -284,8 +285,6 @@ def test_a_prefix_keeps_its_space_to_itself() -> None:
 
 
 def whole(**message: Any) -> bytes:
-    import json
-
     return json.dumps({**start()["message"], "stop_reason": "end_turn", **message}).encode()
 
 

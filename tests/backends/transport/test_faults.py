@@ -315,7 +315,7 @@ async def _fails(thunk: Any, fault: Fault) -> None:
 async def test_nothing_listens(anyio_backend: str) -> None:
     backend = TinyBackend("m", base_url=f"http://127.0.0.1:{unused_port()}/v1")
     async with MelleaSession(backend) as session:
-        with pytest.raises(ConnectError, match="nothing listens at .*is the server running") as caught:
+        with pytest.raises(ConnectError, match="is the server running") as caught:
             await session.ainstruct("hi", strategy=None)
     assert caught.value.is_retryable
 

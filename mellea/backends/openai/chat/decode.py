@@ -39,6 +39,8 @@ from mellea.core.events import (
 
 __all__ = ["Decoder"]
 
+_USUAL = frozenset({"role", "content", "refusal", "tool_calls", *REASONING_FIELDS})
+
 
 class Decoder(StreamDecoder):
     """Turns one chat completion into events; the arguments are those of `StreamDecoder`."""
@@ -115,16 +117,17 @@ class Decoder(StreamDecoder):
         if refusal := text_of(delta, "refusal"):
             self._is_refused = True
             self._answer_text(refusal, events)
-        if "tool_calls" in delta:
-            for call in mappings_of(delta, "tool_calls"):
-                self._sign(events)
-                self._calls.feed(call, self._response_id, events)
-        if "images" in delta:
-            for image in mappings_of(delta, "images"):
-                self._image(image, events)
-        if "annotations" in delta:
-            for annotation in mappings_of(delta, "annotations"):
-                self._cite(mapping_of(annotation, "url_citation"), events)
+        for call in mappings_of(delta, "tool_calls"):
+            self._sign(events)
+            self._calls.feed(call, self._response_id, events)
+        if not delta.keys() <= _USUAL:
+            self._extras(delta, events)
+
+    def _extras(self, delta: JsonObject, events: list[Event]) -> None:
+        for image in mappings_of(delta, "images"):
+            self._image(image, events)
+        for annotation in mappings_of(delta, "annotations"):
+            self._cite(mapping_of(annotation, "url_citation"), events)
         if "provider_metadata" in delta:
             self._count_tools(delta)
 

@@ -1,1 +1,155 @@
-def encode(): ...
+"""From a `Request` to the payload of a chat completion, in the dialect of a service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from mellea.backends.openai.chat.wire import JsonObject
+from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
+from mellea.backends.openai.schema import schema_name, strict_schema
+from mellea.backends.openai.services import OPENAI, Service
+from mellea.backends.openai.thinking import thinking_fields
+from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
+from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+
+__all__ = ["encode"]
+
+_SOUNDS = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
+
+
+def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[str, Any]:
+    """Return the payload.
+
+    Raises:
+        UnsupportedError: the format has no words for something in the messages or the options.
+    """
+    options, is_streamed = request.options, request.options.get(ModelOption.STREAM, True)
+    payload: JsonObject = {"model": model_id, "messages": _messages(request.messages, service)}
+    if is_streamed:
+        payload["stream"] = True
+        if service.has_stream_options:
+            payload["stream_options"] = {"include_usage": True}
+    for option, name in service.options.items():
+        if option in options:
+            payload[name] = options[option]
+    if "stop" in payload and not isinstance(payload["stop"], str):
+        payload["stop"] = list(payload["stop"])
+    if ModelOption.THINKING in options:
+        payload |= thinking_fields(service, model_id, options[ModelOption.THINKING])
+    if request.tools:
+        payload["tools"] = [_tool(tool) for tool in request.tools]
+        if ModelOption.TOOL_CHOICE in options:
+            payload["tool_choice"] = _tool_choice(options[ModelOption.TOOL_CHOICE])
+    if request.output_schema is not None:
+        _hold(payload, request.output_schema, service)
+    return payload
+
+
+def _hold(payload: JsonObject, schema: OutputSchema, service: Service) -> None:
+    strict = strict_schema(schema.schema)
+    if service.structured_output == "native":
+        held = {"name": schema_name(schema.name), "schema": strict.schema, "strict": strict.is_strict}
+        payload["response_format"] = {"type": "json_schema", "json_schema": held}
+        return
+    # A service that only promises JSON has to be told which, and wants the word in the prompt.
+    asked = f"Answer with JSON only, no other text. It has to match this JSON Schema:\n{json.dumps(strict.schema)}"
+    payload["response_format"] = {"type": "json_object"}
+    messages = payload["messages"]
+    if messages and messages[0]["role"] == "system" and isinstance(messages[0]["content"], str):
+        messages[0]["content"] += f"\n\n{asked}"
+    else:
+        messages.insert(0, {"role": "system", "content": asked})
+
+
+def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
+    if isinstance(tool, BuiltinTool):
+        return dict(tool.config)
+    function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(choice: str) -> Any:
+    return choice if choice in ("auto", "required", "none") else {"type": "function", "function": {"name": choice}}
+
+
+def _messages(messages: Iterable[Message], service: Service) -> list[JsonObject]:
+    encoded: list[JsonObject] = []
+    for message in messages:
+        encoded += [
+            _output(block) for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin
+        ]
+        if message.role == "assistant":
+            encoded.append(_assistant(message, service))
+        elif message.role != "tool":
+            encoded.append({"role": message.role, "content": _content(message, service)})
+    return encoded
+
+
+def _output(output: ToolOutput) -> JsonObject:
+    results = output.result if isinstance(output.result, (list, tuple)) else [output.result]
+    if any(isinstance(result, FileBlock) for result in results):
+        raise unsupported("chat completions take text alone as the result of a tool, not files", "use api='responses'")
+    return {"role": "tool", "tool_call_id": output.tool_call_id, "content": result_text(output)}
+
+
+def _assistant(message: Message, service: Service) -> JsonObject:
+    encoded: JsonObject = {"role": "assistant", "content": message.content}
+    calls = [
+        {
+            "id": call.tool_call_id,
+            "type": "function",
+            "function": {"name": call.tool_name, "arguments": arguments_of(call)},
+        }
+        for call in message.tool_calls
+    ]
+    if calls:
+        encoded["tool_calls"] = calls
+        if service.thinking_back and message.thinking:
+            encoded[service.thinking_back] = message.thinking
+    if details := _details(message, service):
+        encoded["reasoning_details"] = details
+    if message.files:
+        encoded["images"] = _images_back(message, service)
+    return encoded
+
+
+def _details(message: Message, service: Service) -> list[Any]:
+    found: list[Any] = []
+    for block in message.blocks:
+        if isinstance(block, ThinkingBlock):
+            details = signed_by(service.name, block.signature)
+            found += details if isinstance(details, list) else []
+    return found
+
+
+def _images_back(message: Message, service: Service) -> list[JsonObject]:
+    if service.thinking != "reasoning" or not all(isinstance(block, ImageBlock) for block in message.files):
+        raise unsupported(
+            "chat completions have no words for a file in an assistant's message", "put it into a user's message"
+        )
+    return [{"type": "image_url", "image_url": {"url": as_url(block)}} for block in message.files]
+
+
+def _content(message: Message, service: Service) -> str | list[JsonObject]:
+    marks = service.has_cache_marks
+    blocks = [block for block in message.blocks if isinstance(block, (CBlock, FileBlock))]
+    if all(isinstance(block, CBlock) and not (marks and block.cache) for block in blocks):
+        return message.content
+    return [_part(block, marks=marks) for block in blocks]
+
+
+def _part(block: CBlock | FileBlock, *, marks: bool) -> JsonObject:
+    if isinstance(block, CBlock):
+        part: JsonObject = {"type": "text", "text": block.value}
+        return part | {"cache_control": {"type": "ephemeral"}} if marks and block.cache else part
+    if isinstance(block, ImageBlock) or block.media_type.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": as_url(block)}}
+    if block.data is None:
+        raise unsupported(f"chat completions don't fetch files, such as {block.url!r}", "give its data instead")
+    if block.media_type in _SOUNDS:
+        return {"type": "input_audio", "input_audio": {"data": block.base64(), "format": _SOUNDS[block.media_type]}}
+    return {"type": "file", "file": {"filename": filename_of(block), "file_data": as_url(block)}}

@@ -62,7 +62,9 @@ def output_of(item: JsonObject, events: list[Event]) -> None:
 
 def _name(item: JsonObject) -> str:
     kind = text_of(item, "type")
-    return (text_of(item, "name") if kind == "mcp_call" else "") or BUILTIN_NAMES.get(kind) or kind.removesuffix("_call")
+    return (
+        (text_of(item, "name") if kind == "mcp_call" else "") or BUILTIN_NAMES.get(kind) or kind.removesuffix("_call")
+    )
 
 
 def _arguments(item: JsonObject) -> JsonObject:

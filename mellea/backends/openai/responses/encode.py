@@ -1,1 +1,200 @@
-def encode(): ...
+"""From a `Request` to the payload of a response.
+
+Nothing is kept at the provider (`store: false`): the whole conversation goes along each time, and with it the
+encrypted reasoning and the items of the tools that the provider ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
+from mellea.backends.openai.responses.wire import JsonObject
+from mellea.backends.openai.schema import schema_name, strict_schema
+from mellea.backends.openai.services import OPENAI, Service
+from mellea.backends.openai.thinking import effort_of, is_reasoning_model
+from mellea.core.backend import BuiltinTool, Request, ToolSpec
+from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+
+__all__ = ["OPTIONS", "encode"]
+
+OPTIONS = {
+    str(ModelOption.TEMPERATURE): "temperature",
+    str(ModelOption.MAX_NEW_TOKENS): "max_output_tokens",
+    str(ModelOption.TOP_P): "top_p",
+}
+"""The model options that are passed on as they are, and the format's names for them."""
+
+_RESULTS = {
+    "web_search": "web_search_call.action.sources",
+    "file_search": "file_search_call.results",
+    "code_interpreter": "code_interpreter_call.outputs",
+}
+"""What a tool's results are asked for by; without that they stay at the provider."""
+
+
+def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[str, Any]:
+    """Return the payload.
+
+    Raises:
+        UnsupportedError: the format has no words for something in the messages or the options.
+    """
+    options = request.options
+    payload: JsonObject = {"model": model_id, "input": _items(request.messages, service.name), "store": False}
+    if options.get(ModelOption.STREAM, True):
+        payload["stream"] = True
+    for option, name in OPTIONS.items():
+        if option in options:
+            payload[name] = options[option]
+    if ModelOption.THINKING in options:
+        payload["reasoning"] = _reasoning(model_id, options[ModelOption.THINKING])
+    if request.tools:
+        payload["tools"] = [_tool(tool) for tool in request.tools]
+        if ModelOption.TOOL_CHOICE in options:
+            payload["tool_choice"] = _tool_choice(options[ModelOption.TOOL_CHOICE], request.tools)
+    if include := _include(request, model_id, service):
+        payload["include"] = include
+    if request.output_schema is not None:
+        strict = strict_schema(request.output_schema.schema)
+        name = schema_name(request.output_schema.name)
+        held = {"type": "json_schema", "name": name, "schema": strict.schema, "strict": strict.is_strict}
+        payload["text"] = {"format": held}
+    return payload
+
+
+def _reasoning(model_id: str, thinking: bool | str | int) -> JsonObject:
+    effort = effort_of(model_id, thinking)
+    # Who asks for thinking wants to see it; the provider shows a summary, and only if asked.
+    return {"effort": effort} if thinking in (False, 0, "none") else {"effort": effort, "summary": "auto"}
+
+
+def _include(request: Request, model_id: str, service: Service) -> list[str]:
+    if service.is_local:
+        return []
+    include = ["reasoning.encrypted_content"] if is_reasoning_model(model_id) else []
+    names = {tool.name for tool in request.tools if isinstance(tool, BuiltinTool)}
+    return include + [wanted for name, wanted in _RESULTS.items() if name in names]
+
+
+def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
+    if isinstance(tool, BuiltinTool):
+        return dict(tool.config)
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+        "strict": False,  # the default here is to make every parameter a required one
+    }
+
+
+def _tool_choice(choice: str, tools: Iterable[ToolSpec | BuiltinTool]) -> Any:
+    if choice in ("auto", "required", "none"):
+        return choice
+    builtin = next((tool for tool in tools if isinstance(tool, BuiltinTool) and tool.name == choice), None)
+    return {"type": choice} if builtin is not None else {"type": "function", "name": choice}
+
+
+def _items(messages: Iterable[Message], backend: str) -> list[JsonObject]:
+    items: list[JsonObject] = []
+    for message in messages:
+        if message.role == "assistant":
+            items += _Assistant(message, backend).items()
+            continue
+        custom = {item["call_id"] for item in items if item["type"] == "custom_tool_call"}
+        outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
+        items += [_output(output, custom) for output in outputs]
+        if parts := [_part(block) for block in message.blocks if isinstance(block, (CBlock, FileBlock))]:
+            is_text = all(part["type"] == "input_text" for part in parts)
+            content = message.content if is_text else parts
+            items.append({"type": "message", "role": message.role, "content": content})
+    return items
+
+
+class _Assistant:
+    """Writes an assistant's message as the items that it came from, in their order."""
+
+    def __init__(self, message: Message, backend: str) -> None:
+        self._message = message
+        self._backend = backend
+        self._items: list[JsonObject] = []
+        self._image: JsonObject | None = None  # an image's item that waits for its image
+
+    def items(self) -> list[JsonObject]:
+        for block in self._message.blocks:
+            match block:
+                case CBlock():
+                    self._text(block.value)
+                case ThinkingBlock():
+                    self._thought(block)
+                case ToolCall(is_builtin=True):
+                    self._builtin(block)
+                case ToolCall():
+                    self._call(block)
+                case FileBlock():
+                    self._file(block)
+        return self._items
+
+    def _text(self, text: str) -> None:
+        part = {"type": "output_text", "text": text, "annotations": []}
+        if self._items and self._items[-1]["type"] == "message":
+            self._items[-1]["content"].append(part)
+        else:
+            self._items.append({"type": "message", "role": "assistant", "content": [part]})
+
+    def _thought(self, block: ThinkingBlock) -> None:
+        kept = signed_by(self._backend, block.signature)
+        if isinstance(kept, dict):
+            summary = [{"type": "summary_text", "text": block.text}] if block.text else []
+            self._items.append({"type": "reasoning", "summary": summary, **kept})
+
+    def _builtin(self, call: ToolCall) -> None:
+        item = signed_by(self._backend, call.signature)
+        if not isinstance(item, dict):
+            return  # another provider's
+        if item.get("type") == "image_generation_call":
+            self._image = item
+        else:
+            self._items.append(item)
+
+    def _call(self, call: ToolCall) -> None:
+        own = {"call_id": call.tool_call_id, "name": call.tool_name}
+        kept = signed_by(self._backend, call.signature)
+        if isinstance(kept, dict) and kept.get("type") == "custom_tool_call":
+            self._items.append({"type": "custom_tool_call", **own, "input": call.raw_args})
+        else:
+            self._items.append({"type": "function_call", **own, "arguments": arguments_of(call)})
+
+    def _file(self, block: FileBlock) -> None:
+        if self._image is not None and block.data is not None:
+            self._items.append({**self._image, "result": block.base64()})
+            self._image = None
+        elif not any(isinstance(other, ToolCall) and other.is_builtin for other in self._message.blocks):
+            raise unsupported(
+                "the Responses format has no words for a file in an assistant's message",
+                "put it into a user's message",
+            )
+
+
+def _output(output: ToolOutput, custom: set[str]) -> JsonObject:
+    kind = "custom_tool_call_output" if output.tool_call_id in custom else "function_call_output"
+    results = output.result if isinstance(output.result, (list, tuple)) else [output.result]
+    said: Any = result_text(output)
+    if any(isinstance(result, FileBlock) for result in results):
+        said = [_part(each if isinstance(each, (CBlock, FileBlock)) else CBlock(str(each))) for each in results]
+    return {"type": kind, "call_id": output.tool_call_id, "output": said}
+
+
+def _part(block: CBlock | FileBlock) -> JsonObject:
+    if isinstance(block, CBlock):
+        return {"type": "input_text", "text": block.value}
+    if isinstance(block, ImageBlock) or block.media_type.startswith("image/"):
+        return {"type": "input_image", "image_url": as_url(block), "detail": "auto"}
+    if block.media_type.startswith("audio/"):
+        raise unsupported("the Responses format takes no sound", "use api='chat'")
+    if block.data is None:
+        return {"type": "input_file", "file_url": block.url}
+    return {"type": "input_file", "filename": filename_of(block), "file_data": as_url(block)}

@@ -1,0 +1,238 @@
+"""OpenAI, and every service that speaks its formats, as a backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic_core import from_json
+
+from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends.openai import chat, responses
+from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddings
+from mellea.backends.openai.failure import is_hopeless
+from mellea.backends.openai.frames import StreamDecoder
+from mellea.backends.openai.images import decode_images, encode_images
+from mellea.backends.openai.responses.encode import OPTIONS as RESPONSES_OPTIONS
+from mellea.backends.openai.schema import is_wrapped
+from mellea.backends.openai.services import SERVICES, Service, service_at
+from mellea.core.backend import Capabilities, Request
+from mellea.core.events import Event
+from mellea.core.messages import Message
+from mellea.core.options import Deadlines, ModelOption
+from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.errors import AuthError, BackendError, ConfigurationError, UnsupportedError, UsageError
+
+__all__ = ["OpenAIBackend"]
+
+_SLOW = Deadlines(first_byte=300.0)
+"""Images come in one piece, when all of them are drawn."""
+
+_BEHIND_GATEWAYS = frozenset({"openai", "azure", "xai", "groq", "mistral", "deepseek", "moonshot", "zai", "alibaba"})
+
+
+class OpenAIBackend(HttpBackend):
+    """A model of OpenAI's, or of any service that speaks OpenAI's formats.
+
+    Args:
+        model_id: the model, as the service calls it; some local services have a variable that names it.
+        api: `"chat"` for chat completions, which all services speak, or `"responses"`, which has OpenAI's own
+            tools and gives reasoning back to the model in the next turn.
+        service: one of `mellea.backends.openai.services.SERVICES`, or a `Service` of your own; by default the
+            one at `base_url`, else OpenAI.
+        base_url: where the service's paths begin, for one that is elsewhere.
+        api_key: by default the service's variable in the environment; `""` for none.
+        headers: for every request.
+        extra_body: merged into every request's JSON body.
+        client: your own `httpx.AsyncClient`, or one of the same shape; it is never closed here.
+        retries: how often a request that failed before its first byte is tried again.
+        model_options: defaults for every request.
+
+    Raises:
+        UsageError: an argument has a bad value.
+        ConfigurationError: the service, its address or its model are unknown.
+    """
+
+    def __init__(
+        self,
+        model_id: str | None = None,
+        *,
+        api: Literal["chat", "responses"] = "chat",
+        service: str | Service | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        client: Any = None,
+        retries: int = 2,
+        model_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if api not in ("chat", "responses"):
+            raise UsageError(f"api takes 'chat' or 'responses', not {api!r}")
+        self.service, url = _find(service, base_url)
+        self.api = api
+        self.name = self.service.name
+        super().__init__(
+            _model(model_id, self.service),
+            base_url=url,
+            api_key=api_key if api_key is not None else _variable(*self.service.key_variables),
+            headers=headers,
+            extra_body=extra_body,
+            client=client,
+            retries=retries,
+            model_options=model_options,
+        )
+        self._may_lack_key = self.service.is_local or api_key == "" or headers is not None
+        self.capabilities = _capabilities(self.service, api)
+
+    def _encode(self, request: Request) -> Outgoing:
+        try:
+            if self.api == "responses":
+                return Outgoing("responses", responses.encode(request, self.model_id, self.service))
+            return Outgoing("chat/completions", chat.encode(request, self.model_id, self.service))
+        except UnsupportedError as error:
+            error.backend, error.model = self.name, self.model_id
+            raise
+
+    def _decoder(self, request: Request) -> StreamDecoder:
+        wraps = request.output_schema is not None and is_wrapped(request.output_schema.schema)
+        kind = responses.Decoder if self.api == "responses" else chat.Decoder
+        return kind(self.model_id, backend=self.name, is_wrapped=wraps)
+
+    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
+        return self._decoder(request).plain(body)
+
+    def _headers(self) -> dict[str, str]:
+        if self.api_key is None:
+            if self._may_lack_key:
+                return {}
+            raise self._no_key()
+        if self.service.key_header == "authorization":
+            return {"authorization": f"Bearer {self.api_key}"}
+        return {self.service.key_header: self.api_key}
+
+    def _no_key(self) -> AuthError:
+        name = self.service.name
+        other = ""
+        if name == "ai_gateway" and "/" in self.model_id:
+            other = f", or leave out 'ai_gateway/' to reach {self.model_id!r} with its provider's own key"
+        elif name in _BEHIND_GATEWAYS:
+            other = f", or go through Vercel's AI Gateway: 'ai_gateway/{name}/{self.model_id}' with AI_GATEWAY_API_KEY"
+        variables = " or ".join(self.service.key_variables) or "no variable"
+        return AuthError(
+            f"there is no key for {name!r}: set {variables} in the environment, or pass api_key={other}",
+            backend=name,
+            model=self.model_id,
+        )
+
+    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+        try:
+            said = from_json(body)
+        except ValueError:
+            return error
+        if isinstance(said, dict) and is_hopeless(said.get("error")):
+            error.is_retryable = False
+        return error
+
+    async def generate_image(
+        self,
+        messages: str | Sequence[Message | Mapping[str, Any]],
+        *,
+        n: int = 1,
+        aspect_ratio: str | None = None,
+        **options: Any,
+    ) -> ImageResult:
+        """Make images with the images API; the model has to be one for images, such as `"gpt-image-1"`.
+
+        Args:
+            messages: what to draw: a text, or messages of text.
+            n: how many images.
+            aspect_ratio: such as `"16:9"`.
+            options: more, as the provider names it, such as `quality="high"`.
+
+        Raises:
+            UnsupportedError: the service has no images API, or not this aspect ratio.
+            BackendError: as for `run`.
+        """
+        self._check("image_generation", "image generation")
+        payload = encode_images(
+            messages, self.model_id, service=self.name, n=n, aspect_ratio=aspect_ratio, options=options
+        )
+        body = await self.post_json("images/generations", payload, deadlines=_SLOW)
+        return decode_images(body, self.model_id)
+
+    async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
+        """Turn texts into vectors; the model has to be one for embeddings, such as `"text-embedding-3-small"`.
+
+        Args:
+            texts: what to embed.
+            options: more, as the provider names it, such as `dimensions=256`.
+
+        Raises:
+            UnsupportedError: the service has no embeddings API.
+            BackendError: as for `run`.
+        """
+        self._check("embeddings", "embeddings")
+        payload = encode_embeddings(texts, self.model_id, options=options)
+        if not payload["input"]:
+            return EmbeddingResult((), model=self.model_id)
+        body = await self.post_json("embeddings", payload)
+        return decode_embeddings(body, len(payload["input"]), self.model_id)
+
+    def _check(self, capability: str, feature: str) -> None:
+        if not getattr(self.capabilities, capability):
+            able = ", ".join(repr(each.name) for each in SERVICES.values() if getattr(_capabilities(each), capability))
+            raise UnsupportedError(
+                f"the backend {self.name!r} doesn't support {feature}; these do: {able}",
+                backend=self.name,
+                model=self.model_id,
+            )
+
+
+def _find(service: str | Service | None, base_url: str | None) -> tuple[Service, str]:
+    """Return the service, and the address to use."""
+    if isinstance(service, str):
+        if service not in SERVICES:
+            known = ", ".join(map(repr, SERVICES))
+            raise ConfigurationError(f"no service is called {service!r}; known are {known}, or give base_url=")
+        service = SERVICES[service]
+    own = service if service is not None else SERVICES["openai"]
+    url = base_url or (_variable(own.url_variable) if own.url_variable else None) or own.base_url
+    if not url:
+        variable = f", or set {own.url_variable}" if own.url_variable else ""
+        raise ConfigurationError(f"{own.name!r} has another address for everybody: pass base_url={variable}")
+    return (service if service is not None else service_at(url)), url
+
+
+def _model(model_id: str | None, service: Service) -> str:
+    found = model_id or (_variable(service.model_variable) if service.model_variable else None)
+    if found is None:
+        variable = f", or set {service.model_variable}" if service.model_variable else ""
+        raise ConfigurationError(f"{service.name!r} needs the name of a model: pass model_id={variable}")
+    return found
+
+
+def _variable(*names: str) -> str | None:
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
+
+
+def _capabilities(service: Service, api: str = "chat") -> Capabilities:
+    is_chat = api == "chat"
+    options = set(service.options if is_chat else RESPONSES_OPTIONS) | set(HTTP_OPTIONS)
+    if service.has_tools:
+        options.add(str(ModelOption.TOOL_CHOICE))
+    if service.thinking is not None:
+        options.add(str(ModelOption.THINKING))
+    builtin = {"ai_gateway"} & {service.name} if is_chat else {"openai"}
+    return Capabilities(
+        options=frozenset(options),
+        tools=service.has_tools,
+        builtin_tools=frozenset(builtin),
+        structured_output=service.structured_output if is_chat else "native",
+        images=service.has_images,
+        files=service.has_files,
+        prompt_caching=service.has_cache_marks and is_chat,
+        image_generation=service.makes_images,
+        embeddings=service.embeds,
+    )

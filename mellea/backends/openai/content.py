@@ -1,0 +1,52 @@
+"""Pieces that both of OpenAI's formats write in the same way: data URLs, results of tools, arguments, signatures."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mellea.core.blocks import FileBlock, ToolCall, ToolOutput
+from mellea.errors import UnsupportedError
+
+__all__ = ["arguments_of", "as_url", "filename_of", "result_text", "signed_by", "unsupported"]
+
+
+def as_url(block: FileBlock) -> str:
+    """Return the address of a file, which holds its bytes where they are at hand."""
+    return block.url if block.url is not None else f"data:{block.media_type};base64,{block.base64()}"
+
+
+def filename_of(block: FileBlock) -> str:
+    """Return a file's name; the formats want one with an ending."""
+    ending = block.media_type.rpartition("/")[2].partition("+")[0]
+    return block.filename or f"file.{'txt' if ending == 'plain' else ending}"
+
+
+def arguments_of(call: ToolCall) -> str:
+    """Return a call's arguments as JSON, since servers refuse a history with anything else in it."""
+    if call.is_valid and call.raw_args.strip():
+        return call.raw_args
+    return json.dumps(dict(call.tool_args), ensure_ascii=False, default=str)
+
+
+def result_text(output: ToolOutput) -> str:
+    """Return what a tool gave back, as a text."""
+    result = output.result
+    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
+    return f"Error: {text}" if output.is_error else text
+
+
+def signed_by(backend: str, signature: str | None) -> Any:
+    """Return what a signature says, `None` if it is another service's or none at all."""
+    name, _, text = (signature or "").partition(":")
+    if name != backend or not text:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def unsupported(what: str, advice: str) -> UnsupportedError:
+    """Make the error of something that the format has no words for."""
+    return UnsupportedError(f"{what}; {advice}")

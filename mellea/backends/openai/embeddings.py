@@ -1,0 +1,53 @@
+"""OpenAI's embeddings API: texts in, vectors out. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mellea.backends.openai.fields import int_of, list_of, mapping_of, mappings_of, text_of
+from mellea.core.events import Usage
+from mellea.core.results import EmbeddingResult
+from mellea.errors import UsageError, WireError
+
+__all__ = ["decode_embeddings", "encode_embeddings"]
+
+
+def encode_embeddings(
+    texts: Sequence[str], model_id: str, *, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the payload of `embeddings`.
+
+    Raises:
+        UsageError: `texts` is no list of texts.
+    """
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"embed takes a list of texts, not {texts!r:.100}")
+    return {"model": model_id, "input": list(texts), "encoding_format": "float", **(options or {})}
+
+
+def decode_embeddings(body: Any, count: int, model_id: str) -> EmbeddingResult:
+    """Return the vectors of an answer, in the order of the texts.
+
+    Raises:
+        WireError: the answer is something else, or has another number of vectors.
+    """
+    if not isinstance(body, dict):
+        raise WireError(f"the provider sent {body!r:.100} where an object with embeddings has to be")
+    found = mappings_of(body, "data")
+    vectors: dict[int, tuple[float, ...]] = {}
+    for place, each in enumerate(found):
+        index = int_of(each, "index")
+        vectors[place if index is None else index] = _vector(each)
+    if sorted(vectors) != list(range(count)):
+        raise WireError(f"the provider sent {len(vectors)} embeddings for {count} texts")
+    usage = mapping_of(body, "usage")
+    counts = Usage(input_tokens=int_of(usage, "prompt_tokens")) if usage else None
+    return EmbeddingResult(tuple(vectors[index] for index in range(count)), counts, text_of(body, "model") or model_id)
+
+
+def _vector(embedding: dict[str, Any]) -> tuple[float, ...]:
+    numbers = list_of(embedding, "embedding")
+    if not numbers or not all(type(number) in (float, int) for number in numbers):
+        raise WireError(f"the provider's 'embedding' should be a list of numbers, not {numbers!r:.100}")
+    return tuple(float(number) for number in numbers)

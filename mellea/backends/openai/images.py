@@ -1,0 +1,102 @@
+"""OpenAI's images API: a prompt in, images out. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mellea.backends.openai.content import unsupported
+from mellea.backends.openai.fields import bytes_of, int_of, mapping_of, mappings_of, text_of
+from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.events import Usage
+from mellea.core.messages import Message, as_messages
+from mellea.core.results import ImageResult
+from mellea.errors import UsageError, WireError
+
+__all__ = ["decode_images", "encode_images"]
+
+_SIZES = {"1:1": "1024x1024", "3:2": "1536x1024", "16:9": "1536x1024", "2:3": "1024x1536", "9:16": "1024x1536"}
+_DALL_E_3_SIZES = {"1:1": "1024x1024", "16:9": "1792x1024", "9:16": "1024x1792"}
+
+
+def encode_images(
+    messages: str | Sequence[Message | Mapping[str, Any]],
+    model_id: str,
+    *,
+    service: str = "openai",
+    n: int = 1,
+    aspect_ratio: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the payload of `images/generations`.
+
+    Args:
+        messages: a text, or messages, whose texts are joined.
+        model_id: the model.
+        service: whose words to use.
+        n: how many images.
+        aspect_ratio: such as `"16:9"`; OpenAI has three sizes, and the nearest one is taken for the usual ratios.
+        options: more, as the provider names it, such as `quality`.
+
+    Raises:
+        UnsupportedError: the aspect ratio is none of the known ones, or the prompt holds more than text.
+        UsageError: `n` is no number from 1, or the prompt is empty.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise UsageError(f"n takes a whole number from 1, not {n!r}")
+    payload: dict[str, Any] = {"model": model_id, "prompt": _text(messages), "n": n}
+    if aspect_ratio is not None:
+        payload |= _size(aspect_ratio, model_id, service)
+    if model_id.rpartition("/")[2].startswith("dall-e") or service == "xai":
+        payload["response_format"] = "b64_json"  # newer models know nothing else, and refuse to be told
+    return payload | dict(options or {})
+
+
+def decode_images(body: Any, model_id: str) -> ImageResult:
+    """Return the images of an answer.
+
+    Raises:
+        WireError: the answer is something else.
+    """
+    if not isinstance(body, dict):
+        raise WireError(f"the provider sent {body!r:.100} where an object with images has to be")
+    media_type = f"image/{text_of(body, 'output_format') or 'png'}"
+    images = tuple(_image(each, media_type) for each in mappings_of(body, "data"))
+    usage = mapping_of(body, "usage")
+    counts = Usage(int_of(usage, "input_tokens"), int_of(usage, "output_tokens")) if usage else None
+    return ImageResult(images, counts, text_of(body, "model") or model_id)
+
+
+def _text(prompt: str | Sequence[Message | Mapping[str, Any]]) -> str:
+    if isinstance(prompt, str):
+        text = prompt
+    else:
+        messages = as_messages(prompt)
+        if any(not isinstance(block, CBlock) for message in messages for block in message.blocks):
+            raise unsupported(
+                "OpenAI's images API makes images of text alone",
+                "use the image_generation tool of api='responses' to change an image",
+            )
+        text = "\n\n".join([message.content for message in messages])
+    if not text.strip():
+        raise UsageError("generate_image takes a prompt, not an empty text")
+    return text
+
+
+def _size(aspect_ratio: str, model_id: str, service: str) -> dict[str, str]:
+    if service not in ("openai", "azure", "compatible"):
+        return {"aspect_ratio": aspect_ratio}
+    sizes = _DALL_E_3_SIZES if model_id.startswith("dall-e-3") else _SIZES
+    if aspect_ratio not in sizes:
+        known = ", ".join(map(repr, sizes))
+        raise unsupported(f"aspect_ratio={aspect_ratio!r} is unknown to {model_id!r}", f"it knows {known}, or size=")
+    return {"size": sizes[aspect_ratio]}
+
+
+def _image(image: dict[str, Any], media_type: str) -> ImageBlock:
+    media_type = text_of(image, "mime_type") or media_type
+    if data := text_of(image, "b64_json"):
+        return ImageBlock(media_type, data=bytes_of(data, "b64_json"))
+    if url := text_of(image, "url"):
+        return ImageBlock(media_type, url=url)
+    raise WireError("the provider sent an image without any data or address")

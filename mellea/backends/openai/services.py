@@ -1,0 +1,280 @@
+"""The services that speak OpenAI's chat format, as data: where they are, which key they want, what is odd about them.
+
+A new one is a line in `SERVICES`. What a service doesn't document is left as OpenAI has it. A model at an
+address that no line names is reached with the quirks of `COMPATIBLE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+from mellea.core.options import ModelOption
+
+__all__ = ["COMPATIBLE", "OPENAI", "SERVICES", "Service", "service_at"]
+
+Thinking = Literal["effort", "reasoning", "switch", "enable", "template"]
+
+_SAMPLING = {
+    str(option): name
+    for option, name in {
+        ModelOption.TEMPERATURE: "temperature",
+        ModelOption.MAX_NEW_TOKENS: "max_tokens",
+        ModelOption.TOP_P: "top_p",
+        ModelOption.SEED: "seed",
+        ModelOption.STOP_SEQUENCES: "stop",
+        ModelOption.FREQUENCY_PENALTY: "frequency_penalty",
+        ModelOption.PRESENCE_PENALTY: "presence_penalty",
+    }.items()
+}
+_NEW_LIMIT = {"max_tokens": "max_completion_tokens"}
+_OPEN_WEIGHTS = {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repetition_penalty"}
+_LLAMA = {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repeat_penalty"}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service, and what has to be known to use it.
+
+    Args:
+        name: in front of a model's name, as in `"groq/llama-3.3-70b-versatile"`.
+        base_url: where its paths begin, `""` where each user has an address of their own.
+        key_variables: environment variables that may hold the key, the first one that is set.
+        key_header: how the key is sent; a bearer token unless it is another header.
+        url_variable: the environment variable that moves it elsewhere.
+        model_variable: the environment variable that names its model.
+        is_local: whether it may be used without a key.
+        options: the model options it takes, and its names for them.
+        thinking: how thinking is asked for: an effort (OpenAI), an object (OpenRouter), a switch (DeepSeek),
+            `enable_thinking` (Alibaba), or an argument of the chat template (vLLM); `None`: not at all.
+        structured_output: whether a schema is held by the service, or only asked for in the prompt.
+        has_stream_options: whether usage has to be, and can be, asked for in a stream.
+        has_tools: whether models can call tools.
+        has_images: whether messages may hold images.
+        has_files: whether messages may hold other files, as data.
+        thinking_back: the field in which reasoning goes back beside the calls that it led to.
+        has_cache_marks: whether `CBlock(cache=True)` is sent, as Anthropic's `cache_control`.
+        has_responses: whether it has the Responses API too.
+        makes_images: whether it has OpenAI's images API.
+        embeds: whether it has OpenAI's embeddings API.
+    """
+
+    name: str
+    base_url: str = ""
+    key_variables: tuple[str, ...] = ()
+    key_header: str = "authorization"
+    url_variable: str | None = None
+    model_variable: str | None = None
+    is_local: bool = False
+    options: Mapping[str, str] = field(default_factory=lambda: _SAMPLING)
+    thinking: Thinking | None = "effort"
+    structured_output: Literal["native", "prompt"] = "native"
+    has_stream_options: bool = True
+    has_tools: bool = True
+    has_images: bool = True
+    has_files: bool = False
+    thinking_back: str | None = None
+    has_cache_marks: bool = False
+    has_responses: bool = False
+    makes_images: bool = False
+    embeds: bool = False
+
+
+OPENAI = Service(
+    "openai",
+    "https://api.openai.com/v1",
+    ("OPENAI_API_KEY",),
+    url_variable="OPENAI_BASE_URL",
+    options=_SAMPLING | _NEW_LIMIT,
+    has_files=True,
+    has_responses=True,
+    makes_images=True,
+    embeds=True,
+)
+
+COMPATIBLE = Service(
+    "compatible",
+    key_variables=("OPENAI_API_KEY",),
+    is_local=True,
+    options=_SAMPLING | _OPEN_WEIGHTS,
+    has_responses=True,
+    makes_images=True,
+    embeds=True,
+)
+"""A server that nothing is known of but that it speaks OpenAI's format."""
+
+_ALL = (
+    OPENAI,
+    Service(
+        "azure",
+        key_variables=("AZURE_OPENAI_API_KEY",),
+        key_header="api-key",
+        url_variable="AZURE_OPENAI_BASE_URL",  # https://<resource>.openai.azure.com/openai/v1
+        options=_SAMPLING | _NEW_LIMIT,
+        has_files=True,
+        has_responses=True,
+        makes_images=True,
+        embeds=True,
+    ),
+    Service(
+        "ai_gateway",
+        "https://ai-gateway.vercel.sh/v1",
+        ("AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"),
+        thinking="reasoning",
+        has_files=True,
+        has_cache_marks=True,
+        has_responses=True,
+        makes_images=True,
+        embeds=True,
+    ),
+    Service(
+        "openrouter",
+        "https://openrouter.ai/api/v1",
+        ("OPENROUTER_API_KEY",),
+        options=_SAMPLING | _OPEN_WEIGHTS,
+        thinking="reasoning",
+        has_files=True,
+        has_cache_marks=True,
+        has_responses=True,
+        embeds=True,
+    ),
+    Service(
+        "groq",
+        "https://api.groq.com/openai/v1",
+        ("GROQ_API_KEY",),
+        options=_SAMPLING | _NEW_LIMIT,
+        has_responses=True,
+    ),
+    Service(
+        "mistral",
+        "https://api.mistral.ai/v1",
+        ("MISTRAL_API_KEY",),
+        options=_SAMPLING | {"seed": "random_seed"},
+        has_stream_options=False,  # usage comes unasked, and unknown fields are refused
+        embeds=True,
+    ),
+    Service(
+        "deepseek",
+        "https://api.deepseek.com/v1",
+        ("DEEPSEEK_API_KEY",),
+        options={name: wire for name, wire in _SAMPLING.items() if name != "seed"},
+        thinking="switch",
+        structured_output="prompt",
+        has_images=False,
+        thinking_back="reasoning_content",
+    ),
+    Service(
+        "xai",
+        "https://api.x.ai/v1",
+        ("XAI_API_KEY",),
+        has_responses=True,
+        makes_images=True,
+    ),
+    Service(
+        "together",
+        "https://api.together.xyz/v1",
+        ("TOGETHER_API_KEY",),
+        options=_SAMPLING | _OPEN_WEIGHTS,
+        makes_images=True,
+        embeds=True,
+    ),
+    Service(
+        "fireworks",
+        "https://api.fireworks.ai/inference/v1",
+        ("FIREWORKS_API_KEY",),
+        options=_SAMPLING | _OPEN_WEIGHTS,
+        has_responses=True,
+        embeds=True,
+    ),
+    Service(
+        "alibaba",
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        ("DASHSCOPE_API_KEY", "ALIBABA_API_KEY"),
+        url_variable="DASHSCOPE_BASE_URL",
+        options=_SAMPLING | {"top_k": "top_k"},
+        thinking="enable",
+        structured_output="prompt",
+        embeds=True,
+    ),
+    Service(
+        "moonshot",
+        "https://api.moonshot.ai/v1",
+        ("MOONSHOT_API_KEY",),
+        thinking="switch",
+        structured_output="prompt",
+        thinking_back="reasoning_content",
+    ),
+    Service(
+        "zai",
+        "https://api.z.ai/api/paas/v4",
+        ("ZAI_API_KEY",),
+        options={name: _SAMPLING[name] for name in ("temperature", "max_tokens", "top_p", "stop")},
+        thinking="switch",
+        structured_output="prompt",
+        thinking_back="reasoning_content",
+    ),
+    Service("cerebras", "https://api.cerebras.ai/v1", ("CEREBRAS_API_KEY",), options=_SAMPLING | _NEW_LIMIT),
+    Service("perplexity", "https://api.perplexity.ai", ("PERPLEXITY_API_KEY",), has_tools=False),
+    Service("huggingface", "https://router.huggingface.co/v1", ("HF_TOKEN",), thinking=None),
+    Service("nvidia", "https://integrate.api.nvidia.com/v1", ("NVIDIA_API_KEY",), thinking="template", embeds=True),
+    Service(
+        "lmstudio",
+        "http://localhost:1234/v1",
+        ("LMSTUDIO_API_KEY",),
+        url_variable="LMSTUDIO_BASE_URL",
+        model_variable="LMSTUDIO_MODEL",
+        is_local=True,
+        options=_SAMPLING | _LLAMA,
+        has_responses=True,
+        embeds=True,
+    ),
+    Service(
+        "vllm",
+        "http://localhost:8000/v1",
+        ("VLLM_API_KEY",),
+        url_variable="VLLM_BASE_URL",
+        model_variable="VLLM_MODEL",
+        is_local=True,
+        options=_SAMPLING | _OPEN_WEIGHTS,
+        thinking="template",
+        has_responses=True,
+        embeds=True,
+    ),
+    Service(
+        "llama_server",
+        "http://localhost:8080/v1",
+        ("LLAMA_API_KEY",),
+        url_variable="LLAMA_SERVER_BASE_URL",
+        model_variable="LLAMA_SERVER_MODEL",
+        is_local=True,
+        options=_SAMPLING | _LLAMA,
+        thinking="template",
+        has_responses=True,
+        embeds=True,
+    ),
+    Service(
+        "sglang",
+        "http://localhost:30000/v1",
+        ("SGLANG_API_KEY",),
+        url_variable="SGLANG_BASE_URL",
+        model_variable="SGLANG_MODEL",
+        is_local=True,
+        options=_SAMPLING | _OPEN_WEIGHTS,
+        thinking="template",
+        embeds=True,
+    ),
+)
+
+SERVICES: dict[str, Service] = {service.name: service for service in _ALL}
+"""The services by their names."""
+
+
+def service_at(base_url: str) -> Service:
+    """Return the service at an address, `COMPATIBLE` if no service is known to be there."""
+    host = urlsplit(base_url).netloc.rpartition("@")[2].lower()
+    if host.endswith((".openai.azure.com", ".services.ai.azure.com")):
+        return SERVICES["azure"]
+    found = (each for each in _ALL if each.base_url and urlsplit(each.base_url).netloc == host)
+    return next(found, COMPATIBLE)

@@ -1,0 +1,185 @@
+"""Lines become events, however they are split and wherever they are cut."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mellea.backends.ollama.decode import Decoder, decode_plain
+from mellea.backends.ollama.wire import FINISH_REASONS
+from mellea.core.blocks import ToolCall
+from mellea.core.events import (
+    FileEvent,
+    ReasoningDelta,
+    StreamEnd,
+    TextDelta,
+    ToolDelta,
+    ToolEnd,
+    ToolStart,
+    Usage,
+    UsageEvent,
+)
+from mellea.errors import BackendError, InterruptedStreamError, WireError
+from tests.backends.ollama import answers
+from tests.backends.ollama.answers import call, end, lines, message
+from tests.backends.recorded import TALLY, Exchange, Outcome, check_order, check_splits, outcome, replay_server
+
+END = [UsageEvent(Usage(26, 8)), StreamEnd("stop", None, "llama3.2")]
+
+OURS = [
+    pytest.param(Exchange(name, body, content_type="application/x-ndjson"), id=name)
+    for name, body in answers.ALL.items()
+]
+
+
+def make() -> Decoder:
+    return Decoder("asked")
+
+
+def decode(body: bytes) -> Outcome:
+    return outcome(make(), body)
+
+
+@pytest.mark.parametrize("exchange", OURS)
+def test_the_events_are_the_same_however_it_is_split(exchange: Exchange) -> None:
+    assert check_splits(make, exchange).error is None
+
+
+@pytest.mark.parametrize("exchange", OURS)
+def test_a_cut_is_noticed_unless_only_the_line_end_is_missing(exchange: Exchange) -> None:
+    whole, size = decode(exchange.body), len(exchange.body.rstrip())
+    for cut in range(len(exchange.body)):
+        part = decode(exchange.body[:cut])
+        if cut >= size:
+            assert part.key() == whole.key(), f"cut at {cut}"
+            continue
+        assert isinstance(part.error, InterruptedStreamError), f"cut at {cut}"
+        assert part.error.partial == part.text, f"cut at {cut}"
+        assert part.events == whole.events[: len(part.events)], f"cut at {cut}"
+        check_order(part)
+    TALLY["own cuts"] += len(exchange.body)
+
+
+@pytest.mark.parametrize("exchange", [each for each in OURS if each.id != "line-ends"])  # it reads no empty lines
+@pytest.mark.filterwarnings("ignore")  # the client's own
+def test_it_is_what_the_official_client_says(exchange: Exchange) -> None:
+    ollama = pytest.importorskip("ollama")
+    with replay_server(exchange) as url:
+        client = ollama.Client(host=url)
+        chunks = list(client.chat("m", messages=[{"role": "user", "content": "Hi"}], stream=True))
+    ours, last = decode(exchange.body).generation, chunks[-1]
+    assert ours.text == "".join(chunk.message.content or "" for chunk in chunks)
+    assert ours.thinking == "".join(chunk.message.thinking or "" for chunk in chunks)
+    calls = [each.function for chunk in chunks for each in chunk.message.tool_calls or ()]
+    assert [(each.tool_name, each.tool_args) for each in ours.tool_calls] == [(f.name, f.arguments) for f in calls]
+    assert ours.usage == Usage(last.prompt_eval_count, last.eval_count)
+    assert ours.finish_reason == ("tool_call" if calls else FINISH_REASONS[last.done_reason or "stop"])
+    assert ours.model == last.model
+
+
+def test_text_then_usage_then_the_end() -> None:
+    assert decode(answers.HELLO).events == [TextDelta("Hé"), TextDelta("llo 🌍."), *END]
+
+
+def test_thoughts() -> None:
+    assert decode(answers.THINKING).events[:3] == [
+        ReasoningDelta("Let me "),
+        ReasoningDelta("see."),
+        TextDelta("Four."),
+    ]
+
+
+def test_calls_get_ids_where_they_have_none() -> None:
+    whole = decode(answers.CALLS)
+    raw = '{"city": "Zürich", "days": 2}'
+    first = "call_20251026171524097767_1"
+    assert whole.events[1:4] == [
+        ToolStart(first, "look"),
+        ToolDelta(first, raw),
+        ToolEnd(ToolCall(first, "look", {"city": "Zürich", "days": 2}, raw)),
+    ]
+    calls = whole.generation.tool_calls
+    assert [call.tool_call_id for call in calls[1:]] == ["call_20251026171524097767_2", "call_abc"]
+    assert (calls[1].tool_args, calls[1].is_valid) == ({}, True)
+    assert whole.generation.finish_reason == "tool_call"
+
+
+@pytest.mark.parametrize(("arguments", "args"), [(None, {}), ("", {}), ('{"a": 1}', {"a": 1})])
+def test_arguments_in_other_forms(arguments: Any, args: dict[str, Any]) -> None:
+    (made,) = decode(lines(message(tool_calls=[call("a", arguments)]), end())).generation.tool_calls
+    assert (made.tool_args, made.is_valid) == (args, True)
+    (odd,) = decode(lines(message(tool_calls=[call("a", [1])]), end())).generation.tool_calls
+    assert not odd.is_valid
+
+
+def test_images_come_out() -> None:
+    assert decode(lines(message(images=["cG5n"]), end())).events[0] == FileEvent("image/png", b"png")
+    assert decode(lines(message("a", images=None), end())).text == "a"
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("stop", "stop"), ("length", "length"), (None, "stop"), ("load", "other")]
+)
+def test_finish_reasons(reason: str | None, expected: str) -> None:
+    assert decode(lines(message("a"), end(reason))).generation.finish_reason == expected
+
+
+def test_no_counts_are_no_usage() -> None:
+    assert decode(b'{"done": true}\n').events == [StreamEnd("stop", None, "asked")]
+
+
+def test_an_error_in_mid_stream_is_raised_after_the_text() -> None:
+    result = decode(lines(message("Half"), {"error": "the model crashed"}, message(" lost"), end()))
+    assert result.text == "Half"
+    assert type(result.error) is BackendError
+    assert str(result.error) == "Ollama reports an error: the model crashed"
+    assert (result.error.partial, result.error.model) == ("Half", "asked")
+
+
+def test_an_error_without_a_line_end_is_raised() -> None:
+    assert "crashed" in str(decode(lines(message("Half")) + b'{"error": "crashed"}').error)
+
+
+def test_what_follows_the_end_is_ignored() -> None:
+    assert decode(answers.HELLO + answers.HELLO).events == decode(answers.HELLO).events
+
+
+BROKEN: dict[str, Any] = {
+    "no object": [],
+    "message": {"message": "x"},
+    "content": message(5),  # type: ignore[arg-type]
+    "thinking": message(thinking=5),
+    "calls": message(tool_calls={"a": 1}),
+    "call": message(tool_calls=["x"]),
+    "function": message(tool_calls=[{}]),
+    "name": message(tool_calls=[call(5, {})]),  # type: ignore[arg-type]
+    "id": message(tool_calls=[call("a", {}, id=5)]),
+    "image": message(images=["A"]),
+    "reason": end(done_reason=5),
+    "count": end(eval_count="8"),
+    "model": end(model=5),
+}
+
+
+@pytest.mark.parametrize("chunk", BROKEN.values(), ids=BROKEN)
+def test_what_isnt_the_protocol_is_a_wire_error(chunk: Any) -> None:
+    result = decode(lines(message("Half")) + json.dumps(chunk).encode() + b"\n")
+    assert type(result.error) is WireError
+    assert result.error.partial == "Half"
+
+
+@pytest.mark.parametrize("body", [b"{\n", b"nope\n", b'{"a": "\xff"}\n'])
+def test_what_is_no_json_is_a_wire_error(body: bytes) -> None:
+    assert type(decode(body).error) is WireError
+
+
+def test_a_plain_answer_is_one_line_or_several() -> None:
+    for indent in (None, 2):
+        body = json.dumps(end(content="Hi"), indent=indent).encode()
+        assert decode_plain(body, "asked") == [TextDelta("Hi"), *END]
+    with pytest.raises(BackendError, match="no model"):
+        decode_plain(b'{"error": "no model"}', "asked")
+    with pytest.raises(InterruptedStreamError):
+        decode_plain(b"{}", "asked")

@@ -1,0 +1,94 @@
+"""Which failures are tried again, how often, and after which pause."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from mellea.backends._transport.retry import LONGEST_PAUSE, Attempts, FirstByte, asked_pause
+from mellea.core.options import Deadlines
+from mellea.errors import BackendError, BadRequestError, ConnectError, DeadlineError, OverloadedError
+
+BUSY = OverloadedError("busy", is_retryable=True)
+
+
+def test_pauses_grow_and_then_the_error_comes() -> None:
+    attempts = Attempts(3)
+    pauses = [attempts.pause(BUSY) for _ in range(3)]
+    assert 0.25 <= pauses[0] <= 0.5 <= pauses[1] <= 1.0 <= pauses[2] <= 2.0
+    with pytest.raises(OverloadedError) as caught:
+        attempts.pause(BUSY)
+    assert caught.value is BUSY
+
+
+def test_pauses_are_bounded() -> None:
+    attempts = Attempts(50)
+    assert max(attempts.pause(BUSY) for _ in range(50)) <= 8.0
+
+
+def test_pauses_differ() -> None:
+    assert len({Attempts(1).pause(BUSY) for _ in range(20)}) > 1
+
+
+@pytest.mark.parametrize("asked", [0.0, 2.0, LONGEST_PAUSE])
+def test_a_provider_chooses_the_pause(asked: float) -> None:
+    assert asked <= Attempts(1).pause(BUSY, asked) <= asked + 0.1
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (BUSY, LONGEST_PAUSE + 1),
+        (BadRequestError("no"), None),
+        (DeadlineError("slow", is_retryable=True), None),
+    ],
+)
+def test_some_are_not_tried_again(error: BackendError, asked: float | None) -> None:
+    with pytest.raises(type(error)):
+        Attempts(5).pause(error, asked)
+
+
+def test_no_retries() -> None:
+    with pytest.raises(ConnectError):
+        Attempts(0).pause(ConnectError("no", is_retryable=True))
+
+
+def _date(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "low", "high"),
+    [
+        ({"retry-after": "7"}, 7, 7),
+        ({"retry-after": " 1.5 "}, 1.5, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25, 0.25),
+        ({"retry-after": _date(100)}, 60, 101),
+        ({"retry-after": _date(-100)}, 0, 0),
+    ],
+)
+def test_what_a_provider_asks_for(headers: dict[str, str], low: float, high: float) -> None:
+    asked = asked_pause(headers)
+    assert asked is not None
+    assert low <= asked <= high
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-1", "nan", "inf", "Fri, 99 Foo 2026 00:00:00 GMT"])
+def test_what_makes_no_sense_is_left_out(value: str) -> None:
+    assert asked_pause({"retry-after": value}) is None
+
+
+def test_a_sign_of_life_only_where_it_gives_more_time() -> None:
+    assert not FirstByte(Deadlines(first_byte=120, between_bytes=60)).wants_sign()
+    assert not FirstByte(Deadlines(first_byte=None, between_bytes=None)).wants_sign()
+    clock = FirstByte(Deadlines(first_byte=1, between_bytes=60))
+    assert clock.wants_sign()
+    assert FirstByte(Deadlines(first_byte=1, between_bytes=None)).wants_sign()
+
+
+def test_naps_end_before_the_run_gives_up() -> None:
+    clock = FirstByte(Deadlines(first_byte=10, between_bytes=10))
+    assert 4 <= clock.nap(100) <= 5
+    assert clock.nap(1) == 1
