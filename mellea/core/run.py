@@ -379,6 +379,8 @@ class Run:
         events, clock, has_ended = self.events, time.monotonic, False
         async for event in source:
             self._last_sign = clock()
+            if self.limit is not None:
+                break
             kind = type(event)
             if kind is not TextDelta:  # which nearly all of them are
                 if kind is KeepAlive:
@@ -386,8 +388,6 @@ class Run:
                 if not isinstance(event, Event):
                     raise TypeError(f"it yielded {event!r}, which is no event")
                 has_ended = has_ended or kind is StreamEnd
-            if self.limit is not None:
-                break
             events.append(event)
             if self.time_to_first_token is None:
                 self._note_first(kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from mellea.core.accumulator import Generation
@@ -17,7 +18,7 @@ from mellea.core.options import Deadlines, ModelOption, check_options, merge_opt
 from mellea.core.portal import blocked_loops
 from mellea.core.run import Parse, Run, deadlock
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import UnsupportedError, UsageError
+from mellea.errors import MelleaError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, OutputFormat, as_component, messages_of, output_format
 
 __all__ = ["Call", "finish"]
@@ -133,7 +134,7 @@ class Call:
             return None, True
         if isinstance(self.component, (Message, Conversation)):
             return _message, True
-        return self.component.parse, False
+        return partial(_parse_by, self.component), False
 
     def _request(self, messages: Iterable[Message]) -> Request:
         options = dict(self.options)
@@ -176,6 +177,19 @@ async def _prefixed(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[
         close = getattr(events, "aclose", None)
         if close is not None:
             await close()
+
+
+def _parse_by(component: Any, generation: Generation) -> Any:
+    try:
+        return component.parse(generation)
+    except MelleaError:
+        raise
+    except Exception as error:
+        raise ParseError(
+            f"{type(component).__name__} can't parse the answer {generation.text[:120]!r}: "
+            f"{type(error).__name__}: {error}",
+            partial=generation.text,
+        ) from error
 
 
 def _message(generation: Generation) -> Message:

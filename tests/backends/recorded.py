@@ -190,8 +190,9 @@ def _zones(body: bytes, end: bytes | re.Pattern[bytes]) -> tuple[int, int]:
 def _check_cut(whole: Outcome, part: Outcome, where: str, is_early: bool, is_late: bool) -> None:
     said, all_said = _without_usage(part), _without_usage(whole)
     assert said == all_said[: len(said)], f"{where}: what came before the cut differs"
-    if isinstance(part.error, InterruptedStreamError) and not isinstance(whole.error, InterruptedStreamError):
-        assert not is_late, f"{where}: it is complete, yet {part.error!r}"
+    if isinstance(part.error, InterruptedStreamError):
+        is_whole_cut = isinstance(whole.error, InterruptedStreamError)
+        assert is_whole_cut or not is_late, f"{where}: it is complete, yet {part.error!r}"
     elif part.error is not None:
         assert part.key() == whole.key(), f"{where}: {part.error!r}"
     else:

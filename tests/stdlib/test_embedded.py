@@ -152,3 +152,13 @@ async def test_one_thunk_read_on_two_loops(m: mellea.MelleaSession) -> None:
     texts.append("".join([chunk async for chunk in thunk]))
     await anyio.to_thread.run_sync(thread.join)
     assert texts == [thunk.value] * 2
+
+
+async def test_embeddings(m: mellea.MelleaSession) -> None:
+    result = await m.aembed(["a cat", "a dog", "a cat"])
+    assert len(result.vectors) == 3
+    assert {len(vector) for vector in result.vectors} == {576}
+    assert result.vectors[0] == pytest.approx(result.vectors[2], abs=1e-4)
+    assert result.vectors[0] != result.vectors[1]
+    with pytest.raises(mellea.errors.BadRequestError, match=r"5001 tokens.*4096"):
+        await m.aembed("word " * 5000)

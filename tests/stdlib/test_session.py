@@ -9,7 +9,7 @@ import pytest
 
 import mellea
 from mellea.core import Message, Requirement, ValidationResult
-from mellea.errors import ConfigurationError, MelleaError, RequirementError, StreamingError, UsageError
+from mellea.errors import ConfigurationError, MelleaError, ParseError, RequirementError, StreamingError, UsageError
 from mellea.stdlib.context import ChatContext, SimpleContext
 from mellea.stdlib.requirements import check, req, simple_validate
 from mellea.stdlib.sampling import RejectionSamplingStrategy
@@ -56,7 +56,7 @@ def test_a_custom_component_parses_its_answer_off_the_loop() -> None:
 
     m = session("7", "seven")
     assert m.act(Number()).parsed == 7
-    with pytest.raises(MelleaError, match="seven"):
+    with pytest.raises(ParseError, match="seven"):
         m.act(Number())
 
 

@@ -15,6 +15,8 @@ class Decoder(Protocol):
     def feed(self, data: bytes) -> list[Event]:
         """Take more bytes and return the events that they complete.
 
+        Events that come before an error in the same bytes are returned first; the next call raises.
+
         Raises:
             BackendError: the provider reports an error, or its bytes make no sense.
         """
@@ -24,4 +26,5 @@ class Decoder(Protocol):
 
         Raises:
             InterruptedStreamError: the provider's own end of the stream hasn't come.
+            BackendError: an error that the last bytes held.
         """

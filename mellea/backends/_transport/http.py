@@ -184,7 +184,7 @@ class Response:
             return
         held, self._held = self._held, _CLOSED
         try:
-            if not self._response.is_closed:  # it closes itself where it has been read to its end
+            if getattr(self._raw, "ag_frame", self) is not None:  # else it is exhausted, and closed by that
                 await self._cut(grace)
         except self.errors:
             _log.debug("a response failed to close", exc_info=True)
@@ -199,8 +199,9 @@ class Response:
                 async for _ in self._raw:
                     pass
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._response.aclose()
+            if not self._response.is_closed:
+                with anyio.CancelScope(shield=True):
+                    await self._response.aclose()
 
 
 @dataclass(slots=True, eq=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from mellea.errors import ConfigurationError, UsageError
+from mellea.errors import AuthError, ConfigurationError, UsageError
 
-__all__ = ["Headers", "Secret", "scrub", "scrub_error"]
+__all__ = ["Headers", "Secret", "missing_key", "scrub", "scrub_error"]
 
 _SENSITIVE = re.compile(r"key|token|secret|auth|cookie|password", re.IGNORECASE)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -32,6 +32,17 @@ class Secret:
 
     def __repr__(self) -> str:
         return f"Secret({_HIDDEN!r})" if self._text else "Secret(None)"
+
+
+def missing_key(provider: str, model: str, variables: Iterable[str], other_way: str = "") -> AuthError:
+    """Make the error for a key that a provider can't do without; it is raised at the first request."""
+    named = " or ".join(variables) or "no variable"
+    way = f"; or {other_way}" if other_way else ""
+    return AuthError(
+        f"there is no key for {provider!r}: set {named} in the environment, or pass api_key={way}",
+        backend=provider,
+        model=model,
+    )
 
 
 class Headers(dict[str, str]):

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends._transport.secret import missing_key
 from mellea.backends.anthropic.decode import Decoder, decode_plain
 from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, betas, encode, ends_in_space
 from mellea.backends.anthropic.models import traits
 from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Event
-from mellea.errors import ConfigurationError
 
 __all__ = ["AnthropicBackend"]
 
@@ -71,10 +71,8 @@ class AnthropicBackend(HttpBackend):
         if self.api_key is not None:
             headers["x-api-key"] = self.api_key
         elif self.base_url.startswith(BASE_URL) and not {"x-api-key", "authorization"} & self._extra_headers.keys():
-            raise ConfigurationError(
-                f"Anthropic needs a key: set ANTHROPIC_API_KEY, or pass api_key=; with AI_GATEWAY_API_KEY set, "
-                f"'ai_gateway/anthropic/{self.model_id}' goes through the gateway instead"
-            )
+            way = f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/anthropic/{self.model_id}'"
+            raise missing_key(self.name, self.model_id, self.key_variables, way)
         return headers
 
     def _encode(self, request: Request) -> Outgoing:

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
 from mellea.backends._transport.codec import Decoder as AnyDecoder
+from mellea.backends._transport.secret import missing_key
 from mellea.backends.gemini.decode import Decoder, decode_plain
 from mellea.backends.gemini.embeddings import batches, decode_embeddings, encode_embeddings
 from mellea.backends.gemini.encode import encode
@@ -129,7 +130,12 @@ class GeminiBackend(HttpBackend):
 
     def _headers(self) -> dict[str, str]:
         # In a header, since addresses are logged.
-        return {} if self.api_key is None else {"x-goog-api-key": self.api_key}
+        if self.api_key is not None:
+            return {"x-goog-api-key": self.api_key}
+        if self.base_url.startswith(BASE_URL) and not {"x-goog-api-key", "authorization"} & self._extra_headers.keys():
+            way = f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/google/{self.model_id}'"
+            raise missing_key(self.name, self.model_id, self.key_variables, way)
+        return {}
 
     def _models(self, listing: Json) -> list[str]:
         found: list[JsonObject] = listing.get("models", []) if isinstance(listing, Mapping) else []

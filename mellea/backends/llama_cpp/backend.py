@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import anyio
 import anyio.to_thread
 
 from mellea.backends.llama_cpp.call import Call
-from mellea.backends.llama_cpp.decode import Decoder, engine_error
+from mellea.backends.llama_cpp.decode import Decoder, decode_embeddings, engine_error
 from mellea.backends.llama_cpp.encode import OPTIONS, encode
 from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads, shared_engine
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, MODELS, find_weights, is_path
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, KeepAlive
 from mellea.core.options import ModelOption
+from mellea.core.results import EmbeddingResult
 from mellea.errors import UsageError
 
 __all__ = ["LlamaCppBackend"]
@@ -52,6 +54,7 @@ class LlamaCppBackend(Backend):
         options=frozenset({*map(str, OPTIONS), str(ModelOption.STREAM)}),
         structured_output="native",
         prefill=True,
+        embeddings=True,
     )
 
     def __init__(
@@ -103,6 +106,29 @@ class LlamaCppBackend(Backend):
                 yield event
         finally:
             await _stop(call)
+
+    async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
+        """Make a vector for each text, the mean over its tokens; a model for chat is no good one for search.
+
+        The weights are loaded a second time for it.
+
+        Raises:
+            BadRequestError: a text is longer than the context window.
+            ConfigurationError: the engine or the weights are missing.
+        """
+        chat = await self.engine()
+        engine = shared_engine(replace(chat.settings, embeds=True, parallel=1))
+        call = engine.submit({"input": list(texts)})
+        try:
+            answers: list[Any] = []
+            while not call.is_done:
+                answers += await call.take(_LOOK_SECONDS)
+            answers += await call.take(0)
+        finally:
+            await _stop(call)
+        if call.error is not None:
+            raise engine_error(call.error, engine.settings.alias) from call.error
+        return decode_embeddings(answers[0], engine.settings.alias, self.context_window)
 
     async def engine(self) -> Engine:
         """Return the engine that serves this backend; it need not be loaded yet.

@@ -15,9 +15,10 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
+from mellea.core.results import EmbeddingResult
 from mellea.errors import BackendError, BadRequestError, InterruptedStreamError, MelleaError
 
-__all__ = ["Decoder", "engine_error"]
+__all__ = ["Decoder", "decode_embeddings", "engine_error"]
 
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_call"}
 
@@ -98,6 +99,28 @@ class Decoder:
             )
         self._has_ended = True
         return [StreamEnd(_FINISH.get(self._finish, "other"), self._response_id, self._model)]
+
+
+def decode_embeddings(answer: Mapping[str, Any], model: str, window: int) -> EmbeddingResult:
+    """Return the vectors in the engine's answer, in the order of the texts.
+
+    Raises:
+        BadRequestError: a text is longer than the context window, in tokens.
+        BackendError: the engine failed.
+    """
+    if "error" in answer:
+        error = answer["error"]
+        if "too large to process" in str(error.get("message")):
+            raise BadRequestError(
+                f"a text is too long to embed: {error['message']}; the context window has {window} tokens, so "
+                "shorten it, or make the backend with a larger context_window",
+                backend="llama_cpp",
+                model=model,
+            )
+        raise _error(error, model)
+    rows = sorted(answer["data"], key=lambda row: row["index"])
+    usage = Usage(input_tokens=answer.get("usage", {}).get("prompt_tokens"))
+    return EmbeddingResult(tuple(tuple(row["embedding"]) for row in rows), usage, model)
 
 
 def engine_error(error: Exception, model: str) -> MelleaError:

@@ -53,6 +53,7 @@ class Settings:
         parallel: slots, which are generations at the same time.
         threads: of the computation.
         verbose: whether llama.cpp writes its log to stderr.
+        embeds: whether it makes vectors instead of text.
     """
 
     path: str
@@ -61,6 +62,7 @@ class Settings:
     parallel: int
     threads: int
     verbose: bool = False
+    embeds: bool = False
 
 
 def default_threads() -> int:
@@ -95,6 +97,11 @@ def open_server(settings: Settings, *, api_key: str, **params: Any) -> Any:
     common.verbosity = 3 if settings.verbose else 0
     common.api_keys = [api_key]
     common.ui = False
+    if settings.embeds:
+        # A text has to fit into one batch, since its vector is the mean over all of its tokens.
+        common.n_batch = common.n_ubatch = settings.context_window
+        common.embedding = True
+        common.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     common.cors_origins = ""
     for name, value in params.items():
         setattr(common, name, value)
@@ -196,7 +203,10 @@ class Engine:
             self.load()
             call.is_started = True
             del call
-            self.server.handle_chat_completions(payload, put)
+            if self.settings.embeds:
+                put(self.server.handle_embeddings(payload))
+            else:
+                self.server.handle_chat_completions(payload, put)
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it on another thread
             return error
         return None

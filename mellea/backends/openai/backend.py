@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic_core import from_json
 
 from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends._transport.secret import missing_key
 from mellea.backends.openai import chat, responses
 from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddings
 from mellea.backends.openai.failure import is_hopeless
@@ -116,15 +117,10 @@ class OpenAIBackend(HttpBackend):
         name = self.service.name
         other = ""
         if name == "ai_gateway" and "/" in self.model_id:
-            other = f", or leave out 'ai_gateway/' to reach {self.model_id!r} with its provider's own key"
+            other = f"leave out 'ai_gateway/' to reach {self.model_id!r} with its provider's own key"
         elif name in _BEHIND_GATEWAYS:
-            other = f", or go through Vercel's AI Gateway: 'ai_gateway/{name}/{self.model_id}' with AI_GATEWAY_API_KEY"
-        variables = " or ".join(self.service.key_variables) or "no variable"
-        return AuthError(
-            f"there is no key for {name!r}: set {variables} in the environment, or pass api_key={other}",
-            backend=name,
-            model=self.model_id,
-        )
+            other = f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/{name}/{self.model_id}'"
+        return missing_key(name, self.model_id, self.service.key_variables, other)
 
     def _status_error(self, error: BackendError, body: bytes) -> BackendError:
         try:

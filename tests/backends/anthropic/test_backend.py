@@ -14,8 +14,8 @@ from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.backend import OutputSchema, Request
 from mellea.core.messages import user_message
 from mellea.errors import (
+    AuthError,
     BadRequestError,
-    ConfigurationError,
     InterruptedStreamError,
     OverloadedError,
     UnsupportedError,
@@ -126,7 +126,7 @@ async def test_where_the_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_without_a_key_nothing_is_sent() -> None:
     server = Server(answers.HELLO)
     backend = server.backend(api_key=None)
-    with pytest.raises(ConfigurationError, match=r"ANTHROPIC_API_KEY.*'ai_gateway/anthropic/claude-sonnet-4-5'"):
+    with pytest.raises(AuthError, match=r"ANTHROPIC_API_KEY.*'ai_gateway/anthropic/claude-sonnet-4-5'"):
         await read(backend)
     assert server.asked == []
 

@@ -19,24 +19,34 @@ from mellea.errors import BackendError, InterruptedStreamError, WireError
 class TinyDecoder:
     def __init__(self) -> None:
         self._sse = SseDecoder()
+        self._error: BackendError | None = None
         self._has_ended = False
 
     def feed(self, data: bytes) -> list[Event]:
+        if self._error is not None:
+            raise self._error
         events: list[Event] = []
-        for event in self._sse.feed(data):
-            try:
-                value = from_json(event.data)
-            except ValueError as error:
-                raise WireError(f"an event is no JSON: {error}") from error
-            events += self._events(value)
+        try:
+            for event in self._sse.feed(data):
+                events += self._events(event.data)
+        except BackendError as error:
+            if not events:
+                raise
+            self._error = error
         return events
 
     def close(self) -> list[Event]:
+        if self._error is not None:
+            raise self._error
         if not self._has_ended:
             raise InterruptedStreamError("the stream stopped before its end")
         return []
 
-    def _events(self, value: Any) -> list[Event]:
+    def _events(self, data: bytes) -> list[Event]:
+        try:
+            value = from_json(data)
+        except ValueError as error:
+            raise WireError(f"an event is no JSON: {error}") from error
         if "error" in value:
             raise BackendError(f"the provider failed: {value['error']}", is_retryable=True)
         if "end" in value:

@@ -72,7 +72,7 @@ def _arguments(item: JsonObject) -> JsonObject:
     if isinstance(given, str):
         try:
             given = json.loads(given) if given.strip() else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             given = {"arguments": given}
     if given is None:
         given = mapping_of(item, "action") or {name: item[name] for name in _ARGUMENTS if item.get(name) is not None}

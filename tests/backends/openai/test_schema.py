@@ -1,0 +1,124 @@
+"""The strict form of schemas, and answers that are taken out of an object."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, TypeAdapter
+
+from mellea.backends.openai.schema import is_wrapped, schema_name, strict_schema
+from mellea.backends.openai.wrapped import Unwrapper
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Wheel(BaseModel):
+    size: Annotated[int, Field(ge=1)] = 3
+    colour: Colour | None = None
+
+
+class Cart(BaseModel):
+    name: Annotated[str, Field(min_length=1, description="What it's called")]
+    wheels: list[Wheel] = []
+    first: Wheel = Field(default_factory=Wheel, description="The front one")
+    kind: Literal["old", "new"] = "new"
+
+
+class Node(BaseModel):
+    value: int
+    next: "Node | None" = None
+
+
+def strict_of(kind: Any) -> Any:
+    return strict_schema(TypeAdapter(kind).json_schema())
+
+
+def assert_strict(schema: Any, *, is_top: bool = True) -> None:
+    """Fail unless the schema keeps to what strict mode allows."""
+    if isinstance(schema, list):
+        for each in schema:
+            assert_strict(each, is_top=False)
+    if not isinstance(schema, dict):
+        return
+    if is_top:
+        assert schema["type"] == "object" and "anyOf" not in schema and "$ref" not in schema
+    if schema.get("type") == "object":
+        assert schema["additionalProperties"] is False and schema["required"] == list(schema["properties"])
+    if "$ref" in schema:
+        assert set(schema) == {"$ref"}
+    assert not {"default", "oneOf", "allOf", "minLength", "discriminator", "prefixItems"} & schema.keys()
+    for name in ("properties", "$defs"):
+        for each in schema.get(name, {}).values():
+            assert_strict(each, is_top=False)
+    for name in ("items", "anyOf"):
+        assert_strict(schema.get(name), is_top=False)
+
+
+@pytest.mark.parametrize("kind", [Cart, Node, Wheel, list[Cart], Cart | Wheel, int, list[int], Literal["a"], Colour])
+def test_the_strict_form(kind: Any) -> None:
+    strict = strict_of(kind)
+    assert strict.is_strict
+    assert_strict(strict.schema)
+
+
+def test_what_strict_mode_doesnt_know_is_said() -> None:
+    assert strict_of(Cart).schema["properties"]["name"]["description"] == "What it's called; minLength=1"
+    assert strict_of(Cart).schema["properties"]["first"]["properties"].keys() == {"size", "colour"}
+
+
+@pytest.mark.parametrize("kind", [dict[str, int], tuple[int, str], list[Any]])
+def test_what_has_no_strict_form_is_asked_for_all_the_same(kind: Any) -> None:
+    strict = strict_of(kind)
+    assert not strict.is_strict and strict.schema["type"] == "object"
+
+
+def test_the_schema_itself_stays_as_it_was() -> None:
+    schema = TypeAdapter(Cart).json_schema()
+    before = json.dumps(schema)
+    strict_schema(schema)
+    assert json.dumps(schema) == before
+
+
+def test_what_is_wrapped() -> None:
+    for kind, wraps in ((Cart, False), (Node, False), (list[int], True), (Cart | Wheel, True), (int, True)):
+        assert is_wrapped(TypeAdapter(kind).json_schema()) is wraps
+
+
+def test_names() -> None:
+    assert schema_name("list[my.Thing]") == "list_my_Thing_"
+    assert schema_name("") == "answer" and len(schema_name("x" * 99)) == 64
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8"), max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("} \"{", max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(VALUES, st.sampled_from([None, 2]), st.lists(st.integers(0, 200), max_size=8), st.sampled_from(["", " ", "\n"]))
+def test_the_value_comes_out_however_it_is_split(value: Any, indent: int | None, cuts: list[int], space: str) -> None:
+    text = space + json.dumps({"value": value}, indent=indent, ensure_ascii=False) + space
+    unwrapper, out, start = Unwrapper(), [], 0
+    for cut in [*sorted(cut for cut in cuts if cut <= len(text)), len(text)]:
+        out.append(unwrapper.feed(text[start:cut]))
+        start = cut
+    out.append(unwrapper.close())
+    assert json.loads("".join(out)) == value
+    assert not "".join(out)[-1].isspace()
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "Sorry, no.", '{"other": 1}', "", '{"val'])
+def test_what_isnt_wrapped_passes(text: str) -> None:
+    for size in (1, 3, 100):
+        unwrapper = Unwrapper()
+        pieces = [unwrapper.feed(text[place : place + size]) for place in range(0, len(text), size)]
+        assert "".join(pieces) + unwrapper.close() == text
