@@ -4,6 +4,7 @@ May import: backends, core. Nothing in the package imports this room. Read `scri
 """
 
 from mellea.testing.contract import BackendContract
+from mellea.testing.replay import replay
 from mellea.testing.scripted import Gate, Pause, ScriptedBackend
 
-__all__ = ["BackendContract", "Gate", "Pause", "ScriptedBackend"]
+__all__ = ["BackendContract", "Gate", "Pause", "ScriptedBackend", "replay"]

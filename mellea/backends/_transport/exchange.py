@@ -79,6 +79,11 @@ class Exchange:
                 return response
             failure, asked = await self._refusal(response)
         pause = self.attempts.pause(failure, asked)
+        try:
+            if pause is None:
+                raise failure
+        finally:
+            del failure  # it holds this frame by its traceback
         _log.info("%s %s failed, next attempt in %.1f s", self.call.method, self.call.origin, pause)
         return pause
 

@@ -32,20 +32,27 @@ def failure_of(error: BaseException, origin: str, seconds: float | None) -> Mell
 
 
 def root_of(error: BaseException) -> BaseException:
-    """Return what an error came from in the end."""
-    seen = {id(error)}
-    while (before := error.__cause__ or error.__context__) is not None and id(before) not in seen:
-        seen.add(id(before))
-        # One of a host's several addresses stands for all.
-        error = before.exceptions[0] if isinstance(before, BaseExceptionGroup) else before
-    return error
+    """Return what an error came from: the system's own error, if there is one among its causes."""
+    chain: list[BaseException] = []
+    before: BaseException | None = error
+    while before is not None and before not in chain:
+        chain.append(before)
+        before = before.__cause__ or before.__context__
+        if isinstance(before, BaseExceptionGroup):
+            before = before.exceptions[0]  # one of a host's several addresses stands for all
+    causes = [cause for cause in chain if isinstance(cause, OSError)] or [
+        cause
+        for cause in chain
+        if isinstance(cause, Exception)  # no cancellation by a time-out
+    ]
+    return causes[-1] if causes else error
 
 
 def _failure(
     names: set[str], error: BaseException, root: BaseException, origin: str, seconds: float | None
 ) -> MelleaError:
     said = str(root) or str(error) or type(root).__name__
-    if names & _SLOW and isinstance(root, TimeoutError):
+    if names & _SLOW and _is_slow(root):
         if names & {"ConnectTimeout", "PoolTimeout"}:
             return _too_slow(origin, seconds)
         return DeadlineError(f"{origin} was silent for too long; raise the deadline", is_retryable=True)
@@ -58,6 +65,11 @@ def _failure(
     if isinstance(root, ConnectionRefusedError):
         return ConnectError(f"nothing listens at {origin}: {said}; is the server running?", is_retryable=True)
     return ConnectError(f"no answer from {origin}: {said}", is_retryable=True)
+
+
+def _is_slow(root: BaseException) -> bool:
+    # The adapter of aiohttp calls a broken connection a time-out too.
+    return isinstance(root, TimeoutError) or not (isinstance(root, OSError) or type(root).__module__[:7] == "aiohttp")
 
 
 def _too_slow(origin: str, seconds: float | None) -> BackendError:

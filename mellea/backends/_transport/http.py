@@ -105,7 +105,10 @@ class Connector:
             failure = failure_of(error, call.origin, call.connect)
         finally:
             held.active -= 1
-        raise failure  # outside the handler, which would make the client's error its context
+        try:
+            raise failure  # outside the handler, which would make the client's error its context
+        finally:
+            del failure  # it holds this frame by its traceback
 
     async def aclose(self) -> None:
         """Close the running loop's client, unless another backend uses it; the caller's own stays open."""
@@ -184,7 +187,8 @@ class Response:
             return
         held, self._held = self._held, _CLOSED
         try:
-            if getattr(self._raw, "ag_frame", self) is not None:  # else it is exhausted, and closed by that
+            # Read to its end, or ended by a cancellation, the iterator has no frame any more.
+            if not self._response.is_closed or getattr(self._raw, "ag_frame", self) is not None:
                 await self._cut(grace)
         except self.errors:
             _log.debug("a response failed to close", exc_info=True)

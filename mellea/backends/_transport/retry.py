@@ -31,19 +31,16 @@ class Attempts:
         self._left = retries
         self._failed = 0
 
-    def pause(self, error: BackendError, asked: float | None = None) -> float:
-        """Return how many seconds to wait before the next attempt.
+    def pause(self, error: BackendError, asked: float | None = None) -> float | None:
+        """Return how many seconds to wait before the next attempt, `None` if there is none.
 
         Args:
             error: how the last one failed.
             asked: the pause that the provider asks for.
-
-        Raises:
-            BackendError: `error` itself, if there is no next attempt.
         """
         is_over = isinstance(error, DeadlineError) or not error.is_retryable
         if is_over or self._left <= 0 or (asked or 0.0) > LONGEST_PAUSE:
-            raise error
+            return None
         own = min(_FIRST_PAUSE * 2.0**self._failed, _LONGEST_OWN_PAUSE)
         self._left -= 1
         self._failed += 1

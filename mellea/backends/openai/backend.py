@@ -52,7 +52,7 @@ class OpenAIBackend(HttpBackend):
 
     Raises:
         UsageError: an argument has a bad value.
-        ConfigurationError: the service, its address or its model are unknown.
+        ConfigurationError: the service, its address or its model are unknown, or it lacks the API.
     """
 
     def __init__(
@@ -72,6 +72,8 @@ class OpenAIBackend(HttpBackend):
         if api not in ("chat", "responses"):
             raise UsageError(f"api takes 'chat' or 'responses', not {api!r}")
         self.service, url = _find(service, base_url)
+        if api == "responses" and not self.service.has_responses:
+            raise ConfigurationError(f"{self.service.name!r} has no Responses API; leave out api='responses'")
         self.api = api
         self.name = self.service.name
         super().__init__(
@@ -152,9 +154,13 @@ class OpenAIBackend(HttpBackend):
             BackendError: as for `run`.
         """
         self._check("image_generation", "image generation")
-        payload = encode_images(
-            messages, self.model_id, service=self.name, n=n, aspect_ratio=aspect_ratio, options=options
-        )
+        try:
+            payload = encode_images(
+                messages, self.model_id, service=self.name, n=n, aspect_ratio=aspect_ratio, options=options
+            )
+        except UnsupportedError as error:
+            error.backend, error.model = self.name, self.model_id
+            raise
         body = await self.post_json("images/generations", payload, deadlines=_SLOW)
         return decode_images(body, self.model_id)
 

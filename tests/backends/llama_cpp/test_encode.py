@@ -25,7 +25,7 @@ def test_every_option_reaches_the_payload(request_for):
 
 def test_nothing_is_sent_for_options_that_are_not_given(request_for):
     payload = encode(request_for("hi", stream=False))
-    assert payload.keys() == {"messages", "stream", "stream_options", "return_progress", "echo"}
+    assert payload.keys() == {"messages", "stream", "stream_options", "return_progress", "echo", "max_tokens"}
     assert payload["stream"] is True  # a call can only be stopped while it streams
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from typing import Any
 
@@ -69,7 +70,13 @@ def test_every_choice_that_was_seen_has_to_finish() -> None:
 
 @pytest.mark.parametrize(
     ("said", "meant"),
-    [("stop", "stop"), ("max_tokens", "length"), ("content_filter", "content_filter"), ("odd", "other"), ("error", "error")],
+    [
+        ("stop", "stop"),
+        ("max_tokens", "length"),
+        ("content_filter", "content_filter"),
+        ("odd", "other"),
+        ("error", "error"),
+    ],
 )
 def test_finish_reasons(said: str, meant: str) -> None:
     assert decode(chunk(said, content="x")).generation.finish_reason == meant
@@ -269,15 +276,48 @@ def test_what_isnt_the_protocol_is_a_wire_error(data: str) -> None:
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            "id model choices index delta content refusal tool_calls function name arguments usage error type text "
-            "finish_reason reasoning reasoning_details images image_url url annotations url_citation prompt_tokens "
-            "x_groq citations search_results provider_metadata gateway gatewayToolCalls message code".split()
-        ),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "id",
+                    "model",
+                    "choices",
+                    "index",
+                    "delta",
+                    "content",
+                    "refusal",
+                    "tool_calls",
+                    "function",
+                    "name",
+                    "arguments",
+                    "usage",
+                    "error",
+                    "type",
+                    "text",
+                    "finish_reason",
+                    "reasoning",
+                    "reasoning_details",
+                    "images",
+                    "image_url",
+                    "url",
+                    "annotations",
+                    "url_citation",
+                    "prompt_tokens",
+                    "x_groq",
+                    "citations",
+                    "search_results",
+                    "provider_metadata",
+                    "gateway",
+                    "gatewayToolCalls",
+                    "message",
+                    "code",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )
@@ -287,7 +327,5 @@ VALUES = st.recursive(
 def test_nothing_but_our_own_errors_comes_out(values: list[Any]) -> None:
     chunks = [{"choices": [{"delta": value, "index": 0}]} for value in values]
     for body in (sse(*values), sse(*chunks, *values), sse(chunk(content="a"), *values, chunk("stop"))):
-        try:
+        with contextlib.suppress(BackendError):
             list(replay(Decoder(), body))
-        except BackendError:
-            pass

@@ -90,7 +90,9 @@ def test_images_and_files() -> None:
     sound = chat_of(user_message(FileBlock("audio/wav", data=b"x")))["messages"][0]["content"][0]
     assert sound["input_audio"] == {"data": "eA==", "format": "wav"}
 
-    (item,) = response_of(user_message("See", PNG, PDF, FileBlock("application/pdf", url="https://a.example/a.pdf")))["input"]
+    (item,) = response_of(user_message("See", PNG, PDF, FileBlock("application/pdf", url="https://a.example/a.pdf")))[
+        "input"
+    ]
     assert [part["type"] for part in item["content"]] == ["input_text", "input_image", "input_file", "input_file"]
     assert item["content"][3] == {"type": "input_file", "file_url": "https://a.example/a.pdf"}
 
@@ -151,7 +153,9 @@ def test_signed_reasoning_goes_back_to_its_own_service_only() -> None:
 def test_the_providers_own_tools_go_back_as_they_came() -> None:
     item = {"id": "ws", "type": "web_search_call", "status": "completed", "action": {"type": "search"}}
     search = ToolCall("ws", "web_search", {}, "{}", is_builtin=True, signature=f"openai:{_json(item)}")
-    draw = ToolCall("ig", "image_generation", {}, is_builtin=True, signature='openai:{"id":"ig","type":"image_generation_call"}')
+    draw = ToolCall(
+        "ig", "image_generation", {}, is_builtin=True, signature='openai:{"id":"ig","type":"image_generation_call"}'
+    )
     message = assistant_message(search, ToolOutput("ws", "web_search", [], is_builtin=True), draw, PNG, "Done")
     sent = response_of(message)["input"]
     assert sent[0] == item

@@ -125,7 +125,9 @@ def test_responses(exchange: Exchange, client: Any) -> None:
     ]
     assert [source.url for source in generation.sources if source.url] == urls
     thoughts = [part.text for item in final.output if item.type == "reasoning" for part in item.summary]
-    thoughts = thoughts or [part.text for item in final.output if item.type == "reasoning" for part in item.content or ()]
+    thoughts = thoughts or [
+        part.text for item in final.output if item.type == "reasoning" for part in item.content or ()
+    ]
     assert generation.thinking == "\n\n".join(thoughts)
 
 

@@ -34,7 +34,7 @@ class Cart(BaseModel):
 
 class Node(BaseModel):
     value: int
-    next: "Node | None" = None
+    next: Node | None = None
 
 
 def strict_of(kind: Any) -> Any:
@@ -99,7 +99,7 @@ def test_names() -> None:
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8"), max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("} \"{", max_size=3), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('} "{', max_size=3), inner, max_size=3),
     max_leaves=6,
 )
 

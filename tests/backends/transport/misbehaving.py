@@ -100,7 +100,7 @@ class MisbehavingServer:
         received = b""
         while b"\r\n\r\n" not in received:
             data = connection.socket.recv(65536)
-            if not data:
+            if not data or data[0] == 0x16:  # nothing more, or the greeting of TLS
                 return False
             received += data
         head, _, body = received.partition(b"\r\n\r\n")

@@ -7,9 +7,11 @@ error (or the text) that the user gets; whether trying again may help; the text 
 from __future__ import annotations
 
 import gzip
+import socket
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -318,6 +320,20 @@ async def test_nothing_listens(anyio_backend: str) -> None:
         with pytest.raises(ConnectError, match="is the server running") as caught:
             await session.ainstruct("hi", strategy=None)
     assert caught.value.is_retryable
+
+
+async def test_no_connection_in_time(anyio_backend: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(4):  # fill the queue of connections that nobody accepts
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        backend = TinyBackend("m", base_url=f"http://127.0.0.1:{full.getsockname()[1]}/v1")
+        async with MelleaSession(backend) as session:
+            with pytest.raises(DeadlineError, match="no connection to") as caught:
+                await session.ainstruct("hi", strategy=None, model_options={"timeout": Deadlines(connect=0.2)})
+    assert caught.value.is_retryable
+    assert "within 0.2 s" in str(caught.value)
 
 
 @pytest.mark.parametrize("behaviour", [endless, silence, silence_in_the_middle, dripping], ids=lambda b: b.__name__)

@@ -121,6 +121,7 @@ async def test_closing_leaves_a_running_stream_alone(anyio_backend: str) -> None
         await backend.aclose()
         go.set()
         assert [event.chunk async for event in events if isinstance(event, TextDelta)] == ["well"]
+        await backend.aclose()
 
 
 # -- imports --------------------------------------------------------------------------------------------

@@ -14,18 +14,16 @@ from mellea.errors import BackendError, BadRequestError, ConnectError, DeadlineE
 BUSY = OverloadedError("busy", is_retryable=True)
 
 
-def test_pauses_grow_and_then_the_error_comes() -> None:
+def test_pauses_grow_and_end() -> None:
     attempts = Attempts(3)
-    pauses = [attempts.pause(BUSY) for _ in range(3)]
+    pauses = [attempts.pause(BUSY) or 0.0 for _ in range(3)]
     assert 0.25 <= pauses[0] <= 0.5 <= pauses[1] <= 1.0 <= pauses[2] <= 2.0
-    with pytest.raises(OverloadedError) as caught:
-        attempts.pause(BUSY)
-    assert caught.value is BUSY
+    assert attempts.pause(BUSY) is None
 
 
 def test_pauses_are_bounded() -> None:
     attempts = Attempts(50)
-    assert max(attempts.pause(BUSY) for _ in range(50)) <= 8.0
+    assert max(attempts.pause(BUSY) or 9.0 for _ in range(50)) <= 8.0
 
 
 def test_pauses_differ() -> None:
@@ -34,7 +32,9 @@ def test_pauses_differ() -> None:
 
 @pytest.mark.parametrize("asked", [0.0, 2.0, LONGEST_PAUSE])
 def test_a_provider_chooses_the_pause(asked: float) -> None:
-    assert asked <= Attempts(1).pause(BUSY, asked) <= asked + 0.1
+    pause = Attempts(1).pause(BUSY, asked)
+    assert pause is not None
+    assert asked <= pause <= asked + 0.1
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,11 @@ def test_a_provider_chooses_the_pause(asked: float) -> None:
     ],
 )
 def test_some_are_not_tried_again(error: BackendError, asked: float | None) -> None:
-    with pytest.raises(type(error)):
-        Attempts(5).pause(error, asked)
+    assert Attempts(5).pause(error, asked) is None
 
 
 def test_no_retries() -> None:
-    with pytest.raises(ConnectError):
-        Attempts(0).pause(ConnectError("no", is_retryable=True))
-
-
-def _date(seconds: float) -> str:
-    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    assert Attempts(0).pause(ConnectError("no", is_retryable=True)) is None
 
 
 @pytest.mark.parametrize(
@@ -65,12 +59,18 @@ def _date(seconds: float) -> str:
         ({"retry-after": "7"}, 7, 7),
         ({"retry-after": " 1.5 "}, 1.5, 1.5),
         ({"retry-after-ms": "250", "retry-after": "7"}, 0.25, 0.25),
-        ({"retry-after": _date(100)}, 60, 101),
-        ({"retry-after": _date(-100)}, 0, 0),
     ],
 )
 def test_what_a_provider_asks_for(headers: dict[str, str], low: float, high: float) -> None:
     asked = asked_pause(headers)
+    assert asked is not None
+    assert low <= asked <= high
+
+
+@pytest.mark.parametrize(("seconds", "low", "high"), [(100, 90, 101), (-100, 0, 0)])
+def test_a_provider_names_a_date(seconds: float, low: float, high: float) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    asked = asked_pause({"retry-after": date})
     assert asked is not None
     assert low <= asked <= high
 

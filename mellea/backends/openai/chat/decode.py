@@ -79,7 +79,7 @@ class Decoder(StreamDecoder):
             self._check(chunk)
         for choice in choices:
             self._choice(choice, part, events)
-        if "usage" in chunk or "x_groq" in chunk:
+        if chunk.get("usage") is not None or "x_groq" in chunk:  # most chunks say `"usage": null`
             self._take_usage(chunk, is_last=not choices)
         if "citations" in chunk or "search_results" in chunk:
             self._cite_results(chunk, events)
