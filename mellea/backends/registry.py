@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -49,16 +50,19 @@ def get_backend(
         if value is not None and (not isinstance(value, str) or not value.strip()):
             raise UsageError(f"{name} takes a text such as {DEFAULT_MODEL!r}, not {value!r}")
     full = cast("str", model) or os.environ.get("MELLEA_MODEL") or DEFAULT_MODEL
+    if full.lower().endswith(".gguf") and not full.startswith("llama_cpp/"):
+        full = f"llama_cpp/{full}"
     provider, _, named = full.partition("/")
     if provider not in PROVIDERS:
         if provider not in providers():
-            raise ConfigurationError(f"unknown model {full!r}: {_advice(provider)}")
+            raise ConfigurationError(f"unknown model {full!r}: {_advice(full)}")
         backend_kwargs["service"], provider = provider, "openai"
     module, _, cls = PROVIDERS[provider].partition(":")
     factory = getattr(importlib.import_module(module), cls)  # lazy: a provider costs only those who use it
     chosen = model_id or named
     if not chosen and provider in ("anthropic", "gemini", "ollama"):
         raise ConfigurationError(f"{full!r} names no model; say which, as in '{provider}/…', or with model_id=")
+    _check_arguments(factory, backend_kwargs)
     return cast("Backend", factory(chosen, **backend_kwargs) if chosen else factory(**backend_kwargs))
 
 
@@ -106,10 +110,32 @@ def _chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Mapping[
     return cast("Backend", fallback.FallbackBackend([get_backend(model) for model in models]))
 
 
-def _advice(provider: str) -> str:
+def _check_arguments(factory: Any, arguments: Mapping[str, Any]) -> None:
+    taken: set[str] = set()
+    for cls in factory.__mro__:  # a class hands on to the one above it what it doesn't take itself
+        parameters = inspect.signature(cls.__init__).parameters
+        taken |= {name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    for name in arguments.keys() - taken:
+        near = difflib.get_close_matches(name, taken, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"{factory.__name__} takes no argument {name!r}; {hint}it takes {', '.join(sorted(taken))}, and the "
+            "options of a model go into model_options={…}"
+        )
+
+
+def _advice(model: str) -> str:
     known = providers()
+    provider, divider, rest = model.partition("/" if "/" in model or ":" not in model else ":")
     near = difflib.get_close_matches(provider, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    if near and divider:
+        hint = f"did you mean {f'{near[0]}/{rest}'!r}? "
+    elif model == DEFAULT_MODEL.partition("/")[2]:
+        hint = f"did you mean {DEFAULT_MODEL!r}? "
+    else:
+        hint = f"did you mean {near[0]!r}? " if near else ""
     return f"there is no provider {provider!r}; {hint}a model is named 'provider/model', and the providers are " + (
         ", ".join(map(repr, known))
     )

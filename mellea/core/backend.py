@@ -42,12 +42,12 @@ class BuiltinTool:
     Args:
         provider: whose tool it is.
         name: what it is called in events.
-        config: how the provider's own wire format declares it.
+        config: how the provider's own wire format declares it. It may hold a token, so it isn't shown.
     """
 
     provider: str
     name: str
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

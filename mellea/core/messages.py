@@ -40,7 +40,7 @@ class Message:
         if role not in _ROLES:
             raise UsageError(f"a message's role is one of {', '.join(map(repr, _ROLES))}, not {role!r}")
         many = isinstance(content, Sequence) and not isinstance(content, (str, bytes))
-        pieces = [*(content if many else [content]), *images]
+        pieces = [*(content if many else [content]), *map(_as_image, [images] if isinstance(images, str) else images)]
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "blocks", tuple(block for piece in pieces if (block := _as_block(piece)) is not None))
 
@@ -107,6 +107,12 @@ def parse_tool_call(tool_call_id: str, tool_name: str, raw_args: str, *, is_buil
         args = None
     is_valid = isinstance(args, dict)
     return ToolCall(tool_call_id, tool_name, args if isinstance(args, dict) else {}, raw_args, is_valid, is_builtin)
+
+
+def _as_image(image: Any) -> ImageBlock:
+    if isinstance(image, ImageBlock):
+        return image
+    raise UsageError(f"images takes ImageBlocks, not {image!r}; ImageBlock.from_path(…) reads a file")
 
 
 def _as_block(piece: Any) -> Block | None:

@@ -506,5 +506,6 @@ def _take(verb: str, arguments: dict[str, Any], taken: tuple[str, ...], others: 
         if name not in taken and name not in others:
             near = difflib.get_close_matches(name, [*taken, *others], n=1)
             hint = f"did you mean {near[0]!r}?" if near else "model options go into model_options={…}"
+            hint = "a stream never waits, so leave it out" if name == "await_result" else hint
             raise UsageError(f"{verb} takes no argument {name!r}; {hint}")
     return {name: arguments.pop(name) for name in taken if name in arguments}

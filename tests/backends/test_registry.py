@@ -92,7 +92,7 @@ def test_no_key_in_any_repr(provider: str) -> None:
 
 
 def test_what_is_unknown_says_what_is_known() -> None:
-    with pytest.raises(ConfigurationError, match=r"did you mean 'openai'\?.*'anthropic'"):
+    with pytest.raises(ConfigurationError, match=r"did you mean 'openai/gpt-5'\?.*'anthropic'"):
         get_backend("opnai/gpt-5")
     for provider in sorted({"anthropic", "gemini", "ollama", "openai"} & set(PROVIDERS)):
         with pytest.raises(ConfigurationError, match="model"):

@@ -40,12 +40,9 @@ def root_of(error: BaseException) -> BaseException:
         before = before.__cause__ or before.__context__
         if isinstance(before, BaseExceptionGroup):
             before = before.exceptions[0]  # one of a host's several addresses stands for all
-    causes = [cause for cause in chain if isinstance(cause, OSError)] or [
-        cause
-        for cause in chain
-        if isinstance(cause, Exception)  # no cancellation by a time-out
-    ]
-    return causes[-1] if causes else error
+    # A time-out comes from a cancellation, which is no ordinary exception and says nothing.
+    kinds: tuple[type[Exception], ...] = (OSError, Exception)
+    return next((cause for kind in kinds for cause in reversed(chain) if isinstance(cause, kind)), error)
 
 
 def _failure(

@@ -15,7 +15,7 @@ from mellea.backends.llama_cpp.call import Call
 from mellea.backends.llama_cpp.decode import Decoder, decode_embeddings, engine_error
 from mellea.backends.llama_cpp.encode import OPTIONS, encode
 from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads, shared_engine
-from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, MODELS, find_weights, is_path
+from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, MODELS, check_name, find_weights, is_path
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, KeepAlive
 from mellea.core.options import ModelOption
@@ -39,13 +39,15 @@ class LlamaCppBackend(Backend):
 
     Args:
         model_id: a published model, or the path of a `.gguf` file.
-        context_window: tokens of prompt and answer together; each slot takes memory for it.
+        context_window: tokens of prompt and answer together, made a multiple of 256 by the engine; each slot
+            takes memory for it.
         parallel: slots, which are generations at the same time.
         threads: of the computation; by default all cores but one, at most four.
         verbose: whether llama.cpp writes its log to stderr.
         model_options: defaults for every request.
 
     Raises:
+        ConfigurationError: no model has this name.
         UsageError: an argument has a bad value.
     """
 
@@ -68,7 +70,7 @@ class LlamaCppBackend(Backend):
         model_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(model_options=model_options)
-        self.model_id = fspath(model_id)
+        self.model_id = check_name(fspath(model_id))
         self.context_window = _positive("context_window", context_window)
         self.parallel = _positive("parallel", parallel)
         self.threads = default_threads() if threads is None else _positive("threads", threads)

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from mellea.errors import ConfigurationError
 
-__all__ = ["DEFAULT_MODEL", "MODELS", "PublishedModel", "cached_file", "find_weights", "is_path", "models_dir"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "MODELS",
+    "PublishedModel",
+    "cached_file",
+    "check_name",
+    "find_weights",
+    "is_path",
+    "models_dir",
+]
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -75,18 +84,27 @@ def is_path(model_id: str) -> bool:
     return model_id.lower().endswith(".gguf") or "/" in model_id or os.sep in model_id
 
 
+def check_name(model_id: str) -> str:
+    """Return the name, if it is a published model's or a path; no file is looked at.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if model_id not in MODELS and not is_path(model_id):
+        known = ", ".join(map(repr, MODELS))
+        raise ConfigurationError(f"no model is called {model_id!r}; known are {known}, or a path to a .gguf file")
+    return model_id
+
+
 def find_weights(model_id: str) -> Path:
     """Find the file of a model: a path, `MELLEA_GGUF` for the default model, the cache, or its package.
 
     Raises:
         ConfigurationError: there is no such model or file; the message says how to get it.
     """
-    if is_path(model_id):
+    if is_path(check_name(model_id)):
         return _checked(Path(model_id).expanduser(), f"the model {model_id!r}")
-    model = MODELS.get(model_id)
-    if model is None:
-        known = ", ".join(map(repr, MODELS))
-        raise ConfigurationError(f"no model is called {model_id!r}; known are {known}, or a path to a .gguf file")
+    model = MODELS[model_id]
     if model_id == DEFAULT_MODEL and (own := os.environ.get("MELLEA_GGUF")):
         return _checked(Path(own).expanduser(), f"MELLEA_GGUF={own!r}")
     for file in (cached_file(model), _packaged_file(model)):

@@ -61,8 +61,10 @@ def output_format(format: Any) -> OutputFormat[Any]:
         adapter = TypeAdapter(format)
         schema = adapter.json_schema()
     except (PydanticUserError, TypeError, NameError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"format takes a type or a JSON Schema, not {format!r}: {reason}") from error
+        raise UsageError(
+            f"format can't be {format!r}: it takes a dataclass, a pydantic model, a TypedDict of typing_extensions, a "
+            "builtin such as int or list[str], or a JSON Schema as a dict"
+        ) from error.with_traceback(None)
     return OutputFormat(OutputSchema(_name(format), schema), adapter)
 
 
