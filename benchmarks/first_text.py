@@ -25,9 +25,9 @@ async def by_floor(url: str) -> None:
 
 async def by_ours(url: str) -> None:
     import mellea
-    from benchmarks.wire_backend import WireBackend
+    from mellea.backends.openai import OpenAIBackend
 
-    async with mellea.MelleaSession(WireBackend(url)) as session:
+    async with mellea.MelleaSession(OpenAIBackend("bench", base_url=f"{url}/v1", api_key="")) as session:
         thunk = await session.ainstruct(
             "Write a story about {{topic}}.", user_variables={"topic": "a lighthouse"}, await_result=False
         )

@@ -13,8 +13,8 @@ import httpx
 from benchmarks import floor
 from benchmarks.pairs import Samples, Setting, interleave, on_loop
 from benchmarks.server import text
-from benchmarks.wire_backend import WireBackend
 from mellea import MelleaSession, ModelOption
+from mellea.backends.openai import OpenAIBackend
 
 PROMPT = floor.MESSAGES[0]["content"]
 
@@ -60,7 +60,7 @@ class Bench:
     def __init__(self, setting: Setting, runner: asyncio.Runner, **how: float) -> None:
         self.url = setting.url + "/" + ",".join(f"{name}={value}" for name, value in how.items())
         self.chunks = int(how["chunks"])
-        self.session = MelleaSession(WireBackend(self.url))
+        self.session = MelleaSession(OpenAIBackend("bench", base_url=f"{self.url}/v1", api_key=""))
         self.client = runner.run(_client())
 
     async def floor(self) -> str:

@@ -6,6 +6,8 @@ May import: everything below it, lazily. Read `stdlib/session.py` first.
 
 from typing import TYPE_CHECKING, Any
 
+from mellea._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from mellea import errors as errors
     from mellea import events as events
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from mellea.stdlib.session import MelleaSession as MelleaSession
     from mellea.stdlib.session import start_session as start_session
 
-__version__ = "0.9.0"
 
 # A name and the module it comes from; a name without one is a module itself.
 _HOMES = {

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import mellea
+from mellea._version import __version__
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, MODELS, find_weights
 from mellea.cli.pull import pull
 from mellea.errors import ConfigurationError, MelleaError
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mellea", description="Generative programs in Python.")
-    parser.add_argument("--version", action="version", version=f"mellea {mellea.__version__}")
+    parser.add_argument("--version", action="version", version=f"mellea {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     models = commands.add_parser("models", help="the embedded models' weights")
     actions = models.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -33,7 +33,7 @@ from mellea.backends._transport.address import Address
 from mellea.backends._transport.codec import Decoder
 from mellea.backends._transport.exchange import Exchange
 from mellea.backends._transport.http import Call, Connector
-from mellea.backends._transport.outgoing import HTTP_OPTIONS, Outgoing, json_body, merged
+from mellea.backends._transport.outgoing import HTTP_OPTIONS, Outgoing, json_body
 from mellea.backends._transport.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends._transport.receive import MAX_BODY_BYTES, decoder_for, last_events
 from mellea.backends._transport.retry import Attempts, FirstByte
@@ -62,8 +62,10 @@ class HttpBackend(Backend):
         base_url: where the provider's paths begin.
         api_key: by default the first of `key_variables` that is set in the environment.
         headers: for every request; they go before the provider's own.
-        extra_body: merged into every request's JSON body.
-        client: your own `httpx.AsyncClient`, or one of the same shape; it is never closed here.
+        extra_body: merged into the JSON body of every generation.
+        client: your own `httpx.AsyncClient`, or one of the same shape; it is never closed here. Without one,
+            all backends on an event loop share a client, which is a faster one on asyncio where the extra
+            `fast` is installed.
         retries: how often a request that failed before its first byte is tried again.
         model_options: defaults for every request.
 
@@ -157,7 +159,8 @@ class HttpBackend(Backend):
             InterruptedStreamError: the connection broke before the provider's own end.
         """
         check_supported(self, request)
-        exchange = self._exchange("POST", self._encode(request), request.options, request.deadlines)
+        outgoing = self._encode(request).extended(self._extra_body, request.options.get(ModelOption.EXTRA_BODY, {}))
+        exchange = self._exchange("POST", outgoing, request.options, request.deadlines)
         with exchange.described():
             while (response := await exchange.open()) is None:
                 yield _ALIVE
@@ -247,8 +250,7 @@ class HttpBackend(Backend):
         encoding = "identity" if options.get(ModelOption.STREAM, True) else "gzip, deflate"
         headers = {"accept": "*/*", "accept-encoding": encoding, "user-agent": _user_agent()}
         if method == "POST":
-            extra = merged(self._extra_body, options.get(ModelOption.EXTRA_BODY, {}))
-            body = json_body(merged(outgoing.payload, extra) if extra else outgoing.payload)
+            body = json_body(outgoing.payload)
             headers["content-type"] = "application/json"
         if self._address.authorization is not None:
             headers["authorization"] = self._address.authorization

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from mellea.backends._transport.http import Call, Connector, Response
+from mellea.backends._transport.http import Call, Connector
+from mellea.backends._transport.response import Response
 from mellea.backends._transport.retry import Attempts, FirstByte, asked_pause
 from mellea.backends._transport.secret import scrub_error
 from mellea.backends._transport.status import error_for_status, message_of, redirect_message, request_id

@@ -6,6 +6,7 @@ Rules:
   happens once in a process, in a worker thread.
 - All backends on one loop share a client: its connections, nothing else (it keeps no cookies). An async
   generator holds it, which the loop itself finishes when it shuts down, so that it dies with its loop.
+- Where `httpx-aiohttp` is installed (the extra `fast`), clients on asyncio use it; on trio they are stock.
 - A caller's own client may come from httpx, from httpx2, or be anything of the same shape. It is never closed
   here.
 - Nothing that a client raises leaves this file: it holds the request, and the request holds the key.
@@ -15,10 +16,9 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import logging
 import sys
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ import anyio
 import anyio.to_thread
 
 from mellea.backends._transport.failure import failure_of
-from mellea.backends._transport.inflate import ENCODINGS, Inflated
+from mellea.backends._transport.response import Response
 from mellea.backends._transport.secret import Headers
 from mellea.core.loop import Loop, current_loop
 from mellea.errors import ConfigurationError, UsageError
@@ -36,9 +36,7 @@ from mellea.errors import ConfigurationError, UsageError
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Call", "Connector", "Response"]
-
-_log = logging.getLogger("mellea")
+__all__ = ["Call", "Connector"]
 
 _LIMITS = {"max_keepalive_connections": 20, "keepalive_expiry": 30.0}
 """A stock client polls all its idle connections at each request, so few are kept."""
@@ -100,11 +98,12 @@ class Connector:
         failure: BaseException
         held.active += 1
         try:
-            return Response(await _send(held, call, is_ours=self._foreign is None), held)
-        except held.errors as error:
+            return Response(await _send(held, call, is_ours=self._foreign is None), held.errors, held.release)
+        except BaseException as error:
+            held.release()
+            if not isinstance(error, held.errors):
+                raise
             failure = failure_of(error, call.origin, call.connect)
-        finally:
-            held.active -= 1
         try:
             raise failure  # outside the handler, which would make the client's error its context
         finally:
@@ -131,86 +130,9 @@ class Connector:
         return held
 
 
-class Response:
-    """An open response.
-
-    Attributes:
-        status: the HTTP status.
-        headers: a mapping that doesn't mind case.
-        errors: what reading may raise; `core` errors are made of them by whoever reads.
-    """
-
-    __slots__ = ("_held", "_raw", "_reads", "_response", "errors", "headers", "status")
-
-    def __init__(self, response: Any, held: _Held) -> None:
-        self._response = response
-        self._held = held
-        # One that came with its body, as from a mock, has no raw bytes any more; other codings are left to the client.
-        coding = response.headers.get("content-encoding", "identity").lower()
-        is_raw = not response.is_stream_consumed and coding in ENCODINGS | {"identity"}
-        self._raw: AsyncIterator[bytes] = response.aiter_raw() if is_raw else response.aiter_bytes()
-        self._reads = Inflated(self._raw) if is_raw and coding in ENCODINGS else self._raw
-        self.errors = held.errors
-        self.status: int = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        held.active += 1
-
-    @property
-    def media_type(self) -> str:
-        """The content type without its parameters, in lower case."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-    def reads(self) -> AsyncIterator[bytes]:
-        """Return the iterator over what the network brings, decompressed; there is one."""
-        return self._reads
-
-    async def read(self, limit: int, seconds: float | None = None) -> tuple[bytes, bool]:
-        """Return the body, and whether it is whole: not cut by `limit`, by `seconds` or by the network."""
-        body = bytearray()
-        try:
-            with anyio.move_on_after(seconds):
-                async for data in self.reads():
-                    body += data
-                    if len(body) > limit:
-                        return bytes(body[:limit]), False
-                return bytes(body), True
-        except self.errors:
-            _log.debug("a response was cut after %d bytes", len(body))
-        return bytes(body), False
-
-    async def aclose(self, grace: float = 0.0) -> None:
-        """Close the response, in any state of the task; wait at most `grace` seconds for its proper end.
-
-        A proper end keeps the connection for the next request, anything else closes it.
-        """
-        if self._held is _CLOSED:
-            return
-        held, self._held = self._held, _CLOSED
-        try:
-            # Read to its end, or ended by a cancellation, the iterator has no frame any more.
-            if not self._response.is_closed or getattr(self._raw, "ag_frame", self) is not None:
-                await self._cut(grace)
-        except self.errors:
-            _log.debug("a response failed to close", exc_info=True)
-        finally:
-            held.active -= 1
-
-    async def _cut(self, grace: float) -> None:
-        try:
-            with anyio.move_on_after(grace, shield=True):
-                # A client's iterator is a chain of generators. An exception out of the innermost one, which the
-                # scope sends, ends all of them; closing the outermost would leave the others to the collector.
-                async for _ in self._raw:
-                    pass
-        finally:
-            if not self._response.is_closed:
-                with anyio.CancelScope(shield=True):
-                    await self._response.aclose()
-
-
 @dataclass(slots=True, eq=False)
 class _Held:
-    """A client on one loop."""
+    """A client on one loop, the backends that use it, and how many requests and responses are under way."""
 
     client: Any
     loop: Loop | None = None
@@ -219,8 +141,10 @@ class _Held:
     users: WeakSet[Connector] = field(default_factory=WeakSet)
     active: int = 0
 
+    def release(self) -> None:
+        self.active -= 1
 
-_CLOSED = _Held(None)
+
 _clients: dict[tuple[Any, bool], _Held] = {}
 _preparing = threading.Lock()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from mellea.core.options import ModelOption
 from mellea.errors import UsageError
 
-__all__ = ["HTTP_OPTIONS", "Outgoing", "json_body", "merged"]
+__all__ = ["HTTP_OPTIONS", "Outgoing", "json_body"]
 
 HTTP_OPTIONS = frozenset(map(str, (ModelOption.STREAM, ModelOption.EXTRA_BODY, ModelOption.EXTRA_HEADERS)))
 """The options that every HTTP backend takes; put them into `Capabilities.options`."""
@@ -31,13 +31,20 @@ class Outgoing:
     payload: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def extended(self, *extras: Mapping[str, Any]) -> Outgoing:
+        """Return this with `extras` merged into the payload; a later one goes before an earlier one."""
+        payload = self.payload
+        for extra in extras:
+            payload = _merged(payload, extra) if extra else payload
+        return replace(self, payload=payload)
 
-def merged(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+
+def _merged(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return the payload with `extra` laid over it; mappings inside are merged, other values replaced."""
     result = dict(payload)
     for name, value in extra.items():
         old = result.get(name)
-        result[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        result[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result
 
 

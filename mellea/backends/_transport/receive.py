@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from mellea.backends._transport.codec import Decoder
 from mellea.backends._transport.failure import root_of
-from mellea.backends._transport.http import Response
+from mellea.backends._transport.response import Response
 from mellea.backends._transport.status import shortened
 from mellea.core.events import Event
 from mellea.errors import InterruptedStreamError, WireError
