@@ -182,8 +182,9 @@ class HttpBackend(Backend):
                             continue
                         for event in events:
                             yield event
-                        if type(event) is StreamEnd:
-                            has_ended = True
+                        has_ended = type(event) is StreamEnd
+                        # After an error the connection may stay open, and silent.
+                        if has_ended or decoder.error is not None:
                             break
                 except MelleaError:
                     raise

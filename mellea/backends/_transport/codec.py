@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Protocol
 
 from mellea.core.events import Event
+from mellea.errors import BackendError
 
 __all__ = ["Decoder"]
 
 
 class Decoder(Protocol):
     """Turns one response's bytes into events, wherever the bytes are split."""
+
+    @property
+    def error(self) -> BackendError | None:
+        """What `feed` would raise now."""
 
     def feed(self, data: bytes) -> list[Event]:
         """Take more bytes and return the events that they complete.

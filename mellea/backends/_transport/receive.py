@@ -10,7 +10,7 @@ from mellea.backends._transport.failure import root_of
 from mellea.backends._transport.response import Response
 from mellea.backends._transport.status import shortened
 from mellea.core.events import Event
-from mellea.errors import InterruptedStreamError, WireError
+from mellea.errors import BackendError, InterruptedStreamError, WireError
 
 __all__ = ["MAX_BODY_BYTES", "decoder_for", "last_events"]
 
@@ -28,6 +28,7 @@ class _Whole:
     """The decoder of an answer in one JSON body."""
 
     def __init__(self, decode: Callable[[bytes], list[Event]]) -> None:
+        self.error: BackendError | None = None
         self._decode = decode
         self._body = bytearray()
 
@@ -49,6 +50,10 @@ class _Doubtful:
         self._kind = kind
         self._beginning = b""
         self._is_stream = False
+
+    @property
+    def error(self) -> BackendError | None:
+        return self._decoder.error
 
     def feed(self, data: bytes) -> list[Event]:
         events = self._decoder.feed(data)

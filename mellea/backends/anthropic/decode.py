@@ -72,7 +72,7 @@ class Decoder:
         self._answer_tool = answer_tool
         self._drops_space = drops_space
         self._texts: list[str] = []
-        self._error: BackendError | None = None
+        self.error: BackendError | None = None
         self._response_id: str | None = None
         self._stop_reason: str | None = None
         self._container: str | None = None
@@ -91,8 +91,8 @@ class Decoder:
             BackendError: the provider reports an error; it comes after the events before it.
             WireError: the bytes are no such message.
         """
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         events: list[Event] = []
         try:
             for sse in self._sse.feed(data):
@@ -101,7 +101,7 @@ class Decoder:
                 self._handle(_parse(sse.data), events)
         except BackendError as error:
             error.partial = "".join(self._texts)
-            self._error = error
+            self.error = error
             if not events:
                 raise
         return events
@@ -112,8 +112,8 @@ class Decoder:
         Raises:
             InterruptedStreamError: `message_stop` hasn't come.
         """
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         events: list[Event] = []
         if not self._has_ended:
             # Some servers leave out the empty line after the last event.
@@ -121,12 +121,12 @@ class Decoder:
                 if _is_stop(sse.data):
                     self._handle({"type": "message_stop"}, events)
         if not self._has_ended:
-            self._error = InterruptedStreamError(
+            self.error = InterruptedStreamError(
                 "the stream stopped before the provider's message_stop; what had arrived is in .partial",
                 partial="".join(self._texts),
                 is_retryable=True,
             )
-            raise self._error
+            raise self.error
         return events
 
     def decode_whole(self, message: Json) -> list[Event]:

@@ -80,7 +80,7 @@ class Decoder:
         self._asked = model
         self._sse = SseDecoder()
         self._text: list[str] = []  # what an error keeps as its partial
-        self._error: BackendError | None = None
+        self.error: BackendError | None = None
         self._response_id: str | None = None
         self._model: str | None = None
         self._counts: Json = None  # the last ones, not looked at yet
@@ -100,8 +100,8 @@ class Decoder:
             StatusError: the provider reports an error.
             WireError: the bytes make no sense.
         """
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         events: list[Event] = []
         try:
             for event in self._sse.feed(data):
@@ -118,8 +118,8 @@ class Decoder:
         Raises:
             InterruptedStreamError: the provider never said why the model stopped.
         """
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         try:
             return self._last_events()
         except BackendError as error:
@@ -151,7 +151,7 @@ class Decoder:
         error.partial = "".join(self._text)
         error.backend = PROVIDER
         error.model = self._asked
-        self._error = error
+        self.error = error
 
     def _candidate(self, candidate: JsonObject, events: list[Event]) -> None:
         content = candidate.get("content")

@@ -52,7 +52,7 @@ class Decoder:
         self._asked = model
         self._lines = JsonLinesDecoder()
         self._text: list[str] = []  # what an error keeps as its partial
-        self._error: BackendError | None = None
+        self.error: BackendError | None = None
         self._has_ended = False
         self._calls = 0
 
@@ -63,8 +63,8 @@ class Decoder:
             BackendError: the server reports an error.
             WireError: the bytes make no sense.
         """
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         events: list[Event] = []
         try:
             for line in self._lines.feed(data):
@@ -81,8 +81,8 @@ class Decoder:
         Raises:
             InterruptedStreamError: the server never said that the answer is complete.
         """
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         events: list[Event] = []
         try:
             for line in self._lines.close():
@@ -102,7 +102,7 @@ class Decoder:
         error.partial = "".join(self._text)
         error.backend = PROVIDER
         error.model = self._asked
-        self._error = error
+        self.error = error
 
     def line(self, line: bytes, events: list[Event]) -> None:
         """Append the events of one line; a plain answer is one."""

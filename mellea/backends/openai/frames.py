@@ -42,7 +42,7 @@ class StreamDecoder:
         self._sse = SseDecoder()
         self._said: list[str] = []
         self._wrap = Unwrapper() if is_wrapped else None
-        self._failure: BackendError | None = None
+        self.error: BackendError | None = None
         self._has_ended = False
 
     def feed(self, data: bytes) -> list[Event]:
@@ -51,8 +51,8 @@ class StreamDecoder:
         Raises:
             BackendError: the provider reports an error, or its bytes make no sense.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.error is not None:
+            raise self.error
         events: list[Event] = []
         try:
             for frame in self._sse.feed(data):
@@ -72,8 +72,8 @@ class StreamDecoder:
         Raises:
             InterruptedStreamError: the provider's own end of the stream hasn't come.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.error is not None:
+            raise self.error
         if self._has_ended:
             return []
         events: list[Event] = []
@@ -127,7 +127,7 @@ class StreamDecoder:
         error.backend = error.backend or self._backend
         error.model = error.model or self._asked or self._model
         error.partial = error.partial or "".join(self._said)
-        self._failure = error
+        self.error = error
 
     def _reported(self, error: Any) -> BackendError:
         return error_of(error)

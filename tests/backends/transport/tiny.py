@@ -19,12 +19,12 @@ from mellea.errors import BackendError, InterruptedStreamError, WireError
 class TinyDecoder:
     def __init__(self) -> None:
         self._sse = SseDecoder()
-        self._error: BackendError | None = None
+        self.error: BackendError | None = None
         self._has_ended = False
 
     def feed(self, data: bytes) -> list[Event]:
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         events: list[Event] = []
         try:
             for event in self._sse.feed(data):
@@ -32,12 +32,12 @@ class TinyDecoder:
         except BackendError as error:
             if not events:
                 raise
-            self._error = error
+            self.error = error
         return events
 
     def close(self) -> list[Event]:
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         if not self._has_ended:
             raise InterruptedStreamError("the stream stopped before its end")
         return []
