@@ -63,7 +63,7 @@ class Loop(ABC):
     native: Any
 
     def __init__(self) -> None:
-        self._still_since: float | None = None
+        self._asked: float | None = None  # when the loop was asked for a sign of life that it hasn't given yet
 
     @abstractmethod
     def post(self, callback: Callable[[], Any]) -> bool:
@@ -78,25 +78,22 @@ class Loop(ABC):
         """Whether the calling thread is running inside this very loop."""
 
     @abstractmethod
-    def _state(self) -> str:
-        """Return `"running"`, `"stopped"`, `"closed"` or `"finished"`."""
+    def _end(self) -> str | None:
+        """Say how the loop has ended, if it has for good."""
 
     def obituary(self) -> str | None:
         """Say how the loop was lost, or `None` while it lives or has stood still for less than the grace."""
-        state = self._state()
-        if state == "running":
-            self._still_since = None
+        if (how := self._end()) is not None:
+            return f"has {how}"
+        asked = self._asked
+        if asked is None:
+            self._asked = time.monotonic()
+            self.post(self._answer)
             return None
-        if state != "stopped":
-            return f"has been {state}"
-        now = time.monotonic()
-        if self._still_since is None:
-            self._still_since = now
-            self.post(self._moves)
-        return f"has stood still for {GRACE:g} s" if now - self._still_since >= GRACE else None
+        return f"has stood still for {GRACE:g} s" if time.monotonic() - asked >= GRACE else None
 
-    def _moves(self) -> None:
-        self._still_since = None
+    def _answer(self) -> None:
+        self._asked = None
 
 
 class _AsyncioLoop(Loop):
@@ -119,10 +116,8 @@ class _AsyncioLoop(Loop):
     def is_current(self) -> bool:
         return asyncio._get_running_loop() is self.native
 
-    def _state(self) -> str:
-        if self.native.is_closed():
-            return "closed"
-        return "running" if self.native.is_running() else "stopped"
+    def _end(self) -> str | None:
+        return "been closed" if self.native.is_closed() else None
 
 
 class _AsyncioWaiter:
@@ -182,8 +177,8 @@ class _TrioLoop(Loop):
         lowlevel = self._trio.lowlevel
         return bool(lowlevel.in_trio_run()) and lowlevel.current_trio_token() is self.native
 
-    def _state(self) -> str:
-        return "running" if self.post(_nothing) else "finished"
+    def _end(self) -> str | None:
+        return None if self.post(_nothing) else "been finished"
 
 
 class _TrioWaiter:
@@ -262,6 +257,10 @@ class _TrioTask:
             try:
                 with scope:
                     await main()
+            except trio.Cancelled:
+                raise
+            except BaseException:  # noqa: BLE001 - it would end the whole program; `main` has told its readers
+                return
             finally:
                 ended()
 

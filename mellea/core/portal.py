@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -46,8 +47,7 @@ class _Portal:
     def forget(self) -> None:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._loop: Loop | None = None
-        self._stop: Waiter | None = None
+        self._opened: Future[tuple[Loop, Waiter]] = Future()
 
     def start(self) -> Loop:
         """Return the thread's loop; both are started at the first call."""
@@ -56,22 +56,23 @@ class _Portal:
                 "a synchronous verb was called on the thread that runs them all, so it would wait for itself; "
                 "inside async code use the a… verb"
             )
+        if sys.is_finalizing():  # a new thread would never get its turn
+            raise _stopped()
         with self._lock:
-            if self._loop is None or self._thread is None or not self._thread.is_alive():
-                opened: Future[tuple[Loop, Waiter]] = Future()
-                self._thread = threading.Thread(target=_serve, args=(opened,), name="mellea-portal", daemon=True)
+            # Ctrl-C may come at any point here; a thread that is being started then is the next call's.
+            if self._thread is None or not self._thread.is_alive():
+                self._opened = Future()
+                self._thread = threading.Thread(target=_serve, args=(self._opened,), name="mellea-portal", daemon=True)
                 self._thread.start()
-                self._loop, self._stop = opened.result()
-            return self._loop
+            return self._opened.result()[0]
 
     def stop(self) -> None:
         """Cancel all runs, and wait until the thread has ended: at most 3 s."""
         cancel_all()
         with self._lock:
-            thread, stop = self._thread, self._stop
-            self._loop = self._stop = None
-        if thread is not None and stop is not None:
-            stop.wake()
+            thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive():
+            self._opened.result()[1].wake()
             thread.join(_CANCEL_SECONDS)
 
 

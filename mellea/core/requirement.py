@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import anyio.to_thread
-
 from mellea.core.context import Context
+from mellea.core.worker import in_thread
 from mellea.errors import UsageError
 
 __all__ = ["Requirement", "ValidationResult"]
@@ -74,7 +73,7 @@ class Requirement:
         if inspect.iscoroutinefunction(function):
             outcome = await function(context)
         else:
-            outcome = await anyio.to_thread.run_sync(function, context, abandon_on_cancel=True)
+            outcome = await in_thread(function, context)
             if isinstance(outcome, Awaitable):
                 outcome = await outcome
         return _as_result(outcome, self)

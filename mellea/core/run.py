@@ -25,12 +25,12 @@ from enum import Enum
 from typing import Any, Protocol
 
 import anyio
-import anyio.to_thread
 
 from mellea.core.accumulator import Accumulator, Generation, join_deltas
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
 from mellea.core.loop import Detached, Loop, ThreadWaiter, current_loop, is_loop_running, launch, new_waiter
 from mellea.core.options import Deadlines
+from mellea.core.worker import in_thread
 from mellea.errors import (
     BackendError,
     DeadlineError,
@@ -47,6 +47,9 @@ CLOSE_SECONDS = 2.0
 
 _LOOK_SECONDS = 1.0
 """How often a reader elsewhere looks whether the producing loop is still there."""
+
+_RECHECK_SECONDS = 0.05
+"""How long what has come meanwhile may take to be read, before a deadline counts as passed."""
 
 _NEVER = float("inf")
 
@@ -79,6 +82,7 @@ Parse = Callable[[Generation], Any]
 
 _log = logging.getLogger("mellea")
 _live: weakref.WeakSet[Run] = weakref.WeakSet()
+_live_lock = threading.Lock()
 
 
 class _Wakeable(Protocol):
@@ -233,10 +237,18 @@ class Run:
 
     def needs(self, loops: Iterable[Loop]) -> bool:
         """Whether this run, or one that it waits for, can't end while all those loops stand still."""
-        if self.is_final:
-            return False
-        here = self._loop is not None and any(self._loop.native is loop.native for loop in loops)
-        return here or any(run.needs(loops) for run in self.dependencies)
+        natives = {id(loop.native) for loop in loops}
+        seen: dict[int, Run] = {}
+        waiting = [self] if natives else []
+        while waiting:
+            run = waiting.pop()
+            if run.is_final or id(run) in seen:
+                continue
+            if run._loop is not None and id(run._loop.native) in natives:
+                return True
+            seen[id(run)] = run
+            waiting += run.dependencies
+        return False
 
     async def until(self, is_ready: Callable[[], bool]) -> None:
         """Wait until `is_ready()`; it may turn true with an event, at the end, and when the run is closed."""
@@ -314,15 +326,22 @@ class Run:
     def launch(self) -> None:
         """Start producing on the running loop."""
         self._loop = current_loop()
-        _live.add(self)
+        with _live_lock:
+            _live.add(self)
         self._task = launch(self._main, self._retire)
 
     async def _main(self) -> None:
         try:
             await self._produce()
-        except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001
-            # Readers get it. Nothing but cancellation may escape a detached task; a group can hold that too.
+        except BaseException as error:
+            # Readers get it, since nothing but cancellation may escape a detached task (a group can hold that
+            # too). A run that is thrown away with its loop isn't on it any more. Ctrl-C comes to the main thread.
+            is_ours = self._loop is not None and self._loop.is_current()
+            if not is_ours or isinstance(error, anyio.get_cancelled_exc_class()):
+                raise
             self.end(State.FAILED, self._as_mellea_error(error))
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise
         finally:
             self._retire()
 
@@ -336,7 +355,8 @@ class Run:
         self._open = self._parse = self._task = self._stop_timer = None
         self.dependencies = ()
         self._closed = True
-        _live.discard(self)
+        with _live_lock:
+            _live.discard(self)
         self._wake()
 
     def _abandon(self, error: StreamingError) -> None:
@@ -371,7 +391,9 @@ class Run:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             try:
                 await close()
-            except Exception:  # noqa: BLE001 - whatever the generation came to, that is what its readers get
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException:  # noqa: BLE001 - whatever the generation came to, that is what its readers get
                 _log.debug("a backend failed to close its stream", exc_info=True)
         self._is_closing = False
 
@@ -388,6 +410,8 @@ class Run:
                 if not isinstance(event, Event):
                     raise TypeError(f"it yielded {event!r}, which is no event")
                 has_ended = has_ended or kind is StreamEnd
+            elif not isinstance(event.chunk, str):  # type: ignore[attr-defined]
+                raise TypeError(f"it yielded {event!r}, whose chunk is no text")
             events.append(event)
             if self.time_to_first_token is None:
                 self._note_first(kind)
@@ -413,32 +437,33 @@ class Run:
                 model=self.model,
                 is_retryable=True,
             )
-        if self._stop_timer is not None:
-            self._stop_timer()
+        self._last_sign = _NEVER  # nothing more is waited for; the total deadline holds for the parsing as well
         parse = self._parse
         if parse is None:
             self.end(State.DONE, parsed=_THE_TEXT)
         elif self._is_quick:
             self.end(State.DONE, parsed=parse(self.so_far()))
         else:
-            parsed = await anyio.to_thread.run_sync(parse, self.so_far(), abandon_on_cancel=True)
-            self.end(State.DONE, parsed=parsed)
+            self.end(State.DONE, parsed=await in_thread(parse, self.so_far()))
 
-    def _watch(self, deadlines: Deadlines) -> None:
-        """Look at the deadlines when the nearest one would pass; a reader or an event costs nothing here."""
+    def _watch(self, deadlines: Deadlines, *, is_sure: bool = False) -> None:
+        """Look at the deadlines when the nearest one would pass; a reader or an event costs nothing here.
+
+        A deadline that has passed is looked at twice: if the loop was held up, what has come meanwhile is read first.
+        """
         now = time.monotonic()
         silence = _or_never(deadlines.between_bytes if self._last_sign > self._opened else deadlines.first_byte)
         total = _or_never(deadlines.total)
         when, what, seconds = min(
             (self._last_sign + silence, "was silent", silence), (self._opened + total, "was not done", total)
         )
-        if when <= now:
+        if when <= now and is_sure:
             self._expire(f"the model {self.model!r} at backend {self.backend!r} {what} for {seconds:g} s")
             return
         # The first byte may come at any time and have the shorter deadline begin.
-        look = min(when - now, _or_never(deadlines.between_bytes))
+        look = _RECHECK_SECONDS if when <= now else min(when - now, _or_never(deadlines.between_bytes))
         if look < _NEVER and self._loop is not None:
-            self._stop_timer = self._loop.call_later(look, lambda: self._watch(deadlines))
+            self._stop_timer = self._loop.call_later(look, lambda: self._watch(deadlines, is_sure=when <= now))
 
     def _expire(self, what: str) -> None:
         advice = "; for more time: model_options={'timeout': seconds in total, or Deadlines(…)}"
@@ -452,12 +477,19 @@ class Run:
         if isinstance(error, MelleaError):
             return error
         wrapped = BackendError(
-            f"the backend {self.backend!r} failed: {type(error).__name__}: {error}",
+            f"the backend {self.backend!r} failed: {_said(error)}",
             backend=self.backend,
             model=self.model,
         )
         wrapped.__cause__ = error
         return wrapped
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
+        return type(error).__name__
 
 
 def deadlock() -> StreamingError:
@@ -532,7 +564,8 @@ class Cursor:
 
 def cancel_all() -> None:
     """Cancel what still runs when the interpreter leaves."""
-    running = [run for run in list(_live) if not run.is_final]
+    with _live_lock:
+        running = [run for run in _live if not run.is_final]
     if running:
         _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(running))
     for run in running:
@@ -541,6 +574,8 @@ def cancel_all() -> None:
 
 def _forget_parent() -> None:
     """After a fork, end the parent's runs in the child, where nobody produces them."""
+    global _live_lock
+    _live_lock = threading.Lock()  # another thread may have held the old one
     for run in list(_live):
         run._abandon(StreamingError("this generation belongs to the parent process; start a new one after the fork"))
     _live.clear()

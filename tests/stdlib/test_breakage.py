@@ -1,0 +1,159 @@
+"""What once broke a session: waits that never ended, programs that died of one error, deadlines that lied."""
+
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+import mellea
+from mellea.core import Deadlines, Requirement
+from mellea.core.events import TextDelta
+from mellea.errors import BackendError, DeadlineError, StreamingError
+from mellea.stdlib.context import ChatContext
+from mellea.testing import Gate, Pause, ScriptedBackend
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_many_pending_turns_are_launched_at_once() -> None:
+    gate = Gate()
+    m = mellea.start_session(ScriptedBackend([gate, "x"]), ctx=ChatContext())
+    started = time.monotonic()
+    thunks = [await m.achat("x", await_result=False) for _ in range(200)]
+    assert time.monotonic() - started < 10, "the dependencies were walked once for each way through them"
+    gate.open()
+    assert (await thunks[-1]).content == "x"
+
+
+async def test_a_long_chain_of_pending_thunks() -> None:
+    gate = Gate()
+    m = mellea.start_session(ScriptedBackend([gate, "x"]))
+    thunk: Any = "x"
+    for _ in range(1500):
+        thunk = await m.ainstruct("{{x}}", user_variables={"x": thunk}, await_result=False)
+    with pytest.raises(StreamingError, match="a… verb"):
+        m.instruct("{{x}}", user_variables={"x": thunk})
+    await thunk.cancel()
+    gate.open()
+
+
+def test_many_validators_that_call_sync_verbs_at_the_same_time() -> None:
+    m = mellea.start_session(ScriptedBackend("yes"))
+    together = threading.Barrier(45)
+
+    def judge(context: Any) -> bool:
+        together.wait(20)
+        return m.instruct("Is it good?").value == "yes"
+
+    done: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: done.append(m.instruct("x", requirements=[Requirement("r", judge)]).success))
+        for _ in range(45)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert done == [True] * 45
+
+
+async def test_a_loop_that_is_held_up_is_found_out_by_readers_elsewhere() -> None:
+    m = mellea.start_session(ScriptedBackend([Pause(0.1), "x"]))
+    thunk = await m.ainstruct("x", await_result=False)
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            anyio.run(thunk.avalue)
+        except StreamingError as error:
+            errors.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    reader.join(20)  # this holds up the loop that the reader waits for
+    assert len(errors) == 1
+    assert "stood still" in str(errors[0])
+
+
+class Panic(BaseException):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("error", [Panic(), KeyboardInterrupt("boom"), SystemExit(3)])
+async def test_one_error_ends_one_generation_and_not_the_program(error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        await anyio.to_thread.run_sync(interrupt_on_the_portal, error)
+        return
+    m = mellea.start_session(ScriptedBackend(["a", error], "fine"))
+    with pytest.raises(BackendError, match=type(error).__name__):
+        await m.ainstruct("x")
+    assert (await m.ainstruct("x")).value == "fine"
+
+
+def interrupt_on_the_portal(error: BaseException) -> None:
+    m = mellea.start_session(ScriptedBackend(["a", error], "fine"))
+    with pytest.raises(BackendError, match="KeyboardInterrupt"):
+        m.instruct("x")
+    assert m.instruct("x").value == "fine"
+
+
+async def test_what_came_while_the_loop_was_held_up_counts_before_the_deadline() -> None:
+    gate = Gate()
+    m = mellea.start_session(ScriptedBackend(["a", gate, "b"]))
+    options = {"timeout": Deadlines(first_byte=0.3, between_bytes=0.3)}
+    thunk = await m.ainstruct("x", await_result=False, model_options=options)
+    while thunk.partial != "a":
+        await anyio.sleep(0.001)
+    opener = threading.Timer(0.1, gate.open)
+    opener.start()
+    time.sleep(0.6)  # holds the loop up past the deadline, with the rest there in time
+    assert await thunk.avalue() == "ab"
+
+
+async def test_the_total_deadline_holds_for_the_parsing() -> None:
+    class Slow:
+        def parts(self) -> list[Any]:
+            return []
+
+        def format_for_llm(self) -> str:
+            return "x"
+
+        def parse(self, generation: Any) -> str:
+            time.sleep(1)
+            return "late"
+
+    m = mellea.start_session(ScriptedBackend("x"))
+    with pytest.raises(DeadlineError, match=r"0\.2 s"):
+        await m.aact(Slow(), model_options={"timeout": 0.2})
+
+
+@pytest.mark.parametrize("chunk", [None, b"x", 3])
+async def test_a_chunk_that_is_no_text_says_so(chunk: Any) -> None:
+    m = mellea.start_session(ScriptedBackend([TextDelta("a"), TextDelta(chunk)]))
+    thunk = await m.ainstruct("x", await_result=False)
+    with pytest.raises(BackendError, match="chunk is no text"):
+        await thunk
+    assert thunk.partial == "a"
+    assert "1 characters" in repr(thunk)
+
+
+AT_THE_VERY_END = """
+import mellea
+from mellea.testing import ScriptedBackend
+class Holder:
+    def __init__(self): self.m = mellea.start_session(ScriptedBackend("x"))
+    def __del__(self): self.m.close()
+holder = Holder()
+"""
+
+
+def test_a_verb_in_a_finaliser_at_the_end_of_the_program_does_not_hang() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_THE_VERY_END], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0
+    assert "the program is ending" in done.stderr
