@@ -158,7 +158,7 @@ class LlamaCppBackend(Backend):
 
 async def _stop(call: Call) -> None:
     call.cancel()
-    if not call.is_done:
+    if call.is_started and not call.is_done:
         with anyio.CancelScope(shield=True):
             await call.wait_done(_CLOSE_SECONDS)
 

@@ -6,6 +6,8 @@ Rules:
   which is behind takes all chunks at once and costs the writer nothing.
 - A reader registers its waiter under the lock, after it has seen that there is nothing.
 - Once cancelled, chunks are dropped, and the engine is told to stop by its next callback.
+- The worker sets `is_started` and then looks at `is_cancelled`; who cancels does it the other way round.
+  So one of them sees the other, and a call that hasn't started never reaches the engine.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Call:
         self.is_done = False
         self.is_cancelled = False
         self.error: Exception | None = None
+        self._reason: Exception | None = None
         self._lock = threading.Lock()
         self._chunks: list[Chunk] = []
         self._waiter: Waiter | None = None
@@ -57,14 +60,15 @@ class Call:
     def finish(self, error: Exception | None = None) -> None:
         """Say that nothing more will come."""
         with self._lock:
-            self.error = error
+            self.error = error or self._reason
             self.is_done = True
             waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.wake()
 
-    def cancel(self) -> None:
-        """Have the engine stop at its next chunk, from any thread."""
+    def cancel(self, reason: Exception | None = None) -> None:
+        """Have the engine stop at its next chunk, from any thread; `reason` is for who still reads."""
+        self._reason = reason
         self.is_cancelled = True
 
     async def take(self, timeout: float) -> list[Chunk]:

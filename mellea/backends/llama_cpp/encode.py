@@ -10,7 +10,7 @@ from mellea.core.backend import Request
 from mellea.core.blocks import CBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
-from mellea.errors import UnsupportedError
+from mellea.errors import BadRequestError, UnsupportedError
 
 __all__ = ["OPTIONS", "encode"]
 
@@ -39,6 +39,7 @@ def encode(request: Request) -> dict[str, Any]:
     """Return the engine's payload.
 
     Raises:
+        BadRequestError: a message can't be sent as UTF-8.
         UnsupportedError: the schema can't be held, or an answer is to be continued under a schema.
     """
     messages = _messages(request)
@@ -87,7 +88,19 @@ def _content(message: Message) -> str:
         elif isinstance(block, ToolOutput):
             result = block.result if isinstance(block.result, str) else _json(block.result)
             pieces.append(f"Error: {result}" if block.is_error else result)
-    return "".join(pieces)
+    return _checked("".join(pieces))
+
+
+def _checked(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequestError(
+            f"a message has a lone surrogate, {text[error.start]!r}, which isn't text; "
+            "clean it first: text.encode('utf-8', 'replace').decode()",
+            backend="llama_cpp",
+        ) from error
+    return text
 
 
 def _json(value: Any) -> str:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from mellea.backends.llama_cpp.call import Call, Chunk
-from mellea.errors import ConfigurationError, MissingExtraError
+from mellea.errors import ConfigurationError, InterruptedStreamError, MissingExtraError
 
 __all__ = ["Engine", "Settings", "default_threads", "open_server", "shared_engine", "unload"]
 
@@ -40,6 +40,8 @@ _PROMPT_CACHE_MIB = 256
 """Memory for prompts that no slot holds any more; the engine's own default is 8 GiB."""
 
 _EXIT_SECONDS = 10.0
+
+_UNLOADED = "the embedded model was unloaded, or the interpreter ended, before its answer was complete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ class Engine:
         with self._lock:
             self._is_closed = True
             for call in list(self._calls):
-                call.cancel()
+                call.cancel(InterruptedStreamError(_UNLOADED, backend="llama_cpp", model=self.settings.alias))
             for _ in self._threads:
                 self._queue.put(None)
         deadline = time.monotonic() + timeout
@@ -202,6 +204,8 @@ class Engine:
         try:
             self.load()
             call.is_started = True
+            if call.is_cancelled:
+                return None
             del call
             if self.settings.embeds:
                 put(self.server.handle_embeddings(payload))

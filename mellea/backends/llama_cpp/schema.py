@@ -31,6 +31,9 @@ MAX_LENGTH = 4000
 MAX_ITEMS = 100
 """Items of an array, or keys of an object, without a limit."""
 
+_MAX_COUNT = 20_000
+"""The engine aborts the process at counts of 10**9, and drops the constraint from about 100,000."""
+
 _MAX_INTEGER = 2**53 - 1
 _DECIMALS = 1e-9
 _MAX_NUMBER = 1e15
@@ -79,14 +82,23 @@ def json_grammar(schema: Mapping[str, Any]) -> str:
     Raises:
         UnsupportedError: the schema has a keyword that can't be held; the message names it and where.
     """
-    body = _Rewriter(schema).rewritten()
+    try:
+        return _grammar(_Rewriter(schema).rewritten())
+    except RecursionError as error:
+        raise _unsupported("a schema nested as deep as this", "#") from error
+
+
+def _grammar(body: dict[str, Any]) -> str:
     body["x-guidance"] = {
         "whitespace_flexible": False,
         "item_separator": ", ",
         "key_separator": ": ",
         "coerce_one_of": True,
     }
-    return f"%llguidance {{}}\nstart: %json {json.dumps(body)}"
+    try:
+        return f"%llguidance {{}}\nstart: %json {json.dumps(body, allow_nan=False)}"
+    except (TypeError, ValueError) as error:
+        raise _unsupported(f"a value that JSON doesn't have ({error})", "#") from error
 
 
 class _Rewriter:
@@ -107,13 +119,13 @@ class _Rewriter:
             "exclusiveMinimum": _number,
             "format": _format,
             "items": self._schema,
-            "maxItems": _count,
-            "maxLength": _count,
-            "maxProperties": _count,
+            "maxItems": _most,
+            "maxLength": _most,
+            "maxProperties": _most,
             "maximum": _number,
-            "minItems": _count,
-            "minLength": _count,
-            "minProperties": _count,
+            "minItems": _least,
+            "minLength": _least,
+            "minProperties": _least,
             "minimum": _number,
             "multipleOf": _number,
             "oneOf": self._list,
@@ -135,7 +147,7 @@ class _Rewriter:
         """Rewrite one schema; `is_open` where several schemas hold for one value and must leave room."""
         if isinstance(schema, bool):
             return schema
-        if not isinstance(schema, Mapping):
+        if not _has_names(schema):
             raise _unsupported(f"{schema!r} as a schema", path)
         stated = {name: value for name, value in schema.items() if not _is_annotation(name, value)}
         is_shared = is_open or (len(stated) > 1 and bool(stated.keys() & {"$ref", "allOf", "anyOf", "oneOf"}))
@@ -152,7 +164,7 @@ class _Rewriter:
         return [self._schema(schema, f"{path}/{index}", is_open) for index, schema in enumerate(schemas)]
 
     def _properties(self, schemas: Any, path: str, is_open: bool) -> dict[str, Any]:
-        if not isinstance(schemas, Mapping):
+        if not _has_names(schemas):
             raise _unsupported(f"{schemas!r}", path)
         return {name: self._schema(schema, f"{path}/{name}", is_open) for name, schema in schemas.items()}
 
@@ -162,9 +174,9 @@ class _Rewriter:
         return self._properties(schemas, path, is_open)
 
     def _ref(self, pointer: Any, path: str, is_open: bool) -> str:
+        target = self._resolved(pointer, path)
         key = (pointer, is_open)
         if key not in self._names:
-            target = self._resolved(pointer, path)
             name = self._names[key] = f"d{len(self._names)}"
             self._definitions[name] = self._schema(target, str(pointer), is_open)
         return f"#/$defs/{self._names[key]}"
@@ -180,6 +192,10 @@ class _Rewriter:
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise _unsupported(f"the reference {pointer!r}, which leads nowhere,", path) from error
         return target
+
+
+def _has_names(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
 def _is_annotation(name: str, value: Any) -> bool:
@@ -273,14 +289,27 @@ def _names(value: Any, path: str, is_open: bool) -> Any:
     return value
 
 
-def _count(value: Any, path: str, is_open: bool) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < 0:
+def _most(value: Any, path: str, is_open: bool) -> int:
+    # Narrower than stated, but nobody waits for an answer as long as that.
+    return min(_count(value, path), _MAX_COUNT)
+
+
+def _least(value: Any, path: str, is_open: bool) -> int:
+    if (count := _count(value, path)) > _MAX_COUNT:
+        raise _unsupported(f"a count above {_MAX_COUNT:,}", path)
+    return count
+
+
+def _count(value: Any, path: str) -> int:
+    is_whole = isinstance(value, float) and value.is_integer()
+    if isinstance(value, bool) or not (is_whole or isinstance(value, int)) or value < 0:
         raise _unsupported(f"{value!r}", path)
     return int(value)
 
 
 def _number(value: Any, path: str, is_open: bool) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    is_infinite = isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or is_infinite:
         raise _unsupported(f"{value!r}", path)
     return value
 
@@ -295,12 +324,14 @@ def _pattern(value: Any, path: str, is_open: bool) -> str:
 
 
 def _format(value: Any, path: str, is_open: bool) -> str | None:
+    if not isinstance(value, str):
+        raise _unsupported(f"{value!r}", path)
     if value in _LOOSE_FORMATS:
         return None
     if value not in _FORMATS and value not in _SPELLED_FORMATS:
         known = ", ".join(sorted([*_FORMATS, *_SPELLED_FORMATS]))
         raise _unsupported(f"the format {value!r} (it knows {known})", path)
-    return str(value)
+    return value
 
 
 def _unsupported(what: str, path: str) -> UnsupportedError:

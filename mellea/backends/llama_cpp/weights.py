@@ -67,9 +67,13 @@ MODELS = {
 
 
 def models_dir() -> Path:
-    """Return the folder that `mellea models pull` fills: `models` in `MELLEA_CACHE`, or in the user's cache."""
+    """Return the folder that `mellea models pull` fills: `models` in `MELLEA_CACHE`, or in the user's cache.
+
+    Raises:
+        ConfigurationError: `MELLEA_CACHE` is in the home folder of an unknown user.
+    """
     if own := os.environ.get("MELLEA_CACHE"):
-        return Path(own).expanduser() / "models"
+        return _expanded(own, f"MELLEA_CACHE={own!r}") / "models"
     shared = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
     return (Path(shared) if shared else Path.home() / ".cache") / "mellea" / "models"
 
@@ -103,10 +107,12 @@ def find_weights(model_id: str) -> Path:
         ConfigurationError: there is no such model or file; the message says how to get it.
     """
     if is_path(check_name(model_id)):
-        return _checked(Path(model_id).expanduser(), f"the model {model_id!r}")
+        origin = f"the model {model_id!r}"
+        return _checked(_expanded(model_id, origin), origin)
     model = MODELS[model_id]
     if model_id == DEFAULT_MODEL and (own := os.environ.get("MELLEA_GGUF")):
-        return _checked(Path(own).expanduser(), f"MELLEA_GGUF={own!r}")
+        origin = f"MELLEA_GGUF={own!r}"
+        return _checked(_expanded(own, origin), origin)
     for file in (cached_file(model), _packaged_file(model)):
         if file is not None and file.is_file():
             return _checked(file, f"the model {model_id!r}")
@@ -125,13 +131,20 @@ def _packaged_file(model: PublishedModel) -> Path | None:
     return next((Path(str(file.locate())) for file in files if file.name == model.filename), None)
 
 
+def _expanded(path: str, origin: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(f"{origin} can't be found: {error}") from error
+
+
 def _checked(file: Path, origin: str) -> Path:
     # The engine says no more than "failed" of a bad file, so look before it does.
     try:
         with file.open("rb") as stream:
             magic = stream.read(len(_MAGIC))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(f"{origin} can't be read: {reason}: {str(file)!r}") from error
     if magic != _MAGIC:
         raise ConfigurationError(f"{origin} is no GGUF file: {str(file)!r} begins with {magic!r}, not {_MAGIC!r}")

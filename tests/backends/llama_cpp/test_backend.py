@@ -127,7 +127,7 @@ async def test_a_request_over_the_number_of_slots_waits_and_can_be_cancelled(bac
         assert isinstance(await anext(waiting), KeepAlive)
         started = time.monotonic()
         await waiting.aclose()
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 0.5  # nobody waits for what no worker has taken up
         tasks.cancel_scope.cancel()
     assert await freed(backend) < 1
 

@@ -63,3 +63,10 @@ async def test_a_late_chunk_is_not_taken_for_the_end():
     threading.Timer(0.2, call.finish).start()
     await call.wait_done(30)
     assert call.is_done
+
+
+async def test_the_reason_of_a_cancel_is_the_error():
+    call = Call({})
+    call.cancel(error := ValueError("unloaded"))
+    call.finish()
+    assert call.error is error

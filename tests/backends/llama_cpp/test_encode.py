@@ -3,7 +3,7 @@ import pytest
 from mellea.backends.llama_cpp.encode import OPTIONS, encode
 from mellea.core.blocks import ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message, assistant_message, system_message, user_message
-from mellea.errors import UnsupportedError
+from mellea.errors import BadRequestError, UnsupportedError
 
 
 def test_roles_and_text(request_for):
@@ -58,3 +58,8 @@ def test_a_schema_becomes_a_grammar(request_for):
 def test_a_prefix_under_a_schema_is_refused(request_for):
     with pytest.raises(UnsupportedError, match="continue an assistant message"):
         encode(request_for("hi", assistant_message("{"), schema={"type": "integer"}))
+
+
+def test_a_lone_surrogate_is_refused_with_a_way_out(request_for):
+    with pytest.raises(BadRequestError, match=r"surrogate.*replace"):
+        encode(request_for("a\ud800b"))

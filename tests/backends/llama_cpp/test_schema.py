@@ -86,6 +86,16 @@ def test_recursion():
         ({"anyOf": []}, "held to", "#/anyOf"),
         ({"items": [True]}, "held to", "#/items"),
         ({"type": "integer", "minimum": 1, "exclusiveMinimum": True}, "True", "#/exclusiveMinimum"),
+        ({"type": "array", "minItems": 10**9}, "count above", "#/minItems"),
+        ({"type": "string", "minLength": 1e9}, "count above", "#/minLength"),
+        ({"type": "string", "maxLength": float("inf")}, "inf", "#/maxLength"),
+        ({"type": "number", "maximum": float("inf")}, "inf", "#/maximum"),
+        ({"const": float("inf")}, "JSON", "#"),
+        ({"const": {1, 2}}, "JSON", "#"),
+        ({1: True}, "1", "#"),
+        ({"properties": {1: True}}, "1", "#/properties"),
+        ({"$ref": {}}, "reference", "#/$ref"),
+        ({"type": "string", "format": {}}, "held to", "#/format"),
         ({"type": "string", "maxLength": -1}, "-1", "#/maxLength"),
         ({"type": "integer", "minimum": 7, "maximum": 5}, "no value", "#"),
         ({"properties": {}, "required": ["zz"], "additionalProperties": False}, "zz", "#"),
@@ -97,3 +107,16 @@ def test_what_cannot_be_held_is_named_with_its_path(schema, name, path):
         json_grammar(schema)
     assert f"at {path!r}" in str(caught.value)
     assert caught.value.backend == "llama_cpp"
+
+
+@pytest.mark.parametrize("name", ["maxItems", "maxLength", "maxProperties"])
+def test_a_huge_limit_is_lowered_to_what_the_engine_survives(name):
+    assert rewritten({"anyOf": [{name: 10**9}]})["anyOf"][0][name] == 20_000
+
+
+def test_a_schema_nested_too_deep():
+    schema = {}
+    for _ in range(3000):
+        schema = {"items": schema}
+    with pytest.raises(UnsupportedError, match="deep"):
+        json_grammar(schema)

@@ -90,3 +90,16 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert models_dir() == tmp_path / ".cache" / "mellea" / "models"
+
+
+@pytest.mark.parametrize("path", ["~no-such-user/x.gguf", "a\0b.gguf"])
+def test_a_path_that_no_file_can_have(cache, path):
+    with pytest.raises(ConfigurationError, match="gguf"):
+        find_weights(path)
+
+
+@pytest.mark.parametrize("name", ["MELLEA_GGUF", "MELLEA_CACHE"])
+def test_a_home_of_nobody(cache, monkeypatch, name):
+    monkeypatch.setenv(name, "~no-such-user/x")
+    with pytest.raises(ConfigurationError, match=name):
+        find_weights("smollm2-135m")
