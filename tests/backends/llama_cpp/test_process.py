@@ -17,7 +17,8 @@ backend = LlamaCppBackend(context_window=1024, parallel=1, **BACKEND)
 assert "xllamacpp" not in sys.modules
 
 async def read(text="Tell a long story.", max_tokens=2, on_event=lambda event: None):
-    async for event in backend.run(Request(messages=(user_message(text),), options={"max_tokens": max_tokens, "temperature": 0})):
+    options = {"max_tokens": max_tokens, "temperature": 0}  # or now and then the story is a short one
+    async for event in backend.run(Request(messages=(user_message(text),), options=options)):
         on_event(event)
 """
 
