@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from mellea.core.accumulator import Generation
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.messages import Message
+from mellea.errors import UsageError
 
 __all__ = ["Component", "TemplateRepresentation"]
 
@@ -57,24 +58,34 @@ def is_component(value: Any) -> bool:
 
 
 def walk(value: Any) -> list[Any]:
-    """Return the value and all that is inside: parts of components, items of lists, values of dicts."""
+    """Return the value and all that is inside: parts of components, items of lists, values of dicts.
+
+    Raises:
+        UsageError: a component's `parts()` gives no list.
+    """
     found: list[Any] = []
-    _walk(value, found)
+    seen: set[int] = set()  # of what has an inside; `found` keeps each of them alive
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        found.append(item)
+        if isinstance(item, _PLAIN) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        waiting += list(_inside(item))[::-1]
     return found
 
 
-def _walk(value: Any, found: list[Any]) -> None:
-    found.append(value)
-    if isinstance(value, _PLAIN):
-        return
-    inside: Iterable[Any] = ()
+def _inside(value: Any) -> Iterable[Any]:
     if isinstance(value, (list, tuple, set, frozenset)):
-        inside = value
-    elif isinstance(value, Mapping):
-        inside = value.values()
-    elif isinstance(value, Message):
-        inside = value.blocks
-    elif is_component(value):
-        inside = value.parts()
-    for item in inside:
-        _walk(item, found)
+        return value
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, Message):
+        return value.blocks
+    if not is_component(value):
+        return ()
+    parts = value.parts()
+    if not isinstance(parts, Iterable):
+        raise UsageError(f"parts() of {type(value).__name__} returns a list of what is inside, not {parts!r}")
+    return parts

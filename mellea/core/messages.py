@@ -40,7 +40,9 @@ class Message:
         if role not in _ROLES:
             raise UsageError(f"a message's role is one of {', '.join(map(repr, _ROLES))}, not {role!r}")
         many = isinstance(content, Sequence) and not isinstance(content, (str, bytes))
-        pieces = [*(content if many else [content]), *map(_as_image, [images] if isinstance(images, str) else images)]
+        if isinstance(images, str) or not isinstance(images, Iterable):
+            images = [images]
+        pieces = [*(content if many else [content]), *map(_as_image, images)]
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "blocks", tuple(block for piece in pieces if (block := _as_block(piece)) is not None))
 
@@ -140,7 +142,10 @@ def _from_mapping(item: Any) -> Message:
         output = ToolOutput(str(item.get("tool_call_id", "")), str(item.get("name", "")), content)
         return Message("tool", output)
     parts = [] if content is None else [content] if isinstance(content, str) else _parts(content)
-    return Message(role, [*parts, *map(_tool_call, item.get("tool_calls") or ())])
+    calls = item.get("tool_calls") or ()
+    if not isinstance(calls, Sequence):
+        raise UsageError(f"a message dict's 'tool_calls' is a list, not {calls!r}")
+    return Message(role, [*parts, *map(_tool_call, calls)])
 
 
 def _parts(content: Any) -> list[Any]:

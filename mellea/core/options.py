@@ -62,13 +62,16 @@ class Deadlines:
         for name in ("connect", "first_byte", "between_bytes", "total"):
             value = getattr(self, name)
             if value is not None and not (_is_number(0)(value) and value > 0):
-                raise UsageError(f"Deadlines takes seconds above 0 as {name}, or None, not {value!r}")
+                raise UsageError(f"Deadlines takes seconds above 0 as {name}, or None, not {_shown(value)}")
 
 
 def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and math.isfinite(value) and low <= value <= high
+        try:
+            return is_number and math.isfinite(value) and low <= value <= high
+        except OverflowError:  # a whole number that no float can hold
+            return False
 
     return check
 
@@ -131,7 +134,7 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
             raise UsageError(f"unknown model option {name!r} in model_options; {_advice(name)}")
         wanted, is_right = _CHECKS[name]
         if not is_right(value):
-            shown = type(value).__name__ if name in _MAY_HOLD_KEYS else repr(value)
+            shown = type(value).__name__ if name in _MAY_HOLD_KEYS else _shown(value)
             raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {shown}")
         checked[str(name)] = value
     return checked
@@ -143,6 +146,13 @@ def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         merged.update(layer)
     return merged
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - Python writes no number of more than 4300 digits
+        return f"this {type(value).__name__}"
 
 
 def _advice(name: Any) -> str:

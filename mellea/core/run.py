@@ -235,6 +235,10 @@ class Run:
         if self.error is not None:
             raise self.error.another()
 
+    def on_any(self, loops: Iterable[Loop]) -> bool:
+        """Whether one of the loops is the one that this run works on."""
+        return self._loop is not None and any(self._loop.native is loop.native for loop in loops)
+
     def needs(self, loops: Iterable[Loop]) -> bool:
         """Whether this run, or one that it waits for, can't end while all those loops stand still."""
         natives = {id(loop.native) for loop in loops}

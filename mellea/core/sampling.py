@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from mellea.core.context import Context
@@ -16,10 +16,13 @@ __all__ = ["Attempt", "Generate", "SamplingResult", "SamplingStrategy", "Validat
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try: the output, the context it stands in, and what each requirement said about it, in order."""
+    """One try: the output, the context it stands in, and what each requirement said about it, in order.
+
+    An attempt that was pickled has no context, and its requirements have no functions any more.
+    """
 
     output: ComputedModelOutputThunk[Any]
-    context: Context
+    context: Context | None
     validations: tuple[tuple[Requirement, ValidationResult], ...]
 
     @property
@@ -47,6 +50,9 @@ class SamplingResult:
         """The output that was chosen: one that met the requirements, or else what the strategy prefers."""
         return self.attempts[self.chosen].output
 
+    def __reduce__(self) -> Any:
+        return SamplingResult, (self.success, portable(self).attempts, self.chosen)
+
     @property
     def value(self) -> str | None:
         """The text of the result."""
@@ -57,6 +63,19 @@ class SamplingResult:
         """Tokens of all attempts together, `None` if the provider didn't say."""
         known = [attempt.output.usage for attempt in self.attempts if attempt.output.usage is not None]
         return sum(known[1:], start=known[0]) if known else None
+
+
+def portable(result: SamplingResult) -> SamplingResult:
+    """Return the result without what doesn't pickle: the functions of requirements, and contexts."""
+    return replace(result, attempts=tuple(_portable(attempt) for attempt in result.attempts))
+
+
+def _portable(attempt: Attempt) -> Attempt:
+    validations = tuple(
+        (Requirement(str(requirement), check_only=requirement.check_only), outcome)
+        for requirement, outcome in attempt.validations
+    )
+    return Attempt(attempt.output.without_sampling(), None, validations)
 
 
 Generate = Callable[[int], Awaitable[tuple[ComputedModelOutputThunk[Any], Context]]]

@@ -326,6 +326,10 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
     def __reduce__(self) -> Any:
         return _rebuild, self._state()
 
+    def without_sampling(self) -> Self:
+        """Return a copy that knows nothing of the other attempts."""
+        return cast("Self", _rebuild(*self._state()[:-1], None))
+
     def _state(self) -> tuple[Generation, Any, list[Event], float | None, Any]:
         run = self._run
         return run.so_far(), run.parsed, run.events, run.time_to_first_token, self._sampling

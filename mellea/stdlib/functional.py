@@ -221,7 +221,7 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def _strategy_requirements(strategy: SamplingStrategy) -> tuple[Requirement, ...]:
-    if not hasattr(strategy, "sample"):
+    if not hasattr(strategy, "sample") or isinstance(strategy, type):
         raise UsageError(
             f"strategy takes a sampling strategy such as RejectionSamplingStrategy(), or None, not {strategy!r}"
         )

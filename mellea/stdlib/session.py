@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 
@@ -20,7 +21,7 @@ from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.options import check_options, merge_options
-from mellea.core.portal import blocking
+from mellea.core.portal import blocked_loops, blocking
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingResult, SamplingStrategy
@@ -105,7 +106,7 @@ class MelleaSession:
         self.backend = backend
         self.ctx: Context = ctx if ctx is not None else SimpleContext()
         self.model_options = check_options(model_options)
-        self._tokens: list[Token[MelleaSession | None]] = []
+        self._lock = threading.Lock()
 
     # -- verbs ----------------------------------------------------------------------------------------
 
@@ -302,7 +303,7 @@ class MelleaSession:
             UnsupportedError: the backend makes no embeddings.
             MelleaError: there is no text, or the provider failed.
         """
-        found = [texts] if isinstance(texts, str) else list(texts)
+        found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
         if not found or not all(isinstance(text, str) and text for text in found):
             raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
         return await self.backend.embed(found)
@@ -365,20 +366,26 @@ class MelleaSession:
 
     async def aclose(self) -> None:
         """Cancel what is still being written, and give back what the backend holds."""
-        for run in self._running():
-            await run.cancelled()
+        running = self._running()
+        for run in running:
+            run.cancel()
+        # The loop that a synchronous close holds up can't close anything before the close returns.
+        held_up = blocked_loops.get()
+        for run in running:
+            if not run.on_any(held_up):
+                await run.cancelled()
         await self.backend.aclose()
 
     close = blocking(aclose)
 
     def __enter__(self) -> Self:
-        self._tokens.append(_current.set(self))
+        _sessions.set((*_sessions.get(), self))
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _current.reset(self._tokens.pop())
+        self._leave()
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -387,7 +394,7 @@ class MelleaSession:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _current.reset(self._tokens.pop())
+        self._leave()
         await self.aclose()
 
     def __repr__(self) -> str:
@@ -401,9 +408,12 @@ class MelleaSession:
         if functional.validates(arguments.get("requirements"), arguments.get("strategy", DEFAULT_STRATEGY)):
             result, _ = await functional.aact(component, self.ctx, self.backend, await_result=await_result, **arguments)
             output = result.result if isinstance(result, SamplingResult) else result
-            self.ctx = self.ctx.add(component).add(output)
+            self._remember(component, output)
             return result
-        thunk, self.ctx = await functional.aact(component, self.ctx, self.backend, await_result=False, **arguments)
+        before = self.ctx
+        thunk, after = await functional.aact(component, before, self.backend, await_result=False, **arguments)
+        if after is not before:  # unless it was a conversation of its own
+            self._remember(component, thunk)
         if await_result:
             await finish(thunk)
         return thunk
@@ -412,7 +422,7 @@ class MelleaSession:
         self, verb: str, content: Any, format: Any, arguments: dict[str, Any]
     ) -> Callable[[], ModelOutputThunk[Any]]:
         """Check the arguments now; what is returned launches the call on the loop that it is called on."""
-        parts = _take(verb, arguments, _PARTS, _ACT)
+        parts = _take(verb, arguments, _PARTS, (*_CALL, "strategy"))
         strategy = arguments.get("strategy", DEFAULT_STRATEGY)
         if functional.validates(parts.get("requirements"), strategy):
             raise functional.strategy_guard(f"m.{verb}(…)", strategy, "use m.instruct(…)")
@@ -424,10 +434,25 @@ class MelleaSession:
         call = Call.make(component, self.backend, format=format, model_options=options, tools=arguments.get("tools"))
 
         def launch() -> ModelOutputThunk[Any]:
-            thunk, self.ctx = call.launch(self.ctx)
+            before = self.ctx
+            thunk, after = call.launch(before)
+            if after is not before:
+                self._remember(component, thunk)
             return thunk
 
         return launch
+
+    def _remember(self, component: Any, output: ModelOutputThunk[Any]) -> None:
+        """Put a turn behind those there are by now; another thread may have put one there meanwhile."""
+        with self._lock:
+            self.ctx = self.ctx.add(component).add(output)
+
+    def _leave(self) -> None:
+        # A generator may be left in another context than the one it was entered in: then there is nothing to undo.
+        sessions = list(_sessions.get())
+        if self in sessions:
+            del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
+            _sessions.set(tuple(sessions))
 
     def _options(self, model_options: Mapping[str, Any] | None) -> dict[str, Any]:
         return merge_options(self.model_options, check_options(model_options))
@@ -478,15 +503,16 @@ def current_session() -> MelleaSession:
     The process's session is made at its first use from the environment, with a `SimpleContext`.
     """
     global _default
-    session = _current.get()
-    if session is not None:
-        return session
+    if sessions := _sessions.get():
+        return sessions[-1]
     if _default is None:
         _default = start_session()
     return _default
 
 
-_current: ContextVar[MelleaSession | None] = ContextVar("mellea_session", default=None)
+_sessions: ContextVar[tuple[MelleaSession, ...]] = ContextVar("mellea_sessions", default=())
+"""The sessions whose `with` blocks are around, the innermost last."""
+
 _default: MelleaSession | None = None
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError, TemplateNotFound
+from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateNotFound
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -39,6 +39,8 @@ def render(representation: TemplateRepresentation | str) -> str:
     """
     if isinstance(representation, str):
         return representation
+    if not isinstance(representation, TemplateRepresentation):
+        raise UsageError(f"format_for_llm() returns a TemplateRepresentation or a text, not {representation!r}")
     try:
         template = _environment.get_template(f"{representation.template}.jinja2")
     except TemplateNotFound:
@@ -66,12 +68,22 @@ def to_text(value: Any) -> str:
         return str(value)
     if isinstance(value, Message):
         return value.content
-    if is_component(value):
-        return render(value.format_for_llm())
+    try:
+        if is_component(value):
+            return render(value.format_for_llm())
+        return _to_json(value)
+    except RecursionError:
+        raise UsageError(
+            f"a {type(value).__name__} can't be said in a prompt: it is nested too deep, or contains itself"
+        ) from None
+
+
+def _to_json(value: Any) -> str:
     try:
         return json.dumps(to_jsonable_python(value, fallback=_plain), ensure_ascii=False)
-    except (PydanticSerializationError, ValueError) as error:
-        raise UsageError(f"{value!r} can't be said in a prompt: {error}; convert it with str() first") from error
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        shown = f"a {type(value).__name__}" if isinstance(error, RecursionError) else repr(value)[:200]
+        raise UsageError(f"{shown} can't be said in a prompt: {error}; convert it with str() first") from error
 
 
 def _plain(value: Any) -> Any:
@@ -86,7 +98,7 @@ def _plain(value: Any) -> Any:
 def _compiled(description: str) -> Template:
     try:
         return _environment.from_string(description)
-    except TemplateError as error:
+    except Exception as error:
         raise UsageError(
             f"the description {description[:60]!r} is no template: {error}; "
             "leave out user_variables= if its braces are meant as text"
@@ -96,6 +108,6 @@ def _compiled(description: str) -> Template:
 def _render(template: Template, args: Mapping[str, Any], what: str) -> str:
     try:
         return template.render(args)
-    except TemplateError as error:
+    except Exception as error:
         known = ", ".join(map(repr, args)) or "none"
         raise UsageError(f"{what} can't be filled: {error}; the variables given are {known}") from error

@@ -1,5 +1,8 @@
 """What once broke a session: waits that never ended, programs that died of one error, deadlines that lied."""
 
+import contextvars
+import copy
+import pickle
 import subprocess
 import sys
 import threading
@@ -8,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import pydantic
 import pytest
 
 import mellea
@@ -15,6 +19,7 @@ from mellea.core import Deadlines, Requirement
 from mellea.core.events import TextDelta
 from mellea.errors import BackendError, DeadlineError, StreamingError
 from mellea.stdlib.context import ChatContext
+from mellea.stdlib.session import current_session
 from mellea.testing import Gate, Pause, ScriptedBackend
 
 pytestmark = pytest.mark.anyio
@@ -157,3 +162,145 @@ def test_a_verb_in_a_finaliser_at_the_end_of_the_program_does_not_hang() -> None
     done = subprocess.run([sys.executable, "-c", AT_THE_VERY_END], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0
     assert "the program is ending" in done.stderr
+
+
+def test_no_turn_is_lost_between_two_threads() -> None:
+    m = mellea.start_session(ScriptedBackend("x"), ctx=ChatContext(window_size=1))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=lambda: [m.chat("x") for _ in range(150)]) for _ in range(3)]
+        threads.append(threading.Thread(target=anyio.run, args=(chat_many, m)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(m.ctx.turns()) == 600
+
+
+async def chat_many(m: mellea.MelleaSession) -> None:
+    for _ in range(150):
+        await m.achat("x")
+
+
+def test_a_session_may_be_left_in_another_context() -> None:
+    closed: list[bool] = []
+
+    class Closing(ScriptedBackend):
+        async def aclose(self) -> None:
+            closed.append(True)
+
+    def block() -> Any:
+        with mellea.start_session(Closing("x")) as m:
+            yield m
+
+    generator = block()
+    contextvars.copy_context().run(next, generator)
+    with pytest.raises(StopIteration):
+        contextvars.copy_context().run(next, generator)
+    assert closed == [True]
+    m = mellea.start_session(ScriptedBackend("x"))
+    entered, left = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with m:
+            entered.set()
+            left.wait(10)
+            assert current_session() is m
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    entered.wait(10)
+    with m:
+        assert current_session() is m
+    left.set()
+    thread.join(10)
+
+
+def test_a_thunk_with_attempts_pickles() -> None:
+    m = mellea.start_session(ScriptedBackend("no", "yes"))
+    thunk = m.instruct("x", requirements=[Requirement("is yes", lambda context: context.last_output().value == "yes")])
+    again = pickle.loads(pickle.dumps(thunk))
+    assert again.value == "yes"
+    assert again.success
+    assert [attempt.success for attempt in again.sampling.attempts] == [False, True]
+    assert str(again.sampling.attempts[0].validations[0][0]) == "is yes"
+    assert copy.copy(thunk).sampling is thunk.sampling
+
+
+class Itself:
+    def parts(self) -> list[Any]:
+        return [self, "x"]
+
+    def format_for_llm(self) -> str:
+        return "itself"
+
+    def parse(self, generation: Any) -> str:
+        return str(generation.text)
+
+
+def test_structures_that_hold_themselves() -> None:
+    m = mellea.start_session(ScriptedBackend("x"))
+    loop: list[Any] = []
+    loop.append(loop)
+    deep: Any = "x"
+    for _ in range(5000):
+        deep = [deep]
+    for value in (loop, {"a": loop}, deep):
+        with pytest.raises(mellea.errors.UsageError, match="can't be said"):
+            m.instruct("{{x}}", user_variables={"x": value})
+        with pytest.raises(mellea.errors.UsageError, match="can't be said"):
+            m.instruct("x", input=value)
+    assert m.act(Itself()).parsed == "x"
+
+
+@pytest.mark.parametrize("description", ["{{ 1/0 }}{{ a }}", "{{ a + 1 }}", "{{ range(10**9)|list }}"])
+def test_an_expression_that_fails_is_the_callers_error(description: str) -> None:
+    m = mellea.start_session(ScriptedBackend("x"))
+    with pytest.raises(mellea.errors.UsageError, match="can't be filled"):
+        m.instruct(description, user_variables={"a": "b"})
+
+
+def test_a_validator_that_raises_anything_is_a_parse_error() -> None:
+    class Strange(pydantic.BaseModel):
+        a: int
+
+        @pydantic.field_validator("a")
+        @classmethod
+        def look(cls, value: int) -> int:
+            raise KeyError("odd")
+
+    stream = mellea.start_session(ScriptedBackend('{"a": 1}')).stream("x", format=Strange)
+    assert "".join(stream) == '{"a": 1}'
+    with pytest.raises(mellea.errors.ParseError, match="odd"):
+        _ = stream.output
+
+
+def test_two_threads_that_begin_to_read_a_stream_launch_it_once() -> None:
+    backend = ScriptedBackend("x")
+    stream = mellea.start_session(backend).stream("x")
+    together = threading.Barrier(8)
+    texts: list[str] = []
+
+    def read() -> None:
+        together.wait(10)
+        texts.append("".join(stream))
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert texts == ["x"] * 8
+    assert len(backend.requests) == 1
+
+
+async def test_closing_on_the_loop_that_it_holds_up_does_not_wait_for_each_turn() -> None:
+    m = mellea.start_session(ScriptedBackend(["a", Pause(60)]), ctx=ChatContext())
+    for _ in range(5):
+        await m.achat("x", await_result=False)
+    started = time.monotonic()
+    m.close()
+    assert time.monotonic() - started < 2

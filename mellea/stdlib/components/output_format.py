@@ -33,14 +33,14 @@ class OutputFormat(Generic[T]):
         Raises:
             ParseError: the text is no such value; the message says whether it was cut off.
         """
-        from pydantic_core import ValidationError, from_json  # lazy: plain text needs no pydantic
+        from pydantic_core import from_json  # lazy: plain text needs no pydantic
 
         text = generation.text
         try:
             if self.validator is None:
                 return cast("T", from_json(text))
             return cast("T", self.validator.validate_json(text))
-        except (ValidationError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
             raise ParseError(_explain(self.schema.name, generation, error), partial=text) from error.with_traceback(
                 None
             )
@@ -79,5 +79,6 @@ def _explain(name: str, generation: Generation, error: Exception) -> str:
             f"the answer was cut off at the token limit before the {name!r} was complete: {generation.text[-80:]!r}; "
             "raise model_options={'max_tokens': …}"
         )
-    reason = "; ".join(line.strip() for line in str(error).splitlines()[:3])
+    said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    reason = "; ".join(line.strip() for line in said.splitlines()[:3])
     return f"the answer is no {name!r}: {reason}; the text is {generation.text[:120]!r}"

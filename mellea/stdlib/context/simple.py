@@ -15,29 +15,31 @@ class SimpleContext(Context):
     """Every call stands alone: it sees no turn before it.
 
     The last turn can be looked up, as long as the program itself holds its output: the context doesn't,
-    so that an output that was dropped is cancelled and thousands of calls take no memory.
+    so that an output that was dropped is cancelled, as are the thunks that it was to be made of, and
+    thousands of calls take no memory.
     """
 
-    __slots__ = ("_input", "_output")
+    __slots__ = ("_input", "_last")
 
     def __init__(self) -> None:
-        self._input: Any = None
-        self._output: weakref.ref[ModelOutputThunk[Any]] | None = None
+        self._input: Any = None  # of a turn that has no output yet
+        # The last output and its input, which lives no longer than that.
+        self._last: weakref.WeakKeyDictionary[ModelOutputThunk[Any], Any] = weakref.WeakKeyDictionary()
 
     def add(self, value: Any) -> SimpleContext:
         """Return a context that remembers `value` as its last turn, or as the output of it."""
         new = SimpleContext()
         if isinstance(value, ModelOutputThunk):
-            new._input = self._input if self._output is None else None
-            new._output = weakref.ref(value)
+            new._last[value] = self._input
         else:
             new._input = value
         return new
 
     def turns(self) -> list[Turn]:
         """Return the last turn, if there was one."""
-        output = self._output() if self._output is not None else None
-        return [] if self._input is None and output is None else [Turn(self._input, output)]
+        if self._input is not None:
+            return [Turn(self._input)]
+        return [Turn(input, output) for output, input in self._last.items()]
 
     def view_for_generation(self) -> list[Turn]:
         """Return nothing: calls stand alone."""

@@ -24,7 +24,8 @@ def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[R
     Raises:
         UsageError: one of them is neither.
     """
-    if isinstance(requirements, (str, Requirement)):
+    is_list = requirements is None or isinstance(requirements, Iterable)
+    if isinstance(requirements, (str, Requirement)) or not is_list:
         raise UsageError(f"requirements takes a list, not {requirements!r}; put it into one")
     found = [Requirement(item) if isinstance(item, str) else item for item in requirements or ()]
     for item in found:

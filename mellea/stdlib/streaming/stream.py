@@ -7,6 +7,7 @@ a context, so each step may be taken from another one.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
@@ -31,7 +32,18 @@ class _Streaming(Generic[T]):
     def __init__(self, launch: Launch, *, has_format: bool) -> None:
         self._launch = launch
         self._has_format = has_format
+        self._lock = threading.Lock()  # two threads may begin to read at once
         self._thunk: ModelOutputThunk[Any] | None = None
+
+    def _started(self) -> ModelOutputThunk[Any]:
+        if self._thunk is None:
+            with self._lock:
+                if self._thunk is None:
+                    self._thunk = self._start()
+        return self._thunk
+
+    def _start(self) -> ModelOutputThunk[Any]:
+        return self._launch()
 
     @property
     def text(self) -> str:
@@ -110,11 +122,6 @@ class AsyncStream(_Streaming[T]):
     ) -> None:
         await self.aclose()
 
-    def _started(self) -> ModelOutputThunk[Any]:
-        if self._thunk is None:
-            self._thunk = self._launch()
-        return self._thunk
-
 
 class Stream(_Streaming[T]):
     """A stream for plain code: `for chunk in stream`, with or without `with`.
@@ -146,10 +153,8 @@ class Stream(_Streaming[T]):
     ) -> None:
         self.close()
 
-    def _started(self) -> ModelOutputThunk[Any]:
-        if self._thunk is None:
-            self._thunk = _start(self._launch)
-        return self._thunk
+    def _start(self) -> ModelOutputThunk[Any]:
+        return _start(self._launch)
 
 
 class _Reader(Generic[T], Iterator[T]):
