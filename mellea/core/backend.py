@@ -195,6 +195,17 @@ class Backend(ABC):
         return f"{type(self).__name__}(model_id={self.model_id!r})"
 
 
+ABLE: Mapping[str, tuple[str, ...]] = {
+    "tools": ("anthropic", "gemini", "ollama", "openai"),
+    "structured output": ("anthropic", "gemini", "llama_cpp", "ollama", "openai"),
+    "images": ("anthropic", "gemini", "ollama", "openai"),
+    "files": ("anthropic", "gemini", "openai"),
+    "image generation": ("gemini", "openai"),
+    "embeddings": ("gemini", "llama_cpp", "ollama", "openai"),
+}
+"""Providers that have a feature, for the advice in errors; a test holds it against their capabilities."""
+
+
 def check_supported(backend: Backend, request: Request) -> None:
     """Refuse what the backend can't do, before anything is sent.
 
@@ -208,26 +219,29 @@ def check_supported(backend: Backend, request: Request) -> None:
     foreign = next((tool for tool in builtin if tool.provider not in can.builtin_tools), None)
     blocks = [block for message in request.messages for block in message.blocks]
     if missing is not None:
-        feature = f"the model option {missing!r} (it knows {', '.join(sorted(can.options))})"
+        feature, advice = f"the model option {missing!r}", f"it knows {', '.join(sorted(can.options))}"
     elif own and not can.tools:
-        feature = "tools; leave out tools="
+        feature, advice = "tools", "leave out tools="
     elif foreign is not None:
-        feature = f"the tool {foreign.name!r} of the provider {foreign.provider!r}; leave it out of tools="
+        feature, advice = f"the tool {foreign.name!r}", f"the provider {foreign.provider!r} runs it"
     elif request.output_schema is not None and can.structured_output is None:
-        feature = "structured output; leave out format="
+        feature, advice = "structured output", "leave out format="
     elif not can.images and any(isinstance(block, ImageBlock) for block in blocks):
-        feature = "images; leave them out"
+        feature, advice = "images", "leave them out"
     elif not can.files and any(isinstance(block, FileBlock) and not isinstance(block, ImageBlock) for block in blocks):
-        feature = "files; leave them out"
+        feature, advice = "files", "leave them out"
     else:
         return
-    raise unsupported(backend, feature)
+    raise unsupported(backend, feature, advice)
 
 
-def unsupported(backend: Backend, feature: str) -> UnsupportedError:
-    """Make the error for a feature that a backend doesn't have."""
+def unsupported(backend: Backend, feature: str, advice: str = "") -> UnsupportedError:
+    """Make the error for a feature that a backend doesn't have; it names the providers that have it."""
+    able = [name for name in ABLE.get(feature, ()) if name != backend.name]
+    ways = [*([advice] if advice else []), *([f"use a model of {', '.join(able)}"] if able else [])]
     return UnsupportedError(
-        f"the backend {backend.name!r} with model {backend.model_id!r} doesn't support {feature}",
+        f"the backend {backend.name!r} with model {backend.model_id!r} doesn't support {feature}"
+        + (f"; {', or '.join(ways)}" if ways else ""),
         backend=backend.name,
         model=backend.model_id,
     )

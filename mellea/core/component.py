@@ -57,22 +57,28 @@ def is_component(value: Any) -> bool:
     return issubclass(type(value), Component) or isinstance(value, Component)
 
 
+_DEEPEST = 10_000
+"""How deep anything may be nested; parts that are made anew each time would never end."""
+
+
 def walk(value: Any) -> list[Any]:
     """Return the value and all that is inside: parts of components, items of lists, values of dicts.
 
     Raises:
-        UsageError: a component's `parts()` gives no list.
+        UsageError: a component's `parts()` gives no list, or ever new components.
     """
     found: list[Any] = []
     seen: set[int] = set()  # of what has an inside; `found` keeps each of them alive
-    waiting = [value]
+    waiting = [(value, 0)]
     while waiting:
-        item = waiting.pop()
+        item, depth = waiting.pop()
         found.append(item)
         if isinstance(item, _PLAIN) or id(item) in seen:
             continue
+        if depth > _DEEPEST:
+            raise UsageError(f"a {type(value).__name__} can't be said in a prompt: it is nested too deep, or endlessly")
         seen.add(id(item))
-        waiting += list(_inside(item))[::-1]
+        waiting += [(part, depth + 1) for part in list(_inside(item))[::-1]]
     return found
 
 

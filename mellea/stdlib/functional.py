@@ -66,6 +66,7 @@ async def aact(
         RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
         MelleaError: an argument is wrong, or the generation failed.
     """
+    check_flag("strict", strict)
     checks = as_requirements(requirements)
     if strategy is not None:
         checks = (*checks, *_strategy_requirements(strategy))
@@ -230,6 +231,7 @@ def _strategy_requirements(strategy: SamplingStrategy) -> tuple[Requirement, ...
 
 def _guard(await_result: Any, is_checked: bool, strategy: Any, wants_results: bool) -> None:
     check_flag("await_result", await_result)
+    check_flag("return_sampling_results", wants_results)
     if wants_results and not is_checked:
         raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
     if is_checked and not await_result:

@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 
+import anyio
+
 from mellea.backends.registry import get_backend
 from mellea.core.backend import Backend, BuiltinTool, ToolSpec
 from mellea.core.blocks import CBlock, ImageBlock
@@ -24,6 +26,7 @@ from mellea.core.options import check_options, merge_options
 from mellea.core.portal import blocked_loops, blocking
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.core.run import CLOSE_SECONDS
 from mellea.core.sampling import SamplingResult, SamplingStrategy
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
@@ -360,9 +363,10 @@ class MelleaSession:
 
     def reset(self) -> None:
         """Forget all turns, and cancel those that are still being written."""
-        for run in self._running():
+        with self._lock:
+            running, self.ctx = self._running(), self.ctx.empty()
+        for run in running:
             run.cancel()
-        self.ctx = self.ctx.empty()
 
     async def aclose(self) -> None:
         """Cancel what is still being written, and give back what the backend holds."""
@@ -371,9 +375,10 @@ class MelleaSession:
             run.cancel()
         # The loop that a synchronous close holds up can't close anything before the close returns.
         held_up = blocked_loops.get()
-        for run in running:
-            if not run.on_any(held_up):
-                await run.cancelled()
+        with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
+            for run in running:
+                if not run.on_any(held_up):
+                    await run.until(lambda run=run: run.is_closed)
         await self.backend.aclose()
 
     close = blocking(aclose)
@@ -526,12 +531,19 @@ def _conversation(verb: str, content: Any, parts: Mapping[str, Any]) -> Message 
     return Conversation(content)
 
 
+_NOT_HERE = {
+    "await_result": "a stream never waits, so leave it out",
+    "strict": "it belongs to instruct and act, which check requirements",
+    "return_sampling_results": "it belongs to instruct and act, which check requirements",
+}
+
+
 def _take(verb: str, arguments: dict[str, Any], taken: tuple[str, ...], others: tuple[str, ...]) -> dict[str, Any]:
     """Take the named arguments out of `arguments`; what is neither among them nor among `others` is an error."""
     for name in arguments:
         if name not in taken and name not in others:
             near = difflib.get_close_matches(name, [*taken, *others], n=1)
             hint = f"did you mean {near[0]!r}?" if near else "model options go into model_options={…}"
-            hint = "a stream never waits, so leave it out" if name == "await_result" else hint
+            hint = _NOT_HERE.get(name, hint)
             raise UsageError(f"{verb} takes no argument {name!r}; {hint}")
     return {name: arguments.pop(name) for name in taken if name in arguments}

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateNotFound
+from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError, TemplateNotFound
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -17,7 +17,7 @@ from mellea.core.blocks import CBlock
 from mellea.core.component import Component, TemplateRepresentation, is_component
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import UsageError
+from mellea.errors import MelleaError, UsageError
 
 __all__ = ["fill", "render", "to_text"]
 
@@ -81,8 +81,8 @@ def to_text(value: Any) -> str:
 def _to_json(value: Any) -> str:
     try:
         return json.dumps(to_jsonable_python(value, fallback=_plain), ensure_ascii=False)
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        shown = f"a {type(value).__name__}" if isinstance(error, RecursionError) else repr(value)[:200]
+    except (PydanticSerializationError, ValueError) as error:
+        shown = repr(value)[:200]
         raise UsageError(f"{shown} can't be said in a prompt: {error}; convert it with str() first") from error
 
 
@@ -108,6 +108,9 @@ def _compiled(description: str) -> Template:
 def _render(template: Template, args: Mapping[str, Any], what: str) -> str:
     try:
         return template.render(args)
-    except Exception as error:
+    except MelleaError:
+        raise
+    except Exception as error:  # an expression in it may fail with anything
         known = ", ".join(map(repr, args)) or "none"
-        raise UsageError(f"{what} can't be filled: {error}; the variables given are {known}") from error
+        said = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"{what} can't be filled: {said}; the variables given are {known}") from error

@@ -304,3 +304,26 @@ async def test_closing_on_the_loop_that_it_holds_up_does_not_wait_for_each_turn(
     started = time.monotonic()
     m.close()
     assert time.monotonic() - started < 2
+
+
+async def test_dropping_the_output_cancels_its_ingredients() -> None:
+    backend = ScriptedBackend(["a", Pause(60)])
+    m = mellea.start_session(backend)
+    ingredient = await m.ainstruct("x", await_result=False)
+    dish = await m.ainstruct("{{x}}", user_variables={"x": ingredient}, await_result=False)
+    await anyio.sleep(0.02)
+    assert m.ctx.last_turn().input.user_variables == {"x": ingredient}  # type: ignore[union-attr]
+    del ingredient, dish
+    assert m.ctx.turns() == []
+    with anyio.fail_after(5):
+        while not all(backend.closed):
+            await anyio.sleep(0.01)
+
+
+def test_parts_that_are_made_anew_each_time_end_in_an_error() -> None:
+    class Endless(Itself):
+        def parts(self) -> list[Any]:
+            return [Endless()]
+
+    with pytest.raises(mellea.errors.UsageError, match="endlessly"):
+        mellea.start_session(ScriptedBackend("x")).act(Endless())

@@ -16,7 +16,7 @@ def echo(request: object) -> str:
     return f"<{request.messages[-1].content}>"  # type: ignore[attr-defined]
 
 
-async def test_a_thunk_is_an_ingredient_before_it_is_computed() -> None:
+async def test_promise_11_a_thunk_is_an_ingredient_before_it_is_computed() -> None:
     gate = Gate()
     backend = ScriptedBackend([gate, "red"], echo)
     m = mellea.start_session(backend)
@@ -29,7 +29,7 @@ async def test_a_thunk_is_an_ingredient_before_it_is_computed() -> None:
     assert colour.is_computed()
 
 
-async def test_ingredients_are_found_everywhere_and_awaited_once() -> None:
+async def test_promise_11_ingredients_are_found_everywhere_and_awaited_once() -> None:
     backend = ScriptedBackend("one", echo)
     m = mellea.start_session(backend)
     one = await m.ainstruct("x", await_result=False)
@@ -45,7 +45,7 @@ async def test_ingredients_are_found_everywhere_and_awaited_once() -> None:
     assert answer.value.count("one") == 6
 
 
-async def test_a_dependent_call_fails_with_its_ingredients_error() -> None:
+async def test_promise_11_a_dependent_call_fails_with_its_ingredients_error() -> None:
     backend = ScriptedBackend([ValueError("boom")], echo)
     m = mellea.start_session(backend)
     bad = await m.ainstruct("x", await_result=False)
@@ -55,7 +55,7 @@ async def test_a_dependent_call_fails_with_its_ingredients_error() -> None:
     assert len(backend.requests) == 1
 
 
-async def test_independent_thunks_run_at_the_same_time() -> None:
+async def test_promise_1_independent_thunks_run_at_the_same_time() -> None:
     gate = Gate()
     backend = ScriptedBackend([gate, "x"])
     m = mellea.start_session(backend)
@@ -137,7 +137,7 @@ async def test_a_chat_turn_follows_one_that_is_still_written() -> None:
     assert (await one).parsed == Message("assistant", "first half")
 
 
-async def test_a_failed_chat_turn_is_left_out_of_later_ones() -> None:
+async def test_promise_8_a_failed_chat_turn_is_left_out_of_later_ones() -> None:
     backend = ScriptedBackend(["par", RuntimeError("boom")], "fine", ["sl", Pause(60)], "good")
     m = mellea.start_session(backend, ctx=ChatContext())
     with pytest.raises(mellea.MelleaError):

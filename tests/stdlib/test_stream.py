@@ -190,7 +190,7 @@ async def test_leaving_an_async_stream_closes_it() -> None:
 
 
 @pytest.mark.anyio
-async def test_dropping_an_async_stream_cancels_it() -> None:
+async def test_promise_8_dropping_an_async_stream_cancels_it() -> None:
     backend = ScriptedBackend(["a", Pause(60)])
     m = mellea.start_session(backend)
     async for _ in m.astream("Tell."):
@@ -202,7 +202,7 @@ async def test_dropping_an_async_stream_cancels_it() -> None:
 
 
 @pytest.mark.anyio
-async def test_timing_out_a_verb_closes_its_request() -> None:
+async def test_promise_8_timing_out_a_verb_closes_its_request() -> None:
     backend = ScriptedBackend(["a", Pause(60)])
     m = mellea.start_session(backend)
     with anyio.move_on_after(0.05) as scope:

@@ -1,0 +1,40 @@
+"""What errors say that others can do is what they say of themselves."""
+
+import pytest
+
+import mellea
+from mellea.backends import Capabilities, get_backend
+from mellea.backends.registry import PROVIDERS
+from mellea.core.backend import ABLE
+from mellea.errors import UnsupportedError
+from mellea.testing import ScriptedBackend
+
+MODELS = {"anthropic": "claude-sonnet-4-5", "llama_cpp": "smollm2-135m"}
+FIELDS = {
+    "tools": "tools",
+    "structured output": "structured_output",
+    "images": "images",
+    "files": "files",
+    "image generation": "image_generation",
+    "embeddings": "embeddings",
+}
+
+
+@pytest.mark.parametrize("feature", ABLE)
+def test_the_advice_is_true(feature: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("OPENAI_BASE_URL", "OLLAMA_HOST", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    able = {
+        provider
+        for provider in PROVIDERS
+        if getattr(get_backend(provider, MODELS.get(provider, "m")).capabilities, FIELDS[feature])
+    }
+    assert set(ABLE[feature]) == able
+
+
+def test_an_error_names_who_can() -> None:
+    m = mellea.start_session(ScriptedBackend("x", capabilities=Capabilities()))
+    with pytest.raises(UnsupportedError, match=r"structured output; leave out format=, or use a model of anthropic, "):
+        m.instruct("x", format=int)
+    with pytest.raises(UnsupportedError, match="embeddings; use a model of gemini"):
+        m.embed("x")
