@@ -17,9 +17,10 @@ from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption, check_options, merge_options
 from mellea.core.portal import blocked_loops
 from mellea.core.run import Parse, Run, deadlock
+from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, ParseError, UnsupportedError, UsageError
-from mellea.stdlib.components import Conversation, Instruction, OutputFormat, as_component, messages_of, output_format
+from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of
 
 __all__ = ["Call", "finish"]
 

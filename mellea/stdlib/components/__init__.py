@@ -6,15 +6,12 @@ May import: core, templates, stdlib.context. Read `instruction.py` first.
 from mellea.core.messages import Message
 from mellea.stdlib.components.conversation import Conversation
 from mellea.stdlib.components.instruction import Instruction
-from mellea.stdlib.components.output_format import OutputFormat, output_format
 from mellea.stdlib.components.wording import as_component, messages_of
 
 __all__ = [
     "Conversation",
     "Instruction",
     "Message",
-    "OutputFormat",
     "as_component",
     "messages_of",
-    "output_format",
 ]

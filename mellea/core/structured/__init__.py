@@ -1,0 +1,8 @@
+"""Structured output: types as JSON Schemas, and typed values out of a model's text, at its end and while it is written.
+
+May import: core and errors. Read `output_format.py` first.
+"""
+
+from mellea.core.structured.output_format import OutputFormat, output_format
+
+__all__ = ["OutputFormat", "output_format"]
