@@ -10,6 +10,8 @@ from typing import Any
 
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall
 from mellea.core.events import (
+    AttemptAccepted,
+    AttemptStart,
     BuiltinToolEnd,
     BuiltinToolResult,
     Event,
@@ -17,16 +19,21 @@ from mellea.core.events import (
     FinishReason,
     ReasoningDelta,
     SourceEvent,
+    StepStart,
     StreamEnd,
     TextDelta,
     ToolDelta,
     ToolEnd,
+    ToolResult,
     Usage,
     UsageEvent,
 )
 from mellea.core.messages import Message
 
-__all__ = ["Accumulator", "Generation", "join_deltas"]
+__all__ = ["STEP_BREAK", "Accumulator", "Generation", "join_deltas"]
+
+STEP_BREAK = "\n\n"
+"""What stands between the texts of an answer's steps, where tools of the program ran in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +42,13 @@ class Generation:
 
     Attributes:
         text: the text of the answer.
-        message: the whole answer, as a message to put behind the others.
+        message: the whole answer, as a message to put behind the others; the last one of several.
         usage: tokens taken, `None` if the provider didn't say.
         finish_reason: why the model stopped, `None` while it writes.
         response_id: the provider's id of the response.
         model: the model that answered, as the provider calls it.
         sources: what the answer cites.
+        messages: the answer's messages; several where the program's tools ran in between.
     """
 
     text: str
@@ -50,6 +58,7 @@ class Generation:
     response_id: str | None = None
     model: str | None = None
     sources: tuple[Source, ...] = ()
+    messages: tuple[Message, ...] = ()
 
     @property
     def thinking(self) -> str:
@@ -70,44 +79,104 @@ class Generation:
 class Accumulator:
     """Folds events; `generation()` may be asked for at any time.
 
+    Of a run that is made of several attempts, the answer is that of the attempt that was accepted, or of the
+    last one while none was; its usage is that of all together.
+    """
+
+    def __init__(self) -> None:
+        self._answer = _Answer()
+        self._attempts: dict[int, _Answer] = {}
+        self._usage: Usage | None = None
+        self._used_before: Usage | None = None  # by the requests before the one that is being answered
+        self._end: StreamEnd | None = None
+
+    def feed(self, events: Iterable[Event]) -> None:
+        """Take more events, in their order."""
+        answer = self._answer
+        for event in events:
+            if type(event) is TextDelta:
+                answer.write(event.chunk)
+            elif (write := _ANSWER_FOLDS.get(type(event))) is not None:
+                write(answer, event)
+            elif (fold := _FOLDS.get(type(event))) is not None:
+                fold(self, event)
+                answer = self._answer
+
+    def generation(self) -> Generation:
+        """Return what the events fed so far come to."""
+        messages, text = self._answer.read()
+        end = self._end
+        return Generation(
+            text,
+            messages[-1],
+            self._total(),
+            end.finish_reason if end else None,
+            end.response_id if end else None,
+            end.model if end else None,
+            tuple(self._answer.sources),
+            messages,
+        )
+
+    def _total(self) -> Usage | None:
+        if self._used_before is None or self._usage is None:
+            return self._usage or self._used_before
+        return self._used_before + self._usage
+
+    def _begin_request(self) -> None:
+        self._used_before, self._usage = self._total(), None
+
+    def _attempt(self, event: AttemptStart) -> None:
+        self._begin_request()
+        self._answer = self._attempts[event.number] = _Answer()
+        self._answer.write(event.text)
+
+    def _accept(self, event: AttemptAccepted) -> None:
+        self._answer = self._attempts.get(event.number, self._answer)
+
+    def _step(self, event: StepStart) -> None:
+        self._begin_request()
+        self._answer.end_message()
+
+    def _use(self, event: UsageEvent) -> None:
+        self._usage = event.usage if self._usage is None else self._usage.updated(event.usage)
+
+    def _finish(self, event: StreamEnd) -> None:
+        self._end = event
+
+
+class _Answer:
+    """The messages of one answer: one, or several where tools of the program ran in between.
+
     Text and reasoning deltas of one stretch become one block each; calls, results and files become
     blocks where they end. An empty delta says nothing, and divides nothing either.
     """
 
     def __init__(self) -> None:
+        self.sources: list[Source] = []
+        self._messages: list[Message] = []  # that are complete
         self._blocks: list[Block] = []
         self._text: list[str] = []  # the stretch that is being written
         self._thinking: list[str] = []
         self._signature: str | None = None
         self._is_thinking = False
-        self._sources: list[Source] = []
-        self._usage: Usage | None = None
-        self._end: StreamEnd | None = None
 
-    def feed(self, events: Iterable[Event]) -> None:
-        """Take more events, in their order."""
-        for event in events:
-            if type(event) is TextDelta:
-                if self._is_thinking and event.chunk:
-                    self._end_thinking()
-                self._text.append(event.chunk)
-            elif (fold := _FOLDS.get(type(event))) is not None:
-                fold(self, event)
+    def write(self, chunk: str) -> None:
+        if self._is_thinking and chunk:
+            self._end_thinking()
+        self._text.append(chunk)
 
-    def generation(self) -> Generation:
-        """Return what the events fed so far come to."""
-        blocks = self._blocks + self._open_blocks()
-        message = Message("assistant", blocks)
-        end = self._end
-        return Generation(
-            message.content,
-            message,
-            self._usage,
-            end.finish_reason if end else None,
-            end.response_id if end else None,
-            end.model if end else None,
-            tuple(self._sources),
-        )
+    def read(self) -> tuple[tuple[Message, ...], str]:
+        """Return the messages, the last one from the model, and their text."""
+        messages = (*self._messages, Message("assistant", self._blocks + self._open_blocks()))
+        texts = [message.content for message in messages if message.role == "assistant"]
+        return messages, STEP_BREAK.join(filter(None, texts))
+
+    def end_message(self) -> None:
+        self._blocks += self._open_blocks()
+        if self._blocks:
+            self._messages.append(Message("assistant", self._blocks))
+        self._blocks = []
+        self._forget_open()
 
     def _open_blocks(self) -> list[Block]:
         blocks: list[Block] = []
@@ -117,6 +186,12 @@ class Accumulator:
             blocks.append(CBlock(text))
         return blocks
 
+    def _forget_open(self) -> None:
+        self._text.clear()
+        self._thinking.clear()
+        self._signature = None
+        self._is_thinking = False
+
     def _end_thinking(self) -> None:
         self._blocks.append(ThinkingBlock("".join(self._thinking), self._signature))
         self._thinking.clear()
@@ -125,10 +200,7 @@ class Accumulator:
 
     def _append(self, block: Block) -> None:
         self._blocks += self._open_blocks()
-        self._text.clear()
-        self._thinking.clear()
-        self._signature = None
-        self._is_thinking = False
+        self._forget_open()
         self._blocks.append(block)
 
     def _reasoning(self, event: ReasoningDelta) -> None:
@@ -150,28 +222,33 @@ class Accumulator:
     def _call(self, event: ToolEnd | BuiltinToolEnd) -> None:
         self._append(event.tool_call)
 
-    def _result(self, event: BuiltinToolResult) -> None:
+    def _builtin_result(self, event: BuiltinToolResult) -> None:
         self._append(event.result)
 
+    def _tool_result(self, event: ToolResult) -> None:
+        self.end_message()
+        self._messages.append(Message("tool", event.result))
+
     def _source(self, event: SourceEvent) -> None:
-        self._sources.append(event.source)
-
-    def _use(self, event: UsageEvent) -> None:
-        self._usage = event.usage if self._usage is None else self._usage.updated(event.usage)
-
-    def _finish(self, event: StreamEnd) -> None:
-        self._end = event
+        self.sources.append(event.source)
 
 
 _FOLDS: dict[type, Callable[[Accumulator, Any], None]] = {
-    ReasoningDelta: Accumulator._reasoning,
-    FileEvent: Accumulator._file,
-    ToolEnd: Accumulator._call,
-    BuiltinToolEnd: Accumulator._call,
-    BuiltinToolResult: Accumulator._result,
-    SourceEvent: Accumulator._source,
+    AttemptStart: Accumulator._attempt,
+    AttemptAccepted: Accumulator._accept,
+    StepStart: Accumulator._step,
     UsageEvent: Accumulator._use,
     StreamEnd: Accumulator._finish,
+}
+
+_ANSWER_FOLDS: dict[type, Callable[[_Answer, Any], None]] = {
+    ReasoningDelta: _Answer._reasoning,
+    FileEvent: _Answer._file,
+    ToolEnd: _Answer._call,
+    ToolResult: _Answer._tool_result,
+    BuiltinToolEnd: _Answer._call,
+    BuiltinToolResult: _Answer._builtin_result,
+    SourceEvent: _Answer._source,
 }
 
 

@@ -13,19 +13,26 @@ from typing import Literal, TypeVar, dataclass_transform
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 
 __all__ = [
+    "AttemptAccepted",
+    "AttemptRejected",
+    "AttemptStart",
     "BuiltinToolEnd",
     "BuiltinToolResult",
     "BuiltinToolStart",
+    "ChunkValidated",
     "Event",
     "FileEvent",
     "FinishReason",
     "KeepAlive",
     "ReasoningDelta",
     "SourceEvent",
+    "StepEnd",
+    "StepStart",
     "StreamEnd",
     "TextDelta",
     "ToolDelta",
     "ToolEnd",
+    "ToolResult",
     "ToolStart",
     "Usage",
     "UsageEvent",
@@ -181,3 +188,61 @@ class StreamEnd(Event):
 @_event
 class KeepAlive(Event):
     """The provider is alive but has nothing to say. A backend yields it to hold off deadlines; readers never see it."""
+
+
+# -- of runs that are made of other runs: strategies and tool loops -----------------------------------
+
+
+@_event
+class AttemptStart(Event):
+    """A strategy begins an attempt, the first one is 1. It goes on after `text`, which was committed before."""
+
+    number: int
+    text: str = ""
+
+
+@_event
+class ChunkValidated(Event):
+    """No requirement has anything against a chunk of the attempt; once committed, it stays whatever comes after it."""
+
+    number: int
+    chunk: str
+    is_committed: bool = False
+
+
+@_event
+class AttemptRejected(Event):
+    """An attempt fails a requirement, so that its text (but what was committed) is to be taken back."""
+
+    number: int
+    requirement: str
+    reason: str | None = None
+
+
+@_event
+class AttemptAccepted(Event):
+    """The attempt with that number is the result: it is valid, or at least the one that the strategy prefers."""
+
+    number: int
+    is_valid: bool = True
+
+
+@_event
+class StepStart(Event):
+    """A tool loop begins a request to the model; steps count from 1."""
+
+    step: int
+
+
+@_event
+class StepEnd(Event):
+    """The model's answer of that step is complete, and the tools that it called have run."""
+
+    step: int
+
+
+@_event
+class ToolResult(Event):
+    """A tool of the program has run."""
+
+    result: ToolOutput

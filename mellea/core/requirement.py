@@ -7,13 +7,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mellea.core.chunk import SCOPES, Chunk, Scope
 from mellea.core.context import Context
 from mellea.core.worker import in_thread
 from mellea.errors import UsageError
 
-__all__ = ["Requirement", "ValidationResult"]
+__all__ = ["Requirement", "ValidationResult", "stream_validated", "validated"]
 
 ValidationFunction = Callable[[Context], Any]
+StreamValidationFunction = Callable[[Chunk], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +46,46 @@ class Requirement:
             `ValidationResult`, a bool, or `(bool, reason)`; sync (then it runs in a thread) or async.
             Without one, a model judges.
         check_only: keep the description out of the prompt.
+        stream_validation_fn: takes a `Chunk` while the output is being written, and says yes, no, or `None`
+            where it can't tell yet; otherwise like `validation_fn`. The first no stops the generation. Without
+            a `validation_fn` besides, an output whose chunks all passed meets the requirement.
+        scope: what a chunk is: `"word"`, `"sentence"`, `"paragraph"`, `"line"` or `"item"` (of a JSON list).
+
+    A subclass may define `validate` and `stream_validate` as methods instead of giving functions.
     """
 
     description: str | None = None
     validation_fn: ValidationFunction | None = None
     check_only: bool = False
+    stream_validation_fn: StreamValidationFunction | None = None
+    scope: Scope | None = None
 
     def __post_init__(self) -> None:
-        if self.description is None and self.validation_fn is None:
+        if self.description is None and not self.has_function and not self.is_streaming:
             raise UsageError("a Requirement takes a description, a validation_fn, or both")
-        if self.validation_fn is not None and not callable(self.validation_fn):
-            raise UsageError(f"a Requirement's validation_fn takes a function, not {self.validation_fn!r}")
+        for name in ("validation_fn", "stream_validation_fn"):
+            function = getattr(self, name)
+            if function is not None and not callable(function):
+                raise UsageError(f"a Requirement's {name} takes a function, not {function!r}")
+        if self.scope is not None and self.scope not in SCOPES:
+            raise UsageError(f"a Requirement's scope is one of {', '.join(map(repr, SCOPES))}, not {self.scope!r}")
+        if self.is_streaming and self.scope is None:
+            object.__setattr__(self, "scope", "sentence")
+
+    @property
+    def has_function(self) -> bool:
+        """Whether complete outputs are checked by a function; otherwise a model judges, or only chunks are checked."""
+        return self.validation_fn is not None or type(self).validate is not Requirement.validate
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether chunks of an output are checked while it is being written."""
+        return self.stream_validation_fn is not None or type(self).stream_validate is not Requirement.stream_validate
 
     def __str__(self) -> str:
         if self.description is not None:
             return self.description
-        return getattr(self.validation_fn, "__name__", "requirement")
+        return getattr(self.validation_fn or self.stream_validation_fn, "__name__", type(self).__name__)
 
     async def validate(self, context: Context) -> ValidationResult:
         """Run the validation function on the context's last output.
@@ -70,13 +96,37 @@ class Requirement:
         function = self.validation_fn
         if function is None:
             raise UsageError(f"the requirement {str(self)!r} has no validation_fn; a model has to judge it")
-        if inspect.iscoroutinefunction(function):
-            outcome = await function(context)
-        else:
-            outcome = await in_thread(function, context)
-            if isinstance(outcome, Awaitable):
-                outcome = await outcome
-        return _as_result(outcome, self)
+        return _as_result(await _outcome(function, context), self)
+
+    async def stream_validate(self, chunk: Chunk) -> ValidationResult | None:
+        """Run the stream's validation function on a chunk; `None` is a verdict that has to wait.
+
+        Raises:
+            UsageError: there is no function, or it returned something else than it may.
+        """
+        function = self.stream_validation_fn
+        if function is None:
+            raise UsageError(f"the requirement {str(self)!r} has no stream_validation_fn")
+        outcome = await _outcome(function, chunk)
+        return None if outcome is None else _as_result(outcome, self)
+
+
+async def validated(requirement: Requirement, context: Context) -> ValidationResult:
+    """Check a context's last output, by a requirement whose `validate` may be a subclass's own, sync or async."""
+    return _as_result(await _outcome(requirement.validate, context), requirement)
+
+
+async def stream_validated(requirement: Requirement, chunk: Chunk) -> ValidationResult | None:
+    """Check a chunk, by a requirement whose `stream_validate` may be a subclass's own, sync or async."""
+    outcome = await _outcome(requirement.stream_validate, chunk)
+    return None if outcome is None else _as_result(outcome, requirement)
+
+
+async def _outcome(function: Callable[..., Any], argument: Any) -> Any:
+    if inspect.iscoroutinefunction(function):
+        return await function(argument)
+    outcome = await in_thread(function, argument)
+    return await outcome if isinstance(outcome, Awaitable) else outcome
 
 
 def _as_result(outcome: Any, requirement: Requirement) -> ValidationResult:
@@ -89,6 +139,6 @@ def _as_result(outcome: Any, requirement: Requirement) -> ValidationResult:
             return ValidationResult(result, reason)
         case _:
             raise UsageError(
-                f"the validation_fn of {str(requirement)!r} returns a ValidationResult, a bool or (bool, reason), "
+                f"the validation of {str(requirement)!r} returns a ValidationResult, a bool or (bool, reason), "
                 f"not {outcome!r}"
             )

@@ -10,6 +10,8 @@ Rules:
   appends first and looks for waiters afterwards, so that one of the two always sees the other.
 - A run never refers to a thunk: that is what lets a dropped thunk cancel its run.
 - At the end the small events are joined and replaced by a new list; a reader keeps the one it has.
+- A run that is made of other runs (a strategy's attempts, a tool loop's steps) has `work` in place of `open`: a
+  coroutine that launches them, hands on their events, and returns the result.
 """
 
 from __future__ import annotations
@@ -27,7 +29,16 @@ from typing import Any, Protocol
 import anyio
 
 from mellea.core.accumulator import Accumulator, Generation, join_deltas
-from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
+from mellea.core.events import (
+    AttemptStart,
+    Event,
+    KeepAlive,
+    ReasoningDelta,
+    StepStart,
+    StreamEnd,
+    TextDelta,
+    ToolStart,
+)
 from mellea.core.loop import Detached, Loop, ThreadWaiter, current_loop, is_loop_running, launch, new_waiter
 from mellea.core.options import Deadlines
 from mellea.core.worker import in_thread
@@ -40,7 +51,7 @@ from mellea.errors import (
     StreamingError,
 )
 
-__all__ = ["CLOSE_SECONDS", "TRANSITIONS", "Cursor", "Run", "State", "cancel_all", "deadlock"]
+__all__ = ["CLOSE_SECONDS", "TRANSITIONS", "Cursor", "Emit", "Run", "State", "cancel_all", "deadlock"]
 
 CLOSE_SECONDS = 2.0
 """How long a backend may take to close its connection before it is left to itself."""
@@ -78,6 +89,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 Open = Callable[[], Awaitable[tuple[AsyncIterator[Event], Deadlines]]]
 Parse = Callable[[Generation], Any]
+Emit = Callable[[list[Event]], None]
+Work = Callable[["Run"], Awaitable[Any]]
 
 
 _log = logging.getLogger("mellea")
@@ -94,8 +107,10 @@ class Run:
 
     Args:
         open: waits for what the request needs, and returns the events and the deadlines.
+        work: in place of `open`: takes this run, emits its events, a `StreamEnd` last, and returns the result.
         parse: makes the typed result out of the complete generation, in a worker thread.
         is_quick: `parse` is quick and calls nobody's code, so that it needs no thread.
+        format: what the answer is to be, if it is to be anything but text.
         dependencies: runs whose results `open` waits for.
         backend: name of the backend, for errors.
         model: id of the model, for errors.
@@ -115,14 +130,18 @@ class Run:
         "_stop_timer",
         "_task",
         "_waiters",
+        "_work",
         "backend",
         "dependencies",
         "error",
         "events",
+        "format",
         "generation",
+        "is_composite",
         "limit",
         "model",
         "parsed",
+        "sampling",
         "state",
         "time_to_first_token",
     )
@@ -131,13 +150,16 @@ class Run:
         self,
         open: Open | None = None,
         *,
+        work: Work | None = None,
         parse: Parse | None = None,
         is_quick: bool = False,
+        format: Any = None,
         dependencies: Iterable[Run] = (),
         backend: str | None = None,
         model: str | None = None,
     ) -> None:
         self._open = open
+        self._work = work
         self._parse = parse
         self._is_quick = is_quick
         self._lock = threading.Lock()
@@ -152,6 +174,9 @@ class Run:
         self.dependencies = tuple(dependencies)
         self.backend = backend
         self.model = model
+        self.format = format
+        self.is_composite = work is not None
+        self.sampling: Any = None  # what a strategy came to, with every attempt
         self.state = State.PENDING
         self.events: list[Event] = []
         self.limit: int | None = None
@@ -161,9 +186,10 @@ class Run:
         self.time_to_first_token: float | None = None
 
     @classmethod
-    def finished(cls, generation: Generation, parsed: Any, events: list[Event]) -> Run:
+    def finished(cls, generation: Generation, parsed: Any, events: list[Event], format: Any = None) -> Run:
         """Make a run that has ended already, to hold a value that is known."""
-        run = cls()
+        run = cls(format=format)
+        run.is_composite = any(type(event) in (AttemptStart, StepStart) for event in events)
         run.generation, run.parsed, run.events, run.limit = generation, parsed, events, len(events)
         run.state, run._closed = State.DONE, True
         return run
@@ -182,6 +208,8 @@ class Run:
 
     def text(self) -> str:
         """Return the text that has arrived so far."""
+        if self.is_composite:
+            return self.so_far().text
         return "".join([event.chunk for event in self.events[: self.limit] if type(event) is TextDelta])
 
     def so_far(self) -> Generation:
@@ -356,7 +384,7 @@ class Run:
             self.end(State.FAILED, _lost("ended"))
         if self._stop_timer is not None:
             self._stop_timer()
-        self._open = self._parse = self._task = self._stop_timer = None
+        self._open = self._work = self._parse = self._task = self._stop_timer = None
         self.dependencies = ()
         self._closed = True
         with _live_lock:
@@ -369,6 +397,9 @@ class Run:
         self._closed = True
 
     async def _produce(self) -> None:
+        if self._work is not None and not self.is_final:
+            self._opened = self._last_sign = time.monotonic()
+            self.end(State.DONE, parsed=await self._work(self))
         if self.is_final or self._open is None:
             return
         source, deadlines = await self._open()
@@ -425,13 +456,23 @@ class Run:
 
     def _note_first(self, kind: type[Event]) -> None:
         self._move_to_streaming()
-        if kind in (TextDelta, ReasoningDelta, ToolStart):
+        if kind in (TextDelta, ReasoningDelta, ToolStart) and self.time_to_first_token is None:
             self.time_to_first_token = self._last_sign - self._opened
 
     def _move_to_streaming(self) -> None:
         with self._lock:
             if State.STREAMING in TRANSITIONS[self.state]:
                 self.state = State.STREAMING
+
+    def emit(self, events: list[Event]) -> None:
+        """Take events from `work`."""
+        self._last_sign = time.monotonic()
+        if self.limit is not None or not events:
+            return
+        self.events += events
+        for event in events if self.time_to_first_token is None else ():
+            self._note_first(type(event))
+        self._wake()
 
     async def _finish(self, has_ended: bool) -> None:
         if not has_ended:
@@ -560,6 +601,12 @@ class Cursor:
             self._index = 0
             return None
         return []
+
+    async def more(self) -> list[Event] | None:
+        """Wait for events that haven't been taken yet and return them; `None` is the end of all."""
+        while (new := self.take()) == []:
+            await self.run.until(self.is_ready)
+        return new
 
     def is_ready(self) -> bool:
         """Whether `take` has something to say."""

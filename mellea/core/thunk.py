@@ -18,6 +18,7 @@ from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
 from mellea.core.run import Cursor, Run
+from mellea.core.text import TextFilter, text_filter
 from mellea.errors import StreamingError, UsageError
 
 __all__ = ["ComputedModelOutputThunk", "EventIterator", "ModelOutputThunk", "TextIterator"]
@@ -34,7 +35,7 @@ class ModelOutputThunk(Generic[T]):
     of readers may do so at any time. Dropping the last reference to an unfinished thunk cancels it.
     """
 
-    __slots__ = ("__weakref__", "_has_polled_all", "_poll", "_polled", "_run", "_sampling")
+    __slots__ = ("__weakref__", "_has_polled_all", "_poll", "_poll_filter", "_polled", "_run")
 
     def __init__(self, run: Run) -> None:
         if not isinstance(run, Run):
@@ -43,9 +44,9 @@ class ModelOutputThunk(Generic[T]):
             )
         self._run = run
         self._poll: Cursor | None = None  # of astream(); its text so far is in _polled
+        self._poll_filter: TextFilter | None = None
         self._polled = ""
         self._has_polled_all = False
-        self._sampling: Any = None
 
     # -- waiting --------------------------------------------------------------------------------------
 
@@ -97,9 +98,10 @@ class ModelOutputThunk(Generic[T]):
                     "astream() was called on a thunk that is computed already; use .value, or iterate over it"
                 )
             poll = self._poll = Cursor(run)
+        filtered = self._poll_filter = self._poll_filter or text_filter(run)
         while True:
             new = poll.take()
-            if new is None or (text := text_of(new)):
+            if new is None or (text := filtered(new)):
                 break
             await run.until(poll.is_ready)
         if new is not None:
@@ -109,7 +111,7 @@ class ModelOutputThunk(Generic[T]):
             if run.error is not None:  # the text first; the next call raises
                 return self._polled
         self._deliver()
-        self._has_polled_all, self._poll, self._polled = True, None, ""
+        self._has_polled_all, self._poll, self._poll_filter, self._polled = True, None, None, ""
         return run.so_far().text
 
     def __aiter__(self) -> TextIterator:
@@ -230,12 +232,12 @@ class ModelOutputThunk(Generic[T]):
     @property
     def success(self) -> bool:
         """Whether the requirements are met, as far as any were checked."""
-        return self._sampling is None or bool(self._sampling.success)
+        return self._run.sampling is None or bool(self._run.sampling.success)
 
     @property
     def sampling(self) -> Any:
         """The `SamplingResult` with every attempt, `None` if no strategy was at work."""
-        return self._sampling
+        return self._run.sampling
 
     # -- as a Python value ----------------------------------------------------------------------------
 
@@ -273,7 +275,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
 
     def __init__(self, value: str, parsed: T | None = _THE_TEXT) -> None:
         message = Message("assistant", CBlock(value))
-        generation = Generation(message.content, message, finish_reason="stop")
+        generation = Generation(message.content, message, finish_reason="stop", messages=(message,))
         super().__init__(
             Run.finished(generation, value if parsed is _THE_TEXT else parsed, [TextDelta(value), StreamEnd("stop")])
         )
@@ -332,7 +334,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
 
     def _state(self) -> tuple[Generation, Any, list[Event], float | None, Any]:
         run = self._run
-        return run.so_far(), run.parsed, run.events, run.time_to_first_token, self._sampling
+        return run.so_far(), run.parsed, run.events, run.time_to_first_token, run.sampling
 
 
 def _rebuild(
@@ -340,17 +342,9 @@ def _rebuild(
 ) -> ComputedModelOutputThunk[Any]:
     run = Run.finished(generation, parsed, events)
     run.time_to_first_token = time_to_first_token
+    run.sampling = sampling
     thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
-    thunk._sampling = sampling
     return thunk._deliver()
-
-
-def text_of(events: list[Event]) -> str:
-    """Join the text deltas among the events."""
-    if len(events) == 1:
-        event = events[0]
-        return event.chunk if type(event) is TextDelta else ""
-    return "".join([event.chunk for event in events if type(event) is TextDelta])
 
 
 class TextIterator(AsyncIterator[str]):
@@ -359,14 +353,18 @@ class TextIterator(AsyncIterator[str]):
     Args:
         thunk: what to read.
         deliver: what to do at the end; by default, make the thunk computed or raise its error.
+        live: read also text that may be taken back: that of attempts which aren't accepted yet.
     """
 
-    __slots__ = ("_cursor", "_deliver", "_thunk")
+    __slots__ = ("_cursor", "_deliver", "_text_of", "_thunk")
 
-    def __init__(self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None, *, live: bool = False
+    ) -> None:
         self._thunk = thunk
         self._deliver = deliver or thunk._deliver
         self._cursor = Cursor(thunk._run)
+        self._text_of = text_filter(thunk._run, live=live)
 
     async def __anext__(self) -> str:
         cursor = self._cursor
@@ -375,7 +373,7 @@ class TextIterator(AsyncIterator[str]):
             if new is None:
                 self._deliver()
                 raise StopAsyncIteration
-            if text := text_of(new):
+            if text := self._text_of(new):
                 return text
             await cursor.run.until(cursor.is_ready)
 

@@ -117,6 +117,7 @@ class Call:
             open,
             parse=parse,
             is_quick=is_quick,
+            format=self.format,
             dependencies=dependencies,
             backend=self.backend.name,
             model=self.backend.model_id,
@@ -147,7 +148,7 @@ class Call:
         messages: list[Message] = []
         for turn in turns:
             messages += [] if turn.input is None else messages_of(turn.input)
-            messages += [] if turn.output is None else [turn.output._run.so_far().message]
+            messages += [] if turn.output is None else turn.output._run.so_far().messages
         messages += messages_of(self.component)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):

@@ -259,7 +259,7 @@ async def _sample(
         return await validate_all(requirements, after, call.backend)
 
     result = await strategy.sample(generate, validate)
-    result.result._sampling = result
+    result.result._run.sampling = result
     return result
 
 

@@ -27,6 +27,13 @@ ONE_OF_EACH: list[Event] = [
     events.UsageEvent(Usage(1, 2)),
     StreamEnd("stop", "r1", "m"),
     events.KeepAlive(),
+    events.AttemptStart(2, "It was"),
+    events.ChunkValidated(2, " a cat.", is_committed=True),
+    events.AttemptRejected(2, "no cats", "there is one"),
+    events.AttemptAccepted(3),
+    events.StepStart(1),
+    events.ToolResult(ToolOutput("c1", "look", "seen")),
+    events.StepEnd(1),
 ]
 
 

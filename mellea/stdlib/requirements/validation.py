@@ -7,7 +7,7 @@ from typing import Literal
 
 from mellea.core.backend import Backend
 from mellea.core.context import Context
-from mellea.core.requirement import Requirement, ValidationResult
+from mellea.core.requirement import Requirement, ValidationResult, validated
 from mellea.errors import UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Instruction
@@ -49,8 +49,10 @@ async def validate_all(
         )
     results = []
     for requirement in requirements:
-        if requirement.validation_fn is not None:
-            results.append((requirement, await requirement.validate(context)))
+        if requirement.has_function:
+            results.append((requirement, await validated(requirement, context)))
+        elif requirement.is_streaming:  # its chunks have been checked while it was written
+            results.append((requirement, ValidationResult(True)))
         else:
             results.append((requirement, await _judge(requirement, context, backend)))
     return tuple(results)

@@ -16,7 +16,8 @@ from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
 from mellea.core.run import Cursor
-from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator, text_of
+from mellea.core.text import TextFilter, text_filter
+from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
 from mellea.errors import OutputError, UsageError
 
 __all__ = ["AsyncStream", "EventReader", "Stream", "TextReader"]
@@ -29,9 +30,10 @@ Launch = Callable[[], ModelOutputThunk[Any]]
 class _Streaming(Generic[T]):
     """What both kinds of stream know of their generation, while it runs and afterwards."""
 
-    def __init__(self, launch: Launch, *, has_format: bool) -> None:
+    def __init__(self, launch: Launch, *, has_format: bool, live: bool = False) -> None:
         self._launch = launch
         self._has_format = has_format
+        self._live = live
         self._lock = threading.Lock()  # two threads may begin to read at once
         self._thunk: ModelOutputThunk[Any] | None = None
 
@@ -102,7 +104,7 @@ class AsyncStream(_Streaming[T]):
 
     def __aiter__(self) -> TextIterator:
         """Read the text, delta by delta, from the beginning."""
-        return TextIterator(self._started(), self._reach_end)
+        return TextIterator(self._started(), self._reach_end, live=self._live)
 
     def events(self) -> EventIterator:
         """Read the typed events, from the beginning; only inside a running event loop."""
@@ -186,9 +188,13 @@ class _Reader(Generic[T], Iterator[T]):
 class TextReader(_Reader[str]):
     """Reads the text of a plain stream."""
 
+    _text_of: TextFilter | None = None
+
     def __next__(self) -> str:
         while new := self._more():
-            if text := text_of(new):
+            if self._text_of is None:
+                self._text_of = text_filter(self._stream._started()._run, live=self._stream._live)
+            if text := self._text_of(new):
                 return text
         raise StopIteration
 
