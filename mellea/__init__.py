@@ -1,7 +1,7 @@
 """mellea: generative programs, in which some values are written by a language model.
 
 The front door: every name is loaded at its first use; importing starts no thread and opens nothing.
-May import: everything below it, lazily. Read `stdlib/session.py` first.
+May import: everything below it, lazily. Read `stdlib/session/session.py` first.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -7,18 +7,16 @@ concurrent verbs on one session take their turns in the order of the calls, and 
 
 from __future__ import annotations
 
-import difflib
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import anyio
 
-from mellea.backends.registry import get_backend
-from mellea.core.backend import Backend, BuiltinTool, ToolSpec
+from mellea.core.backend import Backend
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.context import Context
 from mellea.core.messages import Message
@@ -27,7 +25,7 @@ from mellea.core.portal import blocked_loops, blocking
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.run import CLOSE_SECONDS
-from mellea.core.sampling import SamplingResult, SamplingStrategy
+from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib import functional
@@ -35,54 +33,15 @@ from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation, messages_of
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.functional import DEFAULT_STRATEGY
+from mellea.stdlib.session.arguments import ACT, CALL, PARTS, CallArguments, InstructArguments, take
 from mellea.stdlib.streaming import AsyncStream, Stream
 
-__all__ = ["MelleaSession", "current_session", "start_session"]
+__all__ = ["MelleaSession", "sessions_around"]
 
 T = TypeVar("T")
 
-
-class CallArguments(TypedDict, total=False):
-    """What every verb takes; `functional.aact` explains each."""
-
-    model_options: Mapping[str, Any] | None
-    tools: Iterable[ToolSpec | BuiltinTool] | None
-
-
-class ActArguments(CallArguments, total=False):
-    """What the verbs with requirements take besides; `functional.aact` explains each."""
-
-    requirements: Iterable[str | Requirement] | None
-    strategy: SamplingStrategy | None
-    strict: bool
-
-
-class InstructArguments(ActArguments, total=False):
-    """What `instruct` and the streams take besides; `Instruction` explains each."""
-
-    input: Any
-    name: str | None
-    images: Iterable[ImageBlock] | None
-    icl_examples: Iterable[Any] | None
-    grounding_context: Mapping[str, Any] | None
-    user_variables: Mapping[str, Any] | None
-    prefix: str | CBlock | None
-    output_prefix: str | CBlock | None
-
-
-_PARTS = (
-    "input",
-    "name",
-    "images",
-    "requirements",
-    "icl_examples",
-    "grounding_context",
-    "user_variables",
-    "prefix",
-    "output_prefix",
-)
-_CALL = ("model_options", "tools")
-_ACT = (*_CALL, "requirements", "strategy", "strict", "return_sampling_results")
+sessions_around: ContextVar[tuple[MelleaSession, ...]] = ContextVar("mellea_sessions", default=())
+"""The sessions whose `with` blocks are around, the innermost last."""
 
 
 class MelleaSession:
@@ -182,7 +141,7 @@ class MelleaSession:
             StreamingError: `await_result=False` under a strategy.
             MelleaError: an argument is wrong, or the generation failed.
         """
-        parts = _take("instruct", arguments, _PARTS, _ACT)
+        parts = take("instruct", arguments, PARTS, ACT)
         component = functional.instruction(description, **parts)
         arguments["requirements"] = component.requirements
         return await self._act(component, format=format, await_result=await_result, **arguments)
@@ -202,7 +161,7 @@ class MelleaSession:
             StreamingError: `await_result=False` under a strategy.
             MelleaError: an argument is wrong, or the generation failed.
         """
-        _take("act", arguments, (), _ACT)
+        take("act", arguments, (), ACT)
         return cast(
             "ModelOutputThunk[Any]",
             await self._act(component, format=format, await_result=await_result, **arguments),
@@ -265,7 +224,7 @@ class MelleaSession:
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
         """
-        _take("chat", arguments, (), _CALL)
+        take("chat", arguments, (), CALL)
         component = functional.message(content, role=role, images=images)
         return await self._act(component, strategy=None, format=format, await_result=await_result, **arguments)
 
@@ -384,7 +343,7 @@ class MelleaSession:
     close = blocking(aclose)
 
     def __enter__(self) -> Self:
-        _sessions.set((*_sessions.get(), self))
+        sessions_around.set((*sessions_around.get(), self))
         return self
 
     def __exit__(
@@ -427,7 +386,7 @@ class MelleaSession:
         self, verb: str, content: Any, format: Any, arguments: dict[str, Any]
     ) -> Callable[[], ModelOutputThunk[Any]]:
         """Check the arguments now; what is returned launches the call on the loop that it is called on."""
-        parts = _take(verb, arguments, _PARTS, (*_CALL, "strategy"))
+        parts = take(verb, arguments, PARTS, (*CALL, "strategy"))
         strategy = arguments.get("strategy", DEFAULT_STRATEGY)
         if functional.validates(parts.get("requirements"), strategy):
             raise functional.strategy_guard(f"m.{verb}(…)", strategy, "use m.instruct(…)")
@@ -454,10 +413,10 @@ class MelleaSession:
 
     def _leave(self) -> None:
         # A generator may be left in another context than the one it was entered in: then there is nothing to undo.
-        sessions = list(_sessions.get())
+        sessions = list(sessions_around.get())
         if self in sessions:
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
-            _sessions.set(tuple(sessions))
+            sessions_around.set(tuple(sessions))
 
     def _options(self, model_options: Mapping[str, Any] | None) -> dict[str, Any]:
         return merge_options(self.model_options, check_options(model_options))
@@ -465,60 +424,6 @@ class MelleaSession:
     def _running(self) -> list[Any]:
         outputs = [turn.output for turn in self.ctx.turns() if turn.output is not None]
         return [output._run for output in outputs if not output._run.is_final]
-
-
-def start_session(
-    model: str | Sequence[str] | Backend | None = None,
-    model_id: str | None = None,
-    *,
-    backend_name: str | None = None,
-    ctx: Context | None = None,
-    model_options: Mapping[str, Any] | None = None,
-    **backend_kwargs: Any,
-) -> MelleaSession:
-    """Start a session with a model. Nothing is loaded or connected to before the first call.
-
-    Args:
-        model: `"provider/model"`, the provider alone, or a backend; or several names, where the next model is
-            asked if the one before it can't answer. By default `MELLEA_MODEL` from the environment, else the
-            embedded model.
-        model_id: the model, where `model` is the provider alone.
-        backend_name: another name for `model`.
-        ctx: what calls know of each other; a `SimpleContext` (nothing) by default.
-        model_options: defaults for every call.
-        backend_kwargs: for the backend's class, such as `base_url`.
-
-    Raises:
-        ConfigurationError: the provider or the model is unknown.
-        UsageError: an argument is of a wrong type.
-    """
-    if model is not None and backend_name is not None:
-        raise UsageError(f"model={model!r} and backend_name={backend_name!r} are two names for one thing; give one")
-    chosen = model if model is not None else backend_name
-    if isinstance(chosen, Backend):
-        if model_id is not None or backend_kwargs:
-            raise UsageError(f"a backend was given, so model_id={model_id!r} and {backend_kwargs!r} have no use")
-        return MelleaSession(chosen, ctx, model_options=model_options)
-    return MelleaSession(get_backend(chosen, model_id, **backend_kwargs), ctx, model_options=model_options)
-
-
-def current_session() -> MelleaSession:
-    """Return the session of the `with` block around, or else one for the whole process.
-
-    The process's session is made at its first use from the environment, with a `SimpleContext`.
-    """
-    global _default
-    if sessions := _sessions.get():
-        return sessions[-1]
-    if _default is None:
-        _default = start_session()
-    return _default
-
-
-_sessions: ContextVar[tuple[MelleaSession, ...]] = ContextVar("mellea_sessions", default=())
-"""The sessions whose `with` blocks are around, the innermost last."""
-
-_default: MelleaSession | None = None
 
 
 def _conversation(verb: str, content: Any, parts: Mapping[str, Any]) -> Message | Conversation:
@@ -529,21 +434,3 @@ def _conversation(verb: str, content: Any, parts: Mapping[str, Any]) -> Message 
     if isinstance(content, Mapping):
         raise UsageError(f"m.{verb}(…) takes a list of messages, not {content!r}; put it into a list")
     return Conversation(content)
-
-
-_NOT_HERE = {
-    "await_result": "a stream never waits, so leave it out",
-    "strict": "it belongs to instruct and act, which check requirements",
-    "return_sampling_results": "it belongs to instruct and act, which check requirements",
-}
-
-
-def _take(verb: str, arguments: dict[str, Any], taken: tuple[str, ...], others: tuple[str, ...]) -> dict[str, Any]:
-    """Take the named arguments out of `arguments`; what is neither among them nor among `others` is an error."""
-    for name in arguments:
-        if name not in taken and name not in others:
-            near = difflib.get_close_matches(name, [*taken, *others], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "model options go into model_options={…}"
-            hint = _NOT_HERE.get(name, hint)
-            raise UsageError(f"{verb} takes no argument {name!r}; {hint}")
-    return {name: arguments.pop(name) for name in taken if name in arguments}

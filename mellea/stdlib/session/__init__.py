@@ -1,0 +1,9 @@
+"""Sessions: what most programs use, a backend and a context with the verbs over them.
+
+May import: everything below it, stdlib.functional first of all. Read `session.py` first.
+"""
+
+from mellea.stdlib.session.session import MelleaSession
+from mellea.stdlib.session.start import current_session, start_session
+
+__all__ = ["MelleaSession", "current_session", "start_session"]

@@ -1,0 +1,76 @@
+"""The arguments that the verbs share: their types, and the check of their names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+from mellea.core.backend import BuiltinTool, ToolSpec
+from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.requirement import Requirement
+from mellea.core.sampling import SamplingStrategy
+from mellea.errors import UsageError
+
+__all__ = ["ACT", "CALL", "PARTS", "ActArguments", "CallArguments", "InstructArguments", "take"]
+
+
+class CallArguments(TypedDict, total=False):
+    """What every verb takes; `functional.aact` explains each."""
+
+    model_options: Mapping[str, Any] | None
+    tools: Iterable[ToolSpec | BuiltinTool] | None
+
+
+class ActArguments(CallArguments, total=False):
+    """What the verbs with requirements take besides; `functional.aact` explains each."""
+
+    requirements: Iterable[str | Requirement] | None
+    strategy: SamplingStrategy | None
+    strict: bool
+
+
+class InstructArguments(ActArguments, total=False):
+    """What `instruct` and the streams take besides; `Instruction` explains each."""
+
+    input: Any
+    name: str | None
+    images: Iterable[ImageBlock] | None
+    icl_examples: Iterable[Any] | None
+    grounding_context: Mapping[str, Any] | None
+    user_variables: Mapping[str, Any] | None
+    prefix: str | CBlock | None
+    output_prefix: str | CBlock | None
+
+
+PARTS = (
+    "input",
+    "name",
+    "images",
+    "requirements",
+    "icl_examples",
+    "grounding_context",
+    "user_variables",
+    "prefix",
+    "output_prefix",
+)
+CALL = ("model_options", "tools")
+ACT = (*CALL, "requirements", "strategy", "strict", "return_sampling_results")
+
+
+_NOT_HERE = {
+    "await_result": "a stream never waits, so leave it out",
+    "strict": "it belongs to instruct and act, which check requirements",
+    "return_sampling_results": "it belongs to instruct and act, which check requirements",
+}
+
+
+def take(verb: str, arguments: dict[str, Any], taken: tuple[str, ...], others: tuple[str, ...]) -> dict[str, Any]:
+    """Take the named arguments out of `arguments`; what is neither among them nor among `others` is an error."""
+    for name in arguments:
+        if name not in taken and name not in others:
+            near = difflib.get_close_matches(name, [*taken, *others], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "model options go into model_options={…}"
+            hint = _NOT_HERE.get(name, hint)
+            raise UsageError(f"{verb} takes no argument {name!r}; {hint}")
+    return {name: arguments.pop(name) for name in taken if name in arguments}

@@ -1,0 +1,64 @@
+"""Starting sessions, and the session that a program without one uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mellea.backends.registry import get_backend
+from mellea.core.backend import Backend
+from mellea.core.context import Context
+from mellea.errors import UsageError
+from mellea.stdlib.session.session import MelleaSession, sessions_around
+
+__all__ = ["current_session", "start_session"]
+
+_default: MelleaSession | None = None
+
+
+def start_session(
+    model: str | Sequence[str] | Backend | None = None,
+    model_id: str | None = None,
+    *,
+    backend_name: str | None = None,
+    ctx: Context | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> MelleaSession:
+    """Start a session with a model. Nothing is loaded or connected to before the first call.
+
+    Args:
+        model: `"provider/model"`, the provider alone, or a backend; or several names, where the next model is
+            asked if the one before it can't answer. By default `MELLEA_MODEL` from the environment, else the
+            embedded model.
+        model_id: the model, where `model` is the provider alone.
+        backend_name: another name for `model`.
+        ctx: what calls know of each other; a `SimpleContext` (nothing) by default.
+        model_options: defaults for every call.
+        backend_kwargs: for the backend's class, such as `base_url`.
+
+    Raises:
+        ConfigurationError: the provider or the model is unknown.
+        UsageError: an argument is of a wrong type.
+    """
+    if model is not None and backend_name is not None:
+        raise UsageError(f"model={model!r} and backend_name={backend_name!r} are two names for one thing; give one")
+    chosen = model if model is not None else backend_name
+    if isinstance(chosen, Backend):
+        if model_id is not None or backend_kwargs:
+            raise UsageError(f"a backend was given, so model_id={model_id!r} and {backend_kwargs!r} have no use")
+        return MelleaSession(chosen, ctx, model_options=model_options)
+    return MelleaSession(get_backend(chosen, model_id, **backend_kwargs), ctx, model_options=model_options)
+
+
+def current_session() -> MelleaSession:
+    """Return the session of the `with` block around, or else one for the whole process.
+
+    The process's session is made at its first use from the environment, with a `SimpleContext`.
+    """
+    global _default
+    if sessions := sessions_around.get():
+        return sessions[-1]
+    if _default is None:
+        _default = start_session()
+    return _default
