@@ -19,4 +19,9 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
     Each call has a limiter of its own: such a function may call a synchronous verb, which needs a thread
     again, so that a shared limit would have them wait for each other.
     """
-    return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+
+    def boxed() -> tuple[T]:
+        return (function(*args),)  # trio refuses a thread's result that is a coroutine
+
+    (result,) = await anyio.to_thread.run_sync(boxed, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+    return result

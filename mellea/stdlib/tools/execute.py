@@ -1,0 +1,83 @@
+"""Running the calls that a model asks for: whatever goes wrong is told to the model, and nothing crashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+
+from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.errors import ToolError, UsageError
+from mellea.stdlib.tools.tool import Tool
+
+__all__ = ["run_call", "run_calls"]
+
+_LONGEST = 500
+"""Characters of an error that a model is told."""
+
+
+async def run_call(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> ToolOutput:
+    """Run one call, and return what the tool gave back, or what went wrong.
+
+    Args:
+        call: what the model asks for.
+        tools: the tools that there are, by name.
+    """
+    try:
+        return ToolOutput(call.tool_call_id, call.tool_name, await _run(call, tools))
+    except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
+        return ToolOutput(call.tool_call_id, call.tool_name, _told(error), is_error=True)
+
+
+async def run_calls(
+    calls: Sequence[ToolCall],
+    tools: Mapping[str, Tool[..., Any]],
+    *,
+    limit: int = 8,
+    on_result: Callable[[ToolOutput], object] | None = None,
+) -> list[ToolOutput]:
+    """Run calls at the same time, and return their outputs in the order of the calls.
+
+    Args:
+        calls: what the model asks for.
+        tools: the tools that there are, by name.
+        limit: how many calls run at once; 1 runs them one after the other.
+        on_result: is told each output as soon as it is there.
+
+    Raises:
+        UsageError: the limit is no whole number from 1.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise UsageError(f"limit takes a whole number from 1, not {limit!r}")
+    outputs: dict[int, ToolOutput] = {}
+    waiting = iter(enumerate(calls))
+
+    async def work() -> None:
+        for number, call in waiting:  # shared by all that work, so that calls begin in their order
+            output = outputs[number] = await run_call(call, tools)
+            if on_result is not None:
+                on_result(output)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(limit, len(calls))):
+            group.start_soon(work)
+    return [outputs[number] for number in range(len(calls))]
+
+
+async def _run(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
+    tool = tools.get(call.tool_name)
+    if tool is None:
+        known = ", ".join(map(repr, tools)) or "none"
+        raise ToolError(f"there is no tool {call.tool_name!r}; the tools are {known}")
+    if not call.is_valid:
+        raise ToolError(f"the arguments of {call.tool_name!r} are no JSON object: {call.raw_args[:100]!r}")
+    return await tool.call(call.tool_args)
+
+
+def _told(error: Exception) -> str:
+    try:
+        said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
+        said = type(error).__name__
+    return f"Error: {said[:_LONGEST]}"

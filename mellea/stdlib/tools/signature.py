@@ -1,0 +1,227 @@
+"""Signatures: what a function takes, with its types resolved, as a JSON Schema and as a check of arguments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mellea.errors import ToolError, UsageError
+
+__all__ = ["Arguments", "Parameter", "doc_of", "name_of", "parameters_of", "type_hints"]
+
+EMPTY = inspect.Parameter.empty
+
+_VARIADIC: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a function.
+
+    Attributes:
+        name: its name.
+        kind: how it is passed, as in `inspect.Parameter`.
+        default: its default, `inspect.Parameter.empty` if it has none.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+
+
+def name_of(function: Any) -> str:
+    """Return what a function, a partial function or a callable object is called."""
+    if isinstance(function, functools.partial):
+        return name_of(function.func)
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def doc_of(function: Any) -> str | None:
+    """Return the docstring of a function, a partial function or a callable object."""
+    if isinstance(function, functools.partial):
+        return doc_of(function.func)
+    if inspect.isroutine(function):
+        return inspect.getdoc(function)
+    return inspect.getdoc(type(function).__call__) or inspect.getdoc(type(function))
+
+
+def parameters_of(function: Callable[..., Any], what: str) -> tuple[Parameter, ...]:
+    """Return a function's parameters; a bound method's without `self`, a partial's without those that are set.
+
+    Args:
+        function: the function.
+        what: how an error is to call it.
+
+    Raises:
+        UsageError: it takes `*args` or `**kwargs`, or can't be looked into.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{what} has no signature to read ({error}); wrap it in a function of your own") from None
+    is_set = function.keywords if isinstance(function, functools.partial) else {}
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.name not in is_set]
+    for parameter in parameters:
+        if stars := _VARIADIC.get(parameter.kind):
+            raise UsageError(
+                f"{what} takes {stars}{parameter.name}, which has no names and types to tell the model; "
+                "write out its parameters"
+            )
+    return tuple(Parameter(parameter.name, parameter.kind, parameter.default) for parameter in parameters)
+
+
+def type_hints(function: Any, what: str, names: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a function's annotations, with those that are texts resolved.
+
+    Args:
+        function: the function.
+        what: how an error is to call it.
+        names: more names that the annotations may use, besides the function's module and closure.
+
+    Raises:
+        UsageError: a name in an annotation means nothing.
+    """
+    function = _plain_function(function)
+    closure = getattr(function, "__closure__", None) or ()
+    free = zip(getattr(getattr(function, "__code__", None), "co_freevars", ()), closure, strict=False)
+    try:
+        local = {**(names or {}), **{name: cell.cell_contents for name, cell in free if _is_filled(cell)}}
+        return typing.get_type_hints(function, localns=local or None, include_extras=True)
+    except NameError as error:
+        raise UsageError(
+            f"{what} has an annotation with an unknown name: {error}; define it at the top level of its module"
+        ) from None
+    except (TypeError, SyntaxError) as error:
+        raise UsageError(f"{what} has an annotation that is no type: {error}") from None
+
+
+def _plain_function(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not hasattr(function, "__annotations__") and not inspect.isroutine(function):
+        function = type(function).__call__
+    return inspect.unwrap(getattr(function, "__func__", function))
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True
+
+
+class Arguments:
+    """The arguments of a function, as a model is to give them.
+
+    Args:
+        what: how an error is to call the function.
+        parameters: its parameters.
+        hints: their types; what isn't among them may be anything.
+        descriptions: what they are, in words.
+
+    Attributes:
+        schema: a JSON Schema of an object with the arguments by name.
+
+    Raises:
+        UsageError: a type has no JSON form.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        parameters: tuple[Parameter, ...],
+        hints: Mapping[str, Any],
+        descriptions: Mapping[str, str],
+    ) -> None:
+        from pydantic import ConfigDict, Field, PydanticUserError, create_model  # lazy: most programs have no tools
+
+        self._parameters = parameters
+        fields: dict[str, Any] = {}
+        for number, parameter in enumerate(parameters):
+            # The fields have names of our own: a parameter may be called `json`, `schema` or `_x`.
+            known: dict[str, Any] = {} if parameter.default is EMPTY else {"default": parameter.default}
+            if parameter.name in descriptions:
+                known["description"] = descriptions[parameter.name]
+            field = Field(alias=parameter.name, **known)
+            fields[f"p{number}"] = (_hint(parameter, hints), field)
+        try:
+            self._model = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
+            self._model.model_rebuild()
+            self.schema: Mapping[str, Any] = _schema_of(self._model)
+        except (PydanticUserError, TypeError, NameError) as error:
+            raise UsageError(
+                f"a parameter of {what} has a type without a JSON form: {str(error).splitlines()[0]}"
+            ) from error.with_traceback(None)
+
+    def check(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments as values of their types; what is missing and has a default stays missing.
+
+        Raises:
+            ToolError: an argument is missing, unknown or of a wrong type; the message is for the model.
+        """
+        from pydantic import ValidationError  # lazy: as above
+        from pydantic_core import to_json
+
+        try:
+            found = self._model.model_validate_json(to_json(dict(args), inf_nan_mode="constants"))
+        except ValidationError as error:
+            raise ToolError("; ".join(map(_explain, error.errors(include_url=False)[:5]))) from None
+        except Exception as error:
+            # A validator of the user's may raise whatever it likes, and a value may have no JSON form.
+            raise ToolError(f"the arguments can't be read: {type(error).__name__}: {error}") from error
+        is_given = found.model_fields_set
+        return {
+            parameter.name: getattr(found, f"p{number}")
+            for number, parameter in enumerate(self._parameters)
+            if f"p{number}" in is_given
+        }
+
+    def bind(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return checked arguments as positional and keyword arguments of the function."""
+        by_name = dict(values)
+        positional = [
+            by_name.pop(parameter.name, parameter.default)
+            for parameter in self._parameters
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY
+        ]
+        return positional, by_name
+
+
+def _hint(parameter: Parameter, hints: Mapping[str, Any]) -> Any:
+    hint = hints.get(parameter.name, Any)
+    if hint is Any and isinstance(parameter.default, (bool, int, float, str)):
+        return type(parameter.default)  # `limit=10` says enough
+    return hint
+
+
+def _schema_of(model: Any) -> dict[str, Any]:
+    from pydantic.json_schema import GenerateJsonSchema  # lazy: as above
+
+    class _Terse(GenerateJsonSchema):
+        """Without titles made from names, which say nothing new, and without a word about odd defaults."""
+
+        ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - as in pydantic
+
+        def field_title_should_be_set(self, schema: Any) -> bool:
+            return False
+
+    schema: dict[str, Any] = model.model_json_schema(schema_generator=_Terse)
+    schema.pop("title", None)
+    return schema
+
+
+def _explain(error: Any) -> str:
+    """Say one of pydantic's errors to a model."""
+    path = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"the argument {path!r} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"there is no argument {path!r}"
+    given = json.dumps(error["input"], ensure_ascii=False, default=str)[:100]
+    return f"the argument {path!r} is wrong: {error['msg']}; given was {given}"

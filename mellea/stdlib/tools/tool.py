@@ -1,0 +1,175 @@
+"""Tools: a function, with what a model has to know to call it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from mellea.core.backend import ToolSpec
+from mellea.core.worker import in_thread
+from mellea.errors import ToolError, UsageError
+from mellea.stdlib.tools.docstring import parse_docstring
+from mellea.stdlib.tools.signature import Arguments, doc_of, name_of, parameters_of, type_hints
+
+__all__ = ["Tool", "as_tool", "tool"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Tool(Generic[P, R]):
+    """A function that a model may call; it can still be called as the function that it is.
+
+    The schema comes from the annotations and the docstring: each argument's description from its `Args:`
+    section (or NumPy's, or Sphinx's), the tool's description from the rest.
+
+    Args:
+        function: sync (then the model's calls run in a worker thread) or async; a bound method does too.
+        name: what the model calls it; the function's name by default.
+        description: what it is for; the docstring by default.
+        names: more names that the annotations may use.
+
+    Raises:
+        UsageError: it is no function, takes `*args` or `**kwargs`, or its name is none for a model.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        names: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not callable(function) or inspect.isclass(function):
+            raise UsageError(f"a tool is made of a function, not of {function!r}")
+        self.name = name_of(function) if name is None else name
+        what = f"the tool {self.name!r}"
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise UsageError(
+                f"a tool's name takes up to 64 letters, digits, _ and -, not {self.name!r}; give it one with name="
+            )
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise UsageError(f"{what} yields; a tool returns its result at once")
+        self._function = function
+        self._description = description
+        self._parameters = parameters_of(function, what)
+        self._hints = _early_hints(function, names)
+        functools.update_wrapper(self, function, updated=())
+
+    @functools.cached_property
+    def spec(self) -> ToolSpec:
+        """The tool as the model sees it.
+
+        Raises:
+            UsageError: an annotation means nothing, or has no JSON form.
+        """
+        text = self._description
+        if text is None:
+            doc = parse_docstring(doc_of(self._function))
+            kept = [f"{title}: {body}" for title, body in doc.sections.items() if title != "Raises"]
+            text = "\n\n".join(filter(None, [doc.text, *kept]))
+        return ToolSpec(self.name, text, self._arguments.schema)
+
+    @functools.cached_property
+    def _arguments(self) -> Arguments:
+        what = f"the tool {self.name!r}"
+        if self._parameters and self._parameters[0].name in ("self", "cls"):
+            raise UsageError(
+                f"{what} is a method of a class; take it from an instance, as in tools=[thing.{self.name}]"
+            )
+        hints = type_hints(self._function, what) if self._hints is None else self._hints
+        return Arguments(what, self._parameters, hints, parse_docstring(doc_of(self._function)).arguments)
+
+    async def call(self, args: Mapping[str, Any] | None = None) -> Any:
+        """Check the arguments and call the function; a sync one runs in a worker thread.
+
+        Args:
+            args: the arguments by name, as JSON values.
+
+        Raises:
+            ToolError: the arguments don't fit; what the function itself raises comes as it is.
+        """
+        if args is not None and not isinstance(args, Mapping):
+            raise ToolError(f"the tool {self.name!r} takes its arguments as an object, not {args!r}")
+        values = self._arguments.check(args or {})
+        positional, by_name = self._arguments.bind(values)
+        work = functools.partial(self._function, *positional, **by_name)
+        if _is_async(self._function):
+            return await cast("Awaitable[Any]", work())
+        result = await in_thread(work)
+        return await result if isinstance(result, Awaitable) else result
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself."""
+        return self._function(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Tool[..., R]:
+        """Bind a tool that was made of a method, as the method itself would be bound."""
+        binds = getattr(self._function, "__get__", None)
+        if instance is None or binds is None:
+            return self
+        return Tool(binds(instance, owner), name=self.name, description=self._description)
+
+    def __repr__(self) -> str:
+        return f"<Tool {self.name!r}>"
+
+
+@overload
+def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
+@overload
+def tool(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(function: Any = None, /, *, name: str | None = None, description: str | None = None) -> Any:
+    """Make a tool of a function, as a decorator: bare, or with a name or a description of its own.
+
+    A plain function does as a tool as well; this one checks it at its definition.
+
+    Raises:
+        UsageError: the function is none that a model can call.
+    """
+    names = sys._getframe(1).f_locals
+
+    def make(function: Any) -> Tool[Any, Any]:
+        return Tool(function, name=name, description=description, names=names)
+
+    return make if function is None else make(function)
+
+
+def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = None) -> Tool[..., Any]:
+    """Take a function or a tool as a tool.
+
+    Raises:
+        UsageError: it is neither, or none that a model can call.
+    """
+    if isinstance(function, Tool):
+        if name is None or name == function.name:
+            return function
+        return Tool(function._function, name=name, description=function._description)
+    if not callable(function):
+        raise UsageError(f"tools takes functions and Tools, not {function!r}")
+    return Tool(function, name=name)
+
+
+def _early_hints(function: Any, names: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Resolve the annotations with the names at hand, or later if one of them isn't defined yet.
+
+    The names aren't kept: they are all variables of the calling function.
+    """
+    if names is None:
+        return None
+    try:
+        return type_hints(function, "", names)
+    except UsageError:
+        return None
+
+
+def _is_async(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
