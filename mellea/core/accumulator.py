@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall
+from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.events import (
     AttemptAccepted,
     AttemptStart,
@@ -228,9 +228,17 @@ class _Answer:
     def _tool_result(self, event: ToolResult) -> None:
         self.end_message()
         self._messages.append(Message("tool", event.result))
+        # Tools end in any order; their results stand in that of the calls.
+        asked = max((n for n, message in enumerate(self._messages) if message.role == "assistant"), default=-1)
+        places = {call.tool_call_id: n for n, call in enumerate(self._messages[asked].tool_calls)}
+        self._messages[asked + 1 :] = sorted(self._messages[asked + 1 :], key=lambda message: _place(message, places))
 
     def _source(self, event: SourceEvent) -> None:
         self.sources.append(event.source)
+
+
+def _place(message: Message, places: dict[str, int]) -> int:
+    return next((places.get(block.tool_call_id, -1) for block in message.blocks if isinstance(block, ToolOutput)), -1)
 
 
 _FOLDS: dict[type, Callable[[Accumulator, Any], None]] = {

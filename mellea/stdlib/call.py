@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self, TypeVar
+
+import anyio
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
@@ -19,8 +21,10 @@ from mellea.core.portal import blocked_loops
 from mellea.core.run import Parse, Run, deadlock
 from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import MelleaError, ParseError, UnsupportedError, UsageError
+from mellea.core.worker import in_thread
+from mellea.errors import DeadlineError, MelleaError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of
+from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
 
 __all__ = ["Call", "finish"]
 
@@ -38,6 +42,7 @@ class Call:
         format: what the answer is to be.
         tools: tools that the model may ask for.
         deadlines: how long to wait.
+        loop: how the tools are run; `None` only shows the calls.
     """
 
     component: Any
@@ -46,6 +51,7 @@ class Call:
     format: OutputFormat[Any] | None = None
     tools: tuple[ToolSpec | BuiltinTool, ...] = ()
     deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
+    loop: ToolLoop | None = None
 
     @classmethod
     def make(
@@ -55,9 +61,21 @@ class Call:
         *,
         format: Any = None,
         model_options: Mapping[str, Any] | None = None,
-        tools: Iterable[ToolSpec | BuiltinTool] | None = None,
+        tools: Iterable[AnyTool] | None = None,
+        tool_calls: ToolCalls = "show",
+        max_turns: int = MAX_TURNS,
     ) -> Self:
         """Check the arguments of a call; later layers of options go before earlier ones.
+
+        Args:
+            component: what to say.
+            backend: whom to say it to.
+            format: a type, or a JSON Schema as a dict, that the answer is to have.
+            model_options: names as in `ModelOption`.
+            tools: tools that the model may ask for.
+            tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
+                results, until an answer calls no tool.
+            max_turns: how many times the model is asked at most, if tools are run.
 
         Raises:
             UsageError: an argument is of a wrong type, or an option is unknown.
@@ -67,20 +85,26 @@ class Call:
             raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
         options = merge_options(backend.model_options, check_options(model_options))
         deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
-        given = options.pop(ModelOption.TOOLS, ()) if tools is None else tools
+        given = as_tools(options.pop(ModelOption.TOOLS, ()) if tools is None else tools)
         call = cls(
             component=as_component(component),
             backend=backend,
             options=options,
             format=None if format is None or format is str else output_format(format),
-            tools=_tools(given),
+            tools=tuple(tool.spec if isinstance(tool, Tool) else tool for tool in given),
             deadlines=deadlines,
+            loop=tool_loop(tool_calls, given, max_turns),
         )
         call._check()
         return call
 
     def _check(self) -> None:
         prefix = getattr(self.component, "output_prefix", None)
+        if prefix is not None and self.loop is not None:
+            raise UsageError(
+                f"output_prefix={str(prefix)!r} can't go with tool_calls='run', where the answer is made of several; "
+                "leave one of them out"
+            )
         if prefix is not None and not self.backend.capabilities.prefill:
             raise UnsupportedError(
                 f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix=",
@@ -106,27 +130,59 @@ class Call:
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         request = None if pending else self._worded(turns)
 
-        async def open() -> tuple[AsyncIterator[Event], Deadlines]:
+        async def ready() -> Request:
             for thunk in pending:  # they run on their own, so this waits for the slowest
                 await thunk
-            ready = request or self._worded(turns)
-            return self._events(ready), ready.deadlines
+            return request or self._worded(turns)
 
-        parse, is_quick = self._parse()
-        run = Run(
-            open,
-            parse=parse,
-            is_quick=is_quick,
-            format=self.format,
-            dependencies=dependencies,
-            backend=self.backend.name,
-            model=self.backend.model_id,
-        )
+        run = self._run(ready, dependencies)
         run.launch()
         thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
         if isinstance(self.component, Conversation):
             return thunk, context
         return thunk, context.add(self.component).add(thunk)
+
+    def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Run]) -> Run:
+        parse, is_quick = self._parse()
+        known: dict[str, Any] = {"backend": self.backend.name, "model": self.backend.model_id}
+        loop = self.loop
+        if loop is None:
+
+            async def open() -> tuple[AsyncIterator[Event], Deadlines]:
+                request = await ready()
+                return self._events(request), request.deadlines
+
+            return Run(open, parse=parse, is_quick=is_quick, format=self.format, dependencies=dependencies, **known)
+
+        async def work(run: Run) -> Any:
+            request = await ready()
+            with anyio.move_on_after(self.deadlines.total):
+                answer = await loop.work(run, lambda said: self._step(request, said))
+                if parse is None:
+                    return answer.text
+                return parse(answer) if is_quick else await in_thread(parse, answer)
+            raise DeadlineError(
+                f"the model {self.backend.model_id!r} and its tools were not done for {self.deadlines.total:g} s",
+                is_retryable=True,
+                **known,
+            )
+
+        return Run(work=work, format=self.format, dependencies=dependencies, **known)
+
+    def _step(self, request: Request, said: Sequence[Message]) -> Run:
+        """Launch one request of a tool loop."""
+        options = dict(request.options)
+        if said:
+            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
+        deadlines = replace(request.deadlines, total=None)  # the loop has that as a whole
+        step = replace(request, messages=(*request.messages, *said), options=options, deadlines=deadlines)
+
+        async def open() -> tuple[AsyncIterator[Event], Deadlines]:
+            return self._events(step), deadlines
+
+        run = Run(open, backend=self.backend.name, model=self.backend.model_id)
+        run.launch()
+        return run
 
     def _parse(self) -> tuple[Parse | None, bool]:
         """Return what makes the result, and whether it is our own and quick."""
@@ -212,13 +268,3 @@ def _deadlines(timeout: Any) -> Deadlines:
     if isinstance(timeout, Deadlines):
         return timeout
     return Deadlines() if timeout is None else Deadlines(total=float(timeout))
-
-
-def _tools(tools: Any) -> tuple[ToolSpec | BuiltinTool, ...]:
-    if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
-        raise UsageError(f"tools takes a list, not {tools!r}")
-    checked = tuple(tools)
-    for tool in checked:
-        if not isinstance(tool, (ToolSpec, BuiltinTool)):
-            raise UsageError(f"tools takes ToolSpecs and a provider's own tools, not {tool!r}")
-    return checked

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from mellea.core.backend import Backend, BuiltinTool, ToolSpec
+from mellea.core.backend import Backend
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
@@ -23,6 +23,7 @@ from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation, Instruction
 from mellea.stdlib.requirements.validation import as_requirements, validate_all
 from mellea.stdlib.sampling import RejectionSamplingStrategy
+from mellea.stdlib.tools import MAX_TURNS, AnyTool, ToolCalls
 
 __all__ = ["DEFAULT_STRATEGY", "aact", "achat", "act", "ainstruct", "avalidate", "chat", "instruct", "validate"]
 
@@ -43,7 +44,9 @@ async def aact(
     strict: bool = False,
     format: Any = None,
     model_options: Mapping[str, Any] | None = None,
-    tools: Iterable[ToolSpec | BuiltinTool] | None = None,
+    tools: Iterable[AnyTool] | None = None,
+    tool_calls: ToolCalls = "show",
+    max_turns: int = MAX_TURNS,
     await_result: bool = True,
 ) -> tuple[Any, C]:
     """Say a component to a model; return the thunk of its answer, and the context with this turn.
@@ -58,7 +61,10 @@ async def aact(
         strict: raise if no attempt meets the requirements.
         format: a type, or a JSON Schema as a dict, that the answer is to have; `.parsed` is a value of it.
         model_options: names as in `ModelOption`.
-        tools: tools that the model may ask for.
+        tools: tools that the model may ask for; functions do.
+        tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
+            results, until an answer calls no tool.
+        max_turns: how many times the model is asked at most, if tools are run.
         await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
 
     Raises:
@@ -72,7 +78,15 @@ async def aact(
         checks = (*checks, *_strategy_requirements(strategy))
     is_checked = validates(checks, strategy)
     _guard(await_result, is_checked, strategy, return_sampling_results)
-    call = Call.make(component, backend, format=format, model_options=model_options, tools=tools)
+    call = Call.make(
+        component,
+        backend,
+        format=format,
+        model_options=model_options,
+        tools=tools,
+        tool_calls=tool_calls,
+        max_turns=max_turns,
+    )
     if strategy is None or not is_checked:
         thunk, after = call.launch(context)
         if await_result:
@@ -130,7 +144,9 @@ async def achat(
     images: Iterable[Any] | None = None,
     format: Any = None,
     model_options: Mapping[str, Any] | None = None,
-    tools: Iterable[ToolSpec | BuiltinTool] | None = None,
+    tools: Iterable[AnyTool] | None = None,
+    tool_calls: ToolCalls = "show",
+    max_turns: int = MAX_TURNS,
     await_result: bool = True,
 ) -> tuple[Any, C]:
     """Say a message; `.parsed` of the thunk is the assistant's `Message`, its `.content` the text.
@@ -143,7 +159,10 @@ async def achat(
         images: images that go with it.
         format: a type that the answer is to have; `.parsed` is a value of it then.
         model_options: names as in `ModelOption`.
-        tools: tools that the model may ask for.
+        tools: tools that the model may ask for; functions do.
+        tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
+            results, until an answer calls no tool.
+        max_turns: how many times the model is asked at most, if tools are run.
         await_result: wait for the end.
 
     Raises:
@@ -157,6 +176,8 @@ async def achat(
         format=format,
         model_options=model_options,
         tools=tools,
+        tool_calls=tool_calls,
+        max_turns=max_turns,
         await_result=await_result,
     )
 

@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
-from mellea.core.backend import BuiltinTool, ToolSpec
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.errors import UsageError
+from mellea.stdlib.tools import AnyTool, ToolCalls
 
 __all__ = ["ACT", "CALL", "PARTS", "ActArguments", "CallArguments", "InstructArguments", "take"]
 
@@ -19,7 +19,9 @@ class CallArguments(TypedDict, total=False):
     """What every verb takes; `functional.aact` explains each."""
 
     model_options: Mapping[str, Any] | None
-    tools: Iterable[ToolSpec | BuiltinTool] | None
+    tools: Iterable[AnyTool] | None
+    tool_calls: ToolCalls
+    max_turns: int
 
 
 class ActArguments(CallArguments, total=False):
@@ -54,7 +56,7 @@ PARTS = (
     "prefix",
     "output_prefix",
 )
-CALL = ("model_options", "tools")
+CALL = ("model_options", "tools", "tool_calls", "max_turns")
 ACT = (*CALL, "requirements", "strategy", "strict", "return_sampling_results")
 
 

@@ -219,7 +219,7 @@ class MelleaSession:
             images: images that go with it.
             format: a type that the answer is to have; `.parsed` is a value of it then.
             await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: `model_options` and `tools`.
+            arguments: `model_options`, `tools`, `tool_calls` and `max_turns`, as in `functional.aact`.
 
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
@@ -394,8 +394,9 @@ class MelleaSession:
             component: Any = _conversation(verb, content, parts)
         else:
             component = functional.instruction(content, **parts)
-        options = self._options(arguments.get("model_options"))
-        call = Call.make(component, self.backend, format=format, model_options=options, tools=arguments.get("tools"))
+        arguments["model_options"] = self._options(arguments.get("model_options"))
+        arguments.pop("strategy", None)
+        call = Call.make(component, self.backend, format=format, **arguments)
 
         def launch() -> ModelOutputThunk[Any]:
             before = self.ctx

@@ -4,6 +4,19 @@ May import: core. Read `tool.py` first.
 """
 
 from mellea.stdlib.tools.execute import run_call, run_calls
-from mellea.stdlib.tools.tool import Tool, as_tool, tool
+from mellea.stdlib.tools.loop import MAX_TURNS, ToolCalls, ToolLoop, tool_loop
+from mellea.stdlib.tools.tool import AnyTool, Tool, as_tool, as_tools, tool
 
-__all__ = ["Tool", "as_tool", "run_call", "run_calls", "tool"]
+__all__ = [
+    "MAX_TURNS",
+    "AnyTool",
+    "Tool",
+    "ToolCalls",
+    "ToolLoop",
+    "as_tool",
+    "as_tools",
+    "run_call",
+    "run_calls",
+    "tool",
+    "tool_loop",
+]

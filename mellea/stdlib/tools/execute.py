@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.blocks import Block, ToolCall, ToolOutput
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool import Tool
 
@@ -25,9 +25,9 @@ async def run_call(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> ToolO
         tools: the tools that there are, by name.
     """
     try:
-        return ToolOutput(call.tool_call_id, call.tool_name, await _run(call, tools))
+        return ToolOutput(call.tool_call_id, call.tool_name, _told(await _run(call, tools)))
     except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
-        return ToolOutput(call.tool_call_id, call.tool_name, _told(error), is_error=True)
+        return ToolOutput(call.tool_call_id, call.tool_name, _error(error), is_error=True)
 
 
 async def run_calls(
@@ -75,9 +75,20 @@ async def _run(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
     return await tool.call(call.tool_args)
 
 
-def _told(error: Exception) -> str:
+def _told(result: Any) -> Any:
+    """Return a result as the model is told it: texts and blocks as they are, the rest as JSON values."""
+    if isinstance(result, (str, Block)):
+        return result
+    if isinstance(result, (list, tuple)) and result and all(isinstance(item, Block) for item in result):
+        return list(result)
+    from pydantic_core import to_jsonable_python  # lazy: most programs have no tools
+
+    return to_jsonable_python(result, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="strings")
+
+
+def _error(error: Exception) -> str:
     try:
         said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
         said = type(error).__name__
-    return f"Error: {said[:_LONGEST]}"
+    return said[:_LONGEST]

@@ -6,16 +6,16 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from mellea.core.backend import ToolSpec
+from mellea.core.backend import BuiltinTool, ToolSpec
 from mellea.core.worker import in_thread
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.signature import Arguments, doc_of, name_of, parameters_of, type_hints
 
-__all__ = ["Tool", "as_tool", "tool"]
+__all__ = ["AnyTool", "Tool", "as_tool", "as_tools", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -154,6 +154,25 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
     if not callable(function):
         raise UsageError(f"tools takes functions and Tools, not {function!r}")
     return Tool(function, name=name)
+
+
+AnyTool = Callable[..., Any] | Tool[..., Any] | ToolSpec | BuiltinTool
+"""What `tools=` takes: a function, a `Tool`, a schema alone, or a tool that the provider runs itself."""
+
+
+def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
+    """Take what `tools=` was given, with functions made into tools.
+
+    Raises:
+        UsageError: it is no list, one of them is no tool, or two have one name.
+    """
+    if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
+        raise UsageError(f"tools takes a list, not {tools!r}")
+    checked = tuple(tool if isinstance(tool, (ToolSpec, BuiltinTool)) else as_tool(tool) for tool in tools)
+    names = [tool.name for tool in checked]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"two tools have the name {twice!r}; mellea.tool(name=…) gives one of them another")
+    return checked
 
 
 def _early_hints(function: Any, names: Mapping[str, Any] | None) -> dict[str, Any] | None:

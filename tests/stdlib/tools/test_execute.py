@@ -59,12 +59,12 @@ async def test_part_4_number_3_empty_arguments_for_a_tool_without_parameters_run
 @pytest.mark.parametrize(
     ("name", "raw", "said"),
     [
-        ("add", '{"a": "x"}', "Error: the argument 'a' is wrong: Input should be a valid integer"),
-        ("add", '{"a": -1}', "Error: ValueError: too small"),
-        ("add", '{"a": 1', "Error: the arguments of 'add' are no JSON object: '{\"a\": 1'"),
-        ("add", "[1]", "Error: the arguments of 'add' are no JSON object"),
-        ("sub", "{}", "Error: there is no tool 'sub'; the tools are 'add', 'nothing', 'unsayable'"),
-        ("unsayable", "", "Error: UnsayableError"),
+        ("add", '{"a": "x"}', "the argument 'a' is wrong: Input should be a valid integer"),
+        ("add", '{"a": -1}', "ValueError: too small"),
+        ("add", '{"a": 1', "the arguments of 'add' are no JSON object: '{\"a\": 1'"),
+        ("add", "[1]", "the arguments of 'add' are no JSON object"),
+        ("sub", "{}", "there is no tool 'sub'; the tools are 'add', 'nothing', 'unsayable'"),
+        ("unsayable", "", "UnsayableError"),
     ],
 )
 async def test_whatever_goes_wrong_is_told_to_the_model(name: str, raw: str, said: str) -> None:
