@@ -263,6 +263,11 @@ class Run:
         if self.error is not None:
             raise self.error.another()
 
+    def raise_error_unless(self, kind: type[MelleaError]) -> None:
+        """Raise like `raise_error`, but not an error of that kind."""
+        if not isinstance(self.error, kind):
+            self.raise_error()
+
     def on_any(self, loops: Iterable[Loop]) -> bool:
         """Whether one of the loops is the one that this run works on."""
         return self._loop is not None and any(self._loop.native is loop.native for loop in loops)

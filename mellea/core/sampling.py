@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from mellea.core.backend import Backend
 from mellea.core.context import Context
 from mellea.core.events import Usage
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.thunk import ComputedModelOutputThunk
+from mellea.errors import ParseError
 
-__all__ = ["Attempt", "Generate", "SamplingResult", "SamplingStrategy", "Validate"]
+__all__ = ["Attempt", "Compose", "Generate", "Sampler", "SamplingResult", "SamplingStrategy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +21,34 @@ class Attempt:
     """One try: the output, the context it stands in, and what each requirement said about it, in order.
 
     An attempt that was pickled has no context, and its requirements have no functions any more.
+
+    Attributes:
+        number: its number, the first one is 1.
+        output: what the model answered; so far, if a requirement stopped it.
+        context: the context after it.
+        validations: what each requirement said; of an attempt that was stopped, those that said no.
+        component: what was said to the model.
+        error: why the answer is no value of the asked type, if that is so.
+        is_complete: whether the model came to its end; a requirement may have stopped it before.
     """
 
+    number: int
     output: ComputedModelOutputThunk[Any]
     context: Context | None
     validations: tuple[tuple[Requirement, ValidationResult], ...]
+    component: Any = None
+    error: ParseError | None = None
+    is_complete: bool = True
 
     @property
     def success(self) -> bool:
-        """Whether every requirement is met."""
-        return all(result for _, result in self.validations)
+        """Whether it is complete, a value of the asked type, and meets every requirement."""
+        return self.is_complete and self.error is None and all(result for _, result in self.validations)
+
+    @property
+    def failures(self) -> tuple[tuple[Requirement, ValidationResult], ...]:
+        """The requirements that it doesn't meet, and why."""
+        return tuple((requirement, result) for requirement, result in self.validations if not result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +58,7 @@ class SamplingResult:
     Attributes:
         success: whether an attempt met every requirement.
         attempts: every attempt, in order.
-        chosen: index of the attempt that is the result.
+        chosen: index of the attempt that is the result, among the attempts.
     """
 
     success: bool
@@ -75,14 +95,59 @@ def _portable(attempt: Attempt) -> Attempt:
         (Requirement(str(requirement), check_only=requirement.check_only), outcome)
         for requirement, outcome in attempt.validations
     )
-    return Attempt(attempt.output.without_sampling(), None, validations)
+    output = attempt.output.without_sampling()
+    return replace(attempt, output=output, context=None, validations=validations, component=None)
 
 
-Generate = Callable[[int], Awaitable[tuple[ComputedModelOutputThunk[Any], Context]]]
-"""Makes the attempt with that number, from 0."""
+class Sampler(Protocol):
+    """What a strategy works with: one call of a verb, to be tried as often as it takes.
 
-Validate = Callable[[Context], Awaitable[tuple[tuple[Requirement, ValidationResult], ...]]]
-"""Checks the last output of a context."""
+    Attributes:
+        component: what the call says to the model.
+        context: the context of the call.
+        backend: the backend of the call.
+        requirements: what the output has to meet.
+    """
+
+    component: Any
+    context: Context
+    backend: Backend
+    requirements: Sequence[Requirement]
+
+    async def draw(
+        self,
+        component: Any = None,
+        *,
+        context: Context | None = None,
+        backend: Backend | None = None,
+        model_options: Mapping[str, Any] | None = None,
+        compose: Compose | None = None,
+    ) -> Attempt:
+        """Make an attempt and check it; what isn't given is as in the call.
+
+        A seed of the call is raised by one for each attempt. An attempt ends as soon as a requirement that looks
+        at chunks says no. Cancelling the wait cancels the request.
+
+        Args:
+            component: what to say to the model instead.
+            context: what the model is to know of earlier turns instead.
+            backend: whom to say it to instead.
+            model_options: options that go before those of the call.
+            compose: makes the attempt's output out of several requests; takes a function for one of them.
+
+        Raises:
+            MelleaError: the generation failed, or the call can't be made so.
+        """
+
+
+class Generate(Protocol):
+    """Makes one request of a composed attempt."""
+
+    async def __call__(self, prefix: str, model_options: Mapping[str, Any]) -> ComputedModelOutputThunk[Any]:
+        """Ask for an answer that begins with `prefix` (which its text has, too), with options of its own."""
+
+
+Compose = Callable[[Generate], Awaitable[ComputedModelOutputThunk[Any]]]
 
 
 class SamplingStrategy(Protocol):
@@ -92,5 +157,5 @@ class SamplingStrategy(Protocol):
     def requirements(self) -> Sequence[Requirement]:
         """Requirements that the strategy adds to those of the call."""
 
-    async def sample(self, generate: Generate, validate: Validate) -> SamplingResult:
-        """Make attempts until one is good enough, or none is left."""
+    async def sample(self, sampler: Sampler) -> SamplingResult:
+        """Draw attempts until one is good enough, or none is left."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
-from mellea.core.accumulator import Generation
+from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
@@ -21,7 +21,7 @@ from mellea.core.run import Cursor, Run
 from mellea.core.text import TextFilter, text_filter
 from mellea.errors import StreamingError, UsageError
 
-__all__ = ["ComputedModelOutputThunk", "EventIterator", "ModelOutputThunk", "TextIterator"]
+__all__ = ["ComputedModelOutputThunk", "EventIterator", "ModelOutputThunk", "TextIterator", "come_to", "played"]
 
 T = TypeVar("T")
 
@@ -320,7 +320,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
         return f"<{type(self).__name__} {self._run.so_far().text!r}>"
 
     def __copy__(self) -> Self:
-        return cast("Self", _rebuild(*self._state()))
+        return cast("Self", _rebuild(*self._state(), self._run.format))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()  # all that it holds is immutable, or the user's own result
@@ -330,17 +330,36 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
 
     def without_sampling(self) -> Self:
         """Return a copy that knows nothing of the other attempts."""
-        return cast("Self", _rebuild(*self._state()[:-1], None))
+        return cast("Self", come_to(self._run))
 
     def _state(self) -> tuple[Generation, Any, list[Event], float | None, Any]:
         run = self._run
         return run.so_far(), run.parsed, run.events, run.time_to_first_token, run.sampling
 
 
+def come_to(run: Run) -> ComputedModelOutputThunk[Any]:
+    """Return what a run that has ended came to, as a computed thunk of its own, even if it failed or was stopped."""
+    events = run.events[: run.limit]
+    return _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, None, run.format)
+
+
+def played(events: list[Event]) -> ComputedModelOutputThunk[Any]:
+    """Return a computed thunk of events that are known, with the text as its result."""
+    accumulator = Accumulator()
+    accumulator.feed(events)
+    generation = accumulator.generation()
+    return _rebuild(generation, generation.text, events, None, None)
+
+
 def _rebuild(
-    generation: Generation, parsed: Any, events: list[Event], time_to_first_token: float | None, sampling: Any
+    generation: Generation,
+    parsed: Any,
+    events: list[Event],
+    time_to_first_token: float | None,
+    sampling: Any,
+    format: Any = None,
 ) -> ComputedModelOutputThunk[Any]:
-    run = Run.finished(generation, parsed, events)
+    run = Run.finished(generation, parsed, events, format)
     run.time_to_first_token = time_to_first_token
     run.sampling = sampling
     thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)

@@ -39,19 +39,23 @@ class Call:
         component: what to say.
         backend: whom to say it to.
         options: all model options, merged.
+        given: those of them that aren't the backend's own.
         format: what the answer is to be.
         tools: tools that the model may ask for.
         deadlines: how long to wait.
         loop: how the tools are run; `None` only shows the calls.
+        prefix: text that the answer begins with.
     """
 
     component: Any
     backend: Backend
     options: Mapping[str, Any]
+    given: Mapping[str, Any]
     format: OutputFormat[Any] | None = None
     tools: tuple[ToolSpec | BuiltinTool, ...] = ()
     deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
     loop: ToolLoop | None = None
+    prefix: str | None = None
 
     @classmethod
     def make(
@@ -83,31 +87,64 @@ class Call:
         """
         if not isinstance(backend, Backend):
             raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
-        options = merge_options(backend.model_options, check_options(model_options))
+        options = merge_options(backend.model_options, own := check_options(model_options))
         deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
         given = as_tools(options.pop(ModelOption.TOOLS, ()) if tools is None else tools)
+        said = as_component(component)
+        prefix = getattr(said, "output_prefix", None)
         call = cls(
-            component=as_component(component),
+            component=said,
             backend=backend,
             options=options,
-            format=None if format is None or format is str else output_format(format),
+            given=own,
+            format=_format(format),
             tools=tuple(tool.spec if isinstance(tool, Tool) else tool for tool in given),
             deadlines=deadlines,
             loop=tool_loop(tool_calls, given, max_turns),
+            prefix=None if prefix is None else str(prefix),
+        )
+        call._check()
+        return call
+
+    def varied(
+        self,
+        component: Any = None,
+        *,
+        backend: Backend | None = None,
+        model_options: Mapping[str, Any] | None = None,
+        prefix: str | None = None,
+    ) -> Self:
+        """Return this call with something else in it; what isn't given stays as it is.
+
+        Raises:
+            UsageError: an option is unknown.
+            UnsupportedError: the backend can't do what is asked.
+        """
+        to = self.backend if backend is None else backend
+        options = merge_options(to.model_options, self.given, check_options(model_options))
+        deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
+        options.pop(ModelOption.TOOLS, None)
+        call = replace(
+            self,
+            component=self.component if component is None else as_component(component),
+            backend=to,
+            options=options,
+            deadlines=deadlines,
+            prefix=self.prefix if prefix is None else prefix,
         )
         call._check()
         return call
 
     def _check(self) -> None:
-        prefix = getattr(self.component, "output_prefix", None)
-        if prefix is not None and self.loop is not None:
+        if self.prefix is not None and self.loop is not None:
             raise UsageError(
-                f"output_prefix={str(prefix)!r} can't go with tool_calls='run', where the answer is made of several; "
+                f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
                 "leave one of them out"
             )
-        if prefix is not None and not self.backend.capabilities.prefill:
+        if self.prefix is not None and not self.backend.capabilities.prefill:
             raise UnsupportedError(
-                f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix=",
+                f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix= "
+                "and release=",
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
@@ -122,11 +159,9 @@ class Call:
         Raises:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
-        turns = [] if isinstance(self.component, Conversation) else context.view_for_generation()
-        pending = _pending([self.component, *[part for turn in turns for part in (turn.input, turn.output)]])
+        turns = self._turns(context)
+        pending = self.ingredients(context)
         dependencies = [thunk._run for thunk in pending]
-        if any(run.needs(blocked_loops.get()) for run in dependencies):
-            raise deadlock()
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         request = None if pending else self._worded(turns)
 
@@ -141,6 +176,21 @@ class Call:
         if isinstance(self.component, Conversation):
             return thunk, context
         return thunk, context.add(self.component).add(thunk)
+
+    def ingredients(self, context: Context) -> list[ModelOutputThunk[Any]]:
+        """Return the thunks that the call waits for, each once.
+
+        Raises:
+            StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+        """
+        said = [part for turn in self._turns(context) for part in (turn.input, turn.output)]
+        pending = _pending([self.component, *said])
+        if any(thunk._run.needs(blocked_loops.get()) for thunk in pending):
+            raise deadlock()
+        return pending
+
+    def _turns(self, context: Context) -> list[Turn]:
+        return [] if isinstance(self.component, Conversation) else context.view_for_generation()
 
     def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Run]) -> Run:
         parse, is_quick = self._parse()
@@ -157,10 +207,7 @@ class Call:
         async def work(run: Run) -> Any:
             request = await ready()
             with anyio.move_on_after(self.deadlines.total):
-                answer = await loop.work(run, lambda said: self._step(request, said))
-                if parse is None:
-                    return answer.text
-                return parse(answer) if is_quick else await in_thread(parse, answer)
+                return await self.parse(await loop.work(run, lambda said: self._step(request, said)))
             raise DeadlineError(
                 f"the model {self.backend.model_id!r} and its tools were not done for {self.deadlines.total:g} s",
                 is_retryable=True,
@@ -194,6 +241,17 @@ class Call:
             return _message, True
         return partial(_parse_by, self.component), False
 
+    async def parse(self, generation: Generation) -> Any:
+        """Make the typed result of this call out of a complete generation.
+
+        Raises:
+            ParseError: it is no value of the asked type.
+        """
+        parse, is_quick = self._parse()
+        if parse is None:
+            return generation.text
+        return parse(generation) if is_quick else await in_thread(parse, generation)
+
     def _request(self, messages: Iterable[Message]) -> Request:
         options = dict(self.options)
         options.pop(ModelOption.SYSTEM_PROMPT, None)
@@ -209,15 +267,13 @@ class Call:
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
-        prefix = getattr(self.component, "output_prefix", None)
-        if prefix is not None:
-            messages.append(Message("assistant", prefix))
+        if self.prefix is not None:
+            messages.append(Message("assistant", self.prefix))
         return self._request(messages)
 
     def _events(self, request: Request) -> AsyncIterator[Event]:
         events = self.backend.run(request)
-        prefix = getattr(self.component, "output_prefix", None)
-        return events if prefix is None else _prefixed(str(prefix), events)
+        return events if self.prefix is None else _prefixed(self.prefix, events)
 
 
 async def finish(thunk: ModelOutputThunk[Any]) -> None:
@@ -258,6 +314,12 @@ def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     """Find the thunks that aren't computed yet, each once."""
     found = {id(part): part for value in values for part in walk(value) if isinstance(part, ModelOutputThunk)}
     return [thunk for thunk in found.values() if not thunk.is_computed()]
+
+
+def _format(format: Any) -> OutputFormat[Any] | None:
+    if format is None or format is str:
+        return None
+    return format if isinstance(format, OutputFormat) else output_format(format)
 
 
 def _is_file(part: Any) -> bool:

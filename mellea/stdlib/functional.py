@@ -7,22 +7,23 @@ a row are launched in that order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from mellea.core.backend import Backend
+from mellea.core.chunk import Scope
 from mellea.core.context import Context
 from mellea.core.messages import Message
-from mellea.core.options import ModelOption
 from mellea.core.portal import blocking
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.sampling import SamplingResult, SamplingStrategy
-from mellea.core.thunk import ComputedModelOutputThunk
-from mellea.errors import RequirementError, StreamingError, UsageError
+from mellea.core.sampling import SamplingStrategy
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import StreamingError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation, Instruction
 from mellea.stdlib.requirements.validation import as_requirements, validate_all
-from mellea.stdlib.sampling import RejectionSamplingStrategy
+from mellea.stdlib.sampling import RejectionSamplingStrategy, RepairTemplateStrategy
+from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, ToolCalls
 
 __all__ = ["DEFAULT_STRATEGY", "aact", "achat", "act", "ainstruct", "avalidate", "chat", "instruct", "validate"]
@@ -31,6 +32,9 @@ C = TypeVar("C", bound=Context)
 
 DEFAULT_STRATEGY: Final = RejectionSamplingStrategy(loop_budget=2)
 """What `instruct` does about requirements if nothing else is said."""
+
+_CORRECTION: Final = RepairTemplateStrategy(loop_budget=2)
+"""What is done about an answer that doesn't have the asked format."""
 
 
 async def aact(
@@ -72,31 +76,91 @@ async def aact(
         RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    check_flag("strict", strict)
-    checks = as_requirements(requirements)
-    if strategy is not None:
-        checks = (*checks, *_strategy_requirements(strategy))
-    is_checked = validates(checks, strategy)
-    _guard(await_result, is_checked, strategy, return_sampling_results)
-    call = Call.make(
+    verb = prepare(
         component,
         backend,
+        requirements=requirements,
+        strategy=strategy,
+        strict=strict,
+        await_result=await_result,
+        return_sampling_results=return_sampling_results,
         format=format,
         model_options=model_options,
         tools=tools,
         tool_calls=tool_calls,
         max_turns=max_turns,
     )
-    if strategy is None or not is_checked:
-        thunk, after = call.launch(context)
-        if await_result:
-            await finish(thunk)
-        return thunk, after
-    result = await _sample(call, context, strategy, checks)
-    chosen = result.attempts[result.chosen]
-    if strict and not result.success:
-        raise _requirement_error(result)
-    return result if return_sampling_results else result.result, chosen.context  # type: ignore[return-value]
+    thunk, after = verb.launch(context)
+    if await_result:
+        await finish(thunk)
+    return thunk.sampling if return_sampling_results else thunk, after
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb whose arguments have been checked, to be launched once."""
+
+    call: Call
+    strategy: SamplingStrategy | None
+    requirements: tuple[Requirement, ...]
+    strict: bool
+    release: Scope | None
+
+    def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
+        """Start the generation on the running loop, and return it with the context that has the new turn.
+
+        Raises:
+            StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+        """
+        if self.strategy is None:
+            return self.call.launch(context)
+        return launch_sampled(
+            self.call, context, self.strategy, self.requirements, strict=self.strict, release=self.release
+        )
+
+
+def prepare(
+    component: Any,
+    backend: Backend,
+    *,
+    requirements: Iterable[str | Requirement] | None = None,
+    strategy: SamplingStrategy | None = DEFAULT_STRATEGY,
+    strict: bool = False,
+    await_result: bool = True,
+    return_sampling_results: bool = False,
+    is_stream: bool = False,
+    release: Scope | None = None,
+    **call: Any,
+) -> Verb:
+    """Check the arguments of a verb; those that aren't named here are `Call.make`'s.
+
+    An answer that is awaited and doesn't have the asked format is asked for once more, with what was wrong.
+
+    Raises:
+        StreamingError: `await_result=False` under a strategy, which validates complete outputs.
+        MelleaError: an argument is wrong.
+    """
+    for name, flag in {
+        "strict": strict,
+        "await_result": await_result,
+        "return_sampling_results": return_sampling_results,
+    }.items():
+        check_flag(name, flag)
+    checks = (*as_requirements(requirements), *_strategy_requirements(strategy))
+    is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
+    if return_sampling_results and not is_checked:
+        raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
+    if is_checked and not await_result:
+        raise _strategy_guard(strategy)
+    if release is not None and not is_checked:
+        raise UsageError(f"release={release!r} takes a strategy, and requirements that look at such chunks")
+    made = Call.make(component, backend, **call)
+    corrects = made.format is not None and strategy is not None and await_result and not is_stream
+    chosen = strategy if is_checked else _CORRECTION if corrects else None
+    verb = Verb(made, chosen, checks if chosen is not None else (), strict, release)
+    if release is not None and chosen is not None:
+        check_release(release, chosen, checks)
+    return verb
 
 
 async def ainstruct(
@@ -172,7 +236,7 @@ async def achat(
         message(content, role=role, images=images),
         context,
         backend,
-        strategy=None,
+        strategy=None if format is None else DEFAULT_STRATEGY,
         format=format,
         model_options=model_options,
         tools=tools,
@@ -225,13 +289,6 @@ def message(content: Any, *, role: str = "user", images: Iterable[Any] | None = 
     return made
 
 
-def validates(requirements: Any, strategy: SamplingStrategy | None) -> bool:
-    """Tell whether a verb with these arguments checks its output, which takes the whole of it."""
-    if strategy is None:
-        return False
-    return strategy is not DEFAULT_STRATEGY or bool(requirements)
-
-
 def check_flag(name: str, value: Any) -> None:
     """Refuse what is neither `True` nor `False`.
 
@@ -242,7 +299,9 @@ def check_flag(name: str, value: Any) -> None:
         raise UsageError(f"{name} takes True or False, not {value!r}")
 
 
-def _strategy_requirements(strategy: SamplingStrategy) -> tuple[Requirement, ...]:
+def _strategy_requirements(strategy: SamplingStrategy | None) -> tuple[Requirement, ...]:
+    if strategy is None:
+        return ()
     if not hasattr(strategy, "sample") or isinstance(strategy, type):
         raise UsageError(
             f"strategy takes a sampling strategy such as RejectionSamplingStrategy(), or None, not {strategy!r}"
@@ -250,53 +309,10 @@ def _strategy_requirements(strategy: SamplingStrategy) -> tuple[Requirement, ...
     return tuple(strategy.requirements)
 
 
-def _guard(await_result: Any, is_checked: bool, strategy: Any, wants_results: bool) -> None:
-    check_flag("await_result", await_result)
-    check_flag("return_sampling_results", wants_results)
-    if wants_results and not is_checked:
-        raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
-    if is_checked and not await_result:
-        raise strategy_guard("await_result=False", strategy, "leave await_result=True")
-
-
-def strategy_guard(what: str, strategy: Any, way_out: str) -> StreamingError:
-    """Make the error for streaming under a strategy."""
+def _strategy_guard(strategy: Any) -> StreamingError:
     why = f"strategy={strategy!r}" if strategy is not DEFAULT_STRATEGY else "requirements and the default strategy"
     return StreamingError(
-        f"{what} can't go with {why}: a strategy validates complete outputs; "
-        f"give strategy=None (requirements go into the prompt, unchecked), or {way_out}"
-    )
-
-
-async def _sample(
-    call: Call, context: C, strategy: SamplingStrategy, requirements: tuple[Requirement, ...]
-) -> SamplingResult:
-    async def generate(number: int) -> tuple[ComputedModelOutputThunk[Any], Context]:
-        thunk, after = _varied(call, number).launch(context)
-        await finish(thunk)
-        return await thunk, after
-
-    async def validate(after: Context) -> tuple[tuple[Requirement, ValidationResult], ...]:
-        return await validate_all(requirements, after, call.backend)
-
-    result = await strategy.sample(generate, validate)
-    result.result._run.sampling = result
-    return result
-
-
-def _varied(call: Call, number: int) -> Call:
-    """Give each attempt a seed of its own, so that a retry isn't the same again."""
-    seed = call.options.get(ModelOption.SEED)
-    if seed is None or number == 0:
-        return call
-    return replace(call, options={**call.options, ModelOption.SEED: seed + number})
-
-
-def _requirement_error(result: SamplingResult) -> RequirementError:
-    attempt = result.attempts[result.chosen]
-    failed = [f"{requirement} ({outcome.reason})" for requirement, outcome in attempt.validations if not outcome]
-    return RequirementError(
-        f"no attempt of {len(result.attempts)} met the requirements; the chosen one fails: {'; '.join(failed)}",
-        results=[[outcome for _, outcome in attempt.validations] for attempt in result.attempts],
-        partial=attempt.output.value or "",
+        f"await_result=False can't go with {why}: a strategy validates complete outputs; give strategy=None "
+        "(requirements go into the prompt, unchecked), leave await_result=True, or use m.astream(…), which streams "
+        "under a strategy"
     )

@@ -1,42 +1,127 @@
-"""Rejection sampling: try the same again until an attempt passes."""
+"""Strategies that try again until an attempt passes: with the same words, or with what was wrong added to them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from mellea.core.requirement import Requirement
-from mellea.core.sampling import Attempt, Generate, SamplingResult, Validate
-from mellea.errors import UsageError
+from mellea.core.sampling import Attempt, Sampler, SamplingResult
+from mellea.stdlib.components import Correction, Repair
+from mellea.stdlib.context import ChatContext
 from mellea.stdlib.requirements.validation import as_requirements
+from mellea.stdlib.sampling.draws import check_budget, draw_together, met
 
-__all__ = ["RejectionSamplingStrategy"]
+__all__ = ["MultiTurnStrategy", "RejectionSamplingStrategy", "RepairTemplateStrategy"]
 
 
 class RejectionSamplingStrategy:
-    """Makes attempts until one meets every requirement.
+    """Makes attempts with the same words until one meets every requirement.
 
-    If none does, the first attempt is the result, and its `success` is false.
+    If none does, the first of those that meet most is the result, and its `success` is false.
+
+    Args:
+        loop_budget: how many attempts, at most.
+        requirements: requirements in addition to those of the call.
+        concurrency_budget: how many attempts are made at the same time; the first that passes has the others
+            cancelled.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop_budget: int = 2,
+        requirements: Iterable[str | Requirement] | None = None,
+        concurrency_budget: int = 1,
+    ) -> None:
+        self.loop_budget = check_budget("loop_budget", loop_budget)
+        self.concurrency_budget = check_budget("concurrency_budget", concurrency_budget)
+        self.requirements = as_requirements(requirements)
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether there is one attempt after the other."""
+        return self.concurrency_budget == 1
+
+    async def sample(self, sampler: Sampler) -> SamplingResult:
+        """Draw attempts until one passes, or none is left."""
+        attempts = await draw_together(
+            sampler.draw, self.loop_budget, self.concurrency_budget, lambda found: found[-1].success
+        )
+        return _result(attempts, prefers_last=False)
+
+    def __repr__(self) -> str:
+        return f"RejectionSamplingStrategy(loop_budget={self.loop_budget})"
+
+
+class _Correcting(ABC):
+    """A strategy whose next attempt knows what was wrong with the last one."""
+
+    is_sequential = True
+
+    def __init__(self, *, loop_budget: int = 2, requirements: Iterable[str | Requirement] | None = None) -> None:
+        self.loop_budget = check_budget("loop_budget", loop_budget)
+        self.requirements = as_requirements(requirements)
+
+    async def sample(self, sampler: Sampler) -> SamplingResult:
+        """Draw attempts until one passes, or none is left."""
+        attempts = [await sampler.draw()]
+        while not attempts[-1].success and len(attempts) < self.loop_budget and self._has_hope(attempts[-1]):
+            attempts.append(await sampler.draw(**self._again(sampler, attempts)))
+        return _result(attempts, prefers_last=True)
+
+    def _has_hope(self, attempt: Attempt) -> bool:
+        # An answer that was cut off at the token limit isn't wrong, and would be cut off again.
+        return attempt.error is None or attempt.output.finish_reason != "length"
+
+    @abstractmethod
+    def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+        """Return the arguments of the next draw."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(loop_budget={self.loop_budget})"
+
+
+class RepairTemplateStrategy(_Correcting):
+    """Makes attempts whose prompts hold the answer before, and which requirements it doesn't meet, and why.
+
+    If no attempt meets every requirement, the last of those that meet most is the result.
 
     Args:
         loop_budget: how many attempts, at most.
         requirements: requirements in addition to those of the call.
     """
 
-    def __init__(self, *, loop_budget: int = 2, requirements: Iterable[str | Requirement] | None = None) -> None:
-        if not isinstance(loop_budget, int) or isinstance(loop_budget, bool) or loop_budget < 1:
-            raise UsageError(f"loop_budget takes a whole number from 1, not {loop_budget!r}")
-        self.loop_budget = loop_budget
-        self.requirements = as_requirements(requirements)
+    def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+        last = attempts[-1]
+        return {"component": Repair(sampler.component, last.failures, last.output.value)}
 
-    async def sample(self, generate: Generate, validate: Validate) -> SamplingResult:
-        """Make attempts until one passes, or none is left."""
-        attempts: list[Attempt] = []
-        for number in range(self.loop_budget):
-            output, context = await generate(number)
-            attempts.append(Attempt(output, context, await validate(context)))
-            if attempts[-1].success:
-                return SamplingResult(True, tuple(attempts), number)
-        return SamplingResult(False, tuple(attempts), 0)
 
-    def __repr__(self) -> str:
-        return f"RejectionSamplingStrategy(loop_budget={self.loop_budget})"
+class MultiTurnStrategy(_Correcting):
+    """Makes attempts in a conversation: each is told what is wrong with the answers before.
+
+    If no attempt meets every requirement, the last of those that meet most is the result. The session's context
+    gets one turn: the task, and the answer that was chosen.
+
+    Args:
+        loop_budget: how many attempts, at most.
+        requirements: requirements in addition to those of the call.
+    """
+
+    def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+        context = ChatContext()
+        for turn in sampler.context.view_for_generation():
+            context = context.add(turn.input) if turn.input is not None else context
+            context = context.add(turn.output) if turn.output is not None else context
+        for attempt in attempts:
+            context = context.add(attempt.component).add(attempt.output)
+        return {"component": Correction(sampler.component, attempts[-1].failures), "context": context}
+
+
+def _result(attempts: Sequence[Attempt], *, prefers_last: bool) -> SamplingResult:
+    numbered = list(enumerate(attempts))
+    if prefers_last:
+        numbered.reverse()
+    chosen = max(numbered, key=lambda pair: met(pair[1]))[0]
+    return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)

@@ -7,12 +7,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.chunk import Scope
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.errors import UsageError
 from mellea.stdlib.tools import AnyTool, ToolCalls
 
-__all__ = ["ACT", "CALL", "PARTS", "ActArguments", "CallArguments", "InstructArguments", "take"]
+__all__ = [
+    "ACT",
+    "CALL",
+    "PARTS",
+    "STREAM",
+    "ActArguments",
+    "CallArguments",
+    "InstructArguments",
+    "StreamArguments",
+    "take",
+]
 
 
 class CallArguments(TypedDict, total=False):
@@ -45,6 +56,13 @@ class InstructArguments(ActArguments, total=False):
     output_prefix: str | CBlock | None
 
 
+class StreamArguments(InstructArguments, total=False):
+    """What the streams take besides; `MelleaSession.stream` explains each."""
+
+    live: bool
+    release: Scope | None
+
+
 PARTS = (
     "input",
     "name",
@@ -60,10 +78,14 @@ CALL = ("model_options", "tools", "tool_calls", "max_turns")
 ACT = (*CALL, "requirements", "strategy", "strict", "return_sampling_results")
 
 
+STREAM = (*CALL, "strategy", "strict", "release")
+
 _NOT_HERE = {
     "await_result": "a stream never waits, so leave it out",
-    "strict": "it belongs to instruct and act, which check requirements",
-    "return_sampling_results": "it belongs to instruct and act, which check requirements",
+    "return_sampling_results": "a stream has .attempts",
+    "strict": "it belongs to instruct, act and the streams, which check requirements",
+    "live": "it belongs to the streams",
+    "release": "it belongs to the streams",
 }
 
 

@@ -29,11 +29,19 @@ from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib import functional
-from mellea.stdlib.call import Call, finish
+from mellea.stdlib.call import finish
 from mellea.stdlib.components import Conversation, messages_of
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.functional import DEFAULT_STRATEGY
-from mellea.stdlib.session.arguments import ACT, CALL, PARTS, CallArguments, InstructArguments, take
+from mellea.stdlib.session.arguments import (
+    ACT,
+    CALL,
+    PARTS,
+    STREAM,
+    CallArguments,
+    InstructArguments,
+    StreamArguments,
+    take,
+)
 from mellea.stdlib.streaming import AsyncStream, Stream
 
 __all__ = ["MelleaSession", "sessions_around"]
@@ -280,39 +288,45 @@ class MelleaSession:
     # -- streams --------------------------------------------------------------------------------------
 
     @overload
-    def stream(self, content: Any, *, format: type[T], **arguments: Unpack[InstructArguments]) -> Stream[T]: ...
+    def stream(self, content: Any, *, format: type[T], **arguments: Unpack[StreamArguments]) -> Stream[T]: ...
     @overload
-    def stream(self, content: Any, *, format: None = None, **arguments: Unpack[InstructArguments]) -> Stream[str]: ...
+    def stream(self, content: Any, *, format: None = None, **arguments: Unpack[StreamArguments]) -> Stream[str]: ...
     @overload
-    def stream(self, content: Any, *, format: Any, **arguments: Unpack[InstructArguments]) -> Stream[Any]: ...
+    def stream(self, content: Any, *, format: Any, **arguments: Unpack[StreamArguments]) -> Stream[Any]: ...
     def stream(self, content: Any, *, format: Any = None, **arguments: Any) -> Stream[Any]:
         """Make a stream for plain code, launched when its reading begins.
 
         Args:
             content: the task in words; or a `Message`; or a list of messages, which is the whole request then.
             format: a type that the answer is to have; `.output` is a value of it afterwards.
-            arguments: those of `instruct`.
+            arguments: those of `instruct`, and besides:
+                `live`: whether the text iterator gives everything as it is written; under a strategy that is also the
+                    text of attempts which will be rejected, and the events tell which.
+                `release`: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"`: let each such chunk out as soon
+                    as every requirement has passed it. The next attempt goes on after what was let out.
 
         Raises:
-            StreamingError: there is a strategy, or requirements and the default strategy.
             UsageError: an argument is wrong.
         """
-        return Stream(self._launcher("stream", content, format, arguments), has_format=format is not None)
+        live = _live(arguments)
+        return Stream(self._launcher("stream", content, format, arguments), has_format=format is not None, live=live)
 
     @overload
-    def astream(self, content: Any, *, format: type[T], **arguments: Unpack[InstructArguments]) -> AsyncStream[T]: ...
+    def astream(self, content: Any, *, format: type[T], **arguments: Unpack[StreamArguments]) -> AsyncStream[T]: ...
     @overload
     def astream(
-        self, content: Any, *, format: None = None, **arguments: Unpack[InstructArguments]
+        self, content: Any, *, format: None = None, **arguments: Unpack[StreamArguments]
     ) -> AsyncStream[str]: ...
     @overload
-    def astream(self, content: Any, *, format: Any, **arguments: Unpack[InstructArguments]) -> AsyncStream[Any]: ...
+    def astream(self, content: Any, *, format: Any, **arguments: Unpack[StreamArguments]) -> AsyncStream[Any]: ...
     def astream(self, content: Any, *, format: Any = None, **arguments: Any) -> AsyncStream[Any]:
         """Make a stream for async code, launched when its reading begins; not to be awaited itself.
 
         The arguments and errors are those of `stream`.
         """
-        return AsyncStream(self._launcher("astream", content, format, arguments), has_format=format is not None)
+        live = _live(arguments)
+        launch = self._launcher("astream", content, format, arguments)
+        return AsyncStream(launch, has_format=format is not None, live=live)
 
     # -- the session itself ---------------------------------------------------------------------------
 
@@ -367,45 +381,34 @@ class MelleaSession:
     # -- inside ---------------------------------------------------------------------------------------
 
     async def _act(self, component: Any, *, await_result: Any = True, **arguments: Any) -> Any:
-        functional.check_flag("await_result", await_result)
         arguments["model_options"] = self._options(arguments.get("model_options"))
-        if functional.validates(arguments.get("requirements"), arguments.get("strategy", DEFAULT_STRATEGY)):
-            result, _ = await functional.aact(component, self.ctx, self.backend, await_result=await_result, **arguments)
-            output = result.result if isinstance(result, SamplingResult) else result
-            self._remember(component, output)
-            return result
-        before = self.ctx
-        thunk, after = await functional.aact(component, before, self.backend, await_result=False, **arguments)
-        if after is not before:  # unless it was a conversation of its own
-            self._remember(component, thunk)
+        verb = functional.prepare(component, self.backend, await_result=await_result, **arguments)
+        thunk = self._launch(verb)
         if await_result:
             await finish(thunk)
+        return thunk.sampling if arguments.get("return_sampling_results") else thunk
+
+    def _launch(self, verb: functional.Verb) -> ModelOutputThunk[Any]:
+        before = self.ctx
+        thunk, after = verb.launch(before)
+        if after is not before:  # unless it was a conversation of its own
+            self._remember(verb.call.component, thunk)
         return thunk
 
     def _launcher(
         self, verb: str, content: Any, format: Any, arguments: dict[str, Any]
     ) -> Callable[[], ModelOutputThunk[Any]]:
         """Check the arguments now; what is returned launches the call on the loop that it is called on."""
-        parts = take(verb, arguments, PARTS, (*CALL, "strategy"))
-        strategy = arguments.get("strategy", DEFAULT_STRATEGY)
-        if functional.validates(parts.get("requirements"), strategy):
-            raise functional.strategy_guard(f"m.{verb}(…)", strategy, "use m.instruct(…)")
+        take(verb, arguments, (), (*PARTS, *STREAM))
+        parts = {name: arguments.pop(name) for name in PARTS if name in arguments}
         if isinstance(content, (Message, Mapping, list, tuple)):
             component: Any = _conversation(verb, content, parts)
         else:
             component = functional.instruction(content, **parts)
+            arguments["requirements"] = component.requirements
         arguments["model_options"] = self._options(arguments.get("model_options"))
-        arguments.pop("strategy", None)
-        call = Call.make(component, self.backend, format=format, **arguments)
-
-        def launch() -> ModelOutputThunk[Any]:
-            before = self.ctx
-            thunk, after = call.launch(before)
-            if after is not before:
-                self._remember(component, thunk)
-            return thunk
-
-        return launch
+        prepared = functional.prepare(component, self.backend, format=format, is_stream=True, **arguments)
+        return lambda: self._launch(prepared)
 
     def _remember(self, component: Any, output: ModelOutputThunk[Any]) -> None:
         """Put a turn behind those there are by now; another thread may have put one there meanwhile."""
@@ -425,6 +428,12 @@ class MelleaSession:
     def _running(self) -> list[Any]:
         outputs = [turn.output for turn in self.ctx.turns() if turn.output is not None]
         return [output._run for output in outputs if not output._run.is_final]
+
+
+def _live(arguments: dict[str, Any]) -> bool:
+    live = arguments.pop("live", False)
+    functional.check_flag("live", live)
+    return bool(live)
 
 
 def _conversation(verb: str, content: Any, parts: Mapping[str, Any]) -> Message | Conversation:

@@ -1,8 +1,9 @@
-"""Streams: generations that are read while they are written, from async and from plain code.
+"""Streams: generations that are read while they are written, and checked while they are written.
 
-May import: core, stdlib.call and what is below it. Read `stream.py` first.
+May import: core, stdlib.requirements and what is below it. Read `stream.py` first, then `attempts.py`.
 """
 
+from mellea.stdlib.streaming.attempts import check_release, launch_sampled
 from mellea.stdlib.streaming.stream import AsyncStream, Stream
 
-__all__ = ["AsyncStream", "Stream"]
+__all__ = ["AsyncStream", "Stream", "check_release", "launch_sampled"]

@@ -1,0 +1,92 @@
+"""Asking again: what is said to a model after an attempt that failed its requirements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mellea.core.accumulator import Generation
+from mellea.core.component import TemplateRepresentation, is_component
+from mellea.core.messages import Message
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.templates import to_text
+
+__all__ = ["Correction", "Repair", "failure_lines"]
+
+Failures = Sequence[tuple[Requirement, ValidationResult]]
+
+
+def failure_lines(failures: Failures) -> list[str]:
+    """Say what failed and why, a line each; a reason that only repeats the requirement is left out."""
+    lines = []
+    for requirement, result in failures:
+        named, reason = " ".join(str(requirement).split()), " ".join((result.reason or "").split())
+        lines.append(named if not reason or reason in named else f"{named} ({reason})")
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """A task that is set once more; its answer is read as the task itself would read it.
+
+    Args:
+        task: the component whose answer failed.
+        failures: the requirements that weren't met, and why.
+    """
+
+    task: Any
+    failures: Failures
+
+    @property
+    def output_prefix(self) -> Any:
+        """What the answer begins with: as in the task."""
+        return getattr(self.task, "output_prefix", None)
+
+    def parse(self, generation: Generation) -> Any:
+        """Make of the answer what the task makes of it."""
+        if isinstance(self.task, Message):
+            return generation.message
+        return self.task.parse(generation) if is_component(self.task) else generation.text
+
+
+@dataclass(frozen=True, slots=True)
+class Repair(_Again):
+    """The task again, with the answer that failed and what was wrong with it.
+
+    Args:
+        task: the component whose answer failed.
+        failures: the requirements that weren't met, and why.
+        answer: the text that failed.
+    """
+
+    answer: str = ""
+
+    def parts(self) -> Sequence[Any]:
+        """Return the task, since thunks and images may be in it."""
+        return [self.task]
+
+    def format_for_llm(self) -> TemplateRepresentation:
+        """Return the template of a repair, and its values."""
+        said = self.task.format_for_llm() if is_component(self.task) else self.task
+        images = said.images if isinstance(said, TemplateRepresentation) else getattr(said, "files", ())
+        args = {"task": to_text(self.task).strip(), "answer": self.answer, "failures": failure_lines(self.failures)}
+        return TemplateRepresentation("Repair", args, tuple(images))
+
+
+@dataclass(frozen=True, slots=True)
+class Correction(_Again):
+    """What was wrong with the answer before, as the next message of the conversation.
+
+    Args:
+        task: the component whose answer failed; the conversation has it already.
+        failures: the requirements that weren't met, and why.
+    """
+
+    def parts(self) -> Sequence[Any]:
+        """Return nothing: it is made of words alone."""
+        return []
+
+    def format_for_llm(self) -> TemplateRepresentation:
+        """Return the template of a correction, and its values."""
+        return TemplateRepresentation("Correction", {"failures": failure_lines(self.failures)})

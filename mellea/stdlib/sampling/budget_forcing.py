@@ -1,0 +1,109 @@
+"""Budget forcing: a thinking model is made to think for a given number of tokens, no less and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mellea.core.events import Event, ReasoningDelta, StreamEnd, TextDelta, Usage, UsageEvent
+from mellea.core.options import ModelOption
+from mellea.core.requirement import Requirement
+from mellea.core.sampling import Generate, Sampler, SamplingResult
+from mellea.core.thunk import ComputedModelOutputThunk, played
+from mellea.errors import UsageError
+from mellea.stdlib.requirements.validation import as_requirements
+from mellea.stdlib.sampling.draws import check_budget, met
+
+__all__ = ["BudgetForcingStrategy"]
+
+
+class BudgetForcingStrategy:
+    """Has the model think between two marks, for so many tokens, and then answer.
+
+    Where the model would stop thinking, it is made to go on with `wait`; where its tokens are used up, the thinking is
+    ended. After "s1: Simple test-time scaling" (Muennighoff et al., 2025). It takes a backend that goes on from a given
+    beginning of the answer (`prefill`). What was thought is in the output's `thinking`, its text is the answer alone.
+
+    Args:
+        think_tokens: tokens for thinking, at most.
+        answer_tokens: tokens for the answer, at most; as the call says by default.
+        more: how many times the model is made to go on where it would stop thinking.
+        wait: what it goes on with.
+        start: the mark before the thinking.
+        end: the mark after it.
+        answer_prefix: what the answer begins with, such as `"The final answer is "`.
+        loop_budget: how many attempts, at most, until one meets the requirements.
+        requirements: requirements in addition to those of the call.
+    """
+
+    is_sequential = False  # an attempt is shown when its last request has ended
+
+    def __init__(
+        self,
+        *,
+        think_tokens: int = 512,
+        answer_tokens: int | None = None,
+        more: int = 1,
+        wait: str = "Wait",
+        start: str = "<think>\n",
+        end: str = "\n</think>\n\n",
+        answer_prefix: str = "",
+        loop_budget: int = 1,
+        requirements: Iterable[str | Requirement] | None = None,
+    ) -> None:
+        if not isinstance(more, int) or isinstance(more, bool) or more < 0:
+            raise UsageError(f"more takes a whole number from 0, not {more!r}")
+        if not start.strip() or not end.strip():
+            raise UsageError(f"start and end are the marks around the thinking, not {start!r} and {end!r}")
+        self.think_tokens = check_budget("think_tokens", think_tokens)
+        self.answer_tokens = None if answer_tokens is None else check_budget("answer_tokens", answer_tokens)
+        self.more, self.wait = more, wait
+        self.start, self.end, self.answer_prefix = start, end, answer_prefix
+        self.loop_budget = check_budget("loop_budget", loop_budget)
+        self.requirements = as_requirements(requirements)
+
+    async def sample(self, sampler: Sampler) -> SamplingResult:
+        """Draw attempts, each of them thought through, until one passes or none is left."""
+        attempts = [await sampler.draw(compose=self._compose)]
+        while not attempts[-1].success and len(attempts) < self.loop_budget:
+            attempts.append(await sampler.draw(compose=self._compose))
+        chosen = max(range(len(attempts)), key=lambda number: (met(attempts[number]), -number))
+        return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
+
+    async def _compose(self, generate: Generate) -> ComputedModelOutputThunk[Any]:
+        requests: list[ComputedModelOutputThunk[Any]] = []
+        text, left = self.start, self.think_tokens
+        for again in range(self.more + 1):
+            if again:
+                text += self.wait
+            options: dict[str, Any] = {ModelOption.MAX_NEW_TOKENS: left, ModelOption.STOP_SEQUENCES: [self.end.strip()]}
+            requests.append(await generate(text, options))
+            text = requests[-1].value.rstrip()
+            left -= _tokens(requests[-1], text)
+            if left <= 0 or requests[-1].finish_reason == "length":
+                break
+        begun = text + self.end + self.answer_prefix
+        answer_options: dict[str, Any] = (
+            {} if self.answer_tokens is None else {ModelOption.MAX_NEW_TOKENS: self.answer_tokens}
+        )
+        requests.append(await generate(begun, answer_options))
+        return played(self._events(text, requests[-1].value[len(text + self.end) :], requests))
+
+    def _events(self, thought: str, answer: str, requests: list[ComputedModelOutputThunk[Any]]) -> list[Event]:
+        last = requests[-1]
+        usages = [request.usage for request in requests if request.usage is not None]
+        return [
+            ReasoningDelta(thought[len(self.start) :]),
+            TextDelta(answer.lstrip()),
+            *([UsageEvent(sum(usages, start=Usage()))] if usages else []),
+            StreamEnd(last.finish_reason or "other", last.response_id, last.model),
+        ]
+
+    def __repr__(self) -> str:
+        return f"BudgetForcingStrategy(think_tokens={self.think_tokens}, more={self.more})"
+
+
+def _tokens(request: ComputedModelOutputThunk[Any], text: str) -> int:
+    """Return how many tokens a request wrote; about four characters each, where the provider doesn't say."""
+    known = request.usage.output_tokens if request.usage is not None else None
+    return max(1, len(text) // 4) if known is None else max(1, known)

@@ -1,0 +1,75 @@
+"""Drawing attempts, several at the same time, and comparing them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+
+from mellea.core.sampling import Attempt
+from mellea.errors import UsageError
+
+__all__ = ["check_budget", "draw_together", "met"]
+
+IsEnough = Callable[[list[Attempt]], bool]
+
+
+def check_budget(name: str, value: Any) -> int:
+    """Return a number of attempts.
+
+    Raises:
+        UsageError: it is no whole number from 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{name} takes a whole number from 1, not {value!r}")
+    return value
+
+
+def met(attempt: Attempt) -> tuple[bool, bool, int]:
+    """Return how much of what was asked an attempt meets, to compare it with others."""
+    has_value = attempt.is_complete and attempt.error is None
+    return attempt.success, has_value, sum(bool(result) for _, result in attempt.validations) if has_value else 0
+
+
+async def draw_together(
+    draw: Callable[[], Awaitable[Attempt]], budget: int, at_once: int, is_enough: IsEnough
+) -> list[Attempt]:
+    """Draw attempts until there are enough, and return those that came to their end, in the order of their numbers.
+
+    Args:
+        draw: makes one attempt.
+        budget: how many, at most.
+        at_once: how many at the same time.
+        is_enough: looks at the attempts in the order in which they ended; a yes cancels those still being made.
+
+    Raises:
+        MelleaError: the first that an attempt raises; the others are cancelled.
+    """
+    ended: list[Attempt] = []
+    left = budget
+
+    async def work(scope: anyio.CancelScope) -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            ended.append(await draw())
+            if is_enough(ended):
+                scope.cancel()
+                return
+
+    try:
+        async with anyio.create_task_group() as group:
+            for _ in range(min(at_once, budget) - 1):
+                group.start_soon(work, group.cancel_scope)
+            await work(group.cancel_scope)
+    except BaseExceptionGroup as several:
+        raise plain(several) from None
+    return sorted(ended, key=lambda attempt: attempt.number)
+
+
+def plain(error: BaseException) -> BaseException:
+    """Return the first error of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,165 @@
+"""Strategies that make several attempts anyway, and choose among them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from mellea.core.requirement import Requirement
+from mellea.core.sampling import Attempt, Sampler, SamplingResult
+from mellea.core.thunk import ComputedModelOutputThunk
+from mellea.core.worker import in_thread
+from mellea.errors import UsageError
+from mellea.stdlib.requirements.validation import as_requirements
+from mellea.stdlib.sampling.draws import check_budget, draw_together, met
+
+__all__ = ["BestOfNStrategy", "MajorityVotingStrategy"]
+
+Scorer = Callable[[ComputedModelOutputThunk[Any]], Any]
+
+
+class BestOfNStrategy:
+    """Makes n attempts and takes the one with the highest score, among those that meet the requirements.
+
+    If none meets them, the best of those that meet most is the result, and its `success` is false.
+
+    Args:
+        n: how many attempts.
+        scorer: takes the output and returns a number, the higher the better; sync (then it runs in a thread) or
+            async. By default the mean of the scores of the validations, where a bare yes is 1 and a no is 0.
+        requirements: requirements in addition to those of the call.
+        concurrency_budget: how many attempts are made at the same time; all of them by default.
+    """
+
+    is_sequential = False
+
+    def __init__(
+        self,
+        n: int = 3,
+        *,
+        scorer: Scorer | None = None,
+        requirements: Iterable[str | Requirement] | None = None,
+        concurrency_budget: int | None = None,
+    ) -> None:
+        if scorer is not None and not callable(scorer):
+            raise UsageError(f"scorer takes a function of the output, not {scorer!r}")
+        self.n = check_budget("n", n)
+        self.scorer = scorer
+        self.requirements = as_requirements(requirements)
+        self.concurrency_budget = check_budget(
+            "concurrency_budget", n if concurrency_budget is None else concurrency_budget
+        )
+
+    async def sample(self, sampler: Sampler) -> SamplingResult:
+        """Draw all attempts, and choose."""
+        attempts = await draw_together(sampler.draw, self.n, self.concurrency_budget, lambda found: False)
+        scores = [await self._score(attempt) for attempt in attempts]
+        chosen = max(range(len(attempts)), key=lambda number: (met(attempts[number]), scores[number]))
+        return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
+
+    async def _score(self, attempt: Attempt) -> float:
+        if self.scorer is None:
+            scores = [
+                float(result.result) if result.score is None else result.score for _, result in attempt.validations
+            ]
+            return sum(scores) / len(scores) if scores else 0.0
+        if not attempt.is_complete or attempt.error is not None:
+            return float("-inf")
+        score = await _called(self.scorer, attempt.output)
+        if isinstance(score, bool) or not isinstance(score, (int, float)):
+            raise UsageError(f"the scorer of {self!r} returns a number, not {score!r}")
+        return float(score)
+
+    def __repr__(self) -> str:
+        return f"BestOfNStrategy({self.n})"
+
+
+class MajorityVotingStrategy:
+    """Makes several attempts and takes the answer that most of them agree on.
+
+    Only attempts that meet the requirements vote, unless none does. Of answers with as many votes the one that was
+    given first is taken. Once the outcome is certain, the attempts that are still being made are cancelled.
+
+    Args:
+        n: how many attempts, at most.
+        key: takes the output and returns what is compared; by default the typed result where there is a
+            `format`, else the text without white space around and without regard to case. Sync or async.
+        requirements: requirements in addition to those of the call.
+        concurrency_budget: how many attempts are made at the same time; all of them by default.
+    """
+
+    is_sequential = False
+
+    def __init__(
+        self,
+        n: int = 5,
+        *,
+        key: Scorer | None = None,
+        requirements: Iterable[str | Requirement] | None = None,
+        concurrency_budget: int | None = None,
+    ) -> None:
+        if key is not None and not callable(key):
+            raise UsageError(f"key takes a function of the output, not {key!r}")
+        self.n = check_budget("n", n)
+        self.key = key
+        self.requirements = as_requirements(requirements)
+        self.concurrency_budget = check_budget(
+            "concurrency_budget", n if concurrency_budget is None else concurrency_budget
+        )
+
+    async def sample(self, sampler: Sampler) -> SamplingResult:
+        """Draw attempts until a majority is certain, and choose its first."""
+        ballots: dict[int, str] = {}
+
+        async def draw() -> Attempt:
+            attempt = await sampler.draw()
+            ballots[attempt.number] = await self._ballot(attempt)
+            return attempt
+
+        def is_certain(found: list[Attempt]) -> bool:
+            counts = Counter(ballots[attempt.number] for attempt in found if attempt.success).most_common(2)
+            second = counts[1][1] if len(counts) > 1 else 0
+            return bool(counts) and counts[0][1] > second + self.n - len(found)
+
+        attempts = await draw_together(draw, self.n, self.concurrency_budget, is_certain)
+        chosen = _elected(attempts, ballots)
+        return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
+
+    async def _ballot(self, attempt: Attempt) -> str:
+        output = attempt.output
+        if attempt.error is None and attempt.is_complete and self.key is not None:
+            return _canonical(await _called(self.key, output))
+        if isinstance(output.parsed, str) or output.parsed is None:
+            return " ".join(output.value.split()).casefold()
+        return _canonical(output.parsed)
+
+    def __repr__(self) -> str:
+        return f"MajorityVotingStrategy({self.n})"
+
+
+def _elected(attempts: Sequence[Attempt], ballots: dict[int, str]) -> int:
+    most = max(met(attempt) for attempt in attempts)
+    voters = [attempt for attempt in attempts if met(attempt) == most]
+    votes = Counter(ballots[attempt.number] for attempt in voters)
+    return attempts.index(max(voters, key=lambda attempt: votes[ballots[attempt.number]]))
+
+
+def _canonical(value: Any) -> str:
+    """Return a text that is the same for equal values."""
+    try:
+        return json.dumps(to_jsonable_python(value), sort_keys=True)
+    except (PydanticSerializationError, ValueError, TypeError):
+        return repr(value)
+
+
+async def _called(function: Callable[..., Any], output: ComputedModelOutputThunk[Any]) -> Any:
+    """Call a function of the user's, sync or async."""
+    if inspect.iscoroutinefunction(function):
+        return await function(output)
+    outcome = await in_thread(function, output)
+    return await outcome if isinstance(outcome, Awaitable) else outcome

@@ -1,0 +1,77 @@
+"""Two solvers: a fast model that tries first, and a slow one for what the fast one can't do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
+
+from mellea.core.backend import Backend
+from mellea.core.requirement import Requirement
+from mellea.core.sampling import Attempt, Sampler, SamplingResult
+from mellea.errors import UsageError
+from mellea.stdlib.components import Repair
+from mellea.stdlib.requirements.validation import as_requirements
+from mellea.stdlib.sampling.draws import check_budget, met
+
+__all__ = ["SOFAIStrategy"]
+
+Handover = Literal["fresh", "repair"]
+
+
+class SOFAIStrategy:
+    """Lets the session's model try, with what was wrong told to it, and then asks a stronger one.
+
+    The fast model tries until an attempt passes, its budget is used up, or an attempt meets no more requirements than
+    the one before. Then the slow model makes one attempt. After "Thinking Fast and Slow in AI" (Ganapini et al.,
+    2021), where a metacognitive module governs two solvers.
+
+    Args:
+        slow: the stronger model: a backend, or a session whose backend is taken.
+        loop_budget: how many attempts the fast model makes, at most.
+        handover: what the slow model is told: the task alone (`"fresh"`), or also the fast model's best answer and
+            what is wrong with it (`"repair"`).
+        requirements: requirements in addition to those of the call.
+    """
+
+    is_sequential = True
+
+    def __init__(
+        self,
+        slow: Any,
+        *,
+        loop_budget: int = 3,
+        handover: Handover = "fresh",
+        requirements: Iterable[str | Requirement] | None = None,
+    ) -> None:
+        backend = getattr(slow, "backend", slow)
+        if not isinstance(backend, Backend):
+            raise UsageError(f"slow takes a Backend or a session, not {slow!r}")
+        if handover not in get_args(Handover):
+            raise UsageError(f"handover takes 'fresh' or 'repair', not {handover!r}")
+        self.slow = backend
+        self.loop_budget = check_budget("loop_budget", loop_budget)
+        self.handover = handover
+        self.requirements = as_requirements(requirements)
+
+    async def sample(self, sampler: Sampler) -> SamplingResult:
+        """Draw from the fast model, and from the slow one if that isn't enough."""
+        attempts = [await sampler.draw()]
+        while not attempts[-1].success and len(attempts) < self.loop_budget and _improves(attempts):
+            attempts.append(await sampler.draw(_repair(sampler, attempts[-1])))
+        if not attempts[-1].success:
+            best = max(attempts, key=met)
+            component = _repair(sampler, best) if self.handover == "repair" else None
+            attempts.append(await sampler.draw(component, backend=self.slow))
+        chosen = max(range(len(attempts)), key=lambda number: (met(attempts[number]), number))
+        return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
+
+    def __repr__(self) -> str:
+        return f"SOFAIStrategy({self.slow!r}, loop_budget={self.loop_budget})"
+
+
+def _improves(attempts: list[Attempt]) -> bool:
+    return len(attempts) < 2 or met(attempts[-1]) > met(attempts[-2])
+
+
+def _repair(sampler: Sampler, attempt: Attempt) -> Repair:
+    return Repair(sampler.component, attempt.failures, attempt.output.value)

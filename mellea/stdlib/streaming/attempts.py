@@ -1,0 +1,334 @@
+"""A strategy's attempts, in one stream: drawn, watched while they are written, and stopped at the first no.
+
+The strategy works inside the run that readers read. Each attempt is a run of its own; its events go on to the
+outer run, one attempt after the other, even where several are being written at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from mellea.core.backend import Backend
+from mellea.core.chunk import SCOPES, Chunk, Scope
+from mellea.core.context import Context
+from mellea.core.events import (
+    AttemptAccepted,
+    AttemptRejected,
+    AttemptStart,
+    ChunkValidated,
+    Event,
+    StreamEnd,
+    TextDelta,
+)
+from mellea.core.options import ModelOption
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.core.run import Cursor, Emit, Run
+from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to
+from mellea.errors import ParseError, RequirementError, UnsupportedError, UsageError
+from mellea.stdlib.call import Call, finish
+from mellea.stdlib.components import Conversation
+from mellea.stdlib.requirements.validation import validate_all
+from mellea.stdlib.streaming.watch import Sight, Watch
+
+__all__ = ["check_release", "launch_sampled"]
+
+C = TypeVar("C", bound=Context)
+
+_ANSWER = "an answer of the asked form"
+
+
+def launch_sampled(
+    call: Call,
+    context: C,
+    strategy: SamplingStrategy,
+    requirements: Sequence[Requirement],
+    *,
+    strict: bool = False,
+    release: Scope | None = None,
+) -> tuple[ModelOutputThunk[Any], C]:
+    """Start a call under a strategy, and return its thunk with the context that has the new turn.
+
+    Args:
+        call: the call to make attempts of.
+        context: what the call knows of earlier turns.
+        strategy: how to come to an output.
+        requirements: what it has to meet.
+        strict: fail if no attempt meets them.
+        release: let chunks of that scope out as soon as every requirement has passed them.
+
+    Raises:
+        StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+    """
+    ingredients = call.ingredients(context)
+
+    async def work(run: Run) -> Any:
+        drawing = _Drawing(call, context, requirements, run.emit, release=release)
+        result = await strategy.sample(drawing)
+        if not isinstance(result, SamplingResult):
+            raise UsageError(f"sample() of {strategy!r} returns a SamplingResult, not {result!r}")
+        return _settle(run, call, result, strict or release is not None)
+
+    run = Run(
+        work=work,
+        format=call.format,
+        dependencies=[thunk._run for thunk in ingredients],
+        backend=call.backend.name,
+        model=call.backend.model_id,
+    )
+    run.launch()
+    thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
+    if isinstance(call.component, Conversation):
+        return thunk, context
+    return thunk, context.add(call.component).add(thunk)
+
+
+def check_release(release: Scope, strategy: SamplingStrategy, requirements: Sequence[Requirement]) -> None:
+    """Refuse what can't go with letting chunks out as they pass.
+
+    Raises:
+        UsageError: there is no such scope, a requirement doesn't look at such chunks, or the strategy doesn't make
+            one attempt after the other.
+    """
+    if release not in SCOPES:
+        raise UsageError(f"release is one of {', '.join(map(repr, SCOPES))}, not {release!r}")
+    for requirement in requirements:
+        if not requirement.is_streaming or requirement.scope != release:
+            raise UsageError(
+                f"release={release!r} lets text out as soon as every requirement has passed it, so each has to look "
+                f"at such chunks; {str(requirement)!r} "
+                + (f"looks at a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
+                + f": give it a stream_validation_fn and scope={release!r}, or leave out release="
+            )
+    if not getattr(strategy, "is_sequential", False):
+        raise UsageError(
+            f"release={release!r} takes a strategy that makes one attempt after the other and goes on from what was "
+            f"let out, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
+        )
+
+
+def _settle(run: Run, call: Call, result: SamplingResult, strict: bool) -> Any:
+    """End the outer run with the attempt that was chosen; return the typed result."""
+    run.sampling = result
+    chosen = result.attempts[result.chosen]
+    has_value = chosen.is_complete or call.format is None
+    if not result.success and chosen.error is None and (strict or not has_value):
+        raise _requirement_error(result)
+    output = chosen.output
+    run.emit(
+        [
+            AttemptAccepted(chosen.number, result.success),
+            StreamEnd(output.finish_reason or "other", output.response_id, output.model),
+        ]
+    )
+    if chosen.error is not None:
+        raise chosen.error.another()
+    return output.parsed
+
+
+def _requirement_error(result: SamplingResult) -> RequirementError:
+    attempt = result.attempts[result.chosen]
+    failed = [f"{requirement} ({outcome.reason})" for requirement, outcome in attempt.failures]
+    return RequirementError(
+        f"no attempt of {len(result.attempts)} met the requirements; the chosen one fails: {'; '.join(failed)}",
+        results=[[outcome for _, outcome in attempt.validations] for attempt in result.attempts],
+        partial=attempt.output.value,
+    )
+
+
+class _Drawing:
+    """The sampler of one call: what `core.sampling.Sampler` says."""
+
+    def __init__(
+        self,
+        call: Call,
+        context: Context,
+        requirements: Sequence[Requirement],
+        emit: Emit,
+        *,
+        release: Scope | None,
+    ) -> None:
+        self.component: Any = call.component
+        self.context = context
+        self.backend = call.backend
+        self.requirements: Sequence[Requirement] = tuple(requirements)
+        self._call = call
+        self._lanes = _Lanes(emit)
+        self._drawn = 0
+        self._release = release
+        self._committed: list[Chunk] = []
+
+    async def draw(
+        self,
+        component: Any = None,
+        *,
+        context: Context | None = None,
+        backend: Backend | None = None,
+        model_options: Mapping[str, Any] | None = None,
+        compose: Compose | None = None,
+    ) -> Attempt:
+        """Make an attempt and check it; see `Sampler`."""
+        self._drawn += 1
+        number = self._drawn
+        try:
+            committed = "".join(self._committed)
+            options = self._seeded(number, model_options)
+            try:
+                call = self._call.varied(
+                    component, backend=backend, model_options=options, prefix=committed if committed else None
+                )
+            except UnsupportedError as error:
+                raise self._cannot_go_on(committed, error) if committed else error from None
+            self._lanes.put(number, [AttemptStart(number, committed)])
+            before = self.context if context is None else context
+            attempt = await _Attempting(self, number, call, before, committed).make(compose)
+            if not attempt.success:
+                self._lanes.put(number, [_rejected(attempt)])
+            return attempt
+        finally:
+            self._lanes.end(number)
+
+    def _seeded(self, number: int, model_options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """Give each attempt a seed of its own, so that a retry isn't the same again."""
+        seed = self._call.options.get(ModelOption.SEED)
+        if seed is None or number == 1:
+            return model_options
+        return {ModelOption.SEED: seed + number - 1, **(model_options or {})}
+
+    def _cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
+        return RequirementError(
+            f"an attempt failed after {len(committed)} characters had been let out, and the next one can't go on from "
+            f"there: {error}",
+            partial=committed,
+        )
+
+
+class _Attempting:
+    """One attempt while it is made."""
+
+    def __init__(self, drawing: _Drawing, number: int, call: Call, context: Context, committed: str) -> None:
+        self._drawing = drawing
+        self._number = number
+        self._call = call
+        self._context = context
+        self._release = drawing._release
+        self._to_skip = len(committed)  # characters that begin the answer and are known
+        self._watch = Watch(drawing.requirements, call.format, number=len(drawing._committed), start=len(committed))
+
+    async def make(self, compose: Compose | None) -> Attempt:
+        if compose is None:
+            thunk, _ = self._call.launch(self._context)
+            failure = await self._follow(thunk)
+            output, error = _came_to(thunk)
+        else:
+            output, error = await self._composed(compose)
+            failure = await self._show(output)
+        # A SimpleContext remembers an output only while somebody holds it, as this function does.
+        after = self._context.add(self._call.component).add(output)
+        if failure is not None:
+            return self._attempt(output, after, (failure,), is_complete=False)
+        if error is not None:
+            missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
+            return self._attempt(output, after, (missing,), error=error)
+        judged = await validate_all(self._drawing.requirements, after, self._drawing.backend)
+        return self._attempt(output, after, judged)
+
+    def _attempt(
+        self,
+        output: ComputedModelOutputThunk[Any],
+        after: Context,
+        validations: tuple[tuple[Requirement, ValidationResult], ...],
+        **more: Any,
+    ) -> Attempt:
+        return Attempt(self._number, output, after, validations, component=self._call.component, **more)
+
+    async def _follow(self, thunk: ModelOutputThunk[Any]) -> tuple[Requirement, ValidationResult] | None:
+        """Hand the events of the attempt on and watch its text; stops it at the first no, which is returned."""
+        async with thunk:
+            cursor = Cursor(thunk._run)
+            while (events := await cursor.more()) is not None:
+                sight = await self._take(events)
+                if sight.failure is not None:
+                    return sight.failure
+            thunk._run.raise_error_unless(ParseError)
+            return self._note(await self._watch.look_at_end(), is_end=True).failure
+
+    async def _composed(self, compose: Compose) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
+        output = await compose(self._generate)
+        try:
+            output._run.parsed = await self._call.parse(output._run.so_far())
+        except ParseError as error:
+            return output, error
+        return output, None
+
+    async def _show(self, output: ComputedModelOutputThunk[Any]) -> tuple[Requirement, ValidationResult] | None:
+        sight = await self._take(output._run.events)
+        return sight.failure or self._note(await self._watch.look_at_end(), is_end=True).failure
+
+    async def _take(self, events: list[Event]) -> Sight:
+        new = [event for event in events if type(event) is not StreamEnd]
+        if self._to_skip:
+            new = self._without_known(new)
+        self._drawing._lanes.put(self._number, new)
+        text = "".join([event.chunk for event in new if type(event) is TextDelta])
+        return self._note(await self._watch.look(text)) if text else Sight()
+
+    def _note(self, sight: Sight, *, is_end: bool = False) -> Sight:
+        # The end of the text is let out with the accepted attempt: what is wrong with the whole can be mended there.
+        commits = self._release is not None and not is_end
+        if commits:
+            self._drawing._committed += sight.passed
+        passed: list[Event] = [ChunkValidated(self._number, str(chunk), commits) for chunk in sight.passed]
+        self._drawing._lanes.put(self._number, passed)
+        return sight
+
+    def _without_known(self, events: list[Event]) -> list[Event]:
+        new: list[Event] = []
+        for event in events:
+            if type(event) is TextDelta and self._to_skip:
+                skipped = min(self._to_skip, len(event.chunk))
+                self._to_skip -= skipped
+                event = TextDelta(event.chunk[skipped:])
+            new.append(event)
+        return new
+
+    async def _generate(self, prefix: str, model_options: Mapping[str, Any]) -> ComputedModelOutputThunk[Any]:
+        call = self._call.varied(model_options=model_options, prefix=prefix or None)
+        thunk, _ = call.launch(self._context)
+        await finish(thunk)
+        return await thunk
+
+
+def _came_to(thunk: ModelOutputThunk[Any]) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
+    error = thunk._run.error
+    return come_to(thunk._run), error if isinstance(error, ParseError) else None
+
+
+def _rejected(attempt: Attempt) -> AttemptRejected:
+    requirement, outcome = attempt.failures[0]
+    return AttemptRejected(attempt.number, str(requirement), outcome.reason)
+
+
+class _Lanes:
+    """Puts the events of attempts that are written at the same time one attempt after the other."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._front = 1  # the attempt whose events go out at once
+        self._held: dict[int, list[Event]] = {}
+        self._ended: set[int] = set()
+
+    def put(self, number: int, events: list[Event]) -> None:
+        if not events:
+            return
+        if number == self._front:
+            self._emit(events)
+        else:
+            self._held.setdefault(number, []).extend(events)
+
+    def end(self, number: int) -> None:
+        self._ended.add(number)
+        while self._front in self._ended:
+            self._front += 1
+            self._emit(self._held.pop(self._front, []))

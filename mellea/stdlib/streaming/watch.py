@@ -1,0 +1,84 @@
+"""Watching a stream: its text, divided into chunks, against the requirements that can look at chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mellea.core.chunk import Chunk, Scope
+from mellea.core.chunkers import Chunker, text_chunker
+from mellea.core.requirement import Requirement, ValidationResult, stream_validated
+from mellea.core.structured import OutputFormat
+
+__all__ = ["Sight", "Watch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was seen in a piece of the text.
+
+    Attributes:
+        passed: chunks that no requirement of their scope has anything against, in order.
+        failure: the first requirement that said no, and why; nothing was looked at after it.
+    """
+
+    passed: tuple[Chunk, ...] = ()
+    failure: tuple[Requirement, ValidationResult] | None = None
+
+
+class Watch:
+    """Looks at the text of one attempt while it is being written.
+
+    A requirement that can't tell yet holds its chunk back until it says yes to a later one.
+
+    Args:
+        requirements: all of the call; those that don't look at chunks are left out.
+        format: what the answer is to be, for the scope `"item"`.
+        number: of the first chunk of each scope.
+        start: how many characters of the answer came before the text.
+    """
+
+    def __init__(
+        self,
+        requirements: Iterable[Requirement],
+        format: OutputFormat[object] | None = None,
+        *,
+        number: int = 0,
+        start: int = 0,
+    ) -> None:
+        self._requirements: dict[Scope, list[Requirement]] = {}
+        for requirement in requirements:
+            if requirement.is_streaming and requirement.scope is not None:
+                self._requirements.setdefault(requirement.scope, []).append(requirement)
+        self._chunkers: dict[Scope, Chunker] = {
+            scope: text_chunker(scope, number=number, start=start) for scope in self._requirements
+        }
+        self._waiting: dict[Scope, list[Chunk]] = {scope: [] for scope in self._requirements}
+
+    async def look(self, text: str) -> Sight:
+        """Look at more of the text."""
+        return await self._judge([(scope, chunk) for scope, it in self._chunkers.items() for chunk in it.feed(text)])
+
+    async def look_at_end(self) -> Sight:
+        """Look at what is left when the text has ended."""
+        return await self._judge([(scope, chunk) for scope, it in self._chunkers.items() for chunk in it.close()])
+
+    async def _judge(self, chunks: list[tuple[Scope, Chunk]]) -> Sight:
+        passed: list[Chunk] = []
+        for scope, chunk in sorted(chunks, key=lambda pair: pair[1].start + len(pair[1])):
+            verdicts = []
+            for requirement in self._requirements[scope]:
+                verdict = await stream_validated(requirement, chunk)
+                if verdict is not None and not verdict:
+                    return Sight(tuple(passed), (requirement, verdict))
+                verdicts.append(verdict)
+            self._waiting[scope].append(chunk)
+            if None not in verdicts:
+                passed += self._waiting[scope]
+                self._waiting[scope].clear()
+        return Sight(tuple(passed))
+
+
+def scopes_of(requirements: Sequence[Requirement]) -> set[Scope | None]:
+    """Return the scopes of requirements; `None` stands for one that doesn't look at chunks."""
+    return {requirement.scope if requirement.is_streaming else None for requirement in requirements}

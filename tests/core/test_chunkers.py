@@ -1,0 +1,93 @@
+"""Chunkers divide a text the same way, however it was cut on its way."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mellea.core.chunk import Chunk, Scope
+from mellea.core.chunkers import text_chunker
+from mellea.errors import UsageError
+
+SCOPES: list[Scope] = ["word", "sentence", "paragraph", "line"]
+
+TEXTS = st.text(st.sampled_from("abM rs.!?…\"')*。！」 \n\r\t\u00a0é"), max_size=60)
+
+
+def chunks(scope: Scope, *pieces: str) -> list[str]:
+    chunker = text_chunker(scope)
+    found = [chunk for piece in pieces for chunk in chunker.feed(piece)] + chunker.close()
+    assert [chunk.number for chunk in found] == list(range(len(found)))
+    assert all(chunk.start == sum(map(len, found[: chunk.number])) for chunk in found)
+    return [str(chunk) for chunk in found]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 60)))
+def test_the_chunks_are_the_text_whatever_the_cuts(scope: Scope, text: str, cuts: list[int]) -> None:
+    places = sorted({0, *(cut for cut in cuts if cut < len(text)), len(text)})
+    whole = chunks(scope, text)
+    assert "".join(whole) == text
+    assert chunks(scope, *(text[a:b] for a, b in pairwise(places))) == whole
+    assert chunks(scope, *text) == whole
+
+
+@pytest.mark.parametrize(
+    ("scope", "text", "expected"),
+    [
+        ("word", "Say no bad,  word ", ["Say", " no", " bad,", "  word", " "]),
+        ("line", "one\ntwo\r\n\nthree", ["one\n", "two\r\n", "\n", "three"]),
+        ("paragraph", "One.\nStill one.\n\n\nTwo.\n \nThree.", ["One.\nStill one.", "\n\n\nTwo.", "\n \nThree."]),
+        ("sentence", "Hi! Mr. Fox ran 3.5 km. He won?! Yes", ["Hi!", " Mr. Fox ran 3.5 km.", " He won?!", " Yes"]),
+        (
+            "sentence",
+            'He said "Go." Then he (e.g. J. Fox) left...',
+            ['He said "Go."', " Then he (e.g. J. Fox) left..."],
+        ),
+        ("sentence", "A heading\n\nA text.", ["A heading", "\n\nA text."]),
+        ("sentence", "猫がいる。「はい！」と言った。", ["猫がいる。", "「はい！」", "と言った。"]),
+        ("sentence", "Wait... really? ", ["Wait...", " really?", " "]),
+    ],
+)
+def test_what_a_chunk_is(scope: Scope, text: str, expected: list[str]) -> None:
+    assert chunks(scope, text) == expected
+
+
+def test_a_chunk_comes_as_soon_as_its_end_is_certain() -> None:
+    chunker = text_chunker("sentence")
+    assert chunker.feed("One.") == []  # "One.5" may follow
+    assert chunker.feed(" ") == ["One."]
+    words = text_chunker("word")
+    assert words.feed("forbid") == []
+    assert words.feed("den ") == ["forbidden"]
+
+
+def test_a_chunk_is_a_text_that_knows_its_place() -> None:
+    chunk = text_chunker("word", number=7, start=40).feed("cat ")[0]
+    assert (chunk, chunk.number, chunk.start, chunk.item) == ("cat", 7, 40, "")
+    again = pickle.loads(pickle.dumps(chunk))
+    assert type(again) is Chunk
+    assert (again, again.number, again.start) == ("cat", 7, 40)
+
+
+def test_the_cost_of_one_long_chunk_is_linear() -> None:
+    def seconds(letters: int) -> float:
+        chunker = text_chunker("paragraph")
+        began = time.perf_counter()
+        for _ in range(letters):
+            chunker.feed("word ")
+        return time.perf_counter() - began
+
+    seconds(1_000)
+    few, many = min(seconds(4_000) for _ in range(3)), min(seconds(40_000) for _ in range(3))
+    assert many < 40 * few  # ten times as much; were it quadratic it would be a hundred times
+
+
+def test_there_are_no_chunks_of_other_kinds() -> None:
+    with pytest.raises(UsageError, match="'item'"):
+        text_chunker("item")
