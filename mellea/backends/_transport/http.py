@@ -98,7 +98,8 @@ class Connector:
         failure: BaseException
         held.active += 1
         try:
-            return Response(await _send(held, call, is_ours=self._foreign is None), held.errors, held.release)
+            is_ours = self._foreign is None
+            return Response(await _send(held, call, is_ours=is_ours), held.errors, held.release, is_stock=is_ours)
         except BaseException as error:
             held.release()
             if not isinstance(error, held.errors):
