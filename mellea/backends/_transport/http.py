@@ -236,9 +236,10 @@ def _new_client(is_tls: bool, *, is_asyncio: bool) -> Any:
     is_fast = is_asyncio and fast is not None
     # aiohttp takes no number as a hundred, and 0 as no limit.
     limits = httpx.Limits(max_connections=0 if is_fast else None, **_LIMITS)  # type: ignore[arg-type]
-    if not is_fast and not _has_proxies():
-        return _Bare(httpx.AsyncHTTPTransport(verify=_ssl_context(is_tls), limits=limits))
-    direct: Any = dict.fromkeys(_LOOPBACK) if _has_proxies() else None
+    if not _has_proxies():
+        kind = sys.modules["httpx_aiohttp"].AiohttpTransport if is_fast else httpx.AsyncHTTPTransport
+        return _Bare(kind(verify=_ssl_context(is_tls), limits=limits))
+    direct = dict.fromkeys(_LOOPBACK)
     try:
         return (fast if is_fast else stock)(
             verify=_ssl_context(is_tls),
