@@ -23,7 +23,7 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -93,6 +93,11 @@ def exchanges(dialect: str, *, streams_only: bool = True) -> list[Any]:
     found = [exchange for file in files for exchange in _read(file)]
     wanted = [each for each in found if not streams_only or "json" not in (each.content_type or "")]
     return [pytest.param(each, id=each.name) for each in wanted]
+
+
+def own(bodies: Mapping[str, bytes], **fields: Any) -> list[Any]:
+    """Return bodies of the project's own as parameters of a test, so that it runs without the recordings too."""
+    return [pytest.param(Exchange(name, body, **fields), id=name) for name, body in bodies.items()]
 
 
 def _read(file: Path) -> Iterator[Exchange]:
@@ -234,5 +239,15 @@ def replay_server(exchange: Exchange) -> Iterator[str]:
 
 
 def summary() -> str | None:
-    """One line that says what has been tried."""
-    return "recorded traffic: " + ", ".join(f"{n} {what}" for what, n in sorted(TALLY.items())) if TALLY else None
+    """One line that says what has been tried: how many files, at how many places, and how many of each provider."""
+    if not TALLY:
+        return None
+    bodies, cuts, splittings, compared = (
+        sum(n for what, n in TALLY.items() if what.endswith(kind))
+        for kind in ("bodies", "cuts", "splittings", "compared with the provider's client")
+    )
+    total = (
+        f"{bodies} files cut at {cuts} places and split in {splittings} ways, {compared} compared with the provider's "
+        "client"
+    )
+    return f"recorded traffic: {total} ({', '.join(f'{n} {what}' for what, n in sorted(TALLY.items()))})"

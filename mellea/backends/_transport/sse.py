@@ -61,6 +61,37 @@ class SseDecoder:
             self._size = 0
         return events
 
+    def payloads(self, data: bytes) -> list[bytes]:
+        """Take more bytes and return the data alone of the events that are complete now.
+
+        Raises:
+            WireError: an event grows beyond `MAX_EVENT_BYTES`.
+        """
+        is_clean = not (self._rest or self._data or self._skips_lf or 13 in data)
+        # One event in one line: what a read is where the network is faster than the model.
+        if is_clean and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and data[-1] == 10:
+            self._has_begun = True
+            return [data[6:-2]]
+        return self._payloads(data) if is_clean else self._rest_and_payloads(data)
+
+    def _rest_and_payloads(self, data: bytes) -> list[bytes]:
+        head, blank, tail = data.partition(b"\n\n")
+        return [event.data for event in self.feed(head + blank)] + self._payloads(tail)
+
+    def _payloads(self, data: bytes) -> list[bytes]:
+        """Take bytes apart that begin with an event; a row of single lines by three searches in C."""
+        found: list[bytes] = []
+        end = data.rfind(b"\n\n")
+        if end > 0 and data.startswith(b"data: ") and 13 not in data and not self._skips_lf:
+            payloads = data[6:end].split(b"\n\ndata: ")
+            if data.count(b"\n", 0, end + 2) == 2 * len(payloads):
+                self._has_begun = True
+                found = payloads
+                data = data[end + 2 :]
+        if data:
+            found += [event.data for event in self.feed(data)]
+        return found
+
     def is_empty(self) -> bool:
         """Whether nothing but complete events has been fed."""
         return not self._rest and not self._data

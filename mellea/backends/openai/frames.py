@@ -55,11 +55,11 @@ class StreamDecoder:
             raise self.error
         events: list[Event] = []
         try:
-            for frame in self._sse.feed(data):
+            for frame in self._sse.payloads(data):
                 if self._has_ended:
                     break
-                if frame.data:
-                    self._frame(frame.data, events)
+                if frame:
+                    self._frame(frame, events)
         except BackendError as error:
             self._fail(error)
             if not events:

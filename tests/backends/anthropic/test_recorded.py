@@ -12,7 +12,7 @@ from mellea.backends.anthropic.decode import Decoder, decode_plain
 from mellea.core.events import StreamEnd
 from mellea.errors import WireError
 from tests.backends.anthropic import answers
-from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges, outcome
+from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges, outcome, own
 
 END = re.compile(rb'"type": ?"message_stop"')
 
@@ -53,7 +53,7 @@ def _plain() -> list[Any]:
 
 
 def _ours() -> list[Any]:
-    return [pytest.param(Exchange(name, body), id=name) for name, body in OURS.items()]
+    return own(OURS)
 
 
 @pytest.mark.parametrize("exchange", [*_streams(), *_ours()])

@@ -12,7 +12,7 @@ from mellea.backends.anthropic.wire import FINISH_REASONS
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.blocks import ThinkingBlock, ToolCall
 from tests.backends.anthropic.test_recorded import _ours, _plain, _streams
-from tests.backends.recorded import Exchange, outcome, replay_server
+from tests.backends.recorded import TALLY, Exchange, outcome, replay_server
 
 anthropic = pytest.importorskip("anthropic")
 
@@ -65,6 +65,7 @@ def _thoughts(generation: Generation) -> list[Any]:
 
 @pytest.mark.parametrize("exchange", [*_streams(), *_plain(), *_ours()])
 def test_it_is_what_the_official_client_says(exchange: Exchange) -> None:
+    TALLY[f"{exchange.dialect} compared with the provider's client"] += 1
     if "spliced" in exchange.name:
         # It takes two messages for one and mixes their calls up; here that is an error.
         assert [block.input for block in _theirs(exchange).content if block.type == "tool_use"] != [SECOND]

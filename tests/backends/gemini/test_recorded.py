@@ -11,7 +11,7 @@ from mellea.backends.gemini.decode import Decoder, decode_plain
 from mellea.core.events import StreamEnd
 from mellea.errors import WireError
 from tests.backends.gemini import answers
-from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges, outcome
+from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges, outcome, own
 
 END = re.compile(rb'"finishReason": ?"')
 
@@ -25,11 +25,7 @@ def plain() -> list[Any]:
     return [param for param in found if param.values[0] is None or "json" in param.values[0].content_type]
 
 
-def ours() -> list[Any]:
-    return [pytest.param(Exchange(name, body), id=name) for name, body in answers.ALL.items()]
-
-
-EVERY = [*exchanges("gemini"), *ours()]
+EVERY = [*exchanges("gemini"), *own(answers.ALL)]
 
 
 @pytest.mark.parametrize("exchange", EVERY)

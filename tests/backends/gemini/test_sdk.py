@@ -12,7 +12,7 @@ from mellea.backends.gemini.wire import FINISH_REASONS
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.blocks import ThinkingBlock, ToolCall, ToolOutput
 from tests.backends.gemini.test_recorded import EVERY, plain
-from tests.backends.recorded import Exchange, outcome, replay_server
+from tests.backends.recorded import TALLY, Exchange, outcome, replay_server
 
 genai = pytest.importorskip("google.genai")
 
@@ -49,6 +49,7 @@ def _signatures(generation: Generation) -> list[bytes]:
 
 @pytest.mark.parametrize("exchange", [*EVERY, *plain()])
 def test_it_is_what_the_official_client_says(exchange: Exchange) -> None:
+    TALLY[f"{exchange.dialect} compared with the provider's client"] += 1
     chunks, ours = _chunks(exchange), _generation(exchange)
     parts = [part for chunk in chunks for part in chunk.candidates[0].content.parts or ()]
     assert ours.text == "".join(part.text for part in parts if part.text and not part.thought)

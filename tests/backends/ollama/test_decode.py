@@ -24,14 +24,11 @@ from mellea.core.events import (
 from mellea.errors import BackendError, InterruptedStreamError, WireError
 from tests.backends.ollama import answers
 from tests.backends.ollama.answers import call, end, lines, message
-from tests.backends.recorded import TALLY, Exchange, Outcome, check_order, check_splits, outcome, replay_server
+from tests.backends.recorded import TALLY, Exchange, Outcome, check_order, check_splits, outcome, own, replay_server
 
 END = [UsageEvent(Usage(26, 8)), StreamEnd("stop", None, "llama3.2")]
 
-OURS = [
-    pytest.param(Exchange(name, body, content_type="application/x-ndjson"), id=name)
-    for name, body in answers.ALL.items()
-]
+OURS = own(answers.ALL, content_type="application/x-ndjson")
 
 
 def make() -> Decoder:

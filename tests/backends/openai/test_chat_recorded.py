@@ -1,13 +1,14 @@
-"""Chat completions of real services, decoded however the bytes arrive."""
+"""Chat completions of real services, and ours for the same cases, decoded however the bytes arrive."""
 
 from __future__ import annotations
 
 import pytest
 
 from mellea.backends.openai.chat.decode import Decoder
-from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges
+from tests.backends.openai import answers
+from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges, own
 
-EXCHANGES = exchanges("openai_chat")
+EXCHANGES = [*exchanges("openai_chat"), *own(answers.CHAT)]
 
 FINISHED = rb'"finish_reason": ?"'
 ONLY_DONE = rb"data: \[DONE\]"  # Snowflake gives no finish reason

@@ -1,4 +1,4 @@
-"""Responses of real services, decoded however the bytes arrive."""
+"""Responses of real services, and ours for the same cases, decoded however the bytes arrive."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import re
 import pytest
 
 from mellea.backends.openai.responses.decode import Decoder
-from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges
+from tests.backends.openai import answers
+from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges, own
 
-EXCHANGES = exchanges("openai_responses")
+EXCHANGES = [*exchanges("openai_responses"), *own(answers.RESPONSES)]
 
 # One recording holds four responses in a row; the first one is the answer.
 ENDED = re.compile(rb'\A(?s:.*?)"type": ?"response\.(completed|incomplete|failed)"')

@@ -17,6 +17,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic_core import from_json
+
 from mellea.backends.openai.chat.calls import Calls
 from mellea.backends.openai.chat.reasoning import Details
 from mellea.backends.openai.chat.usage import usage_of
@@ -33,11 +35,15 @@ from mellea.core.events import (
     ReasoningDelta,
     SourceEvent,
     StreamEnd,
+    TextDelta,
     Usage,
     UsageEvent,
 )
 
 __all__ = ["Decoder"]
+
+_ODD = frozenset({"error", "x_groq", "citations", "search_results"})
+"""What a chunk may hold besides its choices that says something; its usage too."""
 
 _USUAL = frozenset({"role", "content", "refusal", "tool_calls", *REASONING_FIELDS})
 
@@ -56,16 +62,42 @@ class Decoder(StreamDecoder):
         self._is_refused = False
         self._is_last_chunk_usage = False
         self._knows_answer = False
+        self._is_usual = False  # nothing is held back that would come before more text
 
     def _frame(self, data: bytes, events: list[Event]) -> None:
-        if data.startswith(DONE):
+        try:
+            chunk = from_json(data)
+        except ValueError:
+            chunk = None
+        if type(chunk) is dict:
+            if not self._is_text(chunk, events):
+                self._chunk(chunk, "delta", events)
+        elif data.startswith(DONE):
             self._end(events, is_done=True)
         else:
-            self._chunk(parse_object(data), "delta", events)
+            parse_object(data)  # says what is wrong
 
     def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
         self._chunk(body, "message", events)
         self._end(events)
+
+    def _is_text(self, chunk: JsonObject, events: list[Event]) -> bool:
+        """Take a chunk that is more text and nothing else, as nearly all are; `_chunk` takes any."""
+        choices = chunk.get("choices")
+        if type(choices) is not list or len(choices) != 1 or not self._is_usual or not _ODD.isdisjoint(chunk):
+            return False
+        choice = choices[0]
+        if type(choice) is not dict or choice.get("finish_reason") or choice.get("index") != 0 or "usage" in choice:
+            return False
+        delta = choice.get("delta")
+        if type(delta) is not dict or len(delta) != 1 or chunk.get("usage") is not None:
+            return False
+        text = delta.get("content")
+        if type(text) is not str or not text:
+            return False
+        self._said.append(text)
+        events.append(TextDelta(text))
+        return True
 
     def _chunk(self, chunk: JsonObject, part: str, events: list[Event]) -> None:
         choices = chunk.get("choices")
@@ -83,6 +115,7 @@ class Decoder(StreamDecoder):
             self._take_usage(chunk, is_last=not choices)
         if "citations" in chunk or "search_results" in chunk:
             self._cite_results(chunk, events)
+        self._is_usual = self._knows_answer and 0 in self._reasons and self._wrap is None and not self._details.held
 
     def _choice(self, choice: Any, part: str, events: list[Event]) -> None:
         if type(choice) is not dict:
@@ -96,12 +129,7 @@ class Decoder(StreamDecoder):
         if delta and index == 0:
             if type(delta) is not dict:
                 raise wrong_type(part, "an object", delta)
-            text = delta.get("content")
-            if type(text) is str and len(delta) == 1 and not self._details:
-                if text:
-                    self._say(text, events)
-            else:
-                self._delta(delta, events)
+            self._delta(delta, events)
         if reason := choice.get("finish_reason"):
             self._finish(index, reason, choice)
         if "usage" in choice:
@@ -165,7 +193,7 @@ class Decoder(StreamDecoder):
             events.append(FileEvent("image/png", url=url))
 
     def _sign(self, events: list[Event]) -> None:
-        if self._details:
+        if self._details.held:
             events.append(ReasoningDelta("", signature=f"{self._backend}:{self._details.taken()}"))
 
     def _cite(self, source: JsonObject, events: list[Event]) -> None:

@@ -18,24 +18,21 @@ _PIECES = ("text", "summary", "data")
 
 
 class Details:
-    """Collects the details of one stretch of reasoning."""
+    """Collects the details of one stretch of reasoning, which are in `held`."""
 
-    __slots__ = ("_details",)
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
-        self._details: list[JsonObject] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._details)
+        self.held: list[JsonObject] = []
 
     def feed(self, details: list[JsonObject]) -> str:
         """Take more details and return what can be read of them."""
         said = []
         for detail in details:
             said += [text_of(detail, "text"), text_of(detail, "summary")]
-            last = self._details[-1] if self._details else {}
+            last = self.held[-1] if self.held else {}
             if any(last.get(name) != detail.get(name) for name in ("type", "index")) or not last:
-                self._details.append(dict(detail))
+                self.held.append(dict(detail))
                 continue
             for name, value in detail.items():
                 if name in _PIECES:
@@ -46,6 +43,6 @@ class Details:
 
     def taken(self) -> str:
         """Return the details as JSON, and begin anew."""
-        text = json.dumps(self._details, ensure_ascii=False, separators=(",", ":"))
-        self._details = []
+        text = json.dumps(self.held, ensure_ascii=False, separators=(",", ":"))
+        self.held = []
         return text
