@@ -26,11 +26,15 @@ __all__ = [
     "Loop",
     "ThreadWaiter",
     "Waiter",
+    "asking_thread",
     "current_loop",
     "is_loop_running",
     "launch",
     "new_waiter",
 ]
+
+asking_thread: contextvars.ContextVar[int | None] = contextvars.ContextVar("asking_thread", default=None)
+"""The thread that stands still until the running synchronous verb returns."""
 
 GRACE = 5.0
 """Seconds that a loop may stand still before what it ran counts as lost."""

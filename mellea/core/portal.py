@@ -18,7 +18,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import anyio
 
-from mellea.core.loop import Loop, Waiter, current_loop, is_loop_running, launch, new_waiter
+from mellea.core.loop import Loop, Waiter, asking_thread, current_loop, is_loop_running, launch, new_waiter
 from mellea.core.run import cancel_all
 from mellea.errors import StreamingError
 
@@ -125,6 +125,7 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
     loop, running = _portal.start(), _Running(verb)
     token = blocked_loops.set((*blocked_loops.get(), current_loop())) if is_loop_running() else None
+    asked = asking_thread.set(threading.get_ident())
     try:
         loop.post(running.begin)  # with a copy of the context variables
         running.wait(loop)
@@ -133,6 +134,7 @@ def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
         running.has_ended.wait(_CANCEL_SECONDS)
         raise
     finally:
+        asking_thread.reset(asked)
         if token is not None:
             blocked_loops.reset(token)
     return running.result()

@@ -3,6 +3,7 @@
 May import: core and errors. Read `output_format.py` first.
 """
 
+from mellea.core.structured.markers import HoldBack, Needed
 from mellea.core.structured.output_format import OutputFormat, output_format
 
-__all__ = ["OutputFormat", "output_format"]
+__all__ = ["HoldBack", "Needed", "OutputFormat", "output_format"]

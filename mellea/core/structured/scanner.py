@@ -1,0 +1,381 @@
+"""An incremental JSON scanner: text in pieces, events out.
+
+Rules:
+
+- It does no I/O and is blind to boundaries: however the text is split, the events are the same, but for a
+  string, which comes in as many pieces as it arrived in.
+- It goes over each character once or twice and keeps no more than the token that isn't finished; runs of
+  characters are skipped by one match of a regular expression.
+- A value that stands `whole_at` containers deep comes as one event, its raw text, whose inside nobody has
+  looked at but for brackets and quotes.
+- Text that is no JSON ends it: `error` says what and where, and the events before it have been given.
+- A number ends with the character after it, or with `close`.
+
+The grammar is that of RFC 8259, with the NaN and Infinity that Python and pydantic know besides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from json.decoder import scanstring
+from typing import Any
+
+__all__ = ["MAX_DEPTH", "Kind", "ScanError", "Scanner"]
+
+MAX_DEPTH = 200
+"""How many containers may stand in one another; pydantic's parser has the same limit."""
+
+_MAX_NUMBER = 4300
+"""How long a number may be; Python makes no longer ones out of text."""
+
+
+class Kind(Enum):
+    """What an event says; each is a pair of its kind and a value."""
+
+    OBJECT = "an object begins"
+    ARRAY = "an array begins"
+    KEY = "the key of the next value"
+    PIECE = "more of a string, unescaped; there is more to come"
+    STRING = "the last piece of a string"
+    SCALAR = "a number, true, false or null"
+    WHOLE = "the raw text of a value"
+    END = "an object or array ends"
+
+
+Event = tuple[Kind, Any]
+
+OBJECT, ARRAY, KEY, PIECE = Kind.OBJECT, Kind.ARRAY, Kind.KEY, Kind.PIECE
+STRING, SCALAR, WHOLE, END = Kind.STRING, Kind.SCALAR, Kind.WHOLE, Kind.END
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_PLAIN = re.compile(r'"([^"\\\x00-\x1f]*+)"')
+_PLAIN_KEY = re.compile(r'"([^"\\\x00-\x1f]*+)"[ \t\n\r]*+:[ \t\n\r]*+(?=[^ \t\n\r])')
+_BODY = re.compile(r'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
+_HALF_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
+_HIGH_SURROGATE_FIRST = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
+_WORD = re.compile(r"[-+.0-9A-Za-z]*+")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(\.[0-9]++)?+([eE][-+]?+[0-9]++)?+\Z")
+_WORDS = {
+    "true": True,
+    "false": False,
+    "null": None,
+    "NaN": float("nan"),
+    "Infinity": float("inf"),
+    "-Infinity": float("-inf"),
+}
+# Inside a value that comes whole: all that is neither bracket nor the beginning of an unfinished string.
+_FLAT = re.compile(r'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_STRING_REST = re.compile(r"(?:[^\"\\]++|\\.)*+", re.DOTALL)
+_WHOLE_SCALAR = re.compile(r"[^ \t\n\r,\]}\[{\":]*+")
+
+
+class ScanError(ValueError):
+    """The text is no JSON; `place` is the number of the character that can't stand there."""
+
+    def __init__(self, message: str, place: int) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+class Scanner:
+    """Scans one JSON document; white space may follow it.
+
+    Args:
+        whole_at: how many containers deep values come whole, as raw text; never by default.
+
+    Attributes:
+        error: what ended the scan, if the text is no JSON.
+        is_complete: whether the document has ended.
+        depth: how many containers are open.
+    """
+
+    __slots__ = ("_before", "_closers", "_held", "_inner", "_is_quoted", "_parts", "_state", "error", "whole_at")
+
+    def __init__(self, whole_at: int | None = None) -> None:
+        self.whole_at = whole_at
+        self.error: ScanError | None = None
+        self._state: Callable[[Scanner, str, int, list[Event]], int] = Scanner._value
+        self._closers: list[str] = []  # of the open containers
+        self._held = ""  # the token that isn't finished
+        self._before = 0  # characters that came before the held ones
+        self._parts: list[str] = []  # of a key, or of a value that comes whole
+        self._inner = 0  # containers that are open inside a value that comes whole
+        self._is_quoted = False  # whether that value stands in the middle of a string
+
+    @property
+    def is_complete(self) -> bool:
+        return self._state is Scanner._after_all
+
+    @property
+    def depth(self) -> int:
+        return len(self._closers)
+
+    def feed(self, text: str) -> list[Event]:
+        """Take more text and return what it says; nothing after an error."""
+        events: list[Event] = []
+        if self.error is not None:
+            return events
+        if self._held:
+            text = self._held + text
+        place, end = 0, len(text)
+        try:
+            while place < end:
+                new = self._state(self, text, place, events)
+                if new < 0:  # the token goes on in the next piece
+                    place = ~new
+                    break
+                place = new
+        except ScanError as error:
+            error.place += self._before
+            error.args = (f"{error.args[0]} at character {error.place}",)
+            self.error = error
+            return events
+        self._held = text[place:]
+        self._before += place
+        return events
+
+    def close(self) -> list[Event]:
+        """Say that there is no more text; a number may end with it."""
+        events: list[Event] = []
+        place = self._before + len(self._held)
+        if self.error is None and not self._closers and self._state in (Scanner._value, Scanner._whole_scalar):
+            events = self.feed("\n")
+        if self.error is None and not self.is_complete:
+            self.error = ScanError("the text ends before the JSON does", place)
+        return events
+
+    # Each state takes the text and a place in it, and returns the next place: `~place` if more text is needed.
+
+    def _value(self, text: str, place: int, events: list[Event]) -> int:
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        if place == len(text):
+            return place
+        if self.whole_at == len(self._closers) and text[place] not in ",]}:":
+            return self._begin_whole(text, place)
+        char = text[place]
+        if char == '"':
+            if (plain := _PLAIN.match(text, place)) is not None:
+                events.append((STRING, plain[1]))
+                self._end_value()
+                return plain.end()
+            self._state = Scanner._string
+            if place + 1 == len(text):
+                events.append((PIECE, ""))
+            return place + 1
+        if char == "{" or char == "[":
+            return self._open(char, place, events)
+        if char == "]" and self._state is Scanner._first_item:
+            return self._close_container(place, events)
+        return self._scalar(text, place, events)
+
+    def _first_item(self, text: str, place: int, events: list[Event]) -> int:
+        return self._value(text, place, events)
+
+    def _open(self, char: str, place: int, events: list[Event]) -> int:
+        if len(self._closers) == MAX_DEPTH:
+            raise ScanError(f"more than {MAX_DEPTH} objects and arrays stand in one another", place)
+        if char == "{":
+            events.append((OBJECT, None))
+            self._closers.append("}")
+            self._state = Scanner._first_key
+        else:
+            events.append((ARRAY, None))
+            self._closers.append("]")
+            self._state = Scanner._first_item
+        return place + 1
+
+    def _close_container(self, place: int, events: list[Event]) -> int:
+        self._closers.pop()
+        events.append((END, None))
+        self._end_value()
+        return place + 1
+
+    def _end_value(self) -> None:
+        self._state = Scanner._after_value if self._closers else Scanner._after_all
+
+    def _scalar(self, text: str, place: int, events: list[Event]) -> int:
+        end = _WORD.match(text, place).end()  # type: ignore[union-attr]
+        if end == place:
+            raise _unexpected("a value", text, place)
+        if end - place > _MAX_NUMBER:
+            raise ScanError(f"a number has more than {_MAX_NUMBER} characters", place)
+        if end == len(text):
+            return ~place
+        word = text[place:end]
+        events.append((SCALAR, _WORDS[word] if word in _WORDS else _number(word, place)))
+        self._end_value()
+        return end
+
+    def _after_value(self, text: str, place: int, events: list[Event]) -> int:
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        if place == len(text):
+            return place
+        char, closer = text[place], self._closers[-1]
+        if char == ",":
+            self._state = Scanner._key if closer == "}" else Scanner._value
+            return place + 1
+        if char == closer:
+            return self._close_container(place, events)
+        raise _unexpected(f"',' or {closer!r}", text, place)
+
+    def _after_all(self, text: str, place: int, events: list[Event]) -> int:
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        if place < len(text):
+            raise _unexpected("nothing more", text, place)
+        return place
+
+    def _first_key(self, text: str, place: int, events: list[Event]) -> int:
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        if place < len(text) and text[place] == "}":
+            return self._close_container(place, events)
+        return self._key(text, place, events)
+
+    def _key(self, text: str, place: int, events: list[Event]) -> int:
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        if place == len(text):
+            return place
+        if (plain := _PLAIN_KEY.match(text, place)) is not None:
+            events.append((KEY, plain[1]))
+            self._state = Scanner._value
+            return plain.end()
+        if text[place] != '"':
+            raise _unexpected("a key in quotes", text, place)
+        self._state = Scanner._key_rest
+        return place + 1
+
+    def _key_rest(self, text: str, place: int, events: list[Event]) -> int:
+        piece, end, is_last = _string_piece(text, place)
+        self._parts.append(piece)
+        if not is_last:
+            _check_escape(text, end)
+            return ~end
+        events.append((KEY, "".join(self._parts)))
+        self._parts.clear()
+        self._state = Scanner._colon
+        return end
+
+    def _colon(self, text: str, place: int, events: list[Event]) -> int:
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        if place == len(text):
+            return place
+        if text[place] != ":":
+            raise _unexpected("':'", text, place)
+        self._state = Scanner._value
+        return place + 1
+
+    def _string(self, text: str, place: int, events: list[Event]) -> int:
+        piece, end, is_last = _string_piece(text, place)
+        if is_last:
+            events.append((STRING, piece))
+            self._end_value()
+            return end
+        if piece:
+            events.append((PIECE, piece))
+        _check_escape(text, end)
+        return ~end
+
+    # -- values that come whole -----------------------------------------------------------------------
+
+    def _begin_whole(self, text: str, place: int) -> int:
+        if text[place] in '"{[':
+            self._state = Scanner._whole
+            self._inner, self._is_quoted = 0, False
+            if text[place] == '"':
+                self._is_quoted = True
+                self._parts.append('"')
+                return place + 1
+        else:
+            self._state = Scanner._whole_scalar
+        return place
+
+    def _whole(self, text: str, place: int, events: list[Event]) -> int:
+        start, end = place, len(text)
+        while place < end:
+            if self._is_quoted:
+                place = _STRING_REST.match(text, place).end()  # type: ignore[union-attr]
+                if place == end or text[place] == "\\":
+                    break
+                self._is_quoted = False
+                place += 1
+            else:
+                place = _FLAT.match(text, place).end()  # type: ignore[union-attr]
+                if place == end:
+                    break
+                char = text[place]
+                self._is_quoted = char == '"'
+                self._inner += (char in "{[") - (char in "}]")
+                place += 1
+            if self._inner == 0 and not self._is_quoted:
+                self._parts.append(text[start:place])
+                self._end_whole(events)
+                return place
+        if place > start:
+            self._parts.append(text[start:place])
+        return ~place
+
+    def _whole_scalar(self, text: str, place: int, events: list[Event]) -> int:
+        end = _WHOLE_SCALAR.match(text, place).end()  # type: ignore[union-attr]
+        if end > place:
+            self._parts.append(text[place:end])
+        if end < len(text):
+            self._end_whole(events)
+        return end
+
+    def _end_whole(self, events: list[Event]) -> None:
+        events.append((WHOLE, "".join(self._parts)))
+        self._parts.clear()
+        self._end_value()
+
+
+def _string_piece(text: str, place: int) -> tuple[str, int, bool]:
+    """Return what of a string's inside is certain, unescaped; where it ends; and whether the string does, too."""
+    end = _BODY.match(text, place).end()  # type: ignore[union-attr]
+    if end < len(text) and text[end] == '"':
+        return _unescaped(text, place, end), end + 1, True
+    # The second half of a character outside the first plane may come next.
+    half = _HIGH_SURROGATE.search(text, max(place, end - 6), end)
+    if half is not None and _is_escape(text, place, half.start()):
+        end = half.start()
+    return _unescaped(text, place, end), end, False
+
+
+def _check_escape(text: str, end: int) -> None:
+    """Refuse what stands where the certain inside of a string ends, unless it may become an escape."""
+    if (half := _HIGH_SURROGATE_FIRST.match(text, end)) is not None:
+        end = half.end()
+    if end < len(text) and _HALF_ESCAPE.match(text, end) is None:
+        what = "an escape that JSON knows" if text[end] == "\\" else "no control character in a string"
+        raise ScanError(f"expected {what}, not {text[end]!r}", end)
+
+
+def _is_escape(text: str, place: int, backslash: int) -> bool:
+    """Whether a backslash begins an escape, and isn't the second one of a pair."""
+    before = backslash
+    while before > place and text[before - 1] == "\\":
+        before -= 1
+    return (backslash - before) % 2 == 0
+
+
+def _unescaped(text: str, place: int, end: int) -> str:
+    body = text[place:end]
+    if "\\" not in body:
+        return body
+    return scanstring(body + '"', 0)[0]
+
+
+def _number(word: str, place: int) -> int | float:
+    number = _NUMBER.match(word)
+    if number is None:
+        raise ScanError(f"expected a number, true, false or null, not {word[:40]!r}", place)
+    if number[1] or number[2]:
+        return float(word)
+    return int(word)
+
+
+def _unexpected(wanted: str, text: str, place: int) -> ScanError:
+    return ScanError(f"expected {wanted}, not {text[place]!r}", place)
+
+
