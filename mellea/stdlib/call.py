@@ -24,6 +24,7 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.core.worker import in_thread
 from mellea.errors import DeadlineError, MelleaError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of
+from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
 
 __all__ = ["Call", "finish"]
@@ -122,18 +123,19 @@ class Call:
         Raises:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
-        turns = [] if isinstance(self.component, Conversation) else context.view_for_generation()
-        pending = _pending([self.component, *[part for turn in turns for part in (turn.input, turn.output)]])
+        history = SimpleContext() if isinstance(self.component, Conversation) else context
+        turns = history.awaited_turns()
+        pending = _pending([self.component, *_unsaid(turns)])
         dependencies = [thunk._run for thunk in pending]
         if any(run.needs(blocked_loops.get()) for run in dependencies):
             raise deadlock()
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
-        request = None if pending else self._worded(turns)
+        request = None if pending or not history.is_immediate else self._worded(turns)
 
         async def ready() -> Request:
             for thunk in pending:  # they run on their own, so this waits for the slowest
                 await thunk
-            return request or self._worded(turns)
+            return request or self._worded(await _prepared(history))
 
         run = self._run(ready, dependencies)
         run.launch()
@@ -203,7 +205,8 @@ class Call:
     def _worded(self, turns: Iterable[Turn]) -> Request:
         messages: list[Message] = []
         for turn in turns:
-            messages += [] if turn.input is None else messages_of(turn.input)
+            if turn.input is not None:
+                messages += turn.said or turn.remember(messages_of(turn.input))
             messages += [] if turn.output is None else turn.output._run.so_far().messages
         messages += messages_of(self.component)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
@@ -258,6 +261,23 @@ def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     """Find the thunks that aren't computed yet, each once."""
     found = {id(part): part for value in values for part in walk(value) if isinstance(part, ModelOutputThunk)}
     return [thunk for thunk in found.values() if not thunk.is_computed()]
+
+
+def _unsaid(turns: Iterable[Turn]) -> list[Any]:
+    """Return what the turns are made of, without those that a call before has said: all in them is there."""
+    return [
+        part
+        for turn in turns
+        if turn.said is None or not (turn.output is None or turn.output.is_computed())
+        for part in (turn.input, turn.output)
+    ]
+
+
+async def _prepared(history: Context) -> list[Turn]:
+    turns = await history.prepared_view()
+    for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
+        await thunk
+    return turns
 
 
 def _is_file(part: Any) -> bool:
