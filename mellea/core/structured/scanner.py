@@ -377,5 +377,3 @@ def _number(word: str, place: int) -> int | float:
 
 def _unexpected(wanted: str, text: str, place: int) -> ScanError:
     return ScanError(f"expected {wanted}, not {text[place]!r}", place)
-
-

@@ -68,7 +68,7 @@ class _Correcting(ABC):
         """Draw attempts until one passes, or none is left."""
         attempts = [await sampler.draw()]
         while not attempts[-1].success and len(attempts) < self.loop_budget and self._has_hope(attempts[-1]):
-            attempts.append(await sampler.draw(**self._again(sampler, attempts)))
+            attempts.append(await sampler.draw(**await self._again(sampler, attempts)))
         return _result(attempts, prefers_last=True)
 
     def _has_hope(self, attempt: Attempt) -> bool:
@@ -76,7 +76,7 @@ class _Correcting(ABC):
         return attempt.error is None or attempt.output.finish_reason != "length"
 
     @abstractmethod
-    def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    async def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         """Return the arguments of the next draw."""
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class RepairTemplateStrategy(_Correcting):
         requirements: requirements in addition to those of the call.
     """
 
-    def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    async def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         last = attempts[-1]
         return {"component": Repair(sampler.component, last.failures, last.output.value)}
 
@@ -109,9 +109,9 @@ class MultiTurnStrategy(_Correcting):
         requirements: requirements in addition to those of the call.
     """
 
-    def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    async def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         context = ChatContext()
-        for turn in sampler.context.view_for_generation():
+        for turn in await sampler.context.prepared_view():
             context = context.add(turn.input) if turn.input is not None else context
             context = context.add(turn.output) if turn.output is not None else context
         for attempt in attempts:

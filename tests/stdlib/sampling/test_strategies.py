@@ -97,7 +97,7 @@ async def test_22_exhausted_attempts_are_visible() -> None:
         thunk = await m.ainstruct("x", requirements=[has("cat")], strategy=strategy)
         assert (thunk.value, thunk.success) == (value, False)
         m, _ = session("one", "two")
-        with pytest.raises(RequirementError, match="no attempt of 2 .*there is no cat in it") as caught:
+        with pytest.raises(RequirementError, match=r"no attempt of 2 .*there is no cat in it") as caught:
             await m.ainstruct("x", requirements=[has("cat")], strategy=strategy, strict=True)
         assert [[bool(result) for result in results] for results in caught.value.results] == [[False], [False]]
         assert caught.value.partial == value
@@ -210,9 +210,9 @@ async def test_an_answer_without_the_asked_form_is_asked_for_once_more() -> None
         await m.ainstruct("x", format=int)
     assert caught.value.partial == "still none"
     assert len(backend.requests) == 2
-    m, backend = session(["4 and", StreamEnd("length")], "42")  # cut off: it would be again
+    m, backend = session(["[4, ", StreamEnd("length")], "[42]")  # cut off: it would be again
     with pytest.raises(mellea.errors.ParseError, match="token limit"):
-        await m.ainstruct("x", format=int)
+        await m.ainstruct("x", format=list[int])
     assert len(backend.requests) == 1
 
 
