@@ -11,8 +11,8 @@ import anyio
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
-from mellea.core.blocks import CBlock
-from mellea.core.component import walk
+from mellea.core.blocks import CBlock, FileBlock
+from mellea.core.component import component_of, walk
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
@@ -203,9 +203,9 @@ class Call:
     def _worded(self, turns: Iterable[Turn]) -> Request:
         messages: list[Message] = []
         for turn in turns:
-            messages += [] if turn.input is None else messages_of(turn.input)
+            messages += [] if turn.input is None else messages_of(turn.input, self.backend.model_id)
             messages += [] if turn.output is None else turn.output._run.so_far().messages
-        messages += messages_of(self.component)
+        messages += messages_of(self.component, self.backend.model_id)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
@@ -239,7 +239,7 @@ async def _prefixed(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[
 
 def _parse_by(component: Any, generation: Generation) -> Any:
     try:
-        return component.parse(generation)
+        return (component_of(component) or component).parse(generation)
     except MelleaError:
         raise
     except Exception as error:
@@ -261,7 +261,7 @@ def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
 
 
 def _is_file(part: Any) -> bool:
-    return hasattr(part, "media_type")
+    return isinstance(part, FileBlock)
 
 
 def _deadlines(timeout: Any) -> Deadlines:
