@@ -284,7 +284,8 @@ async def atransform(
     if not await_result or not thunk.tool_calls:
         return thunk, after
     result, message = await call_method(thunk.tool_calls, tools)
-    return result, after.add(message)
+    # Unless no later call sees it; a SimpleContext would forget its last output for it.
+    return result, after.add(message) if after.view_for_generation() else after
 
 
 async def avalidate(

@@ -14,6 +14,7 @@ from mellea.stdlib.components.view import shown
 
 __all__ = ["Query", "Transform"]
 
+
 class Query:
     """A question about an object.
 

@@ -78,9 +78,7 @@ class View:
         if template is not None and not isinstance(template, str):
             raise UsageError(f"template takes a template or its name, not {template!r}")
         if stringify_func is not None and (template is not None or fields_include is not None or fields_exclude):
-            raise UsageError(
-                "stringify_func makes the whole text; leave out fields_include, fields_exclude, template"
-            )
+            raise UsageError("stringify_func makes the whole text; leave out fields_include, fields_exclude, template")
         return cls(
             None if fields_include is None else _names("fields_include", fields_include),
             _names("fields_exclude", fields_exclude or ()),

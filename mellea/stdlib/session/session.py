@@ -284,9 +284,7 @@ class MelleaSession:
             MelleaError: an argument is wrong, or the generation failed.
         """
         take("query", arguments, (), CALL)
-        return await self._act(
-            Query(obj, query), strategy=None, format=format, await_result=await_result, **arguments
-        )
+        return await self._act(Query(obj, query), strategy=None, format=format, await_result=await_result, **arguments)
 
     async def atransform(
         self,
@@ -314,7 +312,8 @@ class MelleaSession:
             return thunk
         result, message = await call_method(thunk.tool_calls, tools)
         with self._lock:
-            self.ctx = self.ctx.add(message)
+            if self.ctx.view_for_generation():  # a SimpleContext would forget its last output for it
+                self.ctx = self.ctx.add(message)
         return result
 
     async def avalidate(self, requirements: Iterable[str | Requirement]) -> list[ValidationResult]:
