@@ -4,8 +4,8 @@ Values are said before a template sees them: texts and thunks become texts, comp
 make of them; lists and dicts stay what they are, for templates that go through them. What a template then puts
 out is text as it is, and anything else as JSON.
 
-A text that is to be remembered by the provider is followed by a mark, a random number that stands in no other
-text. At the end the marks divide the whole into blocks, and are gone.
+A text that is to be remembered by the provider is put out with a mark behind it, a random number that stands in no
+other text. At the end the marks divide the whole into blocks, and are gone.
 """
 
 from __future__ import annotations
@@ -53,6 +53,17 @@ class _Voice:
     model: str | None = None
     mark: str = ""
     images: list[ImageBlock] = field(default_factory=list)
+
+
+class _Kept(str):
+    """A text that the provider is to remember; what a filter makes of it is an ordinary text again."""
+
+    mark: str
+
+    def __new__(cls, text: str, mark: str) -> _Kept:
+        kept = super().__new__(cls, text)
+        kept.mark = mark
+        return kept
 
 
 def render(representation: TemplateRepresentation | str, *, model: str | None = None) -> str:
@@ -112,7 +123,7 @@ def _said(value: Any, voice: _Voice) -> Any:
     if isinstance(value, (str, *_AS_IT_IS)):
         return value
     if isinstance(value, CBlock):
-        return value.value + voice.mark if value.cache else value.value
+        return _Kept(value.value, voice.mark) if value.cache else value.value
     if isinstance(value, ModelOutputThunk):
         return str(value)
     if isinstance(value, Mapping):
@@ -153,7 +164,7 @@ def _representation(representation: TemplateRepresentation | str, voice: _Voice)
 def _put_out(value: Any) -> str:
     """Turn what a template puts out into text."""
     if isinstance(value, str):
-        return value
+        return f"{value:s}{value.mark}" if isinstance(value, _Kept) else value
     if isinstance(value, Undefined):
         return str(value)  # which raises
     return _to_json(value)
@@ -161,6 +172,8 @@ def _put_out(value: Any) -> str:
 
 def _trimmed(value: Any) -> str:
     """Turn a value into text without empty lines before and after it; a filter for templates."""
+    if isinstance(value, _Kept):
+        return value.strip("\n") + value.mark
     return _put_out(value).strip("\n")
 
 
