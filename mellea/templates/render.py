@@ -211,7 +211,7 @@ def _compiled(description: str) -> Template:
 def _filled(template: Template, args: Mapping[str, Any], what: str) -> str:
     try:
         return template.render(args)
-    except MelleaError:
+    except (MelleaError, RecursionError):
         raise
     except Exception as error:  # an expression in it may fail with anything
         known = ", ".join(map(repr, args)) or "none"

@@ -8,7 +8,7 @@ from typing import Any
 
 from mellea.core.accumulator import Generation
 from mellea.core.blocks import CBlock, ImageBlock
-from mellea.core.component import TemplateRepresentation
+from mellea.core.component import TemplateRepresentation, walk
 from mellea.core.requirement import Requirement
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
@@ -26,8 +26,8 @@ class Instruction:
         input: a value that the task is about; anything but a text is said as JSON.
         images: images that the task is about.
         icl_examples: examples of what is wanted.
-        grounding_context: texts that the answer is to rest on, by name. Those that are a `CBlock(cache=True)`
-            stand before the task, so that calls with other tasks can reuse them.
+        grounding_context: texts that the answer is to rest on, by name. Those with a `CBlock(cache=True)` in
+            them stand before the task, so that calls with other tasks can reuse them.
         user_variables: values for the description; never read as templates themselves.
         prefix: text before the description.
         output_prefix: text that the output begins with.
@@ -71,13 +71,14 @@ class Instruction:
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values."""
+        kept = {name for name, text in self.grounding_context.items() if _is_kept(text)}
         args = {
             "description": self._filled_description(),
             "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
             "input": self.input,
             "icl_examples": self.icl_examples,
-            "kept_context": {name: text for name, text in self.grounding_context.items() if _is_kept(text)},
-            "grounding_context": {name: text for name, text in self.grounding_context.items() if not _is_kept(text)},
+            "kept_context": {name: text for name, text in self.grounding_context.items() if name in kept},
+            "grounding_context": {name: text for name, text in self.grounding_context.items() if name not in kept},
             "prefix": self.prefix,
         }
         return TemplateRepresentation("Instruction", args, self.images)
@@ -98,7 +99,7 @@ def _is_hidden(requirement: str | Requirement) -> bool:
 
 
 def _is_kept(text: Any) -> bool:
-    return isinstance(text, CBlock) and text.cache
+    return any(isinstance(part, CBlock) and part.cache for part in walk(text))
 
 
 def _check_text(name: str, value: Any, *others: type) -> None:
