@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from mellea.core.accumulator import Generation
 from mellea.core.blocks import CBlock, ImageBlock
@@ -21,14 +21,21 @@ class TemplateRepresentation:
     """What a component says: a template, and the values for it.
 
     Args:
-        template: name of the template, without its ending.
-        args: values by name. They are put in as they are; a value is never read as a template.
+        template: name of the template, without its ending; with `is_inline`, the template itself.
+        args: values by name: texts, blocks, computed thunks, other components and representations, and lists
+            and dicts of them. They are put in as they are; a value is never read as a template.
         images: images that go with the text.
+        package: whose templates are looked through first, as for `mellea.templates.add_package`.
+        is_inline: whether `template` is the template itself.
+        cache: ask the provider to remember the prompt up to the end of this text.
     """
 
     template: str
     args: Mapping[str, Any] = field(default_factory=dict)
     images: tuple[ImageBlock, ...] = ()
+    package: str | None = None
+    is_inline: bool = False
+    cache: bool = False
 
 
 @runtime_checkable
@@ -49,12 +56,29 @@ class Component(Protocol[T_co]):
 _PLAIN = (str, type(None), CBlock, bytes, int, float, type)
 
 
+VIEW = "__mellea_view__"
+"""The attribute, of an object or of its class, that makes the component which says the object.
+
+It is for classes that are no components: their own fields and methods may have any names.
+"""
+
+
+def component_of(value: Any) -> Component[Any] | None:
+    """Return the component that says the value: itself, or the one that its view makes; `None` if it is none."""
+    if isinstance(value, _PLAIN):
+        return None
+    view = getattr(value, VIEW, None)
+    if view is not None and callable(view):
+        return cast("Component[Any]", view(value))
+    # The answer for a class is remembered; only a value that may have got methods by itself needs the long look.
+    if issubclass(type(value), Component) or (hasattr(value, "__dict__") and isinstance(value, Component)):
+        return cast("Component[Any]", value)
+    return None
+
+
 def is_component(value: Any) -> bool:
     """Tell whether the value can be said to a model as a component."""
-    if isinstance(value, _PLAIN):
-        return False
-    # The answer for a class is remembered; only a value that may have got methods by itself needs the long look.
-    return issubclass(type(value), Component) or (hasattr(value, "__dict__") and isinstance(value, Component))
+    return component_of(value) is not None
 
 
 _DEEPEST = 10_000
@@ -89,9 +113,10 @@ def _inside(value: Any) -> Iterable[Any]:
         return value.values()
     if isinstance(value, Message):
         return value.blocks
-    if not is_component(value):
+    component = component_of(value)
+    if component is None:
         return ()
-    parts = value.parts()
+    parts = component.parts()
     if not isinstance(parts, Iterable):
         raise UsageError(f"parts() of {type(value).__name__} returns a list of what is inside, not {parts!r}")
     return parts

@@ -17,24 +17,36 @@ __all__ = ["Context", "Turn"]
 class Turn:
     """One exchange: what was said to the model, and what it answered or is still answering.
 
-    Attributes:
-        said: the messages that `input` is in words, once a later call has said it; it isn't worded anew for
-            every call after that.
+    Once a call has said the input, it isn't worded anew for every call after that.
     """
 
     input: Any
     output: ModelOutputThunk[Any] | None = None
-    said: tuple[Message, ...] | None = field(default=None, init=False, repr=False, compare=False)
+    _said: tuple[str, tuple[Message, ...]] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def is_sound(self) -> bool:
         """Whether later calls may see it: it hasn't failed, and wasn't cancelled."""
         return self.output is None or not self.output.has_failed()
 
-    def remember(self, said: Iterable[Message]) -> tuple[Message, ...]:
+    @property
+    def is_said(self) -> bool:
+        """Whether a call has said the input before, so that all in it is computed."""
+        return self._said is not None
+
+    @property
+    def words(self) -> Any:
+        """The messages that a call has said the input in, or the input itself."""
+        return self._said[1] if self._said is not None else self.input
+
+    def said_to(self, model: str) -> tuple[Message, ...] | None:
+        """Return the messages that the input is in words for that model, if it has been said to it before."""
+        return self._said[1] if self._said is not None and self._said[0] == model else None
+
+    def remember(self, model: str, said: Iterable[Message]) -> tuple[Message, ...]:
         """Note, and return, the messages that the input is in words; all that is in it has to be computed."""
         messages = tuple(said)
-        object.__setattr__(self, "said", messages)
+        object.__setattr__(self, "_said", (model, messages))
         return messages
 
 

@@ -11,8 +11,8 @@ import anyio
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
-from mellea.core.blocks import CBlock
-from mellea.core.component import walk
+from mellea.core.blocks import CBlock, FileBlock
+from mellea.core.component import component_of, walk
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
@@ -264,11 +264,13 @@ class Call:
 
     def _worded(self, turns: Iterable[Turn]) -> Request:
         messages: list[Message] = []
+        model = self.backend.model_id
         for turn in turns:
             if turn.input is not None:
-                messages += turn.said or turn.remember(messages_of(turn.input))
+                said = turn.said_to(model)
+                messages += turn.remember(model, messages_of(turn.input, model)) if said is None else said
             messages += [] if turn.output is None else turn.output._run.so_far().messages
-        messages += messages_of(self.component)
+        messages += messages_of(self.component, model)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
@@ -300,7 +302,7 @@ async def _prefixed(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[
 
 def _parse_by(component: Any, generation: Generation) -> Any:
     try:
-        return component.parse(generation)
+        return (component_of(component) or component).parse(generation)
     except MelleaError:
         raise
     except Exception as error:
@@ -332,7 +334,7 @@ def _unsaid(turns: Iterable[Turn]) -> list[Any]:
     return [
         part
         for turn in turns
-        if turn.said is None or not (turn.output is None or turn.output.is_computed())
+        if not turn.is_said or not (turn.output is None or turn.output.is_computed())
         for part in (turn.input, turn.output)
     ]
 
@@ -345,7 +347,7 @@ async def _prepared(history: Context) -> list[Turn]:
 
 
 def _is_file(part: Any) -> bool:
-    return hasattr(part, "media_type")
+    return isinstance(part, FileBlock)
 
 
 def _deadlines(timeout: Any) -> Deadlines:

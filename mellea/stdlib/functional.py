@@ -20,13 +20,27 @@ from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib.call import Call, finish
-from mellea.stdlib.components import Conversation, Instruction
+from mellea.stdlib.components import Conversation, Instruction, Query, Transform, call_method, tools_of
 from mellea.stdlib.requirements.validation import as_requirements, validate_all
 from mellea.stdlib.sampling import RejectionSamplingStrategy, RepairTemplateStrategy
 from mellea.stdlib.streaming import check_release, launch_sampled
-from mellea.stdlib.tools import MAX_TURNS, AnyTool, ToolCalls
+from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls
 
-__all__ = ["DEFAULT_STRATEGY", "aact", "achat", "act", "ainstruct", "avalidate", "chat", "instruct", "validate"]
+__all__ = [
+    "DEFAULT_STRATEGY",
+    "aact",
+    "achat",
+    "act",
+    "ainstruct",
+    "aquery",
+    "atransform",
+    "avalidate",
+    "chat",
+    "instruct",
+    "query",
+    "transform",
+    "validate",
+]
 
 C = TypeVar("C", bound=Context)
 
@@ -246,6 +260,98 @@ async def achat(
     )
 
 
+async def aquery(
+    obj: Any,
+    query: Any,
+    context: C,
+    backend: Backend,
+    *,
+    format: Any = None,
+    model_options: Mapping[str, Any] | None = None,
+    tools: Iterable[AnyTool] | None = None,
+    tool_calls: ToolCalls = "show",
+    max_turns: int = MAX_TURNS,
+    await_result: bool = True,
+) -> tuple[Any, C]:
+    """Ask a question about an object.
+
+    Args:
+        obj: any object; `mify` says what the model is shown of it.
+        query: the question.
+        context: what the model knows of earlier turns.
+        backend: whom to ask.
+        format: a type that the answer is to have; `.parsed` is a value of it then.
+        model_options: names as in `ModelOption`.
+        tools: tools that the model may ask for; the object's own methods are `tools_of(obj)`.
+        tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
+            results, until an answer calls no tool.
+        max_turns: how many times the model is asked at most, if tools are run.
+        await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
+
+    Raises:
+        MelleaError: an argument is wrong, or the generation failed.
+    """
+    return await aact(
+        Query(obj, query),
+        context,
+        backend,
+        strategy=None,
+        format=format,
+        model_options=model_options,
+        tools=tools,
+        tool_calls=tool_calls,
+        max_turns=max_turns,
+        await_result=await_result,
+    )
+
+
+async def atransform(
+    obj: Any,
+    transformation: Any,
+    context: C,
+    backend: Backend,
+    *,
+    format: Any = None,
+    model_options: Mapping[str, Any] | None = None,
+    await_result: bool = True,
+) -> tuple[Any, C]:
+    """Have a model change an object, by one of the object's documented methods or by writing the changed version.
+
+    If the model calls a method, it is run and its result is returned in place of the thunk; of several calls
+    the first is run. A backend without tools, and a call with a `format`, gets the changed version in words.
+
+    Args:
+        obj: any object; `mify` says what the model is shown of it, and which methods it may call.
+        transformation: what is to be changed.
+        context: what the model knows of earlier turns; the method's result goes into it too.
+        backend: whom to ask.
+        format: a type that the answer is to have; `.parsed` is a value of it then.
+        model_options: names as in `ModelOption`.
+        await_result: wait for the end. If not, the thunk comes as soon as the generation is launched; its
+            `tool_calls` are shown then, and none is run.
+
+    Raises:
+        ToolError: the model called a method that isn't there, or with arguments that don't fit.
+        MelleaError: an argument is wrong, or the generation failed.
+    """
+    component, tools = transformation_of(obj, transformation, backend, format)
+    thunk, after = await aact(
+        component,
+        context,
+        backend,
+        strategy=None,
+        format=format,
+        model_options=model_options,
+        tools=tools or None,
+        await_result=await_result,
+    )
+    if not await_result or not thunk.tool_calls:
+        return thunk, after
+    result, message = await call_method(thunk.tool_calls, tools)
+    # Unless no later call sees it; a SimpleContext would forget its last output for it.
+    return result, after.add(message) if after.view_for_generation() else after
+
+
 async def avalidate(
     requirements: Iterable[str | Requirement], context: Context, backend: Backend
 ) -> list[ValidationResult]:
@@ -260,6 +366,8 @@ async def avalidate(
 act = blocking(aact)
 instruct = blocking(ainstruct)
 chat = blocking(achat)
+query = blocking(aquery)
+transform = blocking(atransform)
 validate = blocking(avalidate)
 
 
@@ -287,6 +395,18 @@ def message(content: Any, *, role: str = "user", images: Iterable[Any] | None = 
     if not made.blocks or (made.content == content and not made.content.strip()):
         raise UsageError(f"the message is empty: {content!r}; say something")
     return made
+
+
+def transformation_of(
+    obj: Any, transformation: Any, backend: Backend, format: Any
+) -> tuple[Transform, tuple[Tool[..., Any], ...]]:
+    """Make the component of a change, and the tools that go with it.
+
+    Raises:
+        UsageError: an argument is of a wrong type, or a method is none that a model can call.
+    """
+    tools = tools_of(obj) if backend.capabilities.tools and format is None else ()
+    return Transform(obj, transformation, has_tools=bool(tools)), tools
 
 
 def check_flag(name: str, value: Any) -> None:

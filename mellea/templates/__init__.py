@@ -1,8 +1,9 @@
-"""How components become text: one Jinja2 template for each, in `prompts/`.
+"""How components become text: one Jinja2 template for each, in `prompts/`, in users' packages and folders.
 
 May import: core. Read `render.py` first.
 """
 
-from mellea.templates.render import fill, render, to_text
+from mellea.templates.render import Rendered, fill, render, render_blocks, to_text
+from mellea.templates.sources import add_folder, add_package, find, is_verbatim
 
-__all__ = ["fill", "render", "to_text"]
+__all__ = ["Rendered", "add_folder", "add_package", "fill", "find", "is_verbatim", "render", "render_blocks", "to_text"]

@@ -70,7 +70,7 @@ class Repair(_Again):
         """Return the template of a repair, and its values."""
         said = self.task.format_for_llm() if is_component(self.task) else self.task
         images = said.images if isinstance(said, TemplateRepresentation) else getattr(said, "files", ())
-        args = {"task": to_text(self.task).strip(), "answer": self.answer, "failures": failure_lines(self.failures)}
+        args = {"task": to_text(self.task).strip(), "answer": self.answer.strip(), "failures": failure_lines(self.failures)}
         return TemplateRepresentation("Repair", args, tuple(images))
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from mellea.core.accumulator import Generation
 from mellea.core.blocks import CBlock, ImageBlock
-from mellea.core.component import TemplateRepresentation
+from mellea.core.component import TemplateRepresentation, walk
 from mellea.core.requirement import Requirement
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
-from mellea.templates import fill, to_text
 
 __all__ = ["Instruction"]
 
@@ -27,7 +26,8 @@ class Instruction:
         input: a value that the task is about; anything but a text is said as JSON.
         images: images that the task is about.
         icl_examples: examples of what is wanted.
-        grounding_context: texts that the answer is to rest on, by name.
+        grounding_context: texts that the answer is to rest on, by name. Those with a `CBlock(cache=True)` in
+            them stand before the task, so that calls with other tasks can reuse them.
         user_variables: values for the description; never read as templates themselves.
         prefix: text before the description.
         output_prefix: text that the output begins with.
@@ -71,16 +71,23 @@ class Instruction:
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values."""
-        description = str(self.description)
+        kept = {name for name, text in self.grounding_context.items() if _is_kept(text)}
         args = {
-            "description": fill(description, self.user_variables) if self.user_variables else description,
+            "description": self._filled_description(),
             "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
-            "input": None if self.input is None else to_text(self.input),
-            "icl_examples": [to_text(example) for example in self.icl_examples],
-            "grounding_context": {name: to_text(value) for name, value in self.grounding_context.items()},
-            "prefix": str(self.prefix) if self.prefix is not None else "",
+            "input": self.input,
+            "icl_examples": self.icl_examples,
+            "kept_context": {name: text for name, text in self.grounding_context.items() if name in kept},
+            "grounding_context": {name: text for name, text in self.grounding_context.items() if name not in kept},
+            "prefix": self.prefix,
         }
         return TemplateRepresentation("Instruction", args, self.images)
+
+    def _filled_description(self) -> Any:
+        if not self.user_variables:
+            return self.description
+        cache = _is_kept(self.description)
+        return TemplateRepresentation(str(self.description), self.user_variables, is_inline=True, cache=cache)
 
     def parse(self, generation: Generation) -> str:
         """Return the text of the answer."""
@@ -89,6 +96,10 @@ class Instruction:
 
 def _is_hidden(requirement: str | Requirement) -> bool:
     return isinstance(requirement, Requirement) and (requirement.check_only or requirement.description is None)
+
+
+def _is_kept(text: Any) -> bool:
+    return any(isinstance(part, CBlock) and part.cache for part in walk(text))
 
 
 def _check_text(name: str, value: Any, *others: type) -> None:

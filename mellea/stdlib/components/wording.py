@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from mellea.core.blocks import Block, CBlock
-from mellea.core.component import TemplateRepresentation, is_component
+from mellea.core.component import TemplateRepresentation, component_of, is_component
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.components.conversation import Conversation
-from mellea.templates import render
+from mellea.templates import is_verbatim, render, render_blocks
 
 __all__ = ["as_component", "messages_of"]
 
@@ -30,8 +30,12 @@ def as_component(value: Any) -> Any:
     raise UsageError(f"expected a text, a message or a component, not {value!r}")
 
 
-def messages_of(value: Any) -> list[Message]:
+def messages_of(value: Any, model: str | None = None) -> list[Message]:
     """Say a component, a message or a text as messages; every thunk in it has to be computed.
+
+    Args:
+        value: what is said.
+        model: the model it is for, whose family may have templates of its own.
 
     Raises:
         UsageError: its template can't be filled.
@@ -39,25 +43,32 @@ def messages_of(value: Any) -> list[Message]:
     if isinstance(value, Conversation):
         return [_plain(message) for message in value.messages]
     if isinstance(value, Message):
-        return [_worded(_plain(value))]
+        return [_worded(_plain(value), model)]
     if isinstance(value, (str, CBlock)):
         return [Message("user", value)]
-    representation = value.format_for_llm()
-    images = representation.images if isinstance(representation, TemplateRepresentation) else ()
-    return [Message("user", [render(representation).strip(), *images])]
+    component = component_of(value)
+    if component is None:
+        raise UsageError(f"expected a text, a message or a component, not {value!r}")
+    rendered = render_blocks(component.format_for_llm(), model=model)
+    return [Message("user", [*rendered.blocks, *rendered.images])]
 
 
 def _plain(message: Message) -> Message:
     """Put the text of computed thunks in their place."""
+    if not any(isinstance(block, ModelOutputThunk) for block in message.blocks):
+        return message
     blocks = [CBlock(str(block)) if isinstance(block, ModelOutputThunk) else block for block in message.blocks]
     return Message(message.role, blocks)
 
 
-def _worded(message: Message) -> Message:
+def _worded(message: Message, model: str | None) -> Message:
+    if is_verbatim("Message", model):  # as nearly always; a long history has thousands of messages
+        return message
+
     def word(block: Block) -> Block:
         if not isinstance(block, CBlock):
             return block
         args = {"role": message.role, "content": block.value}
-        return CBlock(render(TemplateRepresentation("Message", args)), cache=block.cache)
+        return CBlock(render(TemplateRepresentation("Message", args), model=model), cache=block.cache)
 
     return Message(message.role, [word(block) for block in message.blocks])

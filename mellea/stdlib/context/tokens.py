@@ -70,14 +70,14 @@ class TokenCounter:
 
 def texts_of(turn: Turn) -> tuple[list[str], list[str]]:
     """Return the texts that were said in a turn, and those that the model answered, tools included."""
-    said = turn.said if turn.said is not None else turn.input
+    said = turn.words
     answered = turn.output._run.so_far().messages if turn.output is not None else ()
     return list(_texts(said)), list(_texts(answered))
 
 
 def _parts(turn: Turn) -> list[Any]:
     answered = turn.output._run.so_far().messages if turn.output is not None else ()
-    return walk([turn.said if turn.said is not None else turn.input, answered])
+    return walk([turn.words, answered])
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -30,7 +30,7 @@ from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.call import finish
-from mellea.stdlib.components import Conversation, messages_of
+from mellea.stdlib.components import Conversation, Query, call_method, messages_of
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.session.arguments import (
     ACT,
@@ -236,6 +236,94 @@ class MelleaSession:
         component = functional.message(content, role=role, images=images)
         return await self._act(component, strategy=None, format=format, await_result=await_result, **arguments)
 
+    @overload
+    async def aquery(
+        self,
+        obj: Any,
+        query: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: type[T],
+        await_result: Literal[True] = True,
+        **arguments: Unpack[CallArguments],
+    ) -> ComputedModelOutputThunk[T]: ...
+    @overload
+    async def aquery(
+        self,
+        obj: Any,
+        query: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: None = None,
+        await_result: Literal[True] = True,
+        **arguments: Unpack[CallArguments],
+    ) -> ComputedModelOutputThunk[str]: ...
+    @overload
+    async def aquery(
+        self,
+        obj: Any,
+        query: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: None = None,
+        await_result: Literal[False],
+        **arguments: Unpack[CallArguments],
+    ) -> ModelOutputThunk[str]: ...
+    @overload
+    async def aquery(
+        self,
+        obj: Any,
+        query: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: Any,
+        await_result: bool = True,
+        **arguments: Unpack[CallArguments],
+    ) -> ModelOutputThunk[Any]: ...
+    async def aquery(
+        self, obj: Any, query: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
+    ) -> Any:
+        """Ask a question about an object.
+
+        Args:
+            obj: any object; `mify` says what the model is shown of it.
+            query: the question.
+            format: a type that the answer is to have; `.parsed` is a value of it.
+            await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
+            arguments: `model_options`, `tools`, `tool_calls` and `max_turns`, as in `functional.aquery`.
+
+        Raises:
+            MelleaError: an argument is wrong, or the generation failed.
+        """
+        take("query", arguments, (), CALL)
+        return await self._act(Query(obj, query), strategy=None, format=format, await_result=await_result, **arguments)
+
+    async def atransform(
+        self,
+        obj: Any,
+        transformation: str | CBlock | ModelOutputThunk[Any],
+        *,
+        format: Any = None,
+        model_options: Mapping[str, Any] | None = None,
+        await_result: bool = True,
+    ) -> Any:
+        """Have the model change an object: what the object's method returns that it called, else the thunk.
+
+        The arguments and errors are those of `functional.atransform`.
+        """
+        component, tools = functional.transformation_of(obj, transformation, self.backend, format)
+        thunk = await self._act(
+            component,
+            strategy=None,
+            format=format,
+            model_options=model_options,
+            tools=tools or None,
+            await_result=await_result,
+        )
+        if not await_result or not thunk.tool_calls:
+            return thunk
+        result, message = await call_method(thunk.tool_calls, tools)
+        with self._lock:
+            if self.ctx.view_for_generation():  # a SimpleContext would forget its last output for it
+                self.ctx = self.ctx.add(message)
+        return result
+
     async def avalidate(self, requirements: Iterable[str | Requirement]) -> list[ValidationResult]:
         """Check the last output against requirements; the results are in their order.
 
@@ -281,6 +369,8 @@ class MelleaSession:
     instruct = blocking(ainstruct)
     act = blocking(aact)
     chat = blocking(achat)
+    query = blocking(aquery)
+    transform = blocking(atransform)
     validate = blocking(avalidate)
     generate_image = blocking(agenerate_image)
     embed = blocking(aembed)

@@ -11,7 +11,7 @@ from mellea.core.blocks import Block, ToolCall, ToolOutput
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool import Tool
 
-__all__ = ["run_call", "run_calls"]
+__all__ = ["perform", "run_call", "run_calls"]
 
 _LONGEST = 500
 """Characters of an error that a model is told."""
@@ -25,7 +25,7 @@ async def run_call(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> ToolO
         tools: the tools that there are, by name.
     """
     try:
-        return ToolOutput(call.tool_call_id, call.tool_name, _told(await _run(call, tools)))
+        return ToolOutput(call.tool_call_id, call.tool_name, _told(await perform(call, tools)))
     except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
         return ToolOutput(call.tool_call_id, call.tool_name, _error(error), is_error=True)
 
@@ -65,7 +65,12 @@ async def run_calls(
     return [outputs[number] for number in range(len(calls))]
 
 
-async def _run(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
+async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
+    """Run one call, and return what the tool gave back.
+
+    Raises:
+        ToolError: there is no such tool, or the arguments don't fit; what the tool raises comes as it is.
+    """
     tool = tools.get(call.tool_name)
     if tool is None:
         known = ", ".join(map(repr, tools)) or "none"

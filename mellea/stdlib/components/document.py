@@ -1,0 +1,53 @@
+"""Documents: texts that have a title."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mellea.core.accumulator import Generation
+from mellea.core.blocks import CBlock
+from mellea.core.component import TemplateRepresentation
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import UsageError
+
+__all__ = ["Document"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that a task is about or rests on.
+
+    Args:
+        text: the text; a `CBlock(cache=True)` asks the provider to remember the prompt up to its end.
+        title: what it is called.
+        id: what an answer may cite it by.
+
+    Raises:
+        UsageError: an argument is no text.
+    """
+
+    text: str | CBlock | ModelOutputThunk[Any]
+    title: str | None = None
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, (str, CBlock, ModelOutputThunk)):
+            raise UsageError(f"a Document's text is a text, not {self.text!r}; convert it with str() first")
+        for name in ("title", "id"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise UsageError(f"a Document's {name} is a text, not {value!r}")
+
+    def parts(self) -> Sequence[Any]:
+        """Return the text."""
+        return [self.text]
+
+    def format_for_llm(self) -> TemplateRepresentation:
+        """Return the document's template and values."""
+        return TemplateRepresentation("Document", {"text": self.text, "title": self.title, "id": self.id})
+
+    def parse(self, generation: Generation) -> str:
+        """Return the text of the answer."""
+        return generation.text

@@ -1,0 +1,41 @@
+"""Methods of an object that a model has called in place of an answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.messages import Message
+from mellea.errors import UsageError
+from mellea.stdlib.components.view import shown
+from mellea.stdlib.tools import Tool, perform
+from mellea.templates import to_text
+
+__all__ = ["call_method"]
+
+_log = logging.getLogger("mellea")
+
+
+async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]) -> tuple[Any, Message]:
+    """Run the first of the calls; return its result, and the message that tells the model of it.
+
+    Raises:
+        ToolError: there is no such method, or the arguments don't fit; what the method raises comes as it is.
+    """
+    first, *others = calls
+    result = await perform(first, {tool.name: tool for tool in tools})
+    if others:
+        _log.warning("the model called %d methods; only the first, %r, was run", len(calls), first.tool_name)
+    outputs = [ToolOutput(first.tool_call_id, first.tool_name, _told(result))]
+    # A provider refuses a history in which a call has no output.
+    outputs += [ToolOutput(call.tool_call_id, call.tool_name, "not run", is_error=True) for call in others]
+    return result, Message("tool", outputs)
+
+
+def _told(result: Any) -> str:
+    try:
+        return to_text(shown(result))
+    except UsageError:  # it has no form for a model, and the method has done its work all the same
+        return str(result)

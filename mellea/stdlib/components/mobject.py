@@ -1,0 +1,118 @@
+"""Objects that a model can be asked about, and whose methods it can call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar, overload
+
+from mellea.core.accumulator import Generation
+from mellea.core.component import VIEW
+from mellea.errors import UsageError
+from mellea.stdlib.components.view import SETTINGS, View, own_wording, say_viewed, view_of
+
+__all__ = ["MObject", "mify"]
+
+T = TypeVar("T")
+
+_NOTHING: Final = object()
+
+
+class MObject:
+    """Base of classes whose objects a model can query and transform.
+
+    What the model is shown is said behind the base, by the arguments of `mify`:
+    `class Store(MObject, fields_exclude={"password"})`. A subclass may override the methods too.
+    """
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__()
+        if settings:
+            setattr(cls, SETTINGS, View.make(**settings))
+
+    def parts(self) -> Sequence[Any]:
+        """Return the fields that are shown."""
+        return list(view_of(self).fields(self).values())
+
+    format_for_llm = say_viewed
+
+    def parse(self, generation: Generation) -> Any:
+        """Return the text of the answer."""
+        return generation.text
+
+
+@overload
+def mify(
+    obj: T,
+    /,
+    *,
+    fields_include: Iterable[str] | None = None,
+    fields_exclude: Iterable[str] | None = None,
+    funcs_include: Iterable[str] | None = None,
+    funcs_exclude: Iterable[str] | None = None,
+    stringify_func: Callable[[Any], str] | None = None,
+    template: str | None = None,
+) -> T: ...
+@overload
+def mify(
+    *,
+    fields_include: Iterable[str] | None = None,
+    fields_exclude: Iterable[str] | None = None,
+    funcs_include: Iterable[str] | None = None,
+    funcs_exclude: Iterable[str] | None = None,
+    stringify_func: Callable[[Any], str] | None = None,
+    template: str | None = None,
+) -> Callable[[T], T]: ...
+def mify(obj: Any = _NOTHING, /, **settings: Any) -> Any:
+    """Let a model see a class's objects, or one object, and call their documented methods.
+
+    It works as a decorator, bare or with arguments, and on an object, which is marked and returned. It says
+    which parts are shown, and how: the object's own `__str__` where it has one, else its public fields.
+
+    Args:
+        obj: a class or an object.
+        settings: `fields_include` and `fields_exclude` choose fields by name, properties included;
+            `funcs_include` and `funcs_exclude` choose the methods that are tools, by default the public ones
+            with a docstring; `stringify_func` makes the whole text; `template` is a Jinja2 template with the
+            fields as its variables, or the name of one.
+
+    Raises:
+        UsageError: an argument is of a wrong type, would have no effect, or the object can't be marked.
+    """
+    view = View.make(**settings)
+
+    def mark(obj: Any) -> Any:
+        cls = obj if isinstance(obj, type) else type(obj)
+        wording = settings.keys() - {"funcs_include", "funcs_exclude"}
+        if wording and own_wording(cls) is not None:
+            raise UsageError(
+                f"{cls.__name__} says itself by its format_for_llm(), so {min(wording)} would have no effect; "
+                "leave one of them out"
+            )
+        if isinstance(obj, type):
+            _mark_class(obj, view)
+        else:
+            _mark_object(obj, view)
+        return obj
+
+    return mark if obj is _NOTHING else mark(obj)
+
+
+def _mark_class(cls: type, view: View) -> None:
+    setattr(cls, VIEW, view)
+    # Under the names of a component's methods too, for who calls them; but a class's own names are its own.
+    taken = {name for each in cls.__mro__ for name in getattr(each, "__annotations__", ())}
+    for name in ("parts", "format_for_llm", "parse"):
+        if name not in taken and not hasattr(cls, name):
+            setattr(cls, name, getattr(MObject, name))
+
+
+def _mark_object(obj: Any, view: View) -> None:
+    try:
+        object.__setattr__(obj, VIEW, view)
+    except (AttributeError, TypeError):
+        raise UsageError(
+            f"a {type(obj).__name__} has no room for a mark; mify its class, or hand over the object as it is: "
+            "query and transform take any object"
+        ) from None

@@ -1,0 +1,139 @@
+"""Tables, which models read and write as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from mellea.core.component import TemplateRepresentation
+from mellea.errors import UsageError
+from mellea.stdlib.components.mobject import MObject
+from mellea.templates import to_text
+
+__all__ = ["Table"]
+
+_LINE_BREAK = "<br>"
+
+
+@dataclass(frozen=True, init=False)
+class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
+    """Rows under named columns. A model that transforms it can transpose it, or write a new one.
+
+    Args:
+        rows: a list of dicts, whose keys are the columns, or a list of rows of cells.
+        columns: the names of the columns; by default the dicts' keys, or the cells of the first row.
+        title: what the table is called.
+
+    Raises:
+        UsageError: there is no column, or a row is no row, or has more cells than there are columns.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    title: str | None
+
+    def __init__(self, rows: Iterable[Any], columns: Iterable[str] | None = None, *, title: str | None = None) -> None:
+        if title is not None and not isinstance(title, str):
+            raise UsageError(f"a Table's title is a text, not {title!r}")
+        laid_out = _laid_out(rows, columns)
+        object.__setattr__(self, "columns", laid_out[0])
+        object.__setattr__(self, "rows", laid_out[1])
+        object.__setattr__(self, "title", title)
+
+    @classmethod
+    def from_csv(cls, text: str, *, delimiter: str = ",", title: str | None = None) -> Self:
+        """Read a table whose first line names the columns.
+
+        Raises:
+            UsageError: there is no line, or a row has more cells than there are columns.
+        """
+        return cls([row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row], title=title)
+
+    @classmethod
+    def from_markdown(cls, text: str) -> Self:
+        """Make a table out of the text of a Markdown table.
+
+        Args:
+            text: the whole table: a line with the columns' names, a line of dashes, and a line for each row.
+
+        Raises:
+            UsageError: the text is no table.
+        """
+        lines = [_cells(line) for line in text.strip().splitlines() if "|" in line]
+        if len(lines) < 2 or not all(re.fullmatch(r":?-+:?", cell) for cell in lines[1]):
+            raise UsageError(f"a Markdown table has a second line of dashes, as in '| --- |', unlike {text[:100]!r}")
+        return cls([lines[0], *lines[2:]])
+
+    def to_markdown(self) -> str:
+        """Return the table in Markdown; line breaks in cells become `<br>`."""
+        head, *rows = ([_cell(cell) for cell in row] for row in (self.columns, *self.rows))
+        return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+    def transpose(self) -> Self:
+        """Turn the columns of the table into rows."""
+        first, *others = self.columns
+        columns = [first, *[_plain(row[0]) for row in self.rows]]
+        rows = [[name, *[row[place] for row in self.rows]] for place, name in enumerate(others, 1)]
+        return type(self)(rows, columns, title=self.title)
+
+    def parts(self) -> Sequence[Any]:
+        """Return the cells."""
+        return [cell for row in self.rows for cell in row]
+
+    def format_for_llm(self) -> TemplateRepresentation:
+        """Return the table's template and its Markdown."""
+        return TemplateRepresentation("Table", {"table": self.to_markdown(), "title": self.title})
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+
+def _laid_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+        raise UsageError(f"a Table takes a list of rows, not {rows!r}; Table.from_csv(…) reads text")
+    found = list(rows)
+    for row in found:
+        if isinstance(row, (str, bytes)) or not isinstance(row, (Mapping, Sequence)):
+            raise UsageError(f"a row of a Table is a list of cells or a dict, not {row!r}")
+    if any(isinstance(row, Mapping) for row in found):
+        if not all(isinstance(row, Mapping) for row in found):
+            raise UsageError("a Table's rows are all dicts or all lists, not both")
+        names = columns if columns is not None else dict.fromkeys(key for row in found for key in row)
+        names = list(names)
+        found = [[row.get(name) for name in names] for row in found]
+    else:
+        names = list(columns) if columns is not None else [_plain(cell) for cell in found.pop(0)] if found else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"a Table takes texts as names of its columns, one at least, not {names!r}")
+    for row in found:
+        if len(row) > len(names):
+            raise UsageError(f"the row {list(row)!r} has {len(row)} cells, but there are {len(names)} columns")
+    return tuple(names), tuple((*row, *[None] * (len(names) - len(row))) for row in found)
+
+
+def _plain(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return to_text(cell) if isinstance(cell, (Mapping, list, tuple, bool)) else str(cell)
+
+
+def _cell(cell: Any) -> str:
+    text = re.sub(r"\r\n?|\n", _LINE_BREAK, _plain(cell))
+    # A backslash stays as it is where it can't be taken for the beginning of an escape.
+    return re.sub(r"\\(?=[\\|]|$)", r"\\\\", text).replace("|", r"\|")
+
+
+def _cells(line: str) -> list[str]:
+    cells = [""]
+    for token in re.findall(r"\\[\\|]|.", line.strip().removeprefix("|")):
+        if token == "|":
+            cells.append("")
+        else:
+            cells[-1] += token[1:] if len(token) > 1 else token
+    if not cells[-1].strip():
+        cells.pop()  # behind the last line
+    return [cell.strip().replace(_LINE_BREAK, "\n") for cell in cells]

@@ -1,0 +1,256 @@
+"""Views: how an object that knows nothing of models is shown to one.
+
+- Its text is what its own `format_for_llm`, `stringify_func` or `template` make of it; else its own `__str__`, unless
+  fields are chosen; else its public fields.
+- Its tools are its public methods that have a docstring of their own, or those that are chosen.
+- Names that begin with an underscore are shown only if they are chosen. What Python's own classes, pydantic's and
+  mellea's define is no field and no tool of the object.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, cast, get_origin
+
+from mellea.core.accumulator import Generation
+from mellea.core.blocks import CBlock, FileBlock, ImageBlock
+from mellea.core.component import VIEW, TemplateRepresentation, is_component
+from mellea.core.messages import Message
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import UsageError
+from mellea.stdlib.tools import Tool, as_tool
+
+__all__ = ["SETTINGS", "View", "Viewed", "own_wording", "say_viewed", "shown", "tools_of", "view_of"]
+
+SETTINGS = "__mellea_settings__"
+"""Where a class that is a component by itself keeps its view."""
+
+_NOT_OWN = frozenset({*sys.stdlib_module_names, "mellea", "pydantic"}) - {"__main__"}
+_SAID_AS_THEY_ARE = (
+    type(None), str, CBlock, Message, ModelOutputThunk, FileBlock, bool, int, float, list, tuple, dict, set, frozenset,
+)  # fmt: skip
+_COMPONENT = frozenset({"format_for_llm", "parse", "parts"})
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which parts of an object a model is shown, and how.
+
+    Args:
+        fields_include: names of the fields, properties included; all public ones by default.
+        fields_exclude: names of fields to leave out.
+        funcs_include: names of the methods that are tools; by default the public ones with a docstring.
+        funcs_exclude: names of methods that are none.
+        stringify_func: makes the object's text.
+        template: the name of a template, or a template itself if there is a brace in it; the fields are its
+            variables.
+    """
+
+    fields_include: tuple[str, ...] | None = None
+    fields_exclude: tuple[str, ...] = ()
+    funcs_include: tuple[str, ...] | None = None
+    funcs_exclude: tuple[str, ...] = ()
+    stringify_func: Callable[[Any], str] | None = None
+    template: str | None = None
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        fields_include: Iterable[str] | None = None,
+        fields_exclude: Iterable[str] | None = None,
+        funcs_include: Iterable[str] | None = None,
+        funcs_exclude: Iterable[str] | None = None,
+        stringify_func: Callable[[Any], str] | None = None,
+        template: str | None = None,
+    ) -> Self:
+        """Check the arguments.
+
+        Raises:
+            UsageError: one is of a wrong type, or two exclude each other.
+        """
+        if stringify_func is not None and not callable(stringify_func):
+            raise UsageError(f"stringify_func takes a function of the object, not {stringify_func!r}")
+        if template is not None and not isinstance(template, str):
+            raise UsageError(f"template takes a template or its name, not {template!r}")
+        if stringify_func is not None and (template is not None or fields_include is not None or fields_exclude):
+            raise UsageError("stringify_func makes the whole text; leave out fields_include, fields_exclude, template")
+        return cls(
+            None if fields_include is None else _names("fields_include", fields_include),
+            _names("fields_exclude", fields_exclude or ()),
+            None if funcs_include is None else _names("funcs_include", funcs_include),
+            _names("funcs_exclude", funcs_exclude or ()),
+            stringify_func,
+            template,
+        )
+
+    def __call__(self, obj: Any) -> Viewed:
+        """Make the component that says an object."""
+        return Viewed(obj, self)
+
+    def fields(self, obj: Any) -> dict[str, Any]:
+        """Return the fields that are shown.
+
+        Raises:
+            UsageError: a name is chosen that the object doesn't have.
+        """
+        found = _public_fields(obj)
+        if self.fields_include is not None:
+            # In the object's own order, whatever a set of names makes of it; then what it has besides.
+            known = [name for name in found if name in self.fields_include]
+            found = {name: _field(obj, name) for name in dict.fromkeys([*known, *self.fields_include])}
+        for name in self.fields_exclude:
+            if name not in found and not hasattr(obj, name):
+                raise _missing(obj, name, found)
+        return {name: value for name, value in found.items() if name not in self.fields_exclude}
+
+    def tools(self, obj: Any) -> tuple[Tool[..., Any], ...]:
+        """Return the methods that are tools.
+
+        Raises:
+            UsageError: a name is chosen that is no method, or a method is none that a model can call.
+        """
+        names = _documented_methods(obj) if self.funcs_include is None else self.funcs_include
+        for name in (*names, *self.funcs_exclude):
+            if not callable(getattr(obj, name, None)):
+                raise UsageError(f"{type(obj).__name__} has no method {name!r} to show to a model")
+        return tuple(as_tool(getattr(obj, name), name) for name in names if name not in self.funcs_exclude)
+
+    def represent(self, obj: Any) -> TemplateRepresentation | str:
+        """Return what is said of an object.
+
+        Raises:
+            UsageError: a name is chosen that the object doesn't have, or `stringify_func` returns no text.
+        """
+        if (own := own_wording(type(obj))) is not None:
+            return cast("TemplateRepresentation | str", own(obj))
+        if self.stringify_func is not None:
+            text = self.stringify_func(obj)
+            if not isinstance(text, str):
+                raise UsageError(f"stringify_func of {type(obj).__name__} returns a text, not {text!r}")
+            return text
+        is_chosen = self.fields_include is not None or bool(self.fields_exclude)
+        if self.template is None and not is_chosen and _has_own_text(type(obj)):
+            return str(obj)
+        fields = self.fields(obj)
+        if self.template is not None:
+            return TemplateRepresentation(self.template, fields, is_inline="{" in self.template)
+        images = tuple(value for value in fields.values() if isinstance(value, ImageBlock))
+        shown = {name: value for name, value in fields.items() if not isinstance(value, ImageBlock)}
+        return TemplateRepresentation("MObject", {"name": type(obj).__name__, "fields": shown}, images)
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed:
+    """An object, as the component that a view makes of it."""
+
+    obj: Any
+    view: View
+
+    def parts(self) -> Sequence[Any]:
+        """Return the fields that are shown; all public ones if a function makes the text."""
+        return list(self.view.fields(self.obj).values())
+
+    def format_for_llm(self) -> TemplateRepresentation | str:
+        """Return what is said of the object."""
+        return self.view.represent(self.obj)
+
+    def parse(self, generation: Generation) -> str:
+        """Return the text of the answer."""
+        return generation.text
+
+
+def view_of(obj: Any) -> View:
+    """Return the view of an object: the one it was given, or the plain one."""
+    view = getattr(obj, VIEW, None) or getattr(type(obj), SETTINGS, None)
+    return view if isinstance(view, View) else View()
+
+
+def say_viewed(obj: Any) -> TemplateRepresentation | str:
+    """Return what is said of the object: its fields, or what its view makes of them."""
+    return view_of(obj).represent(obj)
+
+
+def own_wording(cls: type) -> Callable[[Any], Any] | None:
+    """Return the class's own `format_for_llm`, if it has one."""
+    own = getattr(cls, "format_for_llm", None)
+    return None if own is say_viewed else own
+
+
+def shown(obj: Any) -> Any:
+    """Return an object as something that can stand in a prompt: itself, or as its view shows it."""
+    return obj if isinstance(obj, _SAID_AS_THEY_ARE) or is_component(obj) else Viewed(obj, view_of(obj))
+
+
+def tools_of(obj: Any) -> tuple[Tool[..., Any], ...]:
+    """Return the methods of an object that a model may call, as tools.
+
+    Raises:
+        UsageError: a method was chosen that isn't there, or is none that a model can call.
+    """
+    return view_of(obj).tools(obj)
+
+
+def _names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise UsageError(f"{argument} takes a set of names, not {names!r}; put it into one")
+    found = tuple(sorted(names) if isinstance(names, (set, frozenset)) else names)
+    if not all(isinstance(name, str) for name in found):
+        raise UsageError(f"{argument} takes a set of names, not {names!r}")
+    return found
+
+
+def _field(obj: Any, name: str) -> Any:
+    try:
+        return getattr(obj, name)
+    except AttributeError:
+        raise _missing(obj, name, _public_fields(obj)) from None
+
+
+def _missing(obj: Any, name: str, known: Iterable[str]) -> UsageError:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, known)) or 'none'}"
+    return UsageError(f"{type(obj).__name__} has no field {name!r}; {hint}")
+
+
+def _users_classes(cls: type) -> list[type]:
+    """Return the classes whose parts are the object's own, the oldest first: what the user wrote, and our tables."""
+    classes = cls.__mro__[::-1]
+    return [each for each in classes if each.__module__.partition(".")[0] not in _NOT_OWN or SETTINGS in vars(each)]
+
+
+def _public_fields(obj: Any) -> dict[str, Any]:
+    names: dict[str, None] = {}
+    for cls in _users_classes(type(obj)):
+        annotations = inspect.get_annotations(cls)
+        names |= dict.fromkeys(name for name, hint in annotations.items() if not _is_class_variable(hint))
+        slots = vars(cls).get("__slots__", ())
+        names |= dict.fromkeys([slots] if isinstance(slots, str) else slots)
+    names |= dict.fromkeys(getattr(obj, "__dict__", ()))
+    found = {name: getattr(obj, name) for name in names if not name.startswith("_") and hasattr(obj, name)}
+    return {name: value for name, value in found.items() if not inspect.isroutine(value)}
+
+
+def _is_class_variable(hint: Any) -> bool:
+    if isinstance(hint, str):  # as under `from __future__ import annotations`
+        return hint.startswith(("ClassVar", "typing.ClassVar"))
+    return hint is ClassVar or get_origin(hint) is ClassVar
+
+
+def _documented_methods(obj: Any) -> list[str]:
+    names: dict[str, bool] = {}
+    for cls in _users_classes(type(obj)):
+        for name, member in vars(cls).items():
+            if isinstance(member, (staticmethod, classmethod, Tool)) or inspect.isfunction(member):
+                names[name] = bool((getattr(member, "__doc__", None) or "").strip())
+    return [
+        name for name, is_documented in names.items() if is_documented and name[0] != "_" and name not in _COMPONENT
+    ]
+
+
+def _has_own_text(cls: type) -> bool:
+    return any("__str__" in vars(each) for each in _users_classes(cls))
