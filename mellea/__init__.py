@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from mellea.core.blocks import CBlock as CBlock
     from mellea.core.blocks import FileBlock as FileBlock
     from mellea.core.blocks import ImageBlock as ImageBlock
+    from mellea.core.lazy import gather as gather
+    from mellea.core.lazy import resolve as resolve
     from mellea.core.messages import Message as Message
     from mellea.core.messages import assistant_message as assistant_message
     from mellea.core.messages import system_message as system_message
     from mellea.core.messages import user_message as user_message
     from mellea.core.options import Deadlines as Deadlines
     from mellea.core.options import ModelOption as ModelOption
+    from mellea.core.options import options as options
     from mellea.core.thunk import ComputedModelOutputThunk as ComputedModelOutputThunk
     from mellea.core.thunk import ModelOutputThunk as ModelOutputThunk
     from mellea.errors import MelleaError as MelleaError
@@ -50,8 +53,11 @@ _HOMES = {
     "assistant_message": "mellea.core.messages",
     "errors": "",
     "events": "",
+    "gather": "mellea.core.lazy",
     "get_backend": "mellea.backends.registry",
     "mfuncs": "",
+    "options": "mellea.core.options",
+    "resolve": "mellea.core.lazy",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
     "user_message": "mellea.core.messages",
@@ -74,8 +80,11 @@ __all__ = [
     "assistant_message",
     "errors",
     "events",
+    "gather",
     "get_backend",
     "mfuncs",
+    "options",
+    "resolve",
     "start_session",
     "system_message",
     "user_message",

@@ -115,7 +115,8 @@ def _inside(value: Any) -> Iterable[Any]:
         return value.blocks
     component = component_of(value)
     if component is None:
-        return ()
+        fields = getattr(value, "__dataclass_fields__", ())
+        return [getattr(value, name, None) for name in fields]
     parts = component.parts()
     if not isinstance(parts, Iterable):
         raise UsageError(f"parts() of {type(value).__name__} returns a list of what is inside, not {parts!r}")

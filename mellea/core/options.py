@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from mellea.errors import UsageError
 
-__all__ = ["Deadlines", "ModelOption", "check_options", "merge_options"]
+__all__ = ["Deadlines", "ModelOption", "check_options", "merge_options", "options", "scoped_options"]
 
 
 class ModelOption(StrEnum):
@@ -138,6 +140,36 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
             raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {shown}")
         checked[str(name)] = value
     return checked
+
+
+_scoped: ContextVar[Mapping[str, Any]] = ContextVar("mellea_options", default={})  # noqa: B039 - never changed in place
+
+
+def scoped_options() -> Mapping[str, Any]:
+    """Return the options of the `with options(…)` blocks around."""
+    return _scoped.get()
+
+
+@contextmanager
+def options(model_options: Mapping[str, Any] | None = None, /, **more: Any) -> Iterator[None]:
+    """Set model options for every call inside a `with` block.
+
+    They go before those of the session and the backend; those of a call go before them. Blocks nest, and each task
+    and thread has its own. Options are looked up when a verb is called.
+
+    Args:
+        model_options: options by name, where a name is no Python word.
+        more: options by name.
+
+    Raises:
+        UsageError: an option is unknown or has a bad value.
+    """
+    token = _scoped.set({**_scoped.get(), **check_options({**(model_options or {}), **more})})
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
+            _scoped.reset(token)
 
 
 def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mellea.core.component import component_of, walk
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
-from mellea.core.options import Deadlines, ModelOption, check_options, merge_options
+from mellea.core.options import Deadlines, ModelOption, check_options, merge_options, scoped_options
 from mellea.core.portal import blocked_loops
 from mellea.core.run import Parse, Run, deadlock
 from mellea.core.structured import OutputFormat, output_format
@@ -66,17 +66,22 @@ class Call:
         *,
         format: Any = None,
         model_options: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
         tools: Iterable[AnyTool] | None = None,
         tool_calls: ToolCalls = "show",
         max_turns: int = MAX_TURNS,
     ) -> Self:
-        """Check the arguments of a call; later layers of options go before earlier ones.
+        """Check the arguments of a call.
+
+        Of model options, those of the call go before those of `with options(…)` blocks around, then come the
+        defaults, then the backend's.
 
         Args:
             component: what to say.
             backend: whom to say it to.
             format: a type, or a JSON Schema as a dict, that the answer is to have.
             model_options: names as in `ModelOption`.
+            defaults: the session's options, checked.
             tools: tools that the model may ask for.
             tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
                 results, until an answer calls no tool.
@@ -88,7 +93,8 @@ class Call:
         """
         if not isinstance(backend, Backend):
             raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
-        options = merge_options(backend.model_options, own := check_options(model_options))
+        own = merge_options(defaults or {}, scoped_options(), check_options(model_options))
+        options = merge_options(backend.model_options, own)
         deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
         given = as_tools(options.pop(ModelOption.TOOLS, ()) if tools is None else tools)
         said = as_component(component)
@@ -168,8 +174,7 @@ class Call:
         request = None if pending or not history.is_immediate else self._worded(turns)
 
         async def ready() -> Request:
-            for thunk in pending:  # they run on their own, so this waits for the slowest
-                await thunk
+            await _awaited(pending, self.component)
             return request or self._worded(await _prepared(history))
 
         run = self._run(ready, dependencies)
@@ -287,6 +292,22 @@ async def finish(thunk: ModelOutputThunk[Any]) -> None:
     """Wait for a thunk that nobody else holds: if the wait is cancelled, so is the request."""
     async with thunk:
         await thunk
+
+
+async def _awaited(thunks: Iterable[ModelOutputThunk[Any]], component: Any) -> None:
+    """Wait for all thunks; they run on their own, so this waits for the slowest. An error learns its way up."""
+    for thunk in thunks:
+        try:
+            await thunk
+        except MelleaError as error:
+            error.add_note(f"it was waited for as an ingredient of {_named(component)}")
+            raise
+
+
+def _named(component: Any) -> str:
+    said = getattr(component, "name", None) or getattr(component, "description", None) or component
+    text = str(said) if isinstance(said, (str, CBlock)) else type(component).__name__
+    return f"{text[:60]!r}"
 
 
 async def _prefixed(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[Event]:

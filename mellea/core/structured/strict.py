@@ -110,8 +110,9 @@ class _Rewriter:
         return origin[args if len(args) > 1 else args[0]]
 
     def _object(self, kind: Any) -> Any:
+        from typing import NotRequired as MayBeMissing  # lazy: it comes with pydantic
+
         from pydantic import AfterValidator, ConfigDict  # lazy: plain text needs no pydantic
-        from typing_extensions import NotRequired as MayBeMissing  # lazy: it comes with pydantic
         from typing_extensions import TypedDict
 
         if kind in self._done:

@@ -10,7 +10,6 @@ from mellea.core.accumulator import Generation
 from mellea.core.component import TemplateRepresentation, is_component
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.templates import to_text
 
 __all__ = ["Correction", "Repair", "failure_lines"]
 
@@ -68,10 +67,8 @@ class Repair(_Again):
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the template of a repair, and its values."""
-        said = self.task.format_for_llm() if is_component(self.task) else self.task
-        images = said.images if isinstance(said, TemplateRepresentation) else getattr(said, "files", ())
-        args = {"task": to_text(self.task).strip(), "answer": self.answer.strip(), "failures": failure_lines(self.failures)}
-        return TemplateRepresentation("Repair", args, tuple(images))
+        args = {"task": self.task, "answer": self.answer.strip(), "failures": failure_lines(self.failures)}
+        return TemplateRepresentation("Repair", args)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from mellea.core.sampling import Attempt
+from mellea.core.together import together
 from mellea.errors import UsageError
 
 __all__ = ["check_budget", "draw_together", "met"]
@@ -49,7 +50,7 @@ async def draw_together(
     ended: list[Attempt] = []
     left = budget
 
-    async def work(scope: anyio.CancelScope) -> None:
+    async def work() -> None:
         nonlocal left
         while left > 0:
             left -= 1
@@ -58,18 +59,6 @@ async def draw_together(
                 scope.cancel()
                 return
 
-    try:
-        async with anyio.create_task_group() as group:
-            for _ in range(min(at_once, budget) - 1):
-                group.start_soon(work, group.cancel_scope)
-            await work(group.cancel_scope)
-    except BaseExceptionGroup as several:
-        raise plain(several) from None
+    with anyio.CancelScope() as scope:
+        await together([work] * min(at_once, budget))
     return sorted(ended, key=lambda attempt: attempt.number)
-
-
-def plain(error: BaseException) -> BaseException:
-    """Return the first error of a group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

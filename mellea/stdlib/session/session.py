@@ -20,7 +20,7 @@ from mellea.core.backend import Backend
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.context import Context
 from mellea.core.messages import Message
-from mellea.core.options import check_options, merge_options
+from mellea.core.options import check_options
 from mellea.core.portal import blocked_loops, blocking
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
@@ -471,8 +471,9 @@ class MelleaSession:
     # -- inside ---------------------------------------------------------------------------------------
 
     async def _act(self, component: Any, *, await_result: Any = True, **arguments: Any) -> Any:
-        arguments["model_options"] = self._options(arguments.get("model_options"))
-        verb = functional.prepare(component, self.backend, await_result=await_result, **arguments)
+        verb = functional.prepare(
+            component, self.backend, await_result=await_result, defaults=self.model_options, **arguments
+        )
         thunk = self._launch(verb)
         if await_result:
             await finish(thunk)
@@ -496,8 +497,9 @@ class MelleaSession:
         else:
             component = functional.instruction(content, **parts)
             arguments["requirements"] = component.requirements
-        arguments["model_options"] = self._options(arguments.get("model_options"))
-        prepared = functional.prepare(component, self.backend, format=format, is_stream=True, **arguments)
+        prepared = functional.prepare(
+            component, self.backend, format=format, is_stream=True, defaults=self.model_options, **arguments
+        )
         return lambda: self._launch(prepared)
 
     def _remember(self, component: Any, output: ModelOutputThunk[Any]) -> None:
@@ -511,9 +513,6 @@ class MelleaSession:
         if self in sessions:
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
-
-    def _options(self, model_options: Mapping[str, Any] | None) -> dict[str, Any]:
-        return merge_options(self.model_options, check_options(model_options))
 
     def _running(self) -> list[Any]:
         outputs = [turn.output for turn in self.ctx.turns() if turn.output is not None]

@@ -20,12 +20,13 @@ from mellea.core.events import (
     Event,
     StreamEnd,
     TextDelta,
+    UsageEvent,
 )
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.run import Cursor, Emit, Run
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
-from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
 from mellea.errors import ParseError, RequirementError, UnsupportedError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
@@ -68,7 +69,7 @@ def launch_sampled(
         result = await strategy.sample(drawing)
         if not isinstance(result, SamplingResult):
             raise UsageError(f"sample() of {strategy!r} returns a SamplingResult, not {result!r}")
-        return _settle(run, call, result, strict or release is not None)
+        return _settle(run, call, result, strict, None if release is None else drawing.committed)
 
     run = Run(
         work=work,
@@ -108,13 +109,16 @@ def check_release(release: Scope, strategy: SamplingStrategy, requirements: Sequ
         )
 
 
-def _settle(run: Run, call: Call, result: SamplingResult, strict: bool) -> Any:
-    """End the outer run with the attempt that was chosen; return the typed result."""
+def _settle(run: Run, call: Call, result: SamplingResult, strict: bool, committed: str | None) -> Any:
+    """End the outer run with the attempt that was chosen; return the typed result.
+
+    Where chunks were let out as they passed, text that doesn't pass can't follow them.
+    """
     run.sampling = result
     chosen = result.attempts[result.chosen]
     has_value = chosen.is_complete or call.format is None
-    if not result.success and chosen.error is None and (strict or not has_value):
-        raise _requirement_error(result)
+    if not result.success and chosen.error is None and (strict or not has_value or committed is not None):
+        raise _requirement_error(result, committed)
     output = chosen.output
     run.emit(
         [
@@ -127,13 +131,13 @@ def _settle(run: Run, call: Call, result: SamplingResult, strict: bool) -> Any:
     return output.parsed
 
 
-def _requirement_error(result: SamplingResult) -> RequirementError:
+def _requirement_error(result: SamplingResult, committed: str | None) -> RequirementError:
     attempt = result.attempts[result.chosen]
     failed = [f"{requirement} ({outcome.reason})" for requirement, outcome in attempt.failures]
     return RequirementError(
         f"no attempt of {len(result.attempts)} met the requirements; the chosen one fails: {'; '.join(failed)}",
         results=[[outcome for _, outcome in attempt.validations] for attempt in result.attempts],
-        partial=attempt.output.value,
+        partial=attempt.output.value if committed is None else committed,
     )
 
 
@@ -159,6 +163,11 @@ class _Drawing:
         self._release = release
         self._committed: list[Chunk] = []
 
+    @property
+    def committed(self) -> str:
+        """The text that was let out."""
+        return "".join(self._committed)
+
     async def draw(
         self,
         component: Any = None,
@@ -172,7 +181,7 @@ class _Drawing:
         self._drawn += 1
         number = self._drawn
         try:
-            committed = "".join(self._committed)
+            committed = self.committed
             options = self._seeded(number, model_options)
             try:
                 call = self._call.varied(
@@ -214,6 +223,7 @@ class _Attempting:
         self._context = context
         self._release = drawing._release
         self._to_skip = len(committed)  # characters that begin the answer and are known
+        self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
         self._watch = Watch(drawing.requirements, call.format, number=len(drawing._committed), start=len(committed))
 
     async def make(self, compose: Compose | None) -> Attempt:
@@ -221,6 +231,8 @@ class _Attempting:
             thunk, _ = self._call.launch(self._context)
             failure = await self._follow(thunk)
             output, error = _came_to(thunk)
+            if failure is not None:
+                output = self._stopped(thunk._run)
         else:
             output, error = await self._composed(compose)
             failure = await self._show(output)
@@ -262,6 +274,14 @@ class _Attempting:
             return output, error
         return output, None
 
+    def _stopped(self, run: Run) -> ComputedModelOutputThunk[Any]:
+        """Return what readers have got of the attempt; more may have come while its last chunk was looked at."""
+        usage = run.so_far().usage
+        if usage is not None:  # as far as the provider said
+            self._taken.append(UsageEvent(usage))
+            self._drawing._lanes.put(self._number, self._taken[-1:])
+        return played(self._taken)
+
     async def _show(self, output: ComputedModelOutputThunk[Any]) -> tuple[Requirement, ValidationResult] | None:
         sight = await self._take(output._run.events)
         return sight.failure or self._note(await self._watch.look_at_end(), is_end=True).failure
@@ -270,9 +290,17 @@ class _Attempting:
         new = [event for event in events if type(event) is not StreamEnd]
         if self._to_skip:
             new = self._without_known(new)
-        self._drawing._lanes.put(self._number, new)
-        text = "".join([event.chunk for event in new if type(event) is TextDelta])
-        return self._note(await self._watch.look(text)) if text else Sight()
+        if not self._watch.is_on:
+            self._drawing._lanes.put(self._number, new)
+            return Sight()
+        for event in new:
+            self._drawing._lanes.put(self._number, [event])
+            self._taken.append(event)
+            if type(event) is TextDelta:
+                sight = self._note(await self._watch.look(event.chunk))
+                if sight.failure is not None:
+                    return sight
+        return Sight()
 
     def _note(self, sight: Sight, *, is_end: bool = False) -> Sight:
         # The end of the text is let out with the accepted attempt: what is wrong with the whole can be mended there.

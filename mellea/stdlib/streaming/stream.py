@@ -16,9 +16,10 @@ from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
 from mellea.core.run import Cursor
+from mellea.core.sampling import Attempt
 from mellea.core.text import TextFilter, text_filter
 from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
-from mellea.errors import OutputError, UsageError
+from mellea.errors import ParseError, UsageError
 
 __all__ = ["AsyncStream", "EventReader", "Stream", "TextReader"]
 
@@ -75,6 +76,12 @@ class _Streaming(Generic[T]):
         return self._thunk._deliver()
 
     @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt of the strategy, in order; none where no strategy is at work, or before the end."""
+        sampling = None if self._thunk is None else self._thunk._run.sampling
+        return () if sampling is None else sampling.attempts
+
+    @property
     def parsed(self) -> T | None:
         """The typed result; raises like `result`."""
         return self.result.parsed
@@ -88,7 +95,7 @@ class _Streaming(Generic[T]):
     def _reach_end(self) -> None:
         """A reader is through. Text that doesn't fit the format is read all the same; `output` tells."""
         thunk = self._thunk
-        if thunk is not None and not isinstance(thunk._run.error, OutputError):
+        if thunk is not None and not isinstance(thunk._run.error, ParseError):
             thunk._deliver()
 
     def __repr__(self) -> str:

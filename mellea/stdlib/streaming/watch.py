@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mellea.core.chunk import Chunk, Scope
@@ -55,6 +55,11 @@ class Watch:
         }
         self._waiting: dict[Scope, list[Chunk]] = {scope: [] for scope in self._requirements}
 
+    @property
+    def is_on(self) -> bool:
+        """Whether any requirement looks at chunks."""
+        return bool(self._requirements)
+
     async def look(self, text: str) -> Sight:
         """Look at more of the text."""
         return await self._judge([(scope, chunk) for scope, it in self._chunkers.items() for chunk in it.feed(text)])
@@ -77,8 +82,3 @@ class Watch:
                 passed += self._waiting[scope]
                 self._waiting[scope].clear()
         return Sight(tuple(passed))
-
-
-def scopes_of(requirements: Sequence[Requirement]) -> set[Scope | None]:
-    """Return the scopes of requirements; `None` stands for one that doesn't look at chunks."""
-    return {requirement.scope if requirement.is_streaming else None for requirement in requirements}

@@ -117,7 +117,7 @@ async def test_attempts_at_the_same_time_and_the_losers_are_cancelled() -> None:
     with anyio.fail_after(5):
         thunk = await m.ainstruct("x", requirements=[has("cat")], strategy=strategy)
     assert (thunk.value, thunk.success) == ("a cat", True)
-    assert [attempt.number for attempt in thunk.sampling.attempts] == [2]
+    assert [str(attempt.output) for attempt in thunk.sampling.attempts] == ["a cat"]  # trio starts tasks in any order
     assert len(backend.requests) == 2
     backend.assert_closed()
 

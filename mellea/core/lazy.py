@@ -1,0 +1,71 @@
+"""Lazy values in bulk: waiting for many at once, and for all inside a structure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from mellea.core.component import walk
+from mellea.core.thunk import ModelOutputThunk
+from mellea.core.together import together
+
+__all__ = ["gather", "resolve"]
+
+T = TypeVar("T")
+
+
+async def gather(*awaitables: Awaitable[T]) -> list[T]:
+    """Wait for thunks and for coroutines of verbs at the same time; return what they come to, in order.
+
+    If one fails, the coroutines that still run are cancelled; thunks go on, as they belong to whoever holds them.
+
+    Raises:
+        BaseException: the first error, as it is and not in a group.
+    """
+    return await together([partial(_wait, awaitable) for awaitable in awaitables])
+
+
+async def _wait(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+async def resolve(structure: Any) -> Any:
+    """Wait for every thunk inside a structure, each once, and return the structure with their typed results.
+
+    Lists, tuples, sets, mappings (which become dicts) and dataclasses are looked into and made anew; anything else
+    stays the same object. The structure itself isn't changed.
+
+    Raises:
+        MelleaError: a generation failed.
+    """
+    thunks = {id(part): part for part in walk(structure) if isinstance(part, ModelOutputThunk)}
+    for thunk in thunks.values():  # they run on their own, so this waits for the slowest
+        await thunk
+    return _filled(structure, set()) if thunks else structure
+
+
+def _filled(value: Any, around: set[int]) -> Any:
+    if isinstance(value, ModelOutputThunk):
+        return value.parsed
+    if id(value) in around:  # it holds itself; there is no way to make it anew
+        return value
+    inner = around | {id(value)}
+    if isinstance(value, Mapping):
+        return {key: _filled(item, inner) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_filled(item, inner) for item in value))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return type(value)(_filled(item, inner) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _dataclass(value, inner)
+    return value
+
+
+def _dataclass(value: Any, around: set[int]) -> Any:
+    names = [field.name for field in dataclasses.fields(value) if field.init]
+    changes = {name: _filled(getattr(value, name), around) for name in names}
+    if all(changes[name] is getattr(value, name) for name in names):
+        return value
+    return dataclasses.replace(value, **changes)
