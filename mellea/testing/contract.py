@@ -26,7 +26,7 @@ import anyio
 
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.backend import Backend, OutputSchema, Request, ToolSpec
-from mellea.core.blocks import FileBlock, ImageBlock
+from mellea.core.blocks import FileBlock, ImageBlock, ToolOutput
 from mellea.core.events import (
     Event,
     FinishReason,
@@ -77,6 +77,8 @@ class BackendContract:
         close_seconds: how long a backend may take to stop its work.
         prompt: something with a short answer.
         long_prompt: something whose answer takes long enough to be cut off.
+        tool_prompt: messages that lead to a call of `get_weather(city)`, which is asked for as well.
+        tool_choice: the option that forces a call; `None` where there is none, and the prompt has to do.
         few_tokens: a `max_tokens` that no answer to `long_prompt` fits in.
         secrets: keys that the backend was given, which it must never show.
     """
@@ -86,6 +88,8 @@ class BackendContract:
     close_seconds: ClassVar[float] = 2.5
     prompt: ClassVar[str] = "Say hello."
     long_prompt: ClassVar[str] = "Count from one to one hundred, in words."
+    tool_prompt: ClassVar[tuple[Message | str, ...]] = ("What is the weather in Lyon? Ask get_weather.",)
+    tool_choice: ClassVar[str | None] = "required"
     few_tokens: ClassVar[int] = 1
     secrets: ClassVar[tuple[str, ...]] = ()
 
@@ -181,6 +185,25 @@ class BackendContract:
         town = json.loads(text)
         assert isinstance(town, dict) and set(town) == {"name", "population"}, f"the answer was {text!r}"
         assert isinstance(town["name"], str) and isinstance(town["population"], int), f"the answer was {text!r}"
+
+    @_on_every_loop
+    async def test_a_tool_is_called(self) -> None:
+        """A call comes whole, with arguments that match; and its result goes back with all that led to it."""
+        backend = self.make_backend()
+        if not backend.capabilities.tools:
+            raise SkipTest("the backend has no tools")
+        options = {} if self.tool_choice is None else {str(ModelOption.TOOL_CHOICE): self.tool_choice}
+        asked = self.request(*self.tool_prompt, tools=(_WEATHER,), **options)
+        called = _fold(await self._collect(backend, asked))
+        assert called.finish_reason == "tool_call", f"the finish reason was {called.finish_reason!r}"
+        results: list[Message] = []
+        for call in called.tool_calls:
+            assert call.tool_name == _WEATHER.name and call.tool_call_id, f"this was called: {call!r}"
+            assert call.is_valid and isinstance(call.tool_args.get("city"), str), (
+                f"the arguments were {call.raw_args!r}"
+            )
+            results.append(Message("tool", ToolOutput(call.tool_call_id, call.tool_name, "sunny, 21 degrees")))
+        await self._collect(backend, self.request(*self.tool_prompt, called.message, *results, tools=(_WEATHER,)))
 
     # -- being cut off --------------------------------------------------------------------------------
 
@@ -333,6 +356,12 @@ class BackendContract:
             await anyio.sleep(0.02)
         return self.assert_idle(backend)
 
+
+_WEATHER = ToolSpec(
+    "get_weather",
+    "The weather in a city.",
+    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False},
+)
 
 _TOWN = OutputSchema(
     "town",

@@ -12,13 +12,16 @@ import pytest
 
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.blocks import ToolCall
-from mellea.core.events import KeepAlive, StreamEnd, TextDelta, ToolEnd, ToolStart, Usage, UsageEvent
+from mellea.core.events import KeepAlive, StreamEnd, TextDelta, ToolDelta, ToolEnd, ToolStart, Usage, UsageEvent
 from mellea.testing import BackendContract, Pause, ScriptedBackend
 
 LONG = [step for number in range(50) for step in (f"{number}, ", Pause(0.001))]
 
 
 def reply(request: Request) -> list[Any]:
+    if request.tools and request.messages[-1].role == "user":
+        weather = ToolCall("call_1", "get_weather", {"city": "Lyon"}, '{"city": "Lyon"}')
+        return [ToolStart("call_1", "get_weather"), ToolDelta("call_1", weather.raw_args), ToolEnd(weather)]
     if request.output_schema is not None:
         return ['{"name": "Lyon", ', Pause(0), '"population": 520774}']
     if request.options.get("max_tokens") == 1:
@@ -55,7 +58,9 @@ class Broken(Backend):
 
     name = "broken"
     model_id = "b"
-    capabilities = Capabilities(options=frozenset({"max_tokens"}), structured_output="native")
+    capabilities = Capabilities(
+        options=frozenset({"max_tokens", "tool_choice"}), structured_output="native", tools=True
+    )
 
     async def run(self, request: Request):
         check_supported(self, request)
@@ -219,6 +224,34 @@ class IgnoresTheSchema(Broken):
         yield StreamEnd("stop")
 
 
+class WantsAnotherTool(Broken):
+    async def run(self, request):
+        yield ToolStart("1", "look")
+        yield ToolEnd(ToolCall("1", "look", {"city": "Lyon"}))
+        yield StreamEnd("tool_call")
+
+
+class CallsWithHalfTheArguments(Broken):
+    async def run(self, request):
+        yield ToolStart("1", "get_weather")
+        yield ToolEnd(ToolCall("1", "get_weather", {}, '{"ci', is_valid=False))
+        yield StreamEnd("tool_call")
+
+
+class SaysStopOfACall(Broken):
+    async def run(self, request):
+        async for event in super().run(request):
+            yield StreamEnd("stop") if isinstance(event, StreamEnd) else event
+
+
+class TakesNoResults(Broken):
+    async def run(self, request):
+        if any(message.role == "tool" for message in request.messages):
+            raise ValueError("no such role")
+        async for event in super().run(request):
+            yield event
+
+
 class RefusesConversations(Broken):
     async def run(self, request):
         if len(request.messages) > 1:
@@ -267,6 +300,10 @@ BREACHES = [
     (CountsNothing, "test_usage_is_counted_where_it_is_reported"),
     (SaysStopAtTheLimit, "test_max_tokens_ends_with_length"),
     (IgnoresTheSchema, "test_a_schema_is_held"),
+    (WantsAnotherTool, "test_a_tool_is_called"),
+    (CallsWithHalfTheArguments, "test_a_tool_is_called"),
+    (SaysStopOfACall, "test_a_tool_is_called"),
+    (TakesNoResults, "test_a_tool_is_called"),
     (RefusesConversations, "test_a_conversation_is_accepted"),
     (ReadsAFile, "test_making_one_does_no_io"),
     (ShowsItsKey, "test_its_repr_shows_no_key"),

@@ -1,4 +1,7 @@
-"""A chat template that shows tools to a small model, which its own doesn't: calls in `<tool_call>` tags."""
+"""What makes a small model call tools: a chat template that shows them, and a history of calls to go by."""
+
+from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.messages import Message, assistant_message, user_message
 
 TEMPLATE = """\
 {{- '<|im_start|>system\\n' -}}
@@ -27,3 +30,28 @@ TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
+
+
+def calls_before(question: str, name: str, *turns: tuple[str, dict[str, object], str]) -> tuple[Message, ...]:
+    """Return turns that the model imitates: what was asked, the call it led to, the result."""
+    history: list[Message] = []
+    for number, (subject, arguments, result) in enumerate(turns):
+        history += [
+            user_message(question.format(subject)),
+            assistant_message(ToolCall(f"call_{number}", name, arguments)),
+            Message("tool", ToolOutput(f"call_{number}", name, result)),
+            assistant_message(f"It is {result} in {subject}."),
+        ]
+    return tuple(history)
+
+
+WEATHER = (
+    *calls_before(
+        "What is the weather in {}?",
+        "get_weather",
+        ("Rome", {"city": "Rome"}, "sunny"),
+        ("Oslo", {"city": "Oslo"}, "sunny"),
+    ),
+    user_message("What is the weather in Paris?"),
+)
+"""A question whose answer is a call of `get_weather`."""

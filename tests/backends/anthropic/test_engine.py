@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
-from unittest import SkipTest
 
 import pytest
 
 from mellea.backends.anthropic import AnthropicBackend
 from mellea.core.accumulator import Accumulator, Generation
-from mellea.core.backend import Backend, Request, ToolSpec
-from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.backend import Backend, OutputSchema, Request, ToolSpec
+from mellea.core.blocks import ToolOutput
 from mellea.core.events import Event, ToolDelta, ToolEnd, ToolStart
-from mellea.core.messages import Message, assistant_message, system_message, user_message
+from mellea.core.messages import Message, system_message, user_message
 from mellea.errors import AuthError, BadRequestError, ConfigurationError
 from mellea.testing.contract import BackendContract
 from mellea.testing.engine_server import EngineServer, busy_slots, engine_server
-from tests.backends.anthropic.hermes import TEMPLATE
+from tests.backends.anthropic.hermes import TEMPLATE, calls_before
+from tests.backends.anthropic.hermes import WEATHER as WEATHER_PROMPT
+
+TOWNS = calls_before(
+    "A town and its population, as JSON: {}",
+    "town",
+    ("Bern", {"name": "Bern", "population": 134000}, "noted"),
+    ("Graz", {"name": "Graz", "population": 291000}, "noted"),
+    ("Lyon", {"name": "Lyon", "population": 520000}, "noted"),
+)
 
 WEATHER = ToolSpec(
     "get_weather",
@@ -26,27 +34,18 @@ WEATHER = ToolSpec(
 )
 
 
-def _served(**params: Any) -> Iterator[EngineServer]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[EngineServer]:
     pytest.importorskip("xllamacpp")
     try:
-        with engine_server(**params) as server:
+        with engine_server(parallel=2, chat_template=TEMPLATE) as server:
             yield server
     except ConfigurationError as error:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[EngineServer]:
-    yield from _served(parallel=2)
-
-
-@pytest.fixture(scope="module")
-def tool_server() -> Iterator[EngineServer]:
-    yield from _served(parallel=1, chat_template=TEMPLATE)
-
-
-def backend_of(server: EngineServer, **settings: Any) -> AnthropicBackend:
-    return AnthropicBackend(server.model, base_url=server.root, api_key=server.api_key, **settings)
+def backend_of(server: EngineServer, model: str | None = None, **settings: Any) -> AnthropicBackend:
+    return AnthropicBackend(model or server.model, base_url=server.root, api_key=server.api_key, **settings)
 
 
 async def read(backend: Backend, *messages: Message, **request: Any) -> tuple[Generation, list[Event]]:
@@ -60,6 +59,9 @@ class TestContract(BackendContract):
     """The contract, with streams that are really streamed."""
 
     close_seconds: ClassVar[float] = 5.0
+    tool_prompt: ClassVar[tuple[Message | str, ...]] = WEATHER_PROMPT
+    tool_choice: ClassVar[str | None] = None  # the engine takes "any" and forces nothing
+    model: ClassVar[str] = "claude-sonnet-4"  # one that holds a schema by a call: the engine ignores `output_config`
     server: ClassVar[EngineServer]
 
     @pytest.fixture(autouse=True)
@@ -68,18 +70,16 @@ class TestContract(BackendContract):
         type(self).secrets = (server.api_key,)
 
     def make_backend(self) -> AnthropicBackend:
-        return backend_of(self.server)
+        return backend_of(self.server, self.model)
 
     def assert_idle(self, backend: Backend) -> None:
         assert busy_slots(self.server.url, self.server.api_key) == 0, "the server is still writing"
 
-    def request(self, *messages: Message | str, **more: Any) -> Request:
-        """Keep the small model from writing until its context is full."""
-        return super().request(*messages, **{"max_tokens": 200, "temperature": 0, **more})
-
-    def test_a_schema_is_held(self) -> None:
-        """The engine ignores `output_config` on this wire, and its template knows no tools."""
-        raise SkipTest("the engine holds no schema on Anthropic's wire; test_backend.py has a server that does")
+    def request(self, *messages: Message | str, output_schema: OutputSchema | None = None, **more: Any) -> Request:
+        """Keep the small model from writing until its context is full, and lead it to the call that is its answer."""
+        if output_schema is not None:
+            messages = (*TOWNS, *messages)
+        return super().request(*messages, output_schema=output_schema, **{"max_tokens": 200, "temperature": 0, **more})
 
 
 @pytest.mark.anyio
@@ -124,23 +124,14 @@ async def test_the_model_is_listed(server: EngineServer) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_tool_is_called(tool_server: EngineServer) -> None:
-    history: list[Message] = []
-    for number, city in enumerate(("Rome", "Oslo")):
-        history += [
-            user_message(f"What is the weather in {city}?"),
-            assistant_message(ToolCall(f"toolu_{number}", "get_weather", {"city": city})),
-            Message("tool", ToolOutput(f"toolu_{number}", "get_weather", "sunny")),
-        ]
+async def test_a_tool_is_called(server: EngineServer) -> None:
     ask: dict[str, Any] = {"tools": (WEATHER,), "options": {"max_tokens": 60, "temperature": 0}}
-    answer, events = await read(backend_of(tool_server), *history, user_message("What is the weather in Paris?"), **ask)
+    answer, events = await read(backend_of(server), *WEATHER_PROMPT, **ask)
     assert answer.finish_reason == "tool_call"
     (called,) = answer.tool_calls
     assert (called.tool_name, called.is_valid, "city" in called.tool_args) == ("get_weather", True, True)
     kinds = [type(event) for event in events if isinstance(event, (ToolStart, ToolDelta, ToolEnd))]
     assert kinds[0] is ToolStart and kinds[-1] is ToolEnd and kinds.count(ToolDelta) > 1
     result = Message("tool", ToolOutput(called.tool_call_id, called.tool_name, "rainy"))
-    last, _ = await read(
-        backend_of(tool_server), *history, user_message("And in Paris?"), answer.message, result, **ask
-    )
+    last, _ = await read(backend_of(server), *WEATHER_PROMPT, answer.message, result, **ask)
     assert last.text or last.tool_calls

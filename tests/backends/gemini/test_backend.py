@@ -16,7 +16,7 @@ from mellea.core.backend import Request
 from mellea.core.messages import user_message
 from mellea.errors import AuthError, BackendError, InterruptedStreamError, WireError
 from mellea.testing import BackendContract
-from tests.backends.gemini.answers import USAGE, end, stream, text
+from tests.backends.gemini.answers import USAGE, call, end, stream, text
 from tests.backends.stand_in import Answer, Asked, StandIn, json_answer, stand_in
 
 KEY = "AIza-planted-key-0123456789"
@@ -51,9 +51,12 @@ def _chunks(body: Any) -> list[dict[str, Any]]:
         return [text('{"name": "Bern", '), text('"population": 134000}'), end()]
     if config.get("maxOutputTokens") == 1:
         return [text("one"), end("MAX_TOKENS")]
-    if "Count" in body["contents"][-1]["parts"][0]["text"]:
+    said = body["contents"][-1]["parts"][0].get("text", "")
+    if "tools" in body and said:
+        return [call("get_weather", args={"city": "Lyon"}), end()]
+    if "Count" in said:
         return [*(text(f"{number}, ") for number in range(200)), end()]
-    if "Break off" in body["contents"][-1]["parts"][0]["text"]:
+    if "Break off" in said:
         return [text("Half")]
     return [text("Hel"), text("lo."), end()]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -16,7 +16,7 @@ from mellea.core.events import Usage
 from mellea.core.messages import user_message
 from mellea.errors import BackendError, InterruptedStreamError, NotFoundError, WireError
 from mellea.testing import BackendContract
-from tests.backends.ollama.answers import end, lines, message
+from tests.backends.ollama.answers import call, end, lines, message
 from tests.backends.stand_in import Answer, Asked, StandIn, json_answer, stand_in
 
 MODEL = "llama3.2"
@@ -39,6 +39,8 @@ def reply(asked: Asked) -> Answer:
 
 def _chunks(body: Any) -> list[dict[str, Any]]:
     said = body["messages"][-1]["content"]
+    if "tools" in body and body["messages"][-1]["role"] == "user":
+        return [message("", tool_calls=[call("get_weather", {"city": "Lyon"})]), end()]
     if "format" in body:
         return [message('{"name": "Bern", '), message('"population": 134000}'), end()]
     if body.get("options", {}).get("num_predict") == 1:
@@ -73,6 +75,8 @@ def generate(backend: OllamaModelBackend, prompt: str = "Hi", **options: Any) ->
 
 
 class TestContract(BackendContract):
+    tool_choice: ClassVar[str | None] = None
+
     @pytest.fixture(autouse=True)
     def _server(self, server: StandIn) -> None:
         self.server = server
