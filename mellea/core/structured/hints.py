@@ -18,6 +18,7 @@ from mellea.errors import UsageError
 
 __all__ = ["class_hints", "is_typed_dict", "names_around", "resolved"]
 
+
 def is_typed_dict(kind: Any) -> bool:
     """Whether it is a TypedDict, of whichever module."""
     return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
