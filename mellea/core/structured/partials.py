@@ -27,7 +27,6 @@ FieldState = Literal["pending", "incomplete", "complete"]
 
 _STEP = re.compile(r'\.?([^.\[\]"]+)|\[(\d+)\]|\["((?:[^"\\]|\\.)*)"\]')
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_IDENTIFIER = re.compile(r"[^\W\d]\w*\Z")
 
 
 class Partial(Generic[T]):
@@ -319,7 +318,7 @@ _STEPS: dict[Kind, Any] = {
 
 
 def _joined(path: str, key: str) -> str:
-    if _IDENTIFIER.match(key):
+    if key.isidentifier():
         return f"{path}.{key}" if path else key
     quoted = key.replace("\\", "\\\\").replace('"', '\\"')
     return f'{path}["{quoted}"]'

@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field, field_validator
 
 import mellea
 from mellea import MelleaSession
-from mellea.core.events import ReasoningDelta, StepEnd, StepStart, StreamEnd, TextDelta, ToolEnd, ToolStart
 from mellea.core.blocks import ToolCall
+from mellea.core.events import ReasoningDelta, StepEnd, StepStart, StreamEnd, TextDelta, ToolEnd, ToolStart
 from mellea.core.run import Run
 from mellea.core.structured import output_format
 from mellea.core.structured.items import ItemDecoder, item_format
