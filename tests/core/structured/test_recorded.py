@@ -1,4 +1,4 @@
-"""Partial objects out of what real providers sent: their structured output, and the JSON arguments of their tool calls."""
+"""Partial objects out of what real providers sent: structured output, and the JSON arguments of tool calls."""
 
 from __future__ import annotations
 
