@@ -192,7 +192,27 @@ class OutputError(MelleaError):
 
 
 class ParseError(OutputError):
-    """The model's text is no value of the asked type; `partial` holds the text."""
+    """The model's text is no value of the asked type; `partial` holds the text.
+
+    Attributes:
+        index: which item of a sequence is bad, from 0; `None` where it isn't about one item.
+        raw: that item's text.
+        items: the good items before it.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        index: int | None = None,
+        raw: str = "",
+        items: Sequence[Any] = (),
+        partial: str = "",
+    ) -> None:
+        super().__init__(message, partial=partial)
+        self.index = index
+        self.raw = raw
+        self.items = tuple(items)
 
 
 class RequirementError(OutputError):

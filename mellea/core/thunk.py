@@ -9,21 +9,24 @@ unfinished thunk cancels its run.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
 from mellea.core.run import Cursor, Run
+from mellea.core.structured.iterators import ItemIterator, PartialIterator
+from mellea.core.structured.reading import OnError
 from mellea.core.text import TextFilter, text_filter
 from mellea.errors import StreamingError, UsageError
 
 __all__ = ["ComputedModelOutputThunk", "EventIterator", "ModelOutputThunk", "TextIterator", "come_to", "played"]
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - an item
 
 _THE_TEXT: Any = object()
 
@@ -121,6 +124,41 @@ class ModelOutputThunk(Generic[T]):
     def events(self) -> EventIterator:
         """Read the typed events, from the beginning."""
         return EventIterator(self)
+
+    @overload
+    def items(self: ModelOutputThunk[list[I]], on_error: OnError = "raise") -> ItemIterator[I]: ...
+    @overload
+    def items(self: ModelOutputThunk[Sequence[I]], on_error: OnError = "raise") -> ItemIterator[I]: ...
+    @overload
+    def items(self: ModelOutputThunk[Iterable[I]], on_error: OnError = "raise") -> ItemIterator[I]: ...
+    @overload
+    def items(self, on_error: OnError = "raise") -> ItemIterator[Any]: ...
+    def items(self, on_error: OnError = "raise") -> ItemIterator[Any]:
+        """Read the items of a sequence, whole and validated, each as soon as its last character is there.
+
+        For `format=list[T]`, `Sequence[T]`, `Iterable[T]` and the like, and for an object with exactly one such
+        field. A number is there with the character after it. Under a strategy they are the items of the
+        accepted attempt.
+
+        Args:
+            on_error: at a bad item, `"raise"` cancels the generation and raises; `"skip"` goes on with the next
+                one. The complete result is a `ParseError` in both cases.
+
+        Raises:
+            UsageError: the format has no items.
+            ParseError: while reading: an item is none; `.index`, `.raw` and `.items` say which, its text, and the
+                good ones before it.
+        """
+        return ItemIterator(self, TextIterator(self, _nothing), on_error)
+
+    def partials(self) -> PartialIterator[T]:
+        """Read what is known of the result while it is being written, from the beginning.
+
+        Raises:
+            UsageError: there is no `format`.
+            ParseError: at the end: the complete text is no value of the format.
+        """
+        return PartialIterator(self, TextIterator(self, _nothing))
 
     @property
     def partial(self) -> str:
@@ -320,7 +358,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
         return f"<{type(self).__name__} {self._run.so_far().text!r}>"
 
     def __copy__(self) -> Self:
-        return cast("Self", _rebuild(*self._state(), self._run.format))
+        return cast("Self", _rebuild(*self._state()))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()  # all that it holds is immutable, or the user's own result
@@ -332,15 +370,15 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
         """Return a copy that knows nothing of the other attempts."""
         return cast("Self", come_to(self._run))
 
-    def _state(self) -> tuple[Generation, Any, list[Event], float | None, Any]:
+    def _state(self) -> tuple[Generation, Any, list[Event], float | None, Any, Any]:
         run = self._run
-        return run.so_far(), run.parsed, run.events, run.time_to_first_token, run.sampling
+        return run.so_far(), run.parsed, run.events, run.time_to_first_token, run.format, run.sampling
 
 
 def come_to(run: Run) -> ComputedModelOutputThunk[Any]:
     """Return what a run that has ended came to, as a computed thunk of its own, even if it failed or was stopped."""
     events = run.events[: run.limit]
-    return _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, None, run.format)
+    return _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, run.format, None)
 
 
 def played(events: list[Event]) -> ComputedModelOutputThunk[Any]:
@@ -356,14 +394,18 @@ def _rebuild(
     parsed: Any,
     events: list[Event],
     time_to_first_token: float | None,
+    format: Any,
     sampling: Any,
-    format: Any = None,
 ) -> ComputedModelOutputThunk[Any]:
     run = Run.finished(generation, parsed, events, format)
     run.time_to_first_token = time_to_first_token
     run.sampling = sampling
     thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
     return thunk._deliver()
+
+
+def _nothing() -> None:
+    """Leave the end of a text to the reader that is made of it."""
 
 
 class TextIterator(AsyncIterator[str]):

@@ -15,7 +15,7 @@ from mellea.core.structured.markers import unmarked
 from mellea.core.structured.strict import strict
 from mellea.errors import ParseError, UsageError
 
-__all__ = ["OutputFormat", "output_format", "validator_of"]
+__all__ = ["OutputFormat", "calls_user_code", "output_format", "reason_of", "validator_of"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,13 @@ class OutputFormat(Generic[T]):
     kind: Any = None
     marked: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    @classmethod
+    def of(cls, kind: Any, validator: Any) -> OutputFormat[Any]:
+        """Make a format of a type and its validator, or of a JSON Schema and `None`."""
+        marked = kind if validator is None else validator.json_schema()
+        name = str(kind.get("title", "output")) if validator is None else _name(kind)
+        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked)
+
     def parse(self, generation: Generation) -> T:
         """Make a value of the type out of the complete answer.
 
@@ -45,20 +52,28 @@ class OutputFormat(Generic[T]):
         Raises:
             ParseError: there is no such value; the message says whether the text was cut off.
         """
+        return self.found(generation)[0]
+
+    def found(self, generation: Generation) -> tuple[T, str]:
+        """Return the value that `parse` makes, and the JSON that it is made of; raises like `parse`."""
         text = generation.text
         said: Exception | None = None
         for candidate in self._candidates(text):
             try:
-                return self.value(candidate)
+                return self.value(candidate), candidate
             except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
                 # What is wrong with the JSON says more than that there is something around it.
-                said = error if said is None or _is_no_json(said) else said
+                said = (
+                    error if said is None or (_is_no_json(said) and not text.lstrip().startswith(("{", "["))) else said
+                )
+            if generation.finish_reason == "length":
+                break  # a part of what was cut off isn't what was asked for
         raise ParseError(_explain(self.schema.name, generation, said), partial=text) from said and said.with_traceback(
             None
         )
 
     def value(self, text: str) -> T:
-        """Make a value of the type out of a text that is JSON and nothing else; raises whatever its validator raises."""
+        """Make a value of the type out of a text that is all JSON; raises whatever its validator raises."""
         if self.validator is None:
             from pydantic_core import from_json  # lazy: plain text needs no pydantic
 
@@ -85,40 +100,64 @@ def output_format(format: Any) -> OutputFormat[Any]:
         UsageError: it is neither, or a name in its annotations can't be found.
     """
     if isinstance(format, Mapping):
-        name = format.get("title", "output")
-        return OutputFormat(OutputSchema(str(name), dict(format)), None, format, format)
+        return OutputFormat.of(dict(format), None)
     from pydantic import PydanticUserError  # lazy: plain text needs no pydantic
 
     try:
         if isinstance(format, (str, FunctionType)):
             raise TypeError("it is no type")
-        validator = validator_of(format)
-        marked = validator.json_schema()
+        return OutputFormat.of(format, validator_of(format))
     except (PydanticUserError, TypeError, NameError) as error:
         raise UsageError(
             f"format can't be {format!r}: {str(error).splitlines()[0]}; it takes a pydantic model, a dataclass, a "
             "TypedDict, list[…], dict[str, …], a Literal, an enum, a union, a builtin such as int, or a JSON Schema as "
             "a dict"
         ) from error.with_traceback(None)
-    return OutputFormat(OutputSchema(_name(format), unmarked(marked)), validator, format, marked)
 
 
-def validator_of(kind: Any) -> Any:
-    """Make pydantic's validator of a type; what is no class of pydantic's is held strictly."""
+def validator_of(kind: Any, *, is_lax: bool = False) -> Any:
+    """Make pydantic's validator of a type; what is no class of pydantic's is held strictly, unless it is lax."""
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: plain text needs no pydantic
 
     rewritten = strict(kind)
     try:
-        return TypeAdapter(rewritten, config=ConfigDict(strict=True))
+        return TypeAdapter(rewritten, config=ConfigDict(strict=not is_lax))
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
         return TypeAdapter(rewritten)  # it has a configuration of its own
 
 
+def calls_user_code(schema: Any) -> bool:
+    """Whether validating by a core schema calls functions that are neither ours nor pydantic's."""
+    if isinstance(schema, (list, tuple)):
+        return any(calls_user_code(each) for each in schema)
+    if not isinstance(schema, dict):
+        return False
+    if schema.get("post_init") or schema.get("custom_init"):
+        return True
+    if str(schema.get("type", "")).startswith("function-"):
+        function = schema["function"]["function"]
+        is_pydantics = str(getattr(function, "__module__", "")).startswith("pydantic")
+        if not is_pydantics and not getattr(function, "is_quick", False):
+            return True
+    return any(calls_user_code(value) for key, value in schema.items() if key not in ("metadata", "serialization"))
+
+
 def _name(format: Any) -> str:
     name = getattr(format, "__name__", "output")
     return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in name)[:64]
+
+
+def reason_of(error: Exception | None) -> str:
+    """Say in a line what a validator has against a text: the first few places, and what is wrong there."""
+    errors = getattr(error, "errors", None)
+    if not callable(errors):
+        said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        return "; ".join(line.strip() for line in said.splitlines()[:3])
+    found = [(".".join(map(str, each["loc"])), each["msg"]) for each in errors(include_url=False)]
+    said = "; ".join(f"{place}: {message}" if place else message for place, message in found[:3])
+    return said + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
 
 
 def _takes_words(schema: Mapping[str, Any]) -> bool:
@@ -138,6 +177,4 @@ def _explain(name: str, generation: Generation, error: Exception | None) -> str:
             f"the answer was cut off at the token limit before the {name!r} was complete: {generation.text[-80:]!r}; "
             "raise model_options={'max_tokens': …}"
         )
-    said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    reason = "; ".join(line.strip() for line in said.splitlines()[:3])
-    return f"the answer is no {name!r}: {reason}; the text is {generation.text[:120]!r}"
+    return f"the answer is no {name!r}: {reason_of(error)}; the text is {generation.text[:120]!r}"

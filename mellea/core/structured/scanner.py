@@ -16,10 +16,10 @@ The grammar is that of RFC 8259, with the NaN and Infinity that Python and pydan
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from enum import Enum
-from json.decoder import scanstring
 from typing import Any
 
 __all__ = ["MAX_DEPTH", "Kind", "ScanError", "Scanner"]
@@ -42,6 +42,7 @@ class Kind(Enum):
     SCALAR = "a number, true, false or null"
     WHOLE = "the raw text of a value"
     END = "an object or array ends"
+    RESTART = "what came before is void: another document begins"
 
 
 Event = tuple[Kind, Any]
@@ -85,17 +86,28 @@ class Scanner:
 
     Args:
         whole_at: how many containers deep values come whole, as raw text; never by default.
+        refused: characters that a value which comes whole can't begin with.
 
     Attributes:
         error: what ended the scan, if the text is no JSON.
-        is_complete: whether the document has ended.
-        depth: how many containers are open.
     """
 
-    __slots__ = ("_before", "_closers", "_held", "_inner", "_is_quoted", "_parts", "_state", "error", "whole_at")
+    __slots__ = (
+        "_before",
+        "_closers",
+        "_held",
+        "_inner",
+        "_is_quoted",
+        "_parts",
+        "_refused",
+        "_state",
+        "_whole_at",
+        "error",
+    )
 
-    def __init__(self, whole_at: int | None = None) -> None:
-        self.whole_at = whole_at
+    def __init__(self, whole_at: int | None = None, refused: str = "") -> None:
+        self._whole_at = whole_at
+        self._refused = refused
         self.error: ScanError | None = None
         self._state: Callable[[Scanner, str, int, list[Event]], int] = Scanner._value
         self._closers: list[str] = []  # of the open containers
@@ -107,11 +119,8 @@ class Scanner:
 
     @property
     def is_complete(self) -> bool:
+        """Whether the document has ended."""
         return self._state is Scanner._after_all
-
-    @property
-    def depth(self) -> int:
-        return len(self._closers)
 
     def feed(self, text: str) -> list[Event]:
         """Take more text and return what it says; nothing after an error."""
@@ -153,7 +162,7 @@ class Scanner:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
-        if self.whole_at == len(self._closers) and text[place] not in ",]}:":
+        if self._whole_at == len(self._closers) and text[place] not in ",]}:":
             return self._begin_whole(text, place)
         char = text[place]
         if char == '"':
@@ -162,8 +171,6 @@ class Scanner:
                 self._end_value()
                 return plain.end()
             self._state = Scanner._string
-            if place + 1 == len(text):
-                events.append((PIECE, ""))
             return place + 1
         if char == "{" or char == "[":
             return self._open(char, place, events)
@@ -280,6 +287,8 @@ class Scanner:
     # -- values that come whole -----------------------------------------------------------------------
 
     def _begin_whole(self, text: str, place: int) -> int:
+        if text[place] in self._refused:
+            raise _unexpected("another kind of value", text, place)
         if text[place] in '"{[':
             self._state = Scanner._whole
             self._inner, self._is_quoted = 0, False
@@ -321,6 +330,9 @@ class Scanner:
         if end > place:
             self._parts.append(text[place:end])
         if end < len(text):
+            word = "".join(self._parts)
+            if word not in _WORDS:
+                _number(word, end - len(word))
             self._end_whole(events)
         return end
 
@@ -363,11 +375,12 @@ def _unescaped(text: str, place: int, end: int) -> str:
     body = text[place:end]
     if "\\" not in body:
         return body
-    return scanstring(body + '"', 0)[0]
+    whole: str = json.loads(f'"{body}"')
+    return whole
 
 
 def _number(word: str, place: int) -> int | float:
-    number = _NUMBER.match(word)
+    number = _NUMBER.match(word) if len(word) <= _MAX_NUMBER else None
     if number is None:
         raise ScanError(f"expected a number, true, false or null, not {word[:40]!r}", place)
     if number[1] or number[2]:

@@ -102,9 +102,9 @@ class _Rewriter:
     def _generic(self, kind: Any, origin: Any) -> Any:
         args = tuple(self.rewritten(arg) for arg in get_args(kind))
         if origin in (Union, types.UnionType):
-            return Union[args]  # noqa: UP007 - of a tuple
+            return _filled_in(Union, args)
         if origin in _LISTS:
-            return list[args]
+            return _filled_in(list, args)
         if args == get_args(kind):
             return kind
         return origin[args if len(args) > 1 else args[0]]
@@ -120,7 +120,8 @@ class _Rewriter:
         origin = get_origin(kind) or kind
         names = [field.key for field in fields_of(kind) or ()]
         # Made with the names alone first, so that a class may contain itself.
-        twin: Any = TypedDict(_name(kind), dict.fromkeys(names, Any))  # type: ignore[misc]
+        make: Any = TypedDict
+        twin = make(_name(kind), dict.fromkeys(names, Any))
         self._done[kind] = twin if is_typed_dict(origin) else Annotated[twin, AfterValidator(_made_by(origin))]
         for field in fields_of(kind) or ():
             hint = self.rewritten(field.type)
@@ -130,6 +131,10 @@ class _Rewriter:
         twin.__doc__ = _said_of(origin)
         twin.__module__ = origin.__module__
         return self._done[kind]
+
+
+def _filled_in(generic: Any, args: tuple[Any, ...]) -> Any:
+    return generic[args]
 
 
 def _completed(kind: Any) -> Any:
@@ -143,6 +148,8 @@ def _made_by(kind: Any) -> Callable[[dict[str, Any]], Any]:
     def made(fields: dict[str, Any]) -> Any:
         return kind(**fields)
 
+    made_up = getattr(getattr(kind.__init__, "__code__", None), "co_filename", "") == "<string>"
+    made.is_quick = made_up and not hasattr(kind, "__post_init__")  # type: ignore[attr-defined]
     return made
 
 

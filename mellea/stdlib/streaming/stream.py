@@ -8,22 +8,26 @@ a context, so each step may be taken from another one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
 from mellea.core.run import Cursor
 from mellea.core.sampling import Attempt
+from mellea.core.structured.iterators import ItemIterator, PartialIterator
+from mellea.core.structured.partials import Partial
+from mellea.core.structured.reading import ItemReading, OnError, PartialReading
 from mellea.core.text import TextFilter, text_filter
 from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
 from mellea.errors import ParseError, UsageError
 
-__all__ = ["AsyncStream", "EventReader", "Stream", "TextReader"]
+__all__ = ["AsyncStream", "EventReader", "ItemReader", "PartialReader", "Stream", "TextReader"]
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - an item
 
 Launch = Callable[[], ModelOutputThunk[Any]]
 
@@ -117,6 +121,22 @@ class AsyncStream(_Streaming[T]):
         """Read the typed events, from the beginning; only inside a running event loop."""
         return EventIterator(self._started(), self._reach_end)
 
+    @overload
+    def items(self: AsyncStream[list[I]], on_error: OnError = "raise") -> ItemIterator[I]: ...
+    @overload
+    def items(self: AsyncStream[Sequence[I]], on_error: OnError = "raise") -> ItemIterator[I]: ...
+    @overload
+    def items(self: AsyncStream[Iterable[I]], on_error: OnError = "raise") -> ItemIterator[I]: ...
+    @overload
+    def items(self, on_error: OnError = "raise") -> ItemIterator[Any]: ...
+    def items(self, on_error: OnError = "raise") -> ItemIterator[Any]:
+        """Read the items of a sequence, as `ModelOutputThunk.items` does."""
+        return self._started().items(on_error)
+
+    def partials(self) -> PartialIterator[T]:
+        """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
+        return self._started().partials()
+
     async def aclose(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
         if self._thunk is not None:
@@ -148,6 +168,22 @@ class Stream(_Streaming[T]):
         """Read the typed events, from the beginning."""
         return EventReader(self)
 
+    @overload
+    def items(self: Stream[list[I]], on_error: OnError = "raise") -> ItemReader[I]: ...
+    @overload
+    def items(self: Stream[Sequence[I]], on_error: OnError = "raise") -> ItemReader[I]: ...
+    @overload
+    def items(self: Stream[Iterable[I]], on_error: OnError = "raise") -> ItemReader[I]: ...
+    @overload
+    def items(self, on_error: OnError = "raise") -> ItemReader[Any]: ...
+    def items(self, on_error: OnError = "raise") -> ItemReader[Any]:
+        """Read the items of a sequence, as `ModelOutputThunk.items` does."""
+        return ItemReader(self, on_error)
+
+    def partials(self) -> PartialReader[T]:
+        """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
+        return PartialReader(self)
+
     def close(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
         if self._thunk is not None and not self._thunk._run.is_closed:
@@ -169,8 +205,9 @@ class Stream(_Streaming[T]):
 class _Reader(Generic[T], Iterator[T]):
     """One reader of a plain stream; it may be advanced from any thread, one at a time."""
 
-    def __init__(self, stream: Stream[Any]) -> None:
+    def __init__(self, stream: Stream[Any], deliver: Callable[[], Any] | None = None) -> None:
         self._stream = stream
+        self._deliver = deliver or stream._reach_end
         self._cursor: Cursor | None = None
 
     def _more(self) -> list[Event]:
@@ -183,7 +220,7 @@ class _Reader(Generic[T], Iterator[T]):
             if new:
                 return new
             if new is None:
-                self._stream._reach_end()
+                self._deliver()
                 return []
             cursor.run.until_blocking(cursor.is_ready)
 
@@ -219,6 +256,70 @@ class EventReader(_Reader[Event]):
             if not self._new:
                 raise StopIteration
         return self._new.pop()
+
+
+class ItemReader(Iterator[T]):
+    """Reads the items of a plain stream, in the reading thread; see `ModelOutputThunk.items`."""
+
+    def __init__(self, stream: Stream[Any], on_error: OnError) -> None:
+        self._stream = stream
+        self._on_error = on_error
+        self._text = TextReader(stream, _nothing)
+        self._reading: ItemReading[T] | None = None
+
+    def __next__(self) -> T:
+        reading = self._reading
+        if reading is None:
+            thunk = self._stream._started()
+            reading = self._reading = ItemReading(thunk._run, thunk._deliver, self._on_error)
+        while not reading.ready:
+            if reading.has_work:
+                self._validate(reading)
+            elif reading.is_over:
+                raise StopIteration
+            else:
+                reading.feed(next(self._text, None))
+        return reading.ready.popleft()
+
+    def _validate(self, reading: ItemReading[T]) -> None:
+        try:
+            reading.validate()
+        except ParseError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the stream, as web frameworks do with an iterator that they stop reading."""
+        self._stream.close()
+
+
+class PartialReader(Iterator[Partial[T]]):
+    """Reads what is known of a plain stream's result so far; see `ModelOutputThunk.partials`."""
+
+    def __init__(self, stream: Stream[Any]) -> None:
+        self._stream = stream
+        self._text = TextReader(stream, _nothing)
+        self._reading: PartialReading[T] | None = None
+
+    def __next__(self) -> Partial[T]:
+        reading = self._reading
+        if reading is None:
+            thunk = self._stream._started()
+            reading = self._reading = PartialReading(thunk._run, thunk._deliver)
+        partial = reading.next()
+        while partial is None:
+            if reading.is_over:
+                raise StopIteration
+            partial = reading.feed(next(self._text, None))
+        return partial
+
+    def close(self) -> None:
+        """Close the stream, as web frameworks do with an iterator that they stop reading."""
+        self._stream.close()
+
+
+def _nothing() -> None:
+    """Leave the end of a text to the reader that is made of it."""
 
 
 async def _astart(launch: Launch) -> ModelOutputThunk[Any]:

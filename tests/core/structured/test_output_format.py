@@ -95,7 +95,11 @@ GOOD = [
     (Color, '"blue"', Color.BLUE),
     (Color, " blue\n", Color.BLUE),
     (int | str, '"x"', "x"),
-    (Union[Address, Model], '{"name": "Ada"}', Model(name="Ada")),
+    (
+        Union[Address, Model],  # noqa: UP007 - on purpose
+        '{"name": "Ada"}',
+        Model(name="Ada"),
+    ),
     (Address | None, "null", None),
     (Optional[int], "null", None),  # noqa: UP045 - on purpose
     (int, "42", 42),

@@ -1,0 +1,348 @@
+"""Partial objects: what is known so far of a value that is being written.
+
+The decoder keeps one structure of plain JSON values and adds to it. It takes the text's events one at a
+time, so that each partial object is what was known at that point, however much text came at once; a string
+that is being written is put together when somebody looks at it.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import deque
+from typing import Any, Generic, Literal, TypeVar
+
+from mellea.core.structured.document import Document
+from mellea.core.structured.output_format import OutputFormat
+from mellea.core.structured.plan import Plan
+from mellea.core.structured.scanner import Event, Kind
+from mellea.core.structured.schema import openings_of
+from mellea.errors import UsageError
+
+__all__ = ["FieldState", "Partial", "PartialDecoder"]
+
+T = TypeVar("T")
+
+FieldState = Literal["pending", "incomplete", "complete"]
+
+_STEP = re.compile(r'\.?([^.\[\]"]+)|\[(\d+)\]|\["((?:[^"\\]|\\.)*)"\]')
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+class Partial(Generic[T]):
+    """What is known of a value of the type `T` while it is being written.
+
+    `path`, `text` and `is_complete` stay as they are. `data` and `state` tell of the moment: they are right
+    until the next partial object is taken, which adds to the same structure; `snapshot()` gives what may be
+    kept.
+
+    Attributes:
+        path: what is being written, as `people[0].name`; `""` is the whole value. If it is an object or a list,
+            that has begun, has ended, or was held back until now and has come with what it holds.
+        text: the new text there, unescaped; `""` if what is new isn't text. A text that shows only when it is
+            complete comes in one piece.
+        is_complete: whether the whole value is there.
+    """
+
+    __slots__ = ("_decoder", "is_complete", "path", "text")
+
+    def __init__(self, decoder: PartialDecoder[T], path: str, text: str, is_complete: bool) -> None:
+        self._decoder = decoder
+        self.path = path
+        self.text = text
+        self.is_complete = is_complete
+
+    @property
+    def data(self) -> Any:
+        """What is known so far, as dicts, lists and plain values; `None` as long as that is nothing.
+
+        Fields that aren't known yet are missing. A text may still grow; numbers, booleans, nulls, members of
+        an enum, dates and the like are there when they are complete. Keys are those of the JSON. To look at
+        it copies the text that is being written; `path` and `text` cost no more for a long one.
+        """
+        return self._decoder.data()
+
+    def snapshot(self) -> Any:
+        """Return a copy of `data` that nothing is added to."""
+        return copy.deepcopy(self._decoder.data())
+
+    def state(self, path: str) -> FieldState:
+        """Tell whether what stands at a path hasn't begun, is being written, or is complete.
+
+        Raises:
+            UsageError: it is no path, such as `people[0].name`.
+        """
+        return self._decoder.state(path)
+
+    def __repr__(self) -> str:
+        return f"<Partial {self.path!r} += {self.text!r}{', complete' if self.is_complete else ''}>"
+
+
+class _Open:
+    """An object or array that is being written."""
+
+    __slots__ = ("is_object", "is_shown", "key", "missing", "path", "plan", "value")
+
+    def __init__(self, value: Any, path: str, plan: Plan) -> None:
+        self.value = value
+        self.path = path
+        self.plan = plan
+        self.is_object = type(value) is dict
+        self.is_shown = False
+        self.missing = set(plan.needed) if self.is_object else set()  # keys that it can't be shown without
+        self.key = ""  # of the value that comes next
+
+
+class PartialDecoder(Generic[T]):
+    """Text in pieces, partial objects out: feed it text, then take what `next` gives.
+
+    Args:
+        format: what the answer is to be.
+        may_restart: the text may begin anew, after tools were called.
+    """
+
+    def __init__(self, format: OutputFormat[T] | None, *, may_restart: bool = False) -> None:
+        if format is None:
+            raise UsageError("partials() reads an object that is being written; ask for one with format=…")
+        self._document = Document(openings_of(format.marked), may_restart=may_restart)
+        self._plan = Plan(format.marked, format.marked)
+        self._events: deque[Event] = deque()
+        self._stack: list[_Open] = []
+        self._root: Any = None
+        self._is_shown = False  # whether there is anything at the root
+        self._has_ended = False
+        self._hidden = 0  # open containers that aren't shown
+        self._revealed: str | None = None  # path of the one that was shown last, and late
+        self._later: Partial[T] | None = None  # comes after one that tells of that
+        # The string that is being written: where it is, how it shows, and its text.
+        self._path: str | None = None
+        self._grows = False
+        self._pieces: list[str] = []
+        self._is_stale = False  # whether there are pieces that `data` doesn't have
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole value is there, and was taken."""
+        return self._has_ended and not self._events and self._later is None
+
+    def feed(self, text: str) -> None:
+        """Take more text."""
+        self._events += self._document.feed(text)
+
+    def close(self) -> None:
+        """Say that there is no more text."""
+        self._events += self._document.close()
+
+    def next(self) -> Partial[T] | None:
+        """Take one step and return what is known then; `None` if there is no more text."""
+        events = self._events
+        if self._later is not None:
+            later, self._later = self._later, None
+            return later
+        while events:
+            kind, value = events.popleft()
+            partial: Partial[T] | None = _STEPS[kind](self, value)
+            if partial is not None and self._hidden == 0:
+                return partial if self._revealed is None else self._after_revealed(partial)
+        return None
+
+    def _after_revealed(self, partial: Partial[T]) -> Partial[T]:
+        path, self._revealed = self._revealed or "", None
+        if path == partial.path:
+            return partial
+        self._later = partial
+        return Partial(self, path, "", False)
+
+    def finished(self, data: Any) -> Partial[T]:
+        """Return the last partial object of a value that was hard to find in its text."""
+        self._stack.clear()
+        self._forget_string()
+        self._events.clear()
+        self._root, self._is_shown, self._has_ended = data, True, True
+        return Partial(self, "", "", True)
+
+    def data(self) -> Any:
+        """Return what is known so far."""
+        if self._is_stale:
+            text = "".join(self._pieces)
+            self._pieces[:] = [text]
+            self._put(text)
+            self._is_stale = False
+        return self._root
+
+    # -- one step for each kind of event --------------------------------------------------------------
+
+    def _open_object(self, _: Any) -> Partial[T]:
+        return self._open({})
+
+    def _open_array(self, _: Any) -> Partial[T]:
+        return self._open([])
+
+    def _open(self, value: Any) -> Partial[T]:
+        path, plan = self._place()
+        opened = _Open(value, path, plan)
+        self._stack.append(opened)
+        self._hidden += 1
+        if not plan.is_held and not opened.missing:
+            self._show(len(self._stack) - 1)
+            self._revealed = None
+        return Partial(self, path, "", False)
+
+    def _key(self, key: str) -> None:
+        self._stack[-1].key = key
+
+    def _piece(self, text: str) -> Partial[T] | None:
+        is_first = self._path is None
+        if self._path is None:
+            self._path, plan = self._place()
+            self._grows = plan.grows and not plan.is_held
+        self._pieces.append(text)
+        if not self._grows:
+            return None
+        if is_first:
+            self._put(text, is_new=True)
+        else:
+            self._is_stale = True
+        return Partial(self, self._path, text, False)
+
+    def _string(self, text: str) -> Partial[T]:
+        if self._path is None:
+            path, _ = self._place()
+            self._put(text, is_new=True)
+        else:
+            path, grows = self._path, self._grows
+            self._pieces.append(text)
+            whole = "".join(self._pieces)
+            self._forget_string()
+            self._put(whole, is_new=not grows)
+            text = text if grows else whole
+        return self._ended(path, text)
+
+    def _scalar(self, value: Any) -> Partial[T]:
+        path, _ = self._place()
+        self._put(value, is_new=True)
+        return self._ended(path)
+
+    def _close(self, _: Any) -> Partial[T]:
+        last = self._stack[-1]
+        if not last.is_shown:
+            self._show(len(self._stack) - 1)
+        self._stack.pop()
+        return self._ended(last.path)
+
+    def _restart(self, _: Any) -> None:
+        self._stack.clear()
+        self._forget_string()
+        self._root, self._is_shown, self._hidden, self._revealed = None, False, 0, None
+
+    # -- the structure --------------------------------------------------------------------------------
+
+    def _place(self) -> tuple[str, Plan]:
+        """Return the path and the plan of the value that begins."""
+        if not self._stack:
+            return "", self._plan
+        parent = self._stack[-1]
+        if parent.is_object:
+            return _joined(parent.path, parent.key), parent.plan.at(parent.key)
+        index = len(parent.value)
+        return f"{parent.path}[{index}]", parent.plan.item(index)
+
+    def _put(self, value: Any, *, is_new: bool = False) -> None:
+        """Put a value where the innermost open container has its place for it."""
+        if not self._stack:
+            self._root, self._is_shown = value, True
+            return
+        self._put_into(len(self._stack) - 1, value, is_new)
+
+    def _put_into(self, depth: int, value: Any, is_new: bool) -> None:
+        parent = self._stack[depth]
+        if not parent.is_object:
+            if is_new:
+                parent.value.append(value)
+            else:
+                parent.value[-1] = value
+            return
+        parent.value[parent.key] = value
+        if parent.missing:
+            parent.missing.discard(parent.key)
+            if not parent.missing and not parent.is_shown and not parent.plan.is_held:
+                self._show(depth)
+
+    def _show(self, depth: int) -> None:
+        """Put an open container into the one around it."""
+        opened = self._stack[depth]
+        opened.is_shown = True
+        self._hidden -= 1
+        self._revealed = opened.path
+        if depth == 0:
+            self._root, self._is_shown = opened.value, True
+        else:
+            self._put_into(depth - 1, opened.value, True)
+
+    def _forget_string(self) -> None:
+        self._path = None
+        self._pieces.clear()
+        self._is_stale = False
+
+    def _ended(self, path: str, text: str = "") -> Partial[T]:
+        self._has_ended = not self._stack
+        return Partial(self, path, text, self._has_ended)
+
+    # -- states ---------------------------------------------------------------------------------------
+
+    def state(self, path: str) -> FieldState:
+        """Tell whether what stands at a path hasn't begun, is being written, or is complete."""
+        wanted = ""
+        for step in _steps(path):
+            wanted = _joined(wanted, step) if isinstance(step, str) else f"{wanted}[{step}]"
+        if wanted == self._path or any(opened.path == wanted for opened in self._stack):
+            return "incomplete"
+        for opened in reversed(self._stack):
+            # Under the innermost open container on the way, all that is there is complete.
+            rest = wanted.removeprefix(opened.path)
+            if not opened.path or (rest != wanted and rest[:1] in (".", "[")):
+                return "complete" if _leads(opened.value, _steps(rest)) else "pending"
+        return "complete" if self._is_shown and _leads(self._root, _steps(wanted)) else "pending"
+
+
+_STEPS: dict[Kind, Any] = {
+    Kind.OBJECT: PartialDecoder._open_object,
+    Kind.ARRAY: PartialDecoder._open_array,
+    Kind.KEY: PartialDecoder._key,
+    Kind.PIECE: PartialDecoder._piece,
+    Kind.STRING: PartialDecoder._string,
+    Kind.SCALAR: PartialDecoder._scalar,
+    Kind.END: PartialDecoder._close,
+    Kind.RESTART: PartialDecoder._restart,
+}
+
+
+def _joined(path: str, key: str) -> str:
+    if key.isidentifier():
+        return f"{path}.{key}" if path else key
+    quoted = key.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{path}["{quoted}"]'
+
+
+def _steps(path: str) -> list[str | int]:
+    """Take a path apart into keys and indexes."""
+    steps: list[str | int] = []
+    place = 0
+    while place < len(path):
+        step = _STEP.match(path, place)
+        if step is None:
+            raise UsageError(f"{path!r} is no path; one looks like people[0].name")
+        key, index, quoted = step.groups()
+        steps.append(int(index) if index else key or _ESCAPED.sub(r"\1", quoted))
+        place = step.end()
+    return steps
+
+
+def _leads(value: Any, steps: list[str | int]) -> bool:
+    """Whether there is something at the end of the steps."""
+    for step in steps:
+        is_there = step < len(value) if isinstance(value, list) and isinstance(step, int) else False
+        if not is_there and not (isinstance(value, dict) and step in value):
+            return False
+        value = value[step]
+    return True
