@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mellea.core.accumulator import Generation
-from mellea.core.component import TemplateRepresentation, is_component
+from mellea.core.component import TemplateRepresentation, component_of
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.templates import to_text
 
 __all__ = ["Correction", "Repair", "failure_lines"]
 
@@ -47,7 +46,8 @@ class _Again:
         """Make of the answer what the task makes of it."""
         if isinstance(self.task, Message):
             return generation.message
-        return self.task.parse(generation) if is_component(self.task) else generation.text
+        component = component_of(self.task)
+        return generation.text if component is None else component.parse(generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,8 @@ class Repair(_Again):
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the template of a repair, and its values."""
-        said = self.task.format_for_llm() if is_component(self.task) else self.task
-        images = said.images if isinstance(said, TemplateRepresentation) else getattr(said, "files", ())
-        args = {"task": to_text(self.task).strip(), "answer": self.answer.strip(), "failures": failure_lines(self.failures)}
-        return TemplateRepresentation("Repair", args, tuple(images))
+        args = {"task": self.task, "answer": self.answer, "failures": failure_lines(self.failures)}
+        return TemplateRepresentation("Repair", args)
 
 
 @dataclass(frozen=True, slots=True)
