@@ -30,7 +30,7 @@ from mellea.templates.sources import ENVIRONMENT, find
 
 __all__ = ["Rendered", "fill", "render", "render_blocks", "to_text"]
 
-_AS_IT_IS = (type(None), bool, int, float)
+_AS_IT_IS = (str, type(None), bool, int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def _said_whole(value: Any, voice: _Voice) -> Any:
 
 
 def _said(value: Any, voice: _Voice) -> Any:
-    if isinstance(value, (str, *_AS_IT_IS)):
+    if isinstance(value, _AS_IT_IS):
         return value
     if isinstance(value, CBlock):
         return _Kept(value.value, voice.mark) if value.cache else value.value
@@ -135,7 +135,9 @@ def _said(value: Any, voice: _Voice) -> Any:
 
 def _said_object(value: Any, voice: _Voice) -> Any:
     if isinstance(value, Message):
-        return "".join([_said(block, voice) for block in value.blocks if isinstance(block, (CBlock, ModelOutputThunk))])
+        voice.images.extend(block for block in value.blocks if isinstance(block, ImageBlock))
+        said = [block for block in value.blocks if isinstance(block, (CBlock, ModelOutputThunk))]
+        return "".join([_put_out(_said(block, voice)) for block in said])
     if isinstance(value, ImageBlock):
         voice.images.append(value)
         return f"(image {len(voice.images)})"

@@ -10,7 +10,7 @@ import pytest
 import mellea
 from mellea.core import CBlock, ComputedModelOutputThunk, ImageBlock, Message, TemplateRepresentation
 from mellea.errors import UsageError
-from mellea.stdlib.components import Document, Instruction, Query, SimpleComponent, Table, messages_of, mify
+from mellea.stdlib.components import Document, Instruction, Query, Repair, SimpleComponent, Table, messages_of, mify
 from mellea.templates import fill, render, render_blocks, to_text
 from mellea.testing import ScriptedBackend
 
@@ -117,6 +117,7 @@ def test_text_in_json_or_in_a_filter_loses_its_mark_and_nothing_else() -> None:
         Query(Document(CBlock("Keep.", cache=True)), "Why?"),
         SimpleComponent(a="b", c=CBlock("Keep.", cache=True), d="e"),
         Message("user", [CBlock("Keep.", cache=True), "rest"]),
+        Query(Message("user", [CBlock("Keep.", cache=True), "rest"]), "Why?"),
     ],
 )
 def test_marks_reach_the_message_from_inside_of_components(component: Any) -> None:
@@ -136,6 +137,8 @@ def test_a_kept_context_is_said_as_any_other_only_before_the_task() -> None:
 
 def test_images_are_found_wherever_they_stand() -> None:
     one, two = ImageBlock(data=b"1"), ImageBlock(data=b"2")
+    repair = Repair(Message("user", ["See", one]), [])
+    assert messages_of(repair)[0].files == (one,)
     message = messages_of(Instruction("Compare.", grounding_context={"a": one}, images=[two]))[0]
     assert message.files == (one, two)
     assert message.content == "Compare.\n\nUse this context:\n\n[a]\n(image 1)"

@@ -55,7 +55,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, **templa
         ("ibm-granite/granite-3.2-8b-instruct", "granite 3.2"),
         ("granite3.2:2b", "granite 3.2"),
         ("granite-3-3", "granite"),
-        ("/home/llama/models/qwen.gguf", "all"),
+        ("/models/llama/qwen.gguf", "all"),
     ],
 )
 def test_the_longest_family_in_the_models_name_chooses_the_template(tmp_path: Path, model: str, said: str) -> None:

@@ -351,7 +351,7 @@ class MelleaSession:
             raise UsageError(f"n takes a whole number from 1, not {n!r}")
         if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
             raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
-        messages = messages_of(functional.message(prompt))
+        messages = messages_of(functional.message(prompt), self.backend.model_id)
         return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
     async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
