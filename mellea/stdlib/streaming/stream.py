@@ -18,7 +18,7 @@ from mellea.core.portal import blocking
 from mellea.core.run import Cursor
 from mellea.core.text import TextFilter, text_filter
 from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
-from mellea.errors import OutputError, UsageError
+from mellea.errors import ParseError, UsageError
 
 __all__ = ["AsyncStream", "EventReader", "Stream", "TextReader"]
 
@@ -88,7 +88,7 @@ class _Streaming(Generic[T]):
     def _reach_end(self) -> None:
         """A reader is through. Text that doesn't fit the format is read all the same; `output` tells."""
         thunk = self._thunk
-        if thunk is not None and not isinstance(thunk._run.error, OutputError):
+        if thunk is not None and not isinstance(thunk._run.error, ParseError):
             thunk._deliver()
 
     def __repr__(self) -> str:
