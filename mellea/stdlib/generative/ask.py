@@ -9,7 +9,7 @@ from mellea.core.portal import blocking
 from mellea.errors import UsageError
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
 from mellea.stdlib.session import MelleaSession, current_session
-from mellea.stdlib.session.arguments import InstructArguments
+from mellea.stdlib.session.arguments import InstructArguments, StreamArguments
 from mellea.stdlib.streaming import AsyncStream, Stream
 
 __all__ = ["aask", "ask"]
@@ -92,7 +92,7 @@ class _Ask:
         *,
         format: type[list[T]],
         session: MelleaSession | None = None,
-        **arguments: Unpack[InstructArguments],
+        **arguments: Unpack[StreamArguments],
     ) -> ItemStream[T]: ...
     @overload
     def stream(
@@ -101,7 +101,7 @@ class _Ask:
         *,
         format: type[T],
         session: MelleaSession | None = None,
-        **arguments: Unpack[InstructArguments],
+        **arguments: Unpack[StreamArguments],
     ) -> Stream[T]: ...
     @overload
     def stream(
@@ -110,11 +110,11 @@ class _Ask:
         *,
         format: None = None,
         session: MelleaSession | None = None,
-        **arguments: Unpack[InstructArguments],
+        **arguments: Unpack[StreamArguments],
     ) -> Stream[str]: ...
     @overload
     def stream(
-        self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
+        self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[StreamArguments]
     ) -> Stream[Any]: ...
     def stream(
         self, prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Any
@@ -133,7 +133,7 @@ class _Ask:
         *,
         format: type[list[T]],
         session: MelleaSession | None = None,
-        **arguments: Unpack[InstructArguments],
+        **arguments: Unpack[StreamArguments],
     ) -> AsyncItemStream[T]: ...
     @overload
     def astream(
@@ -142,7 +142,7 @@ class _Ask:
         *,
         format: type[T],
         session: MelleaSession | None = None,
-        **arguments: Unpack[InstructArguments],
+        **arguments: Unpack[StreamArguments],
     ) -> AsyncStream[T]: ...
     @overload
     def astream(
@@ -151,11 +151,11 @@ class _Ask:
         *,
         format: None = None,
         session: MelleaSession | None = None,
-        **arguments: Unpack[InstructArguments],
+        **arguments: Unpack[StreamArguments],
     ) -> AsyncStream[str]: ...
     @overload
     def astream(
-        self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
+        self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[StreamArguments]
     ) -> AsyncStream[Any]: ...
     def astream(
         self, prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Any

@@ -76,7 +76,7 @@ class _Prompted(Generic[P, R]):
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
         session, settings, call = self._bind(args, kwargs)
         prompt = await self._prompt(session, settings, call)
-        thunk = await session.ainstruct(prompt.description, strict=True, **self._arguments(settings, prompt))
+        thunk = await session.ainstruct(prompt.description, **self._arguments(settings, prompt))
         return cast("R", thunk.value if self._is_text() else thunk.parsed)
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Settings, Call]:

@@ -81,7 +81,8 @@ class Settings:
 
     def arguments(self) -> dict[str, Any]:
         """Return what a session's verb is to be told."""
-        found: dict[str, Any] = {"requirements": self.requirements, "model_options": self.model_options}
+        # A plain value has no `.success` that would tell of an answer which fails its requirements.
+        found: dict[str, Any] = {"strict": True, "requirements": self.requirements, "model_options": self.model_options}
         if self.strategy is not _UNSET:
             found["strategy"] = self.strategy
         if self.tools:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 import mellea
 from mellea import generative
 from mellea.core import Requirement, ValidationResult
-from mellea.errors import ParseError, RequirementError, StreamingError, UsageError
+from mellea.errors import ParseError, RequirementError, UsageError
 from mellea.stdlib.requirements import check, req, simple_validate
 from mellea.stdlib.sampling import RejectionSamplingStrategy
 from mellea.testing import Gate, ScriptedBackend
@@ -346,11 +346,14 @@ async def test_text_is_streamed_in_async_code() -> None:
     backend.assert_closed()
 
 
-async def test_a_stream_with_requirements_names_the_way_out() -> None:
-    m, _ = session("x")
-    with pytest.raises(StreamingError, match="strategy=None"):
-        shout.astream(m, "x")
-    assert [chunk async for chunk in shout.with_options(strategy=None).astream(m, "x")] == ["x"]
+async def test_a_stream_with_requirements_lets_out_the_text_of_the_accepted_attempt() -> None:
+    m, backend = session(["h", "ey"], ["H", "EY"], "hey")
+    assert "".join([chunk async for chunk in shout.astream(m, "x")]) == "HEY"
+    assert len(backend.requests) == 2
+    with pytest.raises(RequirementError, match="in capitals"):
+        async for _ in shout.astream(m, "x"):
+            pass
+    assert [chunk async for chunk in shout.with_options(strategy=None).astream(m, "x")] == ["hey"]
 
 
 def takes_m(m: int) -> str: ...
