@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mellea.core.blocks import CBlock
 from mellea.core.component import is_component
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.worker import in_thread
+from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 from mellea.stdlib.generative.arguments import Arguments
 from mellea.stdlib.generative.settings import RESERVED
@@ -125,12 +126,7 @@ class BodyWording(DocstringWording):
         Raises:
             UsageError: the body returned something else than a text.
         """
-        if inspect.iscoroutinefunction(self._function):
-            said = await self._function(*call.args, **call.kwargs)
-        else:
-            said = await in_thread(lambda: self._function(*call.args, **call.kwargs))
-            if isinstance(said, Awaitable) and not isinstance(said, ModelOutputThunk):
-                said = await said
+        said = await outcome_of(functools.partial(self._function, *call.args, **call.kwargs))
         if said is None:
             return self.prompt_now(call)
         if not isinstance(said, (str, CBlock, ModelOutputThunk)):
