@@ -33,6 +33,8 @@ class Arguments:
         return "\n".join(self._said(name, to_text(value)) for name, value in self.values.items())
 
     def _said(self, name: str, text: str) -> str:
+        if text.startswith(f"{name}:"):  # it says its name itself
+            return f"{text.rstrip()}\n"
         description = self.descriptions.get(name)
         label = f"{name} ({description.rstrip('.')})" if description else name
         return f"{label}:\n{text}\n" if "\n" in text else f"{label}: {text}"

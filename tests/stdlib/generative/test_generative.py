@@ -15,6 +15,7 @@ import mellea
 from mellea import generative
 from mellea.core import Requirement, ValidationResult
 from mellea.errors import ParseError, RequirementError, UsageError
+from mellea.stdlib.components import Document, mify
 from mellea.stdlib.requirements import check, req, simple_validate
 from mellea.stdlib.sampling import RejectionSamplingStrategy
 from mellea.testing import Gate, ScriptedBackend
@@ -215,6 +216,64 @@ async def test_of_a_method_the_object_is_said_if_it_can_be() -> None:
     Plain().greet(m, "Bob")
     Greeter.still(m, "Bob")
     assert backend.prompts[3:] == ["Say hello.\n\nInput:\nwhom: Bob", "Say nothing.\n\nInput:\nwhom: Bob"]
+
+
+@mify(fields_include={"name"})
+class Shop:
+    def __init__(self) -> None:
+        self.name, self.secret = "Ann's", "x"
+
+    @generative
+    def welcome(self, whom: str, news: Document, sizes: list[int]) -> str:
+        """Say hello.
+
+        Say it nicely.
+
+        Args:
+            whom: who is greeted.
+            news: what has
+                happened.
+
+        Note:
+            Be short.
+
+        Example:
+            Hello Bob!
+        """
+        raise AssertionError("the body is never run")
+
+
+SAID_BY_THE_SHOP = """\
+Say hello.
+
+Say it nicely.
+
+Notes: Be short.
+
+Examples:
+
+Hello Bob!
+
+Input:
+Shop:
+- name: Ann's
+
+whom (who is greeted):
+Bob
+and Eve
+
+news (what has happened):
+Document "News":
+We have
+moved.
+
+sizes: [1, 2]"""
+
+
+def test_a_prompt_as_a_model_gets_it() -> None:
+    m, backend = session("Hi!")
+    assert Shop().welcome(m, "Bob\nand Eve", Document("We have\nmoved.", title="News"), [1, 2]) == "Hi!"
+    assert backend.prompts == [SAID_BY_THE_SHOP]
 
 
 async def test_promise_11_thunks_are_arguments() -> None:

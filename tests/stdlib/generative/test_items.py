@@ -1,4 +1,4 @@
-"""Typed items, as a guide to this kind of streaming describes them: whole, validated, each as soon as it is complete."""
+"""Typed items of prompt functions: whole, validated, each as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def session(*replies: Any) -> tuple[mellea.MelleaSession, ScriptedBackend]:
     return mellea.start_session(backend), backend
 
 
-def test_the_guides_program() -> None:
+def test_the_items_of_a_command() -> None:
     m, backend = session(IN_PIECES)
     with m:
         seen = []
@@ -72,7 +72,7 @@ def test_the_guides_program() -> None:
     assert [tool.name for tool in backend.requests[0].tools] == ["search"]
 
 
-async def test_the_guides_program_in_async_code() -> None:
+async def test_the_items_of_a_command_in_async_code() -> None:
     m, _ = session(IN_PIECES)
     async with m:
         seen = []
@@ -102,13 +102,15 @@ async def test_part_4_number_11_an_item_comes_before_the_bytes_of_the_next_one()
 
     gate = Gate()
     m, _ = session([f"[{ANN}", gate, f", {BOB}]"])
-    timer = threading.Timer(10, gate.open)
-    timer.start()
+    late = threading.Timer(10, gate.open)
+    late.start()
+    seen = []
     for person in find_people.stream(m, "x"):
-        assert timer.is_alive(), "it came by itself"
+        assert not late.finished.is_set(), "Ann came by herself"
+        seen.append(person)
         gate.open()
-    timer.cancel()
-    assert person == PEOPLE[1]
+    late.cancel()
+    assert seen == PEOPLE
 
 
 async def test_part_4_number_11_a_bad_item_raises_after_the_good_ones() -> None:
