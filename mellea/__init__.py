@@ -31,8 +31,13 @@ if TYPE_CHECKING:
     from mellea.errors import MelleaError as MelleaError
     from mellea.stdlib.context import ChatContext as ChatContext
     from mellea.stdlib.context import SimpleContext as SimpleContext
+    from mellea.stdlib.generative import aask as aask
+    from mellea.stdlib.generative import ask as ask
+    from mellea.stdlib.generative import command as command
+    from mellea.stdlib.generative import generative as generative
     from mellea.stdlib.session import MelleaSession as MelleaSession
     from mellea.stdlib.session import start_session as start_session
+    from mellea.stdlib.tools import tool as tool
 
 
 # A name and the module it comes from; a name without one is a module itself.
@@ -50,16 +55,21 @@ _HOMES = {
     "ModelOption": "mellea.core.options",
     "ModelOutputThunk": "mellea.core.thunk",
     "SimpleContext": "mellea.stdlib.context",
+    "aask": "mellea.stdlib.generative",
+    "ask": "mellea.stdlib.generative",
     "assistant_message": "mellea.core.messages",
+    "command": "mellea.stdlib.generative",
     "errors": "",
     "events": "",
     "gather": "mellea.core.lazy",
+    "generative": "mellea.stdlib.generative",
     "get_backend": "mellea.backends.registry",
     "mfuncs": "",
     "options": "mellea.core.options",
     "resolve": "mellea.core.lazy",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
+    "tool": "mellea.stdlib.tools",
     "user_message": "mellea.core.messages",
 }
 
@@ -77,16 +87,21 @@ __all__ = [
     "ModelOption",
     "ModelOutputThunk",
     "SimpleContext",
+    "aask",
+    "ask",
     "assistant_message",
+    "command",
     "errors",
     "events",
     "gather",
+    "generative",
     "get_backend",
     "mfuncs",
     "options",
     "resolve",
     "start_session",
     "system_message",
+    "tool",
     "user_message",
 ]
 

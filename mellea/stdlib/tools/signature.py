@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mellea.core.structured.strict import strict
 from mellea.errors import ToolError, UsageError
 
 __all__ = ["Arguments", "Parameter", "doc_of", "name_of", "parameters_of", "type_hints"]
@@ -149,7 +150,7 @@ class Arguments:
             if parameter.name in descriptions:
                 known["description"] = descriptions[parameter.name]
             field = Field(alias=parameter.name, **known)
-            fields[f"p{number}"] = (_hint(parameter, hints), field)
+            fields[f"p{number}"] = (strict(_hint(parameter, hints)), field)
         try:
             self._model = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
             self._model.model_rebuild()

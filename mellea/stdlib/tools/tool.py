@@ -6,11 +6,11 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from mellea.core.backend import BuiltinTool, ToolSpec
-from mellea.core.worker import in_thread
+from mellea.core.worker import outcome_of
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.signature import Arguments, doc_of, name_of, parameters_of, type_hints
@@ -100,11 +100,7 @@ class Tool(Generic[P, R]):
             raise ToolError(f"the tool {self.name!r} takes its arguments as an object, not {args!r}")
         values = self._arguments.check(args or {})
         positional, by_name = self._arguments.bind(values)
-        work = functools.partial(self._function, *positional, **by_name)
-        if _is_async(self._function):
-            return await cast("Awaitable[Any]", work())
-        result = await in_thread(work)
-        return await result if isinstance(result, Awaitable) else result
+        return await outcome_of(functools.partial(self._function, *positional, **by_name))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself."""
@@ -186,9 +182,3 @@ def _early_hints(function: Any, names: Mapping[str, Any] | None) -> dict[str, An
         return type_hints(function, "", names)
     except UsageError:
         return None
-
-
-def _is_async(function: Any) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

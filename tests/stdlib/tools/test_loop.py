@@ -12,7 +12,14 @@ import pytest
 import mellea
 from mellea.core import Message, ToolCall, ToolOutput, ToolSpec, Usage
 from mellea.core.events import StepEnd, StepStart, StreamEnd, TextDelta, ToolEnd, ToolResult, ToolStart
-from mellea.errors import DeadlineError, ParseError, RateLimitError, ToolLoopLimitError, UsageError
+from mellea.errors import (
+    DeadlineError,
+    InterruptedStreamError,
+    ParseError,
+    RateLimitError,
+    ToolLoopLimitError,
+    UsageError,
+)
 from mellea.stdlib.context import ChatContext
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import Gate, Pause, ScriptedBackend
@@ -189,6 +196,19 @@ async def test_part_4_number_7_leaving_a_stream_stops_the_request_and_runs_no_to
             assert chunk == "a"
             break
     backend.assert_closed()
+    assert not ran
+
+
+async def test_part_4_number_1_no_tool_runs_after_a_stream_that_was_cut() -> None:
+    ran = []
+
+    def note() -> None:
+        ran.append(1)
+
+    m, _ = session(["One.", call("note")], is_cut=True)
+    with pytest.raises(InterruptedStreamError) as caught:
+        await m.ainstruct("x", tools=[note], tool_calls="run")
+    assert caught.value.partial == "One."
     assert not ran
 
 

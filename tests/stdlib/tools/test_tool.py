@@ -6,7 +6,7 @@ import enum
 import functools
 import threading
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional, Required, TypedDict
 
 import pytest
 from pydantic import BaseModel, Field
@@ -80,6 +80,22 @@ async def test_part_4_number_6_types_in_tools_with_future_annotations() -> None:
     called = await as_tool(later).call(args)
     assert called == (Place("Rome"), "b", "x", Trip([Place("Oslo", ["cold"])]))
     assert await as_tool(later).call({"place": None, "kind": "a", "number": 1}) == (None, "a", 1, None)
+
+
+class Keys(TypedDict, total=False):
+    a: Required[int]
+    b: str
+
+
+@pytest.mark.anyio
+async def test_typed_dicts_and_dataclasses_are_held_strictly() -> None:
+    def take(keys: Keys, place: Place) -> Any:
+        return keys, place
+
+    assert await as_tool(take).call({"keys": {"a": 1}, "place": {"city": "Rome"}}) == ({"a": 1}, Place("Rome"))
+    for bad, said in [({"a": "1"}, "'keys.a' is wrong"), ({"a": 1, "c": 2}, "no argument 'keys.c'"), ({}, "missing")]:
+        with pytest.raises(ToolError, match=said):
+            await as_tool(take).call({"keys": bad, "place": {"city": "Rome"}})
 
 
 def test_annotations_may_name_what_is_local_to_the_function_around() -> None:

@@ -1,0 +1,75 @@
+"""`@command`: a function whose body returns the prompt."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+from mellea.errors import UsageError
+from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
+from mellea.stdlib.generative.output import ReturnType
+from mellea.stdlib.generative.settings import FunctionOptions
+from mellea.stdlib.generative.wording import BodyWording
+from mellea.stdlib.tools.signature import name_of
+
+__all__ = ["command"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Decorator(Protocol[T]):
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, Any]], /) -> AsyncPromptFunction[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[P, Any], /) -> PromptFunction[P, T]: ...
+
+
+@overload
+def command(function: Callable[P, Coroutine[Any, Any, Any]], /) -> AsyncPromptFunction[P, str]: ...
+@overload
+def command(function: Callable[P, Any], /) -> PromptFunction[P, str]: ...
+@overload
+def command(*, output: type[T], **options: Unpack[FunctionOptions]) -> _Decorator[T]: ...
+@overload
+def command(*, output: None = None, **options: Unpack[FunctionOptions]) -> _Decorator[str]: ...
+@overload
+def command(*, output: Any, **options: Unpack[FunctionOptions]) -> _Decorator[Any]: ...
+def command(function: Any = None, /, *, output: Any = None, **options: Any) -> Any:
+    """Make a function that a model answers: its body returns the prompt.
+
+    If the body returns nothing, the docstring is the prompt, or else the function's name, with the arguments
+    below. Thunks among the arguments are awaited; the body gets their results. Otherwise like `generative`.
+
+    Args:
+        function: sync (its body runs in a worker thread) or async.
+        output: the type of the result; text by default.
+        options: as for `generative`.
+
+    Raises:
+        UsageError: an option is wrong; or no output was given to a function that is annotated with another type.
+    """
+    names = sys._getframe(1).f_locals
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        wording = BodyWording(function)
+        if output is None:
+            _check_annotation(function, ReturnType(function, names))
+        return make(function, wording, lambda: str if output is None else output, options)
+
+    return decorate if function is None else decorate(function)
+
+
+def _check_annotation(function: Callable[..., Any], annotation: ReturnType) -> None:
+    """Refuse `-> int` without `output=int`: the result would be a text all the same."""
+    try:
+        kind = annotation()
+    except UsageError:  # it says None, or a name that isn't known yet
+        return
+    if kind not in (str, Any):
+        shown = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
+        raise UsageError(
+            f"{name_of(function)}() is annotated with {shown}, but a command's output is text by default; "
+            f"write @command(output={shown})"
+        )

@@ -1,0 +1,62 @@
+"""Generations that begin with work of their own: a prompt that has to be made, conditions that have to be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from mellea.core.backend import Backend
+from mellea.core.run import Cursor, Run
+from mellea.core.structured import output_format
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import MelleaError, UsageError
+
+__all__ = ["deferred"]
+
+
+def deferred(
+    name: str,
+    begin: Callable[[], Awaitable[ModelOutputThunk[Any]]],
+    *,
+    format: Any,
+    backend: Backend,
+    dependencies: Iterable[Run] = (),
+) -> Callable[[], ModelOutputThunk[Any]]:
+    """Return what launches a run that does the work of `begin`, and then is the generation that it returns.
+
+    Args:
+        name: what an error is to call the work.
+        begin: does the work, and launches the generation.
+        format: what the answer is to be, `None` for text.
+        backend: whom the generation asks.
+        dependencies: runs whose results `begin` waits for.
+    """
+
+    async def work(run: Run) -> Any:
+        try:
+            thunk = await begin()
+        except MelleaError:
+            raise
+        except Exception as error:
+            raise UsageError(f"{name} failed before it asked the model: {type(error).__name__}: {error}") from error
+        inner = thunk._run
+        async with thunk:  # whoever cancels this run cancels the generation, and waits for the close
+            cursor = Cursor(inner)
+            while (new := await cursor.more()) is not None:
+                run.emit(new)
+        run.sampling = inner.sampling
+        inner.raise_error()
+        return inner.parsed
+
+    def launch() -> ModelOutputThunk[Any]:
+        run = Run(
+            work=work,
+            format=None if format is None else output_format(format),
+            dependencies=dependencies,
+            backend=backend.name,
+            model=backend.model_id,
+        )
+        run.launch()
+        return ModelOutputThunk(run)
+
+    return launch

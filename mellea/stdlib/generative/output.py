@@ -1,0 +1,48 @@
+"""What a prompt function's result is to be, as its annotation says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mellea.errors import UsageError
+from mellea.stdlib.tools.signature import name_of, type_hints
+
+__all__ = ["ReturnType"]
+
+_UNKNOWN: Any = object()
+
+
+class ReturnType:
+    """The return annotation of a function: resolved at once if it can be, or when it is first asked for.
+
+    The names at hand aren't kept: they are all variables of the calling function.
+
+    Args:
+        function: the function.
+        names: names that the annotation may use besides those of its module.
+    """
+
+    def __init__(self, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
+        self._function = function
+        self._what = f"{name_of(function)}()"
+        self._type = _UNKNOWN
+        try:
+            self._resolve(names)
+        except UsageError:
+            return
+
+    def __call__(self) -> Any:
+        """Return the type; `str` if nothing is said.
+
+        Raises:
+            UsageError: the annotation means nothing, or is `None`.
+        """
+        if self._type is _UNKNOWN:
+            self._resolve(None)
+        if self._type is None or self._type is type(None):
+            raise UsageError(f"{self._what} is to return None; annotate it with what the model is to answer with")
+        return self._type
+
+    def _resolve(self, names: Mapping[str, Any] | None) -> None:
+        self._type = type_hints(self._function, self._what, names).get("return", str)

@@ -1,0 +1,148 @@
+"""From a function and its arguments to a prompt: the docstring's sections, or what the body returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mellea.core.blocks import CBlock
+from mellea.core.component import is_component
+from mellea.core.thunk import ModelOutputThunk
+from mellea.core.worker import outcome_of
+from mellea.errors import UsageError
+from mellea.stdlib.generative.arguments import Arguments
+from mellea.stdlib.generative.settings import RESERVED
+from mellea.stdlib.tools.docstring import parse_docstring
+from mellea.stdlib.tools.signature import name_of
+
+__all__ = ["BodyWording", "Call", "DocstringWording", "Prompt", "Wording"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is said to the model: a description, and what `instruct` takes besides."""
+
+    description: Any
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The arguments of one call.
+
+    Attributes:
+        args: as they were given, for the function's body.
+        kwargs: likewise.
+        values: all of them by name, defaults included. Of a method, the object stands among them under its class's
+            name, if it can be said: a component, a dataclass or a pydantic model. Other objects are left out.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+
+class DocstringWording:
+    """Words a call by the function's docstring and its arguments.
+
+    The text of the docstring is the task. Its arguments section explains the arguments, which stand below;
+    what it says of the result and its notes go with the task; its examples are examples.
+
+    Args:
+        function: the function, whose body is never run.
+
+    Raises:
+        UsageError: it is no function, or a parameter has a name that calls keep for themselves.
+    """
+
+    needs_values = False
+    """Whether the prompt takes the arguments' values, so that it can't be made before they are there."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name = name_of(function)
+        try:
+            self._signature = inspect.signature(function)
+        except (TypeError, ValueError):
+            raise UsageError(f"a prompt is made of a function, not of {function!r}") from None
+        if taken := next((name for name in self._signature.parameters if name in RESERVED), None):
+            raise UsageError(
+                f"{self.name}() has a parameter {taken!r}, a name which its calls keep for themselves; rename it"
+            )
+        self._doc = parse_docstring(inspect.getdoc(function))
+        self._is_method = next(iter(self._signature.parameters), "") in ("self", "cls")
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        """Give the arguments of a call to the parameters.
+
+        Raises:
+            UsageError: one is missing, or there is one too many.
+        """
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise UsageError(f"{self.name}() can't be called so: {error}; it is {self.name}{self._signature}") from None
+        bound.apply_defaults()
+        values = dict(bound.arguments)
+        if self._is_method:
+            owner = values.pop(next(iter(values)))
+            if _can_be_said(owner):
+                values = {type(owner).__name__: owner, **values}
+        return Call(args, kwargs, values)
+
+    async def prompt(self, call: Call) -> Prompt:
+        """Return what to say."""
+        return self.prompt_now(call)
+
+    def prompt_now(self, call: Call) -> Prompt:
+        """Return what to say, without anything to wait for."""
+        doc = self._doc
+        said = [doc.text or _in_words(self.name)]
+        said += [f"{title}: {doc.sections[title]}" for title in ("Returns", "Notes") if title in doc.sections]
+        parts: dict[str, Any] = {"name": self.name}
+        if call.values:
+            parts["input"] = Arguments(call.values, doc.arguments)
+        if examples := doc.sections.get("Examples"):
+            parts["icl_examples"] = [examples]
+        return Prompt("\n\n".join(said), parts)
+
+
+class BodyWording(DocstringWording):
+    """Words a call by what the function's body returns; if that is nothing, as `DocstringWording` does."""
+
+    needs_values = True
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._function = function
+
+    async def prompt(self, call: Call) -> Prompt:
+        """Run the body, a sync one in a worker thread, and return what to say.
+
+        Raises:
+            UsageError: the body returned something else than a text.
+        """
+        said = await outcome_of(functools.partial(self._function, *call.args, **call.kwargs))
+        if said is None:
+            return self.prompt_now(call)
+        if not isinstance(said, (str, CBlock, ModelOutputThunk)):
+            raise UsageError(f"the body of {self.name}() returns the prompt, a text, not {said!r}")
+        return Prompt(said, {"name": self.name})
+
+
+Wording = DocstringWording | BodyWording
+
+
+def _can_be_said(owner: Any) -> bool:
+    if isinstance(owner, type):
+        return False
+    return is_component(owner) or dataclasses.is_dataclass(owner) or hasattr(type(owner), "model_fields")
+
+
+def _in_words(name: str) -> str:
+    words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).replace("_", " ").strip()
+    return f"{words[:1].upper()}{words[1:]}."
