@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import engine, scripted, startup, wire
+from benchmarks import engine, history, scripted, startup, wire
 from benchmarks.pairs import Samples, Setting
 
 __all__ = ["FIGURES", "Figure"]
@@ -58,6 +58,8 @@ FIGURES: dict[str, Figure] = {
     "growth-polling": Figure("… astream(), 2,000 : 500", "µs/delta", scripted.polling_growth),
     "memory": Figure("1,000 thunks of 2,500 characters", "kB", scripted.memory(500), 3.0, 3.0),
     "memory-short": Figure("… of 500 characters", "kB", scripted.memory(100)),
+    "turn": Figure("one more turn after 4,000", "ms", history.one_more_turn, 25, 50),
+    "turn-growth": Figure("4,000 turns : 400", "µs/turn", history.growth, 1.5, 2.0),
     "import": Figure("import mellea", "s", startup.import_time, 0.1, 0.2),
     "first-text": Figure("first text, fresh process", "s", startup.first_text, 1.5, 1.85),
     "engine-1": Figure("embedded model, 1 stream", "tokens/s", engine.speed(1), 0.95, 0.8, is_rate=True),

@@ -53,8 +53,8 @@ def is_component(value: Any) -> bool:
     """Tell whether the value can be said to a model as a component."""
     if isinstance(value, _PLAIN):
         return False
-    # The answer for a class is remembered; only a value that got its methods by itself needs the long look.
-    return issubclass(type(value), Component) or isinstance(value, Component)
+    # The answer for a class is remembered; only a value that may have got methods by itself needs the long look.
+    return issubclass(type(value), Component) or (hasattr(value, "__dict__") and isinstance(value, Component))
 
 
 _DEEPEST = 10_000

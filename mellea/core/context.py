@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 
 __all__ = ["Context", "Turn"]
@@ -13,14 +15,35 @@ __all__ = ["Context", "Turn"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange: what was said to the model, and what it answered or is still answering."""
+    """One exchange: what was said to the model, and what it answered or is still answering.
+
+    Attributes:
+        said: the messages that `input` is in words, once a later call has said it; it isn't worded anew for
+            every call after that.
+    """
 
     input: Any
     output: ModelOutputThunk[Any] | None = None
+    said: tuple[Message, ...] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether later calls may see it: it hasn't failed, and wasn't cancelled."""
+        return self.output is None or not self.output.has_failed()
+
+    def remember(self, said: Iterable[Message]) -> tuple[Message, ...]:
+        """Note, and return, the messages that the input is in words; all that is in it has to be computed."""
+        messages = tuple(said)
+        object.__setattr__(self, "said", messages)
+        return messages
 
 
 class Context(ABC):
-    """An immutable history; adding to it gives a new one that shares all the old."""
+    """An immutable history; adding to it gives a new one that shares all the old.
+
+    A call asks for `awaited_turns` when it is launched, waits for what is still being written in them, and says
+    `prepared_view` then. Where `is_immediate`, and there is nothing to wait for, the two are the same.
+    """
 
     @abstractmethod
     def add(self, value: Any) -> Self:
@@ -38,9 +61,23 @@ class Context(ABC):
     def empty(self) -> Self:
         """Return a context of the same kind and settings without any turn."""
 
-    def as_list(self) -> list[Any]:
-        """Return what was said and answered, in order."""
-        return [value for turn in self.turns() for value in (turn.input, turn.output) if value is not None]
+    @property
+    def is_immediate(self) -> bool:
+        """Whether the view needs no preparation: no waiting, and nobody else's code."""
+        return True
+
+    def awaited_turns(self) -> list[Turn]:
+        """Return the turns that have to be complete before the view can be prepared, oldest first."""
+        return self.view_for_generation()
+
+    async def prepared_view(self) -> list[Turn]:
+        """Return the turns that a call sees, once those that it waits for are complete."""
+        return self.view_for_generation()
+
+    def as_list(self, last_n_components: int | None = None) -> list[Any]:
+        """Return what was said and answered, in order; all of it, or the last so many."""
+        values = [value for turn in self.turns() for value in (turn.input, turn.output) if value is not None]
+        return values if last_n_components is None else values[max(0, len(values) - last_n_components) :]
 
     def last_turn(self) -> Turn | None:
         """Return the last exchange, or `None` if there was none."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from mellea.core.chunk import SCOPES, Chunk, Scope
 from mellea.core.context import Context
-from mellea.core.worker import in_thread
+from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 
 __all__ = ["Requirement", "ValidationResult", "stream_validated", "validated"]
@@ -96,7 +95,7 @@ class Requirement:
         function = self.validation_fn
         if function is None:
             raise UsageError(f"the requirement {str(self)!r} has no validation_fn; a model has to judge it")
-        return _as_result(await _outcome(function, context), self)
+        return _as_result(await outcome_of(function, context), self)
 
     async def stream_validate(self, chunk: Chunk) -> ValidationResult | None:
         """Run the stream's validation function on a chunk; `None` is a verdict that has to wait.
@@ -107,26 +106,19 @@ class Requirement:
         function = self.stream_validation_fn
         if function is None:
             raise UsageError(f"the requirement {str(self)!r} has no stream_validation_fn")
-        outcome = await _outcome(function, chunk)
+        outcome = await outcome_of(function, chunk)
         return None if outcome is None else _as_result(outcome, self)
 
 
 async def validated(requirement: Requirement, context: Context) -> ValidationResult:
     """Check a context's last output, by a requirement whose `validate` may be a subclass's own, sync or async."""
-    return _as_result(await _outcome(requirement.validate, context), requirement)
+    return _as_result(await outcome_of(requirement.validate, context), requirement)
 
 
 async def stream_validated(requirement: Requirement, chunk: Chunk) -> ValidationResult | None:
     """Check a chunk, by a requirement whose `stream_validate` may be a subclass's own, sync or async."""
-    outcome = await _outcome(requirement.stream_validate, chunk)
+    outcome = await outcome_of(requirement.stream_validate, chunk)
     return None if outcome is None else _as_result(outcome, requirement)
-
-
-async def _outcome(function: Callable[..., Any], argument: Any) -> Any:
-    if inspect.iscoroutinefunction(function):
-        return await function(argument)
-    outcome = await in_thread(function, argument)
-    return await outcome if isinstance(outcome, Awaitable) else outcome
 
 
 def _as_result(outcome: Any, requirement: Requirement) -> ValidationResult:

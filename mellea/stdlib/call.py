@@ -24,6 +24,7 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.core.worker import in_thread
 from mellea.errors import DeadlineError, MelleaError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of
+from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
 
 __all__ = ["Call", "finish"]
@@ -159,16 +160,17 @@ class Call:
         Raises:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
-        turns = self._turns(context)
-        pending = self.ingredients(context)
+        history = self._history(context)
+        turns = history.awaited_turns()
+        pending = self._awaited(turns)
         dependencies = [thunk._run for thunk in pending]
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
-        request = None if pending else self._worded(turns)
+        request = None if pending or not history.is_immediate else self._worded(turns)
 
         async def ready() -> Request:
             for thunk in pending:  # they run on their own, so this waits for the slowest
                 await thunk
-            return request or self._worded(turns)
+            return request or self._worded(await _prepared(history))
 
         run = self._run(ready, dependencies)
         run.launch()
@@ -183,14 +185,16 @@ class Call:
         Raises:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
-        said = [part for turn in self._turns(context) for part in (turn.input, turn.output)]
-        pending = _pending([self.component, *said])
+        return self._awaited(self._history(context).awaited_turns())
+
+    def _awaited(self, turns: Iterable[Turn]) -> list[ModelOutputThunk[Any]]:
+        pending = _pending([self.component, *_unsaid(turns)])
         if any(thunk._run.needs(blocked_loops.get()) for thunk in pending):
             raise deadlock()
         return pending
 
-    def _turns(self, context: Context) -> list[Turn]:
-        return [] if isinstance(self.component, Conversation) else context.view_for_generation()
+    def _history(self, context: Context) -> Context:
+        return SimpleContext() if isinstance(self.component, Conversation) else context
 
     def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Run]) -> Run:
         parse, is_quick = self._parse()
@@ -261,7 +265,8 @@ class Call:
     def _worded(self, turns: Iterable[Turn]) -> Request:
         messages: list[Message] = []
         for turn in turns:
-            messages += [] if turn.input is None else messages_of(turn.input)
+            if turn.input is not None:
+                messages += turn.said or turn.remember(messages_of(turn.input))
             messages += [] if turn.output is None else turn.output._run.so_far().messages
         messages += messages_of(self.component)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
@@ -320,6 +325,23 @@ def _format(format: Any) -> OutputFormat[Any] | None:
     if format is None or format is str:
         return None
     return format if isinstance(format, OutputFormat) else output_format(format)
+
+
+def _unsaid(turns: Iterable[Turn]) -> list[Any]:
+    """Return what the turns are made of, without those that a call before has said: all in them is there."""
+    return [
+        part
+        for turn in turns
+        if turn.said is None or not (turn.output is None or turn.output.is_computed())
+        for part in (turn.input, turn.output)
+    ]
+
+
+async def _prepared(history: Context) -> list[Turn]:
+    turns = await history.prepared_view()
+    for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
+        await thunk
+    return turns
 
 
 def _is_file(part: Any) -> bool:

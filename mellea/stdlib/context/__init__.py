@@ -1,10 +1,21 @@
 """Contexts: what a call knows of the calls before it.
 
-May import: core. Read `chat.py` first.
+May import: core. Read `chat.py` first, then `view.py`.
 """
 
 from mellea.core.context import Context, Turn
 from mellea.stdlib.context.chat import ChatContext
+from mellea.stdlib.context.compactors import SummaryCompactor, ThresholdCompactor, WindowCompactor
 from mellea.stdlib.context.simple import SimpleContext
+from mellea.stdlib.context.tokens import estimate_tokens
 
-__all__ = ["ChatContext", "Context", "SimpleContext", "Turn"]
+__all__ = [
+    "ChatContext",
+    "Context",
+    "SimpleContext",
+    "SummaryCompactor",
+    "ThresholdCompactor",
+    "Turn",
+    "WindowCompactor",
+    "estimate_tokens",
+]

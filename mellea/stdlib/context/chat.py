@@ -2,70 +2,262 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from mellea.core.context import Context, Turn
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.worker import in_thread
 from mellea.errors import UsageError
+from mellea.stdlib.context.compaction import Compaction, Compactor, refuse_own_call
+from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens
+from mellea.stdlib.context.view import Limits, answers_tools, groups, select
 
 __all__ = ["ChatContext"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Settings:
+    """What all contexts of one conversation have in common."""
+
+    window_size: int | None
+    token_budget: int | None
+    compactor: Compactor | None
+    counter: TokenCounter
+    pinned: tuple[Any, ...]
+
+    def limits(self) -> Limits:
+        return Limits(self.window_size, self.token_budget, self.counter.turn)
+
+
 class ChatContext(Context):
-    """Remembers every turn; each call sees those before it.
+    """Remembers every turn; each call sees those before it, or as many as the settings let it see.
 
     A turn may be added while the turn before it is still being written: the call that sees it waits for
-    it. A turn that failed or was cancelled is left out of what later calls see.
+    it. A turn that failed or was cancelled is left out of what later calls see. The output of a tool is never
+    seen without the call that it answers, nor the call without it.
 
     Args:
-        window_size: how many turns, at most, a call sees; all of them by default.
+        window_size: how many turns, at most, a call sees, not counting pinned ones; all of them by default.
+        token_budget: how many tokens, at most, the turns take that a call sees, pinned ones included. The
+            oldest are dropped first. What the call itself says isn't counted.
+        compactor: takes the turns that aren't pinned, once they are complete, and returns those that are to be seen
+            in their place, such as a `SummaryCompactor`. A plain function will do, sync (then it runs in a thread)
+            or async. It is called once at each point of the conversation, with what came of it before and the
+            turns since; window and budget apply to what it returns.
+        count_tokens: takes a text, returns how many tokens it has; by default an estimate.
+        pinned: texts, messages or components that come first and that every call sees.
+
+    Raises:
+        UsageError: an argument is of a wrong type.
     """
 
-    __slots__ = ("_previous", "_turn", "window_size")
+    __slots__ = ("_compaction", "_depth", "_is_pinned", "_pins", "_previous", "_settings", "_turn")
 
-    def __init__(self, *, window_size: int | None = None) -> None:
-        if window_size is not None and (not isinstance(window_size, int) or window_size < 1):
-            raise UsageError(f"window_size takes a whole number from 1, or None, not {window_size!r}")
-        self.window_size = window_size
-        self._previous: ChatContext | None = None
-        self._turn: Turn | None = None
+    def __init__(
+        self,
+        *,
+        window_size: int | None = None,
+        token_budget: int | None = None,
+        compactor: Compactor | None = None,
+        count_tokens: Callable[[str], int] = estimate_tokens,
+        pinned: Iterable[Any] = (),
+    ) -> None:
+        _check_number("window_size", window_size)
+        _check_number("token_budget", token_budget)
+        if compactor is not None and (not callable(compactor) or isinstance(compactor, type)):
+            raise UsageError(f"compactor takes a function of turns, or a compactor such as that, not {compactor!r}")
+        if isinstance(pinned, (str, bytes)) or not isinstance(pinned, Iterable):
+            raise UsageError(f"pinned takes a list of messages or components, not {pinned!r}")
+        settings = _Settings(window_size, token_budget, compactor, TokenCounter(count_tokens), tuple(pinned))
+        self._begin(settings, None, None)
+        for value in settings.pinned:
+            self._begin(settings, self._twin(), Turn(value), is_pinned=True)
+
+    def _begin(
+        self, settings: _Settings, previous: ChatContext | None, turn: Turn | None, *, is_pinned: bool = False
+    ) -> None:
+        self._settings = settings
+        self._previous = previous
+        self._turn = turn
+        self._is_pinned = is_pinned
+        self._pins: tuple[Turn, ...] = previous._pins if previous is not None else ()
+        if is_pinned and turn is not None:
+            self._pins = (*self._pins, turn)
+        self._depth: int = 0 if previous is None else previous._depth + 1
+        self._compaction = Compaction() if settings.compactor is not None else None
+
+    def _twin(self) -> ChatContext:
+        return self._after(self._previous, self._turn, is_pinned=self._is_pinned)
+
+    def _after(self, previous: ChatContext | None, turn: Turn | None, *, is_pinned: bool) -> ChatContext:
+        new = ChatContext.__new__(type(self))
+        new._begin(self._settings, previous, turn, is_pinned=is_pinned)
+        return new
+
+    @property
+    def window_size(self) -> int | None:
+        """How many turns, at most, a call sees, not counting pinned ones."""
+        return self._settings.window_size
+
+    @property
+    def token_budget(self) -> int | None:
+        """How many tokens, at most, the turns take that a call sees."""
+        return self._settings.token_budget
+
+    # -- adding ---------------------------------------------------------------------------------------
 
     def add(self, value: Any) -> ChatContext:
         """Return a context with `value` added: a thunk completes the last turn, all else begins one."""
-        new = self.empty()
-        is_output = isinstance(value, ModelOutputThunk)
-        if is_output and self._turn is not None and self._turn.output is None:
-            new._previous, new._turn = self._previous, Turn(self._turn.input, value)
-        else:
-            new._previous, new._turn = self, Turn(None, value) if is_output else Turn(value)
-        return new
+        if isinstance(value, Turn):
+            return self._with(value)
+        if not isinstance(value, ModelOutputThunk):
+            return self._with(Turn(value))
+        last = self._turn
+        if last is None or last.output is not None:
+            return self._with(Turn(None, value))
+        return self._after(self._previous, Turn(last.input, value), is_pinned=self._is_pinned)
+
+    def pin(self, value: Any = None) -> ChatContext:
+        """Return a context with `value` added as a turn that every call sees; without one, pin the last turn.
+
+        If the last turn answers tool calls, the turns with these calls are pinned with it.
+
+        Raises:
+            UsageError: there is neither a value nor a last turn.
+        """
+        if value is not None:
+            return self.add(value)._pinning_last()
+        if self._turn is None:
+            raise UsageError("pin() pins the last turn, and this context has none; give pin(…) what to pin")
+        return self._pinning_last()
+
+    def _with(self, turn: Turn) -> ChatContext:
+        # An answer to the calls of a pinned turn belongs to it.
+        return self._after(self, turn, is_pinned=self._is_pinned and answers_tools(turn))
+
+    def _pinning_last(self) -> ChatContext:
+        if self._is_pinned or self._turn is None:
+            return self
+        previous = self._previous
+        if previous is not None and answers_tools(self._turn):
+            previous = previous._pinning_last()
+        return self._after(previous, self._turn, is_pinned=True)
+
+    def empty(self) -> ChatContext:
+        """Return a context with the same settings and no turn but what was pinned when it was made."""
+        settings = self._settings
+        return type(self)(
+            window_size=settings.window_size,
+            token_budget=settings.token_budget,
+            compactor=settings.compactor,
+            count_tokens=settings.counter.count,
+            pinned=settings.pinned,
+        )
+
+    # -- looking back ---------------------------------------------------------------------------------
 
     def turns(self) -> list[Turn]:
         """Return all turns, oldest first."""
-        return self._walk(None)
-
-    def view_for_generation(self) -> list[Turn]:
-        """Return the last `window_size` turns that haven't failed, oldest first."""
-        return self._walk(self.window_size, only_sound=True)
-
-    def empty(self) -> ChatContext:
-        """Return a context with the same window and no turn."""
-        return ChatContext(window_size=self.window_size)
+        return [node._turn for node in self._nodes() if node._turn is not None][::-1]
 
     def last_turn(self) -> Turn | None:
         """Return the last exchange, or `None` if there was none."""
         return self._turn
 
-    def _walk(self, limit: int | None, *, only_sound: bool = False) -> list[Turn]:
-        turns: list[Turn] = []
+    def view_for_generation(self) -> list[Turn]:
+        """Return the turns that the next call is to see, oldest first: sound ones, within window and budget.
+
+        A compactor that has to be awaited is at work when a call is made, not here: what it hasn't compacted
+        yet is seen as it is.
+        """
+        compaction, compactor = self._compaction, self._settings.compactor
+        if compaction is not None and compactor is not None and not compaction.is_done and self._is_settled():
+            compaction.make_now(compactor, self._compactable())
+        return select(self._backwards(), self._pins, self._settings.limits())
+
+    # -- for a call that is being made ----------------------------------------------------------------
+
+    @property
+    def is_immediate(self) -> bool:
+        """Whether no compactor, and nobody's own count of tokens, stands before the view."""
+        settings = self._settings
+        has_own_count = settings.token_budget is not None and settings.counter.count is not estimate_tokens
+        return settings.compactor is None and not has_own_count
+
+    def awaited_turns(self) -> list[Turn]:
+        """Return the turns that have to be complete before the view can be prepared, oldest first.
+
+        Raises:
+            UsageError: the compactor itself asks, so that it would wait for itself.
+        """
+        if self.is_immediate:
+            return self.view_for_generation()
+        if self._settings.compactor is not None:
+            refuse_own_call(self._settings.compactor)
+        return select(self._backwards(), self._pins, Limits())
+
+    async def prepared_view(self) -> list[Turn]:
+        """Have the compactor at work, and return the turns that a call sees.
+
+        Raises:
+            MelleaError: the compactor, or the count of tokens, failed.
+        """
+        if self.is_immediate:
+            return self.view_for_generation()
+        if self._compaction is not None and self._settings.compactor is not None:
+            await self._compaction.make(self._settings.compactor, self._compactable())
+        return await in_thread(self.view_for_generation)
+
+    def _is_settled(self) -> bool:
+        return all(turn.output is None or turn.output._run.is_final for turn, _ in self._backwards())
+
+    def _compactable(self) -> tuple[Turn, ...]:
+        found = [turn for group, is_pinned in groups(self._backwards()) if not is_pinned for turn in group[::-1]]
+        return tuple(found[::-1])
+
+    def _nodes(self) -> Iterator[ChatContext]:
         node: ChatContext | None = self
-        while node is not None and (limit is None or len(turns) < limit):
-            turn = node._turn
-            if turn is not None and not (only_sound and turn.output is not None and turn.output.has_failed()):
-                turns.append(turn)
+        while node is not None:
+            yield node
             node = node._previous
-        turns.reverse()
-        return turns
+
+    def _backwards(self) -> Iterator[tuple[Turn, bool]]:
+        """Yield the turns, newest first, and whether each is pinned; what was compacted in place of its turns."""
+        for node in self._nodes():
+            kept = node._compaction.turns if node._compaction is not None else None
+            if kept is not None:
+                yield from ((turn, False) for turn in reversed(kept))
+                yield from ((turn, True) for turn in reversed(node._pins))
+                return
+            if node._turn is not None:
+                yield node._turn, node._is_pinned
+
+    # -- as a Python value ----------------------------------------------------------------------------
+
+    def __copy__(self) -> ChatContext:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ChatContext:
+        return self  # immutable, as far as anybody can see
+
+    def __reduce__(self) -> Any:
+        nodes = [(node._turn, node._is_pinned) for node in self._nodes()]
+        return _rebuild, (type(self), self._settings, nodes[::-1])  # a chain would be too deep to pickle
 
     def __repr__(self) -> str:
-        return f"<ChatContext, {len(self.turns())} turns>"
+        return f"<{type(self).__name__}, {self._depth} turns>"
+
+
+def _rebuild(kind: type[ChatContext], settings: _Settings, nodes: list[tuple[Turn | None, bool]]) -> ChatContext:
+    context: ChatContext | None = None
+    for turn, is_pinned in nodes:
+        previous, context = context, kind.__new__(kind)
+        context._begin(settings, previous, turn, is_pinned=is_pinned)
+    return context if context is not None else kind()
+
+
+def _check_number(name: str, value: Any) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise UsageError(f"{name} takes a whole number from 1, or None, not {value!r}")

@@ -1,0 +1,121 @@
+"""Compaction of a history at one point of it: done once, whoever asks, and remembered there.
+
+Rules:
+
+- It runs as a generation of its own, so that calls on several loops wait for one and the same. If all of them stop
+  waiting, it is cancelled; if it fails, the next call tries again.
+- What it comes to stands in place of the turns up to this point; later points build on it.
+- A compactor whose model call is made in a context that has the same compactor would wait for itself: an error.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from mellea.core.context import Turn
+from mellea.core.events import StreamEnd
+from mellea.core.portal import blocked_loops
+from mellea.core.run import Run
+from mellea.core.thunk import ModelOutputThunk
+from mellea.core.worker import outcome_of
+from mellea.errors import MelleaError, OutputError, UsageError
+
+__all__ = ["Compaction", "Compactor", "refuse_own_call"]
+
+Compactor = Callable[[Sequence[Turn]], Any]
+"""Takes turns, oldest first, and returns those that are to stand in their place; synchronous or not."""
+
+_at_work: ContextVar[tuple[Compactor, ...]] = ContextVar("mellea_compactors", default=())
+"""The compactors whose calls are being made."""
+
+
+class Compaction:
+    """What a compactor makes of the history up to one point.
+
+    Attributes:
+        is_done: whether it has been made.
+        turns: what came of it, `None` while it isn't done, and if nothing changed.
+    """
+
+    __slots__ = ("_lock", "_running", "is_done", "turns")
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.turns: tuple[Turn, ...] | None = None
+        self._lock = threading.Lock()
+        self._running: weakref.ref[ModelOutputThunk[Any]] | None = None
+
+    async def make(self, compactor: Compactor, turns: Sequence[Turn]) -> None:
+        """Have the compactor at work, unless it has been; the turns are complete.
+
+        Raises:
+            UsageError: the compactor returns something else than turns.
+            MelleaError: the compactor failed.
+        """
+        if not self.is_done:
+            await self._joined(compactor, turns)
+
+    def make_now(self, compactor: Compactor, turns: Sequence[Turn]) -> None:
+        """Have a synchronous compactor at work in this very thread; one that has to be awaited isn't."""
+        outcome = compactor(turns)
+        if isinstance(outcome, Coroutine):
+            outcome.close()
+        elif not isinstance(outcome, Awaitable):
+            self._take(compactor, turns, outcome)
+
+    def _joined(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
+        with self._lock:
+            thunk = self._running() if self._running is not None else None
+            # One that runs on a loop which stands still until this call returns would never end.
+            if thunk is None or thunk.has_failed() or thunk._run.needs(blocked_loops.get()):
+                thunk = self._launched(compactor, turns)
+                self._running = weakref.ref(thunk)
+            return thunk
+
+    def _launched(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
+        async def work(run: Run) -> None:
+            _at_work.set((*_at_work.get(), compactor))  # for this task alone
+            try:
+                outcome = await outcome_of(compactor, turns)
+            except MelleaError:
+                raise
+            except Exception as error:
+                raise OutputError(
+                    f"the compactor {_name(compactor)} failed: {type(error).__name__}: {error}"
+                ) from error
+            self._take(compactor, turns, outcome)
+            run.emit([StreamEnd("stop")])
+
+        run = Run(work=work)
+        run.launch()
+        return ModelOutputThunk(run)
+
+    def _take(self, compactor: Compactor, turns: Sequence[Turn], outcome: Any) -> None:
+        is_list = isinstance(outcome, Iterable) and not isinstance(outcome, (str, bytes))
+        kept = tuple(outcome) if is_list else ()
+        if not is_list or not all(isinstance(turn, Turn) for turn in kept):
+            raise UsageError(f"the compactor {_name(compactor)} returns a list of turns, not {outcome!r}")
+        is_same = len(kept) == len(turns) and all(new is old for new, old in zip(kept, turns, strict=True))
+        self.turns = None if is_same else kept
+        self.is_done = True
+
+
+def refuse_own_call(compactor: Compactor) -> None:
+    """Refuse a call that a compactor makes in a context which has it at work before any call.
+
+    Raises:
+        UsageError: it would wait for itself.
+    """
+    if any(active is compactor for active in _at_work.get()):
+        raise UsageError(
+            f"the compactor {_name(compactor)} makes its call in a context that has the same compactor, so it would "
+            "wait for itself; give it a session of its own, such as start_session(…) with a SimpleContext"
+        )
+
+
+def _name(compactor: Compactor) -> str:
+    return str(getattr(compactor, "__name__", type(compactor).__name__))

@@ -1,0 +1,150 @@
+"""Compactors: what becomes of turns that a conversation can do without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mellea.core.context import Turn
+from mellea.core.messages import Message
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
+from mellea.core.worker import outcome_of
+from mellea.errors import OutputError, UsageError
+from mellea.stdlib.context.compaction import Compactor
+from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens, texts_of
+from mellea.stdlib.context.view import Limits, select
+
+__all__ = ["SUMMARY_PROMPT", "SummaryCompactor", "ThresholdCompactor", "WindowCompactor"]
+
+SUMMARY_PROMPT = (
+    "Summarise the conversation below, so that it can go on from your summary alone. Keep names, numbers, decisions, "
+    "what tools found, and what is still open. Write at most 200 words, and nothing but the summary."
+)
+
+_SUMMARY_QUESTION = "What have we said so far?"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCompactor:
+    """Keeps the last turns. Alone, it does what `window_size=` does; a `ThresholdCompactor` may hold it.
+
+    Args:
+        size: how many turns, at most.
+    """
+
+    size: int
+
+    def __post_init__(self) -> None:
+        _check("size", self.size, 1)
+
+    def __call__(self, turns: Sequence[Turn]) -> list[Turn]:
+        """Return the last turns."""
+        return _last(turns, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdCompactor:
+    """Has another compactor at work only when the turns take more than so many tokens.
+
+    Between two times, what the model sees only grows at its end, so that a provider's cache of the prompt, and the
+    embedded engine's, stay of use.
+
+    Args:
+        compactor: what is to be done then.
+        tokens: how many tokens are too many; pinned turns aren't counted.
+        count_tokens: takes a text, returns how many tokens it has; by default an estimate.
+    """
+
+    compactor: Compactor
+    tokens: int
+    count_tokens: Callable[[str], int] = estimate_tokens
+
+    def __post_init__(self) -> None:
+        if not callable(self.compactor):
+            raise UsageError(f"ThresholdCompactor takes a compactor such as WindowCompactor(4), not {self.compactor!r}")
+        _check("tokens", self.tokens, 1)
+
+    def __call__(self, turns: Sequence[Turn]) -> Any:
+        """Return the turns as they are, or what the other compactor makes of them."""
+        size = TokenCounter(self.count_tokens).turn
+        return self.compactor(turns) if sum(map(size, turns)) > self.tokens else turns
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryTurn(Turn):
+    """A turn that stands in place of many: the question what was said, and the summary as its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryCompactor:
+    """Has a model summarise the older turns, and keeps the last ones as they are.
+
+    The summary takes the form of a turn. The next one is made of it and of the turns since, so that each turn is
+    summarised once. Images and files in the older turns are lost.
+
+    Args:
+        call: takes the task as a text, and returns the summary: a text or a thunk; sync or async. The verb `ainstruct`
+            of a session of its own will do, not that of the conversation itself, which would wait for the summary.
+        keep: how many of the last turns stay as they are.
+        tokens: how many tokens the turns before them may take until they are summarised.
+        prompt: what to say to the model; the conversation follows it.
+        count_tokens: takes a text, returns how many tokens it has; by default an estimate.
+    """
+
+    call: Callable[[str], Any]
+    keep: int = 4
+    tokens: int = 2000
+    prompt: str = SUMMARY_PROMPT
+    count_tokens: Callable[[str], int] = estimate_tokens
+
+    def __post_init__(self) -> None:
+        if not callable(self.call):
+            raise UsageError(f"call takes a function of a text, such as the ainstruct of a session, not {self.call!r}")
+        _check("keep", self.keep, 0)
+        _check("tokens", self.tokens, 1)
+
+    async def __call__(self, turns: Sequence[Turn]) -> Sequence[Turn]:
+        """Return the turns as they are, or a summary and the last of them.
+
+        Raises:
+            OutputError: the model wrote nothing.
+            MelleaError: its generation failed.
+        """
+        kept = _last(turns, self.keep)
+        older = turns[: len(turns) - len(kept)]
+        size = TokenCounter(self.count_tokens).turn
+        if sum(size(turn) for turn in older if not isinstance(turn, SummaryTurn)) <= self.tokens:
+            return turns
+        summary = await self._text(f"{self.prompt}\n\n{_transcript(older)}")
+        return [SummaryTurn(Message("user", _SUMMARY_QUESTION), ComputedModelOutputThunk(summary)), *kept]
+
+    async def _text(self, task: str) -> str:
+        said = await outcome_of(self.call, task)
+        if isinstance(said, ModelOutputThunk):
+            said = await said.avalue()
+        if not isinstance(said, str):
+            raise UsageError(f"the call of a SummaryCompactor returns a text or a thunk, not {said!r}")
+        if not said.strip():
+            raise OutputError("the model that was to summarise the conversation wrote nothing")
+        return said.strip()
+
+
+def _last(turns: Sequence[Turn], size: int) -> list[Turn]:
+    """Return the last turns, at most `size` of them, without tearing apart what belongs together."""
+    return select(((turn, False) for turn in reversed(turns)), (), Limits(turns=size))
+
+
+def _transcript(turns: Sequence[Turn]) -> str:
+    lines = []
+    for turn in turns:
+        said, answered = texts_of(turn)
+        for role, texts in (("User", said), ("Assistant", answered)):
+            if texts:
+                lines.append(f"{role}: " + "\n".join(texts))
+    return "\n\n".join(lines)
+
+
+def _check(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} takes a whole number from {least}, not {value!r}")
