@@ -188,7 +188,10 @@ def _to_json(value: Any) -> str:
         return json.dumps(to_jsonable_python(value, fallback=_plain), ensure_ascii=False)
     except (PydanticSerializationError, ValueError) as error:
         shown = repr(value)[:200]
-        raise UsageError(f"{shown} can't be said in a prompt: {error}; convert it with str() first") from error
+        raise UsageError(
+            f"{shown} can't be said in a prompt: {error}; convert it with str() first, or leave it out, as "
+            "mify(…, fields_exclude=…) does with an object's field"
+        ) from error
 
 
 def _plain(value: Any) -> Any:
