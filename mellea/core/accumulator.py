@@ -30,7 +30,7 @@ from mellea.core.events import (
 )
 from mellea.core.messages import Message
 
-__all__ = ["STEP_BREAK", "Accumulator", "Generation", "join_deltas"]
+__all__ = ["STEP_BREAK", "Accumulator", "Generation", "count_sound", "fold", "fold_joined", "join_deltas"]
 
 STEP_BREAK = "\n\n"
 """What stands between the texts of an answer's steps, where tools of the program ran in between."""
@@ -294,3 +294,26 @@ def _join_reasoning(events: Iterable[ReasoningDelta]) -> list[Event]:
     if chunks:
         joined.append(ReasoningDelta("".join(chunks)))
     return joined
+
+
+def fold(events: Iterable[Event]) -> Generation:
+    """Return what the events come to."""
+    accumulator = Accumulator()
+    accumulator.feed(events)
+    return accumulator.generation()
+
+
+def fold_joined(events: Sequence[Event]) -> tuple[list[Event], Generation]:
+    """Join the events, and fold the joined ones, so that both hold the same text once."""
+    joined = join_deltas(events)
+    return joined, fold(joined)
+
+
+def count_sound(events: Sequence[Event]) -> int:
+    """Return how many events come before the first one that can't be folded."""
+    for number, event in enumerate(events):
+        try:
+            fold_joined([event])
+        except Exception:  # noqa: BLE001
+            return number
+    return len(events)

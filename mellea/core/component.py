@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from mellea.core.accumulator import Generation
-from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.blocks import Block, CBlock, ImageBlock
 from mellea.core.messages import Message
 from mellea.errors import UsageError
 
@@ -115,7 +115,7 @@ def _inside(value: Any) -> Iterable[Any]:
         return value.blocks
     component = component_of(value)
     if component is None:
-        fields = getattr(value, "__dataclass_fields__", ())
+        fields = () if isinstance(value, Block) else getattr(value, "__dataclass_fields__", ())
         return [getattr(value, name, None) for name in fields]
     parts = component.parts()
     if not isinstance(parts, Iterable):

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 import anyio
 
-from mellea.core.accumulator import Accumulator, Generation, join_deltas
+from mellea.core.accumulator import Generation, count_sound, fold, fold_joined
 from mellea.core.events import (
     AttemptStart,
     Event,
@@ -51,7 +51,7 @@ from mellea.errors import (
     StreamingError,
 )
 
-__all__ = ["CLOSE_SECONDS", "TRANSITIONS", "Cursor", "Emit", "Run", "State", "cancel_all", "deadlock"]
+__all__ = ["CLOSE_SECONDS", "TRANSITIONS", "Emit", "Run", "State", "cancel_all", "deadlock"]
 
 CLOSE_SECONDS = 2.0
 """How long a backend may take to close its connection before it is left to itself."""
@@ -214,7 +214,7 @@ class Run:
 
     def so_far(self) -> Generation:
         """Return what has arrived so far, or the complete generation."""
-        return self.generation or _fold(self.events[: self.limit])
+        return self.generation or fold(self.events[: self.limit])
 
     def end(self, state: State, error: MelleaError | None = None, parsed: Any = None) -> bool:
         """Move to a final state; false if the run has ended before."""
@@ -223,10 +223,10 @@ class Run:
                 return False
             events = self.events[:]
             try:
-                joined, generation = _join(events)
+                joined, generation = fold_joined(events)
             except Exception as nonsense:  # noqa: BLE001 - a backend made an event that is none
-                del events[_sound(events) :]
-                joined, generation = _join(events)
+                del events[count_sound(events) :]
+                joined, generation = fold_joined(events)
                 state, error, parsed = State.FAILED, self._as_mellea_error(nonsense), None
             if error is not None:
                 error.partial = error.partial or generation.text
@@ -550,28 +550,6 @@ def deadlock() -> StreamingError:
     )
 
 
-def _fold(events: list[Event]) -> Generation:
-    accumulator = Accumulator()
-    accumulator.feed(events)
-    return accumulator.generation()
-
-
-def _join(events: list[Event]) -> tuple[list[Event], Generation]:
-    """Join the events, and fold the joined ones, so that both hold the same text once."""
-    joined = join_deltas(events)
-    return joined, _fold(joined)
-
-
-def _sound(events: list[Event]) -> int:
-    """Return how many events come before the first one that can't be folded."""
-    for number, event in enumerate(events):
-        try:
-            _join([event])
-        except Exception:  # noqa: BLE001
-            return number
-    return len(events)
-
-
 def _or_never(seconds: float | None) -> float:
     return _NEVER if seconds is None else seconds
 
@@ -581,41 +559,6 @@ def _lost(how: str) -> StreamingError:
         f"the event loop that ran this generation {how}, so the rest of it never came; "
         "keep that loop running until the thunk has been awaited"
     )
-
-
-class Cursor:
-    """One reader's place in a run's events. Reading never removes anything."""
-
-    __slots__ = ("_events", "_index", "run")
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._events = run.events
-        self._index = 0
-
-    def take(self) -> list[Event] | None:
-        """Return the events that came since the last call: none yet is `[]`, the end of all is `None`."""
-        run, events, index = self.run, self._events, self._index
-        limit = run.limit  # read before the length: a run that has ended gets no more events
-        stop = len(events) if limit is None else min(limit, len(events))
-        if index < stop:
-            self._index = stop
-            return events[index:stop]
-        if limit is not None:
-            self._events = []
-            self._index = 0
-            return None
-        return []
-
-    async def more(self) -> list[Event] | None:
-        """Wait for events that haven't been taken yet and return them; `None` is the end of all."""
-        while (new := self.take()) == []:
-            await self.run.until(self.is_ready)
-        return new
-
-    def is_ready(self) -> bool:
-        """Whether `take` has something to say."""
-        return self._index < len(self._events) or self.run.is_final
 
 
 def cancel_all() -> None:

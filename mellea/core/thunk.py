@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequen
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
-from mellea.core.accumulator import Accumulator, Generation
+from mellea.core.accumulator import Generation, fold
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
+from mellea.core.cursor import Cursor
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
-from mellea.core.run import Cursor, Run
+from mellea.core.run import Run
 from mellea.core.structured.iterators import ItemIterator, PartialIterator
 from mellea.core.structured.reading import OnError
 from mellea.core.text import TextFilter, text_filter
@@ -383,10 +384,8 @@ def come_to(run: Run) -> ComputedModelOutputThunk[Any]:
 
 def played(events: list[Event]) -> ComputedModelOutputThunk[Any]:
     """Return a computed thunk of events that are known, with the text as its result."""
-    accumulator = Accumulator()
-    accumulator.feed(events)
-    generation = accumulator.generation()
-    return _rebuild(generation, generation.text, events, None, None)
+    generation = fold(events)
+    return _rebuild(generation, generation.text, events, None, None, None)
 
 
 def _rebuild(

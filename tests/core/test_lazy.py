@@ -29,12 +29,17 @@ def session(*replies: Any) -> tuple[mellea.MelleaSession, ScriptedBackend]:
     return mellea.start_session(backend), backend
 
 
+def by_prompt(**replies: str) -> Any:
+    """Answer by what was said: trio begins tasks in any order."""
+    return lambda request: replies.get(request.messages[-1].content, "done")
+
+
 async def later(m: mellea.MelleaSession, text: str, **arguments: Any) -> mellea.ModelOutputThunk[Any]:
     return await m.ainstruct(text, await_result=False, **arguments)
 
 
 async def test_a_structure_is_resolved_and_stays_itself() -> None:
-    m, _ = session("Ann", "4", "hello")
+    m, _ = session(by_prompt(a="Ann", b="4", c="hello"))
     name, number, line = await later(m, "a"), await later(m, "b", format=int), await later(m, "c")
     letter = Letter(name, [line, line])
     structure = {"letter": letter, "pair": Pair(number, (number, "x")), "set": frozenset({7}), "none": None}
@@ -59,21 +64,23 @@ async def test_a_structure_that_holds_itself_ends() -> None:
 
 
 async def test_gather_takes_thunks_and_coroutines() -> None:
-    m, _ = session("one", "two")
+    m, _ = session(by_prompt(a="one", b="two"))
     first, second = await mellea.gather(await later(m, "a"), m.ainstruct("b"))
     assert (first.value, second.value) == ("one", "two")
     assert await mellea.gather() == []
 
 
 async def test_gather_raises_the_first_error_plain_and_cancels_coroutines() -> None:
-    m, backend = session(["a", Gate()], RateLimitError("slow down"))
+    m, backend = session(
+        lambda request: RateLimitError("slow down") if request.messages[-1].content == "b" else ["a", Gate()]
+    )
     with anyio.fail_after(5), pytest.raises(RateLimitError, match="slow down"):
         await mellea.gather(m.ainstruct("a"), m.ainstruct("b"))
     backend.assert_closed()
 
 
 async def test_thunks_inside_anything_are_ingredients() -> None:
-    m, backend = session("Ann", "Hi!", "done")
+    m, backend = session(by_prompt(a="Ann", b="Hi!"))
     name, line = await later(m, "a"), await later(m, "b")
     await m.ainstruct(
         "Write to {{ who }}.",

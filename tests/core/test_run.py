@@ -11,10 +11,11 @@ import anyio.to_thread
 import pytest
 
 from mellea.core.backend import Backend
+from mellea.core.cursor import Cursor
 from mellea.core.events import KeepAlive, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
 from mellea.core.loop import new_waiter
 from mellea.core.options import Deadlines
-from mellea.core.run import TRANSITIONS, Cursor, Run, State
+from mellea.core.run import TRANSITIONS, Run, State
 from mellea.errors import (
     BackendError,
     ConnectError,

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from mellea.core.backend import Backend
-from mellea.core.run import Cursor, Run
+from mellea.core.cursor import Cursor
+from mellea.core.run import Run
 from mellea.core.structured import output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from mellea.core.backend import Backend
 from mellea.core.chunk import SCOPES, Chunk, Scope
 from mellea.core.context import Context
+from mellea.core.cursor import Cursor
 from mellea.core.events import (
     AttemptAccepted,
     AttemptRejected,
@@ -24,7 +25,7 @@ from mellea.core.events import (
 )
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.run import Cursor, Emit, Run
+from mellea.core.run import Emit, Run
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
 from mellea.errors import ParseError, RequirementError, UnsupportedError, UsageError

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
+from mellea.core.cursor import Cursor
 from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
-from mellea.core.run import Cursor
 from mellea.core.sampling import Attempt
 from mellea.core.structured.iterators import ItemIterator, PartialIterator
 from mellea.core.structured.partials import Partial

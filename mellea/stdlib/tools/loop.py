@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import BuiltinTool, ToolSpec
+from mellea.core.cursor import Cursor
 from mellea.core.events import Event, StepEnd, StepStart, StreamEnd, ToolResult
 from mellea.core.messages import Message
-from mellea.core.run import Cursor, Run
+from mellea.core.run import Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, ToolLoopLimitError, UsageError
 from mellea.stdlib.tools.execute import run_calls
