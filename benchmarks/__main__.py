@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.figures import FIGURES, Figure
-from benchmarks.pairs import Samples
+from benchmarks.pairs import Samples, Skipped
 from benchmarks.server import running
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
         for name in names:
             figure = FIGURES[name]
             limit = figure.gate if asked.check else figure.target
-            samples = _measure(name, pairs, asked.quick, url)
+            try:
+                samples = _measure(name, pairs, asked.quick, url)
+            except Skipped as reason:
+                print(f"{name.ljust(WIDTHS[0])} {figure.what.ljust(WIDTHS[1])} skipped: {reason}", flush=True)
+                continue
             holds = figure.holds(samples.ratio, limit)
             print(_line(_row(name, figure, samples, limit, holds)), flush=True)
             if not holds:
@@ -65,7 +69,10 @@ def _measure(name: str, pairs: int, is_quick: bool, url: str) -> Samples:
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=_environment())
     if done.returncode:
         sys.exit(f"the figure {name} could not be measured: its process ended in {done.returncode}")
-    return Samples(**json.loads(done.stdout.splitlines()[-1]))
+    found = json.loads(done.stdout.splitlines()[-1])
+    if "skipped" in found:
+        raise Skipped(found["skipped"])
+    return Samples(**found)
 
 
 def _environment() -> dict[str, str]:

@@ -7,9 +7,12 @@ import sys
 from dataclasses import asdict
 
 from benchmarks.figures import FIGURES
-from benchmarks.pairs import Setting
+from benchmarks.pairs import Setting, Skipped
 
 if __name__ == "__main__":
     name, pairs, is_quick, url = sys.argv[1:]
-    samples = FIGURES[name].measure(Setting(int(pairs), is_quick == "quick", url))
-    print(json.dumps(asdict(samples)), flush=True)
+    try:
+        found = asdict(FIGURES[name].measure(Setting(int(pairs), is_quick == "quick", url)))
+    except Skipped as reason:
+        found = {"skipped": str(reason)}
+    print(json.dumps(found), flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import engine, history, scripted, startup, wire
+from benchmarks import engine, history, peers, scripted, startup, wire
 from benchmarks.pairs import Samples, Setting
 
 __all__ = ["FIGURES", "Figure"]
@@ -47,6 +47,16 @@ FIGURES: dict[str, Figure] = {
     "W4": Figure("first text, warm client", "ms", wire.first_text, 1.3, 1.6),
     "W5": Figure("plain request", "ms", wire.plain_request, 1.3, 1.6),
     "W8": Figure("32 streams, 2 ms between", "µs/chunk", wire.spaced_streams, 1.10, 1.35),
+    **{
+        f"{name}-{peer}": Figure(f"… by the client {peer}", unit, measure(peer))
+        for peer in peers.PEERS
+        for name, unit, measure in (
+            ("W1", "µs/chunk", peers.one_stream),
+            ("W3", "µs/chunk", peers.many_streams),
+            ("W4", "ms", peers.first_text),
+            ("W5", "ms", peers.plain_request),
+        )
+    },
     "S1": Figure("scripted, 1 delta at a time", "µs/delta", scripted.per_delta(wire.by_text, 1)),
     "S1-events": Figure("… thunk.events()", "µs/delta", scripted.per_delta(wire.by_events, 1)),
     "S1-polling": Figure("… thunk.astream()", "µs/delta", scripted.per_delta(wire.by_polling, 1)),

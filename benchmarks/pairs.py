@@ -50,6 +50,10 @@ class Samples:
         return Samples([value * factor for value in self.floor], [value * factor for value in self.ours])
 
 
+class Skipped(Exception):
+    """A figure that can't be measured here; the text says what is missing."""
+
+
 Measure = Callable[[], float]
 
 

@@ -60,6 +60,7 @@ class Bench:
     def __init__(self, setting: Setting, runner: asyncio.Runner, **how: float) -> None:
         self.url = setting.url + "/" + ",".join(f"{name}={value}" for name, value in how.items())
         self.chunks = int(how["chunks"])
+        self.pairs = setting.pairs
         self.session = MelleaSession(OpenAIBackend("bench", base_url=f"{self.url}/v1", api_key=""))
         self.client = runner.run(_client())
 
@@ -68,6 +69,13 @@ class Bench:
 
     async def floor_plain(self) -> str:
         return await floor.plain(self.client, self.url)
+
+    async def floor_first(self) -> float:
+        """Return the seconds of CPU to the first text; the rest is read and not counted."""
+        found: list[float] = []
+        before = process_time()
+        await floor.stream(self.client, self.url, lambda: found.append(process_time() - before))
+        return found[0]
 
     async def cpu(self, once: Once, streams: int = 1) -> float:
         """Return the seconds of CPU that some streams at once take, and see that their text is whole."""
@@ -160,12 +168,6 @@ def first_text(setting: Setting) -> Samples:
     with asyncio.Runner() as runner:
         bench = Bench(setting, runner, chunks=3, spacing=2)
 
-        async def by_floor() -> float:
-            found: list[float] = []
-            before = process_time()
-            await floor.stream(bench.client, bench.url, lambda: found.append(process_time() - before))
-            return found[0]
-
         async def by_ours() -> float:
             before = process_time()
             thunk = await bench.session.ainstruct(PROMPT, await_result=False)
@@ -174,7 +176,7 @@ def first_text(setting: Setting) -> Samples:
             await thunk
             return seconds
 
-        return _repeated(runner, bench, by_floor, by_ours, calls, setting.pairs)
+        return _repeated(runner, bench, bench.floor_first, by_ours, calls, setting.pairs)
 
 
 def plain_request(setting: Setting) -> Samples:

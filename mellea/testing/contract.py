@@ -192,9 +192,7 @@ class BackendContract:
         backend = self.make_backend()
         if not backend.capabilities.tools:
             raise SkipTest("the backend has no tools")
-        options: dict[str, Any] = {}
-        if self.tool_choice is not None:
-            options[str(ModelOption.TOOL_CHOICE)] = self.tool_choice
+        options: dict[str, Any] = {} if self.tool_choice is None else {str(ModelOption.TOOL_CHOICE): self.tool_choice}
         asked = self.request(*self.tool_prompt, tools=(_WEATHER,), **options)
         called = _fold(await self._collect(backend, asked))
         assert called.finish_reason == "tool_call", f"the finish reason was {called.finish_reason!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -14,7 +15,10 @@ from tests.house.tree import ROOT
 
 def _benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", "--quick", "--pairs", "1", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    environment = {name: value for name, value in os.environ.items() if name != "MELLEA_PEERS"}
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, env=environment
+    )
 
 
 def test_the_command_prints_a_table() -> None:
@@ -23,6 +27,20 @@ def test_the_command_prints_a_table() -> None:
     heading, *lines = done.stdout.split("\n\n")[0].splitlines()
     assert heading.split()[:3] == ["figure", "what", "unit"]
     assert [line.split()[0] for line in lines] == ["W1", "W1-sync", "W4", "W5", "S20", "growth", "import"]
+
+
+def test_a_peer_that_isnt_installed_is_skipped_and_says_so() -> None:
+    done = _benchmarks("--only", "W5-mellea-0.8")
+    assert done.returncode == 0, done.stderr
+    assert "skipped: mellea is " in done.stdout and "MELLEA_PEERS" in done.stdout
+
+
+def test_a_peer_is_measured_in_a_process_of_its_own() -> None:
+    pytest.importorskip("openai", reason="OpenAI's client isn't installed")
+    done = _benchmarks("--only", "W?-openai")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if "-openai" in line]
+    assert [row[0] for row in rows] == ["W1-openai", "W3-openai", "W4-openai", "W5-openai"]
 
 
 def test_an_unknown_figure_is_named() -> None:
