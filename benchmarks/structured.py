@@ -101,6 +101,18 @@ def against(floor: Read, ours: Read, size: int) -> Callable[[Setting], Samples]:
     return measure
 
 
+def items_of(size: int) -> Callable[[Setting], Samples]:
+    return against(final_parse, items, size)
+
+
+def partials_of(size: int) -> Callable[[Setting], Samples]:
+    return against(final_parse, partials, size)
+
+
+def instead_of_parsing(size: int) -> Callable[[Setting], Samples]:
+    return against(parse_each_time, partials, size)
+
+
 async def by_items(session: MelleaSession) -> int:
     thunk = await session.ainstruct("List people.", format=list[Person], await_result=False)
     return len([person async for person in thunk.items()])

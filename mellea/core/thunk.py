@@ -386,7 +386,7 @@ def played(events: list[Event]) -> ComputedModelOutputThunk[Any]:
     accumulator = Accumulator()
     accumulator.feed(events)
     generation = accumulator.generation()
-    return _rebuild(generation, generation.text, events, None, None)
+    return _rebuild(generation, generation.text, events, None, None, None)
 
 
 def _rebuild(
