@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import engine, history, peers, scripted, startup, wire
+from benchmarks import engine, history, peers, scripted, startup, structured, wire
 from benchmarks.pairs import Samples, Setting
 
 __all__ = ["FIGURES", "Figure"]
@@ -66,6 +66,79 @@ FIGURES: dict[str, Figure] = {
     "growth": Figure("200,000 deltas : 1,000", "µs/delta", scripted.growth(wire.by_text), 1.1, 1.25),
     "growth-events": Figure("… thunk.events()", "µs/delta", scripted.growth(wire.by_events), 1.1, 1.25),
     "growth-polling": Figure("… astream(), 2,000 : 500", "µs/delta", scripted.polling_growth),
+    "items-1k": Figure(
+        "items of 1 kB : one final parse",
+        "ms",
+        structured.items_of(1_000),
+    ),
+    "items-10k": Figure(
+        "items of 10 kB : one final parse",
+        "ms",
+        structured.items_of(10_000),
+    ),
+    "items-100k": Figure(
+        "items of 100 kB : one final parse",
+        "ms",
+        structured.items_of(100_000),
+    ),
+    "items-1M": Figure(
+        "items of 1 MB : one final parse",
+        "ms",
+        structured.items_of(1_000_000),
+    ),
+    "items-10M": Figure(
+        "items of 10 MB : one final parse",
+        "ms",
+        structured.items_of(10_000_000),
+    ),
+    "partials-1k": Figure(
+        "partials of 1 kB : one final parse",
+        "ms",
+        structured.partials_of(1_000),
+    ),
+    "partials-10k": Figure(
+        "partials of 10 kB : one final parse",
+        "ms",
+        structured.partials_of(10_000),
+    ),
+    "partials-100k": Figure(
+        "partials of 100 kB : one final parse",
+        "ms",
+        structured.partials_of(100_000),
+    ),
+    "partials-1M": Figure(
+        "partials of 1 MB : one final parse",
+        "ms",
+        structured.partials_of(1_000_000),
+    ),
+    "partials-10M": Figure(
+        "partials of 10 MB : one final parse",
+        "ms",
+        structured.partials_of(10_000_000),
+    ),
+    "reparse-1k": Figure(
+        "partials of 1 kB : a parse at each delta",
+        "ms",
+        structured.instead_of_parsing(1_000),
+    ),
+    "reparse-10k": Figure(
+        "partials of 10 kB : a parse at each delta",
+        "ms",
+        structured.instead_of_parsing(10_000),
+        1.0,
+        1.25,
+    ),
+    "reparse-100k": Figure(
+        "partials of 100 kB : a parse at each delta",
+        "ms",
+        structured.instead_of_parsing(100_000),
+        0.1,
+        0.15,
+    ),
+    "growth-items": Figure(
+        "thunk.items(), 200,000 : 1,000", "µs/delta", structured.growth(structured.by_items), 1.1, 1.25
+    ),
+    "growth-partials": Figure("… thunk.partials()", "µs/delta", structured.growth(structured.by_partials), 1.1, 1.25),
     "memory": Figure("1,000 thunks of 2,500 characters", "kB", scripted.memory(500), 3.0, 3.0),
     "memory-short": Figure("… of 500 characters", "kB", scripted.memory(100)),
     "turn": Figure("one more turn after 4,000", "ms", history.one_more_turn, 25, 50),

@@ -305,7 +305,7 @@ class PartialDecoder(Generic[T]):
         return "complete" if self._is_shown and _leads(self._root, _steps(wanted)) else "pending"
 
 
-_STEPS: dict[Kind, Any] = {
+_BY_KIND: dict[Kind, Any] = {
     Kind.OBJECT: PartialDecoder._open_object,
     Kind.ARRAY: PartialDecoder._open_array,
     Kind.KEY: PartialDecoder._key,
@@ -315,6 +315,7 @@ _STEPS: dict[Kind, Any] = {
     Kind.END: PartialDecoder._close,
     Kind.RESTART: PartialDecoder._restart,
 }
+_STEPS: list[Any] = [_BY_KIND.get(kind) for kind in Kind]
 
 
 def _joined(path: str, key: str) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from enum import Enum
+from enum import IntEnum
 from typing import Any
 
 __all__ = ["MAX_DEPTH", "Kind", "ScanError", "Scanner"]
@@ -31,18 +31,18 @@ _MAX_NUMBER = 4300
 """How long a number may be; Python makes no longer ones out of text."""
 
 
-class Kind(Enum):
-    """What an event says; each is a pair of its kind and a value."""
+class Kind(IntEnum):
+    """What an event says; each is a pair of its kind and a value, `None` where none is named here."""
 
-    OBJECT = "an object begins"
-    ARRAY = "an array begins"
-    KEY = "the key of the next value"
-    PIECE = "more of a string, unescaped; there is more to come"
-    STRING = "the last piece of a string"
-    SCALAR = "a number, true, false or null"
-    WHOLE = "the raw text of a value"
-    END = "an object or array ends"
-    RESTART = "what came before is void: another document begins"
+    OBJECT = 0  # begins
+    ARRAY = 1  # begins
+    KEY = 2  # of the next value
+    PIECE = 3  # of a string, unescaped; there is more to come
+    STRING = 4  # the last piece of a string
+    SCALAR = 5  # a number, true, false or null
+    WHOLE = 6  # the raw text of a value
+    END = 7  # of an object or array
+    RESTART = 8  # what came before is void: another document begins
 
 
 Event = tuple[Kind, Any]
@@ -53,6 +53,7 @@ STRING, SCALAR, WHOLE, END = Kind.STRING, Kind.SCALAR, Kind.WHOLE, Kind.END
 _SPACE = re.compile(r"[ \t\n\r]*")
 _PLAIN = re.compile(r'"([^"\\\x00-\x1f]*+)"')
 _PLAIN_KEY = re.compile(r'"([^"\\\x00-\x1f]*+)"[ \t\n\r]*+:[ \t\n\r]*+(?=[^ \t\n\r])')
+_RUN = re.compile(r'[^"\\\x00-\x1f]*+')
 _BODY = re.compile(r'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 _HALF_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
@@ -344,6 +345,11 @@ class Scanner:
 
 def _string_piece(text: str, place: int) -> tuple[str, int, bool]:
     """Return what of a string's inside is certain, unescaped; where it ends; and whether the string does, too."""
+    end = _RUN.match(text, place).end()  # type: ignore[union-attr]
+    if end == len(text):
+        return text[place:], end, False
+    if text[end] == '"':
+        return text[place:end], end + 1, True
     end = _BODY.match(text, place).end()  # type: ignore[union-attr]
     if end < len(text) and text[end] == '"':
         return _unescaped(text, place, end), end + 1, True
