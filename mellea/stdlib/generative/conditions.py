@@ -8,6 +8,7 @@ from typing import Any
 
 from mellea.core.backend import Backend
 from mellea.core.component import walk
+from mellea.core.lazy import resolve
 from mellea.core.portal import blocked_loops
 from mellea.core.requirement import Requirement
 from mellea.core.run import deadlock
@@ -37,14 +38,8 @@ async def computed(call: Call) -> Call:
     waiting = pending(call)
     if any(thunk._run.needs(blocked_loops.get()) for thunk in waiting):
         raise deadlock()
-    for thunk in waiting:  # they run on their own, so this waits for the slowest
-        await thunk
-    return replace(
-        call,
-        args=tuple(map(_result, call.args)),
-        kwargs={name: _result(value) for name, value in call.kwargs.items()},
-        values={name: _result(value) for name, value in call.values.items()},
-    )
+    args, kwargs, values = await resolve((call.args, dict(call.kwargs), dict(call.values)))
+    return replace(call, args=args, kwargs=kwargs, values=values)
 
 
 async def check_arguments(name: str, preconditions: Iterable[Requirement], call: Call, backend: Backend) -> None:
@@ -69,7 +64,3 @@ async def check_arguments(name: str, preconditions: Iterable[Requirement], call:
 
 def _because(reason: str | None) -> str:
     return f" ({reason})" if reason else ""
-
-
-def _result(value: Any) -> Any:
-    return value.parsed if isinstance(value, ModelOutputThunk) else value

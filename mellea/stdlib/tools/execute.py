@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import anyio
-
 from mellea.core.blocks import Block, ToolCall, ToolOutput
+from mellea.core.together import together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool import Tool
 
@@ -59,9 +58,7 @@ async def run_calls(
             if on_result is not None:
                 on_result(output)
 
-    async with anyio.create_task_group() as group:
-        for _ in range(min(limit, len(calls))):
-            group.start_soon(work)
+    await together([work] * min(limit, len(calls)))
     return [outputs[number] for number in range(len(calls))]
 
 
