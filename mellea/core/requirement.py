@@ -95,7 +95,7 @@ class Requirement:
         function = self.validation_fn
         if function is None:
             raise UsageError(f"the requirement {str(self)!r} has no validation_fn; a model has to judge it")
-        return _as_result(await outcome_of(function, context), self)
+        return as_result(await outcome_of(function, context), self)
 
     async def stream_validate(self, chunk: Chunk) -> ValidationResult | None:
         """Run the stream's validation function on a chunk; `None` is a verdict that has to wait.
@@ -107,21 +107,21 @@ class Requirement:
         if function is None:
             raise UsageError(f"the requirement {str(self)!r} has no stream_validation_fn")
         outcome = await outcome_of(function, chunk)
-        return None if outcome is None else _as_result(outcome, self)
+        return None if outcome is None else as_result(outcome, self)
 
 
 async def validated(requirement: Requirement, context: Context) -> ValidationResult:
     """Check a context's last output, by a requirement whose `validate` may be a subclass's own, sync or async."""
-    return _as_result(await outcome_of(requirement.validate, context), requirement)
+    return as_result(await outcome_of(requirement.validate, context), requirement)
 
 
 async def stream_validated(requirement: Requirement, chunk: Chunk) -> ValidationResult | None:
     """Check a chunk, by a requirement whose `stream_validate` may be a subclass's own, sync or async."""
     outcome = await outcome_of(requirement.stream_validate, chunk)
-    return None if outcome is None else _as_result(outcome, requirement)
+    return None if outcome is None else as_result(outcome, requirement)
 
 
-def _as_result(outcome: Any, requirement: Requirement) -> ValidationResult:
+def as_result(outcome: Any, requirement: Requirement) -> ValidationResult:
     match outcome:
         case ValidationResult():
             return outcome

@@ -9,6 +9,7 @@ from typing import Any
 from mellea.core.blocks import CBlock, FileBlock, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.component import walk
 from mellea.core.context import Turn
+from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 
@@ -58,8 +59,7 @@ class TokenCounter:
 
     def _sum(self, turn: Turn) -> int:
         said, answered = texts_of(turn)
-        files = sum(isinstance(part, FileBlock) for part in _parts(turn))
-        return sum(map(self._checked, said)) + sum(map(self._checked, answered)) + FILE_TOKENS * files
+        return sum(map(self._checked, [*said, *answered])) + FILE_TOKENS * _files(turn)
 
     def _checked(self, text: str) -> int:
         tokens = self.count(text)
@@ -70,32 +70,44 @@ class TokenCounter:
 
 def texts_of(turn: Turn) -> tuple[list[str], list[str]]:
     """Return the texts that were said in a turn, and those that the model answered, tools included."""
-    said = turn.words
-    answered = turn.output._run.so_far().messages if turn.output is not None else ()
-    return list(_texts(said)), list(_texts(answered))
+    return list(_texts(turn.words)), list(_texts(_answered(turn)))
 
 
-def _parts(turn: Turn) -> list[Any]:
-    answered = turn.output._run.so_far().messages if turn.output is not None else ()
-    return walk([turn.words, answered])
+def _answered(turn: Turn) -> tuple[Message, ...]:
+    return turn.output._run.so_far().messages if turn.output is not None else ()
+
+
+def _files(turn: Turn) -> int:
+    return sum(isinstance(part, FileBlock) for part in walk([turn.words, _answered(turn)]))
 
 
 def _texts(value: Any) -> Iterator[str]:
-    for part in walk(value):
-        match part:
-            case str() if part:
-                yield part
-            case CBlock():
-                yield part.value
-            case ThinkingBlock():
-                yield part.text
-            case ToolCall():
-                yield f"{part.tool_name} {part.raw_args or dict(part.tool_args)}"
-            case ToolOutput():
-                yield str(part.result)
-            case ModelOutputThunk():
-                yield part.partial
-            case int() | float():
-                yield str(part)
-            case Mapping():
-                yield from (str(key) for key in part)
+    if isinstance(value, tuple):
+        for message in value:
+            yield from _texts(message)
+    elif isinstance(value, Message):
+        for block in value.blocks:
+            yield from _text_of(block)
+    else:
+        for part in walk(value):
+            yield from _text_of(part)
+
+
+def _text_of(part: Any) -> Iterator[str]:
+    match part:
+        case str() if part:
+            yield part
+        case CBlock():
+            yield part.value
+        case ThinkingBlock():
+            yield part.text
+        case ToolCall():
+            yield f"{part.tool_name} {part.raw_args or dict(part.tool_args)}"
+        case ToolOutput():
+            yield str(part.result)
+        case ModelOutputThunk():
+            yield part.partial
+        case int() | float():
+            yield str(part)
+        case Mapping():
+            yield from (str(key) for key in part)

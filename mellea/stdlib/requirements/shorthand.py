@@ -10,18 +10,39 @@ from typing import Any
 from mellea.core.context import Context
 from mellea.core.requirement import Requirement
 from mellea.errors import UsageError
+from mellea.stdlib.requirements.judge import JudgedRequirement, as_judge
 
-__all__ = ["check", "req", "simple_validate"]
-
-
-def req(description: str, *, validation_fn: Callable[[Context], Any] | None = None) -> Requirement:
-    """Make a requirement that stands in the prompt and is checked."""
-    return Requirement(description, validation_fn)
+__all__ = ["check", "output_text", "req", "simple_validate"]
 
 
-def check(description: str, *, validation_fn: Callable[[Context], Any] | None = None) -> Requirement:
-    """Make a requirement that is checked, and that the model isn't told."""
-    return Requirement(description, validation_fn, check_only=True)
+def req(description: str, *, validation_fn: Callable[[Context], Any] | None = None, judge: Any = None) -> Requirement:
+    """Make a requirement that stands in the prompt and is checked.
+
+    Args:
+        description: the requirement in words.
+        validation_fn: what checks it, as in `Requirement`; without one, a model judges.
+        judge: the model that does: a backend, a session or a `Judge`; by default the one that wrote the output.
+
+    Raises:
+        UsageError: there are both a function and a judge, or an argument is of a wrong type.
+    """
+    return _requirement(description, validation_fn, judge, check_only=False)
+
+
+def check(description: str, *, validation_fn: Callable[[Context], Any] | None = None, judge: Any = None) -> Requirement:
+    """Make a requirement that is checked, and that the model isn't told.
+
+    The arguments and errors are those of `req`.
+    """
+    return _requirement(description, validation_fn, judge, check_only=True)
+
+
+def _requirement(description: str, validation_fn: Any, judge: Any, *, check_only: bool) -> Requirement:
+    if judge is None:
+        return Requirement(description, validation_fn, check_only)
+    if validation_fn is not None:
+        raise UsageError(f"{description!r} takes a validation_fn or a judge, not both")
+    return JudgedRequirement(description, check_only=check_only, judge=as_judge(judge))
 
 
 def simple_validate(function: Callable[[str], Any], *, reason: str | None = None) -> Callable[[Context], Any]:
@@ -43,7 +64,7 @@ def simple_validate(function: Callable[[str], Any], *, reason: str | None = None
         @wraps(function)
         async def validate_async(context: Context) -> Any:
             try:
-                return reasoned(await function(_text(context)))
+                return reasoned(await function(output_text(context)))
             except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
                 return False, _said(error)
 
@@ -52,7 +73,7 @@ def simple_validate(function: Callable[[str], Any], *, reason: str | None = None
     @wraps(function)
     def validate(context: Context) -> Any:
         try:
-            outcome = function(_text(context))
+            outcome = function(output_text(context))
         except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
             return False, _said(error)
         return _later(outcome, reasoned) if isinstance(outcome, Awaitable) else reasoned(outcome)
@@ -71,6 +92,7 @@ def _said(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _text(context: Context) -> str:
+def output_text(context: Context) -> str:
+    """Return the text of a context's last output, `""` if there is none."""
     output = context.last_output()
     return (output.value or "") if output is not None else ""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from functools import partial
 
 from mellea.core.backend import Backend
 from mellea.core.context import Context
 from mellea.core.requirement import Requirement, ValidationResult, validated
+from mellea.core.together import together
 from mellea.errors import UsageError
-from mellea.stdlib.call import Call, finish
-from mellea.stdlib.components import Instruction
-from mellea.stdlib.context import SimpleContext
+from mellea.stdlib.requirements.judge import Judge, JudgedRequirement
 
 __all__ = ["as_requirements", "validate_all"]
-
-_JUDGE = "Does the text meet the requirement? Answer yes or no."
 
 
 def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[Requirement, ...]:
@@ -37,31 +34,27 @@ def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[R
 async def validate_all(
     requirements: Iterable[Requirement], context: Context, backend: Backend
 ) -> tuple[tuple[Requirement, ValidationResult], ...]:
-    """Check the last output of the context against every requirement, in order.
+    """Check the last output of the context against every requirement, all at the same time.
+
+    The results are in the order of the requirements. A requirement without a function is judged by a model.
 
     Raises:
-        UsageError: there is no output, or a requirement without a function and a backend that can't judge.
+        UsageError: there is no output.
+        MelleaError: a judging model failed.
+        Exception: what a validation function raised; the first one, if several do.
     """
     if context.last_output() is None:
         raise UsageError(
             "there is no output to validate in the context; a SimpleContext remembers the last one only while the "
             "program holds it, so keep it in a variable, or use a ChatContext"
         )
-    results = []
-    for requirement in requirements:
+
+    async def check(requirement: Requirement) -> tuple[Requirement, ValidationResult]:
         if requirement.has_function:
-            results.append((requirement, await validated(requirement, context)))
-        elif requirement.is_streaming:  # its chunks have been checked while it was written
-            results.append((requirement, ValidationResult(True)))
-        else:
-            results.append((requirement, await _judge(requirement, context, backend)))
-    return tuple(results)
+            return requirement, await validated(requirement, context)
+        if requirement.is_streaming:  # its chunks have been checked while it was written
+            return requirement, ValidationResult(True)
+        judge = requirement.judge if isinstance(requirement, JudgedRequirement) else Judge()
+        return requirement, await judge.judge(requirement, context, backend)
 
-
-async def _judge(requirement: Requirement, context: Context, backend: Backend) -> ValidationResult:
-    """Ask the model for a verdict: one of two values of a schema, not a word somewhere in a text."""
-    question = Instruction(_JUDGE, grounding_context={"text": context.last_output(), "requirement": str(requirement)})
-    verdict, _ = Call.make(question, backend, format=Literal["yes", "no"]).launch(SimpleContext())
-    await finish(verdict)
-    met = verdict.parsed == "yes"
-    return ValidationResult(met, None if met else f"a model judged that it doesn't meet: {requirement}")
+    return tuple(await together([partial(check, requirement) for requirement in requirements]))

@@ -1,0 +1,66 @@
+"""Requirements on code in an output. Code is parsed, never run."""
+
+from __future__ import annotations
+
+import ast
+import re
+import threading
+import warnings
+
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.stdlib.requirements.shorthand import simple_validate
+
+__all__ = ["python_syntax"]
+
+_FENCE = re.compile(
+    r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+)
+_PYTHON = frozenset({"", "py", "py3", "python", "python3"})
+_LONGEST = 1_000_000
+"""Characters; the parser's cost, and the depth of what it makes, have no bound of their own."""
+
+_filters = threading.Lock()
+
+
+def python_syntax(*, description: str | None = None, check_only: bool = False) -> Requirement:
+    """Make a requirement that the output is Python code, by the grammar of the running Python.
+
+    Where there are code blocks between fences, they are the code: all that say nothing of their language, or that it is
+    Python. The code is parsed, and never run; whether its names exist, nobody looks.
+
+    Args:
+        description: says it in the prompt, in place of the default.
+        check_only: keep it out of the prompt.
+    """
+    said = description or "Write valid Python code, and nothing else."
+    return Requirement(said, simple_validate(_validate), check_only)
+
+
+def _validate(text: str) -> ValidationResult:
+    if len(text) > _LONGEST:
+        return ValidationResult(False, f"it has {len(text)} characters, too many to look at")
+    fenced = [(language.lower(), code) for _, language, code in _FENCE.findall(text)]
+    blocks = [code for language, code in fenced if language in _PYTHON]
+    if fenced and not blocks:
+        return ValidationResult(False, f"its code is {fenced[0][0]!r}, not Python")
+    blocks = blocks or [text]
+    if not any(block.strip() for block in blocks):
+        return ValidationResult(False, "it has no code")
+    wrong = next((reason for block in blocks if (reason := _error(block)) is not None), None)
+    return ValidationResult(wrong is None, wrong)
+
+
+def _error(code: str) -> str | None:
+    try:
+        # Python warns of doubtful code, such as an unknown escape; that is the model's business, not the program's.
+        with _filters, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(code)
+    except SyntaxError as error:
+        line = (error.text or "").strip()[:80]
+        return f"line {error.lineno}: {error.msg}" + (f", in {line!r}" if line else "")
+    except ValueError as error:  # a null byte
+        return str(error)
+    except (RecursionError, MemoryError):
+        return "it is nested too deep"
+    return None

@@ -1,0 +1,155 @@
+"""Judges: models that tell whether an output meets a requirement, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, make_dataclass, replace
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+from mellea.core.accumulator import Generation
+from mellea.core.backend import Backend
+from mellea.core.component import TemplateRepresentation
+from mellea.core.context import Context
+from mellea.core.options import check_options, merge_options
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.errors import ParseError, UsageError
+from mellea.stdlib.call import Call, finish
+from mellea.stdlib.components import Instruction
+from mellea.stdlib.context import SimpleContext
+from mellea.templates import to_text
+
+__all__ = ["Judge", "JudgedRequirement", "as_judge"]
+
+_LONGEST_REASON = 300
+"""Characters: a small model would go on and on."""
+
+_TOP_SCORE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A model that judges outputs.
+
+    It is shown the task, the output's text and the requirement, and answers with a reason and a verdict, as a value of
+    a schema. What is no such value is a no.
+
+    Args:
+        model: a backend, or a session, whose backend and model options it takes; by default the backend that wrote
+            the output.
+        threshold: from 0 to 1: the model gives a score, and the requirement is met from there on. Without one it
+            says yes or no, and there is no score.
+        model_options: options of the judging calls, such as `{"temperature": 0}`.
+
+    Raises:
+        UsageError: an argument is of a wrong type, or an option is unknown.
+    """
+
+    model: Any = None
+    threshold: float | None = None
+    model_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.model is not None and not isinstance(getattr(self.model, "backend", self.model), Backend):
+            raise UsageError(f"a Judge's model takes a backend or a session, not {self.model!r}")
+        is_number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
+        if self.threshold is not None and not (is_number and 0 <= self.threshold <= 1):
+            raise UsageError(f"a Judge's threshold takes a number from 0 to 1, or None, not {self.threshold!r}")
+        check_options(self.model_options)
+
+    async def judge(self, requirement: Requirement, context: Context, backend: Backend) -> ValidationResult:
+        """Ask the model whether the context's last output meets the requirement.
+
+        Args:
+            requirement: whose description is judged.
+            context: the output is its last one.
+            backend: whom to ask if the judge names no model.
+
+        Raises:
+            MelleaError: the model failed, or can't answer in a given form.
+        """
+        options = check_options(self.model_options)
+        if self.model is not None:
+            backend = getattr(self.model, "backend", self.model)
+            options = merge_options(getattr(self.model, "model_options", {}), options)
+        is_rated = self.threshold is not None
+        question = _question(requirement, context, is_rated=is_rated)
+        call = Call.make(question, backend, format=_form(is_rated), model_options=options, tools=())
+        verdict, _ = call.launch(SimpleContext())
+        try:
+            await finish(verdict)
+        except ParseError as error:
+            return self._unclear(error.partial)
+        return self._result(verdict.parsed)
+
+    def _result(self, said: Any) -> ValidationResult:
+        reason = " ".join(said.reason.split()) or None
+        if self.threshold is None:
+            return ValidationResult(said.verdict == "yes", reason)
+        score = said.score / _TOP_SCORE
+        return ValidationResult(score >= self.threshold, reason, score)
+
+    def _unclear(self, text: str) -> ValidationResult:
+        """Take an answer that isn't of the form: one word alone is a verdict, anything else a no."""
+        word = text.strip().strip("\"'.!*").lower()
+        if self.threshold is None and word in ("yes", "no"):
+            return ValidationResult(word == "yes", None if word == "yes" else "a model judged that it isn't met")
+        return ValidationResult(False, f"the judge gave no verdict, but said {text[:100]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRequirement(Requirement):
+    """A requirement that a given judge judges; `req` and `check` make it with `judge=`."""
+
+    judge: Judge = Judge()
+
+
+def as_judge(judge: Any) -> Judge:
+    """Take a backend, a session or a judge as a judge.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    return judge if isinstance(judge, Judge) else Judge(judge)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a judge is asked."""
+
+    task: str
+    text: str
+    requirement: str
+    is_rated: bool
+
+    def parts(self) -> Sequence[Any]:
+        return ()
+
+    def format_for_llm(self) -> TemplateRepresentation:
+        return TemplateRepresentation(
+            "Judge",
+            {"task": self.task, "text": self.text, "requirement": self.requirement, "is_rated": self.is_rated},
+        )
+
+    def parse(self, generation: Generation) -> str:
+        return generation.text
+
+
+def _question(requirement: Requirement, context: Context, *, is_rated: bool) -> _Question:
+    output = context.last_output()
+    turn = context.last_turn()
+    task = turn.input if turn is not None else None
+    if isinstance(task, Instruction):
+        task = replace(task, requirements=())  # of which the judge would judge them all
+    said = "" if task is None else to_text(task).strip()
+    return _Question(said, str(output) if output is not None else "", str(requirement), is_rated)
+
+
+@lru_cache(maxsize=2)
+def _form(is_rated: bool) -> Any:
+    from pydantic import Field  # lazy: only judges need it
+
+    reason = Annotated[str, Field(max_length=_LONGEST_REASON)]
+    if is_rated:
+        return make_dataclass("Rating", [("reason", reason), ("score", Annotated[int, Field(ge=0, le=_TOP_SCORE)])])
+    return make_dataclass("Verdict", [("reason", reason), ("verdict", Literal["yes", "no"])])

@@ -1,0 +1,195 @@
+"""Requirements on the language of an output, told by its script and its most frequent words.
+
+What this can't do: tell languages that aren't in the table, tell apart close relatives for sure (the Scandinavian
+languages; Spanish and Portuguese; Bulgarian, which isn't in the table, and Russian), or tell anything of a few words.
+Where it can't tell, the requirement is met, and the reason says so: it is there to catch answers in a wrong language, not
+to prove the right one.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.errors import UsageError
+from mellea.stdlib.requirements.shorthand import simple_validate
+
+__all__ = ["language"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Language:
+    """What a language is known by.
+
+    Args:
+        name: in English.
+        scripts: in which it is written, by the first words of Unicode's names of letters.
+        words: frequent ones that carry no topic.
+        letters: that others of the same script don't have.
+    """
+
+    name: str
+    scripts: frozenset[str]
+    words: frozenset[str] = frozenset()
+    letters: frozenset[str] = frozenset()
+
+
+def _latin(name: str, words: str) -> _Language:
+    return _Language(name, frozenset({"LATIN"}), frozenset(words.split()))
+
+
+def _other(name: str, scripts: str, letters: str = "") -> _Language:
+    return _Language(name, frozenset(scripts.split()), letters=frozenset(letters))
+
+
+_LANGUAGES: dict[str, _Language] = {
+    "cs": _latin(
+        "Czech", "a se na je že v z s do o k i ale jako za by jsem jsou byl to ve po které která pro při nebo"
+    ),
+    "da": _latin(
+        "Danish", "og det er at en den til på som med de af for ikke der var mig et har om vi jeg han af hvad"
+    ),
+    "de": _latin(
+        "German", "der die das und ist nicht ich sie es ein eine zu den mit von auf für im dem auch sich wir war"
+    ),
+    "en": _latin(
+        "English", "the and of to a in is that it was for on are with as be this have from or by not you but at"
+    ),
+    "es": _latin(
+        "Spanish", "de la que el en y los se del las un por con una no es para al lo como más pero sus le está"
+    ),
+    "fi": _latin(
+        "Finnish", "ja on ei se että oli hän mutta ovat joka kun niin mitä tämä myös vain minä jos ole voi sen"
+    ),
+    "fr": _latin(
+        "French", "de la le et les des en un du une que est pour qui dans pas il au sur ne ce plus par je vous"
+    ),
+    "it": _latin(
+        "Italian", "di e il la che in un per è non una con sono da del le si i dei della al come ma ho più gli"
+    ),
+    "nb": _latin("Norwegian", "og i det er at en den til på som med de av for ikke var meg et har om vi jeg han hva å"),
+    "nl": _latin(
+        "Dutch", "de het een en van ik is dat die in te niet zijn op aan met voor er maar om ook als bij naar"
+    ),
+    "pl": _latin("Polish", "i w nie na się że z do jest to o jak ale po co tak za od już przez dla czy są być był lub"),
+    "pt": _latin(
+        "Portuguese", "de a o que e do da em um para é com não uma os no se na por mais as dos como mas ao ele"
+    ),
+    "sv": _latin("Swedish", "och att det i en jag är som på för av den med han inte var ett till de har om vi men så"),
+    "tr": _latin(
+        "Turkish", "ve bir bu da de için çok ne ile olarak daha var gibi kadar ama en ben olan sonra değil mi"
+    ),
+    "ar": _other("Arabic", "ARABIC"),
+    "el": _other("Greek", "GREEK"),
+    "fa": _other("Persian", "ARABIC", "پچژگ"),
+    "he": _other("Hebrew", "HEBREW"),
+    "hi": _other("Hindi", "DEVANAGARI"),
+    "ja": _other("Japanese", "HIRAGANA KATAKANA CJK"),
+    "ko": _other("Korean", "HANGUL"),
+    "ru": _other("Russian", "CYRILLIC", "ыэёъ"),
+    "th": _other("Thai", "THAI"),
+    "uk": _other("Ukrainian", "CYRILLIC", "іїєґ"),
+    "zh": _other("Chinese", "CJK"),
+}
+
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.DOTALL)
+_WORD = re.compile(r"[^\W\d_]+")
+
+_FEWEST_LETTERS = 10
+_FEWEST_HITS = 3
+_CLEARLY = 1.5
+"""How many times more of its words another language must have, to be the one that it is."""
+
+_KANA_SHARE = 0.05
+"""Of the letters of a Japanese text; Chinese has none."""
+
+_OWN_LETTERS_SHARE = 0.005
+
+
+def language(name: str, *, description: str | None = None, check_only: bool = False) -> Requirement:
+    """Make a requirement that the output is in a language.
+
+    It is told by script, and by frequent words where several languages share one; code and addresses are left out.
+    An output that is too short to tell, or in a language that nothing is known of, passes, with a reason that says so.
+
+    Args:
+        name: its code or its English name, such as `"de"` or `"German"`: Arabic, Chinese, Czech, Danish, Dutch,
+            English, Finnish, French, German, Greek, Hebrew, Hindi, Italian, Japanese, Korean, Norwegian, Persian,
+            Polish, Portuguese, Russian, Spanish, Swedish, Thai, Turkish, Ukrainian.
+        description: says it in the prompt, in place of the default.
+        check_only: keep it out of the prompt.
+
+    Raises:
+        UsageError: nothing is known of the language.
+    """
+    code = _code(name)
+
+    def validate(text: str) -> ValidationResult:
+        return _validate(text, code)
+
+    said = description or f"Answer in {_LANGUAGES[code].name}."
+    return Requirement(said, simple_validate(validate), check_only)
+
+
+def _code(name: str) -> str:
+    wanted = name.strip().lower() if isinstance(name, str) else ""
+    for code, known in _LANGUAGES.items():
+        if wanted in (code, known.name.lower()) or wanted.split("-")[0] == code:
+            return code
+    names = ", ".join(sorted(f"{known.name} ({code!r})" for code, known in _LANGUAGES.items()))
+    raise UsageError(f"language takes a language that it knows, not {name!r}: {names}; a model can judge others")
+
+
+def _validate(text: str, code: str) -> ValidationResult:
+    text = unicodedata.normalize("NFC", _CODE.sub(" ", text))
+    letters = Counter(_script(letter) for letter in text if letter.isalpha())
+    total = letters.total()
+    if total < _FEWEST_LETTERS:
+        return ValidationResult(True, "it is too short to tell its language")
+    wanted = _LANGUAGES[code]
+    script, count = max(letters.items(), key=lambda item: item[1])
+    kana = letters["HIRAGANA"] + letters["KATAKANA"]
+    if script not in wanted.scripts and not (code == "ja" and kana):
+        if 2 * count > total:
+            return ValidationResult(False, f"it is written in {script.capitalize()} letters, not in {wanted.name}")
+        return ValidationResult(True, "its scripts are too mixed to tell its language")
+    if wanted.words:
+        return _by_words(text, code)
+    if code in ("ja", "zh"):
+        is_japanese = kana > _KANA_SHARE * total
+        met = is_japanese == (code == "ja")
+        return ValidationResult(met, None if met else f"it is in {'Japanese' if is_japanese else 'Chinese'}")
+    return _by_letters(text, code, total)
+
+
+def _by_words(text: str, code: str) -> ValidationResult:
+    words = Counter(word.lower() for word in _WORD.findall(text))
+    hits = {other: sum(words[word] for word in known.words) for other, known in _LANGUAGES.items() if known.words}
+    best = max(hits, key=lambda other: (hits[other], other == code))
+    if hits[best] < _FEWEST_HITS:
+        return ValidationResult(True, "it is too short to tell its language")
+    if hits[best] > _CLEARLY * hits[code]:
+        return ValidationResult(False, f"it seems to be in {_LANGUAGES[best].name}, not in {_LANGUAGES[code].name}")
+    return ValidationResult(True)
+
+
+def _by_letters(text: str, code: str, total: int) -> ValidationResult:
+    """Tell apart languages of one script by letters that only one of them has."""
+    wanted = _LANGUAGES[code]
+    low = text.lower()
+    for other, known in _LANGUAGES.items():
+        if other != code and known.scripts == wanted.scripts and known.letters:
+            theirs = sum(low.count(letter) for letter in known.letters)
+            ours = sum(low.count(letter) for letter in wanted.letters)
+            if theirs > _OWN_LETTERS_SHARE * total and theirs > 2 * ours:
+                return ValidationResult(False, f"it seems to be in {known.name}, not in {wanted.name}")
+    return ValidationResult(True)
+
+
+@lru_cache(maxsize=4096)
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "UNKNOWN").split()[0].split("-")[0]

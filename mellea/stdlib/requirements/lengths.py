@@ -1,0 +1,103 @@
+"""Requirements on the length of an output."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from mellea.core.chunk import Chunk, Scope
+from mellea.core.chunkers import text_chunker
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.errors import UsageError
+from mellea.stdlib.requirements.shorthand import simple_validate
+
+__all__ = ["Unit", "length"]
+
+Unit = Literal["words", "characters", "sentences", "paragraphs"]
+
+_SCOPES: dict[str, Scope] = {
+    "words": "word",
+    "characters": "word",
+    "sentences": "sentence",
+    "paragraphs": "paragraph",
+}
+
+
+def length(
+    unit: Unit = "words",
+    *,
+    min: int | None = None,
+    max: int | None = None,
+    description: str | None = None,
+    check_only: bool = False,
+) -> Requirement:
+    """Make a requirement on how long the output is.
+
+    Where there is a `max`, a stream is stopped as soon as the output is too long.
+
+    Args:
+        unit: `"words"`, which stand between white space (count Chinese, Japanese and Thai in characters);
+            `"characters"`, white space at the end aside; `"sentences"`, by their punctuation; or `"paragraphs"`, with
+            an empty line between them.
+        min: how many at least.
+        max: how many at most.
+        description: says it in the prompt, in place of the default.
+        check_only: keep it out of the prompt.
+
+    Raises:
+        UsageError: there is neither `min` nor `max`, or one of them is no whole number.
+    """
+    if unit not in get_args(Unit):
+        raise UsageError(f"length takes one of {', '.join(map(repr, get_args(Unit)))} as unit, not {unit!r}")
+    _check(min, max)
+
+    def validate(text: str) -> ValidationResult:
+        count = _count(unit, text)
+        met = (min is None or count >= min) and (max is None or count <= max)
+        return ValidationResult(met, f"it has {_many(count, unit)}")
+
+    def validate_chunk(chunk: Chunk) -> ValidationResult:
+        # A chunk of nothing but white space stands at the end only.
+        count = chunk.start + len(chunk.rstrip()) if unit == "characters" else chunk.number + 1
+        met = max is None or count <= max or not chunk.strip()
+        return ValidationResult(met, None if met else f"it has {_many(count, unit)}, and isn't done")
+
+    return Requirement(
+        description or _description(unit, min, max),
+        simple_validate(validate),
+        check_only,
+        validate_chunk if max is not None else None,
+        _SCOPES[unit] if max is not None else None,
+    )
+
+
+def _count(unit: Unit, text: str) -> int:
+    if unit == "words":
+        return len(text.split())
+    if unit == "characters":
+        return len(text.rstrip())
+    chunker = text_chunker(_SCOPES[unit])
+    return sum(bool(chunk.strip()) for chunk in [*chunker.feed(text), *chunker.close()])
+
+
+def _description(unit: Unit, min: int | None, max: int | None) -> str:
+    if min == max and max is not None:
+        return f"Write exactly {_many(max, unit)}."
+    if min is None and max is not None:
+        return f"Write at most {_many(max, unit)}."
+    if max is None and min is not None:
+        return f"Write at least {_many(min, unit)}."
+    return f"Write {min} to {max} {unit}."
+
+
+def _many(count: int, unit: Unit) -> str:
+    return f"{count} {unit.removesuffix('s') if count == 1 else unit}"
+
+
+def _check(min: int | None, max: int | None) -> None:
+    if min is None and max is None:
+        raise UsageError("length takes min=, max= or both")
+    for name, value in (("min", min), ("max", max)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise UsageError(f"length takes a whole number from 0 as {name}, not {value!r}")
+    if min is not None and max is not None and min > max:
+        raise UsageError(f"length takes a min that isn't above max, not min={min}, max={max}")

@@ -1,0 +1,115 @@
+"""Requirements by regular expressions.
+
+Python's `re` can't be interrupted, and holds the whole interpreter while it searches. A pattern that goes back over and
+over, such as `(a+)+$`, can take for ever on a text that a model is free to choose; no thread helps. Write patterns in
+which a piece of text can match in one way only, and put bounds on repetitions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from mellea.core.chunk import Chunk
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.errors import UsageError
+from mellea.stdlib.requirements.shorthand import simple_validate
+
+__all__ = ["matches", "no_match"]
+
+_SHOWN = 80
+
+
+def matches(
+    pattern: str | re.Pattern[str],
+    *,
+    full: bool = False,
+    each_line: bool = False,
+    description: str | None = None,
+    check_only: bool = False,
+) -> Requirement:
+    """Make a requirement that a regular expression matches the output.
+
+    A pattern that goes back over and over may take for ever, and stops the whole process meanwhile.
+
+    Args:
+        pattern: of the module `re`; `(?i)` and such set flags.
+        full: it has to match the whole text, white space around it aside, not just a part of it.
+        each_line: it has to match every line that isn't empty; a stream is stopped at the first that doesn't.
+        description: says it in the prompt, in place of the default. A model understands words better than a pattern.
+        check_only: keep it out of the prompt.
+
+    Raises:
+        UsageError: it is no regular expression.
+    """
+    compiled = _compiled(pattern)
+    search = compiled.fullmatch if full else compiled.search
+
+    def validate(text: str) -> ValidationResult:
+        bad = next((line for line in _lines(text) if search(line) is None), None) if each_line else None
+        if each_line:
+            return ValidationResult(bad is None, None if bad is None else f"the line {_shown(bad)} doesn't match it")
+        met = search(text.strip()) is not None
+        return ValidationResult(met, None if met else f"{_shown(text)} doesn't match it")
+
+    what = "Every line matches" if each_line else "The whole text matches" if full else "The text has a match of"
+    return _requirement(
+        validate, description or f"{what} the regular expression {compiled.pattern}", check_only, each_line
+    )
+
+
+def no_match(
+    pattern: str | re.Pattern[str], *, description: str | None = None, check_only: bool = False
+) -> Requirement:
+    """Make a requirement that a regular expression matches no part of any line; a match stops a stream.
+
+    A pattern that goes back over and over may take for ever, and stops the whole process meanwhile.
+
+    Args:
+        pattern: of the module `re`; `(?i)` and such set flags.
+        description: says it in the prompt, in place of the default.
+        check_only: keep it out of the prompt.
+
+    Raises:
+        UsageError: it is no regular expression.
+    """
+    compiled = _compiled(pattern)
+
+    def validate(text: str) -> ValidationResult:
+        found = next((match for line in _lines(text) if (match := compiled.search(line)) is not None), None)
+        return ValidationResult(found is None, None if found is None else f"it has {_shown(found[0])}")
+
+    said = description or f"The text has no match of the regular expression {compiled.pattern}"
+    return _requirement(validate, said, check_only, True)
+
+
+def _requirement(
+    validate: Callable[[str], ValidationResult], description: str, check_only: bool, by_line: bool
+) -> Requirement:
+    def validate_chunk(chunk: Chunk) -> ValidationResult:
+        return validate(str(chunk))
+
+    function = simple_validate(validate)
+    if not by_line:
+        return Requirement(description, function, check_only)
+    return Requirement(description, function, check_only, validate_chunk, "line")
+
+
+def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, TypeError, OverflowError) as error:
+        raise UsageError(f"{pattern!r} is no regular expression: {error}") from error
+    if not isinstance(compiled.pattern, str):
+        raise UsageError(f"{pattern!r} is a regular expression of bytes; an output is text")
+    return compiled
+
+
+def _lines(text: str) -> Iterable[str]:
+    """Return the lines that aren't empty; a line ends at a line feed alone, as the chunks of a stream do."""
+    return (stripped for line in text.split("\n") if (stripped := line.strip()))
+
+
+def _shown(text: str) -> str:
+    text = text.strip()
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

@@ -1,0 +1,72 @@
+"""Requirements on the structure of an output: JSON, and values of a type."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.core.structured import output_format
+from mellea.errors import UsageError
+from mellea.stdlib.requirements.shorthand import simple_validate
+
+__all__ = ["valid_json"]
+
+_FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
+
+
+def valid_json(format: Any = None, *, description: str | None = None, check_only: bool = False) -> Requirement:
+    """Make a requirement that the output is JSON, or the JSON form of a value of a type, and nothing else.
+
+    A fence around it is tolerated. `format=` does more: it has the backend write such a value, and `.parsed` holds it.
+
+    Args:
+        format: a pydantic model, dataclass, TypedDict, `list[…]` or whatever else `format=` takes, but a JSON Schema as
+            a dict, which nothing here validates.
+        description: says it in the prompt, in place of the default.
+        check_only: keep it out of the prompt.
+
+    Raises:
+        UsageError: it is no type.
+    """
+    if isinstance(format, Mapping):
+        raise UsageError(
+            "valid_json takes a type, such as a pydantic model or a dataclass, not a JSON Schema as a dict; "
+            "format= takes that one, and backends hold to it"
+        )
+    form = None if format is None else output_format(format)
+
+    def validate(text: str) -> ValidationResult:
+        fenced = _FENCED.fullmatch(text)
+        inner = fenced[1] if fenced else text.strip()
+        if not inner:
+            return ValidationResult(False, "it is empty")
+        try:
+            _load(inner)
+            if form is not None:
+                form.value(inner)
+        except RecursionError:
+            return ValidationResult(False, "it is nested too deep")
+        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+            return ValidationResult(False, _said(error))
+        return ValidationResult(True)
+
+    if description is None:
+        schema = "" if form is None else f" that matches this schema: {json.dumps(form.schema.schema)}"
+        description = f"Answer with JSON{schema}{'' if schema else ', and nothing else.'}"
+    return Requirement(description, simple_validate(validate), check_only)
+
+
+def _load(text: str) -> Any:
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def _said(error: Exception) -> str:
+    """Say an error in one line; pydantic's has one for each fault, and a link."""
+    lines = [line.strip() for line in str(error).splitlines() if "errors.pydantic.dev" not in line]
+    return "; ".join(filter(None, lines[:5])) or type(error).__name__
