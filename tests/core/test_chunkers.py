@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from mellea.core.chunk import Chunk, Scope
 from mellea.core.chunkers import text_chunker
+from mellea.core.structured import ItemChunker, output_format
 from mellea.errors import UsageError
 
 SCOPES: list[Scope] = ["word", "sentence", "paragraph", "line"]
@@ -86,6 +88,50 @@ def test_the_cost_of_one_long_chunk_is_linear() -> None:
     seconds(1_000)
     few, many = min(seconds(4_000) for _ in range(3)), min(seconds(40_000) for _ in range(3))
     assert many < 40 * few  # ten times as much; were it quadratic it would be a hundred times
+
+
+def item_chunks(*pieces: str, before: str = "", kind: Any = list[Any]) -> list[tuple[str, str]]:
+    chunker = ItemChunker(output_format(kind), before=before)
+    found = [chunk for piece in pieces for chunk in chunker.feed(piece)] + chunker.close()
+    return [(str(chunk), chunk.item) for chunk in found]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[1, 2 , {"a": [3]},"b,]", [4], null ]',
+        "[]",
+        "prose [1.5]",
+        '{"other": [1], "n": [1, 2], "x": 3}',
+        "[1, ",
+        "",
+        "[1,]",
+    ],
+)
+def test_each_item_is_in_a_chunk_of_its_own(text: str) -> None:
+    whole = item_chunks(text)
+    assert "".join(chunk for chunk, _ in whole) == text
+    assert item_chunks(*text) == whole
+    for cut in range(len(text)):
+        assert item_chunks(text[:cut], text[cut:]) == whole
+
+
+def test_what_an_item_is() -> None:
+    assert item_chunks('[1, 2 , {"a": [3]},"b,]", [4], null ]') == [
+        ("[1,", "1"),
+        (" 2 ,", "2"),
+        (' {"a": [3]}', '{"a": [3]}'),
+        (',"b,]"', '"b,]"'),
+        (", [4]", "[4]"),
+        (", null ]", "null"),
+    ]
+    assert item_chunks(" 2, 3]", before="[1,") == [(" 2,", "2"), (" 3]", "3")]
+    fields = {"type": "object", "properties": {"x": {"type": "integer"}, "n": {"type": "array"}}}
+    assert item_chunks('{"x": 1, "n": [5, 6], "y": [7]}', kind=fields) == [
+        ('{"x": 1, "n": [5,', "5"),
+        (" 6]", "6"),
+        (', "y": [7]}', ""),
+    ]
 
 
 def test_there_are_no_chunks_of_other_kinds() -> None:

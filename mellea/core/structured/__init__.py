@@ -3,7 +3,8 @@
 May import: core and errors. Read `output_format.py` first.
 """
 
+from mellea.core.structured.item_chunker import ItemChunker
 from mellea.core.structured.markers import HoldBack, Needed
 from mellea.core.structured.output_format import OutputFormat, output_format
 
-__all__ = ["HoldBack", "Needed", "OutputFormat", "output_format"]
+__all__ = ["HoldBack", "ItemChunker", "Needed", "OutputFormat", "output_format"]

@@ -158,6 +158,12 @@ class ItemDecoder(Generic[T]):
         """Whether the text of an item is there in full."""
         return bool(self._raws)
 
+    def take_raws(self) -> list[str]:
+        """Return, unvalidated, the texts of the items that are there in full and weren't taken."""
+        raws = list(self._raws)
+        self._raws.clear()
+        return raws
+
     @property
     def is_broken(self) -> bool:
         """Whether nothing can be read any more, since what stands between the items is no JSON."""

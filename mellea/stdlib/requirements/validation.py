@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 from mellea.core.backend import Backend
 from mellea.core.context import Context
 from mellea.core.requirement import Requirement, ValidationResult, validated
+from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.judge import Judge, JudgedRequirement
+from mellea.stdlib.requirements.watch import Watch
 
 __all__ = ["as_requirements", "validate_all"]
 
@@ -32,18 +35,20 @@ def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[R
 
 
 async def validate_all(
-    requirements: Iterable[Requirement], context: Context, backend: Backend
+    requirements: Iterable[Requirement], context: Context, backend: Backend, *, is_watched: bool = False
 ) -> tuple[tuple[Requirement, ValidationResult], ...]:
     """Check the last output of the context against every requirement, all at the same time.
 
-    The results are in the order of the requirements. A requirement without a function is judged by a model.
+    The results are in the order of the requirements. A requirement without a function is judged by a model; one
+    that looks at chunks alone gets those of the output, unless it `is_watched` and got them while it was written.
 
     Raises:
         UsageError: there is no output.
         MelleaError: a judging model failed.
         Exception: what a validation function raised; the first one, if several do.
     """
-    if context.last_output() is None:
+    output = context.last_output()
+    if output is None:
         raise UsageError(
             "there is no output to validate in the context; a SimpleContext remembers the last one only while the "
             "program holds it, so keep it in a variable, or use a ChatContext"
@@ -52,9 +57,16 @@ async def validate_all(
     async def check(requirement: Requirement) -> tuple[Requirement, ValidationResult]:
         if requirement.has_function:
             return requirement, await validated(requirement, context)
-        if requirement.is_streaming:  # its chunks have been checked while it was written
-            return requirement, ValidationResult(True)
+        if requirement.is_streaming:
+            return requirement, ValidationResult(True) if is_watched else await _chunk_by_chunk(requirement, output)
         judge = requirement.judge if isinstance(requirement, JudgedRequirement) else Judge()
         return requirement, await judge.judge(requirement, context, backend)
 
     return tuple(await together([partial(check, requirement) for requirement in requirements]))
+
+
+async def _chunk_by_chunk(requirement: Requirement, output: ModelOutputThunk[Any]) -> ValidationResult:
+    watch = Watch([requirement], output._run.format)
+    sight = await watch.look(await output.avalue())
+    failure = sight.failure or (await watch.look_at_end()).failure
+    return ValidationResult(True) if failure is None else failure[1]

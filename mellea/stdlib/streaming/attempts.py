@@ -32,7 +32,7 @@ from mellea.errors import ParseError, RequirementError, UnsupportedError, UsageE
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
 from mellea.stdlib.requirements.validation import validate_all
-from mellea.stdlib.streaming.watch import Sight, Watch
+from mellea.stdlib.requirements.watch import Sight, Watch
 
 __all__ = ["check_release", "launch_sampled"]
 
@@ -225,7 +225,7 @@ class _Attempting:
         self._release = drawing._release
         self._to_skip = len(committed)  # characters that begin the answer and are known
         self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
-        self._watch = Watch(drawing.requirements, call.format, number=len(drawing._committed), start=len(committed))
+        self._watch = Watch(drawing.requirements, call.format, number=len(drawing._committed), before=committed)
 
     async def make(self, compose: Compose | None) -> Attempt:
         if compose is None:
@@ -244,7 +244,7 @@ class _Attempting:
         if error is not None:
             missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
             return self._attempt(output, after, (missing,), error=error)
-        judged = await validate_all(self._drawing.requirements, after, self._drawing.backend)
+        judged = await validate_all(self._drawing.requirements, after, self._drawing.backend, is_watched=True)
         return self._attempt(output, after, judged)
 
     def _attempt(

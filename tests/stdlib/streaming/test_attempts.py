@@ -272,3 +272,29 @@ def test_what_comes_out_is_always_the_beginning_of_the_final_text(replies: list[
 
     for loop in ("asyncio", "trio"):
         anyio.run(run, backend=loop)
+
+
+async def test_chunks_of_a_complete_output_are_looked_at_too() -> None:
+    m, _ = session("A bad word. The end.")
+    output = await m.ainstruct("x")
+    results = await m.avalidate([Without("bad"), Without("worse")])
+    assert [(bool(result), result.reason) for result in results] == [(False, "it says ' bad'"), (True, None)]
+    del output
+
+
+async def test_items_are_chunks_too_and_come_out_as_they_pass() -> None:
+    def is_small(chunk: Chunk) -> Any:
+        return not chunk.item or int(chunk.item) < 10, f"{chunk.item} is too big"
+
+    requirement = mellea.core.Requirement("small numbers", stream_validation_fn=is_small, scope="item")
+    gate = Gate()
+    m, backend = session(["[1, 2, ", gate, "30, 4]"], " 3, 4]")
+    stream = m.astream("x", format=list[int], requirements=[requirement], release="item")
+    iterator = aiter(stream.items())
+    with anyio.fail_after(5):
+        assert [await anext(iterator), await anext(iterator)] == [1, 2]
+        gate.open()
+        assert [item async for item in iterator] == [3, 4]
+    assert stream.output == [1, 2, 3, 4]
+    assert backend.requests[1].messages[-1].content == "[1, 2,"
+    assert stream.attempts[0].failures[0][1].reason == "30 is too big"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mellea.core.chunk import Chunk, Scope
 from mellea.core.chunkers import Chunker, text_chunker
 from mellea.core.requirement import Requirement, ValidationResult, stream_validated
-from mellea.core.structured import OutputFormat
+from mellea.core.structured import ItemChunker, OutputFormat
 
 __all__ = ["Sight", "Watch"]
 
@@ -35,7 +35,7 @@ class Watch:
         requirements: all of the call; those that don't look at chunks are left out.
         format: what the answer is to be, for the scope `"item"`.
         number: of the first chunk of each scope.
-        start: how many characters of the answer came before the text.
+        before: the text of the answer that came before, and isn't looked at.
     """
 
     def __init__(
@@ -44,14 +44,17 @@ class Watch:
         format: OutputFormat[object] | None = None,
         *,
         number: int = 0,
-        start: int = 0,
+        before: str = "",
     ) -> None:
         self._requirements: dict[Scope, list[Requirement]] = {}
         for requirement in requirements:
             if requirement.is_streaming and requirement.scope is not None:
                 self._requirements.setdefault(requirement.scope, []).append(requirement)
         self._chunkers: dict[Scope, Chunker] = {
-            scope: text_chunker(scope, number=number, start=start) for scope in self._requirements
+            scope: ItemChunker(format, number=number, before=before)
+            if scope == "item"
+            else text_chunker(scope, number=number, start=len(before))
+            for scope in self._requirements
         }
         self._waiting: dict[Scope, list[Chunk]] = {scope: [] for scope in self._requirements}
 

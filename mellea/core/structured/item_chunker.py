@@ -1,0 +1,61 @@
+"""The chunker for the scope `"item"`: each chunk of the text holds the JSON of one item of a sequence."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mellea.core.chunk import Chunk
+from mellea.core.structured.items import ItemDecoder, item_format
+from mellea.core.structured.output_format import OutputFormat
+
+__all__ = ["ItemChunker"]
+
+_PIECE = re.compile(r'[^,\]}"]*+[,\]}"]?')
+"""Text up to a place where an item may have ended, so that a chunk ends there however the text was cut."""
+
+
+class ItemChunker:
+    """Divides a JSON text into chunks that hold an item each; the last one holds what stands after them.
+
+    Args:
+        format: what the whole text is to be.
+        number: of the first chunk.
+        before: the text that came before, which is looked at no more.
+
+    Raises:
+        UsageError: the format has no items.
+    """
+
+    def __init__(self, format: OutputFormat[Any] | None, *, number: int = 0, before: str = "") -> None:
+        self._decoder: ItemDecoder[Any] = ItemDecoder(item_format(format))
+        self._decoder.feed(before)
+        self._decoder.take_raws()
+        self._number, self._start = number, len(before)
+        self._parts: list[str] = []
+        self._item = ""
+
+    def feed(self, text: str) -> list[Chunk]:
+        """Take more of the text, and return the chunks that are complete now."""
+        chunks: list[Chunk] = []
+        for piece in _PIECE.findall(text):
+            self._parts.append(piece)
+            self._decoder.feed(piece)
+            self._item = self._item or "".join(self._decoder.take_raws())
+            if self._item and piece[-1:] in (",", "]", "}", '"'):
+                chunks.append(self._chunk())
+        return chunks
+
+    def close(self) -> list[Chunk]:
+        """Return what is left at the end of the text, as the last chunk."""
+        self._decoder.close()
+        self._item = self._item or "".join(self._decoder.take_raws())
+        return [self._chunk()] if any(self._parts) else []
+
+    def _chunk(self) -> Chunk:
+        chunk = Chunk("".join(self._parts), self._number, self._start, self._item)
+        self._parts.clear()
+        self._item = ""
+        self._number += 1
+        self._start += len(chunk)
+        return chunk
