@@ -276,6 +276,7 @@ async def test_a_judges_reason_goes_into_the_repair() -> None:
     )
     assert thunk.value == "Dear Ann"
     assert "- polite (No greeting.)" in backend.prompts[2]
+    assert "<task>\nWrite.\n</task>" in backend.prompts[3], "the judge knows nothing of the answer before"
 
 
 @pytest.mark.parametrize(
