@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ast
-import re
 import threading
 import warnings
 
 from mellea.core.requirement import Requirement, ValidationResult
+from mellea.stdlib.requirements.fences import fenced_blocks
 from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["python_syntax"]
 
-_FENCE = re.compile(
-    r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
-)
 _PYTHON = frozenset({"", "py", "py3", "python", "python3"})
 _LONGEST = 1_000_000
 """Characters; the parser's cost, and the depth of what it makes, have no bound of their own."""
@@ -39,7 +36,7 @@ def python_syntax(*, description: str | None = None, check_only: bool = False) -
 def _validate(text: str) -> ValidationResult:
     if len(text) > _LONGEST:
         return ValidationResult(False, f"it has {len(text)} characters, too many to look at")
-    fenced = [(language.lower(), code) for _, language, code in _FENCE.findall(text)]
+    fenced = fenced_blocks(text)
     blocks = [code for language, code in fenced if language in _PYTHON]
     if fenced and not blocks:
         return ValidationResult(False, f"its code is {fenced[0][0]!r}, not Python")

@@ -15,7 +15,7 @@ from mellea.core.options import check_options, merge_options
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import ParseError, UsageError
 from mellea.stdlib.call import Call, finish
-from mellea.stdlib.components import Instruction
+from mellea.stdlib.components import Correction, Instruction, Repair
 from mellea.stdlib.context import SimpleContext
 from mellea.templates import to_text
 
@@ -139,6 +139,8 @@ def _question(requirement: Requirement, context: Context, *, is_rated: bool) -> 
     output = context.last_output()
     turn = context.last_turn()
     task = turn.input if turn is not None else None
+    while isinstance(task, (Correction, Repair)):  # which say what was wrong with another answer
+        task = task.task
     if isinstance(task, Instruction):
         task = replace(task, requirements=())  # of which the judge would judge them all
     said = "" if task is None else to_text(task).strip()

@@ -2,8 +2,8 @@
 
 What this can't do: tell languages that aren't in the table, tell apart close relatives for sure (the Scandinavian
 languages; Spanish and Portuguese; Bulgarian, which isn't in the table, and Russian), or tell anything of a few words.
-Where it can't tell, the requirement is met, and the reason says so: it is there to catch answers in a wrong language, not
-to prove the right one.
+Where it can't tell, the requirement is met, and the reason says so: it is there to catch answers in a wrong language,
+not to prove the right one.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import re
 
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
+from mellea.stdlib.requirements.fences import unfenced
 from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["markdown_list", "markdown_table"]
@@ -40,7 +41,7 @@ def markdown_list(
 
     def validate(text: str) -> ValidationResult:
         count = 0
-        for line in _unfenced(text).split("\n"):
+        for line in unfenced(text).split("\n"):
             item = _ITEM.match(line)
             if item is None or item["indent"]:
                 if line.strip() and (count == 0 or not line.startswith((" ", "\t"))):
@@ -81,7 +82,7 @@ def markdown_table(
     _check_range("columns", columns if columns is not None else 1, None)
 
     def validate(text: str) -> ValidationResult:
-        lines = [line.strip() for line in _unfenced(text).strip().split("\n")]
+        lines = [line.strip() for line in unfenced(text).strip().split("\n")]
         if len(lines) < 2 or _DELIMITER.fullmatch(lines[1]) is None:
             return ValidationResult(False, "its second line isn't the one of dashes, as in | --- | --- |")
         head = len(_cells(lines[0]))
@@ -95,12 +96,6 @@ def markdown_table(
     width = "" if columns is None else f" of {_many(columns, 'column')}"
     said = f"Answer with a Markdown table{width}{_range('row', min_rows, max_rows)}, and nothing else."
     return Requirement(description or said, simple_validate(validate), check_only)
-
-
-def _unfenced(text: str) -> str:
-    """Return what is inside, if the whole text stands in one fence."""
-    fenced = re.fullmatch(r"\s*(`{3,})(?:markdown|md)?[ \t]*\n(.*?)\n[ \t]*\1\s*", text, re.DOTALL)
-    return fenced[2] if fenced else text
 
 
 def _cells(line: str) -> list[str]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.structured import output_format
 from mellea.errors import UsageError
+from mellea.stdlib.requirements.fences import unfenced
 from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["valid_json"]
-
-_FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
 
 
 def valid_json(format: Any = None, *, description: str | None = None, check_only: bool = False) -> Requirement:
@@ -39,8 +37,7 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
     form = None if format is None else output_format(format)
 
     def validate(text: str) -> ValidationResult:
-        fenced = _FENCED.fullmatch(text)
-        inner = fenced[1] if fenced else text.strip()
+        inner = unfenced(text).strip()
         if not inner:
             return ValidationResult(False, "it is empty")
         try:

@@ -1,6 +1,7 @@
 """Requirements that are there for the taking: what each lets pass, and what it says of what it doesn't."""
 
 import ast
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -225,14 +226,14 @@ TEXTS = {
     "de": "Der Zug war schon wieder zu spät, und niemand auf dem Bahnsteig wusste, warum er nicht abgefahren war.",
     "fr": "Le train était encore en retard et personne sur le quai ne savait pourquoi il n'était pas parti de la gare.",
     "es": "El tren llegó tarde otra vez y nadie en el andén sabía por qué no había salido de la estación a su hora.",
-    "it": "Il treno era di nuovo in ritardo e nessuno sul binario sapeva perché non era partito dalla stazione con gli altri.",
-    "pt": "O trem estava atrasado de novo e ninguém na plataforma sabia por que ele não tinha saído da estação com os outros.",
+    "it": "Il treno era di nuovo in ritardo e nessuno sul binario sapeva perché non era partito dalla stazione con",
+    "pt": "O trem estava atrasado de novo e ninguém na plataforma sabia por que ele não tinha saído da estação com os",
     "nl": "De trein was weer te laat en niemand op het perron wist waarom hij niet van het station was vertrokken.",
     "sv": "Tåget var försenat igen och ingen på perrongen visste varför det inte hade lämnat stationen som det skulle.",
     "da": "Toget var forsinket igen, og ingen på perronen vidste, hvorfor det ikke var kørt fra stationen af sig selv.",
-    "nb": "Toget var forsinket igjen, og ingen på perrongen visste hvorfor det ikke hadde gått fra stasjonen av seg selv.",
-    "fi": "Juna oli taas myöhässä, eikä kukaan laiturilla tiennyt miksi se ei ollut lähtenyt asemalta niin kuin muut ovat.",
-    "pl": "Pociąg znowu się spóźnił i nikt na peronie nie wiedział, dlaczego nie odjechał ze stacji tak jak to było w planie.",
+    "nb": "Toget var forsinket igjen, og ingen på perrongen visste hvorfor det ikke hadde gått fra stasjonen av seg",
+    "fi": "Juna oli taas myöhässä, eikä kukaan laiturilla tiennyt miksi se ei ollut lähtenyt asemalta niin kuin muut",
+    "pl": "Pociąg znowu się spóźnił i nikt na peronie nie wiedział, dlaczego nie odjechał ze stacji tak jak to było w",
     "cs": "Vlak měl zase zpoždění a nikdo na nástupišti nevěděl, proč ještě neodjel ze stanice, jako to bylo v plánu.",
     "tr": "Tren yine geç kaldı ve perondaki hiç kimse bu trenin neden istasyondan ayrılmadığını çok iyi bilmiyordu.",
     "ru": "Поезд снова опоздал, и никто на платформе не знал, почему он ещё не отошёл от станции, хотя было поздно.",
@@ -385,3 +386,28 @@ def test_arguments_that_are_no_json_fail() -> None:
 def test_a_message_without_output_has_no_calls() -> None:
     context = ChatContext().add(Message("user", "x"))
     assert not anyio.run(validated, uses_tool("look"), context)
+
+
+# -- cost -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "piece", [" ", "\n", "```\n", "| ", "-", "- a\n", "a", "1. ", "[", "`", "Ω ", "~~~x\n \n", "|-"]
+)
+def test_no_text_of_a_models_takes_for_ever(piece: str) -> None:
+    text = piece * (60_000 // len(piece))
+    requirements = [
+        length("sentences", max=5),
+        contains("red wine"),
+        excludes("a b"),
+        language("de"),
+        markdown_list(),
+        markdown_table(),
+        python_syntax(),
+        valid_json(),
+    ]
+    for requirement in requirements:
+        for prefix in ("", "```\n", "```", "| a |\n|"):
+            before = time.process_time()
+            verdict(requirement, prefix + text)
+            assert time.process_time() - before < 2, str(requirement)
