@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mellea.core.thunk import ComputedModelOutputThunk as ComputedModelOutputThunk
     from mellea.core.thunk import ModelOutputThunk as ModelOutputThunk
     from mellea.errors import MelleaError as MelleaError
+    from mellea.stdlib.components import mify as mify
     from mellea.stdlib.context import ChatContext as ChatContext
     from mellea.stdlib.context import SimpleContext as SimpleContext
     from mellea.stdlib.generative import aask as aask
@@ -65,6 +66,7 @@ _HOMES = {
     "generative": "mellea.stdlib.generative",
     "get_backend": "mellea.backends.registry",
     "mfuncs": "",
+    "mify": "mellea.stdlib.components",
     "options": "mellea.core.options",
     "resolve": "mellea.core.lazy",
     "start_session": "mellea.stdlib.session",
@@ -97,6 +99,7 @@ __all__ = [
     "generative",
     "get_backend",
     "mfuncs",
+    "mify",
     "options",
     "resolve",
     "start_session",

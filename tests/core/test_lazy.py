@@ -133,7 +133,7 @@ async def test_an_error_tells_its_way() -> None:
     assert len(backend.requests) == 1
 
 
-async def test_16_the_same_thunk_twice_in_one_prompt_and_two_awaits_of_it() -> None:
+async def test_part_4_number_16_the_same_thunk_twice_in_one_prompt_and_two_awaits_of_it() -> None:
     gate = Gate()
     m, backend = session([gate, "twice"], "done")
     thunk = await later(m, "a")

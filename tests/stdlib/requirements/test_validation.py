@@ -29,7 +29,7 @@ def says(verdict: str, reason: str = "Because.") -> str:
 # -- at the same time, in order ---------------------------------------------------------------------------------
 
 
-async def test_18_an_async_validator_is_awaited() -> None:
+async def test_part_4_number_18_an_async_validator_is_awaited() -> None:
     async def never(context: Any) -> tuple[bool, str]:
         await anyio.sleep(0)
         return False, "never"
@@ -150,7 +150,7 @@ async def test_simple_validate_takes_every_kind_of_outcome() -> None:
     assert (await req("r", validation_fn=no).validate(CONTEXT)).reason == "given"
 
 
-async def test_20_requirements_keep_their_order_and_nothing_that_was_passed_is_changed() -> None:
+async def test_part_4_number_20_requirements_keep_their_order_and_nothing_that_was_passed_is_changed() -> None:
     backend = ScriptedBackend("short", says("yes"))
     given: list[str | Requirement] = ["polite", length(max=5), req("kind"), check("hidden"), "last"]
     before = list(given)
@@ -213,7 +213,7 @@ async def test_a_judge_is_shown_task_text_and_requirement_and_gives_its_reason()
         '"no"',
     ],
 )
-async def test_18_whatever_isnt_a_yes_is_a_no(reply: str) -> None:
+async def test_part_4_number_18_whatever_isnt_a_yes_is_a_no(reply: str) -> None:
     result = await judged(reply)
     assert not result
     assert result.reason

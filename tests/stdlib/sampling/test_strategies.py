@@ -87,7 +87,7 @@ async def test_multi_turn_goes_on_with_the_conversation() -> None:
     assert [str(turn.output) for turn in m.ctx.turns()] == ["Hi.", "cat"]
 
 
-async def test_22_exhausted_attempts_are_visible() -> None:
+async def test_part_4_number_22_exhausted_attempts_are_visible() -> None:
     for strategy, value in [
         (RejectionSamplingStrategy(loop_budget=2), "one"),
         (RepairTemplateStrategy(loop_budget=2), "two"),

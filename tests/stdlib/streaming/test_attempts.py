@@ -173,7 +173,7 @@ async def test_without_a_stream_the_first_no_stops_the_generation_too() -> None:
     backend.assert_closed()
 
 
-async def test_15_a_corrective_retry_discards_the_rejected_text() -> None:
+async def test_part_4_number_15_a_corrective_retry_discards_the_rejected_text() -> None:
     for strategy in (RejectionSamplingStrategy(loop_budget=3), RepairTemplateStrategy(), MultiTurnStrategy()):
         m, _ = session(["bad ", "one"], "good one")
         stream = m.astream("x", requirements=[Without("bad")], strategy=strategy)
