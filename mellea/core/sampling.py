@@ -34,9 +34,9 @@ class Attempt:
 
     number: int
     output: ComputedModelOutputThunk[Any]
-    context: Context | None
-    validations: tuple[tuple[Requirement, ValidationResult], ...]
-    component: Any = None
+    context: Context | None = field(repr=False)
+    validations: tuple[tuple[Requirement, ValidationResult], ...] = field(repr=False)
+    component: Any = field(default=None, repr=False)
     error: ParseError | None = None
     is_complete: bool = True
 
