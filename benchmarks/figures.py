@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from benchmarks import engine, history, peers, scripted, startup, structured, wire
 from benchmarks.pairs import Samples, Setting
@@ -37,8 +38,11 @@ class Figure:
         return ratio >= limit if self.is_rate else ratio <= limit
 
 
+# With the extra `fast` ours has another transport than the floor.
+_ONE_STREAM = (0.35, 0.5) if find_spec("httpx_aiohttp") else (1.10, 1.35)
+
 FIGURES: dict[str, Figure] = {
-    "W1": Figure("1 stream of 2,000: async for", "µs/chunk", wire.one_stream(wire.by_text), 1.10, 1.35),
+    "W1": Figure("1 stream of 2,000: async for", "µs/chunk", wire.one_stream(wire.by_text), *_ONE_STREAM),
     "W1-events": Figure("… thunk.events()", "µs/chunk", wire.one_stream(wire.by_events), 1.10, 1.35),
     "W1-polling": Figure("… thunk.astream()", "µs/chunk", wire.one_stream(wire.by_polling), 1.10, 1.35),
     "W1-sync": Figure("… for chunk in m.stream()", "µs/chunk", wire.one_sync_stream, 1.5, 1.85),

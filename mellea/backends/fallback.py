@@ -70,7 +70,7 @@ class FallbackBackend(Backend):
                     if is_last:
                         raise _with_notes(failures) from None
                     _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
-                    yield KeepAlive()  # the next model has the whole first-byte deadline before it
+                    yield KeepAlive(begins_anew=True)  # the next model has the whole first-byte deadline before it
                     continue
                 if first is not None:
                     yield first

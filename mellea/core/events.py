@@ -187,7 +187,12 @@ class StreamEnd(Event):
 
 @_event
 class KeepAlive(Event):
-    """The provider is alive but has nothing to say. A backend yields it to hold off deadlines; readers never see it."""
+    """The provider is alive but has nothing to say. A backend yields it to hold off deadlines; readers never see it.
+
+    With `begins_anew` the request is about to be sent again, and the deadline for the first byte begins once more.
+    """
+
+    begins_anew: bool = False
 
 
 # -- of runs that are made of other runs: strategies and tool loops -----------------------------------

@@ -118,6 +118,7 @@ class Run:
 
     __slots__ = (
         "__weakref__",
+        "_begun",
         "_closed",
         "_is_closing",
         "_is_quick",
@@ -169,6 +170,7 @@ class Run:
         self._closed = False
         self._is_closing = False
         self._opened = 0.0
+        self._begun = 0.0  # when the deadline for the first byte began, which a second attempt has anew
         self._last_sign = 0.0
         self._stop_timer: Callable[[], Any] | None = None
         self.dependencies = tuple(dependencies)
@@ -409,7 +411,7 @@ class Run:
             return
         source, deadlines = await self._open()
         self.dependencies = ()
-        self._opened = self._last_sign = time.monotonic()
+        self._opened = self._begun = self._last_sign = time.monotonic()
         self._watch(deadlines)
         try:
             has_ended = await self._read(source)
@@ -446,6 +448,8 @@ class Run:
             kind = type(event)
             if kind is not TextDelta:  # which nearly all of them are
                 if kind is KeepAlive:
+                    if event.begins_anew:  # type: ignore[attr-defined]
+                        self._begun = self._last_sign
                     continue
                 if not isinstance(event, Event):
                     raise TypeError(f"it yielded {event!r}, which is no event")
@@ -502,7 +506,7 @@ class Run:
         A deadline that has passed is looked at twice: if the loop was held up, what has come meanwhile is read first.
         """
         now = time.monotonic()
-        silence = _or_never(deadlines.between_bytes if self._last_sign > self._opened else deadlines.first_byte)
+        silence = _or_never(deadlines.between_bytes if self._last_sign > self._begun else deadlines.first_byte)
         total = _or_never(deadlines.total)
         when, what, seconds = min(
             (self._last_sign + silence, "was silent", silence), (self._opened + total, "was not done", total)

@@ -23,20 +23,21 @@ from __future__ import annotations
 import os
 import sys
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import anyio
+import anyio.to_thread
 from pydantic_core import from_json
 
 from mellea.backends._transport.address import Address
 from mellea.backends._transport.codec import Decoder
 from mellea.backends._transport.exchange import Exchange
-from mellea.backends._transport.http import Call, Connector
+from mellea.backends._transport.http import Call, Connector, FormFile, form_body
 from mellea.backends._transport.outgoing import HTTP_OPTIONS, Outgoing, json_body
 from mellea.backends._transport.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends._transport.receive import MAX_BODY_BYTES, decoder_for, last_events
-from mellea.backends._transport.retry import Attempts, FirstByte
+from mellea.backends._transport.retry import Attempts, nap_of
 from mellea.backends._transport.secret import Headers, Secret
 from mellea.backends._transport.status import shortened
 from mellea.core.backend import Backend, Request, check_supported
@@ -47,6 +48,7 @@ from mellea.errors import BackendError, DeadlineError, InterruptedStreamError, M
 __all__ = ["HTTP_OPTIONS", "HttpBackend", "Outgoing", "Probe"]
 
 _ALIVE = KeepAlive()
+_AGAIN = KeepAlive(begins_anew=True)
 
 _PLAIN: Mapping[str, Any] = {ModelOption.STREAM: False}
 
@@ -163,7 +165,7 @@ class HttpBackend(Backend):
         exchange = self._exchange("POST", outgoing, request.options, request.deadlines)
         with exchange.described():
             while (response := await exchange.open()) is None:
-                yield _ALIVE
+                yield _AGAIN
             cut, has_ended = None, False
             try:
                 decoder = await decoder_for(
@@ -220,6 +222,18 @@ class HttpBackend(Backend):
         outgoing = Outgoing(path, payload, headers or {})
         return await self._fetch("POST", outgoing, deadlines or Deadlines(), self.retries)
 
+    async def post_form(
+        self, path: str, fields: Mapping[str, str], files: Sequence[FormFile], *, deadlines: Deadlines | None = None
+    ) -> Any:
+        """Post a form with files and return the JSON value that comes back, as `post_json` does.
+
+        Raises:
+            BackendError: as for `run`.
+        """
+        body, kind = await anyio.to_thread.run_sync(form_body, fields, files)
+        outgoing = Outgoing(path, {}, {"content-type": kind}, body)
+        return await self._fetch("POST", outgoing, deadlines or Deadlines(), self.retries)
+
     async def list_models(self) -> list[str]:
         """Return the names of the models that the provider offers.
 
@@ -251,7 +265,7 @@ class HttpBackend(Backend):
         encoding = "identity" if options.get(ModelOption.STREAM, True) else "gzip, deflate"
         headers = {"accept": "*/*", "accept-encoding": encoding, "user-agent": _user_agent()}
         if method == "POST":
-            body = json_body(outgoing.payload)
+            body = json_body(outgoing.payload) if outgoing.body is None else outgoing.body
             headers["content-type"] = "application/json"
         if self._address.authorization is not None:
             headers["authorization"] = self._address.authorization
@@ -260,12 +274,13 @@ class HttpBackend(Backend):
         url = self._address.join(outgoing.path)
         call = Call(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
         attempts = Attempts(self.retries if retries is None else retries)
-        clock = FirstByte(deadlines)
-        return Exchange(self._connector, call, attempts, clock, self.name, self.model_id, self._status_error)
+        return Exchange(
+            self._connector, call, attempts, nap_of(deadlines), self.name, self.model_id, self._status_error
+        )
 
     async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:
         exchange = self._exchange(method, outgoing, _PLAIN, deadlines, retries)
-        exchange.call.read, exchange.clock = deadlines.first_byte, None  # no run watches this one
+        exchange.call.read, exchange.nap = deadlines.first_byte, None  # no run watches this one
         with exchange.described():
             with anyio.move_on_after(deadlines.total):
                 while (response := await exchange.open()) is None:

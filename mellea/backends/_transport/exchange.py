@@ -12,7 +12,7 @@ import anyio
 
 from mellea.backends._transport.http import Call, Connector
 from mellea.backends._transport.response import Response
-from mellea.backends._transport.retry import Attempts, FirstByte, asked_pause
+from mellea.backends._transport.retry import Attempts, asked_pause
 from mellea.backends._transport.secret import scrub_error
 from mellea.backends._transport.status import error_for_status, message_of, redirect_message, request_id
 from mellea.errors import BackendError, MelleaError, RateLimitError
@@ -35,7 +35,7 @@ class Exchange:
         connector: the way to the server.
         call: what is sent.
         attempts: how often.
-        clock: the run that waits for the answer, if one does.
+        nap: how long a run that waits for the answer does without a sign of life; `None` if none waits.
         backend: name of the backend, for errors.
         model: id of the model, for errors.
         refine: makes a better error of one that follows from a status, and the body.
@@ -44,28 +44,37 @@ class Exchange:
     connector: Connector
     call: Call
     attempts: Attempts
-    clock: FirstByte | None
+    nap: float | None
     backend: str
     model: str
     refine: Callable[[BackendError, bytes], BackendError]
     _headers: Mapping[str, str] = field(default_factory=dict, init=False)  # of the last response
-    _resumes: float = field(default=0.0, init=False)  # when the pause is over
+    _resumes: float | None = field(default=None, init=False)  # when the pause before the next attempt is over
 
     async def open(self) -> Response | None:
-        """Return the open response; `None` asks for a sign of life in a long pause, and to be called again.
+        """Return the open response; `None` says that an attempt failed, and asks to be called again for the next.
 
         Raises:
             BackendError: there is no next attempt.
         """
         while True:
-            while (left := self._resumes - time.monotonic()) > 0:
-                await anyio.sleep(left if self.clock is None else self.clock.nap(left))
-                if self.clock is not None and self.clock.wants_sign():
+            if self._resumes is not None:
+                await self._pause(self._resumes)
+                if self.nap is not None:
                     return None
+                continue
             outcome = await self._attempt()
             if isinstance(outcome, Response):
                 return outcome
             self._resumes = time.monotonic() + outcome
+
+    async def _pause(self, until: float) -> None:
+        left = until - time.monotonic()
+        nap = left if self.nap is None else min(left, self.nap)
+        if nap > 0:
+            await anyio.sleep(nap)
+        if nap >= left:
+            self._resumes = None
 
     async def _attempt(self) -> Response | float:
         """Send the request; returns the open response, or how many seconds to wait before the next attempt."""

@@ -25,11 +25,13 @@ class Outgoing:
         path: behind the base URL, such as `"chat/completions"`; a query may follow it.
         payload: the JSON body.
         headers: for this request alone, such as the names of beta features.
+        body: what is sent instead of a JSON body.
     """
 
     path: str
     payload: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = field(default=None, repr=False)
 
     def extended(self, *extras: Mapping[str, Any]) -> Outgoing:
         """Return this with `extras` merged into the payload; a later one goes before an earlier one."""

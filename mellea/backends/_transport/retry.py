@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from mellea.core.options import Deadlines
 from mellea.errors import BackendError, DeadlineError
 
-__all__ = ["LONGEST_PAUSE", "Attempts", "FirstByte", "asked_pause"]
+__all__ = ["LONGEST_PAUSE", "Attempts", "asked_pause", "nap_of"]
 
 LONGEST_PAUSE = 60.0
 """Seconds; a provider that asks for more gets no further attempt, and its error is raised at once."""
@@ -79,27 +78,6 @@ def _number(value: str | None) -> float | None:
     return number if 0 <= number < float("inf") else None
 
 
-class FirstByte:
-    """Knows when a run would give up waiting for the first byte, so that a pause doesn't count as silence.
-
-    A run's deadline for the first byte begins once, with the request. A sign of life makes the deadline
-    between bytes begin instead, which is the shorter one as a rule; so there is one only where that gives
-    the next attempt more time than it has anyway.
-    """
-
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._between = float("inf") if deadlines.between_bytes is None else deadlines.between_bytes
-        first_byte = float("inf") if deadlines.first_byte is None else deadlines.first_byte
-        self._until = time.monotonic() + first_byte
-
-    def nap(self, left: float) -> float:
-        """Return how much of a pause to sleep before `wants_sign` is asked again."""
-        return min(left, max((self._until - time.monotonic()) / 2, _SHORTEST_NAP))
-
-    def wants_sign(self) -> bool:
-        """Tell whether a sign of life is due now."""
-        until = time.monotonic() + self._between
-        if until <= self._until:
-            return False
-        self._until = until
-        return True
+def nap_of(deadlines: Deadlines) -> float:
+    """Return how long a pause may last before a run wants a sign of life: well before it gives up."""
+    return float("inf") if deadlines.first_byte is None else max(deadlines.first_byte / 2, _SHORTEST_NAP)

@@ -14,7 +14,7 @@ from mellea.backends.openai import chat, responses
 from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddings
 from mellea.backends.openai.failure import is_hopeless
 from mellea.backends.openai.frames import StreamDecoder
-from mellea.backends.openai.images import decode_images, encode_images
+from mellea.backends.openai.images import decode_images, encode_images, encode_inputs, inputs_of
 from mellea.backends.openai.responses.encode import OPTIONS as RESPONSES_OPTIONS
 from mellea.backends.openai.schema import is_wrapped
 from mellea.backends.openai.services import SERVICES, Service, service_at
@@ -144,24 +144,31 @@ class OpenAIBackend(HttpBackend):
         """Make images with the images API; the model has to be one for images, such as `"gpt-image-1"`.
 
         Args:
-            messages: what to draw: a text, or messages of text.
+            messages: what to draw: a text, or messages; images in them are what is to be changed.
             n: how many images.
             aspect_ratio: such as `"16:9"`.
             options: more, as the provider names it, such as `quality="high"`.
 
         Raises:
-            UnsupportedError: the service has no images API, or not this aspect ratio.
+            UnsupportedError: the service has no images API, or changes none, or not to this aspect ratio.
             BackendError: as for `run`.
         """
         self._check("image_generation", "image generation")
         try:
+            inputs = inputs_of(messages)
+            if inputs and not self.service.changes_images:
+                able = ", ".join(repr(each.name) for each in SERVICES.values() if each.changes_images)
+                raise UnsupportedError(f"the backend {self.name!r} changes no images; these do: {able}")
             payload = encode_images(
                 messages, self.model_id, service=self.name, n=n, aspect_ratio=aspect_ratio, options=options
             )
         except UnsupportedError as error:
             error.backend, error.model = self.name, self.model_id
             raise
-        body = await self.post_json("images/generations", payload, deadlines=_SLOW)
+        if inputs:
+            body = await self.post_form("images/edits", *encode_inputs(payload, inputs), deadlines=_SLOW)
+        else:
+            body = await self.post_json("images/generations", payload, deadlines=_SLOW)
         return decode_images(body, self.model_id)
 
     async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:

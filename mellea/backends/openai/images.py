@@ -1,9 +1,15 @@
-"""OpenAI's images API: a prompt in, images out. No I/O."""
+"""OpenAI's images API: a prompt in, images out. No I/O.
+
+With images among the messages it is `images/edits`, which takes a form with the files in it (OpenAI, API reference,
+"Create image edit", as of 2026-10); several are sent as `image[]`, one as `image`, as OpenAI's own client does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic_core import to_json
 
 from mellea.backends.openai.content import unsupported
 from mellea.backends.openai.fields import bytes_of, int_of, mapping_of, mappings_of, text_of
@@ -13,7 +19,7 @@ from mellea.core.messages import Message, as_messages
 from mellea.core.results import ImageResult
 from mellea.errors import UsageError, WireError
 
-__all__ = ["decode_images", "encode_images"]
+__all__ = ["decode_images", "encode_images", "encode_inputs", "inputs_of"]
 
 _SIZES = {"1:1": "1024x1024", "3:2": "1536x1024", "16:9": "1536x1024", "2:3": "1024x1536", "9:16": "1024x1536"}
 _DALL_E_3_SIZES = {"1:1": "1024x1024", "16:9": "1792x1024", "9:16": "1024x1792"}
@@ -28,7 +34,7 @@ def encode_images(
     aspect_ratio: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the payload of `images/generations`.
+    """Return the payload of `images/generations`; the one of `images/edits` has the same fields, as texts.
 
     Args:
         messages: a text, or messages, whose texts are joined.
@@ -39,7 +45,7 @@ def encode_images(
         options: more, as the provider names it, such as `quality`.
 
     Raises:
-        UnsupportedError: the aspect ratio is none of the known ones, or the prompt holds more than text.
+        UnsupportedError: the aspect ratio is none of the known ones.
         UsageError: `n` is no number from 1, or the prompt is empty.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -50,6 +56,36 @@ def encode_images(
     if model_id.rpartition("/")[2].startswith("dall-e") or service == "xai":
         payload["response_format"] = "b64_json"  # newer models know nothing else, and refuse to be told
     return payload | dict(options or {})
+
+
+def inputs_of(messages: str | Sequence[Message | Mapping[str, Any]]) -> list[ImageBlock]:
+    """Return the images that a prompt holds.
+
+    Raises:
+        UnsupportedError: it holds something that is neither text nor the data of an image.
+    """
+    blocks = [] if isinstance(messages, str) else [block for each in as_messages(messages) for block in each.blocks]
+    images = [block for block in blocks if isinstance(block, ImageBlock) and block.data is not None]
+    if len(images) + sum(isinstance(block, CBlock) for block in blocks) < len(blocks):
+        raise unsupported(
+            "OpenAI's images API takes texts, and images as data",
+            "give an image's bytes, or use the image_generation tool of api='responses', which takes addresses",
+        )
+    return images
+
+
+def encode_inputs(payload: Mapping[str, Any], images: Sequence[ImageBlock]) -> tuple[dict[str, str], list[Any]]:
+    """Return the fields and the files of the form that changes images."""
+    field = "image" if len(images) == 1 else "image[]"
+    files = []
+    for number, image in enumerate(images, 1):
+        name = image.filename or f"image_{number}.{image.media_type.rpartition('/')[2]}"
+        files.append((field, name, image.data, image.media_type))
+    return {name: _field(value) for name, value in payload.items()}, files
+
+
+def _field(value: Any) -> str:
+    return value if isinstance(value, str) else to_json(value).decode()
 
 
 def decode_images(body: Any, model_id: str) -> ImageResult:
@@ -71,13 +107,7 @@ def _text(prompt: str | Sequence[Message | Mapping[str, Any]]) -> str:
     if isinstance(prompt, str):
         text = prompt
     else:
-        messages = as_messages(prompt)
-        if any(not isinstance(block, CBlock) for message in messages for block in message.blocks):
-            raise unsupported(
-                "OpenAI's images API makes images of text alone",
-                "use the image_generation tool of api='responses' to change an image",
-            )
-        text = "\n\n".join([message.content for message in messages])
+        text = "\n\n".join([message.text for message in as_messages(prompt) if message.text])
     if not text.strip():
         raise UsageError("generate_image takes a prompt, not an empty text")
     return text

@@ -2,6 +2,11 @@
 
 A new one is a line in `SERVICES`. What a service doesn't document is left as OpenAI has it. A model at an
 address that no line names is reached with the quirks of `COMPATIBLE`.
+
+Looked up (2026-11): that Mistral answers 422 to `stream_options` and `max_completion_tokens`; that Cerebras answers
+400 to the penalties; that Moonshot and Groq name the limit `max_completion_tokens`; DeepSeek's switch for thinking
+(api-docs.deepseek.com, "Thinking Mode"), and that it and Moonshot want the reasoning back beside calls. None of the
+services was called from here.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from mellea.core.options import ModelOption
 
 __all__ = ["COMPATIBLE", "OPENAI", "SERVICES", "Service", "service_at"]
 
-Thinking = Literal["effort", "reasoning", "switch", "enable", "template"]
+Thinking = Literal["effort", "reasoning", "switch", "switch+effort", "enable", "template"]
 
 _SAMPLING = {
     str(option): name
@@ -47,8 +52,9 @@ class Service:
         model_variable: the environment variable that names its model.
         is_local: whether it may be used without a key.
         options: the model options it takes, and its names for them.
-        thinking: how thinking is asked for: an effort (OpenAI), an object (OpenRouter), a switch (DeepSeek),
-            `enable_thinking` (Alibaba), or an argument of the chat template (vLLM); `None`: not at all.
+        thinking: how thinking is asked for: an effort (OpenAI), an object (OpenRouter), a switch (Moonshot), a
+            switch and an effort (DeepSeek), `enable_thinking` (Alibaba), or an argument of the chat template
+            (vLLM); `None`: not at all.
         structured_output: whether a schema is held by the service, or only asked for in the prompt.
         has_stream_options: whether usage has to be, and can be, asked for in a stream.
         has_tools: whether models can call tools.
@@ -58,6 +64,7 @@ class Service:
         has_cache_marks: whether `CBlock(cache=True)` is sent, as Anthropic's `cache_control`.
         has_responses: whether it has the Responses API too.
         makes_images: whether it has OpenAI's images API.
+        changes_images: whether that API takes images too, as a form (`images/edits`).
         embeds: whether it has OpenAI's embeddings API.
     """
 
@@ -79,6 +86,7 @@ class Service:
     has_cache_marks: bool = False
     has_responses: bool = False
     makes_images: bool = False
+    changes_images: bool = False
     embeds: bool = False
 
 
@@ -91,6 +99,7 @@ OPENAI = Service(
     has_files=True,
     has_responses=True,
     makes_images=True,
+    changes_images=True,
     embeds=True,
 )
 
@@ -101,6 +110,7 @@ COMPATIBLE = Service(
     options=_SAMPLING | _OPEN_WEIGHTS,
     has_responses=True,
     makes_images=True,
+    changes_images=True,
     embeds=True,
 )
 """A server that nothing is known of but that it speaks OpenAI's format."""
@@ -116,6 +126,7 @@ _ALL = (
         has_files=True,
         has_responses=True,
         makes_images=True,
+        changes_images=True,
         embeds=True,
     ),
     Service(
@@ -160,7 +171,7 @@ _ALL = (
         "https://api.deepseek.com/v1",
         ("DEEPSEEK_API_KEY",),
         options={name: wire for name, wire in _SAMPLING.items() if name != "seed"},
-        thinking="switch",
+        thinking="switch+effort",
         structured_output="prompt",
         has_images=False,
         thinking_back="reasoning_content",
@@ -202,6 +213,7 @@ _ALL = (
         "moonshot",
         "https://api.moonshot.ai/v1",
         ("MOONSHOT_API_KEY",),
+        options=_SAMPLING | _NEW_LIMIT,
         thinking="switch",
         structured_output="prompt",
         thinking_back="reasoning_content",
@@ -215,7 +227,12 @@ _ALL = (
         structured_output="prompt",
         thinking_back="reasoning_content",
     ),
-    Service("cerebras", "https://api.cerebras.ai/v1", ("CEREBRAS_API_KEY",), options=_SAMPLING | _NEW_LIMIT),
+    Service(
+        "cerebras",
+        "https://api.cerebras.ai/v1",
+        ("CEREBRAS_API_KEY",),
+        options={name: wire for name, wire in (_SAMPLING | _NEW_LIMIT).items() if not name.endswith("_penalty")},  # 400
+    ),
     Service("perplexity", "https://api.perplexity.ai", ("PERPLEXITY_API_KEY",), has_tools=False),
     Service("huggingface", "https://router.huggingface.co/v1", ("HF_TOKEN",), thinking=None),
     Service("nvidia", "https://integrate.api.nvidia.com/v1", ("NVIDIA_API_KEY",), thinking="template", embeds=True),

@@ -38,6 +38,9 @@ def thinking_fields(service: Service, model_id: str, thinking: bool | str | int)
             return {"reasoning": _reasoning(thinking, is_on=is_on)}
         case "switch":
             return {"thinking": {"type": "enabled" if is_on else "disabled"}}
+        case "switch+effort":
+            effort = {} if not is_on or thinking is True else {"reasoning_effort": effort_of(model_id, thinking)}
+            return {"thinking": {"type": "enabled" if is_on else "disabled"}, **effort}
         case "enable":
             return {"enable_thinking": is_on, **({"thinking_budget": thinking} if _is_number(thinking) else {})}
         case "template":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from email.parser import BytesParser
+from email.policy import HTTP
 from typing import Any
 
 import httpx
@@ -14,7 +16,7 @@ from mellea.backends.openai import SERVICES, OpenAIBackend, Service
 from mellea.backends.openai.services import service_at
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.backend import OutputSchema, Request
-from mellea.core.blocks import ImageBlock
+from mellea.core.blocks import FileBlock, ImageBlock
 from mellea.core.events import TextDelta, Usage
 from mellea.core.messages import system_message, user_message
 from mellea.errors import (
@@ -250,12 +252,45 @@ async def test_images() -> None:
     assert (server.sent["size"], server.sent["response_format"]) == ("1024x1792", "b64_json")
 
 
+@pytest.mark.parametrize(("count", "field"), [(1, "image"), (2, "image[]")])
+async def test_images_are_changed_by_a_form(count: int, field: str) -> None:
+    server = Server({"created": 1, "data": [{"b64_json": base64.b64encode(b"pixels").decode()}]})
+    images = [ImageBlock("image/webp", b"web\r\n--p", filename="a.webp"), ImageBlock(data=b"png")][:count]
+    prompt = [user_message("Make it blue.", *images)]
+    made = await server.backend("gpt-image-1", api_key=KEY).generate_image(
+        prompt, n=2, aspect_ratio="1:1", quality="low"
+    )
+    assert made.images == (ImageBlock(data=b"pixels"),)
+    (request,) = server.requests
+    assert request.url.path == "/v1/images/edits" and request.headers["authorization"] == f"Bearer {KEY}"
+    form = BytesParser(policy=HTTP).parsebytes(
+        b"content-type: " + request.headers["content-type"].encode() + b"\r\n\r\n" + request.content
+    )
+    parts = [(part.get_param("name", header="content-disposition"), part) for part in form.iter_parts()]
+    fields = {name: part.get_payload() for name, part in parts if part.get_filename() is None}
+    assert fields == {
+        "model": "gpt-image-1", "prompt": "Make it blue.", "n": "2", "size": "1024x1024", "quality": "low",
+    }  # fmt: skip
+    files = [
+        (name, part.get_filename(), part.get_content_type(), part.get_payload(decode=True))
+        for name, part in parts
+        if part.get_filename() is not None
+    ]
+    expected = [(field, "a.webp", "image/webp", b"web\r\n--p"), (field, "image_2.png", "image/png", b"png")]
+    assert files == expected[:count]
+
+
 async def test_images_that_cant_be_made() -> None:
     backend = Server({"data": [{}]}).backend("gpt-image-1", api_key=KEY)
     with pytest.raises(UnsupportedError, match="5:4"):
         await backend.generate_image("A cat", aspect_ratio="5:4")
-    with pytest.raises(UnsupportedError, match="text alone"):
-        await backend.generate_image([user_message("More like", ImageBlock(data=b"x"))])
+    with pytest.raises(UnsupportedError, match="image_generation"):
+        await backend.generate_image([user_message("More like", ImageBlock(url="https://a.example/i"))])
+    with pytest.raises(UnsupportedError, match="image_generation"):
+        await backend.generate_image([user_message("More like", FileBlock("text/plain", b"x"))])
+    with pytest.raises(UnsupportedError, match=r"'xai' changes no images; these do: 'openai'"):
+        made = Server().backend("grok-image", service="xai", api_key=KEY)
+        await made.generate_image([user_message("More like", ImageBlock(data=b"x"))])
     with pytest.raises(UsageError, match="n takes"):
         await backend.generate_image("A cat", n=0)
     with pytest.raises(UsageError, match="prompt"):

@@ -66,6 +66,8 @@ def test_the_dialects_of_services() -> None:
         ("openrouter", "low", "reasoning", {"effort": "low"}),
         ("ai_gateway", False, "reasoning", {"enabled": False}),
         ("deepseek", True, "thinking", {"type": "enabled"}),
+        ("deepseek", "high", "reasoning_effort", "high"),
+        ("moonshot", False, "thinking", {"type": "disabled"}),
         ("alibaba", False, "enable_thinking", False),
         ("vllm", True, "chat_template_kwargs", {"enable_thinking": True}),
     ],

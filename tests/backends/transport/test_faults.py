@@ -109,6 +109,19 @@ def status(code: int, body: bytes = b'{"error": {"message": "told you so"}}', **
     return lambda connection: connection.send(answer(code, body, **headers))
 
 
+def late(code: int) -> Callable[..., None]:
+    def behave(connection: Connection) -> None:
+        time.sleep(0.2)
+        status(code)(connection)
+
+    return behave
+
+
+def late_and_good(connection: Connection) -> None:
+    time.sleep(0.2)
+    good(connection)
+
+
 PAGE = b"<!DOCTYPE html><html><head><style>p {x}</style><title>502 Bad Gateway</title></head>" + b"<p>no</p>" * 5000
 
 
@@ -240,6 +253,14 @@ FAULTS = [
     Fault(
         "429 for longer than the first byte may take", [status(429, retry_after="0.5"), good], "all well", requests=2,
         deadlines=SHORT,
+    ),
+    Fault(
+        "429 for longer than the first byte may take, then silence", [status(429, retry_after="0.5"), silence],
+        DeadlineError, "was silent for 0.3 s", True, requests=2, deadlines=Deadlines(first_byte=0.3, between_bytes=60),
+    ),
+    Fault(
+        "503 time and again, each for nearly as long as the first byte may take",
+        [late(503), late(503), late_and_good], "all well", requests=3, deadlines=SHORT,
     ),
     Fault(
         "429 for longer than everything may take", [status(429, retry_after="5"), good], DeadlineError, "not done",

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from mellea.backends._transport.retry import LONGEST_PAUSE, Attempts, FirstByte, asked_pause
+from mellea.backends._transport.retry import LONGEST_PAUSE, Attempts, asked_pause, nap_of
 from mellea.core.options import Deadlines
 from mellea.errors import BackendError, BadRequestError, ConnectError, DeadlineError, OverloadedError
 
@@ -80,15 +80,7 @@ def test_what_makes_no_sense_is_left_out(value: str) -> None:
     assert asked_pause({"retry-after": value}) is None
 
 
-def test_a_sign_of_life_only_where_it_gives_more_time() -> None:
-    assert not FirstByte(Deadlines(first_byte=120, between_bytes=60)).wants_sign()
-    assert not FirstByte(Deadlines(first_byte=None, between_bytes=None)).wants_sign()
-    clock = FirstByte(Deadlines(first_byte=1, between_bytes=60))
-    assert clock.wants_sign()
-    assert FirstByte(Deadlines(first_byte=1, between_bytes=None)).wants_sign()
-
-
 def test_naps_end_before_the_run_gives_up() -> None:
-    clock = FirstByte(Deadlines(first_byte=10, between_bytes=10))
-    assert 4 <= clock.nap(100) <= 5
-    assert clock.nap(1) == 1
+    assert nap_of(Deadlines(first_byte=10)) == 5
+    assert nap_of(Deadlines(first_byte=None)) == float("inf")
+    assert nap_of(Deadlines(first_byte=0.001)) > 0
