@@ -62,7 +62,7 @@ class SseDecoder:
         return events
 
     def payloads(self, data: bytes) -> list[bytes]:
-        """Take more bytes and return the data alone of the events that are complete now.
+        """Take more bytes and return the data alone of the events that are complete now; instead of `feed`.
 
         Raises:
             WireError: an event grows beyond `MAX_EVENT_BYTES`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +21,11 @@ def decode(pieces: Iterable[bytes]) -> Parsed:
     decoder = SseDecoder()
     events = [event for piece in pieces for event in decoder.feed(piece)]
     return [(event.event, event.data.decode(), event.id) for event in events]
+
+
+def payloads(pieces: Iterable[bytes]) -> list[str]:
+    decoder = SseDecoder()
+    return [data.decode() for piece in pieces for data in decoder.payloads(piece)]
 
 
 def obvious(stream: bytes) -> Parsed:
@@ -93,13 +98,17 @@ def test_the_standard(name: str) -> None:
     assert obvious(stream) == expected
     assert decode([stream]) == expected
     assert decode(stream[i : i + 1] for i in range(len(stream))) == expected
+    data = [text for _, text, _ in expected]
+    assert payloads([stream]) == data
+    assert payloads(stream[i : i + 1] for i in range(len(stream))) == data
     for cut in range(len(stream)):
         assert decode([stream[:cut], b"", stream[cut:]]) == expected
+        assert payloads([stream[:cut], b"", stream[cut:]]) == data
 
 
 FRAGMENTS = st.sampled_from(
-    ["\n", "\n", "\n\n", "\r", "\r\n", "data: ", "data:", "data", "event: ", "id: ", ":", ": ", " ", "x", "é😀",
-     "\ufeff", "retry: 1", "\0", "\u2028"]
+    ["data: x\n\n", "data: x\n\ndata: y\n\n", "\n", "\n", "\n\n", "\r", "\r\n", "data: ", "data:", "data",
+     "event: ", "id: ", ":", ": ", " ", "x", "é😀", "\ufeff", "retry: 1", "\0", "\u2028"]
 )  # fmt: skip
 
 
@@ -109,6 +118,7 @@ def test_any_stream_split_anywhere(stream: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert decode(pieces) == obvious(stream)
+    assert payloads(pieces) == [text for _, text, _ in obvious(stream)]
 
 
 @settings(deadline=None)
@@ -118,6 +128,11 @@ def test_any_bytes_at_all(stream: bytes, step: int) -> None:
     split = [event for i in range(0, len(stream), step) for event in decoder.feed(stream[i : i + step])]
     assert split == whole.feed(stream)
     assert decoder.is_empty() == whole.is_empty()
+    alone = SseDecoder()
+    assert [data for i in range(0, len(stream), step) for data in alone.payloads(stream[i : i + step])] == [
+        event.data for event in split
+    ]
+    assert alone.is_empty() == whole.is_empty()
 
 
 @pytest.mark.parametrize(
@@ -140,12 +155,15 @@ def test_a_line_of_a_megabyte() -> None:
 
 
 @pytest.mark.parametrize("piece", [b"data: x\n", b"data: " + b"x" * 100], ids=["lines", "one line"])
-def test_an_event_without_end_is_an_error(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("take", [SseDecoder.feed, SseDecoder.payloads])
+def test_an_event_without_end_is_an_error(
+    take: Callable[[SseDecoder, bytes], list[object]], piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 10_000)
     decoder = SseDecoder()
     with pytest.raises(WireError, match="larger than"):
         for _ in range(10_000):
-            decoder.feed(piece)
+            take(decoder, piece)
 
 
 def test_a_long_stream_of_small_events_is_no_large_event(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,13 +181,13 @@ def test_comments_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decoder.is_empty()
 
 
-def _seconds(pieces: list[bytes]) -> float:
+def _seconds(take: Callable[[SseDecoder, bytes], list[object]], pieces: list[bytes]) -> float:
     best = float("inf")
     for _ in range(3):
         decoder = SseDecoder()
         began = time.process_time()
         for piece in pieces:
-            decoder.feed(piece)
+            take(decoder, piece)
         best = min(best, time.process_time() - began)
     return best
 
@@ -186,6 +204,9 @@ def _seconds(pieces: list[bytes]) -> float:
     ],
     ids=["an endless event", "the same in one read", "an endless line", "comments", "tiny events", "CRLF split"],
 )
-def test_the_cost_is_linear(make: object) -> None:
-    small, large = _seconds(make(5_000)), _seconds(make(50_000))  # type: ignore[operator]
+@pytest.mark.parametrize("take", [SseDecoder.feed, SseDecoder.payloads])
+def test_the_cost_is_linear(
+    take: Callable[[SseDecoder, bytes], list[object]], make: Callable[[int], list[bytes]]
+) -> None:
+    small, large = _seconds(take, make(5_000)), _seconds(take, make(50_000))
     assert large < 40 * small + 0.05, f"ten times the bytes took {large / small:.0f} times as long"
