@@ -6,10 +6,11 @@ import types
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Generic, TypeVar, Union, get_args, get_origin
 
 from mellea.core.structured.document import Document
-from mellea.core.structured.output_format import OutputFormat, calls_user_code, reason_of, validator_of
+from mellea.core.structured.hints import resolved
+from mellea.core.structured.output_format import OutputFormat, calls_user_code, output_format, reason_of, validator_of
 from mellea.core.structured.scanner import Kind
 from mellea.core.structured.schema import openings_of
 from mellea.core.structured.strict import fields_of
@@ -96,8 +97,10 @@ def _plain(kind: Any) -> Any:
 
 
 def _format_of_type(kind: Any, owner: Any, key: str | None) -> OutputFormat[Any]:
+    if isinstance(kind, (str, ForwardRef)):
+        kind = resolved(kind)
     is_pydantics = key is not None and hasattr(get_origin(_plain(owner)) or _plain(owner), "__pydantic_validator__")
-    return OutputFormat.of(kind, validator_of(kind, is_lax=is_pydantics))
+    return OutputFormat.of(kind, validator_of(kind, is_lax=True)) if is_pydantics else output_format(kind)
 
 
 def _items_of_schema(schema: Mapping[str, Any]) -> tuple[str | None, Any]:

@@ -157,8 +157,18 @@ def _hints(kind: Any) -> dict[str, Any]:
     """Return the annotations of a class, with the arguments of a generic one put in."""
     origin = get_origin(kind) or kind
     hints = class_hints(origin)
-    given = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+    given = _given(kind)
     return {name: _filled(hint, given, kind) for name, hint in hints.items()}
+
+
+def _given(kind: Any) -> dict[Any, Any]:
+    """Return what stands for the type variables of a generic class, and of the generic ones that it is made from."""
+    origin = get_origin(kind) or kind
+    given: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+    for parent in getattr(origin, "__orig_bases__", ()):
+        for variable, value in _given(parent).items() if get_args(parent) else ():
+            given.setdefault(variable, given.get(value, value) if isinstance(value, TypeVar) else value)
+    return given
 
 
 def _filled(hint: Any, given: Mapping[Any, Any], kind: Any) -> Any:
