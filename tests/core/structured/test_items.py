@@ -13,7 +13,7 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, RootModel, field_validator
 
 import mellea
 from mellea import MelleaSession
@@ -87,6 +87,7 @@ FORMATS = [
     (list[Literal["a", "b"]], '["a", "b"]', ["a", "b"]),
     (list[Person | Model], '[{"name": "a", "age": 1}]', [Person("a", 1)]),
     (list["Person"], TEXT, PEOPLE),
+    (RootModel[list[Person]], TEXT, PEOPLE),
     (list[Any], '[{"a": [1]}, "x"]', [{"a": [1]}, "x"]),
     (tuple[int, ...], "[1, 2]", [1, 2]),
     (list[int] | None, "[1, 2]", [1, 2]),
@@ -289,6 +290,8 @@ def test_a_list_that_only_fails_as_a_whole_gives_its_items_then_the_error() -> N
 def test_a_text_that_is_hard_to_read_gives_its_items_at_the_end() -> None:
     text = 'As noted [see above], the answer is:\n```json\n[{"name": "Ada"}]\n```'
     assert list(session(text).stream("x", format=list[Person]).items()) == [Person("Ada")]
+    text = 'In {braces}: {"title": "t", "persons": [{"name": "Ada"}]}'
+    assert list(session(text).stream("x", format=Register).items()) == [Person("Ada")]
 
 
 def test_tool_calls_and_thoughts_in_the_middle_pause_and_resume() -> None:
