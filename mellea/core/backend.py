@@ -100,7 +100,8 @@ class Capabilities:
         tools: whether the model can call tools.
         builtin_tools: the providers whose own tools can be asked for.
         structured_output: how a schema is held: by the provider's own means, by a tool call, by asking
-            for it in the prompt, or not at all.
+            for it in the prompt, or not at all. The backend itself does so; for the third way there is
+            `mellea.core.structured.asking`.
         images: whether messages may hold images.
         files: whether messages may hold other files.
         prefill: whether a trailing assistant message is continued.

@@ -14,6 +14,7 @@ from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
 from mellea.core.loop import Waiter, new_waiter
 from mellea.core.options import ModelOption
+from mellea.core.structured import asking
 from mellea.errors import UsageError
 
 __all__ = ["Gate", "Pause", "ScriptedBackend"]
@@ -115,6 +116,8 @@ class ScriptedBackend(Backend):
             UnsupportedError: the request asks for what the capabilities don't name; it isn't counted.
         """
         check_supported(self, request)
+        if self.capabilities.structured_output == "prompt":
+            request = asking(request)
         with self._lock:
             number = len(self.requests)
             self.requests.append(request)

@@ -8,7 +8,7 @@ from typing import Any, assert_type
 from mellea import ComputedModelOutputThunk, MelleaSession, Message, ModelOutputThunk
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingResult
-from mellea.stdlib.streaming import AsyncStream, Stream
+from mellea.stdlib.streaming import AsyncStream, Partial, Stream
 
 
 @dataclass
@@ -44,6 +44,20 @@ def streams(m: MelleaSession) -> None:
     assert_type(m.astream("x"), AsyncStream[str])
     for chunk in m.stream("x"):
         assert_type(chunk, str)
+
+
+def items_of_streams(m: MelleaSession) -> None:
+    for person in m.stream("x", format=list[Person]).items():
+        assert_type(person, Person)
+    for partial in m.stream("x", format=Person).partials():
+        assert_type(partial, Partial[Person])
+
+
+async def items_of_async_streams(m: MelleaSession) -> None:
+    async for person in m.astream("x", format=list[Person]).items():
+        assert_type(person, Person)
+    async for partial in m.astream("x", format=Person).partials():
+        assert_type(partial, Partial[Person])
 
 
 async def async_streams(m: MelleaSession) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, assert_type
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, assert_type
 
 from mellea.core.blocks import FileBlock, ToolCall
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, FinishReason, Usage
 from mellea.core.messages import Message
+from mellea.core.structured import Partial
+from mellea.core.structured.iterators import ItemIterator, PartialIterator
 from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
 
 
@@ -29,6 +31,33 @@ async def reading(thunk: ModelOutputThunk[list[str]]) -> None:
     async for event in thunk.events():
         assert_type(event, Event)
     assert_type(thunk.partial, str)
+
+
+async def reading_items(
+    thunk: ModelOutputThunk[list[str]],
+    several: ModelOutputThunk[Sequence[int]],
+    any_number: ModelOutputThunk[Iterable[int]],
+) -> None:
+    assert_type(thunk.items(), ItemIterator[str])
+    assert_type(several.items(on_error="skip"), ItemIterator[int])
+    assert_type(any_number.items(), ItemIterator[int])
+    async for item in thunk.items():
+        assert_type(item, str)
+
+
+async def items_of_a_field(thunk: ModelOutputThunk[Usage]) -> None:
+    async for item in thunk.items():  # which one it is, only the class at run time tells
+        assert_type(item, Any)
+
+
+async def reading_partial_objects(thunk: ModelOutputThunk[Usage]) -> None:
+    assert_type(thunk.partials(), PartialIterator[Usage])
+    async for partial in thunk.partials():
+        assert_type(partial, Partial[Usage])
+        assert_type(partial.path, str)
+        assert_type(partial.text, str)
+        assert_type(partial.data, Any)
+        assert_type(partial.state("a"), Literal["pending", "incomplete", "complete"])
 
 
 def what_it_came_to(thunk: ModelOutputThunk[int]) -> None:

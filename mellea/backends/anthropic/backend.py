@@ -15,6 +15,7 @@ from mellea.backends.anthropic.models import traits
 from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Event
+from mellea.core.structured.wrapped import is_wrapped
 
 __all__ = ["AnthropicBackend"]
 
@@ -91,6 +92,7 @@ class AnthropicBackend(HttpBackend):
     def _reading(self, request: Request) -> Mapping[str, Any]:
         return {
             "answer_tool": answer_tool(request, self.model_id),
+            "is_wrapped": request.output_schema is not None and is_wrapped(request.output_schema.schema),
             "drops_space": ends_in_space(request.messages),
         }
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -52,6 +53,7 @@ from mellea.core.events import (
     ToolStart,
     UsageEvent,
 )
+from mellea.core.structured.wrapped import Unwrapper
 from mellea.errors import BackendError, InterruptedStreamError, WireError
 
 __all__ = ["Decoder", "decode_plain"]
@@ -63,13 +65,17 @@ class Decoder:
     Args:
         model: the model that was asked, until the provider names the one that answers.
         answer_tool: the tool whose arguments are the answer, where a schema is held by a forced call.
+        is_wrapped: whether the answer is JSON in an object of our own making.
         drops_space: whether the answer's first white space has been said already, at the end of a prefix.
     """
 
-    def __init__(self, model: str, *, answer_tool: str | None = None, drops_space: bool = False) -> None:
+    def __init__(
+        self, model: str, *, answer_tool: str | None = None, is_wrapped: bool = False, drops_space: bool = False
+    ) -> None:
         self._sse = SseDecoder()
         self._model = model
         self._answer_tool = answer_tool
+        self._wrap = Unwrapper() if is_wrapped else None
         self._drops_space = drops_space
         self._texts: list[str] = []
         self.error: BackendError | None = None
@@ -183,6 +189,7 @@ class Decoder:
         if not self._has_begun:
             raise WireError("the provider sent the end of a message that had not begun")
         self._end_calls(events)
+        self._say("" if self._wrap is None else self._wrap.close(), events)
         finish = FINISH_REASONS.get(self._stop_reason or "", "other")
         if finish == "tool_call" and self._has_answered:
             finish = "stop"
@@ -220,7 +227,7 @@ class Decoder:
         delta = event["delta"]
         kind = delta["type"]
         if kind == "text_delta":
-            self._say(delta["text"], events)
+            self._speak(delta["text"], events)
         elif kind == "input_json_delta":
             self._write(self._calls[event["index"]], text_of(delta["partial_json"]), events)
         elif kind == "thinking_delta":
@@ -241,7 +248,7 @@ class Decoder:
     def _start_text(self, index: int, block: JsonObject, events: list[Event]) -> None:
         for citation in block.get("citations") or ():
             self._cite(citation, events)
-        self._say(block.get("text") or "", events)
+        self._speak(block.get("text") or "", events)
 
     def _start_thinking(self, index: int, block: JsonObject, events: list[Event]) -> None:
         if thought := text_of(block.get("thinking") or ""):
@@ -271,6 +278,12 @@ class Decoder:
 
     # -- what they hold --------------------------------------------------------------------------------
 
+    def _speak(self, text: Json, events: list[Event]) -> None:
+        self._say(text if self._answer_tool is not None else self._unwrapped(text), events)
+
+    def _unwrapped(self, text: Json) -> Json:
+        return text if self._wrap is None else self._wrap.feed(text)
+
     def _say(self, text: Json, events: list[Event]) -> None:
         if self._drops_space:
             text = text.lstrip()
@@ -297,7 +310,7 @@ class Decoder:
         if call.is_builtin:
             call.chunks.append(chunk)
         elif call.tool_name == self._answer_tool:
-            self._say(chunk, events)
+            self._say(self._unwrapped(chunk), events)
         else:
             call.chunks.append(chunk)
             events.append(ToolDelta(call.tool_call_id, chunk))
@@ -370,13 +383,13 @@ _STARTS: dict[str, _Starter] = {
 }
 
 
-def decode_plain(body: bytes, model: str, *, answer_tool: str | None = None, drops_space: bool = False) -> list[Event]:
+def decode_plain(body: bytes, model: str, **reading: Any) -> list[Event]:
     """Return the events of a message that came as one JSON body.
 
     Raises:
         BackendError: it is an error, or no message.
     """
-    return Decoder(model, answer_tool=answer_tool, drops_space=drops_space).decode_whole(_parse(body))
+    return Decoder(model, **reading).decode_whole(_parse(body))
 
 
 def _parse(data: bytes) -> Json:

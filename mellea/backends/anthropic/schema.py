@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from mellea.backends.anthropic.wire import Json, JsonObject
+from mellea.core.structured.wrapped import is_wrapped, wrapped
 from mellea.errors import UnsupportedError
 
 __all__ = ["closed_schema", "object_schema"]
@@ -55,21 +56,12 @@ def _closed(schema: Mapping[str, Json], path: str) -> JsonObject:
 
 
 def object_schema(schema: Mapping[str, Json]) -> JsonObject:
-    """Return the schema as arguments of a tool, which have to be an object.
-
-    Raises:
-        UnsupportedError: it is something else.
-    """
+    """Return the schema as arguments of a tool, which have to be an object: anything else is put into one."""
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/$defs/"):
         target = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"), {})
         schema = {**target, "$defs": schema["$defs"]}
-    if schema.get("type") != "object":
-        raise UnsupportedError(
-            "this model holds a schema as arguments of a tool, which have to be an object; put the value into a "
-            "field of a class, or use a model from Claude 4.5 on"
-        )
-    return dict(schema)
+    return wrapped(schema) if is_wrapped(schema) else dict(schema)
 
 
 def _references(part: Json) -> set[str]:

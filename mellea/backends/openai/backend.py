@@ -16,13 +16,13 @@ from mellea.backends.openai.failure import is_hopeless
 from mellea.backends.openai.frames import StreamDecoder
 from mellea.backends.openai.images import decode_images, encode_images, encode_inputs, inputs_of
 from mellea.backends.openai.responses.encode import OPTIONS as RESPONSES_OPTIONS
-from mellea.backends.openai.schema import is_wrapped
 from mellea.backends.openai.services import SERVICES, Service, service_at
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.core.structured.wrapped import is_wrapped
 from mellea.errors import AuthError, BackendError, ConfigurationError, UnsupportedError, UsageError
 
 __all__ = ["OpenAIBackend"]

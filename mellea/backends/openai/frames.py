@@ -15,8 +15,8 @@ from typing import Any
 from mellea.backends._transport.sse import SseDecoder
 from mellea.backends.openai.failure import error_of
 from mellea.backends.openai.fields import parse_object
-from mellea.backends.openai.wrapped import Unwrapper
 from mellea.core.events import Event, TextDelta
+from mellea.core.structured.wrapped import Unwrapper
 from mellea.errors import BackendError, InterruptedStreamError
 
 __all__ = ["DONE", "StreamDecoder"]

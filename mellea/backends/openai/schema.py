@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mellea.backends.openai.wrapped import wrapped
+from mellea.core.structured.wrapped import is_wrapped, wrapped
 
-__all__ = ["StrictSchema", "is_wrapped", "schema_name", "strict_schema"]
+__all__ = ["StrictSchema", "schema_name", "strict_schema"]
 
 _DROPPED = frozenset({"default", "discriminator", "examples", "example", "deprecated", "readOnly", "writeOnly"})
 _SAID = (
@@ -72,11 +72,6 @@ class _TooLoose(Exception):
 def schema_name(name: str) -> str:
     """Return a name that the format allows."""
     return _NAME.sub("_", name)[:64] or "answer"
-
-
-def is_wrapped(schema: Mapping[str, Any]) -> bool:
-    """Tell whether the values of a schema have to be put into an object."""
-    return _resolved(schema, schema).get("type") != "object"
 
 
 def strict_schema(schema: Mapping[str, Any]) -> StrictSchema:

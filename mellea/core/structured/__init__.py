@@ -3,8 +3,10 @@
 May import: core and errors. Read `output_format.py` first.
 """
 
+from mellea.core.structured.asking import asking
 from mellea.core.structured.item_chunker import ItemChunker
 from mellea.core.structured.markers import HoldBack, Needed
 from mellea.core.structured.output_format import OutputFormat, output_format
+from mellea.core.structured.partials import Partial
 
-__all__ = ["HoldBack", "ItemChunker", "Needed", "OutputFormat", "output_format"]
+__all__ = ["HoldBack", "ItemChunker", "Needed", "OutputFormat", "Partial", "asking", "output_format"]

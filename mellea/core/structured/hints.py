@@ -50,16 +50,23 @@ def resolved(annotation: str | ForwardRef) -> Any:
 
 
 def names_around(kind: type) -> dict[str, Any]:
-    """Return the names that a class sees besides those of its module: the functions' it is defined in, and its own."""
-    names: dict[str, Any] = {}
+    """Return the names that a class sees besides those of its module: the functions' it is defined in, and its own.
+
+    Code that is executed in a namespace of its own, as documentation's is, sees that in place of a module.
+    """
     outer = kind.__qualname__.split(".<locals>.")[:-1]
     functions = {".<locals>.".join(outer[: count + 1]) for count in range(len(outer))}
-    if functions:
-        inner_first = (frame for frame in _frames() if frame.f_globals.get("__name__") == kind.__module__)
-        for frame in inner_first:
-            if frame.f_code.co_qualname in functions:
-                names = {**frame.f_locals, **names}
-    return {**names, kind.__name__: kind}
+    module = getattr(sys.modules.get(kind.__module__), "__dict__", None)
+    names: dict[str, Any] = {}
+    namespace: dict[str, Any] = {}
+    for frame in _frames():  # the innermost comes first
+        if frame.f_globals.get("__name__") != kind.__module__:
+            continue
+        if frame.f_globals is not module:
+            namespace = namespace or frame.f_globals
+        if frame.f_code.co_qualname in functions:
+            names = {**frame.f_locals, **names}
+    return {**namespace, **names, kind.__name__: kind}
 
 
 def _frames() -> Iterator[FrameType]:

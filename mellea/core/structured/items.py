@@ -6,10 +6,11 @@ import types
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Generic, TypeVar, Union, get_args, get_origin
 
 from mellea.core.structured.document import Document
-from mellea.core.structured.output_format import OutputFormat, calls_user_code, reason_of, validator_of
+from mellea.core.structured.hints import resolved
+from mellea.core.structured.output_format import OutputFormat, calls_user_code, output_format, reason_of, validator_of
 from mellea.core.structured.scanner import Kind
 from mellea.core.structured.schema import openings_of
 from mellea.core.structured.strict import fields_of
@@ -28,13 +29,15 @@ class ItemFormat(Generic[T]):
     """What the items of a format are.
 
     Args:
-        key: the field of the object that holds them; `None` where the sequence is the whole answer.
+        key: the field of the object that holds them, in JSON; `None` where the sequence is the whole answer.
+        name: the same in Python.
         format: that of one item.
         is_quick: validating one calls nobody's code.
         may_be_list: an item may itself be a list.
     """
 
     key: str | None
+    name: str | None
     format: OutputFormat[T]
     is_quick: bool
     may_be_list: bool
@@ -52,24 +55,26 @@ def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
     if format is None:
         raise UsageError("items() reads the elements of a sequence; ask for one with format=list[…]")
     is_schema = isinstance(format.kind, Mapping)
-    key, kind = _items_of_schema(format.kind) if is_schema else _items_of_type(format.kind)
+    key, name, kind = _items_of_schema(format.kind) if is_schema else _items_of_type(format.kind)
     if kind is _NO_LIST:
         raise UsageError(
             f"items() reads the elements of a sequence, and {format.kind!r} has none, or several; ask for one with "
             "format=list[…], Sequence[…] or Iterable[…], or an object that has exactly one such field"
         )
-    one = _format_of_schema(kind, format) if is_schema else _format_of_type(kind, format.kind, key)
+    one = _format_of_schema(kind, format) if is_schema else _format_of_type(kind, format.kind)
     is_quick = one.validator is None or not calls_user_code(one.validator.core_schema)
     openings = openings_of(one.schema.schema)
-    return ItemFormat(key, one, is_quick, not openings or "[" in openings)
+    return ItemFormat(key, name, one, is_quick, not openings or "[" in openings)
 
 
-def _items_of_type(kind: Any) -> tuple[str | None, Any]:
+def _items_of_type(kind: Any) -> tuple[str | None, str | None, Any]:
     if (item := _element(kind)) is not _NO_LIST:
-        return None, item
+        return None, None, item
     fields = fields_of(_plain(kind)) or []
-    lists = [(field.key, item) for field in fields if (item := _element(field.type)) is not _NO_LIST]
-    return lists[0] if len(lists) == 1 else (None, _NO_LIST)
+    if getattr(_plain(kind), "__pydantic_root_model__", False):
+        return None, "root", _element(fields[0].type)
+    lists = [(field.key, field.name, item) for field in fields if (item := _element(field.type)) is not _NO_LIST]
+    return lists[0] if len(lists) == 1 else (None, None, _NO_LIST)
 
 
 def _element(kind: Any) -> Any:
@@ -95,17 +100,19 @@ def _plain(kind: Any) -> Any:
     return kind
 
 
-def _format_of_type(kind: Any, owner: Any, key: str | None) -> OutputFormat[Any]:
-    is_pydantics = key is not None and hasattr(get_origin(_plain(owner)) or _plain(owner), "__pydantic_validator__")
-    return OutputFormat.of(kind, validator_of(kind, is_lax=is_pydantics))
+def _format_of_type(kind: Any, owner: Any) -> OutputFormat[Any]:
+    if isinstance(kind, (str, ForwardRef)):
+        kind = resolved(kind)
+    is_pydantics = hasattr(get_origin(_plain(owner)) or _plain(owner), "__pydantic_validator__")
+    return OutputFormat.of(kind, validator_of(kind, is_lax=True)) if is_pydantics else output_format(kind)
 
 
-def _items_of_schema(schema: Mapping[str, Any]) -> tuple[str | None, Any]:
+def _items_of_schema(schema: Mapping[str, Any]) -> tuple[str | None, str | None, Any]:
     if schema.get("type") == "array":
-        return None, schema.get("items", {})
+        return None, None, schema.get("items", {})
     found = schema.get("properties", {}).items()
-    lists = [(key, each.get("items", {})) for key, each in found if each.get("type") == "array"]
-    return lists[0] if len(lists) == 1 else (None, _NO_LIST)
+    lists = [(key, key, each.get("items", {})) for key, each in found if each.get("type") == "array"]
+    return lists[0] if len(lists) == 1 else (None, None, _NO_LIST)
 
 
 def _format_of_schema(schema: Any, whole: OutputFormat[Any]) -> OutputFormat[Any]:
@@ -191,9 +198,9 @@ class ItemDecoder(Generic[T]):
         """Return those items of the complete result that didn't come out of the text: that of a text hard to read."""
         if self.is_complete or self._index >= 0:
             return []
-        key = self.format.key
-        if key is not None:
-            parsed = parsed.get(key) if isinstance(parsed, Mapping) else getattr(parsed, key, None)
+        name = self.format.name
+        if name is not None:
+            parsed = parsed.get(name) if isinstance(parsed, Mapping) else getattr(parsed, name, None)
         return list(parsed) if isinstance(parsed, Iterable) and not isinstance(parsed, (str, Mapping)) else []
 
     def _take(self, events: list[tuple[Kind, Any]]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, get_args, get_origin
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema
@@ -106,13 +107,27 @@ def output_format(format: Any) -> OutputFormat[Any]:
     try:
         if isinstance(format, (str, FunctionType)):
             raise TypeError("it is no type")
-        return OutputFormat.of(format, validator_of(format))
+        return _known(format) if _is_settled(format) else OutputFormat.of(format, validator_of(format))
     except (PydanticUserError, TypeError, NameError) as error:
         raise UsageError(
             f"format can't be {format!r}: {str(error).splitlines()[0]}; it takes a pydantic model, a dataclass, a "
             "TypedDict, list[…], dict[str, …], a Literal, an enum, a union, a builtin such as int, or a JSON Schema as "
             "a dict"
         ) from error.with_traceback(None)
+
+
+@functools.lru_cache(maxsize=128)
+def _known(kind: Any) -> OutputFormat[Any]:
+    """Make a format once: to make a validator takes a millisecond."""
+    return OutputFormat.of(kind, validator_of(kind))
+
+
+def _is_settled(kind: Any) -> bool:
+    """Whether a type means the same wherever it stands: it is made of classes, not of names or unions."""
+    args = get_args(kind)
+    if not args:
+        return isinstance(kind, type)
+    return get_origin(kind) in (list, dict, Sequence, Iterable) and all(_is_settled(arg) for arg in args)
 
 
 def validator_of(kind: Any, *, is_lax: bool = False) -> Any:

@@ -38,11 +38,13 @@ class Field:
 
     Args:
         key: its name in JSON.
+        name: its name in Python.
         type: its resolved annotation.
         is_required: whether it has to be there.
     """
 
     key: str
+    name: str
     type: Any
     is_required: bool = True
 
@@ -59,7 +61,7 @@ def fields_of(kind: Any) -> list[Field] | None:
     if _is_own_dataclass(origin):
         hints = _hints(kind)
         return [
-            Field(field.name, _bare(hints[field.name]), _has_no_default(field))
+            Field(field.name, field.name, _bare(hints[field.name]), _has_no_default(field))
             for field in _constructor_fields(origin)
             if field.name in hints
         ]
@@ -157,8 +159,18 @@ def _hints(kind: Any) -> dict[str, Any]:
     """Return the annotations of a class, with the arguments of a generic one put in."""
     origin = get_origin(kind) or kind
     hints = class_hints(origin)
-    given = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+    given = _given(kind)
     return {name: _filled(hint, given, kind) for name, hint in hints.items()}
+
+
+def _given(kind: Any) -> dict[Any, Any]:
+    """Return what stands for the type variables of a generic class, and of the generic ones that it is made from."""
+    origin = get_origin(kind) or kind
+    given: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+    for parent in getattr(origin, "__orig_bases__", ()):
+        for variable, value in _given(parent).items() if get_args(parent) else ():
+            given.setdefault(variable, given.get(value, value) if isinstance(value, TypeVar) else value)
+    return given
 
 
 def _filled(hint: Any, given: Mapping[Any, Any], kind: Any) -> Any:
@@ -183,7 +195,7 @@ def _typed_dict_field(kind: Any, name: str, hint: Any) -> Field:
         elif wrapper is not Annotated:
             break
         inner = inner.__origin__ if wrapper is Annotated else get_args(inner)[0]
-    return Field(name, _bare(hint), is_required)
+    return Field(name, name, _bare(hint), is_required)
 
 
 def _bare(hint: Any) -> Any:
@@ -208,7 +220,7 @@ def _model_field(name: str, field: Any) -> Field:
     alias = field.validation_alias
     key = alias if isinstance(alias, str) else name
     kind = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    return Field(key, kind, field.is_required())
+    return Field(key, name, kind, field.is_required())
 
 
 def _is_own_dataclass(kind: Any) -> bool:

@@ -3,7 +3,8 @@
 May import: core, stdlib.requirements and what is below it. Read `stream.py` first, then `attempts.py`.
 """
 
+from mellea.core.structured import HoldBack, Needed, Partial
 from mellea.stdlib.streaming.attempts import check_release, launch_sampled
 from mellea.stdlib.streaming.stream import AsyncStream, Stream
 
-__all__ = ["AsyncStream", "Stream", "check_release", "launch_sampled"]
+__all__ = ["AsyncStream", "HoldBack", "Needed", "Partial", "Stream", "check_release", "launch_sampled"]

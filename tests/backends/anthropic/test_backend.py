@@ -88,9 +88,9 @@ async def test_one_plain_answer() -> None:
 
 async def test_the_extra_body_is_merged_into_ours() -> None:
     server = Server(answers.HELLO)
-    schema = OutputSchema("n", {"type": "integer"})
+    schema = OutputSchema("n", {"type": "object", "properties": {}, "additionalProperties": False})
     await read(server.backend(extra_body={"output_config": {"effort": "low"}, "top": 1}), output_schema=schema)
-    form = {"type": "json_schema", "schema": {"type": "integer"}}
+    form = {"type": "json_schema", "schema": dict(schema.schema)}
     assert server.payload["output_config"] == {"format": form, "effort": "low"} and server.payload["top"] == 1
 
 

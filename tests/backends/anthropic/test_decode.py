@@ -330,6 +330,16 @@ def test_the_arguments_of_the_answer_tool_are_the_text() -> None:
     assert events == [TextDelta('{"name": "Bern"}'), StreamEnd("stop", "msg_1", "claude-test")]
 
 
+def test_a_value_in_an_object_of_our_own_comes_out_of_it() -> None:
+    wrapped = ('{"val', 'ue": [{"n": 1}', ', {"n": 2}]', "}")
+    for parts, how in (
+        (call(0, {**TOOL, "name": "towns"}, *wrapped), {"answer_tool": "towns"}),
+        (text(0, *wrapped), {}),
+    ):
+        events = spoken(decode(start(), *parts, *end(), is_wrapped=True, **how))
+        assert events[:-1] == [TextDelta('[{"n": 1}, {"n": 2}]')]
+
+
 def test_other_tools_stay_calls_beside_it() -> None:
     events = spoken(decode(start(), *call(0, TOOL, "{}"), *end("tool_use"), answer_tool="town"))
     assert events[-1] == StreamEnd("tool_call", "msg_1", "claude-test")

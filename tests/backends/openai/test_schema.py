@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from mellea.backends.openai.schema import is_wrapped, schema_name, strict_schema
-from mellea.backends.openai.wrapped import Unwrapper
+from mellea.backends.openai.schema import schema_name, strict_schema
+from mellea.core.structured.wrapped import Unwrapper, is_wrapped
 
 
 class Colour(Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -13,7 +13,7 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, RootModel, field_validator
 
 import mellea
 from mellea import MelleaSession
@@ -24,6 +24,7 @@ from mellea.core.structured import output_format
 from mellea.core.structured.items import ItemDecoder, item_format
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import BackendError, GenerationCancelledError, ParseError, UsageError
+from mellea.stdlib.requirements import req, simple_validate
 from mellea.testing import Gate, Pause, ScriptedBackend
 
 
@@ -85,6 +86,8 @@ FORMATS = [
     (list[list[int]], "[[1, 2], [], [3]]", [[1, 2], [], [3]]),
     (list[Literal["a", "b"]], '["a", "b"]', ["a", "b"]),
     (list[Person | Model], '[{"name": "a", "age": 1}]', [Person("a", 1)]),
+    (list["Person"], TEXT, PEOPLE),
+    (RootModel[list[Person]], TEXT, PEOPLE),
     (list[Any], '[{"a": [1]}, "x"]', [{"a": [1]}, "x"]),
     (tuple[int, ...], "[1, 2]", [1, 2]),
     (list[int] | None, "[1, 2]", [1, 2]),
@@ -166,7 +169,7 @@ class Acknowledged(ScriptedBackend):
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(cuts=st.lists(st.integers(0, 500), max_size=12))
 @pytest.mark.parametrize("kind", ["asyncio", "trio"])
-def test_an_item_is_delivered_before_the_next_chunk_is_sent(kind: str, cuts: list[int]) -> None:
+def test_11_an_item_is_delivered_before_the_next_chunk_is_sent(kind: str, cuts: list[int]) -> None:
     places = sorted({cut % (len(TEXT) + 1) for cut in cuts} | {len(TEXT)})
     chunks = [TEXT[a:b] for a, b in zip([0, *places], places, strict=False)]
     read: list[Any] = []
@@ -214,7 +217,7 @@ BAD = ['[{"name": "Ada"}, ', '{"name": 1}, ', '{"name": "Bo"}', Pause(0.01), "]"
 
 
 @pytest.mark.anyio
-async def test_a_bad_item_ends_it_cancels_and_tells_index_text_and_the_good_ones() -> None:
+async def test_11_a_bad_item_ends_it_cancels_and_tells_index_text_and_the_good_ones() -> None:
     backend = ScriptedBackend(BAD)
     thunk = await mellea.start_session(backend).ainstruct("x", format=list[Person], await_result=False)
     items, good = thunk.items(), []
@@ -287,6 +290,8 @@ def test_a_list_that_only_fails_as_a_whole_gives_its_items_then_the_error() -> N
 def test_a_text_that_is_hard_to_read_gives_its_items_at_the_end() -> None:
     text = 'As noted [see above], the answer is:\n```json\n[{"name": "Ada"}]\n```'
     assert list(session(text).stream("x", format=list[Person]).items()) == [Person("Ada")]
+    text = 'In {braces}: {"title": "t", "persons": [{"name": "Ada"}]}'
+    assert list(session(text).stream("x", format=Register).items()) == [Person("Ada")]
 
 
 def test_tool_calls_and_thoughts_in_the_middle_pause_and_resume() -> None:
@@ -354,7 +359,52 @@ def test_only_a_users_code_needs_a_thread(kind: Any, is_quick: bool) -> None:
 
 
 @pytest.mark.anyio
-async def test_several_readers_each_get_every_item(make: Callable[[], Any] | None = None) -> None:
+async def test_a_wait_that_is_given_up_loses_no_item() -> None:
+    gate = Gate()
+    thunk = await session([TEXT[:-30], gate, TEXT[-30:]]).ainstruct("x", format=list[Person], await_result=False)
+    items, found = thunk.items(), []
+    for _ in range(2):
+        found.append(await anext(items))
+    with anyio.move_on_after(0.01):
+        found.append(await anext(items))
+    gate.open()
+    found += [item async for item in items]
+    assert found == PEOPLE
+
+
+@pytest.mark.anyio
+async def test_under_a_strategy_they_are_the_items_of_the_accepted_attempt() -> None:
+    m = session('[{"name": "bad"}]', TEXT)
+    rejects = simple_validate(lambda text: "bad" not in text)
+    stream = m.astream("x", format=list[Person], requirements=[req("No bad people.", validation_fn=rejects)])
+    assert [person async for person in stream.items()] == PEOPLE
+
+
+NONSENSE = st.lists(
+    st.sampled_from([*'{}[]",:\\a0 \n', '{"name": "a"}', '"name":', '"a"', "1", "[{", "}]", "\\u12", "```"]),
+    max_size=16,
+).map("".join)
+
+
+@settings(max_examples=600)
+@given(NONSENSE, st.booleans())
+def test_nonsense_gives_the_same_items_and_the_same_error_however_it_is_split(text: str, may_restart: bool) -> None:
+    def read(parts: Iterable[str]) -> object:
+        decoder = ItemDecoder(item_format(output_format(list[Person])), may_restart=may_restart)
+        try:
+            for part in parts:
+                decoder.feed(part)
+                while decoder.has_raw or decoder.is_broken:
+                    decoder.next()
+        except ParseError as error:
+            return decoder.good, str(error), error.raw
+        return decoder.good, decoder.is_complete
+
+    assert read([text]) == read(text)
+
+
+@pytest.mark.anyio
+async def test_several_readers_each_get_every_item() -> None:
     thunk = await session([*TEXT]).ainstruct("x", format=list[Person], await_result=False)
     found: list[list[Person]] = [[], []]
 

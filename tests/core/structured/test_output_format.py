@@ -80,7 +80,12 @@ def parse(format: Any, text: str, finish_reason: Any = "stop") -> Any:
     return output_format(format).parse(Generation(text, Message("assistant", text), finish_reason=finish_reason))
 
 
+class AddressBox(Box[Address]):
+    pass
+
+
 GOOD = [
+    (AddressBox, '{"content": {"street": "Elm"}}', AddressBox(Address("Elm"))),
     (Model, '{"name": "Ada", "age": "36"}', Model(name="Ada", age=36)),  # lax, as pydantic models are by themselves
     (Address, '{"street": "Elm"}', Address("Elm")),
     (Town, '{"name": "Ulm", "mayor": {"name": "Ada"}}', {"name": "Ulm", "mayor": Person("Ada")}),
@@ -114,7 +119,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("format", "text", "value"), GOOD, ids=[f"{format} {text}" for format, text, _ in GOOD])
-def test_a_value_of_every_kind_of_type(format: Any, text: str, value: Any) -> None:
+def test_6_a_value_of_every_kind_of_type(format: Any, text: str, value: Any) -> None:
     parsed = parse(format, text)
     assert parsed == value
     assert type(parsed) is type(value)
@@ -276,6 +281,12 @@ def test_marks_are_for_us_and_never_in_the_schema_that_is_sent() -> None:
     format = output_format(list[Marked])
     assert "x-mellea" not in json.dumps(format.schema.schema)
     assert json.dumps(format.marked).count("x-mellea") == 3
+
+
+def test_a_format_is_made_once_for_a_type_that_means_the_same_everywhere() -> None:
+    assert output_format(list[Person]) is output_format(list[Person])
+    assert output_format(list["Person"]) is not output_format(list["Person"])
+    assert output_format(int | str).schema.schema != output_format(str | int).schema.schema
 
 
 def test_a_format_pickles_with_its_type() -> None:

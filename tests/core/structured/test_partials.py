@@ -122,6 +122,23 @@ def strings(value: Any, path: str) -> Iterable[tuple[str, str]]:
             yield from strings(inner, f"{path}[{index}]")
 
 
+NONSENSE = st.lists(
+    st.sampled_from([*'{}[]",:\\a0 \n', '{"a": "b"}', '"a":', "1", "[{", "}]", "\\ud83d", "true", "```"]), max_size=16
+).map("".join)
+
+
+@settings(max_examples=600)
+@given(NONSENSE, st.booleans(), st.sampled_from([Any, dict[str, Any], list[Any], int]))
+def test_nonsense_shows_the_same_however_it_is_split(text: str, may_restart: bool, format: Any) -> None:
+    def read(parts: Iterable[str]) -> object:
+        one = PartialDecoder(output_format(format), may_restart=may_restart)
+        states = {partial.state(partial.path) for partial in partials(one, parts)} - {"incomplete", "complete"}
+        return one.data(), one.is_complete, states
+
+    assert read([text]) == read(text)
+    assert not read(text)[2], "what is told of has begun"  # type: ignore[index]
+
+
 def test_numbers_literals_members_and_dates_show_when_they_are_complete() -> None:
     text = '{"name": "Al", "age": 12, "mood": "good", "verdict": "no", "born": "2020-01-02"}'
     assert shown(Person, text) == [

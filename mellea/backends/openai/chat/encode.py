@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +14,7 @@ from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
+from mellea.core.structured import asking
 
 __all__ = ["encode"]
 
@@ -28,7 +28,8 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
         UnsupportedError: the format has no words for something in the messages or the options.
     """
     options, is_streamed = request.options, request.options.get(ModelOption.STREAM, True)
-    payload: JsonObject = {"model": model_id, "messages": _messages(request.messages, service)}
+    messages = _asking(request, service).messages
+    payload: JsonObject = {"model": model_id, "messages": _messages(messages, service)}
     if is_streamed:
         payload["stream"] = True
         if service.has_stream_options:
@@ -45,24 +46,23 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
         if ModelOption.TOOL_CHOICE in options:
             payload["tool_choice"] = _tool_choice(options[ModelOption.TOOL_CHOICE])
     if request.output_schema is not None:
-        _hold(payload, request.output_schema, service)
+        payload["response_format"] = _form(request.output_schema, service)
     return payload
 
 
-def _hold(payload: JsonObject, schema: OutputSchema, service: Service) -> None:
+def _form(schema: OutputSchema, service: Service) -> JsonObject:
+    if service.structured_output != "native":
+        return {"type": "json_object"}
     strict = strict_schema(schema.schema)
-    if service.structured_output == "native":
-        held = {"name": schema_name(schema.name), "schema": strict.schema, "strict": strict.is_strict}
-        payload["response_format"] = {"type": "json_schema", "json_schema": held}
-        return
+    held = {"name": schema_name(schema.name), "schema": strict.schema, "strict": strict.is_strict}
+    return {"type": "json_schema", "json_schema": held}
+
+
+def _asking(request: Request, service: Service) -> Request:
+    if request.output_schema is None or service.structured_output == "native":
+        return request
     # A service that only promises JSON has to be told which, and wants the word in the prompt.
-    asked = f"Answer with JSON only, no other text. It has to match this JSON Schema:\n{json.dumps(strict.schema)}"
-    payload["response_format"] = {"type": "json_object"}
-    messages = payload["messages"]
-    if messages and messages[0]["role"] == "system" and isinstance(messages[0]["content"], str):
-        messages[0]["content"] += f"\n\n{asked}"
-    else:
-        messages.insert(0, {"role": "system", "content": asked})
+    return asking(request, strict_schema(request.output_schema.schema).schema)
 
 
 def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
