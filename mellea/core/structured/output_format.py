@@ -59,7 +59,7 @@ class OutputFormat(Generic[T]):
         """Return the value that `parse` makes, and the JSON that it is made of; raises like `parse`."""
         text = generation.text
         said: Exception | None = None
-        for candidate in self._candidates(text):
+        for candidate in self._candidates(text, generation.finish_reason == "length"):
             try:
                 return self.value(candidate), candidate
             except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
@@ -67,8 +67,6 @@ class OutputFormat(Generic[T]):
                 said = (
                     error if said is None or (_is_no_json(said) and not text.lstrip().startswith(("{", "["))) else said
                 )
-            if generation.finish_reason == "length":
-                break  # a part of what was cut off isn't what was asked for
         raise ParseError(_explain(self.schema.name, generation, said), partial=text) from said and said.with_traceback(
             None
         )
@@ -81,10 +79,10 @@ class OutputFormat(Generic[T]):
             return cast("T", from_json(text))
         return cast("T", self.validator.validate_json(text))
 
-    def _candidates(self, text: str) -> Iterator[str]:
+    def _candidates(self, text: str, is_cut: bool) -> Iterator[str]:
         yield text
-        yield from json_values(text)
-        if _takes_words(self.schema.schema):
+        yield from json_values(text, is_cut=is_cut)
+        if not is_cut and _takes_words(self.schema.schema):
             yield json.dumps(text.strip())
 
     def __reduce__(self) -> Any:

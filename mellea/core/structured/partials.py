@@ -7,7 +7,6 @@ that is being written is put together when somebody looks at it.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections import deque
 from typing import Any, Generic, Literal, TypeVar
@@ -64,7 +63,7 @@ class Partial(Generic[T]):
 
     def snapshot(self) -> Any:
         """Return a copy of `data` that nothing is added to."""
-        return copy.deepcopy(self._decoder.data())
+        return _copied(self._decoder.data())
 
     def state(self, path: str) -> FieldState:
         """Tell whether what stands at a path hasn't begun, is being written, or is complete.
@@ -337,6 +336,12 @@ def _steps(path: str) -> list[str | int]:
         steps.append(int(index) if index else key or _ESCAPED.sub(r"\1", quoted))
         place = step.end()
     return steps
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _leads(value: Any, steps: list[str | int]) -> bool:

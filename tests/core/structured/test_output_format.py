@@ -215,6 +215,23 @@ def test_the_reason_is_that_of_the_json_found() -> None:
         parse(Address, '```json\n{"street": 1}\n```')
 
 
+BROKEN = ['{"home": {"street": "Elm"}, oops}', '[{"street": "Elm"}, {"street', 'So: {"a": [{"street": "Elm"}]']
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_nothing_is_taken_out_of_what_is_wrong_or_cut(text: str) -> None:
+    for finish_reason in ("stop", "length"):
+        with pytest.raises(ParseError):
+            parse(Address, text, finish_reason)
+
+
+def test_a_value_that_was_complete_before_the_cut_is_taken() -> None:
+    assert parse(Address, '```json\n{"street": "Elm"}\n```\nThis is the addr', "length") == Address("Elm")
+    assert parse(Address, '{"street": "Elm"} is the addr', "length") == Address("Elm")
+    with pytest.raises(ParseError, match="token limit"):
+        parse(int, "The answer is 4", "length")
+
+
 def test_text_of_brackets_costs_no_more_than_a_few_looks() -> None:
     with pytest.raises(ParseError):
         parse(Address, "[" * 200_000)
