@@ -324,6 +324,17 @@ async def test_steps_of_a_tool_loop_resume_or_begin_anew_and_no_item_comes_twice
     assert [person async for person in thunk.items()] == PEOPLE
 
 
+def test_items_of_a_tool_loop_pause_while_tools_run() -> None:
+    def look_up(name: str) -> str:
+        """Look somebody up."""
+        return f"{name} is 36"
+
+    call = ToolCall("1", "look_up", {"name": "Ada"}, '{"name": "Ada"}')
+    asked = ["I look it up.", ToolStart("1", "look_up"), ToolEnd(call)]
+    stream = session(asked, [TEXT]).stream("x", format=list[Person], tools=[look_up], tool_calls="run")
+    assert list(stream.items()) == PEOPLE == stream.output
+
+
 def test_a_users_validator_runs_in_a_thread_and_may_use_a_plain_verb() -> None:
     other = session("yes")
 
