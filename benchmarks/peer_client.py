@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator
 from time import process_time
 from typing import Any
 
+SECONDS = 600.0
+
 PROMPT = "Write a story about a lighthouse."
 
 PEERS = {"openai": ("openai", ""), "mellea-0.8": ("mellea", "0.8.")}
@@ -27,7 +29,9 @@ class OpenAI:
     def __init__(self, url: str) -> None:
         import openai
 
-        self._create = openai.AsyncOpenAI(api_key="none", base_url=f"{url}/v1", max_retries=0).chat.completions.create
+        # 200 connections at once take it longer than it waits for one, on a busy machine.
+        client = openai.AsyncOpenAI(api_key="none", base_url=f"{url}/v1", max_retries=0, timeout=SECONDS)
+        self._create = client.chat.completions.create
         self._asked: dict[str, Any] = {"model": "bench", "messages": [{"role": "user", "content": PROMPT}]}
 
     async def texts(self) -> AsyncIterator[str]:
@@ -49,7 +53,7 @@ class Mellea08:
         from mellea.backends.openai import OpenAIBackend
         from mellea.stdlib.context import SimpleContext
 
-        backend = OpenAIBackend(model_id="bench", base_url=f"{url}/v1", api_key="none")
+        backend = OpenAIBackend(model_id="bench", base_url=f"{url}/v1", api_key="none", timeout=SECONDS)
         self._session: Any = MelleaSession(backend, SimpleContext())
         self._streamed = {ModelOption.STREAM: True}
 
