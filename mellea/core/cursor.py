@@ -1,11 +1,11 @@
-"""A reader's place in a run's events."""
+"""A reader's place in a run's events, and the reader that hands them on to another run."""
 
 from __future__ import annotations
 
-from mellea.core.events import Event
+from mellea.core.events import Event, StreamEnd
 from mellea.core.run import Run
 
-__all__ = ["Cursor"]
+__all__ = ["Cursor", "relay"]
 
 
 class Cursor:
@@ -41,3 +41,18 @@ class Cursor:
     def is_ready(self) -> bool:
         """Whether `take` has something to say."""
         return self._index < len(self._events) or self.run.is_final
+
+
+async def relay(inner: Run, outer: Run) -> StreamEnd | None:
+    """Hand the events of a run on to the run that it is part of, as they come; its end is returned instead.
+
+    Raises:
+        MelleaError: what the inner run failed with.
+    """
+    end: StreamEnd | None = None
+    cursor = Cursor(inner)
+    while (new := await cursor.more()) is not None:
+        end = next((event for event in new if isinstance(event, StreamEnd)), end)
+        outer.emit([event for event in new if event is not end])
+    inner.raise_error()
+    return end

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from mellea.core.backend import Backend
-from mellea.core.cursor import Cursor
+from mellea.core.cursor import relay
 from mellea.core.run import Run
 from mellea.core.structured import output_format
 from mellea.core.thunk import ModelOutputThunk
@@ -42,11 +42,11 @@ def deferred(
             raise UsageError(f"{name} failed before it asked the model: {type(error).__name__}: {error}") from error
         inner = thunk._run
         async with thunk:  # whoever cancels this run cancels the generation, and waits for the close
-            cursor = Cursor(inner)
-            while (new := await cursor.more()) is not None:
-                run.emit(new)
-        run.sampling = inner.sampling
-        inner.raise_error()
+            try:
+                end = await relay(inner, run)
+            finally:
+                run.sampling = inner.sampling
+        run.emit([end] if end is not None else [])
         return inner.parsed
 
     def launch() -> ModelOutputThunk[Any]:

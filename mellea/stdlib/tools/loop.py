@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import BuiltinTool, ToolSpec
-from mellea.core.cursor import Cursor
+from mellea.core.cursor import relay
 from mellea.core.events import Event, StepEnd, StepStart, StreamEnd, ToolResult
 from mellea.core.messages import Message
 from mellea.core.run import Run
@@ -107,11 +107,6 @@ def tool_loop(
 
 async def _relayed(run: Run, step: Run) -> tuple[Generation, Event]:
     """Hand a step's events on as they come, but for its end; return what it came to, and that end."""
-    end: Event = StreamEnd("other")
     async with ModelOutputThunk(step):  # a loop that is cancelled cancels its request, and waits for the close
-        cursor = Cursor(step)
-        while (new := await cursor.more()) is not None:
-            end = next((event for event in new if type(event) is StreamEnd), end)
-            run.emit([event for event in new if type(event) is not StreamEnd])
-    step.raise_error()
-    return step.so_far(), end
+        end = await relay(step, run)
+    return step.so_far(), end or StreamEnd("other")
