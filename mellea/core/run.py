@@ -23,6 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from enum import Enum
 from typing import Any, Protocol
 
@@ -51,7 +52,7 @@ from mellea.errors import (
     StreamingError,
 )
 
-__all__ = ["CLOSE_SECONDS", "TRANSITIONS", "Emit", "Run", "State", "cancel_all", "deadlock"]
+__all__ = ["CLOSE_SECONDS", "TRANSITIONS", "Emit", "Run", "State", "cancel_all", "deadlock", "runs_around"]
 
 CLOSE_SECONDS = 2.0
 """How long a backend may take to close its connection before it is left to itself."""
@@ -92,6 +93,9 @@ Parse = Callable[[Generation], Any]
 Emit = Callable[[list[Event]], None]
 Work = Callable[["Run"], Awaitable[Any]]
 
+
+runs_around: ContextVar[tuple[weakref.ref[Run], ...]] = ContextVar("runs_around", default=())
+"""The runs whose work the current code is part of, such as a requirement of theirs, a tool or a parser."""
 
 _log = logging.getLogger("mellea")
 _live: weakref.WeakSet[Run] = weakref.WeakSet()
@@ -272,16 +276,16 @@ class Run:
         """Whether one of the loops is the one that this run works on."""
         return self._loop is not None and any(self._loop.native is loop.native for loop in loops)
 
-    def needs(self, loops: Iterable[Loop]) -> bool:
-        """Whether this run, or one that it waits for, can't end while all those loops stand still."""
-        natives = {id(loop.native) for loop in loops}
+    def needs(self, loops: Iterable[Loop], runs: Iterable[Run] = ()) -> bool:
+        """Whether this run, or one that it waits for, can't end while all those loops and runs stand still."""
+        still = {id(loop.native) for loop in loops} | {id(run) for run in runs}
         seen: dict[int, Run] = {}
-        waiting = [self] if natives else []
+        waiting = [self] if still else []
         while waiting:
             run = waiting.pop()
             if run.is_final or id(run) in seen:
                 continue
-            if run._loop is not None and id(run._loop.native) in natives:
+            if id(run) in still or (run._loop is not None and id(run._loop.native) in still):
                 return True
             seen[id(run)] = run
             waiting += run.dependencies
@@ -368,6 +372,7 @@ class Run:
         self._task = launch(self._main, self._retire)
 
     async def _main(self) -> None:
+        runs_around.set((*runs_around.get(), weakref.ref(self)))  # for this task alone, and what it begins
         try:
             await self._produce()
         except BaseException as error:

@@ -17,8 +17,8 @@ from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption, check_options, merge_options, scoped_options
-from mellea.core.portal import blocked_loops
-from mellea.core.run import Parse, Run, deadlock
+from mellea.core.portal import check_wait
+from mellea.core.run import Parse, Run
 from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.worker import in_thread
@@ -164,7 +164,7 @@ class Call:
         A list of messages is the whole request: the context is neither read nor extended.
 
         Raises:
-            StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+            StreamingError: a thunk that it would wait for can't end before the call does.
         """
         history = self._history(context)
         turns = history.awaited_turns()
@@ -188,14 +188,13 @@ class Call:
         """Return the thunks that the call waits for, each once.
 
         Raises:
-            StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+            StreamingError: a thunk that it would wait for can't end before the call does.
         """
         return self._awaited(self._history(context).awaited_turns())
 
     def _awaited(self, turns: Iterable[Turn]) -> list[ModelOutputThunk[Any]]:
         pending = _pending([self.component, *_unsaid(turns)])
-        if any(thunk._run.needs(blocked_loops.get()) for thunk in pending):
-            raise deadlock()
+        check_wait(thunk._run for thunk in pending)
         return pending
 
     def _history(self, context: Context) -> Context:
