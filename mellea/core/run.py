@@ -49,6 +49,7 @@ from mellea.errors import (
     GenerationCancelledError,
     InterruptedStreamError,
     MelleaError,
+    OutputError,
     StreamingError,
 )
 
@@ -477,9 +478,10 @@ class Run:
     def emit(self, events: list[Event]) -> None:
         """Take events from `work`."""
         self._last_sign = time.monotonic()
+        taken = self.events  # looked up before `limit`: another thread may end the run now, which makes a new list
         if self.limit is not None or not events:
             return
-        self.events += events
+        taken += events
         for event in events if self.time_to_first_token is None else ():
             self._note_first(type(event))
         self._wake()
@@ -531,18 +533,18 @@ class Run:
             error = error.exceptions[0]
         if isinstance(error, MelleaError):
             return error
-        wrapped = BackendError(
-            f"the backend {self.backend!r} failed: {_said(error)}",
-            backend=self.backend,
-            model=self.model,
-        )
+        if self.is_composite:  # an error of the backend comes from the run of a request, and is one of ours by then
+            wrapped: MelleaError = OutputError(f"code of your own failed inside the call: {_said(error)}")
+        else:
+            what = f"the backend {self.backend!r} failed: {_said(error)}"
+            wrapped = BackendError(what, backend=self.backend, model=self.model)
         wrapped.__cause__ = error
         return wrapped
 
 
 def _said(error: BaseException) -> str:
     try:
-        return f"{type(error).__name__}: {error}"
+        return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
     except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
         return type(error).__name__
 
