@@ -142,6 +142,11 @@ class Call:
         call._check()
         return call
 
+    def untyped(self) -> Self:
+        """Return this call for a text of its own, whatever the answer is to be, and without tools."""
+        options = {name: value for name, value in self.options.items() if name != ModelOption.TOOL_CHOICE}
+        return replace(self, format=None, tools=(), loop=None, options=options)
+
     def _check(self) -> None:
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
@@ -273,7 +278,8 @@ class Call:
             if turn.input is not None:
                 said = turn.said_to(model)
                 messages += turn.remember(model, messages_of(turn.input, model)) if said is None else said
-            messages += [] if turn.output is None else turn.output._run.so_far().messages
+            answered = () if turn.output is None else turn.output._run.so_far().messages
+            messages += [message for message in answered if message.blocks]
         messages += messages_of(self.component, model)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):

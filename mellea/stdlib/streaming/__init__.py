@@ -3,7 +3,8 @@
 May import: core, stdlib.requirements and what is below it. Read `stream.py` first, then `attempts.py`.
 """
 
-from mellea.stdlib.streaming.attempts import check_release, launch_sampled
+from mellea.stdlib.streaming.attempts import launch_sampled
+from mellea.stdlib.streaming.release import check_release
 from mellea.stdlib.streaming.stream import AsyncStream, Stream
 
 __all__ = ["AsyncStream", "Stream", "check_release", "launch_sampled"]
