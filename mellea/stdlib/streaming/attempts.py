@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import anyio
+
 from mellea.core.backend import Backend
 from mellea.core.chunk import Chunk, Scope
 from mellea.core.context import Context
@@ -29,7 +31,7 @@ from mellea.core.run import Emit, Run
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
 from mellea.core.text import TextFilter, text_filter, text_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
-from mellea.errors import ParseError, RequirementError, UnsupportedError, UsageError
+from mellea.errors import DeadlineError, ParseError, RequirementError, UnsupportedError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
 from mellea.stdlib.context import SimpleContext
@@ -73,7 +75,10 @@ def launch_sampled(
     async def work(run: Run) -> Any:
         drawing = _Drawing(call, known, requirements, run.emit, release=release)
         try:
-            result = checked(await _sampled(strategy, drawing), drawing.drawn, strategy)
+            with anyio.move_on_after(call.deadlines.total) as scope:
+                result = checked(await _sampled(strategy, drawing), drawing.drawn, strategy)
+            if scope.cancelled_caught:
+                raise _too_slow(call)
         except Exception:
             if drawn := tuple(drawing.drawn):
                 run.sampling = SamplingResult(False, drawn, len(drawn) - 1)
@@ -92,6 +97,16 @@ def launch_sampled(
     if isinstance(call.component, Conversation):
         return thunk, context
     return thunk, context.add(call.component).add(thunk)
+
+
+def _too_slow(call: Call) -> DeadlineError:
+    return DeadlineError(
+        f"the attempts with model {call.backend.model_id!r}, and their checks, were not done for "
+        f"{call.deadlines.total:g} s; for more time: model_options={{'timeout': seconds in total}}",
+        backend=call.backend.name,
+        model=call.backend.model_id,
+        is_retryable=True,
+    )
 
 
 async def _sampled(strategy: SamplingStrategy, drawing: _Drawing) -> object:

@@ -13,7 +13,7 @@ from mellea.core.backend import Capabilities
 from mellea.core.blocks import ToolCall
 from mellea.core.events import ToolEnd, Usage, UsageEvent
 from mellea.core.sampling import SamplingResult
-from mellea.errors import BackendError, OutputError, ParseError, RequirementError, UsageError
+from mellea.errors import BackendError, DeadlineError, OutputError, ParseError, RequirementError, UsageError
 from mellea.stdlib.sampling import RejectionSamplingStrategy, RepairTemplateStrategy
 from mellea.testing import Gate, ScriptedBackend
 
@@ -164,3 +164,21 @@ async def test_usage_is_counted_wherever_a_provider_says_it() -> None:
     stream = m.astream("x", requirements=[without_bad()])
     await read(stream)
     assert stream.usage is stream.result.sampling.usage is None
+
+
+@pytest.mark.parametrize("is_chunk", [False, True])
+async def test_the_timeout_holds_for_the_attempts_and_their_checks_together(is_chunk: bool) -> None:
+    async def hangs(_: Any) -> bool:
+        await anyio.sleep_forever()
+        return True
+
+    requirement = Requirement("r", stream_validation_fn=hangs) if is_chunk else Requirement("r", hangs)
+    backend = ScriptedBackend("One. Two.")
+    m = mellea.start_session(backend)
+    with (
+        anyio.fail_after(5),
+        pytest.raises(DeadlineError, match=r"and their checks, were not done for 0\.1 s") as caught,
+    ):
+        await m.ainstruct("q", requirements=[requirement], model_options={"timeout": 0.1})
+    assert caught.value.partial == "One. Two."
+    backend.assert_closed()
