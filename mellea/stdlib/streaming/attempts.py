@@ -172,7 +172,7 @@ class _Drawing:
                     component, backend=backend, model_options=options, prefix=committed if committed else None
                 )
             except UnsupportedError as error:
-                raise self._cannot_go_on(committed, error) if committed else error from None
+                raise self.cannot_go_on(committed, error) if committed else error from None
             self._lanes.put(number, [AttemptStart(number, committed)])
             before = self.context if context is None else context
             attempt = await _Attempting(self, number, call, before, committed).make(compose)
@@ -191,7 +191,8 @@ class _Drawing:
             return model_options
         return {ModelOption.SEED: seed + number - 1, **(model_options or {})}
 
-    def _cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
+    def cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
+        """Make the error for an attempt that can't begin with what was let out."""
         return RequirementError(
             f"an attempt failed after {len(committed)} characters had been let out, and the next one can't go on from "
             f"there: {error}",
@@ -209,6 +210,7 @@ class _Attempting:
         self._call = call
         self._context = context
         self._release = drawing._release
+        self._committed = committed
         self._to_skip = len(committed)  # characters that begin the answer and are known
         self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
         self._text_of: TextFilter = text_of
@@ -218,7 +220,10 @@ class _Attempting:
         if compose is None:
             thunk, _ = self._call.launch(self._context)
             self._text_of = text_filter(thunk._run)
-            failure = await self._follow(thunk)
+            try:
+                failure = await self._follow(thunk)
+            except UnsupportedError as error:  # some backends know only then
+                raise self._drawing.cannot_go_on(self._committed, error) if self._committed else error from None
             output, error = _came_to(thunk)
             if failure is not None:
                 output = self._stopped(thunk._run)

@@ -13,7 +13,7 @@ from mellea.core.backend import Capabilities
 from mellea.core.blocks import ToolCall
 from mellea.core.events import ToolEnd, Usage, UsageEvent
 from mellea.core.sampling import SamplingResult
-from mellea.errors import BackendError, DeadlineError, OutputError, ParseError, RequirementError, UsageError
+from mellea.errors import BackendError, DeadlineError, OutputError, ParseError, RequirementError, UnsupportedError, UsageError
 from mellea.stdlib.sampling import RejectionSamplingStrategy, RepairTemplateStrategy
 from mellea.testing import Gate, ScriptedBackend
 
@@ -130,6 +130,14 @@ async def test_attempts_can_be_looked_at_after_an_error_too() -> None:
         await read(stream)
     assert [[bool(result) for result in results] for results in caught.value.results] == [[False]]
     assert len(stream.attempts) == 1
+
+
+async def test_a_backend_that_knows_late_that_it_cant_go_on() -> None:
+    m = mellea.start_session(ScriptedBackend("one bad", UnsupportedError("not under a schema")))
+    stream = m.astream("x", requirements=[without_bad()], release="word")
+    with pytest.raises(RequirementError, match=r"3 characters had been let out, .* not under a schema") as caught:
+        await read(stream)
+    assert caught.value.partial == stream.text == "one"
 
 
 async def test_an_error_in_code_of_ones_own_isnt_the_backends() -> None:
