@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, Generic, ParamSpec, TypeVar, cast
@@ -19,10 +19,10 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 import anyio
 
 from mellea.core.loop import Loop, Waiter, asking_thread, current_loop, is_loop_running, launch, new_waiter
-from mellea.core.run import cancel_all
+from mellea.core.run import Run, cancel_all, deadlock, runs_around
 from mellea.errors import StreamingError
 
-__all__ = ["blocked_loops", "blocking"]
+__all__ = ["blocked_loops", "blocking", "check_wait"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -186,3 +186,23 @@ class _Running(Generic[R]):
 
 def _stopped() -> StreamingError:
     return StreamingError("the thread of the synchronous verbs was stopped while this one ran: the program is ending")
+
+
+def check_wait(runs: Iterable[Run]) -> None:
+    """Refuse to wait for runs that can't end before the wait does.
+
+    Raises:
+        StreamingError: one needs a loop that stands still until the running synchronous verb returns, or the call
+            is part of its own work.
+    """
+    loops = blocked_loops.get()
+    around = [run for known in runs_around.get() if (run := known()) is not None and not run.is_final]
+    for run in runs if loops or around else ():
+        if run.needs(loops):
+            raise deadlock()
+        if run.needs((), around):
+            raise StreamingError(
+                "this call would wait for an answer that itself waits for the call, which is made inside a "
+                "requirement, a tool or a parser of it; make it on a session of its own there, such as "
+                "start_session(m.backend)"
+            )

@@ -31,6 +31,10 @@ class ValidationResult:
     reason: str | None = None
     score: float | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.result, bool):
+            raise UsageError(f"a ValidationResult's result is True or False, not {self.result!r}")
+
     def __bool__(self) -> bool:
         return self.result
 
@@ -112,13 +116,21 @@ class Requirement:
 
 async def validated(requirement: Requirement, context: Context) -> ValidationResult:
     """Check a context's last output, by a requirement whose `validate` may be a subclass's own, sync or async."""
-    return as_result(await outcome_of(requirement.validate, context), requirement)
+    return as_result(await _asked(requirement, requirement.validate, context), requirement)
 
 
 async def stream_validated(requirement: Requirement, chunk: Chunk) -> ValidationResult | None:
     """Check a chunk, by a requirement whose `stream_validate` may be a subclass's own, sync or async."""
-    outcome = await outcome_of(requirement.stream_validate, chunk)
+    outcome = await _asked(requirement, requirement.stream_validate, chunk)
     return None if outcome is None else as_result(outcome, requirement)
+
+
+async def _asked(requirement: Requirement, function: Callable[..., Any], about: object) -> Any:
+    try:
+        return await outcome_of(function, about)
+    except Exception as error:
+        error.add_note(f"raised while the requirement {str(requirement)!r} was checked")
+        raise
 
 
 def as_result(outcome: Any, requirement: Requirement) -> ValidationResult:

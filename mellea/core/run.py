@@ -23,6 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from enum import Enum
 from typing import Any, Protocol
 
@@ -48,10 +49,11 @@ from mellea.errors import (
     GenerationCancelledError,
     InterruptedStreamError,
     MelleaError,
+    OutputError,
     StreamingError,
 )
 
-__all__ = ["CLOSE_SECONDS", "TRANSITIONS", "Emit", "Run", "State", "cancel_all", "deadlock"]
+__all__ = ["CLOSE_SECONDS", "TRANSITIONS", "Emit", "Run", "State", "cancel_all", "deadlock", "runs_around"]
 
 CLOSE_SECONDS = 2.0
 """How long a backend may take to close its connection before it is left to itself."""
@@ -92,6 +94,9 @@ Parse = Callable[[Generation], Any]
 Emit = Callable[[list[Event]], None]
 Work = Callable[["Run"], Awaitable[Any]]
 
+
+runs_around: ContextVar[tuple[weakref.ref[Run], ...]] = ContextVar("runs_around", default=())
+"""The runs whose work the current code is part of, such as a requirement of theirs, a tool or a parser."""
 
 _log = logging.getLogger("mellea")
 _live: weakref.WeakSet[Run] = weakref.WeakSet()
@@ -274,16 +279,16 @@ class Run:
         """Whether one of the loops is the one that this run works on."""
         return self._loop is not None and any(self._loop.native is loop.native for loop in loops)
 
-    def needs(self, loops: Iterable[Loop]) -> bool:
-        """Whether this run, or one that it waits for, can't end while all those loops stand still."""
-        natives = {id(loop.native) for loop in loops}
+    def needs(self, loops: Iterable[Loop], runs: Iterable[Run] = ()) -> bool:
+        """Whether this run, or one that it waits for, can't end while all those loops and runs stand still."""
+        still = {id(loop.native) for loop in loops} | {id(run) for run in runs}
         seen: dict[int, Run] = {}
-        waiting = [self] if natives else []
+        waiting = [self] if still else []
         while waiting:
             run = waiting.pop()
             if run.is_final or id(run) in seen:
                 continue
-            if run._loop is not None and id(run._loop.native) in natives:
+            if id(run) in still or (run._loop is not None and id(run._loop.native) in still):
                 return True
             seen[id(run)] = run
             waiting += run.dependencies
@@ -370,6 +375,7 @@ class Run:
         self._task = launch(self._main, self._retire)
 
     async def _main(self) -> None:
+        runs_around.set((*runs_around.get(), weakref.ref(self)))  # for this task alone, and what it begins
         try:
             await self._produce()
         except BaseException as error:
@@ -476,9 +482,10 @@ class Run:
     def emit(self, events: list[Event]) -> None:
         """Take events from `work`."""
         self._last_sign = time.monotonic()
+        taken = self.events  # looked up before `limit`: another thread may end the run now, which makes a new list
         if self.limit is not None or not events:
             return
-        self.events += events
+        taken += events
         for event in events if self.time_to_first_token is None else ():
             self._note_first(type(event))
         self._wake()
@@ -530,18 +537,18 @@ class Run:
             error = error.exceptions[0]
         if isinstance(error, MelleaError):
             return error
-        wrapped = BackendError(
-            f"the backend {self.backend!r} failed: {_said(error)}",
-            backend=self.backend,
-            model=self.model,
-        )
+        if self.is_composite:  # an error of the backend comes from the run of a request, and is one of ours by then
+            wrapped: MelleaError = OutputError(f"code of your own failed inside the call: {_said(error)}")
+        else:
+            what = f"the backend {self.backend!r} failed: {_said(error)}"
+            wrapped = BackendError(what, backend=self.backend, model=self.model)
         wrapped.__cause__ = error
         return wrapped
 
 
 def _said(error: BaseException) -> str:
     try:
-        return f"{type(error).__name__}: {error}"
+        return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
     except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
         return type(error).__name__
 

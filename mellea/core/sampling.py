@@ -143,8 +143,13 @@ class Sampler(Protocol):
 class Generate(Protocol):
     """Makes one request of a composed attempt."""
 
-    async def __call__(self, prefix: str, model_options: Mapping[str, Any]) -> ComputedModelOutputThunk[Any]:
-        """Ask for an answer that begins with `prefix` (which its text has, too), with options of its own."""
+    async def __call__(
+        self, prefix: str, model_options: Mapping[str, Any], *, is_answer: bool = True
+    ) -> ComputedModelOutputThunk[Any]:
+        """Ask for an answer that begins with `prefix` (which its text has, too), with options of its own.
+
+        Unless it `is_answer`, the model is held to no format and has no tools.
+        """
 
 
 Compose = Callable[[Generate], Awaitable[ComputedModelOutputThunk[Any]]]
@@ -156,6 +161,9 @@ class SamplingStrategy(Protocol):
     @property
     def requirements(self) -> Sequence[Requirement]:
         """Requirements that the strategy adds to those of the call."""
+
+    # A strategy may have `is_sequential`, true if it makes one attempt after the other, which `release=` asks for, and
+    # `backends`, others than the call's that it may ask, which are checked before anything is sent.
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Draw attempts until one is good enough, or none is left."""

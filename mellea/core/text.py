@@ -37,9 +37,9 @@ class _Lasting:
 
     def __init__(self, live: bool) -> None:
         self._live = live
-        self._attempts: dict[int, list[str]] = {}  # and the text of each that wasn't let out
+        self._attempts: dict[int, list[str]] = {}  # and the text of each
         self._held: list[str] | None = None  # that of the attempt which is being written, if there is one
-        self._committed = 0  # characters of it that were let out
+        self._let_out = 0  # characters of the attempts' texts, which all begin with them
         self._has_text = self._is_new_step = False
 
     def feed(self, events: list[Event]) -> str:
@@ -49,13 +49,13 @@ class _Lasting:
             if kind is TextDelta:
                 self._write(event.chunk, out)  # type: ignore[attr-defined]
             elif isinstance(event, AttemptStart) and not self._live:
-                self._held, self._committed = self._attempts.setdefault(event.number, []), 0
+                self._held = self._attempts.setdefault(event.number, [event.text])
                 self._has_text = self._is_new_step = False
             elif isinstance(event, ChunkValidated) and event.is_committed and not self._live:
-                self._committed += len(event.chunk)
+                self._let_out += len(event.chunk)
                 out.append(event.chunk)
             elif isinstance(event, AttemptAccepted) and not self._live:
-                out.append("".join(self._attempts.get(event.number, ()))[self._committed :])
+                out.append("".join(self._attempts.get(event.number, ()))[self._let_out :])
                 self._attempts.clear()
             elif kind is StepStart:
                 self._is_new_step = self._has_text

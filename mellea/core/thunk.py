@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequen
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
-from mellea.core.accumulator import Generation, fold
+from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.cursor import Cursor
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
@@ -384,8 +384,8 @@ def come_to(run: Run) -> ComputedModelOutputThunk[Any]:
 
 def played(events: list[Event]) -> ComputedModelOutputThunk[Any]:
     """Return a computed thunk of events that are known, with the text as its result."""
-    generation = fold(events)
-    return _rebuild(generation, generation.text, events, None, None, None)
+    joined, generation = fold_joined(events)
+    return _rebuild(generation, generation.text, joined, None, None, None)
 
 
 def _rebuild(

@@ -17,8 +17,8 @@ from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption, check_options, merge_options, scoped_options
-from mellea.core.portal import blocked_loops
-from mellea.core.run import Parse, Run, deadlock
+from mellea.core.portal import check_wait
+from mellea.core.run import Parse, Run
 from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.worker import in_thread
@@ -142,6 +142,11 @@ class Call:
         call._check()
         return call
 
+    def untyped(self) -> Self:
+        """Return this call for a text of its own, whatever the answer is to be, and without tools."""
+        options = {name: value for name, value in self.options.items() if name != ModelOption.TOOL_CHOICE}
+        return replace(self, format=None, tools=(), loop=None, options=options)
+
     def _check(self) -> None:
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
@@ -164,7 +169,7 @@ class Call:
         A list of messages is the whole request: the context is neither read nor extended.
 
         Raises:
-            StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+            StreamingError: a thunk that it would wait for can't end before the call does.
         """
         history = self._history(context)
         turns = history.awaited_turns()
@@ -188,14 +193,13 @@ class Call:
         """Return the thunks that the call waits for, each once.
 
         Raises:
-            StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+            StreamingError: a thunk that it would wait for can't end before the call does.
         """
         return self._awaited(self._history(context).awaited_turns())
 
     def _awaited(self, turns: Iterable[Turn]) -> list[ModelOutputThunk[Any]]:
         pending = _pending([self.component, *_unsaid(turns)])
-        if any(thunk._run.needs(blocked_loops.get()) for thunk in pending):
-            raise deadlock()
+        check_wait(thunk._run for thunk in pending)
         return pending
 
     def _history(self, context: Context) -> Context:
@@ -274,7 +278,8 @@ class Call:
             if turn.input is not None:
                 said = turn.said_to(model)
                 messages += turn.remember(model, messages_of(turn.input, model)) if said is None else said
-            messages += [] if turn.output is None else turn.output._run.so_far().messages
+            answered = () if turn.output is None else turn.output._run.so_far().messages
+            messages += [message for message in answered if message.blocks]
         messages += messages_of(self.component, model)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):

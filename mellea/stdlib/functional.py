@@ -22,6 +22,7 @@ from mellea.errors import StreamingError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation, Instruction, Query, Transform, call_method, tools_of
 from mellea.stdlib.requirements.validation import as_requirements, validate_all
+from mellea.stdlib.requirements.watch import check_watchable
 from mellea.stdlib.sampling import RejectionSamplingStrategy, RepairTemplateStrategy
 from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls
@@ -172,8 +173,12 @@ def prepare(
     corrects = made.format is not None and strategy is not None and await_result and not is_stream
     chosen = strategy if is_checked else _CORRECTION if corrects else None
     verb = Verb(made, chosen, checks if chosen is not None else (), strict, release)
+    if chosen is not None:
+        check_watchable(checks, made.format)
+        for other in getattr(chosen, "backends", ()):
+            made.varied(backend=other)
     if release is not None and chosen is not None:
-        check_release(release, chosen, checks)
+        check_release(release, made, chosen, checks)
     return verb
 
 
@@ -426,7 +431,7 @@ def _strategy_requirements(strategy: SamplingStrategy | None) -> tuple[Requireme
         raise UsageError(
             f"strategy takes a sampling strategy such as RejectionSamplingStrategy(), or None, not {strategy!r}"
         )
-    return tuple(strategy.requirements)
+    return as_requirements(getattr(strategy, "requirements", None))
 
 
 def _strategy_guard(strategy: Any) -> StreamingError:

@@ -12,7 +12,7 @@ import pytest
 
 from mellea.core.backend import Backend
 from mellea.core.cursor import Cursor
-from mellea.core.events import KeepAlive, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
+from mellea.core.events import Event, KeepAlive, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
 from mellea.core.loop import new_waiter
 from mellea.core.options import Deadlines
 from mellea.core.run import TRANSITIONS, Run, State
@@ -134,6 +134,19 @@ def test_events_after_the_end_dont_count() -> None:
     assert early.take() == [TextDelta("a")]
     assert early.take() is None
     assert run.text() == run.so_far().text == "a"
+
+
+def test_events_of_work_dont_count_after_an_end_that_another_thread_made_meanwhile() -> None:
+    run = Run()
+    run.emit([TextDelta("a"), TextDelta("b")])
+
+    class Late(list[Event]):
+        def __bool__(self) -> bool:  # looked at after the run was seen to go on
+            run.end(State.CANCELLED, GenerationCancelledError("x"))
+            return True
+
+    run.emit(Late([TextDelta("c")]))
+    assert run.text() == run.so_far().text == "ab"
 
 
 def test_a_state_that_can_wait_for_blocked_loops_is_found_through_dependencies() -> None:

@@ -9,6 +9,7 @@ from mellea.core.component import TemplateRepresentation, component_of, is_compo
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
+from mellea.stdlib.components.again import Correction, Repair
 from mellea.stdlib.components.conversation import Conversation
 from mellea.templates import is_verbatim, render, render_blocks
 
@@ -44,6 +45,10 @@ def messages_of(value: Any, model: str | None = None) -> list[Message]:
         return [_plain(message) for message in value.messages]
     if isinstance(value, Message):
         return [_worded(_plain(value), model)]
+    if isinstance(value, Repair) and _is_said_as_it_is(value.task):
+        answer = [Message("assistant", value.answer)] if value.answer.strip() else []
+        correction = Correction(value.task, value.failures)
+        return [*messages_of(value.task, model), *answer, *messages_of(correction, model)]
     if isinstance(value, (str, CBlock)):
         return [Message("user", value)]
     component = component_of(value)
@@ -51,6 +56,11 @@ def messages_of(value: Any, model: str | None = None) -> list[Message]:
         raise UsageError(f"expected a text, a message or a component, not {value!r}")
     rendered = render_blocks(component.format_for_llm(), model=model)
     return [Message("user", [*rendered.blocks, *rendered.images])]
+
+
+def _is_said_as_it_is(task: Any) -> bool:
+    """Whether a task isn't a text that others can be put into."""
+    return isinstance(task, Conversation) or (isinstance(task, Message) and task.role != "user")
 
 
 def _plain(message: Message) -> Message:

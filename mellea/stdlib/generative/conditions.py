@@ -9,9 +9,8 @@ from typing import Any
 from mellea.core.backend import Backend
 from mellea.core.component import walk
 from mellea.core.lazy import resolve
-from mellea.core.portal import blocked_loops
+from mellea.core.portal import check_wait
 from mellea.core.requirement import Requirement
-from mellea.core.run import deadlock
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import RequirementError
 from mellea.stdlib.context import SimpleContext
@@ -36,8 +35,7 @@ async def computed(call: Call) -> Call:
         MelleaError: one of them failed.
     """
     waiting = pending(call)
-    if any(thunk._run.needs(blocked_loops.get()) for thunk in waiting):
-        raise deadlock()
+    check_wait(thunk._run for thunk in waiting)
     args, kwargs, values = await resolve((call.args, dict(call.kwargs), dict(call.values)))
     return replace(call, args=args, kwargs=kwargs, values=values)
 

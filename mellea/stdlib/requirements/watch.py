@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from mellea.core.chunk import Chunk, Scope
 from mellea.core.chunkers import Chunker, text_chunker
 from mellea.core.requirement import Requirement, ValidationResult, stream_validated
 from mellea.core.structured import ItemChunker, OutputFormat
+from mellea.core.structured.items import item_format
+from mellea.errors import UsageError
 
-__all__ = ["Sight", "Watch"]
+__all__ = ["Sight", "Watch", "check_watchable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,23 @@ class Sight:
     failure: tuple[Requirement, ValidationResult] | None = None
 
 
+def check_watchable(requirements: Iterable[Requirement], format: OutputFormat[Any] | None) -> None:
+    """Refuse requirements that look at items where the answer has none.
+
+    Raises:
+        UsageError: names the first one.
+    """
+    for requirement in requirements:
+        if requirement.is_streaming and requirement.scope == "item":
+            try:
+                item_format(format)
+            except UsageError:
+                raise UsageError(
+                    f"the requirement {str(requirement)!r} looks at items, and the answer has none; ask for a sequence "
+                    "with format=list[…], or give the requirement another scope"
+                ) from None
+
+
 class Watch:
     """Looks at the text of one attempt while it is being written.
 
@@ -36,17 +56,22 @@ class Watch:
         format: what the answer is to be, for the scope `"item"`.
         number: of the first chunk of each scope.
         before: the text of the answer that came before, and isn't looked at.
+
+    Raises:
+        UsageError: a requirement looks at items, and the answer has none.
     """
 
     def __init__(
         self,
         requirements: Iterable[Requirement],
-        format: OutputFormat[object] | None = None,
+        format: OutputFormat[Any] | None = None,
         *,
         number: int = 0,
         before: str = "",
     ) -> None:
         self._requirements: dict[Scope, list[Requirement]] = {}
+        requirements = tuple(requirements)
+        check_watchable(requirements, format)
         for requirement in requirements:
             if requirement.is_streaming and requirement.scope is not None:
                 self._requirements.setdefault(requirement.scope, []).append(requirement)

@@ -77,9 +77,10 @@ class BudgetForcingStrategy:
             if again:
                 text += self.wait
             options: dict[str, Any] = {ModelOption.MAX_NEW_TOKENS: left, ModelOption.STOP_SEQUENCES: [self.end.strip()]}
-            requests.append(await generate(text, options))
-            text = requests[-1].value.rstrip()
-            left -= _tokens(requests[-1], text)
+            requests.append(await generate(text, options, is_answer=False))
+            thought = self._thought(requests[-1], text)
+            text += thought
+            left -= _tokens(requests[-1], thought)
             if left <= 0 or requests[-1].finish_reason == "length":
                 break
         begun = text + self.end + self.answer_prefix
@@ -89,18 +90,28 @@ class BudgetForcingStrategy:
         requests.append(await generate(begun, answer_options))
         return played(self._events(text, requests[-1].value[len(text + self.end) :], requests))
 
+    def _thought(self, request: ComputedModelOutputThunk[Any], before: str) -> str:
+        """Return what a request has thought after the text before, up to the mark if the model wrote that."""
+        thought = request.thinking + request.value[len(before) :]  # some backends know thinking from the rest
+        return thought.partition(self.end.strip())[0].rstrip()
+
     def _events(self, thought: str, answer: str, requests: list[ComputedModelOutputThunk[Any]]) -> list[Event]:
         last = requests[-1]
         usages = [request.usage for request in requests if request.usage is not None]
         return [
             ReasoningDelta(thought[len(self.start) :]),
-            TextDelta(answer.lstrip()),
+            TextDelta(answer.lstrip().removeprefix(self.end.strip()).lstrip()),
+            *(event for event in last._run.events if type(event) not in _OWN),
             *([UsageEvent(sum(usages, start=Usage()))] if usages else []),
             StreamEnd(last.finish_reason or "other", last.response_id, last.model),
         ]
 
     def __repr__(self) -> str:
         return f"BudgetForcingStrategy(think_tokens={self.think_tokens}, more={self.more})"
+
+
+_OWN = (TextDelta, ReasoningDelta, UsageEvent, StreamEnd)
+"""The events that are made anew out of those of the requests."""
 
 
 def _tokens(request: ComputedModelOutputThunk[Any], text: str) -> int:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mellea.core.blocks import ToolOutput
+from mellea.core.messages import Message
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.stdlib.components import Correction, Repair
@@ -116,6 +118,9 @@ class MultiTurnStrategy(_Correcting):
             context = context.add(turn.output) if turn.output is not None else context
         for attempt in attempts:
             context = context.add(attempt.component).add(attempt.output)
+            for call in attempt.output.tool_calls:  # a provider refuses a call that stands without a result
+                unrun = ToolOutput(call.tool_call_id, call.tool_name, "It wasn't run.", is_error=True)
+                context = context.add(Message("tool", unrun))
         return {"component": Correction(sampler.component, attempts[-1].failures), "context": context}
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from math import isnan
+from numbers import Real
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -13,7 +14,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk
-from mellea.core.worker import in_thread
+from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.sampling.draws import check_budget, draw_together, met
@@ -70,8 +71,8 @@ class BestOfNStrategy:
             return sum(scores) / len(scores) if scores else 0.0
         if not attempt.is_complete or attempt.error is not None:
             return float("-inf")
-        score = await _called(self.scorer, attempt.output)
-        if isinstance(score, bool) or not isinstance(score, (int, float)):
+        score = await outcome_of(self.scorer, attempt.output)
+        if isinstance(score, bool) or not isinstance(score, Real) or isnan(score):
             raise UsageError(f"the scorer of {self!r} returns a number, not {score!r}")
         return float(score)
 
@@ -114,15 +115,15 @@ class MajorityVotingStrategy:
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Draw attempts until a majority is certain, and choose its first."""
-        ballots: dict[int, str] = {}
+        ballots = _Ballots()
 
         async def draw() -> Attempt:
             attempt = await sampler.draw()
-            ballots[attempt.number] = await self._ballot(attempt)
+            ballots.cast(attempt, await self._choice(attempt))
             return attempt
 
         def is_certain(found: list[Attempt]) -> bool:
-            counts = Counter(ballots[attempt.number] for attempt in found if attempt.success).most_common(2)
+            counts = ballots.count(attempt for attempt in found if attempt.success).most_common(2)
             second = counts[1][1] if len(counts) > 1 else 0
             return bool(counts) and counts[0][1] > second + self.n - len(found)
 
@@ -130,36 +131,59 @@ class MajorityVotingStrategy:
         chosen = _elected(attempts, ballots)
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
-    async def _ballot(self, attempt: Attempt) -> str:
+    async def _choice(self, attempt: Attempt) -> Any:
         output = attempt.output
         if attempt.error is None and attempt.is_complete and self.key is not None:
-            return _canonical(await _called(self.key, output))
+            return await outcome_of(self.key, output)
         if isinstance(output.parsed, str) or output.parsed is None:
             return " ".join(output.value.split()).casefold()
-        return _canonical(output.parsed)
+        return output.parsed
 
     def __repr__(self) -> str:
         return f"MajorityVotingStrategy({self.n})"
 
 
-def _elected(attempts: Sequence[Attempt], ballots: dict[int, str]) -> int:
+class _Ballots:
+    """Who voted for what; equal values are one choice."""
+
+    def __init__(self) -> None:
+        self._choices: list[tuple[Any, str]] = []  # each with its text
+        self._votes: dict[int, int] = {}  # the number of an attempt, and the place of its choice
+
+    def cast(self, attempt: Attempt, value: Any) -> None:
+        text = _canonical(value)
+        place = next((place for place, known in enumerate(self._choices) if _is_same(known, (value, text))), None)
+        if place is None:
+            place = len(self._choices)
+            self._choices.append((value, text))
+        self._votes[attempt.number] = place
+
+    def count(self, voters: Iterable[Attempt]) -> Counter[int]:
+        return Counter(self.of(attempt) for attempt in voters)
+
+    def of(self, attempt: Attempt) -> int:
+        return self._votes[attempt.number]
+
+
+def _elected(attempts: Sequence[Attempt], ballots: _Ballots) -> int:
     most = max(met(attempt) for attempt in attempts)
     voters = [attempt for attempt in attempts if met(attempt) == most]
-    votes = Counter(ballots[attempt.number] for attempt in voters)
-    return attempts.index(max(voters, key=lambda attempt: votes[ballots[attempt.number]]))
+    votes = ballots.count(voters)
+    return attempts.index(max(voters, key=lambda attempt: votes[ballots.of(attempt)]))
+
+
+def _is_same(one: tuple[Any, str], other: tuple[Any, str]) -> bool:
+    if one[1] == other[1]:
+        return True
+    try:
+        return bool(one[0] == other[0])
+    except Exception:  # noqa: BLE001 - values of the user's, which may not compare
+        return False
 
 
 def _canonical(value: Any) -> str:
-    """Return a text that is the same for equal values."""
+    """Return a text that is the same for values of the same parts, also where these aren't equal to themselves."""
     try:
         return json.dumps(to_jsonable_python(value), sort_keys=True)
     except (PydanticSerializationError, ValueError, TypeError):
         return repr(value)
-
-
-async def _called(function: Callable[..., Any], output: ComputedModelOutputThunk[Any]) -> Any:
-    """Call a function of the user's, sync or async."""
-    if inspect.iscoroutinefunction(function):
-        return await function(output)
-    outcome = await in_thread(function, output)
-    return await outcome if isinstance(outcome, Awaitable) else outcome

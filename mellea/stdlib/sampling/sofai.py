@@ -53,6 +53,11 @@ class SOFAIStrategy:
         self.handover = handover
         self.requirements = as_requirements(requirements)
 
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """The backends that may be asked besides that of the call."""
+        return (self.slow,)
+
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Draw from the fast model, and from the slow one if that isn't enough."""
         attempts = [await sampler.draw()]

@@ -4,7 +4,8 @@ May import: core, stdlib.requirements and what is below it. Read `stream.py` fir
 """
 
 from mellea.core.structured import HoldBack, Needed, Partial
-from mellea.stdlib.streaming.attempts import check_release, launch_sampled
+from mellea.stdlib.streaming.attempts import launch_sampled
+from mellea.stdlib.streaming.release import check_release
 from mellea.stdlib.streaming.stream import AsyncStream, Stream
 
 __all__ = ["AsyncStream", "HoldBack", "Needed", "Partial", "Stream", "check_release", "launch_sampled"]

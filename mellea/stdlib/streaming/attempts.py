@@ -6,15 +6,17 @@ outer run, one attempt after the other, even where several are being written at 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
+import anyio
+
 from mellea.core.backend import Backend
-from mellea.core.chunk import SCOPES, Chunk, Scope
+from mellea.core.chunk import Chunk, Scope
 from mellea.core.context import Context
 from mellea.core.cursor import Cursor
 from mellea.core.events import (
-    AttemptAccepted,
     AttemptRejected,
     AttemptStart,
     ChunkValidated,
@@ -27,14 +29,17 @@ from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.run import Emit, Run
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
+from mellea.core.text import TextFilter, text_filter, text_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
-from mellea.errors import ParseError, RequirementError, UnsupportedError, UsageError
+from mellea.errors import DeadlineError, ParseError, RequirementError, UnsupportedError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
+from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.requirements.validation import validate_all
 from mellea.stdlib.requirements.watch import Sight, Watch
+from mellea.stdlib.streaming.settling import checked, settle
 
-__all__ = ["check_release", "launch_sampled"]
+__all__ = ["launch_sampled"]
 
 C = TypeVar("C", bound=Context)
 
@@ -64,13 +69,21 @@ def launch_sampled(
         StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
     """
     ingredients = call.ingredients(context)
+    # A list of messages is the whole request, also for an attempt that words it anew.
+    known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
 
     async def work(run: Run) -> Any:
-        drawing = _Drawing(call, context, requirements, run.emit, release=release)
-        result = await strategy.sample(drawing)
-        if not isinstance(result, SamplingResult):
-            raise UsageError(f"sample() of {strategy!r} returns a SamplingResult, not {result!r}")
-        return _settle(run, call, result, strict, None if release is None else drawing.committed)
+        drawing = _Drawing(call, known, requirements, run.emit, release=release)
+        try:
+            with anyio.move_on_after(call.deadlines.total) as scope:
+                result = checked(await _sampled(strategy, drawing), drawing.drawn, strategy)
+            if scope.cancelled_caught:
+                raise _too_slow(call)
+        except Exception:
+            if drawn := tuple(drawing.drawn):
+                run.sampling = SamplingResult(False, drawn, len(drawn) - 1)
+            raise
+        return settle(run, result, is_typed=call.format is not None, is_strict=strict, let_out=drawing.let_out)
 
     run = Run(
         work=work,
@@ -86,60 +99,21 @@ def launch_sampled(
     return thunk, context.add(call.component).add(thunk)
 
 
-def check_release(release: Scope, strategy: SamplingStrategy, requirements: Sequence[Requirement]) -> None:
-    """Refuse what can't go with letting chunks out as they pass.
-
-    Raises:
-        UsageError: there is no such scope, a requirement doesn't look at such chunks, or the strategy doesn't make
-            one attempt after the other.
-    """
-    if release not in SCOPES:
-        raise UsageError(f"release is one of {', '.join(map(repr, SCOPES))}, not {release!r}")
-    for requirement in requirements:
-        if not requirement.is_streaming or requirement.scope != release:
-            raise UsageError(
-                f"release={release!r} lets text out as soon as every requirement has passed it, so each has to look "
-                f"at such chunks; {str(requirement)!r} "
-                + (f"looks at a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
-                + f": give it a stream_validation_fn and scope={release!r}, or leave out release="
-            )
-    if not getattr(strategy, "is_sequential", False):
-        raise UsageError(
-            f"release={release!r} takes a strategy that makes one attempt after the other and goes on from what was "
-            f"let out, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
-        )
-
-
-def _settle(run: Run, call: Call, result: SamplingResult, strict: bool, committed: str | None) -> Any:
-    """End the outer run with the attempt that was chosen; return the typed result.
-
-    Where chunks were let out as they passed, text that doesn't pass can't follow them.
-    """
-    run.sampling = result
-    chosen = result.attempts[result.chosen]
-    has_value = chosen.is_complete or call.format is None
-    if not result.success and chosen.error is None and (strict or not has_value or committed is not None):
-        raise _requirement_error(result, committed)
-    output = chosen.output
-    run.emit(
-        [
-            AttemptAccepted(chosen.number, result.success),
-            StreamEnd(output.finish_reason or "other", output.response_id, output.model),
-        ]
+def _too_slow(call: Call) -> DeadlineError:
+    return DeadlineError(
+        f"the attempts with model {call.backend.model_id!r}, and their checks, were not done for "
+        f"{call.deadlines.total:g} s; for more time: model_options={{'timeout': seconds in total}}",
+        backend=call.backend.name,
+        model=call.backend.model_id,
+        is_retryable=True,
     )
-    if chosen.error is not None:
-        raise chosen.error.another()
-    return output.parsed
 
 
-def _requirement_error(result: SamplingResult, committed: str | None) -> RequirementError:
-    attempt = result.attempts[result.chosen]
-    failed = [f"{requirement} ({outcome.reason})" for requirement, outcome in attempt.failures]
-    return RequirementError(
-        f"no attempt of {len(result.attempts)} met the requirements; the chosen one fails: {'; '.join(failed)}",
-        results=[[outcome for _, outcome in attempt.validations] for attempt in result.attempts],
-        partial=attempt.output.value if committed is None else committed,
-    )
+async def _sampled(strategy: SamplingStrategy, drawing: _Drawing) -> object:
+    sampling = strategy.sample(drawing)
+    if not isinstance(sampling, Awaitable):
+        raise UsageError(f"sample() of {strategy!r} has to be an async function; it returned {sampling!r}")
+    return await sampling
 
 
 class _Drawing:
@@ -160,14 +134,21 @@ class _Drawing:
         self.requirements: Sequence[Requirement] = tuple(requirements)
         self._call = call
         self._lanes = _Lanes(emit)
-        self._drawn = 0
+        self._number = 0
+        self._is_drawing = False
         self._release = release
         self._committed: list[Chunk] = []
+        self.drawn: list[Attempt] = []
 
     @property
     def committed(self) -> str:
         """The text that was let out."""
         return "".join(self._committed)
+
+    @property
+    def let_out(self) -> str | None:
+        """The text that was let out, `None` if none is before an attempt is accepted."""
+        return None if self._release is None else self.committed
 
     async def draw(
         self,
@@ -179,8 +160,10 @@ class _Drawing:
         compose: Compose | None = None,
     ) -> Attempt:
         """Make an attempt and check it; see `Sampler`."""
-        self._drawn += 1
-        number = self._drawn
+        if self._is_drawing and self._release is not None:
+            raise UsageError(f"with release={self._release!r} a strategy makes one attempt after the other")
+        self._number += 1
+        number, self._is_drawing = self._number, True
         try:
             committed = self.committed
             options = self._seeded(number, model_options)
@@ -189,14 +172,16 @@ class _Drawing:
                     component, backend=backend, model_options=options, prefix=committed if committed else None
                 )
             except UnsupportedError as error:
-                raise self._cannot_go_on(committed, error) if committed else error from None
+                raise self.cannot_go_on(committed, error) if committed else error from None
             self._lanes.put(number, [AttemptStart(number, committed)])
             before = self.context if context is None else context
             attempt = await _Attempting(self, number, call, before, committed).make(compose)
             if not attempt.success:
                 self._lanes.put(number, [_rejected(attempt)])
+            self.drawn.append(attempt)
             return attempt
         finally:
+            self._is_drawing = False
             self._lanes.end(number)
 
     def _seeded(self, number: int, model_options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -206,10 +191,12 @@ class _Drawing:
             return model_options
         return {ModelOption.SEED: seed + number - 1, **(model_options or {})}
 
-    def _cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
+    def cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
+        """Make the error for an attempt that can't begin with what was let out."""
         return RequirementError(
             f"an attempt failed after {len(committed)} characters had been let out, and the next one can't go on from "
             f"there: {error}",
+            results=[[outcome for _, outcome in attempt.validations] for attempt in self.drawn],
             partial=committed,
         )
 
@@ -223,14 +210,20 @@ class _Attempting:
         self._call = call
         self._context = context
         self._release = drawing._release
+        self._committed = committed
         self._to_skip = len(committed)  # characters that begin the answer and are known
         self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
+        self._text_of: TextFilter = text_of
         self._watch = Watch(drawing.requirements, call.format, number=len(drawing._committed), before=committed)
 
     async def make(self, compose: Compose | None) -> Attempt:
         if compose is None:
             thunk, _ = self._call.launch(self._context)
-            failure = await self._follow(thunk)
+            self._text_of = text_filter(thunk._run)
+            try:
+                failure = await self._follow(thunk)
+            except UnsupportedError as error:  # some backends know only then
+                raise self._drawing.cannot_go_on(self._committed, error) if self._committed else error from None
             output, error = _came_to(thunk)
             if failure is not None:
                 output = self._stopped(thunk._run)
@@ -244,7 +237,7 @@ class _Attempting:
         if error is not None:
             missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
             return self._attempt(output, after, (missing,), error=error)
-        judged = await validate_all(self._drawing.requirements, after, self._drawing.backend, is_watched=True)
+        judged = await validate_all(self._drawing.requirements, after, self._call.backend, is_watched=True)
         return self._attempt(output, after, judged)
 
     def _attempt(
@@ -297,8 +290,8 @@ class _Attempting:
         for event in new:
             self._drawing._lanes.put(self._number, [event])
             self._taken.append(event)
-            if type(event) is TextDelta:
-                sight = self._note(await self._watch.look(event.chunk))
+            if text := self._text_of([event]):
+                sight = self._note(await self._watch.look(text))
                 if sight.failure is not None:
                     return sight
         return Sight()
@@ -322,11 +315,14 @@ class _Attempting:
             new.append(event)
         return new
 
-    async def _generate(self, prefix: str, model_options: Mapping[str, Any]) -> ComputedModelOutputThunk[Any]:
+    async def _generate(
+        self, prefix: str, model_options: Mapping[str, Any], *, is_answer: bool = True
+    ) -> ComputedModelOutputThunk[Any]:
         call = self._call.varied(model_options=model_options, prefix=prefix or None)
-        thunk, _ = call.launch(self._context)
-        await finish(thunk)
-        return await thunk
+        thunk, _ = (call if is_answer else call.untyped()).launch(self._context)
+        with suppress(ParseError):  # it is the composed output that has to be of the asked type
+            await finish(thunk)
+        return come_to(thunk._run)
 
 
 def _came_to(thunk: ModelOutputThunk[Any]) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:

@@ -22,7 +22,7 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
-from mellea.errors import BackendError, ParseError, RequirementError, UsageError
+from mellea.errors import BackendError, OutputError, ParseError, RequirementError, UsageError
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.stdlib.sampling import BestOfNStrategy, MultiTurnStrategy, RejectionSamplingStrategy, RepairTemplateStrategy
 from mellea.testing import Gate, Pause, ScriptedBackend
@@ -227,7 +227,7 @@ async def test_an_error_of_a_requirement_or_of_the_backend_comes_out_as_it_is() 
 
     m, backend = session(["a ", Gate(), "b"])
     stream = m.astream("x", requirements=[mellea.core.Requirement("c", stream_validation_fn=broken, scope="word")])
-    with anyio.fail_after(5), pytest.raises(BackendError, match="ZeroDivisionError: by zero"):
+    with anyio.fail_after(5), pytest.raises(OutputError, match=r"ZeroDivisionError: by zero.* the requirement 'c'"):
         await anext_all(stream)
     backend.assert_closed()
     m, _ = session(["a", ConnectionError("gone")])
