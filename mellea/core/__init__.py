@@ -6,21 +6,26 @@ May import: errors. Read `events.py` first, then `thunk.py`.
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.chunk import Chunk
 from mellea.core.component import Component, TemplateRepresentation
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.sampling import SamplingResult, SamplingStrategy
+from mellea.core.sampling import Attempt, Sampler, SamplingResult, SamplingStrategy
+from mellea.core.structured.markers import HoldBack, Needed
+from mellea.core.structured.partials import Partial
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 
 __all__ = [
     "Accumulator",
+    "Attempt",
     "Backend",
     "BuiltinTool",
     "CBlock",
     "Capabilities",
+    "Chunk",
     "Component",
     "ComputedModelOutputThunk",
     "Context",
@@ -28,13 +33,17 @@ __all__ = [
     "Event",
     "FileBlock",
     "Generation",
+    "HoldBack",
     "ImageBlock",
     "Message",
     "ModelOption",
     "ModelOutputThunk",
+    "Needed",
     "OutputSchema",
+    "Partial",
     "Request",
     "Requirement",
+    "Sampler",
     "SamplingResult",
     "SamplingStrategy",
     "Source",

@@ -32,7 +32,8 @@ class _Copy(io.StringIO):
 def run(fence: Fence, namespace: dict[str, Any], runner: asyncio.Runner) -> None:
     name = fence.page.relative_to(ROOT).as_posix() if fence.page.is_relative_to(ROOT) else str(fence.page)
     code = "\n" * (fence.line - 1) + fence.code  # so that a traceback names the line of the page
-    compiled = compile(code, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    # This file's own `from __future__` isn't theirs.
+    compiled = compile(code, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     print(f"\n--- {name}:{fence.line}", flush=True)
     known = set(namespace)
     with contextlib.redirect_stdout(_Copy()) as printed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin
 
 from mellea.stdlib.streaming import AsyncStream, Stream
 
@@ -26,6 +26,8 @@ _SEQUENCES = (
 
 def is_sequence(format: Any) -> bool:
     """Whether values of the type are made of any number of items of one type."""
+    if get_origin(format) is Annotated:  # which may say how many
+        return is_sequence(format.__origin__)
     origin = get_origin(format) or format
     return origin in _SEQUENCES or (origin is tuple and get_args(format)[1:] == (Ellipsis,))
 

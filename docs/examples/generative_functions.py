@@ -1,0 +1,71 @@
+"""Functions that a model answers: the docstring is the prompt, the annotations are the form of the answer."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+import mellea
+from mellea import ask, command, generative
+from mellea.core import Context
+from mellea.errors import RequirementError
+from mellea.stdlib.requirements import check, simple_validate
+
+
+@generative
+def sentiment(review: str) -> Literal["positive", "negative"]:
+    """Classify the sentiment of the review.
+
+    Args:
+        review: what a customer wrote about a product.
+    """
+
+
+@dataclass
+class Ticket:
+    title: Annotated[str, Field(max_length=60)]
+    urgency: Annotated[int, Field(ge=1, le=5)]
+
+
+def says_something(context: Context) -> tuple[bool, str]:
+    """A precondition sees the arguments as the last output: as text, and by name in `parsed`."""
+    return len(context.last_output().parsed["complaint"]) > 10, "it is too short to be one"
+
+
+@generative(
+    preconditions=[check("a complaint", validation_fn=says_something)],
+    requirements=[check("a title", validation_fn=simple_validate(lambda text: '"title": ""' not in text))],
+)
+def ticket(complaint: str) -> Ticket:
+    """Make a ticket for the support team out of the complaint."""
+
+
+@command
+def answer(review: str) -> str:
+    # An ordinary body: it may decide anything before it returns the prompt, and call other such functions.
+    mood = sentiment(review)
+    opening = "Thank the customer" if mood == "positive" else "Apologise to the customer"
+    return f"{opening} in one sentence. The customer wrote: {review}"
+
+
+def main() -> None:
+    reviews = ["I love this kettle, it is quiet and quick.", "It broke after two days and nobody answers my mails."]
+    with mellea.start_session(model_options={"seed": 1, "temperature": 0.5, "max_tokens": 80}):
+        for review in reviews:
+            print(f"\n{review}\n  {sentiment(review)}; {ticket(review)}")
+            print("  ", end="")
+            for piece in answer.stream(review):
+                print(piece.replace("\n", " "), end="", flush=True)
+            print()
+
+        try:
+            ticket("Hm.")
+        except RequirementError as error:
+            print(f"\nNothing was asked: {error}")
+
+        number = ask("How many legs has a spider?", format=Annotated[int, Field(ge=0, le=100)])
+        print(f"\nAn int in one line: {number!r}")
+
+
+if __name__ == "__main__":
+    main()
