@@ -4,7 +4,6 @@ import mellea
 from mellea.stdlib.requirements import Judge, check, contains, req, simple_validate
 from mellea.stdlib.sampling import RepairTemplateStrategy
 
-
 LATE = "it doesn't say when"
 
 
@@ -14,8 +13,12 @@ def write_mail(m: mellea.MelleaSession, name: str, notes: str) -> mellea.Compute
         "Write a short e-mail that invites {{name}} to the meeting. Use these notes: {{notes}}",
         requirements=[
             contains("Olivia", description="Greet Olivia by her name."),
-            req("Say that the meeting is at 10.", validation_fn=simple_validate(lambda text: "10" in text, reason=LATE)),
-            check("No [placeholders].", validation_fn=simple_validate(lambda text: "[" not in text)),  # not in the prompt
+            req(
+                "Say that the meeting is at 10.", validation_fn=simple_validate(lambda text: "10" in text, reason=LATE)
+            ),
+            check(
+                "No [placeholders].", validation_fn=simple_validate(lambda text: "[" not in text)
+            ),  # not in the prompt
             req("The e-mail is polite.", judge=polite),
         ],
         user_variables={"name": name, "notes": notes},
@@ -34,7 +37,9 @@ def main() -> None:
         if mail.success:
             print(f"All requirements are met after {len(mail.sampling.attempts)} attempts, {mail.sampling.usage}.")
         else:
-            print(f"No attempt met everything; number {mail.sampling.chosen + 1} met most. strict=True would have raised.")
+            print(
+                f"No attempt met everything; number {mail.sampling.chosen + 1} met most. strict=True would have raised."
+            )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from typing import Self
 
 from tests.docs.fences import ROOT
 
-STREAMING = ROOT / "docs" / "examples" / "streaming"
+EXAMPLES = ROOT / "docs" / "examples"
+STREAMING = EXAMPLES / "streaming"
 PYTHON = (sys.executable, "-W", "error")
 """As a user runs Python, but nothing may be left open, or be about to go away."""
 
@@ -88,7 +89,7 @@ class Terminal:
 
     @classmethod
     @contextmanager
-    def running(cls, program: Path) -> Iterator[Self]:
+    def running(cls, program: Path, *, kind: str = "dumb") -> Iterator[Self]:
         import pty  # lazy: not on every system
 
         ours, theirs = pty.openpty()
@@ -98,7 +99,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env=environment(TERM="dumb"),
+            env=environment(TERM=kind),
         )
         os.close(theirs)
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.fences import ROOT, fences
-from tests.docs.programs import PYTHON, STREAMING, Watched, watch
+from tests.docs.programs import EXAMPLES, PYTHON, STREAMING, Terminal, Watched, watch
 
 
 def _assert_streamed(done: Watched) -> None:
@@ -70,8 +70,103 @@ def test_advanced(tmp_path: Path) -> None:
     assert set(topics) == {"the moon", "a river", "bread"}
 
 
-def test_the_folder_s_page_names_every_example() -> None:
-    page = STREAMING / "README.md"
-    commands = " ".join(fence.code for fence in fences(page) if fence.language == "bash")
-    named = set(re.findall(r"streaming/(\w+\.py)", commands))
-    assert named == {path.name for path in STREAMING.glob("*.py")}
+def test_typed_items(tmp_path: Path) -> None:
+    """The first item comes out well before the end, in plain and in async code."""
+    done = watch([*PYTHON, STREAMING / "typed_items.py"], cwd=tmp_path)
+    assert (done.returncode, done.err) == (0, "")
+    plain, asynchronous = re.split(r"^== .*\n", done.out, flags=re.MULTILINE)[1:]
+    for part, item in ((plain, r"Person\(name='.*', email='.*'\)"), (asynchronous, r".+ <.*>")):
+        *items, end = part.strip().splitlines()
+        assert 3 <= len(items) <= 5
+        assert all(re.fullmatch(rf" *\d+\.\d\d s  {item}", line) for line in items), items
+        seconds = [float(line.split()[0]) for line in (*items, end)]
+        assert seconds == sorted(seconds)
+        assert seconds[0] < seconds[-1] * 0.75
+        assert "that was all" in end
+
+
+FIELDS = ["guest.name", "guest.email", "room", "nights", "breakfast", "wishes[0]", "note"]
+
+
+def test_a_form_line_by_line(tmp_path: Path) -> None:
+    done = watch([*PYTHON, STREAMING / "partial_form.py"], cwd=tmp_path)
+    assert (done.returncode, done.err) == (0, "")
+    _assert_streamed(done)
+    _assert_form(done.out)
+
+
+def _assert_form(written: str) -> None:
+    """Each field has its line, in order."""
+    form, _, last_line = written.strip().rpartition("\n\n")
+    places = [line.split(": ", 1)[0] for line in form.splitlines() if line]
+    assert [place for place in places if place in FIELDS] == FIELDS
+    assert re.fullmatch(r"After \d+\.\d s: a (single|double|suite) for \d+ night\(s\)\.", last_line), last_line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a thing of Unix")
+def test_a_form_at_a_terminal() -> None:
+    with Terminal.running(STREAMING / "partial_form.py", kind="xterm") as terminal:
+        terminal.expect("✎.*✓.*✎")  # drawn again and again, while some fields are there and others are being written
+        terminal.expect(r"After \d+\.\d s")
+        assert terminal.leave() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a thing of Unix")
+def test_a_form_at_a_terminal_without_rich(tmp_path: Path) -> None:
+    program = tmp_path / "without_rich.py"
+    program.write_text(
+        "import runpy, sys\nsys.modules['rich'] = None\n"
+        f"runpy.run_path({str(STREAMING / 'partial_form.py')!r}, run_name='__main__')\n"
+    )
+    with Terminal.running(program) as terminal:
+        assert terminal.leave() == 0
+        first, _, written = terminal.screen.partition("\n")
+        assert "pip install rich" in first
+        _assert_form(written)
+
+
+def test_validated_streaming(tmp_path: Path) -> None:
+    """Stopping saves tokens: each attempt ends within a word of what isn't wanted."""
+    done = watch([*PYTHON, STREAMING / "validated_streaming.py"], cwd=tmp_path)
+    assert (done.returncode, done.err) == (0, "")
+    _assert_streamed(done)
+    repaired, released, saved = re.split(r"^== .*\n", done.out, flags=re.MULTILINE)[1:]
+    for said in re.findall(r"^attempt \d+: (.*)\n  stopped: ", repaired, re.MULTILINE):
+        assert re.search(r"\bocean\b\S*( \S*)?$", said), said
+    assert re.search(r"^A plain loop would have printed only ", repaired, re.MULTILINE)
+    assert re.findall(r"^ *\d+\.\d\d s  ", released, re.MULTILINE)
+    *shown, _ = released.splitlines()
+    assert not re.search(r"\b(ocean|vast|blue)\b", "\n".join(shown[:-1]), re.IGNORECASE)
+    at_the_end, on_the_way, difference = map(int, re.findall(r"^[a-z ]+: +(\d+)", saved, re.MULTILINE))
+    assert difference == at_the_end - on_the_way > 0
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            "instruct_validate_repair.py",
+            r"== attempt 1\n.*[✓✗] The e-mail is polite.*(All requirements are met|No attempt met)",
+        ),
+        (
+            "generative_functions.py",
+            r"(positive|negative); Ticket\(title='.*', urgency=[1-5]\).*Nothing was asked: .*one line: \d+",
+        ),
+        ("objects.py", r"query: .*query: +(North|South)\n.*transform: \[.*\]\nuntouched: \['beans', 'soil'\]"),
+        (
+            "lazy_values.py",
+            r"is the story there\? False\n.*place is there.*story is there.*resolved: .*ParseError: .*\{\{it\}\}",
+        ),
+    ],
+)
+def test_the_language(program: str, said: str, tmp_path: Path) -> None:
+    done = watch([*PYTHON, EXAMPLES / program], cwd=tmp_path)
+    assert (done.returncode, done.err) == (0, "")
+    assert re.search(said, done.out, re.DOTALL), done.out
+
+
+@pytest.mark.parametrize("folder", [EXAMPLES, STREAMING], ids=lambda folder: folder.name)
+def test_the_folder_s_page_names_every_example(folder: Path) -> None:
+    commands = " ".join(fence.code for fence in fences(folder / "README.md") if fence.language == "bash")
+    named = set(re.findall(rf"{folder.name}/(\w+\.py)", commands))
+    assert named == {path.name for path in folder.glob("*.py")}

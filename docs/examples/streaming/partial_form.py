@@ -92,7 +92,8 @@ def main() -> None:
         started = perf_counter()
         stream = m.stream("Invent a booking at a hotel by the sea. Its note has two sentences.", format=Booking)
         show(stream.partials())
-        print(f"\nAfter {perf_counter() - started:.1f} s: a {stream.output['room']} for {stream.output['nights']} night(s).")
+        room, nights = stream.output["room"], stream.output["nights"]
+        print(f"\nAfter {perf_counter() - started:.1f} s: a {room} for {nights} night(s).")
 
 
 if __name__ == "__main__":

@@ -63,9 +63,7 @@ def saved(m: mellea.MelleaSession) -> None:
 def tokens(m: mellea.MelleaSession, requirement: Requirement) -> list[int]:
     """Count the tokens of each attempt. With the embedded model, each piece of text is one."""
     counts: list[int] = []
-    for event in m.stream(
-        TASK, requirements=[requirement], strategy=RejectionSamplingStrategy(loop_budget=4)
-    ).events():
+    for event in m.stream(TASK, requirements=[requirement], strategy=RejectionSamplingStrategy(loop_budget=4)).events():
         if isinstance(event, events.AttemptStart):
             counts.append(0)
         elif isinstance(event, events.TextDelta):
