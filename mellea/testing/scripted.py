@@ -171,4 +171,5 @@ EVERYTHING = Capabilities(
     files=True,
     prefill=True,
     prompt_caching=True,
+    builtin_tools=frozenset({"ai_gateway", "anthropic", "gemini", "openai"}),
 )

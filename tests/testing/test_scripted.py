@@ -10,6 +10,10 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from mellea.backends.ai_gateway.tools import exa_search
+from mellea.backends.anthropic.tools import web_fetch
+from mellea.backends.gemini.tools import google_search
+from mellea.backends.openai.tools import web_search
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Event, StreamEnd, TextDelta, Usage, UsageEvent
 from mellea.core.messages import user_message
@@ -125,6 +129,13 @@ async def test_a_request_that_it_doesnt_support_isnt_counted() -> None:
     assert backend.requests == []
     await play(backend, seed=0)
     assert backend.requests[0].options == {"seed": 0}
+
+
+async def test_it_plays_a_provider_that_runs_tools_of_its_own() -> None:
+    for tool in (web_fetch(), google_search(), web_search(), exa_search()):
+        backend = ScriptedBackend("Found.")
+        assert [event async for event in backend.run(Request((user_message("hi"),), tools=(tool,)))]
+        assert backend.requests[0].tools == (tool,)
 
 
 async def test_mistakes_in_a_script_are_told() -> None:
