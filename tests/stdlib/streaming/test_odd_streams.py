@@ -13,7 +13,15 @@ from mellea.core.backend import Capabilities
 from mellea.core.blocks import ToolCall
 from mellea.core.events import ToolEnd, Usage, UsageEvent
 from mellea.core.sampling import SamplingResult
-from mellea.errors import BackendError, DeadlineError, OutputError, ParseError, RequirementError, UnsupportedError, UsageError
+from mellea.errors import (
+    BackendError,
+    DeadlineError,
+    OutputError,
+    ParseError,
+    RequirementError,
+    UnsupportedError,
+    UsageError,
+)
 from mellea.stdlib.sampling import RejectionSamplingStrategy, RepairTemplateStrategy
 from mellea.testing import Gate, ScriptedBackend
 
