@@ -222,8 +222,8 @@ class _Attempting:
             self._text_of = text_filter(thunk._run)
             try:
                 failure = await self._follow(thunk)
-            except UnsupportedError as error:  # some backends know only then
-                raise self._drawing.cannot_go_on(self._committed, error) if self._committed else error from None
+            except UnsupportedError as late:  # some backends know only then
+                raise self._drawing.cannot_go_on(self._committed, late) if self._committed else late from None
             output, error = _came_to(thunk)
             if failure is not None:
                 output = self._stopped(thunk._run)
