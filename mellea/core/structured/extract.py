@@ -1,44 +1,97 @@
-"""JSON in a text that has more than JSON: Markdown fences, a sentence before it, a remark after it."""
+"""Readings of a text that has more than JSON, or less: fences, a sentence before it, a word without its quotes."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from json import JSONDecoder
 
-__all__ = ["json_values"]
+from mellea.core.structured.schema import Schema, branches
+
+__all__ = ["readings"]
 
 _FENCED = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)(```|\Z)", re.DOTALL)
+_ONE_FENCE = re.compile(r"\s*```[\w+-]*[ \t]*\n(?P<inside>(?:(?!```).)*)```\s*", re.DOTALL)
 _OPENING = re.compile(r'\{(?=\s*["}])|\[(?=\s*(?:["\[{\]\d-]|true|false|null))')
 """A bracket that begins an object or a list, and not an aside, as brackets in prose do."""
 
-_SCALAR = re.compile(r'(?<![\w.])(?:"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?!\.?\w)|true\b|false\b|null\b)')
+# A number that is a part of 1,000 or 3/4, or stands behind a minus that JSON doesn't know, means something else.
+_SCALAR = re.compile(
+    r"(?<![\w.\u2212\u2013])(?<!\d[,/:])"
+    r'(?:"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?!\.?\w|[,/:]\d)|true\b|false\b|null\b)'
+)
+_SPELLED = {"true": "true", "false": "false", "none": "null", "null": "null"}
+"""How Python, and others, spell what JSON has a word for."""
+
+_AROUND = " \t\r\n.!*_`\"'"
+"""What stands around a single word without changing it."""
 
 
-def json_values(text: str, *, is_cut: bool = False) -> Iterator[str]:
-    """Find the JSON values in a text, the likeliest first.
+def _is_unfinished(text: str) -> bool:
+    """Whether more text could make another value of the one that the text is: as 12 may become 123.
 
-    These are what stands between fences, then each object and list, then a single value, if the text has only
-    one. Nothing is taken out of an object or a list that is wrong somewhere, or was cut off.
+    Everything else in JSON has an end of its own: a bracket, a quote, the last letter of a word.
+    """
+    return text[-1:].isdigit()
+
+
+def readings(text: str, schema: Schema, *, is_cut: bool = False) -> Iterator[Iterable[str]]:
+    """Yield what JSON a text may stand for, the likeliest first.
+
+    Each reading is one JSON text or several; several that are values, and not the same one, leave open which is meant.
+    Nothing is taken out of an object or a list that is wrong somewhere, or was cut off.
 
     Args:
-        text: where they stand.
-        is_cut: the text goes on, and isn't there.
+        text: an answer.
+        schema: of what was asked for.
+        is_cut: the answer goes on, and isn't there.
     """
-    for fenced in _FENCED.finditer(text):
-        if fenced[1].strip() and (fenced[2] or not is_cut):
-            yield fenced[1].strip()
-    yield from _containers(text)
-    scalars = {scalar[0] for scalar in _SCALAR.finditer(text)}
-    if len(scalars) == 1 and not is_cut and _OPENING.search(text) is None:
-        yield scalars.pop()
+    if is_cut:
+        yield () if _is_unfinished(text) else (text,)
+        yield [fenced[1].strip() for fenced in _FENCED.finditer(text) if fenced[2]]
+        yield _containers(text, is_cut=True)
+        return
+    options, takes_any_text = _words_of(schema)
+    bare = _bare(text)
+    yield (text,)
+    yield (json.dumps(word) for word in options if word == bare)
+    if spelled := _SPELLED.get(bare.rstrip(".").lower()):
+        yield (spelled,)
+    if takes_any_text:
+        yield (json.dumps(bare),) if bare else ()
+        return
+    yield [fenced[1].strip() for fenced in _FENCED.finditer(text) if fenced[1].strip()]
+    yield _containers(text)
+    if _OPENING.search(text) is None:
+        yield dict.fromkeys(scalar[0] for scalar in _SCALAR.finditer(text))
+    word = bare.strip(_AROUND).casefold()
+    yield [json.dumps(option) for option in options if option.casefold() == word]
+    if options:  # it is none of them, which says more than that it is no JSON
+        yield (json.dumps(bare),)
 
 
-def _containers(text: str) -> Iterator[str]:
+def _bare(text: str) -> str:
+    one = _ONE_FENCE.fullmatch(text)
+    return (one["inside"] if one else text).strip()
+
+
+def _words_of(schema: Schema) -> tuple[list[str], bool]:
+    """Return the words that a value may be, and whether it may be any text besides, and is single in any case."""
+    found = branches(schema, schema)
+    words = [word for one in found for word in one.get("enum", [one["const"]] if "const" in one else [])]
+    is_open = any(one.get("type") == "string" and not {"enum", "const"} & one.keys() for one in found)
+    is_single = all(one.get("type") in ("string", "integer", "number", "boolean") for one in found)
+    return [word for word in dict.fromkeys(words) if isinstance(word, str)], is_open and is_single
+
+
+def _containers(text: str, *, is_cut: bool = False) -> list[str]:
+    found: list[str] = []
     decoder, place = JSONDecoder(), 0
     while (opening := _OPENING.search(text, place)) is not None:
         try:
             _, place = decoder.raw_decode(text, opening.start())
         except (ValueError, RecursionError):
-            return
-        yield text[opening.start() : place]
+            return [] if is_cut else found  # of two, the one that was cut off may be what is meant
+        found.append(text[opening.start() : place])
+    return found

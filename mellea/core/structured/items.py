@@ -117,7 +117,8 @@ def _items_of_schema(schema: Mapping[str, Any]) -> tuple[str | None, str | None,
 
 def _format_of_schema(schema: Any, whole: OutputFormat[Any]) -> OutputFormat[Any]:
     inside = schema if isinstance(schema, Mapping) else {}
-    return OutputFormat.of({**{name: whole.kind[name] for name in ("$defs",) if name in whole.kind}, **inside}, None)
+    named = {name: whole.kind[name] for name in ("$defs", "definitions") if name in whole.kind}
+    return OutputFormat.of({**named, **inside}, None)
 
 
 class ItemDecoder(Generic[T]):

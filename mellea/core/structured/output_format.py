@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, Generic, TypeVar, cast, get_args, get_origin
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema
-from mellea.core.structured.extract import json_values
+from mellea.core.structured.conform import MismatchError, check, problem_of
+from mellea.core.structured.extract import readings
 from mellea.core.structured.markers import unmarked
 from mellea.core.structured.strict import strict
 from mellea.errors import ParseError, UsageError
@@ -19,6 +22,12 @@ from mellea.errors import ParseError, UsageError
 __all__ = ["OutputFormat", "calls_user_code", "output_format", "reason_of", "validator_of"]
 
 T = TypeVar("T")
+
+_CUTS = {
+    "length": ("at the token limit", "raise model_options={'max_tokens': …}"),
+    "content_filter": ("by the provider's content filter", "ask for something else"),
+}
+"""Where an answer ends that isn't complete: what cut it off, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +56,8 @@ class OutputFormat(Generic[T]):
     def parse(self, generation: Generation) -> T:
         """Make a value of the type out of the complete answer.
 
-        The whole text is taken first; if it is no value, the JSON that stands in it, between fences or
-        among prose.
+        The whole text is taken first; if it is no value, the JSON that stands in it, between fences or among prose, as
+        long as only one value does. Of an answer that was cut off only a value that is surely complete is taken.
 
         Raises:
             ParseError: there is no such value; the message says whether the text was cut off.
@@ -59,31 +68,43 @@ class OutputFormat(Generic[T]):
         """Return the value that `parse` makes, and the JSON that it is made of; raises like `parse`."""
         text = generation.text
         said: Exception | None = None
-        for candidate in self._candidates(text, generation.finish_reason == "length"):
-            try:
-                return self.value(candidate), candidate
-            except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+        for candidates in readings(text, self.schema.schema, is_cut=generation.finish_reason in _CUTS):
+            good, errors = self._values(candidates)
+            if len(good) > 1:
+                said = ValueError(f"it holds {len(good)} values, and one was asked for")
+                break
+            if good:
+                return good[0]
+            for error in errors:
                 # What is wrong with the JSON says more than that there is something around it.
-                said = (
-                    error if said is None or (_is_no_json(said) and not text.lstrip().startswith(("{", "["))) else said
-                )
+                has_around = said is not None and _is_no_json(said) and not text.lstrip().startswith(("{", "["))
+                said = error if said is None or has_around else said
         raise ParseError(_explain(self.schema.name, generation, said), partial=text) from said and said.with_traceback(
             None
         )
+
+    def _values(self, candidates: Iterable[str]) -> tuple[list[tuple[T, str]], list[Exception]]:
+        """Return the different values among some JSON texts, and what is wrong with the other texts."""
+        good: list[tuple[T, str]] = []
+        errors: list[Exception] = []
+        for candidate in candidates:
+            try:
+                good.append((self.value(candidate), candidate))
+            except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+                errors.append(error)
+        if len(good) > 1:
+            good = list({json.dumps(json.loads(pair[1]), sort_keys=True): pair for pair in good}.values())
+        return good, errors
 
     def value(self, text: str) -> T:
         """Make a value of the type out of a text that is all JSON; raises whatever its validator raises."""
         if self.validator is None:
             from pydantic_core import from_json  # lazy: plain text needs no pydantic
 
-            return cast("T", from_json(text))
+            value = from_json(text)
+            check(value, self.kind, self.kind)
+            return cast("T", value)
         return cast("T", self.validator.validate_json(text))
-
-    def _candidates(self, text: str, is_cut: bool) -> Iterator[str]:
-        yield text
-        yield from json_values(text, is_cut=is_cut)
-        if not is_cut and _takes_words(self.schema.schema):
-            yield json.dumps(text.strip())
 
     def __reduce__(self) -> Any:
         return output_format, (self.kind,)
@@ -99,16 +120,18 @@ def output_format(format: Any) -> OutputFormat[Any]:
         UsageError: it is neither, or a name in its annotations can't be found.
     """
     if isinstance(format, Mapping):
-        return OutputFormat.of(dict(format), None)
+        return OutputFormat.of(_json_schema(format), None)
     from pydantic import PydanticUserError  # lazy: plain text needs no pydantic
 
     try:
-        if isinstance(format, (str, FunctionType)):
+        if isinstance(format, (str, FunctionType)) or _is_instance(format):
             raise TypeError("it is no type")
+        if isinstance(format, list):
+            raise TypeError("list[…] stands for a list")
         return _known(format) if _is_settled(format) else OutputFormat.of(format, validator_of(format))
     except (PydanticUserError, TypeError, NameError) as error:
         raise UsageError(
-            f"format can't be {format!r}: {str(error).splitlines()[0]}; it takes a pydantic model, a dataclass, a "
+            f"format can't be {format!r}: {_in_short(error)}; it takes a pydantic model, a dataclass, a "
             "TypedDict, list[…], dict[str, …], a Literal, an enum, a union, a builtin such as int, or a JSON Schema as "
             "a dict"
         ) from error.with_traceback(None)
@@ -126,6 +149,31 @@ def _is_settled(kind: Any) -> bool:
     if not args:
         return isinstance(kind, type)
     return get_origin(kind) in (list, dict, Sequence, Iterable) and all(_is_settled(arg) for arg in args)
+
+
+def _json_schema(format: Mapping[str, Any]) -> dict[str, Any]:
+    problem = problem_of(format)
+    try:
+        json.dumps(dict(format))
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = problem or str(error)
+    if problem is not None:
+        raise UsageError(
+            f"format can't be {dict(format)!r}: as a dict it takes a JSON Schema, such as {{'type': 'object', "
+            f"'properties': {{…}}}}, and {problem}; a TypedDict or a dataclass names fields and their types"
+        )
+    return dict(format)
+
+
+def _is_instance(format: Any) -> bool:
+    """Whether it is a value of a class that would do as a format."""
+    cls = type(format)
+    return isinstance(format, enum.Enum) or dataclasses.is_dataclass(cls) or hasattr(cls, "model_fields")
+
+
+def _in_short(error: Exception) -> str:
+    """Say what pydantic has against a type, without its advice to those who call pydantic themselves."""
+    return str(error).splitlines()[0].partition(". Set `arbitrary_types_allowed")[0]
 
 
 def validator_of(kind: Any, *, is_lax: bool = False) -> Any:
@@ -173,21 +221,15 @@ def reason_of(error: Exception | None) -> str:
     return said + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
 
 
-def _takes_words(schema: Mapping[str, Any]) -> bool:
-    """Whether values are one of some words, which a model may well write without the quotes."""
-    options = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    return any(isinstance(option, str) for option in options)
-
-
 def _is_no_json(error: Exception) -> bool:
     errors = getattr(error, "errors", None)
+    if isinstance(error, MismatchError):
+        return False
     return not callable(errors) or any(each.get("type") == "json_invalid" for each in errors())
 
 
 def _explain(name: str, generation: Generation, error: Exception | None) -> str:
-    if generation.finish_reason == "length":
-        return (
-            f"the answer was cut off at the token limit before the {name!r} was complete: {generation.text[-80:]!r}; "
-            "raise model_options={'max_tokens': …}"
-        )
+    if generation.finish_reason in _CUTS:
+        where, advice = _CUTS[generation.finish_reason]
+        return f"the answer was cut off {where} before the {name!r} was complete: {generation.text[-80:]!r}; {advice}"
     return f"the answer is no {name!r}: {reason_of(error)}; the text is {generation.text[:120]!r}"

@@ -154,7 +154,8 @@ class PartialReading(Generic[T]):
             return self._decoder.next()
         if not self._has_closed:
             self._has_closed = True
-            self._decoder.close()
+            if self._run.error is None:  # else a number that was cut off would be taken for a complete one
+                self._decoder.close()
             if (partial := self._decoder.next()) is not None:
                 return partial
         return self._finish()

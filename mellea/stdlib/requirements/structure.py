@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.structured import output_format
-from mellea.errors import UsageError
 from mellea.stdlib.requirements.fences import unfenced
 from mellea.stdlib.requirements.shorthand import simple_validate
 
@@ -21,19 +19,14 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
     A fence around it is tolerated. `format=` does more: it has the backend write such a value, and `.parsed` holds it.
 
     Args:
-        format: a pydantic model, dataclass, TypedDict, `list[…]` or whatever else `format=` takes, but a JSON Schema as
-            a dict, which nothing here validates.
+        format: a pydantic model, dataclass, TypedDict, `list[…]`, a JSON Schema as a dict, or whatever else `format=`
+            takes.
         description: says it in the prompt, in place of the default.
         check_only: keep it out of the prompt.
 
     Raises:
         UsageError: it is no type.
     """
-    if isinstance(format, Mapping):
-        raise UsageError(
-            "valid_json takes a type, such as a pydantic model or a dataclass, not a JSON Schema as a dict; "
-            "format= takes that one, and backends hold to it"
-        )
     form = None if format is None else output_format(format)
 
     def validate(text: str) -> ValidationResult:

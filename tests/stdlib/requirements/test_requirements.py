@@ -105,6 +105,7 @@ GOOD_AND_BAD: list[tuple[Requirement, Sequence[str], Sequence[tuple[str, str]]]]
     (valid_json(), ["1e5"], [("NaN", "NaN is no JSON"), ("[" * 100_000, "nested too deep")]),
     (valid_json(Point), ['{"x": 1, "y": 2}'], [('{"x": 1}', "y"), ("[]", ""), ('{"x": 1, "y": "2"}', "y")]),
     (valid_json(list[int]), ["[1, 2]"], [('["a"]', "0")]),
+    (valid_json({"type": "integer"}), ["1"], [("true", "it is no integer: true")]),
     (
         python_syntax(),
         ["x = 1", "```python\nx = 1\n```", "Look:\n```\ny\n```\n```text\n-- -\n```"],
@@ -189,7 +190,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: no_match(b"a"), "of bytes"),
     (lambda: markdown_list(min_items=2, max_items=1), "2 items at least"),
     (lambda: markdown_table(columns="two"), "number of columns"),
-    (lambda: valid_json({"type": "object"}), "JSON Schema as a dict"),
+    (lambda: valid_json({"name": "string"}), "no keyword of JSON Schema"),
     (lambda: valid_json("int"), "format can't be 'int'"),
     (lambda: language("Klingon"), "not 'Klingon'.*German"),
     (lambda: language(5), "not 5"),
