@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mellea.core.blocks import FileBlock, ImageBlock
 from mellea.core.events import Event
 from mellea.core.messages import Message
-from mellea.core.options import Deadlines, ModelOption, check_options
+from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
 from mellea.core.results import EmbeddingResult, ImageResult, Probe
 from mellea.errors import UnsupportedError
 
@@ -76,6 +76,13 @@ class Request:
     output_schema: OutputSchema | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
+
+    def __repr__(self) -> str:
+        options = {name: "…" if name in MAY_HOLD_KEYS else value for name, value in self.options.items()}
+        return (
+            f"Request(messages={self.messages!r}, tools={self.tools!r}, output_schema={self.output_schema!r}, "
+            f"options={options!r}, deadlines={self.deadlines!r})"
+        )
 
 
 _SAMPLING = frozenset(

@@ -85,6 +85,12 @@ _DEEPEST = 10_000
 """How deep anything may be nested; parts that are made anew each time would never end."""
 
 
+def fields_in(value: Any) -> dict[str, Any]:
+    """Return the fields of an object of a dataclass or a pydantic model; nothing for anything else."""
+    names: Any = getattr(value, "__dataclass_fields__", None) or getattr(type(value), "model_fields", ())
+    return {name: getattr(value, name, None) for name in names}
+
+
 def walk(value: Any) -> list[Any]:
     """Return the value and all that is inside: parts of components, items of lists, values of dicts.
 
@@ -115,8 +121,7 @@ def _inside(value: Any) -> Iterable[Any]:
         return value.blocks
     component = component_of(value)
     if component is None:
-        fields = () if isinstance(value, Block) else getattr(value, "__dataclass_fields__", ())
-        return [getattr(value, name, None) for name in fields]
+        return [] if isinstance(value, Block) else fields_in(value).values()
     parts = component.parts()
     if not isinstance(parts, Iterable):
         raise UsageError(f"parts() of {type(value).__name__} returns a list of what is inside, not {parts!r}")

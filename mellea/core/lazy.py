@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Mapping
+import inspect
+from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 from mellea.core.component import walk
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
+from mellea.errors import UsageError
 
 __all__ = ["gather", "resolve"]
 
@@ -22,8 +24,15 @@ async def gather(*awaitables: Awaitable[T]) -> list[T]:
     If one fails, the coroutines that still run are cancelled; thunks go on, as they belong to whoever holds them.
 
     Raises:
+        UsageError: one of them can't be awaited.
         BaseException: the first error, as it is and not in a group.
     """
+    if wrong := [each for each in awaitables if not inspect.isawaitable(each)]:
+        for each in awaitables:
+            if inspect.iscoroutine(each):
+                each.close()  # it is never awaited now
+        hint = "put a * before a list" if isinstance(wrong[0], Iterable) else "such as m.ainstruct(…)"
+        raise UsageError(f"gather takes thunks and coroutines, not {wrong[0]!r}; {hint}")
     return await together([partial(_wait, awaitable) for awaitable in awaitables])
 
 

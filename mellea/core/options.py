@@ -13,7 +13,7 @@ from typing import Any
 
 from mellea.errors import UsageError
 
-__all__ = ["Deadlines", "ModelOption", "check_options", "merge_options", "options", "scoped_options"]
+__all__ = ["MAY_HOLD_KEYS", "Deadlines", "ModelOption", "check_options", "merge_options", "options", "scoped_options"]
 
 
 class ModelOption(StrEnum):
@@ -117,7 +117,8 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ModelOption.EXTRA_HEADERS: ("a dict", _is_a(dict)),
 }
 
-_MAY_HOLD_KEYS = (ModelOption.EXTRA_BODY, ModelOption.EXTRA_HEADERS)
+MAY_HOLD_KEYS = (ModelOption.EXTRA_BODY, ModelOption.EXTRA_HEADERS)
+"""The options whose values are never shown."""
 
 
 def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
             raise UsageError(f"unknown model option {name!r} in model_options; {_advice(name)}")
         wanted, is_right = _CHECKS[name]
         if not is_right(value):
-            shown = type(value).__name__ if name in _MAY_HOLD_KEYS else _shown(value)
+            shown = type(value).__name__ if name in MAY_HOLD_KEYS else _shown(value)
             raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {shown}")
         checked[str(name)] = value
     return checked
@@ -164,7 +165,9 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Any) -> I
     Raises:
         UsageError: an option is unknown or has a bad value.
     """
-    token = _scoped.set({**_scoped.get(), **check_options({**(model_options or {}), **more})})
+    if "model_options" in more:
+        raise UsageError("options takes model options by name, as in options(temperature=0), or a dict of them alone")
+    token = _scoped.set({**_scoped.get(), **check_options(model_options), **check_options(more)})
     try:
         yield
     finally:
@@ -187,9 +190,25 @@ def _shown(value: Any) -> str:
         return f"this {type(value).__name__}"
 
 
+_ELSEWHERE = {
+    "num_predict": ModelOption.MAX_NEW_TOKENS,
+    "n_predict": ModelOption.MAX_NEW_TOKENS,
+    "max_length": ModelOption.MAX_NEW_TOKENS,
+    "num_ctx": ModelOption.CONTEXT_WINDOW,
+    "n_ctx": ModelOption.CONTEXT_WINDOW,
+    "system": ModelOption.SYSTEM_PROMPT,
+    "instructions": ModelOption.SYSTEM_PROMPT,
+    "reasoning": ModelOption.THINKING,
+    "reasoning_effort": ModelOption.THINKING,
+    "random_seed": ModelOption.SEED,
+    "functions": ModelOption.TOOLS,
+    "deadline": ModelOption.TIMEOUT,
+    "headers": ModelOption.EXTRA_HEADERS,
+}
+"""What others call the same thing, where that looks nothing like our name."""
+
+
 def _advice(name: Any) -> str:
-    known = {option.name.lower(): str(option) for option in ModelOption} | {
-        str(option): str(option) for option in ModelOption
-    }
+    known = dict(_ELSEWHERE) | {spelt: option for option in ModelOption for spelt in (option.name.lower(), str(option))}
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {known[near[0]]!r}?" if near else f"known are {', '.join(map(str, ModelOption))}"
+    return f"did you mean {str(known[near[0]])!r}?" if near else f"known are {', '.join(map(str, ModelOption))}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -23,7 +24,7 @@ from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.worker import in_thread
 from mellea.errors import DeadlineError, MelleaError, ParseError, UnsupportedError, UsageError
-from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of
+from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of, told_as_shown
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
 
@@ -50,8 +51,8 @@ class Call:
 
     component: Any
     backend: Backend
-    options: Mapping[str, Any]
-    given: Mapping[str, Any]
+    options: Mapping[str, Any] = field(repr=False)  # there may be keys in them
+    given: Mapping[str, Any] = field(repr=False)
     format: OutputFormat[Any] | None = None
     tools: tuple[ToolSpec | BuiltinTool, ...] = ()
     deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
@@ -107,7 +108,7 @@ class Call:
             format=_format(format),
             tools=tuple(tool.spec if isinstance(tool, Tool) else tool for tool in given),
             deadlines=deadlines,
-            loop=tool_loop(tool_calls, given, max_turns),
+            loop=tool_loop(tool_calls, given, max_turns, told_as_shown),
             prefix=None if prefix is None else str(prefix),
         )
         call._check()
@@ -148,6 +149,7 @@ class Call:
         return replace(self, format=None, tools=(), loop=None, options=options)
 
     def _check(self) -> None:
+        _check_choice(self.options.get(ModelOption.TOOL_CHOICE), [tool.name for tool in self.tools])
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
                 f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
@@ -347,6 +349,14 @@ def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     """Find the thunks that aren't computed yet, each once."""
     found = {id(part): part for value in values for part in walk(value) if isinstance(part, ModelOutputThunk)}
     return [thunk for thunk in found.values() if not thunk.is_computed()]
+
+
+def _check_choice(choice: str | None, names: Sequence[str]) -> None:
+    if choice is None or not names or choice in ("auto", "required", "none", *names):
+        return
+    near = difflib.get_close_matches(choice, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the tools are {', '.join(map(repr, names))}"
+    raise UsageError(f"tool_choice={choice!r} is none of the call's tools; {hint}")
 
 
 def _format(format: Any) -> OutputFormat[Any] | None:

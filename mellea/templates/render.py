@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,7 +23,7 @@ from jinja2 import Template, TemplateError, Undefined
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from mellea.core.blocks import CBlock, ImageBlock
-from mellea.core.component import TemplateRepresentation, component_of, is_component
+from mellea.core.component import TemplateRepresentation, component_of, fields_in, is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
@@ -128,7 +129,7 @@ def _said(value: Any, voice: _Voice) -> Any:
         return str(value)
     if isinstance(value, Mapping):
         return {key: _said(item, voice) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set, frozenset)):
         return [_said(item, voice) for item in value]
     return _said_object(value, voice)
 
@@ -144,7 +145,15 @@ def _said_object(value: Any, voice: _Voice) -> Any:
     if isinstance(value, TemplateRepresentation):
         return _representation(value, voice)
     component = component_of(value)
-    return value if component is None else _representation(component.format_for_llm(), voice)
+    if component is not None:
+        return _representation(component.format_for_llm(), voice)
+    if isinstance(value, Generator):
+        raise UsageError("a generator can't be said in a prompt, which would use it up; make a list of it first")
+    # Field by field where something inside says itself, and may have fields that it doesn't show.
+    fields = fields_in(value)
+    if any(is_component(part) or isinstance(part, (CBlock, ModelOutputThunk)) for part in walk(fields)):
+        return {name: _said(item, voice) for name, item in fields.items()}
+    return value
 
 
 def _representation(representation: TemplateRepresentation | str, voice: _Voice) -> str:
@@ -199,6 +208,8 @@ def _plain(value: Any) -> Any:
         return to_text(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     raise ValueError(f"{type(value).__name__} has no JSON form")
 
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import mellea
-from mellea.errors import BackendError, RateLimitError
+from mellea.errors import BackendError, RateLimitError, UsageError
 from mellea.testing import Gate, ScriptedBackend
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +77,17 @@ async def test_gather_raises_the_first_error_plain_and_cancels_coroutines() -> N
     with anyio.fail_after(5), pytest.raises(RateLimitError, match="slow down"):
         await mellea.gather(m.ainstruct("a"), m.ainstruct("b"))
     backend.assert_closed()
+
+
+async def test_gather_says_what_it_takes_and_leaves_no_coroutine_behind() -> None:
+    m, backend = session("x")
+    with pytest.raises(UsageError, match=r"gather takes thunks and coroutines, not 3; such as m.ainstruct"):
+        await mellea.gather(m.ainstruct("a"), 3)  # type: ignore[arg-type]
+    thunk = await later(m, "b")
+    with pytest.raises(UsageError, match=r"put a \* before a list"):
+        await mellea.gather([thunk])  # type: ignore[arg-type]
+    await thunk
+    assert [request.messages[-1].content for request in backend.requests] == ["b"]
 
 
 async def test_thunks_inside_anything_are_ingredients() -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
 
-from mellea.core.options import _CHECKS, Deadlines, ModelOption, check_options, merge_options
+import mellea
+from mellea.core.options import (
+    _CHECKS,
+    Deadlines,
+    ModelOption,
+    check_options,
+    merge_options,
+    options,
+    scoped_options,
+)
 from mellea.errors import UsageError
+from mellea.testing import ScriptedBackend
 
 
 def test_a_misspelt_option_names_the_nearest_known_one() -> None:
@@ -139,3 +151,64 @@ def test_a_later_layer_goes_before_an_earlier_one_zero_included() -> None:
 
 def test_the_deadlines_have_the_defaults_that_the_guide_names() -> None:
     assert Deadlines() == Deadlines(connect=10, first_byte=120, between_bytes=60, total=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("num_predict", "max_tokens"), ("num_ctx", "context_window"), ("system", "system_prompt"), ("headers", "extra_h")],
+)
+def test_what_others_call_it_leads_to_our_name(name: str, ours: str) -> None:
+    with pytest.raises(UsageError, match=f"did you mean '{ours}"):
+        check_options({name: 1})
+
+
+def test_a_scope_takes_names_or_a_dict() -> None:
+    for wrong, said in (("x", "takes a dict"), ([("seed", 1)], "takes a dict")):
+        with pytest.raises(UsageError, match=said), options(wrong):  # type: ignore[arg-type]
+            pass
+    with pytest.raises(UsageError, match=r"options\(temperature=0\)"), options(model_options={"temperature": 0}):
+        pass
+    with options({"temperature": 0}, seed=1):
+        assert scoped_options() == {"temperature": 0, "seed": 1}
+    assert scoped_options() == {}
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+def test_scopes_belong_to_their_task_and_thread_and_end_with_an_error(kind: str) -> None:
+    async def one(seed: int) -> Any:
+        with suppress(ZeroDivisionError), options(seed=seed):
+            await anyio.sleep(0.001 * seed)
+            thunk = await m.ainstruct("x", model_options={"top_k": seed}, await_result=False)
+            with options(temperature=seed):
+                await m.ainstruct("y")
+            inside = await anyio.to_thread.run_sync(lambda: m.instruct("z").value)
+            await thunk
+            raise ZeroDivisionError(inside)
+        assert scoped_options() == {}
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for seed in range(1, 6):
+                group.start_soon(one, seed)
+        await m.ainstruct("after")
+
+    backend = ScriptedBackend("a")
+    m = mellea.start_session(backend)
+    anyio.run(main, backend=kind)
+    sent = [(request.messages[-1].content, dict(request.options)) for request in backend.requests]
+    for seed in range(1, 6):
+        assert ("x", {"seed": seed, "top_k": seed}) in sent
+        assert ("y", {"seed": seed, "temperature": seed}) in sent
+        assert ("z", {"seed": seed}) in sent
+    assert sent[-1] == ("after", {})
+
+
+def test_a_request_never_shows_what_may_hold_a_key() -> None:
+    backend = ScriptedBackend("a")
+    hidden = {"extra_headers": {"X-Key": "SECRET"}, "extra_body": {"key": "SECRET"}}
+    m = mellea.start_session(backend, model_options=hidden)
+    thunk = m.instruct("x", model_options={"temperature": 0})
+    assert backend.requests[0].options["extra_headers"] == {"X-Key": "SECRET"}
+    assert "'temperature': 0" in repr(backend.requests[0])
+    for value in (backend.requests[0], m, thunk, m.ctx, backend, mellea.generative(model_options=hidden)(str.upper)):
+        assert "SECRET" not in repr(value)

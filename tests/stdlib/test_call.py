@@ -117,6 +117,21 @@ async def test_nothing_is_sent_that_the_backend_cant_do() -> None:
     assert backend.requests == []
 
 
+async def test_a_tool_that_must_be_called_is_one_of_the_tools() -> None:
+    def weather(city: str) -> str:
+        return city
+
+    backend = ScriptedBackend("x")
+    m = mellea.start_session(backend)
+    with pytest.raises(UsageError, match=r"tool_choice='wether' is none.*did you mean 'weather'"):
+        await m.ainstruct("x", tools=[weather], model_options={"tool_choice": "wether"})
+    with pytest.raises(UsageError, match=r"the tools are 'weather'"):
+        await m.ainstruct("x", tools=[weather], model_options={"tool_choice": "zzz"})
+    for choice in ("weather", "auto", "none", "required"):
+        await m.ainstruct("x", tools=[weather], model_options={"tool_choice": choice})
+    assert len(backend.requests) == 4
+
+
 async def test_the_output_prefix_begins_the_answer() -> None:
     backend = ScriptedBackend(" upon a time")
     story = await mellea.start_session(backend).ainstruct("Tell.", output_prefix="Once")

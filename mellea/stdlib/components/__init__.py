@@ -10,7 +10,7 @@ from mellea.stdlib.components.again import Correction, Repair
 from mellea.stdlib.components.conversation import Conversation
 from mellea.stdlib.components.document import Document
 from mellea.stdlib.components.instruction import Instruction
-from mellea.stdlib.components.methods import call_method
+from mellea.stdlib.components.methods import call_method, told_as_shown
 from mellea.stdlib.components.mobject import MObject, mify
 from mellea.stdlib.components.query import Query, Transform
 from mellea.stdlib.components.simple import SimpleComponent
@@ -37,5 +37,6 @@ __all__ = [
     "call_method",
     "messages_of",
     "mify",
+    "told_as_shown",
     "tools_of",
 ]

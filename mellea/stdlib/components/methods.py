@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.component import is_component, walk
 from mellea.core.messages import Message
+from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.components.view import shown
-from mellea.stdlib.tools import Tool, perform
+from mellea.stdlib.tools import Tool, perform, told
 from mellea.templates import to_text
 
-__all__ = ["call_method"]
+__all__ = ["call_method", "told_as_shown"]
 
 _log = logging.getLogger("mellea")
 
@@ -32,6 +34,12 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
     # A provider refuses a history in which a call has no output.
     outputs += [ToolOutput(call.tool_call_id, call.tool_name, "not run", is_error=True) for call in others]
     return result, Message("tool", outputs)
+
+
+def told_as_shown(result: Any) -> Any:
+    """Return a tool's result as the model is told it: what says itself is said as it shows itself."""
+    says_itself = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
+    return to_text(result) if says_itself else told(result)
 
 
 def _told(result: Any) -> str:

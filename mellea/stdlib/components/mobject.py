@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar, overload
 
@@ -83,6 +84,8 @@ def mify(obj: Any = _NOTHING, /, **settings: Any) -> Any:
     view = View.make(**settings)
 
     def mark(obj: Any) -> Any:
+        if inspect.isroutine(obj) or inspect.ismodule(obj):
+            raise UsageError(f"mify takes a class or an object, not {obj!r}")
         cls = obj if isinstance(obj, type) else type(obj)
         wording = settings.keys() - {"funcs_include", "funcs_exclude"}
         if wording and own_wording(cls) is not None:

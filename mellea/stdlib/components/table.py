@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mellea.core.component import TemplateRepresentation
+from mellea.core.component import TemplateRepresentation, fields_in, is_component
 from mellea.errors import UsageError
 from mellea.stdlib.components.mobject import MObject
 from mellea.templates import to_text
@@ -118,7 +118,8 @@ def _laid_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any
 def _plain(cell: Any) -> str:
     if cell is None:
         return ""
-    return to_text(cell) if isinstance(cell, (Mapping, list, tuple, bool)) else str(cell)
+    has_form = isinstance(cell, (Mapping, list, tuple, set, frozenset, bool)) or is_component(cell) or fields_in(cell)
+    return to_text(cell) if has_form else str(cell)
 
 
 def _cell(cell: Any) -> str:

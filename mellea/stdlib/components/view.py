@@ -3,13 +3,14 @@
 - Its text is what its own `format_for_llm`, `stringify_func` or `template` make of it; else its own `__str__`, unless
   fields are chosen; else its public fields.
 - Its tools are its public methods that have a docstring of their own, or those that are chosen.
-- Names that begin with an underscore are shown only if they are chosen. What Python's own classes, pydantic's and
-  mellea's define is no field and no tool of the object.
+- Names that begin with an underscore, and fields that a pydantic model excludes, are shown only if they are chosen.
+- What Python's own classes, pydantic's and mellea's define is no field and no tool of the object.
 """
 
 from __future__ import annotations
 
 import difflib
+import enum
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,8 @@ SETTINGS = "__mellea_settings__"
 
 _NOT_OWN = frozenset({*sys.stdlib_module_names, "mellea", "pydantic"}) - {"__main__"}
 _SAID_AS_THEY_ARE = (
-    type(None), str, CBlock, Message, ModelOutputThunk, FileBlock, bool, int, float, list, tuple, dict, set, frozenset,
+    type(None), str, CBlock, Message, ModelOutputThunk, FileBlock, bool, int, float, enum.Enum,
+    list, tuple, dict, set, frozenset,
 )  # fmt: skip
 _COMPONENT = frozenset({"format_for_llm", "parse", "parts"})
 
@@ -183,7 +185,10 @@ def own_wording(cls: type) -> Callable[[Any], Any] | None:
 
 def shown(obj: Any) -> Any:
     """Return an object as something that can stand in a prompt: itself, or as its view shows it."""
-    return obj if isinstance(obj, _SAID_AS_THEY_ARE) or is_component(obj) else Viewed(obj, view_of(obj))
+    if isinstance(obj, _SAID_AS_THEY_ARE) or is_component(obj):
+        return obj
+    # A date, a path and the like have no fields that would say them.
+    return Viewed(obj, view_of(obj)) if _users_classes(type(obj)) or _public_fields(obj) else obj
 
 
 def tools_of(obj: Any) -> tuple[Tool[..., Any], ...]:
@@ -232,7 +237,8 @@ def _public_fields(obj: Any) -> dict[str, Any]:
         names |= dict.fromkeys([slots] if isinstance(slots, str) else slots)
     names |= dict.fromkeys(getattr(obj, "__dict__", ()))
     found = {name: getattr(obj, name) for name in names if not name.startswith("_") and hasattr(obj, name)}
-    return {name: value for name, value in found.items() if not inspect.isroutine(value)}
+    excluded = {name for name, field in getattr(type(obj), "model_fields", {}).items() if field.exclude}
+    return {name: value for name, value in found.items() if not inspect.isroutine(value) and name not in excluded}
 
 
 def _is_class_variable(hint: Any) -> bool:

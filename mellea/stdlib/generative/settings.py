@@ -53,7 +53,7 @@ class Settings:
     preconditions: tuple[Requirement, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     strategy: SamplingStrategy | None = _UNSET
-    model_options: Mapping[str, Any] = field(default_factory=dict)
+    model_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     tools: tuple[Any, ...] = ()
     max_turns: int = MAX_TURNS
 

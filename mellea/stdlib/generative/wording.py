@@ -64,6 +64,13 @@ class DocstringWording:
     """Whether the prompt takes the arguments' values, so that it can't be made before they are there."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        if isinstance(function, (staticmethod, classmethod)):
+            kind = type(function).__name__
+            raise UsageError(
+                f"a prompt is made of a function, and {function.__name__}() is a @{kind} already; put @{kind} on top"
+            )
+        if isinstance(function, type):
+            raise UsageError(f"a prompt is made of a function, not of the class {function!r}")
         self.name = name_of(function)
         try:
             self._signature = inspect.signature(function)

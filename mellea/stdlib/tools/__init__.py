@@ -3,7 +3,7 @@
 May import: core. Read `tool.py` first.
 """
 
-from mellea.stdlib.tools.execute import perform, run_call, run_calls
+from mellea.stdlib.tools.execute import perform, run_call, run_calls, told
 from mellea.stdlib.tools.loop import MAX_TURNS, ToolCalls, ToolLoop, tool_loop
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tool, as_tools, tool
 
@@ -18,6 +18,7 @@ __all__ = [
     "perform",
     "run_call",
     "run_calls",
+    "told",
     "tool",
     "tool_loop",
 ]

@@ -10,21 +10,24 @@ from mellea.core.together import together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool import Tool
 
-__all__ = ["perform", "run_call", "run_calls"]
+__all__ = ["perform", "run_call", "run_calls", "told"]
 
 _LONGEST = 500
 """Characters of an error that a model is told."""
 
 
-async def run_call(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> ToolOutput:
+async def run_call(
+    call: ToolCall, tools: Mapping[str, Tool[..., Any]], tell: Callable[[Any], Any] | None = None
+) -> ToolOutput:
     """Run one call, and return what the tool gave back, or what went wrong.
 
     Args:
         call: what the model asks for.
         tools: the tools that there are, by name.
+        tell: makes of a result what the model is told; by default texts stay as they are, the rest becomes JSON.
     """
     try:
-        return ToolOutput(call.tool_call_id, call.tool_name, _told(await perform(call, tools)))
+        return ToolOutput(call.tool_call_id, call.tool_name, (tell or told)(await perform(call, tools)))
     except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
         return ToolOutput(call.tool_call_id, call.tool_name, _error(error), is_error=True)
 
@@ -35,6 +38,7 @@ async def run_calls(
     *,
     limit: int = 8,
     on_result: Callable[[ToolOutput], object] | None = None,
+    tell: Callable[[Any], Any] | None = None,
 ) -> list[ToolOutput]:
     """Run calls at the same time, and return their outputs in the order of the calls.
 
@@ -43,6 +47,7 @@ async def run_calls(
         tools: the tools that there are, by name.
         limit: how many calls run at once; 1 runs them one after the other.
         on_result: is told each output as soon as it is there.
+        tell: see `run_call`.
 
     Raises:
         UsageError: the limit is no whole number from 1.
@@ -54,7 +59,7 @@ async def run_calls(
 
     async def work() -> None:
         for number, call in waiting:  # shared by all that work, so that calls begin in their order
-            output = outputs[number] = await run_call(call, tools)
+            output = outputs[number] = await run_call(call, tools, tell)
             if on_result is not None:
                 on_result(output)
 
@@ -77,7 +82,7 @@ async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
     return await tool.call(call.tool_args)
 
 
-def _told(result: Any) -> Any:
+def told(result: Any) -> Any:
     """Return a result as the model is told it: texts and blocks as they are, the rest as JSON values."""
     if isinstance(result, (str, Block)):
         return result

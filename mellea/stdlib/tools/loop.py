@@ -37,6 +37,7 @@ class ToolLoop:
         tools: the tools by name.
         max_turns: how many times the model is asked at most.
         concurrency: how many tools run at once.
+        tell: makes of a tool's result what the model is told.
 
     Raises:
         UsageError: `max_turns` is no whole number from 1.
@@ -45,6 +46,7 @@ class ToolLoop:
     tools: Mapping[str, Tool[..., Any]]
     max_turns: int = MAX_TURNS
     concurrency: int = 8
+    tell: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.max_turns, bool) or not isinstance(self.max_turns, int) or self.max_turns < 1:
@@ -78,6 +80,7 @@ class ToolLoop:
                     answer.tool_calls,
                     self.tools,
                     limit=self.concurrency,
+                    tell=self.tell,
                     on_result=lambda output: run.emit([ToolResult(output)]),
                 )
                 run.emit([StepEnd(step)])
@@ -88,7 +91,10 @@ class ToolLoop:
 
 
 def tool_loop(
-    tool_calls: ToolCalls, tools: Iterable[Tool[..., Any] | ToolSpec | BuiltinTool], max_turns: int
+    tool_calls: ToolCalls,
+    tools: Iterable[Tool[..., Any] | ToolSpec | BuiltinTool],
+    max_turns: int,
+    tell: Callable[[Any], Any] | None = None,
 ) -> ToolLoop | None:
     """Make the loop that the arguments of a call ask for, `None` if its tools aren't to be run.
 
@@ -97,7 +103,7 @@ def tool_loop(
     """
     if tool_calls not in ("show", "run"):
         raise UsageError(f"tool_calls takes 'show' or 'run', not {tool_calls!r}")
-    loop = ToolLoop({tool.name: tool for tool in tools if isinstance(tool, Tool)}, max_turns)
+    loop = ToolLoop({tool.name: tool for tool in tools if isinstance(tool, Tool)}, max_turns, tell=tell)
     if tool_calls == "show":
         return None
     if bare := next((tool for tool in tools if isinstance(tool, ToolSpec)), None):

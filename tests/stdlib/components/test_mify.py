@@ -5,16 +5,34 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePosixPath
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, SecretStr
 
-from mellea.core import CBlock, Component, ComputedModelOutputThunk
+import mellea
+from mellea.core import CBlock, Component, ComputedModelOutputThunk, ToolCall
 from mellea.core.component import is_component
+from mellea.core.events import ToolEnd
 from mellea.errors import UsageError
-from mellea.stdlib.components import Instruction, MObject, Query, Transform, messages_of, mify, tools_of
+from mellea.stdlib.components import (
+    Document,
+    Instruction,
+    MObject,
+    Query,
+    Table,
+    Transform,
+    messages_of,
+    mify,
+    tools_of,
+)
 from mellea.templates import to_text
+from mellea.testing import ScriptedBackend
 
 
 def said(obj: Any) -> str:
@@ -279,3 +297,103 @@ def test_what_cant_be_marked_or_asked_about_is_refused() -> None:
             what("x", " ")
         with pytest.raises(UsageError, match="takes a text, not 3"):
             what("x", 3)  # type: ignore[arg-type]
+    for what in (len, lambda: 1, copy):
+        with pytest.raises(UsageError, match="takes a class or an object"):
+            mify(what)
+
+
+class Small(Enum):
+    ONE = 1
+
+
+PLAIN_VALUES = [
+    (date(2024, 5, 1), '"2024-05-01"'),
+    (Decimal("1.5"), '"1.5"'),
+    (PurePosixPath("/a"), '"/a"'),
+    (Small.ONE, "1"),
+    ({Small.ONE}, "[1]"),
+    (SimpleNamespace(a=1), "SimpleNamespace:\n- a: 1"),
+]
+
+
+@pytest.mark.parametrize(("obj", "text"), PLAIN_VALUES, ids=[repr(obj) for obj, _ in PLAIN_VALUES])
+def test_values_of_pythons_own_classes_are_said_and_not_their_names_alone(obj: Any, text: str) -> None:
+    assert said(obj) == text
+
+
+@pytest.mark.parametrize("obj", [len, copy, ValueError("x"), object()], ids=repr)
+def test_what_has_nothing_to_say_is_refused(obj: Any) -> None:
+    with pytest.raises(UsageError, match="can't be said in a prompt"):
+        said(obj)
+
+
+def test_a_generator_isnt_used_up_for_a_prompt() -> None:
+    numbers = (number for number in range(3))
+    with pytest.raises(UsageError, match="make a list of it"):
+        to_text(numbers)
+    assert list(numbers) == [0, 1, 2]
+
+
+class Vault(BaseModel):
+    owner: str
+    code: str = Field("SECRET", exclude=True)
+    key: SecretStr = SecretStr("SECRET")
+
+
+def test_what_a_pydantic_model_excludes_is_shown_only_if_it_is_chosen() -> None:
+    assert said(Vault(owner="Ann")) == 'Vault:\n- owner: Ann\n- key: "**********"'
+    assert said(mify(fields_include={"code"})(type("Open", (Vault,), {}))(owner="Ann")) == "Open:\n- code: SECRET"
+
+
+@dataclass(frozen=True)
+class Holder:
+    inside: Any
+    also: str = "x"
+
+
+class Bank(BaseModel):
+    account: Any
+    branches: list[Bank] = []
+
+
+HIDDEN = Account("ann", "SECRET")
+
+PLACES: list[Any] = [
+    HIDDEN,
+    [HIDDEN],
+    {"a": (HIDDEN,)},
+    {HIDDEN},
+    Holder(HIDDEN),
+    [Holder([Holder(HIDDEN)])],
+    frozenset({Holder(HIDDEN)}),
+    Bank(account=HIDDEN),
+    Bank(account=1, branches=[Bank(account=Holder(HIDDEN))]),
+    Table([[Holder(HIDDEN)]], ["cell"]),
+    Table([[HIDDEN]], ["cell"]),
+    Document("x", title="y"),
+]
+
+
+@pytest.mark.parametrize("value", PLACES, ids=lambda value: repr(value)[:40])
+def test_a_field_that_isnt_shown_is_shown_nowhere(value: Any) -> None:
+    def look() -> Any:
+        """Look at it."""
+        return value
+
+    call = ToolEnd(ToolCall("1", "look", {}))
+    backend = ScriptedBackend([call], "Fine.")
+    m = mellea.start_session(backend)
+    m.instruct(
+        "Look at {{it}}.",
+        user_variables={"it": value},
+        input=value,
+        grounding_context={"it": value},
+        icl_examples=[value],
+        tools=[look],
+        tool_calls="run",
+    )
+    m.query(value, "?")
+    m.query(Holder(value), "?")
+    requests = repr(backend.requests)
+    assert "SECRET" not in requests
+    assert "ann" in requests or isinstance(value, Document)

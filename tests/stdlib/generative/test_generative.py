@@ -450,3 +450,41 @@ def test_a_prompt_function_shows_its_name_and_keeps_what_it_is_made_of() -> None
     assert repr(aclassify) == "<AsyncPromptFunction 'aclassify'>"
     assert classify.__name__ == "classify"
     assert (classify.__doc__ or "").startswith("Classify the sentiment")
+
+
+def test_what_is_no_plain_function_is_refused_with_the_way_out() -> None:
+    with pytest.raises(UsageError, match="not of the class"):
+        generative(Document)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match=r"greet\(\) is a @staticmethod already; put @staticmethod on top"):
+
+        class Wrong:
+            @generative
+            @staticmethod
+            def greet(whom: str) -> str:
+                """Greet."""
+                raise NotImplementedError
+
+    class Right:
+        @staticmethod
+        @generative
+        def greet(whom: str) -> str:
+            """Greet."""
+            raise NotImplementedError
+
+        @classmethod
+        @generative
+        def meet(cls, whom: str) -> str:
+            """Meet."""
+            raise NotImplementedError
+
+        @property
+        @generative
+        def mood(self) -> str:
+            """Say the mood."""
+            raise NotImplementedError
+
+    m, backend = session("Hi.")
+    with m:
+        assert Right().greet("Ann") == Right.greet("Ann") == Right.meet("Ann") == Right().mood == "Hi."
+    assert backend.prompts[0] == "Greet.\n\nInput:\nwhom: Ann"
+    assert backend.prompts[-1] == "Say the mood."
