@@ -50,8 +50,7 @@ async def resolve(structure: Any) -> Any:
         MelleaError: a generation failed.
     """
     thunks = {id(part): part for part in walk(structure) if isinstance(part, ModelOutputThunk)}
-    for thunk in thunks.values():  # they run on their own, so this waits for the slowest
-        await thunk
+    await together([thunk.avalue for thunk in thunks.values()])  # for the slowest, or the first that fails
     return _filled(structure, set()) if thunks else structure
 
 

@@ -22,6 +22,7 @@ from mellea.core.portal import check_wait
 from mellea.core.run import Parse, Run
 from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.together import together
 from mellea.core.worker import in_thread
 from mellea.errors import DeadlineError, MelleaError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of, told_as_shown
@@ -302,13 +303,12 @@ async def finish(thunk: ModelOutputThunk[Any]) -> None:
 
 
 async def _awaited(thunks: Iterable[ModelOutputThunk[Any]], component: Any) -> None:
-    """Wait for all thunks; they run on their own, so this waits for the slowest. An error learns its way up."""
-    for thunk in thunks:
-        try:
-            await thunk
-        except MelleaError as error:
-            error.add_note(f"it was waited for as an ingredient of {_named(component)}")
-            raise
+    """Wait for all thunks, or for the first that fails. An error learns its way up."""
+    try:
+        await together([thunk.avalue for thunk in thunks])
+    except MelleaError as error:
+        error.add_note(f"it was waited for as an ingredient of {_named(component)}")
+        raise
 
 
 def _named(component: Any) -> str:

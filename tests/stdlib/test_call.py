@@ -5,7 +5,7 @@ import pytest
 
 import mellea
 from mellea.core import Capabilities, CBlock, Deadlines, ImageBlock, Message
-from mellea.errors import StreamingError, UnsupportedError, UsageError
+from mellea.errors import BackendError, StreamingError, UnsupportedError, UsageError
 from mellea.stdlib.context import ChatContext
 from mellea.testing import Gate, Pause, ScriptedBackend
 
@@ -53,6 +53,21 @@ async def test_promise_11_a_dependent_call_fails_with_its_ingredients_error() ->
     with pytest.raises(mellea.errors.BackendError, match="boom"):
         await dependent
     assert len(backend.requests) == 1
+
+
+async def test_promise_11_the_first_ingredient_that_fails_is_enough_whatever_the_others_do() -> None:
+    backend = ScriptedBackend(
+        lambda request: [Gate()] if request.messages[-1].content == "slow" else [ValueError("boom")]
+    )
+    m = mellea.start_session(backend)
+    slow = await m.ainstruct("slow", await_result=False)
+    broken = await m.ainstruct("broken", await_result=False)
+    with anyio.fail_after(5):
+        with pytest.raises(BackendError, match="boom"):
+            await m.ainstruct("both", grounding_context={"a": slow, "b": broken})
+        with pytest.raises(BackendError, match="boom"):
+            await mellea.resolve([slow, broken])
+        await slow.cancel()
 
 
 async def test_promise_1_independent_thunks_run_at_the_same_time() -> None:

@@ -9,12 +9,20 @@ import pytest
 
 import mellea
 from mellea.core import Message, Requirement, ValidationResult
-from mellea.errors import ConfigurationError, MelleaError, ParseError, RequirementError, StreamingError, UsageError
+from mellea.errors import (
+    ConfigurationError,
+    GenerationCancelledError,
+    MelleaError,
+    ParseError,
+    RequirementError,
+    StreamingError,
+    UsageError,
+)
 from mellea.stdlib.context import ChatContext, SimpleContext
 from mellea.stdlib.requirements import check, req, simple_validate
 from mellea.stdlib.sampling import RejectionSamplingStrategy
 from mellea.stdlib.session import current_session
-from mellea.testing import Pause, ScriptedBackend
+from mellea.testing import Gate, Pause, ScriptedBackend
 
 
 def session(*replies: Any, **kwargs: Any) -> mellea.MelleaSession:
@@ -276,6 +284,21 @@ def test_a_chat_context_remembers_and_its_window_forgets() -> None:
     assert [message.content for message in backend.requests[-1].messages] == ["two", "b", "three"]
     assert m.ctx.as_list()[-1].value == "c"
     assert m.ctx.last_turn().input == Message("user", "three")
+
+
+@pytest.mark.anyio
+async def test_a_clone_cancels_its_own_turns_and_no_others() -> None:
+    gates = [Gate(), Gate()]
+    m = session(["one ", gates[0], "two"], ["three ", gates[1]], ctx=ChatContext())
+    first = await m.achat("a", await_result=False)
+    await first.astream()
+    async with m.clone() as twin:
+        own = await twin.achat("b", await_result=False)
+        twin.reset()
+    with pytest.raises(GenerationCancelledError):
+        await own
+    gates[0].open()
+    assert await first.avalue() == "one two"
 
 
 def test_a_clone_goes_on_by_itself() -> None:

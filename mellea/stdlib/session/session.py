@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
@@ -24,7 +26,7 @@ from mellea.core.options import check_options
 from mellea.core.portal import blocked_loops, blocking
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.run import CLOSE_SECONDS
+from mellea.core.run import CLOSE_SECONDS, Run
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
@@ -77,6 +79,8 @@ class MelleaSession:
         self.ctx: Context = ctx if ctx is not None else SimpleContext()
         self.model_options = check_options(model_options)
         self._lock = threading.Lock()
+        self._others: weakref.WeakSet[Run] = weakref.WeakSet()
+        self._others.update(self._running())  # what the context came with is for its own session to cancel
 
     # -- verbs ----------------------------------------------------------------------------------------
 
@@ -441,7 +445,7 @@ class MelleaSession:
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             for run in running:
                 if not run.on_any(held_up):
-                    await run.until(lambda run=run: run.is_closed)
+                    await run.until(partial(getattr, run, "is_closed"))
         await self.backend.aclose()
 
     close = blocking(aclose)
@@ -514,9 +518,9 @@ class MelleaSession:
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
 
-    def _running(self) -> list[Any]:
-        outputs = [turn.output for turn in self.ctx.turns() if turn.output is not None]
-        return [output._run for output in outputs if not output._run.is_final]
+    def _running(self) -> list[Run]:
+        runs = [turn.output._run for turn in self.ctx.turns() if turn.output is not None]
+        return [run for run in runs if not run.is_final and run not in self._others]
 
 
 def _live(arguments: dict[str, Any]) -> bool:

@@ -237,7 +237,7 @@ def test_pinning_an_answer_pins_the_call() -> None:
 
 
 @pytest.mark.anyio
-async def test_19_a_second_turn_uses_the_full_text_of_the_first() -> None:
+async def test_part_4_number_19_a_second_turn_uses_the_full_text_of_the_first() -> None:
     gate = Gate()
     backend = ScriptedBackend(["one ", gate, "two"], "b")
     m = mellea.start_session(backend, ctx=ChatContext())
