@@ -6,19 +6,27 @@ import dataclasses
 import inspect
 from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from mellea.core.component import walk
-from mellea.core.thunk import ModelOutputThunk
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.together import together
 from mellea.errors import UsageError
 
 __all__ = ["gather", "resolve"]
 
 T = TypeVar("T")
+U = TypeVar("U")
+V = TypeVar("V")
 
 
-async def gather(*awaitables: Awaitable[T]) -> list[T]:
+@overload
+async def gather(first: Awaitable[T], second: Awaitable[U], /) -> list[T | U]: ...
+@overload
+async def gather(first: Awaitable[T], second: Awaitable[U], third: Awaitable[V], /) -> list[T | U | V]: ...
+@overload
+async def gather(*awaitables: Awaitable[T]) -> list[T]: ...
+async def gather(*awaitables: Awaitable[Any]) -> list[Any]:
     """Wait for thunks and for coroutines of verbs at the same time; return what they come to, in order.
 
     If one fails, the coroutines that still run are cancelled; thunks go on, as they belong to whoever holds them.
@@ -40,6 +48,16 @@ async def _wait(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
+@overload
+async def resolve(structure: ModelOutputThunk[T]) -> T: ...
+@overload
+async def resolve(structure: list[ModelOutputThunk[T]] | list[ComputedModelOutputThunk[T]]) -> list[T]: ...
+@overload
+async def resolve(
+    structure: dict[U, ModelOutputThunk[T]] | dict[U, ComputedModelOutputThunk[T]],
+) -> dict[U, T]: ...
+@overload
+async def resolve(structure: Any) -> Any: ...
 async def resolve(structure: Any) -> Any:
     """Wait for every thunk inside a structure, each once, and return the structure with their typed results.
 

@@ -45,6 +45,7 @@ async def verbs(m: MelleaSession) -> None:
     assert_type(await m.aquery(Bare("x"), "Why?"), ComputedModelOutputThunk[str])
     assert_type(await m.aquery(Bare("x"), "Why?", await_result=False), ModelOutputThunk[str])
     assert_type(await m.aquery(Bare("x"), "How many?", format=int), ComputedModelOutputThunk[int])
+    assert_type(await m.aquery(Bare("x"), "How many?", format=int, await_result=False), ModelOutputThunk[int])
     assert_type(m.query("text", "Why?").value, str)
     transformed: Any = await m.atransform(Bare("x"), "Rename it.")
     assert_type(transformed, Any)

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from mellea import ComputedModelOutputThunk, MelleaSession, Message, ModelOutputThunk
+from mellea.core.accumulator import Generation
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingResult
+from mellea.stdlib.components import Document
 from mellea.stdlib.streaming import AsyncStream, Partial, Stream
 
 
 @dataclass
 class Person:
     name: str
+
+
+class Count:
+    def parts(self) -> list[Any]:
+        return []
+
+    def format_for_llm(self) -> str:
+        return "How many?"
+
+    def parse(self, generation: Generation) -> int:
+        return len(generation.text)
 
 
 async def async_verbs(m: MelleaSession) -> None:
@@ -25,6 +38,9 @@ async def async_verbs(m: MelleaSession) -> None:
     assert_type(await m.ainstruct("x", return_sampling_results=True), SamplingResult)
     assert_type(await m.achat("x"), ComputedModelOutputThunk[Message])
     assert_type(await m.achat("x", await_result=False), ModelOutputThunk[Message])
+    assert_type(await m.achat("x", format=Person), ComputedModelOutputThunk[Person])
+    assert_type(await m.achat("x", format=Person, await_result=False), ModelOutputThunk[Person])
+    assert_type(await m.aact("x", await_result=False), ModelOutputThunk[Any])
 
 
 def plain_verbs(m: MelleaSession) -> None:
@@ -32,9 +48,22 @@ def plain_verbs(m: MelleaSession) -> None:
     assert_type(m.instruct("x").value, str)
     assert_type(m.instruct("x", format=Person).parsed, Person)
     assert_type(m.chat("x").parsed, Message)
-    assert_type(m.act("x"), ModelOutputThunk[Any])
+    assert_type(m.chat("x", role="user", format=Person).parsed, Person)
+    assert_type(m.act("x"), ComputedModelOutputThunk[str])
+    assert_type(m.act(Message("user", "x")), ComputedModelOutputThunk[Message])
+    assert_type(m.act(Document("x"), format=Person).parsed, Person)
+    assert_type(m.act(Document("x")).parsed, str)
+    assert_type(m.act(Count()).parsed, int)
     assert_type(m.generate_image("x"), ImageResult)
     assert_type(m.embed(["x"]), EmbeddingResult)
+
+
+def formats_that_are_no_classes(m: MelleaSession) -> None:
+    """Python has no way to tell a checker their type; but the result is there, and never `None` to it."""
+    assert_type(m.instruct("x", format=Literal["a", "b"]).parsed, Any)
+    assert_type(m.instruct("x", format=Person | None), ComputedModelOutputThunk[Any])
+    assert_type(m.chat("x", format={"type": "object"}).parsed, Any)
+    assert_type(m.query("x", "y", format=int | str).parsed, Any)
 
 
 def streams(m: MelleaSession) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, assert_type
 
+import mellea
+from mellea import MelleaSession
 from mellea.core.blocks import FileBlock, ToolCall
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, FinishReason, Usage
@@ -84,6 +86,19 @@ def a_known_value() -> None:
 
 def a_computed_thunk_is_a_thunk(thunk: ComputedModelOutputThunk[int]) -> ModelOutputThunk[int]:
     return thunk
+
+
+async def together(m: MelleaSession, one: ModelOutputThunk[int], two: ComputedModelOutputThunk[int]) -> None:
+    assert_type(await mellea.gather(m.ainstruct("a"), m.ainstruct("b")), list[ComputedModelOutputThunk[str]])
+    assert_type(
+        await mellea.gather(m.ainstruct("a"), one), list[ComputedModelOutputThunk[str] | ComputedModelOutputThunk[int]]
+    )
+    assert_type(await mellea.gather(*[one, one]), list[ComputedModelOutputThunk[int]])
+    assert_type(await mellea.resolve(one), int)
+    assert_type(await mellea.resolve([one, one]), list[int])
+    assert_type(await mellea.resolve([two]), list[int])
+    assert_type(await mellea.resolve({"a": one}), dict[str, int])
+    assert_type(await mellea.resolve((one, "text")), Any)
 
 
 def a_context(context: Context) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "STREAM",
     "ActArguments",
     "CallArguments",
+    "ChatArguments",
     "InstructArguments",
     "StreamArguments",
     "take",
@@ -33,6 +34,13 @@ class CallArguments(TypedDict, total=False):
     tools: Iterable[AnyTool] | None
     tool_calls: ToolCalls
     max_turns: int
+
+
+class ChatArguments(CallArguments, total=False):
+    """What `chat` takes besides; `functional.achat` explains each."""
+
+    role: str
+    images: Iterable[ImageBlock] | None
 
 
 class ActArguments(CallArguments, total=False):

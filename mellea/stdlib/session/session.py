@@ -20,6 +20,7 @@ import anyio
 
 from mellea.core.backend import Backend
 from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.component import Component
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.options import check_options
@@ -39,7 +40,9 @@ from mellea.stdlib.session.arguments import (
     CALL,
     PARTS,
     STREAM,
+    ActArguments,
     CallArguments,
+    ChatArguments,
     InstructArguments,
     StreamArguments,
     take,
@@ -49,6 +52,9 @@ from mellea.stdlib.streaming import AsyncStream, Stream
 __all__ = ["MelleaSession", "sessions_around"]
 
 T = TypeVar("T")
+
+Text = str | CBlock | ModelOutputThunk[Any]
+Yes = Literal[True]
 
 sessions_around: ContextVar[tuple[MelleaSession, ...]] = ContextVar("mellea_sessions", default=())
 """The sessions whose `with` blocks are around, the innermost last."""
@@ -86,57 +92,41 @@ class MelleaSession:
 
     @overload
     async def ainstruct(
-        self,
-        description: str | CBlock | ModelOutputThunk[Any],
-        *,
-        format: type[T],
-        await_result: Literal[True] = True,
-        **arguments: Unpack[InstructArguments],
+        self, description: Text, *, format: type[T], await_result: Yes = True, **arguments: Unpack[InstructArguments]
     ) -> ComputedModelOutputThunk[T]: ...
     @overload
     async def ainstruct(
-        self,
-        description: str | CBlock | ModelOutputThunk[Any],
-        *,
-        format: type[T],
-        await_result: Literal[False],
-        **arguments: Unpack[InstructArguments],
+        self, description: Text, *, format: type[T], await_result: bool, **arguments: Unpack[InstructArguments]
     ) -> ModelOutputThunk[T]: ...
     @overload
     async def ainstruct(
         self,
-        description: str | CBlock | ModelOutputThunk[Any],
+        description: Text,
         *,
         format: None = None,
-        await_result: Literal[True] = True,
+        await_result: Yes = True,
         **arguments: Unpack[InstructArguments],
     ) -> ComputedModelOutputThunk[str]: ...
     @overload
     async def ainstruct(
-        self,
-        description: str | CBlock | ModelOutputThunk[Any],
-        *,
-        format: None = None,
-        await_result: Literal[False],
-        **arguments: Unpack[InstructArguments],
+        self, description: Text, *, format: None = None, await_result: bool, **arguments: Unpack[InstructArguments]
     ) -> ModelOutputThunk[str]: ...
     @overload
     async def ainstruct(
         self,
-        description: str | CBlock | ModelOutputThunk[Any],
+        description: Text,
         *,
         format: Any = None,
-        return_sampling_results: Literal[True],
+        return_sampling_results: Yes,
         **arguments: Unpack[InstructArguments],
     ) -> SamplingResult: ...
     @overload
     async def ainstruct(
-        self,
-        description: str | CBlock | ModelOutputThunk[Any],
-        *,
-        format: Any,
-        await_result: bool = True,
-        **arguments: Unpack[InstructArguments],
+        self, description: Text, *, format: Any, await_result: Yes = True, **arguments: Unpack[InstructArguments]
+    ) -> ComputedModelOutputThunk[Any]: ...
+    @overload
+    async def ainstruct(
+        self, description: Text, *, format: Any, await_result: bool, **arguments: Unpack[InstructArguments]
     ) -> ModelOutputThunk[Any]: ...
     async def ainstruct(
         self, description: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
@@ -158,6 +148,40 @@ class MelleaSession:
         arguments["requirements"] = component.requirements
         return await self._act(component, format=format, await_result=await_result, **arguments)
 
+    @overload
+    async def aact(
+        self, component: Any, *, format: type[T], await_result: Yes = True, **arguments: Unpack[ActArguments]
+    ) -> ComputedModelOutputThunk[T]: ...
+    @overload
+    async def aact(
+        self,
+        component: str | CBlock,
+        *,
+        format: None = None,
+        await_result: Yes = True,
+        **arguments: Unpack[ActArguments],
+    ) -> ComputedModelOutputThunk[str]: ...
+    @overload
+    async def aact(
+        self, component: Message, *, format: None = None, await_result: Yes = True, **arguments: Unpack[ActArguments]
+    ) -> ComputedModelOutputThunk[Message]: ...
+    @overload
+    async def aact(
+        self,
+        component: Component[T],
+        *,
+        format: None = None,
+        await_result: Yes = True,
+        **arguments: Unpack[ActArguments],
+    ) -> ComputedModelOutputThunk[T]: ...
+    @overload
+    async def aact(
+        self, component: Any, *, format: Any = None, await_result: Yes = True, **arguments: Unpack[ActArguments]
+    ) -> ComputedModelOutputThunk[Any]: ...
+    @overload
+    async def aact(
+        self, component: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
+    ) -> ModelOutputThunk[Any]: ...
     async def aact(
         self, component: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
     ) -> ModelOutputThunk[Any]:
@@ -181,37 +205,28 @@ class MelleaSession:
 
     @overload
     async def achat(
-        self,
-        content: Any,
-        *,
-        role: str = "user",
-        images: Iterable[ImageBlock] | None = None,
-        format: None = None,
-        await_result: Literal[True] = True,
-        **arguments: Unpack[CallArguments],
+        self, content: Any, *, format: None = None, await_result: Yes = True, **arguments: Unpack[ChatArguments]
     ) -> ComputedModelOutputThunk[Message]: ...
     @overload
     async def achat(
-        self,
-        content: Any,
-        *,
-        role: str = "user",
-        images: Iterable[ImageBlock] | None = None,
-        format: None = None,
-        await_result: Literal[False],
-        **arguments: Unpack[CallArguments],
+        self, content: Any, *, format: None = None, await_result: bool, **arguments: Unpack[ChatArguments]
     ) -> ModelOutputThunk[Message]: ...
     @overload
     async def achat(
-        self,
-        content: Any,
-        *,
-        role: str = "user",
-        images: Iterable[ImageBlock] | None = None,
-        format: type[T],
-        await_result: bool = True,
-        **arguments: Unpack[CallArguments],
+        self, content: Any, *, format: type[T], await_result: Yes = True, **arguments: Unpack[ChatArguments]
+    ) -> ComputedModelOutputThunk[T]: ...
+    @overload
+    async def achat(
+        self, content: Any, *, format: type[T], await_result: bool, **arguments: Unpack[ChatArguments]
     ) -> ModelOutputThunk[T]: ...
+    @overload
+    async def achat(
+        self, content: Any, *, format: Any, await_result: Yes = True, **arguments: Unpack[ChatArguments]
+    ) -> ComputedModelOutputThunk[Any]: ...
+    @overload
+    async def achat(
+        self, content: Any, *, format: Any, await_result: bool, **arguments: Unpack[ChatArguments]
+    ) -> ModelOutputThunk[Any]: ...
     async def achat(
         self,
         content: Any,
@@ -242,43 +257,33 @@ class MelleaSession:
 
     @overload
     async def aquery(
-        self,
-        obj: Any,
-        query: str | CBlock | ModelOutputThunk[Any],
-        *,
-        format: type[T],
-        await_result: Literal[True] = True,
-        **arguments: Unpack[CallArguments],
+        self, obj: Any, query: Text, *, format: type[T], await_result: Yes = True, **arguments: Unpack[CallArguments]
     ) -> ComputedModelOutputThunk[T]: ...
+    @overload
+    async def aquery(
+        self, obj: Any, query: Text, *, format: type[T], await_result: bool, **arguments: Unpack[CallArguments]
+    ) -> ModelOutputThunk[T]: ...
     @overload
     async def aquery(
         self,
         obj: Any,
-        query: str | CBlock | ModelOutputThunk[Any],
+        query: Text,
         *,
         format: None = None,
-        await_result: Literal[True] = True,
+        await_result: Yes = True,
         **arguments: Unpack[CallArguments],
     ) -> ComputedModelOutputThunk[str]: ...
     @overload
     async def aquery(
-        self,
-        obj: Any,
-        query: str | CBlock | ModelOutputThunk[Any],
-        *,
-        format: None = None,
-        await_result: Literal[False],
-        **arguments: Unpack[CallArguments],
+        self, obj: Any, query: Text, *, format: None = None, await_result: bool, **arguments: Unpack[CallArguments]
     ) -> ModelOutputThunk[str]: ...
     @overload
     async def aquery(
-        self,
-        obj: Any,
-        query: str | CBlock | ModelOutputThunk[Any],
-        *,
-        format: Any,
-        await_result: bool = True,
-        **arguments: Unpack[CallArguments],
+        self, obj: Any, query: Text, *, format: Any, await_result: Yes = True, **arguments: Unpack[CallArguments]
+    ) -> ComputedModelOutputThunk[Any]: ...
+    @overload
+    async def aquery(
+        self, obj: Any, query: Text, *, format: Any, await_result: bool, **arguments: Unpack[CallArguments]
     ) -> ModelOutputThunk[Any]: ...
     async def aquery(
         self, obj: Any, query: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
