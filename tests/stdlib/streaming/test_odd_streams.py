@@ -202,5 +202,5 @@ async def test_the_timeout_holds_for_the_attempts_and_their_checks_together(is_c
 
 async def test_a_requirement_that_gave_no_reason_is_named_without_one() -> None:
     m = mellea.start_session(ScriptedBackend("bad "))
-    with pytest.raises(RequirementError, match="the chosen one fails: not bad$"):
+    with pytest.raises(RequirementError, match=r"the chosen one fails: not bad$"):
         await m.ainstruct("q", requirements=[without_bad()], strict=True)
