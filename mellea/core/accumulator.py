@@ -14,6 +14,7 @@ from mellea.core.events import (
     AttemptStart,
     BuiltinToolEnd,
     BuiltinToolResult,
+    ChunkValidated,
     Event,
     FileEvent,
     FinishReason,
@@ -263,7 +264,8 @@ _ANSWER_FOLDS: dict[type, Callable[[_Answer, Any], None]] = {
 def join_deltas(events: Sequence[Event]) -> list[Event]:
     """Return the events with adjacent deltas of one kind (and one tool call) made into one.
 
-    A signature ends a stretch of reasoning, so a delta that carries one is the last of its stretch.
+    A signature ends a stretch of reasoning, so a delta that carries one is the last of its stretch. Of text that was
+    checked while it was written, the chunks that passed come after it, joined as well.
     """
     joined: list[Event] = []
     for kind, group in groupby(events, type):
@@ -275,6 +277,19 @@ def join_deltas(events: Sequence[Event]) -> list[Event]:
             joined += _join_calls(group)  # type: ignore[arg-type]
         else:
             joined += group
+    return _join_checked(joined) if ChunkValidated in map(type, joined) else joined
+
+
+def _join_checked(events: Iterable[Event]) -> list[Event]:
+    joined: list[Event] = []
+    for is_text, group in groupby(events, lambda event: type(event) in (TextDelta, ChunkValidated)):
+        stretch = list(group)
+        if is_text and (texts := [event.chunk for event in stretch if type(event) is TextDelta]):
+            joined.append(TextDelta("".join(texts)))
+        passed = [event for event in stretch if type(event) is ChunkValidated]
+        for (number, is_committed), chunks in groupby(passed, attrgetter("number", "is_committed")):
+            joined.append(ChunkValidated(number, "".join([event.chunk for event in chunks]), is_committed))
+        joined += () if is_text else stretch
     return joined
 
 

@@ -208,7 +208,10 @@ class AttemptStart(Event):
 
 @_event
 class ChunkValidated(Event):
-    """No requirement has anything against a chunk of the attempt; once committed, it stays whatever comes after it."""
+    """No requirement has anything against a chunk of the attempt; once committed, it stays whatever comes after it.
+
+    Who reads when all is over gets adjacent ones as one, like deltas.
+    """
 
     number: int
     chunk: str

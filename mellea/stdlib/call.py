@@ -43,7 +43,7 @@ class Call:
         backend: whom to say it to.
         options: all model options, merged.
         given: those of them that aren't the backend's own.
-        format: what the answer is to be.
+        format: what the answer is to be; one that only calls tools is nothing yet, and its result is `None`.
         tools: tools that the model may ask for.
         deadlines: how long to wait.
         loop: how the tools are run; `None` only shows the calls.
@@ -250,7 +250,7 @@ class Call:
     def _parse(self) -> tuple[Parse | None, bool]:
         """Return what makes the result, and whether it is our own and quick."""
         if self.format is not None:
-            return self.format.parse, False
+            return partial(_parse_as, self.format), False
         if isinstance(self.component, (CBlock, Instruction)):
             return None, True
         if isinstance(self.component, (Message, Conversation)):
@@ -326,6 +326,12 @@ async def _prefixed(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[
         close = getattr(events, "aclose", None)
         if close is not None:
             await close()
+
+
+def _parse_as(format: OutputFormat[Any], generation: Generation) -> Any:
+    if generation.tool_calls and not generation.text.strip():  # the model asks for its tools before it answers
+        return None
+    return format.parse(generation)
 
 
 def _parse_by(component: Any, generation: Generation) -> Any:

@@ -137,3 +137,55 @@ def test_what_an_item_is() -> None:
 def test_there_are_no_chunks_of_other_kinds() -> None:
     with pytest.raises(UsageError, match="'item'"):
         text_chunker("item")
+
+
+_ODD = [
+    ".",
+    "!",
+    "…",
+    "。",
+    "！",
+    ")",
+    '"',
+    "*",
+    "_",
+    " ",
+    "  ",
+    "\n",
+    "\t",
+    "\r\n",
+    "\n\n",
+    "a",
+    "Mr",
+    "No.",
+    "e.g.",
+    " A.",
+]
+
+
+@given(
+    parts=st.lists(st.sampled_from([*_ODD, "。」", "word", "\u3000"]), max_size=16), sizes=st.lists(st.integers(1, 5))
+)
+def test_marks_and_white_space_of_all_kinds_are_divided_in_the_same_way_however_they_come(
+    parts: list[str], sizes: list[int]
+) -> None:
+    text = "".join(parts)
+    for scope in ("word", "sentence", "paragraph", "line"):
+        whole, single, sized = (text_chunker(scope) for _ in range(3))  # type: ignore[arg-type]
+        expected = [*whole.feed(text), *whole.close()]
+        assert [chunk for char in text for chunk in single.feed(char)] + single.close() == expected
+        found, rest = [], text
+        for size in [*sizes, len(text) + 1]:
+            found += sized.feed(rest[:size])
+            rest = rest[size:]
+        assert found + sized.close() == expected
+        assert "".join(expected) == text
+
+
+@pytest.mark.parametrize("flood", [".", "。", "!)", '"', "* ", ") ", " \n", " ", "\n", "A. ", "x", ". . ", "\t"])
+def test_a_model_that_writes_one_thing_for_ever_costs_no_more_for_each_piece(flood: str) -> None:
+    for scope in ("word", "sentence", "paragraph", "line"):
+        chunker, started = text_chunker(scope), time.perf_counter()  # type: ignore[arg-type]
+        chunks = [chunk for _ in range(10_000) for char in flood for chunk in chunker.feed(char)] + chunker.close()
+        assert time.perf_counter() - started < 2, "it looks at all of the text again and again"
+        assert "".join(chunks) == flood * 10_000

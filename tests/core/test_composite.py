@@ -117,6 +117,20 @@ async def test_a_live_reader_sees_what_will_be_taken_back() -> None:
     assert "".join([piece async for piece in TextIterator(playing(ATTEMPTS), live=True)]) == "badgood"
 
 
+async def test_chunks_that_passed_are_joined_at_the_end_like_the_text_that_they_are_of() -> None:
+    words = [event for n in range(500) for event in (TextDelta("one "), ChunkValidated(1, "one ", n < 400))]
+    thunk = await playing([AttemptStart(1), *words, AttemptAccepted(1), StreamEnd("stop")])
+    assert [event async for event in thunk.events()] == [
+        AttemptStart(1),
+        TextDelta("one " * 500),
+        ChunkValidated(1, "one " * 400, is_committed=True),
+        ChunkValidated(1, "one " * 100),
+        AttemptAccepted(1),
+        StreamEnd("stop"),
+    ]
+    assert "".join([text async for text in thunk]) == "one " * 500
+
+
 async def test_usage_is_that_of_all_requests_together() -> None:
     assert (await playing(ATTEMPTS)).usage == Usage(22, 3)
     assert (await playing(STEPS)).usage == Usage(3, 3)

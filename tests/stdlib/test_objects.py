@@ -182,3 +182,29 @@ async def test_promise_11_a_thunk_in_a_field_is_awaited() -> None:
 async def test_capabilities_decide_whether_methods_are_offered() -> None:
     m = mellea.start_session(ScriptedBackend("x", capabilities=Capabilities()))
     assert (await m.atransform(Basket(), "Empty it.")).value == "x"
+
+
+async def test_an_answer_without_the_asked_format_is_asked_for_once_more_by_every_verb() -> None:
+    for verb, said in (("achat", ("q",)), ("aquery", ({"a": 1}, "q")), ("atransform", ({"a": 1}, "q"))):
+        m = mellea.start_session(ScriptedBackend("no", "[1]"))
+        assert (await getattr(m, verb)(*said, format=list[int])).parsed == [1]
+        thunk, _ = await getattr(mfuncs, verb)(*said, SimpleContext(), ScriptedBackend("no", "[1]"), format=list[int])
+        assert thunk.parsed == [1]
+        pending = await getattr(m, verb)(*said, format=list[int], await_result=False)
+        assert (await pending).parsed == [1]
+
+
+async def test_an_answer_that_calls_a_tool_isnt_one_without_the_asked_format() -> None:
+    def look(x: int) -> int:
+        """Look."""
+        return x
+
+    backend = ScriptedBackend([ToolEnd(ToolCall("1", "look", {"x": 1}))])
+    m = mellea.start_session(backend)
+    for verb in (m.ainstruct, m.achat):
+        thunk = await verb("q", format=list[int], tools=[look])
+        assert (thunk.parsed, [call.tool_name for call in thunk.tool_calls]) == (None, ["look"])
+    stream = m.astream("q", format=list[int], tools=[look])
+    assert [item async for item in stream.items()] == [partial async for partial in stream.partials()] == []
+    assert stream.output is None
+    assert len(backend.requests) == 3

@@ -163,7 +163,7 @@ class PartialReading(Generic[T]):
     def _finish(self) -> Partial[T] | None:
         self.is_over = True
         self._deliver()
-        if self._decoder.is_complete:
+        if self._decoder.is_complete or self._run.parsed is None:  # nothing, as an answer that only calls tools
             return None
         # A text that only the tolerant parser could make something of.
         return self._decoder.finished(json.loads(self._run.format.found(self._run.so_far())[1]))

@@ -50,7 +50,7 @@ def simple_validate(function: Callable[[str], Any], *, reason: str | None = None
 
     Args:
         function: takes the text; returns a bool, `(bool, reason)` or a `ValidationResult`, or raises, which
-            is a no with the error's text as reason. Sync or async.
+            is a no with the error's text as reason; a `UsageError` stays one. Sync or async.
         reason: why it failed, where the function doesn't say.
     """
     if not callable(function):
@@ -65,6 +65,8 @@ def simple_validate(function: Callable[[str], Any], *, reason: str | None = None
         async def validate_async(context: Context) -> Any:
             try:
                 return reasoned(await function(output_text(context)))
+            except UsageError:
+                raise
             except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
                 return False, _said(error)
 
@@ -74,6 +76,8 @@ def simple_validate(function: Callable[[str], Any], *, reason: str | None = None
     def validate(context: Context) -> Any:
         try:
             outcome = function(output_text(context))
+        except UsageError:
+            raise
         except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
             return False, _said(error)
         return _later(outcome, reasoned) if isinstance(outcome, Awaitable) else reasoned(outcome)
@@ -84,6 +88,8 @@ def simple_validate(function: Callable[[str], Any], *, reason: str | None = None
 async def _later(outcome: Awaitable[Any], reasoned: Callable[[Any], Any]) -> Any:
     try:
         return reasoned(await outcome)
+    except UsageError:
+        raise
     except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
         return False, _said(error)
 

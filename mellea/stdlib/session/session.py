@@ -253,7 +253,7 @@ class MelleaSession:
         """
         take("chat", arguments, (), CALL)
         component = functional.message(content, role=role, images=images)
-        return await self._act(component, strategy=None, format=format, await_result=await_result, **arguments)
+        return await self._act(component, format=format, await_result=await_result, **arguments)
 
     @overload
     async def aquery(
@@ -301,7 +301,7 @@ class MelleaSession:
             MelleaError: an argument is wrong, or the generation failed.
         """
         take("query", arguments, (), CALL)
-        return await self._act(Query(obj, query), strategy=None, format=format, await_result=await_result, **arguments)
+        return await self._act(Query(obj, query), format=format, await_result=await_result, **arguments)
 
     async def atransform(
         self,
@@ -319,7 +319,6 @@ class MelleaSession:
         component, tools = functional.transformation_of(obj, transformation, self.backend, format)
         thunk = await self._act(
             component,
-            strategy=None,
             format=format,
             model_options=model_options,
             tools=tools or None,

@@ -162,6 +162,11 @@ class _Drawing:
         """Make an attempt and check it; see `Sampler`."""
         if self._is_drawing and self._release is not None:
             raise UsageError(f"with release={self._release!r} a strategy makes one attempt after the other")
+        if compose is not None and self._call.prefix is not None:
+            raise UsageError(
+                f"output_prefix={self._call.prefix!r} can't go with a strategy that begins the answers itself, as "
+                "BudgetForcingStrategy does, which has answer_prefix= for that"
+            )
         self._number += 1
         number, self._is_drawing = self._number, True
         try:

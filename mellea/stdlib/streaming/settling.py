@@ -10,6 +10,7 @@ from mellea.core.events import AttemptAccepted, StreamEnd
 from mellea.core.run import Run
 from mellea.core.sampling import Attempt, SamplingResult
 from mellea.errors import RequirementError, UsageError
+from mellea.stdlib.components.again import failure_lines
 
 __all__ = ["checked", "settle"]
 
@@ -81,7 +82,7 @@ def settle(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
 
 def _requirement_error(result: SamplingResult, let_out: str | None) -> RequirementError:
     attempt = result.attempts[result.chosen]
-    failed = "; ".join(f"{requirement} ({outcome.reason})" for requirement, outcome in attempt.failures)
+    failed = "; ".join(failure_lines(attempt.failures))
     return RequirementError(
         f"no attempt of {len(result.attempts)} met the requirements; the chosen one fails: {failed}",
         results=[[outcome for _, outcome in attempt.validations] for attempt in result.attempts],

@@ -200,6 +200,14 @@ async def test_a_call_of_a_tool_after_the_thinking_is_in_the_answer() -> None:
     assert thunk.tool_calls == (call,)
 
 
+async def test_a_beginning_of_the_answer_isnt_passed_over() -> None:
+    backend = ScriptedBackend("hm")
+    m = mellea.start_session(backend)
+    with pytest.raises(UsageError, match=r"output_prefix='Sure' can't go with .* answer_prefix="):
+        await m.ainstruct("q", output_prefix="Sure", strategy=BudgetForcingStrategy())
+    assert backend.requests == []
+
+
 # -- votes and scores -------------------------------------------------------------------------------------
 
 

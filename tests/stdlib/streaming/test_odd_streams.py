@@ -198,3 +198,9 @@ async def test_the_timeout_holds_for_the_attempts_and_their_checks_together(is_c
         await m.ainstruct("q", requirements=[requirement], model_options={"timeout": 0.1})
     assert caught.value.partial == "One. Two."
     backend.assert_closed()
+
+
+async def test_a_requirement_that_gave_no_reason_is_named_without_one() -> None:
+    m = mellea.start_session(ScriptedBackend("bad "))
+    with pytest.raises(RequirementError, match=r"the chosen one fails: not bad$"):
+        await m.ainstruct("q", requirements=[without_bad()], strict=True)

@@ -15,6 +15,7 @@ from mellea.core.blocks import ToolCall
 from mellea.core.events import ToolEnd
 from mellea.errors import StreamingError
 from mellea.stdlib.context import ChatContext
+from mellea.stdlib.requirements import simple_validate
 from mellea.testing import Gate, ScriptedBackend
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +48,20 @@ async def test_a_requirement_that_would_wait_for_the_turn_that_it_checks(is_chun
             await in_thread(partial(m.instruct, "q", requirements=[requirement]))
         with pytest.raises(StreamingError, match="itself waits for the call"):
             await in_thread(lambda requirement=requirement: list(m.stream("q", requirements=[requirement])))
+
+
+async def test_a_call_that_cant_be_right_isnt_a_no() -> None:
+    m = conversation("It is. ")
+
+    async def native(text: str) -> bool:
+        return bool((await m.achat("Is it good?")).value)
+
+    def later(text: str) -> Any:
+        return native(text)
+
+    for function in (lambda text: bool(m.chat("Is it good?").value), native, later):
+        with anyio.fail_after(5), pytest.raises(StreamingError, match="itself waits for the call"):
+            await m.ainstruct("q", requirements=[Requirement("r", simple_validate(function))])
 
 
 async def test_a_requirement_may_ask_a_session_of_its_own() -> None:
