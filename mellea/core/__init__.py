@@ -14,8 +14,6 @@ from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.sampling import Attempt, Sampler, SamplingResult, SamplingStrategy
-from mellea.core.structured.markers import HoldBack, Needed
-from mellea.core.structured.partials import Partial
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 
 __all__ = [
@@ -33,14 +31,11 @@ __all__ = [
     "Event",
     "FileBlock",
     "Generation",
-    "HoldBack",
     "ImageBlock",
     "Message",
     "ModelOption",
     "ModelOutputThunk",
-    "Needed",
     "OutputSchema",
-    "Partial",
     "Request",
     "Requirement",
     "Sampler",

@@ -213,6 +213,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda m: m.chat("x", strict=True), "no argument 'strict'"),
     (lambda m: m.astream("x", return_sampling_results=True), "'return_sampling_results'; a stream has .attempts"),
     (lambda m: m.instruct("x", live=True), "'live'; it belongs to the streams"),
+    (lambda m: m.chat("x", requirements=["y"]), "'requirements'; it belongs to instruct, act and the streams"),
     (lambda m: m.stream("x", live=1), "live takes True or False"),
     (lambda m: m.stream("x", requirements=["y"], release="verse"), "release is one of 'word'"),
     (lambda m: m.stream("x", release="word"), "release='word' takes a strategy"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from pydantic import Field
 
 import mellea
-from mellea.core import HoldBack
+from mellea.stdlib.streaming import HoldBack
 
 try:
     from rich.live import Live

@@ -91,6 +91,8 @@ STREAM = (*CALL, "strategy", "strict", "release")
 _NOT_HERE = {
     "await_result": "a stream never waits, so leave it out",
     "return_sampling_results": "a stream has .attempts",
+    "requirements": "it belongs to instruct, act and the streams, which check them",
+    "strategy": "it belongs to instruct, act and the streams, which check requirements",
     "strict": "it belongs to instruct, act and the streams, which check requirements",
     "live": "it belongs to the streams",
     "release": "it belongs to the streams",

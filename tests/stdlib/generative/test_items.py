@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import pytest
+from pydantic import Field
 
 import mellea
 from mellea import ask, command, generative
@@ -175,3 +176,11 @@ async def test_a_break_closes_the_request() -> None:
             assert person == PEOPLE[0]
             break
     backend.assert_closed()
+
+
+def test_a_sequence_that_says_how_many_gives_items_too() -> None:
+    """`Annotated` around it changes what is valid, not what is read."""
+    m, _ = session(TEXT)
+    two = Annotated[list[Person], Field(min_length=2, max_length=2)]
+    assert list(ask.stream("Who?", format=two, session=m)) == PEOPLE
+    assert list(command(output=two)(lambda: "Who?").stream(m)) == PEOPLE
