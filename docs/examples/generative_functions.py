@@ -29,7 +29,8 @@ class Ticket:
 
 def says_something(context: Context) -> tuple[bool, str]:
     """A precondition sees the arguments as the last output: as text, and by name in `parsed`."""
-    return len(context.last_output().parsed["complaint"]) > 10, "it is too short to be one"
+    arguments = context.last_output()
+    return arguments is not None and len(arguments.parsed["complaint"]) > 10, "it is too short to be one"
 
 
 @generative(

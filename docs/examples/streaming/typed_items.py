@@ -27,7 +27,7 @@ class Contact(TypedDict):
 
 
 @command(output=Annotated[list[Person], Field(min_length=3, max_length=5)])
-def find_people(query: str) -> list[Person]:
+def find_people(query: str) -> str:
     """The body returns the prompt."""
     return f"Invent five people who come to this event, with their e-mail addresses: {query}"
 
