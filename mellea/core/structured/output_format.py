@@ -6,10 +6,11 @@ import dataclasses
 import enum
 import functools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any, Generic, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, Generic, TypeVar, cast, get_args, get_origin
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema
@@ -22,6 +23,9 @@ from mellea.errors import ParseError, UsageError
 __all__ = ["OutputFormat", "calls_user_code", "output_format", "reason_of", "validator_of"]
 
 T = TypeVar("T")
+
+_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\w+\.|<locals>\.)+(?=\w)""")
+"""What stands before a class's own name; first a text, which is left as it is."""
 
 _CUTS = {
     "length": ("at the token limit", "raise model_options={'max_tokens': …}"),
@@ -79,9 +83,16 @@ class OutputFormat(Generic[T]):
                 # What is wrong with the JSON says more than that there is something around it.
                 has_around = said is not None and _is_no_json(said) and not text.lstrip().startswith(("{", "["))
                 said = error if said is None or has_around else said
-        raise ParseError(_explain(self.schema.name, generation, said), partial=text) from said and said.with_traceback(
-            None
-        )
+        raise ParseError(_explain(self._said(), generation, said), partial=text) from said and said.with_traceback(None)
+
+    def _said(self) -> str:
+        """Name the type as a person would write it: `list[Person]`, which no wire takes as a name."""
+        kind = self.kind
+        while get_origin(kind) is Annotated:
+            kind = kind.__origin__
+        if not get_args(kind):
+            return self.schema.name
+        return _MODULE.sub(lambda found: found[1] or "", str(kind))
 
     def _values(self, candidates: Iterable[str]) -> tuple[list[tuple[T, str]], list[Exception]]:
         """Return the different values among some JSON texts, and what is wrong with the other texts."""

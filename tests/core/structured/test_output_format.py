@@ -158,6 +158,24 @@ def test_what_is_no_value_is_refused_with_the_reason_and_the_text(format: Any, t
     assert caught.value.partial == text
 
 
+@pytest.mark.parametrize(
+    ("format", "said"),
+    [
+        (Person, "Person"),
+        (list[Person], "list[Person]"),
+        (Annotated[list[Person], Field(min_length=1)], "list[Person]"),
+        (dict[str, list[Person]], "dict[str, list[Person]]"),
+        (Literal["a.b", "c"], "Literal['a.b', 'c']"),
+        ({"type": "object", "title": "Thing"}, "Thing"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_error_names_the_type_as_it_was_written(format: Any, said: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse(format, "?")
+    assert str(caught.value).startswith(f"the answer is no {said!r}: ")
+
+
 def test_a_cut_is_no_bad_output() -> None:
     with pytest.raises(ParseError, match=r"token limit.*max_tokens"):
         parse(Address, '{"street": "El', "length")
