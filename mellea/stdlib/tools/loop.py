@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import BuiltinTool, ToolSpec
+from mellea.core.blocks import ToolCall
 from mellea.core.cursor import relay
 from mellea.core.events import Event, StepEnd, StepStart, StreamEnd, ToolResult
 from mellea.core.messages import Message
@@ -77,7 +78,7 @@ class ToolLoop:
             names = [call.tool_name for call in answer.tool_calls]
             if step < self.max_turns:
                 await run_calls(
-                    answer.tool_calls,
+                    _whole_calls(answer),
                     self.tools,
                     limit=self.concurrency,
                     tell=self.tell,
@@ -109,6 +110,14 @@ def tool_loop(
     if bare := next((tool for tool in tools if isinstance(tool, ToolSpec)), None):
         raise UsageError(f"tool_calls='run' can't run {bare.name!r}, which is a schema alone; give a function for it")
     return loop
+
+
+def _whole_calls(answer: Generation) -> tuple[ToolCall, ...]:
+    """Return the calls; where the answer was cut off, a last one without arguments was going to have some."""
+    *others, last = answer.tool_calls
+    if answer.finish_reason == "length" and not last.tool_args and not last.raw_args:
+        last = replace(last, is_valid=False)
+    return (*others, last)
 
 
 async def _relayed(run: Run, step: Run) -> tuple[Generation, Event]:

@@ -266,3 +266,13 @@ async def test_concurrent_verbs_with_strategies_take_their_turns_in_order() -> N
         "cat",
         "two",
     ]
+
+
+def test_an_error_says_the_reason_of_a_requirement_only_if_there_is_one() -> None:
+    m = mellea.start_session(ScriptedBackend("bad"))
+    requirements = [
+        req("Be long.", validation_fn=simple_validate(lambda text: False)),
+        req("Be kind.", validation_fn=simple_validate(lambda text: (False, "it is rude"))),
+    ]
+    with pytest.raises(RequirementError, match=r"the chosen one fails: Be long\.; Be kind\. \(it is rude\)$"):
+        m.instruct("x", requirements=requirements, strict=True)

@@ -212,6 +212,20 @@ async def test_part_4_number_1_no_tool_runs_after_a_stream_that_was_cut() -> Non
     assert not ran
 
 
+async def test_a_call_whose_arguments_were_cut_off_at_the_token_limit_isnt_run() -> None:
+    ran: list[int] = []
+
+    def note(times: int = 0) -> None:
+        ran.append(times)
+
+    cut = [call("note", 1, times=1), call("note", 2, times=2), call("note", 3), StreamEnd("length")]
+    m, backend = session(cut, [call("note", 4), StreamEnd("tool_call")], "Done.")
+    assert (await m.ainstruct("x", tools=[note], tool_calls="run")).value == "Done."
+    assert sorted(ran) == [0, 1, 2], "the cut one isn't, and without arguments it is fine where nothing was cut"
+    told = [block for message in backend.requests[1].messages for block in message.blocks if type(block) is ToolOutput]
+    assert [output.is_error for output in told] == [False, False, True]
+
+
 async def test_cancelling_while_a_tool_runs_ends_the_tool() -> None:
     ended = []
 
