@@ -367,7 +367,8 @@ _TOWN = OutputSchema(
     "town",
     {
         "type": "object",
-        "properties": {"name": {"type": "string"}, "population": {"type": "integer"}},
+        # Bounded: a small model may go on with a name until its tokens are used up.
+        "properties": {"name": {"type": "string", "maxLength": 30}, "population": {"type": "integer"}},
         "required": ["name", "population"],
         "additionalProperties": False,
     },

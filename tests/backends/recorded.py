@@ -37,8 +37,8 @@ from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.events import Event, StreamEnd, TextDelta, ToolDelta, ToolEnd, ToolStart, UsageEvent
 from mellea.errors import BackendError, InterruptedStreamError
 from mellea.testing.replay import replay
-from tests.house.tree import ROOT
 
+ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = Path(os.environ.get("MELLEA_FIXTURES") or ROOT.parent / "shared" / "fixtures")
 
 CUTS = 200
