@@ -55,11 +55,7 @@ class StreamDecoder:
             raise self.error
         events: list[Event] = []
         try:
-            for frame in self._sse.payloads(data):
-                if self._has_ended:
-                    break
-                if frame:
-                    self._frame(frame, events)
+            self._frames(self._sse.payloads(data), events)
         except BackendError as error:
             self._fail(error)
             if not events:
@@ -97,6 +93,14 @@ class StreamDecoder:
             self._fail(error)
             raise
         return events
+
+    def _frames(self, frames: list[bytes], events: list[Event]) -> None:
+        """Take the data of the events of one read."""
+        for frame in frames:
+            if self._has_ended:
+                break
+            if frame:
+                self._frame(frame, events)
 
     @abstractmethod
     def _frame(self, data: bytes, events: list[Event]) -> None:
