@@ -22,13 +22,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
 import anyio
 
 from mellea.core.accumulator import Generation, count_sound, fold, fold_joined
+from mellea.core.batches import Batches
 from mellea.core.events import (
     AttemptStart,
     Event,
@@ -426,8 +427,9 @@ class Run:
 
     async def _close(self, source: AsyncIterator[Event]) -> None:
         close = getattr(source, "aclose", None)
+        generator: Any = source.batches if isinstance(source, Batches) else source
         # A generator that has come to its end has no frame any more, and nothing to close.
-        if close is None or getattr(source, "ag_frame", source) is None:
+        if close is None or getattr(generator, "ag_frame", generator) is None:
             return
         self._is_closing = True  # asyncio's own cancel goes through a shield
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -440,11 +442,19 @@ class Run:
         self._is_closing = False
 
     async def _read(self, source: AsyncIterator[Event]) -> bool:
-        events, clock, has_ended = self.events, time.monotonic, False
-        async for event in source:
-            self._last_sign = clock()
+        events, is_batched, has_ended = self.events, isinstance(source, Batches), False  # `end` replaces the list
+        stream: AsyncIterator[Any] = source.batches if isinstance(source, Batches) else source
+        async for new in stream:
             if self.limit is not None:
                 break
+            has_ended = self._take(new if is_batched else (new,), events) or has_ended
+        return has_ended
+
+    def _take(self, new: Sequence[Event], events: list[Event]) -> bool:
+        """Append events that came at once; returns whether the backend's own end is among them."""
+        self._last_sign = time.monotonic()
+        has_ended = False
+        for event in new:
             kind = type(event)
             if kind is not TextDelta:  # which nearly all of them are
                 if kind is KeepAlive:
@@ -459,8 +469,8 @@ class Run:
             events.append(event)
             if self.time_to_first_token is None:
                 self._note_first(kind)
-            if self._waiters:
-                self._wake()
+        if self._waiters:
+            self._wake()
         return has_ended
 
     def _note_first(self, kind: type[Event]) -> None:

@@ -55,7 +55,8 @@ class StreamDecoder:
             raise self.error
         events: list[Event] = []
         try:
-            self._frames(self._sse.payloads(data), events)
+            if not self._has_ended:
+                self._frames(self._sse.payloads(data), events)
         except BackendError as error:
             self._fail(error)
             if not events:
@@ -94,17 +95,9 @@ class StreamDecoder:
             raise
         return events
 
-    def _frames(self, frames: list[bytes], events: list[Event]) -> None:
-        """Take the data of the events of one read."""
-        for frame in frames:
-            if self._has_ended:
-                break
-            if frame:
-                self._frame(frame, events)
-
     @abstractmethod
-    def _frame(self, data: bytes, events: list[Event]) -> None:
-        """Take the data of one event of the stream."""
+    def _frames(self, frames: list[bytes], events: list[Event]) -> None:
+        """Take the data of some of the stream's events, up to the answer's end; empty data say nothing."""
 
     @abstractmethod
     def _plain(self, body: dict[str, Any], events: list[Event]) -> None:

@@ -62,21 +62,34 @@ class Decoder(StreamDecoder):
         self._is_usual = False  # nothing is held back that would come before more text
 
     def _frames(self, frames: list[bytes], events: list[Event]) -> None:
+        """Take chunks; one that is more text and nothing else, as nearly all are, in the shortest way."""
         for frame in frames:
+            chunk = text = None
             try:
                 chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
-            except ValueError:
-                chunk = None
-            if type(chunk) is dict and (text := self._only_text(chunk)):
+                (choice,) = chunk["choices"]
+                delta = choice["delta"]
+                if not (
+                    len(delta) != 1
+                    or choice["index"] != 0
+                    or choice.get("finish_reason")
+                    or "usage" in choice
+                    or chunk.get("usage") is not None
+                    or "error" in chunk
+                    or "x_groq" in chunk
+                    or "citations" in chunk
+                    or "search_results" in chunk
+                ):
+                    text = delta.get("content")
+            except (ValueError, KeyError, TypeError, AttributeError):
+                pass  # of another form, or none at all, which `_unusual` knows or complains of
+            if text and type(text) is str and self._is_usual:
                 self._said.append(text)
                 events.append(TextDelta(text))
             elif frame:
                 self._unusual(frame, chunk, events)
                 if self._has_ended:
                     break
-
-    def _frame(self, data: bytes, events: list[Event]) -> None:
-        self._frames([data], events)
 
     def _unusual(self, frame: bytes, chunk: Any, events: list[Event]) -> None:
         if type(chunk) is dict:
@@ -89,22 +102,6 @@ class Decoder(StreamDecoder):
     def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
         self._chunk(body, "message", events)
         self._end(events)
-
-    def _only_text(self, chunk: JsonObject) -> str | None:
-        """Return the text of a chunk that is more text and nothing else, as nearly all are; `_chunk` takes any."""
-        try:
-            (choice,) = chunk["choices"]
-            delta = choice["delta"]
-            text = delta.get("content")
-            if type(text) is not str or len(delta) != 1 or choice["index"] != 0:
-                return None
-            if choice.get("finish_reason") or "usage" in choice or chunk.get("usage") is not None:
-                return None
-        except (KeyError, ValueError, TypeError, AttributeError):
-            return None
-        if "error" in chunk or "x_groq" in chunk or "citations" in chunk or "search_results" in chunk:
-            return None
-        return text if self._is_usual else None
 
     def _chunk(self, chunk: JsonObject, part: str, events: list[Event]) -> None:
         choices = chunk.get("choices")
