@@ -155,7 +155,8 @@ class Backend(ABC):
 
         Usually an async generator. It raises a `BackendError` when it fails, may be closed or cancelled
         at any time and then stops the work at the model's side. A `KeepAlive` now and then tells that a
-        silent provider is alive: without any event the request's deadlines pass.
+        silent provider is alive: without any event the request's deadlines pass. Where many events come at once, a
+        backend may make lists of them and return `Batches` (`core/batches.py`), which a run reads list by list.
         """
 
     async def generate_image(

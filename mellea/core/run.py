@@ -4,8 +4,8 @@ Rules:
 
 - One detached task on one loop (the producer) appends to `events`. Readers on any loop or thread hold
   an index into that list; nobody waits for a reader, and nothing is taken out of the list.
-- The state moves through `TRANSITIONS` and a final state never changes. `end` makes the last move, from
-  any thread, and sets `limit`, the number of events that count; it is `None` until then.
+- The state moves through the `TRANSITIONS` of `state.py`; a final state never changes. `end` makes the last move,
+  from any thread, and sets `limit`, the number of events that count; it is `None` until then.
 - A reader that has seen everything registers a waiter under the lock, then looks again. The producer
   appends first and looks for waiters afterwards, so that one of the two always sees the other.
 - A run never refers to a thunk: that is what lets a dropped thunk cancel its run.
@@ -22,14 +22,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
-from enum import Enum
 from typing import Any, Protocol
 
 import anyio
 
 from mellea.core.accumulator import Generation, count_sound, fold, fold_joined
+from mellea.core.batches import Batches
 from mellea.core.events import (
     AttemptStart,
     Event,
@@ -42,6 +42,7 @@ from mellea.core.events import (
 )
 from mellea.core.loop import Detached, Loop, ThreadWaiter, current_loop, is_loop_running, launch, new_waiter
 from mellea.core.options import Deadlines
+from mellea.core.state import TRANSITIONS, State
 from mellea.core.worker import in_thread
 from mellea.errors import (
     BackendError,
@@ -53,7 +54,7 @@ from mellea.errors import (
     StreamingError,
 )
 
-__all__ = ["CLOSE_SECONDS", "TRANSITIONS", "Emit", "Run", "State", "cancel_all", "deadlock", "runs_around"]
+__all__ = ["CLOSE_SECONDS", "Emit", "Run", "cancel_all", "deadlock", "runs_around"]
 
 CLOSE_SECONDS = 2.0
 """How long a backend may take to close its connection before it is left to itself."""
@@ -68,26 +69,6 @@ _NEVER = float("inf")
 
 _THE_TEXT: Any = object()
 
-
-class State(Enum):
-    """Where a run stands."""
-
-    PENDING = "pending"
-    STREAMING = "streaming"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-_ENDS = frozenset({State.DONE, State.FAILED, State.CANCELLED})
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.PENDING: _ENDS | {State.STREAMING},
-    State.STREAMING: _ENDS | {State.STREAMING},
-    State.DONE: frozenset(),
-    State.FAILED: frozenset(),
-    State.CANCELLED: frozenset(),
-}
 
 Open = Callable[[], Awaitable[tuple[AsyncIterator[Event], Deadlines]]]
 Parse = Callable[[Generation], Any]
@@ -432,8 +413,9 @@ class Run:
 
     async def _close(self, source: AsyncIterator[Event]) -> None:
         close = getattr(source, "aclose", None)
+        generator: Any = source.batches if isinstance(source, Batches) else source
         # A generator that has come to its end has no frame any more, and nothing to close.
-        if close is None or getattr(source, "ag_frame", source) is None:
+        if close is None or getattr(generator, "ag_frame", generator) is None:
             return
         self._is_closing = True  # asyncio's own cancel goes through a shield
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -446,11 +428,19 @@ class Run:
         self._is_closing = False
 
     async def _read(self, source: AsyncIterator[Event]) -> bool:
-        events, clock, has_ended = self.events, time.monotonic, False
-        async for event in source:
-            self._last_sign = clock()
+        events, is_batched, has_ended = self.events, isinstance(source, Batches), False  # `end` replaces the list
+        stream: AsyncIterator[Any] = source.batches if isinstance(source, Batches) else source
+        async for new in stream:
             if self.limit is not None:
                 break
+            has_ended = self._take(new if is_batched else (new,), events) or has_ended
+        return has_ended
+
+    def _take(self, new: Sequence[Event], events: list[Event]) -> bool:
+        """Append events that came at once; returns whether the backend's own end is among them."""
+        self._last_sign = time.monotonic()
+        has_ended = False
+        for event in new:
             kind = type(event)
             if kind is not TextDelta:  # which nearly all of them are
                 if kind is KeepAlive:
@@ -465,8 +455,8 @@ class Run:
             events.append(event)
             if self.time_to_first_token is None:
                 self._note_first(kind)
-            if self._waiters:
-                self._wake()
+        if self._waiters:
+            self._wake()
         return has_ended
 
     def _note_first(self, kind: type[Event]) -> None:

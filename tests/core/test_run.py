@@ -15,7 +15,8 @@ from mellea.core.cursor import Cursor
 from mellea.core.events import Event, KeepAlive, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
 from mellea.core.loop import new_waiter
 from mellea.core.options import Deadlines
-from mellea.core.run import TRANSITIONS, Run, State
+from mellea.core.run import Run
+from mellea.core.state import TRANSITIONS, State
 from mellea.errors import (
     BackendError,
     ConnectError,

@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import anyio
@@ -41,6 +41,7 @@ from mellea.backends._transport.retry import Attempts, nap_of
 from mellea.backends._transport.secret import Headers, Secret
 from mellea.backends._transport.status import shortened
 from mellea.core.backend import Backend, Request, check_supported
+from mellea.core.batches import Batches
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.options import Deadlines, ModelOption
 from mellea.errors import BackendError, DeadlineError, InterruptedStreamError, MelleaError, UsageError, WireError
@@ -152,7 +153,7 @@ class HttpBackend(Backend):
         """Where the provider's paths begin."""
         return self._address.base
 
-    async def run(self, request: Request) -> AsyncIterator[Event]:
+    def run(self, request: Request) -> AsyncIterator[Event]:
         """Send the request and yield what the model says; closing the iterator closes the connection.
 
         Raises:
@@ -160,12 +161,15 @@ class HttpBackend(Backend):
             BackendError: the provider refuses the request, can't be reached, or sends nonsense.
             InterruptedStreamError: the connection broke before the provider's own end.
         """
+        return Batches(self._batches(request))
+
+    async def _batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
         check_supported(self, request)
         outgoing = self._encode(request).extended(self._extra_body, request.options.get(ModelOption.EXTRA_BODY, {}))
         exchange = self._exchange("POST", outgoing, request.options, request.deadlines)
         with exchange.described():
             while (response := await exchange.open()) is None:
-                yield _AGAIN
+                yield [_AGAIN]
             cut, has_ended = None, False
             try:
                 decoder = await decoder_for(
@@ -179,12 +183,8 @@ class HttpBackend(Backend):
                 try:
                     async for data in response.reads():
                         events = feed(data)
-                        if not events:
-                            yield _ALIVE  # a comment, or part of an event
-                            continue
-                        for event in events:
-                            yield event
-                        has_ended = type(event) is StreamEnd
+                        yield events or [_ALIVE]  # nothing: a comment, or part of an event
+                        has_ended = bool(events) and type(events[-1]) is StreamEnd
                         # After an error the connection may stay open, and silent.
                         if has_ended or decoder.error is not None:
                             break
@@ -193,8 +193,7 @@ class HttpBackend(Backend):
                 except response.errors as error:
                     cut = error
                 if not has_ended:
-                    for event in last_events(decoder, cut):
-                        yield event
+                    yield last_events(decoder, cut)
             finally:
                 await response.aclose(_END_SECONDS if has_ended else 0.0)
 

@@ -79,12 +79,12 @@ class SseDecoder:
         return [event.data for event in self.feed(head + blank)] + self._payloads(tail)
 
     def _payloads(self, data: bytes) -> list[bytes]:
-        """Take bytes apart that begin with an event; a row of single lines by three searches in C."""
+        """Take bytes apart that begin with an event; a row of single lines by one split in C."""
         found: list[bytes] = []
         end = data.rfind(b"\n\n")
         if end > 0 and data.startswith(b"data: ") and 13 not in data and not self._skips_lf:
             payloads = data[6:end].split(b"\n\ndata: ")
-            if data.count(b"\n", 0, end + 2) == 2 * len(payloads):
+            if not [payload for payload in payloads if 10 in payload]:  # `count` looks at each byte by itself
                 self._has_begun = True
                 found = payloads
                 data = data[end + 2 :]

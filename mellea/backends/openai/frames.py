@@ -55,11 +55,8 @@ class StreamDecoder:
             raise self.error
         events: list[Event] = []
         try:
-            for frame in self._sse.payloads(data):
-                if self._has_ended:
-                    break
-                if frame:
-                    self._frame(frame, events)
+            if not self._has_ended:
+                self._frames(self._sse.payloads(data), events)
         except BackendError as error:
             self._fail(error)
             if not events:
@@ -99,8 +96,8 @@ class StreamDecoder:
         return events
 
     @abstractmethod
-    def _frame(self, data: bytes, events: list[Event]) -> None:
-        """Take the data of one event of the stream."""
+    def _frames(self, frames: list[bytes], events: list[Event]) -> None:
+        """Take the data of some of the stream's events, up to the answer's end; empty data say nothing."""
 
     @abstractmethod
     def _plain(self, body: dict[str, Any], events: list[Event]) -> None:

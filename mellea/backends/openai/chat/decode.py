@@ -42,9 +42,6 @@ from mellea.core.events import (
 
 __all__ = ["Decoder"]
 
-_ODD = frozenset({"error", "x_groq", "citations", "search_results"})
-"""What a chunk may hold besides its choices that says something; its usage too."""
-
 _USUAL = frozenset({"role", "content", "refusal", "tool_calls", *REASONING_FIELDS})
 
 
@@ -64,40 +61,47 @@ class Decoder(StreamDecoder):
         self._knows_answer = False
         self._is_usual = False  # nothing is held back that would come before more text
 
-    def _frame(self, data: bytes, events: list[Event]) -> None:
-        try:
-            chunk = from_json(data)
-        except ValueError:
-            chunk = None
+    def _frames(self, frames: list[bytes], events: list[Event]) -> None:
+        """Take chunks; one that is more text and nothing else, as nearly all are, in the shortest way."""
+        for frame in frames:
+            chunk = text = None
+            try:
+                chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
+                (choice,) = chunk["choices"]
+                delta = choice["delta"]
+                if not (
+                    len(delta) != 1
+                    or choice["index"] != 0
+                    or choice.get("finish_reason")
+                    or "usage" in choice
+                    or chunk.get("usage") is not None
+                    or "error" in chunk
+                    or "x_groq" in chunk
+                    or "citations" in chunk
+                    or "search_results" in chunk
+                ):
+                    text = delta.get("content")
+            except (ValueError, KeyError, TypeError, AttributeError):
+                pass  # of another form, or none at all, which `_unusual` knows or complains of
+            if text and type(text) is str and self._is_usual:
+                self._said.append(text)
+                events.append(TextDelta(text))
+            elif frame:
+                self._unusual(frame, chunk, events)
+                if self._has_ended:
+                    break
+
+    def _unusual(self, frame: bytes, chunk: Any, events: list[Event]) -> None:
         if type(chunk) is dict:
-            if not self._is_text(chunk, events):
-                self._chunk(chunk, "delta", events)
-        elif data.startswith(DONE):
+            self._chunk(chunk, "delta", events)
+        elif frame.startswith(DONE):
             self._end(events, is_done=True)
         else:
-            parse_object(data)  # says what is wrong
+            parse_object(frame)  # says what is wrong
 
     def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
         self._chunk(body, "message", events)
         self._end(events)
-
-    def _is_text(self, chunk: JsonObject, events: list[Event]) -> bool:
-        """Take a chunk that is more text and nothing else, as nearly all are; `_chunk` takes any."""
-        choices = chunk.get("choices")
-        if type(choices) is not list or len(choices) != 1 or not self._is_usual or not _ODD.isdisjoint(chunk):
-            return False
-        choice = choices[0]
-        if type(choice) is not dict or choice.get("finish_reason") or choice.get("index") != 0 or "usage" in choice:
-            return False
-        delta = choice.get("delta")
-        if type(delta) is not dict or len(delta) != 1 or chunk.get("usage") is not None:
-            return False
-        text = delta.get("content")
-        if type(text) is not str or not text:
-            return False
-        self._said.append(text)
-        events.append(TextDelta(text))
-        return True
 
     def _chunk(self, chunk: JsonObject, part: str, events: list[Event]) -> None:
         choices = chunk.get("choices")

@@ -64,6 +64,13 @@ class Decoder(StreamDecoder):
         self._has_calls = False
         self._is_refused = False
 
+    def _frames(self, frames: list[bytes], events: list[Event]) -> None:
+        for frame in frames:
+            if frame:
+                self._frame(frame, events)
+            if self._has_ended:
+                break
+
     def _frame(self, data: bytes, events: list[Event]) -> None:
         if data.startswith(DONE):
             return

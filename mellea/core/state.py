@@ -1,0 +1,28 @@
+"""Where a run stands, and where it may go from there."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["TRANSITIONS", "State"]
+
+
+class State(Enum):
+    """Where a run stands."""
+
+    PENDING = "pending"
+    STREAMING = "streaming"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_ENDS = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.PENDING: _ENDS | {State.STREAMING},
+    State.STREAMING: _ENDS | {State.STREAMING},
+    State.DONE: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+}
