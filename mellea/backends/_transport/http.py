@@ -43,6 +43,9 @@ __all__ = ["Call", "Connector", "FormFile", "form_body"]
 _LIMITS = {"max_keepalive_connections": 20, "keepalive_expiry": 30.0}
 """A stock client polls all its idle connections at each request, so few are kept."""
 
+_READ_BYTES = 64 * 1024
+"""How much of what has arrived is read at once: as much as aiohttp keeps before it stops the server."""
+
 _LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 _MAX_REDIRECTS = 3
 _REDIRECTS = (307, 308)
@@ -274,6 +277,8 @@ class _Bare:
         """Send a request; a response that is a redirect has its `next_request`, as a client's has."""
         response = await self._transport.handle_async_request(request)
         response.request = request
+        if hasattr(response.stream, "CHUNK_SIZE"):  # that of httpx-aiohttp, which is a quarter of it
+            response.stream.CHUNK_SIZE = _READ_BYTES
         if response.status_code in _REDIRECTS and response.has_redirect_location:
             url = request.url.join(response.headers["location"])
             response.next_request = type(request)(
