@@ -80,10 +80,10 @@ def test_a_chunk_is_a_text_that_knows_its_place() -> None:
 def test_the_cost_of_one_long_chunk_is_linear() -> None:
     def seconds(letters: int) -> float:
         chunker = text_chunker("paragraph")
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(letters):
             chunker.feed("word ")
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     seconds(1_000)
     few, many = min(seconds(4_000) for _ in range(3)), min(seconds(40_000) for _ in range(3))
@@ -185,7 +185,7 @@ def test_marks_and_white_space_of_all_kinds_are_divided_in_the_same_way_however_
 @pytest.mark.parametrize("flood", [".", "。", "!)", '"', "* ", ") ", " \n", " ", "\n", "A. ", "x", ". . ", "\t"])
 def test_a_model_that_writes_one_thing_for_ever_costs_no_more_for_each_piece(flood: str) -> None:
     for scope in ("word", "sentence", "paragraph", "line"):
-        chunker, started = text_chunker(scope), time.perf_counter()  # type: ignore[arg-type]
+        chunker, started = text_chunker(scope), time.process_time()  # type: ignore[arg-type]
         chunks = [chunk for _ in range(10_000) for char in flood for chunk in chunker.feed(char)] + chunker.close()
-        assert time.perf_counter() - started < 2, "it looks at all of the text again and again"
+        assert time.process_time() - started < 2, "it looks at all of the text again and again"
         assert "".join(chunks) == flood * 10_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -112,6 +113,7 @@ READERS: dict[str, Callable[[ModelOutputThunk[Any]], Any]] = {
 def test_part_4_number_13_a_delta_costs_the_same_in_a_stream_of_any_length(reader: str) -> None:
     async def read(count: int) -> float:
         m = mellea.start_session(ScriptedBackend(["x"] * count))
+        gc.collect()
         before = time.process_time()
         thunk = await m.ainstruct("x", await_result=False)
         async for _ in READERS[reader](thunk):
@@ -120,8 +122,13 @@ def test_part_4_number_13_a_delta_costs_the_same_in_a_stream_of_any_length(reade
         assert len(await thunk.avalue()) == count
         return seconds / count
 
-    short = min(anyio.run(read, 20_000) for _ in range(3))
-    assert anyio.run(read, 200_000) < 4 * short
+    # The benchmark "growth" measures it to a tenth; this only tells constant from growing, on however busy a machine.
+    gc.disable()  # a look at all that the other tests have left behind isn't what is measured
+    try:
+        short, long = (min(anyio.run(read, count) for _ in range(3)) for count in (20_000, 200_000))
+    finally:
+        gc.enable()
+    assert long < 4 * short
 
 
 @pytest.mark.anyio
