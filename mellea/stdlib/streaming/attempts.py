@@ -276,7 +276,7 @@ class _Attempting:
     def _stopped(self, run: Run) -> ComputedModelOutputThunk[Any]:
         """Return what readers have got of the attempt; more may have come while its last chunk was looked at."""
         usage = run.so_far().usage
-        if usage is not None:  # as far as the provider said
+        if usage is not None and UsageEvent(usage) not in self._taken:  # as far as the provider said
             self._taken.append(UsageEvent(usage))
             self._drawing._lanes.put(self._number, self._taken[-1:])
         return played(self._taken)

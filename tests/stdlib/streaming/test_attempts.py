@@ -298,3 +298,9 @@ async def test_items_are_chunks_too_and_come_out_as_they_pass() -> None:
     assert stream.output == [1, 2, 3, 4]
     assert backend.requests[1].messages[-1].content == "[1, 2,"
     assert stream.attempts[0].failures[0][1].reason == "30 is too big"
+
+
+async def test_usage_is_told_once_of_an_attempt_that_is_stopped_at_its_very_end() -> None:
+    m, _ = session("so bad", "good", usage=Usage(5, 2))
+    events = [event async for event in m.astream("x", requirements=[Without("bad")]).events()]
+    assert [type(event) for event in events].count(UsageEvent) == 2  # of two attempts
