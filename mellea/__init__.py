@@ -4,8 +4,9 @@ The front door: every name is loaded at its first use; importing starts no threa
 May import: everything below it, lazily. Read `stdlib/session/session.py` first.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mellea._door import lazily
 from mellea._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -109,18 +110,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mellea' has no attribute {name!r}")
-    from importlib import import_module  # lazy: this is the lazy loading
-
-    home = _HOMES[name]
-    if not home:
-        value: Any = import_module(f"mellea.{name}")
-    else:
-        value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
@@ -19,10 +19,12 @@ from mellea.core.cursor import Cursor
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
 from mellea.core.run import Run
-from mellea.core.structured.iterators import ItemIterator, PartialIterator
-from mellea.core.structured.reading import OnError
 from mellea.core.text import TextFilter, text_filter
 from mellea.errors import StreamingError, UsageError
+
+if TYPE_CHECKING:
+    from mellea.core.structured.iterators import ItemIterator, PartialIterator
+    from mellea.core.structured.reading import OnError
 
 __all__ = ["ComputedModelOutputThunk", "EventIterator", "ModelOutputThunk", "TextIterator", "come_to", "played"]
 
@@ -150,6 +152,8 @@ class ModelOutputThunk(Generic[T]):
             ParseError: while reading: an item is none; `.index`, `.raw` and `.items` say which, its text, and the
                 good ones before it.
         """
+        from mellea.core.structured.iterators import ItemIterator  # lazy: plain text needs none of it
+
         return ItemIterator(self, TextIterator(self, _nothing), on_error)
 
     def partials(self) -> PartialIterator[T]:
@@ -159,6 +163,8 @@ class ModelOutputThunk(Generic[T]):
             UsageError: there is no `format`.
             ParseError: at the end: the complete text is no value of the format.
         """
+        from mellea.core.structured.iterators import PartialIterator  # lazy: plain text needs none of it
+
         return PartialIterator(self, TextIterator(self, _nothing))
 
     @property

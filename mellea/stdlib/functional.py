@@ -23,7 +23,7 @@ from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation, Instruction, Query, Transform, call_method, tools_of
 from mellea.stdlib.requirements.validation import as_requirements, validate_all
 from mellea.stdlib.requirements.watch import check_watchable
-from mellea.stdlib.sampling import RejectionSamplingStrategy, RepairTemplateStrategy
+from mellea.stdlib.sampling.rejection import RejectionSamplingStrategy, RepairTemplateStrategy
 from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls
 

@@ -3,10 +3,23 @@
 May import: core and errors. Read `output_format.py` first.
 """
 
+from typing import TYPE_CHECKING
+
+from mellea._door import lazily
 from mellea.core.structured.asking import asking
-from mellea.core.structured.item_chunker import ItemChunker
 from mellea.core.structured.markers import HoldBack, Needed
 from mellea.core.structured.output_format import OutputFormat, output_format
-from mellea.core.structured.partials import Partial
+
+if TYPE_CHECKING:
+    from mellea.core.structured.item_chunker import ItemChunker as ItemChunker
+    from mellea.core.structured.partials import Partial as Partial
 
 __all__ = ["HoldBack", "ItemChunker", "Needed", "OutputFormat", "Partial", "asking", "output_format"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "ItemChunker": "mellea.core.structured.item_chunker",
+        "Partial": "mellea.core.structured.partials",
+    },
+)

@@ -9,8 +9,7 @@ from typing import Any
 from mellea.core.chunk import Chunk, Scope
 from mellea.core.chunkers import Chunker, text_chunker
 from mellea.core.requirement import Requirement, ValidationResult, stream_validated
-from mellea.core.structured import ItemChunker, OutputFormat
-from mellea.core.structured.items import item_format
+from mellea.core.structured import OutputFormat
 from mellea.errors import UsageError
 
 __all__ = ["Sight", "Watch", "check_watchable"]
@@ -37,6 +36,8 @@ def check_watchable(requirements: Iterable[Requirement], format: OutputFormat[An
     """
     for requirement in requirements:
         if requirement.is_streaming and requirement.scope == "item":
+            from mellea.core.structured.items import item_format  # lazy: few requirements look at items
+
             try:
                 item_format(format)
             except UsageError:
@@ -76,10 +77,7 @@ class Watch:
             if requirement.is_streaming and requirement.scope is not None:
                 self._requirements.setdefault(requirement.scope, []).append(requirement)
         self._chunkers: dict[Scope, Chunker] = {
-            scope: ItemChunker(format, number=number, before=before)
-            if scope == "item"
-            else text_chunker(scope, number=number, start=len(before))
-            for scope in self._requirements
+            scope: _chunker(scope, format, number, before) for scope in self._requirements
         }
         self._waiting: dict[Scope, list[Chunk]] = {scope: [] for scope in self._requirements}
 
@@ -110,3 +108,11 @@ class Watch:
                 passed += self._waiting[scope]
                 self._waiting[scope].clear()
         return Sight(tuple(passed))
+
+
+def _chunker(scope: Scope, format: OutputFormat[Any] | None, number: int, before: str) -> Chunker:
+    if scope != "item":
+        return text_chunker(scope, number=number, start=len(before))
+    from mellea.core.structured.item_chunker import ItemChunker  # lazy: few requirements look at items
+
+    return ItemChunker(format, number=number, before=before)

@@ -3,9 +3,17 @@
 May import: core, stdlib.requirements and what is below it. Read `stream.py` first, then `attempts.py`.
 """
 
-from mellea.core.structured import HoldBack, Needed, Partial
+from typing import TYPE_CHECKING
+
+from mellea._door import lazily
+from mellea.core.structured import HoldBack, Needed
 from mellea.stdlib.streaming.attempts import launch_sampled
 from mellea.stdlib.streaming.release import check_release
 from mellea.stdlib.streaming.stream import AsyncStream, Stream
 
+if TYPE_CHECKING:
+    from mellea.core.structured import Partial as Partial
+
 __all__ = ["AsyncStream", "HoldBack", "Needed", "Partial", "Stream", "check_release", "launch_sampled"]
+
+__getattr__ = lazily(__name__, {"Partial": "mellea.core.structured"})

@@ -10,21 +10,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.cursor import Cursor
 from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
 from mellea.core.sampling import Attempt
-from mellea.core.structured.iterators import ItemIterator, PartialIterator
-from mellea.core.structured.partials import Partial
-from mellea.core.structured.reading import ItemReading, OnError, PartialReading
 from mellea.core.text import TextFilter, text_filter
 from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
 from mellea.errors import ParseError, UsageError
 
-__all__ = ["AsyncStream", "EventReader", "ItemReader", "PartialReader", "Stream", "TextReader"]
+if TYPE_CHECKING:
+    from mellea.core.structured.iterators import ItemIterator, PartialIterator
+    from mellea.core.structured.reading import OnError
+    from mellea.stdlib.streaming.typed import ItemReader, PartialReader
+
+__all__ = ["AsyncStream", "EventReader", "Stream", "TextReader"]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
@@ -178,11 +180,15 @@ class Stream(_Streaming[T]):
     def items(self, on_error: OnError = "raise") -> ItemReader[Any]: ...
     def items(self, on_error: OnError = "raise") -> ItemReader[Any]:
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
-        return ItemReader(self, on_error)
+        from mellea.stdlib.streaming.typed import ItemReader  # lazy: plain text needs none of it
+
+        return ItemReader(self, TextReader(self, _nothing), on_error)
 
     def partials(self) -> PartialReader[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
-        return PartialReader(self)
+        from mellea.stdlib.streaming.typed import PartialReader  # lazy: plain text needs none of it
+
+        return PartialReader(self, TextReader(self, _nothing))
 
     def close(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -256,66 +262,6 @@ class EventReader(_Reader[Event]):
             if not self._new:
                 raise StopIteration
         return self._new.pop()
-
-
-class ItemReader(Iterator[T]):
-    """Reads the items of a plain stream, in the reading thread; see `ModelOutputThunk.items`."""
-
-    def __init__(self, stream: Stream[Any], on_error: OnError) -> None:
-        self._stream = stream
-        self._on_error = on_error
-        self._text = TextReader(stream, _nothing)
-        self._reading: ItemReading[T] | None = None
-
-    def __next__(self) -> T:
-        reading = self._reading
-        if reading is None:
-            thunk = self._stream._started()
-            reading = self._reading = ItemReading(thunk._run, thunk._deliver, self._on_error)
-        while not reading.ready:
-            if reading.has_work:
-                self._validate(reading)
-            elif reading.is_over:
-                raise StopIteration
-            else:
-                reading.feed(next(self._text, None))
-        return reading.ready.popleft()
-
-    def _validate(self, reading: ItemReading[T]) -> None:
-        try:
-            reading.validate()
-        except ParseError:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Close the stream, as web frameworks do with an iterator that they stop reading."""
-        self._stream.close()
-
-
-class PartialReader(Iterator[Partial[T]]):
-    """Reads what is known of a plain stream's result so far; see `ModelOutputThunk.partials`."""
-
-    def __init__(self, stream: Stream[Any]) -> None:
-        self._stream = stream
-        self._text = TextReader(stream, _nothing)
-        self._reading: PartialReading[T] | None = None
-
-    def __next__(self) -> Partial[T]:
-        reading = self._reading
-        if reading is None:
-            thunk = self._stream._started()
-            reading = self._reading = PartialReading(thunk._run, thunk._deliver)
-        partial = reading.next()
-        while partial is None:
-            if reading.is_over:
-                raise StopIteration
-            partial = reading.feed(next(self._text, None))
-        return partial
-
-    def close(self) -> None:
-        """Close the stream, as web frameworks do with an iterator that they stop reading."""
-        self._stream.close()
 
 
 def _nothing() -> None:
