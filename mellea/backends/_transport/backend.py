@@ -110,7 +110,7 @@ class HttpBackend(Backend):
         self._key = Secret(api_key if api_key is not None else _from_environment(self.key_variables))
         self._extra_headers = Headers.checked(headers)
         self._extra_body = dict(extra_body or {})
-        self._connector = Connector(client, is_tls=self._address.is_tls)
+        self._connector = Connector(client, self._address)
 
     # -- what a provider says -------------------------------------------------------------------------
 

@@ -77,8 +77,11 @@ def message_of(status: int, body: bytes, origin: str) -> str:
 
 def redirect_message(origin: str, location: str) -> str:
     """Return what an error says about a redirect that isn't followed."""
-    parts = urlsplit(location)
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
+    try:
+        parts = urlsplit(location)
+        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
+    except ValueError:
+        place = location.partition("?")[0].rpartition("@")[2]
     return f"{origin} redirects to {place!r}, where neither the key nor the request goes unasked; check base_url"
 
 

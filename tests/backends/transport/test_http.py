@@ -16,7 +16,7 @@ import anyio
 import httpx
 import pytest
 
-from mellea.backends._transport import http
+from mellea.backends._transport import clients
 from mellea.core.events import TextDelta
 from mellea.errors import ConfigurationError, ConnectError, UsageError
 from tests.backends.transport.misbehaving import END, LAST, OK, Connection, MisbehavingServer, chunk, misbehaving, text
@@ -50,7 +50,7 @@ def test_one_backend_on_one_loop_after_another(loop: str, server: MisbehavingSer
             assert server.wait_until_idle() == 0, "the loop has ended, so its client has closed its connections"
             assert server.opened == number
         gc.collect()
-    assert not http._clients
+    assert not clients._clients
 
 
 def test_asyncio_run_twice(server: MisbehavingServer) -> None:
@@ -89,12 +89,12 @@ def test_a_loop_that_was_closed_without_a_shutdown_is_forgotten(server: Misbehav
     server.behaviours = [lambda connection: (good(connection), connection.socket.close())]  # no socket is left to warn
     loop.run_until_complete(said(backend))
     loop.close()
-    assert len(http._clients) == 1
+    assert len(clients._clients) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # of a client that nobody could close
         assert asyncio.run(said(backend)) == "all well"
         gc.collect()
-    assert not http._clients
+    assert not clients._clients
 
 
 async def test_backends_on_one_loop_share_connections(server: MisbehavingServer, anyio_backend: str) -> None:
@@ -143,7 +143,7 @@ def test_making_a_backend_imports_no_httpx() -> None:
 def test_a_missing_sniffio_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "sniffio", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    http._spare_lookups()
+    clients._spare_lookups()
     assert sys.modules["sniffio"] is None
     with pytest.raises(ImportError):
         import sniffio  # noqa: F401
