@@ -111,11 +111,13 @@ class Exchange:
             raise
 
     async def _refusal(self, response: Response) -> tuple[BackendError, float | None]:
+        status, headers = response.status, response.headers
+        body = b""
         try:
-            body, _ = await response.read(_ERROR_BYTES, _ERROR_SECONDS)
+            if not 300 <= status < 400:  # the body of a redirect only repeats its header
+                body, _ = await response.read(_ERROR_BYTES, _ERROR_SECONDS)
         finally:
             await response.aclose()
-        status, headers = response.status, response.headers
         asked = asked_pause(headers)
         fields = {"retry_after": asked, "request_id": request_id(headers)}
         if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
