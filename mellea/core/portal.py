@@ -132,6 +132,7 @@ def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
     except BaseException:  # Ctrl-C at whatever moment, or the loop has gone
         loop.post(running.cancel)
         running.has_ended.wait(_CANCEL_SECONDS)
+        running.forget()
         raise
     finally:
         asking_thread.reset(asked)
@@ -152,6 +153,10 @@ class _Running(Generic[R]):
 
     def begin(self) -> None:
         launch(self._main, self.has_ended.set)
+
+    def forget(self) -> None:
+        """Let go of what the verb came to, such as a thunk: the traceback of an interrupt may hold this for long."""
+        self._outcome = (None, _stopped())
 
     def cancel(self) -> None:
         self._is_cancelled = True
