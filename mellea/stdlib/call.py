@@ -18,8 +18,8 @@ from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption, check_options, merge_options, scoped_options
-from mellea.core.portal import check_wait
-from mellea.core.run import Parse, Run
+from mellea.core.runtime import check_wait
+from mellea.core.runtime import Parse, Run
 from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
@@ -32,6 +32,12 @@ from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, a
 __all__ = ["Call", "finish"]
 
 C = TypeVar("C", bound=Context)
+
+_QUICK_LENGTH = 4096
+"""The longest text, in characters, that is parsed on the loop where no code of the user's is called: it takes less
+than a few milliseconds."""
+
+_ANY_LENGTH = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +215,7 @@ class Call:
         return SimpleContext() if isinstance(self.component, Conversation) else context
 
     def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Run]) -> Run:
-        parse, is_quick = self._parse()
+        parse, quick_length = self._parse()
         known: dict[str, Any] = {"backend": self.backend.name, "model": self.backend.model_id}
         loop = self.loop
         if loop is None:
@@ -218,7 +224,7 @@ class Call:
                 request = await ready()
                 return self._events(request), request.deadlines
 
-            return Run(open, parse=parse, is_quick=is_quick, format=self.format, dependencies=dependencies, **known)
+            return Run(open, parse=parse, quick_length=quick_length, format=self.format, dependencies=dependencies, **known)
 
         async def work(run: Run) -> Any:
             request = await ready()
@@ -247,15 +253,15 @@ class Call:
         run.launch()
         return run
 
-    def _parse(self) -> tuple[Parse | None, bool]:
-        """Return what makes the result, and whether it is our own and quick."""
+    def _parse(self) -> tuple[Parse | None, float]:
+        """Return what makes the result, and up to which length of the text it does so on the loop."""
         if self.format is not None:
-            return partial(_parse_as, self.format), False
+            return partial(_parse_as, self.format), _QUICK_LENGTH if self.format.is_quick else -1
         if isinstance(self.component, (CBlock, Instruction)):
-            return None, True
+            return None, _ANY_LENGTH
         if isinstance(self.component, (Message, Conversation)):
-            return _message, True
-        return partial(_parse_by, self.component), False
+            return _message, _ANY_LENGTH
+        return partial(_parse_by, self.component), -1
 
     async def parse(self, generation: Generation) -> Any:
         """Make the typed result of this call out of a complete generation.
@@ -263,10 +269,10 @@ class Call:
         Raises:
             ParseError: it is no value of the asked type.
         """
-        parse, is_quick = self._parse()
+        parse, quick_length = self._parse()
         if parse is None:
             return generation.text
-        return parse(generation) if is_quick else await in_thread(parse, generation)
+        return parse(generation) if len(generation.text) <= quick_length else await in_thread(parse, generation)
 
     def _request(self, messages: Iterable[Message]) -> Request:
         options = dict(self.options)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ForwardRef, Generic, TypeVar, Union, get_args
 
 from mellea.core.structured.document import Document
 from mellea.core.structured.hints import resolved
-from mellea.core.structured.output_format import OutputFormat, calls_user_code, output_format, reason_of, validator_of
+from mellea.core.structured.output_format import OutputFormat, output_format, reason_of, validator_of
 from mellea.core.structured.scanner import Kind
 from mellea.core.structured.schema import openings_of
 from mellea.core.structured.strict import fields_of
@@ -62,9 +62,8 @@ def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
             "format=list[…], Sequence[…] or Iterable[…], or an object that has exactly one such field"
         )
     one = _format_of_schema(kind, format) if is_schema else _format_of_type(kind, format.kind)
-    is_quick = one.validator is None or not calls_user_code(one.validator.core_schema)
     openings = openings_of(one.schema.schema)
-    return ItemFormat(key, name, one, is_quick, not openings or "[" in openings)
+    return ItemFormat(key, name, one, one.is_quick, not openings or "[" in openings)
 
 
 def _items_of_type(kind: Any) -> tuple[str | None, str | None, Any]:

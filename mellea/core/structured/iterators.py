@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.reading import ItemReading, OnError, PartialReading, ReadRun
-from mellea.core.worker import in_thread
+from mellea.core.worker import ThreadWork
 from mellea.errors import ParseError
 
 __all__ = ["ItemIterator", "PartialIterator"]
@@ -35,9 +35,10 @@ class ItemIterator(AsyncIterator[T]):
         on_error: what to do with a bad item.
     """
 
-    __slots__ = ("_reading", "_text", "_thunk")
+    __slots__ = ("_reading", "_text", "_thunk", "_work")
 
     def __init__(self, thunk: _Thunk, text: AsyncIterator[str], on_error: OnError) -> None:
+        self._work: ThreadWork | None = None  # a wait for it may have been cancelled
         self._thunk = thunk
         self._text = text
         self._reading: ItemReading[T] = ItemReading(thunk._run, thunk._deliver, on_error)
@@ -45,7 +46,7 @@ class ItemIterator(AsyncIterator[T]):
     async def __anext__(self) -> T:
         reading = self._reading
         while not reading.ready:
-            if reading.has_work:
+            if self._work is not None or reading.has_work:
                 await self._validate()
             elif reading.is_over:
                 raise StopAsyncIteration
@@ -58,8 +59,11 @@ class ItemIterator(AsyncIterator[T]):
             if self._reading.is_quick:
                 self._reading.validate()
             else:
-                await in_thread(self._reading.validate)
+                work = self._work = self._work or ThreadWork(self._reading.validate)
+                await work.wait()
+                self._work = None
         except ParseError:
+            self._work = None
             await self._thunk.cancel()
             raise
 

@@ -42,6 +42,7 @@ class OutputFormat(Generic[T]):
         schema: its JSON Schema, which goes to the backend.
         validator: pydantic's validator of the type, `None` for a plain JSON Schema.
         kind: the type, or the JSON Schema, as it was given.
+        is_quick: whether validating a value calls nobody's code.
         marked: the JSON Schema with the marks of `HoldBack` and `Needed`.
     """
 
@@ -49,13 +50,15 @@ class OutputFormat(Generic[T]):
     validator: Any = field(repr=False)
     kind: Any = None
     marked: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    is_quick: bool = False
 
     @classmethod
     def of(cls, kind: Any, validator: Any) -> OutputFormat[Any]:
         """Make a format of a type and its validator, or of a JSON Schema and `None`."""
         marked = kind if validator is None else validator.json_schema()
         name = str(kind.get("title", "output")) if validator is None else _name(kind)
-        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked)
+        is_quick = validator is None or not calls_user_code(validator.core_schema)
+        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked, is_quick)
 
     def parse(self, generation: Generation) -> T:
         """Make a value of the type out of the complete answer.
@@ -208,12 +211,19 @@ def calls_user_code(schema: Any) -> bool:
         return False
     if schema.get("post_init") or schema.get("custom_init"):
         return True
-    if str(schema.get("type", "")).startswith("function-"):
-        function = schema["function"]["function"]
-        is_pydantics = str(getattr(function, "__module__", "")).startswith("pydantic")
-        if not is_pydantics and not getattr(function, "is_quick", False):
-            return True
+    if any(_is_users(schema.get(key)) for key in _CALLED):
+        return True
     return any(calls_user_code(value) for key, value in schema.items() if key not in ("metadata", "serialization"))
+
+
+_CALLED = ("function", "default_factory", "discriminator", "missing")
+"""Where a core schema names what is called while a value is validated."""
+
+
+def _is_users(function: Any) -> bool:
+    module = str(getattr(function, "__module__", "")).partition(".")[0]
+    is_known = module in ("builtins", "pydantic", "pydantic_core") or getattr(function, "is_quick", False)
+    return callable(function) and not is_known
 
 
 def _name(format: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mellea.core.backend import Backend
 from mellea.core.cursor import relay
-from mellea.core.run import Run
+from mellea.core.runtime import Run
 from mellea.core.structured import output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError

@@ -24,10 +24,11 @@ from mellea.core.component import Component
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.portal import blocked_loops, blocking
+from mellea.core.portal import blocking
+from mellea.core.runtime import held_up_loops
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.run import CLOSE_SECONDS, Run
+from mellea.core.runtime import CLOSE_SECONDS, Run
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
@@ -445,7 +446,7 @@ class MelleaSession:
         for run in running:
             run.cancel()
         # The loop that a synchronous close holds up can't close anything before the close returns.
-        held_up = blocked_loops.get()
+        held_up = held_up_loops()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             for run in running:
                 if not run.on_any(held_up):

@@ -27,7 +27,7 @@ from mellea.core.events import (
 )
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.run import Emit, Run
+from mellea.core.runtime import Emit, Run
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
 from mellea.core.text import TextFilter, text_filter, text_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
