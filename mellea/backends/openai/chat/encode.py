@@ -7,7 +7,7 @@ from typing import Any
 
 from mellea.backends.openai.chat.wire import JsonObject
 from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
-from mellea.backends.openai.schema import schema_name, strict_schema
+from mellea.backends.openai.schema import schema_name, sent_schema
 from mellea.backends.openai.services import OPENAI, Service
 from mellea.backends.openai.thinking import thinking_fields
 from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
@@ -53,7 +53,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
 def _form(schema: OutputSchema, service: Service) -> JsonObject:
     if service.structured_output != "native":
         return {"type": "json_object"}
-    strict = strict_schema(schema.schema)
+    strict = sent_schema(schema.schema, service.holding)
     held = {"name": schema_name(schema.name), "schema": strict.schema, "strict": strict.is_strict}
     return {"type": "json_schema", "json_schema": held}
 
@@ -62,7 +62,7 @@ def _asking(request: Request, service: Service) -> Request:
     if request.output_schema is None or service.structured_output == "native":
         return request
     # A service that only promises JSON has to be told which, and wants the word in the prompt.
-    return asking(request, strict_schema(request.output_schema.schema).schema)
+    return asking(request, sent_schema(request.output_schema.schema, "whole").schema)
 
 
 def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:

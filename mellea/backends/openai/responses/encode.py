@@ -11,7 +11,7 @@ from typing import Any
 
 from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
 from mellea.backends.openai.responses.wire import JsonObject
-from mellea.backends.openai.schema import schema_name, strict_schema
+from mellea.backends.openai.schema import schema_name, sent_schema
 from mellea.backends.openai.services import OPENAI, Service
 from mellea.backends.openai.thinking import effort_of, is_reasoning_model
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
@@ -58,7 +58,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     if include := _include(request, model_id, service):
         payload["include"] = include
     if request.output_schema is not None:
-        strict = strict_schema(request.output_schema.schema)
+        strict = sent_schema(request.output_schema.schema, service.holding)
         name = schema_name(request.output_schema.name)
         held = {"type": "json_schema", "name": name, "schema": strict.schema, "strict": strict.is_strict}
         payload["text"] = {"format": held}
