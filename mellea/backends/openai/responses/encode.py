@@ -181,19 +181,18 @@ class _Assistant:
 
 def _output(output: ToolOutput, custom: set[str]) -> JsonObject:
     kind = "custom_tool_call_output" if output.tool_call_id in custom else "function_call_output"
-    results = output.result if isinstance(output.result, (list, tuple)) else [output.result]
     said: Any = result_text(output)
-    if any(isinstance(result, FileBlock) for result in results):
-        said = [_part(each if isinstance(each, (CBlock, FileBlock)) else CBlock(str(each))) for each in results]
+    if output.files:
+        said = [_part(part) for part in output.parts]
     return {"type": kind, "call_id": output.tool_call_id, "output": said}
 
 
 def _part(block: CBlock | FileBlock) -> JsonObject:
     if isinstance(block, CBlock):
         return {"type": "input_text", "text": block.value}
-    if isinstance(block, ImageBlock) or block.media_type.startswith("image/"):
+    if isinstance(block, ImageBlock) or block.essence.startswith("image/"):
         return {"type": "input_image", "image_url": as_url(block), "detail": "auto"}
-    if block.media_type.startswith("audio/"):
+    if block.essence.startswith("audio/"):
         raise unsupported("the Responses format takes no sound", "use api='chat'")
     if block.data is None:
         return {"type": "input_file", "file_url": block.url}
