@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from mellea.backends.openai.content import unsupported
-from mellea.backends.openai.fields import bytes_of, int_of, mapping_of, mappings_of, text_of
+from mellea.backends._transport.fields import bytes_of, int_of, mapping_of, mappings_of, text_of
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.events import Usage
 from mellea.core.messages import Message, as_messages

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from mellea.backends.openai.fields import bytes_of, mapping_of, mappings_of, text_of, wrong_type
+from mellea.backends._transport.fields import bytes_of, mapping_of, mappings_of, text_of, wrong_type
 from mellea.backends.openai.responses.wire import BUILTIN_NAMES, JsonObject
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import BuiltinToolEnd, BuiltinToolResult, BuiltinToolStart, Event, FileEvent

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mellea.backends.openai.fields import mapping_of, mappings_of, parse_object, text_of, wrong_type
+from mellea.backends._transport.fields import mapping_of, mappings_of, parse_object, text_of, wrong_type
 from mellea.backends.openai.frames import DONE, StreamDecoder
 from mellea.backends.openai.responses.builtin import end_builtin, is_builtin, output_of, start_builtin
 from mellea.backends.openai.responses.usage import usage_of

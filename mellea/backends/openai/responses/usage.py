@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mellea.backends.openai.fields import int_of, mapping_of
+from mellea.backends._transport.fields import int_of, mapping_of
 from mellea.backends.openai.responses.wire import JsonObject
 from mellea.core.events import Usage
 
