@@ -7,7 +7,6 @@ out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 
 from mellea.backends.anthropic.calls import call_extras
@@ -153,29 +152,21 @@ def _is_own(call_id: str) -> bool:
 
 
 def _tool_result(output: ToolOutput) -> JsonObject:
-    result = output.result
-    content = _user(result) if _is_blocks(result) else _user([result]) if isinstance(result, Block) else _plain(result)
+    parts = output.parts
+    content = parts[0].value if len(parts) == 1 and isinstance(parts[0], CBlock) else _user(parts)
     block: JsonObject = {"type": "tool_result", "tool_use_id": output.tool_call_id, "content": content}
     return block | ({"is_error": True} if output.is_error else {})
 
 
-def _is_blocks(result: Json) -> bool:
-    return isinstance(result, (list, tuple)) and bool(result) and all(isinstance(item, Block) for item in result)
-
-
-def _plain(result: Json) -> str:
-    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
-
-
 def _file(block: FileBlock) -> JsonObject:
-    is_image = isinstance(block, ImageBlock)
+    is_image = isinstance(block, ImageBlock) or block.essence.startswith("image/")
     kind = "image" if is_image else "document"
     title = {"title": block.filename} if block.filename and not is_image else {}
     if block.url is not None:
         return {"type": kind, "source": _address(block.url), **title}
-    if block.media_type in (IMAGE_TYPES if is_image else DOCUMENT_TYPES):
-        source = {"type": "base64", "media_type": block.media_type, "data": block.base64()}
-    elif not is_image and block.media_type.startswith("text/"):
+    if block.essence in (IMAGE_TYPES if is_image else DOCUMENT_TYPES):
+        source = {"type": "base64", "media_type": block.essence, "data": block.base64()}
+    elif not is_image and block.essence.startswith("text/"):
         source = {"type": "text", "media_type": "text/plain", "data": (block.data or b"").decode("utf-8", "replace")}
     else:
         known = IMAGE_TYPES if is_image else {*DOCUMENT_TYPES, "text/*"}
