@@ -143,9 +143,9 @@ class Connector:
             await one.lifetime.aclose()
 
     def secrets(self) -> set[str]:
-        """Return the keys that the caller's own client, or a proxy, is given."""
+        """Return the keys in the address, and those that the caller's own client, or a proxy, is given."""
         headers = getattr(self._foreign and self._foreign.client, "headers", None)
-        found = Headers(headers.items()).secrets() if headers else set()
+        found = self._address.secrets() | (Headers(headers.items()).secrets() if headers else set())
         one = None if self._foreign is not None else held(self._address.origin)
         return found if one is None or one.proxy is None else found | one.proxy.secrets()
 

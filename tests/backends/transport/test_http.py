@@ -249,7 +249,7 @@ async def test_loopback_needs_no_proxy(
 async def test_a_proxy_that_makes_no_sense(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:9")
     with pytest.raises(ConfigurationError, match="ALL_PROXY"):
-        await said(TinyBackend("m", base_url="http://127.0.0.1:9/v1"))
+        await said(TinyBackend("m", base_url="http://model.invalid/v1"))
 
 
 async def test_tls_to_a_server_without_it(server: MisbehavingServer, anyio_backend: str) -> None:
