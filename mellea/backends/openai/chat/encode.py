@@ -30,10 +30,9 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     options, is_streamed = request.options, request.options.get(ModelOption.STREAM, True)
     messages = _asking(request, service).messages
     payload: JsonObject = {"model": model_id, "messages": _messages(messages, service)}
-    if is_streamed:
-        payload["stream"] = True
-        if service.has_stream_options:
-            payload["stream_options"] = {"include_usage": True}
+    payload["stream"] = bool(is_streamed)
+    if is_streamed and service.has_stream_options:
+        payload["stream_options"] = {"include_usage": True}
     for option, name in service.options.items():
         if option in options:
             payload[name] = options[option]
