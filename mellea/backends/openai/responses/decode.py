@@ -85,6 +85,7 @@ class Decoder(StreamDecoder):
         self._ids = CallIds()
         self._citations = Citations(base_url)
         self._spoken: Item | None = None  # the message that spoke last
+        self._builtins: list[Item] = []  # that were begun and aren't told to the end, in their order
         self._has_calls = False
         self._is_refused = False
 
@@ -145,6 +146,7 @@ class Decoder(StreamDecoder):
 
     def _say(self, item: Item, part: int, chunk: str, events: list[Event]) -> None:
         if self._spoken is not item:
+            self._end_builtins(events, waits=False)
             if self._spoken is not None:
                 events.append(TextDelta(_BREAK))
             self._spoken = item
@@ -217,6 +219,8 @@ class Decoder(StreamDecoder):
         item.begun = item.begun or whole
         if item.call_id:
             return
+        if not is_builtin(item.kind):
+            self._end_builtins(events, waits=False)
         if item.kind in _CALLS:
             self._has_calls = True
             item.name = text_of(whole, "name") or item.name
@@ -228,6 +232,7 @@ class Decoder(StreamDecoder):
         elif is_builtin(item.kind):
             item.call_id = self._new_id(known_text(whole, "id") or known_text(whole, "call_id"), whole)
             start_builtin(whole, item.call_id, events)
+            self._builtins.append(item)
 
     def _new_id(self, sent: str, whole: JsonObject) -> str:
         return self._ids.new(sent, self._response_id, whole)
@@ -257,11 +262,25 @@ class Decoder(StreamDecoder):
             else:
                 end_custom_call(item, text_of(whole, "input") or item.whole_args, self._backend, events)
         elif is_builtin(item.kind):
-            end_builtin(whole, item.call_id, self._backend, events)
+            self._end_builtins(events)
         elif item.kind.endswith("_output"):
             output_of(whole, events)
         else:
             self._overlook(whole)
+
+    def _end_builtins(self, events: list[Event], *, waits: bool = True) -> None:
+        """End the provider's tools that are done, in the order of the output, in which they go back.
+
+        Args:
+            events: where the events go.
+            waits: whether one that is done waits for one before it; not when something else comes behind it.
+        """
+        for item in list(self._builtins):
+            if item.done is not None:
+                self._builtins.remove(item)
+                end_builtin(item.done, item.call_id, self._backend, events)
+            elif waits:
+                return
 
     def _message_done(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
         parts = mappings_of(whole, "content")
@@ -334,6 +353,7 @@ class Decoder(StreamDecoder):
                 raise WireError(f"the provider sent an item without a type, with {sorted(whole)}")
             if kind:
                 self._complete(item if item is not None else self._items.add(whole, kind), whole, events)
+        self._end_builtins(events, waits=False)
         for item in self._items:
             if item.done is None:
                 self._cut_off(item, events, is_cut_off=is_cut_off)
