@@ -79,8 +79,8 @@ def encode_inputs(payload: Mapping[str, Any], images: Sequence[ImageBlock]) -> t
     field = "image" if len(images) == 1 else "image[]"
     files = []
     for number, image in enumerate(images, 1):
-        name = image.filename or f"image_{number}.{image.media_type.rpartition('/')[2]}"
-        files.append((field, name, image.data, image.media_type))
+        name = image.filename or f"image_{number}.{image.essence.rpartition('/')[2]}"
+        files.append((field, name, image.data, image.essence))
     return {name: _field(value) for name, value in payload.items()}, files
 
 

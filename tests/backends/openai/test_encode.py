@@ -104,7 +104,6 @@ def test_images_and_files() -> None:
     [
         user_message(FileBlock("application/pdf", url="https://a.example/a.pdf")),
         assistant_message("Look", PNG),
-        Message("tool", ToolOutput("c", "draw", PNG)),
     ],
 )
 def test_what_chat_completions_cant_say(message: Message) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from mellea.backends._transport.call_ids import IdShape, with_fit_ids
 from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
 from mellea.backends.openai.responses.wire import JsonObject
-from mellea.backends.openai.schema import schema_name, strict_schema
+from mellea.backends.openai.schema import schema_name, sent_schema
 from mellea.backends.openai.services import OPENAI, Service
 from mellea.backends.openai.thinking import effort_of, is_reasoning_model
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
@@ -61,7 +61,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     if include := _include(request, model_id, service):
         payload["include"] = include
     if request.output_schema is not None:
-        strict = strict_schema(request.output_schema.schema)
+        strict = sent_schema(request.output_schema.schema, service.holding)
         name = schema_name(request.output_schema.name)
         held = {"type": "json_schema", "name": name, "schema": strict.schema, "strict": strict.is_strict}
         payload["text"] = {"format": held}
@@ -196,19 +196,18 @@ class _Assistant:
 
 def _output(output: ToolOutput, custom: set[str]) -> JsonObject:
     kind = "custom_tool_call_output" if output.tool_call_id in custom else "function_call_output"
-    results = output.result if isinstance(output.result, (list, tuple)) else [output.result]
     said: Any = result_text(output)
-    if any(isinstance(result, FileBlock) for result in results):
-        said = [_part(each if isinstance(each, (CBlock, FileBlock)) else CBlock(str(each))) for each in results]
+    if output.files:
+        said = [_part(part) for part in output.parts]
     return {"type": kind, "call_id": output.tool_call_id, "output": said}
 
 
 def _part(block: CBlock | FileBlock) -> JsonObject:
     if isinstance(block, CBlock):
         return {"type": "input_text", "text": block.value}
-    if isinstance(block, ImageBlock) or block.media_type.startswith("image/"):
+    if isinstance(block, ImageBlock) or block.essence.startswith("image/"):
         return {"type": "input_image", "image_url": as_url(block), "detail": "auto"}
-    if block.media_type.startswith("audio/"):
+    if block.essence.startswith("audio/"):
         raise unsupported("the Responses format takes no sound", "use api='chat'")
     if block.data is None:
         return {"type": "input_file", "file_url": block.url}
