@@ -7,9 +7,12 @@ out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
+from mellea.backends._transport.call_ids import IdShape, with_fit_ids
 from mellea.backends.anthropic.calls import call_extras
+from mellea.backends.anthropic.kept import kept_block
 from mellea.backends.anthropic.wire import (
     DOCUMENT_TYPES,
     FILES_URL,
@@ -29,6 +32,9 @@ __all__ = ["container_of", "encode_messages"]
 
 _REDACTED = "redacted_thinking:"
 
+_ID_SHAPE = IdShape(re.compile(r"[a-zA-Z0-9_-]{1,64}"))
+"""What a call's id has to be ("String should match pattern '^[a-zA-Z0-9_-]+$'", seen 2026); others are refused."""
+
 
 def encode_messages(messages: Sequence[Message]) -> JsonObject:
     """Return `messages`, and `system` where there is one.
@@ -38,7 +44,7 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
     """
     system = [block for message in messages if message.role == "system" for block in _texts(message.blocks)]
     turns: list[JsonObject] = []
-    for message in messages:
+    for message in with_fit_ids(messages, _ID_SHAPE):
         if message.role == "system":
             continue
         role = "assistant" if message.role == "assistant" else "user"
@@ -118,6 +124,8 @@ def _add_text(content: list[JsonObject], block: CBlock) -> None:
 def _thinking(block: ThinkingBlock) -> list[JsonObject]:
     if block.signature is None or not block.signature.startswith(SIGNATURE):
         return []
+    if (kept := kept_block(block.signature)) is not None:
+        return [kept]
     signature = block.signature.removeprefix(SIGNATURE)
     if signature.startswith(_REDACTED):
         return [{"type": "redacted_thinking", "data": signature.removeprefix(_REDACTED)}]

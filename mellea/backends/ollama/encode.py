@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydantic_core import to_jsonable_python
 
+from mellea.backends._transport.call_ids import with_fit_ids
 from mellea.backends.ollama.schema import tool_schema
 from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json, JsonObject
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
@@ -48,14 +49,15 @@ def encode(request: Request, model: str) -> JsonObject:
 
 
 def _messages(request: Request, model: str) -> list[JsonObject]:
+    conversation = with_fit_ids(request.messages)
     names = {
         block.tool_call_id: block.tool_name
-        for message in request.messages
+        for message in conversation
         for block in message.blocks
         if isinstance(block, ToolCall)
     }
     messages: list[JsonObject] = []
-    for message in request.messages:
+    for message in conversation:
         outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
         messages += [_tool_message(output, names, model) for output in outputs]
         if message.role != "tool":
