@@ -18,8 +18,7 @@ from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption, check_options, merge_options, scoped_options
-from mellea.core.runtime import check_wait
-from mellea.core.runtime import Parse, Run
+from mellea.core.runtime import Parse, Record, Run, check_wait
 from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
@@ -214,7 +213,7 @@ class Call:
     def _history(self, context: Context) -> Context:
         return SimpleContext() if isinstance(self.component, Conversation) else context
 
-    def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Run]) -> Run:
+    def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Record]) -> Run:
         parse, quick_length = self._parse()
         known: dict[str, Any] = {"backend": self.backend.name, "model": self.backend.model_id}
         loop = self.loop
@@ -224,7 +223,9 @@ class Call:
                 request = await ready()
                 return self._events(request), request.deadlines
 
-            return Run(open, parse=parse, quick_length=quick_length, format=self.format, dependencies=dependencies, **known)
+            return Run(
+                open, parse=parse, quick_length=quick_length, format=self.format, dependencies=dependencies, **known
+            )
 
         async def work(run: Run) -> Any:
             request = await ready()

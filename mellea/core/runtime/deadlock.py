@@ -19,7 +19,17 @@ from typing import Protocol
 from mellea.core.loop import Loop
 from mellea.errors import StreamingError
 
-__all__ = ["Hold", "Waitable", "begin_wait", "check_wait", "deadlock", "end_wait", "held_up_loops", "needs", "runs_around"]
+__all__ = [
+    "Hold",
+    "Waitable",
+    "begin_wait",
+    "check_wait",
+    "deadlock",
+    "end_wait",
+    "held_up_loops",
+    "needs",
+    "runs_around",
+]
 
 
 class Waitable(Protocol):

@@ -27,7 +27,7 @@ from mellea.core.events import (
 )
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.runtime import Emit, Run
+from mellea.core.runtime import Emit, Record, Run
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
 from mellea.core.text import TextFilter, text_filter, text_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
@@ -273,9 +273,9 @@ class _Attempting:
             return output, error
         return output, None
 
-    def _stopped(self, run: Run) -> ComputedModelOutputThunk[Any]:
+    def _stopped(self, run: Record) -> ComputedModelOutputThunk[Any]:
         """Return what readers have got of the attempt; more may have come while its last chunk was looked at."""
-        usage = run.so_far().usage
+        usage = run.usage()
         if usage is not None and UsageEvent(usage) not in self._taken:  # as far as the provider said
             self._taken.append(UsageEvent(usage))
             self._drawing._lanes.put(self._number, self._taken[-1:])
