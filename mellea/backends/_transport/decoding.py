@@ -142,7 +142,7 @@ class WireDecoder:
             if self._undecided is None and self._body is None:
                 self._take(data, events)
             else:
-                self._begin(data, events)
+                self._take_undecided(data, events)
         except BackendError as error:
             failure = error
         if not self._out and len(self._beginning) < _BEGINNING_BYTES:
@@ -163,7 +163,7 @@ class WireDecoder:
             return events
         failure = None
         try:
-            self._finish(events)
+            self._take_rest(events)
         except BackendError as error:
             failure = error
             events = []  # a frame without its end doesn't count, unless it ends the answer
@@ -183,14 +183,14 @@ class WireDecoder:
 
     # -- for the wires ----------------------------------------------------------------------------------------
 
-    def _frame(self, data: bytes, events: list[Event]) -> None:
-        """Take the data of one frame, whatever they are."""
+    def _frame(self, data: bytes, events: list[Event], kind: str = "message") -> None:
+        """Take the data of one frame, whatever they are; `kind` is the type in the event line."""
         try:
             chunk = from_json(data)
         except ValueError:
             if (chunk := self._parse_odd(data)) is None:
                 return
-        self._value(chunk, data, events)
+        self._value(_typed(chunk, kind), data, events)
 
     def _value(self, chunk: Any, data: bytes, events: list[Event]) -> None:
         """Take one frame's JSON value; behind the end mark nothing of it can do harm."""
@@ -247,7 +247,7 @@ class WireDecoder:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _begin(self, data: bytes, events: list[Event]) -> None:
+    def _take_undecided(self, data: bytes, events: list[Event]) -> None:
         """Take bytes while it isn't decided what they are, or since they are a body."""
         if self._body is not None:
             self._body += data
@@ -272,13 +272,13 @@ class WireDecoder:
     def _has_line(self, head: bytes) -> bool:
         return b"\n" in head or len(head) > _STRAY_BYTES
 
-    def _finish(self, events: list[Event]) -> None:
+    def _take_rest(self, events: list[Event]) -> None:
         """Take what is left at the end of the bytes, and end the answer."""
         if self._undecided is not None:  # nothing, or one line without its end
             head, self._undecided = self._undecided.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE), None
             self._body = bytearray(head) if head else None
         if self._body is not None:
-            self._whole(bytes(self._body), events)
+            self._take_body(bytes(self._body), events)
             return
         self._take_last(events)
         if not self._has_end(events) and not self.is_complete:
@@ -286,7 +286,7 @@ class WireDecoder:
         if not self._has_end(events):
             self._end(events)
 
-    def _last_frame(self, data: bytes, events: list[Event]) -> None:
+    def _last_frame(self, data: bytes, events: list[Event], kind: str = "message") -> None:
         """Take a frame without its own end: it counts if it is whole, and ends the answer or reports a failure."""
         found: list[Event] = []
         try:
@@ -295,16 +295,16 @@ class WireDecoder:
             if data.lstrip()[:1] not in (b"{", b"["):
                 self._set_aside(data)
             return
-        self._value(chunk, data, found)
+        self._value(_typed(chunk, kind), data, found)
         if self.is_complete or self._has_end(found):
             events += found
 
-    def _whole(self, body: bytes, events: list[Event]) -> None:
+    def _take_body(self, body: bytes, events: list[Event]) -> None:
         """Take an answer that came as JSON: one value, a list of chunks, or one value after another."""
         try:
             values = [from_json(body)]
         except ValueError as error:
-            if (values := self._several(body)) is None:
+            if (values := self._json_values(body)) is None:
                 raise self._unreadable(body, error) from None
         if len(values) == 1 and type(values[0]) is list:
             values = values[0]
@@ -318,7 +318,7 @@ class WireDecoder:
         if not self._has_end(events):
             self._end(events)
 
-    def _several(self, body: bytes) -> list[Any] | None:
+    def _json_values(self, body: bytes) -> list[Any] | None:
         """Return the values of a body that isn't one JSON value, `None` if it isn't JSON at all."""
         try:
             values = _values(decoded(body))
@@ -336,7 +336,7 @@ class WireDecoder:
         """Look at what came between the frames: a server's words, or a body behind comments."""
         said = (self._stray() or bytes(self._odd)).strip()
         if said[:1] in (b"{", b"[") and not self._is_known:
-            self._whole(said, events)
+            self._take_body(said, events)
         elif said and not self._is_known:
             raise self._alien(said)
         elif said and is_report(value := _json(said)):
@@ -415,6 +415,13 @@ def _values(text: str) -> list[Any]:
             raise ValueError("nested too deeply") from error
         values.append(value)
     return values
+
+
+def _typed(chunk: Any, kind: str) -> Any:
+    """Return an event with its type, which some gateways leave to the event line alone."""
+    if kind != "message" and type(chunk) is dict and chunk.get("type") is None:
+        return {**chunk, "type": kind}
+    return chunk
 
 
 def _next(text: str, place: int) -> int:

@@ -100,8 +100,9 @@ class OpenAIBackend(HttpBackend):
 
     def _decoder(self, request: Request) -> StreamDecoder:
         wraps = request.output_schema is not None and is_wrapped(request.output_schema.schema)
-        kind = responses.Decoder if self.api == "responses" else chat.Decoder
-        return kind(self.model_id, backend=self.name, is_wrapped=wraps)
+        if self.api == "responses":
+            return responses.Decoder(self.model_id, backend=self.name, is_wrapped=wraps, base_url=self.base_url)
+        return chat.Decoder(self.model_id, backend=self.name, is_wrapped=wraps)
 
     def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
         return self._decoder(request).plain(body)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from mellea.backends._transport.call_ids import ANY_ID, IdShape, with_fit_ids
 from mellea.backends.openai.chat.wire import JsonObject
 from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
 from mellea.backends.openai.schema import schema_name, sent_schema
@@ -18,6 +20,14 @@ from mellea.core.structured import asking
 
 __all__ = ["encode"]
 
+_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_IDS = {
+    "openai": IdShape(re.compile(r"[\x21-\x7e]{1,40}")),
+    "azure": IdShape(re.compile(r"[\x21-\x7e]{1,40}")),
+    "mistral": IdShape(re.compile(r"[a-zA-Z0-9]{9}"), 9, _LETTERS),
+}
+"""What a service takes as the id of a call: OpenAI 40 characters, Mistral nine letters and digits (2026-10)."""
+
 _SOUNDS = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
 
 
@@ -28,12 +38,11 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
         UnsupportedError: the format has no words for something in the messages or the options.
     """
     options, is_streamed = request.options, request.options.get(ModelOption.STREAM, True)
-    messages = _asking(request, service).messages
+    messages = with_fit_ids(_asking(request, service).messages, _IDS.get(service.name, ANY_ID))
     payload: JsonObject = {"model": model_id, "messages": _messages(messages, service)}
-    if is_streamed:
-        payload["stream"] = True
-        if service.has_stream_options:
-            payload["stream_options"] = {"include_usage": True}
+    payload["stream"] = bool(is_streamed)
+    if is_streamed and service.has_stream_options:
+        payload["stream_options"] = {"include_usage": True}
     for option, name in service.options.items():
         if option in options:
             payload[name] = options[option]
@@ -121,7 +130,7 @@ def _assistant(message: Message, service: Service) -> JsonObject:
     ]
     if calls:
         encoded["tool_calls"] = calls
-        if service.thinking_back and message.thinking:
+        if service.thinking_back:  # even an empty one: without the field such a turn is refused
             encoded[service.thinking_back] = message.thinking
     if details := _details(message, service):
         encoded["reasoning_details"] = details
