@@ -24,6 +24,7 @@ from mellea.core.text import TextFilter, text_filter
 from mellea.errors import StreamingError, UsageError
 
 if TYPE_CHECKING:
+    from mellea.core.sent import SentRequest
     from mellea.core.structured.iterators import ItemIterator, PartialIterator
     from mellea.core.structured.reading import OnError
 
@@ -257,6 +258,18 @@ class ModelOutputThunk(Generic[T]):
         return done.response_id if (done := self._done) else None
 
     @property
+    def request(self) -> SentRequest | None:
+        """What was sent for the answer, without keys: messages, tools, options, and `payload`, the provider's own JSON.
+
+        Under a strategy it is the request of the chosen attempt, and where tools are run that of the last step. It is
+        `None` before anything is sent, and isn't pickled.
+        """
+        run = self._run
+        if run.sent is None and run.sampling is not None:
+            return run.sampling.result.request if run.sampling.result is not self else None
+        return run.sent
+
+    @property
     def time_to_first_token(self) -> float | None:
         """Seconds from the request to the first piece of the answer."""
         return self._run.time_to_first_token
@@ -368,7 +381,9 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
         return f"<{type(self).__name__} {self._run.so_far().text!r}>"
 
     def __copy__(self) -> Self:
-        return cast("Self", _rebuild(*self._state()))
+        twin = _rebuild(*self._state())
+        twin._run.sent = self._run.sent
+        return cast("Self", twin)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()  # all that it holds is immutable, or the user's own result
@@ -388,7 +403,9 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
 def come_to(run: Record) -> ComputedModelOutputThunk[Any]:
     """Return what a run that has ended came to, as a computed thunk of its own, even if it failed or was stopped."""
     events = run.events[: run.limit]
-    return _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, run.format, None)
+    thunk = _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, run.format, None)
+    thunk._run.sent = run.sent
+    return thunk
 
 
 def played(events: list[Event]) -> ComputedModelOutputThunk[Any]:

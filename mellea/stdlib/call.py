@@ -19,6 +19,7 @@ from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption, check_options, merge_options, scoped_options
 from mellea.core.runtime import Parse, Record, Run, check_wait
+from mellea.core.sent import SentRequest
 from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
@@ -221,16 +222,18 @@ class Call:
 
             async def open() -> tuple[AsyncIterator[Event], Deadlines]:
                 request = await ready()
+                run.sent = SentRequest(self.backend, request)
                 return self._events(request), request.deadlines
 
-            return Run(
+            run = Run(
                 open, parse=parse, quick_length=quick_length, format=self.format, dependencies=dependencies, **known
             )
+            return run
 
         async def work(run: Run) -> Any:
             request = await ready()
             with anyio.move_on_after(self.deadlines.total):
-                return await self.parse(await loop.work(run, lambda said: self._step(request, said)))
+                return await self.parse(await loop.work(run, lambda said: self._step(run, request, said)))
             raise DeadlineError(
                 f"the model {self.backend.model_id!r} and its tools were not done for {self.deadlines.total:g} s",
                 is_retryable=True,
@@ -239,8 +242,8 @@ class Call:
 
         return Run(work=work, format=self.format, dependencies=dependencies, **known)
 
-    def _step(self, request: Request, said: Sequence[Message]) -> Run:
-        """Launch one request of a tool loop."""
+    def _step(self, whole: Run, request: Request, said: Sequence[Message]) -> Run:
+        """Launch one request of a tool loop, which `whole` is the run of."""
         options = dict(request.options)
         if said:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
@@ -248,6 +251,7 @@ class Call:
         step = replace(request, messages=(*request.messages, *said), options=options, deadlines=deadlines)
 
         async def open() -> tuple[AsyncIterator[Event], Deadlines]:
+            whole.sent = run.sent = SentRequest(self.backend, step)
             return self._events(step), deadlines
 
         run = Run(open, backend=self.backend.name, model=self.backend.model_id)
@@ -400,6 +404,4 @@ def _is_file(part: Any) -> bool:
 
 
 def _deadlines(timeout: Any) -> Deadlines:
-    if isinstance(timeout, Deadlines):
-        return timeout
-    return Deadlines() if timeout is None else Deadlines(total=float(timeout))
+    return Deadlines() if timeout is None else Deadlines.of(timeout)

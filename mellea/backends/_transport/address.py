@@ -101,7 +101,9 @@ class Address:
         values = [value for name, value in fields if not any(part in name.lower() for part in _HARMLESS)]
         if self.password is not None:
             values.append(unquote(self.password))
-        written = [part.partition("=")[2] for part in self.query.split("&") if unquote(part.partition("=")[2]) in values]
+        written = [
+            part.partition("=")[2] for part in self.query.split("&") if unquote(part.partition("=")[2]) in values
+        ]
         found = {*values, *written, *(quote(value, safe="") for value in values), *([self.password or ""])}
         return {text for text in found if len(text) >= _SHORTEST_SECRET}
 

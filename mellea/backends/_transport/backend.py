@@ -35,8 +35,8 @@ from mellea.backends._transport.codec import Decoder
 from mellea.backends._transport.exchange import Exchange
 from mellea.backends._transport.http import Call, Connector, FormFile, form_body
 from mellea.backends._transport.outgoing import HTTP_OPTIONS, Outgoing, json_body
-from mellea.backends._transport.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends._transport.portable import without_secrets
+from mellea.backends._transport.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends._transport.receive import MAX_BODY_BYTES, decoder_for, last_events, late_events
 from mellea.backends._transport.retry import Attempts, nap_of
 from mellea.backends._transport.secret import Headers, Secret, key_from
@@ -44,8 +44,17 @@ from mellea.backends._transport.words import shortened
 from mellea.core.backend import Backend, Request, check_supported
 from mellea.core.batches import Batches
 from mellea.core.events import Event, KeepAlive, StreamEnd
+from mellea.core.masking import without_keys
 from mellea.core.options import Deadlines, ModelOption
-from mellea.errors import BackendError, ConfigurationError, DeadlineError, InterruptedStreamError, MelleaError, UsageError, WireError
+from mellea.errors import (
+    BackendError,
+    ConfigurationError,
+    DeadlineError,
+    InterruptedStreamError,
+    MelleaError,
+    UsageError,
+    WireError,
+)
 
 __all__ = ["HTTP_OPTIONS", "MAX_ANSWER_BYTES", "HttpBackend", "Outgoing", "Probe"]
 
@@ -161,7 +170,8 @@ class HttpBackend(Backend):
 
     def _models(self, listing: Any) -> list[str]:
         """Return the names in the answer of `models_path`."""
-        return [str(model["id"]) for model in listing["data"]]
+        models = listing if isinstance(listing, list) else listing["data"]  # Together's is bare
+        return [str(model["id"]) for model in models]
 
     # -- for users, and for the other parts of a provider -------------------------------------------------
 
@@ -292,8 +302,11 @@ class HttpBackend(Backend):
         Headers.checked(self._headers())
 
     def wire_payload(self, request: Request) -> Mapping[str, Any]:
-        """Return the JSON body that `run` sends for a request."""
-        return self._outgoing(request).payload
+        """Return the JSON body that `run` sends for a request, without keys."""
+        secrets = (
+            self._extra_headers.secrets() | self._connector.secrets() | ({self.api_key} if self.api_key else set())
+        )
+        return without_keys(self._outgoing(request).payload, secrets)
 
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self))

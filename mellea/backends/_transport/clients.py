@@ -4,8 +4,8 @@ Rules:
 
 - httpx is imported, and a client made, at the first request on a loop. What takes long (the imports, 37 ms worth of TLS
   context, the environment's proxies) happens in a worker thread, once in a process where that will do.
-- A client is a transport of httpx's with its pool and nothing around it: cookies, hooks, authentication and lines in the
-  log that show addresses are a client's, and we have none of them.
+- A client is a transport of httpx's with its pool and nothing around it: cookies, hooks, authentication and lines in
+  the log that show addresses are a client's, and we have none of them.
 - Backends share a client's connections, nothing else (it keeps no cookies). An async generator holds it, which the loop
   itself finishes when it shuts down, so that it dies with its loop.
 - A way is TLS or none, and the proxy or none. A proxy that can't be used stops only those who have to go through it.
@@ -34,7 +34,7 @@ from mellea.errors import MissingExtraError
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Held", "errors_of", "hold", "held"]
+__all__ = ["Held", "errors_of", "held", "hold"]
 
 _LIMITS = {"max_keepalive_connections": 20, "keepalive_expiry": 30.0}
 """A stock client polls all its idle connections at each request, so few are kept."""

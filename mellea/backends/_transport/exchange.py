@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from mellea.backends._transport.http import Call, Connector
+from mellea.backends._transport.report import is_used_up
 from mellea.backends._transport.response import Response
 from mellea.backends._transport.retry import Attempts, asked_pause
 from mellea.backends._transport.secret import scrub_error
@@ -125,7 +126,9 @@ class Exchange:
         if 300 <= status < 400:
             message = redirect_message(self.call.origin, headers.get("location", ""))
         else:
-            message = message_of(status, body, self.call.origin)
+            used_up = is_used_up(status, body)
+            message = message_of(status, body, self.call.origin, is_used_up=used_up)
+            fields |= {"is_retryable": False} if used_up else {}
         error = self.refine(error_for_status(status, message, **fields), body)
         if isinstance(error, RateLimitError) and error.retry_after is not None:
             asked = error.retry_after

@@ -15,9 +15,7 @@ __all__ = ["failure_of", "root_of"]
 _SLOW = frozenset({"ConnectTimeout", "PoolTimeout", "ReadTimeout", "WriteTimeout", "TimeoutException"})
 
 
-def failure_of(
-    error: BaseException, origin: str, seconds: float | None, proxy: Proxy | None = None
-) -> MelleaError:
+def failure_of(error: BaseException, origin: str, seconds: float | None, proxy: Proxy | None = None) -> MelleaError:
     """Return the error for a request that got no answer.
 
     Args:

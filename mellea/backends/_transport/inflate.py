@@ -4,8 +4,8 @@ Rules:
 
 - A piece has at most `PIECE_BYTES`, and between two pieces of one read others get the loop: a megabyte on the wire may
   stand for a gigabyte.
-- A gzip body may have several members (RFC 1952, section 2.2). "deflate" is zlib's form (RFC 9110, section 8.4.1.2), but
-  many servers send the bare one.
+- A gzip body may have several members (RFC 1952, section 2.2). "deflate" is zlib's form (RFC 9110, section 8.4.1.2),
+  but many servers send the bare one.
 - A body that is text where the header says it is compressed is taken as it is.
 """
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.backends._transport.address import Address
-from mellea.backends._transport.secret import Headers, Secret, is_sensitive
+from mellea.backends._transport.secret import Headers, Secret
+from mellea.core.masking import is_sensitive
 from mellea.core.options import MAY_HOLD_KEYS
 
 __all__ = ["without_secrets"]

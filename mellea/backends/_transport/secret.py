@@ -5,28 +5,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from mellea.backends._transport.words import visible
+from mellea.core.masking import HIDDEN, scrub
 from mellea.errors import AuthError, ConfigurationError, UsageError
 
-__all__ = ["Headers", "Secret", "is_sensitive", "key_from", "missing_key", "scrub", "scrub_error", "without_keys"]
+__all__ = ["Headers", "Secret", "key_from", "missing_key", "scrub_error"]
 
 _SENSITIVE = re.compile(r"key|token|secret|auth|cookie|password", re.IGNORECASE)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SHORTEST = 6
 """Shorter texts are no keys, and taking them out would spoil the words of a message."""
 
-_HIDDEN = "***"
-
 _OF_THE_CONNECTION = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
      "upgrade"}
 )  # fmt: skip
 """Headers that say where a request ends and what becomes of the connection; a second opinion is request smuggling."""
-
-_KEY_FIELD = re.compile(r"key|token|secret|auth|cookie|password|credential|signature", re.IGNORECASE)
-_COUNTED = re.compile(r"tokens|keep|author(?!i)|keyword", re.IGNORECASE)
 
 
 class Secret:
@@ -43,31 +38,12 @@ class Secret:
         return self._text or None
 
     def __repr__(self) -> str:
-        return f"Secret({_HIDDEN!r})" if self._text else "Secret(None)"
+        return f"Secret({HIDDEN!r})" if self._text else "Secret(None)"
 
 
 def key_from(variables: Iterable[str]) -> str | None:
     """Return the key that the first of the environment's variables holds which is set, `None` if none is."""
     return next((value for name in variables if (value := os.environ.get(name, "").strip())), None)
-
-
-def is_sensitive(name: str) -> bool:
-    """Tell whether a field of this name holds a key, as a rule."""
-    return bool(_KEY_FIELD.search(_COUNTED.sub("", name)))
-
-
-def without_keys(value: Any, secrets: Iterable[str] = ()) -> Any:
-    """Return a copy of a JSON value in which keys are hidden: known ones, and texts in fields named as keys are."""
-    if isinstance(value, str):
-        return scrub(value, secrets)
-    if isinstance(value, Mapping):
-        return {
-            name: _HIDDEN if isinstance(item, str) and is_sensitive(str(name)) else without_keys(item, secrets)
-            for name, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [without_keys(item, secrets) for item in value]
-    return value
 
 
 def missing_key(provider: str, model: str, variables: Iterable[str], other_way: str = "") -> AuthError:
@@ -115,13 +91,6 @@ class Headers(dict[str, str]):
         """Return the values that are keys, and their words: `"Bearer …"` is two."""
         values = {value for name, value in self.items() if _SENSITIVE.search(name)}
         return {text for value in values for text in (value, *value.split()) if len(text) >= _SHORTEST}
-
-
-def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Return the text without the secrets; a longer one goes before its own parts."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, _HIDDEN)
-    return text
 
 
 def _shown(text: str, secrets: Iterable[str]) -> str:

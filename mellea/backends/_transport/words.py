@@ -122,4 +122,3 @@ def _without_markup(text: str, lower: str) -> str:
             break
         place = end + 1
     return "".join([*out, text[place:]])
-

@@ -27,6 +27,7 @@ from mellea.core.batches import Batches
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
 from mellea.core.loop import current_loop, launch
 from mellea.core.options import Deadlines
+from mellea.core.runtime.call_log import log_end, log_request
 from mellea.core.runtime.deadlock import runs_around
 from mellea.core.runtime.record import CLOSE_SECONDS, THE_TEXT, Record, lost
 from mellea.core.state import TRANSITIONS, State
@@ -121,6 +122,8 @@ class Run(Record):
             self.end(State.FAILED, lost("ended"))
         if self._stop_timer is not None:
             self._stop_timer()
+        log_end(self, self._opened)
+        self._opened = 0.0  # it is said once
         self._open = self._work = self._parse = self._task = self._stop_timer = None
         self.dependencies = ()
         self._closed = True
@@ -142,6 +145,7 @@ class Run(Record):
         source, deadlines = await self._open()
         self.dependencies = ()
         self._opened = self._begun = self._last_sign = time.monotonic()
+        log_request(self)
         self._watch(deadlines)
         try:
             has_ended = await self._read(source)
@@ -189,6 +193,7 @@ class Run(Record):
                 if kind is KeepAlive:
                     if event.begins_anew:  # type: ignore[attr-defined]
                         self._begun = self._last_sign
+                    self.sent = event.sent or self.sent  # type: ignore[attr-defined]
                     continue
                 if not isinstance(event, Event):
                     raise TypeError(f"it yielded {event!r}, which is no event")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -27,6 +27,9 @@ from mellea.core.loop import Detached, Loop, ThreadWaiter, current_loop, is_loop
 from mellea.core.runtime.deadlock import Waitable, begin_wait, deadlock, end_wait, needs, runs_around
 from mellea.core.state import TRANSITIONS, State
 from mellea.errors import BackendError, GenerationCancelledError, MelleaError, OutputError, StreamingError
+
+if TYPE_CHECKING:
+    from mellea.core.sent import SentRequest
 
 __all__ = ["CLOSE_SECONDS", "THE_TEXT", "Record", "lost"]
 
@@ -77,6 +80,7 @@ class Record:
         "model",
         "parsed",
         "sampling",
+        "sent",
         "state",
         "time_to_first_token",
     )
@@ -105,6 +109,7 @@ class Record:
         self.format = format
         self.is_composite = is_composite
         self.sampling: Any = None  # what a strategy came to, with every attempt
+        self.sent: SentRequest | None = None
         self.state = State.PENDING
         self.events: list[Event] = []
         self.limit: int | None = None

@@ -297,7 +297,7 @@ class Decoder(StreamDecoder):
 
     def _check(self, chunk: JsonObject) -> None:
         """Look at a chunk without an answer: it may report a failure."""
-        if chunk.get("error") or ("choices" not in chunk or chunk["choices"] is None) and is_report(chunk):
+        if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
             raise self._reported(chunk)
         if error := known_mapping(chunk, "x_groq").get("error"):
             raise self._reported(error)
