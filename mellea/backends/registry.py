@@ -39,8 +39,8 @@ def get_backend(
 
     Args:
         model: `"provider/model"`, the provider alone, or the path of a `.gguf` file; or several of them, where
-            the next one is asked if the one before it can't answer. `MELLEA_MODEL` in the environment stands in for it, and else it
-            is the embedded model.
+            the next one is asked if the one before it can't answer. `MELLEA_MODEL` in the environment stands in
+            for it, and else it is the embedded model.
         model_id: the model, where `model` is the provider alone.
         backend_kwargs: for the backend's class, such as `base_url`.
 
@@ -121,7 +121,7 @@ def _text(name: str, value: Any) -> str | None:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if value is None or (isinstance(value, str) and value.strip()):
-        return cast("str | None", value)
+        return value
     shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
     raise UsageError(f"{name} takes a text such as {DEFAULT_MODEL!r}, not {shown}")
 

@@ -306,7 +306,8 @@ class HttpBackend(Backend):
         secrets = (
             self._extra_headers.secrets() | self._connector.secrets() | ({self.api_key} if self.api_key else set())
         )
-        return without_keys(self._outgoing(request).payload, secrets)
+        shown: Mapping[str, Any] = without_keys(self._outgoing(request).payload, secrets)
+        return shown
 
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self))

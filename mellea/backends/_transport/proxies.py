@@ -5,7 +5,8 @@ Rules, which are curl's and those of Python's `urllib` (as of 2026-11), where th
 - `<scheme>_proxy` goes before `all_proxy`, lower case before upper case.
 - A server on this machine (loopback) is never reached through a proxy, whatever the environment says.
 - `NO_PROXY` holds hosts, domains (with or without a dot or `*.` in front), addresses, networks (`10.0.0.0/8`), each
-  with or without a port, divided by commas or white space; `*` is everything. An entry that can't be read matches nothing.
+  with or without a port, divided by commas or white space; `*` is everything. An entry that can't be read matches
+  nothing.
 """
 
 from __future__ import annotations

@@ -127,13 +127,14 @@ async def late_events(response: Response, decoder: Decoder, seconds: float) -> l
         seconds: how long it may take.
     """
     events: list[Event] = []
+    harmless: tuple[type[BaseException], ...] = (MelleaError, *response.errors)
     try:
         with anyio.move_on_after(seconds):
             async for data in response.reads():
                 events += decoder.feed(data)
                 if (events and type(events[-1]) is StreamEnd) or decoder.error is not None:
                     break
-    except (MelleaError, *response.errors) as error:
+    except harmless as error:
         _log.info("an answer was complete when this came behind its end: %s", error)
     return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 

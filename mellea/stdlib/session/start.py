@@ -30,8 +30,8 @@ def start_session(
 
     Args:
         model: `"provider/model"`, the provider alone, the path of a `.gguf` file, or a backend; or several names,
-            where the next model is asked if the one before it can't answer. By default `MELLEA_MODEL` from the environment, else the
-            embedded model.
+            where the next model is asked if the one before it can't answer. By default `MELLEA_MODEL` from the
+            environment, else the embedded model.
         model_id: the model, where `model` is the provider alone.
         backend_name: another name for `model`.
         ctx: what calls know of each other; a `SimpleContext` (nothing) by default.
