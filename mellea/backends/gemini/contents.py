@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic_core import to_jsonable_python
 
+from mellea.backends._transport.call_ids import with_fit_ids
 from mellea.backends.gemini.wire import (
     CODE_EXECUTION,
     NO_SIGNATURE,
@@ -25,16 +26,17 @@ __all__ = ["contents", "jsonable"]
 
 def contents(request: Request, model: str) -> list[JsonObject]:
     """Return the turns of a conversation; system messages stand elsewhere."""
+    messages = with_fit_ids(request.messages)
     names = {
         block.tool_call_id: block.tool_name
-        for message in request.messages
+        for message in messages
         for block in message.blocks
         if isinstance(block, ToolCall)
     }
     is_new = (generation(model) or 3) >= 3
     turns: list[JsonObject] = []
     last_role = ""
-    for message in request.messages:
+    for message in messages:
         if message.role == "system":
             continue
         if message.role == "assistant":

@@ -115,7 +115,11 @@ def _tools(request: Request, model: str) -> list[JsonObject]:
 
 
 def _tool(tool: ToolSpec) -> JsonObject:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool_schema(_jsonable(tool.parameters))}
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool_schema(_jsonable(tool.parameters)),
+    }
     return {"type": "function", "function": function}
 
 

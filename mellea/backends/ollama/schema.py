@@ -30,7 +30,9 @@ _KEPT: Final = frozenset({"description", "enum", "required", "type"})
 _WRITTEN: Final = frozenset(
     {"$ref", "additionalProperties", "allOf", "anyOf", "const", "items", "oneOf", "prefixItems", "properties"}
 )
-_DROPPED: Final = frozenset({"$comment", "$defs", "$id", "$schema", "definitions", "discriminator", "examples", "title"})
+_DROPPED: Final = frozenset(
+    {"$comment", "$defs", "$id", "$schema", "definitions", "discriminator", "examples", "title"}
+)
 
 _TYPES: Final[dict[type, str]] = {
     bool: "boolean",
@@ -146,6 +148,8 @@ def _kinds(values: Iterable[Json]) -> list[str]:
 def _described(new: JsonObject, told: JsonObject) -> JsonObject:
     """Put what the server would drop behind the description."""
     if told:
-        words = ", ".join(f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}" for name, value in told.items())
+        words = ", ".join(
+            f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}" for name, value in told.items()
+        )
         new["description"] = " ".join(filter(None, [new.get("description"), f"({words})"]))
     return new
