@@ -264,7 +264,9 @@ class WireDecoder:
         if self.is_lines and not self._has_line(head):
             return
         self._undecided = None
-        if head[0] in b"{[<" and not (self.is_lines and head[:1] == b"{" and _json(head.partition(b"\n")[0]) is not None):
+        if head[0] in b"{[<" and not (
+            self.is_lines and head[:1] == b"{" and _json(head.partition(b"\n")[0]) is not None
+        ):
             self._body = bytearray(head)
         else:
             self._take(head if self.is_lines else data, events)
