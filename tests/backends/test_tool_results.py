@@ -74,7 +74,10 @@ def test_results_stand_together_and_files_behind_them() -> None:
 
 def test_older_gemini_models_see_files_beside_the_results() -> None:
     calls = [ToolCall(f"c{number}", "look", {}, "{}") for number in (1, 2)]
-    outputs = [Message("tool", ToolOutput("c1", "look", ["see", PNG])), Message("tool", ToolOutput("c2", "look", "two"))]
+    outputs = [
+        Message("tool", ToolOutput("c1", "look", ["see", PNG])),
+        Message("tool", ToolOutput("c2", "look", "two")),
+    ]
     turns = gemini(Request((user_message("Hi"), Message("assistant", calls), *outputs)), "gemini-2.5-flash")["contents"]
     assert [next(iter(part)) for part in turns[-1]["parts"]] == ["functionResponse", "functionResponse", "inlineData"]
     assert "parts" not in turns[-1]["parts"][0]["functionResponse"]

@@ -282,7 +282,10 @@ def test_where_nothing_is_recognised_nothing_succeeds(data: bytes) -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        {"type": "message_start", "message": {"id": None, "model": [], "usage": [1], "container": "x", "content": None}},
+        {
+            "type": "message_start",
+            "message": {"id": None, "model": [], "usage": [1], "container": "x", "content": None},
+        },
         {"type": "message_start", "message": None},
         {"type": "message_delta", "usage": {"output_tokens": "9", "output_tokens_details": []}},
         {"type": "message_delta", "delta": {"stop_reason": None, "container": {"id": 5}}, "usage": {"x": 1.5}},
@@ -305,7 +308,9 @@ def test_what_is_beside_the_point_never_fails_an_answer(event: Any) -> None:
     assert isinstance(events[-1], StreamEnd) and events[-1].finish_reason == "stop"
 
 
-@pytest.mark.parametrize("heartbeat", [b"event: ping\ndata: {}\n\n", b"event: ping\ndata:\n\n", b"data: {}\n\n", b":\n\n"])
+@pytest.mark.parametrize(
+    "heartbeat", [b"event: ping\ndata: {}\n\n", b"event: ping\ndata:\n\n", b"data: {}\n\n", b":\n\n"]
+)
 def test_heartbeats_of_any_kind_are_passed_over(heartbeat: bytes) -> None:
     decoder = Decoder("claude-test")
     events = decoder.feed(framed(start()) + heartbeat + framed(*text(0, "Hi")) + heartbeat + framed(*end()))
@@ -397,7 +402,9 @@ def test_many_calls_cost_no_more_than_each_of_them() -> None:
     decoder = Decoder("claude-test")
     decoder.feed(framed(start()))
     for number in range(300):
-        decoder.feed(framed(begin(number, f"c{number}"), stop(number)) if number % 2 else framed(begin(number, f"c{number}")))
+        decoder.feed(
+            framed(begin(number, f"c{number}"), stop(number)) if number % 2 else framed(begin(number, f"c{number}"))
+        )
         assert len(decoder._waiting) <= 1
     events = decoder.feed(framed(*end("tool_use")))
     assert len([event for event in events if isinstance(event, ToolEnd)]) >= 150

@@ -400,6 +400,8 @@ def test_a_compaction_goes_back_as_it_came() -> None:
         {"type": "content_block_stop", "index": 0},
     ]
     accumulator = Accumulator()
-    accumulator.feed(Decoder("m").feed(answers.framed(answers.start(), *events, *answers.text(1, "Hi"), *answers.end())))
+    accumulator.feed(
+        Decoder("m").feed(answers.framed(answers.start(), *events, *answers.text(1, "Hi"), *answers.end()))
+    )
     again = turns(user_message("Hi"), accumulator.generation().message, user_message("Go on."))[1]
     assert again["content"][0] == {"type": "compaction", "content": "Earlier.", "encrypted_content": "Epw"}

@@ -253,7 +253,9 @@ def test_what_is_beside_the_point_never_fails_an_answer(chunk: Any) -> None:
         assert result.generation.finish_reason == "stop"
 
 
-@pytest.mark.parametrize("tail", [b"data: [DONE]\n\n", b"data: {\n\n", b"data: done\n\n", b'data: {"error": {"code": 500}}\n\n'])
+@pytest.mark.parametrize(
+    "tail", [b"data: [DONE]\n\n", b"data: {\n\n", b"data: done\n\n", b'data: {"error": {"code": 500}}\n\n']
+)
 def test_nothing_behind_the_end_fails_the_answer(tail: bytes) -> None:
     result = decode(answers.HELLO + tail)
     assert result.error is None and result.text == "Hé" + "llo 🌍."
@@ -264,7 +266,9 @@ def test_counts_are_read_in_any_known_shape() -> None:
     assert decode(stream(text("a"), end() | {"usageMetadata": counts})).generation.usage == Usage(5, 7)
 
 
-@pytest.mark.parametrize(("args", "raw"), [('{"a": 1}', {"a": 1}), ({"a": 1}, {"a": 1}), ([], {}), (None, {}), ("", {})])
+@pytest.mark.parametrize(
+    ("args", "raw"), [('{"a": 1}', {"a": 1}), ({"a": 1}, {"a": 1}), ([], {}), (None, {}), ("", {})]
+)
 def test_arguments_come_as_objects_or_texts(args: Any, raw: Any) -> None:
     (made,) = decode(stream(call("f", args=args, id=5), end())).generation.tool_calls
     assert (made.tool_args, made.is_valid, made.tool_call_id) == (raw, True, "5")
@@ -330,13 +334,18 @@ def test_an_answer_may_come_as_a_list_of_chunks() -> None:
     assert decode(json.dumps(chunks, indent=1).encode()).text == "Hello"
 
 
-@pytest.mark.parametrize("report", [{"error": "no such model"}, {"message": "no such model"}, [{"error": {"code": 404, "message": "no such model"}}]])
+@pytest.mark.parametrize(
+    "report",
+    [{"error": "no such model"}, {"message": "no such model"}, [{"error": {"code": 404, "message": "no such model"}}]],
+)
 def test_a_failure_under_status_200_says_what_the_server_says(report: Any) -> None:
     for body in (json.dumps(report).encode(), b"data: " + json.dumps(report).encode() + b"\n\n"):
         assert "no such model" in str(decode(body).error)
 
 
-@pytest.mark.parametrize("body", [b"data: {\n\n", b"data: nope\n\n", b"data: {}\n\n", b"<p>busy</p>", b'data: {"text": "x"}\n\n'])
+@pytest.mark.parametrize(
+    "body", [b"data: {\n\n", b"data: nope\n\n", b"data: {}\n\n", b"<p>busy</p>", b'data: {"text": "x"}\n\n']
+)
 def test_where_nothing_is_recognised_nothing_succeeds(body: bytes) -> None:
     assert isinstance(decode(body).error, BackendError)
 

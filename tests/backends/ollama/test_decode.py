@@ -191,7 +191,9 @@ def test_essential_words_of_another_type_are_an_error(chunk: Any) -> None:
     ids=repr,
 )
 def test_what_is_beside_the_point_never_fails_an_answer(chunk: Any) -> None:
-    body = lines(message("Hel")) + json.dumps(chunk).encode() + b"\n" + lines(message("lo"), end(model=5, eval_count=2.5))
+    body = (
+        lines(message("Hel")) + json.dumps(chunk).encode() + b"\n" + lines(message("lo"), end(model=5, eval_count=2.5))
+    )
     result = decode(body)
     assert result.error is None and result.text == "Hello"
     assert result.generation.usage == Usage(26, None)
@@ -207,7 +209,9 @@ def test_where_nothing_is_recognised_nothing_succeeds(body: bytes) -> None:
     assert isinstance(decode(body).error, BackendError)
 
 
-@pytest.mark.parametrize("report", [{"error": "no such model"}, {"detail": "no such model"}, {"message": "no such model"}])
+@pytest.mark.parametrize(
+    "report", [{"error": "no such model"}, {"detail": "no such model"}, {"message": "no such model"}]
+)
 def test_a_failure_under_status_200_says_what_the_server_says(report: Any) -> None:
     assert "no such model" in str(decode(lines(report)).error)
 

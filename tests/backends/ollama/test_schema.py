@@ -66,7 +66,11 @@ def seen(kind: Any, default: Any = ...) -> Any:
 
 def assert_known(schema: Any) -> None:
     assert schema.keys() <= KNOWN
-    for each in [*schema.get("properties", {}).values(), *schema.get("anyOf", ()), *filter(None, [schema.get("items")])]:
+    for each in [
+        *schema.get("properties", {}).values(),
+        *schema.get("anyOf", ()),
+        *filter(None, [schema.get("items")]),
+    ]:
         assert_known(each)
 
 
@@ -79,7 +83,10 @@ def assert_known(schema: Any) -> None:
         (Colour, {"type": "string", "enum": ["red", "blue"]}),
         (Literal["a", 1], {"type": ["string", "integer"], "enum": ["a", 1]}),
         (tuple[int, int], {"type": "array", "items": {"type": "integer"}, "description": "(maxItems: 2, minItems: 2)"}),
-        (Annotated[int, Field(ge=1, description="How many")], {"type": "integer", "description": "How many (minimum: 1)"}),
+        (
+            Annotated[int, Field(ge=1, description="How many")],
+            {"type": "integer", "description": "How many (minimum: 1)"},
+        ),
     ],
 )
 def test_types_are_written_out(kind: Any, wanted: Any) -> None:

@@ -276,8 +276,8 @@ def test_names_that_no_parameter_uses_need_not_exist() -> None:
     """What stands under TYPE_CHECKING alone says nothing that a model has to know."""
     namespace: dict[str, Any] = {}
     source = "def price(self, item: str, when: Missing) -> Absent:\n    'Look up a price.'\n    return item\n"
-    exec(f"from __future__ import annotations\n{source}", namespace)  # noqa: S102
+    exec(f"from __future__ import annotations\n{source}", namespace)
     method = namespace["price"].__get__(object())
     assert Tool(functools.partial(method, when=1)).spec.parameters["properties"] == {"item": {"type": "string"}}
-    with pytest.raises(UsageError, match="Missing.*TYPE_CHECKING"):
+    with pytest.raises(UsageError, match=r"Missing.*TYPE_CHECKING"):
         _ = Tool(method).spec

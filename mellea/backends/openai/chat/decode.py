@@ -23,6 +23,7 @@ from pydantic_core import from_json
 from mellea.backends._transport.fields import (
     int_of,
     known_bytes,
+    known_id,
     known_list,
     known_mapping,
     known_mappings,
@@ -291,7 +292,7 @@ class Decoder(StreamDecoder):
         self._ran.update({name: min(n, _MOST_RUNS) for name, n in counts.items() if type(n) is int})
 
     def _answer(self, chunk: JsonObject) -> None:
-        self._response_id = known_text(chunk, "id") or self._response_id
+        self._response_id = known_id(chunk, "id") or self._response_id
         self._model = known_text(chunk, "model") or self._model
         self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
 
