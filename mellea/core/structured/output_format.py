@@ -24,7 +24,7 @@ __all__ = ["OutputFormat", "calls_user_code", "output_format", "reason_of", "val
 
 T = TypeVar("T")
 
-_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\b\w++\.|<locals>\.)+(?=\w)""")
+_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\b\w++|<locals>)\.(?=[\w<])""")
 """What stands before a class's own name; first a text, which is left as it is."""
 
 _CUTS = {
