@@ -66,10 +66,10 @@ def _compiled(node: ast.Call, constants: dict[str, Any]) -> re.Pattern[Any] | No
     flags += [keyword.value for keyword in node.keywords if keyword.arg == "flags"]
     scope = {"re": re, **constants}
     try:
-        pattern = eval(ast.unparse(node.args[0]), scope)  # noqa: S307 - the package's own code
+        pattern = eval(ast.unparse(node.args[0]), scope)
         value = 0
         for flag in flags:
-            value |= eval(ast.unparse(flag), scope)  # noqa: S307
+            value |= eval(ast.unparse(flag), scope)
         return re.compile(pattern, value)
     except (NameError, AttributeError, TypeError):
         return None
@@ -100,7 +100,7 @@ def _constants(tree: ast.AST) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for value, name in _assigned(tree):
         try:
-            found[name] = eval(ast.unparse(value), {"re": re, **found})  # type: ignore[arg-type]  # noqa: S307
-        except Exception:  # noqa: BLE001, S112 - anything else than a text
+            found[name] = eval(ast.unparse(value), {"re": re, **found})  # type: ignore[arg-type]
+        except Exception:
             continue
     return {name: value for name, value in found.items() if isinstance(value, (str, bytes))}
