@@ -129,9 +129,9 @@ async def test_a_rate_limit_is_no_used_up_quota(anyio_backend: str) -> None:
 
 async def test_escapes_of_a_server_reach_no_error(anyio_backend: str) -> None:
     said = json.dumps({"error": {"message": "\x1b[2J\x1b]0;owned\x07 it\x00 failed\u202e"}}).encode()
-    with misbehaving(lambda connection: connection.send(answer(400, said, x_request_id="r"))) as server:
-        with pytest.raises(Exception, match="it failed") as caught:
-            [event async for event in TinyBackend("m", base_url=server.url).run(request())]
+    answered = misbehaving(lambda connection: connection.send(answer(400, said, x_request_id="r")))
+    with answered as server, pytest.raises(Exception, match="it failed") as caught:
+        [event async for event in TinyBackend("m", base_url=server.url).run(request())]
     assert str(caught.value).isprintable()
 
 
