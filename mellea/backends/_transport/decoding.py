@@ -339,7 +339,7 @@ class WireDecoder:
         said = (self._stray() or bytes(self._odd)).strip()
         if said[:1] in (b"{", b"[") and not self._is_known:
             self._take_body(said, events)
-        elif said and not self._is_known:
+        elif said and not self._is_known and (self._stray() or b" " in said):  # more than a heartbeat
             raise self._alien(said)
         elif said and is_report(value := _json(said)):
             raise self._reported(value)
