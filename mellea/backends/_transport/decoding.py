@@ -264,7 +264,9 @@ class WireDecoder:
         if self.is_lines and not self._has_line(head):
             return
         self._undecided = None
-        if head[0] in b"{[<" and not (self.is_lines and head[:1] == b"{" and _json(head.partition(b"\n")[0]) is not None):
+        if head[0] in b"{[<" and not (
+            self.is_lines and head[:1] == b"{" and _json(head.partition(b"\n")[0]) is not None
+        ):
             self._body = bytearray(head)
         else:
             self._take(head if self.is_lines else data, events)
@@ -337,7 +339,7 @@ class WireDecoder:
         said = (self._stray() or bytes(self._odd)).strip()
         if said[:1] in (b"{", b"[") and not self._is_known:
             self._take_body(said, events)
-        elif said and not self._is_known:
+        elif said and not self._is_known and (self._stray() or b" " in said):  # more than a heartbeat
             raise self._alien(said)
         elif said and is_report(value := _json(said)):
             raise self._reported(value)

@@ -25,6 +25,7 @@ from mellea.backends._transport.fields import (
     arguments_text,
     bytes_of,
     int_of,
+    known_id,
     known_mapping,
     known_text,
     mapping_of,
@@ -198,7 +199,7 @@ class Decoder(WireDecoder):
             raise self._reported(chunk)
         if not _OWN & chunk.keys():
             self._overlook(chunk)
-        self._response_id = self._response_id or known_text(chunk, "responseId") or None
+        self._response_id = self._response_id or known_id(chunk, "responseId") or None
         if version := known_text(chunk, "modelVersion"):
             self._model = version
         self._is_named = self._response_id is not None and bool(version)
@@ -255,7 +256,7 @@ class Decoder(WireDecoder):
     # -- calls of the caller's own tools -----------------------------------------------------------------------
 
     def _function_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
-        name, sent_id = text_of(call, "name"), known_text(call, "id")
+        name, sent_id = text_of(call, "name"), known_id(call, "id")
         opened = self._open_call(name, sent_id)
         args = arguments_text(call.get("args"), "args")
         partials = mappings_of(call, "partialArgs")
@@ -307,12 +308,12 @@ class Decoder(WireDecoder):
     # -- what the provider runs itself -------------------------------------------------------------------------
 
     def _code(self, part: JsonObject, code: JsonObject, events: list[Event]) -> None:
-        self._code_call = self._call_id(known_text(code, "id"))
+        self._code_call = self._call_id(known_id(code, "id"))
         args: JsonObject = {name: code[name] for name in ("language", "code") if name in code}
         self._builtin_call(self._code_call, CODE_EXECUTION, args, part, events)
 
     def _code_result(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
-        call_id = known_text(result, "id") or self._code_call or self._call_id("")
+        call_id = known_id(result, "id") or self._code_call or self._call_id("")
         is_error = result.get("outcome") != "OUTCOME_OK"
         output = ToolOutput(call_id, CODE_EXECUTION, result.get("output") or "", is_error, is_builtin=True)
         events.append(BuiltinToolResult(output))
@@ -321,10 +322,10 @@ class Decoder(WireDecoder):
     def _server_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
         self._has_searched = True  # it shows by itself, so that the grounding metadata needn't tell
         args = known_mapping(call, "args")
-        self._builtin_call(self._call_id(known_text(call, "id")), _tool_name(call), args, part, events)
+        self._builtin_call(self._call_id(known_id(call, "id")), _tool_name(call), args, part, events)
 
     def _server_result(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
-        call_id = known_text(result, "id") or self._call_id("")
+        call_id = known_id(result, "id") or self._call_id("")
         output = ToolOutput(call_id, _tool_name(result), result.get("response"), is_builtin=True)
         events.append(BuiltinToolResult(output))
         self._keep_signature(part, events)

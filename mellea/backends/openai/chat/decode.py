@@ -23,6 +23,7 @@ from pydantic_core import from_json
 from mellea.backends._transport.fields import (
     int_of,
     known_bytes,
+    known_id,
     known_list,
     known_mapping,
     known_mappings,
@@ -291,13 +292,13 @@ class Decoder(StreamDecoder):
         self._ran.update({name: min(n, _MOST_RUNS) for name, n in counts.items() if type(n) is int})
 
     def _answer(self, chunk: JsonObject) -> None:
-        self._response_id = known_text(chunk, "id") or self._response_id
+        self._response_id = known_id(chunk, "id") or self._response_id
         self._model = known_text(chunk, "model") or self._model
         self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
 
     def _check(self, chunk: JsonObject) -> None:
         """Look at a chunk without an answer: it may report a failure."""
-        if chunk.get("error") or ("choices" not in chunk or chunk["choices"] is None) and is_report(chunk):
+        if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
             raise self._reported(chunk)
         if error := known_mapping(chunk, "x_groq").get("error"):
             raise self._reported(error)
