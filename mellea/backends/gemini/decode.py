@@ -31,6 +31,7 @@ from mellea.backends._transport.fields import (
     mapping_of,
     mappings_of,
     text_of,
+    wrong_type,
 )
 from mellea.backends._transport.report import is_report, reported
 from mellea.backends._transport.sse import SseDecoder
@@ -219,8 +220,9 @@ class Decoder(WireDecoder):
             self._overlook(part)
 
     def _text_part(self, part: JsonObject, text: str, events: list[Event]) -> None:
-        signature = _signature(part, SIGNATURE_OF_LAST if text and not part.get("thought") else SIGNATURE)
-        if part.get("thought"):
+        is_thought = _flag(part, "thought")
+        signature = _signature(part, SIGNATURE_OF_LAST if text and not is_thought else SIGNATURE)
+        if is_thought:
             if text or signature:
                 events.append(ReasoningDelta(text, signature))
             return
@@ -243,7 +245,7 @@ class Decoder(WireDecoder):
         self._write(opened, args, events)
         for partial in partials:
             self._write(opened, opened.args.feed(partial), events)
-        if not call.get("willContinue"):
+        if not _flag(call, "willContinue"):
             self._end_call(opened, events)
 
     def _open_call(self, name: str, sent_id: str) -> _OpenCall | None:
@@ -330,7 +332,7 @@ class Decoder(WireDecoder):
     # -- files and the end -------------------------------------------------------------------------------------
 
     def _inline_data(self, part: JsonObject, blob: JsonObject, events: list[Event]) -> None:
-        if part.get("thought"):  # a draft of an image, made while thinking
+        if _flag(part, "thought"):  # a draft of an image, made while thinking
             if signature := _signature(part):
                 events.append(ReasoningDelta("", signature))
             return
@@ -386,6 +388,13 @@ def decode_whole(answer: Json, model: str) -> list[Event]:
 def _signature(part: JsonObject, prefix: str = SIGNATURE) -> str | None:
     value = part.get("thoughtSignature")
     return prefix + value if isinstance(value, str) else None
+
+
+def _flag(mapping: JsonObject, name: str) -> bool:
+    value = mapping.get(name)
+    if value is None or type(value) is bool:
+        return value is True
+    raise wrong_type(name, "true or false", value)
 
 
 def _tool_name(call: JsonObject) -> str:
