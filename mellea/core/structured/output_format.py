@@ -187,13 +187,18 @@ def _in_short(error: Exception) -> str:
     return str(error).splitlines()[0].partition(". Set `arbitrary_types_allowed")[0]
 
 
-def validator_of(kind: Any, *, is_lax: bool = False) -> Any:
-    """Make pydantic's validator of a type; what is no class of pydantic's is held strictly, unless it is lax."""
+def validator_of(kind: Any, *, owner_config: Mapping[str, Any] | None = None) -> Any:
+    """Make pydantic's validator of a type.
+
+    Args:
+        kind: what isn't a class of pydantic's is validated strictly.
+        owner_config: that of the pydantic class which the type stands in; pydantic validates it then as it does there.
+    """
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: plain text needs no pydantic
 
-    rewritten = strict(kind)
+    rewritten = strict(kind) if owner_config is None else kind
     try:
-        return TypeAdapter(rewritten, config=ConfigDict(strict=not is_lax))
+        return TypeAdapter(rewritten, config=ConfigDict(strict=True) if owner_config is None else owner_config)
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise

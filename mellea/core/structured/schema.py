@@ -41,9 +41,9 @@ def branches(schema: Schema, root: Schema) -> list[Schema]:
     return found
 
 
-def openings_of(schema: Schema) -> str:
+def openings_of(schema: Schema, root: Schema | None = None) -> str:
     """Return the brackets that a value begins with; `""` if it may begin with something else."""
-    openings = {_opening(branch) for branch in branches(schema, schema)}
+    openings = {_opening(branch) for branch in branches(schema, schema if root is None else root)}
     return "" if "" in openings else "".join(sorted(openings))
 
 
