@@ -51,12 +51,12 @@ def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
     """
     if format is None:
         raise UsageError("items() reads the elements of a sequence; ask for one with format=list[…]")
+    made: ItemFormat[Any] | None = None
     if isinstance(format.kind, Mapping):
-        found = _of_schema(format.marked)
-        made = None if found is None else _for_schema(found, format.marked)
-    else:
-        found = items_of(format.kind)
-        made = None if found is None or not _is_array(found, format.marked) else _for_type(found, format.kind)
+        if (elements := _of_schema(format.marked)) is not None:
+            made = _for_schema(elements, format.marked)
+    elif (items := items_of(format.kind)) is not None and _is_array(items, format.marked):
+        made = _for_type(items, format.kind)
     if made is None:
         raise UsageError(
             f"items() reads the elements of a sequence, and {format.kind!r} has none, or several; ask for one with "

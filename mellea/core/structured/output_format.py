@@ -53,7 +53,7 @@ class OutputFormat(Generic[T]):
     @classmethod
     def of(cls, kind: Any, validator: Any) -> OutputFormat[Any]:
         """Make a format of a type and its validator, or of a JSON Schema and `None`."""
-        marked = kind if validator is None else validator.json_schema()
+        marked = kind if validator is None else _schema_of(validator)
         name = str(kind.get("title", "output")) if validator is None else _name(kind)
         return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked)
 
@@ -119,6 +119,13 @@ class OutputFormat(Generic[T]):
 
     def __reduce__(self) -> Any:
         return output_format, (self.kind,)
+
+
+def _schema_of(validator: Any) -> dict[str, Any]:
+    from mellea.core.structured.generator import MarkedJsonSchema  # lazy: plain text needs no pydantic
+
+    schema: dict[str, Any] = validator.json_schema(schema_generator=MarkedJsonSchema)
+    return schema
 
 
 def output_format(format: Any) -> OutputFormat[Any]:
@@ -197,8 +204,9 @@ def validator_of(kind: Any, *, owner_config: Mapping[str, Any] | None = None) ->
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: plain text needs no pydantic
 
     rewritten = strict(kind) if owner_config is None else kind
+    config = ConfigDict(strict=True) if owner_config is None else cast("ConfigDict", owner_config)
     try:
-        return TypeAdapter(rewritten, config=ConfigDict(strict=True) if owner_config is None else owner_config)
+        return TypeAdapter(rewritten, config=config)
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, NotRequired, Union, get_args, get_origin
 
 from mellea.core.structured.hints import alias_value, completed, is_alias, is_typed_dict, resolved
 from mellea.core.structured.kinds import LISTS, Field, choices_of, fields_of, is_own_dataclass, json_key
@@ -96,8 +96,6 @@ class StrictTypes:
         return self._done[kind]
 
     def _annotation(self, field: Field) -> Any:
-        from typing_extensions import NotRequired  # lazy: as above
-
         hint = self.rewritten(field.type)
         if field.default is not None:
             hint = Annotated[hint, field.default]
