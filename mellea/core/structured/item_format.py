@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_origin
 
 from mellea.core.structured.conform import check
+from mellea.core.structured.core_schema import calls_user_code
 from mellea.core.structured.kinds import Items, Path, items_of, plain
-from mellea.core.structured.output_format import OutputFormat, calls_user_code, output_format, validator_of
+from mellea.core.structured.output_format import OutputFormat, output_format, validator_of
 from mellea.core.structured.schema import Schema, branches, followed, openings_of
 from mellea.errors import UsageError
 
@@ -59,7 +60,7 @@ def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
         made = _for_type(items, format.kind)
     if made is None:
         raise UsageError(
-            f"items() reads the elements of a sequence, and {format.kind!r} has none, or several; ask for one with "
+            f"items() reads the elements of a sequence, and {format.name} has none, or several; ask for one with "
             "format=list[…], Sequence[…] or Iterable[…], or an object that has exactly one such field"
         )
     return made
@@ -86,7 +87,7 @@ def _for_type(items: Items, owner: Any) -> ItemFormat[Any]:
     openings = openings_of(one.schema.schema)
     return ItemFormat(
         paths=items.paths,
-        name=one.schema.name,
+        name=one.name,
         value=lambda raw, index: one.value(raw),
         is_quick=not calls_user_code(one.validator.core_schema),
         may_be_list=not openings or "[" in openings,

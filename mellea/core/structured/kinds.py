@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import re
 import sys
 import types
 from collections import deque
@@ -48,6 +49,7 @@ __all__ = [
     "items_of",
     "json_key",
     "plain",
+    "type_name",
 ]
 
 Path = tuple[str | int, ...]
@@ -72,6 +74,9 @@ _SEQUENCES = frozenset({list, deque, *_SETS, *LISTS})
 _NATIVE = (str, int, float, bool, type(None))
 _DEPTH = 100  # types inside one another, before they are taken for a circle
 _CIRCLE = Any
+
+_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\w+\.|<locals>\.)+(?=\w)""")
+"""What stands before a class's own name; first a text, which is left as it is."""
 
 NO_ELEMENTS: Any = type("NO_ELEMENTS", (), {"__repr__": lambda self: "NO_ELEMENTS"})()
 """What `element_of` returns for a type that isn't a sequence."""
@@ -153,6 +158,17 @@ def _inside(kind: Any) -> Any:
         options = [option for option in get_args(kind) if option is not type(None)]
         return options[0] if len(options) == 1 else kind
     return kind
+
+
+def type_name(kind: Any) -> str:
+    """Name a type as a person would write it: `list[Person]`, and `int` for an annotated one."""
+    while get_origin(kind) is Annotated:
+        kind = kind.__origin__
+    if isinstance(kind, type) and not get_args(kind):
+        return kind.__name__
+    if not get_args(kind) and hasattr(kind, "__name__") and (is_alias(kind) or hasattr(kind, "__supertype__")):
+        return str(kind.__name__)
+    return _MODULE.sub(lambda found: found[1] or "", str(kind) if get_args(kind) else repr(kind))
 
 
 def element_of(kind: Any) -> Any:

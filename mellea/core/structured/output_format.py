@@ -6,7 +6,6 @@ import dataclasses
 import enum
 import functools
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -14,18 +13,20 @@ from typing import Annotated, Any, Generic, TypeVar, cast, get_args, get_origin
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema
-from mellea.core.structured.conform import MismatchError, check, problem_of
+from mellea.core.structured.bundle import bundled
+from mellea.core.structured.conform import MismatchError, check
+from mellea.core.structured.core_schema import calls_user_code, why_unreadable
 from mellea.core.structured.extract import readings
+from mellea.core.structured.kinds import type_name
 from mellea.core.structured.markers import unmarked
+from mellea.core.structured.satisfiable import why_impossible
 from mellea.core.structured.strict import strict
+from mellea.core.structured.wellformed import problem_of
 from mellea.errors import ParseError, UsageError
 
 __all__ = ["OutputFormat", "calls_user_code", "output_format", "reason_of", "validator_of"]
 
 T = TypeVar("T")
-
-_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\w+\.|<locals>\.)+(?=\w)""")
-"""What stands before a class's own name; first a text, which is left as it is."""
 
 _CUTS = {
     "length": ("at the token limit", "raise model_options={'max_tokens': …}"),
@@ -52,10 +53,21 @@ class OutputFormat(Generic[T]):
 
     @classmethod
     def of(cls, kind: Any, validator: Any) -> OutputFormat[Any]:
-        """Make a format of a type and its validator, or of a JSON Schema and `None`."""
-        marked = kind if validator is None else _schema_of(validator)
+        """Make a format of a type and its validator, or of a JSON Schema and `None`.
+
+        Raises:
+            UsageError: no answer can be a value of it.
+        """
+        marked = bundled(kind) if validator is None else _schema_of(validator)
+        if (why := why_impossible(marked)) is not None:
+            raise UsageError(f"format can't be {type_name(kind)}: no answer can be a value of it, since {why}")
         name = str(kind.get("title", "output")) if validator is None else _name(kind)
         return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked)
+
+    @property
+    def name(self) -> str:
+        """The type as a person would write it: `list[Person]`, which no wire takes as a name."""
+        return self.schema.name if isinstance(self.kind, Mapping) else type_name(self.kind)
 
     def parse(self, generation: Generation) -> T:
         """Make a value of the type out of the complete answer.
@@ -83,16 +95,7 @@ class OutputFormat(Generic[T]):
                 # What is wrong with the JSON says more than that there is something around it.
                 has_around = said is not None and _is_no_json(said) and not text.lstrip().startswith(("{", "["))
                 said = error if said is None or has_around else said
-        raise ParseError(_explain(self._said(), generation, said), partial=text) from said and said.with_traceback(None)
-
-    def _said(self) -> str:
-        """Name the type as a person would write it: `list[Person]`, which no wire takes as a name."""
-        kind = self.kind
-        while get_origin(kind) is Annotated:
-            kind = kind.__origin__
-        if not get_args(kind):
-            return self.schema.name
-        return _MODULE.sub(lambda found: found[1] or "", str(kind))
+        raise ParseError(_explain(self.name, generation, said), partial=text) from said and said.with_traceback(None)
 
     def _values(self, candidates: Iterable[str]) -> tuple[list[tuple[T, str]], list[Exception]]:
         """Return the different values among some JSON texts, and what is wrong with the other texts."""
@@ -112,8 +115,8 @@ class OutputFormat(Generic[T]):
         if self.validator is None:
             from pydantic_core import from_json  # lazy: plain text needs no pydantic
 
-            value = from_json(text)
-            check(value, self.kind, self.kind)
+            value = from_json(text, allow_inf_nan=False)
+            check(value, self.marked, self.marked)
             return cast("T", value)
         return cast("T", self.validator.validate_json(text))
 
@@ -137,6 +140,8 @@ def output_format(format: Any) -> OutputFormat[Any]:
     Raises:
         UsageError: it is neither, or a name in its annotations can't be found.
     """
+    if isinstance(format, OutputFormat):
+        return format
     if isinstance(format, Mapping):
         return OutputFormat.of(_json_schema(format), None)
     from pydantic import PydanticUserError  # lazy: plain text needs no pydantic
@@ -149,7 +154,7 @@ def output_format(format: Any) -> OutputFormat[Any]:
         return _known(format) if _is_settled(format) else OutputFormat.of(format, validator_of(format))
     except (PydanticUserError, TypeError, NameError) as error:
         raise UsageError(
-            f"format can't be {format!r}: {_in_short(error)}; it takes a pydantic model, a dataclass, a "
+            f"format can't be {type_name(format)}: {_in_short(error)}; it takes a pydantic model, a dataclass, a "
             "TypedDict, list[…], dict[str, …], a Literal, an enum, a union, a builtin such as int, or a JSON Schema as "
             "a dict"
         ) from error.with_traceback(None)
@@ -170,9 +175,12 @@ def _is_settled(kind: Any) -> bool:
 
 
 def _json_schema(format: Mapping[str, Any]) -> dict[str, Any]:
-    problem = problem_of(format)
+    problem = None
     try:
+        problem = problem_of(format)
         json.dumps(dict(format))
+        if problem is None:
+            bundled(format)
     except (TypeError, ValueError, RecursionError) as error:
         problem = problem or str(error)
     if problem is not None:
@@ -206,31 +214,24 @@ def validator_of(kind: Any, *, owner_config: Mapping[str, Any] | None = None) ->
     rewritten = strict(kind) if owner_config is None else kind
     config = ConfigDict(strict=True) if owner_config is None else cast("ConfigDict", owner_config)
     try:
-        return TypeAdapter(rewritten, config=config)
+        adapter: TypeAdapter[Any] = TypeAdapter(rewritten, config=config)
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
-        return TypeAdapter(rewritten)  # it has a configuration of its own
+        adapter = TypeAdapter(rewritten)  # it has a configuration of its own
+    if (why := why_unreadable(adapter.core_schema)) is not None:
+        raise UsageError(
+            f"format can't be {type_name(kind)}: {why}, so that no answer would do; annotate it with the enum itself, "
+            "or with the values that JSON has"
+        )
+    return adapter
 
 
-def calls_user_code(schema: Any) -> bool:
-    """Whether validating by a core schema calls functions that are neither ours nor pydantic's."""
-    if isinstance(schema, (list, tuple)):
-        return any(calls_user_code(each) for each in schema)
-    if not isinstance(schema, dict):
-        return False
-    if schema.get("post_init") or schema.get("custom_init"):
-        return True
-    if str(schema.get("type", "")).startswith("function-"):
-        function = schema["function"]["function"]
-        is_pydantics = str(getattr(function, "__module__", "")).startswith("pydantic")
-        if not is_pydantics and not getattr(function, "is_quick", False):
-            return True
-    return any(calls_user_code(value) for key, value in schema.items() if key not in ("metadata", "serialization"))
-
-
-def _name(format: Any) -> str:
-    name = getattr(format, "__name__", "output")
+def _name(kind: Any) -> str:
+    """Return a name that a wire takes."""
+    while get_origin(kind) is Annotated:
+        kind = kind.__origin__
+    name = getattr(kind, "__name__", "output")
     return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in name)[:64]
 
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from mellea.core.structured.markers import KEYS
 
-__all__ = ["Schema", "Shape", "branches", "followed", "openings_of", "property_of", "shapes_of"]
+__all__ = [
+    "Schema",
+    "Shape",
+    "branches",
+    "followed",
+    "map_parts",
+    "openings_of",
+    "parts_of",
+    "pointed_at",
+    "property_of",
+    "shapes_of",
+    "target_of",
+]
 
 Schema = Mapping[str, Any]
 
@@ -30,14 +43,69 @@ class Shape:
     is_open: bool = False
 
 
+SCHEMAS = frozenset(
+    {"additionalItems", "additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then"}
+    | {"unevaluatedItems", "unevaluatedProperties"}
+)
+"""Keywords that hold a schema."""
+
+SCHEMA_LISTS = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
+"""Keywords that hold a list of schemas; `items` did in old drafts."""
+
+SCHEMA_DICTS = frozenset(
+    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
+)
+"""Keywords that hold schemas by name; `dependencies` of old drafts has lists of names too."""
+
+
+def parts_of(schema: Schema) -> Iterator[tuple[str, Any]]:
+    """Yield the schemas that stand right inside of a schema, each with where it stands."""
+    for name, value in schema.items():
+        if name in SCHEMA_DICTS and isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", part) for key, part in value.items())
+        elif name in SCHEMA_LISTS and isinstance(value, list):
+            yield from ((f"{name}.{index}", part) for index, part in enumerate(value))
+        elif name in SCHEMAS:
+            yield name, value
+
+
+def map_parts(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a copy of a schema in which each schema right inside of it is changed."""
+    new = dict(schema)
+    for name, value in schema.items():
+        if name in SCHEMA_DICTS and isinstance(value, Mapping):
+            new[name] = {key: change(part) for key, part in value.items()}
+        elif name in SCHEMA_LISTS and isinstance(value, list):
+            new[name] = [change(part) for part in value]
+        elif name in SCHEMAS:
+            new[name] = change(value)
+    return new
+
+
+def pointed_at(root: Any, pointer: str) -> Any:
+    """Return what a JSON Pointer (RFC 6901) leads to, written as the fragment of a URI; `None` if nowhere."""
+    target = root
+    for step in pointer.removeprefix("#").split("/")[1:]:
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(target, list):
+            target = target[int(name)] if name.isdecimal() and int(name) < len(target) else None
+        else:
+            target = target.get(name) if isinstance(target, Mapping) else None
+    return target
+
+
+def target_of(pointer: Any, root: Schema) -> Any:
+    """Return the schema that a reference such as `#/$defs/Person` leads to; `True`, which says nothing, if nowhere."""
+    target = pointed_at(root, str(pointer))
+    return target if isinstance(target, (Mapping, bool)) else True
+
+
 def followed(schema: Schema, root: Schema) -> Schema:
     """Follow `$ref`s within the root; what stands beside one stays. A reference that leads nowhere says nothing."""
     seen: set[str] = set()
     while isinstance(pointer := schema.get("$ref"), str) and pointer not in seen:
         seen.add(pointer)
-        target: Any = root
-        for step in pointer.removeprefix("#").split("/")[1:]:
-            target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+        target = target_of(pointer, root)
         beside = {name: value for name, value in schema.items() if name != "$ref"}
         schema = {**(target if isinstance(target, Mapping) else {}), **beside}
     return schema
