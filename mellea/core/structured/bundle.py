@@ -98,9 +98,8 @@ class _Bundler:
             waiting += [(part, base) for _, part in parts_of(node)]
 
     def bundled(self) -> dict[str, Any]:
+        """Return the schema anew; one that holds itself stands once at the top and once below `$defs`."""
         body = self._schema(self._root)
-        if id(self._root) in self._names:  # it holds itself
-            body = {"$ref": f"#/$defs/{self._names[id(self._root)]}"}
         return {**body, "$defs": self._definitions} if self._definitions else body
 
     def _schema(self, schema: Any) -> Any:

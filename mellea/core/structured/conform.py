@@ -57,7 +57,10 @@ def check(value: Any, schema: Any, root: Schema, path: str = "") -> None:
     Raises:
         MismatchError: names the first place that doesn't fit, and why.
     """
-    _Checker(root).look(value, schema, path)
+    try:
+        _Checker(root).look(value, schema, path)
+    except RecursionError:
+        raise _mismatch(path, "it is nested too deeply to be checked") from None
 
 
 class _Checker:

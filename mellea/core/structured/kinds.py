@@ -391,7 +391,7 @@ def choices_of(kind: Any) -> dict[str, tuple[Any, Any]] | None:
     else:
         return None
     if not values:
-        raise UsageError(f"{kind!r} has no values, so that no answer can be one of them")
+        raise UsageError(f"{type_name(kind)} has no values, so that no answer can be one of them")
     return None if is_native else _by_form(kind, raws, values)
 
 

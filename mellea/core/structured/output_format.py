@@ -60,7 +60,7 @@ class OutputFormat(Generic[T]):
         """
         marked = bundled(kind) if validator is None else _schema_of(validator)
         if (why := why_impossible(marked)) is not None:
-            raise UsageError(f"format can't be {type_name(kind)}: no answer can be a value of it, since {why}")
+            raise UsageError(f"format can't be {type_name(kind)}: no answer can be a valid one, since {why}")
         name = str(kind.get("title", "output")) if validator is None else _name(kind)
         return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked)
 
