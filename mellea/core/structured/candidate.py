@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from mellea.core.structured.scanner import ITEMS, Event, Kind, Scanner, Way
-from mellea.core.structured.shapes import Shape
+from mellea.core.structured.schema import Shape
 
 __all__ = ["Finder"]
 
@@ -44,6 +43,7 @@ class Finder:
 
     Args:
         shapes: what is asked for.
+        is_item: whether a JSON text is an element of the lists that are asked for.
         problem_of: returns what a validator has against a JSON text, `None` if it is valid.
         takes: take a document; if not, as behind one that was taken, those that are complete and valid are noted.
 
@@ -58,6 +58,7 @@ class Finder:
         "_bracket",
         "_candidate",
         "_head",
+        "_is_item",
         "_is_leading",
         "_parts",
         "_problem_of",
@@ -72,9 +73,15 @@ class Finder:
     )
 
     def __init__(
-        self, shapes: Sequence[Shape], problem_of: Callable[[str], Exception | None], *, takes: bool = True
+        self,
+        shapes: Sequence[Shape],
+        is_item: Callable[[str], bool],
+        problem_of: Callable[[str], Exception | None],
+        *,
+        takes: bool = True,
     ) -> None:
         self._shapes = shapes
+        self._is_item = is_item
         self._problem_of = problem_of
         self._takes = takes
         self._wants_text = any(shape.is_text for shape in shapes)
@@ -187,7 +194,7 @@ class Finder:
                 self._seen.add(value)
                 if any(self._has_keys(shape, value) for shape in fitting):
                     return True
-            elif kind is Kind.WHOLE and any(shape.item and _is_valid(shape.item, value) for shape in fitting):
+            elif kind is Kind.WHOLE and fitting and self._is_item(value):
                 return True
         return False
 
@@ -224,11 +231,3 @@ class Finder:
         self.is_taken = True
         rest = text[place:] if place else text
         return "".join([*self._parts, rest]) if self._parts else rest
-
-
-def _is_valid(check: Callable[[str], Any], raw: str) -> bool:
-    try:
-        check(raw)
-    except Exception:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
-        return False
-    return True

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from mellea.core.structured.candidate import Finder
 from mellea.core.structured.scanner import Event, Kind, ScanError, Scanner
-from mellea.core.structured.shapes import Shape
+from mellea.core.structured.schema import Shape
 
 __all__ = ["Search", "Wanted"]
 
@@ -26,6 +26,9 @@ class Wanted(Protocol):
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """What the answer may look like."""
+
+    def is_item(self, text: str) -> bool:
+        """Whether a JSON text is an element of the lists that are asked for."""
 
     def problem_of(self, text: str) -> Exception | None:
         """Return what a validator has against a JSON text, `None` if it is valid."""
@@ -41,7 +44,7 @@ class _Step:
         self._keeps = keeps
         self._looks_on = looks_on
         self._parts: list[str] = []  # of the document, where it is kept
-        self.finder = Finder(wanted.shapes, wanted.problem_of)
+        self.finder = Finder(wanted.shapes, wanted.is_item, wanted.problem_of)
         self.scanner: Scanner | None = None  # of the document, once it is taken
         self.after: Finder | None = None  # of what follows it
         self.has_text = False
@@ -87,7 +90,8 @@ class _Step:
     def _look_on(self, text: str) -> None:
         if self._looks_on:
             if self.after is None:
-                self.after = Finder(self._wanted.shapes, self._wanted.problem_of, takes=False)
+                wanted = self._wanted
+                self.after = Finder(wanted.shapes, wanted.is_item, wanted.problem_of, takes=False)
             self.after.feed(text)
 
 

@@ -87,4 +87,4 @@ def _words_of(schema: Schema) -> tuple[list[str], bool]:
     words = [word for one in found for word in one.get("enum", [one["const"]] if "const" in one else [])]
     is_open = any(one.get("type") == "string" and not {"enum", "const"} & one.keys() for one in found)
     is_single = all(one.get("type") in ("string", "integer", "number", "boolean") for one in found)
-    return [word for word in dict.fromkeys(words) if isinstance(word, str)], is_open and is_single
+    return list(dict.fromkeys(word for word in words if isinstance(word, str))), is_open and is_single

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_origin
 
 from mellea.core.structured.conform import check
+from mellea.core.structured.core_schema import calls_user_code
 from mellea.core.structured.kinds import Items, Path, items_of, plain
-from mellea.core.structured.output_format import OutputFormat, calls_user_code, output_format, validator_of
+from mellea.core.structured.output_format import OutputFormat, output_format, validator_of
 from mellea.core.structured.schema import Schema, branches, followed, openings_of
 from mellea.errors import UsageError
 
@@ -29,6 +30,7 @@ class ItemFormat(Generic[T]):
         may_be_list: an item may itself be a list.
         is_set: the complete result has neither the order nor the duplicates of the text.
         found_in: returns the items of a parsed value.
+        whole: the format of the complete answer.
     """
 
     paths: tuple[Path, ...]
@@ -38,6 +40,7 @@ class ItemFormat(Generic[T]):
     may_be_list: bool
     is_set: bool
     found_in: Callable[[Any], list[T]]
+    whole: OutputFormat[Any]
 
 
 def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
@@ -51,15 +54,15 @@ def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
     """
     if format is None:
         raise UsageError("items() reads the elements of a sequence; ask for one with format=list[…]")
+    made: ItemFormat[Any] | None = None
     if isinstance(format.kind, Mapping):
-        found = _of_schema(format.marked)
-        made = None if found is None else _for_schema(found, format.marked)
-    else:
-        found = items_of(format.kind)
-        made = None if found is None or not _is_array(found, format.marked) else _for_type(found, format.kind)
+        if (elements := _of_schema(format.marked)) is not None:
+            made = _for_schema(elements, format.marked)
+    elif (items := items_of(format.kind)) is not None and _is_array(items, format.marked):
+        made = _for_type(items, format.kind)
     if made is None:
         raise UsageError(
-            f"items() reads the elements of a sequence, and {format.kind!r} has none, or several; ask for one with "
+            f"items() reads the elements of a sequence, and {format.name} has none, or several; ask for one with "
             "format=list[…], Sequence[…] or Iterable[…], or an object that has exactly one such field"
         )
     return made
@@ -74,9 +77,9 @@ def _is_array(items: Items, schema: Schema) -> bool:
     return not parts or any("[" in openings_of(part, schema) for part in parts) or len(items.paths[0]) > 1
 
 
-def _for_type(items: Items, owner: Any) -> ItemFormat[Any]:
+def _for_type(items: Items, whole: OutputFormat[Any]) -> ItemFormat[Any]:
     """Make the format of an item; inside a class of pydantic's it is validated as that class validates it."""
-    owner = plain(owner)
+    owner = plain(whole.kind)
     owner = get_origin(owner) or owner
     if hasattr(owner, "__pydantic_validator__"):
         config = getattr(owner, "model_config", None) or getattr(owner, "__pydantic_config__", {})
@@ -86,12 +89,13 @@ def _for_type(items: Items, owner: Any) -> ItemFormat[Any]:
     openings = openings_of(one.schema.schema)
     return ItemFormat(
         paths=items.paths,
-        name=one.schema.name,
+        name=one.name,
         value=lambda raw, index: one.value(raw),
         is_quick=not calls_user_code(one.validator.core_schema),
         may_be_list=not openings or "[" in openings,
         is_set=items.is_set,
         found_in=items.found_in,
+        whole=whole,
     )
 
 
@@ -123,8 +127,10 @@ def _elements(key: str | None, schema: Any, root: Schema) -> _Elements | None:
     return _Elements(key, found[0].get("prefixItems", ()), found[0].get("items", True))
 
 
-def _for_schema(elements: _Elements, root: Schema) -> ItemFormat[Any]:
+def _for_schema(elements: _Elements, whole: OutputFormat[Any]) -> ItemFormat[Any]:
     from pydantic_core import from_json  # lazy: plain text needs no pydantic
+
+    root = whole.marked
 
     def value(raw: str, index: int) -> Any:
         found = from_json(raw)
@@ -146,4 +152,5 @@ def _for_schema(elements: _Elements, root: Schema) -> ItemFormat[Any]:
         may_be_list=any(not found or "[" in found for found in openings),
         is_set=False,
         found_in=found_in,
+        whole=whole,
     )

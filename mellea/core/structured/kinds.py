@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import re
 import sys
 import types
 from collections import deque
@@ -26,7 +27,7 @@ from collections.abc import (
     Sequence,
     Set,
 )
-from typing import Annotated, Any, ForwardRef, Literal, NotRequired, Required, Tuple, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, NotRequired, Required, Union, get_args, get_origin
 
 from mellea.core.structured.hints import alias_value, completed, generic_hints, is_alias, is_typed_dict, resolved
 from mellea.errors import UsageError
@@ -37,6 +38,7 @@ __all__ = [
     "Field",
     "Items",
     "Path",
+    "alias_paths",
     "choices_of",
     "default_info",
     "element_of",
@@ -47,6 +49,7 @@ __all__ = [
     "items_of",
     "json_key",
     "plain",
+    "type_name",
 ]
 
 Path = tuple[str | int, ...]
@@ -71,6 +74,9 @@ _SEQUENCES = frozenset({list, deque, *_SETS, *LISTS})
 _NATIVE = (str, int, float, bool, type(None))
 _DEPTH = 100  # types inside one another, before they are taken for a circle
 _CIRCLE = Any
+
+_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\w+\.|<locals>\.)+(?=\w)""")
+"""What stands before a class's own name; first a text, which is left as it is."""
 
 NO_ELEMENTS: Any = type("NO_ELEMENTS", (), {"__repr__": lambda self: "NO_ELEMENTS"})()
 """What `element_of` returns for a type that isn't a sequence."""
@@ -154,6 +160,17 @@ def _inside(kind: Any) -> Any:
     return kind
 
 
+def type_name(kind: Any) -> str:
+    """Name a type as a person would write it: `list[Person]`, and `int` for an annotated one."""
+    while get_origin(kind) is Annotated:
+        kind = kind.__origin__
+    if isinstance(kind, type) and not get_args(kind):
+        return kind.__name__
+    if not get_args(kind) and hasattr(kind, "__name__") and (is_alias(kind) or hasattr(kind, "__supertype__")):
+        return str(kind.__name__)
+    return _MODULE.sub(lambda found: found[1] or "", str(kind) if get_args(kind) else repr(kind))
+
+
 def element_of(kind: Any) -> Any:
     """Return the type of a sequence's elements, `NO_ELEMENTS` if the type isn't a sequence.
 
@@ -165,8 +182,8 @@ def element_of(kind: Any) -> Any:
     kind = _without_roots(kind)
     origin, args = get_origin(kind) or kind, get_args(kind)
     if origin is tuple:
-        has_any = kind in (tuple, Tuple)  # noqa: UP006 - the old name is what is meant
-        return Any if has_any else _known(args[0]) if args[1:] == (Ellipsis,) else NO_ELEMENTS
+        is_bare = kind is tuple or (not args and getattr(kind, "_name", "") == "Tuple")  # tuple[()] is empty
+        return Any if is_bare else _known(args[0]) if args[1:] == (Ellipsis,) else NO_ELEMENTS
     if not _is_hashable(origin) or origin not in _SEQUENCES:
         return NO_ELEMENTS
     return _known(args[0]) if args else Any
@@ -252,19 +269,12 @@ def fields_of(kind: Any) -> list[Field] | None:
     if not isinstance(known, Mapping):
         return None
     config = getattr(origin, "model_config", None) or getattr(origin, "__pydantic_config__", {})
-    is_by_name, is_by_alias = _ways(config)
-    return [_pydantic_field(name, field, is_by_name, is_by_alias) for name, field in known.items()]
+    return [_pydantic_field(name, field, config) for name, field in known.items()]
 
 
 def is_own_dataclass(kind: Any) -> bool:
     """Whether it is a dataclass of the standard library; pydantic's validate themselves."""
     return isinstance(kind, type) and dataclasses.is_dataclass(kind) and "__pydantic_validator__" not in kind.__dict__
-
-
-def _ways(config: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Return whether fields are read by their names, and by their aliases."""
-    is_by_name = bool(config.get("validate_by_name") or config.get("populate_by_name"))
-    return is_by_name, config.get("validate_by_alias", True) is not False
 
 
 def _constructor_fields(kind: Any) -> list[dataclasses.Field[Any]]:
@@ -279,11 +289,12 @@ def _dataclass_field(kind: Any, field: dataclasses.Field[Any], hint: Any) -> Fie
     if info is None:
         has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         return Field(field.name, hint, ((field.name,),), not has_default)
-    ways = _ways(getattr(kind, "__pydantic_config__", {}))
+    config = getattr(kind, "__pydantic_config__", {})
     given = field.default if default_info(None, field.default) is not None else None
-    has_own = field.default_factory is not dataclasses.MISSING or field.default not in (dataclasses.MISSING, given)
+    has_default = all(field.default is not other for other in (dataclasses.MISSING, given))
+    has_own = has_default or field.default_factory is not dataclasses.MISSING
     is_required = info.is_required() and not has_own
-    return Field(field.name, hint, _paths(field.name, info, *ways), is_required, info, given)
+    return Field(field.name, hint, _paths(field.name, info, config), is_required, info, given)
 
 
 def _typed_dict_field(kind: Any, name: str, hint: Any) -> Field:
@@ -301,28 +312,44 @@ def _typed_dict_field(kind: Any, name: str, hint: Any) -> Field:
     info = default_info(hint, None)
     if info is None:
         return Field(name, hint, ((name,),), is_required)
-    ways = _ways(getattr(kind, "__pydantic_config__", {}))
-    return Field(name, hint, _paths(name, info, *ways), is_required and info.is_required(), info)
+    config = getattr(kind, "__pydantic_config__", {})
+    return Field(name, hint, _paths(name, info, config), is_required and info.is_required(), info)
 
 
-def _pydantic_field(name: str, info: Any, is_by_name: bool, is_by_alias: bool) -> Field:
+def _pydantic_field(name: str, info: Any, config: Mapping[str, Any]) -> Field:
     kind = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
-    return Field(name, kind, _paths(name, info, is_by_name, is_by_alias), info.is_required(), info)
+    return Field(name, kind, _paths(name, info, config), info.is_required(), info)
 
 
-def _paths(name: str, info: Any, is_by_name: bool, is_by_alias: bool) -> tuple[Path, ...]:
-    """Return the ways that pydantic reads a field; first a plain key, as in the JSON Schema, if there is one."""
-    alias = info.validation_alias if info.validation_alias is not None else info.alias
-    if alias is None or not is_by_alias:
+def _paths(name: str, info: Any, config: Mapping[str, Any]) -> tuple[Path, ...]:
+    return alias_paths(name, info.alias if info.validation_alias is None else info.validation_alias, config)
+
+
+def alias_paths(name: str, alias: Any, config: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Return the ways that pydantic reads a field; first a plain key, as in the JSON Schema, if there is one.
+
+    Args:
+        name: the field's own name.
+        alias: a key, an `AliasPath` or `AliasChoices`, or those as lists, as in core schemas; `None` if it has none.
+        config: that of the class.
+    """
+    is_by_name = bool(config.get("validate_by_name") or config.get("populate_by_name"))
+    if alias is None or config.get("validate_by_alias", True) is False:
         return ((name,),)
-    ways = [_path(choice) for choice in getattr(alias, "choices", [alias])]
+    ways = [_path(choice) for choice in _choices(alias)]
     ways += [(name,)] if is_by_name else []
     first = next((way for way in ways if len(way) == 1), ways[0])
     return tuple(dict.fromkeys([first, *ways]))
 
 
+def _choices(alias: Any) -> list[Any]:
+    if isinstance(alias, list):
+        return alias if isinstance(alias[0], list) else [alias]
+    return list(getattr(alias, "choices", [alias]))
+
+
 def _path(alias: Any) -> Path:
-    return (alias,) if isinstance(alias, str) else tuple(alias.path)
+    return (alias,) if isinstance(alias, str) else tuple(getattr(alias, "path", alias))
 
 
 def default_info(hint: Any, default: Any) -> Any:
@@ -364,20 +391,21 @@ def choices_of(kind: Any) -> dict[str, tuple[Any, Any]] | None:
     else:
         return None
     if not values:
-        raise UsageError(f"{kind!r} has no values, so that no answer can be one of them")
-    return None if is_native else {json_key(form): (form, value) for form, value in _forms(kind, raws, values)}
+        raise UsageError(f"{type_name(kind)} has no values, so that no answer can be one of them")
+    return None if is_native else _by_form(kind, raws, values)
 
 
-def _forms(kind: Any, raws: list[Any], values: list[Any]) -> Iterator[tuple[Any, Any]]:
+def _by_form(kind: Any, raws: list[Any], values: list[Any]) -> dict[str, tuple[Any, Any]]:
     from pydantic_core import PydanticSerializationError, to_jsonable_python  # lazy: plain text needs no pydantic
 
-    for raw, value in reversed(list(zip(raws, values, strict=True))):  # of two with one form the first one counts
+    found: dict[str, tuple[Any, Any]] = {}
+    for raw, value in zip(raws, values, strict=True):
         try:
-            yield to_jsonable_python(raw), value
+            form = to_jsonable_python(raw)
         except PydanticSerializationError:
-            raise UsageError(
-                f"the value {raw!r} of {kind!r} has no form in JSON, so that no model can give it"
-            ) from None
+            raise UsageError(f"the value {raw!r} of {kind!r} has no form in JSON, so no model can give it") from None
+        found.setdefault(json_key(form), (form, value))
+    return found
 
 
 def json_key(value: Any) -> str:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, Never, NoReturn, NotRequired, Union, get_args, get_origin
 
 from mellea.core.structured.hints import alias_value, completed, is_alias, is_typed_dict, resolved
-from mellea.core.structured.kinds import LISTS, Field, choices_of, fields_of, is_own_dataclass, json_key
+from mellea.core.structured.kinds import LISTS, Field, choices_of, fields_of, is_own_dataclass, json_key, type_name
+from mellea.errors import UsageError
 
 __all__ = ["StrictTypes", "strict"]
 
@@ -41,6 +42,8 @@ class StrictTypes:
             return self.rewritten(resolved(kind))
         if is_alias(kind):
             return self._alias(kind)
+        if kind in (Never, NoReturn):
+            raise UsageError(f"{type_name(kind)} has no values, so that no answer can be one")
         origin = get_origin(kind)
         if origin is Annotated:
             return Annotated[(self.rewritten(kind.__origin__), *kind.__metadata__)]
@@ -96,8 +99,6 @@ class StrictTypes:
         return self._done[kind]
 
     def _annotation(self, field: Field) -> Any:
-        from typing_extensions import NotRequired  # lazy: as above
-
         hint = self.rewritten(field.type)
         if field.default is not None:
             hint = Annotated[hint, field.default]

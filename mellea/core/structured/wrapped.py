@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mellea.core.structured.bundle import bundled
 from mellea.core.structured.schema import followed
 
 __all__ = ["Unwrapper", "is_wrapped", "wrapped"]
@@ -28,6 +29,7 @@ def is_wrapped(schema: Mapping[str, Any]) -> bool:
 
 def wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of an object that holds the value as its only property."""
+    schema = bundled(schema)  # a reference from the root would lead to the object around it
     inner = {name: value for name, value in schema.items() if name not in ("$defs", "definitions")}
     outer: dict[str, Any] = {
         "type": "object",

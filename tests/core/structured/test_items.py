@@ -401,7 +401,7 @@ NONSENSE = st.lists(
 @given(NONSENSE, st.booleans())
 def test_nonsense_gives_the_same_items_and_the_same_error_however_it_is_split(text: str, may_restart: bool) -> None:
     def read(parts: Iterable[str]) -> object:
-        decoder = ItemDecoder(item_format(output_format(list[Person])), may_restart=may_restart)
+        decoder = ItemDecoder(item_format(output_format(list[Person])), has_steps=may_restart)
         try:
             for part in parts:
                 decoder.feed(part)
