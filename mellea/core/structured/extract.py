@@ -53,6 +53,7 @@ def readings(text: str, schema: Schema, *, is_cut: bool = False) -> Iterator[Ite
     options, takes_any_text = _words_of(schema)
     bare = _bare(text)
     yield (text.removeprefix("\ufeff"),)
+    yield (bare,)
     yield (json.dumps(word) for word in options if word == bare)
     if spelled := _SPELLED.get(bare.rstrip(".").lower()):
         yield (spelled,)

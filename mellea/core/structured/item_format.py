@@ -57,9 +57,9 @@ def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
     made: ItemFormat[Any] | None = None
     if isinstance(format.kind, Mapping):
         if (elements := _of_schema(format.marked)) is not None:
-            made = _for_schema(elements, format.marked)
+            made = _for_schema(elements, format)
     elif (items := items_of(format.kind)) is not None and _is_array(items, format.marked):
-        made = _for_type(items, format.kind)
+        made = _for_type(items, format)
     if made is None:
         raise UsageError(
             f"items() reads the elements of a sequence, and {format.name} has none, or several; ask for one with "

@@ -47,7 +47,7 @@ class ItemDecoder(Generic[T]):
         self._taken: list[str] = []  # the texts of the items that were taken, where they may be needed once more
         self._again: deque[str] = deque()  # those that the document of a later step has to have, too
         self._index = -1  # of the item that was taken last
-        self._is_superseded = self._is_through = False
+        self._is_superseded = self._is_through = self._has_closed = False
 
     @property
     def is_complete(self) -> bool:
@@ -69,6 +69,7 @@ class ItemDecoder(Generic[T]):
 
     def close(self) -> None:
         """Say that there is no more text."""
+        self._has_closed = True
         self._take(self._search.close())
         self._is_superseded = self._is_superseded or (self.is_complete and bool(self._again))
 
@@ -88,7 +89,8 @@ class ItemDecoder(Generic[T]):
         """Whether nothing can be read any more: what stands between the items isn't JSON, or they were superseded."""
         if self._raws or self._is_through:
             return False
-        is_wrong = not self._has_steps and self._index >= 0 and self._search.error is not None
+        may_be_replaced = self._has_steps or self._has_closed  # at the end the complete result tells what is wrong
+        is_wrong = not may_be_replaced and self._index >= 0 and self._search.error is not None
         return self._is_superseded or is_wrong
 
     def next(self) -> T:

@@ -221,7 +221,7 @@ async def test_11_a_bad_item_ends_it_cancels_and_tells_index_text_and_the_good_o
     backend = ScriptedBackend(BAD)
     thunk = await mellea.start_session(backend).ainstruct("x", format=list[Person], await_result=False)
     items, good = thunk.items(), []
-    with pytest.raises(ParseError, match=r"item 1 is no 'Person'.*name.*valid string") as caught:
+    with pytest.raises(ParseError, match=r"item 1 is not a valid 'Person'.*name.*valid string") as caught:
         async for item in items:
             good.append(item)
     error = caught.value
