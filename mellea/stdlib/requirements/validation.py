@@ -66,7 +66,11 @@ async def validate_all(
 
 
 async def _chunk_by_chunk(requirement: Requirement, output: ModelOutputThunk[Any]) -> ValidationResult:
-    watch = Watch([requirement], output._run.format)
-    sight = await watch.look(await output.avalue())
-    failure = sight.failure or (await watch.look_at_end()).failure
+    watch, text = Watch([requirement], output._run.format), await output.avalue()
+
+    async def read() -> bool:
+        watch.add(text)
+        return True
+
+    failure = await watch.during(read)
     return ValidationResult(True) if failure is None else failure[1]

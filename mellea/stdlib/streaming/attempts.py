@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -36,7 +37,7 @@ from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.requirements.validation import validate_all
-from mellea.stdlib.requirements.watch import Sight, Watch
+from mellea.stdlib.requirements.watch import Failure, Watch
 from mellea.stdlib.streaming.settling import checked, settle
 
 __all__ = ["launch_sampled"]
@@ -44,6 +45,13 @@ __all__ = ["launch_sampled"]
 C = TypeVar("C", bound=Context)
 
 _ANSWER = "an answer of the asked form"
+
+_QUICK_SECONDS = 0.1
+"""How long a stream waits for the checks of what it has read: where they are quick, a refused attempt ends with the
+chunk that was refused; where they are slow, it is read on meanwhile."""
+
+_PAUSE_SECONDS = 0.05
+"""How long a chunk waits for white space that would belong to it."""
 
 
 def launch_sampled(
@@ -219,7 +227,13 @@ class _Attempting:
         self._to_skip = len(committed)  # characters that begin the answer and are known
         self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
         self._text_of: TextFilter = text_of
-        self._watch = Watch(drawing.requirements, call.format, number=len(drawing._committed), before=committed)
+        self._watch = Watch(
+            drawing.requirements,
+            call.format,
+            number=len(drawing._committed),
+            before=committed,
+            on_passed=self._note,
+        )
 
     async def make(self, compose: Compose | None) -> Attempt:
         if compose is None:
@@ -254,16 +268,28 @@ class _Attempting:
     ) -> Attempt:
         return Attempt(self._number, output, after, validations, component=self._call.component, **more)
 
-    async def _follow(self, thunk: ModelOutputThunk[Any]) -> tuple[Requirement, ValidationResult] | None:
+    async def _follow(self, thunk: ModelOutputThunk[Any]) -> Failure | None:
         """Hand the events of the attempt on and watch its text; stops it at the first no, which is returned."""
         async with thunk:
-            cursor = Cursor(thunk._run)
-            while (events := await cursor.more()) is not None:
-                sight = await self._take(events)
-                if sight.failure is not None:
-                    return sight.failure
-            thunk._run.raise_error_unless(ParseError)
-            return self._note(await self._watch.look_at_end(), is_end=True).failure
+            failure = await self._watch.during(partial(self._read, Cursor(thunk._run)))
+            if failure is None:
+                thunk._run.raise_error_unless(ParseError)
+            return failure
+
+    async def _read(self, cursor: Cursor) -> bool:
+        while (events := await self._more(cursor)) is not None:
+            await self._take(events)
+        # The end of a text that was cut off isn't the end of a chunk.
+        return cursor.run.error is None or isinstance(cursor.run.error, ParseError)
+
+    async def _more(self, cursor: Cursor) -> list[Event] | None:
+        if self._watch.is_keeping:
+            with anyio.move_on_after(_PAUSE_SECONDS):
+                return await cursor.more()
+            if not cursor.is_ready():  # as it may be if the process itself stood still
+                self._watch.flush()
+                await self._watch.settle(_QUICK_SECONDS)
+        return await cursor.more()
 
     async def _composed(self, compose: Compose) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
         output = await compose(self._generate)
@@ -274,41 +300,40 @@ class _Attempting:
         return output, None
 
     def _stopped(self, run: Run) -> ComputedModelOutputThunk[Any]:
-        """Return what readers have got of the attempt; more may have come while its last chunk was looked at."""
+        """Return what readers have got of the attempt; the run may have more by now."""
         usage = run.so_far().usage
         if usage is not None and UsageEvent(usage) not in self._taken:  # as far as the provider said
             self._taken.append(UsageEvent(usage))
             self._drawing._lanes.put(self._number, self._taken[-1:])
         return played(self._taken)
 
-    async def _show(self, output: ComputedModelOutputThunk[Any]) -> tuple[Requirement, ValidationResult] | None:
-        sight = await self._take(output._run.events)
-        return sight.failure or self._note(await self._watch.look_at_end(), is_end=True).failure
+    async def _show(self, output: ComputedModelOutputThunk[Any]) -> Failure | None:
+        async def read() -> bool:
+            await self._take(output._run.events)
+            return True
 
-    async def _take(self, events: list[Event]) -> Sight:
+        return await self._watch.during(read)
+
+    async def _take(self, events: list[Event]) -> None:
         new = [event for event in events if type(event) is not StreamEnd]
         if self._to_skip:
             new = self._without_known(new)
         if not self._watch.is_on:
             self._drawing._lanes.put(self._number, new)
-            return Sight()
+            return
         for event in new:
             self._drawing._lanes.put(self._number, [event])
             self._taken.append(event)
             if text := self._text_of([event]):
-                sight = self._note(await self._watch.look(text))
-                if sight.failure is not None:
-                    return sight
-        return Sight()
+                self._watch.add(text)
+                await self._watch.settle(_QUICK_SECONDS)
 
-    def _note(self, sight: Sight, *, is_end: bool = False) -> Sight:
+    def _note(self, passed: list[Chunk], is_end: bool) -> None:
         # The end of the text is let out with the accepted attempt: what is wrong with the whole can be mended there.
         commits = self._release is not None and not is_end
         if commits:
-            self._drawing._committed += sight.passed
-        passed: list[Event] = [ChunkValidated(self._number, str(chunk), commits) for chunk in sight.passed]
-        self._drawing._lanes.put(self._number, passed)
-        return sight
+            self._drawing._committed += passed
+        self._drawing._lanes.put(self._number, [ChunkValidated(self._number, str(chunk), commits) for chunk in passed])
 
     def _without_known(self, events: list[Event]) -> list[Event]:
         new: list[Event] = []
