@@ -24,7 +24,7 @@ from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
 from mellea.core.worker import in_thread
-from mellea.errors import DeadlineError, MelleaError, ParseError, UnsupportedError, UsageError
+from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of, told_as_shown
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
@@ -339,6 +339,8 @@ def _parse_by(component: Any, generation: Generation) -> Any:
         return (component_of(component) or component).parse(generation)
     except MelleaError:
         raise
+    except (NameError, ImportError) as error:  # whatever the model wrote
+        raise OutputError(f"parse() of {type(component).__name__} failed: {type(error).__name__}: {error}") from error
     except Exception as error:
         raise ParseError(
             f"{type(component).__name__} can't parse the answer {generation.text[:120]!r}: "

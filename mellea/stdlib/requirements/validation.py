@@ -11,7 +11,7 @@ from mellea.core.context import Context
 from mellea.core.requirement import Requirement, ValidationResult, validated
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
-from mellea.errors import UsageError
+from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.requirements.judge import Judge, JudgedRequirement
 from mellea.stdlib.requirements.watch import Watch
 
@@ -60,7 +60,11 @@ async def validate_all(
         if requirement.is_streaming:
             return requirement, ValidationResult(True) if is_watched else await _chunk_by_chunk(requirement, output)
         judge = requirement.judge if isinstance(requirement, JudgedRequirement) else Judge()
-        return requirement, await judge.judge(requirement, context, backend)
+        try:
+            return requirement, await judge.judge(requirement, context, backend)
+        except MelleaError as error:
+            error.add_note(f"raised while a model judged the requirement {str(requirement)!r}")
+            raise
 
     return tuple(await together([partial(check, requirement) for requirement in requirements]))
 

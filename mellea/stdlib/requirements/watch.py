@@ -161,9 +161,10 @@ class Watch:
             self._is_over = True
             self._tell()
 
-        looking = [partial(self._look, lane, requirement) for lane in self._lanes for requirement in lane.requirements]
+        calls: list[Callable[[], Awaitable[None]]] = [read_all]
+        calls += [partial(self._look, lane, requirement) for lane in self._lanes for requirement in lane.requirements]
         try:
-            await together([read_all, *looking])
+            await together(calls)
         except _RefusedError as refused:
             return refused.failure
         return None

@@ -32,7 +32,7 @@ from mellea.core.run import Emit, Run
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
 from mellea.core.text import TextFilter, text_filter, text_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
-from mellea.errors import DeadlineError, ParseError, RequirementError, UnsupportedError, UsageError
+from mellea.errors import DeadlineError, MelleaError, ParseError, RequirementError, UnsupportedError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
 from mellea.stdlib.context import SimpleContext
@@ -50,7 +50,7 @@ _QUICK_SECONDS = 0.1
 """How long a stream waits for the checks of what it has read: where they are quick, a refused attempt ends with the
 chunk that was refused; where they are slow, it is read on meanwhile."""
 
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.02
 """How long a chunk waits for white space that would belong to it."""
 
 
@@ -121,7 +121,14 @@ async def _sampled(strategy: SamplingStrategy, drawing: _Drawing) -> object:
     sampling = strategy.sample(drawing)
     if not isinstance(sampling, Awaitable):
         raise UsageError(f"sample() of {strategy!r} has to be an async function; it returned {sampling!r}")
-    return await sampling
+    try:
+        return await sampling
+    except MelleaError:
+        raise
+    except Exception as error:
+        if not getattr(error, "__notes__", ()):  # as those of validators and the like have, which say more
+            error.add_note(f"raised by sample() of {strategy!r}")
+        raise
 
 
 class _Drawing:
