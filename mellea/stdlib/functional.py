@@ -21,9 +21,9 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation, Instruction, Query, Transform, call_method, tools_of
-from mellea.stdlib.requirements.validation import as_requirements, validate_all
+from mellea.stdlib.requirements.validation import as_requirements, validate_all, with_own_requirements
 from mellea.stdlib.requirements.watch import check_watchable
-from mellea.stdlib.sampling.rejection import RejectionSamplingStrategy, RepairTemplateStrategy
+from mellea.stdlib.sampling.rejection import FormatRepairStrategy, RejectionSamplingStrategy
 from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls
 
@@ -48,7 +48,7 @@ C = TypeVar("C", bound=Context)
 DEFAULT_STRATEGY: Final = RejectionSamplingStrategy(loop_budget=2)
 """What `instruct` does about requirements if nothing else is said."""
 
-_CORRECTION: Final = RepairTemplateStrategy(loop_budget=2)
+_CORRECTION: Final = FormatRepairStrategy(loop_budget=2)
 """What is done about an answer that doesn't have the asked format."""
 
 
@@ -74,7 +74,7 @@ async def aact(
         component: a text, a message or a component.
         context: what the model knows of earlier turns.
         backend: whom to say it to.
-        requirements: what the output has to meet; checked if there is a strategy.
+        requirements: what the output has to meet, besides those of an `Instruction`; checked if there is a strategy.
         strategy: how to come to an output that meets them; `None` checks nothing.
         return_sampling_results: return the `SamplingResult` instead of the thunk.
         strict: raise if no attempt meets the requirements.
@@ -161,7 +161,8 @@ def prepare(
         "return_sampling_results": return_sampling_results,
     }.items():
         check_flag(name, flag)
-    checks = (*as_requirements(requirements), *_strategy_requirements(strategy))
+    asked = (*as_requirements(requirements), *_strategy_requirements(strategy))
+    checks = with_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
         raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
@@ -215,7 +216,7 @@ async def ainstruct(
         prefix=prefix,
         output_prefix=output_prefix,
     )
-    return await aact(component, context, backend, requirements=component.requirements, **options)
+    return await aact(component, context, backend, **options)
 
 
 async def achat(

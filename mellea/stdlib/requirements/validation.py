@@ -12,10 +12,11 @@ from mellea.core.requirement import Requirement, ValidationResult, validated
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
 from mellea.errors import MelleaError, UsageError
+from mellea.stdlib.components import Instruction
 from mellea.stdlib.requirements.judge import Judge, JudgedRequirement
 from mellea.stdlib.requirements.watch import Watch
 
-__all__ = ["as_requirements", "validate_all"]
+__all__ = ["as_requirements", "validate_all", "with_own_requirements"]
 
 
 def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[Requirement, ...]:
@@ -32,6 +33,12 @@ def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[R
         if not isinstance(item, Requirement):
             raise UsageError(f"requirements takes texts and Requirements, not {item!r}")
     return tuple(found)
+
+
+def with_own_requirements(component: Any, requirements: Iterable[Requirement]) -> tuple[Requirement, ...]:
+    """Return what an answer to a component has to meet: its own requirements first, if it is an instruction."""
+    own = as_requirements(component.requirements) if isinstance(component, Instruction) else ()
+    return (*own, *[requirement for requirement in requirements if requirement not in own])
 
 
 async def validate_all(

@@ -145,7 +145,6 @@ class MelleaSession:
         """
         parts = take("instruct", arguments, PARTS, ACT)
         component = functional.instruction(description, **parts)
-        arguments["requirements"] = component.requirements
         return await self._act(component, format=format, await_result=await_result, **arguments)
 
     @overload
@@ -504,7 +503,6 @@ class MelleaSession:
             component: Any = _conversation(verb, content, parts)
         else:
             component = functional.instruction(content, **parts)
-            arguments["requirements"] = component.requirements
         prepared = functional.prepare(
             component, self.backend, format=format, is_stream=True, defaults=self.model_options, **arguments
         )

@@ -36,7 +36,7 @@ from mellea.errors import DeadlineError, MelleaError, ParseError, RequirementErr
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.requirements.validation import validate_all
+from mellea.stdlib.requirements.validation import validate_all, with_own_requirements
 from mellea.stdlib.requirements.watch import Failure, Watch
 from mellea.stdlib.streaming.settling import checked, settle
 
@@ -81,7 +81,14 @@ def launch_sampled(
     known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
 
     async def work(run: Run) -> Any:
-        drawing = _Drawing(call, known, requirements, run.emit, release=release)
+        drawing = _Drawing(
+            call,
+            known,
+            requirements,
+            run.emit,
+            release=release,
+            has_own_options=getattr(strategy, "has_own_options", False),
+        )
         try:
             with anyio.move_on_after(call.deadlines.total) as scope:
                 result = checked(await _sampled(strategy, drawing), drawing.drawn, strategy)
@@ -142,6 +149,7 @@ class _Drawing:
         emit: Emit,
         *,
         release: Scope | None,
+        has_own_options: bool,
     ) -> None:
         self.component: Any = call.component
         self.context = context
@@ -152,6 +160,7 @@ class _Drawing:
         self._number = 0
         self._is_drawing = False
         self._release = release
+        self._has_own_options = has_own_options
         self._committed: list[Chunk] = []
         self.drawn: list[Attempt] = []
 
@@ -186,11 +195,8 @@ class _Drawing:
         number, self._is_drawing = self._number, True
         try:
             committed = self.committed
-            options = self._seeded(number, model_options)
             try:
-                call = self._call.varied(
-                    component, backend=backend, model_options=options, prefix=committed if committed else None
-                )
+                call = self._varied(number, component, backend, model_options)
             except UnsupportedError as error:
                 raise self.cannot_go_on(committed, error) if committed else error from None
             self._lanes.put(number, [AttemptStart(number, committed)])
@@ -204,12 +210,19 @@ class _Drawing:
             self._is_drawing = False
             self._lanes.end(number)
 
-    def _seeded(self, number: int, model_options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """Give each attempt a seed of its own, so that a retry isn't the same again."""
-        seed = self._call.options.get(ModelOption.SEED)
-        if seed is None or number == 1:
-            return model_options
-        return {ModelOption.SEED: seed + number - 1, **(model_options or {})}
+    def _varied(
+        self, number: int, component: Any, backend: Backend | None, model_options: Mapping[str, Any] | None
+    ) -> Call:
+        """Make the call of an attempt; each has a seed of its own, so that a retry isn't the same again."""
+        is_own = self._has_own_options and number > 1
+        prefix = self.committed or None
+        call = self._call.varied(
+            component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own
+        )
+        seed = call.options.get(ModelOption.SEED)  # as that backend takes it; another may take none
+        if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
+            return call
+        return call.varied(model_options={ModelOption.SEED: seed + number - 1})
 
     def cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
         """Make the error for an attempt that can't begin with what was let out."""
@@ -234,8 +247,9 @@ class _Attempting:
         self._to_skip = len(committed)  # characters that begin the answer and are known
         self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
         self._text_of: TextFilter = text_of
+        self._requirements = with_own_requirements(call.component, drawing.requirements)
         self._watch = Watch(
-            drawing.requirements,
+            self._requirements,
             call.format,
             number=len(drawing._committed),
             before=committed,
@@ -263,7 +277,7 @@ class _Attempting:
         if error is not None:
             missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
             return self._attempt(output, after, (missing,), error=error)
-        judged = await validate_all(self._drawing.requirements, after, self._call.backend, is_watched=True)
+        judged = await validate_all(self._requirements, after, self._call.backend, is_watched=True)
         return self._attempt(output, after, judged)
 
     def _attempt(
