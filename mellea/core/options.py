@@ -19,6 +19,7 @@ __all__ = [
     "ModelOption",
     "check_options",
     "merge_options",
+    "nearest_option",
     "options",
     "own_options",
     "scoped_options",
@@ -270,9 +271,14 @@ _ELSEWHERE = {
     "num_predict": ModelOption.MAX_NEW_TOKENS,
     "n_predict": ModelOption.MAX_NEW_TOKENS,
     "max_length": ModelOption.MAX_NEW_TOKENS,
+    "max_completion_tokens": ModelOption.MAX_NEW_TOKENS,
+    "max_output_tokens": ModelOption.MAX_NEW_TOKENS,
+    "temp": ModelOption.TEMPERATURE,
     "num_ctx": ModelOption.CONTEXT_WINDOW,
     "n_ctx": ModelOption.CONTEXT_WINDOW,
     "system": ModelOption.SYSTEM_PROMPT,
+    "system_message": ModelOption.SYSTEM_PROMPT,
+    "system_instruction": ModelOption.SYSTEM_PROMPT,
     "instructions": ModelOption.SYSTEM_PROMPT,
     "reasoning": ModelOption.THINKING,
     "reasoning_effort": ModelOption.THINKING,
@@ -284,7 +290,18 @@ _ELSEWHERE = {
 """What others call the same thing, where that looks nothing like our name."""
 
 
-def _advice(name: Any) -> str:
+def nearest_option(name: Any, cutoff: float) -> str | None:
+    """Return the option that a name is for, by our name or somebody else's, `None` if it is for none.
+
+    Args:
+        name: what was given.
+        cutoff: how alike the names are, from 0 to 1, which means that they are the same.
+    """
     known = dict(_ELSEWHERE) | {spelt: option for option in ModelOption for spelt in (option.name.lower(), str(option))}
-    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {str(known[near[0]])!r}?" if near else f"known are {', '.join(map(str, ModelOption))}"
+    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=cutoff)
+    return str(known[near[0]]) if near else None
+
+
+def _advice(name: Any) -> str:
+    near = nearest_option(name, 0.5)
+    return f"did you mean {near!r}?" if near else f"known are {', '.join(map(str, ModelOption))}"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from mellea.core.arguments import knows_names
 from mellea.core.backend import Backend
 from mellea.core.chunk import Scope
 from mellea.core.context import Context
@@ -45,6 +46,18 @@ __all__ = [
 
 C = TypeVar("C", bound=Context)
 
+_ACT = (
+    "strategy",
+    "return_sampling_results",
+    "strict",
+    "format",
+    "model_options",
+    "tools",
+    "tool_calls",
+    "max_turns",
+    "await_result",
+)
+
 DEFAULT_STRATEGY: Final = RejectionSamplingStrategy(loop_budget=2)
 """What `instruct` does about requirements if nothing else is said."""
 
@@ -52,6 +65,11 @@ _CORRECTION: Final = FormatRepairStrategy(loop_budget=2)
 """What is done about an answer that doesn't have the asked format."""
 
 
+JUDGE_OPTIONS: Final = "a judge has options of its own: judge=Judge(…, model_options={…})"
+"""What to say to who gives options to a verb that asks judges alone."""
+
+
+@knows_names("act")
 async def aact(
     component: Any,
     context: C,
@@ -183,6 +201,7 @@ def prepare(
     return verb
 
 
+@knows_names("instruct", *_ACT)
 async def ainstruct(
     description: Any,
     context: C,
@@ -219,6 +238,7 @@ async def ainstruct(
     return await aact(component, context, backend, **options)
 
 
+@knows_names("chat")
 async def achat(
     content: Any,
     context: C,
@@ -265,6 +285,7 @@ async def achat(
     )
 
 
+@knows_names("query")
 async def aquery(
     obj: Any,
     query: Any,
@@ -309,6 +330,7 @@ async def aquery(
     )
 
 
+@knows_names("transform", tools="transform offers the methods of the object; query takes tools=")
 async def atransform(
     obj: Any,
     transformation: Any,
@@ -355,6 +377,7 @@ async def atransform(
     return result, after.add(message) if after.view_for_generation() else after
 
 
+@knows_names("validate", model_options=JUDGE_OPTIONS)
 async def avalidate(
     requirements: Iterable[str | Requirement], context: Context, backend: Backend
 ) -> list[ValidationResult]:

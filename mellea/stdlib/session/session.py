@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import anyio
 
+from mellea.core.arguments import knows_names
 from mellea.core.backend import Backend
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.component import Component
@@ -74,6 +75,7 @@ class MelleaSession:
         UsageError: an argument is of a wrong type, or an option is unknown.
     """
 
+    @knows_names("MelleaSession")
     def __init__(
         self, backend: Backend, ctx: Context | None = None, *, model_options: Mapping[str, Any] | None = None
     ) -> None:
@@ -250,7 +252,7 @@ class MelleaSession:
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
         """
-        take("chat", arguments, (), CALL)
+        take("chat", arguments, (), (*CALL, "role", "images"))
         component = functional.message(content, role=role, images=images)
         return await self._act(component, format=format, await_result=await_result, **arguments)
 
@@ -302,6 +304,7 @@ class MelleaSession:
         take("query", arguments, (), CALL)
         return await self._act(Query(obj, query), format=format, await_result=await_result, **arguments)
 
+    @knows_names("transform", tools="transform offers the methods of the object; m.query takes tools=")
     async def atransform(
         self,
         obj: Any,
@@ -331,6 +334,7 @@ class MelleaSession:
                 self.ctx = self.ctx.add(message)
         return result
 
+    @knows_names("validate", model_options=functional.JUDGE_OPTIONS)
     async def avalidate(self, requirements: Iterable[str | Requirement]) -> list[ValidationResult]:
         """Check the last output against requirements; the results are in their order.
 
@@ -361,6 +365,7 @@ class MelleaSession:
         messages = messages_of(functional.message(prompt), self.backend.model_id)
         return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
+    @knows_names("embed")
     async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
         """Make a vector for each text, in their order.
 
