@@ -139,7 +139,9 @@ class MelleaSession:
             description: the task in words.
             format: a type that the answer is to have; `.parsed` is a value of it.
             await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: those of `Instruction` and of `functional.aact`.
+            arguments: `requirements`, `strategy`, `strict`, `return_sampling_results`, `model_options`, `tools`,
+                `tool_calls` and `max_turns`, as in `functional.aact`; `input`, `name`, `images`, `icl_examples`,
+                `grounding_context`, `user_variables`, `prefix` and `output_prefix`, as in `Instruction`.
 
         Raises:
             StreamingError: `await_result=False` under a strategy.
@@ -192,7 +194,8 @@ class MelleaSession:
             component: a text, a message or a component.
             format: a type that the answer is to have; `.parsed` is a value of it then.
             await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: those of `functional.aact`.
+            arguments: `requirements`, `strategy`, `strict`, `return_sampling_results`, `model_options`, `tools`,
+                `tool_calls` and `max_turns`, as in `functional.aact`.
 
         Raises:
             StreamingError: `await_result=False` under a strategy.
