@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import os
 import sys
 import threading
@@ -118,7 +119,7 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 
     call.__name__ = name.removeprefix("a")
     call.__qualname__ = verb.__qualname__.removesuffix(name) + call.__name__
-    call.__doc__ = f"Do what `{name}` does, and wait for it."
+    call.__doc__ = f"Do what `{name}` does, and wait for it.\n\n{inspect.getdoc(verb) or ''}".strip()
     return call
 
 

@@ -9,7 +9,7 @@ from mellea.core.portal import blocking
 from mellea.errors import UsageError
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
 from mellea.stdlib.session import MelleaSession, current_session
-from mellea.stdlib.session.arguments import InstructArguments, StreamArguments
+from mellea.stdlib.session.arguments import ACT, PARTS, STREAM, InstructArguments, StreamArguments, take
 from mellea.stdlib.streaming import AsyncStream, Stream
 
 __all__ = ["aask", "ask"]
@@ -42,6 +42,7 @@ async def aask(prompt: Any, *, format: Any = None, session: MelleaSession | None
         RequirementError: every answer fails a requirement.
         MelleaError: an argument is wrong, or the generation failed.
     """
+    _check_names("ask", arguments, ACT)
     m = _chosen(session)
     arguments = _with_tools(arguments)
     if isinstance(prompt, (Message, list, tuple)):
@@ -123,6 +124,7 @@ class _Ask:
 
         The arguments are those of `ask`. It is launched when its reading begins.
         """
+        _check_names("ask.stream", arguments, (*STREAM, "live"))
         m = _chosen(session)
         return as_items(m.stream(prompt, format=format, **_with_tools(arguments)), format)
 
@@ -161,6 +163,7 @@ class _Ask:
         self, prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Any
     ) -> AsyncStream[Any]:
         """Make a stream for async code, not to be awaited itself; otherwise like `stream`."""
+        _check_names("ask.astream", arguments, (*STREAM, "live"))
         m = _chosen(session)
         return as_async_items(m.astream(prompt, format=format, **_with_tools(arguments)), format)
 
@@ -175,6 +178,11 @@ def _chosen(session: Any) -> MelleaSession:
     if not isinstance(session, MelleaSession):
         raise UsageError(f"session= takes a session such as start_session(…), not {session!r}")
     return session
+
+
+def _check_names(what: str, arguments: dict[str, Any], others: tuple[str, ...]) -> None:
+    """Refuse what isn't taken before there is a session, which may have to be made."""
+    take(what, arguments, (), ("session", *PARTS, *others))
 
 
 def _with_tools(arguments: dict[str, Any]) -> dict[str, Any]:

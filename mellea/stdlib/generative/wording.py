@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mellea.core.arguments import advice_for
 from mellea.core.blocks import CBlock
 from mellea.core.component import is_component
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 from mellea.stdlib.generative.arguments import Arguments
-from mellea.stdlib.generative.settings import RESERVED
+from mellea.stdlib.generative.settings import RESERVED, WAYS
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.signature import name_of
 
@@ -92,7 +93,11 @@ class DocstringWording:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise UsageError(f"{self.name}() can't be called so: {error}; it is {self.name}{self._signature}") from None
+            unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
+            advice = "" if unknown is None else f"; {advice_for(unknown, self._names(), WAYS)}"
+            raise UsageError(
+                f"{self.name}() can't be called so: {error}; it is {self.name}{self._signature}{advice}"
+            ) from None
         bound.apply_defaults()
         values = dict(bound.arguments)
         if self._is_method:
@@ -100,6 +105,9 @@ class DocstringWording:
             if _can_be_said(owner):
                 values = {type(owner).__name__: owner, **values}
         return Call(args, kwargs, values)
+
+    def _names(self) -> tuple[str, ...]:
+        return (*self._signature.parameters, *RESERVED[1:])
 
     async def prompt(self, call: Call) -> Prompt:
         """Return what to say."""

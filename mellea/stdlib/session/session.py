@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import anyio
 
+from mellea.core.arguments import knows_names
 from mellea.core.backend import Backend
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.component import Component
@@ -74,6 +75,7 @@ class MelleaSession:
         UsageError: an argument is of a wrong type, or an option is unknown.
     """
 
+    @knows_names("MelleaSession")
     def __init__(
         self, backend: Backend, ctx: Context | None = None, *, model_options: Mapping[str, Any] | None = None
     ) -> None:
@@ -137,7 +139,9 @@ class MelleaSession:
             description: the task in words.
             format: a type that the answer is to have; `.parsed` is a value of it.
             await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: those of `Instruction` and of `functional.aact`.
+            arguments: `requirements`, `strategy`, `strict`, `return_sampling_results`, `model_options`, `tools`,
+                `tool_calls` and `max_turns`, as in `functional.aact`; `input`, `name`, `images`, `icl_examples`,
+                `grounding_context`, `user_variables`, `prefix` and `output_prefix`, as in `Instruction`.
 
         Raises:
             StreamingError: `await_result=False` under a strategy.
@@ -145,7 +149,6 @@ class MelleaSession:
         """
         parts = take("instruct", arguments, PARTS, ACT)
         component = functional.instruction(description, **parts)
-        arguments["requirements"] = component.requirements
         return await self._act(component, format=format, await_result=await_result, **arguments)
 
     @overload
@@ -191,7 +194,8 @@ class MelleaSession:
             component: a text, a message or a component.
             format: a type that the answer is to have; `.parsed` is a value of it then.
             await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: those of `functional.aact`.
+            arguments: `requirements`, `strategy`, `strict`, `return_sampling_results`, `model_options`, `tools`,
+                `tool_calls` and `max_turns`, as in `functional.aact`.
 
         Raises:
             StreamingError: `await_result=False` under a strategy.
@@ -251,7 +255,7 @@ class MelleaSession:
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
         """
-        take("chat", arguments, (), CALL)
+        take("chat", arguments, (), (*CALL, "role", "images"))
         component = functional.message(content, role=role, images=images)
         return await self._act(component, format=format, await_result=await_result, **arguments)
 
@@ -303,6 +307,7 @@ class MelleaSession:
         take("query", arguments, (), CALL)
         return await self._act(Query(obj, query), format=format, await_result=await_result, **arguments)
 
+    @knows_names("transform", tools="transform offers the methods of the object; m.query takes tools=")
     async def atransform(
         self,
         obj: Any,
@@ -332,6 +337,7 @@ class MelleaSession:
                 self.ctx = self.ctx.add(message)
         return result
 
+    @knows_names("validate", model_options=functional.JUDGE_OPTIONS)
     async def avalidate(self, requirements: Iterable[str | Requirement]) -> list[ValidationResult]:
         """Check the last output against requirements; the results are in their order.
 
@@ -362,6 +368,7 @@ class MelleaSession:
         messages = messages_of(functional.message(prompt), self.backend.model_id)
         return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
+    @knows_names("embed")
     async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
         """Make a vector for each text, in their order.
 
@@ -506,7 +513,6 @@ class MelleaSession:
             component: Any = _conversation(verb, content, parts)
         else:
             component = functional.instruction(content, **parts)
-            arguments["requirements"] = component.requirements
         prepared = functional.prepare(
             component, self.backend, format=format, is_stream=True, defaults=self.model_options, **arguments
         )
