@@ -66,7 +66,7 @@ def test_recursion():
 @pytest.mark.parametrize(
     ("schema", "name", "path"),
     [
-        ({"type": "array", "uniqueItems": True}, "uniqueItems", "#"),
+        ({"type": "array", "contains": {"type": "integer"}}, "contains", "#"),
         ({"not": {"type": "null"}}, "not", "#"),
         ({"if": {}, "then": {}}, "if", "#"),
         ({"properties": {"a": {"contains": True}}}, "contains", "#/properties/a"),
