@@ -73,6 +73,12 @@ _SPELLED_FORMATS = {
         for n in range(1, 9)
     },
 }
+_KEY_PATTERNS = {
+    "date": "^[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])$",
+    "uuid": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+}
+"""Formats of keys, which the engine knows by patterns only."""
+
 # What pydantic writes for Decimal has a look-ahead.
 _PATTERNS = {r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": r"^[+-]?\d{1,30}(?:\.\d{1,30})?$"}
 _UNBOUNDED = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
@@ -175,7 +181,7 @@ class _Rewriter:
         """Write an object whose keys are chosen from a list, such as a `dict[Enum, T]`, with a property for each."""
         wanted = schema.get("propertyNames")
         names = self._values_of(wanted)
-        pattern = wanted.get("pattern") if isinstance(wanted, Mapping) and set(wanted) <= {"pattern", "type"} else None
+        pattern = _pattern_of_names(wanted)
         if "patternProperties" in schema or (names is None and pattern is None):
             return schema
         new = {name: value for name, value in schema.items() if name not in ("propertyNames", "additionalProperties")}
@@ -229,6 +235,13 @@ class _Rewriter:
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise _unsupported(f"the reference {pointer!r}, which leads nowhere,", path) from error
         return target
+
+
+def _pattern_of_names(schema: Any) -> str | None:
+    """Return the pattern that the keys of an object have to match, if their schema says no more than that."""
+    if not isinstance(schema, Mapping) or len(schema.keys() - {"type", "title"}) != 1:
+        return None
+    return schema.get("pattern") or _KEY_PATTERNS.get(schema.get("format", ""))
 
 
 def _has_names(value: Any) -> bool:
