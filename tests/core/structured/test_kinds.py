@@ -98,7 +98,7 @@ def session(*texts: str) -> mellea.MelleaSession:
         (NewUsers, BARE, USERS),
         (Root, BARE, USERS),
         (RootOfRoot, BARE, USERS),
-        (Optional[Users], BARE, USERS),
+        (Optional[Users], BARE, USERS),  # noqa: UP045 - on purpose
         (Annotated[Users | None, Field(description="all")], BARE, USERS),
         (list["User"], BARE, USERS),
         (Iterator[User], BARE, USERS),
@@ -225,7 +225,7 @@ class Person:
     age: int = Field(default=3, ge=1)
     tags: list[str] = field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
-    id: int = Field(default=7, init=False)
+    id: int = Field(default=7, init=False)  # noqa: RUF009 - pydantic's way
 
 
 def test_a_field_as_default_of_a_dataclass_means_what_pydantic_means_by_it() -> None:
