@@ -19,7 +19,7 @@ from mellea.core.cursor import Cursor
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
 from mellea.core.run import Run
-from mellea.core.text import TextFilter, text_filter
+from mellea.core.text import TextFilter, piece_filter, text_filter
 from mellea.errors import StreamingError, UsageError
 
 if TYPE_CHECKING:
@@ -152,9 +152,13 @@ class ModelOutputThunk(Generic[T]):
             ParseError: while reading: an item is none; `.index`, `.raw` and `.items` say which, its text, and the
                 good ones before it.
         """
+        return self._items(on_error)
+
+    def _items(self, on_error: OnError, *, by_step: bool = False) -> ItemIterator[Any]:
         from mellea.core.structured.iterators import ItemIterator  # lazy: plain text needs none of it
 
-        return ItemIterator(self, TextIterator(self, _nothing), on_error)
+        text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
+        return ItemIterator(self, text, on_error, by_step=by_step)
 
     def partials(self) -> PartialIterator[T]:
         """Read what is known of the result while it is being written, from the beginning.
@@ -163,9 +167,13 @@ class ModelOutputThunk(Generic[T]):
             UsageError: there is no `format`.
             ParseError: at the end: the complete text is no value of the format.
         """
+        return self._partials()
+
+    def _partials(self, *, by_step: bool = False) -> PartialIterator[T]:
         from mellea.core.structured.iterators import PartialIterator  # lazy: plain text needs none of it
 
-        return PartialIterator(self, TextIterator(self, _nothing))
+        text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
+        return PartialIterator(self, text, by_step=by_step)
 
     @property
     def partial(self) -> str:
@@ -420,17 +428,23 @@ class TextIterator(AsyncIterator[str]):
         thunk: what to read.
         deliver: what to do at the end; by default, make the thunk computed or raise its error.
         live: read also text that may be taken back: that of attempts which aren't accepted yet.
+        text_of: makes text of events, instead.
     """
 
     __slots__ = ("_cursor", "_deliver", "_text_of", "_thunk")
 
     def __init__(
-        self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None, *, live: bool = False
+        self,
+        thunk: ModelOutputThunk[Any],
+        deliver: Callable[[], Any] | None = None,
+        *,
+        live: bool = False,
+        text_of: TextFilter | None = None,
     ) -> None:
         self._thunk = thunk
         self._deliver = deliver or thunk._deliver
         self._cursor = Cursor(thunk._run)
-        self._text_of = text_filter(thunk._run, live=live)
+        self._text_of = text_of or text_filter(thunk._run, live=live)
 
     async def __anext__(self) -> str:
         cursor = self._cursor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -223,7 +223,8 @@ class Call:
         async def work(run: Run) -> Any:
             request = await ready()
             with anyio.move_on_after(self.deadlines.total):
-                return await self.parse(await loop.work(run, lambda said: self._step(request, said)))
+                answer = await loop.work(run, lambda said: self._step(request, said))
+                return await self.parse(answer if self.format is None else run.so_far())  # a value may go on over steps
             raise DeadlineError(
                 f"the model {self.backend.model_id!r} and its tools were not done for {self.deadlines.total:g} s",
                 is_retryable=True,
@@ -250,7 +251,8 @@ class Call:
     def _parse(self) -> tuple[Parse | None, bool]:
         """Return what makes the result, and whether it is our own and quick."""
         if self.format is not None:
-            return partial(_parse_as, self.format), False
+            offered = frozenset(tool.name for tool in self.tools if isinstance(tool, ToolSpec))
+            return partial(_parse_as, self.format, offered), False
         if isinstance(self.component, (CBlock, Instruction)):
             return None, True
         if isinstance(self.component, (Message, Conversation)):
@@ -328,10 +330,17 @@ async def _prefixed(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[
             await close()
 
 
-def _parse_as(format: OutputFormat[Any], generation: Generation) -> Any:
-    if generation.tool_calls and not generation.text.strip():  # the model asks for its tools before it answers
+def _parse_as(format: OutputFormat[Any], offered: Set[str], generation: Generation) -> Any:
+    calls = generation.tool_calls
+    if not calls or generation.text.strip():
+        return format.parse(generation)
+    if any(call.tool_name in offered for call in calls):  # the model asks for its tools before it answers
         return None
-    return format.parse(generation)
+    names = ", ".join(repr(call.tool_name) for call in calls)
+    raise ParseError(
+        f"the answer is not a valid {format.name!r}: it calls {names}, and no such tool was offered; write the value "
+        "as the text of the answer"
+    )
 
 
 def _parse_by(component: Any, generation: Generation) -> Any:

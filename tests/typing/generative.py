@@ -19,13 +19,13 @@ class Person:
 @generative
 def classify(text: str, *, language: str = "en") -> bool:  # type: ignore[empty-body]
     """Classify."""
-    ...
+    ...  # noqa: PIE790 - as the docs have it
 
 
 @generative(model_options={"temperature": 0})
 async def people(text: str) -> list[Person]:  # type: ignore[empty-body]
     """Find people."""
-    ...
+    ...  # noqa: PIE790 - as the docs have it
 
 
 @command
@@ -51,7 +51,7 @@ class Greeter:
     @generative
     def greet(self, whom: str) -> str:  # type: ignore[empty-body]
         """Greet."""
-        ...
+        ...  # noqa: PIE790 - as the docs have it
 
 
 def calls(m: MelleaSession, greeter: Greeter) -> None:

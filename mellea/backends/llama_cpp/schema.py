@@ -10,7 +10,8 @@ its path. On the way it gets narrower, never wider, because a small model that m
   a double, 9 decimals.
 
 `oneOf` is held as `anyOf`, and `uniqueItems` by a limit at most; who needs more validates the answer, as mellea
-does with every answer. An object whose keys are all known (`propertyNames` with an `enum`) becomes one with these properties.
+does with every answer. An object whose keys are all known (`propertyNames` with an `enum`) becomes one that has these
+properties.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from types import FrameType
-from typing import Any, ForwardRef, Self, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, ForwardRef, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from mellea.core.loop import asking_thread
 from mellea.errors import UsageError
@@ -160,7 +160,7 @@ def _frames() -> Iterator[FrameType]:
 def _starts() -> list[FrameType]:
     """Return where to look: here, and in the thread that waits for what happens here."""
     waiting = asking_thread.get()
-    asker = None if waiting in (None, threading.get_ident()) else sys._current_frames().get(cast("int", waiting))
+    asker = None if waiting is None or waiting == threading.get_ident() else sys._current_frames().get(waiting)
     return [sys._getframe(1), *([asker] if asker is not None else [])]
 
 

@@ -30,6 +30,7 @@ class ItemFormat(Generic[T]):
         may_be_list: an item may itself be a list.
         is_set: the complete result has neither the order nor the duplicates of the text.
         found_in: returns the items of a parsed value.
+        whole: the format of the complete answer.
     """
 
     paths: tuple[Path, ...]
@@ -39,6 +40,7 @@ class ItemFormat(Generic[T]):
     may_be_list: bool
     is_set: bool
     found_in: Callable[[Any], list[T]]
+    whole: OutputFormat[Any]
 
 
 def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
@@ -55,9 +57,9 @@ def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
     made: ItemFormat[Any] | None = None
     if isinstance(format.kind, Mapping):
         if (found := _of_schema(format.marked)) is not None:
-            made = _for_schema(*found, format.marked)
+            made = _for_schema(*found, format)
     elif (items := items_of(format.kind)) is not None and _is_array(items, format.marked):
-        made = _for_type(items, format.kind)
+        made = _for_type(items, format)
     if made is None:
         raise UsageError(
             f"items() reads the elements of a sequence, and {format.name} has none, or several; ask for one with "
@@ -75,9 +77,9 @@ def _is_array(items: Items, schema: Schema) -> bool:
     return not parts or any("[" in openings_of(part, schema) for part in parts) or len(items.paths[0]) > 1
 
 
-def _for_type(items: Items, owner: Any) -> ItemFormat[Any]:
+def _for_type(items: Items, whole: OutputFormat[Any]) -> ItemFormat[Any]:
     """Make the format of an item; inside a class of pydantic's it is validated as that class validates it."""
-    owner = plain(owner)
+    owner = plain(whole.kind)
     owner = get_origin(owner) or owner
     if hasattr(owner, "__pydantic_validator__"):
         config = getattr(owner, "model_config", None) or getattr(owner, "__pydantic_config__", {})
@@ -93,6 +95,7 @@ def _for_type(items: Items, owner: Any) -> ItemFormat[Any]:
         may_be_list=not openings or "[" in openings,
         is_set=items.is_set,
         found_in=items.found_in,
+        whole=whole,
     )
 
 
@@ -108,8 +111,10 @@ def _of_schema(root: Schema) -> tuple[str | None, Elements] | None:
     return lists[0] if len(lists) == 1 else None
 
 
-def _for_schema(key: str | None, elements: Elements, root: Schema) -> ItemFormat[Any]:
+def _for_schema(key: str | None, elements: Elements, whole: OutputFormat[Any]) -> ItemFormat[Any]:
     from pydantic_core import from_json  # lazy: plain text needs no pydantic
+
+    root = whole.marked
 
     def value(raw: str, index: int) -> Any:
         found = from_json(raw)
@@ -131,4 +136,5 @@ def _for_schema(key: str | None, elements: Elements, root: Schema) -> ItemFormat
         may_be_list=any(not found or "[" in found for found in openings),
         is_set=False,
         found_in=found_in,
+        whole=whole,
     )

@@ -33,14 +33,15 @@ class ItemIterator(AsyncIterator[T]):
         thunk: what to read.
         text: an iterator of its text, which raises nothing at the end.
         on_error: what to do with a bad item.
+        by_step: read nothing before the end, so that no later step can supersede it.
     """
 
     __slots__ = ("_reading", "_text", "_thunk")
 
-    def __init__(self, thunk: _Thunk, text: AsyncIterator[str], on_error: OnError) -> None:
+    def __init__(self, thunk: _Thunk, text: AsyncIterator[str], on_error: OnError, *, by_step: bool = False) -> None:
         self._thunk = thunk
         self._text = text
-        self._reading: ItemReading[T] = ItemReading(thunk._run, thunk._deliver, on_error)
+        self._reading: ItemReading[T] = ItemReading(thunk._run, thunk._deliver, on_error, by_step=by_step)
 
     async def __anext__(self) -> T:
         reading = self._reading
@@ -70,20 +71,23 @@ class PartialIterator(AsyncIterator[Partial[T]]):
     Args:
         thunk: what to read.
         text: an iterator of its text, which raises nothing at the end.
+        by_step: read nothing before the end, so that no later step can supersede it.
     """
 
     __slots__ = ("_reading", "_text", "_thunk")
 
-    def __init__(self, thunk: _Thunk, text: AsyncIterator[str]) -> None:
+    def __init__(self, thunk: _Thunk, text: AsyncIterator[str], *, by_step: bool = False) -> None:
         self._thunk = thunk
         self._text = text
-        self._reading: PartialReading[T] = PartialReading(thunk._run, thunk._deliver)
+        self._reading: PartialReading[T] = PartialReading(thunk._run, thunk._deliver, by_step=by_step)
 
     async def __anext__(self) -> Partial[T]:
         reading = self._reading
-        partial = reading.next()
-        while partial is None:
-            if reading.is_over:
+        while (partial := reading.next()) is None:
+            if reading.has_work:
+                await in_thread(reading.work)
+            elif reading.is_over:
                 raise StopAsyncIteration
-            partial = reading.feed(await anext(self._text, None))
+            else:
+                reading.feed(await anext(self._text, None))
         return partial

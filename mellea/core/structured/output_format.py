@@ -16,15 +16,18 @@ from mellea.core.backend import OutputSchema
 from mellea.core.structured.bundle import bundled
 from mellea.core.structured.conform import MismatchError, check
 from mellea.core.structured.core_schema import calls_user_code, why_unreadable
+from mellea.core.structured.document import Search
 from mellea.core.structured.extract import readings
-from mellea.core.structured.kinds import type_name
+from mellea.core.structured.kinds import json_key, type_name
 from mellea.core.structured.markers import unmarked
 from mellea.core.structured.satisfiable import why_impossible
+from mellea.core.structured.scanner import Scanner
+from mellea.core.structured.schema import Shape, branches, shapes_of
 from mellea.core.structured.strict import strict
 from mellea.core.structured.wellformed import problem_of
 from mellea.errors import ParseError, UsageError
 
-__all__ = ["OutputFormat", "calls_user_code", "output_format", "reason_of", "validator_of"]
+__all__ = ["OutputFormat", "SeveralError", "calls_user_code", "output_format", "reason_of", "texts_of", "validator_of"]
 
 T = TypeVar("T")
 
@@ -44,12 +47,14 @@ class OutputFormat(Generic[T]):
         validator: pydantic's validator of the type, `None` for a plain JSON Schema.
         kind: the type, or the JSON Schema, as it was given.
         marked: the JSON Schema with the marks of `HoldBack` and `Needed`.
+        shapes: what an answer looks like at the top.
     """
 
     schema: OutputSchema
     validator: Any = field(repr=False)
     kind: Any = None
     marked: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    shapes: tuple[Shape, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def of(cls, kind: Any, validator: Any) -> OutputFormat[Any]:
@@ -62,7 +67,12 @@ class OutputFormat(Generic[T]):
         if (why := why_impossible(marked)) is not None:
             raise UsageError(f"format can't be {type_name(kind)}: no answer can be a valid one, since {why}")
         name = str(kind.get("title", "output")) if validator is None else _name(kind)
-        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked)
+        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked, shapes_of(marked, marked))
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether validating an answer calls no code of the user's."""
+        return self.validator is None or not calls_user_code(self.validator.core_schema)
 
     @property
     def name(self) -> str:
@@ -72,30 +82,103 @@ class OutputFormat(Generic[T]):
     def parse(self, generation: Generation) -> T:
         """Make a value of the type out of the complete answer.
 
-        The whole text is taken first; if it is no value, the JSON that stands in it, between fences or among prose, as
-        long as only one value does. Of an answer that was cut off only a value that is surely complete is taken.
+        It is made of the document in the text, as `Search` finds it for all readers; where there is no document, of
+        the number, text or word that the text stands for. Of an answer that was cut off only a value that is surely
+        complete is taken.
 
         Raises:
-            ParseError: there is no such value; the message says whether the text was cut off.
+            ParseError: there is no such value, or there are several; the message says whether the text was cut off.
         """
         return self.found(generation)[0]
 
     def found(self, generation: Generation) -> tuple[T, str]:
         """Return the value that `parse` makes, and the JSON that it is made of; raises like `parse`."""
-        text = generation.text
+        is_cut = generation.finish_reason in _CUTS
+        try:
+            return self._read(texts_of(generation), is_cut=is_cut)
+        except _NoValueError as error:
+            why, said = _explain(self.name, generation, error.said), error.said
+        raise ParseError(why, partial=generation.text) from said and said.with_traceback(None)
+
+    def _read(self, texts: Sequence[str], *, is_cut: bool) -> tuple[T, str]:
+        search = Search(self, _whole, looks_on=True)
+        for number, text in enumerate(texts):
+            if number:
+                search.step()
+            search.feed(text)
+        search.close()
+        if search.is_in_last_step or (search.has_document and not self.may_be_scalar):
+            return self._document(search, is_cut=is_cut)
+        try:
+            if is_cut and search.has_open_candidate:
+                raise _NoValueError
+            return self._scalar(texts[-1], search.problem, is_cut=is_cut)
+        except _NoValueError:
+            if search.has_document:
+                return self._document(search, is_cut=is_cut)
+            raise
+
+    def _document(self, search: Search, *, is_cut: bool) -> tuple[T, str]:
+        text = search.document
+        try:
+            value = self.value(text)
+        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+            raise _NoValueError(error) from None
+        if is_cut and search.has_open_candidate:  # the one that was cut off may be what is meant
+            raise _NoValueError
+        others = [other for other in search.others if not _is_same_json(other, text) and self.value(other) != value]
+        if others:
+            raise _several(len(others) + 1)
+        return value, text
+
+    @property
+    def may_be_scalar(self) -> bool:
+        """Whether an answer may be something else than an object or a list."""
+        return any(not shape.opening for shape in self.shapes)
+
+    def scalar_in(self, text: str) -> str | None:
+        """Return the JSON of the number, text or word that a text without a document stands for, if it does."""
+        try:
+            return self._scalar(text, None, is_cut=False)[1]
+        except _NoValueError:
+            return None
+
+    def _scalar(self, text: str, problem: Exception | None, *, is_cut: bool) -> tuple[T, str]:
+        """Read an answer without a document; raises what is wrong with it."""
         said: Exception | None = None
-        for candidates in readings(text, self.schema.schema, is_cut=generation.finish_reason in _CUTS):
+        for candidates in readings(text, self.schema.schema, is_cut=is_cut):
             good, errors = self._values(candidates)
             if len(good) > 1:
-                said = ValueError(f"it holds {len(good)} values, and one was asked for")
-                break
+                raise _several(len(good))
             if good:
                 return good[0]
             for error in errors:
                 # What is wrong with the JSON says more than that there is something around it.
                 has_around = said is not None and _is_no_json(said) and not text.lstrip().startswith(("{", "["))
                 said = error if said is None or has_around else said
-        raise ParseError(_explain(self.name, generation, said), partial=text) from said and said.with_traceback(None)
+        raise _NoValueError(problem or said)
+
+    def problem_of(self, text: str) -> Exception | None:
+        """Return what the validator has against a JSON text, `None` if it makes a value of it."""
+        try:
+            self.value(text)
+        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+            return error
+        return None
+
+    def is_item(self, text: str) -> bool:
+        """Whether a JSON text is an element of the lists that the type takes, wherever in them it may stand."""
+        if self.validator is None:
+            return _is_element(text, self.marked)
+        from pydantic_core import ValidationError  # lazy: plain text needs no pydantic
+
+        try:
+            self.validator.validate_json(f"[{text}]")
+        except ValidationError as error:
+            return not _is_no_item(error)
+        except Exception:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+            return False
+        return True
 
     def _values(self, candidates: Iterable[str]) -> tuple[list[tuple[T, str]], list[Exception]]:
         """Return the different values among some JSON texts, and what is wrong with the other texts."""
@@ -122,6 +205,74 @@ class OutputFormat(Generic[T]):
 
     def __reduce__(self) -> Any:
         return output_format, (self.kind,)
+
+
+class _NoValueError(Exception):
+    """A text stands for no value, or for several.
+
+    Args:
+        said: what is wrong with it; `None` where there is no more to say than that it was cut off.
+    """
+
+    def __init__(self, said: Exception | None = None) -> None:
+        super().__init__(said)
+        self.said = said
+
+
+class SeveralError(ValueError):
+    """A text has several values, and one was asked for."""
+
+
+def _several(count: int) -> _NoValueError:
+    return _NoValueError(SeveralError(f"it holds {count} values, and one was asked for"))
+
+
+def texts_of(generation: Generation) -> list[str]:
+    """Return the text of each step of an answer; one where no tools ran in between."""
+    texts = [message.content for message in generation.messages if message.role == "assistant"]
+    return texts or [generation.text]
+
+
+def _whole() -> Scanner:
+    return Scanner(0)
+
+
+def _is_no_item(error: Any) -> bool:
+    """Whether a list of one element is refused for the element; not for the list, as for its length.
+
+    Of a union, what is wrong stands under each of its members; one that has nothing against the element does.
+    """
+    inside: dict[Any, bool] = {}
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        member, *place = each["loc"] if each["loc"] and each["loc"][0] != 0 else ((), *each["loc"])
+        inside[member] = inside.get(member, False) or bool(place) or each["type"].endswith("_type")
+    return all(inside.values())
+
+
+def _is_element(text: str, root: Mapping[str, Any]) -> bool:
+    from pydantic_core import from_json  # lazy: plain text needs no pydantic
+
+    try:
+        value = from_json(text)
+    except ValueError:
+        return False
+    for branch in branches(root, root):
+        elements = branch.get("items", True)
+        if _opens_list(branch) and not branch.get("prefixItems"):
+            try:
+                check(value, elements, root)
+            except MismatchError:
+                continue
+            return True
+    return False
+
+
+def _opens_list(branch: Mapping[str, Any]) -> bool:
+    return branch.get("type", "array") == "array" or "array" in branch["type"]
+
+
+def _is_same_json(one: str, other: str) -> bool:
+    return one == other or json_key(json.loads(one)) == json_key(json.loads(other))
 
 
 def _schema_of(validator: Any) -> dict[str, Any]:

@@ -37,12 +37,14 @@ class Shape:
         keys: all keys at the top of an object that it is read by: every alias, and names where they count.
         required: a set for each required property; one of its keys has to be there.
         is_open: an object may have other keys than these, which mean something.
+        is_text: it may be a text.
     """
 
     opening: str
     keys: frozenset[str] = frozenset()
     required: tuple[frozenset[str], ...] = ()
     is_open: bool = False
+    is_text: bool = False
 
 
 SCHEMAS = frozenset(
@@ -161,20 +163,32 @@ def elements_of_schema(schema: Any, root: Schema) -> Elements | None:
 
 
 def shapes_of(schema: Schema, root: Schema) -> tuple[Shape, ...]:
-    """Return the shapes that a value may have, one for each member of a union; null is left out."""
-    return tuple(_shape(branch) for branch in branches(schema, root))
+    """Return the shapes that a value may have, for a union those of its members; null is left out."""
+    return tuple(shape for branch in branches(schema, root) for shape in _shapes(branch))
 
 
-def _shape(branch: Schema) -> Shape:
-    opening = _opening(branch)
-    if opening != "{":
-        return Shape(opening)
+def _shapes(branch: Schema) -> Iterator[Shape]:
+    kinds = branch.get("type")
+    names = set(kinds if isinstance(kinds, list) else [kinds]) - {None, "null"}
+    is_listed = "enum" in branch or "const" in branch
+    if not names and not is_listed and "properties" not in branch:
+        names = {"object", "array", "string"}  # nothing is said of it
+    if "object" in names or "properties" in branch:
+        yield _object(branch)
+    if "array" in names:
+        yield Shape("[")
+    if names - {"object", "array"} or is_listed:
+        words = branch.get("enum", [branch.get("const")])
+        yield Shape("", is_text="string" in names or any(isinstance(word, str) for word in words))
+
+
+def _object(branch: Schema) -> Shape:
     properties = branch.get("properties", {})
     keys = {name: _keys(name, part) for name, part in properties.items()}
     required = tuple(keys.get(name, frozenset({name})) for name in branch.get("required", ()))
     others = branch.get("additionalProperties", not properties) not in (None, False)
     is_open = others or bool(branch.get("patternProperties"))
-    return Shape(opening, frozenset().union(*keys.values()), required, is_open)
+    return Shape("{", frozenset().union(*keys.values()), required, is_open)
 
 
 def _keys(name: str, part: Any) -> frozenset[str]:

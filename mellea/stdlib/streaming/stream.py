@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
@@ -16,8 +17,10 @@ from mellea.core.cursor import Cursor
 from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
+from mellea.core.run import Run
 from mellea.core.sampling import Attempt
-from mellea.core.text import TextFilter, text_filter
+from mellea.core.text import TextFilter, piece_filter
+from mellea.core.text import text_filter as filter_of_text
 from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
 from mellea.errors import ParseError, UsageError
 
@@ -37,10 +40,11 @@ Launch = Callable[[], ModelOutputThunk[Any]]
 class _Streaming(Generic[T]):
     """What both kinds of stream know of their generation, while it runs and afterwards."""
 
-    def __init__(self, launch: Launch, *, has_format: bool, live: bool = False) -> None:
+    def __init__(self, launch: Launch, *, has_format: bool, live: bool = False, by_step: bool = False) -> None:
         self._launch = launch
         self._has_format = has_format
         self._live = live
+        self._by_step = by_step  # typed readers give nothing that a later step may supersede
         self._lock = threading.Lock()  # two threads may begin to read at once
         self._thunk: ModelOutputThunk[Any] | None = None
 
@@ -133,11 +137,11 @@ class AsyncStream(_Streaming[T]):
     def items(self, on_error: OnError = "raise") -> ItemIterator[Any]: ...
     def items(self, on_error: OnError = "raise") -> ItemIterator[Any]:
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
-        return self._started().items(on_error)
+        return self._started()._items(on_error, by_step=self._by_step)
 
     def partials(self) -> PartialIterator[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
-        return self._started().partials()
+        return self._started()._partials(by_step=self._by_step)
 
     async def aclose(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -182,13 +186,13 @@ class Stream(_Streaming[T]):
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
         from mellea.stdlib.streaming.typed import ItemReader  # lazy: plain text needs none of it
 
-        return ItemReader(self, TextReader(self, _nothing), on_error)
+        return ItemReader(self, TextReader(self, _nothing, text_filter=piece_filter), on_error)
 
     def partials(self) -> PartialReader[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
         from mellea.stdlib.streaming.typed import PartialReader  # lazy: plain text needs none of it
 
-        return PartialReader(self, TextReader(self, _nothing))
+        return PartialReader(self, TextReader(self, _nothing, text_filter=piece_filter))
 
     def close(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -238,12 +242,21 @@ class _Reader(Generic[T], Iterator[T]):
 class TextReader(_Reader[str]):
     """Reads the text of a plain stream."""
 
-    _text_of: TextFilter | None = None
+    def __init__(
+        self,
+        stream: Stream[Any],
+        deliver: Callable[[], Any] | None = None,
+        *,
+        text_filter: Callable[[Run], TextFilter] | None = None,
+    ) -> None:
+        super().__init__(stream, deliver)
+        self._text_filter = text_filter or partial(filter_of_text, live=stream._live)
+        self._text_of: TextFilter | None = None
 
     def __next__(self) -> str:
         while new := self._more():
             if self._text_of is None:
-                self._text_of = text_filter(self._stream._started()._run, live=self._stream._live)
+                self._text_of = self._text_filter(self._stream._started()._run)
             if text := self._text_of(new):
                 return text
         raise StopIteration

@@ -224,8 +224,8 @@ class Person:
     name: str = Field(description="first name", max_length=5, alias="Name")
     age: int = Field(default=3, ge=1)
     tags: list[str] = field(default_factory=list)
-    notes: list[str] = Field(default_factory=list)
-    id: int = Field(default=7, init=False)  # noqa: RUF009 - pydantic's way
+    notes: list[str] = Field(default_factory=list)  # noqa: RUF009 - on purpose
+    id: int = Field(default=7, init=False)
 
 
 def test_a_field_as_default_of_a_dataclass_means_what_pydantic_means_by_it() -> None:

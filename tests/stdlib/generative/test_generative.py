@@ -499,7 +499,6 @@ def test_a_result_that_no_answer_can_be_is_refused_at_the_definition() -> None:
         @generative
         def choose(text: str) -> Nothing:
             """Choose."""
-            ...
 
     with pytest.raises(UsageError, match="contain itself"):
 
@@ -510,18 +509,3 @@ def test_a_result_that_no_answer_can_be_is_refused_at_the_definition() -> None:
 
 class Endless(BaseModel):
     inner: Endless
-
-
-def test_a_result_whose_names_arent_defined_yet_is_looked_at_when_it_is_called() -> None:
-    @generative
-    def find(text: str) -> list[Later]:
-        """Find."""
-        ...
-
-    m = mellea.start_session(ScriptedBackend('[{"a": 1}]'))
-    assert find(m, "x") == [Later(1)]
-
-
-@dataclass
-class Later:
-    a: int

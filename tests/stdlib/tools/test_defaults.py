@@ -1,4 +1,4 @@
-"""`Field(…)` as the default of a parameter: in tools, commands and generative functions it means what pydantic means."""
+"""`Field(…)` as the default of a parameter means what pydantic means, in tools, commands and generative functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mellea.testing import ScriptedBackend
 def look(
     limit: int = Field(default=3, ge=1, description="how many"),
     city: str = Field(description="where"),
-    tags: list[str] = Field(default_factory=list, alias="labels"),
+    tags: list[str] = Field(default_factory=list, alias="labels"),  # noqa: B008 - on purpose
 ) -> str:
     """Look around.
 
@@ -71,7 +71,6 @@ def name_towns(n: int = Field(default=3, le=5)) -> str:
 @generative
 def towns(n: int = Field(default=3, le=5, description="how many"), *, land: str = Field()) -> str:
     """Name towns."""
-    ...
 
 
 def test_a_command_and_a_generative_function_get_pydantics_defaults() -> None:
@@ -107,7 +106,6 @@ def test_a_thunk_as_an_argument_is_checked_when_it_is_there() -> None:
         @generative
         async def some(n: int = Field(default=3, le=5)) -> str:
             """Name towns."""
-            ...
 
         with pytest.raises(UsageError, match="'n'"):
             await some(m, thunk)  # type: ignore[arg-type]
