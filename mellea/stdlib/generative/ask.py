@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
@@ -12,6 +12,9 @@ from mellea.stdlib.session import MelleaSession, current_session
 from mellea.stdlib.session.arguments import ACT, PARTS, STREAM, InstructArguments, StreamArguments, take
 from mellea.stdlib.streaming import AsyncStream, Stream
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
+
 __all__ = ["aask", "ask"]
 
 T = TypeVar("T")
@@ -19,7 +22,7 @@ T = TypeVar("T")
 
 @overload
 async def aask(
-    prompt: Any, *, format: type[T], session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
+    prompt: Any, *, format: TypeForm[T], session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
 ) -> T: ...
 @overload
 async def aask(
@@ -65,7 +68,7 @@ class _Ask:
         self,
         prompt: Any,
         *,
-        format: type[T],
+        format: TypeForm[T],
         session: MelleaSession | None = None,
         **arguments: Unpack[InstructArguments],
     ) -> T: ...
@@ -91,7 +94,7 @@ class _Ask:
         self,
         prompt: Any,
         *,
-        format: type[list[T]],
+        format: TypeForm[list[T]],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
     ) -> ItemStream[T]: ...
@@ -100,7 +103,7 @@ class _Ask:
         self,
         prompt: Any,
         *,
-        format: type[T],
+        format: TypeForm[T],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
     ) -> Stream[T]: ...
@@ -133,7 +136,7 @@ class _Ask:
         self,
         prompt: Any,
         *,
-        format: type[list[T]],
+        format: TypeForm[list[T]],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
     ) -> AsyncItemStream[T]: ...
@@ -142,7 +145,7 @@ class _Ask:
         self,
         prompt: Any,
         *,
-        format: type[T],
+        format: TypeForm[T],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
     ) -> AsyncStream[T]: ...

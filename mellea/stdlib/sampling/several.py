@@ -135,7 +135,8 @@ class MajorityVotingStrategy:
         output = attempt.output
         if attempt.error is None and attempt.is_complete and self.key is not None:
             return await _outcome(self.key, attempt, f"the key of {self!r}")
-        if isinstance(output.parsed, str) or output.parsed is None:
+        has_value = attempt.error is None and output._run.format is not None
+        if isinstance(output.parsed, str) or (output.parsed is None and not has_value):
             return " ".join(output.value.split()).casefold()
         return output.parsed
 
@@ -186,9 +187,25 @@ def _is_same(one: tuple[Any, str], other: tuple[Any, str]) -> bool:
     if one[1] == other[1]:
         return True
     try:
-        return bool(one[0] == other[0])
+        return bool(one[0] == other[0]) and not _differ_in_truth(_plain(one[0]), _plain(other[0]))
     except Exception:  # noqa: BLE001 - values of the user's, which may not compare
         return False
+
+
+def _differ_in_truth(one: Any, other: Any) -> bool:
+    """Whether one has a boolean where the other has a number: Python takes `True` for 1, and a voter doesn't."""
+    if isinstance(one, list) and isinstance(other, list):
+        return any(map(_differ_in_truth, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return any(_differ_in_truth(one[key], other[key]) for key in one.keys() & other.keys())
+    return isinstance(one, bool) is not isinstance(other, bool)
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return to_jsonable_python(value)
+    except (PydanticSerializationError, ValueError, TypeError):
+        return value
 
 
 def _canonical(value: Any) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import anyio
 
@@ -49,6 +49,9 @@ from mellea.stdlib.session.arguments import (
     take,
 )
 from mellea.stdlib.streaming import AsyncStream, Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
 
 __all__ = ["MelleaSession", "sessions_around"]
 
@@ -94,11 +97,16 @@ class MelleaSession:
 
     @overload
     async def ainstruct(
-        self, description: Text, *, format: type[T], await_result: Yes = True, **arguments: Unpack[InstructArguments]
+        self,
+        description: Text,
+        *,
+        format: TypeForm[T],
+        await_result: Yes = True,
+        **arguments: Unpack[InstructArguments],
     ) -> ComputedModelOutputThunk[T]: ...
     @overload
     async def ainstruct(
-        self, description: Text, *, format: type[T], await_result: bool, **arguments: Unpack[InstructArguments]
+        self, description: Text, *, format: TypeForm[T], await_result: bool, **arguments: Unpack[InstructArguments]
     ) -> ModelOutputThunk[T]: ...
     @overload
     async def ainstruct(
@@ -153,7 +161,7 @@ class MelleaSession:
 
     @overload
     async def aact(
-        self, component: Any, *, format: type[T], await_result: Yes = True, **arguments: Unpack[ActArguments]
+        self, component: Any, *, format: TypeForm[T], await_result: Yes = True, **arguments: Unpack[ActArguments]
     ) -> ComputedModelOutputThunk[T]: ...
     @overload
     async def aact(
@@ -217,11 +225,11 @@ class MelleaSession:
     ) -> ModelOutputThunk[Message]: ...
     @overload
     async def achat(
-        self, content: Any, *, format: type[T], await_result: Yes = True, **arguments: Unpack[ChatArguments]
+        self, content: Any, *, format: TypeForm[T], await_result: Yes = True, **arguments: Unpack[ChatArguments]
     ) -> ComputedModelOutputThunk[T]: ...
     @overload
     async def achat(
-        self, content: Any, *, format: type[T], await_result: bool, **arguments: Unpack[ChatArguments]
+        self, content: Any, *, format: TypeForm[T], await_result: bool, **arguments: Unpack[ChatArguments]
     ) -> ModelOutputThunk[T]: ...
     @overload
     async def achat(
@@ -261,11 +269,17 @@ class MelleaSession:
 
     @overload
     async def aquery(
-        self, obj: Any, query: Text, *, format: type[T], await_result: Yes = True, **arguments: Unpack[CallArguments]
+        self,
+        obj: Any,
+        query: Text,
+        *,
+        format: TypeForm[T],
+        await_result: Yes = True,
+        **arguments: Unpack[CallArguments],
     ) -> ComputedModelOutputThunk[T]: ...
     @overload
     async def aquery(
-        self, obj: Any, query: Text, *, format: type[T], await_result: bool, **arguments: Unpack[CallArguments]
+        self, obj: Any, query: Text, *, format: TypeForm[T], await_result: bool, **arguments: Unpack[CallArguments]
     ) -> ModelOutputThunk[T]: ...
     @overload
     async def aquery(
@@ -393,7 +407,7 @@ class MelleaSession:
     # -- streams --------------------------------------------------------------------------------------
 
     @overload
-    def stream(self, content: Any, *, format: type[T], **arguments: Unpack[StreamArguments]) -> Stream[T]: ...
+    def stream(self, content: Any, *, format: TypeForm[T], **arguments: Unpack[StreamArguments]) -> Stream[T]: ...
     @overload
     def stream(self, content: Any, *, format: None = None, **arguments: Unpack[StreamArguments]) -> Stream[str]: ...
     @overload
@@ -419,7 +433,7 @@ class MelleaSession:
         return Stream(self._launcher("stream", content, format, arguments), has_format=format is not None, **how)
 
     @overload
-    def astream(self, content: Any, *, format: type[T], **arguments: Unpack[StreamArguments]) -> AsyncStream[T]: ...
+    def astream(self, content: Any, *, format: TypeForm[T], **arguments: Unpack[StreamArguments]) -> AsyncStream[T]: ...
     @overload
     def astream(
         self, content: Any, *, format: None = None, **arguments: Unpack[StreamArguments]
