@@ -23,25 +23,56 @@ _FIRST = "what is said to the model is the first argument, without a name"
 
 _FOREIGN: Mapping[str, str] = {
     **dict.fromkeys(
-        "output_type output_schema output_format output_model output_cls response_type response_model response_format "
-        "response_schema result_type result_model return_type schema json_schema text_format pydantic_model".split(),
+        [
+            "output_type",
+            "output_schema",
+            "output_format",
+            "output_model",
+            "output_cls",
+            "response_type",
+            "response_model",
+            "response_format",
+            "response_schema",
+            "result_type",
+            "result_model",
+            "return_type",
+            "schema",
+            "json_schema",
+            "text_format",
+            "pydantic_model",
+        ],
         "format",
     ),
-    **dict.fromkeys("output returns type model_class cls".split(), "format"),
-    **dict.fromkeys("documents docs context contexts grounding references sources".split(), "grounding_context"),
-    **dict.fromkeys("examples few_shot fewshot few_shot_examples demos demonstrations shots".split(), "icl_examples"),
-    **dict.fromkeys("variables vars template_variables prompt_variables inputs values".split(), "user_variables"),
-    **dict.fromkeys("constraints rules guardrails checks validators criteria conditions".split(), "requirements"),
-    **dict.fromkeys("tool functions toolset".split(), "tools"),
-    **dict.fromkeys("max_steps max_iterations max_tool_calls max_loops max_rounds recursion_limit".split(), "max_turns"),
-    **dict.fromkeys("image image_url attachments files".split(), "images"),
-    **dict.fromkeys("prefill assistant_prefix response_prefix answer_prefix".split(), "output_prefix"),
-    **dict.fromkeys("validator validate validation function fn func check validation_function".split(), "validation_fn"),
-    **dict.fromkeys("options generation_config generation_kwargs config settings params".split(), "model_options"),
-    **dict.fromkeys("sampling_strategy sampler".split(), "strategy"),
-    **dict.fromkeys("context_window_size history chat_history memory conversation".split(), "ctx"),
-    **dict.fromkeys("postconditions post_conditions ensures".split(), "requirements"),
-    **dict.fromkeys("pre_conditions requires".split(), "preconditions"),
+    **dict.fromkeys(["output", "returns", "type", "model_class", "cls"], "format"),
+    **dict.fromkeys(
+        ["documents", "docs", "context", "contexts", "grounding", "references", "sources"], "grounding_context"
+    ),
+    **dict.fromkeys(
+        ["examples", "few_shot", "fewshot", "few_shot_examples", "demos", "demonstrations", "shots"], "icl_examples"
+    ),
+    **dict.fromkeys(
+        ["variables", "vars", "template_variables", "prompt_variables", "inputs", "values"], "user_variables"
+    ),
+    **dict.fromkeys(
+        ["constraints", "rules", "guardrails", "checks", "validators", "criteria", "conditions"], "requirements"
+    ),
+    **dict.fromkeys(["tool", "functions", "toolset"], "tools"),
+    **dict.fromkeys(
+        ["max_steps", "max_iterations", "max_tool_calls", "max_loops", "max_rounds", "recursion_limit"], "max_turns"
+    ),
+    **dict.fromkeys(["image", "image_url", "attachments", "files"], "images"),
+    **dict.fromkeys(["prefill", "assistant_prefix", "response_prefix", "answer_prefix"], "output_prefix"),
+    **dict.fromkeys(
+        ["validator", "validate", "validation", "function", "fn", "func", "check", "validation_function"],
+        "validation_fn",
+    ),
+    **dict.fromkeys(
+        ["options", "generation_config", "generation_kwargs", "config", "settings", "params"], "model_options"
+    ),
+    **dict.fromkeys(["sampling_strategy", "sampler"], "strategy"),
+    **dict.fromkeys(["context_window_size", "history", "chat_history", "memory", "conversation"], "ctx"),
+    **dict.fromkeys(["postconditions", "post_conditions", "ensures"], "requirements"),
+    **dict.fromkeys(["pre_conditions", "requires"], "preconditions"),
     "m": "session",
     "label": "name",
     "title": "name",
@@ -51,13 +82,17 @@ _FOREIGN: Mapping[str, str] = {
 """What others call an argument of ours."""
 
 _ELSEWHERE: Mapping[str, str] = {
-    **dict.fromkeys("stream streaming on_token on_chunk callback callbacks stream_handler".split(), _STREAM),
-    **dict.fromkeys("model model_id model_name llm client backend provider api_key base_url".split(), _START),
     **dict.fromkeys(
-        "retries max_retries num_retries n_retries max_attempts attempts loop_budget".split(),
+        ["stream", "streaming", "on_token", "on_chunk", "callback", "callbacks", "stream_handler"], _STREAM
+    ),
+    **dict.fromkeys(
+        ["model", "model_id", "model_name", "llm", "client", "backend", "provider", "api_key", "base_url"], _START
+    ),
+    **dict.fromkeys(
+        ["retries", "max_retries", "num_retries", "n_retries", "max_attempts", "attempts", "loop_budget"],
         "write strategy=RejectionSamplingStrategy(loop_budget=…)",
     ),
-    **dict.fromkeys("n num_samples best_of num_generations".split(), "write strategy=BestOfNStrategy(…)"),
+    **dict.fromkeys(["n", "num_samples", "best_of", "num_generations"], "write strategy=BestOfNStrategy(…)"),
     "await_result": "it belongs to the a… verbs; a stream never waits",
     "return_sampling_results": "a stream has .attempts, a thunk .sampling",
     "requirements": "it belongs to instruct, act and the streams, which check them",
@@ -75,7 +110,9 @@ _ELSEWHERE: Mapping[str, str] = {
     "name": "it belongs to instruct and the streams",
     "preconditions": "it belongs to @generative and @command",
     "model_options": "it belongs to start_session(…) and the verbs that ask a model",
-    **dict.fromkeys("messages prompt content message text question query instruction task".split(), _FIRST),
+    **dict.fromkeys(
+        ["messages", "prompt", "content", "message", "text", "question", "query", "instruction", "task"], _FIRST
+    ),
     "ctx": _START,
     "tools": "it belongs to the verbs that ask a model, such as m.chat(…)",
     "session": "the verbs of a session are its own: m.instruct(…)",

@@ -77,6 +77,11 @@ class Context(ABC):
         """Return a context of the same kind and settings without any turn."""
 
     @property
+    def shows_turns(self) -> bool:
+        """Whether calls see earlier turns at all."""
+        return True
+
+    @property
     def is_immediate(self) -> bool:
         """Whether the view needs no preparation: no waiting, and nobody else's code."""
         return True

@@ -31,8 +31,8 @@ __all__ = [
 class ModelOption(StrEnum):
     """The names of all model options; the plain strings do as well.
 
-    `CONTEXT_WINDOW` is in tokens, `TIMEOUT` in seconds (in total) or a `Deadlines`. `STREAM: False` asks
-    the provider for one plain response; everything else is read as a stream from the wire anyway.
+    `CONTEXT_WINDOW` is in tokens, `TIMEOUT` in seconds (in total; silence may last as long) or a `Deadlines`.
+    `STREAM: False` asks the provider for one plain response; everything else is read as a stream from the wire anyway.
     """
 
     TEMPERATURE = "temperature"
@@ -71,6 +71,18 @@ class Deadlines:
     first_byte: float | None = 120.0
     between_bytes: float | None = 60.0
     total: float | None = None
+
+    @classmethod
+    def of(cls, timeout: float | Deadlines) -> Deadlines:
+        """Return the deadlines that the option `timeout` means.
+
+        A number of seconds is the total, and the first byte and the pauses between bytes may take as long; for the
+        connection the default stays.
+        """
+        if isinstance(timeout, Deadlines):
+            return timeout
+        seconds = float(timeout)
+        return cls(first_byte=seconds, between_bytes=seconds, total=seconds)
 
     def __post_init__(self) -> None:
         for name in ("connect", "first_byte", "between_bytes", "total"):
@@ -200,10 +212,41 @@ _SHAPING = frozenset(
 )
 
 _SHAPING_BODY = frozenset(
-    "format functions function_call grammar instructions json_schema max_completion_tokens max_length max_new_tokens "
-    "max_output_tokens max_tokens maxOutputTokens min_tokens n n_predict num_predict random_seed response_format "
-    "responseMimeType responseJsonSchema responseSchema seed stop stop_sequences stopSequences stop_token_ids system "
-    "systemInstruction system_instruction text tool_choice toolConfig tools".split()
+    [
+        "format",
+        "functions",
+        "function_call",
+        "grammar",
+        "instructions",
+        "json_schema",
+        "max_completion_tokens",
+        "max_length",
+        "max_new_tokens",
+        "max_output_tokens",
+        "max_tokens",
+        "maxOutputTokens",
+        "min_tokens",
+        "n",
+        "n_predict",
+        "num_predict",
+        "random_seed",
+        "response_format",
+        "responseMimeType",
+        "responseJsonSchema",
+        "responseSchema",
+        "seed",
+        "stop",
+        "stop_sequences",
+        "stopSequences",
+        "stop_token_ids",
+        "system",
+        "systemInstruction",
+        "system_instruction",
+        "text",
+        "tool_choice",
+        "toolConfig",
+        "tools",
+    ]
 )
 """The same in the words of the providers' own requests."""
 

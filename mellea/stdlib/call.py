@@ -27,8 +27,8 @@ from mellea.core.options import (
     unshaped_options,
     without_shape,
 )
-from mellea.core.portal import check_wait
-from mellea.core.run import Parse, Run
+from mellea.core.runtime import Parse, Record, Run, check_wait
+from mellea.core.sent import SentRequest
 from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
@@ -41,6 +41,12 @@ from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, a
 __all__ = ["Call", "finish"]
 
 C = TypeVar("C", bound=Context)
+
+_QUICK_LENGTH = 4096
+"""The longest text, in characters, that is parsed on the loop where no code of the user's is called: it takes less
+than a few milliseconds."""
+
+_ANY_LENGTH = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,22 +276,26 @@ class Call:
     def _history(self, context: Context) -> Context:
         return SimpleContext() if isinstance(self.component, Conversation) else context
 
-    def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Run]) -> Run:
-        parse, is_quick = self._parse()
+    def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Record]) -> Run:
+        parse, quick_length = self._parse()
         known: dict[str, Any] = {"backend": self.backend.name, "model": self.backend.model_id}
         loop = self.loop
         if loop is None:
 
             async def open() -> tuple[AsyncIterator[Event], Deadlines]:
                 request = await ready()
+                run.sent = SentRequest(self.backend, request)
                 return self._events(request), request.deadlines
 
-            return Run(open, parse=parse, is_quick=is_quick, format=self.format, dependencies=dependencies, **known)
+            run = Run(
+                open, parse=parse, quick_length=quick_length, format=self.format, dependencies=dependencies, **known
+            )
+            return run
 
         async def work(run: Run) -> Any:
             request = await ready()
             with anyio.move_on_after(self.deadlines.total):
-                answer = await loop.work(run, lambda said: self._step(request, said))
+                answer = await loop.work(run, lambda said: self._step(run, request, said))
                 return await self.parse(answer if self.format is None else run.so_far())  # a value may go on over steps
             raise DeadlineError(
                 f"the model {self.backend.model_id!r} and its tools were not done for {self.deadlines.total:g} s",
@@ -295,8 +305,8 @@ class Call:
 
         return Run(work=work, format=self.format, dependencies=dependencies, **known)
 
-    def _step(self, request: Request, said: Sequence[Message]) -> Run:
-        """Launch one request of a tool loop."""
+    def _step(self, whole: Run, request: Request, said: Sequence[Message]) -> Run:
+        """Launch one request of a tool loop, which `whole` is the run of."""
         options = dict(request.options)
         if said:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
@@ -304,22 +314,23 @@ class Call:
         step = replace(request, messages=(*request.messages, *said), options=options, deadlines=deadlines)
 
         async def open() -> tuple[AsyncIterator[Event], Deadlines]:
+            whole.sent = run.sent = SentRequest(self.backend, step)
             return self._events(step), deadlines
 
         run = Run(open, backend=self.backend.name, model=self.backend.model_id)
         run.launch()
         return run
 
-    def _parse(self) -> tuple[Parse | None, bool]:
-        """Return what makes the result, and whether it is our own and quick."""
+    def _parse(self) -> tuple[Parse | None, float]:
+        """Return what makes the result, and up to which length of the text it does so on the loop."""
         if self.format is not None:
             offered = frozenset(tool.name for tool in self.tools if isinstance(tool, ToolSpec))
-            return partial(_parse_as, self.format, offered), False
+            return partial(_parse_as, self.format, offered), _QUICK_LENGTH if self.format.is_quick else -1
         if isinstance(self.component, (CBlock, Instruction)):
-            return None, True
+            return None, _ANY_LENGTH
         if isinstance(self.component, (Message, Conversation)):
-            return _message, True
-        return partial(_parse_by, self.component), False
+            return _message, _ANY_LENGTH
+        return partial(_parse_by, self.component), -1
 
     async def parse(self, generation: Generation) -> Any:
         """Make the typed result of this call out of a complete generation.
@@ -327,10 +338,10 @@ class Call:
         Raises:
             ParseError: it is no value of the asked type.
         """
-        parse, is_quick = self._parse()
+        parse, quick_length = self._parse()
         if parse is None:
             return generation.text
-        return parse(generation) if is_quick else await in_thread(parse, generation)
+        return parse(generation) if len(generation.text) <= quick_length else await in_thread(parse, generation)
 
     def _request(self, messages: Iterable[Message]) -> Request:
         options = dict(self.options)
@@ -466,6 +477,4 @@ def _is_file(part: Any) -> bool:
 
 
 def _deadlines(timeout: Any) -> Deadlines:
-    if isinstance(timeout, Deadlines):
-        return timeout
-    return Deadlines() if timeout is None else Deadlines(total=float(timeout))
+    return Deadlines() if timeout is None else Deadlines.of(timeout)

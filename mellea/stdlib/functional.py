@@ -374,7 +374,7 @@ async def atransform(
         return thunk, after
     result, message = await call_method(thunk.tool_calls, tools)
     # Unless no later call sees it; a SimpleContext would forget its last output for it.
-    return result, after.add(message) if after.view_for_generation() else after
+    return result, after.add(message) if after.shows_turns else after
 
 
 @knows_names("validate", model_options=JUDGE_OPTIONS)

@@ -15,7 +15,8 @@ import anyio.to_thread
 import pytest
 
 from mellea.core import portal as portals
-from mellea.core.portal import blocked_loops, blocking
+from mellea.core.portal import blocking
+from mellea.core.runtime import held_up_loops
 from mellea.errors import ConnectError, StreamingError
 
 where: contextvars.ContextVar[str] = contextvars.ContextVar("where", default="nowhere")
@@ -32,7 +33,7 @@ class Verbs:
         raise error
 
     async def aloops(self) -> list[Any]:
-        return [loop.native for loop in blocked_loops.get()]
+        return [loop.native for loop in held_up_loops()]
 
     async def anested(self, verb: Any) -> Any:
         return await anyio.to_thread.run_sync(verb)
@@ -128,7 +129,7 @@ async def test_a_verb_works_inside_a_running_loop_and_names_the_loop_it_holds_up
 
     assert verbs.echo(1)[0] == 1
     assert verbs.loops() == [current_loop().native]
-    assert blocked_loops.get() == ()
+    assert held_up_loops() == ()
     assert await anyio.to_thread.run_sync(verbs.loops) == []
 
 

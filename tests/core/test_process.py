@@ -25,7 +25,7 @@ import anyio, anyio.to_thread
 from mellea.core.backend import Request
 from mellea.core.options import Deadlines
 from mellea.core.portal import blocking
-from mellea.core.run import Run
+from mellea.core.runtime import Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import *
 from mellea.testing import *

@@ -164,6 +164,7 @@ class _Prompted(Generic[P, R]):
             format=None if self._is_text() else self._output(),
             backend=session.backend,
             dependencies=[thunk._run for thunk in pending(call)],
+            note=session._note,
         )
 
 

@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
@@ -25,10 +24,10 @@ from mellea.core.component import Component
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.portal import blocked_loops, blocking
+from mellea.core.portal import blocking
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.run import CLOSE_SECONDS, Run
+from mellea.core.runtime import CLOSE_SECONDS, Record, held_up_loops
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
@@ -90,8 +89,7 @@ class MelleaSession:
         self.ctx: Context = ctx if ctx is not None else SimpleContext()
         self.model_options = check_options(model_options)
         self._lock = threading.Lock()
-        self._others: weakref.WeakSet[Run] = weakref.WeakSet()
-        self._others.update(self._running())  # what the context came with is for its own session to cancel
+        self._launched: weakref.WeakSet[Record] = weakref.WeakSet()  # what closing and resetting cancel
 
     # -- verbs ----------------------------------------------------------------------------------------
 
@@ -347,7 +345,7 @@ class MelleaSession:
             return thunk
         result, message = await call_method(thunk.tool_calls, tools)
         with self._lock:
-            if self.ctx.view_for_generation():  # a SimpleContext would forget its last output for it
+            if self.ctx.shows_turns:  # a SimpleContext would forget its last output for it
                 self.ctx = self.ctx.add(message)
         return result
 
@@ -456,23 +454,23 @@ class MelleaSession:
         return MelleaSession(self.backend, self.ctx, model_options=self.model_options)
 
     def reset(self) -> None:
-        """Forget all turns, and cancel those that are still being written."""
+        """Forget all turns, and cancel every generation of this session that is still being written."""
         with self._lock:
-            running, self.ctx = self._running(), self.ctx.empty()
-        for run in running:
+            self.ctx = self.ctx.empty()
+        for run in self._running():
             run.cancel()
 
     async def aclose(self) -> None:
-        """Cancel what is still being written, and give back what the backend holds."""
+        """Cancel every generation of this session that is still being written, and give back what the backend holds."""
         running = self._running()
         for run in running:
             run.cancel()
         # The loop that a synchronous close holds up can't close anything before the close returns.
-        held_up = blocked_loops.get()
+        held_up = held_up_loops()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             for run in running:
                 if not run.on_any(held_up):
-                    await run.until(partial(getattr, run, "is_closed"))
+                    await run.until_closed()
         await self.backend.aclose()
 
     close = blocking(aclose)
@@ -513,6 +511,7 @@ class MelleaSession:
     def _launch(self, verb: functional.Verb) -> ModelOutputThunk[Any]:
         before = self.ctx
         thunk, after = verb.launch(before)
+        self._note(thunk)
         if after is not before:  # unless it was a conversation of its own
             self._remember(verb.call.component, thunk)
         return thunk
@@ -544,9 +543,14 @@ class MelleaSession:
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
 
-    def _running(self) -> list[Run]:
-        runs = [turn.output._run for turn in self.ctx.turns() if turn.output is not None]
-        return [run for run in runs if not run.is_final and run not in self._others]
+    def _note(self, thunk: ModelOutputThunk[Any]) -> None:
+        """Note what was launched, whether or not the context remembers it."""
+        with self._lock:
+            self._launched.add(thunk._run)
+
+    def _running(self) -> list[Record]:
+        with self._lock:
+            return [run for run in self._launched if not run.is_final]
 
 
 def _how(arguments: dict[str, Any], format: Any) -> dict[str, bool]:

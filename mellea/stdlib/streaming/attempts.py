@@ -28,7 +28,7 @@ from mellea.core.events import (
 )
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.run import Emit, Run
+from mellea.core.runtime import Emit, Record, Run
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
 from mellea.core.text import TextFilter, text_filter, text_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
@@ -216,9 +216,7 @@ class _Drawing:
         """Make the call of an attempt; each has a seed of its own, so that a retry isn't the same again."""
         is_own = self._has_own_options and number > 1
         prefix = self.committed or None
-        call = self._call.varied(
-            component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own
-        )
+        call = self._call.varied(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
         seed = call.options.get(ModelOption.SEED)  # as that backend takes it; another may take none
         if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
             return call
@@ -320,9 +318,9 @@ class _Attempting:
             return output, error
         return output, None
 
-    def _stopped(self, run: Run) -> ComputedModelOutputThunk[Any]:
-        """Return what readers have got of the attempt; the run may have more by now."""
-        usage = run.so_far().usage
+    def _stopped(self, run: Record) -> ComputedModelOutputThunk[Any]:
+        """Return what readers have got of the attempt; more may have come while its last chunk was looked at."""
+        usage = run.usage()
         if usage is not None and UsageEvent(usage) not in self._taken:  # as far as the provider said
             self._taken.append(UsageEvent(usage))
             self._drawing._lanes.put(self._number, self._taken[-1:])
