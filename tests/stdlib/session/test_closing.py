@@ -28,7 +28,7 @@ async def _messages(m: MelleaSession) -> Any:
 
 
 async def _stream(m: MelleaSession) -> Any:
-    stream = m.astream("x")
+    stream = m.astream([mellea.user_message("x")])  # which waits for no turn before it
     await anext(aiter(stream))
     assert stream._thunk is not None
     return stream._thunk
