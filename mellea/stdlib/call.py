@@ -48,6 +48,9 @@ than a few milliseconds."""
 
 _ANY_LENGTH = float("inf")
 
+_LONGEST_WAY = 3
+"""How many steps of an error's way up are told, besides the last one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -378,12 +381,21 @@ async def finish(thunk: ModelOutputThunk[Any]) -> None:
 
 
 async def _awaited(thunks: Iterable[ModelOutputThunk[Any]], component: Any) -> None:
-    """Wait for all thunks, or for the first that fails. An error learns its way up."""
+    """Wait for all thunks, or for the first that fails, whose error gets a note that names what needed it."""
     try:
         await together([thunk.avalue for thunk in thunks])
     except MelleaError as error:
-        error.add_note(f"it was waited for as an ingredient of {_named(component)}")
+        error.partial = ""  # the text is the ingredient's; nothing of this answer has arrived
+        _note_way(error, f"it was waited for as an ingredient of {_named(component)}")
         raise
+
+
+def _note_way(error: MelleaError, step: str) -> None:
+    """Add a step of an error's way up; of a long way the first steps and the last one are told."""
+    notes = getattr(error, "__notes__", [])
+    if len(notes) > _LONGEST_WAY:
+        notes[_LONGEST_WAY - 1 :] = ["… and of others in between"]
+    error.add_note(step)
 
 
 def _named(component: Any) -> str:

@@ -131,6 +131,7 @@ class _Streaming(Generic[T]):
             with self._lock:
                 if self._thunk is None:
                     self._thunk = self._start()
+                    self._thunk._run.is_left = True  # a loop may be left with `break` just before the program ends
         return self._thunk
 
     def _start(self) -> ModelOutputThunk[Any]:
