@@ -200,10 +200,41 @@ _SHAPING = frozenset(
 )
 
 _SHAPING_BODY = frozenset(
-    "format functions function_call grammar instructions json_schema max_completion_tokens max_length max_new_tokens "
-    "max_output_tokens max_tokens maxOutputTokens min_tokens n n_predict num_predict random_seed response_format "
-    "responseMimeType responseJsonSchema responseSchema seed stop stop_sequences stopSequences stop_token_ids system "
-    "systemInstruction system_instruction text tool_choice toolConfig tools".split()
+    [
+        "format",
+        "functions",
+        "function_call",
+        "grammar",
+        "instructions",
+        "json_schema",
+        "max_completion_tokens",
+        "max_length",
+        "max_new_tokens",
+        "max_output_tokens",
+        "max_tokens",
+        "maxOutputTokens",
+        "min_tokens",
+        "n",
+        "n_predict",
+        "num_predict",
+        "random_seed",
+        "response_format",
+        "responseMimeType",
+        "responseJsonSchema",
+        "responseSchema",
+        "seed",
+        "stop",
+        "stop_sequences",
+        "stopSequences",
+        "stop_token_ids",
+        "system",
+        "systemInstruction",
+        "system_instruction",
+        "text",
+        "tool_choice",
+        "toolConfig",
+        "tools",
+    ]
 )
 """The same in the words of the providers' own requests."""
 

@@ -87,6 +87,7 @@ ACT = (*CALL, "requirements", "strategy", "strict", "return_sampling_results")
 
 STREAM = (*CALL, "strategy", "strict", "release")
 
+
 def take(verb: str, arguments: dict[str, Any], taken: tuple[str, ...], others: tuple[str, ...]) -> dict[str, Any]:
     """Take the named arguments out of `arguments`; what is neither among them nor among `others` is an error."""
     known = ("format", *taken, *others)

@@ -216,9 +216,7 @@ class _Drawing:
         """Make the call of an attempt; each has a seed of its own, so that a retry isn't the same again."""
         is_own = self._has_own_options and number > 1
         prefix = self.committed or None
-        call = self._call.varied(
-            component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own
-        )
+        call = self._call.varied(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
         seed = call.options.get(ModelOption.SEED)  # as that backend takes it; another may take none
         if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
             return call
