@@ -16,109 +16,63 @@ __all__ = ["advice_for", "knows_names", "unknown_argument"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_STREAM = "m.stream(…) and m.astream(…) stream"
-_START = "it belongs to start_session(…)"
 
-_FIRST = "what is said to the model is the first argument, without a name"
+def _by_name(table: Mapping[str, str]) -> dict[str, str]:
+    return {name: what for what, names in table.items() for name in names.split()}
 
-_FOREIGN: Mapping[str, str] = {
-    **dict.fromkeys(
-        [
-            "output_type",
-            "output_schema",
-            "output_format",
-            "output_model",
-            "output_cls",
-            "response_type",
-            "response_model",
-            "response_format",
-            "response_schema",
-            "result_type",
-            "result_model",
-            "return_type",
-            "schema",
-            "json_schema",
-            "text_format",
-            "pydantic_model",
-        ],
-        "format",
-    ),
-    **dict.fromkeys(["output", "returns", "type", "model_class", "cls"], "format"),
-    **dict.fromkeys(
-        ["documents", "docs", "context", "contexts", "grounding", "references", "sources"], "grounding_context"
-    ),
-    **dict.fromkeys(
-        ["examples", "few_shot", "fewshot", "few_shot_examples", "demos", "demonstrations", "shots"], "icl_examples"
-    ),
-    **dict.fromkeys(
-        ["variables", "vars", "template_variables", "prompt_variables", "inputs", "values"], "user_variables"
-    ),
-    **dict.fromkeys(
-        ["constraints", "rules", "guardrails", "checks", "validators", "criteria", "conditions"], "requirements"
-    ),
-    **dict.fromkeys(["tool", "functions", "toolset"], "tools"),
-    **dict.fromkeys(
-        ["max_steps", "max_iterations", "max_tool_calls", "max_loops", "max_rounds", "recursion_limit"], "max_turns"
-    ),
-    **dict.fromkeys(["image", "image_url", "attachments", "files"], "images"),
-    **dict.fromkeys(["prefill", "assistant_prefix", "response_prefix", "answer_prefix"], "output_prefix"),
-    **dict.fromkeys(
-        ["validator", "validate", "validation", "function", "fn", "func", "check", "validation_function"],
-        "validation_fn",
-    ),
-    **dict.fromkeys(
-        ["options", "generation_config", "generation_kwargs", "config", "settings", "params"], "model_options"
-    ),
-    **dict.fromkeys(["sampling_strategy", "sampler"], "strategy"),
-    **dict.fromkeys(["context_window_size", "history", "chat_history", "memory", "conversation"], "ctx"),
-    **dict.fromkeys(["postconditions", "post_conditions", "ensures"], "requirements"),
-    **dict.fromkeys(["pre_conditions", "requires"], "preconditions"),
-    "m": "session",
-    "label": "name",
-    "title": "name",
-    "chunking": "release",
-    "raise_on_failure": "strict",
-}
+
+_FOREIGN = _by_name(
+    {
+        "format": "output_type output_schema output_format output_model output_cls response_type response_model "
+        "response_format response_schema result_type result_model return_type schema json_schema text_format "
+        "pydantic_model output returns type model_class cls",
+        "grounding_context": "documents docs context contexts grounding references sources",
+        "icl_examples": "examples few_shot fewshot few_shot_examples demos demonstrations shots",
+        "user_variables": "variables vars template_variables prompt_variables inputs values",
+        "requirements": "constraints rules guardrails checks validators criteria conditions postconditions ensures",
+        "preconditions": "pre_conditions requires",
+        "strategy": "sampling_strategy sampler",
+        "strict": "raise_on_failure",
+        "tools": "tool functions toolset",
+        "max_turns": "max_steps max_iterations max_tool_calls max_loops max_rounds recursion_limit",
+        "images": "image image_url attachments files",
+        "output_prefix": "prefill assistant_prefix response_prefix answer_prefix",
+        "validation_fn": "validator validate validation function fn func check validation_function",
+        "model_options": "options generation_config generation_kwargs config settings params",
+        "ctx": "context_window_size history chat_history memory conversation",
+        "session": "m",
+        "name": "label title",
+        "release": "chunking",
+    }
+)
 """What others call an argument of ours."""
 
-_ELSEWHERE: Mapping[str, str] = {
-    **dict.fromkeys(
-        ["stream", "streaming", "on_token", "on_chunk", "callback", "callbacks", "stream_handler"], _STREAM
-    ),
-    **dict.fromkeys(
-        ["model", "model_id", "model_name", "llm", "client", "backend", "provider", "api_key", "base_url"], _START
-    ),
-    **dict.fromkeys(
-        ["retries", "max_retries", "num_retries", "n_retries", "max_attempts", "attempts", "loop_budget"],
-        "write strategy=RejectionSamplingStrategy(loop_budget=…)",
-    ),
-    **dict.fromkeys(["n", "num_samples", "best_of", "num_generations"], "write strategy=BestOfNStrategy(…)"),
-    "await_result": "it belongs to the a… verbs; a stream never waits",
-    "return_sampling_results": "a stream has .attempts, a thunk .sampling",
-    "requirements": "it belongs to instruct, act and the streams, which check them",
-    "strategy": "it belongs to instruct, act and the streams, which check requirements",
-    "strict": "it belongs to instruct, act and the streams, which check requirements",
-    "live": "it belongs to the streams",
-    "release": "it belongs to the streams",
-    "user_variables": "it belongs to instruct and the streams, whose descriptions have {{placeholders}}",
-    "grounding_context": "it belongs to instruct and the streams",
-    "icl_examples": "it belongs to instruct and the streams",
-    "format": "it belongs to the verbs, as in m.instruct(…, format=…)",
-    "max_turns": "it belongs to the verbs that take tools",
-    "tool_calls": "it belongs to the verbs that take tools",
-    "output_prefix": "it belongs to instruct and the streams",
-    "name": "it belongs to instruct and the streams",
-    "preconditions": "it belongs to @generative and @command",
-    "model_options": "it belongs to start_session(…) and the verbs that ask a model",
-    **dict.fromkeys(
-        ["messages", "prompt", "content", "message", "text", "question", "query", "instruction", "task"], _FIRST
-    ),
-    "ctx": _START,
-    "tools": "it belongs to the verbs that ask a model, such as m.chat(…)",
-    "session": "the verbs of a session are its own: m.instruct(…)",
-    "images": "it belongs to instruct, chat and the streams",
-    "validation_fn": "write requirements=[req(…, validation_fn=…)]",
-}
+_ELSEWHERE = _by_name(
+    {
+        "m.stream(…) and m.astream(…) stream": "stream streaming on_token on_chunk callback callbacks stream_handler",
+        "it belongs to start_session(…)": "model model_id model_name llm client backend provider api_key base_url ctx",
+        "what is said to the model is the first argument, without a name": "messages prompt content message text "
+        "question query instruction task",
+        "write strategy=RejectionSamplingStrategy(loop_budget=…)": "retries max_retries num_retries n_retries "
+        "max_attempts attempts loop_budget",
+        "write strategy=BestOfNStrategy(…)": "n num_samples best_of num_generations",
+        "write requirements=[req(…, validation_fn=…)]": "validation_fn",
+        "it belongs to the a… verbs; a stream never waits": "await_result",
+        "a stream has .attempts, a thunk .sampling": "return_sampling_results",
+        "it belongs to instruct, act and the streams, which check them": "requirements",
+        "it belongs to instruct, act and the streams, which check requirements": "strategy strict",
+        "it belongs to the streams": "live release",
+        "it belongs to instruct and the streams, whose descriptions have {{placeholders}}": "user_variables",
+        "it belongs to instruct and the streams": "grounding_context icl_examples output_prefix name",
+        "it belongs to instruct, chat and the streams": "images",
+        "it belongs to the verbs, as in m.instruct(…, format=…)": "format",
+        "it belongs to the verbs that ask a model, such as m.chat(…)": "tools",
+        "it belongs to the verbs that take tools": "max_turns tool_calls",
+        "it belongs to @generative and @command": "preconditions",
+        "it belongs to start_session(…) and the verbs that ask a model": "model_options",
+        "the verbs of a session are its own: m.instruct(…)": "session",
+    }
+)
 """What to do about an argument that isn't taken here under any name."""
 
 
@@ -173,7 +127,7 @@ def knows_names(what: str, *more: str, **ways: str) -> Callable[[Callable[P, R]]
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        code: Any = function.__code__  # type: ignore[attr-defined]
+        code: Any = function.__code__
         own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         taken = tuple(name for name in (*own, *more) if name != "self")
 

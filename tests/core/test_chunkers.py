@@ -180,7 +180,7 @@ def test_what_an_item_is() -> None:
         (" 6]", "6"),
         (', "y": [7]}', ""),
     ]
-    assert item_chunks('\n[1,\n 2]\n\n') == [("\n[1,", "1"), ("\n 2]\n\n", "2")]
+    assert item_chunks("\n[1,\n 2]\n\n") == [("\n[1,", "1"), ("\n 2]\n\n", "2")]
 
 
 def test_there_are_no_chunks_of_other_kinds() -> None:

@@ -10,9 +10,7 @@ from tests.house.tree import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 PATHS = sorted(
-    path
-    for path in set(re.findall(r"`([\w./-]+(?:\.\w+|/))`", TEXT))
-    if "/" in path and not path.startswith("/")
+    path for path in set(re.findall(r"`([\w./-]+(?:\.\w+|/))`", TEXT)) if "/" in path and not path.startswith("/")
 )
 
 

@@ -23,7 +23,6 @@ CONTEXT = mellea.ChatContext()
 @mellea.generative
 def classify(text: str) -> str:
     """Classify."""
-    ...
 
 
 @mellea.command
@@ -168,7 +167,6 @@ def test_a_functions_own_parameters_may_have_any_of_those_names() -> None:
     @mellea.generative
     def write(style: str, stream: str, max_tokens: int) -> str:
         """Write."""
-        ...
 
     m = mellea.start_session(ScriptedBackend("done"))
     assert write(m, style="short", stream="Rhine", max_tokens=3) == "done"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from collections.abc import Callable
@@ -26,8 +27,10 @@ SIZE = 64 * 1024
 
 PIECES = [
     *" \t\n.,:;!?|-*+_`~#><\\'\"()[]{}aA1é。",
-    "- ", "* ", "1. ", "1) ", "- -", "> ", "|-", "| -", "-:|", "\\|", "``` \n", "```\n", "~~~\n", "`a", "a ", " a", "a,", "a , ",
-    ":a ", ":param ", "a(", "a (b) ", "{{", "{{ ", "}}", "{%", "http://", "A. ", "e.g.", "Mr", " \n", "\n \n", "a\n", "a\n\n",
+    "- ", "* ", "1. ", "1) ", "- -", "> ", "|-", "| -", "-:|", "\\|", "``` \n",
+    "```\n", "~~~\n", "`a", "a ", " a", "a,", "a , ",
+    ":a ", ":param ", "a(", "a (b) ", "{{", "{{ ", "}}", "{%", "http://", "A. ", "e.g.",
+    "Mr", " \n", "\n \n", "a\n", "a\n\n",
     "red ", "wine ", "red wine ", "red  ", "[1,", '{"a":', "<think>",
 ]  # fmt: skip
 
@@ -86,10 +89,8 @@ READERS: dict[str, Callable[[str], Any]] = {
 def test_the_worst_text_of_64_kib_is_read_in_no_time(name: str) -> None:
     for text in texts():
         began = time.process_time()
-        try:
+        with contextlib.suppress(MelleaError):
             READERS[name](text)
-        except MelleaError:
-            pass
         took = time.process_time() - began
         assert took < 2, f"{took:.1f} s for {text[:20]!r}…{text[-3:]!r}"
 

@@ -58,7 +58,7 @@ def started(level: str, options: dict[str, Any], reply: Any, **more: Any) -> tup
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("options", SHAPES, ids=str)
+@pytest.mark.parametrize("options", SHAPES, ids=lambda options: "+".join(options))
 async def test_a_judge_takes_nothing_that_shapes_the_answer(level: str, options: dict[str, Any]) -> None:
     others = {"temperature": 0.5, "timeout": 9.0, "extra_headers": {"x-team": "a"}}
     for judge in (None, Judge()):
@@ -118,7 +118,9 @@ PERSON = '{"name": "Ann Appleseed", "home": "Bergen, Norway"}'
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
-    "options", [{"max_tokens": 8}, {"stop": [","]}, {"seed": 7}, {"tools": [tool], "tool_choice": "required"}], ids=str
+    "options",
+    [{"max_tokens": 8}, {"stop": [","]}, {"seed": 7}, {"tools": [tool], "tool_choice": "required"}],
+    ids=lambda options: "+".join(options),
 )
 async def test_the_repair_of_a_format_isnt_cut_short_and_calls_no_tools(level: str, options: dict[str, Any]) -> None:
     def reply(request: Any) -> Any:

@@ -23,7 +23,6 @@ pytestmark = pytest.mark.anyio
 @mellea.generative
 async def double(number: int) -> str:
     """Double the number."""
-    ...
 
 
 def session(*replies: Any) -> mellea.MelleaSession:

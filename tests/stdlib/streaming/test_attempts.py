@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import anyio
@@ -326,9 +327,7 @@ async def test_a_no_waits_for_no_other_check_not_of_its_chunk_and_not_of_one_bef
         m, backend = session(pieces)
         requirements = [looks(slow), looks(slow, "word"), looks(check_)][::order]
         with anyio.fail_after(5):
-            thunk = await m.ainstruct(
-                "x", requirements=requirements, strategy=RejectionSamplingStrategy(loop_budget=1)
-            )
+            thunk = await m.ainstruct("x", requirements=requirements, strategy=RejectionSamplingStrategy(loop_budget=1))
         backend.assert_closed()
         assert [str(requirement) for requirement, _ in thunk.sampling.attempts[0].failures] == [check_.__name__]
 
@@ -372,7 +371,7 @@ async def test_a_slow_check_holds_up_neither_the_live_text_nor_the_order_in_whic
 
 
 async def test_a_refused_chunk_goes_before_the_failure_that_cut_the_text_off() -> None:
-    m, backend = session(["A bad word, ", ConnectionError("gone")], "A good word.")
+    m, _backend = session(["A bad word, ", ConnectionError("gone")], "A good word.")
     thunk = await m.ainstruct("x", requirements=[Without("bad")])
     assert (thunk.value, thunk.success) == ("A good word.", True)
 
@@ -390,7 +389,7 @@ def _check_chunks(scope: Any, data: st.DataObject) -> None:
     text = data.draw(st.text(st.sampled_from("ab. \n\t"), max_size=30))
     cuts = data.draw(st.lists(st.integers(0, len(text))))
     places = sorted({0, *cuts, len(text)})
-    pieces = [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [text[start:end] for start, end in itertools.pairwise(places)]
     seen: list[str] = []
 
     def look(chunk: Chunk) -> bool:
