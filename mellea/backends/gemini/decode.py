@@ -75,6 +75,9 @@ __all__ = ["Decoder", "decode_plain", "decode_whole"]
 _PLAIN = frozenset({"content", "index", "role", "finishReason", "safetyRatings"})
 """The fields of a candidate that names no sources."""
 
+_MIDDLE = _PLAIN - {"finishReason"}
+"""The fields of one that goes on."""
+
 _OWN = frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"})
 """The fields of a chunk that is one of Gemini's."""
 
@@ -131,13 +134,32 @@ class Decoder(WireDecoder):
     # -- frames ----------------------------------------------------------------------------------------------
 
     def _take(self, data: bytes, events: list[Event]) -> None:
-        for frame in self._sse.payloads(data):
+        for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` takes apart no faster
+            frame, chunk = sse.data, None
             try:
                 chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
-            except ValueError:
+                if text := self._more_text(chunk):
+                    events.append(TextDelta(text))
+                    continue
+            except (ValueError, KeyError, TypeError, AttributeError):
+                pass  # of another form, or no JSON at all
+            if chunk is None:
                 self._frame(frame, events)
             else:
                 self._value(chunk, frame, events)
+
+    def _more_text(self, chunk: Json) -> str:
+        """Return the text of a chunk that is more text and nothing else, as nearly all are; `""` for any other."""
+        (candidate,) = chunk["candidates"]
+        (part,) = candidate["content"]["parts"]
+        text = part["text"]
+        if type(text) is not str or len(part) != 1 or not self._is_named or not _MIDDLE.issuperset(candidate):
+            return ""
+        if candidate.get("index") not in (None, 0) or "error" in chunk or "promptFeedback" in chunk:
+            return ""
+        if type(counts := chunk.get("usageMetadata")) is dict:
+            self._counts = counts
+        return text
 
     def _take_last(self, events: list[Event]) -> None:
         for sse in self._sse.close():
