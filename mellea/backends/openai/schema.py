@@ -108,7 +108,7 @@ def sent_schema(schema: Mapping[str, Any], holding: Holding) -> StrictSchema:
 
 
 def _object(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return wrapped(schema) if is_wrapped(schema) else dict(schema)
+    return wrapped(schema) if is_wrapped(schema) else bundled(schema)
 
 
 class _Rewriter:
