@@ -90,12 +90,9 @@ class LlamaCppBackend(Backend):
         payload = encode(request)
         engine = await self.engine()
         model = engine.settings.alias
-        messages, guarded = encode_messages(request), encode_messages(request, self._marks.guard)
-        payload["messages"] = guarded
+        payload["messages"] = encode_messages(request, self._marks.guard)
         decoder = Decoder(
-            model,
-            is_json=request.output_schema is not None,
-            drops_joiners=guarded != messages and JOINER not in str(messages),
+            model, is_json=request.output_schema is not None, drops_joiners=not _has_joiner(request, payload)
         )
         call = engine.submit(payload)
         try:
@@ -153,12 +150,18 @@ class LlamaCppBackend(Backend):
         path = find_weights(self.model_id)
         return read_marks(path), Settings(
             path=str(path),
-            alias=name_of(path),
+            alias=name_of(self.model_id, path),
             context_window=self.context_window,
             parallel=self.parallel,
             threads=self.threads,
             verbose=self.verbose,
         )
+
+
+def _has_joiner(request: Request, payload: Mapping[str, Any]) -> bool:
+    """Tell whether the request itself has the character that breaks marks, so that an answer may have it, too."""
+    texts = (message["content"] for message in encode_messages(request))
+    return "\\u2060" in payload.get("grammar", "") or any(JOINER in text for text in texts)
 
 
 async def _stop(call: Call) -> None:

@@ -112,10 +112,11 @@ def options_of(model_id: str) -> dict[str, Any]:
     return dict(MODELS[model_id].options) if model_id in MODELS and not is_replaced else {}
 
 
-def name_of(file: Path) -> str:
-    """Return what a model is called whose weights are in this file."""
-    published = (model.name for model in MODELS.values() if model.filename == file.name)
-    return next(published, _PART.sub("", file.name).removesuffix(file.suffix))
+def name_of(model_id: str, file: Path) -> str:
+    """Return what replies call a model whose weights are in this file."""
+    if model_id in MODELS and MODELS[model_id].filename == file.name:
+        return model_id
+    return _PART.sub("", file.name).removesuffix(file.suffix)
 
 
 def is_path(model_id: str) -> bool:
