@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mellea.core.structured.bundle import bundled
 from mellea.core.structured.schema import followed
 from mellea.core.structured.wrapped import is_wrapped, wrapped
 
