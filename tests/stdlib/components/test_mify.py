@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr
 
 import mellea
-from mellea.core import CBlock, Component, ComputedModelOutputThunk, ToolCall
+from mellea.core import CBlock, Component, ComputedModelOutputThunk, TemplateRepresentation, ToolCall
 from mellea.core.component import is_component
 from mellea.core.events import ToolEnd
 from mellea.errors import UsageError
