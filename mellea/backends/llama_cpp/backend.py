@@ -44,7 +44,7 @@ class LlamaCppBackend(Backend):
         parallel: slots, which are generations at the same time.
         threads: of the computation; by default all cores but one, at most four.
         verbose: whether llama.cpp writes its log to stderr.
-        model_options: defaults for every request.
+        model_options: defaults for every request; they go before those of the model itself (`MODELS` in `weights.py`).
 
     Raises:
         ConfigurationError: no model has this name.

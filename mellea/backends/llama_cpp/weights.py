@@ -83,7 +83,7 @@ MODELS = {
             str(ModelOption.SYSTEM_PROMPT): "You are a helpful assistant.",
             str(ModelOption.TEMPERATURE): 0.2,
             str(ModelOption.TOP_P): 0.9,
-            str(ModelOption.FREQUENCY_PENALTY): 0.4,
+            str(ModelOption.FREQUENCY_PENALTY): 0.2,
         },
     )
 }
