@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import types
+from types import SimpleNamespace
 
 import anyio
 import anyio.to_thread
@@ -221,7 +222,7 @@ def test_a_trio_that_another_thread_is_just_importing_is_no_loop(monkeypatch) ->
 @pytest.mark.anyio
 async def test_a_process_that_was_paused_as_a_whole_has_lost_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [time.monotonic()]
-    monkeypatch.setattr("mellea.core.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(loops, "time", SimpleNamespace(monotonic=lambda: now[0]))
     loop = current_loop()
     for _ in range(4):
         assert loop.obituary() is None
