@@ -302,7 +302,7 @@ def test_a_name_that_is_nowhere_is_named() -> None:
         output_format(make())
 
 
-@pytest.mark.parametrize("format", [object(), "json", 42, lambda: 1], ids=repr)
+@pytest.mark.parametrize("format", [object(), "json", 42, lambda: 1], ids=["object", "str", "int", "function"])
 def test_what_is_no_type_is_refused(format: Any) -> None:
     with pytest.raises(UsageError, match="format can't be"):
         output_format(format)
