@@ -303,6 +303,7 @@ class WireDecoder:
 
     def _take_body(self, body: bytes, events: list[Event]) -> None:
         """Take an answer that came as JSON: one value, a list of chunks, or one value after another."""
+        values: list[Any] | None
         try:
             values = [from_json(body)]
         except ValueError as error:
