@@ -6,12 +6,14 @@ the rest needs from a loop and anyio doesn't give:
 - a task that belongs to nobody's task group (`launch`),
 - a one-shot wait that any thread may end (`new_waiter`, `ThreadWaiter`),
 - a callback from any thread (`Loop.post`) and after a while (`Loop.call_later`),
-- the news that a loop has been closed, has ended or stands still (`Loop.obituary`).
+- the news that a loop has been closed, has ended or stands still (`Loop.obituary`),
+- a loop that can be closed while the interpreter ends (`run_until_exit`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import sys
 import threading
@@ -19,6 +21,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, cast
+
+import anyio
 
 __all__ = [
     "GRACE",
@@ -32,6 +36,7 @@ __all__ = [
     "is_loop_running",
     "launch",
     "new_waiter",
+    "run_until_exit",
 ]
 
 asking_thread: contextvars.ContextVar[int | None] = contextvars.ContextVar("asking_thread", default=None)
@@ -170,6 +175,33 @@ class _AsyncioWaiter:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+if sys.platform == "win32":
+    _DefaultLoop = asyncio.ProactorEventLoop
+else:
+    _DefaultLoop = asyncio.SelectorEventLoop
+
+
+class _ExitLoop(_DefaultLoop):
+    _threads: concurrent.futures.ThreadPoolExecutor | None = None
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        if executor is None and self._threads is None:
+            self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mellea-names")
+            self.set_default_executor(self._threads)
+        return super().run_in_executor(executor, func, *args)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        # asyncio starts a thread to wait for the executor's threads, but from Python 3.12 on an interpreter that is
+        # ending starts no threads. There is nothing to wait for either: concurrent.futures joined them before.
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def run_until_exit(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `main()` on a new loop that may still be open when the interpreter ends, and closes without noise then."""
+    anyio.run(main, backend_options={"loop_factory": _ExitLoop})
 
 
 class _TrioLoop(Loop):

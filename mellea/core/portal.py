@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import os
 import sys
 import threading
@@ -17,7 +18,17 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import anyio
 
-from mellea.core.loop import Loop, Waiter, asking_thread, be_patient, current_loop, is_loop_running, launch, new_waiter
+from mellea.core.loop import (
+    Loop,
+    Waiter,
+    asking_thread,
+    be_patient,
+    current_loop,
+    is_loop_running,
+    launch,
+    new_waiter,
+    run_until_exit,
+)
 from mellea.core.runtime import Hold, cancel_all
 from mellea.errors import StreamingError
 
@@ -62,7 +73,10 @@ class _Portal:
             if self._thread is None or not self._thread.is_alive():
                 self._opened = Future()
                 self._thread = threading.Thread(target=_serve, args=(self._opened,), name="mellea-portal", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError as error:  # from Python 3.12 on, at the end of the program
+                    raise _stopped() from error
             return self._opened.result()[0]
 
     def stop(self) -> None:
@@ -83,7 +97,7 @@ def _serve(opened: Future[tuple[Loop, Waiter]]) -> None:
         await stop.wait()
 
     try:
-        anyio.run(main)
+        run_until_exit(main)
     except BaseException as error:
         if opened.done():
             raise
@@ -118,7 +132,7 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 
     call.__name__ = name.removeprefix("a")
     call.__qualname__ = verb.__qualname__.removesuffix(name) + call.__name__
-    call.__doc__ = f"Do what `{name}` does, and wait for it."
+    call.__doc__ = f"Do what `{name}` does, and wait for it.\n\n{inspect.getdoc(verb) or ''}".strip()
     return call
 
 

@@ -20,7 +20,7 @@ from mellea.core.cursor import Cursor
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.text import TextFilter, text_filter
+from mellea.core.text import TextFilter, piece_filter, text_filter
 from mellea.errors import StreamingError, UsageError
 
 if TYPE_CHECKING:
@@ -155,9 +155,13 @@ class ModelOutputThunk(Generic[T]):
             ParseError: while reading: an item is none; `.index`, `.raw` and `.items` say which, its text, and the
                 good ones before it.
         """
+        return self._items(on_error)
+
+    def _items(self, on_error: OnError, *, by_step: bool = False) -> ItemIterator[Any]:
         from mellea.core.structured.iterators import ItemIterator  # lazy: plain text needs none of it
 
-        return ItemIterator(self, TextIterator(self, _nothing), on_error)
+        text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
+        return ItemIterator(self, text, on_error, by_step=by_step)
 
     def partials(self) -> PartialIterator[T]:
         """Read what is known of the result while it is being written, from the beginning.
@@ -166,9 +170,13 @@ class ModelOutputThunk(Generic[T]):
             UsageError: there is no `format`.
             ParseError: at the end: the complete text is no value of the format.
         """
+        return self._partials()
+
+    def _partials(self, *, by_step: bool = False) -> PartialIterator[T]:
         from mellea.core.structured.iterators import PartialIterator  # lazy: plain text needs none of it
 
-        return PartialIterator(self, TextIterator(self, _nothing))
+        text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
+        return PartialIterator(self, text, by_step=by_step)
 
     @property
     def partial(self) -> str:
@@ -517,6 +525,7 @@ class TextIterator(_Iterator, AsyncIterator[str]):
         deliver: what to do at the end; by default, make the thunk computed or raise its error.
         place: what a stream knows of the reader.
         live: read also text that may be taken back: that of attempts which aren't accepted yet.
+        text_of: makes text of events, instead.
     """
 
     __slots__ = ("_text_of",)
@@ -528,9 +537,10 @@ class TextIterator(_Iterator, AsyncIterator[str]):
         place: Place | None = None,
         *,
         live: bool = False,
+        text_of: TextFilter | None = None,
     ) -> None:
         super().__init__(thunk, deliver, place)
-        self._text_of = text_filter(thunk._run, live=live)
+        self._text_of = text_of or text_filter(thunk._run, live=live)
 
     async def __anext__(self) -> str:
         cursor, place = self._cursor, self._place

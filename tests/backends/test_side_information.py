@@ -115,8 +115,8 @@ WIRES = [
         {"hello": anthropic.HELLO, "everything": anthropic.EVERYTHING, "interleaved": anthropic.INTERLEAVED},
         "anthropic",
         r"type|index|(content_block|delta)(\.(type|text|name|input(\..*)?|partial_json|stop_reason|content(\..*)?))?"
-        r"|message(\.(stop_reason|content(\..*)?))?",
-        {r"message\.content": str},
+        r"|message(\.(id|stop_reason|content(\..*)?))?",
+        {r"message\.content": str, r".*\.partial_json": dict},
     ),
     Wire(
         "gemini",

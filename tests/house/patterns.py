@@ -100,7 +100,7 @@ def _constants(tree: ast.AST) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for value, name in _assigned(tree):
         try:
-            found[name] = eval(ast.unparse(value), {"re": re, **found})  # type: ignore[arg-type]
+            found[name] = eval(ast.unparse(value), {"re": re, **found})
         except Exception:
             continue
     return {name: value for name, value in found.items() if isinstance(value, (str, bytes))}

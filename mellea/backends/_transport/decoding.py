@@ -303,6 +303,7 @@ class WireDecoder:
 
     def _take_body(self, body: bytes, events: list[Event]) -> None:
         """Take an answer that came as JSON: one value, a list of chunks, or one value after another."""
+        values: list[Any] | None
         try:
             values = [from_json(body)]
         except ValueError as error:
@@ -339,7 +340,7 @@ class WireDecoder:
         said = (self._stray() or bytes(self._odd)).strip()
         if said[:1] in (b"{", b"[") and not self._is_known:
             self._take_body(said, events)
-        elif said and not self._is_known:
+        elif said and not self._is_known and (self._stray() or b" " in said):  # more than a heartbeat
             raise self._alien(said)
         elif said and is_report(value := _json(said)):
             raise self._reported(value)

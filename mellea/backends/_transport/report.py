@@ -74,6 +74,9 @@ _BY_CHANCE = frozenset({"tool_use_failed"})
 
 _FINE = frozenset({"", "0", "ok", "success", "succeeded", "200"})
 
+_TELLING = frozenset(WORDS) - {"description", "details", "reason", "title"}
+"""The fields that stand in a report of a failure alone; the others may be metadata of an answer."""
+
 _NAMES = ("code", "type", "status", "error_code")
 
 
@@ -112,7 +115,7 @@ def is_report(value: Any) -> bool:
     base = value.get("base_resp")
     if isinstance(base, dict):
         return base.get("status_code") not in (None, 0)
-    return any(_says(value.get(name)) for name in value if isinstance(name, str) and name.lower() in WORDS)
+    return any(_says(value[name]) for name in value if isinstance(name, str) and name.lower() in _TELLING)
 
 
 def is_hopeless(error: Any) -> bool:

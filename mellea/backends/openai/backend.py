@@ -23,7 +23,7 @@ from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.structured.wrapped import is_wrapped
+from mellea.core.structured.wrapped import is_wrapped, starts_of
 from mellea.errors import AuthError, BackendError, ConfigurationError, UnsupportedError, UsageError
 
 __all__ = ["OpenAIBackend"]
@@ -103,10 +103,14 @@ class OpenAIBackend(HttpBackend):
             raise
 
     def _decoder(self, request: Request) -> StreamDecoder:
-        wraps = request.output_schema is not None and is_wrapped(request.output_schema.schema)
+        output = request.output_schema
+        wraps = output is not None and is_wrapped(output.schema)
+        starts = starts_of(output.schema) if output is not None and wraps else ""
         if self.api == "responses":
-            return responses.Decoder(self.model_id, backend=self.name, is_wrapped=wraps, base_url=self.base_url)
-        return chat.Decoder(self.model_id, backend=self.name, is_wrapped=wraps)
+            return responses.Decoder(
+                self.model_id, backend=self.name, is_wrapped=wraps, starts=starts, base_url=self.base_url
+            )
+        return chat.Decoder(self.model_id, backend=self.name, is_wrapped=wraps, starts=starts)
 
     def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
         return self._decoder(request).plain(body)

@@ -276,8 +276,9 @@ def cancel_all() -> None:
     """Cancel what still runs when the interpreter leaves."""
     with _live_lock:
         running = [run for run in _live if not run.is_final]
-    if running:
-        _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(running))
+    parts = {id(part) for run in running for part in run.awaited}
+    if missed := [run for run in running if not run.is_left and id(run) not in parts]:
+        _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(missed))
     for run in running:
         run.cancel()
 

@@ -76,6 +76,7 @@ class Record:
         "format",
         "generation",
         "is_composite",
+        "is_left",
         "limit",
         "model",
         "parsed",
@@ -108,6 +109,7 @@ class Record:
         self.model = model
         self.format = format
         self.is_composite = is_composite
+        self.is_left = False  # belongs to a stream or was let go: nobody misses it if the program ends
         self.sampling: Any = None  # what a strategy came to, with every attempt
         self.sent: SentRequest | None = None
         self.state = State.PENDING
@@ -197,6 +199,7 @@ class Record:
     def post_cancel(self) -> None:
         """Ask the run's loop to cancel it. Takes no lock, so that a finaliser may call it anywhere."""
         if self._loop is not None and not self.is_final:
+            self.is_left = True
             self._loop.post(self.cancel)
 
     async def cancelled(self) -> None:

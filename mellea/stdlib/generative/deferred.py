@@ -41,7 +41,8 @@ def deferred(
         except MelleaError:
             raise
         except Exception as error:
-            raise UsageError(f"{name} failed before it asked the model: {type(error).__name__}: {error}") from error
+            said = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+            raise UsageError(f"{name} failed before it asked the model: {said}") from error
         inner = thunk._run
         async with thunk:  # whoever cancels this run cancels the generation, and waits for the close
             try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
@@ -21,8 +22,10 @@ from mellea.core.cursor import Cursor
 from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
+from mellea.core.runtime import Record
 from mellea.core.sampling import Attempt
-from mellea.core.text import TextFilter, text_filter
+from mellea.core.text import TextFilter, piece_filter
+from mellea.core.text import text_filter as filter_of_text
 from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
 from mellea.errors import GenerationCancelledError, ParseError, UsageError
 
@@ -94,10 +97,11 @@ class ReaderPlace:
 class _Streaming(Generic[T]):
     """What both kinds of stream know of their generation, while it runs and afterwards."""
 
-    def __init__(self, launch: Launch, *, has_format: bool, live: bool = False) -> None:
+    def __init__(self, launch: Launch, *, has_format: bool, live: bool = False, by_step: bool = False) -> None:
         self._launch = launch
         self._has_format = has_format
         self._live = live
+        self._by_step = by_step  # typed readers give nothing that a later step may supersede
         self._lock = threading.Lock()  # two threads may begin to read at once
         self._thunk: ModelOutputThunk[Any] | None = None
         self._places: list[weakref.ref[ReaderPlace]] = []
@@ -127,6 +131,7 @@ class _Streaming(Generic[T]):
             with self._lock:
                 if self._thunk is None:
                     self._thunk = self._start()
+                    self._thunk._run.is_left = True  # a loop may be left with `break` just before the program ends
         return self._thunk
 
     def _start(self) -> ModelOutputThunk[Any]:
@@ -212,11 +217,11 @@ class AsyncStream(_Streaming[T]):
     def items(self, on_error: OnError = "raise") -> AsyncReader[Any]: ...
     def items(self, on_error: OnError = "raise") -> AsyncReader[Any]:
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
-        return AsyncReader(self._started().items(on_error), self._place())
+        return AsyncReader(self._started()._items(on_error, by_step=self._by_step), self._place())
 
     def partials(self) -> AsyncReader[Partial[T]]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
-        return AsyncReader(self._started().partials(), self._place())
+        return AsyncReader(self._started()._partials(by_step=self._by_step), self._place())
 
     async def aclose(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -261,13 +266,13 @@ class Stream(_Streaming[T]):
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
         from mellea.stdlib.streaming.typed import ItemReader  # lazy: plain text needs none of it
 
-        return ItemReader(self, TextReader(self, _nothing), on_error, self._place())
+        return ItemReader(self, TextReader(self, _nothing, text_filter=piece_filter), on_error, self._place())
 
     def partials(self) -> PartialReader[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
         from mellea.stdlib.streaming.typed import PartialReader  # lazy: plain text needs none of it
 
-        return PartialReader(self, TextReader(self, _nothing), self._place())
+        return PartialReader(self, TextReader(self, _nothing, text_filter=piece_filter), self._place())
 
     def close(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -354,12 +359,21 @@ class _Reader(Generic[T], Iterator[T]):
 class TextReader(_Reader[str]):
     """Reads the text of a plain stream."""
 
-    _text_of: TextFilter | None = None
+    def __init__(
+        self,
+        stream: Stream[Any],
+        deliver: Callable[[], Any] | None = None,
+        *,
+        text_filter: Callable[[Record], TextFilter] | None = None,
+    ) -> None:
+        super().__init__(stream, deliver)
+        self._text_filter = text_filter or partial(filter_of_text, live=stream._live)
+        self._text_of: TextFilter | None = None
 
     def _next(self) -> str:
         while new := self._more():
             if self._text_of is None:
-                self._text_of = text_filter(self._stream._started()._run, live=self._stream._live)
+                self._text_of = self._text_filter(self._stream._started()._run)
             if text := self._text_of(new):
                 return text
         raise StopIteration

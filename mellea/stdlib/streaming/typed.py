@@ -18,6 +18,9 @@ T = TypeVar("T")
 class Source(Protocol):
     """The stream that is read."""
 
+    @property
+    def _by_step(self) -> bool: ...
+
     def _started(self) -> ModelOutputThunk[Any]: ...
 
     def _close_now(self) -> None: ...
@@ -70,7 +73,9 @@ class ItemReader(_TypedReader[T]):
         reading = self._reading
         if reading is None:
             thunk = self._stream._started()
-            reading = self._reading = ItemReading(thunk._run, thunk._deliver, self._on_error)
+            reading = self._reading = ItemReading(
+                thunk._run, thunk._deliver, self._on_error, by_step=self._stream._by_step
+            )
         while not reading.ready:
             if reading.has_work:
                 self._validate(reading)
@@ -99,10 +104,12 @@ class PartialReader(_TypedReader[Partial[T]]):
         reading = self._reading
         if reading is None:
             thunk = self._stream._started()
-            reading = self._reading = PartialReading(thunk._run, thunk._deliver)
-        partial = reading.next()
-        while partial is None:
-            if reading.is_over:
+            reading = self._reading = PartialReading(thunk._run, thunk._deliver, by_step=self._stream._by_step)
+        while (partial := reading.next()) is None:
+            if reading.has_work:
+                reading.work()
+            elif reading.is_over:
                 raise StopIteration
-            partial = reading.feed(next(self._text, None))
+            else:
+                reading.feed(next(self._text, None))
         return partial

@@ -221,7 +221,7 @@ async def test_11_a_bad_item_ends_it_cancels_and_tells_index_text_and_the_good_o
     backend = ScriptedBackend(BAD)
     thunk = await mellea.start_session(backend).ainstruct("x", format=list[Person], await_result=False)
     items, good = thunk.items(), []
-    with pytest.raises(ParseError, match=r"item 1 is no 'Person'.*name.*valid string") as caught:
+    with pytest.raises(ParseError, match=r"item 1 is not a valid 'Person'.*name.*valid string") as caught:
         async for item in items:
             good.append(item)
     error = caught.value
@@ -401,7 +401,7 @@ NONSENSE = st.lists(
 @given(NONSENSE, st.booleans())
 def test_nonsense_gives_the_same_items_and_the_same_error_however_it_is_split(text: str, may_restart: bool) -> None:
     def read(parts: Iterable[str]) -> object:
-        decoder = ItemDecoder(item_format(output_format(list[Person])), may_restart=may_restart)
+        decoder = ItemDecoder(item_format(output_format(list[Person])), has_steps=may_restart)
         try:
             for part in parts:
                 decoder.feed(part)
