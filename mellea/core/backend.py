@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mellea.core.blocks import FileBlock, ImageBlock
+from mellea.core.blocks import FileBlock, ImageBlock, ToolOutput
 from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
@@ -227,6 +227,8 @@ def check_supported(backend: Backend, request: Request) -> None:
     builtin = [tool for tool in request.tools if isinstance(tool, BuiltinTool)]
     foreign = next((tool for tool in builtin if tool.provider not in can.builtin_tools), None)
     blocks = [block for message in request.messages for block in message.blocks]
+    files = [block for block in blocks if isinstance(block, FileBlock)]
+    files += [file for block in blocks if isinstance(block, ToolOutput) for file in block.files]
     if missing is not None:
         feature, advice = f"the model option {missing!r}", f"it knows {', '.join(sorted(can.options))}"
     elif own and not can.tools:
@@ -235,9 +237,9 @@ def check_supported(backend: Backend, request: Request) -> None:
         feature, advice = f"the tool {foreign.name!r}", f"the provider {foreign.provider!r} runs it"
     elif request.output_schema is not None and can.structured_output is None:
         feature, advice = "structured output", "leave out format="
-    elif not can.images and any(isinstance(block, ImageBlock) for block in blocks):
+    elif not can.images and any(isinstance(file, ImageBlock) for file in files):
         feature, advice = "images", "leave them out"
-    elif not can.files and any(isinstance(block, FileBlock) and not isinstance(block, ImageBlock) for block in blocks):
+    elif not can.files and not all(isinstance(file, ImageBlock) for file in files):
         feature, advice = "files", "leave them out"
     else:
         return

@@ -39,7 +39,7 @@ from mellea.backends._transport.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends._transport.receive import MAX_BODY_BYTES, decoder_for, last_events
 from mellea.backends._transport.retry import Attempts, nap_of
 from mellea.backends._transport.secret import Headers, Secret
-from mellea.backends._transport.status import shortened
+from mellea.backends._transport.words import shortened
 from mellea.core.backend import Backend, Request, check_supported
 from mellea.core.batches import Batches
 from mellea.core.events import Event, KeepAlive, StreamEnd

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mellea.backends._transport.codec import Decoder
+from mellea.backends._transport.decoding import MAX_BODY_BYTES, WireDecoder
 from mellea.backends._transport.failure import root_of
 from mellea.backends._transport.response import Response
-from mellea.backends._transport.status import shortened
+from mellea.backends._transport.words import shortened
 from mellea.core.events import Event
 from mellea.errors import BackendError, InterruptedStreamError, WireError
 
 __all__ = ["MAX_BODY_BYTES", "decoder_for", "last_events"]
-
-MAX_BODY_BYTES = 256 * 1024 * 1024
-"""How large an answer in one JSON body may become; images make them large."""
 
 _BEGINNING_BYTES = 4096
 _BEGINNING_SECONDS = 2.0
@@ -92,6 +90,10 @@ async def decoder_for(
         WireError: it is neither; the message shows its beginning.
     """
     kind = response.media_type
+    decoder = streamed()
+    if isinstance(decoder, WireDecoder):
+        decoder.media_type = kind
+        return decoder
     if kind in stream_types:
         return streamed()
     if kind in _UNSAID and is_streamed:
@@ -123,7 +125,7 @@ def last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
         try:
             return decoder.close()
         except InterruptedStreamError as error:
-            error.is_retryable = True
+            error.is_retryable = error.is_retryable or not isinstance(decoder, WireDecoder)
             raise
     with suppress(InterruptedStreamError, WireError):  # half a line is no fault of the provider's then
         if not isinstance(decoder, _Whole):

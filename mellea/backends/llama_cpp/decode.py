@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mellea.backends._transport.thoughts import ThoughtTags
 from mellea.core.events import (
     Event,
     FinishReason,
@@ -39,6 +40,7 @@ class Decoder:
         self._finish: str | None = None
         self._response_id: str | None = None
         self._has_ended = False
+        self._tags = ThoughtTags()
 
     def feed(self, chunk: Mapping[str, Any]) -> list[Event]:
         """Return the events of one chunk.
@@ -58,7 +60,7 @@ class Decoder:
         if (usage := chunk.get("usage")) is not None:
             events.append(UsageEvent(_usage(usage)))
             events += self._end()
-        return events
+        return events if self._tags.is_over else self._tags.feed(events)
 
     def close(self) -> list[Event]:
         """Return the last events.
@@ -66,7 +68,7 @@ class Decoder:
         Raises:
             InterruptedStreamError: the engine never said why it stopped.
         """
-        return [] if self._has_ended else self._end()
+        return [] if self._has_ended else self._tags.feed(self._end())
 
     def _choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
         delta = choice.get("delta", {})

@@ -12,7 +12,7 @@ from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoi
 from mellea.backends._transport.secret import missing_key
 from mellea.backends.openai import chat, responses
 from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddings
-from mellea.backends.openai.failure import is_hopeless
+from mellea.backends._transport.report import is_hopeless
 from mellea.backends.openai.frames import StreamDecoder
 from mellea.backends.openai.images import decode_images, encode_images, encode_inputs, inputs_of
 from mellea.backends.openai.responses.encode import OPTIONS as RESPONSES_OPTIONS
@@ -22,7 +22,7 @@ from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.structured.wrapped import is_wrapped
+from mellea.core.structured.wrapped import is_wrapped, starts_of
 from mellea.errors import AuthError, BackendError, ConfigurationError, UnsupportedError, UsageError
 
 __all__ = ["OpenAIBackend"]
@@ -99,9 +99,14 @@ class OpenAIBackend(HttpBackend):
             raise
 
     def _decoder(self, request: Request) -> StreamDecoder:
-        wraps = request.output_schema is not None and is_wrapped(request.output_schema.schema)
-        kind = responses.Decoder if self.api == "responses" else chat.Decoder
-        return kind(self.model_id, backend=self.name, is_wrapped=wraps)
+        output = request.output_schema
+        wraps = output is not None and is_wrapped(output.schema)
+        starts = starts_of(output.schema) if output is not None and wraps else ""
+        if self.api == "responses":
+            return responses.Decoder(
+                self.model_id, backend=self.name, is_wrapped=wraps, starts=starts, base_url=self.base_url
+            )
+        return chat.Decoder(self.model_id, backend=self.name, is_wrapped=wraps, starts=starts)
 
     def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
         return self._decoder(request).plain(body)

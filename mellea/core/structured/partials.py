@@ -152,11 +152,11 @@ class PartialDecoder(Generic[T]):
     def close(self) -> None:
         """Say that there is no more text, and that it wasn't cut off: a number, text or word is read now."""
         self._events += self._search.close()
-        if self._text is None or self._search.is_in_last_step:
+        if self._text is None or self._search.has_document:
             return
         found = self._format.scalar_in("".join(self._text))
         if found is not None:
-            self._events += [(Kind.RESTART, None)] if self._search.has_document else []
+            self._events.append((Kind.RESTART, None))
             self._events += Scanner().feed(f"{found}\n")
 
     def next(self) -> Partial[T] | None:

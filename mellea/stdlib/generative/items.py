@@ -33,11 +33,11 @@ def as_items(stream: Stream[Any], format: Any) -> Stream[Any]:
     """Return the stream, or one of items if the format is a sequence."""
     if not is_sequence(format):
         return stream
-    return ItemStream(stream._launch, has_format=True, live=stream._live)
+    return ItemStream(stream._launch, has_format=True, live=stream._live, by_step=stream._by_step)
 
 
 def as_async_items(stream: AsyncStream[Any], format: Any) -> AsyncStream[Any]:
     """Return the stream, or one of items if the format is a sequence."""
     if not is_sequence(format):
         return stream
-    return AsyncItemStream(stream._launch, has_format=True, live=stream._live)
+    return AsyncItemStream(stream._launch, has_format=True, live=stream._live, by_step=stream._by_step)

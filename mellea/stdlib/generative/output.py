@@ -46,7 +46,7 @@ class ReturnType:
         return self._type
 
     def _resolve(self, names: Mapping[str, Any] | None) -> None:
-        self._type = type_hints(self._function, self._what, names).get("return", str)
+        self._type = type_hints(self._function, self._what, names, of=("return",)).get("return", str)
 
 
 def check_output(output: Callable[[], Any]) -> None:

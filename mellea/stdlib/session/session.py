@@ -415,13 +415,15 @@ class MelleaSession:
                 `live`: whether the text iterator gives everything as it is written; under a strategy that is also the
                     text of attempts which will be rejected, and the events tell which.
                 `release`: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"`: let each such chunk out as soon
-                    as every requirement has passed it. The next attempt goes on after what was let out.
+                    as every requirement has passed it. The next attempt goes on after what was let out. `"step"`: give
+                    items and partial objects at the end of the step that answers, so that they are never superseded by
+                    what the model writes after it has called a tool.
 
         Raises:
             UsageError: an argument is wrong.
         """
-        live = _live(arguments)
-        return Stream(self._launcher("stream", content, format, arguments), has_format=format is not None, live=live)
+        how = _how(arguments, format)
+        return Stream(self._launcher("stream", content, format, arguments), has_format=format is not None, **how)
 
     @overload
     def astream(self, content: Any, *, format: TypeForm[T], **arguments: Unpack[StreamArguments]) -> AsyncStream[T]: ...
@@ -436,9 +438,9 @@ class MelleaSession:
 
         The arguments and errors are those of `stream`.
         """
-        live = _live(arguments)
+        how = _how(arguments, format)
         launch = self._launcher("astream", content, format, arguments)
-        return AsyncStream(launch, has_format=format is not None, live=live)
+        return AsyncStream(launch, has_format=format is not None, **how)
 
     # -- the session itself ---------------------------------------------------------------------------
 
@@ -541,10 +543,18 @@ class MelleaSession:
         return [run for run in runs if not run.is_final and run not in self._others]
 
 
-def _live(arguments: dict[str, Any]) -> bool:
+def _how(arguments: dict[str, Any], format: Any) -> dict[str, bool]:
+    """Take out the arguments that say how a stream shows what it reads."""
     live = arguments.pop("live", False)
     functional.check_flag("live", live)
-    return bool(live)
+    by_step = arguments.get("release") == "step"
+    if by_step and format is None:
+        raise UsageError(
+            "release='step' is for the typed readers of a stream, and there is no format; give format=, or leave it out"
+        )
+    if by_step:
+        del arguments["release"]
+    return {"live": bool(live), "by_step": by_step}
 
 
 def _conversation(verb: str, content: Any, parts: Mapping[str, Any]) -> Message | Conversation:

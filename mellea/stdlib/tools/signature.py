@@ -6,8 +6,9 @@ import functools
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 from mellea.core.structured.kinds import default_info
@@ -78,26 +79,35 @@ def parameters_of(function: Callable[..., Any], what: str) -> tuple[Parameter, .
     return tuple(Parameter(parameter.name, parameter.kind, parameter.default) for parameter in parameters)
 
 
-def type_hints(function: Any, what: str, names: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return a function's annotations, with those that are texts resolved.
+def type_hints(
+    function: Any, what: str, names: Mapping[str, Any] | None = None, *, of: Collection[str]
+) -> dict[str, Any]:
+    """Return some of a function's annotations, with those that are texts resolved.
 
     Args:
         function: the function.
         what: how an error is to call it.
         names: more names that the annotations may use, besides the function's module and closure.
+        of: the parameters that are asked for, and `"return"`; what the others name need not exist at run time.
 
     Raises:
-        UsageError: a name in an annotation means nothing.
+        UsageError: a name in one of these annotations means nothing.
     """
     function = _plain_function(function)
     closure = getattr(function, "__closure__", None) or ()
     free = zip(getattr(getattr(function, "__code__", None), "co_freevars", ()), closure, strict=False)
+    wanted = SimpleNamespace(
+        __annotations__={name: hint for name, hint in getattr(function, "__annotations__", {}).items() if name in of},
+        __type_params__=getattr(function, "__type_params__", ()),
+    )
     try:
         local = {**(names or {}), **{name: cell.cell_contents for name, cell in free if _is_filled(cell)}}
-        return typing.get_type_hints(function, localns=local or None, include_extras=True)
+        known = getattr(function, "__globals__", {})
+        return typing.get_type_hints(wanted, globalns=known, localns=local or None, include_extras=True)
     except NameError as error:
         raise UsageError(
-            f"{what} has an annotation with an unknown name: {error}; define it at the top level of its module"
+            f"{what} has an annotation with an unknown name: {error}; define it at the top level of its module, and "
+            "import it at run time, not under TYPE_CHECKING"
         ) from None
     except (TypeError, SyntaxError) as error:
         raise UsageError(f"{what} has an annotation that is no type: {error}") from None

@@ -61,7 +61,7 @@ class Tool(Generic[P, R]):
         self._function = function
         self._description = description
         self._parameters = parameters_of(function, what)
-        self._hints = _early_hints(function, names)
+        self._hints = _early_hints(function, names, self._parameter_names)
         functools.update_wrapper(self, function, updated=())
 
     @functools.cached_property
@@ -85,8 +85,14 @@ class Tool(Generic[P, R]):
             raise UsageError(
                 f"{what} is a method of a class; take it from an instance, as in tools=[thing.{self.name}]"
             )
-        hints = type_hints(self._function, what) if self._hints is None else self._hints
+        hints = self._hints
+        if hints is None:
+            hints = type_hints(self._function, what, of=self._parameter_names)
         return Arguments(what, self._parameters, hints, parse_docstring(doc_of(self._function)).arguments)
+
+    @property
+    def _parameter_names(self) -> frozenset[str]:
+        return frozenset(parameter.name for parameter in self._parameters)
 
     async def call(self, args: Mapping[str, Any] | None = None) -> Any:
         """Check the arguments and call the function; a sync one runs in a worker thread.
@@ -118,7 +124,7 @@ class Tool(Generic[P, R]):
 
     @functools.cached_property
     def _fields(self) -> FieldDefaults:
-        return FieldDefaults(f"{self.name}()", inspect.signature(self._function), lambda: self._hints or {})
+        return FieldDefaults(f"{self.name}()", inspect.signature(self._function), lambda names: self._hints or {})
 
     def __get__(self, instance: Any, owner: type | None = None) -> Tool[..., R]:
         """Bind a tool that was made of a method, as the method itself would be bound."""
@@ -185,7 +191,7 @@ def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | Buil
     return checked
 
 
-def _early_hints(function: Any, names: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _early_hints(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:
     """Resolve the annotations with the names at hand, or later if one of them isn't defined yet.
 
     The names aren't kept: they are all variables of the calling function.
@@ -193,6 +199,6 @@ def _early_hints(function: Any, names: Mapping[str, Any] | None) -> dict[str, An
     if names is None:
         return None
     try:
-        return type_hints(function, "", names)
+        return type_hints(function, "", names, of=of)
     except UsageError:
         return None
