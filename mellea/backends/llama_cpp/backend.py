@@ -142,10 +142,10 @@ class LlamaCppBackend(Backend):
         Raises:
             ConfigurationError: the weights are missing, or this is a forked process.
         """
-        settings = self._settings
-        if settings is None:
-            self._marks, settings = await anyio.to_thread.run_sync(self._find)
-            self._settings = settings
+        if (settings := self._settings) is None:
+            found: tuple[Marks, Settings] = await anyio.to_thread.run_sync(self._find)
+            self._marks, self._settings = found
+            settings = found[1]
         return shared_engine(settings)
 
     def _find(self) -> tuple[Marks, Settings]:
