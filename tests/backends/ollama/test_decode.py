@@ -155,7 +155,6 @@ def test_what_follows_the_end_is_ignored() -> None:
 BROKEN: dict[str, Any] = {
     "message": {"message": "x"},
     "content": message(5),  # type: ignore[arg-type]
-    "thinking": message(thinking=5),
     "calls": message(tool_calls={"a": 1}),
     "call": message(tool_calls=["x"]),
     "function": message(tool_calls=[{}]),
