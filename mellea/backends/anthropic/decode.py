@@ -84,16 +84,23 @@ class Decoder(WireDecoder):
         model: the model that was asked, until the provider names the one that answers.
         answer_tool: the tool whose arguments are the answer, where a schema is held by a forced call.
         is_wrapped: whether the answer is JSON in an object of our own making.
+        starts: the characters that the JSON in it may begin with; `""` for any.
         drops_space: whether the answer's first white space has been said already, at the end of a prefix.
     """
 
     def __init__(
-        self, model: str = "", *, answer_tool: str | None = None, is_wrapped: bool = False, drops_space: bool = False
+        self,
+        model: str = "",
+        *,
+        answer_tool: str | None = None,
+        is_wrapped: bool = False,
+        starts: str = "",
+        drops_space: bool = False,
     ) -> None:
         super().__init__(model, backend=PROVIDER)
         self._sse = SseDecoder()
         self._answer_tool = answer_tool
-        self._wrap = Unwrapper() if is_wrapped else None
+        self._wrap = Unwrapper(starts) if is_wrapped else None
         self._drops_space = drops_space
         self._is_plain = not is_wrapped and not drops_space  # text goes out as it comes
         self._line = ""  # the type in the `event:` line

@@ -31,6 +31,7 @@ from mellea.backends._transport.fields import (
     mapping_of,
     mappings_of,
     text_of,
+    wrong_type,
 )
 from mellea.backends._transport.report import is_report, reported
 from mellea.backends._transport.sse import SseDecoder
@@ -73,6 +74,9 @@ __all__ = ["Decoder", "decode_plain", "decode_whole"]
 
 _PLAIN = frozenset({"content", "index", "role", "finishReason", "safetyRatings"})
 """The fields of a candidate that names no sources."""
+
+_MIDDLE = _PLAIN - {"finishReason"}
+"""The fields of one that goes on."""
 
 _OWN = frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"})
 """The fields of a chunk that is one of Gemini's."""
@@ -130,13 +134,32 @@ class Decoder(WireDecoder):
     # -- frames ----------------------------------------------------------------------------------------------
 
     def _take(self, data: bytes, events: list[Event]) -> None:
-        for frame in self._sse.payloads(data):
+        for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` takes apart no faster
+            frame, chunk = sse.data, None
             try:
                 chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
-            except ValueError:
+                if text := self._more_text(chunk):
+                    events.append(TextDelta(text))
+                    continue
+            except (ValueError, KeyError, TypeError, AttributeError):
+                pass  # of another form, or no JSON at all
+            if chunk is None:
                 self._frame(frame, events)
             else:
                 self._value(chunk, frame, events)
+
+    def _more_text(self, chunk: Json) -> str:
+        """Return the text of a chunk that is more text and nothing else, as nearly all are; `""` for any other."""
+        (candidate,) = chunk["candidates"]
+        (part,) = candidate["content"]["parts"]
+        text = part["text"]
+        if type(text) is not str or len(part) != 1 or not self._is_named or not _MIDDLE.issuperset(candidate):
+            return ""
+        if candidate.get("index") not in (None, 0) or "error" in chunk or "promptFeedback" in chunk:
+            return ""
+        if type(counts := chunk.get("usageMetadata")) is dict:
+            self._counts = counts
+        return text
 
     def _take_last(self, events: list[Event]) -> None:
         for sse in self._sse.close():
@@ -219,8 +242,9 @@ class Decoder(WireDecoder):
             self._overlook(part)
 
     def _text_part(self, part: JsonObject, text: str, events: list[Event]) -> None:
-        signature = _signature(part, SIGNATURE_OF_LAST if text and not part.get("thought") else SIGNATURE)
-        if part.get("thought"):
+        is_thought = _flag(part, "thought")
+        signature = _signature(part, SIGNATURE_OF_LAST if text and not is_thought else SIGNATURE)
+        if is_thought:
             if text or signature:
                 events.append(ReasoningDelta(text, signature))
             return
@@ -243,7 +267,7 @@ class Decoder(WireDecoder):
         self._write(opened, args, events)
         for partial in partials:
             self._write(opened, opened.args.feed(partial), events)
-        if not call.get("willContinue"):
+        if not _flag(call, "willContinue"):
             self._end_call(opened, events)
 
     def _open_call(self, name: str, sent_id: str) -> _OpenCall | None:
@@ -330,7 +354,7 @@ class Decoder(WireDecoder):
     # -- files and the end -------------------------------------------------------------------------------------
 
     def _inline_data(self, part: JsonObject, blob: JsonObject, events: list[Event]) -> None:
-        if part.get("thought"):  # a draft of an image, made while thinking
+        if _flag(part, "thought"):  # a draft of an image, made while thinking
             if signature := _signature(part):
                 events.append(ReasoningDelta("", signature))
             return
@@ -386,6 +410,13 @@ def decode_whole(answer: Json, model: str) -> list[Event]:
 def _signature(part: JsonObject, prefix: str = SIGNATURE) -> str | None:
     value = part.get("thoughtSignature")
     return prefix + value if isinstance(value, str) else None
+
+
+def _flag(mapping: JsonObject, name: str) -> bool:
+    value = mapping.get(name)
+    if value is None or type(value) is bool:
+        return value is True
+    raise wrong_type(name, "true or false", value)
 
 
 def _tool_name(call: JsonObject) -> str:

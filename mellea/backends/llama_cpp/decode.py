@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mellea.backends._transport.thoughts import ThoughtTags
+from mellea.backends.llama_cpp.marks import JOINER
 from mellea.core.events import (
     Event,
     FinishReason,
@@ -32,10 +33,13 @@ class Decoder:
     Args:
         model: the model, for errors and for the end.
         is_json: whether a grammar holds the answer to JSON, so that anything else means it got lost.
+        drops_joiners: whether an answer that repeats the user's text comes without the character that breaks the
+            control tokens in it.
     """
 
-    def __init__(self, model: str, *, is_json: bool = False) -> None:
+    def __init__(self, model: str, *, is_json: bool = False, drops_joiners: bool = False) -> None:
         self._model = model
+        self._drops_joiners = drops_joiners
         self._must_be_json = is_json
         self._finish: str | None = None
         self._response_id: str | None = None
@@ -72,7 +76,10 @@ class Decoder:
 
     def _choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
         delta = choice.get("delta", {})
-        if text := delta.get("content"):
+        text = delta.get("content")
+        if text and self._drops_joiners:
+            text = text.replace(JOINER, "")
+        if text:
             if self._must_be_json:
                 self._check(text)
             events.append(TextDelta(text))

@@ -68,9 +68,19 @@ class Decoder(WireDecoder):
         for line in self._lines.feed(data):
             if self._has_end(events):
                 break
+            chunk = None
             try:
                 chunk = from_json(line, cache_strings="keys")  # what a model says hardly ever comes again
-            except ValueError:
+                message = chunk["message"]
+                text = message["content"]
+                is_more = chunk["done"] is False and "error" not in chunk and _PLAIN.issuperset(message)
+                if is_more and text and type(text) is str:  # nearly all of them
+                    self._is_known = True
+                    events.append(TextDelta(text))
+                    continue
+            except (ValueError, KeyError, TypeError):
+                pass  # of another form, or no JSON at all
+            if chunk is None:
                 self._frame(line, events)
             else:
                 self._value(chunk, line, events)

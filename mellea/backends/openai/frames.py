@@ -22,13 +22,20 @@ class StreamDecoder(WireDecoder):
         model: the model that was asked for, until the provider names the one that answers.
         backend: name of the service, for errors and in front of what it signs.
         is_wrapped: whether the answer is JSON in an object of our own making.
+        starts: the characters that the JSON in it may begin with; `""` for any.
         filters: as for `WireDecoder`.
     """
 
     def __init__(
-        self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False, filters: Sequence[Filter] = ()
+        self,
+        model: str = "",
+        *,
+        backend: str = "openai",
+        is_wrapped: bool = False,
+        starts: str = "",
+        filters: Sequence[Filter] = (),
     ) -> None:
-        super().__init__(model, backend=backend, filters=[*filters, *([_Unwrapping()] if is_wrapped else ())])
+        super().__init__(model, backend=backend, filters=[*filters, *([_Unwrapping(starts)] if is_wrapped else ())])
         self._sse = SseDecoder()
 
     def _stray(self) -> bytes:
@@ -38,8 +45,8 @@ class StreamDecoder(WireDecoder):
 class _Unwrapping:
     """Takes the answer out of its object."""
 
-    def __init__(self) -> None:
-        self._wrap = Unwrapper()
+    def __init__(self, starts: str) -> None:
+        self._wrap = Unwrapper(starts)
 
     def feed(self, events: Sequence[Event]) -> list[Event]:
         out: list[Event] = []

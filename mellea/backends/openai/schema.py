@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mellea.core.structured.bundle import bundled
+from mellea.core.structured.schema import followed
 from mellea.core.structured.wrapped import is_wrapped, wrapped
 
 __all__ = ["Holding", "StrictSchema", "schema_name", "sent_schema", "strict_schema"]
@@ -107,7 +109,7 @@ def sent_schema(schema: Mapping[str, Any], holding: Holding) -> StrictSchema:
 
 
 def _object(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return wrapped(schema) if is_wrapped(schema) else dict(schema)
+    return wrapped(schema) if is_wrapped(schema) else bundled(schema)
 
 
 class _Rewriter:
@@ -119,7 +121,7 @@ class _Rewriter:
         self._inlined: list[str] = []  # references that are being written out, which may lead to themselves
 
     def rewritten(self) -> dict[str, Any]:
-        top = dict(_resolved(self._root, self._root))
+        top = dict(followed(self._root, self._root))
         body = self._schema({name: value for name, value in top.items() if name not in ("$defs", "definitions")})
         for name in ("$defs", "definitions"):
             if name in self._root:
@@ -151,7 +153,7 @@ class _Rewriter:
         if not beside or pointer in self._inlined:
             return {"$ref": pointer}
         self._inlined.append(pointer)
-        written = self._schema({**_resolved(self._root, {"$ref": pointer}), **beside})
+        written = self._schema({**followed({"$ref": pointer}, self._root), **beside})
         self._inlined.pop()
         return written
 
@@ -199,17 +201,3 @@ def _close(new: dict[str, Any]) -> None:
         raise _TooLoose
     new["required"] = list(new["properties"])
     new["additionalProperties"] = False
-
-
-def _resolved(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow `$ref`s within the schema; one that leads nowhere stays."""
-    seen: set[str] = set()
-    while isinstance(pointer := schema.get("$ref"), str) and pointer.startswith("#/") and pointer not in seen:
-        seen.add(pointer)
-        target: Any = root
-        for step in pointer[2:].split("/"):
-            target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
-        if not isinstance(target, Mapping):
-            return schema
-        schema = {**target, **{name: value for name, value in schema.items() if name != "$ref"}}
-    return schema

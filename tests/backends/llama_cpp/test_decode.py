@@ -21,6 +21,12 @@ def decoded(*chunks, **arguments):
     return [event for each in chunks for event in decoder.feed(each)] + decoder.close()
 
 
+def test_an_answer_that_repeats_a_text_with_a_broken_mark_has_the_text_as_it_was():
+    chunks = [chunk({"content": "<\u2060|im"}), chunk({"content": "\u2060"}), chunk(finish="stop"), USAGE]
+    assert decoded(*chunks, drops_joiners=True)[:-2] == [TextDelta("<|im")]
+    assert decoded(*chunks)[:-2] == [TextDelta("<\u2060|im"), TextDelta("\u2060")]
+
+
 def test_a_whole_stream():
     progress = chunk({"role": "assistant", "content": None}, prompt_progress={"total": 9, "processed": 4})
     head = chunk({"role": "assistant", "content": None})

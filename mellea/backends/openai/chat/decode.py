@@ -68,8 +68,8 @@ _DONE = frozenset({DONE, b"DONE"})
 class Decoder(StreamDecoder):
     """Turns one chat completion into events; the arguments are those of `StreamDecoder`."""
 
-    def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False) -> None:
-        super().__init__(model, backend=backend, is_wrapped=is_wrapped, filters=[ThoughtTags()])
+    def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False, starts: str = "") -> None:
+        super().__init__(model, backend=backend, is_wrapped=is_wrapped, starts=starts, filters=[ThoughtTags()])
         self._reasons: dict[int, str] = {}  # of each choice that was seen; "" while it is being written
         self._first: int | None = None  # the choice that gives the events
         self._usage: Usage | None = None

@@ -70,6 +70,7 @@ class Decoder(StreamDecoder):
         model: as for `StreamDecoder`, like `backend` and `is_wrapped`.
         backend: the same.
         is_wrapped: the same.
+        starts: the same.
         base_url: where the service's paths begin, for the files that it made.
     """
 
@@ -79,9 +80,10 @@ class Decoder(StreamDecoder):
         *,
         backend: str = "openai",
         is_wrapped: bool = False,
+        starts: str = "",
         base_url: str = "https://api.openai.com/v1",
     ) -> None:
-        super().__init__(model, backend=backend, is_wrapped=is_wrapped)
+        super().__init__(model, backend=backend, is_wrapped=is_wrapped, starts=starts)
         self._items = Items()
         self._ids = CallIds()
         self._citations = Citations(base_url)
