@@ -179,6 +179,7 @@ def test_essential_words_of_another_type_are_an_error(chunk: Any) -> None:
     "chunk",
     [
         message(thinking=None, images=None, tool_calls=None, role=5, news={"a": 1}),
+        message(thinking=5),
         message(None),  # type: ignore[arg-type]
         message("") | {"created_at": 5, "model": [], "eval_count": {}, "error": None},
         {"message": None, "done": False, "error": ""},
