@@ -186,7 +186,7 @@ else:
 class _ExitLoop(_DefaultLoop):
     _threads: concurrent.futures.ThreadPoolExecutor | None = None
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         if executor is None and self._threads is None:
             self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mellea-names")
             self.set_default_executor(self._threads)

@@ -44,7 +44,7 @@ class LlamaCppBackend(Backend):
         parallel: slots, which are generations at the same time.
         threads: of the computation; by default all cores but one, at most four.
         verbose: whether llama.cpp writes its log to stderr.
-        model_options: defaults for every request.
+        model_options: defaults for every request; they go before those of the model itself (`MODELS` in `weights.py`).
 
     Raises:
         ConfigurationError: no model has this name.
@@ -142,9 +142,11 @@ class LlamaCppBackend(Backend):
         Raises:
             ConfigurationError: the weights are missing, or this is a forked process.
         """
-        if self._settings is None:
-            self._marks, self._settings = await anyio.to_thread.run_sync(self._find)
-        return shared_engine(self._settings)
+        settings = self._settings
+        if settings is None:
+            self._marks, settings = await anyio.to_thread.run_sync(self._find)
+            self._settings = settings
+        return shared_engine(settings)
 
     def _find(self) -> tuple[Marks, Settings]:
         path = find_weights(self.model_id)

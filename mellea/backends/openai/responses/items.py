@@ -104,9 +104,9 @@ class Items:
             if id(streamed) not in taken:
                 rest.setdefault(streamed.kind, []).append(streamed)
         pairs: list[tuple[Item | None, JsonObject]] = []
-        for item, whole in zip(found, output, strict=True):
+        for known, whole in zip(found, output, strict=True):
             others = rest.get(known_text(whole, "type"), [])
-            pairs.append((others.pop(0) if item is None and others else item, whole))
+            pairs.append((others.pop(0) if known is None and others else known, whole))
         return pairs
 
     def add(self, whole: JsonObject, kind: str) -> Item:
