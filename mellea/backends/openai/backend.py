@@ -9,10 +9,10 @@ from typing import Any, Literal
 from pydantic_core import from_json
 
 from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends._transport.report import is_hopeless
 from mellea.backends._transport.secret import missing_key
 from mellea.backends.openai import chat, responses
 from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddings
-from mellea.backends._transport.report import is_hopeless
 from mellea.backends.openai.frames import StreamDecoder
 from mellea.backends.openai.images import decode_images, encode_images, encode_inputs, inputs_of
 from mellea.backends.openai.responses.encode import OPTIONS as RESPONSES_OPTIONS

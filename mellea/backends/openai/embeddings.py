@@ -43,7 +43,9 @@ def decode_embeddings(body: Any, count: int, model_id: str) -> EmbeddingResult:
         raise WireError(f"the provider sent {len(vectors)} embeddings for {count} texts")
     usage = known_mapping(body, "usage")
     counts = Usage(input_tokens=known_int(usage, "prompt_tokens")) if usage else None
-    return EmbeddingResult(tuple(vectors[index] for index in range(count)), counts, known_text(body, "model") or model_id)
+    return EmbeddingResult(
+        tuple(vectors[index] for index in range(count)), counts, known_text(body, "model") or model_id
+    )
 
 
 def _vector(embedding: dict[str, Any]) -> tuple[float, ...]:

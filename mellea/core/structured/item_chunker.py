@@ -33,7 +33,7 @@ class ItemChunker:
         self._decoder.take_raws()
         self._number, self._start = number, len(before)
         self._parts: list[str] = []
-        self._item = ""
+        self._items: list[str] = []  # whose chunk isn't complete yet
 
     def feed(self, text: str) -> list[Chunk]:
         """Take more of the text, and return the chunks that are complete now."""
@@ -41,21 +41,28 @@ class ItemChunker:
         for piece in _PIECE.findall(text):
             self._parts.append(piece)
             self._decoder.feed(piece)
-            self._item = self._item or "".join(self._decoder.take_raws())
-            if self._item and piece[-1:] in (",", "]", "}", '"'):
-                chunks.append(self._chunk())
+            self._items += self._decoder.take_raws()
+            if self._items and piece[-1:] in (",", "]", "}", '"'):
+                chunks += self._chunks()
         return chunks
 
     def close(self) -> list[Chunk]:
         """Return what is left at the end of the text, as the last chunk."""
         self._decoder.close()
-        self._item = self._item or "".join(self._decoder.take_raws())
-        return [self._chunk()] if any(self._parts) else []
+        self._items += self._decoder.take_raws()
+        return self._chunks() if any(self._parts) else []
 
-    def _chunk(self) -> Chunk:
-        chunk = Chunk("".join(self._parts), self._number, self._start, self._item)
+    def _chunks(self) -> list[Chunk]:
+        """Return a chunk for each item that is there; of several at one place, the last one has the text."""
+        *before, last = self._items or [""]
+        chunks = [self._chunk("", item) for item in before]
+        chunks.append(self._chunk("".join(self._parts), last))
         self._parts.clear()
-        self._item = ""
+        self._items.clear()
+        return chunks
+
+    def _chunk(self, text: str, item: str) -> Chunk:
+        chunk = Chunk(text, self._number, self._start, item)
         self._number += 1
         self._start += len(chunk)
         return chunk

@@ -38,9 +38,7 @@ class ItemIterator(AsyncIterator[T]):
 
     __slots__ = ("_reading", "_text", "_thunk")
 
-    def __init__(
-        self, thunk: _Thunk, text: AsyncIterator[str], on_error: OnError, *, by_step: bool = False
-    ) -> None:
+    def __init__(self, thunk: _Thunk, text: AsyncIterator[str], on_error: OnError, *, by_step: bool = False) -> None:
         self._thunk = thunk
         self._text = text
         self._reading: ItemReading[T] = ItemReading(thunk._run, thunk._deliver, on_error, by_step=by_step)

@@ -114,14 +114,21 @@ class _Reading:
 
     def _put(self, text: str | None) -> None:
         """Take more text; `None` says that there is no more."""
+        if self.is_quick and type(text) is str and not self._waiting and not self._is_held:
+            self._decoder.feed(text)
+            return
         if text is None:
             self._is_held = False
         if type(text) is Pieces:
             self._waiting += [_STEP if part is None else part for part in text.parts]
         else:
             self._waiting.append(text)
-        while self._has_waiting and self._needs_no_thread(self._waiting[0]):
-            self._take()
+        if self._lock.acquire(blocking=False):  # else a thread is at work still, whose wait was given up
+            try:
+                while self._has_waiting and self._needs_no_thread(self._waiting[0]):
+                    self._take()
+            finally:
+                self._lock.release()
 
     def _needs_no_thread(self, text: str | None) -> bool:
         return self.is_quick or (text is not None and text is not _STEP and self._decoder.is_settled)

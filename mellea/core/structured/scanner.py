@@ -118,8 +118,8 @@ class Scanner:
     """
 
     __slots__ = (
-        "_before",
         "_base",
+        "_before",
         "_closers",
         "_end",
         "_held",

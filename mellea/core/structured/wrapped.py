@@ -94,7 +94,17 @@ class Unwrapper:
         starts: the characters that the value may begin with, as `starts_of` says; `""` for any.
     """
 
-    __slots__ = ("_depth", "_held", "_is_escaped", "_is_inside", "_is_over", "_is_quoted", "_other", "_passed", "_starts")
+    __slots__ = (
+        "_depth",
+        "_held",
+        "_is_escaped",
+        "_is_inside",
+        "_is_over",
+        "_is_quoted",
+        "_other",
+        "_passed",
+        "_starts",
+    )
 
     def __init__(self, starts: str = "") -> None:
         self._starts = starts

@@ -12,6 +12,7 @@ __all__ = ["AsyncItemStream", "ItemStream", "as_async_items", "as_items"]
 
 T = TypeVar("T")
 
+
 class ItemStream(Stream[list[T]]):
     """A stream whose iteration gives items, each one whole and of its type; `.events()` and the rest are as ever."""
 

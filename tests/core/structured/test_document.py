@@ -116,7 +116,12 @@ def agree(format: Any, script: list[Any], *, has_items: bool, **more: Any) -> An
 FOUND: list[tuple[str, Any, str, Any]] = [
     ("example before", Team, 'For {"note": "x"} I say {"note": "y", "people": [{"name": "a"}]}', "a"),
     ("thoughts", Team, '<think>Not {"users": []}, I think.</think>{"people": [{"name": "a"}]}', "a"),
-    ("schema in a fence", Team, '```json\n{"type": "object"}\n```\nSo:\n```json\n{"people": [{"name": "a"}]}\n```', "a"),
+    (
+        "schema in a fence",
+        Team,
+        '```json\n{"type": "object"}\n```\nSo:\n```json\n{"people": [{"name": "a"}]}\n```',
+        "a",
+    ),
     ("citation", list[U], 'As in [1], here: [{"name": "a"}]', "a"),
     ("aside", list[U], 'As [see above] said: [{"name": "a"}]', "a"),
     ("aside first", list[U], '[see above] So: [{"name": "a"}]', "a"),
@@ -137,8 +142,6 @@ FOUND: list[tuple[str, Any, str, Any]] = [
 @pytest.mark.parametrize(("format", "text", "name"), [case[1:] for case in FOUND], ids=[case[0] for case in FOUND])
 def test_all_readers_find_the_same_document(format: Any, text: str, name: str | None) -> None:
     for script in ([text], [*text], [text[at : at + 3] for at in range(0, len(text), 3)]):
-        for more in ({}, {"strategy": None}):
-            del more
         if isinstance(format, type) and issubclass(format, RootModel):
             stream = session(script).stream("x", format=format)
             assert list(stream.items()) == [U(name="a")] == stream.output.root
@@ -240,13 +243,6 @@ def test_items_are_found_under_every_kind_of_alias_before_the_answer_ends(format
 
 
 def test_an_item_that_is_made_by_a_validator_of_the_whole_comes_at_the_end() -> None:
-    class Moved(BaseModel):
-        people: list[U]
-
-        @classmethod
-        def __get_validators__(cls) -> Any:  # pragma: no cover - pydantic 1
-            yield None
-
     class Sorted(BaseModel):
         people: list[int]
 
@@ -272,7 +268,14 @@ def test_scalars_are_read_only_where_there_is_no_bracket() -> None:
 
 
 def test_a_long_answer_of_quotes_or_brackets_costs_linear_time() -> None:
-    for text in ('"' + '\\"' * 32_000, "[a" * 32_000, '{"a": ' * 10_000, "[1]" * 21_000, '{"value": ' * 6_000, "```" * 21_000):
+    for text in (
+        '"' + '\\"' * 32_000,
+        "[a" * 32_000,
+        '{"a": ' * 10_000,
+        "[1]" * 21_000,
+        '{"value": ' * 6_000,
+        "```" * 21_000,
+    ):
         for format in (int, list[U], Team, list[int], Literal["a", "b"]):
             parse = output_format(format).parse
             outcome(lambda text=text, parse=parse: parse(Generation(text, Message("assistant", text))))  # type: ignore[misc]
@@ -341,7 +344,6 @@ def test_a_call_that_nobody_offered_is_asked_for_again_and_then_an_error() -> No
     @generative
     def extract(text: str) -> U:
         """Extract the person."""
-        ...
 
     verbs: list[Callable[[mellea.MelleaSession], Any]] = [
         lambda m: m.instruct("x", format=U).parsed,
@@ -354,7 +356,7 @@ def test_a_call_that_nobody_offered_is_asked_for_again_and_then_an_error() -> No
         try:
             assert verb(session([call], '{"name": "a"}')) == U(name="a")
         except ParseError as error:  # chat asks once
-            assert "'json'" in str(error)  # noqa: PT017
+            assert "'json'" in str(error)
         with pytest.raises(ParseError, match="no such tool was offered"):
             verb(session([call], [call]))
     assert session([CALL]).instruct("x", format=U, tools=[look]).parsed is None, "one that was offered comes first"
@@ -373,8 +375,11 @@ FORMATS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
 }
 BEFORE = st.lists(
     st.sampled_from(
-        ["Here it is: ", "\n", "<think>hm {x} [1] </think>", "[see above] ", '{"note": "x"}', "[1] ", "```json\n", '"', "{ "]
-        + ['{"type": "object"}', '[{"name": 1}] ', "[", '{"people": ', "As said. ", "\ufeff", "  ", '{"value": 1} ']
+        [
+            *("Here it is: ", "\n", "<think>hm {x} [1] </think>", "[see above] ", '{"note": "x"}', "[1] ", "```json\n"),
+            *('{"type": "object"}', '[{"name": 1}] ', "[", '{"people": ', "As said. ", "\ufeff", "  ", '{"value": 1} '),
+            *('"', "{ "),
+        ]
     ),
     max_size=3,
 ).map("".join)

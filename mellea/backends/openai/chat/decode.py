@@ -67,9 +67,7 @@ _DONE = frozenset({DONE, b"DONE"})
 class Decoder(StreamDecoder):
     """Turns one chat completion into events; the arguments are those of `StreamDecoder`."""
 
-    def __init__(
-        self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False, starts: str = ""
-    ) -> None:
+    def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False, starts: str = "") -> None:
         super().__init__(model, backend=backend, is_wrapped=is_wrapped, starts=starts, filters=[ThoughtTags()])
         self._reasons: dict[int, str] = {}  # of each choice that was seen; "" while it is being written
         self._first: int | None = None  # the choice that gives the events
@@ -299,7 +297,7 @@ class Decoder(StreamDecoder):
 
     def _check(self, chunk: JsonObject) -> None:
         """Look at a chunk without an answer: it may report a failure."""
-        if chunk.get("error") or ("choices" not in chunk or chunk["choices"] is None) and is_report(chunk):
+        if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
             raise self._reported(chunk)
         if error := known_mapping(chunk, "x_groq").get("error"):
             raise self._reported(error)

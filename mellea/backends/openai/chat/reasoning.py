@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 
-from mellea.backends.openai.chat.wire import JsonObject
 from mellea.backends._transport.fields import known_text
+from mellea.backends.openai.chat.wire import JsonObject
 
 __all__ = ["Details"]
 
