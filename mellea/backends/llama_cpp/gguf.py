@@ -18,7 +18,7 @@ MAGIC = b"GGUF"
 
 _SCALARS = {
     kind: struct.Struct(f"<{letter}")
-    for kind, letter in enumerate("B b H h I i f ? _ _ Q q d".split())
+    for kind, letter in enumerate(["B", "b", "H", "h", "I", "i", "f", "?", "_", "_", "Q", "q", "d"])
     if letter != "_"
 }
 _COUNT, _KIND = _SCALARS[10], _SCALARS[4]

@@ -27,7 +27,11 @@ FAMILIES = {
     "Llama 3": (["<|eot_id|>", "<|start_header_id|>"], "", ["<|eot_id|><|start_header_id|>assistant"]),
     "Gemma": (["<start_of_turn>", "<end_of_turn>"], "{{ '<start_of_turn>' + role }}", ["<end_of_turn>"]),
     "Zephyr, whose marks are no tokens": ([], "{{ '<|user|>\n' + m + eos_token }}", ["<|user|>"]),
-    "Phi, which makes its marks of the role": ([], "{{ '<|' + message['role'] + '|>' }}", ["<|assistant|>", "<|user|>"]),
+    "Phi, which makes its marks of the role": (
+        [],
+        "{{ '<|' + message['role'] + '|>' }}",
+        ["<|assistant|>", "<|user|>"],
+    ),
     "Vicuna": (["</s>"], "{{ 'USER: ' + x + ' ASSISTANT:' }}", ["USER: hi", "ASSISTANT:"]),
     "Alpaca": ([], "{{ '### Instruction:\n' + x + '\n\n### Response:\n' }}", ["### Response:", "### Instruction:"]),
     "DeepSeek": (["<｜end▁of▁sentence｜>"], "{{ '<｜User｜>' + x }}", ["<｜User｜>", "<｜end▁of▁sentence｜>"]),
