@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from mellea.backends.model_names import advice_for_argument, advice_for_model
 from mellea.core.backend import Backend
+from mellea.core.options import ModelOption
 from mellea.core.results import Probe
 from mellea.errors import ConfigurationError, UsageError
 
@@ -27,16 +28,19 @@ PROVIDERS: Mapping[str, str] = {
 }
 """The providers with a room of their own, and the class that reaches each."""
 
+_REMOTE = frozenset({"api_key", "base_url", "headers", "client", "retries"})
+"""Arguments that the embedded model has no use for."""
+
 
 def get_backend(
-    model: str | Sequence[str] | None = None, model_id: str | None = None, **backend_kwargs: Any
+    model: str | os.PathLike[str] | Sequence[str] | None = None, model_id: str | None = None, **backend_kwargs: Any
 ) -> Backend:
     """Make the backend of a model. Nothing is loaded or connected to.
 
     Args:
-        model: `"provider/model"`, or the provider alone; or several of them, where the next one is asked if
-            the one before it can't answer. `MELLEA_MODEL` in the environment stands in for it, and else it
-            is the embedded model.
+        model: `"provider/model"`, the provider alone, or the path of a `.gguf` file; or several of them, where
+            the next one is asked if the one before it can't answer. `MELLEA_MODEL` in the environment stands in
+            for it, and else it is the embedded model.
         model_id: the model, where `model` is the provider alone.
         backend_kwargs: for the backend's class, such as `base_url`.
 
@@ -46,16 +50,19 @@ def get_backend(
     """
     if isinstance(model, (list, tuple)):
         return _chain(model, model_id, backend_kwargs)
-    for name, value in (("model", model), ("model_id", model_id)):
-        if value is not None and (not isinstance(value, str) or not value.strip()):
-            raise UsageError(f"{name} takes a text such as {DEFAULT_MODEL!r}, not {value!r}")
-    full = cast("str", model) or os.environ.get("MELLEA_MODEL") or DEFAULT_MODEL
+    model, model_id = _text("model", model), _text("model_id", model_id)
+    full = model or os.environ.get("MELLEA_MODEL", "").strip() or DEFAULT_MODEL
+    if full == DEFAULT_MODEL and not model and (given := sorted(_REMOTE & backend_kwargs.keys())):
+        raise ConfigurationError(
+            f"{given[0]}= was given, but not whose it is: name the provider and the model, as in "
+            f"start_session('openai/gpt-5', {given[0]}=…), or set MELLEA_MODEL"
+        )
     if full.lower().endswith(".gguf") and not full.startswith("llama_cpp/"):
         full = f"llama_cpp/{full}"
     provider, _, named = full.partition("/")
     if provider not in PROVIDERS:
         if provider not in providers():
-            raise ConfigurationError(f"unknown model {full!r}: {_advice(full)}")
+            raise ConfigurationError(f"unknown model {full!r}: {advice_for_model(full, providers(), DEFAULT_MODEL)}")
         backend_kwargs["service"], provider = provider, "openai"
     module, _, cls = PROVIDERS[provider].partition(":")
     factory = getattr(importlib.import_module(module), cls)  # lazy: a provider costs only those who use it
@@ -110,6 +117,15 @@ def _chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Mapping[
     return cast("Backend", fallback.FallbackBackend([get_backend(model) for model in models]))
 
 
+def _text(name: str, value: Any) -> str | None:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if value is None or (isinstance(value, str) and value.strip()):
+        return value
+    shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+    raise UsageError(f"{name} takes a text such as {DEFAULT_MODEL!r}, not {shown}")
+
+
 def _check_arguments(factory: Any, arguments: Mapping[str, Any]) -> None:
     taken: set[str] = set()
     for cls in factory.__mro__:  # a class hands on to the one above it what it doesn't take itself
@@ -117,25 +133,8 @@ def _check_arguments(factory: Any, arguments: Mapping[str, Any]) -> None:
         taken |= {name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             break
-    for name in arguments.keys() - taken:
-        near = difflib.get_close_matches(name, taken, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+    for name in sorted(arguments.keys() - taken):
         raise UsageError(
-            f"{factory.__name__} takes no argument {name!r}; {hint}it takes {', '.join(sorted(taken))}, and the "
-            "options of a model go into model_options={…}"
+            f"{factory.__name__} takes no argument {name!r}; "
+            f"{advice_for_argument(name, taken, frozenset(map(str, ModelOption)))}"
         )
-
-
-def _advice(model: str) -> str:
-    known = providers()
-    provider, divider, rest = model.partition("/" if "/" in model or ":" not in model else ":")
-    near = difflib.get_close_matches(provider, known, n=1)
-    if near and divider:
-        hint = f"did you mean {f'{near[0]}/{rest}'!r}? "
-    elif model == DEFAULT_MODEL.partition("/")[2]:
-        hint = f"did you mean {DEFAULT_MODEL!r}? "
-    else:
-        hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"there is no provider {provider!r}; {hint}a model is named 'provider/model', and the providers are " + (
-        ", ".join(map(repr, known))
-    )

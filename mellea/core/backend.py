@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mellea.core.blocks import FileBlock, ImageBlock
+from mellea.core.blocks import FileBlock, ImageBlock, ToolOutput
 from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
@@ -197,11 +197,24 @@ class Backend(ABC):
         """Tell whether the model can be reached, and why not. It raises nothing."""
         return Probe(True, f"the backend {self.name!r} has no way to tell")
 
+    def check_access(self) -> None:  # noqa: B027 - most backends need nothing
+        """Look whether requests can be sent at all, without any I/O; a session does so when it starts.
+
+        Raises:
+            AuthError: a key is missing.
+            ConfigurationError: something else that every request needs is missing.
+        """
+
+    def wire_payload(self, request: Request) -> Mapping[str, Any] | None:
+        """Return what goes over the wire for a request, in the provider's own format; `None` if nothing does."""
+        return None
+
     async def aclose(self) -> None:  # noqa: B027 - most backends hold nothing
         """Give back what the backend holds on the running loop; it can be used again afterwards."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(model_id={self.model_id!r})"
+        # Half made, after a constructor that failed, it is shown in tracebacks and by debuggers.
+        return f"{type(self).__name__}(model_id={getattr(self, 'model_id', None)!r})"
 
 
 ABLE: Mapping[str, tuple[str, ...]] = {
@@ -227,6 +240,8 @@ def check_supported(backend: Backend, request: Request) -> None:
     builtin = [tool for tool in request.tools if isinstance(tool, BuiltinTool)]
     foreign = next((tool for tool in builtin if tool.provider not in can.builtin_tools), None)
     blocks = [block for message in request.messages for block in message.blocks]
+    files = [block for block in blocks if isinstance(block, FileBlock)]
+    files += [file for block in blocks if isinstance(block, ToolOutput) for file in block.files]
     if missing is not None:
         feature, advice = f"the model option {missing!r}", f"it knows {', '.join(sorted(can.options))}"
     elif own and not can.tools:
@@ -235,9 +250,9 @@ def check_supported(backend: Backend, request: Request) -> None:
         feature, advice = f"the tool {foreign.name!r}", f"the provider {foreign.provider!r} runs it"
     elif request.output_schema is not None and can.structured_output is None:
         feature, advice = "structured output", "leave out format="
-    elif not can.images and any(isinstance(block, ImageBlock) for block in blocks):
+    elif not can.images and any(isinstance(file, ImageBlock) for file in files):
         feature, advice = "images", "leave them out"
-    elif not can.files and any(isinstance(block, FileBlock) and not isinstance(block, ImageBlock) for block in blocks):
+    elif not can.files and not all(isinstance(file, ImageBlock) for file in files):
         feature, advice = "files", "leave them out"
     else:
         return

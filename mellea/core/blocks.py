@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import base64
+import json
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from mellea.errors import UsageError
 
 __all__ = ["Block", "CBlock", "FileBlock", "ImageBlock", "Source", "ThinkingBlock", "ToolCall", "ToolOutput"]
+
+
+_OTHER_NAMES: Final = {
+    "application/x-pdf": "application/pdf",
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+}
+"""Media types that are written often and registered nowhere (IANA, 2026-11), and what providers call them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,12 @@ class FileBlock:
             raise UsageError(f"{type(self).__name__} takes either data or url, and exactly one of them")
         if self.data is not None and not isinstance(self.data, bytes):
             raise UsageError(f"{type(self).__name__} takes bytes as data, not {type(self.data).__name__}")
+
+    @property
+    def essence(self) -> str:
+        """The media type as providers know it: without parameters, in lower case, `image/jpeg` for `image/jpg`."""
+        essence = self.media_type.partition(";")[0].strip().lower()
+        return _OTHER_NAMES.get(essence, essence)
 
     @classmethod
     def from_path(cls, path: str | Path) -> Self:
@@ -150,6 +166,24 @@ class ToolOutput:
     is_error: bool = False
     is_builtin: bool = False
 
+    @property
+    def parts(self) -> tuple[CBlock | FileBlock, ...]:
+        """The result as a model can read it: texts and files, in their order; what is neither as JSON."""
+        return (_part(self.result),) if self.is_value else tuple(map(_part, self._items()))
+
+    @property
+    def is_value(self) -> bool:
+        """Whether the result is a text or another JSON value, rather than blocks."""
+        return not any(isinstance(item, (CBlock, FileBlock)) for item in self._items())
+
+    @property
+    def files(self) -> tuple[FileBlock, ...]:
+        """The files and images in the result."""
+        return tuple(item for item in self._items() if isinstance(item, FileBlock))
+
+    def _items(self) -> Sequence[Any]:
+        return self.result if isinstance(self.result, (list, tuple)) else (self.result,)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -158,6 +192,12 @@ class Source:
     url: str | None = None
     title: str | None = None
     text: str | None = None
+
+
+def _part(item: Any) -> CBlock | FileBlock:
+    if isinstance(item, (CBlock, FileBlock)):
+        return item
+    return CBlock(item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, default=str))
 
 
 Block = CBlock | FileBlock | ThinkingBlock | ToolCall | ToolOutput | Source

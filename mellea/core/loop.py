@@ -31,6 +31,7 @@ __all__ = [
     "ThreadWaiter",
     "Waiter",
     "asking_thread",
+    "be_patient",
     "current_loop",
     "is_loop_running",
     "launch",
@@ -46,6 +47,11 @@ asking_thread: contextvars.ContextVar[int | None] = contextvars.ContextVar("aski
 
 GRACE = 5.0
 """Seconds that a loop may stand still before what it ran counts as lost."""
+
+_GAP = 1.5
+"""Seconds between two looks that count: if nobody looked for longer, those who look stood still as well."""
+
+_own = threading.local()  # `grace` of the thread's loop, where it has one of its own
 
 
 class Waiter(Protocol):
@@ -75,7 +81,10 @@ class Loop(ABC):
     native: Any
 
     def __init__(self) -> None:
-        self._asked: float | None = None  # when the loop was asked for a sign of life that it hasn't given yet
+        self.grace: float = getattr(_own, "grace", GRACE)
+        self._is_asked = False  # for a sign of life that it hasn't given yet
+        self._looked = 0.0
+        self._stood = 0.0  # seconds that it has been seen to stand still
 
     @abstractmethod
     def post(self, callback: Callable[[], Any]) -> bool:
@@ -93,19 +102,29 @@ class Loop(ABC):
     def _end(self) -> str | None:
         """Say how the loop has ended, if it has for good."""
 
+    def has_ended(self) -> bool:
+        """Whether the loop was closed or has ended, for good."""
+        return self._end() is not None
+
     def obituary(self) -> str | None:
-        """Say how the loop was lost, or `None` while it lives or has stood still for less than the grace."""
+        """Say how the loop was lost, or `None` while it lives or has stood still for less than the grace.
+
+        It is asked about once a second by those who wait for it. A process that was paused as a whole looks as if
+        the loop alone had stood still, so of a longer time between two looks only a part counts.
+        """
         if (how := self._end()) is not None:
             return f"has {how}"
-        asked = self._asked
-        if asked is None:
-            self._asked = time.monotonic()
+        now = time.monotonic()
+        if not self._is_asked:
+            self._is_asked, self._looked, self._stood = True, now, 0.0
             self.post(self._answer)
             return None
-        return f"has stood still for {GRACE:g} s" if time.monotonic() - asked >= GRACE else None
+        self._stood += min(now - self._looked, _GAP)
+        self._looked = now
+        return f"has stood still for {self.grace:g} s" if self._stood >= self.grace else None
 
     def _answer(self) -> None:
-        self._asked = None
+        self._is_asked = False
 
 
 class _AsyncioLoop(Loop):
@@ -313,6 +332,11 @@ class _TrioTask:
 
 # The loop itself keeps only weak references to its tasks.
 _tasks: set[asyncio.Task[None]] = set()
+
+
+def be_patient(seconds: float) -> None:
+    """Let the loop of this thread stand still for that long before what it runs counts as lost."""
+    _own.grace = seconds
 
 
 def current_loop() -> Loop:

@@ -186,10 +186,11 @@ def check_cuts(
 
 
 def _zones(body: bytes, end: bytes | re.Pattern[bytes]) -> tuple[int, int]:
-    """Where the event with the end mark ends: its last byte that counts, and the empty line behind it."""
+    """Where the data with the end mark end: their last byte that counts, and the empty line behind their event."""
     marks = [match.end() for match in re.finditer(end, body)]
+    line = re.compile(rb"\r\n|\n|\r").search(body, marks[-1]) if marks else None
     blank = re.compile(rb"(\r\n|\n|\r){2}").search(body, marks[-1]) if marks else None
-    return (blank.start(), blank.end()) if blank else (len(body) + 1, len(body) + 1)
+    return (line.start(), blank.end()) if line and blank else (len(body) + 1, len(body) + 1)
 
 
 def _check_cut(whole: Outcome, part: Outcome, where: str, is_early: bool, is_late: bool) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 
+import anyio
+
 from mellea.backends._transport.codec import Decoder
+from mellea.backends._transport.decoding import MAX_BODY_BYTES, WireDecoder
 from mellea.backends._transport.failure import root_of
 from mellea.backends._transport.response import Response
-from mellea.backends._transport.status import shortened
-from mellea.core.events import Event
-from mellea.errors import BackendError, InterruptedStreamError, WireError
+from mellea.backends._transport.words import shortened
+from mellea.core.events import Event, StreamEnd
+from mellea.errors import BackendError, InterruptedStreamError, MelleaError, WireError
 
-__all__ = ["MAX_BODY_BYTES", "decoder_for", "last_events"]
+__all__ = ["MAX_BODY_BYTES", "decoder_for", "last_events", "late_events"]
 
-MAX_BODY_BYTES = 256 * 1024 * 1024
-"""How large an answer in one JSON body may become; images make them large."""
+_log = logging.getLogger("mellea")
 
 _BEGINNING_BYTES = 4096
 _BEGINNING_SECONDS = 2.0
@@ -92,6 +95,10 @@ async def decoder_for(
         WireError: it is neither; the message shows its beginning.
     """
     kind = response.media_type
+    decoder = streamed()
+    if isinstance(decoder, WireDecoder):
+        decoder.media_type = kind
+        return decoder
     if kind in stream_types:
         return streamed()
     if kind in _UNSAID and is_streamed:
@@ -109,6 +116,29 @@ def _alien(kind: str, body: bytes) -> WireError:
     )
 
 
+async def late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
+    """Read on behind the answer's end mark, for the usage and the like, and return the events that end the answer.
+
+    The answer is complete: nothing that happens here fails it.
+
+    Args:
+        response: has been read up to the end mark.
+        decoder: has been fed all that came.
+        seconds: how long it may take.
+    """
+    events: list[Event] = []
+    harmless: tuple[type[BaseException], ...] = (MelleaError, *response.errors)
+    try:
+        with anyio.move_on_after(seconds):
+            async for data in response.reads():
+                events += decoder.feed(data)
+                if (events and type(events[-1]) is StreamEnd) or decoder.error is not None:
+                    break
+    except harmless as error:
+        _log.info("an answer was complete when this came behind its end: %s", error)
+    return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
+
+
 def last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
     """Return the events that end an answer.
 
@@ -123,7 +153,7 @@ def last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
         try:
             return decoder.close()
         except InterruptedStreamError as error:
-            error.is_retryable = True
+            error.is_retryable = error.is_retryable or not isinstance(decoder, WireDecoder)
             raise
     with suppress(InterruptedStreamError, WireError):  # half a line is no fault of the provider's then
         if not isinstance(decoder, _Whole):

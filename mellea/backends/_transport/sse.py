@@ -17,6 +17,9 @@ __all__ = ["MAX_EVENT_BYTES", "ServerSentEvent", "SseDecoder"]
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 """How large one event may become before the stream counts as broken."""
 
+_STRAY_BYTES = 65536
+_FIELDS = (b"data", b"event", b"id", b"retry")
+
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -33,12 +36,13 @@ class ServerSentEvent:
 class SseDecoder:
     """Splits a byte stream into events; `is_empty` tells at its end whether something was left over."""
 
-    __slots__ = ("_data", "_event", "_has_begun", "_id", "_rest", "_size", "_skips_lf")
+    __slots__ = ("_data", "_event", "_has_begun", "_id", "_rest", "_size", "_skips_lf", "_stray")
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []  # of a line that isn't complete
         self._data: list[bytes] = []  # of an event that isn't complete
         self._size = 0  # of the two, at most
+        self._stray = bytearray()
         self._event = "message"
         self._id = ""
         self._has_begun = False
@@ -92,6 +96,18 @@ class SseDecoder:
             found += [event.data for event in self.feed(data)]
         return found
 
+    def close(self) -> list[ServerSentEvent]:
+        """Return the last event, if only the empty line behind it is missing."""
+        line = b"".join(self._rest)
+        if any(name.startswith(line) for name in _FIELDS) and line:
+            self._rest.clear()  # a cut, and no word of anybody's
+        return self.feed(b"\n\n") if self._rest or self._data else []
+
+    @property
+    def stray(self) -> bytes:
+        """The beginning of what stands in the stream as lines of no known field: a server's error, as a rule."""
+        return bytes(self._stray)
+
     def is_empty(self) -> bool:
         """Whether nothing but complete events has been fed."""
         return not self._rest and not self._data
@@ -140,6 +156,8 @@ class SseDecoder:
             self._event = value.decode("utf-8", "replace") or "message"
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
+        elif name and name != b"id" and name != b"retry" and len(self._stray) < _STRAY_BYTES:
+            self._stray += line[:_STRAY_BYTES] + b"\n"
 
     def _watch(self, size: int, lines: list[bytes]) -> None:
         # What is kept is measured only where it was begun in this very read, so that the cost stays linear.

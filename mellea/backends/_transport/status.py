@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic_core import from_json
-
+from mellea.backends._transport.words import said_in
 from mellea.errors import (
     AuthError,
     BadRequestError,
@@ -19,7 +16,7 @@ from mellea.errors import (
     StatusError,
 )
 
-__all__ = ["error_for_status", "is_retryable_status", "message_of", "redirect_message", "request_id", "shortened"]
+__all__ = ["error_for_status", "is_retryable_status", "message_of", "redirect_message", "request_id"]
 
 _KINDS: dict[int, type[StatusError]] = {
     400: BadRequestError,
@@ -40,12 +37,9 @@ _ADVICE = {
     429: "slow down, or raise retries=",
 }
 
+_USED_UP_ADVICE = "; the quota is used up, so trying again won't help: look at the plan and the billing of the account"
+
 _REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
-
-_LONGEST_MESSAGE = 500
-
-_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.IGNORECASE | re.DOTALL)
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
 def is_retryable_status(status: int) -> bool:
@@ -68,46 +62,30 @@ def error_for_status(status: int, message: str, **fields: Any) -> StatusError:
     return kind(message, status=status, **fields)
 
 
-def message_of(status: int, body: bytes, origin: str) -> str:
-    """Return what an error with this status and body says, in one line."""
-    said = _said(body) or "it says nothing more"
+def message_of(status: int, body: bytes, origin: str, *, is_used_up: bool = False) -> str:
+    """Return what an error with this status and body says, in one line.
+
+    Args:
+        status: the HTTP status.
+        body: what the server says.
+        origin: the server.
+        is_used_up: whether it says that what was paid for is used up.
+    """
+    said = said_in(body) or "it says nothing more"
     advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
-    return f"{origin} answered with status {status}: {said}{advice}"
+    return f"{origin} answered with status {status}: {said}{_USED_UP_ADVICE if is_used_up else advice}"
 
 
 def redirect_message(origin: str, location: str) -> str:
     """Return what an error says about a redirect that isn't followed."""
-    parts = urlsplit(location)
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
+    try:
+        parts = urlsplit(location)
+        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
+    except ValueError:
+        place = location.partition("?")[0].rpartition("@")[2]
     return f"{origin} redirects to {place!r}, where neither the key nor the request goes unasked; check base_url"
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of a request."""
     return next((value for name in _REQUEST_ID if (value := headers.get(name))), None)
-
-
-def shortened(body: bytes) -> str:
-    """Return the beginning of a body that isn't the protocol's, without markup."""
-    text = body.decode("utf-8", "replace")
-    title = _TITLE.search(text)
-    text = title[1] if title and title[1].strip() else _MARKUP.sub(" ", text)
-    text = " ".join(html.unescape(text).split())
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
-
-
-def _said(body: bytes) -> str:
-    """Return the provider's message: from the JSON that all of them use in one form or another, or the text."""
-    try:
-        value = from_json(body)
-    except ValueError:
-        return shortened(body)
-    while isinstance(value, list) and value:  # Gemini wraps the error of a stream into a list
-        value = value[0]
-    for _ in range(3):
-        if not isinstance(value, dict):
-            break
-        value = next((value[name] for name in ("error", "message", "detail", "msg", "errors") if value.get(name)), None)
-        while isinstance(value, list) and value:
-            value = value[0]
-    return " ".join(value.split())[:_LONGEST_MESSAGE] if isinstance(value, str) else shortened(body)

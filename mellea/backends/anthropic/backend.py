@@ -15,7 +15,7 @@ from mellea.backends.anthropic.models import traits
 from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Event
-from mellea.core.structured.wrapped import is_wrapped
+from mellea.core.structured.wrapped import is_wrapped, starts_of
 
 __all__ = ["AnthropicBackend"]
 
@@ -90,9 +90,11 @@ class AnthropicBackend(HttpBackend):
         return decode_plain(body, self.model_id, **self._reading(request))
 
     def _reading(self, request: Request) -> Mapping[str, Any]:
+        output = request.output_schema
         return {
             "answer_tool": answer_tool(request, self.model_id),
-            "is_wrapped": request.output_schema is not None and is_wrapped(request.output_schema.schema),
+            "is_wrapped": output is not None and is_wrapped(output.schema),
+            "starts": "" if output is None else starts_of(output.schema),
             "drops_space": ends_in_space(request.messages),
         }
 

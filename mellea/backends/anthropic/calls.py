@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 
-from mellea.backends.anthropic.wire import SIGNATURE, Json, JsonObject, text_of
+from mellea.backends._transport.call_ids import CallIds
+from mellea.backends._transport.fields import arguments_text, known_id, known_mapping, text_of
+from mellea.backends.anthropic.wire import SIGNATURE, Json, JsonObject
 from mellea.core.blocks import ToolCall
 from mellea.core.messages import parse_tool_call
+from mellea.errors import WireError
 
 __all__ = ["Call", "call_extras"]
 
@@ -20,29 +23,43 @@ class Call:
     """A call that has begun.
 
     Args:
-        tool_call_id: the provider's id.
+        tool_call_id: the provider's id, unless another call has it already.
         tool_name: the name of the tool.
         kind: of its block; `tool_use` is for the user's tools, all others the provider runs.
         extras: what goes back with it.
+        sent_id: the provider's id.
+        given: arguments that came with its beginning; deltas take their place.
         chunks: the arguments so far.
+        has_stopped: whether its block has.
     """
 
     tool_call_id: str
     tool_name: str
     kind: str
     extras: JsonObject
+    sent_id: str = ""
+    given: str = ""
     chunks: list[str] = field(default_factory=list)
+    has_stopped: bool = False
 
     @classmethod
-    def begun_by(cls, block: JsonObject) -> Call:
-        """Return the call that a block begins."""
-        kind = text_of(block["type"])
-        extras = {name: block[name] for name in _EXTRAS if block.get(name)}
-        if extras.get("caller", {}).get("type") == "direct":
+    def begun_by(cls, block: JsonObject, ids: CallIds, response_id: str | None) -> Call:
+        """Return the call that a block begins.
+
+        Raises:
+            WireError: it doesn't say of what, or its arguments aren't an object.
+        """
+        kind, name = text_of(block, "type"), text_of(block, "name")
+        if not name:
+            raise WireError(f"the provider sent a call that names no tool: {repr(block)[:120]}")
+        extras = {key: block[key] for key in _EXTRAS if block.get(key)}
+        if known_mapping(extras, "caller").get("type") == "direct":
             del extras["caller"]
         if kind not in ("tool_use", "server_tool_use"):
             extras["type"] = kind
-        return cls(text_of(block["id"]), text_of(block["name"]), kind, extras)
+        sent_id = known_id(block, "id")
+        given = arguments_text(block["input"], "input") if block.get("input") else ""
+        return cls(ids.new(sent_id, response_id, block), name, kind, extras, sent_id, given)
 
     @property
     def is_builtin(self) -> bool:
@@ -50,9 +67,14 @@ class Call:
         return self.kind != "tool_use"
 
     @property
+    def is_whole(self) -> bool:
+        """Whether its arguments are complete as they stand."""
+        return (text := "".join(self.chunks) or self.given).strip() != "" and _is_json(text)
+
+    @property
     def is_unclear(self) -> bool:
         """Whether only what comes later tells if the call is complete, or which container waits for it."""
-        return not self.is_builtin and (not "".join(self.chunks).strip() or "caller" in self.extras)
+        return not self.is_whole or (not self.is_builtin and "caller" in self.extras)
 
     def made(self, *, container: str | None, is_cut: bool) -> ToolCall:
         """Return the call as far as it is written; one that was cut off isn't valid."""
@@ -63,6 +85,14 @@ class Call:
         if extras:
             call = replace(call, signature=SIGNATURE + json.dumps(extras, ensure_ascii=False))
         return replace(call, tool_args={}, is_valid=False) if is_cut else call
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def call_extras(call: ToolCall) -> JsonObject:

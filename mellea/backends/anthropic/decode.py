@@ -4,45 +4,63 @@ A message is a list of blocks. Streamed, it comes as
 
     message_start (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
 
-with `ping` and `error` anywhere. Blocks have numbers and may be interleaved. `message_stop` is the end;
-what follows it is ignored. Gateways are known to send a `message_start` twice, which does no harm, and to
-splice a second message into one that broke off, which is an error: its thoughts couldn't be sent back.
+with `ping` and `error` anywhere. Blocks have numbers and may be interleaved; `message_stop` is the end. Known of
+gateways, and read all the same: a `message_start` that comes twice, types that stand in the `event:` line alone,
+heartbeats without data, several blocks under one number, blocks that are never stopped. A second message that was
+spliced into one that broke off is an error: its thoughts couldn't be sent back.
 
-A call that the token limit or a refusal cuts off ends with `is_valid` false. One without any arguments
-looks the same whether it is cut off or complete, so its end waits until the next block, or the reason for
-the stop, tells.
+A call ends with its block, with the next call under its number, or with the reason for the stop. One whose arguments
+aren't whole yet when its block ends waits for what comes next, since it may be cut off: a call that the token limit
+or a refusal cut off has no arguments, and `is_valid` is false.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 from pydantic_core import from_json
 
+from mellea.backends._transport.call_ids import CallIds
+from mellea.backends._transport.decoding import WireDecoder
+from mellea.backends._transport.fields import (
+    arguments_text,
+    int_of,
+    known_id,
+    known_mapping,
+    known_mappings,
+    known_text,
+    mapping_of,
+    mappings_of,
+    text_of,
+)
+from mellea.backends._transport.report import is_report, reported
 from mellea.backends._transport.sse import SseDecoder
 from mellea.backends._transport.status import error_for_status
+from mellea.backends._transport.words import words_of
 from mellea.backends.anthropic.calls import Call
+from mellea.backends.anthropic.kept import KeptBlock
+from mellea.backends.anthropic.results import cited_source, file_ids_in, result_of
 from mellea.backends.anthropic.usage import TokenCounts
 from mellea.backends.anthropic.wire import (
+    CALLS,
     CUT_OFF,
     ERROR_STATUS,
     FILES_URL,
     FINISH_REASONS,
+    PROVIDER,
     SIGNATURE,
     Json,
     JsonObject,
-    text_of,
     text_or_none,
 )
-from mellea.core.blocks import Source, ToolOutput
 from mellea.core.events import (
     BuiltinToolEnd,
     BuiltinToolResult,
     BuiltinToolStart,
     Event,
     FileEvent,
+    FinishReason,
     KeepAlive,
     ReasoningDelta,
     SourceEvent,
@@ -54,311 +72,353 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.core.structured.wrapped import Unwrapper
-from mellea.errors import BackendError, InterruptedStreamError, WireError
+from mellea.errors import BackendError, WireError
 
 __all__ = ["Decoder", "decode_plain"]
 
 
-class Decoder:
-    """Turns one streamed message into events, wherever its bytes are split.
+class Decoder(WireDecoder):
+    """Turns one message into events.
 
     Args:
         model: the model that was asked, until the provider names the one that answers.
         answer_tool: the tool whose arguments are the answer, where a schema is held by a forced call.
         is_wrapped: whether the answer is JSON in an object of our own making.
+        starts: the characters that the JSON in it may begin with; `""` for any.
         drops_space: whether the answer's first white space has been said already, at the end of a prefix.
     """
 
     def __init__(
-        self, model: str, *, answer_tool: str | None = None, is_wrapped: bool = False, drops_space: bool = False
+        self,
+        model: str = "",
+        *,
+        answer_tool: str | None = None,
+        is_wrapped: bool = False,
+        starts: str = "",
+        drops_space: bool = False,
     ) -> None:
+        super().__init__(model, backend=PROVIDER)
         self._sse = SseDecoder()
-        self._model = model
         self._answer_tool = answer_tool
-        self._wrap = Unwrapper() if is_wrapped else None
+        self._wrap = Unwrapper(starts) if is_wrapped else None
         self._drops_space = drops_space
-        self._texts: list[str] = []
-        self.error: BackendError | None = None
-        self._response_id: str | None = None
-        self._stop_reason: str | None = None
+        self._is_plain = not is_wrapped and not drops_space  # text goes out as it comes
+        self._line = ""  # the type in the `event:` line
+        self._stop_reason = ""
         self._container: str | None = None
         self._tokens = TokenCounts()
-        self._calls: dict[int, Call | None] = {}  # that are being written; None where nothing is to be told
-        self._waiting: list[Call] = []
+        self._ids = CallIds()
+        self._index: int | None = None  # of the last block that said one
+        self._calls: dict[int | None, Call] = {}  # that haven't ended, by the number of their block
+        self._waiting: list[int | None] = []  # of these, the ones that have stopped
+        self._kept: dict[int | None, KeptBlock] = {}
+        self._strange: set[int | None] = set()  # the numbers of blocks of unknown kinds
         self._names: dict[str, str] = {}  # of the provider's own tools, for their results
         self._has_begun = False
+        self._has_own_calls = False
         self._has_answered = False  # by the answer tool
-        self._has_ended = False
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Take more bytes and return the events that they complete.
+    # -- frames ----------------------------------------------------------------------------------------
 
-        Raises:
-            BackendError: the provider reports an error; it comes after the events before it.
-            WireError: the bytes are no such message.
-        """
-        if self.error is not None:
-            raise self.error
-        events: list[Event] = []
-        try:
-            for sse in self._sse.feed(data):
-                if self._has_ended:
-                    break
-                self._handle(_parse(sse.data), events)
-        except BackendError as error:
-            error.partial = "".join(self._texts)
-            self.error = error
-            if not events:
-                raise
-        return events
+    def _take(self, data: bytes, events: list[Event]) -> None:
+        for sse in self._sse.feed(data):
+            if self._has_end(events):
+                break
+            event = None
+            try:
+                event = from_json(sse.data, cache_strings="keys")  # what a model says hardly ever comes again
+                delta = event["delta"]
+                if self._is_plain and event["type"] == "content_block_delta" and delta["type"] == "text_delta":
+                    text = delta["text"]
+                    if text and type(text) is str:  # nearly all of them
+                        events.append(TextDelta(text))
+                        continue
+            except (ValueError, KeyError, TypeError):
+                pass  # of another form, or no JSON at all
+            self._line = sse.event
+            if event is None:
+                self._frame(sse.data, events)
+            else:
+                self._value(event, sse.data, events)
 
-    def close(self) -> list[Event]:
-        """Return the last events.
+    def _take_last(self, events: list[Event]) -> None:
+        for sse in self._sse.close():
+            self._line = sse.event
+            self._last_frame(sse.data, events)
 
-        Raises:
-            InterruptedStreamError: `message_stop` hasn't come.
-        """
-        if self.error is not None:
-            raise self.error
-        events: list[Event] = []
-        if not self._has_ended:
-            # Some servers leave out the empty line after the last event.
-            for sse in self._sse.feed(b"\n\n"):
-                if _is_stop(sse.data):
-                    self._handle({"type": "message_stop"}, events)
-        if not self._has_ended:
-            self.error = InterruptedStreamError(
-                "the stream stopped before the provider's message_stop; what had arrived is in .partial",
-                partial="".join(self._texts),
-                is_retryable=True,
-            )
-            raise self.error
-        return events
+    def _stray(self) -> bytes:
+        return self._sse.stray
 
-    def decode_whole(self, message: Json) -> list[Event]:
-        """Return the events of a message that came as one value.
+    def _end(self, events: list[Event]) -> None:
+        raise self._interrupted("the provider's message_stop")
 
-        Raises:
-            BackendError: it is an error, or no message.
-        """
-        events: list[Event] = []
-        is_message = isinstance(message, dict) and "content" in message
-        self._handle({"type": "message_start", "message": message} if is_message else message, events)
-        self._handle({"type": "message_stop"}, events)
-        return events
+    def _plain(self, body: JsonObject, events: list[Event]) -> None:
+        if type(body.get("content")) not in (list, str):
+            raise self._alien_message(body)
+        self._message_start({"message": body}, events)
+        self._message_stop({}, events)
 
-    def _handle(self, event: Json, events: list[Event]) -> None:
-        try:
-            kind = event["type"] if "type" in event or "error" not in event else "error"
-            handler = _HANDLERS.get(kind)
-            if handler is not None:
-                handler(self, event, events)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise WireError(f"the provider sent an event that its format doesn't know: {_shown(event)}") from error
+    def _alien_message(self, body: JsonObject) -> BackendError:
+        if is_report(body):
+            return self._reported(body)
+        return WireError(f"the provider's answer has no content: {words_of(body) or repr(body)[:120]}")
+
+    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        kind = text_of(chunk, "type") or (self._line if self._line != "message" else "")
+        handler = _HANDLERS.get(kind)
+        if handler is not None:
+            handler(self, chunk, events)
+        elif chunk.get("error") or (not kind and is_report(chunk)):
+            raise self._reported(chunk)
+        elif chunk and not kind:
+            raise WireError(f"the provider sent an event without a type: {repr(chunk)[:120]}")
+        elif chunk:
+            self._overlook(chunk)
 
     # -- the message -----------------------------------------------------------------------------------
 
     def _message_start(self, event: JsonObject, events: list[Event]) -> None:
-        message = event["message"]
-        if self._has_begun:
-            if message.get("id") == self._response_id:
-                return
+        message = mapping_of(event, "message")
+        response_id = known_id(message, "id") or None
+        if self._has_begun and self._response_id and response_id not in (None, self._response_id):
             raise WireError(
                 "another message began before the first one had ended; somebody between here and the provider "
                 "has spliced two answers into one stream",
                 is_retryable=True,
             )
-        self._has_begun = True
-        self._response_id = text_or_none(message.get("id"))
-        self._model = text_or_none(message.get("model")) or self._model
+        if self._has_begun:
+            return
+        self._has_begun = self._is_known = True
+        self._response_id = response_id
+        self._model = known_text(message, "model") or self._model
         self._take_container(message)
-        self._take_usage(message.get("usage"), events)
-        for index, block in enumerate(message.get("content") or ()):
+        self._take_usage(message, events)
+        content = message.get("content")
+        blocks = [{"type": "text", "text": content}] if type(content) is str else mappings_of(message, "content")
+        for index, block in enumerate(blocks):
             self._block_start({"index": index, "content_block": block}, events)
             self._block_stop({"index": index}, events)
-        self._stop_reason = text_or_none(message.get("stop_reason"))
+        self._stop_reason = text_of(message, "stop_reason")
 
     def _message_delta(self, event: JsonObject, events: list[Event]) -> None:
-        delta = event["delta"]
-        self._stop_reason = text_or_none(delta.get("stop_reason")) or self._stop_reason
+        delta = mapping_of(event, "delta")
+        self._stop_reason = text_of(delta, "stop_reason") or self._stop_reason
         self._take_container(delta)
-        self._end_calls(events)
-        self._take_usage(event.get("usage"), events)
+        if self._stop_reason:
+            self._end_calls(events)
+        self._take_usage(event, events)
 
     def _message_stop(self, event: JsonObject, events: list[Event]) -> None:
-        if not self._has_begun:
+        if not self._is_known:
             raise WireError("the provider sent the end of a message that had not begun")
         self._end_calls(events)
         self._say("" if self._wrap is None else self._wrap.close(), events)
-        finish = FINISH_REASONS.get(self._stop_reason or "", "other")
-        if finish == "tool_call" and self._has_answered:
-            finish = "stop"
-        events.append(StreamEnd(finish, self._response_id, self._model))
-        self._has_ended = True
+        events.append(StreamEnd(self._finish_reason(), self._response_id, self._model))
+
+    def _finish_reason(self) -> FinishReason:
+        if not self._stop_reason:
+            return "tool_call" if self._has_own_calls else "stop"
+        finish = FINISH_REASONS.get(self._stop_reason, "other")
+        return "stop" if finish == "tool_call" and self._has_answered else finish
 
     def _ping(self, event: JsonObject, events: list[Event]) -> None:
+        if is_report(event):  # an error under the wrong name
+            raise self._reported(event)
         events.append(KeepAlive())
 
     def _error_event(self, event: JsonObject, events: list[Event]) -> None:
-        error = event["error"]
-        kind = text_or_none(error.get("type")) or "error"
-        message = text_or_none(error.get("message")) or "no message"
-        code = error.get("code")
-        status = ERROR_STATUS.get(kind) or (code if isinstance(code, int) and 400 <= code < 600 else 500)
-        raise error_for_status(
-            status,
-            f"the provider reports {kind}: {message}",
-            request_id=text_or_none(event.get("request_id")),
-        )
+        raise self._reported(event)
+
+    def _reported(self, report: Json) -> BackendError:
+        error = known_mapping(report, "error") if isinstance(report, dict) else {}
+        kind, request_id = text_or_none(error.get("type")), text_or_none(error and report.get("request_id"))
+        if kind is None or kind not in ERROR_STATUS:
+            return reported(report, request_id=request_id)
+        message = f"the provider reports {kind}: {words_of(report) or 'no message'}"
+        return error_for_status(ERROR_STATUS[kind], message, request_id=request_id)
 
     # -- blocks ----------------------------------------------------------------------------------------
 
     def _block_start(self, event: JsonObject, events: list[Event]) -> None:
-        self._end_waiting(events, is_cut=False)
-        block = event["content_block"]
-        self._calls[event["index"]] = None
-        starter = _STARTS.get(block["type"])
-        if starter is not None:
-            starter(self, event["index"], block, events)
-        elif block["type"].endswith("_tool_result"):
+        self._is_known = True
+        index, block = self._numbered(event), mapping_of(event, "content_block")
+        kind = text_of(block, "type") or ("text" if "text" in block else "")
+        self._strange.discard(index)
+        if kind in CALLS:
+            self._start_call(index, block, events)
+            return
+        self._end_waiting(events)
+        if (starter := _STARTS.get(kind)) is not None:
+            starter(self, index, block, events)
+        elif kind.endswith("_tool_result"):
             self._result(block, events)
+        elif block and not kind:
+            raise WireError(f"the provider sent a block without a type: {repr(block)[:120]}")
+        elif block:
+            self._strange.add(index)
+            self._overlook(block)
 
     def _block_delta(self, event: JsonObject, events: list[Event]) -> None:
-        delta = event["delta"]
-        kind = delta["type"]
-        if kind == "text_delta":
-            self._speak(delta["text"], events)
-        elif kind == "input_json_delta":
-            self._write(self._calls[event["index"]], text_of(delta["partial_json"]), events)
-        elif kind == "thinking_delta":
-            if thought := text_of(delta["thinking"]):
-                events.append(ReasoningDelta(thought))
-        elif kind == "signature_delta":
-            self._sign(delta["signature"], events)
-        elif kind == "citations_delta":
-            self._cite(delta["citation"], events)
+        self._is_known = True
+        index, delta = self._numbered(event), mapping_of(event, "delta")
+        kind = text_of(delta, "type") or next((kind for key, kind in _BY_KEY.items() if key in delta), "")
+        if (handler := _DELTAS.get(kind)) is not None:
+            handler(self, index, delta, events)
+        elif delta:
+            self._overlook(delta)
 
     def _block_stop(self, event: JsonObject, events: list[Event]) -> None:
-        call = self._calls.pop(event["index"], None)
-        if call is not None and call.is_unclear:
-            self._waiting.append(call)
-        elif call is not None:
-            self._end(call, events)
+        index = self._numbered(event)
+        if (kept := self._kept.pop(index, None)) is not None:
+            events.append(ReasoningDelta("", kept.signature))
+        call = self._calls.get(index)
+        if call is not None:
+            call.has_stopped = True
+            if call.is_unclear:
+                self._waiting.append(index)
+            else:
+                self._end_call(index, events)
 
-    def _start_text(self, index: int, block: JsonObject, events: list[Event]) -> None:
-        for citation in block.get("citations") or ():
-            self._cite(citation, events)
-        self._speak(block.get("text") or "", events)
+    def _numbered(self, event: JsonObject) -> int | None:
+        """Return the number of an event's block; without one it belongs to the last that was named."""
+        index = int_of(event, "index")
+        if index is not None:
+            self._index = index
+        return self._index
 
-    def _start_thinking(self, index: int, block: JsonObject, events: list[Event]) -> None:
-        if thought := text_of(block.get("thinking") or ""):
-            events.append(ReasoningDelta(thought))
-        self._sign(block.get("signature") or "", events)
+    def _start_text(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+        events += [SourceEvent(cited_source(citation)) for citation in known_mappings(block, "citations")]
+        self._speak(text_of(block, "text"), events)
 
-    def _start_redacted(self, index: int, block: JsonObject, events: list[Event]) -> None:
-        events.append(ReasoningDelta("", f"{SIGNATURE}redacted_thinking:{text_of(block['data'])}"))
+    def _start_thinking(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+        self._think(index, block, events)
+        self._sign(index, block, events)
 
-    def _start_call(self, index: int, block: JsonObject, events: list[Event]) -> None:
-        call = self._calls[index] = Call.begun_by(block)
+    def _start_redacted(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+        if data := known_text(block, "data"):
+            events.append(ReasoningDelta("", f"{SIGNATURE}redacted_thinking:{data}"))
+
+    def _start_kept(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+        self._kept[index] = KeptBlock(dict(block))
+
+    def _start_call(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+        before = self._calls.get(index)
+        if before is not None and block.get("id") and before.sent_id == block["id"]:
+            return  # the same start once more
+        self._end_waiting(events)
+        if index in self._calls:
+            self._end_call(index, events)
+        call = self._calls[index] = Call.begun_by(block, self._ids, self._response_id)
         if call.is_builtin:
             self._names[call.tool_call_id] = call.tool_name
             events.append(BuiltinToolStart(call.tool_call_id, call.tool_name))
         elif call.tool_name == self._answer_tool:
             self._has_answered = True
         else:
+            self._has_own_calls = True
             events.append(ToolStart(call.tool_call_id, call.tool_name))
-        if block.get("input"):
-            self._write(call, json.dumps(block["input"], ensure_ascii=False), events)
 
-    def _start_upload(self, index: int, block: JsonObject, events: list[Event]) -> None:
-        self._file(block["file_id"], events)
+    def _start_upload(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+        self._file(text_of(block, "file_id"), events)
 
-    def _start_fallback(self, index: int, block: JsonObject, events: list[Event]) -> None:
-        self._model = text_or_none(block["to"].get("model")) or self._model
+    def _start_fallback(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+        self._model = known_text(known_mapping(block, "to"), "model") or self._model
+
+    # -- deltas ----------------------------------------------------------------------------------------
+
+    def _more(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+        self._speak(text_of(delta, "text"), events)
+
+    def _arguments(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+        chunk = arguments_text(delta.get("partial_json"), "partial_json")
+        if (call := self._calls.get(index)) is not None:
+            self._write(call, chunk, events)
+        elif chunk.strip() and index not in self._strange:
+            raise WireError(f"the provider sent arguments for a call that hasn't begun, in the block {index}")
+
+    def _think(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+        if thought := known_text(delta, "thinking"):
+            events.append(ReasoningDelta(thought))
+
+    def _sign(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+        if signature := text_or_none(delta.get("signature")):
+            events.append(ReasoningDelta("", SIGNATURE + signature))
+
+    def _cite(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+        if citation := known_mapping(delta, "citation"):
+            events.append(SourceEvent(cited_source(citation)))
+
+    def _keep(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+        if (kept := self._kept.get(index)) is not None:
+            kept.add(delta)
 
     # -- what they hold --------------------------------------------------------------------------------
 
-    def _speak(self, text: Json, events: list[Event]) -> None:
+    def _speak(self, text: str, events: list[Event]) -> None:
         self._say(text if self._answer_tool is not None else self._unwrapped(text), events)
 
-    def _unwrapped(self, text: Json) -> Json:
+    def _unwrapped(self, text: str) -> str:
         return text if self._wrap is None else self._wrap.feed(text)
 
-    def _say(self, text: Json, events: list[Event]) -> None:
+    def _say(self, text: str, events: list[Event]) -> None:
         if self._drops_space:
             text = text.lstrip()
             self._drops_space = not text
-        if type(text) is not str:
-            raise TypeError(f"{text!r} is no text")
+            self._is_plain = bool(text) and self._wrap is None
         if text:
-            self._texts.append(text)
             events.append(TextDelta(text))
 
-    def _sign(self, signature: Json, events: list[Event]) -> None:
-        if text_of(signature):
-            events.append(ReasoningDelta("", SIGNATURE + signature))
-
-    def _cite(self, citation: JsonObject, events: list[Event]) -> None:
-        url = citation.get("url") or citation.get("source")
-        title = citation.get("title") or citation.get("document_title")
-        source = Source(text_or_none(url), text_or_none(title), text_or_none(citation.get("cited_text")))
-        events.append(SourceEvent(source))
-
-    def _write(self, call: Call | None, chunk: str, events: list[Event]) -> None:
-        if call is None or not chunk:
+    def _write(self, call: Call, chunk: str, events: list[Event]) -> None:
+        if not chunk:
             return
-        if call.is_builtin:
-            call.chunks.append(chunk)
-        elif call.tool_name == self._answer_tool:
+        call.chunks.append(chunk)
+        if not call.is_builtin and call.tool_name == self._answer_tool:
             self._say(self._unwrapped(chunk), events)
-        else:
-            call.chunks.append(chunk)
+        elif not call.is_builtin:
             events.append(ToolDelta(call.tool_call_id, chunk))
 
-    def _end(self, call: Call, events: list[Event], *, is_cut: bool = False) -> None:
+    def _end_call(self, index: int | None, events: list[Event], *, is_cut: bool = False) -> None:
+        call = self._calls.pop(index)
+        if not call.chunks:
+            self._write(call, call.given, events)
         if not call.is_builtin and call.tool_name == self._answer_tool:
             return
         made = call.made(container=self._container, is_cut=is_cut)
         events.append(BuiltinToolEnd(made) if call.is_builtin else ToolEnd(made))
 
-    def _end_waiting(self, events: list[Event], *, is_cut: bool) -> None:
-        for call in self._waiting:
-            # Code that the provider runs calls a tool with arguments that are complete.
-            self._end(call, events, is_cut=is_cut and not call.chunks)
+    def _end_waiting(self, events: list[Event]) -> None:
+        """End the calls that only waited for what comes next: something did, so that they are whole."""
+        for index in self._waiting:
+            if index in self._calls and self._calls[index].has_stopped:
+                self._end_call(index, events)
         self._waiting.clear()
 
     def _end_calls(self, events: list[Event]) -> None:
-        self._end_waiting(events, is_cut=self._stop_reason in CUT_OFF)
-        for call in self._calls.values():
-            if call is not None:
-                self._end(call, events, is_cut=True)
-        self._calls.clear()
+        """End the calls that are left, at the end of the message; the reason for that tells whether they are whole."""
+        is_cut = self._stop_reason in CUT_OFF
+        for index, call in list(self._calls.items()):
+            # Code that the provider runs calls a tool with arguments that are complete.
+            self._end_call(index, events, is_cut=is_cut and not (call.has_stopped and call.is_whole))
 
     def _result(self, block: JsonObject, events: list[Event]) -> None:
-        call_id, content = text_of(block["tool_use_id"]), block.get("content")
-        name = self._names.get(call_id) or block["type"].removesuffix("_tool_result")
-        is_error = bool(block.get("is_error")) or (isinstance(content, dict) and _is_error(content))
-        events.append(BuiltinToolResult(ToolOutput(call_id, name, content, is_error, is_builtin=True)))
-        files = content.get("content") if isinstance(content, dict) else None
-        for each in files if isinstance(files, list) else ():
-            if isinstance(each, dict) and "file_id" in each:
-                self._file(each["file_id"], events)
+        events.append(BuiltinToolResult(result_of(block, self._names)))
+        for file_id in file_ids_in(block.get("content")):
+            self._file(file_id, events)
 
-    def _file(self, file_id: Json, events: list[Event]) -> None:
-        url = f"{FILES_URL}/{text_of(file_id)}/content"
-        events.append(FileEvent("application/octet-stream", url=url))
+    def _file(self, file_id: str, events: list[Event]) -> None:
+        if file_id:
+            events.append(FileEvent("application/octet-stream", url=f"{FILES_URL}/{file_id}/content"))
 
     def _take_container(self, holder: JsonObject) -> None:
-        if (container := holder.get("container")) is not None:
-            self._container = text_or_none(container.get("id"))
+        self._container = known_text(known_mapping(holder, "container"), "id") or self._container
 
-    def _take_usage(self, usage: JsonObject | None, events: list[Event]) -> None:
-        if usage:
+    def _take_usage(self, holder: JsonObject, events: list[Event]) -> None:
+        if usage := known_mapping(holder, "usage"):
             events.append(UsageEvent(self._tokens.take(usage)))
 
 
 _Handler = Callable[[Decoder, JsonObject, list[Event]], None]
-_Starter = Callable[[Decoder, int, JsonObject, list[Event]], None]
+_Starter = Callable[[Decoder, "int | None", JsonObject, list[Event]], None]
 
 _HANDLERS: dict[str, _Handler] = {
     "message_start": Decoder._message_start,
@@ -375,12 +435,22 @@ _STARTS: dict[str, _Starter] = {
     "text": Decoder._start_text,
     "thinking": Decoder._start_thinking,
     "redacted_thinking": Decoder._start_redacted,
-    "tool_use": Decoder._start_call,
-    "server_tool_use": Decoder._start_call,
-    "mcp_tool_use": Decoder._start_call,
+    "compaction": Decoder._start_kept,
     "container_upload": Decoder._start_upload,
     "fallback": Decoder._start_fallback,
 }
+
+_DELTAS: dict[str, _Starter] = {
+    "text_delta": Decoder._more,
+    "input_json_delta": Decoder._arguments,
+    "thinking_delta": Decoder._think,
+    "signature_delta": Decoder._sign,
+    "citations_delta": Decoder._cite,
+    "compaction_delta": Decoder._keep,
+}
+
+_BY_KEY = {"text": "text_delta", "partial_json": "input_json_delta", "thinking": "thinking_delta"}
+"""What a delta without a type is."""
 
 
 def decode_plain(body: bytes, model: str, **reading: Any) -> list[Event]:
@@ -389,29 +459,4 @@ def decode_plain(body: bytes, model: str, **reading: Any) -> list[Event]:
     Raises:
         BackendError: it is an error, or no message.
     """
-    return Decoder(model, **reading).decode_whole(_parse(body))
-
-
-def _parse(data: bytes) -> Json:
-    try:
-        return from_json(data)
-    except ValueError as error:
-        raise WireError(f"the provider sent what is no JSON: {data[:80]!r}") from error
-
-
-def _is_stop(data: bytes) -> bool:
-    try:
-        event = from_json(data)
-    except ValueError:
-        return False
-    return isinstance(event, dict) and event.get("type") == "message_stop"
-
-
-def _is_error(content: JsonObject) -> bool:
-    kind = content.get("type")
-    return isinstance(kind, str) and kind.endswith("_error")
-
-
-def _shown(event: Json) -> str:
-    text = repr(event)
-    return text if len(text) <= 120 else f"{text[:119]}…"
+    return Decoder(model, **reading).plain(body)

@@ -187,7 +187,7 @@ def _tools(tools: Sequence[ToolSpec | BuiltinTool], choice: str | None) -> JsonO
 def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
     if isinstance(tool, BuiltinTool):
         return dict(tool.config)
-    return {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
+    return {"name": tool.name, "description": tool.description, "input_schema": {"type": "object", **tool.parameters}}
 
 
 def _hold(request: Request, output: OutputSchema, payload: JsonObject, can: Traits) -> None:

@@ -7,10 +7,12 @@ out.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Sequence
 
+from mellea.backends._transport.call_ids import IdShape, with_fit_ids
 from mellea.backends.anthropic.calls import call_extras
+from mellea.backends.anthropic.kept import kept_block
 from mellea.backends.anthropic.wire import (
     DOCUMENT_TYPES,
     FILES_URL,
@@ -30,6 +32,9 @@ __all__ = ["container_of", "encode_messages"]
 
 _REDACTED = "redacted_thinking:"
 
+_ID_SHAPE = IdShape(re.compile(r"[a-zA-Z0-9_-]{1,64}"))
+"""What a call's id has to be ("String should match pattern '^[a-zA-Z0-9_-]+$'", seen 2026); others are refused."""
+
 
 def encode_messages(messages: Sequence[Message]) -> JsonObject:
     """Return `messages`, and `system` where there is one.
@@ -39,7 +44,7 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
     """
     system = [block for message in messages if message.role == "system" for block in _texts(message.blocks)]
     turns: list[JsonObject] = []
-    for message in messages:
+    for message in with_fit_ids(messages, _ID_SHAPE):
         if message.role == "system":
             continue
         role = "assistant" if message.role == "assistant" else "user"
@@ -119,6 +124,8 @@ def _add_text(content: list[JsonObject], block: CBlock) -> None:
 def _thinking(block: ThinkingBlock) -> list[JsonObject]:
     if block.signature is None or not block.signature.startswith(SIGNATURE):
         return []
+    if (kept := kept_block(block.signature)) is not None:
+        return [kept]
     signature = block.signature.removeprefix(SIGNATURE)
     if signature.startswith(_REDACTED):
         return [{"type": "redacted_thinking", "data": signature.removeprefix(_REDACTED)}]
@@ -153,29 +160,21 @@ def _is_own(call_id: str) -> bool:
 
 
 def _tool_result(output: ToolOutput) -> JsonObject:
-    result = output.result
-    content = _user(result) if _is_blocks(result) else _user([result]) if isinstance(result, Block) else _plain(result)
+    parts = output.parts
+    content = parts[0].value if len(parts) == 1 and isinstance(parts[0], CBlock) else _user(parts)
     block: JsonObject = {"type": "tool_result", "tool_use_id": output.tool_call_id, "content": content}
     return block | ({"is_error": True} if output.is_error else {})
 
 
-def _is_blocks(result: Json) -> bool:
-    return isinstance(result, (list, tuple)) and bool(result) and all(isinstance(item, Block) for item in result)
-
-
-def _plain(result: Json) -> str:
-    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
-
-
 def _file(block: FileBlock) -> JsonObject:
-    is_image = isinstance(block, ImageBlock)
+    is_image = isinstance(block, ImageBlock) or block.essence.startswith("image/")
     kind = "image" if is_image else "document"
     title = {"title": block.filename} if block.filename and not is_image else {}
     if block.url is not None:
         return {"type": kind, "source": _address(block.url), **title}
-    if block.media_type in (IMAGE_TYPES if is_image else DOCUMENT_TYPES):
-        source = {"type": "base64", "media_type": block.media_type, "data": block.base64()}
-    elif not is_image and block.media_type.startswith("text/"):
+    if block.essence in (IMAGE_TYPES if is_image else DOCUMENT_TYPES):
+        source = {"type": "base64", "media_type": block.essence, "data": block.base64()}
+    elif not is_image and block.essence.startswith("text/"):
         source = {"type": "text", "media_type": "text/plain", "data": (block.data or b"").decode("utf-8", "replace")}
     else:
         known = IMAGE_TYPES if is_image else {*DOCUMENT_TYPES, "text/*"}

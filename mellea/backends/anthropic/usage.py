@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from mellea.backends._transport.fields import known_int, known_mapping
 from mellea.backends.anthropic.wire import JsonObject
 from mellea.core.events import Usage
 
 __all__ = ["TokenCounts"]
+
+_NAMES = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "thinking_tokens",
+)
 
 
 class TokenCounts:
@@ -19,8 +28,8 @@ class TokenCounts:
 
         The provider counts what came out of the cache, and what went into it, apart from the input.
         """
-        counts = {**usage, **(usage.get("output_tokens_details") or {})}
-        self._counts |= {name: count for name, count in counts.items() if isinstance(count, int)}
+        counts = {**usage, **known_mapping(usage, "output_tokens_details")}
+        self._counts |= {name: count for name in _NAMES if (count := known_int(counts, name)) is not None}
         known = self._counts.get
         cached, written = known("cache_read_input_tokens"), known("cache_creation_input_tokens")
         fresh = known("input_tokens")

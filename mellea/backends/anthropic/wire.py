@@ -14,6 +14,7 @@ __all__ = [
     "API_VERSION",
     "BASE_URL",
     "BETAS",
+    "CALLS",
     "CUT_OFF",
     "DOCUMENT_TYPES",
     "ERROR_STATUS",
@@ -27,7 +28,6 @@ __all__ = [
     "SIGNATURE",
     "Json",
     "JsonObject",
-    "text_of",
     "text_or_none",
 ]
 
@@ -61,6 +61,9 @@ FINISH_REASONS: Final[dict[str, FinishReason]] = {
 }
 """Everything else is `"other"`: a paused turn, for instance, which is continued by sending it back."""
 
+CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+"""The kinds of blocks that call a tool; `tool_use` is for the user's tools, all others the provider runs."""
+
 CUT_OFF: Final = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
 """Why a message may stop in the middle of a call."""
 
@@ -85,17 +88,6 @@ BETAS: Final[dict[str, str]] = {
     "computer_20251124": "computer-use-2025-11-24",
 }
 """The beta features that a tool's type needs. Search, fetch, code execution and tool search need none any more."""
-
-
-def text_of(value: Json) -> str:
-    """Return a value that has to be a text.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    if isinstance(value, str):
-        return value
-    raise TypeError(f"{value!r} is no text")
 
 
 def text_or_none(value: Json) -> str | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode
+
+from pydantic_core import from_json
 
 from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
 from mellea.backends._transport.codec import Decoder as AnyDecoder
@@ -12,6 +15,7 @@ from mellea.backends._transport.secret import missing_key
 from mellea.backends.gemini.decode import Decoder, decode_plain
 from mellea.backends.gemini.embeddings import batches, decode_embeddings, encode_embeddings
 from mellea.backends.gemini.encode import encode
+from mellea.backends.gemini.failure import retry_delay
 from mellea.backends.gemini.images import (
     decode_image,
     decode_predictions,
@@ -25,7 +29,7 @@ from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.errors import WireError
+from mellea.errors import BackendError, RateLimitError, UsageError, WireError
 
 __all__ = ["GeminiBackend"]
 
@@ -62,6 +66,11 @@ class GeminiBackend(HttpBackend):
     def __init__(self, model_id: str, *, base_url: str = BASE_URL, **options: Any) -> None:
         # The list of models gives their names without it.
         name = model_id.removeprefix("models/") if isinstance(model_id, str) else model_id
+        if isinstance(name, str) and name and not _is_place(name):
+            raise UsageError(
+                f"model_id takes the name of a model, such as 'gemini-3-flash-preview', not {model_id!r}: it becomes "
+                "part of an address, which it may not lead out of"
+            )
         super().__init__(name, base_url=base_url, **options)
 
     async def generate_image(
@@ -128,6 +137,12 @@ class GeminiBackend(HttpBackend):
     def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
         return decode_plain(body, self.model_id)
 
+    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+        if isinstance(error, RateLimitError) and error.retry_after is None:
+            with suppress(ValueError):  # a proxy's page is no JSON
+                error.retry_after = retry_delay(from_json(body))
+        return error
+
     def _headers(self) -> dict[str, str]:
         # In a header, since addresses are logged.
         if self.api_key is not None:
@@ -146,6 +161,11 @@ class GeminiBackend(HttpBackend):
 
     def _path(self, verb: str) -> str:
         return f"{quote(resource(self.model_id), safe='/')}:{verb}"
+
+
+def _is_place(name: str) -> bool:
+    """Whether a name is one or several steps downwards in a path."""
+    return not {"", ".", ".."} & set(name.split("/"))
 
 
 def _total(usages: Sequence[Usage | None]) -> Usage | None:

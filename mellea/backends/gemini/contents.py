@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic_core import to_jsonable_python
 
+from mellea.backends._transport.call_ids import with_fit_ids
 from mellea.backends.gemini.wire import (
     CODE_EXECUTION,
     NO_SIGNATURE,
@@ -25,48 +26,50 @@ __all__ = ["contents", "jsonable"]
 
 def contents(request: Request, model: str) -> list[JsonObject]:
     """Return the turns of a conversation; system messages stand elsewhere."""
+    messages = with_fit_ids(request.messages)
     names = {
         block.tool_call_id: block.tool_name
-        for message in request.messages
+        for message in messages
         for block in message.blocks
         if isinstance(block, ToolCall)
     }
+    is_new = (generation(model) or 3) >= 3
     turns: list[JsonObject] = []
     last_role = ""
-    for message in request.messages:
+    for message in messages:
         if message.role == "system":
             continue
         if message.role == "assistant":
-            parts = _model_parts(message, (generation(model) or 3) >= 3)
+            parts = _model_parts(message, is_new)
         else:
-            parts = [part for block in message.blocks for part in _user_parts(block, names)]
+            parts = [part for block in message.blocks for part in _user_parts(block, names, takes_files=is_new)]
         if message.role == last_role == "tool":
             turns[-1]["parts"] += parts  # Gemini wants the results of calls made together together
+            turns[-1]["parts"].sort(key=lambda part: "functionResponse" not in part)
         elif parts:
             turns.append({"role": "model" if message.role == "assistant" else "user", "parts": parts})
             last_role = message.role
     return turns
 
 
-def _user_parts(block: object, names: Mapping[str, str]) -> Iterator[JsonObject]:
+def _user_parts(block: object, names: Mapping[str, str], *, takes_files: bool) -> Iterator[JsonObject]:
     if isinstance(block, CBlock):
         yield {"text": block.value}
     elif isinstance(block, FileBlock):
         yield _file(block)
     elif isinstance(block, ToolOutput):
-        yield _function_response(block, names)
+        # Models before generation 3 take files beside a result, not inside of it.
+        files = [_file(file) for file in block.files]
+        yield _function_response(block, names, files if takes_files else [])
+        yield from () if takes_files else files
 
 
-def _function_response(output: ToolOutput, names: Mapping[str, str]) -> JsonObject:
-    results = list(output.result) if isinstance(output.result, (list, tuple)) else [output.result]
-    files = [_file(result) for result in results if isinstance(result, FileBlock)]
-    result = output.result
-    if files:
-        rest = [result for result in results if not isinstance(result, FileBlock)]
-        result = rest[0] if len(rest) == 1 else rest
+def _function_response(output: ToolOutput, names: Mapping[str, str], files: list[JsonObject]) -> JsonObject:
+    texts = [part.value for part in output.parts if isinstance(part, CBlock)]
+    result: Json = jsonable(output.result) if output.is_value else texts[0] if len(texts) == 1 else texts
     response: JsonObject = {
         "name": output.tool_name or names.get(output.tool_call_id, ""),
-        "response": {"error" if output.is_error else "output": jsonable(result)},
+        "response": {"error" if output.is_error else "output": result},
     }
     if output.tool_call_id:
         response["id"] = output.tool_call_id
@@ -151,8 +154,8 @@ def _builtin_result(output: ToolOutput) -> JsonObject:
 
 def _file(block: FileBlock) -> JsonObject:
     if block.url is not None:
-        return {"fileData": {"mimeType": block.media_type, "fileUri": block.url}}
-    return {"inlineData": {"mimeType": block.media_type, "data": block.base64()}}
+        return {"fileData": {"mimeType": block.essence, "fileUri": block.url}}
+    return {"inlineData": {"mimeType": block.essence, "data": block.base64()}}
 
 
 def jsonable(value: Json) -> Json:

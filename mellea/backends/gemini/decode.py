@@ -1,24 +1,44 @@
 """From Gemini's chunks to events. Each chunk is a whole response of its own; `finishReason` is the end.
 
 Chunks hold candidates (one is asked for), a candidate holds parts, and the name of a part's field says what
-it is. Counts of tokens stand in every chunk and go up, so the last ones are the ones that count. A call whose
-arguments were cut off by the token limit or a filter ends with `is_valid` false.
+it is. Counts of tokens stand in every chunk and go up, so the last ones are the ones that count. They may come
+behind the end, and so may sources; nothing that comes there fails the answer.
+
+Calls come whole, or piece by piece (`willContinue`). One that is begun ends with its last piece, with the next call
+unless both have ids, or with a STOP; where the token limit or a filter ended the answer it ends with `is_valid` false.
+Any part may be signed. What a message has no place for, such as the signature of a text, is kept in an empty thought
+behind it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from pydantic_core import from_json
+
+from mellea.backends._transport.call_ids import CallIds
+from mellea.backends._transport.decoding import WireDecoder
+from mellea.backends._transport.fields import (
+    arguments_text,
+    bytes_of,
+    int_of,
+    known_id,
+    known_mapping,
+    known_text,
+    mapping_of,
+    mappings_of,
+    text_of,
+    wrong_type,
+)
+from mellea.backends._transport.report import is_report, reported
 from mellea.backends._transport.sse import SseDecoder
-from mellea.backends._transport.status import error_for_status
-from mellea.backends.gemini.fields import expect, optional_text, parse, read_usage
+from mellea.backends.gemini.failure import retry_delay
 from mellea.backends.gemini.partial_args import PartialArgs
 from mellea.backends.gemini.sources import search_queries, sources
+from mellea.backends.gemini.usage import read_usage
 from mellea.backends.gemini.wire import (
     CODE_EXECUTION,
     FINISH_REASONS,
@@ -47,7 +67,7 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.core.messages import parse_tool_call
-from mellea.errors import BackendError, InterruptedStreamError, WireError
+from mellea.errors import BackendError, RateLimitError, WireError
 
 __all__ = ["Decoder", "decode_plain", "decode_whole"]
 
@@ -55,7 +75,11 @@ __all__ = ["Decoder", "decode_plain", "decode_whole"]
 _PLAIN = frozenset({"content", "index", "role", "finishReason", "safetyRatings"})
 """The fields of a candidate that names no sources."""
 
-_NOTHING: list[Json] = []
+_MIDDLE = _PLAIN - {"finishReason"}
+"""The fields of one that goes on."""
+
+_OWN = frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"})
+"""The fields of a chunk that is one of Gemini's."""
 
 
 @dataclass(slots=True)
@@ -64,206 +88,246 @@ class _OpenCall:
 
     tool_call_id: str
     name: str
+    sent_id: str
     signature: str | None
     args: PartialArgs = field(default_factory=PartialArgs)
     text: list[str] = field(default_factory=list)
 
 
-class Decoder:
-    """Turns the bytes of one streamed answer into events.
+class Decoder(WireDecoder):
+    """Turns the bytes of one answer into events.
 
     Args:
         model: the model that was asked for, for errors, and for the end if the answer doesn't say.
     """
 
-    def __init__(self, model: str) -> None:
-        self._asked = model
+    def __init__(self, model: str = "") -> None:
+        super().__init__(model, backend=PROVIDER)
         self._sse = SseDecoder()
-        self._text: list[str] = []  # what an error keeps as its partial
-        self.error: BackendError | None = None
-        self._response_id: str | None = None
-        self._model: str | None = None
-        self._counts: Json = None  # the last ones, not looked at yet
-        self._finish: str | None = None
+        self._chunk_read: JsonObject = {}
+        self._counts: JsonObject = {}  # the last ones, not looked at yet
+        self._finish_word: str | None = None
         self._is_blocked = False
-        self._calls = 0
+        self._is_named = False
+        self._ids = CallIds()
         self._has_own_calls = False
-        self._open_call: _OpenCall | None = None
+        self._open_calls: dict[str, _OpenCall] = {}  # by the ids that were sent; of those without one the last alone
         self._code_call: str | None = None
         self._has_searched = False
         self._sources: set[Source] = set()
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Return the events that more bytes complete; an error is kept until those before it have been returned.
+    @property
+    def is_complete(self) -> bool:
+        """Whether Gemini has said why the answer ends; counts and sources may still come."""
+        return self._finish_word is not None or self._is_blocked
+
+    def whole(self, answer: Json) -> list[Event]:
+        """Return the events of an answer that has been parsed already.
 
         Raises:
-            StatusError: the provider reports an error.
-            WireError: the bytes make no sense.
+            BackendError: it is an error, or none of Gemini's answers.
         """
-        if self.error is not None:
-            raise self.error
         events: list[Event] = []
-        try:
-            for event in self._sse.feed(data):
-                self.chunk(parse(event.data), events)
-        except BackendError as error:
-            self._fail(error)
-            if not events:
-                raise
+        self._plain(mapping_of({"answer": answer}, "answer"), events)
         return events
 
-    def close(self) -> list[Event]:
-        """Return the last events.
+    # -- frames ----------------------------------------------------------------------------------------------
 
-        Raises:
-            InterruptedStreamError: the provider never said why the model stopped.
-        """
-        if self.error is not None:
-            raise self.error
-        try:
-            return self._last_events()
-        except BackendError as error:
-            self._fail(error)
-            raise
+    def _take(self, data: bytes, events: list[Event]) -> None:
+        for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` takes apart no faster
+            frame, chunk = sse.data, None
+            try:
+                chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
+                if text := self._more_text(chunk):
+                    events.append(TextDelta(text))
+                    continue
+            except (ValueError, KeyError, TypeError, AttributeError):
+                pass  # of another form, or no JSON at all
+            if chunk is None:
+                self._frame(frame, events)
+            else:
+                self._value(chunk, frame, events)
 
-    def chunk(self, chunk: JsonObject, events: list[Event]) -> None:
-        """Append the events of one chunk; a plain answer is one."""
-        if self._response_id is None or "error" in chunk or "promptFeedback" in chunk:
+    def _more_text(self, chunk: Json) -> str:
+        """Return the text of a chunk that is more text and nothing else, as nearly all are; `""` for any other."""
+        (candidate,) = chunk["candidates"]
+        (part,) = candidate["content"]["parts"]
+        text = part["text"]
+        if type(text) is not str or len(part) != 1 or not self._is_named or not _MIDDLE.issuperset(candidate):
+            return ""
+        if candidate.get("index") not in (None, 0) or "error" in chunk or "promptFeedback" in chunk:
+            return ""
+        if type(counts := chunk.get("usageMetadata")) is dict:
+            self._counts = counts
+        return text
+
+    def _take_last(self, events: list[Event]) -> None:
+        for sse in self._sse.close():
+            self._last_frame(sse.data, events)
+
+    def _stray(self) -> bytes:
+        return self._sse.stray
+
+    def _plain(self, body: JsonObject, events: list[Event]) -> None:
+        self._chunk(body, events)
+        if not self._is_known:
+            raise self._alien(json.dumps(body).encode())
+        self._end(events)
+
+    def _end(self, events: list[Event]) -> None:
+        if not self.is_complete:
+            raise self._interrupted("Gemini's finishReason")
+        for call in list(self._open_calls.values()):
+            self._end_call(call, events, is_whole=self._finish_word == "STOP")
+        if self._counts:
+            events.append(UsageEvent(read_usage(self._counts)))
+        events.append(StreamEnd(self._finish_reason(), self._response_id, self._model))
+
+    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        self._chunk_read = chunk
+        if not self._is_named or "error" in chunk or "promptFeedback" in chunk:
             self._head(chunk)
-        self._counts = chunk.get("usageMetadata", self._counts)
-        candidates = chunk.get("candidates", _NOTHING)
-        for candidate in candidates if type(candidates) is list else expect(list, candidates, "candidates"):
-            if type(candidate) is not dict:
-                raise WireError(f"a candidate of Gemini's answer is {candidate!r:.80}, which is no object")
-            if not candidate.get("index"):
+        self._counts = known_mapping(chunk, "usageMetadata") or self._counts
+        for candidate in mappings_of(chunk, "candidates"):
+            self._is_known = True
+            if not int_of(candidate, "index"):
                 self._candidate(candidate, events)
 
     def _head(self, chunk: JsonObject) -> None:
         """Take what concerns the answer as a whole."""
-        if "error" in chunk:
-            raise _provider_error(chunk["error"])
-        self._response_id = optional_text(chunk, "responseId")
-        self._model = optional_text(chunk, "modelVersion")
-        if (feedback := chunk.get("promptFeedback")) is not None:
-            self._is_blocked = bool(expect(dict, feedback, "promptFeedback").get("blockReason"))
+        if chunk.get("error") or (not _OWN & chunk.keys() and is_report(chunk)):
+            raise self._reported(chunk)
+        if not _OWN & chunk.keys():
+            self._overlook(chunk)
+        self._response_id = self._response_id or known_id(chunk, "responseId") or None
+        if version := known_text(chunk, "modelVersion"):
+            self._model = version
+        self._is_named = self._response_id is not None and bool(version)
+        if known_mapping(chunk, "promptFeedback").get("blockReason"):
+            self._is_known = self._is_blocked = True
 
-    def _fail(self, error: BackendError) -> None:
-        error.partial = "".join(self._text)
-        error.backend = PROVIDER
-        error.model = self._asked
-        self.error = error
+    def _reported(self, report: Json) -> BackendError:
+        error = reported(report)
+        if isinstance(error, RateLimitError):
+            error.retry_after = retry_delay(report)
+        return error
+
+    # -- candidates and parts ----------------------------------------------------------------------------------
 
     def _candidate(self, candidate: JsonObject, events: list[Event]) -> None:
         content = candidate.get("content")
         if content is not None:
-            parts = (content if type(content) is dict else expect(dict, content, "content")).get("parts", _NOTHING)
-            for part in parts if type(parts) is list else expect(list, parts, "parts"):
-                if type(part) is not dict:
-                    raise WireError(f"a part of Gemini's answer is {part!r:.80}, which is no object")
+            for part in mappings_of(content if type(content) is dict else mapping_of(candidate, "content"), "parts"):
                 text = part.get("text")
-                if type(text) is str and len(part) == 1:  # nearly all of them
-                    if text:
-                        self._text.append(text)
-                        events.append(TextDelta(text))
+                if type(text) is str and text and len(part) == 1:  # nearly all of them
+                    events.append(TextDelta(text))
                 else:
-                    self._part(part, text, events)
-        if "finishReason" in candidate:
-            self._finish = optional_text(candidate, "finishReason")
+                    self._part(part, events)
+        if reason := text_of(candidate, "finishReason"):
+            self._finish_word = reason
         if not _PLAIN.issuperset(candidate):
             self._found(candidate, events)
 
-    def _part(self, part: JsonObject, text: Json, events: list[Event]) -> None:
-        if text is not None:
-            self._text_part(part, expect(str, text, "text"), events)
+    def _part(self, part: JsonObject, events: list[Event]) -> None:
+        if part.get("text") is not None:
+            self._text_part(part, text_of(part, "text"), events)
             return
         for name, decode in self._PARTS.items():
-            if (value := part.get(name)) is not None:
-                decode(self, part, expect(dict, value, name), events)
+            if part.get(name) is not None:
+                decode(self, part, mapping_of(part, name), events)
                 return
+        if signature := _signature(part):
+            events.append(ReasoningDelta("", signature))
+        elif any(value is not None for value in part.values()):
+            self._overlook(part)
 
     def _text_part(self, part: JsonObject, text: str, events: list[Event]) -> None:
-        signature = _signature(part, SIGNATURE_OF_LAST if text and not part.get("thought") else SIGNATURE)
-        if part.get("thought"):
+        is_thought = _flag(part, "thought")
+        signature = _signature(part, SIGNATURE_OF_LAST if text and not is_thought else SIGNATURE)
+        if is_thought:
             if text or signature:
                 events.append(ReasoningDelta(text, signature))
             return
         if text:
-            self._text.append(text)
             events.append(TextDelta(text))
         if signature is not None:
             events.append(ReasoningDelta("", signature))
 
-    # -- calls of the caller's own tools ---------------------------------------------------------------------
+    # -- calls of the caller's own tools -----------------------------------------------------------------------
 
     def _function_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
-        name = optional_text(call, "name")
-        if name is None:
-            self._continue_call(call, events)
-            return
-        if self._open_call is not None:
-            raise WireError(f"a call of {name!r} begins before the call of {self._open_call.name!r} has ended")
-        self._has_own_calls = True
-        opened = _OpenCall(self._call_id(call), name, _signature(part))
-        events.append(ToolStart(opened.tool_call_id, name))
-        self._open_call = opened
-        if (args := call.get("args")) is not None:
-            self._write(json.dumps(expect(dict, args, "args"), ensure_ascii=False), events)
-        self._continue_call(call, events)
-
-    def _continue_call(self, call: JsonObject, events: list[Event]) -> None:
-        partials = expect(list, call.get("partialArgs", []), "partialArgs")
-        if self._open_call is None:
-            if partials:
-                raise WireError("arguments came for a call that hasn't begun")
-            return
+        name, sent_id = text_of(call, "name"), known_id(call, "id")
+        opened = self._open_call(name, sent_id)
+        args = arguments_text(call.get("args"), "args")
+        partials = mappings_of(call, "partialArgs")
+        if opened is None:
+            if not name and not args and not partials:
+                return  # the end of a call that has ended
+            opened = self._begin_call(part, name, sent_id, events)
+        self._write(opened, args, events)
         for partial in partials:
-            self._write(self._open_call.args.feed(partial), events)
-        if not call.get("willContinue"):
-            self._end_call(events)
+            self._write(opened, opened.args.feed(partial), events)
+        if not _flag(call, "willContinue"):
+            self._end_call(opened, events)
 
-    def _write(self, text: str, events: list[Event]) -> None:
-        if text and self._open_call is not None:
-            self._open_call.text.append(text)
-            events.append(ToolDelta(self._open_call.tool_call_id, text))
+    def _open_call(self, name: str, sent_id: str) -> _OpenCall | None:
+        """Return the call that goes on: the one of this id, or the last one where the call isn't named."""
+        by_id = self._open_calls.get(sent_id) if sent_id else None
+        return by_id or (None if name else next(reversed(self._open_calls.values()), None))
 
-    def _end_call(self, events: list[Event], *, is_whole: bool = True) -> None:
-        if (ended := self._open_call) is None:
-            return
+    def _begin_call(self, part: JsonObject, name: str, sent_id: str, events: list[Event]) -> _OpenCall:
+        if not name:
+            raise WireError("Gemini sent arguments for a call that hasn't begun")
+        unnamed = self._open_calls.get("")
+        for before in ([unnamed] if unnamed else []) if sent_id else list(self._open_calls.values()):
+            self._end_call(before, events)
+        self._has_own_calls = True
+        opened = _OpenCall(self._call_id(sent_id), name, sent_id, _signature(part))
+        self._open_calls[sent_id] = opened
+        events.append(ToolStart(opened.tool_call_id, name))
+        return opened
+
+    def _write(self, call: _OpenCall, text: str, events: list[Event]) -> None:
+        if text:
+            call.text.append(text)
+            events.append(ToolDelta(call.tool_call_id, text))
+
+    def _end_call(self, ended: _OpenCall, events: list[Event], *, is_whole: bool = True) -> None:
+        is_whole = is_whole and not ended.args.is_in_string
         if is_whole:
-            self._write(ended.args.close(), events)
+            self._write(ended, ended.args.close(), events)
         call = parse_tool_call(ended.tool_call_id, ended.name, "".join(ended.text))
-        events.append(ToolEnd(replace(call, is_valid=call.is_valid and is_whole, signature=ended.signature)))
-        self._open_call = None
+        call = replace(call, signature=ended.signature)
+        events.append(ToolEnd(call if is_whole else replace(call, tool_args={}, is_valid=False)))
+        del self._open_calls[ended.sent_id]
 
-    def _call_id(self, call: JsonObject) -> str:
+    def _call_id(self, sent_id: str) -> str:
         """Return the call's own id or, where it has none, one that is the same whenever these bytes are read."""
-        self._calls += 1
-        return optional_text(call, "id") or f"{self._response_id or 'call'}_{self._calls}"
+        return self._ids.new(sent_id, self._response_id, self._chunk_read)
 
-    # -- what the provider runs itself -----------------------------------------------------------------------
+    # -- what the provider runs itself -------------------------------------------------------------------------
 
     def _code(self, part: JsonObject, code: JsonObject, events: list[Event]) -> None:
-        self._code_call = self._call_id(code)
+        self._code_call = self._call_id(known_id(code, "id"))
         args: JsonObject = {name: code[name] for name in ("language", "code") if name in code}
         self._builtin_call(self._code_call, CODE_EXECUTION, args, part, events)
 
     def _code_result(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
-        call_id = optional_text(result, "id") or self._code_call or self._call_id(result)
+        call_id = known_id(result, "id") or self._code_call or self._call_id("")
         is_error = result.get("outcome") != "OUTCOME_OK"
-        output = ToolOutput(call_id, CODE_EXECUTION, result.get("output", ""), is_error, is_builtin=True)
+        output = ToolOutput(call_id, CODE_EXECUTION, result.get("output") or "", is_error, is_builtin=True)
         events.append(BuiltinToolResult(output))
         self._keep_signature(part, events)
 
     def _server_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
         self._has_searched = True  # it shows by itself, so that the grounding metadata needn't tell
-        args = expect(dict, call.get("args", {}), "args")
-        self._builtin_call(self._call_id(call), _tool_name(call), args, part, events)
+        args = known_mapping(call, "args")
+        self._builtin_call(self._call_id(known_id(call, "id")), _tool_name(call), args, part, events)
 
     def _server_result(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
-        call_id = optional_text(result, "id") or self._call_id(result)
-        events.append(
-            BuiltinToolResult(ToolOutput(call_id, _tool_name(result), result.get("response"), is_builtin=True))
-        )
+        call_id = known_id(result, "id") or self._call_id("")
+        output = ToolOutput(call_id, _tool_name(result), result.get("response"), is_builtin=True)
+        events.append(BuiltinToolResult(output))
         self._keep_signature(part, events)
 
     def _builtin_call(self, call_id: str, name: str, args: JsonObject, part: JsonObject, events: list[Event]) -> None:
@@ -278,7 +342,7 @@ class Decoder:
         queries = search_queries(candidate)
         if queries and not self._has_searched:
             self._has_searched = True
-            call_id = self._call_id({})
+            call_id = self._call_id("")
             call = ToolCall(call_id, GOOGLE_SEARCH, {"queries": queries}, json.dumps({"queries": queries}), True, True)
             pages = [{"url": source.url, "title": source.title} for source in found]
             events.append(BuiltinToolStart(call_id, GOOGLE_SEARCH))
@@ -287,54 +351,34 @@ class Decoder:
         events += [SourceEvent(source) for source in found if source not in self._sources]
         self._sources.update(found)
 
-    # -- files and the end -----------------------------------------------------------------------------------
+    # -- files and the end -------------------------------------------------------------------------------------
 
     def _inline_data(self, part: JsonObject, blob: JsonObject, events: list[Event]) -> None:
-        if part.get("thought"):
-            return  # a draft of an image, made while thinking
-        media_type = expect(str, blob.get("mimeType"), "mimeType")
-        try:
-            data = base64.b64decode(expect(str, blob.get("data"), "data"))
-        except binascii.Error as error:
-            raise WireError(f"the data of a file of type {media_type!r} is no base64") from error
-        events.append(FileEvent(media_type, data, filename=optional_text(blob, "displayName")))
+        if _flag(part, "thought"):  # a draft of an image, made while thinking
+            if signature := _signature(part):
+                events.append(ReasoningDelta("", signature))
+            return
+        media_type = text_of(blob, "mimeType") or "application/octet-stream"
+        data, name = bytes_of(text_of(blob, "data"), "data"), known_text(blob, "displayName") or None
+        events.append(FileEvent(media_type, data, filename=name))
         self._keep_signature(part, events)
 
     def _file_data(self, part: JsonObject, file: JsonObject, events: list[Event]) -> None:
-        media_type = optional_text(file, "mimeType") or "application/octet-stream"
-        events.append(FileEvent(media_type, url=expect(str, file.get("fileUri"), "fileUri")))
+        if not (url := text_of(file, "fileUri")):
+            raise WireError(f"Gemini sent a file without an address: {repr(file)[:120]}")
+        events.append(FileEvent(text_of(file, "mimeType") or "application/octet-stream", url=url))
         self._keep_signature(part, events)
 
     def _keep_signature(self, part: JsonObject, events: list[Event]) -> None:
         if (signature := _signature(part, SIGNATURE_OF_LAST)) is not None:
             events.append(ReasoningDelta("", signature))
 
-    def _last_events(self) -> list[Event]:
-        events: list[Event] = []
-        if not self._has_ended():
-            for event in self._sse.feed(b"\n\n"):  # only the empty line behind the last event may be missing
-                if _is_last(event.data):
-                    self.chunk(parse(event.data), events)
-        if not self._has_ended():
-            raise InterruptedStreamError(
-                "the stream stopped before Gemini said why the answer ends; what had arrived is in .partial",
-                is_retryable=True,
-            )
-        self._end_call(events, is_whole=self._finish == "STOP")
-        if self._counts is not None:
-            events.append(UsageEvent(read_usage(expect(dict, self._counts, "usageMetadata"))))
-        events.append(StreamEnd(self._finish_reason(), self._response_id, self._model or self._asked))
-        return events
-
-    def _has_ended(self) -> bool:
-        return self._finish is not None or self._is_blocked
-
     def _finish_reason(self) -> FinishReason:
-        if self._finish is None:
+        if self._finish_word is None:
             return "content_filter"
-        if self._finish == "STOP" and self._has_own_calls:
+        if self._finish_word == "STOP" and self._has_own_calls:
             return "tool_call"
-        return FINISH_REASONS.get(self._finish, "other")
+        return FINISH_REASONS.get(self._finish_word, "other")
 
     _PARTS: ClassVar[dict[str, Callable[[Decoder, JsonObject, JsonObject, list[Event]], None]]] = {
         "functionCall": _function_call,
@@ -355,39 +399,25 @@ def decode_plain(body: bytes, model: str) -> list[Event]:
         WireError: the body makes no sense.
         InterruptedStreamError: it doesn't say why the model stopped.
     """
-    return decode_whole(parse(body), model)
+    return Decoder(model).plain(body)
 
 
 def decode_whole(answer: Json, model: str) -> list[Event]:
     """Return the events of an answer that has been parsed already; raises the same."""
-    decoder = Decoder(model)
-    events: list[Event] = []
-    decoder.chunk(expect(dict, answer, "an object"), events)
-    return events + decoder.close()
-
-
-def _is_last(data: bytes) -> bool:
-    """Whether an event without the empty line behind it is whole, and ends the answer."""
-    try:
-        chunk = parse(data)
-        candidates = expect(list, chunk.get("candidates", []), "candidates")
-    except WireError:
-        return False
-    return "error" in chunk or any(isinstance(item, dict) and "finishReason" in item for item in candidates)
+    return Decoder(model).whole(answer)
 
 
 def _signature(part: JsonObject, prefix: str = SIGNATURE) -> str | None:
     value = part.get("thoughtSignature")
-    return None if value is None else prefix + expect(str, value, "thoughtSignature")
+    return prefix + value if isinstance(value, str) else None
+
+
+def _flag(mapping: JsonObject, name: str) -> bool:
+    value = mapping.get(name)
+    if value is None or type(value) is bool:
+        return value is True
+    raise wrong_type(name, "true or false", value)
 
 
 def _tool_name(call: JsonObject) -> str:
-    return (optional_text(call, "toolType") or "unknown").lower()
-
-
-def _provider_error(error: Json) -> BackendError:
-    details = error if isinstance(error, dict) else {}
-    code, status = details.get("code"), details.get("status")
-    message = f"Gemini reports an error: {details.get('message') or error}"
-    message += f" ({status})" if status else ""
-    return error_for_status(code, message) if type(code) is int else BackendError(message)
+    return (known_text(call, "toolType") or "unknown").lower()

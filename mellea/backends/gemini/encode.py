@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mellea.backends.gemini.contents import contents, jsonable
+from mellea.backends.gemini.schema import gemini_schema
 from mellea.backends.gemini.wire import EFFORTS, OPTIONS, PROVIDER, JsonObject, generation
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
 from mellea.core.options import ModelOption
@@ -66,7 +67,7 @@ def _generation_config(request: Request, model: str) -> JsonObject:
         config["thinkingConfig"] = _thinking(thinking, model)
     if request.output_schema is not None:
         config["responseMimeType"] = "application/json"
-        config["responseJsonSchema"] = jsonable(request.output_schema.schema)
+        config["responseJsonSchema"] = gemini_schema(jsonable(request.output_schema.schema))
     return config
 
 
@@ -102,7 +103,7 @@ def _declaration(tool: ToolSpec) -> JsonObject:
     return {
         "name": tool.name,
         "description": tool.description,
-        "parametersJsonSchema": jsonable(tool.parameters),
+        "parametersJsonSchema": gemini_schema({"type": "object", **jsonable(tool.parameters)}),
     }
 
 

@@ -49,12 +49,16 @@ class _Container:
 
 
 class PartialArgs:
-    """Writes the JSON text of one call's arguments."""
+    """Writes the JSON text of one call's arguments.
+
+    Attributes:
+        is_in_string: whether the last value is a text that goes on.
+    """
 
     def __init__(self) -> None:
         self._path: list[Step] = []  # of the last value
         self._open: list[_Container] = []  # the containers along it, outermost first
-        self._is_in_string = False
+        self.is_in_string = False
 
     def feed(self, partial: Json) -> str:
         """Take one value, or more of one, and return the text that it adds.
@@ -69,15 +73,15 @@ class PartialArgs:
         if chunk is not None and not isinstance(chunk, str):
             raise WireError(f"the stringValue of a part of a call's arguments is {chunk!r}")
         pieces: list[str] = []
-        if not (self._is_in_string and path == self._path):
+        if not (self.is_in_string and path == self._path):
             if (text := _scalar(partial)) is None and chunk is None:
                 return ""  # it only says that more will come
             self._go_to(path, pieces)
             pieces.append('"' if text is None else text)
-            self._is_in_string = text is None
+            self.is_in_string = text is None
         if chunk:
             pieces.append(json.dumps(chunk, ensure_ascii=False)[1:-1])
-        if self._is_in_string and not partial.get("willContinue"):
+        if self.is_in_string and not partial.get("willContinue"):
             self._end_string(pieces)
         return "".join(pieces)
 
@@ -89,9 +93,9 @@ class PartialArgs:
         return "".join(pieces)
 
     def _end_string(self, pieces: list[str]) -> None:
-        if self._is_in_string:
+        if self.is_in_string:
             pieces.append('"')
-        self._is_in_string = False
+        self.is_in_string = False
 
     def _leave(self, depth: int, pieces: list[str]) -> None:
         while len(self._open) > depth:

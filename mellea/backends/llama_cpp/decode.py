@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from mellea.backends._transport.thoughts import ThoughtTags
 from mellea.backends.llama_cpp.marks import JOINER
 from mellea.backends.llama_cpp.repetition import Repetition
 from mellea.core.events import (
@@ -55,6 +56,7 @@ class Decoder:
         self._finish: str | None = None
         self._response_id: str | None = None
         self._has_ended = False
+        self._tags = ThoughtTags()
 
     def feed(self, chunk: Mapping[str, Any]) -> list[Event]:
         """Return the events of one chunk.
@@ -77,7 +79,7 @@ class Decoder:
         if (usage := chunk.get("usage")) is not None:
             events.append(UsageEvent(_usage(usage)))
             events += self._end()
-        return events
+        return events if self._tags.is_over else self._tags.feed(events)
 
     def close(self) -> list[Event]:
         """Return the last events.
@@ -88,8 +90,9 @@ class Decoder:
         if self.is_over and not self._has_ended:
             # The engine tells the usage with its own end only; a piece of text is a token, but for a rare character.
             self._finish = "length"
-            return [UsageEvent(replace(self._usage, output_tokens=self._written)), *self._end()]
-        return [] if self._has_ended else self._end()
+            usage = UsageEvent(replace(self._usage, output_tokens=self._written))
+            return self._tags.feed([usage, *self._end()])
+        return [] if self._has_ended else self._tags.feed(self._end())
 
     def _choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
         delta = choice.get("delta", {})

@@ -9,7 +9,9 @@ its path. On the way it gets narrower, never wider, because a small model that m
 - limits where the schema has none: `MAX_LENGTH` characters, `MAX_ITEMS` items or keys, integers that fit
   a double, 9 decimals.
 
-`oneOf` is held as `anyOf`; who needs more validates the answer, as mellea does with every answer.
+`oneOf` is held as `anyOf`, and `uniqueItems` by a limit at most; who needs more validates the answer, as mellea
+does with every answer. An object whose keys are all known (`propertyNames` with an `enum`) becomes one that has these
+properties.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from urllib.parse import unquote
 
 from mellea.backends.llama_cpp.budget import DefaultLimit, share_out
 from mellea.backends.llama_cpp.pattern import why_unsupported
+from mellea.core.structured.schema import followed
 from mellea.errors import UnsupportedError
 
 __all__ = ["MAX_ITEMS", "MAX_LENGTH", "json_grammar"]
@@ -72,6 +75,12 @@ _SPELLED_FORMATS = {
         for n in range(1, 9)
     },
 }
+_KEY_PATTERNS = {
+    "date": "^[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])$",
+    "uuid": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+}
+"""Formats of keys, which the engine knows by patterns only."""
+
 # What pydantic writes for Decimal has a look-ahead.
 _PATTERNS = {r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": r"^[+-]?\d{1,30}(?:\.\d{1,30})?$"}
 _UNBOUNDED = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
@@ -157,6 +166,7 @@ class _Rewriter:
         if not _has_names(schema):
             raise _unsupported(f"{schema!r} as a schema", path)
         stated = {name: value for name, value in schema.items() if not _is_annotation(name, value)}
+        stated = self._with_known_names(self._with_known_items(stated))
         is_shared = is_open or (len(stated) > 1 and bool(stated.keys() & {"$ref", "allOf", "anyOf", "oneOf"}))
         new: dict[str, Any] = {}
         for name, value in stated.items():
@@ -164,6 +174,40 @@ class _Rewriter:
                 raise _unsupported(f"the keyword {name!r}", path)
             _put(new, name, self._keywords[name](value, f"{path}/{name}", is_shared))
         return _narrowed(new, path, is_shared)
+
+    def _with_known_items(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Limit an array without duplicates to as many items as there are; the engine can't hold it to more."""
+        if "uniqueItems" not in schema:
+            return schema
+        new = {name: value for name, value in schema.items() if name != "uniqueItems"}
+        values = self._values_of(schema.get("items"))
+        if values is not None:
+            new["maxItems"] = min(len(values), schema.get("maxItems", len(values)))
+        return new
+
+    def _with_known_names(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Write an object whose keys are chosen from a list, such as a `dict[Enum, T]`, with a property for each."""
+        wanted = schema.get("propertyNames")
+        names = self._values_of(wanted)
+        pattern = _pattern_of_names(wanted)
+        if "patternProperties" in schema or (names is None and pattern is None):
+            return schema
+        new = {name: value for name, value in schema.items() if name not in ("propertyNames", "additionalProperties")}
+        others, known = schema.get("additionalProperties", {}), schema.get("properties", {})
+        if names is None:
+            return new | {"patternProperties": {pattern: others}, "additionalProperties": False}
+        texts = [name for name in names if isinstance(name, str)]
+        return new | {"properties": {name: known.get(name, others) for name in texts}, "additionalProperties": False}
+
+    def _values_of(self, schema: Any) -> list[Any] | None:
+        """Return the values that a schema names, `None` if it names none."""
+        if not isinstance(schema, Mapping):
+            return None
+        schema = followed(schema, self._root)
+        if schema.get("type") == "boolean":
+            return [True, False]
+        values = [schema["const"]] if "const" in schema else schema.get("enum")
+        return values if isinstance(values, list) else None
 
     def _list(self, schemas: Any, path: str, is_open: bool) -> list[Any]:
         if not isinstance(schemas, list) or not schemas:
@@ -199,6 +243,13 @@ class _Rewriter:
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise _unsupported(f"the reference {pointer!r}, which leads nowhere,", path) from error
         return target
+
+
+def _pattern_of_names(schema: Any) -> str | None:
+    """Return the pattern that the keys of an object have to match, if their schema says no more than that."""
+    if not isinstance(schema, Mapping) or len(schema.keys() - {"type", "title"}) != 1:
+        return None
+    return schema.get("pattern") or _KEY_PATTERNS.get(schema.get("format", ""))
 
 
 def _has_names(value: Any) -> bool:

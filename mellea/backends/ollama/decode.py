@@ -1,20 +1,32 @@
 """From Ollama's lines to events. Each line is a JSON object with a piece of the message; `done: true` is the end.
 
-A plain answer looks like one line that holds everything, so that one decoder reads both. Calls come whole;
-servers before 0.12 give them no ids. An error in mid-stream is a line of its own.
+A plain answer looks like one line that holds everything. Calls come whole, so that nobody has to end them; servers
+before 0.12 give them no ids, and ids that repeat are made to differ. Thoughts stand in `thinking`, or in tags in the
+text of models that the server doesn't know to think. An error in mid-stream is a line of its own.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import re
-from typing import TypeVar
 
 from pydantic_core import from_json
 
+from mellea.backends._transport.call_ids import CallIds
+from mellea.backends._transport.decoding import WireDecoder
+from mellea.backends._transport.fields import (
+    arguments_text,
+    bytes_of,
+    known_id,
+    known_int,
+    known_text,
+    list_of,
+    mapping_of,
+    mappings_of,
+    text_of,
+    wrong_type,
+)
 from mellea.backends._transport.jsonl import JsonLinesDecoder
+from mellea.backends._transport.thoughts import ThoughtTags
 from mellea.backends.ollama.wire import FINISH_REASONS, PROVIDER, Json, JsonObject
 from mellea.core.events import (
     Event,
@@ -30,142 +42,108 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.core.messages import parse_tool_call
-from mellea.errors import BackendError, InterruptedStreamError, WireError
+from mellea.errors import WireError
 
 __all__ = ["Decoder", "decode_plain", "read_usage"]
 
-T = TypeVar("T")
-
 _PLAIN = frozenset({"role", "content"})
 
-_NO_DIGITS = re.compile(r"\D+")
 
-
-class Decoder:
+class Decoder(WireDecoder):
     """Turns the bytes of one answer into events.
 
     Args:
         model: the model that was asked for, for errors, and for the end if the answer doesn't say.
     """
 
-    def __init__(self, model: str) -> None:
-        self._asked = model
+    is_lines = True
+
+    def __init__(self, model: str = "") -> None:
+        super().__init__(model, backend=PROVIDER, filters=[ThoughtTags()])
         self._lines = JsonLinesDecoder()
-        self._text: list[str] = []  # what an error keeps as its partial
-        self.error: BackendError | None = None
-        self._has_ended = False
-        self._calls = 0
+        self._ids = CallIds()
+        self._has_calls = False
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Return the events that more bytes complete; an error is kept until those before it have been returned.
+    def _take(self, data: bytes, events: list[Event]) -> None:
+        for line in self._lines.feed(data):
+            if self._has_end(events):
+                break
+            chunk = None
+            try:
+                chunk = from_json(line, cache_strings="keys")  # what a model says hardly ever comes again
+                message = chunk["message"]
+                text = message["content"]
+                is_more = chunk["done"] is False and "error" not in chunk and _PLAIN.issuperset(message)
+                if is_more and text and type(text) is str:  # nearly all of them
+                    self._is_known = True
+                    events.append(TextDelta(text))
+                    continue
+            except (ValueError, KeyError, TypeError):
+                pass  # of another form, or no JSON at all
+            if chunk is None:
+                self._frame(line, events)
+            else:
+                self._value(chunk, line, events)
 
-        Raises:
-            BackendError: the server reports an error.
-            WireError: the bytes make no sense.
-        """
-        if self.error is not None:
-            raise self.error
-        events: list[Event] = []
-        try:
-            for line in self._lines.feed(data):
-                self.line(line, events)
-        except BackendError as error:
-            self._fail(error)
-            if not events:
-                raise
-        return events
+    def _take_last(self, events: list[Event]) -> None:
+        for line in self._lines.close():
+            self._last_frame(line, events)
 
-    def close(self) -> list[Event]:
-        """Return the last events: those of the last line, if only the line's own end is missing.
+    def _plain(self, body: JsonObject, events: list[Event]) -> None:
+        self._chunk(body, events)
+        if not self._is_known:
+            raise self._alien(json.dumps(body).encode())
+        if not self._has_end(events):
+            self._end(events)
 
-        Raises:
-            InterruptedStreamError: the server never said that the answer is complete.
-        """
-        if self.error is not None:
-            raise self.error
-        events: list[Event] = []
-        try:
-            for line in self._lines.close():
-                if _is_last(line):
-                    self.line(line, events)
-            if not self._has_ended:
-                raise InterruptedStreamError(
-                    "the stream stopped before Ollama said that the answer is whole; what had arrived is in .partial",
-                    is_retryable=True,
-                )
-        except BackendError as error:
-            self._fail(error)
-            raise
-        return events
+    def _end(self, events: list[Event]) -> None:
+        raise self._interrupted("Ollama's done: true")
 
-    def _fail(self, error: BackendError) -> None:
-        error.partial = "".join(self._text)
-        error.backend = PROVIDER
-        error.model = self._asked
-        self.error = error
-
-    def line(self, line: bytes, events: list[Event]) -> None:
-        """Append the events of one line; a plain answer is one."""
-        if self._has_ended:
+    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        if chunk.get("error"):
+            raise self._reported(chunk)
+        is_done = chunk.get("done")
+        if is_done is not None and type(is_done) is not bool:
+            raise wrong_type("done", "true or false", is_done)
+        if is_done is None and "message" not in chunk:
+            self._overlook(chunk)
             return
-        try:
-            chunk = from_json(line)
-        except ValueError as error:
-            raise WireError(f"Ollama sent what is no JSON ({error}): {line[:80]!r}") from error
-        if type(chunk) is not dict:
-            raise WireError(f"Ollama sent {chunk!r:.80} where an object should be")
-        if "error" in chunk:
-            raise BackendError(f"Ollama reports an error: {chunk['error']}")
-        message = chunk.get("message")
-        if type(message) is dict:
-            self._message(message, chunk, events)
-        elif message is not None:
-            raise WireError(f"Ollama sent {message!r:.80} where a message should be")
-        if chunk.get("done") is True:
-            self._end(chunk, events)
+        self._is_known = True
+        self._message(mapping_of(chunk, "message"), chunk, events)
+        if is_done:
+            self._finish_answer(chunk, events)
 
     def _message(self, message: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
-        text = message.get("content")
         has_more = not _PLAIN.issuperset(message)
         if has_more:
-            if thought := message.get("thinking"):
-                events.append(ReasoningDelta(_expect(str, thought, "thinking")))
-            images = _expect(list, message.get("images") or [], "images")
-            events += [FileEvent("image/png", _image(image)) for image in images]
-        if text:
-            self._text.append(text if type(text) is str else _expect(str, text, "content"))
+            if thought := known_text(message, "thinking"):
+                events.append(ReasoningDelta(thought))
+            events += [FileEvent("image/png", _image(image)) for image in list_of(message, "images")]
+        if text := text_of(message, "content"):
             events.append(TextDelta(text))
         if has_more:
-            for call in _expect(list, message.get("tool_calls") or [], "tool_calls"):
-                self._call(_expect(dict, call, "a tool call"), chunk, events)
+            for call in mappings_of(message, "tool_calls"):
+                self._call(call, chunk, events)
 
     def _call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
-        function = _expect(dict, call.get("function"), "a function")
-        name = _expect(str, function.get("name"), "a function's name")
-        args = function.get("arguments")
-        raw = args if isinstance(args, str) else "" if args is None else json.dumps(args, ensure_ascii=False)
-        self._calls += 1
-        call_id = _expect(str, call.get("id") or self._new_id(chunk), "a tool call's id")
+        function = mapping_of(call, "function")
+        name, raw = text_of(function, "name"), arguments_text(function.get("arguments"))
+        if not name:
+            raise WireError(f"Ollama sent a call that names no tool: {call!r:.120}")
+        self._has_calls = True
+        call_id = self._ids.new(known_id(call, "id"), known_text(chunk, "created_at"), chunk)
         events.append(ToolStart(call_id, name))
         if raw:
             events.append(ToolDelta(call_id, raw))
         events.append(ToolEnd(parse_tool_call(call_id, name, raw)))
 
-    def _new_id(self, chunk: JsonObject) -> str:
-        """Make an id that is the same whenever these bytes are read, and another in the next answer."""
-        moment = _NO_DIGITS.sub("", _expect(str, chunk.get("created_at") or "", "created_at"))
-        return f"call_{moment or 0}_{self._calls}"
-
-    def _end(self, chunk: JsonObject, events: list[Event]) -> None:
-        self._has_ended = True
+    def _finish_answer(self, chunk: JsonObject, events: list[Event]) -> None:
         if (usage := read_usage(chunk)) != Usage():
             events.append(UsageEvent(usage))
-        reason = _expect(str, chunk.get("done_reason") or "stop", "done_reason")
-        finish: FinishReason = FINISH_REASONS.get(reason, "other")
-        if finish == "stop" and self._calls:
+        finish: FinishReason = FINISH_REASONS.get(text_of(chunk, "done_reason") or "stop", "other")
+        if finish == "stop" and self._has_calls:
             finish = "tool_call"
-        model = _expect(str, chunk.get("model") or self._asked, "model")
-        events.append(StreamEnd(finish, None, model))
+        events.append(StreamEnd(finish, None, known_text(chunk, "model") or self._model))
 
 
 def decode_plain(body: bytes, model: str) -> list[Event]:
@@ -175,35 +153,15 @@ def decode_plain(body: bytes, model: str) -> list[Event]:
         BackendError: the server reports an error.
         WireError: the body makes no sense.
     """
-    decoder = Decoder(model)
-    events: list[Event] = []
-    decoder.line(body, events)
-    return events + decoder.close()
+    return Decoder(model).plain(body)
 
 
 def read_usage(chunk: JsonObject) -> Usage:
     """Return the counts of tokens; the answer's include those of its thoughts."""
-    counts = [chunk.get("prompt_eval_count"), chunk.get("eval_count")]
-    return Usage(*(None if count is None else _expect(int, count, "a count of tokens") for count in counts))
-
-
-def _is_last(line: bytes) -> bool:
-    """Whether a line without its end is whole, and ends the answer."""
-    try:
-        chunk = from_json(line)
-    except ValueError:
-        return False
-    return isinstance(chunk, dict) and (chunk.get("done") is True or "error" in chunk)
+    return Usage(known_int(chunk, "prompt_eval_count"), known_int(chunk, "eval_count"))
 
 
 def _image(data: Json) -> bytes:
-    try:
-        return base64.b64decode(_expect(str, data, "an image"))
-    except binascii.Error as error:
-        raise WireError("the data of an image is no base64") from error
-
-
-def _expect(kind: type[T], value: Json, what: str) -> T:
-    if isinstance(value, kind):
-        return value
-    raise WireError(f"Ollama's answer has {value!r:.80} where {what} should be")
+    if type(data) is not str:
+        raise wrong_type("images", "a list of texts in base64", data)
+    return bytes_of(data, "images")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from pydantic_core import to_jsonable_python
 
+from mellea.backends._transport.call_ids import with_fit_ids
+from mellea.backends.ollama.schema import tool_schema
 from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json, JsonObject
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
-from mellea.core.blocks import FileBlock, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.errors import UnsupportedError
@@ -48,16 +49,17 @@ def encode(request: Request, model: str) -> JsonObject:
 
 
 def _messages(request: Request, model: str) -> list[JsonObject]:
+    conversation = with_fit_ids(request.messages)
     names = {
         block.tool_call_id: block.tool_name
-        for message in request.messages
+        for message in conversation
         for block in message.blocks
         if isinstance(block, ToolCall)
     }
     messages: list[JsonObject] = []
-    for message in request.messages:
+    for message in conversation:
         outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
-        messages += [_tool_message(output, names) for output in outputs]
+        messages += [_tool_message(output, names, model) for output in outputs]
         if message.role != "tool":
             messages.append(_message(message, model))
     return messages
@@ -81,18 +83,22 @@ def _tool_call(index: int, call: ToolCall) -> JsonObject:
     return {"id": call.tool_call_id, "type": "function", "function": function}
 
 
-def _tool_message(output: ToolOutput, names: Mapping[str, str]) -> JsonObject:
-    result = output.result
-    text = result if isinstance(result, str) else json.dumps(_jsonable(result), ensure_ascii=False)
-    return {
+def _tool_message(output: ToolOutput, names: Mapping[str, str], model: str) -> JsonObject:
+    text = "\n\n".join(part.value for part in output.parts if isinstance(part, CBlock))
+    images = [_image(file, model) for file in output.files]
+    said: JsonObject = {
         "role": "tool",
         "tool_name": output.tool_name or names.get(output.tool_call_id, ""),
         "tool_call_id": output.tool_call_id,
         "content": f"Error: {text}" if output.is_error else text,
     }
+    # The server reads images in messages of any role.
+    return {**said, "images": images} if images else said
 
 
 def _image(block: FileBlock, model: str) -> str:
+    if not (isinstance(block, ImageBlock) or block.essence.startswith("image/")):
+        raise _unsupported(f"files of the type {block.media_type!r}, only images; give its text instead", model)
     if block.url is not None:
         raise _unsupported(f"the address of an image ({block.url!r}); give its bytes", model)
     return block.base64()
@@ -109,7 +115,11 @@ def _tools(request: Request, model: str) -> list[JsonObject]:
 
 
 def _tool(tool: ToolSpec) -> JsonObject:
-    function = {"name": tool.name, "description": tool.description, "parameters": _jsonable(tool.parameters)}
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool_schema(_jsonable(tool.parameters)),
+    }
     return {"type": "function", "function": function}
 
 

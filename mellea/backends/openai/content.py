@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mellea.core.blocks import FileBlock, ToolCall, ToolOutput
+from mellea.core.blocks import CBlock, FileBlock, ToolCall, ToolOutput
 from mellea.errors import UnsupportedError
 
 __all__ = ["arguments_of", "as_url", "filename_of", "result_text", "signed_by", "unsupported"]
@@ -13,12 +13,12 @@ __all__ = ["arguments_of", "as_url", "filename_of", "result_text", "signed_by", 
 
 def as_url(block: FileBlock) -> str:
     """Return the address of a file, which holds its bytes where they are at hand."""
-    return block.url if block.url is not None else f"data:{block.media_type};base64,{block.base64()}"
+    return block.url if block.url is not None else f"data:{block.essence};base64,{block.base64()}"
 
 
 def filename_of(block: FileBlock) -> str:
     """Return a file's name; the formats want one with an ending."""
-    ending = block.media_type.rpartition("/")[2].partition("+")[0]
+    ending = block.essence.rpartition("/")[2].partition("+")[0]
     return block.filename or f"file.{'txt' if ending == 'plain' else ending}"
 
 
@@ -31,8 +31,7 @@ def arguments_of(call: ToolCall) -> str:
 
 def result_text(output: ToolOutput) -> str:
     """Return what a tool gave back, as a text."""
-    result = output.result
-    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
+    text = "\n\n".join(part.value for part in output.parts if isinstance(part, CBlock))
     return f"Error: {text}" if output.is_error else text
 
 

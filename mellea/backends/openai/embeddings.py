@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mellea.backends.openai.fields import int_of, list_of, mapping_of, mappings_of, text_of
+from mellea.backends._transport.fields import int_of, known_int, known_mapping, known_text, list_of, mappings_of
 from mellea.core.events import Usage
 from mellea.core.results import EmbeddingResult
 from mellea.errors import UsageError, WireError
@@ -41,9 +41,11 @@ def decode_embeddings(body: Any, count: int, model_id: str) -> EmbeddingResult:
         vectors[place if index is None else index] = _vector(each)
     if sorted(vectors) != list(range(count)):
         raise WireError(f"the provider sent {len(vectors)} embeddings for {count} texts")
-    usage = mapping_of(body, "usage")
-    counts = Usage(input_tokens=int_of(usage, "prompt_tokens")) if usage else None
-    return EmbeddingResult(tuple(vectors[index] for index in range(count)), counts, text_of(body, "model") or model_id)
+    usage = known_mapping(body, "usage")
+    counts = Usage(input_tokens=known_int(usage, "prompt_tokens")) if usage else None
+    return EmbeddingResult(
+        tuple(vectors[index] for index in range(count)), counts, known_text(body, "model") or model_id
+    )
 
 
 def _vector(embedding: dict[str, Any]) -> tuple[float, ...]:

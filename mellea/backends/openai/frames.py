@@ -1,23 +1,13 @@
-"""What the decoders of both of OpenAI's formats share: from bytes to JSON objects, and how a stream ends.
-
-Rules:
-
-- The events that come before an error in one read are returned; the error is raised by the next call.
-- What comes after the end is ignored, whatever it is.
-- An event that wasn't ended by an empty line doesn't count, so it is missing and not malformed.
-"""
+"""What the decoders of both of OpenAI's formats share beyond what all share: event streams, and wrapped answers."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any
+from collections.abc import Sequence
 
+from mellea.backends._transport.decoding import Filter, WireDecoder
 from mellea.backends._transport.sse import SseDecoder
-from mellea.backends.openai.failure import error_of
-from mellea.backends.openai.fields import parse_object
-from mellea.core.events import Event, TextDelta
+from mellea.core.events import Event, StreamEnd, TextDelta
 from mellea.core.structured.wrapped import Unwrapper
-from mellea.errors import BackendError, InterruptedStreamError
 
 __all__ = ["DONE", "StreamDecoder"]
 
@@ -25,109 +15,47 @@ DONE = b"[DONE]"
 """What OpenAI's chat completions end with; others leave it out, or put it behind everything."""
 
 
-class StreamDecoder:
+class StreamDecoder(WireDecoder):
     """Turns one response's bytes into events, wherever the bytes are split.
 
     Args:
         model: the model that was asked for, until the provider names the one that answers.
         backend: name of the service, for errors and in front of what it signs.
         is_wrapped: whether the answer is JSON in an object of our own making.
+        starts: the characters that the JSON in it may begin with; `""` for any.
+        filters: as for `WireDecoder`.
     """
 
-    def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False) -> None:
-        self._model: str | None = model or None
-        self._asked = model
-        self._backend = backend
-        self._response_id: str | None = None
+    def __init__(
+        self,
+        model: str = "",
+        *,
+        backend: str = "openai",
+        is_wrapped: bool = False,
+        starts: str = "",
+        filters: Sequence[Filter] = (),
+    ) -> None:
+        super().__init__(model, backend=backend, filters=[*filters, *([_Unwrapping(starts)] if is_wrapped else ())])
         self._sse = SseDecoder()
-        self._said: list[str] = []
-        self._wrap = Unwrapper() if is_wrapped else None
-        self.error: BackendError | None = None
-        self._has_ended = False
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Take more bytes and return the events that they complete.
+    def _stray(self) -> bytes:
+        return self._sse.stray
 
-        Raises:
-            BackendError: the provider reports an error, or its bytes make no sense.
-        """
-        if self.error is not None:
-            raise self.error
-        events: list[Event] = []
-        try:
-            if not self._has_ended:
-                self._frames(self._sse.payloads(data), events)
-        except BackendError as error:
-            self._fail(error)
-            if not events:
-                raise
-        return events
 
-    def close(self) -> list[Event]:
-        """Say that no more bytes will come; returns the last events.
+class _Unwrapping:
+    """Takes the answer out of its object."""
 
-        Raises:
-            InterruptedStreamError: the provider's own end of the stream hasn't come.
-        """
-        if self.error is not None:
-            raise self.error
-        if self._has_ended:
-            return []
-        events: list[Event] = []
-        try:
-            self._end(events)
-        except BackendError as error:
-            self._fail(error)
-            raise
-        return events
+    def __init__(self, starts: str) -> None:
+        self._wrap = Unwrapper(starts)
 
-    def plain(self, body: bytes) -> list[Event]:
-        """Return the events of an answer that came as one JSON body.
-
-        Raises:
-            BackendError: the body holds an error, or makes no sense.
-        """
-        events: list[Event] = []
-        try:
-            self._plain(parse_object(body), events)
-        except BackendError as error:
-            self._fail(error)
-            raise
-        return events
-
-    @abstractmethod
-    def _frames(self, frames: list[bytes], events: list[Event]) -> None:
-        """Take the data of some of the stream's events, up to the answer's end; empty data say nothing."""
-
-    @abstractmethod
-    def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
-        """Take a whole answer."""
-
-    @abstractmethod
-    def _end(self, events: list[Event]) -> None:
-        """End the stream where its bytes end."""
-
-    def _say(self, text: str, events: list[Event]) -> None:
-        if self._wrap is not None:
-            text = self._wrap.feed(text)
-            if not text:
-                return
-        self._said.append(text)
-        events.append(TextDelta(text))
-
-    def _say_rest(self, events: list[Event]) -> None:
-        if self._wrap is not None and (rest := self._wrap.close()):
-            self._said.append(rest)
-            events.append(TextDelta(rest))
-
-    def _fail(self, error: BackendError) -> None:
-        error.backend = error.backend or self._backend
-        error.model = error.model or self._asked or self._model
-        error.partial = error.partial or "".join(self._said)
-        self.error = error
-
-    def _reported(self, error: Any) -> BackendError:
-        return error_of(error)
-
-    def _interrupted(self, missing: str) -> InterruptedStreamError:
-        return InterruptedStreamError(f"the stream was cut: it ended without {missing}", is_retryable=True)
+    def feed(self, events: Sequence[Event]) -> list[Event]:
+        out: list[Event] = []
+        for event in events:
+            if type(event) is TextDelta:
+                event = TextDelta(self._wrap.feed(event.chunk))
+                if not event.chunk:
+                    continue
+            elif type(event) is StreamEnd:
+                out += [TextDelta(rest)] if (rest := self._wrap.close()) else []
+            out.append(event)
+        return out

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from mellea.backends._transport.fields import bytes_of, known_int, known_mapping, known_text, mappings_of, text_of
 from mellea.backends.openai.content import unsupported
-from mellea.backends.openai.fields import bytes_of, int_of, mapping_of, mappings_of, text_of
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.events import Usage
 from mellea.core.messages import Message, as_messages
@@ -79,8 +79,8 @@ def encode_inputs(payload: Mapping[str, Any], images: Sequence[ImageBlock]) -> t
     field = "image" if len(images) == 1 else "image[]"
     files = []
     for number, image in enumerate(images, 1):
-        name = image.filename or f"image_{number}.{image.media_type.rpartition('/')[2]}"
-        files.append((field, name, image.data, image.media_type))
+        name = image.filename or f"image_{number}.{image.essence.rpartition('/')[2]}"
+        files.append((field, name, image.data, image.essence))
     return {name: _field(value) for name, value in payload.items()}, files
 
 
@@ -96,11 +96,11 @@ def decode_images(body: Any, model_id: str) -> ImageResult:
     """
     if not isinstance(body, dict):
         raise WireError(f"the provider sent {body!r:.100} where an object with images has to be")
-    media_type = f"image/{text_of(body, 'output_format') or 'png'}"
+    media_type = f"image/{known_text(body, 'output_format') or 'png'}"
     images = tuple(_image(each, media_type) for each in mappings_of(body, "data"))
-    usage = mapping_of(body, "usage")
-    counts = Usage(int_of(usage, "input_tokens"), int_of(usage, "output_tokens")) if usage else None
-    return ImageResult(images, counts, text_of(body, "model") or model_id)
+    usage = known_mapping(body, "usage")
+    counts = Usage(known_int(usage, "input_tokens"), known_int(usage, "output_tokens")) if usage else None
+    return ImageResult(images, counts, known_text(body, "model") or model_id)
 
 
 def _text(prompt: str | Sequence[Message | Mapping[str, Any]]) -> str:
@@ -124,7 +124,7 @@ def _size(aspect_ratio: str, model_id: str, service: str) -> dict[str, str]:
 
 
 def _image(image: dict[str, Any], media_type: str) -> ImageBlock:
-    media_type = text_of(image, "mime_type") or media_type
+    media_type = known_text(image, "mime_type") or media_type
     if data := text_of(image, "b64_json"):
         return ImageBlock(media_type, data=bytes_of(data, "b64_json"))
     if url := text_of(image, "url"):

@@ -5,6 +5,9 @@ names all its properties as required and allows no others; no `default`, `oneOf`
 `patternProperties`, `prefixItems`; a `$ref` has nothing beside it. What limits lengths and counts is left
 out and said in the description: the answer is validated against the schema itself afterwards. A schema
 that can't be said in this form is asked for without `strict`.
+
+That rewriting is OpenAI's own, and that of services which copied it. Servers of open weights (LM Studio, vLLM,
+llama.cpp, SGLang) hold the whole schema, limits included, and get it as it is.
 """
 
 from __future__ import annotations
@@ -12,11 +15,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from mellea.core.structured.bundle import bundled
+from mellea.core.structured.schema import followed
 from mellea.core.structured.wrapped import is_wrapped, wrapped
 
-__all__ = ["StrictSchema", "schema_name", "strict_schema"]
+__all__ = ["Holding", "StrictSchema", "schema_name", "sent_schema", "strict_schema"]
+
+Holding = Literal["strict", "whole", "unknown"]
+"""How a service holds schemas: OpenAI's strict form alone, any schema, or nobody knows."""
 
 _DROPPED = frozenset({"default", "discriminator", "examples", "example", "deprecated", "readOnly", "writeOnly"})
 _SAID = (
@@ -59,10 +67,12 @@ class StrictSchema:
     Args:
         schema: in the strict form, or as it was.
         is_strict: whether the provider can be asked to hold it strictly.
+        has_lost_limits: whether limits became words of a description.
     """
 
     schema: dict[str, Any]
     is_strict: bool
+    has_lost_limits: bool = False
 
 
 class _TooLoose(Exception):
@@ -76,22 +86,42 @@ def schema_name(name: str) -> str:
 
 def strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
     """Return the schema in the strict form if it has one, else as it is; its top is an object in any case."""
-    loose = wrapped(schema) if is_wrapped(schema) else dict(schema)
+    loose = _object(schema)
+    rewriter = _Rewriter(loose)
     try:
-        return StrictSchema(_Rewriter(loose).rewritten(), True)
+        return StrictSchema(rewriter.rewritten(), True, rewriter.has_lost_limits)
     except _TooLoose:
         return StrictSchema(loose, False)
+
+
+def sent_schema(schema: Mapping[str, Any], holding: Holding) -> StrictSchema:
+    """Return the schema as a service is to get it.
+
+    Of a service that nobody knows, OpenAI's own models may be behind it, which refuse limits in a strict schema:
+    it gets the strict form where that loses nothing, else the whole schema without `strict`.
+    """
+    if holding == "whole":
+        return StrictSchema(_object(schema), True)
+    sent = strict_schema(schema)
+    if holding == "unknown" and sent.has_lost_limits:
+        return StrictSchema(_object(schema), False)
+    return sent
+
+
+def _object(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return wrapped(schema) if is_wrapped(schema) else bundled(schema)
 
 
 class _Rewriter:
     """Writes a schema anew, in the strict form."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
+        self.has_lost_limits = False
         self._root = root
         self._inlined: list[str] = []  # references that are being written out, which may lead to themselves
 
     def rewritten(self) -> dict[str, Any]:
-        top = dict(_resolved(self._root, self._root))
+        top = dict(followed(self._root, self._root))
         body = self._schema({name: value for name, value in top.items() if name not in ("$defs", "definitions")})
         for name in ("$defs", "definitions"):
             if name in self._root:
@@ -110,7 +140,7 @@ class _Rewriter:
             if name not in _DROPPED:
                 rewrite = _KEYWORDS.get(name)
                 new["anyOf" if name == "oneOf" else name] = value if rewrite is None else rewrite(self, value)
-        _say(new)
+        self.has_lost_limits |= _say(new)
         if schema.get("type") == "object" or "properties" in schema:
             _close(new)
         elif schema.get("type") == "array" and "items" not in schema:
@@ -123,7 +153,7 @@ class _Rewriter:
         if not beside or pointer in self._inlined:
             return {"$ref": pointer}
         self._inlined.append(pointer)
-        written = self._schema({**_resolved(self._root, {"$ref": pointer}), **beside})
+        written = self._schema({**followed({"$ref": pointer}, self._root), **beside})
         self._inlined.pop()
         return written
 
@@ -155,13 +185,14 @@ _KEYWORDS: dict[str, Callable[[_Rewriter, Any], Any]] = {
 }
 
 
-def _say(new: dict[str, Any]) -> None:
-    """Move what strict mode doesn't know into the description."""
+def _say(new: dict[str, Any]) -> bool:
+    """Move what strict mode doesn't know into the description; tells whether there was anything."""
     said = [f"{name}={new.pop(name)!r}" for name in _SAID if name in new]
     if new.get("format") not in (None, *_FORMATS):
         said.append(f"format={new.pop('format')!r}")
     if said:
         new["description"] = "; ".join([*([new["description"]] if new.get("description") else []), *said])
+    return bool(said)
 
 
 def _close(new: dict[str, Any]) -> None:
@@ -170,17 +201,3 @@ def _close(new: dict[str, Any]) -> None:
         raise _TooLoose
     new["required"] = list(new["properties"])
     new["additionalProperties"] = False
-
-
-def _resolved(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow `$ref`s within the schema; one that leads nowhere stays."""
-    seen: set[str] = set()
-    while isinstance(pointer := schema.get("$ref"), str) and pointer.startswith("#/") and pointer not in seen:
-        seen.add(pointer)
-        target: Any = root
-        for step in pointer[2:].split("/"):
-            target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
-        if not isinstance(target, Mapping):
-            return schema
-        schema = {**target, **{name: value for name, value in schema.items() if name != "$ref"}}
-    return schema

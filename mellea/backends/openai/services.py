@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from mellea.backends.openai.schema import Holding
 from mellea.core.options import ModelOption
 
 __all__ = ["COMPATIBLE", "OPENAI", "SERVICES", "Service", "service_at"]
@@ -56,6 +57,7 @@ class Service:
             switch and an effort (DeepSeek), `enable_thinking` (Alibaba), or an argument of the chat template
             (vLLM); `None`: not at all.
         structured_output: whether a schema is held by the service, or only asked for in the prompt.
+        holding: whether it holds any schema (`"whole"`), or OpenAI's strict form alone (`"strict"`).
         has_stream_options: whether usage has to be, and can be, asked for in a stream.
         has_tools: whether models can call tools.
         has_images: whether messages may hold images.
@@ -78,6 +80,7 @@ class Service:
     options: Mapping[str, str] = field(default_factory=lambda: _SAMPLING)
     thinking: Thinking | None = "effort"
     structured_output: Literal["native", "prompt"] = "native"
+    holding: Holding = "strict"
     has_stream_options: bool = True
     has_tools: bool = True
     has_images: bool = True
@@ -108,6 +111,7 @@ COMPATIBLE = Service(
     key_variables=("OPENAI_API_KEY",),
     is_local=True,
     options=_SAMPLING | _OPEN_WEIGHTS,
+    holding="unknown",
     has_responses=True,
     makes_images=True,
     changes_images=True,
@@ -243,6 +247,7 @@ _ALL = (
         url_variable="LMSTUDIO_BASE_URL",
         model_variable="LMSTUDIO_MODEL",
         is_local=True,
+        holding="whole",
         options=_SAMPLING | _LLAMA,
         has_responses=True,
         embeds=True,
@@ -254,6 +259,7 @@ _ALL = (
         url_variable="VLLM_BASE_URL",
         model_variable="VLLM_MODEL",
         is_local=True,
+        holding="whole",
         options=_SAMPLING | _OPEN_WEIGHTS,
         thinking="template",
         has_responses=True,
@@ -266,6 +272,7 @@ _ALL = (
         url_variable="LLAMA_SERVER_BASE_URL",
         model_variable="LLAMA_SERVER_MODEL",
         is_local=True,
+        holding="whole",
         options=_SAMPLING | _LLAMA,
         thinking="template",
         has_responses=True,
@@ -278,6 +285,7 @@ _ALL = (
         url_variable="SGLANG_BASE_URL",
         model_variable="SGLANG_MODEL",
         is_local=True,
+        holding="whole",
         options=_SAMPLING | _OPEN_WEIGHTS,
         thinking="template",
         embeds=True,

@@ -1,22 +1,32 @@
-"""Holding a value against a JSON Schema that a user wrote: the keywords that say what a value is.
+"""Holding a value against a JSON Schema that a user wrote.
 
-Draft 2020-12, of which `format`, `patternProperties`, `dependent…`, `unevaluated…`, `if` and `not` ask nothing here.
-Schemas of Python types need none of this: pydantic has their validators.
+Draft 2020-12, all of its keywords that say what a value is. Of `format` these are checked: date, time and date-time
+(RFC 3339), duration, email, hostname, ipv4, ipv6, uri and uuid; other formats, `content…` and keywords that no draft
+knows say nothing, as the draft has it. Schemas of Python types need none of this: pydantic has their validators.
+
+The cost is bounded by the product of the value's and the schema's sizes: what one schema says of one object or list is
+found out once, whatever leads there.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
-from mellea.core.structured.schema import Schema, followed
+from mellea.core.structured.formats import FORMATS
+from mellea.core.structured.kinds import json_key
+from mellea.core.structured.patterns import matcher
+from mellea.core.structured.schema import Schema, target_of
 
-__all__ = ["MismatchError", "check", "problem_of"]
+__all__ = ["JSON_TYPES", "MismatchError", "check"]
 
-_TYPES: dict[str, Callable[[Any], bool]] = {
+_Seen = frozenset[Any]  # keys or indexes that a schema has said something about
+_NONE: _Seen = frozenset()
+
+JSON_TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "array": lambda value: isinstance(value, list),
     "string": lambda value: isinstance(value, str),
@@ -31,57 +41,8 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, float) and value.is_integer()
 
 
-_KEYWORDS = frozenset(
-    {"$ref", "$defs", "definitions", "$schema", "$id", "type", "enum", "const", "anyOf", "oneOf", "allOf", "not", "if"}
-    | {"properties", "required", "additionalProperties", "patternProperties", "items", "prefixItems", "minItems"}
-    | {"maxItems", "minimum", "maximum", "minLength", "maxLength", "pattern", "format", "title", "description"}
-)
-
-
-_SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "properties": (lambda value: isinstance(value, Mapping), "a dict of schemas"),
-    "required": (lambda value: _is_list(value, str), "a list of names"),
-    "enum": (lambda value: _is_list(value, object), "a list of values"),
-    "anyOf": (lambda value: _is_list(value, object), "a list of schemas"),
-    "oneOf": (lambda value: _is_list(value, object), "a list of schemas"),
-    "allOf": (lambda value: _is_list(value, object), "a list of schemas"),
-}
-
-
-def _is_list(value: Any, kind: type) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(each, kind) for each in value)
-
-
 class MismatchError(ValueError):
     """A JSON value isn't what its schema asks for."""
-
-
-def problem_of(schema: Any, place: str = "") -> str | None:
-    """Say what makes a dict no JSON Schema; `None` if nothing does."""
-    if isinstance(schema, bool):
-        return None
-    where = f" at {place}" if place else ""
-    if not isinstance(schema, Mapping) or not all(isinstance(key, str) for key in schema):
-        return f"{schema!r}{where} is no JSON Schema"
-    if schema and not _KEYWORDS & schema.keys():
-        return f"there is no keyword of JSON Schema{where}, such as 'type' or 'properties', among {', '.join(schema)}"
-    kinds = schema.get("type", [])
-    for kind in kinds if isinstance(kinds, list) else [kinds]:
-        if not isinstance(kind, str) or kind not in _TYPES:
-            return f"the type {kind!r}{where} is none of JSON's: {', '.join(_TYPES)}"
-    for name, (is_right, wanted) in _SHAPES.items():
-        if name in schema and not is_right(schema[name]):
-            return f"{name}{where} is {wanted}, not {schema[name]!r}"
-    inside = [problem_of(part, f"{place}.{name}".lstrip(".")) for name, part in _parts(schema)]
-    return next((problem for problem in inside if problem), None)
-
-
-def _parts(schema: Schema) -> Iterator[tuple[str, Any]]:
-    yield from schema.get("properties", {}).items()
-    if "items" in schema:
-        yield "items", schema["items"]
-    for name in ("anyOf", "oneOf", "allOf"):
-        yield from ((name, option) for option in schema.get(name, ()))
 
 
 def check(value: Any, schema: Any, root: Schema, path: str = "") -> None:
@@ -96,105 +57,247 @@ def check(value: Any, schema: Any, root: Schema, path: str = "") -> None:
     Raises:
         MismatchError: names the first place that doesn't fit, and why.
     """
-    if schema is False:
-        raise _mismatch(path, "nothing may stand here")
-    if not isinstance(schema, Mapping):
-        return
-    schema = followed(schema, root)
-    kinds = schema.get("type")
-    names = [kinds] if isinstance(kinds, str) else list(kinds or _TYPES)
-    if not any(_TYPES[name](value) for name in names if name in _TYPES):
-        raise _mismatch(path, f"it is no {' or '.join(names)}: {_shown(value)}")
-    options = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if options is not None and not any(_is_same(value, option) for option in options):
-        raise _mismatch(path, f"it is none of {', '.join(map(_shown, options))}: {_shown(value)}")
-    for look in (_check_number, _check_text, _check_object, _check_array, _check_choices):
-        look(value, schema, root, path)
-
-
-def _check_number(value: Any, schema: Schema, root: Schema, path: str) -> None:
-    if not _TYPES["number"](value):
-        return
-    limits: dict[str, Callable[[Any], bool]] = {
-        "minimum": lambda limit: value >= limit,
-        "maximum": lambda limit: value <= limit,
-        "exclusiveMinimum": lambda limit: value > limit,
-        "exclusiveMaximum": lambda limit: value < limit,
-        "multipleOf": lambda step: math.isclose(value / step, round(value / step), abs_tol=1e-9),
-    }
-    _check_limits(value, schema, limits, path)
-
-
-def _check_text(value: Any, schema: Schema, root: Schema, path: str) -> None:
-    if not isinstance(value, str):
-        return
-    limits: dict[str, Callable[[Any], bool]] = {
-        "minLength": lambda limit: len(value) >= limit,
-        "maxLength": lambda limit: len(value) <= limit,
-        "pattern": lambda pattern: _matches(pattern, value),
-    }
-    _check_limits(value, schema, limits, path)
-
-
-def _matches(pattern: str, value: str) -> bool:
     try:
-        return re.search(pattern, value) is not None
-    except re.error:  # JavaScript's patterns aren't all Python's
+        _Checker(root).look(value, schema, path)
+    except RecursionError:
+        raise _mismatch(path, "it is nested too deeply to be checked") from None
+
+
+class _Checker:
+    """Holds values against parts of one schema."""
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._known: dict[tuple[int, int], _Seen | MismatchError | None] = {}
+
+    def look(self, value: Any, schema: Any, path: str) -> _Seen:
+        """Return which keys or indexes of the value the schema has said something about."""
+        if schema is False:
+            raise _mismatch(path, "nothing may stand here")
+        if not isinstance(schema, Mapping):
+            return _NONE
+        if not isinstance(value, (dict, list)):
+            return self._look(value, schema, path)
+        key = (id(value), id(schema))
+        if key not in self._known:
+            self._known[key] = None  # until it is known
+            try:
+                self._known[key] = self._look(value, schema, path)
+            except MismatchError as error:
+                self._known[key] = error
+        known = self._known[key]
+        if isinstance(known, MismatchError):
+            raise known.with_traceback(None)
+        if known is None:
+            raise _mismatch(path, "the schema refers to itself without an end")
+        return known
+
+    def _look(self, value: Any, schema: Schema, path: str) -> _Seen:
+        kinds = schema.get("type")
+        names = [kinds] if isinstance(kinds, str) else kinds
+        if names is not None and not any(JSON_TYPES[name](value) for name in names if name in JSON_TYPES):
+            raise _mismatch(path, f"should be {' or '.join(names)}, not {_shown(value)}")
+        seen: set[Any] = set()
+        for keywords, rule in _rules_for(value):
+            if not keywords.isdisjoint(schema):
+                seen |= rule(self, value, schema, path)
+        if isinstance(value, (dict, list)):
+            last = "unevaluatedProperties" if isinstance(value, dict) else "unevaluatedItems"
+            seen |= self._unevaluated(value, schema[last], path, seen) if last in schema else _NONE
+        return frozenset(seen)
+
+    def _unevaluated(self, value: Any, schema: Any, path: str, seen: set[Any]) -> _Seen:
+        others = [name for name in (value if isinstance(value, dict) else range(len(value))) if name not in seen]
+        for name in others:
+            self._part(value, name, schema, path)
+        return frozenset(others)
+
+    def _part(self, value: Any, name: Any, schema: Any, path: str) -> None:
+        if schema is False:
+            raise _mismatch(path, f"{name!r} isn't allowed")
+        self.look(value[name], schema, f"{path}.{name}".lstrip("."))
+
+    def fits(self, value: Any, schema: Any, path: str) -> bool:
+        """Tell whether a value fits."""
+        try:
+            self.look(value, schema, path)
+        except MismatchError:
+            return False
         return True
 
+    def ref(self, value: Any, schema: Schema, path: str) -> _Seen:
+        return self.look(value, target_of(schema["$ref"], self._root), path)
 
-def _check_object(value: Any, schema: Schema, root: Schema, path: str) -> None:
-    if not isinstance(value, dict):
-        return
-    if missing := [name for name in schema.get("required", ()) if name not in value]:
-        raise _mismatch(path, f"{missing[0]!r} is missing")
-    known = schema.get("properties", {})
-    other = schema.get("additionalProperties", True) if "patternProperties" not in schema else True
-    for name, part in value.items():
-        if name not in known and other is False:
-            raise _mismatch(path, f"there may be no {name!r}")
-        check(part, known.get(name, other), root, f"{path}.{name}".lstrip("."))
+    def all_of(self, value: Any, schema: Schema, path: str) -> _Seen:
+        return _NONE.union(*[self.look(value, part, path) for part in schema["allOf"]])
 
+    def any_of(self, value: Any, schema: Schema, path: str) -> _Seen:
+        seen = self._fitting(value, schema["anyOf"], path)
+        return _NONE.union(*seen)
 
-def _check_array(value: Any, schema: Schema, root: Schema, path: str) -> None:
-    if not isinstance(value, list):
-        return
-    limits: dict[str, Callable[[Any], bool]] = {
-        "minItems": lambda limit: len(value) >= limit,
-        "maxItems": lambda limit: len(value) <= limit,
-    }
-    _check_limits(value, schema, limits, path)
-    first = schema.get("prefixItems", ())
-    for index, item in enumerate(value):
-        part = first[index] if index < len(first) else schema.get("items", True)
-        check(item, part, root, f"{path}.{index}".lstrip("."))
+    def one_of(self, value: Any, schema: Schema, path: str) -> _Seen:
+        seen = self._fitting(value, schema["oneOf"], path)
+        if len(seen) > 1:
+            raise _mismatch(path, f"fits {len(seen)} schemas of oneOf, which allows one")
+        return seen[0]
 
-
-def _check_choices(value: Any, schema: Schema, root: Schema, path: str) -> None:
-    for part in schema.get("allOf", ()):
-        check(value, part, root, path)
-    for name in ("anyOf", "oneOf"):
-        errors = []
-        for option in schema.get(name, ()):
+    def _fitting(self, value: Any, options: Iterable[Any], path: str) -> list[_Seen]:
+        seen, errors = [], []
+        for option in options:
             try:
-                check(value, option, root, path)
+                seen.append(self.look(value, option, path))
             except MismatchError as error:
                 errors.append(str(error))
-        fitting = len(schema.get(name, ())) - len(errors)
-        if name in schema and fitting == 0:
+        if not seen:
             raise MismatchError("; or ".join(dict.fromkeys(errors)))
-        if name == "oneOf" and fitting > 1:
-            raise _mismatch(path, "it fits more than one of oneOf")
+        return seen
+
+    def refuse(self, value: Any, schema: Schema, path: str) -> _Seen:
+        if self.fits(value, schema["not"], path):
+            raise _mismatch(path, f"{_shown(value)} is what 'not' excludes")
+        return _NONE
+
+    def condition(self, value: Any, schema: Schema, path: str) -> _Seen:
+        try:
+            seen, then = self.look(value, schema["if"], path), schema.get("then", True)
+        except MismatchError:
+            seen, then = _NONE, schema.get("else", True)
+        return seen | self.look(value, then, path)
+
+    def choice(self, value: Any, schema: Schema, path: str) -> _Seen:
+        options = [schema["const"]] if "const" in schema else schema["enum"]
+        key = json_key(value)
+        if not any(json_key(option) == key for option in options):
+            raise _mismatch(path, f"should be {' or '.join(map(_shown, options[:20]))}, not {_shown(value)}")
+        return _NONE
+
+    def properties(self, value: Any, schema: Schema, path: str) -> _Seen:
+        """Look at an object's values, by their names, by patterns of their names, and at all others."""
+        known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+        matchers = [(matcher(pattern), part) for pattern, part in patterns.items()]
+        seen = set()
+        for name in value:
+            parts = [known[name]] if name in known else []
+            parts += [part for matches, part in matchers if matches(name)]
+            if not parts and "additionalProperties" in schema:
+                parts = [schema["additionalProperties"]]
+            for part in parts:
+                self._part(value, name, part, path)
+                seen.add(name)
+        return frozenset(seen)
+
+    def property_names(self, value: Any, schema: Schema, path: str) -> _Seen:
+        for name in value:
+            try:
+                self.look(name, schema["propertyNames"], "")
+            except MismatchError as error:
+                raise _mismatch(path, f"{name!r} isn't allowed as a key: {error}") from None
+        return _NONE
+
+    def dependent(self, value: Any, schema: Schema, path: str) -> _Seen:
+        found = [part for name, part in schema["dependentSchemas"].items() if name in value]
+        return _NONE.union(*[self.look(value, part, path) for part in found])
+
+    def items(self, value: Any, schema: Schema, path: str) -> _Seen:
+        first = schema.get("prefixItems", ())
+        for index in range(len(value)):
+            if index < len(first):
+                self._part(value, index, first[index], path)
+            elif "items" in schema:
+                self._part(value, index, schema["items"], path)
+        return frozenset(range(len(value) if "items" in schema else min(len(first), len(value))))
+
+    def contains(self, value: Any, schema: Schema, path: str) -> _Seen:
+        found = [index for index, item in enumerate(value) if self.fits(item, schema["contains"], path)]
+        least, most = schema.get("minContains", 1), schema.get("maxContains", len(value))
+        if not least <= len(found) <= most:
+            raise _mismatch(path, f"holds {len(found)} items that fit 'contains', not {least} to {most}")
+        return frozenset(found)
 
 
-def _check_limits(value: Any, schema: Schema, limits: Mapping[str, Callable[[Any], bool]], path: str) -> None:
-    for name, is_met in limits.items():
-        if name in schema and not is_met(schema[name]):
+_Rule = Callable[[_Checker, Any, Schema, str], _Seen]
+
+
+_Rules = tuple[tuple[frozenset[str], _Rule], ...]
+
+
+def _rules(*rules: tuple[str, _Rule]) -> _Rules:
+    return tuple((frozenset(names.split()), rule) for names, rule in rules)
+
+
+def _limit(name: str, is_met: Callable[[Any, Any], bool]) -> tuple[str, _Rule]:
+    def rule(checker: _Checker, value: Any, schema: Schema, path: str) -> _Seen:
+        if not is_met(value, schema[name]):
             raise _mismatch(path, f"{_shown(value)} doesn't meet {name} {schema[name]!r}")
+        return _NONE
+
+    return name, rule
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    return bool(one == other) and isinstance(one, bool) is isinstance(other, bool)
+def _required(checker: _Checker, value: Any, schema: Schema, path: str) -> _Seen:
+    wanted = list(schema.get("required", ()))
+    for name, others in schema.get("dependentRequired", {}).items():
+        wanted += others if name in value else ()
+    if missing := [name for name in wanted if name not in value]:
+        raise _mismatch(path, f"{missing[0]!r} is missing")
+    return _NONE
+
+
+def _is_multiple(value: Any, step: Any) -> bool:
+    return math.isfinite(value) and Fraction(str(value)) % Fraction(str(step)) == 0
+
+
+def _is_unique(value: list[Any], wanted: bool) -> bool:
+    return not wanted or len({json_key(item) for item in value}) == len(value)
+
+
+_ANY = _rules(
+    ("const enum", _Checker.choice),
+    ("$ref", _Checker.ref),
+    ("allOf", _Checker.all_of),
+    ("anyOf", _Checker.any_of),
+    ("oneOf", _Checker.one_of),
+    ("not", _Checker.refuse),
+    ("if", _Checker.condition),
+)
+_NUMBER = _ANY + _rules(
+    _limit("minimum", lambda value, limit: value >= limit),
+    _limit("maximum", lambda value, limit: value <= limit),
+    _limit("exclusiveMinimum", lambda value, limit: value > limit),
+    _limit("exclusiveMaximum", lambda value, limit: value < limit),
+    _limit("multipleOf", _is_multiple),
+)
+_TEXT = _ANY + _rules(
+    _limit("minLength", lambda value, limit: len(value) >= limit),
+    _limit("maxLength", lambda value, limit: len(value) <= limit),
+    _limit("pattern", lambda value, pattern: matcher(pattern)(value)),
+    _limit("format", lambda value, name: name not in FORMATS or FORMATS[name](value)),
+)
+_ARRAY = _ANY + _rules(
+    _limit("minItems", lambda value, limit: len(value) >= limit),
+    _limit("maxItems", lambda value, limit: len(value) <= limit),
+    _limit("uniqueItems", _is_unique),
+    ("items prefixItems", _Checker.items),
+    ("contains", _Checker.contains),
+)
+_OBJECT = _ANY + _rules(
+    ("required dependentRequired", _required),
+    _limit("minProperties", lambda value, limit: len(value) >= limit),
+    _limit("maxProperties", lambda value, limit: len(value) <= limit),
+    ("properties patternProperties additionalProperties", _Checker.properties),
+    ("propertyNames", _Checker.property_names),
+    ("dependentSchemas", _Checker.dependent),
+)
+
+
+def _rules_for(value: Any) -> _Rules:
+    if isinstance(value, dict):
+        return _OBJECT
+    if isinstance(value, list):
+        return _ARRAY
+    if isinstance(value, str):
+        return _TEXT
+    return _NUMBER if JSON_TYPES["number"](value) else _ANY
 
 
 def _mismatch(path: str, why: str) -> MismatchError:

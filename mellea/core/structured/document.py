@@ -1,98 +1,259 @@
-"""The JSON document in a text that is being written, with whatever stands around it."""
+"""The document in an answer: one search for it, which items, partial objects and the final result all read by.
+
+Rules:
+
+- `Finder` says which JSON of a step's text is the document; it is looked for in each step anew.
+- A document that is open when a step ends goes on in the next step, if that continues it. Whether it does is known
+  when its JSON breaks there or closes; until then neither reading is given.
+- Otherwise the next step's document takes its place, with the event `RESTART`. Where the last step says something and
+  has no document, there is none.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
+from mellea.core.structured.candidate import Finder
 from mellea.core.structured.scanner import Event, Kind, ScanError, Scanner
+from mellea.core.structured.schema import Shape
 
-__all__ = ["Document"]
-
-_RESTARTS = 16
-"""How often a document may begin anew, before that is nonsense."""
+__all__ = ["Search", "Wanted"]
 
 
-class Document:
-    """Finds where the document begins, and scans it to its end; what comes before and after is passed over.
+class Wanted(Protocol):
+    """What is asked for, as the search has to know it: an `OutputFormat`."""
 
-    With `may_restart`, and where there is prose before it, a document that doesn't go on is left, and the next one
-    takes its place, with the event `RESTART`: a model that called tools in between may write its answer from the
-    start, and prose may have brackets of its own.
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """What the answer may look like."""
 
-    Args:
-        openings: the brackets that it may begin with; `""` where it may be a single value, which nothing
-            can stand before.
-        whole_at: see `Scanner`.
-        refused: see `Scanner`.
-        may_restart: whether the document may begin anew.
+    def is_item(self, text: str) -> bool:
+        """Whether a JSON text is an element of the lists that are asked for."""
+
+    def problem_of(self, text: str) -> Exception | None:
+        """Return what a validator has against a JSON text, `None` if it is valid."""
+
+
+class _Step:
+    """The text of one step: what stands before its document, that, and what follows."""
+
+    __slots__ = ("_keeps", "_looks_on", "_parts", "_wanted", "after", "finder", "has_text", "scanner")
+
+    def __init__(self, wanted: Wanted, *, keeps: bool, looks_on: bool) -> None:
+        self._wanted = wanted
+        self._keeps = keeps
+        self._looks_on = looks_on
+        self._parts: list[str] = []  # of the document, where it is kept
+        self.finder = Finder(wanted.shapes, wanted.is_item, wanted.problem_of)
+        self.scanner: Scanner | None = None  # of the document, once it is taken
+        self.after: Finder | None = None  # of what follows it
+        self.has_text = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self.scanner is not None and self.scanner.is_complete
+
+    @property
+    def is_open(self) -> bool:
+        return self.scanner is not None and not self.scanner.is_complete and self.scanner.error is None
+
+    @property
+    def document(self) -> str:
+        """The text of the document where it is kept; what there is of it, if it isn't complete."""
+        whole = "".join(self._parts)
+        return whole[: self.scanner.end] if self.scanner is not None and self.scanner.is_complete else whole
+
+    def feed(self, text: str, make: Callable[[], Scanner]) -> list[Event]:
+        if not self.has_text:
+            self.has_text = bool(text) and not text.isspace()
+        scanner = self.scanner
+        if scanner is None:
+            found = self.finder.feed(text)
+            if found is None:
+                return []
+            scanner, text = make(), found
+            self.scanner = scanner
+        if scanner.is_complete or scanner.error is not None:
+            self._look_on(text)
+            return []
+        events = scanner.feed(text)
+        self.extend(text)
+        return events
+
+    def extend(self, text: str) -> None:
+        """Add to the document's text what its scanner has got."""
+        if self._keeps:
+            self._parts.append(text)
+            if self._looks_on and self.is_complete and self.scanner is not None:
+                self._look_on("".join(self._parts)[self.scanner.end :])
+
+    def _look_on(self, text: str) -> None:
+        if self._looks_on:
+            if self.after is None:
+                wanted = self._wanted
+                self.after = Finder(wanted.shapes, wanted.is_item, wanted.problem_of, takes=False)
+            self.after.feed(text)
+
+
+class _Going:
+    """A document that an earlier step left open, and a step that may go on with it, or begin another one.
+
+    Whether the step goes on with it is judged by the JSON alone, and by one scanner for all readers, since those that
+    take values whole don't look into them.
     """
 
-    __slots__ = ("_begun", "_may_restart", "_openings", "_refused", "_restarts", "_scanner", "_taken", "_whole_at")
+    __slots__ = ("judge", "new", "old", "text")
+
+    def __init__(self, document: str) -> None:
+        self.judge = Scanner()
+        self.judge.feed(document)
+        self.old: list[Event] = []
+        self.new: list[Event] = []
+        self.text: list[str] = []
+
+
+class Search:
+    """Text in pieces and the ends of steps in, the events of the document out.
+
+    Args:
+        wanted: what is asked for.
+        make: makes the scanner of a document.
+        has_steps: there may be several steps, so that the text of the document is kept.
+        looks_on: look for other documents behind it as well; for the final result.
+    """
+
+    __slots__ = ("_going", "_has_steps", "_last", "_live", "_looks_on", "_make", "_step", "_wanted")
 
     def __init__(
-        self, openings: str, whole_at: int | None = None, refused: str = "", *, may_restart: bool = False
+        self, wanted: Wanted, make: Callable[[], Scanner], *, has_steps: bool = False, looks_on: bool = False
     ) -> None:
-        self._openings = openings
-        self._whole_at = whole_at
-        self._refused = refused
-        self._may_restart = may_restart
-        self._restarts = 0
-        self._taken = 0  # characters before the text that is being scanned
-        self._begun = -1 if openings else 0  # characters before the document
-        self._scanner: Scanner | None = None if openings else Scanner(whole_at, refused)
+        self._wanted = wanted
+        self._make = make
+        self._has_steps = has_steps or looks_on
+        self._looks_on = looks_on
+        self._step = self._new_step()
+        self._last: _Step | None = None  # that has the document so far, if the one that is being written has none
+        self._going: _Going | None = None
+        self._live: Scanner | None = None  # of a document that needs nothing but to be scanned
+
+    def _new_step(self) -> _Step:
+        return _Step(self._wanted, keeps=self._has_steps, looks_on=self._looks_on)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the document of the step was found, so that no validator is asked any more."""
+        return self._live is not None or (self._going is None and self._step.scanner is not None)
+
+    @property
+    def has_document(self) -> bool:
+        """Whether there is one."""
+        return self._current.scanner is not None
 
     @property
     def is_complete(self) -> bool:
         """Whether the document has ended."""
-        return self._scanner is not None and self._scanner.is_complete
+        return self._current.is_complete
 
     @property
     def error(self) -> ScanError | None:
-        """What is wrong with the document, if anything is."""
-        scanner = self._scanner
+        """What is wrong with the JSON of the document, if anything is."""
+        scanner = self._step.scanner
         return None if scanner is None or scanner.is_complete else scanner.error
 
+    @property
+    def _current(self) -> _Step:
+        # A step that says something else has no document; one that says nothing changes nothing.
+        is_own = self._step.scanner is not None or self._step.has_text or self._last is None
+        return self._step if is_own or self._last is None else self._last
+
+    @property
+    def document(self) -> str:
+        """The text of the document where there may be steps; what there is of it, if it isn't complete."""
+        return self._current.document
+
+    @property
+    def others(self) -> list[str]:
+        """Complete and valid documents behind it, if they are looked for."""
+        after = self._current.after
+        return [] if after is None else after.others
+
+    @property
+    def has_open_candidate(self) -> bool:
+        """Whether the text ends in the middle of what may have become a document, or another one."""
+        step = self._current
+        finder = step.finder if step.scanner is None else step.after
+        return finder is not None and finder.is_open
+
+    @property
+    def problem(self) -> Exception | None:
+        """What was wrong with the first candidate of the step that was passed over."""
+        return self._step.finder.problem
+
     def feed(self, text: str) -> list[Event]:
-        """Take more text and return the events of the document."""
-        events: list[Event] = []
-        place = 0
-        while place >= 0 and not self._is_through:
-            scanner = self._scanner
-            if scanner is None:
-                place = self._find(text, place)
-                if place < 0:
-                    break
-                scanner = self._begin(place, events)
-            events += scanner.feed(text[place:] if place else text)
-            place = -1 if scanner.error is None else self._give_up(scanner)
-        self._taken += len(text)
+        """Take more text of the step and return the events of the document."""
+        if self._live is not None:
+            return self._live.feed(text)
+        if self._going is not None:
+            return self._feed_both(self._going, text)
+        is_first = self._step.scanner is None
+        events = self._step.feed(text, self._make)
+        return self._begun(events) if is_first else events
+
+    def _begun(self, events: list[Event]) -> list[Event]:
+        if self._step.scanner is None:
+            return []
+        if not self._has_steps:
+            self._live = self._step.scanner
+        if self._last is None:
+            return events
+        self._last = None
+        return [(Kind.RESTART, None), *events]
+
+    def step(self) -> list[Event]:
+        """Note that the step has ended, and that another one begins."""
+        events = self._settle()
+        if self._step.scanner is not None:
+            self._last = self._step
+        self._step = self._new_step()
+        if self._last is not None and self._last.is_open:
+            going = _Going(self._last.document)
+            self._going = going if going.judge.error is None else None
         return events
 
     def close(self) -> list[Event]:
-        """Say that there is no more text; a number may end with it."""
-        return [] if self._scanner is None else self._scanner.close()
+        """Say that there is no more text."""
+        events = self._settle()
+        scanner = self._step.scanner
+        return events if scanner is None else [*events, *scanner.close()]
 
-    @property
-    def _is_through(self) -> bool:
-        scanner = self._scanner
-        return scanner is not None and (scanner.is_complete or scanner.error is not None)
+    def _feed_both(self, going: _Going, text: str) -> list[Event]:
+        assert self._last is not None
+        assert self._last.scanner is not None
+        going.judge.feed(text)
+        going.old += self._last.scanner.feed(text)
+        going.new += self._step.feed(text, self._make)
+        going.text.append(text)
+        if going.judge.is_complete:
+            return self._go_on(going)
+        return [] if going.judge.error is None else self._begin_anew(going)
 
-    def _find(self, text: str, place: int) -> int:
-        found = min([at for opening in self._openings if (at := text.find(opening, place)) >= 0], default=-1)
-        before = text[place:found] if found >= 0 else text[place:]
-        self._may_restart = self._may_restart or bool(before.strip())
-        return found
+    def _go_on(self, going: _Going) -> list[Event]:
+        """The step went on with the document, which is that of this step now."""
+        assert self._last is not None
+        self._going = None
+        self._step, self._last = self._last, None
+        self._step.extend("".join(going.text))
+        return going.old
 
-    def _begin(self, place: int, events: list[Event]) -> Scanner:
-        if self._begun >= 0:
-            events.append((Kind.RESTART, None))
-        self._begun = self._taken + place
-        self._scanner = scanner = Scanner(self._whole_at, self._refused)
-        return scanner
+    def _begin_anew(self, going: _Going) -> list[Event]:
+        self._going = None
+        return self._begun(going.new)
 
-    def _give_up(self, scanner: Scanner) -> int:
-        """Leave a document that makes no sense, if another one may begin; returns where to look for it."""
-        is_last = self._restarts == _RESTARTS or not self._may_restart or not self._openings
-        if scanner.error is None or scanner.is_complete or is_last:
-            return -1
-        self._restarts += 1
-        self._scanner = None
-        return max(0, self._begun + scanner.error.place - self._taken)
+    def _settle(self) -> list[Event]:
+        """Decide, at the end of a step, whether it went on with the document, which may go on still."""
+        going, step = self._going, self._step
+        if going is None:
+            return []
+        is_new = step.is_open or (step.is_complete and self._wanted.problem_of(step.document) is None)
+        return self._begin_anew(going) if is_new else self._go_on(going)

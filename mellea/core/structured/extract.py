@@ -1,26 +1,25 @@
-"""Readings of a text that has more than JSON, or less: fences, a sentence before it, a word without its quotes."""
+"""Readings of an answer in which no document was found: numbers, texts and words, in fences or among prose."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Iterator
-from json import JSONDecoder
 
 from mellea.core.structured.schema import Schema, branches
 
 __all__ = ["readings"]
 
-_FENCED = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)(```|\Z)", re.DOTALL)
-_ONE_FENCE = re.compile(r"\s*```[\w+-]*[ \t]*\n(?P<inside>(?:(?!```).)*)```\s*", re.DOTALL)
-_OPENING = re.compile(r'\{(?=\s*["}])|\[(?=\s*(?:["\[{\]\d-]|true|false|null))')
+_FENCED = re.compile(r"```[\w+-]*+[ \t]*+\n?+((?:[^`]++|`(?!``))*+)(```|\Z)")
+_ONE_FENCE = re.compile(r"\s*+```[\w+-]*+[ \t]*+\n(?P<inside>(?:[^`]++|`(?!``))*+)```\s*+")
+_OPENING = re.compile(r'\{(?=\s*+["}])|\[(?=\s*+(?:["\[{\]\d-]|true|false|null))')
 """A bracket that begins an object or a list, and not an aside, as brackets in prose do."""
 
 # A number that is a part of 1,000 or 3/4, or stands behind a minus that JSON doesn't know, means something else.
-_SCALAR = re.compile(
-    r"(?<![\w.\u2212\u2013])(?<!\d[,/:])"
-    r'(?:"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?!\.?\w|[,/:]\d)|true\b|false\b|null\b)'
-)
+_APART = r"(?<![\w.\u2212\u2013])(?<!\d[,/:])"
+_BARE = r"-?\d++(?:\.\d++)?+(?:[eE][+-]?\d++)?+(?!\.?\w|[,/:]\d)|true\b|false\b|null\b"
+_NUMBER = re.compile(f"{_APART}(?:{_BARE})")
+_SCALAR = re.compile(rf'{_APART}(?:"(?:[^"\\]++|\\.)*+(?:"|(?P<unclosed>\\?\Z))|{_BARE})', re.DOTALL)
 _SPELLED = {"true": "true", "false": "false", "none": "null", "null": "null"}
 """How Python, and others, spell what JSON has a word for."""
 
@@ -37,7 +36,7 @@ def _is_unfinished(text: str) -> bool:
 
 
 def readings(text: str, schema: Schema, *, is_cut: bool = False) -> Iterator[Iterable[str]]:
-    """Yield what JSON a text may stand for, the likeliest first.
+    """Yield what JSON a text without a document may stand for, the likeliest first.
 
     Each reading is one JSON text or several; several that are values, and not the same one, leave open which is meant.
     Nothing is taken out of an object or a list that is wrong somewhere, or was cut off.
@@ -50,11 +49,11 @@ def readings(text: str, schema: Schema, *, is_cut: bool = False) -> Iterator[Ite
     if is_cut:
         yield () if _is_unfinished(text) else (text,)
         yield [fenced[1].strip() for fenced in _FENCED.finditer(text) if fenced[2]]
-        yield _containers(text, is_cut=True)
         return
     options, takes_any_text = _words_of(schema)
     bare = _bare(text)
-    yield (text,)
+    yield (text.removeprefix("\ufeff"),)
+    yield (bare,)
     yield (json.dumps(word) for word in options if word == bare)
     if spelled := _SPELLED.get(bare.rstrip(".").lower()):
         yield (spelled,)
@@ -62,13 +61,20 @@ def readings(text: str, schema: Schema, *, is_cut: bool = False) -> Iterator[Ite
         yield (json.dumps(bare),) if bare else ()
         return
     yield [fenced[1].strip() for fenced in _FENCED.finditer(text) if fenced[1].strip()]
-    yield _containers(text)
     if _OPENING.search(text) is None:
-        yield dict.fromkeys(scalar[0] for scalar in _SCALAR.finditer(text))
+        yield dict.fromkeys(_scalars(text))
     word = bare.strip(_AROUND).casefold()
     yield [json.dumps(option) for option in options if option.casefold() == word]
     if options:  # it is none of them, which says more than that it is no JSON
         yield (json.dumps(bare),)
+
+
+def _scalars(text: str) -> Iterator[str]:
+    for found in _SCALAR.finditer(text):
+        if found["unclosed"] is not None:  # then no quote behind it is closed either, and to try each costs too much
+            yield from (number[0] for number in _NUMBER.finditer(text, found.start() + 1))
+            return
+        yield found[0]
 
 
 def _bare(text: str) -> str:
@@ -82,16 +88,4 @@ def _words_of(schema: Schema) -> tuple[list[str], bool]:
     words = [word for one in found for word in one.get("enum", [one["const"]] if "const" in one else [])]
     is_open = any(one.get("type") == "string" and not {"enum", "const"} & one.keys() for one in found)
     is_single = all(one.get("type") in ("string", "integer", "number", "boolean") for one in found)
-    return [word for word in dict.fromkeys(words) if isinstance(word, str)], is_open and is_single
-
-
-def _containers(text: str, *, is_cut: bool = False) -> list[str]:
-    found: list[str] = []
-    decoder, place = JSONDecoder(), 0
-    while (opening := _OPENING.search(text, place)) is not None:
-        try:
-            _, place = decoder.raw_decode(text, opening.start())
-        except (ValueError, RecursionError):
-            return [] if is_cut else found  # of two, the one that was cut off may be what is meant
-        found.append(text[opening.start() : place])
-    return found
+    return list(dict.fromkeys(word for word in words if isinstance(word, str))), is_open and is_single

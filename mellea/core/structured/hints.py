@@ -9,14 +9,26 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
-from typing import Any, ForwardRef, get_type_hints
+from typing import Any, ForwardRef, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from mellea.core.loop import asking_thread
 from mellea.errors import UsageError
 
-__all__ = ["class_hints", "is_typed_dict", "names_around", "resolved"]
+__all__ = [
+    "alias_value",
+    "class_hints",
+    "completed",
+    "generic_hints",
+    "is_alias",
+    "is_typed_dict",
+    "names_around",
+    "resolved",
+]
+
+_BETWEEN = frozenset({"anyio", "mellea", "pydantic", "pydantic_core", "trio"})
+"""Packages whose functions stand between the asking code and the search for its names."""
 
 
 def is_typed_dict(kind: Any) -> bool:
@@ -34,6 +46,74 @@ def class_hints(kind: type) -> dict[str, Any]:
         return get_type_hints(kind, localns=names_around(kind), include_extras=True)
     except NameError as error:
         raise _unknown(kind.__name__, error) from error.with_traceback(None)
+
+
+def generic_hints(kind: Any) -> dict[str, Any]:
+    """Return the annotations of a class, with the arguments of a generic one put in.
+
+    Raises:
+        UsageError: a name can't be found.
+    """
+    given = _given(kind)
+    return {name: _filled(hint, given, kind) for name, hint in class_hints(get_origin(kind) or kind).items()}
+
+
+def _given(kind: Any) -> dict[Any, Any]:
+    """Return what stands for the type variables of a generic class, and of the generic ones that it is made from."""
+    origin = get_origin(kind) or kind
+    given: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+    for parent in getattr(origin, "__orig_bases__", ()):
+        for variable, value in _given(parent).items() if get_args(parent) else ():
+            given.setdefault(variable, given.get(value, value) if isinstance(value, TypeVar) else value)
+    return given
+
+
+def _filled(hint: Any, given: Mapping[Any, Any], kind: Any) -> Any:
+    if hint is Self:
+        return kind
+    if isinstance(hint, TypeVar):
+        return given.get(hint, hint)
+    parameters = getattr(hint, "__parameters__", ())
+    if given and parameters and not isinstance(hint, type):
+        return hint[tuple(given.get(parameter, parameter) for parameter in parameters)]
+    return hint
+
+
+def is_alias(kind: Any) -> bool:
+    """Whether it is a type alias: `type X = …`, a `TypeAliasType`, or a generic one with its arguments."""
+    return type(get_origin(kind) or kind).__name__ == "TypeAliasType"
+
+
+def alias_value(kind: Any) -> Any:
+    """Return what a type alias stands for.
+
+    Raises:
+        UsageError: a name in it can't be found.
+    """
+    alias = get_origin(kind) or kind
+    try:
+        value = alias.__value__
+    except NameError as error:
+        raise _unknown(alias.__name__, error) from error.with_traceback(None)
+    names = vars(sys.modules.get(alias.__module__, sys))
+    holder = type("_", (), {"__annotations__": {"it": value}})
+    try:
+        value = get_type_hints(holder, {**_caller_names(), **names}, include_extras=True)["it"]
+    except NameError as error:
+        raise _unknown(alias.__name__, error) from error.with_traceback(None)
+    return _filled(value, dict(zip(alias.__type_params__, get_args(kind), strict=False)), kind)
+
+
+def completed(kind: Any) -> Any:
+    """Have a pydantic class that waits for names find them; pydantic itself does so at the first use."""
+    if getattr(kind, "__pydantic_complete__", True) is False:
+        if hasattr(kind, "model_rebuild"):
+            kind.model_rebuild(raise_errors=False, _types_namespace=names_around(kind))
+        else:
+            from pydantic.dataclasses import rebuild_dataclass  # lazy: such a class comes from there
+
+            rebuild_dataclass(kind, raise_errors=False, _types_namespace=names_around(kind))
+    return kind
 
 
 def resolved(annotation: str | ForwardRef) -> Any:
@@ -70,22 +150,28 @@ def names_around(kind: type) -> dict[str, Any]:
 
 
 def _frames() -> Iterator[FrameType]:
-    waiting = asking_thread.get()
-    starts = [sys._getframe(1)]
-    if waiting is not None and waiting != threading.get_ident():
-        starts += [frame for frame in [sys._current_frames().get(waiting)] if frame is not None]
-    for start in starts:
+    for start in _starts():
         frame: FrameType | None = start
         while frame is not None:
             yield frame
             frame = frame.f_back
 
 
+def _starts() -> list[FrameType]:
+    """Return where to look: here, and in the thread that waits for what happens here."""
+    waiting = asking_thread.get()
+    asker = None if waiting is None or waiting == threading.get_ident() else sys._current_frames().get(waiting)
+    return [sys._getframe(1), *([asker] if asker is not None else [])]
+
+
 def _caller_names() -> dict[str, Any]:
-    """Return the names that the nearest function outside this package sees."""
-    for frame in _frames():
-        if not str(frame.f_globals.get("__name__", "")).startswith("mellea."):
+    """Return the names that the nearest function outside this package sees: of the thread that asks, if one waits."""
+    frame: FrameType | None = _starts()[-1]
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in _BETWEEN and package not in sys.stdlib_module_names:
             return {**frame.f_globals, **frame.f_locals}
+        frame = frame.f_back
     return {}
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from mellea.core.chunk import Chunk
+from mellea.core.chunkers import InkedChunker
 from mellea.core.structured.items import ItemDecoder, item_format
 from mellea.core.structured.output_format import OutputFormat
 
@@ -15,8 +16,8 @@ _PIECE = re.compile(r'[^,\]}"]*+[,\]}"]?')
 """Text up to a place where an item may have ended, so that a chunk ends there however the text was cut."""
 
 
-class ItemChunker:
-    """Divides a JSON text into chunks that hold an item each; the last one holds what stands after them.
+class ItemChunker(InkedChunker):
+    """Divides a JSON text into chunks that hold an item each; the last one may hold what stands after them.
 
     Args:
         format: what the whole text is to be.
@@ -28,10 +29,16 @@ class ItemChunker:
     """
 
     def __init__(self, format: OutputFormat[Any] | None, *, number: int = 0, before: str = "") -> None:
+        super().__init__(_ByItem(format, before), number=number, start=len(before))
+
+
+class _ByItem:
+    """Divides a JSON text after each item; what it gives may be blank."""
+
+    def __init__(self, format: OutputFormat[Any] | None, before: str) -> None:
         self._decoder: ItemDecoder[Any] = ItemDecoder(item_format(format))
         self._decoder.feed(before)
         self._decoder.take_raws()
-        self._number, self._start = number, len(before)
         self._parts: list[str] = []
         self._item = ""
 
@@ -53,9 +60,7 @@ class ItemChunker:
         return [self._chunk()] if any(self._parts) else []
 
     def _chunk(self) -> Chunk:
-        chunk = Chunk("".join(self._parts), self._number, self._start, self._item)
+        chunk = Chunk("".join(self._parts), item=self._item)
         self._parts.clear()
         self._item = ""
-        self._number += 1
-        self._start += len(chunk)
         return chunk

@@ -2,123 +2,26 @@
 
 from __future__ import annotations
 
-import types
+import json
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ForwardRef, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, TypeVar
 
-from mellea.core.structured.document import Document
-from mellea.core.structured.hints import resolved
-from mellea.core.structured.output_format import OutputFormat, calls_user_code, output_format, reason_of, validator_of
-from mellea.core.structured.scanner import Kind
-from mellea.core.structured.schema import openings_of
-from mellea.core.structured.strict import fields_of
-from mellea.errors import ParseError, UsageError
+from mellea.core.structured.document import Search
+from mellea.core.structured.item_format import ItemFormat, item_format
+from mellea.core.structured.kinds import json_key
+from mellea.core.structured.output_format import reason_of
+from mellea.core.structured.scanner import Event, Kind, Scanner, way_of
+from mellea.errors import ParseError
 
-__all__ = ["ItemDecoder", "ItemFormat", "item_format"]
+__all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "item_format"]
 
 T = TypeVar("T")
 
-_SEQUENCES = (list, Sequence, Iterable, Collection, Iterator, set, frozenset, deque)
-_NO_LIST = object()
-
-
-@dataclass(frozen=True, slots=True)
-class ItemFormat(Generic[T]):
-    """What the items of a format are.
-
-    Args:
-        key: the field of the object that holds them, in JSON; `None` where the sequence is the whole answer.
-        name: the same in Python.
-        format: that of one item.
-        is_quick: validating one calls nobody's code.
-        may_be_list: an item may itself be a list.
-    """
-
-    key: str | None
-    name: str | None
-    format: OutputFormat[T]
-    is_quick: bool
-    may_be_list: bool
-
-
-def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
-    """Return what the items of a format are.
-
-    It has items if it is `list[T]`, `Sequence[T]`, `Iterable[T]` or the like, or an object with exactly one
-    such field; other fields may stand beside it.
-
-    Raises:
-        UsageError: it has no items, or several kinds of them.
-    """
-    if format is None:
-        raise UsageError("items() reads the elements of a sequence; ask for one with format=list[…]")
-    is_schema = isinstance(format.kind, Mapping)
-    key, name, kind = _items_of_schema(format.kind) if is_schema else _items_of_type(format.kind)
-    if kind is _NO_LIST:
-        raise UsageError(
-            f"items() reads the elements of a sequence, and {format.kind!r} has none, or several; ask for one with "
-            "format=list[…], Sequence[…] or Iterable[…], or an object that has exactly one such field"
-        )
-    one = _format_of_schema(kind, format) if is_schema else _format_of_type(kind, format.kind)
-    is_quick = one.validator is None or not calls_user_code(one.validator.core_schema)
-    openings = openings_of(one.schema.schema)
-    return ItemFormat(key, name, one, is_quick, not openings or "[" in openings)
-
-
-def _items_of_type(kind: Any) -> tuple[str | None, str | None, Any]:
-    if (item := _element(kind)) is not _NO_LIST:
-        return None, None, item
-    fields = fields_of(_plain(kind)) or []
-    if getattr(_plain(kind), "__pydantic_root_model__", False):
-        return None, "root", _element(fields[0].type)
-    lists = [(field.key, field.name, item) for field in fields if (item := _element(field.type)) is not _NO_LIST]
-    return lists[0] if len(lists) == 1 else (None, None, _NO_LIST)
-
-
-def _element(kind: Any) -> Any:
-    """Return the type of a sequence's elements."""
-    kind = _plain(kind)
-    origin, args = get_origin(kind) or kind, get_args(kind)
-    if origin in _SEQUENCES:
-        return args[0] if args else Any
-    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        return args[0]
-    return _NO_LIST
-
-
-def _plain(kind: Any) -> Any:
-    """Take off `Annotated` and `| None`."""
-    origin = get_origin(kind)
-    if origin is Annotated:
-        return _plain(kind.__origin__)
-    if origin in (Union, types.UnionType):
-        options = [option for option in get_args(kind) if option is not type(None)]
-        if len(options) == 1:
-            return _plain(options[0])
-    return kind
-
-
-def _format_of_type(kind: Any, owner: Any) -> OutputFormat[Any]:
-    if isinstance(kind, (str, ForwardRef)):
-        kind = resolved(kind)
-    is_pydantics = hasattr(get_origin(_plain(owner)) or _plain(owner), "__pydantic_validator__")
-    return OutputFormat.of(kind, validator_of(kind, is_lax=True)) if is_pydantics else output_format(kind)
-
-
-def _items_of_schema(schema: Mapping[str, Any]) -> tuple[str | None, str | None, Any]:
-    if schema.get("type") == "array":
-        return None, None, schema.get("items", {})
-    found = schema.get("properties", {}).items()
-    lists = [(key, key, each.get("items", {})) for key, each in found if each.get("type") == "array"]
-    return lists[0] if len(lists) == 1 else (None, None, _NO_LIST)
-
-
-def _format_of_schema(schema: Any, whole: OutputFormat[Any]) -> OutputFormat[Any]:
-    inside = schema if isinstance(schema, Mapping) else {}
-    named = {name: whole.kind[name] for name in ("$defs", "definitions") if name in whole.kind}
-    return OutputFormat.of({**named, **inside}, None)
+SUPERSEDED = (
+    "a later step of the answer, behind a call of a tool, writes another value than the one that was being read; "
+    'with release="step" a stream gives what a step has at its end'
+)
+"""What the error says where the document of a later step takes the place of one that was read already."""
 
 
 class ItemDecoder(Generic[T]):
@@ -126,40 +29,49 @@ class ItemDecoder(Generic[T]):
 
     Args:
         items: what the items are.
-        may_restart: the text may begin anew, after tools were called. Items that came out don't come again.
+        has_steps: the text may have several steps, whose ends `step` tells. Items that a later step writes again don't
+            come again.
 
     Attributes:
         good: the items that were valid, in order.
     """
 
-    def __init__(self, items: ItemFormat[T], *, may_restart: bool = False) -> None:
+    def __init__(self, items: ItemFormat[T], *, has_steps: bool = False) -> None:
         self.format = items
         self.good: list[T] = []
-        self._at = 1 if items.key is None else 2  # how deep the items are
-        refused = "[" if may_restart and self._at == 1 and not items.may_be_list else ""
-        opening = "[" if items.key is None else "{"
-        self._document = Document(opening, self._at, refused, may_restart=may_restart)
+        way = way_of(items.paths)
+        self._search = Search(items.whole, lambda: Scanner(way=way), has_steps=has_steps)
+        self._has_steps = has_steps
         self._raws: deque[str] = deque()
-        self._count = 0  # of raw items that were found, also before the document began anew
-        self._again = 0  # of those that were found anew
+        self._is_sure = items.paths == ((),) and not items.is_set and items.whole.is_quick
+        self._taken: list[str] = []  # the texts of the items that were taken, where they may be needed once more
+        self._again: deque[str] = deque()  # those that the document of a later step has to have, too
         self._index = -1  # of the item that was taken last
-        self._is_through = False  # it has been said that the document is broken
-        self._depth = 0
-        self._key: str | None = None  # of the object that holds the items
-        self._is_ours = False  # whether the values that come whole are items
+        self._is_superseded = self._is_through = self._has_closed = False
 
     @property
     def is_complete(self) -> bool:
         """Whether the document has ended."""
-        return self._document.is_complete
+        return self._search.is_complete
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the document was found, so that `feed` asks no validator any more."""
+        return self._search.is_settled
 
     def feed(self, text: str) -> None:
         """Take more text."""
-        self._take(self._document.feed(text))
+        self._take(self._search.feed(text))
+
+    def step(self) -> None:
+        """Note that a step has ended, and that the text of another one follows."""
+        self._take(self._search.step())
 
     def close(self) -> None:
         """Say that there is no more text."""
-        self._take(self._document.close())
+        self._has_closed = True
+        self._take(self._search.close())
+        self._is_superseded = self._is_superseded or (self.is_complete and bool(self._again))
 
     @property
     def has_raw(self) -> bool:
@@ -174,8 +86,12 @@ class ItemDecoder(Generic[T]):
 
     @property
     def is_broken(self) -> bool:
-        """Whether nothing can be read any more, since what stands between the items is no JSON."""
-        return not self._raws and self._index >= 0 and not self._is_through and self._document.error is not None
+        """Whether nothing can be read any more: what stands between the items isn't JSON, or they were superseded."""
+        if self._raws or self._is_through:
+            return False
+        may_be_replaced = self._has_steps or self._has_closed  # at the end the complete result tells what is wrong
+        is_wrong = not may_be_replaced and self._index >= 0 and self._search.error is not None
+        return self._is_superseded or is_wrong
 
     def next(self) -> T:
         """Make the next item out of its text.
@@ -183,55 +99,89 @@ class ItemDecoder(Generic[T]):
         Raises:
             ParseError: it is none, or `is_broken`; `.index`, `.raw` and `.items` say which, and which came before it.
         """
-        self._index += 1
         if not self._raws:
             self._is_through = True
-            raise self._bad("", f"{self._document.error} of the JSON")
+            if self._is_superseded:
+                raise self.failure(SUPERSEDED)
+            self._index += 1
+            raise self._bad("", f"{self._search.error} of the JSON")
+        self._index += 1
         raw = self._raws.popleft()
+        if self._has_steps or not self._is_sure:
+            self._taken.append(raw)
         try:
-            item = self.format.format.value(raw)
+            item = self.format.value(raw, self._index)
         except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
             raise self._bad(raw, reason_of(error)) from error.with_traceback(None)
         self.good.append(item)
         return item
 
     def rest_of(self, parsed: Any) -> list[T]:
-        """Return those items of the complete result that didn't come out of the text: that of a text hard to read."""
-        if self.is_complete or self._index >= 0:
-            return []
-        name = self.format.name
-        if name is not None:
-            parsed = parsed.get(name) if isinstance(parsed, Mapping) else getattr(parsed, name, None)
-        return list(parsed) if isinstance(parsed, Iterable) and not isinstance(parsed, (str, Mapping)) else []
+        """Return the items of the complete result that weren't read yet, as where a validator makes them.
 
-    def _take(self, events: list[tuple[Kind, Any]]) -> None:
+        Raises:
+            ParseError: those that were read aren't the beginning of the result.
+        """
+        found = self.format.found_in(parsed)
+        count = len(self.good)
+        if self.format.is_set:
+            missing = [item for item in self.good if item not in found]
+            rest = [item for item in found if item not in self.good]
+        else:
+            missing = [] if self._is_sure else [item for item, *pair in self._pairs(found) if not self._is_same(*pair)]
+            missing += self.good[len(found) :]
+            rest = found[count:]
+        if missing:
+            raise self.failure(
+                f"the items that were read aren't the beginning of the complete result, which has {len(found)}: "
+                f"{missing[0]!r} is missing or stands elsewhere, as where a validator sorts the list or leaves some out"
+            )
+        return rest
+
+    def _pairs(self, found: list[T]) -> Any:
+        return [(item, item, other, raw) for item, other, raw in zip(self.good, found, self._taken, strict=False)]
+
+    def _is_same(self, item: T, other: T, raw: str) -> bool:
+        """Whether the result has the item in its place; what comes out differently each time can't be compared."""
+        if item == other or repr(item) == repr(other):
+            return True
+        again = self.format.value(raw, 0)
+        return again != item and repr(again) != repr(item)
+
+    def failure(self, why: str) -> ParseError:
+        """Make the error for what was read and isn't the answer, or not all of it."""
+        said = f"{len(self.good)} items had been read" if len(self.good) != 1 else "1 item had been read"
+        return ParseError(f"{why}; {said}, which are in .items", items=tuple(self.good))
+
+    def _take(self, events: list[Event]) -> None:
         for kind, value in events:
             if kind is Kind.WHOLE:
-                if self._is_ours:
-                    self._found(value)
-            elif kind is Kind.KEY:
-                self._key = value if self._depth == 1 else self._key
+                self._found(value)
             elif kind is Kind.RESTART:
-                self._again = self._depth = 0
-                self._is_ours = False
-            else:
-                self._depth += (kind in (Kind.OBJECT, Kind.ARRAY)) - (kind is Kind.END)
-                is_in_place = self.format.key is None or self._key == self.format.key
-                self._is_ours = self._depth == self._at and kind is Kind.ARRAY and is_in_place
+                self._raws.clear()
+                self._again = deque(self._taken)
 
     def _found(self, raw: str) -> None:
-        self._again += 1
-        if self._again > self._count:
-            self._count = self._again
+        if not self._again:
             self._raws.append(raw)
+        elif not _is_same_json(raw, self._again.popleft()):
+            self._is_superseded = True
+            self._again.clear()
 
     def _bad(self, raw: str, why: str) -> ParseError:
-        name = self.format.format.schema.name
+        name = self.format.name
         text = f"; its text is {raw[:120]!r}" if raw else ""
         return ParseError(
-            f"item {self._index} is no {name!r}: {why}{text}",
+            f"item {self._index} is not a valid {name!r}: {why}{text}",
             partial=raw,
             index=self._index,
             raw=raw,
             items=tuple(self.good),
         )
+
+
+def _is_same_json(one: str, other: str) -> bool:
+    try:
+        return one == other or json_key(json.loads(one)) == json_key(json.loads(other))
+    except ValueError:
+        return False

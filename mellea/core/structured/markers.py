@@ -16,10 +16,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["HOLD_BACK", "NEEDED", "HoldBack", "Needed", "unmarked"]
+__all__ = ["HOLD_BACK", "KEYS", "NEEDED", "HoldBack", "Needed", "unmarked"]
 
 HOLD_BACK = "x-mellea-hold-back"
 NEEDED = "x-mellea-needed"
+KEYS = "x-mellea-keys"
+"""The ways in which a property is read, where there are several; each a list of keys and indexes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Needed:
 def unmarked(schema: Any) -> Any:
     """Return a JSON Schema without the marks, as models get it; the same one if there are none."""
     if isinstance(schema, Mapping):
-        new = {key: unmarked(value) for key, value in schema.items() if key not in (HOLD_BACK, NEEDED)}
+        new = {key: unmarked(value) for key, value in schema.items() if key not in (HOLD_BACK, KEYS, NEEDED)}
         is_same = len(new) == len(schema) and all(new[key] is value for key, value in schema.items())
         return schema if is_same else new
     if isinstance(schema, list):

@@ -6,7 +6,6 @@ import dataclasses
 import enum
 import functools
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -14,18 +13,23 @@ from typing import Annotated, Any, Generic, TypeVar, cast, get_args, get_origin
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema
-from mellea.core.structured.conform import MismatchError, check, problem_of
+from mellea.core.structured.bundle import bundled
+from mellea.core.structured.conform import MismatchError, check
+from mellea.core.structured.core_schema import calls_user_code, why_unreadable
+from mellea.core.structured.document import Search
 from mellea.core.structured.extract import readings
+from mellea.core.structured.kinds import json_key, type_name
 from mellea.core.structured.markers import unmarked
+from mellea.core.structured.satisfiable import why_impossible
+from mellea.core.structured.scanner import Scanner
+from mellea.core.structured.schema import Shape, branches, shapes_of
 from mellea.core.structured.strict import strict
+from mellea.core.structured.wellformed import problem_of
 from mellea.errors import ParseError, UsageError
 
-__all__ = ["OutputFormat", "calls_user_code", "output_format", "reason_of", "validator_of"]
+__all__ = ["OutputFormat", "SeveralError", "calls_user_code", "output_format", "reason_of", "texts_of", "validator_of"]
 
 T = TypeVar("T")
-
-_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\w+\.|<locals>\.)+(?=\w)""")
-"""What stands before a class's own name; first a text, which is left as it is."""
 
 _CUTS = {
     "length": ("at the token limit", "raise model_options={'max_tokens': …}"),
@@ -42,57 +46,132 @@ class OutputFormat(Generic[T]):
         schema: its JSON Schema, which goes to the backend.
         validator: pydantic's validator of the type, `None` for a plain JSON Schema.
         kind: the type, or the JSON Schema, as it was given.
+        is_quick: whether validating a value calls nobody's code.
         marked: the JSON Schema with the marks of `HoldBack` and `Needed`.
+        shapes: what an answer looks like at the top.
     """
 
     schema: OutputSchema
     validator: Any = field(repr=False)
     kind: Any = None
     marked: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    shapes: tuple[Shape, ...] = field(default=(), repr=False, compare=False)
+    is_quick: bool = field(default=False, compare=False)
 
     @classmethod
     def of(cls, kind: Any, validator: Any) -> OutputFormat[Any]:
-        """Make a format of a type and its validator, or of a JSON Schema and `None`."""
-        marked = kind if validator is None else validator.json_schema()
+        """Make a format of a type and its validator, or of a JSON Schema and `None`.
+
+        Raises:
+            UsageError: no answer can be a value of it.
+        """
+        marked = bundled(kind) if validator is None else _schema_of(validator)
+        if (why := why_impossible(marked)) is not None:
+            raise UsageError(f"format can't be {type_name(kind)}: no answer can be a valid one, since {why}")
         name = str(kind.get("title", "output")) if validator is None else _name(kind)
-        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked)
+        is_quick = validator is None or not calls_user_code(validator.core_schema)
+        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked, shapes_of(marked, marked), is_quick)
+
+    @property
+    def name(self) -> str:
+        """The type as a person would write it: `list[Person]`, which no wire takes as a name."""
+        return self.schema.name if isinstance(self.kind, Mapping) else type_name(self.kind)
 
     def parse(self, generation: Generation) -> T:
         """Make a value of the type out of the complete answer.
 
-        The whole text is taken first; if it is no value, the JSON that stands in it, between fences or among prose, as
-        long as only one value does. Of an answer that was cut off only a value that is surely complete is taken.
+        It is made of the document in the text, as `Search` finds it for all readers; where there is no document, of
+        the number, text or word that the text stands for. Of an answer that was cut off only a value that is surely
+        complete is taken.
 
         Raises:
-            ParseError: there is no such value; the message says whether the text was cut off.
+            ParseError: there is no such value, or there are several; the message says whether the text was cut off.
         """
         return self.found(generation)[0]
 
     def found(self, generation: Generation) -> tuple[T, str]:
         """Return the value that `parse` makes, and the JSON that it is made of; raises like `parse`."""
-        text = generation.text
+        is_cut = generation.finish_reason in _CUTS
+        try:
+            return self._read(texts_of(generation), is_cut=is_cut)
+        except _NoValueError as error:
+            why, said = _explain(self.name, generation, error.said), error.said
+        raise ParseError(why, partial=generation.text) from said and said.with_traceback(None)
+
+    def _read(self, texts: Sequence[str], *, is_cut: bool) -> tuple[T, str]:
+        search = Search(self, _whole, looks_on=True)
+        for number, text in enumerate(texts):
+            if number:
+                search.step()
+            search.feed(text)
+        search.close()
+        if search.has_document:
+            return self._document(search, is_cut=is_cut)
+        if is_cut and search.has_open_candidate:
+            raise _NoValueError
+        return self._scalar(texts[-1], search.problem, is_cut=is_cut)
+
+    def _document(self, search: Search, *, is_cut: bool) -> tuple[T, str]:
+        text = search.document
+        try:
+            value = self.value(text)
+        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+            raise _NoValueError(error) from None
+        if is_cut and search.has_open_candidate:  # the one that was cut off may be what is meant
+            raise _NoValueError
+        others = [other for other in search.others if not _is_same_json(other, text) and self.value(other) != value]
+        if others:
+            raise _several(len(others) + 1)
+        return value, text
+
+    @property
+    def may_be_scalar(self) -> bool:
+        """Whether an answer may be something else than an object or a list."""
+        return any(not shape.opening for shape in self.shapes)
+
+    def scalar_in(self, text: str) -> str | None:
+        """Return the JSON of the number, text or word that a text without a document stands for, if it does."""
+        try:
+            return self._scalar(text, None, is_cut=False)[1]
+        except _NoValueError:
+            return None
+
+    def _scalar(self, text: str, problem: Exception | None, *, is_cut: bool) -> tuple[T, str]:
+        """Read an answer without a document; raises what is wrong with it."""
         said: Exception | None = None
-        for candidates in readings(text, self.schema.schema, is_cut=generation.finish_reason in _CUTS):
+        for candidates in readings(text, self.schema.schema, is_cut=is_cut):
             good, errors = self._values(candidates)
             if len(good) > 1:
-                said = ValueError(f"it holds {len(good)} values, and one was asked for")
-                break
+                raise _several(len(good))
             if good:
                 return good[0]
             for error in errors:
                 # What is wrong with the JSON says more than that there is something around it.
                 has_around = said is not None and _is_no_json(said) and not text.lstrip().startswith(("{", "["))
                 said = error if said is None or has_around else said
-        raise ParseError(_explain(self._said(), generation, said), partial=text) from said and said.with_traceback(None)
+        raise _NoValueError(problem or said)
 
-    def _said(self) -> str:
-        """Name the type as a person would write it: `list[Person]`, which no wire takes as a name."""
-        kind = self.kind
-        while get_origin(kind) is Annotated:
-            kind = kind.__origin__
-        if not get_args(kind):
-            return self.schema.name
-        return _MODULE.sub(lambda found: found[1] or "", str(kind))
+    def problem_of(self, text: str) -> Exception | None:
+        """Return what the validator has against a JSON text, `None` if it makes a value of it."""
+        try:
+            self.value(text)
+        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+            return error
+        return None
+
+    def is_item(self, text: str) -> bool:
+        """Whether a JSON text is an element of the lists that the type takes, wherever in them it may stand."""
+        if self.validator is None:
+            return _is_element(text, self.marked)
+        from pydantic_core import ValidationError  # lazy: plain text needs no pydantic
+
+        try:
+            self.validator.validate_json(f"[{text}]")
+        except ValidationError as error:
+            return not _is_no_item(error)
+        except Exception:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+            return False
+        return True
 
     def _values(self, candidates: Iterable[str]) -> tuple[list[tuple[T, str]], list[Exception]]:
         """Return the different values among some JSON texts, and what is wrong with the other texts."""
@@ -112,13 +191,88 @@ class OutputFormat(Generic[T]):
         if self.validator is None:
             from pydantic_core import from_json  # lazy: plain text needs no pydantic
 
-            value = from_json(text)
-            check(value, self.kind, self.kind)
+            value = from_json(text, allow_inf_nan=False)
+            check(value, self.marked, self.marked)
             return cast("T", value)
         return cast("T", self.validator.validate_json(text))
 
     def __reduce__(self) -> Any:
         return output_format, (self.kind,)
+
+
+class _NoValueError(Exception):
+    """A text stands for no value, or for several.
+
+    Args:
+        said: what is wrong with it; `None` where there is no more to say than that it was cut off.
+    """
+
+    def __init__(self, said: Exception | None = None) -> None:
+        super().__init__(said)
+        self.said = said
+
+
+class SeveralError(ValueError):
+    """A text has several values, and one was asked for."""
+
+
+def _several(count: int) -> _NoValueError:
+    return _NoValueError(SeveralError(f"it holds {count} values, and one was asked for"))
+
+
+def texts_of(generation: Generation) -> list[str]:
+    """Return the text of each step of an answer; one where no tools ran in between."""
+    texts = [message.content for message in generation.messages if message.role == "assistant"]
+    return texts or [generation.text]
+
+
+def _whole() -> Scanner:
+    return Scanner(0)
+
+
+def _is_no_item(error: Any) -> bool:
+    """Whether a list of one element is refused for the element; not for the list, as for its length.
+
+    Of a union, what is wrong stands under each of its members; one that has nothing against the element does.
+    """
+    inside: dict[Any, bool] = {}
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        member, *place = each["loc"] if each["loc"] and each["loc"][0] != 0 else ((), *each["loc"])
+        inside[member] = inside.get(member, False) or bool(place) or each["type"].endswith("_type")
+    return all(inside.values())
+
+
+def _is_element(text: str, root: Mapping[str, Any]) -> bool:
+    from pydantic_core import from_json  # lazy: plain text needs no pydantic
+
+    try:
+        value = from_json(text)
+    except ValueError:
+        return False
+    for branch in branches(root, root):
+        elements = branch.get("items", True)
+        if _opens_list(branch) and not branch.get("prefixItems"):
+            try:
+                check(value, elements, root)
+            except MismatchError:
+                continue
+            return True
+    return False
+
+
+def _opens_list(branch: Mapping[str, Any]) -> bool:
+    return branch.get("type", "array") == "array" or "array" in branch["type"]
+
+
+def _is_same_json(one: str, other: str) -> bool:
+    return one == other or json_key(json.loads(one)) == json_key(json.loads(other))
+
+
+def _schema_of(validator: Any) -> dict[str, Any]:
+    from mellea.core.structured.generator import MarkedJsonSchema  # lazy: plain text needs no pydantic
+
+    schema: dict[str, Any] = validator.json_schema(schema_generator=MarkedJsonSchema)
+    return schema
 
 
 def output_format(format: Any) -> OutputFormat[Any]:
@@ -130,6 +284,8 @@ def output_format(format: Any) -> OutputFormat[Any]:
     Raises:
         UsageError: it is neither, or a name in its annotations can't be found.
     """
+    if isinstance(format, OutputFormat):
+        return format
     if isinstance(format, Mapping):
         return OutputFormat.of(_json_schema(format), None)
     from pydantic import PydanticUserError  # lazy: plain text needs no pydantic
@@ -142,7 +298,7 @@ def output_format(format: Any) -> OutputFormat[Any]:
         return _known(format) if _is_settled(format) else OutputFormat.of(format, validator_of(format))
     except (PydanticUserError, TypeError, NameError) as error:
         raise UsageError(
-            f"format can't be {format!r}: {_in_short(error)}; it takes a pydantic model, a dataclass, a "
+            f"format can't be {type_name(format)}: {_in_short(error)}; it takes a pydantic model, a dataclass, a "
             "TypedDict, list[…], dict[str, …], a Literal, an enum, a union, a builtin such as int, or a JSON Schema as "
             "a dict"
         ) from error.with_traceback(None)
@@ -163,9 +319,12 @@ def _is_settled(kind: Any) -> bool:
 
 
 def _json_schema(format: Mapping[str, Any]) -> dict[str, Any]:
-    problem = problem_of(format)
+    problem = None
     try:
+        problem = problem_of(format)
         json.dumps(dict(format))
+        if problem is None:
+            bundled(format)
     except (TypeError, ValueError, RecursionError) as error:
         problem = problem or str(error)
     if problem is not None:
@@ -187,37 +346,36 @@ def _in_short(error: Exception) -> str:
     return str(error).splitlines()[0].partition(". Set `arbitrary_types_allowed")[0]
 
 
-def validator_of(kind: Any, *, is_lax: bool = False) -> Any:
-    """Make pydantic's validator of a type; what is no class of pydantic's is held strictly, unless it is lax."""
+def validator_of(kind: Any, *, owner_config: Mapping[str, Any] | None = None) -> Any:
+    """Make pydantic's validator of a type.
+
+    Args:
+        kind: what isn't a class of pydantic's is validated strictly.
+        owner_config: that of the pydantic class which the type stands in; pydantic validates it then as it does there.
+    """
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: plain text needs no pydantic
 
-    rewritten = strict(kind)
+    rewritten = strict(kind) if owner_config is None else kind
+    config = ConfigDict(strict=True) if owner_config is None else cast("ConfigDict", owner_config)
     try:
-        return TypeAdapter(rewritten, config=ConfigDict(strict=not is_lax))
+        adapter: TypeAdapter[Any] = TypeAdapter(rewritten, config=config)
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
-        return TypeAdapter(rewritten)  # it has a configuration of its own
+        adapter = TypeAdapter(rewritten)  # it has a configuration of its own
+    if (why := why_unreadable(adapter.core_schema)) is not None:
+        raise UsageError(
+            f"format can't be {type_name(kind)}: {why}, so that no answer would do; annotate it with the enum itself, "
+            "or with the values that JSON has"
+        )
+    return adapter
 
 
-def calls_user_code(schema: Any) -> bool:
-    """Whether validating by a core schema calls functions that are neither ours nor pydantic's."""
-    if isinstance(schema, (list, tuple)):
-        return any(calls_user_code(each) for each in schema)
-    if not isinstance(schema, dict):
-        return False
-    if schema.get("post_init") or schema.get("custom_init"):
-        return True
-    if str(schema.get("type", "")).startswith("function-"):
-        function = schema["function"]["function"]
-        is_pydantics = str(getattr(function, "__module__", "")).startswith("pydantic")
-        if not is_pydantics and not getattr(function, "is_quick", False):
-            return True
-    return any(calls_user_code(value) for key, value in schema.items() if key not in ("metadata", "serialization"))
-
-
-def _name(format: Any) -> str:
-    name = getattr(format, "__name__", "output")
+def _name(kind: Any) -> str:
+    """Return a name that a wire takes."""
+    while get_origin(kind) is Annotated:
+        kind = kind.__origin__
+    name = getattr(kind, "__name__", "output")
     return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in name)[:64]
 
 

@@ -11,12 +11,12 @@ import re
 from collections import deque
 from typing import Any, Generic, Literal, TypeVar
 
-from mellea.core.structured.document import Document
+from mellea.core.structured.document import Search
+from mellea.core.structured.items import SUPERSEDED
 from mellea.core.structured.output_format import OutputFormat
 from mellea.core.structured.plan import Plan
-from mellea.core.structured.scanner import Event, Kind
-from mellea.core.structured.schema import openings_of
-from mellea.errors import UsageError
+from mellea.core.structured.scanner import Event, Kind, Scanner
+from mellea.errors import ParseError, UsageError
 
 __all__ = ["FieldState", "Partial", "PartialDecoder"]
 
@@ -97,13 +97,16 @@ class PartialDecoder(Generic[T]):
 
     Args:
         format: what the answer is to be.
-        may_restart: the text may begin anew, after tools were called.
+        has_steps: the text may have several steps, whose ends `step` tells.
     """
 
-    def __init__(self, format: OutputFormat[T] | None, *, may_restart: bool = False) -> None:
+    def __init__(self, format: OutputFormat[T] | None, *, has_steps: bool = False) -> None:
         if format is None:
             raise UsageError("partials() reads an object that is being written; ask for one with format=…")
-        self._document = Document(openings_of(format.marked), may_restart=may_restart)
+        self._format = format
+        self._search = Search(format, Scanner, has_steps=has_steps)
+        self._text: list[str] | None = [] if format.may_be_scalar else None  # of the step, as long as it may be one
+        self._has_given = False
         self._plan = Plan(format.marked, format.marked)
         self._events: deque[Event] = deque()
         self._stack: list[_Open] = []
@@ -124,13 +127,41 @@ class PartialDecoder(Generic[T]):
         """Whether the whole value is there, and was taken."""
         return self._has_ended and not self._events and self._later is None
 
+    @property
+    def has_more(self) -> bool:
+        """Whether `next` has something to give without more text."""
+        return bool(self._events) or self._later is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the document was found, so that `feed` asks no validator any more."""
+        return self._search.is_settled
+
     def feed(self, text: str) -> None:
         """Take more text."""
-        self._events += self._document.feed(text)
+        self._take(self._search.feed(text))
+        if self._text is not None:
+            self._text.append(text)
+            self._text = None if self._search.is_settled else self._text
+
+    def step(self) -> None:
+        """Note that a step has ended, and that the text of another one follows."""
+        self._take(self._search.step())
+        self._text = [] if self._format.may_be_scalar else None
 
     def close(self) -> None:
-        """Say that there is no more text."""
-        self._events += self._document.close()
+        """Say that there is no more text, and that it wasn't cut off: a number, text or word is read now."""
+        self._take(self._search.close())
+        if self._text is None or self._search.has_document:
+            return
+        found = self._format.scalar_in("".join(self._text))
+        if found is not None:
+            self._take([(Kind.RESTART, None), *Scanner().feed(f"{found}\n")])
+
+    def _take(self, events: list[Event]) -> None:
+        if events and events[0][0] is Kind.RESTART:  # what nobody has looked at isn't superseded
+            self._events.clear()
+        self._events += events
 
     def next(self) -> Partial[T] | None:
         """Take one step and return what is known then; `None` if there is no more text."""
@@ -142,6 +173,7 @@ class PartialDecoder(Generic[T]):
             kind, value = events.popleft()
             partial: Partial[T] | None = _STEPS[kind](self, value)
             if partial is not None and self._hidden == 0:
+                self._has_given = True
                 return partial if self._revealed is None else self._after_revealed(partial)
         return None
 
@@ -151,14 +183,6 @@ class PartialDecoder(Generic[T]):
             return partial
         self._later = partial
         return Partial(self, path, "", False)
-
-    def finished(self, data: Any) -> Partial[T]:
-        """Return the last partial object of a value that was hard to find in its text."""
-        self._stack.clear()
-        self._forget_string()
-        self._events.clear()
-        self._root, self._is_shown, self._has_ended = data, True, True
-        return Partial(self, "", "", True)
 
     def data(self) -> Any:
         """Return what is known so far."""
@@ -230,6 +254,8 @@ class PartialDecoder(Generic[T]):
         return self._ended(last.path)
 
     def _restart(self, _: Any) -> None:
+        if self._has_given:
+            raise ParseError(SUPERSEDED)
         self._stack.clear()
         self._forget_string()
         self._root, self._is_shown, self._hidden, self._revealed = None, False, 0, None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mellea.core.structured.markers import HOLD_BACK, NEEDED
-from mellea.core.structured.schema import Schema, branches
+from mellea.core.structured.schema import Schema, branches, property_of
 
 __all__ = ["Plan"]
 
@@ -69,7 +69,7 @@ def _grows(schema: Schema) -> bool:
 
 
 def _property(schema: Schema, key: str) -> Schema | None:
-    part = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+    part = property_of(schema, key)
     return part if isinstance(part, Mapping) else None
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from mellea.core.accumulator import Generation
 from mellea.core.structured.items import ItemDecoder, item_format
+from mellea.core.structured.output_format import SeveralError
 from mellea.core.structured.partials import Partial, PartialDecoder
+from mellea.core.text import Pieces
 from mellea.errors import MelleaError, OutputError, ParseError, UsageError
 
 __all__ = ["ItemReading", "OnError", "PartialReading", "ReadRun"]
@@ -42,11 +42,83 @@ class ReadRun(Protocol):
     def text(self) -> str:
         """Return the text so far."""
 
-    def so_far(self) -> Generation:
-        """Return what has arrived so far."""
+
+class _Decoder(Protocol):
+    """Text in pieces, values out."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether `feed` asks no validator any more."""
+
+    def feed(self, text: str) -> None:
+        """Take more text."""
+
+    def step(self) -> None:
+        """Note the end of a step."""
+
+    def close(self) -> None:
+        """Say that there is no more text."""
 
 
-class ItemReading(Generic[T]):
+class _Reading:
+    """Hands text on to a decoder: at once, or, where that may call the user's code, in a worker thread.
+
+    A wait for the thread may be cancelled, and the thread still goes on; so the text waits in a queue.
+
+    Args:
+        run: whose text it is.
+        deliver: what to do at the end; it raises what the run failed with.
+        is_quick: validating calls no code of the user's.
+        by_step: read nothing before the end: what a step has written may be superseded by the next one.
+    """
+
+    __slots__ = ("_decoder", "_deliver", "_has_closed", "_is_held", "_lock", "_run", "_waiting", "is_over", "is_quick")
+
+    def __init__(
+        self, run: ReadRun, deliver: Callable[[], Any], decoder: _Decoder, *, is_quick: bool, by_step: bool
+    ) -> None:
+        self._run = run
+        self._deliver = deliver
+        self._decoder = decoder
+        self._waiting: deque[str | None] = deque()
+        self._is_held = by_step
+        self._has_closed = False
+        self._lock = threading.Lock()
+        self.is_over = False
+        self.is_quick = is_quick
+
+    @property
+    def _has_waiting(self) -> bool:
+        return bool(self._waiting) and not self._is_held
+
+    def _put(self, text: str | None) -> None:
+        """Take more text; `None` says that there is no more."""
+        if text is None:
+            self._is_held = False
+        if self._waiting or self._is_held or not (self.is_quick or (text is not None and self._decoder.is_settled)):
+            self._waiting.append(text)
+        else:
+            self._apply(text)
+
+    def _apply(self, text: str | None) -> None:
+        decoder = self._decoder
+        if text is None:
+            self._has_closed = True
+            self._close()
+        elif type(text) is Pieces:
+            for part in text.parts:
+                if part is None:
+                    decoder.step()
+                else:
+                    decoder.feed(part)
+        else:
+            decoder.feed(text)
+
+    def _close(self) -> None:
+        self._decoder.close()
+
+
+class ItemReading(_Reading, Generic[T]):
     """Items out of pieces of text: `feed` it, `validate` while `has_work`, and take what is `ready`.
 
     A bad item is a `ParseError`, after which there are no more; or it is passed over.
@@ -55,6 +127,7 @@ class ItemReading(Generic[T]):
         run: whose text it is.
         deliver: what to do at the end; it raises what the run failed with.
         on_error: `"raise"`, or `"skip"` to pass over bad items.
+        by_step: read nothing before the end, so that no later step can supersede it.
 
     Attributes:
         ready: items that nobody has taken yet.
@@ -62,26 +135,22 @@ class ItemReading(Generic[T]):
         is_quick: validating an item calls nobody's code, so that it needs no thread.
     """
 
-    __slots__ = ("_decoder", "_deliver", "_has_closed", "_lock", "_run", "_skips", "is_over", "is_quick", "ready")
+    __slots__ = ("_items", "_skips", "ready")
 
-    def __init__(self, run: ReadRun, deliver: Callable[[], Any], on_error: OnError) -> None:
+    def __init__(self, run: ReadRun, deliver: Callable[[], Any], on_error: OnError, *, by_step: bool = False) -> None:
         if on_error not in ("raise", "skip"):
             raise UsageError(f"on_error takes 'raise' or 'skip', not {on_error!r}")
         items = item_format(run.format)
-        self._run = run
-        self._deliver = deliver
+        self._items: ItemDecoder[T] = ItemDecoder(items, has_steps=run.is_composite)
+        is_quick = items.is_quick and items.whole.is_quick
+        super().__init__(run, deliver, self._items, is_quick=is_quick, by_step=by_step)
         self._skips = on_error == "skip"
-        self._decoder: ItemDecoder[T] = ItemDecoder(items, may_restart=run.is_composite)
-        self._has_closed = False
-        self._lock = threading.Lock()  # a wait for a worker thread may be cancelled, and the thread still goes on
         self.ready: deque[T] = deque()
-        self.is_over = False
-        self.is_quick = items.is_quick
 
     @property
     def has_work(self) -> bool:
         """Whether `validate` has something to do."""
-        return not self.is_over and (self._decoder.has_raw or self._decoder.is_broken)
+        return not self.is_over and (self._has_waiting or self._items.has_raw or self._items.is_broken)
 
     def feed(self, text: str | None) -> None:
         """Take more text; `None` says that there is no more.
@@ -89,24 +158,24 @@ class ItemReading(Generic[T]):
         Raises:
             MelleaError: what the run failed with, at the end.
         """
-        if text is not None:
-            self._decoder.feed(text)
-        elif not self._has_closed:
-            self._has_closed = True
-            self._decoder.close()
-        if self._has_closed and not self._decoder.has_raw:
+        if not self._has_closed:
+            self._put(text)
+        if self._has_closed and not self.has_work:
             self._finish()
 
     def validate(self) -> None:
-        """Make an item out of the text of one.
+        """Take text that waits, or else make an item out of the text of one.
 
         Raises:
             ParseError: it is none, or what stands between the items is no JSON.
         """
         with self._lock:
-            can_go_on = not self._decoder.is_broken
+            if self._waiting:
+                self._apply(self._waiting.popleft())
+                return
+            can_go_on = not self._items.is_broken
             try:
-                self.ready.append(self._decoder.next())
+                self.ready.append(self._items.next())
             except ParseError as error:
                 if self._skips and can_go_on:
                     return
@@ -116,54 +185,70 @@ class ItemReading(Generic[T]):
 
     def _finish(self) -> None:
         self.is_over = True
-        is_read = self._skips and self._decoder.is_complete
-        if not (is_read and isinstance(self._run.error, OutputError)):
-            self._deliver()
-        self.ready += self._decoder.rest_of(self._run.parsed)
+        error = self._run.error
+        is_ambiguous = error is not None and isinstance(error.__cause__, SeveralError)
+        is_read = self._skips and self._items.is_complete and isinstance(error, OutputError) and not is_ambiguous
+        try:
+            if not is_read:
+                self._deliver()
+                self.ready += self._items.rest_of(self._run.parsed)
+        except ParseError as failed:
+            failed.items = failed.items or tuple(self._items.good)
+            failed.partial = failed.partial or self._run.text()
+            raise
 
 
-class PartialReading(Generic[T]):
-    """Partial objects out of pieces of text: `feed` it, and take what `next` gives.
+class PartialReading(_Reading, Generic[T]):
+    """Partial objects out of pieces of text: `feed` it, `work` while it `has_work`, and take what `next` gives.
 
     Args:
         run: whose text it is.
         deliver: what to do at the end; it raises what the run failed with.
+        by_step: read nothing before the end, so that no later step can supersede it.
     """
 
-    __slots__ = ("_decoder", "_deliver", "_has_closed", "_run", "is_over")
+    __slots__ = ("_partials",)
 
-    def __init__(self, run: ReadRun, deliver: Callable[[], Any]) -> None:
-        self._run = run
-        self._deliver = deliver
-        self._decoder: PartialDecoder[T] = PartialDecoder(run.format, may_restart=run.is_composite)
-        self._has_closed = False
-        self.is_over = False
+    def __init__(self, run: ReadRun, deliver: Callable[[], Any], *, by_step: bool = False) -> None:
+        self._partials: PartialDecoder[T] = PartialDecoder(run.format, has_steps=run.is_composite)
+        super().__init__(run, deliver, self._partials, is_quick=run.format.is_quick, by_step=by_step)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `work` has something to do."""
+        return not self.is_over and self._has_waiting
 
     def next(self) -> Partial[T] | None:
-        """Return the next partial object, if there is one without more text."""
-        return self._decoder.next()
+        """Return the next partial object, if there is one without more text.
 
-    def feed(self, text: str | None) -> Partial[T] | None:
-        """Take more text, `None` says that there is no more; returns the next partial object, if there is one.
+        Raises:
+            ParseError: a later step superseded what was read.
+        """
+        try:
+            return self._partials.next()
+        except ParseError as error:
+            self.is_over = True
+            error.partial = self._run.text()
+            raise
+
+    def feed(self, text: str | None) -> None:
+        """Take more text; `None` says that there is no more.
 
         Raises:
             MelleaError: what the run failed with, at the end.
         """
-        if text is not None:
-            self._decoder.feed(text)
-            return self._decoder.next()
         if not self._has_closed:
-            self._has_closed = True
-            if self._run.error is None:  # else a number that was cut off would be taken for a complete one
-                self._decoder.close()
-            if (partial := self._decoder.next()) is not None:
-                return partial
-        return self._finish()
+            self._put(text)
+        elif not self._partials.has_more:
+            self.is_over = True
+            self._deliver()
 
-    def _finish(self) -> Partial[T] | None:
-        self.is_over = True
-        self._deliver()
-        if self._decoder.is_complete or self._run.parsed is None:  # nothing, as an answer that only calls tools
-            return None
-        # A text that only the tolerant parser could make something of.
-        return self._decoder.finished(json.loads(self._run.format.found(self._run.so_far())[1]))
+    def work(self) -> None:
+        """Take text that waits."""
+        with self._lock:
+            if self._waiting:
+                self._apply(self._waiting.popleft())
+
+    def _close(self) -> None:
+        if self._run.error is None:  # else a number that was cut off would be taken for a complete one
+            self._partials.close()

@@ -7,7 +7,8 @@ Rules:
 - It goes over each character once or twice and keeps no more than the token that isn't finished; runs of
   characters are skipped by one match of a regular expression.
 - A value that stands `whole_at` containers deep comes as one event, its raw text, whose inside nobody has
-  looked at but for brackets and quotes.
+  looked at but for brackets and quotes. With `ways`, the elements of the lists that they lead to do, and all that
+  stands beside the ways is passed over in the same manner.
 - Text that is no JSON ends it: `error` says what and where, and the events before it have been given.
 - A number ends with the character after it, or with `close`.
 
@@ -18,11 +19,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "Kind", "ScanError", "Scanner"]
+__all__ = ["ITEMS", "MAX_DEPTH", "Event", "Kind", "ScanError", "Scanner", "Way", "way_of"]
 
 MAX_DEPTH = 200
 """How many containers may stand in one another; pydantic's parser has the same limit."""
@@ -46,6 +48,28 @@ class Kind(IntEnum):
 
 
 Event = tuple[Kind, Any]
+
+Way = Mapping[str | int, Any]
+"""Where lists are whose elements come whole: keys and indexes, and inside each a way again; `ITEMS` at such a list."""
+
+ITEMS: Way = MappingProxyType({})
+
+
+def way_of(paths: Iterable[Sequence[str | int]]) -> Way:
+    """Return the way that leads along all of the paths; `ITEMS` if the whole value is the list."""
+    root: dict[str | int, Any] = {}
+    for path in paths:
+        if not path:
+            return ITEMS
+        inside = root
+        for step in path[:-1]:
+            inside = inside.setdefault(step, {})
+            if inside is ITEMS:  # a path leads into what another one takes for the list
+                break
+        else:
+            inside.setdefault(path[-1], ITEMS)
+    return root
+
 
 OBJECT, ARRAY, KEY, PIECE = Kind.OBJECT, Kind.ARRAY, Kind.KEY, Kind.PIECE
 STRING, SCALAR, WHOLE, END = Kind.STRING, Kind.SCALAR, Kind.WHOLE, Kind.END
@@ -87,28 +111,36 @@ class Scanner:
 
     Args:
         whole_at: how many containers deep values come whole, as raw text; never by default.
-        refused: characters that a value which comes whole can't begin with.
+        way: where lists are whose elements come whole, instead.
 
     Attributes:
         error: what ended the scan, if the text is no JSON.
     """
 
     __slots__ = (
+        "_base",
         "_before",
         "_closers",
+        "_end",
         "_held",
+        "_index",
         "_inner",
         "_is_quoted",
+        "_is_silent",
         "_parts",
-        "_refused",
         "_state",
+        "_trail",
+        "_way",
         "_whole_at",
         "error",
     )
 
-    def __init__(self, whole_at: int | None = None, refused: str = "") -> None:
+    def __init__(self, whole_at: int | None = None, *, way: Way | None = None) -> None:
         self._whole_at = whole_at
-        self._refused = refused
+        self._way = way  # of the value that comes next, if it is on a way
+        self._trail: list[Way] | None = None if way is None else []  # the way of each open container
+        self._index = 0  # in the innermost container, if that is an array on a way
+        self._is_silent = False  # whether values that come whole are beside the ways
         self.error: ScanError | None = None
         self._state: Callable[[Scanner, str, int, list[Event]], int] = Scanner._value
         self._closers: list[str] = []  # of the open containers
@@ -117,20 +149,28 @@ class Scanner:
         self._parts: list[str] = []  # of a key, or of a value that comes whole
         self._inner = 0  # containers that are open inside a value that comes whole
         self._is_quoted = False  # whether that value stands in the middle of a string
+        self._end = -1
+        self._base = 0  # characters before the text that is being scanned
 
     @property
     def is_complete(self) -> bool:
         """Whether the document has ended."""
         return self._state is Scanner._after_all
 
-    def feed(self, text: str) -> list[Event]:
-        """Take more text and return what it says; nothing after an error."""
+    @property
+    def end(self) -> int:
+        """How many characters the document has, once it is complete."""
+        return self._before if self._end < 0 else self._end
+
+    def feed(self, text: str, start: int = 0) -> list[Event]:
+        """Take more text, from `start` on, and return what it says; nothing after an error."""
         events: list[Event] = []
         if self.error is not None:
             return events
         if self._held:
-            text = self._held + text
-        place, end = 0, len(text)
+            text, start = self._held + (text[start:] if start else text), 0
+        place, end = start, len(text)
+        self._base = self._before - start
         try:
             while place < end:
                 new = self._state(self, text, place, events)
@@ -139,12 +179,12 @@ class Scanner:
                     break
                 place = new
         except ScanError as error:
-            error.place += self._before
+            error.place += self._base
             error.args = (f"{error.args[0]} at character {error.place}",)
             self.error = error
             return events
         self._held = text[place:]
-        self._before += place
+        self._before += place - start
         return events
 
     def close(self) -> list[Event]:
@@ -163,9 +203,11 @@ class Scanner:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
-        if self._whole_at == len(self._closers) and text[place] not in ",]}:":
-            return self._begin_whole(text, place)
         char = text[place]
+        if self._whole_at == len(self._closers) and char not in ",]}:":
+            return self._begin_whole(text, place)
+        if self._way is not None and char in "{[":
+            return self._open_on_way(char, place, events)
         if char == '"':
             if (plain := _PLAIN.match(text, place)) is not None:
                 events.append((STRING, plain[1]))
@@ -195,9 +237,36 @@ class Scanner:
             self._state = Scanner._first_item
         return place + 1
 
+    def _open_on_way(self, char: str, place: int, events: list[Event]) -> int:
+        """Open a container on a way: what is in it comes whole, and only the elements of the right list count."""
+        way, self._way = self._way, None
+        is_list = char == "["
+        if way is ITEMS and not is_list and self._closers:  # something else stands where the list should be
+            self._whole_at, self._is_silent = len(self._closers), True
+            return place
+        assert way is not None
+        assert self._trail is not None
+        self._trail.append(way)
+        place = self._open(char, place, events)
+        self._whole_at, self._is_silent = len(self._closers), not (is_list and way is ITEMS)
+        if is_list and way is not ITEMS:
+            self._index = 0
+            self._enter(0)
+        return place
+
+    def _enter(self, step: str | int) -> None:
+        """Note the key or index of the value that comes next."""
+        assert self._trail is not None
+        if len(self._trail) == len(self._closers):
+            self._way = self._trail[-1].get(step)
+            self._whole_at = len(self._closers) if self._way is None else None
+
     def _close_container(self, place: int, events: list[Event]) -> int:
         self._closers.pop()
         events.append((END, None))
+        if self._trail is not None and len(self._trail) > len(self._closers):
+            self._trail.pop()
+            self._whole_at, self._is_silent, self._way = len(self._closers), True, None
         self._end_value()
         return place + 1
 
@@ -224,12 +293,17 @@ class Scanner:
         char, closer = text[place], self._closers[-1]
         if char == ",":
             self._state = Scanner._key if closer == "}" else Scanner._value
+            if self._trail is not None and closer == "]" and self._trail[-1] is not ITEMS:
+                self._index += 1
+                self._enter(self._index)
             return place + 1
         if char == closer:
             return self._close_container(place, events)
         raise _unexpected(f"',' or {closer!r}", text, place)
 
     def _after_all(self, text: str, place: int, events: list[Event]) -> int:
+        if self._end < 0:
+            self._end = self._base + place
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place < len(text):
             raise _unexpected("nothing more", text, place)
@@ -248,6 +322,8 @@ class Scanner:
         if (plain := _PLAIN_KEY.match(text, place)) is not None:
             events.append((KEY, plain[1]))
             self._state = Scanner._value
+            if self._trail is not None:
+                self._enter(plain[1])
             return plain.end()
         if text[place] != '"':
             raise _unexpected("a key in quotes", text, place)
@@ -260,7 +336,10 @@ class Scanner:
         if not is_last:
             _check_escape(text, end)
             return ~end
-        events.append((KEY, "".join(self._parts)))
+        key = "".join(self._parts)
+        events.append((KEY, key))
+        if self._trail is not None:
+            self._enter(key)
         self._parts.clear()
         self._state = Scanner._colon
         return end
@@ -288,8 +367,6 @@ class Scanner:
     # -- values that come whole -----------------------------------------------------------------------
 
     def _begin_whole(self, text: str, place: int) -> int:
-        if text[place] in self._refused:
-            raise _unexpected("another kind of value", text, place)
         if text[place] in '"{[':
             self._state = Scanner._whole
             self._inner, self._is_quoted = 0, False
@@ -338,7 +415,8 @@ class Scanner:
         return end
 
     def _end_whole(self, events: list[Event]) -> None:
-        events.append((WHOLE, "".join(self._parts)))
+        if not self._is_silent:
+            events.append((WHOLE, "".join(self._parts)))
         self._parts.clear()
         self._end_value()
 

@@ -2,12 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
-__all__ = ["branches", "followed", "openings_of"]
+from mellea.core.structured.markers import KEYS
+
+__all__ = [
+    "Elements",
+    "Schema",
+    "Shape",
+    "branches",
+    "elements_of_schema",
+    "followed",
+    "map_parts",
+    "openings_of",
+    "parts_of",
+    "pointed_at",
+    "property_of",
+    "shapes_of",
+    "target_of",
+]
 
 Schema = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the JSON of a value looks like, or that of one member of a union.
+
+    Args:
+        opening: the bracket that it begins with; `""` where that isn't certain.
+        keys: all keys at the top of an object that it is read by: every alias, and names where they count.
+        required: a set for each required property; one of its keys has to be there.
+        is_open: an object may have other keys than these, which mean something.
+        is_text: it may be a text.
+    """
+
+    opening: str
+    keys: frozenset[str] = frozenset()
+    required: tuple[frozenset[str], ...] = ()
+    is_open: bool = False
+    is_text: bool = False
+
+
+SCHEMAS = frozenset(
+    {"additionalItems", "additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then"}
+    | {"unevaluatedItems", "unevaluatedProperties"}
+)
+"""Keywords that hold a schema."""
+
+SCHEMA_LISTS = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
+"""Keywords that hold a list of schemas; `items` did in old drafts."""
+
+SCHEMA_DICTS = frozenset(
+    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
+)
+"""Keywords that hold schemas by name; `dependencies` of old drafts has lists of names too."""
+
+
+def parts_of(schema: Schema) -> Iterator[tuple[str, Any]]:
+    """Yield the schemas that stand right inside of a schema, each with where it stands."""
+    for name, value in schema.items():
+        if name in SCHEMA_DICTS and isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", part) for key, part in value.items())
+        elif name in SCHEMA_LISTS and isinstance(value, list):
+            yield from ((f"{name}.{index}", part) for index, part in enumerate(value))
+        elif name in SCHEMAS:
+            yield name, value
+
+
+def map_parts(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a copy of a schema in which each schema right inside of it is changed."""
+    new = dict(schema)
+    for name, value in schema.items():
+        if name in SCHEMA_DICTS and isinstance(value, Mapping):
+            new[name] = {key: change(part) for key, part in value.items()}
+        elif name in SCHEMA_LISTS and isinstance(value, list):
+            new[name] = [change(part) for part in value]
+        elif name in SCHEMAS:
+            new[name] = change(value)
+    return new
+
+
+def pointed_at(root: Any, pointer: str) -> Any:
+    """Return what a JSON Pointer (RFC 6901) leads to, written as the fragment of a URI; `None` if nowhere."""
+    target = root
+    for step in pointer.removeprefix("#").split("/")[1:]:
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(target, list):
+            target = target[int(name)] if name.isdecimal() and int(name) < len(target) else None
+        else:
+            target = target.get(name) if isinstance(target, Mapping) else None
+    return target
+
+
+def target_of(pointer: Any, root: Schema) -> Any:
+    """Return the schema that a reference such as `#/$defs/Person` leads to; `True`, which says nothing, if nowhere."""
+    target = pointed_at(root, str(pointer))
+    return target if isinstance(target, (Mapping, bool)) else True
 
 
 def followed(schema: Schema, root: Schema) -> Schema:
@@ -15,9 +109,7 @@ def followed(schema: Schema, root: Schema) -> Schema:
     seen: set[str] = set()
     while isinstance(pointer := schema.get("$ref"), str) and pointer not in seen:
         seen.add(pointer)
-        target: Any = root
-        for step in pointer.removeprefix("#").split("/")[1:]:
-            target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+        target = target_of(pointer, root)
         beside = {name: value for name, value in schema.items() if name != "$ref"}
         schema = {**(target if isinstance(target, Mapping) else {}), **beside}
     return schema
@@ -41,9 +133,9 @@ def branches(schema: Schema, root: Schema) -> list[Schema]:
     return found
 
 
-def openings_of(schema: Schema) -> str:
+def openings_of(schema: Schema, root: Schema | None = None) -> str:
     """Return the brackets that a value begins with; `""` if it may begin with something else."""
-    openings = {_opening(branch) for branch in branches(schema, schema)}
+    openings = {_opening(branch) for branch in branches(schema, schema if root is None else root)}
     return "" if "" in openings else "".join(sorted(openings))
 
 
@@ -51,3 +143,67 @@ def _opening(schema: Schema) -> str:
     if schema.get("type") == "object" or "properties" in schema:
         return "{"
     return "[" if schema.get("type") == "array" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """The elements of an array: the schemas of the first ones, and of all others."""
+
+    first: Sequence[Any]
+    others: Any
+
+
+def elements_of_schema(schema: Any, root: Schema) -> Elements | None:
+    """Return the elements of what can only be an array or null; `None` of anything else."""
+    found = branches(schema, root) if isinstance(schema, Mapping) else []
+    kinds = found[0].get("type") if len(found) == 1 else None
+    if {*(kinds if isinstance(kinds, list) else [kinds])} - {"null"} != {"array"}:
+        return None
+    return Elements(found[0].get("prefixItems", ()), found[0].get("items", True))
+
+
+def shapes_of(schema: Schema, root: Schema) -> tuple[Shape, ...]:
+    """Return the shapes that a value may have, for a union those of its members; null is left out."""
+    return tuple(shape for branch in branches(schema, root) for shape in _shapes(branch))
+
+
+def _shapes(branch: Schema) -> Iterator[Shape]:
+    kinds = branch.get("type")
+    names = set(kinds if isinstance(kinds, list) else [kinds]) - {None, "null"}
+    is_listed = "enum" in branch or "const" in branch
+    if not names and not is_listed and "properties" not in branch:
+        names = {"object", "array", "string"}  # nothing is said of it
+    if "object" in names or "properties" in branch:
+        yield _object(branch)
+    if "array" in names:
+        yield Shape("[")
+    if names - {"object", "array"} or is_listed:
+        words = branch.get("enum", [branch.get("const")])
+        yield Shape("", is_text="string" in names or any(isinstance(word, str) for word in words))
+
+
+def _object(branch: Schema) -> Shape:
+    properties = branch.get("properties", {})
+    keys = {name: _keys(name, part) for name, part in properties.items()}
+    required = tuple(keys.get(name, frozenset({name})) for name in branch.get("required", ()))
+    others = branch.get("additionalProperties", not properties) not in (None, False)
+    is_open = others or bool(branch.get("patternProperties"))
+    return Shape("{", frozenset().union(*keys.values()), required, is_open)
+
+
+def _keys(name: str, part: Any) -> frozenset[str]:
+    paths = part.get(KEYS, ()) if isinstance(part, Mapping) else ()
+    return frozenset({name, *(str(path[0]) for path in paths)})
+
+
+def property_of(branch: Schema, key: str) -> Any:
+    """Return the schema of the property that is read by a key, under whichever of its aliases.
+
+    Returns:
+        `additionalProperties` for other keys; `None` if nothing is said of them.
+    """
+    properties = branch.get("properties", {})
+    if key in properties:
+        return properties[key]
+    named = (part for part in properties.values() if isinstance(part, Mapping) and [key] in part.get(KEYS, ()))
+    return next(named, branch.get("additionalProperties"))

@@ -6,17 +6,34 @@ asked for as `{"value": …}`; the events have the value alone, piece by piece.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mellea.core.structured.schema import followed
+from mellea.core.structured.bundle import bundled
+from mellea.core.structured.scanner import ITEMS, Scanner
+from mellea.core.structured.schema import branches, followed
 
-__all__ = ["Unwrapper", "is_wrapped", "wrapped"]
+__all__ = ["Unwrapper", "is_wrapped", "starts_of", "wrapped"]
 
 _NAME = "value"
-_OPENING = re.compile(r'\s*\{\s*"value"\s*:\s*(?=\S)')
-_OPENING_SO_FAR = re.compile(r'\s*(\{\s*("(v(a(l(u(e("\s*(:\s*)?)?)?)?)?)?)?)?)?\Z')
+_BRACKET = re.compile(r"[{\[]")
+_SPACE = re.compile(r"\s*+")
+_OPENING = re.compile(r'\{[ \t\n\r]*+"value"[ \t\n\r]*+:[ \t\n\r]*+(?=(\S))')
+_OPENING_SO_FAR = re.compile(r'\{[ \t\n\r]*+("(v(a(l(u(e("[ \t\n\r]*+(:[ \t\n\r]*+)?)?)?)?)?)?)?)?\Z')
+_LONGEST = 1000
+"""How long the beginning of a wrapper may be, white space included."""
+
+_STARTS = {
+    "string": '"',
+    "integer": "-0123456789",
+    "number": "-0123456789",
+    "boolean": "tf",
+    "null": "n",
+    "object": "{",
+    "array": "[",
+}
 _FLAT = re.compile(r'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _STRING = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
@@ -28,6 +45,7 @@ def is_wrapped(schema: Mapping[str, Any]) -> bool:
 
 def wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of an object that holds the value as its only property."""
+    schema = bundled(schema)  # a reference from the root would lead to the object around it
     inner = {name: value for name, value in schema.items() if name not in ("$defs", "definitions")}
     outer: dict[str, Any] = {
         "type": "object",
@@ -38,60 +56,146 @@ def wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
     return outer | {name: schema[name] for name in ("$defs", "definitions") if name in schema}
 
 
-class Unwrapper:
-    """Takes the value out of its object while it is being written; what isn't wrapped passes as it is.
+def starts_of(schema: Mapping[str, Any]) -> str:
+    """Return the characters that the JSON of a value may begin with; `""` if that may be any."""
+    starts = "n" if _takes_null(schema, schema) else ""
+    for branch in branches(schema, schema):
+        begun = "".join(_starts(branch))
+        if not begun:
+            return ""
+        starts += begun
+    return starts
 
-    Each character passes as soon as it is certain that it belongs to the value: all but white space that the
-    object's end may follow.
+
+def _starts(branch: Mapping[str, Any]) -> Iterator[str]:
+    if "enum" in branch or "const" in branch:
+        words = branch["enum"] if "enum" in branch else [branch["const"]]
+        yield from (json.dumps(word)[0] for word in words)
+        return
+    kinds = branch.get("type", "object" if "properties" in branch else ())
+    yield from (_STARTS.get(str(kind), "") for kind in ([kinds] if isinstance(kinds, str) else kinds))
+
+
+def _takes_null(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 20) -> bool:
+    one = followed(schema, root)
+    options = [*one.get("anyOf", ()), *one.get("oneOf", ())]
+    inside = [option for option in options if isinstance(option, Mapping)] if depth else []
+    return one.get("type") == "null" or any(_takes_null(option, root, depth - 1) for option in inside)
+
+
+class Unwrapper:
+    """Takes values out of their objects while they are being written; everything else passes as it is.
+
+    An object is such a wrapper if `value` is its first key and what follows can begin a value of the schema; it may
+    stand behind a fence, prose or thoughts, but not inside other JSON. Each character passes as soon as it is certain
+    that it belongs to the text: all but the wrapper's own, and white space that its end may follow.
+
+    Args:
+        starts: the characters that the value may begin with, as `starts_of` says; `""` for any.
     """
 
-    __slots__ = ("_depth", "_held", "_is_escaped", "_is_inside", "_is_open", "_is_over", "_is_quoted")
+    __slots__ = (
+        "_depth",
+        "_held",
+        "_is_escaped",
+        "_is_inside",
+        "_is_over",
+        "_is_quoted",
+        "_other",
+        "_passed",
+        "_starts",
+    )
 
-    def __init__(self) -> None:
-        self._held = ""  # the beginning that isn't decided yet, later white space that may stand before the end
-        self._is_open = False
+    def __init__(self, starts: str = "") -> None:
+        self._starts = starts
+        self._held = ""  # what may be a wrapper's beginning, or inside one, white space that its end may follow
+        self._other: Scanner | None = None  # of JSON that isn't a wrapper
+        self._passed = 0  # characters of it
         self._is_inside = False
         self._is_over = False
         self._depth = 0  # containers that are open inside the value
         self._is_quoted = self._is_escaped = False
 
     def feed(self, text: str) -> str:
-        """Take more text and return what of the value is certain."""
-        if self._is_open:
-            return self._inside(text) if self._is_inside else text
-        text = self._held + text
-        self._held = ""
-        if (opening := _OPENING.match(text)) is not None:
-            self._is_open = self._is_inside = True
-            return self._inside(text[opening.end() :])
-        if _OPENING_SO_FAR.match(text):
-            self._held = text
-            return ""
-        self._is_open = True
-        return text
+        """Take more text and return what of it is certain to stay."""
+        if self._is_inside or self._is_over or self._other is not None or self._held:
+            return self._feed(text)
+        return self._feed(text) if "{" in text or "[" in text else text
+
+    def _feed(self, text: str) -> str:
+        out: list[str] = []
+        place = 0
+        while place < len(text):
+            if self._is_inside:
+                place = self._inside(text, place, out)
+            elif self._other is not None:
+                place = self._pass(self._other, text, place, out)
+            else:
+                text, place = self._outside(text, place, out)
+        return "".join(out)
 
     def close(self) -> str:
         """Return what was held back, but for the object's own end."""
         rest, self._held = self._held, ""
-        return "" if self._is_inside else rest
+        return "" if self._is_inside or self._is_over else rest
 
-    def _inside(self, text: str) -> str:
-        if self._is_over:
-            return ""
-        end = self._end(text)
-        text = self._held + text[:end]
+    def _outside(self, text: str, place: int, out: list[str]) -> tuple[str, int]:
+        """Go to the next wrapper, or to other JSON."""
+        if self._is_over:  # white space at the very end is the wrapper's, too
+            end = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+            self._held += text[place:end]
+            if end < len(text):
+                out.append(self._held)
+                self._held, self._is_over = "", False
+            return text, end
+        if self._held:
+            text, place, self._held = self._held + text[place:], 0, ""
+        found = _BRACKET.search(text, place)
+        if found is None:
+            out.append(text[place:])
+            return text, len(text)
+        start = found.start()
+        out.append(text[place:start])
+        opening = _OPENING.match(text, start)
+        if opening is not None and (not self._starts or opening[1] in self._starts):
+            self._is_inside, self._is_over, self._depth = True, False, 0
+            self._is_quoted = self._is_escaped = False
+            return text, opening.end()
+        if opening is None and len(text) - start <= _LONGEST and _OPENING_SO_FAR.match(text, start):
+            self._held = text[start:]
+            return text, len(text)
+        self._other, self._passed = Scanner(way=ITEMS if found[0] == "[" else {}), 0
+        return text, start
+
+    def _pass(self, other: Scanner, text: str, place: int, out: list[str]) -> int:
+        other.feed(text, place)
+        end = len(text)
+        if other.is_complete:
+            end = place + other.end - self._passed
+        elif other.error is not None:
+            end = max(place + other.error.place - self._passed, place)
+        self._passed += end - place
+        self._other = None if other.is_complete or other.error is not None else other
+        out.append(text[place:end])
+        return end
+
+    def _inside(self, text: str, place: int, out: list[str]) -> int:
+        end = self._end(text, place)
+        new = self._held + text[place:end]
         self._held = ""
         if self._depth == 0 and not self._is_quoted:
-            bare = text.rstrip()
-            self._held = "" if self._is_over else text[len(bare) :]
-            return bare
-        return text
+            bare = new.rstrip()
+            self._held = "" if self._is_over else new[len(bare) :]
+            new = bare
+        out.append(new)
+        self._is_inside = not self._is_over
+        return end + self._is_over
 
-    def _end(self, text: str) -> int:
+    def _end(self, text: str, place: int) -> int:
         """Return where the value ends in the text."""
-        place, end = 0, len(text)
-        if self._is_escaped and text:
-            place, self._is_escaped = 1, False
+        end = len(text)
+        if self._is_escaped:
+            place, self._is_escaped = place + 1, False
         while place < end:
             if self._is_quoted:
                 place = _STRING.match(text, place).end()  # type: ignore[union-attr]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from mellea.errors import UsageError
 from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
@@ -12,6 +12,9 @@ from mellea.stdlib.generative.output import ReturnType
 from mellea.stdlib.generative.settings import FunctionOptions
 from mellea.stdlib.generative.wording import BodyWording
 from mellea.stdlib.tools.signature import name_of
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
 
 __all__ = ["command"]
 
@@ -31,7 +34,7 @@ def command(function: Callable[P, Coroutine[Any, Any, Any]], /) -> AsyncPromptFu
 @overload
 def command(function: Callable[P, Any], /) -> PromptFunction[P, str]: ...
 @overload
-def command(*, output: type[T], **options: Unpack[FunctionOptions]) -> _Decorator[T]: ...
+def command(*, output: TypeForm[T], **options: Unpack[FunctionOptions]) -> _Decorator[T]: ...
 @overload
 def command(*, output: None = None, **options: Unpack[FunctionOptions]) -> _Decorator[str]: ...
 @overload

@@ -13,6 +13,7 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.stdlib.generative.conditions import check_arguments, computed, pending
 from mellea.stdlib.generative.deferred import deferred
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
+from mellea.stdlib.generative.output import check_output
 from mellea.stdlib.generative.settings import RESERVED, FunctionOptions, Settings
 from mellea.stdlib.generative.wording import Call, Prompt, Wording
 from mellea.stdlib.session import MelleaSession, current_session
@@ -163,6 +164,7 @@ class _Prompted(Generic[P, R]):
             format=None if self._is_text() else self._output(),
             backend=session.backend,
             dependencies=[thunk._run for thunk in pending(call)],
+            note=session._note,
         )
 
 
@@ -232,7 +234,8 @@ def make(
     """Make a prompt function, sync or async as the function is.
 
     Raises:
-        UsageError: an option is unknown or wrong.
+        UsageError: an option is unknown or wrong, or no answer can have the type of the result.
     """
+    check_output(output)
     kind = AsyncPromptFunction if inspect.iscoroutinefunction(function) else PromptFunction
     return kind(function, wording, output, Settings().updated(f"{wording.name}()", options))

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import collections.abc
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, Any, TypeVar, cast, get_args, get_origin
+from typing import Any, TypeVar, cast
 
+from mellea.core.structured.kinds import is_sequence
 from mellea.stdlib.streaming import AsyncStream, Stream
 
-__all__ = ["AsyncItemStream", "ItemStream", "as_async_items", "as_items", "is_sequence"]
+__all__ = ["AsyncItemStream", "ItemStream", "as_async_items", "as_items"]
 
 T = TypeVar("T")
-
-_SEQUENCES = (
-    list,
-    set,
-    frozenset,
-    collections.abc.Sequence,
-    collections.abc.MutableSequence,
-    collections.abc.Collection,
-    collections.abc.Iterable,
-    collections.abc.Set,
-)
-
-
-def is_sequence(format: Any) -> bool:
-    """Whether values of the type are made of any number of items of one type."""
-    if get_origin(format) is Annotated:  # which may say how many
-        return is_sequence(format.__origin__)
-    origin = get_origin(format) or format
-    return origin in _SEQUENCES or (origin is tuple and get_args(format)[1:] == (Ellipsis,))
 
 
 class ItemStream(Stream[list[T]]):
@@ -52,11 +33,11 @@ def as_items(stream: Stream[Any], format: Any) -> Stream[Any]:
     """Return the stream, or one of items if the format is a sequence."""
     if not is_sequence(format):
         return stream
-    return ItemStream(stream._launch, has_format=True, live=stream._live)
+    return ItemStream(stream._launch, has_format=True, live=stream._live, by_step=stream._by_step)
 
 
 def as_async_items(stream: AsyncStream[Any], format: Any) -> AsyncStream[Any]:
     """Return the stream, or one of items if the format is a sequence."""
     if not is_sequence(format):
         return stream
-    return AsyncItemStream(stream._launch, has_format=True, live=stream._live)
+    return AsyncItemStream(stream._launch, has_format=True, live=stream._live, by_step=stream._by_step)

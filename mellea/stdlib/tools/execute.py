@@ -86,8 +86,8 @@ def told(result: Any) -> Any:
     """Return a result as the model is told it: texts and blocks as they are, the rest as JSON values."""
     if isinstance(result, (str, Block)):
         return result
-    if isinstance(result, (list, tuple)) and result and all(isinstance(item, Block) for item in result):
-        return list(result)
+    if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
+        return [told(item) for item in result]
     from pydantic_core import to_jsonable_python  # lazy: most programs have no tools
 
     return to_jsonable_python(result, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="strings")

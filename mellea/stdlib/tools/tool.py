@@ -12,6 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from mellea.core.backend import BuiltinTool, ToolSpec
 from mellea.core.worker import outcome_of
 from mellea.errors import ToolError, UsageError
+from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.signature import Arguments, doc_of, name_of, parameters_of, type_hints
 
@@ -60,7 +61,7 @@ class Tool(Generic[P, R]):
         self._function = function
         self._description = description
         self._parameters = parameters_of(function, what)
-        self._hints = _early_hints(function, names)
+        self._hints = _early_hints(function, names, self._parameter_names)
         functools.update_wrapper(self, function, updated=())
 
     @functools.cached_property
@@ -84,8 +85,14 @@ class Tool(Generic[P, R]):
             raise UsageError(
                 f"{what} is a method of a class; take it from an instance, as in tools=[thing.{self.name}]"
             )
-        hints = type_hints(self._function, what) if self._hints is None else self._hints
+        hints = self._hints
+        if hints is None:
+            hints = type_hints(self._function, what, of=self._parameter_names)
         return Arguments(what, self._parameters, hints, parse_docstring(doc_of(self._function)).arguments)
+
+    @property
+    def _parameter_names(self) -> frozenset[str]:
+        return frozenset(parameter.name for parameter in self._parameters)
 
     async def call(self, args: Mapping[str, Any] | None = None) -> Any:
         """Check the arguments and call the function; a sync one runs in a worker thread.
@@ -103,8 +110,21 @@ class Tool(Generic[P, R]):
         return await outcome_of(functools.partial(self._function, *positional, **by_name))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself."""
-        return self._function(*args, **kwargs)
+        """Call the function itself; `Field(…)` as a default of a parameter means what pydantic means by it.
+
+        Raises:
+            UsageError: an argument that such a parameter requires is missing, or isn't what it allows.
+        """
+        if not self._fields:
+            return self._function(*args, **kwargs)
+        bound = inspect.signature(self._function).bind(*args, **kwargs)
+        self._fields.fill(bound)
+        bound.arguments |= self._fields.check(bound.arguments)
+        return self._function(*bound.args, **bound.kwargs)
+
+    @functools.cached_property
+    def _fields(self) -> FieldDefaults:
+        return FieldDefaults(f"{self.name}()", inspect.signature(self._function), lambda: self._hints or {})
 
     def __get__(self, instance: Any, owner: type | None = None) -> Tool[..., R]:
         """Bind a tool that was made of a method, as the method itself would be bound."""
@@ -171,7 +191,7 @@ def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | Buil
     return checked
 
 
-def _early_hints(function: Any, names: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _early_hints(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:
     """Resolve the annotations with the names at hand, or later if one of them isn't defined yet.
 
     The names aren't kept: they are all variables of the calling function.
@@ -179,6 +199,6 @@ def _early_hints(function: Any, names: Mapping[str, Any] | None) -> dict[str, An
     if names is None:
         return None
     try:
-        return type_hints(function, "", names)
+        return type_hints(function, "", names, of=of)
     except UsageError:
         return None

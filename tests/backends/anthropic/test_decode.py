@@ -68,6 +68,7 @@ def test_everything_in_one_message() -> None:
         BuiltinToolResult(ToolOutput("srvtoolu_1", "web_search", FOUND, is_builtin=True)),
         SourceEvent(Source("https://a.example", "A", "sunny")),
         TextDelta("It is sunny."),
+        ReasoningDelta("", 'anthropic:block:{"type": "compaction", "content": "shorter"}'),
         ToolStart("toolu_1", "weather"),
         ToolDelta("toolu_1", '{"city": "Paris"}'),
         ToolEnd(ToolCall("toolu_1", "weather", {"city": "Paris"}, '{"city": "Paris"}')),
@@ -215,7 +216,7 @@ def test_a_message_spliced_into_another_is_an_error() -> None:
         ("rate_limit_error", RateLimitError, True),
         ("overloaded_error", OverloadedError, True),
         ("api_error", StatusError, True),
-        ("an_error_of_tomorrow", StatusError, True),
+        ("an_error_of_tomorrow", BackendError, False),
     ],
 )
 def test_an_error_in_mid_stream_is_raised(kind: str, error: type[BackendError], is_retryable: bool) -> None:
@@ -246,34 +247,167 @@ def test_a_stream_without_its_end_is_interrupted(body: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"5",
-        b"null",
-        b"[1]",
-        b'"type"',
         b"{",
-        b"<html>",
-        b"{}",
         b'{"type": []}',
-        b'{"type": "message_start"}',
+        b'{"id": "msg_1"}',
         b'{"type": "message_start", "message": 5}',
-        b'{"type": "message_start", "message": {"usage": [1]}}',
         b'{"type": "message_start", "message": {"content": 5}}',
+        b'{"type": "message_start", "message": {"stop_reason": 5}}',
         b'{"type": "message_stop"}',
-        b'{"type": "content_block_start", "index": 0}',
         b'{"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use"}}',
         b'{"type": "content_block_start", "index": [], "content_block": {"type": "text"}}',
         b'{"type": "content_block_start", "index": 0, "content_block": {"type": 5}}',
+        b'{"type": "content_block_start", "index": 0, "content_block": {"id": "toolu_1"}}',
+        b'{"type": "content_block_delta", "index": 0, "delta": 5}',
         b'{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": 5}}',
-        b'{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta"}}',
-        b'{"type": "content_block_delta", "index": 3, "delta": {"type": "input_json_delta", "partial_json": ""}}',
-        b'{"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": 1}}',
+        b'{"type": "content_block_delta", "index": 3, "delta": {"type": "input_json_delta", "partial_json": "{}"}}',
+        b'{"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": 5}}',
         b'{"type": "message_delta", "delta": 5}',
-        b'{"type": "error", "error": 5}',
+        b'{"type": "message_delta", "delta": {"stop_reason": 5}}',
     ],
 )
-def test_what_is_not_the_format_is_a_wire_error(data: bytes) -> None:
+def test_essential_words_of_another_type_are_an_error(data: bytes) -> None:
     with pytest.raises(WireError):
         Decoder("claude-test").feed(b"data: " + data + b"\n\n")
+
+
+@pytest.mark.parametrize("data", [b"", b"5", b"null", b'"type"', b"[1]", b"<html>", b"{}", b'{"type": "news"}'])
+def test_where_nothing_is_recognised_nothing_succeeds(data: bytes) -> None:
+    decoder = Decoder("claude-test")
+    decoder.feed(b"data: " + data + b"\n\n")
+    with pytest.raises(BackendError):
+        decoder.close()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {
+            "type": "message_start",
+            "message": {"id": None, "model": [], "usage": [1], "container": "x", "content": None},
+        },
+        {"type": "message_start", "message": None},
+        {"type": "message_delta", "usage": {"output_tokens": "9", "output_tokens_details": []}},
+        {"type": "message_delta", "delta": {"stop_reason": None, "container": {"id": 5}}, "usage": {"x": 1.5}},
+        {"type": "content_block_start", "index": 0, "content_block": None},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": None}},
+        {"type": "content_block_delta", "index": None, "delta": {"type": "thinking_delta", "thinking": None}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": 5}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": 1}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": {"url": []}}},
+        {"type": "content_block_delta", "index": 9, "delta": {"type": "input_json_delta", "partial_json": None}},
+        {"type": "content_block_stop", "index": 7},
+        {"type": "ping", "at": 5},
+        {"type": "news_of_tomorrow", "message": "x"},
+    ],
+    ids=repr,
+)
+def test_what_is_beside_the_point_never_fails_an_answer(event: Any) -> None:
+    events = decode(start(), *text(0, "Hello"), event, *text(1, " you"), *end())
+    assert "".join(each.chunk for each in events if isinstance(each, TextDelta)) == "Hello you"
+    assert isinstance(events[-1], StreamEnd) and events[-1].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    "heartbeat", [b"event: ping\ndata: {}\n\n", b"event: ping\ndata:\n\n", b"data: {}\n\n", b":\n\n"]
+)
+def test_heartbeats_of_any_kind_are_passed_over(heartbeat: bytes) -> None:
+    decoder = Decoder("claude-test")
+    events = decoder.feed(framed(start()) + heartbeat + framed(*text(0, "Hi")) + heartbeat + framed(*end()))
+    assert TextDelta("Hi") in events and isinstance(events[-1], StreamEnd)
+
+
+def test_types_may_stand_in_the_event_lines_alone() -> None:
+    lines = [
+        f"event: {event['type']}\ndata: {json.dumps({key: value for key, value in event.items() if key != 'type'})}\n\n"
+        for event in (start(), *call(0, TOOL, '{"city":', '"Rome"}'), *text(1, "Hi"), *end("tool_use"))
+    ]
+    events = Decoder("claude-test").feed("".join(lines).encode())
+    assert TextDelta("Hi") in events
+    assert [event.tool_call.tool_args for event in events if isinstance(event, ToolEnd)] == [{"city": "Rome"}]
+
+
+# -- several blocks under one number, blocks that nobody stops ---------------------------------------------
+
+
+def begin(index: int | None, call_id: str | None, **more: Any) -> dict[str, Any]:
+    tool = {"type": "tool_use", "name": "weather", "input": {}, **({"id": call_id} if call_id else {}), **more}
+    return {"type": "content_block_start", "index": index, "content_block": tool}
+
+
+def write(index: int | None, chunk: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "input_json_delta", "partial_json": chunk}}
+
+
+def stop(index: int | None) -> dict[str, Any]:
+    return {"type": "content_block_stop", "index": index}
+
+
+ONE, TWO = '{"city": "A"}', '{"city": "B"}'
+TEXT = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+MORE = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [begin(0, "a"), write(0, ONE), begin(0, "b"), write(0, TWO), stop(0), stop(1)],
+        [begin(0, "a"), write(0, ONE), begin(0, "b"), write(0, TWO)],
+        [begin(0, "a"), write(0, ONE), begin(1, "b"), write(1, TWO)],
+        [begin(None, "a"), write(None, ONE), begin(None, "b"), write(None, TWO), stop(None)],
+        [begin(0, "a"), begin(0, "a"), write(0, ONE), stop(0), begin(0, "b", input={"city": "B"})],
+        [begin(0, "a"), write(0, {"city": "A"}), stop(0), begin(1, "b", input=TWO), stop(1)],
+        [begin(0, "a", input={"no": 1}), write(0, ONE), stop(0), begin(1, "b"), write(1, TWO), stop(1)],
+        [begin(0, "a"), TEXT, MORE, write(0, ONE), stop(0), begin(0, "b"), write(0, TWO), stop(0)],
+        [TEXT, begin(0, "a"), write(0, ONE[:5]), MORE, stop(0), write(0, ONE[5:]), begin(0, "b"), write(0, TWO)],
+        [TEXT, begin(0, "a"), stop(0), write(0, ONE), MORE, begin(1, "b"), write(1, TWO), stop(1)],
+        [begin(0, "a"), begin(1, "b"), write(1, TWO[:4]), write(0, ONE), write(1, TWO[4:]), stop(0), stop(1)],
+    ],
+)
+def test_calls_are_told_apart_however_their_blocks_are_numbered(events: list[Any]) -> None:
+    decoded = decode(start(), *events, *end("tool_use"))
+    calls = {event.tool_call.tool_call_id: event.tool_call for event in decoded if isinstance(event, ToolEnd)}
+    assert {call_id: (each.tool_args, each.is_valid) for call_id, each in calls.items()} == {
+        "a": ({"city": "A"}, True),
+        "b": ({"city": "B"}, True),
+    }
+    for call_id, args in (("a", {"city": "A"}), ("b", {"city": "B"})):
+        deltas = [event for event in decoded if isinstance(event, ToolDelta) and event.tool_call_id == call_id]
+        assert json.loads("".join(event.chunk for event in deltas)) == args
+
+
+def test_calls_get_ids_of_their_own() -> None:
+    """Gateways leave ids out, or give all calls the same."""
+    same = [begin(0, "x"), write(0, ONE), stop(0), begin(1, "x"), write(1, TWO), stop(1)]
+    none = [begin(0, None), write(0, ONE), stop(0), begin(1, None), write(1, TWO), stop(1)]
+    for events in (same, none):
+        decoded = decode(start(), *events, *end("tool_use"))
+        ids = [event.tool_call.tool_call_id for event in decoded if isinstance(event, ToolEnd)]
+        assert len(set(ids)) == 2 and all(ids)
+        assert ids == [event.tool_call_id for event in decoded if isinstance(event, ToolStart)]
+    other = decode(start(id="msg_2"), *none, *end("tool_use"))
+    assert not {event.tool_call.tool_call_id for event in other if isinstance(event, ToolEnd)} & set(ids)
+
+
+def test_halves_of_a_character_are_joined() -> None:
+    body = framed(start(), *text(0, "HALF", "REST"), *call(1, TOOL, '{"city": "HALF', 'REST"}'), *end("tool_use"))
+    body = body.replace(b"HALF", b"a \\ud83d").replace(b"REST", b"\\ude00 b")
+    events = [*(decoder := Decoder("claude-test")).feed(body), *decoder.close()]
+    assert "".join(event.chunk for event in events if isinstance(event, TextDelta)) == "a 😀 b"
+    assert [event.tool_call.tool_args for event in events if isinstance(event, ToolEnd)] == [{"city": "a 😀 b"}]
+
+
+def test_many_calls_cost_no_more_than_each_of_them() -> None:
+    """Steps are counted, not seconds: all calls are open at the same time, and end one by one."""
+    decoder = Decoder("claude-test")
+    decoder.feed(framed(start()))
+    for number in range(300):
+        decoder.feed(
+            framed(begin(number, f"c{number}"), stop(number)) if number % 2 else framed(begin(number, f"c{number}"))
+        )
+        assert len(decoder._waiting) <= 1
+    events = decoder.feed(framed(*end("tool_use")))
+    assert len([event for event in events if isinstance(event, ToolEnd)]) >= 150
 
 
 def test_a_prefix_keeps_its_space_to_itself() -> None:
@@ -315,10 +449,31 @@ def test_a_plain_error_is_raised() -> None:
         decode_plain(b'{"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}', "m")
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"5", b'{"content": 5}', b'{"type": "message"}'])
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"5", b'{"content": 5}', b'{"type": "message"}', b"<p>Hi</p>"])
 def test_a_plain_answer_that_is_none(body: bytes) -> None:
-    with pytest.raises(WireError):
+    with pytest.raises(BackendError):
         decode_plain(body, "m")
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        ({"detail": "Not Found"}, "Not Found"),
+        ({"success": False, "message": "quota used up"}, "quota used up"),
+        ({"code": 1113, "message": "Insufficient balance"}, "Insufficient balance"),
+        ({"error": "no such model"}, "no such model"),
+        ({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, "login fail"),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": None, "details": "busy"}}, "busy"),
+    ],
+)
+def test_a_failure_under_status_200_says_what_the_server_says(report: Any, said: str) -> None:
+    for body in (json.dumps(report).encode(), b"data: " + json.dumps(report).encode() + b"\n\n"):
+        with pytest.raises(BackendError, match=said):
+            decode_plain(body, "m")
+
+
+def test_the_content_may_be_a_text() -> None:
+    assert TextDelta("Hello") in decode_plain(whole(content="Hello"), "m")
 
 
 # -- a schema held by a forced call ------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pytest
@@ -163,6 +164,7 @@ def test_an_answer_goes_back_as_it_came() -> None:
         {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "weather"}},
         {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": answers.FOUND},
         {"type": "text", "text": "It is sunny."},
+        {"type": "compaction", "content": "shorter"},
         {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Paris"}},
         {"type": "tool_use", "id": "toolu_2", "name": "now", "input": {}},
     ]
@@ -374,3 +376,32 @@ def test_beside_other_tools_a_call_of_any_kind_has_to_come() -> None:
 def test_a_forced_call_leaves_no_thoughts() -> None:
     with pytest.raises(UnsupportedError, match="thinking"):
         sent(output_schema=TOWN, thinking=True)
+
+
+def test_ids_of_other_providers_become_ids_that_this_one_takes() -> None:
+    """It refuses anything but letters, digits, _ and -; what a call becomes, its result becomes too."""
+    odd = ["functions.weather:0", "", "x" * 80, "ä", "call_0", "call_0"]
+    calls = assistant_message(*[ToolCall(call_id, "weather", {}, "{}") for call_id in odd])
+    results = [Message("tool", ToolOutput(call_id, "weather", str(n))) for n, call_id in enumerate(odd)]
+    _, asked, answered = turns(user_message("Hi"), calls, *results)
+    ids = [each["id"] for each in asked["content"]]
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", call_id) for call_id in ids) and len(set(ids)) == len(ids)
+    assert [(each["tool_use_id"], each["content"]) for each in answered["content"]] == [
+        (call_id, str(n)) for n, call_id in enumerate(ids)
+    ]
+
+
+def test_a_compaction_goes_back_as_it_came() -> None:
+    begun = {"type": "compaction", "content": None, "encrypted_content": None}
+    more = {"type": "compaction_delta", "content": "Earlier.", "encrypted_content": "Epw"}
+    events = [
+        {"type": "content_block_start", "index": 0, "content_block": begun},
+        {"type": "content_block_delta", "index": 0, "delta": more},
+        {"type": "content_block_stop", "index": 0},
+    ]
+    accumulator = Accumulator()
+    accumulator.feed(
+        Decoder("m").feed(answers.framed(answers.start(), *events, *answers.text(1, "Hi"), *answers.end()))
+    )
+    again = turns(user_message("Hi"), accumulator.generation().message, user_message("Go on."))[1]
+    assert again["content"][0] == {"type": "compaction", "content": "Earlier.", "encrypted_content": "Epw"}

@@ -10,7 +10,7 @@ import pytest
 
 from mellea.backends.anthropic.decode import Decoder, decode_plain
 from mellea.core.events import StreamEnd
-from mellea.errors import WireError
+from mellea.errors import InterruptedStreamError, WireError
 from tests.backends.anthropic import answers
 from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges, outcome, own
 
@@ -86,5 +86,5 @@ def test_nothing_is_told_after_the_end(exchange: Exchange) -> None:
 def test_a_plain_answer_decodes(exchange: Exchange) -> None:
     events = decode_plain(exchange.body, "claude-test")
     assert isinstance(events[-1], StreamEnd)
-    with pytest.raises(WireError, match="no JSON"):
+    with pytest.raises(InterruptedStreamError, match="JSON"):
         decode_plain(exchange.body[:-1], "claude-test")

@@ -80,7 +80,7 @@ def test_calls_come_whole_and_get_ids_where_they_have_none() -> None:
         ToolEnd(ToolCall("a1", "look", {"city": "Zürich", "days": 2}, '{"city": "Zürich", "days": 2}')),
     ]
     calls = whole.generation.tool_calls
-    assert [call.tool_call_id for call in calls] == ["a1", "r-1_2", "r-1_3"]
+    assert [call.tool_call_id for call in calls] == ["a1", "call_r-1_1", "call_r-1_2"]
     assert [dict(call.tool_args) for call in calls[1:]] == [{}, {}]
     assert calls[1].signature == "gemini:c2lnNA=="
     assert whole.generation.finish_reason == "tool_call"
@@ -115,8 +115,8 @@ def test_a_call_that_is_cut_off_is_not_valid(reason: str) -> None:
 
 def test_a_search_and_what_it_found() -> None:
     whole = decode(answers.SEARCH)
-    searched = ToolCall("r-1_1", "google_search", {"queries": ["weather"]}, '{"queries": ["weather"]}', True, True)
-    assert BuiltinToolStart("r-1_1", "google_search") in whole.events
+    searched = ToolCall("call_r-1_0", "google_search", {"queries": ["weather"]}, '{"queries": ["weather"]}', True, True)
+    assert BuiltinToolStart("call_r-1_0", "google_search") in whole.events
     assert BuiltinToolEnd(searched) in whole.events
     assert whole.generation.sources == (
         Source("https://a.example", "A"),
@@ -133,11 +133,11 @@ def test_sources_that_come_again_are_told_once() -> None:
 
 def test_what_the_provider_runs_itself() -> None:
     code = {"language": "PYTHON", "code": "print(1)"}
-    run = ToolCall("r-1_1", "code_execution", code, json.dumps(code), True, True, "gemini:c2lnNg==")
+    run = ToolCall("call_r-1_0", "code_execution", code, json.dumps(code), True, True, "gemini:c2lnNg==")
     assert decode(answers.SERVER_TOOLS).events[:4] == [
-        BuiltinToolStart("r-1_1", "code_execution"),
+        BuiltinToolStart("call_r-1_0", "code_execution"),
         BuiltinToolEnd(run),
-        BuiltinToolResult(ToolOutput("r-1_1", "code_execution", "1\n", is_builtin=True)),
+        BuiltinToolResult(ToolOutput("call_r-1_0", "code_execution", "1\n", is_builtin=True)),
         BuiltinToolStart("t1", "url_context"),
     ]
     assert finish(*[part_of(executableCode={"code": "1"}), end()]) == "stop"
@@ -189,52 +189,171 @@ def test_an_error_in_mid_stream_is_raised_after_the_text(code: int, kind: type[B
     result = decode(stream(text("Half"), error, text(" lost"), end()))
     assert result.text == "Half"
     assert type(result.error) is kind
-    assert str(result.error) == "Gemini reports an error: Too much. (SOME_STATUS)"
+    assert "Too much." in str(result.error) and str(code) in str(result.error)
     assert (result.error.partial, result.error.model, result.error.is_retryable) == ("Half", "gemini-asked", True)
 
 
 BROKEN: dict[str, Any] = {
-    "no object": [],
     "candidates": {"candidates": {}},
     "a candidate": {"candidates": [5]},
+    "index": {"candidates": [{"index": [], "content": {"parts": [{"text": "x"}]}}]},
     "content": {"candidates": [{"content": "x"}]},
     "parts": {"candidates": [{"content": {"parts": "x"}}]},
     "a part": {"candidates": [{"content": {"parts": ["x"]}}]},
     "text": part_of(text=5),
-    "signature": part_of(text="a", thoughtSignature=5),
     "call": part_of(functionCall=[]),
     "name": call(5),  # type: ignore[arg-type]
-    "args": call("a", args=[]),
-    "id": call("a", id=5),
+    "no name": call(args={"a": 1}),
+    "args": call("a", args=[5]),
     "partials": call("a", partialArgs={}),
     "partial": call("a", partialArgs=[1]),
     "arguments of nothing": call(partialArgs=[{"jsonPath": "$.a", "stringValue": "x"}]),
     "data": part_of(inlineData={"mimeType": "image/png", "data": "A"}),
-    "media type": part_of(inlineData={"data": "QQ=="}),
+    "media type": part_of(inlineData={"mimeType": 5, "data": "QQ=="}),
     "address": part_of(fileData={}),
     "finish reason": {"candidates": [{"finishReason": 5}]},
-    "usage": end() | {"usageMetadata": 5},
-    "count": end() | {"usageMetadata": {"promptTokenCount": "5"}},
-    "feedback": {"promptFeedback": 5},
 }
 
 
 @pytest.mark.parametrize("chunk", BROKEN.values(), ids=BROKEN)
-def test_what_isnt_the_protocol_is_a_wire_error(chunk: Any) -> None:
+def test_essential_words_of_another_type_are_an_error(chunk: Any) -> None:
     body = stream(text("Half")) + b"data: " + json.dumps(chunk).encode() + b"\n\n"
     result = decode(body)
     assert type(result.error) is WireError
     assert result.error.partial == "Half"
 
 
-def test_two_calls_cant_be_open_at_once() -> None:
-    result = decode(stream(call("a", willContinue=True), call("b", args={})))
-    assert isinstance(result.error, WireError) and "'b' begins before the call of 'a'" in str(result.error)
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"error": None},
+        {"candidates": None, "usageMetadata": {}},
+        {"candidates": [None]},
+        {"candidates": [{"content": {"parts": None}, "finishReason": None, "index": None}]},
+        {"candidates": [{"content": {"parts": [None]}}]},
+        {"candidates": [{"content": None, "groundingMetadata": [], "citationMetadata": 5}]},
+        {"candidates": [{"groundingMetadata": {"groundingChunks": {"a": 1}, "webSearchQueries": "x"}}]},
+        part_of(text=None, thought=None),
+        part_of(text="", thoughtSignature=5),
+        part_of(somethingNew={"text": "x"}),
+        {"usageMetadata": 5, "responseId": [], "modelVersion": {}, "promptFeedback": 5},
+        {"usageMetadata": {"promptTokenCount": "5", "candidatesTokenCount": 1.5}},
+        {"status": "warming up"},
+        {},
+        [],
+        5,
+    ],
+    ids=repr,
+)
+def test_what_is_beside_the_point_never_fails_an_answer(chunk: Any) -> None:
+    odd = b"data: " + json.dumps(chunk).encode() + b"\n\n"
+    for body in (stream(text("Hel")) + odd + stream(text("lo"), end()), stream(text("Hello"), end()) + odd):
+        result = decode(body)
+        assert result.error is None and result.text == "Hello"
+        assert result.generation.finish_reason == "stop"
 
 
-@pytest.mark.parametrize("body", [b"data: {\n\n", b"data: nope\n\n", b'data: {"a": "\xff"}\n\n'])
-def test_what_is_no_json_is_a_wire_error(body: bytes) -> None:
-    assert type(decode(body).error) is WireError
+@pytest.mark.parametrize(
+    "tail", [b"data: [DONE]\n\n", b"data: {\n\n", b"data: done\n\n", b'data: {"error": {"code": 500}}\n\n']
+)
+def test_nothing_behind_the_end_fails_the_answer(tail: bytes) -> None:
+    result = decode(answers.HELLO + tail)
+    assert result.error is None and result.text == "Hé" + "llo 🌍."
+
+
+def test_counts_are_read_in_any_known_shape() -> None:
+    counts = {"promptTokenCount": "5", "candidatesTokenCount": 7.0, "thoughtsTokenCount": None}
+    assert decode(stream(text("a"), end() | {"usageMetadata": counts})).generation.usage == Usage(5, 7)
+
+
+@pytest.mark.parametrize(
+    ("args", "raw"), [('{"a": 1}', {"a": 1}), ({"a": 1}, {"a": 1}), ([], {}), (None, {}), ("", {})]
+)
+def test_arguments_come_as_objects_or_texts(args: Any, raw: Any) -> None:
+    (made,) = decode(stream(call("f", args=args, id=5), end())).generation.tool_calls
+    assert (made.tool_args, made.is_valid, made.tool_call_id) == (raw, True, "5")
+
+
+def test_a_call_ends_with_the_next_one() -> None:
+    first = call("a", willContinue=True, partialArgs=[{"jsonPath": "$.x", "numberValue": 1}])
+    whole = decode(stream(first, call("b", args={}), end()))
+    assert [(each.tool_name, each.tool_args, each.is_valid) for each in whole.generation.tool_calls] == [
+        ("a", {"x": 1}, True),
+        ("b", {}, True),
+    ]
+    cut = decode(stream(call("a", willContinue=True), partial("$.x", "so", more=True), call("b", args={}), end()))
+    assert [each.is_valid for each in cut.generation.tool_calls] == [False, True]
+
+
+def test_calls_with_ids_may_be_written_at_the_same_time() -> None:
+    def piece(call_id: str, number: int, **more: Any) -> dict[str, Any]:
+        return call(id=call_id, partialArgs=[{"jsonPath": f"$.n{number}", "numberValue": number}], **more)
+
+    whole = decode(
+        stream(
+            call("f", id="a", willContinue=True),
+            call("f", id="b", willContinue=True),
+            piece("a", 1, willContinue=True),
+            piece("b", 2),
+            piece("a", 3),
+            end(),
+        )
+    )
+    calls = {each.tool_call_id: dict(each.tool_args) for each in whole.generation.tool_calls}
+    assert calls == {"a": {"n1": 1, "n3": 3}, "b": {"n2": 2}}
+
+
+def test_ids_are_unique_in_an_answer_and_between_answers() -> None:
+    first = decode(stream(call("f", args={}, id="x"), call("f", args={}, id="x"), call("f", args={}), end()))
+    ids = [each.tool_call_id for each in first.generation.tool_calls]
+    assert len(set(ids)) == 3 and ids[0] == "x"
+    other = stream(call("f", args={}), end()).replace(b"r-1", b"r-2")
+    assert decode(other).generation.tool_calls[0].tool_call_id not in ids
+
+
+def test_a_part_of_any_kind_may_be_signed() -> None:
+    body = stream(
+        part_of(thoughtSignature="MQ=="),
+        part_of(inlineData={"mimeType": "image/png", "data": "QQ=="}, thought=True, thoughtSignature="Mg=="),
+        part_of(codeExecutionResult={"outcome": "OUTCOME_OK"}, thoughtSignature="Mw=="),
+        end(),
+    )
+    kept = [event.signature for event in decode(body).events if isinstance(event, ReasoningDelta)]
+    assert kept == ["gemini:MQ==", "gemini:Mg==", "gemini:last:Mw=="]
+
+
+def test_halves_of_a_character_are_joined() -> None:
+    body = stream(text("HALF"), text("REST"), call("f", args={"x": "HALFREST"}), end())
+    result = decode(body.replace(b"HALF", b"a \\ud83d").replace(b"REST", b"\\ude00 b"))
+    assert result.text == "a 😀 b" and result.generation.tool_calls[0].tool_args == {"x": "a 😀 b"}
+
+
+def test_an_answer_may_come_as_a_list_of_chunks() -> None:
+    """So it does without `alt=sse`."""
+    chunks = [text("Hel"), text("lo"), end()]
+    assert decode(json.dumps(chunks, indent=1).encode()).text == "Hello"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [{"error": "no such model"}, {"message": "no such model"}, [{"error": {"code": 404, "message": "no such model"}}]],
+)
+def test_a_failure_under_status_200_says_what_the_server_says(report: Any) -> None:
+    for body in (json.dumps(report).encode(), b"data: " + json.dumps(report).encode() + b"\n\n"):
+        assert "no such model" in str(decode(body).error)
+
+
+@pytest.mark.parametrize(
+    "body", [b"data: {\n\n", b"data: nope\n\n", b"data: {}\n\n", b"<p>busy</p>", b'data: {"text": "x"}\n\n']
+)
+def test_where_nothing_is_recognised_nothing_succeeds(body: bytes) -> None:
+    assert isinstance(decode(body).error, BackendError)
+
+
+def test_the_delay_that_an_error_in_mid_stream_asks_for() -> None:
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2.5s"}
+    error = decode(stream({"error": {"code": 429, "message": "busy", "details": [info]}})).error
+    assert isinstance(error, RateLimitError) and error.retry_after == 2.5
 
 
 def test_nothing_at_all_is_interrupted() -> None:

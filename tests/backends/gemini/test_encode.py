@@ -195,10 +195,10 @@ def test_signatures_go_back_where_they_belong() -> None:
 def test_calls_of_its_own_tools_go_back_and_a_search_doesnt() -> None:
     assert parts_back(answers.SERVER_TOOLS) == [
         {
-            "executableCode": {"id": "r-1_1", "language": "PYTHON", "code": "print(1)"},
+            "executableCode": {"id": "call_r-1_0", "language": "PYTHON", "code": "print(1)"},
             "thoughtSignature": "c2lnNg==",
         },
-        {"codeExecutionResult": {"id": "r-1_1", "outcome": "OUTCOME_OK", "output": "1\n"}},
+        {"codeExecutionResult": {"id": "call_r-1_0", "outcome": "OUTCOME_OK", "output": "1\n"}},
         {"toolCall": {"id": "t1", "toolType": "URL_CONTEXT", "args": {"urls": ["https://c.example"]}}},
         {"toolResponse": {"id": "t1", "toolType": "URL_CONTEXT", "response": {"pages": 1}}},
         {"text": "Done."},

@@ -9,7 +9,7 @@ import pytest
 
 from mellea.backends.gemini.decode import Decoder, decode_plain
 from mellea.core.events import StreamEnd
-from mellea.errors import WireError
+from mellea.errors import InterruptedStreamError
 from tests.backends.gemini import answers
 from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges, outcome, own
 
@@ -46,5 +46,5 @@ def test_white_space_at_the_end_may_be_missing(exchange: Exchange) -> None:
 @pytest.mark.parametrize("exchange", plain())
 def test_a_plain_answer_decodes(exchange: Exchange) -> None:
     assert isinstance(decode_plain(exchange.body, "gemini-test")[-1], StreamEnd)
-    with pytest.raises(WireError, match="no JSON"):
+    with pytest.raises(InterruptedStreamError, match="JSON"):
         decode_plain(exchange.body[:-1], "gemini-test")

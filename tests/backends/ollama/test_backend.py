@@ -113,7 +113,7 @@ def test_how_long_the_model_stays_loaded(server: StandIn) -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "kind", "says"),
-    [("Break off", InterruptedStreamError, "the stream stopped"), ("Fail", BackendError, "the model crashed")],
+    [("Break off", InterruptedStreamError, "the stream was cut"), ("Fail", BackendError, "the model crashed")],
 )
 def test_what_had_arrived_is_kept(server: StandIn, prompt: str, kind: type[BackendError], says: str) -> None:
     with pytest.raises(kind, match=says) as caught:

@@ -91,14 +91,17 @@ def test_thoughts() -> None:
 def test_calls_get_ids_where_they_have_none() -> None:
     whole = decode(answers.CALLS)
     raw = '{"city": "Zürich", "days": 2}'
-    first = "call_20251026171524097767_1"
+    first = whole.generation.tool_calls[0].tool_call_id
     assert whole.events[1:4] == [
         ToolStart(first, "look"),
         ToolDelta(first, raw),
         ToolEnd(ToolCall(first, "look", {"city": "Zürich", "days": 2}, raw)),
     ]
     calls = whole.generation.tool_calls
-    assert [call.tool_call_id for call in calls[1:]] == ["call_20251026171524097767_2", "call_abc"]
+    ids = [call.tool_call_id for call in calls]
+    assert all(ids) and len(set(ids)) == 3 and ids[2] == "call_abc"
+    later = decode(answers.CALLS.replace(answers.MOMENT.encode(), b"2025-10-26T17:15:25.097767Z")).generation.tool_calls
+    assert not {call.tool_call_id for call in later} & set(ids[:2])
     assert (calls[1].tool_args, calls[1].is_valid) == ({}, True)
     assert whole.generation.finish_reason == "tool_call"
 
@@ -107,8 +110,14 @@ def test_calls_get_ids_where_they_have_none() -> None:
 def test_arguments_in_other_forms(arguments: Any, args: dict[str, Any]) -> None:
     (made,) = decode(lines(message(tool_calls=[call("a", arguments)]), end())).generation.tool_calls
     assert (made.tool_args, made.is_valid) == (args, True)
-    (odd,) = decode(lines(message(tool_calls=[call("a", [1])]), end())).generation.tool_calls
+    (odd,) = decode(lines(message(tool_calls=[call("a", "[1]")]), end())).generation.tool_calls
     assert not odd.is_valid
+
+
+def test_ids_that_repeat_are_made_to_differ() -> None:
+    twice = [call("a", {}, id="same"), call("a", {}, id="same")]
+    first, second = decode(lines(message(tool_calls=twice), end())).generation.tool_calls
+    assert first.tool_call_id == "same" != second.tool_call_id
 
 
 def test_images_come_out() -> None:
@@ -131,7 +140,7 @@ def test_an_error_in_mid_stream_is_raised_after_the_text() -> None:
     result = decode(lines(message("Half"), {"error": "the model crashed"}, message(" lost"), end()))
     assert result.text == "Half"
     assert type(result.error) is BackendError
-    assert str(result.error) == "Ollama reports an error: the model crashed"
+    assert str(result.error).endswith("the model crashed") and not result.error.is_retryable
     assert (result.error.partial, result.error.model) == ("Half", "asked")
 
 
@@ -144,32 +153,85 @@ def test_what_follows_the_end_is_ignored() -> None:
 
 
 BROKEN: dict[str, Any] = {
-    "no object": [],
     "message": {"message": "x"},
     "content": message(5),  # type: ignore[arg-type]
-    "thinking": message(thinking=5),
     "calls": message(tool_calls={"a": 1}),
     "call": message(tool_calls=["x"]),
     "function": message(tool_calls=[{}]),
+    "no name": message(tool_calls=[{"function": {"arguments": {}}}]),
     "name": message(tool_calls=[call(5, {})]),  # type: ignore[arg-type]
-    "id": message(tool_calls=[call("a", {}, id=5)]),
+    "arguments": message(tool_calls=[call("a", [1])]),
     "image": message(images=["A"]),
+    "images": message(images=[5]),
     "reason": end(done_reason=5),
-    "count": end(eval_count="8"),
-    "model": end(model=5),
+    "done": message("") | {"done": "yes"},
 }
 
 
 @pytest.mark.parametrize("chunk", BROKEN.values(), ids=BROKEN)
-def test_what_isnt_the_protocol_is_a_wire_error(chunk: Any) -> None:
+def test_essential_words_of_another_type_are_an_error(chunk: Any) -> None:
     result = decode(lines(message("Half")) + json.dumps(chunk).encode() + b"\n")
     assert type(result.error) is WireError
     assert result.error.partial == "Half"
 
 
-@pytest.mark.parametrize("body", [b"{\n", b"nope\n", b'{"a": "\xff"}\n'])
-def test_what_is_no_json_is_a_wire_error(body: bytes) -> None:
-    assert type(decode(body).error) is WireError
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        message(thinking=None, images=None, tool_calls=None, role=5, news={"a": 1}),
+        message(thinking=5),
+        message(None),  # type: ignore[arg-type]
+        message("") | {"created_at": 5, "model": [], "eval_count": {}, "error": None},
+        {"message": None, "done": False, "error": ""},
+        {"status": "loading"},
+        [],
+        None,
+        "keep-alive",
+    ],
+    ids=repr,
+)
+def test_what_is_beside_the_point_never_fails_an_answer(chunk: Any) -> None:
+    body = (
+        lines(message("Hel")) + json.dumps(chunk).encode() + b"\n" + lines(message("lo"), end(model=5, eval_count=2.5))
+    )
+    result = decode(body)
+    assert result.error is None and result.text == "Hello"
+    assert result.generation.usage == Usage(26, None)
+
+
+def test_ids_of_another_type_are_read_all_the_same() -> None:
+    (made,) = decode(lines(message(tool_calls=[call("a", {}, id=5)]), end())).generation.tool_calls
+    assert made.tool_call_id == "5"
+
+
+@pytest.mark.parametrize("body", [b"{\n", b"nope\n", b"\n\n", b"5\n", b'{"response": "hello"}\n', b"<html>busy</html>"])
+def test_where_nothing_is_recognised_nothing_succeeds(body: bytes) -> None:
+    assert isinstance(decode(body).error, BackendError)
+
+
+@pytest.mark.parametrize(
+    "report", [{"error": "no such model"}, {"detail": "no such model"}, {"message": "no such model"}]
+)
+def test_a_failure_under_status_200_says_what_the_server_says(report: Any) -> None:
+    assert "no such model" in str(decode(lines(report)).error)
+
+
+def test_halves_of_a_character_are_joined() -> None:
+    body = lines(message("HALF"), message("REST"), message(tool_calls=[call("a", {"b": "HALFREST"})]), end())
+    result = decode(body.replace(b"HALF", b"a \\ud83d").replace(b"REST", b"\\ude00 b"))
+    assert result.text == "a 😀 b"
+    assert result.generation.tool_calls[0].tool_args == {"b": "a 😀 b"}
+    alone = decode(lines(message("HALF"), end()).replace(b"HALF", b"\\ud83d"))
+    assert alone.text == "\ufffd" and alone.error is None
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_thoughts_in_tags_are_reasoning(size: int) -> None:
+    said = "<think>Hm, <b>.</think>\n\nFour <think>."
+    result = decode(lines(*[message(said[n : n + size]) for n in range(0, len(said), size)], end()))
+    assert (result.generation.thinking.strip(), result.text) == ("Hm, <b>.", "Four <think>.")
+    told = decode(lines(message("", thinking="Hm"), message("<think>"), end()))
+    assert told.text == "<think>"
 
 
 def test_a_plain_answer_is_one_line_or_several() -> None:
@@ -179,4 +241,6 @@ def test_a_plain_answer_is_one_line_or_several() -> None:
     with pytest.raises(BackendError, match="no model"):
         decode_plain(b'{"error": "no model"}', "asked")
     with pytest.raises(InterruptedStreamError):
+        decode_plain(b'{"message": {"content": "Half"}}', "asked")
+    with pytest.raises(WireError):
         decode_plain(b"{}", "asked")

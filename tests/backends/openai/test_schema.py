@@ -11,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from mellea.backends.openai.schema import schema_name, strict_schema
-from mellea.core.structured.wrapped import Unwrapper, is_wrapped
+from mellea.backends.openai.chat.encode import encode as encode_chat
+from mellea.backends.openai.responses.encode import encode as encode_response
+from mellea.backends.openai.schema import schema_name, sent_schema, strict_schema
+from mellea.backends.openai.services import COMPATIBLE, SERVICES
+from mellea.core.backend import OutputSchema, Request
+from mellea.core.messages import user_message
+from mellea.core.structured.wrapped import Unwrapper, is_wrapped, wrapped
 
 
 class Colour(Enum):
@@ -122,3 +127,39 @@ def test_what_isnt_wrapped_passes(text: str) -> None:
         unwrapper = Unwrapper()
         pieces = [unwrapper.feed(text[place : place + size]) for place in range(0, len(text), size)]
         assert "".join(pieces) + unwrapper.close() == text
+
+
+class Tight(BaseModel):
+    name: Annotated[str, Field(max_length=12)] = ""
+    tags: Annotated[list[Annotated[str, Field(min_length=2)]], Field(min_length=1, max_length=3)]
+
+
+TIGHT = TypeAdapter(Tight).json_schema()
+
+
+@pytest.mark.parametrize("name", ["lmstudio", "vllm", "llama_server", "sglang"])
+@pytest.mark.parametrize("kind", [Tight, list[Tight], dict[str, Annotated[str, Field(max_length=3)]], Node])
+def test_a_server_of_open_weights_is_sent_the_whole_schema(name: str, kind: Any) -> None:
+    whole = TypeAdapter(kind).json_schema()
+    sent = sent_schema(whole, SERVICES[name].holding)
+    assert sent.is_strict
+    assert sent.schema == (wrapped(whole) if is_wrapped(whole) else whole)
+
+
+def test_openai_is_sent_its_strict_form() -> None:
+    for name in ("openai", "azure", "openrouter", "groq"):
+        assert sent_schema(TIGHT, SERVICES[name].holding) == strict_schema(TIGHT)
+
+
+def test_an_unknown_server_is_sent_limits_though_not_strictly() -> None:
+    assert sent_schema(TIGHT, COMPATIBLE.holding).schema == TIGHT
+    assert not sent_schema(TIGHT, COMPATIBLE.holding).is_strict
+    without = TypeAdapter(Node).json_schema()
+    assert sent_schema(without, COMPATIBLE.holding) == strict_schema(without)
+
+
+@pytest.mark.parametrize("encode", [encode_chat, encode_response])
+def test_both_formats_send_limits_to_local_servers(encode: Any) -> None:
+    request = Request((user_message("Hi"),), output_schema=OutputSchema("tight", TIGHT))
+    said = json.dumps(encode(request, "m", SERVICES["lmstudio"]))
+    assert '"maxLength": 12' in said and '"maxItems": 3' in said and "maxLength=" not in said

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mellea.backends._transport.status import error_for_status, message_of, redirect_message, request_id, shortened
+from mellea.backends._transport.status import error_for_status, message_of, redirect_message, request_id
+from mellea.backends._transport.words import shortened
 from mellea.errors import (
     AuthError,
     BadRequestError,

@@ -19,7 +19,7 @@ import mellea
 from mellea import MelleaSession
 from mellea.core.blocks import ToolCall
 from mellea.core.events import ReasoningDelta, StepEnd, StepStart, StreamEnd, TextDelta, ToolEnd, ToolStart
-from mellea.core.run import Run
+from mellea.core.runtime import Run
 from mellea.core.structured import output_format
 from mellea.core.structured.items import ItemDecoder, item_format
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
@@ -221,7 +221,7 @@ async def test_11_a_bad_item_ends_it_cancels_and_tells_index_text_and_the_good_o
     backend = ScriptedBackend(BAD)
     thunk = await mellea.start_session(backend).ainstruct("x", format=list[Person], await_result=False)
     items, good = thunk.items(), []
-    with pytest.raises(ParseError, match=r"item 1 is no 'Person'.*name.*valid string") as caught:
+    with pytest.raises(ParseError, match=r"item 1 is not a valid 'Person'.*name.*valid string") as caught:
         async for item in items:
             good.append(item)
     error = caught.value
@@ -401,7 +401,7 @@ NONSENSE = st.lists(
 @given(NONSENSE, st.booleans())
 def test_nonsense_gives_the_same_items_and_the_same_error_however_it_is_split(text: str, may_restart: bool) -> None:
     def read(parts: Iterable[str]) -> object:
-        decoder = ItemDecoder(item_format(output_format(list[Person])), may_restart=may_restart)
+        decoder = ItemDecoder(item_format(output_format(list[Person])), has_steps=may_restart)
         try:
             for part in parts:
                 decoder.feed(part)

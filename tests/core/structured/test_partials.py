@@ -131,7 +131,7 @@ NONSENSE = st.lists(
 @given(NONSENSE, st.booleans(), st.sampled_from([Any, dict[str, Any], list[Any], int]))
 def test_nonsense_shows_the_same_however_it_is_split(text: str, may_restart: bool, format: Any) -> None:
     def read(parts: Iterable[str]) -> object:
-        one = PartialDecoder(output_format(format), may_restart=may_restart)
+        one = PartialDecoder(output_format(format), has_steps=may_restart)
         states = {partial.state(partial.path) for partial in partials(one, parts)} - {"incomplete", "complete"}
         return one.data(), one.is_complete, states
 

@@ -270,3 +270,14 @@ def test_what_can_be_no_tool_is_refused_with_the_reason(function: Any, said: str
 def test_a_tool_shows_its_name() -> None:
     assert repr(as_tool(weather)) == "<Tool 'weather'>"
     assert isinstance(as_tool(weather), Tool)
+
+
+def test_names_that_no_parameter_uses_need_not_exist() -> None:
+    """What stands under TYPE_CHECKING alone says nothing that a model has to know."""
+    namespace: dict[str, Any] = {}
+    source = "def price(self, item: str, when: Missing) -> Absent:\n    'Look up a price.'\n    return item\n"
+    exec(f"from __future__ import annotations\n{source}", namespace)
+    method = namespace["price"].__get__(object())
+    assert Tool(functools.partial(method, when=1)).spec.parameters["properties"] == {"item": {"type": "string"}}
+    with pytest.raises(UsageError, match=r"Missing.*TYPE_CHECKING"):
+        _ = Tool(method).spec

@@ -1,20 +1,28 @@
 """The calls of one streamed answer, put together from deltas that every service sends in its own way.
 
-Which call a delta belongs to: the one with its `index`; without an index, the one with its `id`, or the
-last one. A delta with a new id and a name begins another call, even under an index that is taken. Ids and
-names may be repeated in each delta, may be missing, and may come late.
+Which call a delta belongs to: the one with its `index`; without an index, the one with its `id`, or the last one.
+Another call begins, even under an index that is taken, with another name; with another id, if a name comes with it or
+the arguments so far are whole; and with a name and more arguments, where those so far are whole. Ids and names may be
+repeated in each delta, may be missing, and may come late. Calls end with the answer.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from pydantic_core import from_json
+
+from mellea.backends._transport.call_ids import CallIds
+from mellea.backends._transport.fields import arguments_text, int_of, known_id, mapping_of, text_of
 from mellea.backends.openai.chat.wire import JsonObject
-from mellea.backends.openai.fields import int_of, mapping_of, text_of
 from mellea.core.events import Event, ToolDelta, ToolEnd, ToolStart
 from mellea.core.messages import parse_tool_call
+from mellea.errors import WireError
 
 __all__ = ["Calls"]
+
+_CHECKS = 64  # how often a call's arguments are looked at as a whole, so that all of them together are linear
 
 
 @dataclass(slots=True)
@@ -23,6 +31,17 @@ class _Call:
     name: str = ""
     call_id: str = ""  # known once it has been announced
     chunks: list[str] = field(default_factory=list)
+    checks: int = 0
+
+    def is_whole(self) -> bool:
+        """Tell whether the arguments so far are a JSON object, so that more of them would break it."""
+        if not self.chunks or not self.chunks[-1].rstrip().endswith("}") or self.checks == _CHECKS:
+            return False
+        self.checks += 1
+        try:
+            return isinstance(from_json("".join(self.chunks)), dict)
+        except ValueError:
+            return False
 
 
 class Calls:
@@ -31,56 +50,82 @@ class Calls:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
+        self._by_id: dict[str, _Call] = {}
+        self._ids = CallIds()
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def feed(self, delta: JsonObject, response_id: str | None, events: list[Event]) -> None:
-        """Take one entry of `tool_calls`."""
-        sent_id, index = text_of(delta, "id"), int_of(delta, "index")
+    def feed(self, delta: JsonObject, known: tuple[Any, ...], events: list[Event]) -> None:
+        """Take one entry of `tool_calls`; `known` tells this answer from others, for calls without an id.
+
+        Raises:
+            WireError: the name or the arguments are of no type that they can have.
+        """
+        sent_id, index = known_id(delta, "id"), int_of(delta, "index")
         function = mapping_of(delta, "function")
-        name, chunk = text_of(function, "name"), text_of(function, "arguments")
-        call = self._find(index, sent_id, name)
-        if call is None:
-            call = _Call(sent_id)
-            self._calls.append(call)
-            if index is not None:
-                self._by_index[index] = call
+        name, chunk = text_of(function, "name"), arguments_text(function.get("arguments"))
+        before = self._find(index, sent_id, name)
+        if before is None or self._is_another(before, index, sent_id, name, chunk):
+            call = self._begin(index, sent_id, before)
+        else:
+            call = before
         call.sent_id = call.sent_id or sent_id
-        call.name = call.name or name
+        call.name = name or call.name
         if chunk:
             call.chunks.append(chunk)
         if not call.call_id:
-            self._announce(call, response_id, events)
+            self._announce(call, known, events)
         elif chunk:
             events.append(ToolDelta(call.call_id, chunk))
 
     def end(self, events: list[Event], *, is_cut_off: bool) -> None:
-        """End all calls; `is_cut_off` where the answer stopped before the model was done with it."""
+        """End all calls; `is_cut_off` where the answer stopped before the model was done with it.
+
+        Raises:
+            WireError: a call has no name.
+        """
         for call in self._calls:
+            if not call.call_id:
+                raise WireError(f"the provider sent a call without a name, with the arguments {''.join(call.chunks)!r}")
             ended = parse_tool_call(call.call_id, call.name, "".join(call.chunks))
             if is_cut_off and call is self._calls[-1] and not ended.tool_args:
                 # No arguments at all, or half of them: it must not be taken for a call without arguments.
                 ended = replace(ended, is_valid=False)
-            if call.call_id:
-                events.append(ToolEnd(ended))
+            events.append(ToolEnd(ended))
         self._calls.clear()
 
     def _find(self, index: int | None, sent_id: str, name: str) -> _Call | None:
+        """Return the call that a delta belongs to, unless it begins another."""
         if index is not None:
-            call = self._by_index.get(index)
-            is_another = call is not None and name and sent_id and call.sent_id and sent_id != call.sent_id
-            return None if is_another else call
+            return self._by_index.get(index)
         if sent_id:
-            return next((call for call in self._calls if call.sent_id == sent_id), None)
-        return self._calls[-1] if self._calls and not name else None
+            return self._by_id.get(sent_id)
+        return self._calls[-1] if self._calls else None
 
-    def _announce(self, call: _Call, response_id: str | None, events: list[Event]) -> None:
+    def _is_another(self, call: _Call, index: int | None, sent_id: str, name: str, chunk: str) -> bool:
+        if name and call.name and name != call.name:
+            return True
+        if sent_id and call.sent_id:
+            return sent_id != call.sent_id and (bool(name) or call.is_whole())
+        if not name or not call.name:
+            return False
+        if index is None and not call.chunks:
+            return True  # the same tool again, both times without arguments
+        return bool(chunk.strip()) and call.is_whole()
+
+    def _begin(self, index: int | None, sent_id: str, before: _Call | None) -> _Call:
+        call = _Call(sent_id, before.name if before is not None else "")
+        self._calls.append(call)
+        if index is not None:
+            self._by_index[index] = call
+        if sent_id:
+            self._by_id.setdefault(sent_id, call)
+        return call
+
+    def _announce(self, call: _Call, known: tuple[Any, ...], events: list[Event]) -> None:
         if not call.name:
             return
-        number = self._calls.index(call)
-        taken = {other.call_id for other in self._calls}
-        call_id = call.sent_id or "_".join(filter(None, ("call", response_id, str(number))))
-        call.call_id = f"{call_id}_{number}" if call_id in taken else call_id
+        call.call_id = self._ids.new(call.sent_id, *known)
         events.append(ToolStart(call.call_id, call.name))
         events.extend(ToolDelta(call.call_id, chunk) for chunk in call.chunks)

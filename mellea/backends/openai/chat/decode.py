@@ -6,8 +6,9 @@ A streamed answer is a row of chunks, each with `choices[].delta`:
 
 The answer has ended once every choice that was seen has its `finish_reason`; what follows it may still say
 something about usage. A service that gives no finish reason at all (Snowflake) ends with `[DONE]` behind the
-chunk that has only usage. Only choice 0 gives events. `data:` that isn't a JSON object is a `WireError`.
+chunk that has only usage. A choice with a whole `message` needs none. Only the first choice that comes gives events.
 
+Essential are a choice's index, its text, refusal, calls, finish reason, and an error; all else is beside the point.
 Calls end with the answer, since their deltas may be interleaved to the last. The reasoning before an answer
 may be signed (`reasoning_details`); the signature comes with the first event after the reasoning.
 """
@@ -19,11 +20,25 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from mellea.backends._transport.fields import (
+    int_of,
+    known_bytes,
+    known_id,
+    known_list,
+    known_mapping,
+    known_mappings,
+    known_text,
+    mapping_of,
+    mappings_of,
+    text_of,
+    wrong_type,
+)
+from mellea.backends._transport.report import is_report
+from mellea.backends._transport.thoughts import ThoughtTags
 from mellea.backends.openai.chat.calls import Calls
 from mellea.backends.openai.chat.reasoning import Details
 from mellea.backends.openai.chat.usage import usage_of
-from mellea.backends.openai.chat.wire import FINISH_REASONS, REASONING_FIELDS, JsonObject
-from mellea.backends.openai.fields import bytes_of, list_of, mapping_of, mappings_of, parse_object, text_of, wrong_type
+from mellea.backends.openai.chat.wire import FINISH_REASONS, NO_REASONS, REASONING_FIELDS, JsonObject
 from mellea.backends.openai.frames import DONE, StreamDecoder
 from mellea.core.blocks import Source, ToolCall
 from mellea.core.events import (
@@ -43,27 +58,39 @@ from mellea.core.events import (
 __all__ = ["Decoder"]
 
 _USUAL = frozenset({"role", "content", "refusal", "tool_calls", *REASONING_FIELDS})
+_KNOWN = _USUAL | {
+    "annotations", "function_call", "images", "name", "provider_metadata", "reasoning_details", "tool_call_id",
+}  # fmt: skip
+_MOST_RUNS = 1000
+_DONE = frozenset({DONE, b"DONE"})
 
 
 class Decoder(StreamDecoder):
     """Turns one chat completion into events; the arguments are those of `StreamDecoder`."""
 
-    def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False) -> None:
-        super().__init__(model, backend=backend, is_wrapped=is_wrapped)
-        self._reasons: dict[Any, str] = {}  # of each choice that was seen; "" while it is being written
+    def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False, starts: str = "") -> None:
+        super().__init__(model, backend=backend, is_wrapped=is_wrapped, starts=starts, filters=[ThoughtTags()])
+        self._reasons: dict[int, str] = {}  # of each choice that was seen; "" while it is being written
+        self._first: int | None = None  # the choice that gives the events
         self._usage: Usage | None = None
         self._calls = Calls()
         self._details = Details()
         self._cited: set[str] = set()
         self._ran: dict[str, int] = {}
+        self._message = ""  # the text of whole messages in a stream, which may grow
         self._is_refused = False
         self._is_last_chunk_usage = False
         self._knows_answer = False
         self._is_usual = False  # nothing is held back that would come before more text
 
-    def _frames(self, frames: list[bytes], events: list[Event]) -> None:
+    @property
+    def is_complete(self) -> bool:
+        """Whether each choice has its finish reason."""
+        return self._has_ended or (bool(self._reasons) and "" not in self._reasons.values())
+
+    def _take(self, data: bytes, events: list[Event]) -> None:
         """Take chunks; one that is more text and nothing else, as nearly all are, in the shortest way."""
-        for frame in frames:
+        for frame in self._sse.payloads(data):
             chunk = text = None
             try:
                 chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
@@ -74,6 +101,7 @@ class Decoder(StreamDecoder):
                     or choice["index"] != 0
                     or choice.get("finish_reason")
                     or "usage" in choice
+                    or "error" in choice
                     or chunk.get("usage") is not None
                     or "error" in chunk
                     or "x_groq" in chunk
@@ -84,186 +112,219 @@ class Decoder(StreamDecoder):
             except (ValueError, KeyError, TypeError, AttributeError):
                 pass  # of another form, or none at all, which `_unusual` knows or complains of
             if text and type(text) is str and self._is_usual:
-                self._said.append(text)
                 events.append(TextDelta(text))
             elif frame:
                 self._unusual(frame, chunk, events)
-                if self._has_ended:
+                if self._has_end(events):
                     break
 
     def _unusual(self, frame: bytes, chunk: Any, events: list[Event]) -> None:
         if type(chunk) is dict:
-            self._chunk(chunk, "delta", events)
-        elif frame.startswith(DONE):
+            self._value(chunk, frame, events)
+        elif frame.strip().upper() in _DONE:
             self._end(events, is_done=True)
         else:
-            parse_object(frame)  # says what is wrong
+            self._frame(frame, events)
+
+    def _take_last(self, events: list[Event]) -> None:
+        for event in self._sse.close():
+            if event.data.strip().upper() in _DONE:
+                self._end(events, is_done=True)
+            else:
+                self._last_frame(event.data, events)
 
     def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
-        self._chunk(body, "message", events)
+        if "choices" not in body and not is_report(body):
+            raise self._alien(json.dumps(body).encode())
+        self._value(body, b"", events)
         self._end(events)
 
-    def _chunk(self, chunk: JsonObject, part: str, events: list[Event]) -> None:
+    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
         choices = chunk.get("choices")
         if type(choices) is not list:
             if choices is not None:
                 raise wrong_type("choices", "a list", choices)
             choices = ()
-        if not self._knows_answer or part == "message":
+        if choices and not self._knows_answer:
             self._answer(chunk)
-        if "error" in chunk or not choices:
+        if chunk.get("error") or not choices:
             self._check(chunk)
         for choice in choices:
-            self._choice(choice, part, events)
+            if choice is not None:
+                self._choice(choice, chunk, events)
         if chunk.get("usage") is not None or "x_groq" in chunk:  # most chunks say `"usage": null`
             self._take_usage(chunk, is_last=not choices)
         if "citations" in chunk or "search_results" in chunk:
             self._cite_results(chunk, events)
-        self._is_usual = self._knows_answer and 0 in self._reasons and self._wrap is None and not self._details.held
+        self._is_usual = self._knows_answer and self._first == 0 and not self._details.held
 
-    def _choice(self, choice: Any, part: str, events: list[Event]) -> None:
+    def _choice(self, choice: Any, chunk: JsonObject, events: list[Event]) -> None:
         if type(choice) is not dict:
             raise wrong_type("choices", "a list of objects", choice)
-        index = choice.get("index") or 0
-        if type(index) is not int:
-            raise wrong_type("index", "a whole number", index)
-        if index not in self._reasons:
-            self._reasons[index] = ""
-        delta = choice.get(part)
-        if delta and index == 0:
-            if type(delta) is not dict:
-                raise wrong_type(part, "an object", delta)
-            self._delta(delta, events)
-        if reason := choice.get("finish_reason"):
-            self._finish(index, reason, choice)
-        if "usage" in choice:
+        self._is_known = True
+        if choice.get("error"):
+            raise self._reported(choice["error"])
+        index = int_of(choice, "index") or 0
+        if self._first is None:
+            seen = [int_of(each, "index") or 0 for each in chunk["choices"] if type(each) is dict]
+            self._first = min(seen)
+        self._reasons.setdefault(index, "")
+        is_whole = choice.get("delta") is None and choice.get("message") is not None
+        if index == self._first:
+            self._say(choice, chunk, events, is_whole=is_whole)
+        reason = text_of(choice, "finish_reason")
+        if reason not in NO_REASONS:
+            self._reasons[index] = reason
+        elif is_whole and not self._reasons[index] and "finish_reason" in choice:
+            self._reasons[index] = "stop"
+        if choice.get("usage") is not None:
             self._take_usage(choice, is_last=False)
 
-    def _delta(self, delta: JsonObject, events: list[Event]) -> None:
+    def _say(self, choice: JsonObject, chunk: JsonObject, events: list[Event], *, is_whole: bool) -> None:
+        delta = mapping_of(choice, "message" if is_whole else "delta")
+        if is_whole and type(said := delta.get("content")) is str:
+            # Some services repeat in each chunk what has been said so far.
+            new = said.removeprefix(self._message)
+            delta, self._message = {**delta, "content": new}, said
+        if delta:
+            self._delta(delta, chunk, events)
+        elif text := text_of(choice, "text"):  # of the older completions
+            self._text(text, events)
+
+    def _delta(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         self._reason(delta, events)
         content = delta.get("content")
         if type(content) is list:
-            self._parts(mappings_of(delta, "content"), events)
-        elif content:
-            self._answer_text(text_of(delta, "content"), events)
+            self._parts(content, events)
+        elif content is not None:
+            self._text(text_of(delta, "content"), events)
         if refusal := text_of(delta, "refusal"):
             self._is_refused = True
-            self._answer_text(refusal, events)
+            self._text(refusal, events)
         for call in mappings_of(delta, "tool_calls"):
-            self._sign(events)
-            self._calls.feed(call, self._response_id, events)
+            self._call(call, chunk, events)
         if not delta.keys() <= _USUAL:
-            self._extras(delta, events)
+            self._extras(delta, chunk, events)
 
-    def _extras(self, delta: JsonObject, events: list[Event]) -> None:
-        for image in mappings_of(delta, "images"):
+    def _call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
+        self._sign(events)
+        self._calls.feed(call, (self._response_id, chunk.get("created"), chunk), events)
+
+    def _extras(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
+        if call := mapping_of(delta, "function_call"):  # of the format before tools
+            self._call({"function": call}, chunk, events)
+        for image in known_mappings(delta, "images"):
             self._image(image, events)
-        for annotation in mappings_of(delta, "annotations"):
-            self._cite(mapping_of(annotation, "url_citation"), events)
+        for annotation in known_mappings(delta, "annotations"):
+            self._cite(known_mapping(annotation, "url_citation"), events)
         if "provider_metadata" in delta:
             self._count_tools(delta)
+        if unknown := {name: delta[name] for name in delta.keys() - _KNOWN if delta[name]}:
+            self._overlook(unknown)
 
     def _reason(self, delta: JsonObject, events: list[Event]) -> None:
-        details = mappings_of(delta, "reasoning_details") if "reasoning_details" in delta else []
-        said = self._details.feed(details)
+        said = self._details.feed(known_mappings(delta, "reasoning_details")) if "reasoning_details" in delta else ""
         for name in REASONING_FIELDS:
-            if thought := text_of(delta, name):
+            if name in delta and type(thought := delta[name]) is str and thought:
                 events.append(ReasoningDelta(thought))
                 return
         if said:
             events.append(ReasoningDelta(said))
 
-    def _answer_text(self, text: str, events: list[Event]) -> None:
-        self._sign(events)
-        self._say(text, events)
+    def _text(self, text: str, events: list[Event]) -> None:
+        if text:
+            self._sign(events)
+            events.append(TextDelta(text))
 
-    def _parts(self, parts: list[JsonObject], events: list[Event]) -> None:
+    def _parts(self, parts: list[Any], events: list[Event]) -> None:
         """Take content in parts, as Mistral's thinking models send it."""
         for part in parts:
-            if part.get("type") == "thinking":
-                thoughts = "".join([text_of(thought, "text") for thought in mappings_of(part, "thinking")])
-                if thoughts:
+            if type(part) is str:
+                self._text(part, events)
+                continue
+            if type(part) is not dict:
+                raise wrong_type("content", "a text, or a list of parts", parts)
+            kind = part.get("type")
+            if kind == "thinking":
+                thoughts = "".join([known_text(thought, "text") for thought in known_mappings(part, "thinking")])
+                if thoughts := thoughts or known_text(part, "thinking"):
                     events.append(ReasoningDelta(thoughts))
-            elif part.get("type") == "text" and (text := text_of(part, "text")):
-                self._answer_text(text, events)
+            elif kind in ("text", "output_text", None) and "text" in part:
+                self._text(text_of(part, "text"), events)
+            elif kind != "reference":  # Mistral's, to a source
+                self._overlook(part)
 
     def _image(self, image: JsonObject, events: list[Event]) -> None:
         self._sign(events)
-        url = text_of(mapping_of(image, "image_url"), "url")
+        url = known_text(image, "image_url") or known_text(known_mapping(image, "image_url"), "url")
         if url.startswith("data:"):
             head, _, payload = url.removeprefix("data:").partition(",")
-            events.append(FileEvent(head.partition(";")[0] or "image/png", data=bytes_of(payload, "image_url")))
+            if data := known_bytes(payload):
+                events.append(FileEvent(head.partition(";")[0] or "image/png", data=data))
+                return
         elif url:
             events.append(FileEvent("image/png", url=url))
+            return
+        self._overlook(image)
 
     def _sign(self, events: list[Event]) -> None:
         if self._details.held:
             events.append(ReasoningDelta("", signature=f"{self._backend}:{self._details.taken()}"))
 
     def _cite(self, source: JsonObject, events: list[Event]) -> None:
-        url = text_of(source, "url")
+        url = known_text(source, "url")
         if url and url not in self._cited:
             self._cited.add(url)
-            text = text_of(source, "content") or text_of(source, "snippet")
-            events.append(SourceEvent(Source(url, text_of(source, "title") or None, text or None)))
+            text = known_text(source, "content") or known_text(source, "snippet")
+            events.append(SourceEvent(Source(url, known_text(source, "title") or None, text or None)))
 
     def _cite_results(self, chunk: JsonObject, events: list[Event]) -> None:
         """Take what Perplexity and xAI cite; they repeat it in every chunk."""
-        for source in mappings_of(chunk, "search_results"):
+        for source in known_mappings(chunk, "search_results"):
             self._cite(source, events)
-        for url in list_of(chunk, "citations"):
+        for url in known_list(chunk, "citations"):
             self._cite(url if type(url) is dict else {"url": url}, events)
 
     def _count_tools(self, delta: JsonObject) -> None:
         # Vercel's gateway says no more of a tool that it ran than how often.
-        gateway = mapping_of(mapping_of(delta, "provider_metadata"), "gateway")
-        self._ran.update({name: n for name, n in mapping_of(gateway, "gatewayToolCalls").items() if type(n) is int})
-
-    def _finish(self, index: int, reason: Any, choice: JsonObject) -> None:
-        if type(reason) is not str:
-            raise wrong_type("finish_reason", "a text", reason)
-        if choice.get("error"):
-            raise self._reported(choice["error"])
-        self._reasons[index] = reason
+        gateway = known_mapping(known_mapping(delta, "provider_metadata"), "gateway")
+        counts = known_mapping(gateway, "gatewayToolCalls")
+        self._ran.update({name: min(n, _MOST_RUNS) for name, n in counts.items() if type(n) is int})
 
     def _answer(self, chunk: JsonObject) -> None:
-        self._response_id = text_of(chunk, "id") or self._response_id
-        self._model = text_of(chunk, "model") or self._model
-        self._knows_answer = bool(chunk.get("choices"))  # Azure begins with a chunk that knows neither
+        self._response_id = known_id(chunk, "id") or self._response_id
+        self._model = known_text(chunk, "model") or self._model
+        self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
 
     def _check(self, chunk: JsonObject) -> None:
-        if error := chunk.get("error") or mapping_of(chunk, "x_groq").get("error"):
-            raise self._reported(error)
-        if "choices" in chunk:
-            return
-        if chunk.get("object") == "error" or chunk.get("type") == "error" or "detail" in chunk:
+        """Look at a chunk without an answer: it may report a failure."""
+        if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
             raise self._reported(chunk)
+        if error := known_mapping(chunk, "x_groq").get("error"):
+            raise self._reported(error)
 
     def _take_usage(self, chunk: JsonObject, *, is_last: bool) -> None:
-        usage = mapping_of(chunk, "usage") or mapping_of(mapping_of(chunk, "x_groq"), "usage")
+        usage = known_mapping(chunk, "usage") or known_mapping(known_mapping(chunk, "x_groq"), "usage")
         if usage:
             self._usage = usage_of(usage)
             self._is_last_chunk_usage = is_last
 
     def _end(self, events: list[Event], *, is_done: bool = False) -> None:
-        unfinished = not self._reasons or "" in self._reasons.values()
-        if unfinished and not (is_done and self._reasons and self._is_last_chunk_usage):
+        if not self.is_complete and not (is_done and self._reasons and self._is_last_chunk_usage):
             raise self._interrupted("a finish reason")
         finish = self._finish_reason()
         self._sign(events)
-        self._say_rest(events)
         self._calls.end(events, is_cut_off=finish in ("length", "content_filter", "error"))
         for name, count in self._ran.items():
             for number in range(count):
                 call = ToolCall(f"{name}_{number}", name, {}, json.dumps({}), is_builtin=True)
                 events += (BuiltinToolStart(call.tool_call_id, name), BuiltinToolEnd(call))
-        if self._usage is not None:
+        if self._usage is not None and self._usage != Usage():
             events.append(UsageEvent(self._usage))
         events.append(StreamEnd(finish, self._response_id, self._model))
-        self._has_ended = True
 
     def _finish_reason(self) -> FinishReason:
-        reason = self._reasons.get(0, "")
+        reason = self._reasons.get(self._first or 0, "")
         finish: FinishReason = FINISH_REASONS.get(reason, "other")
         if self._is_refused:
             return "content_filter"

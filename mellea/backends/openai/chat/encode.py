@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from mellea.backends._transport.call_ids import ANY_ID, IdShape, with_fit_ids
 from mellea.backends.openai.chat.wire import JsonObject
 from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
-from mellea.backends.openai.schema import schema_name, strict_schema
+from mellea.backends.openai.schema import schema_name, sent_schema
 from mellea.backends.openai.services import OPENAI, Service
 from mellea.backends.openai.thinking import thinking_fields
 from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
@@ -17,6 +19,14 @@ from mellea.core.options import ModelOption
 from mellea.core.structured import asking
 
 __all__ = ["encode"]
+
+_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_IDS = {
+    "openai": IdShape(re.compile(r"[\x21-\x7e]{1,40}")),
+    "azure": IdShape(re.compile(r"[\x21-\x7e]{1,40}")),
+    "mistral": IdShape(re.compile(r"[a-zA-Z0-9]{9}"), 9, _LETTERS),
+}
+"""What a service takes as the id of a call: OpenAI 40 characters, Mistral nine letters and digits (2026-10)."""
 
 _SOUNDS = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
 
@@ -28,12 +38,11 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
         UnsupportedError: the format has no words for something in the messages or the options.
     """
     options, is_streamed = request.options, request.options.get(ModelOption.STREAM, True)
-    messages = _asking(request, service).messages
+    messages = with_fit_ids(_asking(request, service).messages, _IDS.get(service.name, ANY_ID))
     payload: JsonObject = {"model": model_id, "messages": _messages(messages, service)}
-    if is_streamed:
-        payload["stream"] = True
-        if service.has_stream_options:
-            payload["stream_options"] = {"include_usage": True}
+    payload["stream"] = bool(is_streamed)
+    if is_streamed and service.has_stream_options:
+        payload["stream_options"] = {"include_usage": True}
     for option, name in service.options.items():
         if option in options:
             payload[name] = options[option]
@@ -53,7 +62,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
 def _form(schema: OutputSchema, service: Service) -> JsonObject:
     if service.structured_output != "native":
         return {"type": "json_object"}
-    strict = strict_schema(schema.schema)
+    strict = sent_schema(schema.schema, service.holding)
     held = {"name": schema_name(schema.name), "schema": strict.schema, "strict": strict.is_strict}
     return {"type": "json_schema", "json_schema": held}
 
@@ -62,7 +71,7 @@ def _asking(request: Request, service: Service) -> Request:
     if request.output_schema is None or service.structured_output == "native":
         return request
     # A service that only promises JSON has to be told which, and wants the word in the prompt.
-    return asking(request, strict_schema(request.output_schema.schema).schema)
+    return asking(request, sent_schema(request.output_schema.schema, "whole").schema)
 
 
 def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
@@ -78,22 +87,35 @@ def _tool_choice(choice: str) -> Any:
 
 def _messages(messages: Iterable[Message], service: Service) -> list[JsonObject]:
     encoded: list[JsonObject] = []
+    shown: list[JsonObject] = []  # files out of results, which have to stand together
     for message in messages:
-        encoded += [
-            _output(block) for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin
-        ]
+        outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
+        if shown and not outputs:
+            encoded.append({"role": "user", "content": shown})
+            shown = []
+        encoded += map(_output, outputs)
+        shown += [part for output in outputs for part in _shown(output)]
         if message.role == "assistant":
             encoded.append(_assistant(message, service))
         elif message.role != "tool":
             encoded.append({"role": message.role, "content": _content(message, service)})
-    return encoded
+    return [*encoded, *([{"role": "user", "content": shown}] if shown else [])]
 
 
 def _output(output: ToolOutput) -> JsonObject:
-    results = output.result if isinstance(output.result, (list, tuple)) else [output.result]
-    if any(isinstance(result, FileBlock) for result in results):
-        raise unsupported("chat completions take text alone as the result of a tool, not files", "use api='responses'")
-    return {"role": "tool", "tool_call_id": output.tool_call_id, "content": result_text(output)}
+    content = result_text(output) or ("(see the next message)" if output.files else "")
+    return {"role": "tool", "tool_call_id": output.tool_call_id, "content": content}
+
+
+def _shown(output: ToolOutput) -> list[JsonObject]:
+    """Return the parts of a user's message that show a result's files: results themselves are text alone here."""
+    if not output.files:
+        return []
+    name = output.tool_name or output.tool_call_id
+    return [
+        {"type": "text", "text": f"What the tool {name!r} gave back:"},
+        *(_part(file, marks=False) for file in output.files),
+    ]
 
 
 def _assistant(message: Message, service: Service) -> JsonObject:
@@ -108,7 +130,7 @@ def _assistant(message: Message, service: Service) -> JsonObject:
     ]
     if calls:
         encoded["tool_calls"] = calls
-        if service.thinking_back and message.thinking:
+        if service.thinking_back:  # even an empty one: without the field such a turn is refused
             encoded[service.thinking_back] = message.thinking
     if details := _details(message, service):
         encoded["reasoning_details"] = details
@@ -146,10 +168,10 @@ def _part(block: CBlock | FileBlock, *, marks: bool) -> JsonObject:
     if isinstance(block, CBlock):
         part: JsonObject = {"type": "text", "text": block.value}
         return part | {"cache_control": {"type": "ephemeral"}} if marks and block.cache else part
-    if isinstance(block, ImageBlock) or block.media_type.startswith("image/"):
+    if isinstance(block, ImageBlock) or block.essence.startswith("image/"):
         return {"type": "image_url", "image_url": {"url": as_url(block)}}
     if block.data is None:
         raise unsupported(f"chat completions don't fetch files, such as {block.url!r}", "give its data instead")
-    if block.media_type in _SOUNDS:
-        return {"type": "input_audio", "input_audio": {"data": block.base64(), "format": _SOUNDS[block.media_type]}}
+    if block.essence in _SOUNDS:
+        return {"type": "input_audio", "input_audio": {"data": block.base64(), "format": _SOUNDS[block.essence]}}
     return {"type": "file", "file": {"filename": filename_of(block), "file_data": as_url(block)}}

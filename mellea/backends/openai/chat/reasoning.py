@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 
+from mellea.backends._transport.fields import known_text
 from mellea.backends.openai.chat.wire import JsonObject
-from mellea.backends.openai.fields import text_of
 
 __all__ = ["Details"]
 
@@ -29,14 +29,14 @@ class Details:
         """Take more details and return what can be read of them."""
         said = []
         for detail in details:
-            said += [text_of(detail, "text"), text_of(detail, "summary")]
+            said += [known_text(detail, "text"), known_text(detail, "summary")]
             last = self.held[-1] if self.held else {}
             if any(last.get(name) != detail.get(name) for name in ("type", "index")) or not last:
                 self.held.append(dict(detail))
                 continue
             for name, value in detail.items():
                 if name in _PIECES:
-                    last[name] = text_of(last, name) + text_of(detail, name)
+                    last[name] = known_text(last, name) + known_text(detail, name)
                 elif value is not None:
                     last[name] = value
         return "".join(said)

@@ -6,7 +6,7 @@ from typing import Any
 
 from mellea.core.events import FinishReason
 
-__all__ = ["FINISH_REASONS", "REASONING_FIELDS", "Json", "JsonObject"]
+__all__ = ["FINISH_REASONS", "NO_REASONS", "REASONING_FIELDS", "Json", "JsonObject"]
 
 Json = Any
 JsonObject = dict[str, Any]
@@ -30,5 +30,12 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "insufficient_system_resource": "error",  # DeepSeek
 }
 
-REASONING_FIELDS = ("reasoning_content", "reasoning")
-"""Where a delta has its reasoning: DeepSeek and most local servers say the first, Groq and OpenRouter the second."""
+NO_REASONS = frozenset({"", "null", "none", "None"})
+"""What some services write for a finish reason that there isn't yet."""
+
+REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+"""Where a delta has its reasoning; the first that says something counts.
+
+DeepSeek, Qwen, Moonshot, Z.ai, xAI and most local servers say the first; Groq, OpenRouter, Together, Cerebras and newer
+vLLM the second; GitHub's Copilot the third; some proxies of Claude and Ollama the last.
+"""

@@ -1,20 +1,22 @@
 """The output items of tools that the provider runs itself, as events.
 
-What an item says beyond its id goes back in the next turn, since a reasoning item may only be followed by
-the item that it led to: the whole item is the call's signature. An image is left out of it (it is in the
-message as a file, and is put back from there).
+What an item says beyond its id goes back in the next turn, since a reasoning item may only be followed by the item
+that it led to: the item is the call's signature, without the fields that the provider refuses in an input. An image is
+left out of it (it is in the message as a file, and is put back from there).
 """
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from mellea.backends.openai.fields import bytes_of, mapping_of, mappings_of, text_of, wrong_type
-from mellea.backends.openai.responses.wire import BUILTIN_NAMES, JsonObject
+from mellea.backends._transport.fields import known_bytes, known_id, known_mapping, known_mappings, known_text
+from mellea.backends.openai.responses.wire import ACTIONS_BACK, BUILTIN_NAMES, ITEMS_BACK, JsonObject
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import BuiltinToolEnd, BuiltinToolResult, BuiltinToolStart, Event, FileEvent
+from mellea.core.surrogates import mended
 
-__all__ = ["end_builtin", "is_builtin", "output_of", "start_builtin"]
+__all__ = ["cut_builtin", "end_builtin", "is_builtin", "output_of", "start_builtin"]
 
 _ARGUMENTS = ("queries", "code", "container_id", "revised_prompt", "server_label", "operation", "pending_safety_checks")
 _RESULTS = ("results", "outputs", "output", "tools", "error")
@@ -29,42 +31,54 @@ def is_builtin(kind: str) -> bool:
     return kind in BUILTIN_NAMES or (kind.endswith("_call") and kind not in ("function_call", "custom_tool_call"))
 
 
-def start_builtin(item: JsonObject, events: list[Event]) -> None:
+def start_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
     """Add the events of an item that has been begun."""
-    events.append(BuiltinToolStart(text_of(item, "id"), _name(item)))
+    events.append(BuiltinToolStart(call_id, _name(item)))
 
 
-def end_builtin(item: JsonObject, backend: str, events: list[Event]) -> None:
+def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event]) -> None:
     """Add the events of an item that is done."""
-    kind, item_id, name = text_of(item, "type"), text_of(item, "id"), _name(item)
-    args = _arguments(item)
-    kept = {key: value for key, value in item.items() if not (kind == "image_generation_call" and key == "result")}
-    signature = f"{backend}:{json.dumps(kept, ensure_ascii=False, separators=(',', ':'))}"
-    raw = json.dumps(args, ensure_ascii=False)
-    events.append(BuiltinToolEnd(ToolCall(item_id, name, args, raw, is_builtin=True, signature=signature)))
-    if kind == "image_generation_call" and (image := text_of(item, "result")):
-        media_type = f"image/{text_of(item, 'output_format') or 'png'}"
-        events.append(FileEvent(media_type, data=bytes_of(image, "result")))
+    kind, name, args = known_text(item, "type"), _name(item), _arguments(item)
+    signature = f"{backend}:{mended(json.dumps(_back(item, kind), ensure_ascii=False, separators=(',', ':')))}"
+    raw = mended(json.dumps(args, ensure_ascii=False))
+    events.append(BuiltinToolEnd(ToolCall(call_id, name, args, raw, is_builtin=True, signature=signature)))
+    if kind == "image_generation_call":
+        _add_image(known_text(item, "result"), f"image/{known_text(item, 'output_format') or 'png'}", events)
     elif kind == "code_interpreter_call":
-        _draw(item, events)
+        _add_drawn(item, events)
     if kind in _NEEDS_AN_ANSWER or item.get("execution") == "client":
         return
     is_error = item.get("status") == "failed" or item.get("error") is not None
-    events.append(BuiltinToolResult(ToolOutput(item_id, name, _result(item), is_error, is_builtin=True)))
+    events.append(BuiltinToolResult(ToolOutput(call_id, name, _result(item), is_error, is_builtin=True)))
+
+
+def cut_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
+    """Add the end of an item that was begun and of which nothing more came; it doesn't go back."""
+    events.append(BuiltinToolEnd(ToolCall(call_id, _name(item), {}, "", is_valid=False, is_builtin=True)))
 
 
 def output_of(item: JsonObject, events: list[Event]) -> None:
     """Add the result of a call that has an item of its own, such as `tool_search_output`."""
-    name = text_of(item, "type").removesuffix("_output").removesuffix("_call")
-    call_id = text_of(item, "call_id") or text_of(item, "id")
+    name = known_text(item, "type").removesuffix("_output").removesuffix("_call")
+    call_id = known_id(item, "call_id") or known_id(item, "id")
     events.append(BuiltinToolResult(ToolOutput(call_id, name, _result(item), is_builtin=True)))
 
 
 def _name(item: JsonObject) -> str:
-    kind = text_of(item, "type")
-    return (
-        (text_of(item, "name") if kind == "mcp_call" else "") or BUILTIN_NAMES.get(kind) or kind.removesuffix("_call")
-    )
+    kind = known_text(item, "type")
+    own = known_text(item, "name") if kind == "mcp_call" else ""
+    return own or BUILTIN_NAMES.get(kind) or kind.removesuffix("_call")
+
+
+def _back(item: JsonObject, kind: str) -> JsonObject:
+    fields = ITEMS_BACK.get(kind)
+    kept = {name: value for name, value in item.items() if value is not None and (fields is None or name in fields)}
+    if kind == "web_search_call" and isinstance(action := item.get("action"), dict):
+        known = ACTIONS_BACK.get(known_text(action, "type"))
+        kept["action"] = {
+            name: value for name, value in action.items() if name != "sources" and (known is None or name in known)
+        }
+    return kept
 
 
 def _arguments(item: JsonObject) -> JsonObject:
@@ -74,25 +88,33 @@ def _arguments(item: JsonObject) -> JsonObject:
             given = json.loads(given) if given.strip() else {}
         except (ValueError, RecursionError):
             given = {"arguments": given}
-    if given is None:
-        given = mapping_of(item, "action") or {name: item[name] for name in _ARGUMENTS if item.get(name) is not None}
-    if not isinstance(given, dict):
-        raise wrong_type("arguments", "an object", given)
-    return given
+    if isinstance(given, dict):
+        return given
+    if given is not None:
+        return {"arguments": given}
+    action = item.get("action")  # of a search an object; of an image the word "generate" or "edit"
+    if isinstance(action, dict):
+        return action
+    named = {name: item[name] for name in _ARGUMENTS if item.get(name) is not None}
+    return named | ({"action": action} if action is not None else {})
 
 
-def _result(item: JsonObject) -> object:
+def _result(item: JsonObject) -> Any:
     found = [item[name] for name in _RESULTS if item.get(name) is not None]
-    sources = mapping_of(item, "action").get("sources")
-    return found[0] if found else sources
+    return found[0] if found else known_mapping(item, "action").get("sources")
 
 
-def _draw(item: JsonObject, events: list[Event]) -> None:
+def _add_image(payload: str, media_type: str, events: list[Event]) -> None:
+    if payload and (data := known_bytes(payload)):
+        events.append(FileEvent(media_type, data=data))
+
+
+def _add_drawn(item: JsonObject, events: list[Event]) -> None:
     """Add the images that the code has drawn."""
-    for output in mappings_of(item, "outputs"):
-        url = text_of(output, "url") if output.get("type") == "image" else ""
+    for output in known_mappings(item, "outputs"):
+        url = known_text(output, "url") if output.get("type") == "image" else ""
         if url.startswith("data:"):
             head, _, payload = url.removeprefix("data:").partition(",")
-            events.append(FileEvent(head.partition(";")[0] or "image/png", data=bytes_of(payload, "url")))
+            _add_image(payload, head.partition(";")[0] or "image/png", events)
         elif url:
             events.append(FileEvent("image/png", url=url))

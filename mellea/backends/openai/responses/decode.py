@@ -4,91 +4,135 @@ An answer is a list of items: messages, reasoning, calls of one's own tools, and
 Streamed, each item is `response.output_item.added`, then deltas of its type, then `response.output_item.done`
 with the whole item; the response ends with `response.completed`, `response.incomplete` or `response.failed`.
 
-What holds everywhere: the deltas are taken, and the whole texts behind them only where no delta came. An item
-is known by its `output_index`, or, where a server leaves that out (llama.cpp), by its id. What follows the end
-is ignored; a second response in the same body is no part of this one.
+What holds everywhere: the deltas are taken, and of the whole texts behind them what the deltas left out. `items.py`
+says which item an event speaks of. What follows the end is ignored; a second response in the same body is no part of
+this one. Essential are the types of events and items, deltas and texts, a call's name and arguments, an item's index,
+the status, and an error; all else is beside the point.
 
-Reasoning that comes with `encrypted_content` is signed with it, so that it can go back in the next turn.
+Reasoning that comes with `encrypted_content` is signed with it, so that it can go back in the next turn; and a message
+with its `phase` by an empty thought behind it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mellea.backends.openai.fields import mapping_of, mappings_of, parse_object, text_of, wrong_type
+from mellea.backends._transport.call_ids import CallIds
+from mellea.backends._transport.fields import (
+    arguments_text,
+    known_id,
+    known_int,
+    known_mapping,
+    known_mappings,
+    known_text,
+    mapping_of,
+    mappings_of,
+    text_of,
+    wrong_type,
+)
+from mellea.backends._transport.report import is_report
 from mellea.backends.openai.frames import DONE, StreamDecoder
-from mellea.backends.openai.responses.builtin import end_builtin, is_builtin, output_of, start_builtin
+from mellea.backends.openai.responses.builtin import cut_builtin, end_builtin, is_builtin, output_of, start_builtin
+from mellea.backends.openai.responses.calls import end_call, end_custom_call
+from mellea.backends.openai.responses.citations import Citations
+from mellea.backends.openai.responses.items import Item, Items
 from mellea.backends.openai.responses.usage import usage_of
 from mellea.backends.openai.responses.wire import INCOMPLETE, JsonObject
-from mellea.core.blocks import Source
 from mellea.core.events import (
     Event,
     FinishReason,
     ReasoningDelta,
-    SourceEvent,
     StreamEnd,
+    TextDelta,
     ToolDelta,
-    ToolEnd,
     ToolStart,
+    Usage,
     UsageEvent,
 )
-from mellea.core.messages import parse_tool_call
-from mellea.errors import BackendError, WireError
+from mellea.core.surrogates import mended
+from mellea.errors import WireError
 
 __all__ = ["Decoder"]
 
+_CALLS = frozenset({"function_call", "custom_tool_call"})
+_BREAK = "\n\n"
+"""What stands between two messages of one answer: the provider's own text of it runs them together."""
 
-@dataclass(slots=True)
-class _Item:
-    """What has been said of an item so far."""
-
-    kind: str = ""
-    call_id: str = ""
-    name: str = ""
-    chunks: list[str] = field(default_factory=list)  # of a call's arguments
-    has_text: bool = False
-    thoughts: int = 0
-    cited: int = 0
-    is_done: bool = False
+_SAYS = ("delta", "item", "text", "response", "arguments")
 
 
 class Decoder(StreamDecoder):
-    """Turns one response into events; the arguments are those of `StreamDecoder`."""
+    """Turns one response into events.
 
-    def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False) -> None:
-        super().__init__(model, backend=backend, is_wrapped=is_wrapped)
-        self._items: dict[Any, _Item] = {}
+    Args:
+        model: as for `StreamDecoder`, like `backend` and `is_wrapped`.
+        backend: the same.
+        is_wrapped: the same.
+        starts: the same.
+        base_url: where the service's paths begin, for the files that it made.
+    """
+
+    def __init__(
+        self,
+        model: str = "",
+        *,
+        backend: str = "openai",
+        is_wrapped: bool = False,
+        starts: str = "",
+        base_url: str = "https://api.openai.com/v1",
+    ) -> None:
+        super().__init__(model, backend=backend, is_wrapped=is_wrapped, starts=starts)
+        self._items = Items()
+        self._ids = CallIds()
+        self._citations = Citations(base_url)
+        self._spoken: Item | None = None  # the message that spoke last
+        self._builtins: list[Item] = []  # that were begun and aren't told to the end, in their order
         self._has_calls = False
         self._is_refused = False
 
-    def _frames(self, frames: list[bytes], events: list[Event]) -> None:
-        for frame in frames:
-            if frame:
-                self._frame(frame, events)
-            if self._has_ended:
-                break
+    def _take(self, data: bytes, events: list[Event]) -> None:
+        for sse in self._sse.feed(data):
+            if not sse.data.startswith(DONE):
+                self._frame(sse.data, events, sse.event)
+                if self._has_end(events):
+                    break
 
-    def _frame(self, data: bytes, events: list[Event]) -> None:
-        if data.startswith(DONE):
-            return
-        event = parse_object(data)
-        kind = event.get("type")
-        if type(kind) is str:
-            take = _EVENTS.get(kind)
-            if take is not None:
-                take(self, event, events)
-        elif event.get("error"):
-            raise self._reported(event["error"])
-        else:
-            raise WireError(f"the provider sent an event without a type, with {sorted(event)}")
+    def _take_last(self, events: list[Event]) -> None:
+        for sse in self._sse.close():
+            if not sse.data.startswith(DONE):
+                self._last_frame(sse.data, events, sse.event)
+
+    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        kind = chunk.get("type")
+        take = _EVENTS.get(kind) if type(kind) is str else None
+        if take is not None:
+            self._is_known = True
+            take(self, chunk, events)
+        elif chunk.get("error") or (type(kind) is not str and is_report(chunk)):
+            raise self._reported(chunk)
+        elif type(kind) is not str and (kind is not None or any(chunk.get(name) for name in _SAYS)):
+            raise WireError(f"the provider sent an event without a type, with {sorted(chunk)}")
+        elif "delta" in chunk:
+            self._overlook(chunk)
 
     def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
-        if "output" not in body and body.get("error"):
-            raise self._reported(body["error"])
-        self._finish(body, events)
+        if type(body.get("type")) is str and body["type"] in _EVENTS:
+            self._chunk(body, events)  # a stream's only event
+            if not self._has_end(events):
+                self._end(events)
+        elif type(body.get("output")) is list or body.get("status") == "incomplete":
+            self._is_known = True
+            self._finish(body, events)
+        elif is_report(body):
+            raise self._reported(body)
+        elif body.get("status") in ("failed", "cancelled"):
+            self._finish(body, events)
+        elif (output := body.get("output")) is not None:
+            raise wrong_type("output", "a list", output)
+        else:
+            raise self._alien(json.dumps(body).encode())
 
     def _end(self, events: list[Event]) -> None:
         raise self._interrupted("response.completed")
@@ -97,211 +141,253 @@ class Decoder(StreamDecoder):
 
     def _text(self, event: JsonObject, events: list[Event]) -> None:
         chunk = event.get("delta")
+        if chunk is None or chunk == "":
+            return
         if type(chunk) is not str:
             raise wrong_type("delta", "a text", chunk)
-        self._item(event).has_text = True
-        if chunk:
-            self._say(chunk, events)
+        self._say(self._items.of_delta(event, "message"), known_int(event, "content_index") or 0, chunk, events)
+
+    def _say(self, item: Item, part: int, chunk: str, events: list[Event]) -> None:
+        if self._spoken is not item:
+            self._end_builtins(events, waits=False)
+            if self._spoken is not None:
+                events.append(TextDelta(_BREAK))
+            self._spoken = item
+        item.texts.setdefault(part, []).append(chunk)
+        events.append(TextDelta(chunk))
 
     def _text_done(self, event: JsonObject, events: list[Event]) -> None:
-        item = self._item(event)
-        if not item.has_text and (text := text_of(event, "text")):
-            item.has_text = True
-            self._say(text, events)
+        self._say_rest(event, text_of(event, "text"), events)
 
     def _refusal(self, event: JsonObject, events: list[Event]) -> None:
         self._is_refused = True
         self._text(event, events)
 
+    def _refusal_done(self, event: JsonObject, events: list[Event]) -> None:
+        self._is_refused = True
+        self._say_rest(event, text_of(event, "refusal"), events)
+
+    def _say_rest(self, event: JsonObject, whole: str, events: list[Event]) -> None:
+        if not whole:
+            return
+        item, part = self._items.of_delta(event, "message"), known_int(event, "content_index") or 0
+        if rest := _rest(item.text(part), whole):
+            self._say(item, part, rest, events)
+
     def _thought(self, event: JsonObject, events: list[Event]) -> None:
-        if chunk := text_of(event, "delta"):
-            self._item(event).thoughts += 1
+        delta = event.get("delta")
+        chunk = delta if type(delta) is str else known_text(known_mapping(event, "delta"), "text")
+        if chunk:
+            self._items.of_delta(event, "reasoning").thoughts += 1
             events.append(ReasoningDelta(chunk))
 
     def _next_thought(self, event: JsonObject, events: list[Event]) -> None:
         # The parts of a summary are paragraphs.
-        if self._item(event).thoughts:
+        if self._items.of_delta(event, "reasoning").thoughts:
             events.append(ReasoningDelta("\n\n"))
 
-    def _arguments(self, event: JsonObject, events: list[Event]) -> None:
-        item, chunk = self._item(event), text_of(event, "delta")
-        if chunk and item.call_id:
+    def _arguments(self, event: JsonObject, events: list[Event], kind: str = "function_call") -> None:
+        chunk = event.get("delta")
+        if type(chunk) is not str:
+            chunk = arguments_text(chunk, "delta")
+        if chunk:
+            item = self._items.of_delta(event, kind)
             item.chunks.append(chunk)
-            events.append(ToolDelta(item.call_id, chunk))
+            if item.call_id:
+                events.append(ToolDelta(item.call_id, chunk))
+
+    def _input(self, event: JsonObject, events: list[Event]) -> None:
+        self._arguments(event, events, "custom_tool_call")
+
+    def _arguments_done(self, event: JsonObject, events: list[Event]) -> None:
+        item = self._items.of_delta(event, "function_call")
+        item.whole_args = arguments_text(event.get("arguments"))
+        item.name = item.name or known_text(event, "name")
+
+    def _input_done(self, event: JsonObject, events: list[Event]) -> None:
+        self._items.of_delta(event, "custom_tool_call").whole_args = text_of(event, "input")
 
     def _annotation(self, event: JsonObject, events: list[Event]) -> None:
-        self._item(event).cited += 1
-        _cite(mapping_of(event, "annotation"), events)
+        self._items.of_delta(event, "message").cited += 1
+        self._citations.feed(known_mapping(event, "annotation"), events)
 
     # -- the items ------------------------------------------------------------------------------------
 
-    def _item(self, event: JsonObject, whole: JsonObject | None = None) -> _Item:
-        key = event.get("output_index")
-        if key is None:
-            key = event.get("item_id") or (whole or {}).get("id") or (whole or {}).get("call_id")
-        if key.__hash__ is None:
-            raise wrong_type("output_index", "a whole number", key)
-        item = self._items.get(key)
-        if item is None:
-            item = self._items[key] = _Item()
-        return item
-
     def _added(self, event: JsonObject, events: list[Event]) -> None:
         whole = mapping_of(event, "item")
-        self._begin(self._item(event, whole), whole, events)
+        if kind := text_of(whole, "type"):
+            self._begin(self._items.of_item(event, whole, kind, begins=True), whole, events)
 
-    def _begin(self, item: _Item, whole: JsonObject, events: list[Event]) -> None:
-        if item.kind:
+    def _begin(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
+        item.begun = item.begun or whole
+        if item.call_id:
             return
-        item.kind = text_of(whole, "type")
-        if item.kind in ("function_call", "custom_tool_call"):
+        if not is_builtin(item.kind):
+            self._end_builtins(events, waits=False)
+        if item.kind in _CALLS:
             self._has_calls = True
-            item.call_id = self._new_call_id(text_of(whole, "call_id") or text_of(whole, "id"))
-            item.name = text_of(whole, "name")
+            item.name = text_of(whole, "name") or item.name
+            if not item.name:
+                return
+            item.call_id = self._new_id(known_id(whole, "call_id") or known_id(whole, "id"), whole)
             events.append(ToolStart(item.call_id, item.name))
+            events += [ToolDelta(item.call_id, chunk) for chunk in item.chunks]
         elif is_builtin(item.kind):
-            start_builtin(whole, events)
+            item.call_id = self._new_id(known_id(whole, "id") or known_id(whole, "call_id"), whole)
+            start_builtin(whole, item.call_id, events)
+            self._builtins.append(item)
 
-    def _new_call_id(self, call_id: str) -> str:
-        taken = [item.call_id for item in self._items.values() if item.call_id]
-        call_id = call_id or f"call_{len(taken)}"
-        return f"{call_id}_{len(taken)}" if call_id in taken else call_id
+    def _new_id(self, sent: str, whole: JsonObject) -> str:
+        return self._ids.new(sent, self._response_id, whole)
 
     def _done(self, event: JsonObject, events: list[Event]) -> None:
         whole = mapping_of(event, "item")
-        self._complete(self._item(event, whole), whole, events)
+        if kind := text_of(whole, "type"):
+            self._complete(self._items.of_item(event, whole, kind, begins=False), whole, events)
+        elif whole:
+            raise WireError(f"the provider sent an item without a type, with {sorted(whole)}")
 
-    def _complete(self, item: _Item, whole: JsonObject, events: list[Event]) -> None:
-        if item.is_done:
+    def _complete(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
+        if item.done is not None:
             return
         self._begin(item, whole, events)
-        item.is_done = True
+        item.done = whole
         if item.kind == "message":
             self._message_done(item, whole, events)
         elif item.kind == "reasoning":
             self._reasoning_done(item, whole, events)
-        elif item.kind == "function_call":
-            self._call_done(item, text_of(whole, "arguments"), events, whole.get("status") == "incomplete")
-        elif item.kind == "custom_tool_call":
-            self._custom_call_done(item, text_of(whole, "input"), events)
+        elif item.kind in _CALLS:
+            if not item.call_id:
+                raise WireError(f"the provider sent a call without a name, with {sorted(whole)}")
+            if item.kind == "function_call":
+                own = arguments_text(whole.get("arguments")) or item.whole_args
+                end_call(item, own, events, is_cut_off=whole.get("status") == "incomplete")
+            else:
+                end_custom_call(item, text_of(whole, "input") or item.whole_args, self._backend, events)
         elif is_builtin(item.kind):
-            end_builtin(whole, self._backend, events)
+            self._end_builtins(events)
         elif item.kind.endswith("_output"):
             output_of(whole, events)
+        else:
+            self._overlook(whole)
 
-    def _message_done(self, item: _Item, whole: JsonObject, events: list[Event]) -> None:
-        for part in mappings_of(whole, "content"):
-            if not item.has_text:
-                self._is_refused = self._is_refused or part.get("type") == "refusal"
-                if text := text_of(part, "text") or text_of(part, "refusal"):
-                    self._say(text, events)
-            annotations = mappings_of(part, "annotations")
+    def _end_builtins(self, events: list[Event], *, waits: bool = True) -> None:
+        """End the provider's tools that are done, in the order of the output, in which they go back.
+
+        Args:
+            events: where the events go.
+            waits: whether one that is done waits for one before it; not when something else comes behind it.
+        """
+        for item in list(self._builtins):
+            if item.done is not None:
+                self._builtins.remove(item)
+                end_builtin(item.done, item.call_id, self._backend, events)
+            elif waits:
+                return
+
+    def _message_done(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
+        parts = mappings_of(whole, "content")
+        texts = []
+        for part in parts:
+            self._is_refused = self._is_refused or part.get("type") == "refusal"
+            texts.append(text_of(part, "text") or text_of(part, "refusal"))
+            if not texts[-1] and part.get("type") not in ("output_text", "text", "refusal"):
+                self._overlook(part)
+        if rest := _rest(item.text(), "".join(texts)):
+            self._say(item, len(parts) - 1, rest, events)
+        for part in parts:
+            annotations = known_mappings(part, "annotations")
             for annotation in annotations[item.cited :]:
-                _cite(annotation, events)
+                self._citations.feed(annotation, events)
             item.cited = max(0, item.cited - len(annotations))
+        if self._spoken is item and (phase := known_text(whole, "phase")):
+            events.append(ReasoningDelta("", f"{self._backend}:{json.dumps({'type': 'message', 'phase': phase})}"))
 
-    def _reasoning_done(self, item: _Item, whole: JsonObject, events: list[Event]) -> None:
+    def _reasoning_done(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
         thoughts = ""
         if not item.thoughts:
-            parts = mappings_of(whole, "summary") or mappings_of(whole, "content")
-            thoughts = "\n\n".join([text_of(part, "text") for part in parts])
+            parts = known_mappings(whole, "summary") or known_mappings(whole, "content")
+            thoughts = "\n\n".join([text for part in parts if (text := known_text(part, "text"))])
         signature = None
-        if encrypted := text_of(whole, "encrypted_content"):
-            kept = {"id": text_of(whole, "id"), "encrypted_content": encrypted}
+        if encrypted := known_text(whole, "encrypted_content"):
+            kept = {"id": known_id(whole, "id"), "encrypted_content": encrypted}
             signature = f"{self._backend}:{json.dumps(kept)}"
         if thoughts or signature:
             events.append(ReasoningDelta(thoughts, signature))
 
-    def _call_done(self, item: _Item, whole: str, events: list[Event], is_cut_off: bool) -> None:
-        written = "".join(item.chunks)
-        if not written and whole:
-            written = whole
-            events.append(ToolDelta(item.call_id, whole))
-        call = parse_tool_call(item.call_id, item.name, written)
-        if is_cut_off and not call.tool_args:
-            call = replace(call, is_valid=False)  # it must not be taken for a call without arguments
-        events.append(ToolEnd(call))
-
-    def _custom_call_done(self, item: _Item, whole: str, events: list[Event]) -> None:
-        written = "".join(item.chunks)
-        if whole.startswith(written) and len(whole) > len(written):
-            events.append(ToolDelta(item.call_id, whole[len(written) :]))
-            written = whole
-        call = parse_tool_call(item.call_id, item.name, "")
-        signature = f'{self._backend}:{{"type":"custom_tool_call"}}'
-        events.append(ToolEnd(replace(call, tool_args={"input": written}, raw_args=written, signature=signature)))
-
     # -- the response ---------------------------------------------------------------------------------
 
     def _created(self, event: JsonObject, events: list[Event]) -> None:
-        self._answer(mapping_of(event, "response"))
+        self._answer(known_mapping(event, "response"))
 
     def _answer(self, response: JsonObject) -> None:
-        self._response_id = text_of(response, "id") or self._response_id
-        self._model = text_of(response, "model") or self._model
+        self._response_id = known_id(response, "id") or self._response_id
+        self._model = known_text(response, "model") or self._model
 
     def _ended(self, event: JsonObject, events: list[Event]) -> None:
-        self._finish(mapping_of(event, "response"), events)
+        response = mapping_of(event, "response")
+        if not response.get("status") and event.get("type") != "response.completed":
+            response = {**response, "status": known_text(event, "type").removeprefix("response.")}
+        self._finish(response, events)
 
     def _finish(self, response: JsonObject, events: list[Event]) -> None:
         self._answer(response)
         status = text_of(response, "status") or "completed"
         if status not in ("completed", "incomplete"):
-            error = response.get("error") or {"message": f"the response is {status}"}
-            raise self._reported(error)
+            raise self._reported(response.get("error") or {"message": f"the response is {status}"})
         finish = self._finish_reason(response, status)
         self._complete_items(response, events, is_cut_off=status == "incomplete")
-        self._say_rest(events)
         if finish == "stop":
             finish = "content_filter" if self._is_refused else "tool_call" if self._has_calls else "stop"
-        if usage := mapping_of(response, "usage"):
-            events.append(UsageEvent(usage_of(usage)))
+        if (usage := usage_of(known_mapping(response, "usage"))) != Usage():
+            events.append(UsageEvent(usage))
         events.append(StreamEnd(finish, self._response_id, self._model))
-        self._has_ended = True
 
     def _finish_reason(self, response: JsonObject, status: str) -> FinishReason:
         if status == "completed":
             return "stop"
-        return INCOMPLETE.get(text_of(mapping_of(response, "incomplete_details"), "reason"), "other")
+        return INCOMPLETE.get(known_text(known_mapping(response, "incomplete_details"), "reason"), "other")
 
     def _complete_items(self, response: JsonObject, events: list[Event], *, is_cut_off: bool) -> None:
         """Take what came without a stream, and end what was begun and never ended."""
-        if not self._items:
-            for index, whole in enumerate(mappings_of(response, "output")):
-                self._done({"output_index": index, "item": whole}, events)
-            return
-        for item in self._items.values():
-            if item.call_id and not item.is_done:
-                item.is_done = True
-                whole = self._whole(response, item.call_id)
-                self._call_done(item, text_of(whole, "arguments"), events, is_cut_off)
+        for item, whole in self._items.match(mappings_of(response, "output")):
+            kind = text_of(whole, "type")
+            if not kind and whole:
+                raise WireError(f"the provider sent an item without a type, with {sorted(whole)}")
+            if kind:
+                self._complete(item if item is not None else self._items.add(whole, kind), whole, events)
+        self._end_builtins(events, waits=False)
+        for item in self._items:
+            if item.done is None:
+                self._cut_off(item, events, is_cut_off=is_cut_off)
 
-    def _whole(self, response: JsonObject, call_id: str) -> JsonObject:
-        found = (item for item in mappings_of(response, "output") if item.get("call_id") == call_id)
-        return next(found, {})
+    def _cut_off(self, item: Item, events: list[Event], *, is_cut_off: bool) -> None:
+        """End an item that its provider never ended, as the answer's end mark does."""
+        item.done = item.begun
+        if item.kind in _CALLS and not item.call_id:
+            raise WireError("the provider sent a call without a name")
+        if item.kind == "function_call":
+            is_empty = not item.chunks and not item.whole_args
+            end_call(item, item.whole_args, events, is_cut_off=is_cut_off or is_empty)
+        elif item.kind == "custom_tool_call":
+            end_custom_call(item, item.whole_args, self._backend, events, is_cut_off=True)
+        elif item.call_id:
+            cut_builtin(item.begun, item.call_id, events)
 
     def _failed(self, event: JsonObject, events: list[Event]) -> None:
-        error = mapping_of(event, "response").get("error") or {"message": "the response failed", "code": "server_error"}
-        raise self._reported(error)
+        response = known_mapping(event, "response")
+        error = response.get("error") or event.get("error")
+        raise self._reported(error or {"message": "the response failed", "code": "server_error"})
 
     def _error(self, event: JsonObject, events: list[Event]) -> None:
-        raise self._error_event(event)
-
-    def _error_event(self, event: JsonObject) -> BackendError:
         own = {name: value for name, value in event.items() if name != "type"}
-        return self._reported(event.get("error") or own)
+        raise self._reported(event.get("error") or own)
 
 
-def _cite(annotation: JsonObject, events: list[Event]) -> None:
-    kind = annotation.get("type")
-    if kind == "url_citation":
-        found = mapping_of(annotation, "url_citation") or annotation
-        source = Source(text_of(found, "url") or None, text_of(found, "title") or None)
-    elif kind in ("file_citation", "container_file_citation", "file_path"):
-        source = Source(title=text_of(annotation, "filename") or text_of(annotation, "file_id") or None)
-    else:
-        return
-    events.append(SourceEvent(source))
+def _rest(said: str, whole: str) -> str:
+    """Return what of a whole text its deltas left out."""
+    said = mended(said)
+    return whole[len(said) :] if whole.startswith(said) else ""
 
 
 _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
@@ -309,17 +395,26 @@ _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
     "response.cancelled": Decoder._ended,
     "response.completed": Decoder._ended,
     "response.created": Decoder._created,
-    "response.custom_tool_call_input.delta": Decoder._arguments,
+    "response.custom_tool_call_input.delta": Decoder._input,
+    "response.custom_tool_call_input.done": Decoder._input_done,
+    "response.done": Decoder._ended,
+    "response.error": Decoder._error,
     "response.failed": Decoder._failed,
     "response.function_call_arguments.delta": Decoder._arguments,
+    "response.function_call_arguments.done": Decoder._arguments_done,
+    "response.in_progress": Decoder._created,
     "response.incomplete": Decoder._ended,
     "response.output_item.added": Decoder._added,
     "response.output_item.done": Decoder._done,
     "response.output_text.annotation.added": Decoder._annotation,
     "response.output_text.delta": Decoder._text,
     "response.output_text.done": Decoder._text_done,
+    "response.queued": Decoder._created,
+    "response.reasoning.delta": Decoder._thought,
+    "response.reasoning_summary.delta": Decoder._thought,
     "response.reasoning_summary_part.added": Decoder._next_thought,
     "response.reasoning_summary_text.delta": Decoder._thought,
     "response.reasoning_text.delta": Decoder._thought,
     "response.refusal.delta": Decoder._refusal,
+    "response.refusal.done": Decoder._refusal_done,
 }

@@ -6,12 +6,14 @@ encrypted reasoning and the items of the tools that the provider ran.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from mellea.backends._transport.call_ids import IdShape, with_fit_ids
 from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
 from mellea.backends.openai.responses.wire import JsonObject
-from mellea.backends.openai.schema import schema_name, strict_schema
+from mellea.backends.openai.schema import schema_name, sent_schema
 from mellea.backends.openai.services import OPENAI, Service
 from mellea.backends.openai.thinking import effort_of, is_reasoning_model
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
@@ -20,6 +22,8 @@ from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 
 __all__ = ["OPTIONS", "encode"]
+
+_CALL_ID = IdShape(re.compile(r"[\x21-\x7e]{1,64}"))
 
 OPTIONS = {
     str(ModelOption.TEMPERATURE): "temperature",
@@ -42,10 +46,9 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     Raises:
         UnsupportedError: the format has no words for something in the messages or the options.
     """
-    options = request.options
-    payload: JsonObject = {"model": model_id, "input": _items(request.messages, service.name), "store": False}
-    if options.get(ModelOption.STREAM, True):
-        payload["stream"] = True
+    options, messages = request.options, with_fit_ids(request.messages, _CALL_ID)
+    payload: JsonObject = {"model": model_id, "input": _items(messages, service.name), "store": False}
+    payload["stream"] = bool(options.get(ModelOption.STREAM, True))
     for option, name in OPTIONS.items():
         if option in options:
             payload[name] = options[option]
@@ -58,7 +61,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     if include := _include(request, model_id, service):
         payload["include"] = include
     if request.output_schema is not None:
-        strict = strict_schema(request.output_schema.schema)
+        strict = sent_schema(request.output_schema.schema, service.holding)
         name = schema_name(request.output_schema.name)
         held = {"type": "json_schema", "name": name, "schema": strict.schema, "strict": strict.is_strict}
         payload["text"] = {"format": held}
@@ -122,6 +125,7 @@ class _Assistant:
         self._backend = backend
         self._items: list[JsonObject] = []
         self._image: JsonObject | None = None  # an image's item that waits for its image
+        self._is_over = False  # the last message, so that more text is another one
 
     def items(self) -> list[JsonObject]:
         for block in self._message.blocks:
@@ -139,17 +143,26 @@ class _Assistant:
         return self._items
 
     def _text(self, text: str) -> None:
-        part = {"type": "output_text", "text": text, "annotations": []}
-        if self._items and self._items[-1]["type"] == "message":
-            self._items[-1]["content"].append(part)
-        else:
-            self._items.append({"type": "message", "role": "assistant", "content": [part]})
+        is_more = bool(self._items) and self._items[-1]["type"] == "message" and not self._is_over
+        if not is_more:
+            text = text.removeprefix("\n\n") if self._is_over else text  # what the decoder put between the two
+            self._items.append({"type": "message", "role": "assistant", "content": []})
+            self._is_over = False
+        self._items[-1]["content"].append({"type": "output_text", "text": text, "annotations": []})
 
     def _thought(self, block: ThinkingBlock) -> None:
         kept = signed_by(self._backend, block.signature)
-        if isinstance(kept, dict):
+        if isinstance(kept, dict) and kept.get("type") == "message":
+            self._end_message(kept)
+        elif isinstance(kept, dict):
             summary = [{"type": "summary_text", "text": block.text}] if block.text else []
             self._items.append({"type": "reasoning", "summary": summary, **kept})
+
+    def _end_message(self, kept: JsonObject) -> None:
+        """Give the last message its phase, which the provider wants back."""
+        if self._items and self._items[-1]["type"] == "message":
+            self._items[-1]["phase"] = kept["phase"]
+            self._is_over = True
 
     def _builtin(self, call: ToolCall) -> None:
         item = signed_by(self._backend, call.signature)
@@ -172,6 +185,8 @@ class _Assistant:
         if self._image is not None and block.data is not None:
             self._items.append({**self._image, "result": block.base64()})
             self._image = None
+        elif block.url is not None and "/containers/" in block.url:
+            return  # the code interpreter's own, which stays in its container
         elif not any(isinstance(other, ToolCall) and other.is_builtin for other in self._message.blocks):
             raise unsupported(
                 "the Responses format has no words for a file in an assistant's message",
@@ -181,19 +196,18 @@ class _Assistant:
 
 def _output(output: ToolOutput, custom: set[str]) -> JsonObject:
     kind = "custom_tool_call_output" if output.tool_call_id in custom else "function_call_output"
-    results = output.result if isinstance(output.result, (list, tuple)) else [output.result]
     said: Any = result_text(output)
-    if any(isinstance(result, FileBlock) for result in results):
-        said = [_part(each if isinstance(each, (CBlock, FileBlock)) else CBlock(str(each))) for each in results]
+    if output.files:
+        said = [_part(part) for part in output.parts]
     return {"type": kind, "call_id": output.tool_call_id, "output": said}
 
 
 def _part(block: CBlock | FileBlock) -> JsonObject:
     if isinstance(block, CBlock):
         return {"type": "input_text", "text": block.value}
-    if isinstance(block, ImageBlock) or block.media_type.startswith("image/"):
+    if isinstance(block, ImageBlock) or block.essence.startswith("image/"):
         return {"type": "input_image", "image_url": as_url(block), "detail": "auto"}
-    if block.media_type.startswith("audio/"):
+    if block.essence.startswith("audio/"):
         raise unsupported("the Responses format takes no sound", "use api='chat'")
     if block.data is None:
         return {"type": "input_file", "file_url": block.url}

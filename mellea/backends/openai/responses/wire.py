@@ -6,7 +6,7 @@ from typing import Any
 
 from mellea.core.events import FinishReason
 
-__all__ = ["BUILTIN_NAMES", "INCOMPLETE", "Json", "JsonObject"]
+__all__ = ["ACTIONS_BACK", "BUILTIN_NAMES", "INCOMPLETE", "ITEMS_BACK", "Json", "JsonObject"]
 
 Json = Any
 JsonObject = dict[str, Any]
@@ -28,3 +28,29 @@ BUILTIN_NAMES = {
     "apply_patch_call": "apply_patch",
 }
 """Items of the output that are a tool of OpenAI's own, and the tool's name; that of an `mcp_call` is its own."""
+
+ITEMS_BACK = {
+    "code_interpreter_call": frozenset({"type", "id", "status", "code", "container_id", "outputs"}),
+    "computer_call": frozenset({"type", "id", "status", "call_id", "action", "actions", "pending_safety_checks"}),
+    "file_search_call": frozenset({"type", "id", "status", "queries", "results"}),
+    "image_generation_call": frozenset({"type", "id", "status"}),
+    "local_shell_call": frozenset({"type", "id", "status", "call_id", "action"}),
+    "mcp_approval_request": frozenset({"type", "id", "name", "arguments", "server_label"}),
+    "mcp_call": frozenset(
+        {"type", "id", "status", "name", "arguments", "server_label", "output", "error", "approval_request_id"}
+    ),
+    "mcp_list_tools": frozenset({"type", "id", "server_label", "tools", "error"}),
+    "web_search_call": frozenset({"type", "id", "status", "action"}),
+}
+"""Of an item the fields that the provider takes back, as its reference lists them for an input (2026-10).
+
+It refuses others as an "Unknown parameter". An image's `result` is put back from the message's file.
+"""
+
+ACTIONS_BACK = {
+    "search": frozenset({"type", "query", "queries"}),
+    "open_page": frozenset({"type", "url"}),
+    "find": frozenset({"type", "url", "pattern"}),
+    "find_in_page": frozenset({"type", "url", "pattern"}),
+}
+"""The same for what a search of the web did; its `sources` are refused."""

@@ -1,0 +1,101 @@
+"""JSON that holds halves of characters, and the filter that joins the halves of neighbouring deltas.
+
+Seen from OpenRouter and others, which cut a model's text between the two escapes of an emoji. A parser that keeps to
+the letter refuses such a chunk, and the whole answer with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic_core import from_json
+
+from mellea.core.events import Event, ReasoningDelta, SourceEvent, TextDelta, ToolDelta, ToolEnd, UsageEvent
+from mellea.core.surrogates import is_high, mended, mended_value
+
+__all__ = ["Halves", "decoded", "parse_odd"]
+
+_DELTAS = (TextDelta, ReasoningDelta, ToolDelta)
+_BESIDE = (SourceEvent, UsageEvent)
+
+
+def decoded(data: bytes) -> str:
+    """Return bytes as a text: halves that are written as bytes stay halves, what is no character is U+FFFD."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")
+
+
+def parse_odd(data: bytes) -> Any:
+    """Parse JSON that the strict parser refused, in case that bytes or escapes which are no characters are the reason.
+
+    Raises:
+        ValueError: that isn't the reason.
+    """
+    if data.isascii() and b"\\u" not in data:
+        return from_json(data)  # raises the error that says where
+    try:
+        return json.loads(decoded(data))
+    except (ValueError, RecursionError):
+        return from_json(data)
+
+
+class Halves:
+    """Joins the halves in neighbouring deltas of one kind: text, reasoning, and the arguments of each call.
+
+    A half at the end of a delta waits for the next one of its kind; what comes between them, of another kind, doesn't
+    part them, but a call, a file or the answer's end does.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: dict[Any, str] = {}  # the first half that waits, by the kind of delta or the call's id
+
+    def __bool__(self) -> bool:
+        """Whether a half is waiting."""
+        return bool(self._held)
+
+    def feed(self, events: Sequence[Event]) -> list[Event]:
+        """Return the events without halves."""
+        out: list[Event] = []
+        for event in events:
+            if isinstance(event, _DELTAS):
+                self._delta(event, out)
+                continue
+            if isinstance(event, ToolEnd):
+                self._release(event.tool_call.tool_call_id, out)
+            if not isinstance(event, _BESIDE):
+                self._release(TextDelta, out)
+                self._release(ReasoningDelta, out)
+            out.append(mended_value(event))
+        return out
+
+    def _delta(self, event: TextDelta | ReasoningDelta | ToolDelta, out: list[Event]) -> None:
+        key: Any = event.tool_call_id if isinstance(event, ToolDelta) else type(event)
+        is_last = isinstance(event, ReasoningDelta) and event.signature is not None
+        if not event.chunk and not is_last:
+            out.append(event)
+            return
+        text = self._held.pop(key, "") + event.chunk
+        if text and is_high(text[-1]) and not is_last:
+            self._held[key] = text[-1]
+            text = text[:-1]
+        chunk = mended(text)
+        if isinstance(event, ReasoningDelta):
+            event = ReasoningDelta(chunk, event.signature)
+        else:
+            event = ToolDelta(event.tool_call_id, chunk) if isinstance(event, ToolDelta) else TextDelta(chunk)
+        if chunk or is_last:
+            out.append(event)
+
+    def _release(self, key: Any, out: list[Event]) -> None:
+        if self._held.pop(key, None) is None:
+            return
+        if isinstance(key, str):
+            out.append(ToolDelta(key, "\ufffd"))
+        else:
+            out.append(key("\ufffd"))

@@ -1,0 +1,95 @@
+"""From a JSON Schema to the part of JSON Schema that Gemini reads, for answers and for tools alike.
+
+`responseJsonSchema` and `parametersJsonSchema` (GenerationConfig in v1beta, as of 2026-11) know the keywords in
+`_KEPT`, and nothing may stand beside a `$ref`, or the request is refused. So `const` is said as an `enum`, what stands
+beside a reference is put around it, and limits and defaults go into the description, where the model reads them;
+mellea validates the answer in any case.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from mellea.backends.gemini.wire import Json, JsonObject
+
+__all__ = ["gemini_schema"]
+
+_KEPT: Final = frozenset(
+    {
+        "$anchor",
+        "$id",
+        "$ref",
+        "description",
+        "enum",
+        "format",
+        "maxItems",
+        "maximum",
+        "minItems",
+        "minimum",
+        "propertyOrdering",
+        "required",
+        "title",
+        "type",
+    }
+)
+_DROPPED: Final = frozenset({"$comment", "$schema", "const", "discriminator", "examples"})
+_DEEPEST: Final = 64
+
+
+def gemini_schema(schema: Mapping[str, Json]) -> JsonObject:
+    """Return the schema as Gemini takes it."""
+    written: JsonObject = _part(schema, 0)
+    return written
+
+
+def _part(schema: Json, depth: int) -> Json:
+    if not isinstance(schema, Mapping) or depth > _DEEPEST:
+        return schema
+    new: JsonObject = {}
+    told: JsonObject = {}
+    for name, value in schema.items():
+        if name in _INNER:
+            new[name] = _INNER[name](value, depth + 1)
+        elif name in _KEPT:
+            new[name] = value
+        elif name not in _DROPPED:
+            told[name] = value
+    if isinstance(const := schema.get("const"), (str, int, float)) and not isinstance(const, bool):
+        new["enum"] = [const]
+        new.setdefault("type", "string" if isinstance(const, str) else "number")
+    if told:
+        words = ", ".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in told.items())
+        new["description"] = " ".join(filter(None, [new.get("description"), f"({words})"]))
+    return _apart(new)
+
+
+def _apart(schema: JsonObject) -> JsonObject:
+    """Put what stands beside a reference around it."""
+    beside = {name: value for name, value in schema.items() if not name.startswith("$")}
+    if "$ref" not in schema or not beside:
+        return schema
+    around = {name: value for name, value in schema.items() if name.startswith("$") and name != "$ref"}
+    return {**around, **beside, "anyOf": [{"$ref": schema["$ref"]}]}
+
+
+def _many(schemas: Json, depth: int) -> Json:
+    return [_part(schema, depth) for schema in schemas] if isinstance(schemas, list) else schemas
+
+
+def _named(schemas: Json, depth: int) -> Json:
+    if not isinstance(schemas, Mapping):
+        return schemas
+    return {name: _part(schema, depth) for name, schema in schemas.items()}
+
+
+_INNER: dict[str, Callable[[Json, int], Json]] = {
+    "$defs": _named,
+    "additionalProperties": _part,
+    "anyOf": _many,
+    "items": _part,
+    "oneOf": _many,
+    "prefixItems": _many,
+    "properties": _named,
+}

@@ -1,0 +1,55 @@
+"""What an answer cites, and the files that the code interpreter made."""
+
+from __future__ import annotations
+
+import mimetypes
+from urllib.parse import quote
+
+from mellea.backends._transport.fields import known_id, known_mapping, known_text
+from mellea.backends.openai.responses.wire import JsonObject
+from mellea.core.blocks import Source
+from mellea.core.events import Event, FileEvent, SourceEvent
+
+__all__ = ["Citations"]
+
+
+class Citations:
+    """Turns annotations into events; a file comes once, however often it is cited.
+
+    A file in a container is fetched from `containers/{id}/files/{id}/content` with the same key as the answer (OpenAI's
+    API reference, "Retrieve container file content", as of 2026-10), for as long as the container lives.
+
+    Args:
+        base_url: where the service's paths begin.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._files: set[str] = set()
+
+    def feed(self, annotation: JsonObject, events: list[Event]) -> None:
+        """Take one annotation."""
+        kind, title = annotation.get("type"), known_text(annotation, "filename")
+        if kind == "url_citation":
+            found = known_mapping(annotation, "url_citation") or annotation
+            source = Source(known_text(found, "url") or None, known_text(found, "title") or None)
+        elif kind == "container_file_citation":
+            url = self._file(annotation, title, events)
+            source = Source(url, title or known_id(annotation, "file_id") or None)
+        elif kind in ("file_citation", "file_path"):
+            source = Source(title=title or known_id(annotation, "file_id") or None)
+        else:
+            return
+        if source != Source():
+            events.append(SourceEvent(source))
+
+    def _file(self, annotation: JsonObject, title: str, events: list[Event]) -> str | None:
+        container, file_id = known_id(annotation, "container_id"), known_id(annotation, "file_id")
+        if not container or not file_id:
+            return None
+        url = f"{self._base_url}/containers/{quote(container, safe='')}/files/{quote(file_id, safe='')}/content"
+        if url not in self._files:
+            self._files.add(url)
+            media_type = mimetypes.guess_type(title)[0] or "application/octet-stream"
+            events.append(FileEvent(media_type, url=url, filename=title or None))
+        return url

@@ -1,0 +1,154 @@
+"""Which item of a response an event speaks of.
+
+An item is known by its id where the event has one that is known, else by its call's id while it is open, else by its
+index and kind: the last open item there. Servers repeat an index or leave it out, give the deltas no id, or another id
+in each event (GitHub's Copilot). An item that is begun under an id which isn't known is another item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mellea.backends._transport.fields import int_of, known_id, known_text
+from mellea.backends.openai.responses.wire import JsonObject
+
+__all__ = ["Item", "Items"]
+
+
+@dataclass(slots=True)
+class Item:
+    """What has been said of an item so far.
+
+    Attributes:
+        kind: its type.
+        item_id: the provider's id.
+        sent_id: the provider's id of the call.
+        call_id: the call's id, once the call has been announced.
+        name: of the tool.
+        texts: the deltas of each part of its content.
+        chunks: the deltas of a call's arguments.
+        whole_args: the arguments in the event that ends them.
+        thoughts: how many deltas of reasoning came.
+        cited: how many of its annotations came as events.
+        begun: the item as it was begun.
+        done: the item as it was ended, `None` while it is open.
+    """
+
+    kind: str
+    item_id: str = ""
+    sent_id: str = ""
+    call_id: str = ""
+    name: str = ""
+    texts: dict[int, list[str]] = field(default_factory=dict)
+    chunks: list[str] = field(default_factory=list)
+    whole_args: str = ""
+    thoughts: int = 0
+    cited: int = 0
+    begun: JsonObject = field(default_factory=dict)
+    done: JsonObject | None = None
+
+    def text(self, part: int | None = None) -> str:
+        """Return the text that its deltas said, of one part of the content or of all."""
+        parts = [self.texts.get(part, [])] if part is not None else list(self.texts.values())
+        return "".join(["".join(chunks) for chunks in parts])
+
+
+class Items:
+    """The items of one response, in the order in which they were first spoken of."""
+
+    def __init__(self) -> None:
+        self._all: list[Item] = []
+        self._by_id: dict[str, Item] = {}
+        self._by_call: dict[str, Item] = {}
+        self._by_place: dict[tuple[int | None, str], Item] = {}
+        self._last: dict[str, Item] = {}  # of each kind
+
+    def __iter__(self) -> Any:
+        return iter(self._all)
+
+    def of_delta(self, event: JsonObject, kind: str) -> Item:
+        """Return the item that a delta of this kind of items belongs to."""
+        item_id = event.get("item_id")
+        if type(item_id) is str and (item := self._by_id.get(item_id)) is not None and item.kind == kind:
+            return item
+        place = (int_of(event, "output_index"), kind)
+        item = self._at(place)
+        if item is None or item.done is not None:
+            item = self._new(Item(kind, known_id(event, "item_id")), place)
+        return item
+
+    def of_item(self, event: JsonObject, whole: JsonObject, kind: str, *, begins: bool) -> Item:
+        """Return the item that an event holds, as it is begun or as it has ended."""
+        item_id, call_id = known_id(whole, "id") or known_id(event, "item_id"), known_id(whole, "call_id")
+        place = (int_of(event, "output_index"), kind)
+        item = self._known(item_id, call_id, kind) or self._placed(place, item_id, call_id, whole, begins=begins)
+        if item is None:
+            item = self._new(Item(kind, item_id, call_id), place)
+        item.sent_id = item.sent_id or call_id
+        if item_id:
+            self._by_id.setdefault(item_id, item)
+        if call_id:
+            self._by_call[call_id] = item
+        return item
+
+    def match(self, output: list[JsonObject]) -> list[tuple[Item | None, JsonObject]]:
+        """Return each item of the final output with the one that was streamed, `None` where none was."""
+        found = [
+            self._known(known_id(whole, "id"), known_id(whole, "call_id"), known_text(whole, "type"))
+            for whole in output
+        ]
+        taken = {id(item) for item in found if item is not None}
+        rest: dict[str, list[Item]] = {}
+        for item in self._all:
+            if id(item) not in taken:
+                rest.setdefault(item.kind, []).append(item)
+        pairs: list[tuple[Item | None, JsonObject]] = []
+        for known, whole in zip(found, output, strict=True):
+            others = rest.get(known_text(whole, "type"), [])
+            pairs.append((others.pop(0) if known is None and others else known, whole))
+        return pairs
+
+    def add(self, whole: JsonObject, kind: str) -> Item:
+        """Return a new item, of which only the final output tells."""
+        return self._new(Item(kind, known_id(whole, "id"), known_id(whole, "call_id")), (None, kind))
+
+    def _known(self, item_id: str, call_id: str, kind: str) -> Item | None:
+        if item_id and (item := self._by_id.get(item_id)) is not None and item.kind == kind:
+            return item
+        item = self._by_call.get(call_id) if call_id else None
+        # The same call under another id; once it has ended, some models use its id again.
+        return item if item is not None and item.kind == kind and (item.done is None or not item_id) else None
+
+    def _placed(
+        self, place: tuple[int | None, str], item_id: str, call_id: str, whole: JsonObject, *, begins: bool
+    ) -> Item | None:
+        item = self._at(place)
+        if item is None or (call_id and item.sent_id and call_id != item.sent_id):
+            return None
+        if begins:
+            # Deltas may come before the item is begun; but one that was begun isn't begun again.
+            return None if item.begun or (item_id and item.item_id) else item
+        if item.done is None or item.done == whole:
+            return item
+        return None
+
+    def _at(self, place: tuple[int | None, str]) -> Item | None:
+        """Return the last item of a kind under an index; where an event or the item has none, the last open one."""
+        item, (index, kind) = self._by_place.get(place), place
+        if item is not None and item.done is None:
+            return item
+        last = self._last.get(kind)
+        if last is not None and last.done is None and (index is None or self._by_place.get((None, kind)) is last):
+            return last
+        return item
+
+    def _new(self, item: Item, place: tuple[int | None, str]) -> Item:
+        self._all.append(item)
+        self._last[item.kind] = item
+        self._by_place[place] = item
+        if item.item_id:
+            self._by_id.setdefault(item.item_id, item)
+        if item.sent_id:
+            self._by_call.setdefault(item.sent_id, item)
+        return item

@@ -1,0 +1,233 @@
+"""The search for a document in one answer's text: candidates, and when one of them is taken.
+
+Rules:
+
+- A candidate opens with a bracket of a shape that is asked for. It is *leading* where only white space, a BOM or the
+  line of a fence stands before it.
+- A leading list is taken at its bracket, a leading object at its first known key.
+- Behind anything else a list is taken at its first valid item, an object when all its required keys have appeared.
+- Either is also taken when it closes and is valid. One that closes untaken is passed over whole, and so is JSON of
+  another shape. One that turns out not to be JSON is prose: the search goes on where it broke.
+- A bracket opens nothing if what follows can't stand there in JSON, as in `[see above]`.
+- In a text that is leading and quoted, where a text is asked for, brackets open nothing.
+
+It is blind to boundaries: the decision falls at a character, however the text is split.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from mellea.core.structured.scanner import ITEMS, Event, Kind, Scanner, Way
+from mellea.core.structured.schema import Shape
+
+__all__ = ["Finder"]
+
+_LEADING = re.compile(r"\s*+(?:\ufeff\s*+)?+(?:`{3,}+[^\n`]*+\n\s*+)?+")
+_LONGEST_HEAD = 300
+"""How many characters of white space and a fence's line may stand before a leading document."""
+
+_BRACKET = re.compile(r"[{\[]")
+_BRACKET_OR_QUOTE = re.compile(r'["{\[]')
+_TOKEN = re.compile(r"[ \t\n\r]*+([^ \t\n\r])")
+_FIRST = {"{": '"}', "[": '"{[]-0123456789tfnNI'}
+"""What may follow a bracket in JSON; `N` and `I` begin the NaN and Infinity that Python writes."""
+
+_QUOTED = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_KEYS: Way = {}
+
+
+class Finder:
+    """Finds the document in a text that comes in pieces.
+
+    Args:
+        shapes: what is asked for.
+        is_item: whether a JSON text is an element of the lists that are asked for.
+        problem_of: returns what a validator has against a JSON text, `None` if it is valid.
+        takes: take a document; if not, as behind one that was taken, those that are complete and valid are noted.
+
+    Attributes:
+        problem: what was wrong with the first candidate that was passed over.
+        others: the documents that were noted.
+        is_taken: whether a document was found; there is nothing more to find then.
+    """
+
+    __slots__ = (
+        "_after",
+        "_bracket",
+        "_candidate",
+        "_head",
+        "_is_item",
+        "_is_leading",
+        "_parts",
+        "_problem_of",
+        "_quote",
+        "_seen",
+        "_shapes",
+        "_takes",
+        "_wants_text",
+        "is_taken",
+        "others",
+        "problem",
+    )
+
+    def __init__(
+        self,
+        shapes: Sequence[Shape],
+        is_item: Callable[[str], bool],
+        problem_of: Callable[[str], Exception | None],
+        *,
+        takes: bool = True,
+    ) -> None:
+        self._shapes = shapes
+        self._is_item = is_item
+        self._problem_of = problem_of
+        self._takes = takes
+        self._wants_text = any(shape.is_text for shape in shapes)
+        self._head: str | None = "" if takes else None  # before the first candidate; `None` once it is prose
+        self._bracket = ""  # that may open a candidate: what follows it isn't there yet
+        self._after = ""  # white space behind it
+        self._quote: str | None = None  # in a quoted text: whether a backslash ended the last piece
+        self._candidate: Scanner | None = None
+        self._is_leading = False
+        self._parts: list[str] = []  # of the candidate
+        self._seen: set[str] = set()  # its keys
+        self.problem: Exception | None = None
+        self.others: list[str] = []
+        self.is_taken = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a candidate of a shape that is asked for has begun and not ended."""
+        return self._candidate is not None and not self.is_taken and bool(self._fitting)
+
+    def feed(self, text: str) -> str | None:
+        """Take more text; where a document is taken, return all that there is from its bracket on."""
+        place: int | None = 0
+        while place is not None and place < len(text):
+            if self._quote is not None:
+                place = self._skip_quoted(text, place)
+            elif self._candidate is None:
+                place = self._open(text, place)
+            else:
+                text, place = self._scan(text, place)
+                if self.is_taken:
+                    return text
+        return None
+
+    def _skip_quoted(self, text: str, place: int) -> int | None:
+        place += self._quote == "\\"
+        place = _QUOTED.match(text, place).end()  # type: ignore[union-attr]
+        self._quote = text[place:] or ""
+        if self._quote[:1] == '"':
+            self._quote, self._head = None, None
+            return place + 1
+        return None
+
+    def _open(self, text: str, place: int) -> int | None:
+        """Go to the next bracket; return the place behind it once a candidate has begun there."""
+        if not self._bracket:
+            found = (_BRACKET if self._head is None else _BRACKET_OR_QUOTE).search(text, place)
+            self._pass(text[place : place + _LONGEST_HEAD + 1 if found is None else found.start()])
+            if found is None:
+                return None
+            place = found.end()
+            if found[0] == '"':
+                return self._open_quote(place)
+            self._bracket = found[0]
+        token = _TOKEN.match(text, place)
+        if token is None:
+            self._after += text[place:]
+            return None
+        self._after += text[place : token.start(1)]
+        bracket, self._bracket = self._bracket + self._after, ""
+        self._after = ""
+        if token[1] not in _FIRST[bracket[0]]:
+            self._pass(bracket)
+            return token.start(1)
+        self._is_leading = self._head is not None and _LEADING.fullmatch(self._head) is not None
+        self._candidate = scanner = Scanner(way=ITEMS if bracket[0] == "[" else _KEYS)
+        scanner.feed(bracket)
+        self._parts, self._seen = [bracket], set()
+        return token.start(1)
+
+    def _open_quote(self, place: int) -> int:
+        assert self._head is not None
+        if self._wants_text and _LEADING.fullmatch(self._head):
+            self._quote = ""
+        else:
+            self._head = None
+        return place
+
+    def _pass(self, text: str) -> None:
+        """Note what stands before the next candidate."""
+        if self._head is not None:
+            head = self._head + text
+            self._head = head if len(head) <= _LONGEST_HEAD else None
+
+    @property
+    def _fitting(self) -> list[Shape]:
+        return [shape for shape in self._shapes if shape.opening == self._parts[0][0]]
+
+    def _scan(self, text: str, place: int) -> tuple[str, int | None]:
+        """Go on with the candidate; return the text that is looked at from now on, and where."""
+        scanner = self._candidate
+        assert scanner is not None
+        if self._takes and self._is_leading and self._parts[0][0] == "[" and self._fitting:
+            return self._take(text, place), None
+        events = scanner.feed(text, place)
+        if self._takes and self._is_told_by(events):
+            return self._take(text, place), None
+        if scanner.is_complete:
+            return self._end(text, place, scanner.end)
+        if scanner.error is not None:
+            return self._leave(text, place, scanner.error.place)
+        self._parts.append(text[place:] if place else text)
+        return text, None
+
+    def _is_told_by(self, events: list[Event]) -> bool:
+        """Whether what the candidate holds so far shows that it is the document."""
+        fitting = self._fitting if events else ()
+        for kind, value in events:
+            if kind is Kind.KEY:
+                self._seen.add(value)
+                if any(self._has_keys(shape, value) for shape in fitting):
+                    return True
+            elif kind is Kind.WHOLE and fitting and self._is_item(value):
+                return True
+        return False
+
+    def _has_keys(self, shape: Shape, key: str) -> bool:
+        if self._is_leading:
+            return shape.is_open or key in shape.keys
+        is_named = bool(shape.keys) and not self._seen.isdisjoint(shape.keys)
+        return is_named and all(not self._seen.isdisjoint(names) for names in shape.required)
+
+    def _end(self, text: str, place: int, length: int) -> tuple[str, int | None]:
+        """Take a candidate that has closed if it is valid, else pass it over."""
+        end = place + length - sum(map(len, self._parts))
+        if self._fitting:
+            whole = "".join([*self._parts, text[place:end]])
+            problem = self._problem_of(whole)
+            if problem is None and self._takes:
+                return self._take(text, place), None
+            if problem is None:
+                self.others.append(whole)
+            self.problem = self.problem or problem
+        return self._leave(text, place, length)
+
+    def _leave(self, text: str, place: int, length: int) -> tuple[str, int]:
+        """Go on behind so many characters of the candidate, which may end before the text that came last."""
+        place += length - sum(map(len, self._parts))
+        if place < 0:
+            text, place = "".join([*self._parts, text]), length
+        self._candidate = None
+        self._head = None
+        self._parts = []
+        return text, place
+
+    def _take(self, text: str, place: int) -> str:
+        self.is_taken = True
+        rest = text[place:] if place else text
+        return "".join([*self._parts, rest]) if self._parts else rest

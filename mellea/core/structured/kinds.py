@@ -1,0 +1,441 @@
+"""What a type is: the one place that knows sequences, fields and the keys they are read by, values, and defaults.
+
+Instructions, items, partial objects, generative functions, commands, tools and the schemas all ask here, so that
+none of them can disagree with another. Types are looked through first: `Annotated`, `NewType`, type aliases,
+forward references, root models and `| None` change nothing about what a value looks like.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import re
+import sys
+import types
+from collections import deque
+from collections.abc import (
+    Collection,
+    Container,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableSequence,
+    MutableSet,
+    Reversible,
+    Sequence,
+    Set,
+)
+from typing import Annotated, Any, ForwardRef, Literal, NotRequired, Required, Union, get_args, get_origin
+
+from mellea.core.structured.hints import alias_value, completed, generic_hints, is_alias, is_typed_dict, resolved
+from mellea.core.structured.schema import elements_of_schema
+from mellea.errors import UsageError
+
+__all__ = [
+    "LISTS",
+    "NO_ELEMENTS",
+    "Field",
+    "Items",
+    "Path",
+    "alias_paths",
+    "choices_of",
+    "default_info",
+    "element_of",
+    "fields_of",
+    "is_own_dataclass",
+    "is_root_model",
+    "is_sequence",
+    "items_of",
+    "json_key",
+    "plain",
+    "type_name",
+]
+
+Path = tuple[str | int, ...]
+"""The keys and indexes that lead from an object to a value inside it."""
+
+LISTS: Mapping[Any, Any] = {
+    Sequence: list,
+    MutableSequence: list,
+    Iterable: list,
+    Iterator: list,
+    Generator: list,
+    Collection: list,
+    Container: list,
+    Reversible: list,
+    Set: set,
+    MutableSet: set,
+}
+"""Abstract sequences and what their values are; pydantic doesn't know some of them, and leaves an `Iterable` unread."""
+
+_SETS = frozenset({set, frozenset, Set, MutableSet})
+_SEQUENCES = frozenset({list, deque, *_SETS, *LISTS})
+_NATIVE = (str, int, float, bool, type(None))
+_DEPTH = 100  # types inside one another, before they are taken for a circle
+_CIRCLE = Any
+
+_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\b\w++|<locals>)\.(?=[\w<])""")
+"""What stands before a class's own name; first a text, which is left as it is."""
+
+NO_ELEMENTS: Any = type("NO_ELEMENTS", (), {"__repr__": lambda self: "NO_ELEMENTS"})()
+"""What `element_of` returns for a type that isn't a sequence."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Field:
+    """One field of an object.
+
+    Args:
+        name: its name in Python.
+        type: its resolved annotation.
+        paths: the ways it is read from JSON, each a tuple of keys; first the one that the JSON Schema tells.
+        is_required: whether it has to be there.
+        info: pydantic's `FieldInfo` of it, if there is one.
+        default: the `Field(…)` that a dataclass has as the default, which means what pydantic means by it.
+    """
+
+    name: str
+    type: Any
+    paths: tuple[Path, ...]
+    is_required: bool = True
+    info: Any = None
+    default: Any = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Items:
+    """The sequence that a format is, or has in it.
+
+    Args:
+        element: the type of one item.
+        paths: the ways from the top of the JSON to the sequence; `((),)` if it is the whole answer.
+        name: the attribute or key of the parsed value that holds it; `None` if it is the whole value.
+        is_set: whether it has no order and no duplicates.
+    """
+
+    element: Any
+    paths: tuple[Path, ...]
+    name: str | None
+    is_set: bool
+
+    def found_in(self, parsed: Any) -> list[Any]:
+        """Return the items of a parsed value; none if the sequence is optional and isn't there."""
+        if self.name is not None:
+            parsed = parsed.get(self.name) if isinstance(parsed, Mapping) else getattr(parsed, self.name, None)
+        while is_root_model(type(parsed)):
+            parsed = parsed.root
+        return list(parsed) if isinstance(parsed, Iterable) and not isinstance(parsed, (str, Mapping)) else []
+
+
+def plain(kind: Any) -> Any:
+    """Return a type without what doesn't change its values' shape.
+
+    That is `Annotated`, `NewType`, type aliases, forward references, and `| None` beside a single other type.
+
+    Raises:
+        UsageError: a name can't be found.
+    """
+    for _ in range(_DEPTH):
+        inner = _inside(kind)
+        if inner is kind:
+            return kind
+        kind = inner
+    return _CIRCLE
+
+
+def _inside(kind: Any) -> Any:
+    if isinstance(kind, (str, ForwardRef)):
+        return resolved(kind)
+    if is_alias(kind):
+        return alias_value(kind)
+    if hasattr(kind, "__supertype__"):
+        return kind.__supertype__
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return str if any(type(mark).__name__ == "Json" for mark in kind.__metadata__) else kind.__origin__
+    if origin in (Union, types.UnionType):
+        options = [option for option in get_args(kind) if option is not type(None)]
+        return options[0] if len(options) == 1 else kind
+    return kind
+
+
+def type_name(kind: Any) -> str:
+    """Name a type as a person would write it: `list[Person]`, and `int` for an annotated one."""
+    while get_origin(kind) is Annotated:
+        kind = kind.__origin__
+    if isinstance(kind, type) and not get_args(kind):
+        return kind.__name__
+    if not get_args(kind) and hasattr(kind, "__name__") and (is_alias(kind) or hasattr(kind, "__supertype__")):
+        return str(kind.__name__)
+    return _MODULE.sub(lambda found: found[1] or "", str(kind) if get_args(kind) else repr(kind))
+
+
+def element_of(kind: Any) -> Any:
+    """Return the type of a sequence's elements, `NO_ELEMENTS` if the type isn't a sequence.
+
+    A string, bytes, a mapping and a tuple of fixed length aren't sequences, nor is pydantic's `Json[list[T]]`, which
+    is a text.
+
+    Raises:
+        UsageError: a name can't be found.
+    """
+    kind = _without_roots(kind)
+    origin, args = get_origin(kind) or kind, get_args(kind)
+    if origin is tuple:
+        is_bare = kind is tuple or (not args and getattr(kind, "_name", "") == "Tuple")  # tuple[()] is empty
+        return Any if is_bare else _known(args[0]) if args[1:] == (Ellipsis,) else NO_ELEMENTS
+    if not _is_hashable(origin) or origin not in _SEQUENCES:
+        return NO_ELEMENTS
+    return _known(args[0]) if args else Any
+
+
+def _known(kind: Any) -> Any:
+    return resolved(kind) if isinstance(kind, (str, ForwardRef)) else kind
+
+
+def is_sequence(kind: Any) -> bool:
+    """Whether values of the type, or of the JSON Schema, are made of any number of items."""
+    if isinstance(kind, Mapping):
+        return elements_of_schema(kind, kind) is not None
+    return element_of(kind) is not NO_ELEMENTS
+
+
+def _is_set(kind: Any) -> bool:
+    kind = _without_roots(kind)
+    return (get_origin(kind) or kind) in _SETS
+
+
+def _without_roots(kind: Any) -> Any:
+    for _ in range(_DEPTH):
+        kind = plain(kind)
+        if not is_root_model(get_origin(kind) or kind):
+            return kind
+        kind = completed(kind).model_fields["root"].annotation
+    return _CIRCLE
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def is_root_model(kind: Any) -> bool:
+    """Whether it is a pydantic `RootModel`, whose values look like what it holds."""
+    return isinstance(kind, type) and getattr(kind, "__pydantic_root_model__", False) is True
+
+
+def items_of(kind: Any) -> Items | None:
+    """Return the sequence that a type is, or the only one among the fields of an object.
+
+    Fields that the JSON Schema leaves out (`SkipJsonSchema`) don't count: no model is asked for them.
+
+    Returns:
+        `None` if there is none, or there are several.
+
+    Raises:
+        UsageError: a name can't be found.
+    """
+    if (element := element_of(kind)) is not NO_ELEMENTS:
+        return Items(element, ((),), None, _is_set(kind))
+    found = [
+        Items(element, field.paths, field.name, _is_set(field.type))
+        for field in fields_of(_without_roots(kind)) or ()
+        if not _is_hidden(field.type) and (element := element_of(field.type)) is not NO_ELEMENTS
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_hidden(kind: Any) -> bool:
+    return any(type(mark).__name__ == "SkipJsonSchema" for mark in getattr(kind, "__metadata__", ()))
+
+
+def fields_of(kind: Any) -> list[Field] | None:
+    """Return the fields of a dataclass, a TypedDict or a pydantic class; `None` of anything else.
+
+    Raises:
+        UsageError: a name in the annotations can't be found.
+    """
+    origin = get_origin(kind) or kind
+    if is_typed_dict(origin):
+        return [_typed_dict_field(origin, name, hint) for name, hint in generic_hints(kind).items()]
+    if is_own_dataclass(origin):
+        hints = generic_hints(kind)
+        made = [field for field in _constructor_fields(origin) if field.name in hints]
+        return [_dataclass_field(origin, field, hints[field.name]) for field in made]
+    if not isinstance(origin, type) or is_root_model(origin):
+        return None
+    known = getattr(completed(origin), "__pydantic_fields__", None)
+    if not isinstance(known, Mapping):
+        return None
+    config = getattr(origin, "model_config", None) or getattr(origin, "__pydantic_config__", {})
+    return [_pydantic_field(name, field, config) for name, field in known.items()]
+
+
+def is_own_dataclass(kind: Any) -> bool:
+    """Whether it is a dataclass of the standard library; pydantic's validate themselves."""
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind) and "__pydantic_validator__" not in kind.__dict__
+
+
+def _constructor_fields(kind: Any) -> list[dataclasses.Field[Any]]:
+    fields: list[dataclasses.Field[Any]] = list(kind.__dataclass_fields__.values())  # with the InitVars
+    kinds = ("_FIELD", "_FIELD_INITVAR")
+    return [field for field in fields if field.init and str(field._field_type) in kinds]  # type: ignore[attr-defined]
+
+
+def _dataclass_field(kind: Any, field: dataclasses.Field[Any], hint: Any) -> Field:
+    hint = _bare(hint)
+    info = default_info(hint, None if field.default is dataclasses.MISSING else field.default)
+    if info is None:
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        return Field(field.name, hint, ((field.name,),), not has_default)
+    config = getattr(kind, "__pydantic_config__", {})
+    given = field.default if default_info(None, field.default) is not None else None
+    has_default = all(field.default is not other for other in (dataclasses.MISSING, given))
+    has_own = has_default or field.default_factory is not dataclasses.MISSING
+    is_required = info.is_required() and not has_own
+    return Field(field.name, hint, _paths(field.name, info, config), is_required, info, given)
+
+
+def _typed_dict_field(kind: Any, name: str, hint: Any) -> Field:
+    is_required = name in kind.__required_keys__
+    inner = hint
+    while (wrapper := get_origin(inner)) is not None:
+        if _is_wrapper(wrapper, "Required", Required):
+            is_required = True
+        elif _is_wrapper(wrapper, "NotRequired", NotRequired):
+            is_required = False
+        elif wrapper is not Annotated and not _is_wrapper(wrapper, "ReadOnly", None):
+            break
+        inner = inner.__origin__ if wrapper is Annotated else get_args(inner)[0]
+    hint = _bare(hint)
+    info = default_info(hint, None)
+    if info is None:
+        return Field(name, hint, ((name,),), is_required)
+    config = getattr(kind, "__pydantic_config__", {})
+    return Field(name, hint, _paths(name, info, config), is_required and info.is_required(), info)
+
+
+def _pydantic_field(name: str, info: Any, config: Mapping[str, Any]) -> Field:
+    kind = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+    return Field(name, kind, _paths(name, info, config), info.is_required(), info)
+
+
+def _paths(name: str, info: Any, config: Mapping[str, Any]) -> tuple[Path, ...]:
+    return alias_paths(name, info.alias if info.validation_alias is None else info.validation_alias, config)
+
+
+def alias_paths(name: str, alias: Any, config: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Return the ways that pydantic reads a field; first a plain key, as in the JSON Schema, if there is one.
+
+    Args:
+        name: the field's own name.
+        alias: a key, an `AliasPath` or `AliasChoices`, or those as lists, as in core schemas; `None` if it has none.
+        config: that of the class.
+    """
+    is_by_name = bool(config.get("validate_by_name") or config.get("populate_by_name"))
+    if alias is None or config.get("validate_by_alias", True) is False:
+        return ((name,),)
+    ways = [_path(choice) for choice in _choices(alias)]
+    ways += [(name,)] if is_by_name else []
+    first = next((way for way in ways if len(way) == 1), ways[0])
+    return tuple(dict.fromkeys([first, *ways]))
+
+
+def _choices(alias: Any) -> list[Any]:
+    if isinstance(alias, list):
+        return alias if isinstance(alias[0], list) else [alias]
+    return list(getattr(alias, "choices", [alias]))
+
+
+def _path(alias: Any) -> Path:
+    return (alias,) if isinstance(alias, str) else tuple(getattr(alias, "path", alias))
+
+
+def default_info(hint: Any, default: Any) -> Any:
+    """Return pydantic's description of a field or parameter, if its default is `Field(…)` or `Annotated` has one.
+
+    Returns:
+        a `FieldInfo` whose `is_required()`, `get_default()` and constraints are those that pydantic itself uses;
+        `None` where nothing of pydantic's stands there.
+    """
+    fields = sys.modules.get("pydantic.fields")
+    if fields is None:
+        return None
+    marks = getattr(hint, "__metadata__", ())
+    if isinstance(default, fields.FieldInfo):
+        return fields.FieldInfo.from_annotated_attribute(Any if hint is None else hint, default)
+    return fields.FieldInfo.from_annotation(hint) if any(isinstance(mark, fields.FieldInfo) for mark in marks) else None
+
+
+def choices_of(kind: Any) -> dict[str, tuple[Any, Any]] | None:
+    """Return the values of an enum or a `Literal` that pydantic wouldn't take in the form that JSON has for them.
+
+    Such are members of an enum in a `Literal`, and values such as tuples, bytes and dates, which come as lists and
+    strings.
+
+    Returns:
+        the form in JSON and the value, by `json_key` of the form; `None` where pydantic reads all of them.
+
+    Raises:
+        UsageError: the enum or `Literal` is empty, or a value has no form in JSON.
+    """
+    if get_origin(kind) is Literal:
+        values = list(get_args(kind))
+        raws = [value.value if isinstance(value, enum.Enum) else value for value in values]
+        is_native = all(type(value) in _NATIVE for value in values)
+    elif isinstance(kind, type) and issubclass(kind, enum.Enum) and not hasattr(kind, "__get_pydantic_core_schema__"):
+        values = list(kind)
+        raws = [value.value for value in values]
+        is_native = all(isinstance(value, _NATIVE) for value in raws)
+    else:
+        return None
+    if not values:
+        raise UsageError(f"{type_name(kind)} has no values, so that no answer can be one of them")
+    return None if is_native else _by_form(kind, raws, values)
+
+
+def _by_form(kind: Any, raws: list[Any], values: list[Any]) -> dict[str, tuple[Any, Any]]:
+    from pydantic_core import PydanticSerializationError, to_jsonable_python  # lazy: plain text needs no pydantic
+
+    found: dict[str, tuple[Any, Any]] = {}
+    for raw, value in zip(raws, values, strict=True):
+        try:
+            form = to_jsonable_python(raw)
+        except PydanticSerializationError:
+            raise UsageError(f"the value {raw!r} of {kind!r} has no form in JSON, so no model can give it") from None
+        found.setdefault(json_key(form), (form, value))
+    return found
+
+
+def json_key(value: Any) -> str:
+    """Return one text for JSON values that are equal, such as `1` and `1.0`."""
+    return json.dumps(_canonical(value), sort_keys=True)
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_canonical(each) for each in value]
+    return {key: _canonical(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def _bare(hint: Any) -> Any:
+    """Take off what stands around an annotation and doesn't describe the value."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return Annotated[(_bare(hint.__origin__), *hint.__metadata__)]
+    if isinstance(hint, dataclasses.InitVar):
+        return hint.type
+    names = (("Required", Required), ("NotRequired", NotRequired), ("ReadOnly", None))
+    return _bare(get_args(hint)[0]) if any(_is_wrapper(origin, *pair) for pair in names) else hint
+
+
+def _is_wrapper(origin: Any, name: str, ours: Any) -> bool:
+    """Whether it is that wrapper, of typing or of typing_extensions."""
+    return origin is not None and (origin is ours or getattr(origin, "_name", getattr(origin, "__name__", "")) == name)

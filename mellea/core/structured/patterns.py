@@ -1,0 +1,73 @@
+"""Regular expressions of JSON Schemas, matched in linear time whatever the text.
+
+The pattern is the user's own, but the text comes from a model. So it isn't Python's engine that matches, which may
+take exponential time, but the one of pydantic's core (Rust's `regex`), which has no look-around and no
+back-references. Conditions at the very beginning, `^(?=…)(?!…)`, are matched one by one; any other
+look-around can't be checked, and is refused where the schema is given.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+
+__all__ = ["PatternError", "matcher"]
+
+_CONDITION = re.compile(r"\(\?([=!])")
+
+
+class PatternError(ValueError):
+    """A pattern can't be matched in linear time, or isn't a pattern."""
+
+
+@functools.lru_cache(maxsize=512)
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Return whether a pattern occurs in a text, as a function of the text.
+
+    Raises:
+        PatternError: it isn't a pattern, or takes look-around or back-references.
+    """
+    if not pattern.startswith("^(?"):
+        return _linear(pattern)
+    rest, parts = pattern[1:], []
+    while condition := _CONDITION.match(rest):
+        end = _end_of_group(rest)
+        parts.append((_linear(f"^(?:{rest[3:end]})"), condition[1] == "="))
+        rest = rest[end + 1 :]
+    parts.append((_linear(f"^(?:{rest})" if "|" in rest else f"^{rest}"), True))
+    return lambda text: all(matches(text) is wanted for matches, wanted in parts)
+
+
+def _end_of_group(pattern: str) -> int:
+    """Return where the group ends that the pattern begins with."""
+    depth, is_class, place = 0, False, 0
+    while place < len(pattern):
+        char = pattern[place]
+        if char == "\\":
+            place += 1
+        elif is_class:
+            is_class = char != "]"
+        elif char == "[":
+            is_class = True
+        elif char in "()":
+            depth += 1 if char == "(" else -1
+            if depth == 0:
+                return place
+        place += 1
+    raise PatternError(f"the pattern {pattern!r} has a group without an end")
+
+
+def _linear(pattern: str) -> Callable[[str], bool]:
+    from pydantic_core import SchemaError, SchemaValidator, core_schema  # lazy: plain text needs no pydantic
+
+    try:
+        schema = core_schema.str_schema(pattern=pattern, regex_engine="rust-regex")
+        return SchemaValidator(schema).isinstance_python
+    except SchemaError as error:
+        said = [line.strip() for line in str(error).splitlines() if line.strip().startswith("error:")]
+        why = said[0].removeprefix("error:").strip() if said else "it isn't a regular expression"
+        raise PatternError(
+            f"the pattern {pattern!r} can't be matched in linear time: {why}; write it without look-around and "
+            "back-references"
+        ) from None

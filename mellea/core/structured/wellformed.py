@@ -1,0 +1,101 @@
+"""Whether a dict is a JSON Schema: what each keyword takes, and what can be checked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mellea.core.structured.conform import JSON_TYPES
+from mellea.core.structured.patterns import PatternError, matcher
+from mellea.core.structured.schema import SCHEMA_DICTS, SCHEMA_LISTS, SCHEMAS, parts_of
+
+__all__ = ["problem_of"]
+
+_Test = tuple[Callable[[Any], bool], str]
+
+
+def _is_number(value: Any) -> bool:
+    return JSON_TYPES["number"](value)
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(each, kind) for each in value)
+
+
+def _is_count(value: Any) -> bool:
+    return JSON_TYPES["integer"](value) and value >= 0
+
+
+_COUNT: _Test = (_is_count, "a number of things")
+_NUMBER: _Test = (lambda value: _is_number(value) or isinstance(value, bool), "a number")
+_TEXT: _Test = (lambda value: isinstance(value, str), "a text")
+_FLAG: _Test = (lambda value: isinstance(value, bool), "true or false")
+_LIST: _Test = (lambda value: _is_list(value, object) and bool(value), "a list of schemas")
+_DICT: _Test = (lambda value: isinstance(value, Mapping), "a dict of schemas")
+
+_SHAPES: dict[str, _Test] = {
+    **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), _LIST),
+    **dict.fromkeys(sorted(SCHEMA_DICTS), _DICT),
+    **dict.fromkeys(("maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum"), _NUMBER),
+    **dict.fromkeys(("maxItems", "minItems", "maxLength", "minLength", "maxContains", "minContains"), _COUNT),
+    **dict.fromkeys(("maxProperties", "minProperties"), _COUNT),
+    **dict.fromkeys(("format", "pattern", "title", "$ref", "$anchor", "$id", "$schema"), _TEXT),
+    "dependentRequired": (
+        lambda value: isinstance(value, Mapping) and all(_is_list(names, str) for names in value.values()),
+        "a dict of lists of names",
+    ),
+    "enum": (lambda value: _is_list(value, object), "a list of values"),
+    "multipleOf": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+    "required": (lambda value: _is_list(value, str), "a list of names"),
+    "uniqueItems": _FLAG,
+}
+_KNOWN = frozenset(_SHAPES) | SCHEMAS | SCHEMA_LISTS
+_KNOWN |= {"type", "const", "description", "default", "examples", "$comment", "$dynamicRef", "$dynamicAnchor", "id"}
+_KNOWN |= {"$recursiveRef", "readOnly", "writeOnly", "deprecated", "contentEncoding", "contentMediaType", "nullable"}
+
+
+def problem_of(schema: Any, place: str = "") -> str | None:
+    """Say why a dict isn't a JSON Schema that answers can be checked against; `None` if it is one.
+
+    Args:
+        schema: what was given.
+        place: where it stands in the whole.
+    """
+    if isinstance(schema, bool):
+        return None
+    where = f" at {place}" if place else ""
+    if not isinstance(schema, Mapping) or not all(isinstance(key, str) for key in schema):
+        return f"{schema!r}{where} isn't a JSON Schema"
+    if schema and not _KNOWN & schema.keys():
+        return f"there is no keyword of JSON Schema{where}, such as 'type' or 'properties', among {', '.join(schema)}"
+    own = _problem_of_type(schema.get("type", []), where) or _problem_of_keywords(schema, where)
+    if own is not None:
+        return own
+    inside = (problem_of(part, f"{place}.{name}".lstrip(".")) for name, part in _schemas_in(schema))
+    return next((problem for problem in inside if problem), None)
+
+
+def _problem_of_type(kinds: Any, where: str) -> str | None:
+    for kind in kinds if isinstance(kinds, list) else [kinds]:
+        if not isinstance(kind, str) or kind not in JSON_TYPES:
+            return f"the type {kind!r}{where} isn't one of JSON's: {', '.join(JSON_TYPES)}"
+    return None
+
+
+def _problem_of_keywords(schema: Mapping[str, Any], where: str) -> str | None:
+    for name, (is_right, wanted) in _SHAPES.items():
+        if name in schema and not is_right(schema[name]):
+            return f"{name}{where} takes {wanted}, not {schema[name]!r}"
+    patterns = [schema["pattern"]] if "pattern" in schema else []
+    for pattern in [*patterns, *schema.get("patternProperties", ())]:
+        try:
+            matcher(pattern)
+        except PatternError as error:
+            return f"{error}{where}"
+    return None
+
+
+def _schemas_in(schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the schemas inside, named as a person would; `dependencies` may hold lists of names instead."""
+    found = [(name, part) for name, part in parts_of(schema) if not (name.startswith("dep") and isinstance(part, list))]
+    return [(name.removeprefix("properties."), part) for name, part in found]
