@@ -1,4 +1,4 @@
-"""How well the embedded model does three small tasks, and whether it ends: `python -m benchmarks.embedded_tasks`.
+"""How well the embedded model does small tasks, and whether its answers end: `python -m benchmarks.embedded_tasks`.
 
 It uses the defaults of the model but for the temperature, which is 0, so that the numbers are the same each time. It
 exits 1 where they are worse than what the defaults were chosen for.

@@ -394,7 +394,9 @@ def test_a_reader_elsewhere_is_told_at_once_that_the_loop_was_closed(make: str) 
             try:
                 wait()
             except StreamingError as error:
-                told.append(("closed" in str(error), error.partial, time.monotonic() - began < 2.2))
+                # not after the grace of 5 s
+                told.append(("closed" in str(error), error.partial, time.monotonic() - began < 4.5))
+        import trio  # or a reader would have to load it first
         told = []
         threads = [
             threading.Thread(target=read, args=(thunk._compute_blocking,)),

@@ -44,7 +44,7 @@ class DefaultLimit(int):
 
 
 def share_out(body: dict[str, Any], max_tokens: int) -> None:
-    """Lower the default limits in a schema, in place, so that an answer of `max_tokens` tokens has room for it."""
+    """Lower the default limits in a schema, in place, so that `max_tokens` tokens are enough for the whole answer."""
     texts = sum(weight for schema, weight in _schemas(body, 1) if isinstance(schema.get("maxLength"), DefaultLimit))
     length = max(LEAST_LENGTH, int(max_tokens * _CHARACTERS / max(1, texts)))
     definitions = body.get("$defs", {})

@@ -142,8 +142,6 @@ FOUND: list[tuple[str, Any, str, Any]] = [
 @pytest.mark.parametrize(("format", "text", "name"), [case[1:] for case in FOUND], ids=[case[0] for case in FOUND])
 def test_all_readers_find_the_same_document(format: Any, text: str, name: str | None) -> None:
     for script in ([text], [*text], [text[at : at + 3] for at in range(0, len(text), 3)]):
-        for more in ({}, {"strategy": None}):
-            del more
         if isinstance(format, type) and issubclass(format, RootModel):
             stream = session(script).stream("x", format=format)
             assert list(stream.items()) == [U(name="a")] == stream.output.root
@@ -245,13 +243,6 @@ def test_items_are_found_under_every_kind_of_alias_before_the_answer_ends(format
 
 
 def test_an_item_that_is_made_by_a_validator_of_the_whole_comes_at_the_end() -> None:
-    class Moved(BaseModel):
-        people: list[U]
-
-        @classmethod
-        def __get_validators__(cls) -> Any:  # pragma: no cover - pydantic 1
-            yield None
-
     class Sorted(BaseModel):
         people: list[int]
 
@@ -385,23 +376,9 @@ FORMATS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
 BEFORE = st.lists(
     st.sampled_from(
         [
-            "Here it is: ",
-            "\n",
-            "<think>hm {x} [1] </think>",
-            "[see above] ",
-            '{"note": "x"}',
-            "[1] ",
-            "```json\n",
-            '"',
-            "{ ",
-            '{"type": "object"}',
-            '[{"name": 1}] ',
-            "[",
-            '{"people": ',
-            "As said. ",
-            "\ufeff",
-            "  ",
-            '{"value": 1} ',
+            *("Here it is: ", "\n", "<think>hm {x} [1] </think>", "[see above] ", '{"note": "x"}', "[1] ", "```json\n"),
+            *('{"type": "object"}', '[{"name": 1}] ', "[", '{"people": ', "As said. ", "\ufeff", "  ", '{"value": 1} '),
+            *('"', "{ "),
         ]
     ),
     max_size=3,

@@ -100,9 +100,9 @@ class Items:
         ]
         taken = {id(item) for item in found if item is not None}
         rest: dict[str, list[Item]] = {}
-        for item in self._all:
-            if id(item) not in taken:
-                rest.setdefault(item.kind, []).append(item)
+        for streamed in self._all:
+            if id(streamed) not in taken:
+                rest.setdefault(streamed.kind, []).append(streamed)
         pairs: list[tuple[Item | None, JsonObject]] = []
         for known, whole in zip(found, output, strict=True):
             others = rest.get(known_text(whole, "type"), [])
