@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -176,13 +176,17 @@ def _ssl_context(is_tls: bool) -> ssl.SSLContext:
 def _new_client(is_tls: bool, proxy: Proxy | None, *, is_asyncio: bool) -> Transport:
     httpx, adapter = libraries()
     context = _ssl_context(is_tls)
-    through = None if proxy is None else httpx.Proxy(proxy.url, ssl_context=_proxy_context(proxy))
     if not is_asyncio or adapter is None or (proxy is not None and proxy.is_socks):
         limits = httpx.Limits(max_connections=None, **_LIMITS)
+        through = None if proxy is None else httpx.Proxy(proxy.url, ssl_context=_proxy_context(proxy))
         return Transport(httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=through))
+    # As a header, since aiohttp deprecates its other way, which the adapter takes.
+    through = None if proxy is None else httpx.Proxy(proxy.place, headers=proxy.headers())
     # aiohttp takes no number as a hundred, and 0 as no limit.
     limits = httpx.Limits(max_connections=0, **_LIMITS)
-    return Transport(adapter.AiohttpTransport(verify=context, limits=limits, proxy=through))
+    # Without TLS the proxy reads the request itself, and aiohttp adds nothing to that.
+    headers = {} if proxy is None or is_tls else proxy.headers()
+    return Transport(adapter.AiohttpTransport(verify=context, limits=limits, proxy=through), headers)
 
 
 def _proxy_context(proxy: Proxy) -> ssl.SSLContext | None:
@@ -190,13 +194,21 @@ def _proxy_context(proxy: Proxy) -> ssl.SSLContext | None:
 
 
 class Transport:
-    """A transport with a client's two methods that are used here."""
+    """A transport with a client's two methods that are used here.
 
-    def __init__(self, transport: Any) -> None:
+    Args:
+        transport: of httpx, or of its shape.
+        headers: for every request.
+    """
+
+    def __init__(self, transport: Any, headers: Mapping[str, str] | None = None) -> None:
         self._transport = transport
+        self._headers = headers
 
     async def send(self, request: Any, *, stream: bool, follow_redirects: bool) -> Any:
         """Send a request."""
+        if self._headers:
+            request.headers.update(self._headers)
         response = await self._transport.handle_async_request(request)
         response.request = request
         if hasattr(response.stream, "CHUNK_SIZE"):  # that of httpx-aiohttp, which is a quarter of it
