@@ -67,7 +67,7 @@ class StreamArguments(InstructArguments, total=False):
     """What the streams take besides; `MelleaSession.stream` explains each."""
 
     live: bool
-    release: Scope | None
+    release: Scope | Literal["step"] | None
 
 
 PARTS = (
