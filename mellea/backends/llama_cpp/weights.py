@@ -175,6 +175,8 @@ def _places(model: PublishedModel) -> Iterator[Path | None]:
     try:
         yield cached_file(model)
     except ConfigurationError as error:
+        if os.environ.get("MELLEA_CACHE"):  # a wrong setting is the user's to mend
+            raise
         missing = error
     yield _packaged_file(model)
     if missing is not None:
