@@ -21,6 +21,7 @@ from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.text import TextFilter, piece_filter, text_filter
+from mellea.core.tracebacks import short_errors, shorten
 from mellea.errors import StreamingError, UsageError
 
 if TYPE_CHECKING:
@@ -74,11 +75,13 @@ class ModelOutputThunk(Generic[T]):
         """
         return (await self._compute())._run.so_far().text
 
+    @short_errors
     async def _compute(self) -> ComputedModelOutputThunk[T]:
         run = self._run
         await run.until(lambda: run.is_final)
         return self._deliver()
 
+    @short_errors
     def _compute_blocking(self) -> ComputedModelOutputThunk[T]:
         run = self._run
         run.until_blocking(lambda: run.is_final)
@@ -555,9 +558,10 @@ class TextIterator(_Iterator, AsyncIterator[str]):
                 if text := self._text_of(new):
                     return text
                 await cursor.run.until(cursor.is_ready)
-        except BaseException:
+        except BaseException as error:
             if place is not None:
                 place.end()
+            shorten(error)
             raise
 
 
@@ -587,7 +591,8 @@ class EventIterator(_Iterator, AsyncIterator[Event]):
                 await cursor.run.until(cursor.is_ready)
             self._deliver()
             raise StopAsyncIteration
-        except BaseException:
+        except BaseException as error:
             if place is not None:
                 place.end()
+            shorten(error)
             raise
