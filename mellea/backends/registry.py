@@ -12,6 +12,7 @@ from mellea.backends.model_names import advice_for_argument, advice_for_model
 from mellea.core.backend import Backend
 from mellea.core.options import ModelOption
 from mellea.core.results import Probe
+from mellea.core.tracebacks import short_errors
 from mellea.errors import ConfigurationError, UsageError
 
 __all__ = ["DEFAULT_MODEL", "PROVIDERS", "get_backend", "list_models", "probe", "providers"]
@@ -32,6 +33,7 @@ _REMOTE = frozenset({"api_key", "base_url", "headers", "client", "retries"})
 """Arguments that the embedded model has no use for."""
 
 
+@short_errors
 def get_backend(
     model: str | os.PathLike[str] | Sequence[str] | None = None, model_id: str | None = None, **backend_kwargs: Any
 ) -> Backend:

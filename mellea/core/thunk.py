@@ -87,6 +87,7 @@ class ModelOutputThunk(Generic[T]):
         run.until_blocking(lambda: run.is_final)
         return self._deliver()
 
+    @short_errors
     def _deliver(self) -> ComputedModelOutputThunk[T]:
         """Note that a reader has reached the end; raises what the run failed with."""
         self._run.raise_error()
@@ -577,9 +578,8 @@ class EventIterator(_Iterator, AsyncIterator[Event]):
         self._new: list[Event] = []  # taken and not yet given, the next one last
 
     async def __anext__(self) -> Event:
-        return self._new.pop() if self._new else await self._next()
-
-    async def _next(self) -> Event:
+        if self._new:
+            return self._new.pop()
         cursor, place = self._cursor, self._place
         if place is not None:
             place.begin()

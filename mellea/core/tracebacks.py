@@ -19,7 +19,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType, FunctionType, TracebackType
 from typing import Any, TypeVar, cast
 
 __all__ = ["frames_of_program", "is_debugging", "short_errors", "shorten"]
@@ -57,13 +57,13 @@ def short_errors(entrance: F) -> F:
             if inspect.isfunction(value) and (not name.startswith("_") or name in _ENTRANCES):
                 setattr(entrance, name, _wrapped(value))
             elif isinstance(value, property) and value.fget is not None and not name.startswith("_"):
-                setattr(entrance, name, property(_wrapped(value.fget), value.fset, value.fdel, value.__doc__))
+                setattr(entrance, name, property(_wrapped(cast("FunctionType", value.fget)), value.fset, value.fdel, value.__doc__))
         return cast("F", entrance)
-    return cast("F", _wrapped(entrance))
+    return cast("F", _wrapped(cast("FunctionType", entrance)))
 
 
-def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    if getattr(function, "_has_short_errors", False):
+def _wrapped(function: FunctionType) -> Callable[..., Any]:
+    if function.__globals__ is globals():  # it has been decorated
         return function
     if inspect.iscoroutinefunction(function):
 
@@ -75,7 +75,6 @@ def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
                 shorten(error)
                 raise
 
-        call_async._has_short_errors = True  # type: ignore[attr-defined]
         return call_async
 
     @functools.wraps(function)
@@ -86,7 +85,6 @@ def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
             shorten(error)
             raise
 
-    call._has_short_errors = True  # type: ignore[attr-defined]
     return call
 
 

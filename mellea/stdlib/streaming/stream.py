@@ -393,7 +393,9 @@ class EventReader(_Reader[Event]):
         self._new: list[Event] = []  # taken and not yet given, the next one last
 
     def __next__(self) -> Event:
-        return self._new.pop() if self._new else super().__next__()
+        if self._new:
+            return self._new.pop()
+        return super().__next__()
 
     def _next(self) -> Event:
         self._new = self._more()[::-1]
