@@ -67,6 +67,7 @@ class ModelOutputThunk(Generic[T]):
     def __await__(self) -> Generator[Any, Any, ComputedModelOutputThunk[T]]:
         return self._compute().__await__()
 
+    @short_errors
     async def avalue(self) -> str:
         """Wait for the end and return the text.
 
