@@ -57,7 +57,11 @@ def short_errors(entrance: F) -> F:
             if inspect.isfunction(value) and (not name.startswith("_") or name in _ENTRANCES):
                 setattr(entrance, name, _wrapped(value))
             elif isinstance(value, property) and value.fget is not None and not name.startswith("_"):
-                setattr(entrance, name, property(_wrapped(cast("FunctionType", value.fget)), value.fset, value.fdel, value.__doc__))
+                setattr(
+                    entrance,
+                    name,
+                    property(_wrapped(cast("FunctionType", value.fget)), value.fset, value.fdel, value.__doc__),
+                )
         return cast("F", entrance)
     return cast("F", _wrapped(cast("FunctionType", entrance)))
 
