@@ -19,7 +19,6 @@ def sentiment(review: str) -> Literal["positive", "negative"]:
     Args:
         review: what a customer wrote about a product.
     """
-    ...
 
 
 @dataclass
@@ -40,7 +39,6 @@ def says_something(context: Context) -> tuple[bool, str]:
 )
 def ticket(complaint: str) -> Ticket:
     """Make a ticket for the support team out of the complaint."""
-    ...
 
 
 @command

@@ -63,7 +63,8 @@ class Chunker(Protocol):
 class InkedChunker:
     """Gives the chunks of another chunker, none of them blank.
 
-    White space that is a chunk by itself goes to the next one, at the end of the text to the last one.
+    White space that is a chunk by itself goes to the next one, at the end of the text to the last one. A chunk that
+    holds an item stands, also without text: several items may be found at one place.
 
     Args:
         chunker: what divides the text; its numbers and places aren't used.
@@ -110,7 +111,7 @@ class InkedChunker:
         for chunk in found:
             self._given += len(chunk)
             self._blank.append(str(chunk))
-            if chunk.isspace() or not chunk:
+            if not chunk.strip() and not chunk.item:
                 continue
             chunks += self.flush()
             self._kept = Chunk("".join(self._blank), self._number, self._start, chunk.item)

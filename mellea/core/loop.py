@@ -20,7 +20,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack, cast
 
 import anyio
 
@@ -38,6 +38,9 @@ __all__ = [
     "new_waiter",
     "run_until_exit",
 ]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 asking_thread: contextvars.ContextVar[int | None] = contextvars.ContextVar("asking_thread", default=None)
 """The thread that stands still until the running synchronous verb returns."""
@@ -186,7 +189,9 @@ else:
 class _ExitLoop(_DefaultLoop):
     _threads: concurrent.futures.ThreadPoolExecutor | None = None
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(
+        self, executor: concurrent.futures.Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         if executor is None and self._threads is None:
             self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mellea-names")
             self.set_default_executor(self._threads)

@@ -166,7 +166,7 @@ class ModelOutputThunk(Generic[T]):
         from mellea.core.structured.iterators import ItemIterator  # lazy: plain text needs none of it
 
         text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
-        return ItemIterator(self, text, on_error, by_step=by_step)
+        return ItemIterator(self, text, on_error, by_step=by_step or self.is_computed())  # no step can come any more
 
     def partials(self) -> PartialIterator[T]:
         """Read what is known of the result while it is being written, from the beginning.
@@ -181,7 +181,7 @@ class ModelOutputThunk(Generic[T]):
         from mellea.core.structured.iterators import PartialIterator  # lazy: plain text needs none of it
 
         text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
-        return PartialIterator(self, text, by_step=by_step)
+        return PartialIterator(self, text, by_step=by_step or self.is_computed())
 
     @property
     def partial(self) -> str:

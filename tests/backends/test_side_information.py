@@ -3,7 +3,7 @@
 Own and recorded streams are taken, and in one frame one field becomes null, another type, or nothing. If the field is
 beside the point the answer stays the same: its text, its calls, and why it ended. If it is essential the outcome is the
 same answer or a typed error, never another answer; null and nothing say less, but nothing else. What is essential
-stands in one table for each wire. 1,000 changes as a rule, 10,000 with `MELLEA_SOAK=1`.
+stands in one table for each wire. 1,000 changes as a rule, 100,000 under `scripts/soak`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from tests.backends.gemini import answers as gemini
 from tests.backends.ollama import answers as ollama
 from tests.backends.openai import answers as openai
 from tests.backends.recorded import Outcome, exchanges, outcome
+from tests.soak import examples
 
-CHANGES = 10_000 if os.environ.get("MELLEA_SOAK") else 1_000
+CHANGES = examples(1_000)
 LONGEST = 40_000  # bytes of a stream
 
 Path = tuple[Any, ...]

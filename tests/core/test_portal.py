@@ -185,3 +185,14 @@ def test_stopping_the_portal_cancels_what_runs_on_it_and_ends_the_callers_wait(m
     fresh.stop()
     thread.join(5)
     assert not thread.is_alive() and isinstance(outcome[0], StreamingError)
+
+
+def test_a_portal_that_something_blocks_for_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mellea.core.loop.GRACE", 0.1)
+    monkeypatch.setattr("mellea.core.portal._LOOK_SECONDS", 0.02)
+
+    async def ablocks() -> str:
+        time.sleep(0.5)  # a mistake, but not the end of the program
+        return "late"
+
+    assert blocking(ablocks)() == "late"

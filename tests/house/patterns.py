@@ -45,6 +45,8 @@ def _in_file(path: Path) -> Iterator[Pattern]:
     used = _uses(tree)
     names = {id(call): target for call, target in _assigned(tree)}
     constants = _constants(tree)
+    own = {target for _, target in _assigned(tree)} | {"re"}
+    handed_on = {each for name, methods in used.items() if name not in own for each in methods} - {"split"}
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
@@ -52,20 +54,22 @@ def _in_file(path: Path) -> Iterator[Pattern]:
         if ast.unparse(node.func.value) != "re" or method not in (*METHODS, "compile") or not node.args:
             continue
         name = names.get(id(node), "")
-        methods = (method,) if method != "compile" else tuple(sorted(used.get(name, ()))) or ("search", "finditer")
+        # One that is handed on is used by what is called on some parameter.
+        seen = {method} if method != "compile" else used.get(name) or handed_on or {"search", "finditer"}
+        methods = tuple(sorted(seen))
         place = f"{path.relative_to(ROOT).as_posix()}:{name or node.lineno}"
         yield Pattern(place, ast.unparse(node.args[0]), methods, _compiled(node, constants))
 
 
 def _compiled(node: ast.Call, constants: dict[str, Any]) -> re.Pattern[Any] | None:
-    flags = [arg for arg in node.args[1:] if ast.unparse(arg).startswith("re.")]
+    flags = [arg for arg in node.args[1:] if re.match(r"re\.[A-Z]", ast.unparse(arg))]
     flags += [keyword.value for keyword in node.keywords if keyword.arg == "flags"]
     scope = {"re": re, **constants}
     try:
-        pattern = eval(ast.unparse(node.args[0]), scope)  # noqa: S307 - the package's own code
+        pattern = eval(ast.unparse(node.args[0]), scope)
         value = 0
         for flag in flags:
-            value |= eval(ast.unparse(flag), scope)  # noqa: S307
+            value |= eval(ast.unparse(flag), scope)
         return re.compile(pattern, value)
     except (NameError, AttributeError, TypeError):
         return None
@@ -96,7 +100,7 @@ def _constants(tree: ast.AST) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for value, name in _assigned(tree):
         try:
-            found[name] = eval(ast.unparse(value), {"re": re, **found})  # type: ignore[arg-type]  # noqa: S307
-        except Exception:  # noqa: BLE001, S112 - anything else than a text
+            found[name] = eval(ast.unparse(value), {"re": re, **found})
+        except Exception:
             continue
     return {name: value for name, value in found.items() if isinstance(value, (str, bytes))}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import mellea
+from tests.docs.fences import ROOT, fences
 from tests.web.model_server import ModelServer
 
 SECONDS = 1.0
@@ -90,6 +91,22 @@ def test_a_client_that_leaves_stops_the_model(
     app.get("/x")(plain if is_plain else native)
     with _served(app) as port:
         _read_and_leave(port, "x")
+        assert model.wait_closed(SECONDS)
+
+
+PAGE = ROOT / "docs" / "web.md"
+ROUTES = [fence.code for fence in fences(PAGE) if "@app.get" in fence.code]
+
+
+@pytest.mark.parametrize("code", ROUTES)
+def test_the_routes_of_the_page_stop_the_model(model: ModelServer, code: str) -> None:
+    pytest.importorskip("fastapi", reason="the group web isn't installed")
+    page: dict[str, Any] = {"__name__": "page"}
+    exec(compile(code, str(PAGE), "exec"), page)
+    page["m"] = mellea.start_session("openai", "m", base_url=model.url, api_key="k")
+    path = code.partition('@app.get("/')[2].partition('"')[0]
+    with _served(page["app"]) as port:
+        _read_and_leave(port, f"{path}?topic=x")
         assert model.wait_closed(SECONDS)
 
 

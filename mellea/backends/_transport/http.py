@@ -164,10 +164,11 @@ async def _send(one: Held, call: Call, *, is_ours: bool) -> Any:
 
 def _further(response: Any, method: str, url: str) -> str | None:
     """Return the address that a redirect leads to, if it may be followed: the same server gets the same request."""
-    if method != "GET" and response.status_code not in _KEEPING:
+    location = response.headers.get("location", "").strip()
+    if not location or (method != "GET" and response.status_code not in _KEEPING):
         return None
     try:
-        target = urljoin(url, response.headers.get("location", "")).partition("#")[0]
+        target = urljoin(url, location).partition("#")[0]
         return target if target.isprintable() and " " not in target and _place(target) == _place(url) else None
     except ValueError:
         return None

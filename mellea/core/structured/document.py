@@ -5,7 +5,8 @@ Rules:
 - `Finder` says which JSON of a step's text is the document; it is looked for in each step anew.
 - A document that is open when a step ends goes on in the next step, if that continues it. Whether it does is known
   when its JSON breaks there or closes; until then neither reading is given.
-- Otherwise the next step's document takes its place, with the event `RESTART`; a step without one changes nothing.
+- Otherwise the next step's document takes its place, with the event `RESTART`. Where the last step says something and
+  has no document, there is none.
 """
 
 from __future__ import annotations
@@ -150,11 +151,6 @@ class Search:
         return self._current.scanner is not None
 
     @property
-    def is_in_last_step(self) -> bool:
-        """Whether there is one in the step that was read last."""
-        return self._step.scanner is not None
-
-    @property
     def is_complete(self) -> bool:
         """Whether the document has ended."""
         return self._current.is_complete
@@ -167,7 +163,9 @@ class Search:
 
     @property
     def _current(self) -> _Step:
-        return self._step if self._step.scanner is not None or self._last is None else self._last
+        # A step that says something else has no document; one that says nothing changes nothing.
+        is_own = self._step.scanner is not None or self._step.has_text or self._last is None
+        return self._step if is_own or self._last is None else self._last
 
     @property
     def document(self) -> str:

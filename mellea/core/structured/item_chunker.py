@@ -40,7 +40,7 @@ class _ByItem:
         self._decoder.feed(before)
         self._decoder.take_raws()
         self._parts: list[str] = []
-        self._item = ""
+        self._items: list[str] = []  # whose chunk isn't complete yet
 
     def feed(self, text: str) -> list[Chunk]:
         """Take more of the text, and return the chunks that are complete now."""
@@ -48,19 +48,22 @@ class _ByItem:
         for piece in _PIECE.findall(text):
             self._parts.append(piece)
             self._decoder.feed(piece)
-            self._item = self._item or "".join(self._decoder.take_raws())
-            if self._item and piece[-1:] in (",", "]", "}", '"'):
-                chunks.append(self._chunk())
+            self._items += self._decoder.take_raws()
+            if self._items and piece[-1:] in (",", "]", "}", '"'):
+                chunks += self._chunks()
         return chunks
 
     def close(self) -> list[Chunk]:
         """Return what is left at the end of the text, as the last chunk."""
         self._decoder.close()
-        self._item = self._item or "".join(self._decoder.take_raws())
-        return [self._chunk()] if any(self._parts) else []
+        self._items += self._decoder.take_raws()
+        return self._chunks() if self._items or any(self._parts) else []
 
-    def _chunk(self) -> Chunk:
-        chunk = Chunk("".join(self._parts), item=self._item)
+    def _chunks(self) -> list[Chunk]:
+        """Return a chunk for each item that is there; of several at one place, the last one has the text."""
+        *before, last = self._items or [""]
+        chunks = [Chunk("", item=item) for item in before]
+        chunks.append(Chunk("".join(self._parts), item=last))
         self._parts.clear()
-        self._item = ""
-        return chunk
+        self._items.clear()
+        return chunks

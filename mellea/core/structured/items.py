@@ -78,6 +78,11 @@ class ItemDecoder(Generic[T]):
         """Whether the text of an item is there in full."""
         return bool(self._raws)
 
+    @property
+    def has_more(self) -> bool:
+        """The same as `has_raw`."""
+        return bool(self._raws)
+
     def take_raws(self) -> list[str]:
         """Return, unvalidated, the texts of the items that are there in full and weren't taken."""
         raws = list(self._raws)

@@ -76,7 +76,7 @@ _NATIVE = (str, int, float, bool, type(None))
 _DEPTH = 100  # types inside one another, before they are taken for a circle
 _CIRCLE = Any
 
-_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\w+\.|<locals>\.)+(?=\w)""")
+_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\b\w++|<locals>)\.(?=[\w<])""")
 """What stands before a class's own name; first a text, which is left as it is."""
 
 NO_ELEMENTS: Any = type("NO_ELEMENTS", (), {"__repr__": lambda self: "NO_ELEMENTS"})()

@@ -105,16 +105,11 @@ class OutputFormat(Generic[T]):
                 search.step()
             search.feed(text)
         search.close()
-        if search.is_in_last_step or (search.has_document and not self.may_be_scalar):
+        if search.has_document:
             return self._document(search, is_cut=is_cut)
-        try:
-            if is_cut and search.has_open_candidate:
-                raise _NoValueError
-            return self._scalar(texts[-1], search.problem, is_cut=is_cut)
-        except _NoValueError:
-            if search.has_document:
-                return self._document(search, is_cut=is_cut)
-            raise
+        if is_cut and search.has_open_candidate:
+            raise _NoValueError
+        return self._scalar(texts[-1], search.problem, is_cut=is_cut)
 
     def _document(self, search: Search, *, is_cut: bool) -> tuple[T, str]:
         text = search.document

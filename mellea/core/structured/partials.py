@@ -139,25 +139,29 @@ class PartialDecoder(Generic[T]):
 
     def feed(self, text: str) -> None:
         """Take more text."""
-        self._events += self._search.feed(text)
+        self._take(self._search.feed(text))
         if self._text is not None:
             self._text.append(text)
             self._text = None if self._search.is_settled else self._text
 
     def step(self) -> None:
         """Note that a step has ended, and that the text of another one follows."""
-        self._events += self._search.step()
+        self._take(self._search.step())
         self._text = [] if self._format.may_be_scalar else None
 
     def close(self) -> None:
         """Say that there is no more text, and that it wasn't cut off: a number, text or word is read now."""
-        self._events += self._search.close()
-        if self._text is None or self._search.is_in_last_step:
+        self._take(self._search.close())
+        if self._text is None or self._search.has_document:
             return
         found = self._format.scalar_in("".join(self._text))
         if found is not None:
-            self._events += [(Kind.RESTART, None)] if self._search.has_document else []
-            self._events += Scanner().feed(f"{found}\n")
+            self._take([(Kind.RESTART, None), *Scanner().feed(f"{found}\n")])
+
+    def _take(self, events: list[Event]) -> None:
+        if events and events[0][0] is Kind.RESTART:  # what nobody has looked at isn't superseded
+            self._events.clear()
+        self._events += events
 
     def next(self) -> Partial[T] | None:
         """Take one step and return what is known then; `None` if there is no more text."""

@@ -43,12 +43,19 @@ class ReadRun(Protocol):
         """Return the text so far."""
 
 
+_STEP = str(b"step", "ascii")  # an object of its own: a step ends here
+
+
 class _Decoder(Protocol):
     """Text in pieces, values out."""
 
     @property
     def is_settled(self) -> bool:
         """Whether `feed` asks no validator any more."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to read without more text."""
 
     def feed(self, text: str) -> None:
         """Take more text."""
@@ -72,7 +79,18 @@ class _Reading:
         by_step: read nothing before the end: what a step has written may be superseded by the next one.
     """
 
-    __slots__ = ("_decoder", "_deliver", "_has_closed", "_is_held", "_lock", "_run", "_waiting", "is_over", "is_quick")
+    __slots__ = (
+        "_by_step",
+        "_decoder",
+        "_deliver",
+        "_has_closed",
+        "_is_held",
+        "_lock",
+        "_run",
+        "_waiting",
+        "is_over",
+        "is_quick",
+    )
 
     def __init__(
         self, run: ReadRun, deliver: Callable[[], Any], decoder: _Decoder, *, is_quick: bool, by_step: bool
@@ -81,7 +99,7 @@ class _Reading:
         self._deliver = deliver
         self._decoder = decoder
         self._waiting: deque[str | None] = deque()
-        self._is_held = by_step
+        self._by_step = self._is_held = by_step
         self._has_closed = False
         self._lock = threading.Lock()
         self.is_over = False
@@ -89,30 +107,42 @@ class _Reading:
 
     @property
     def _has_waiting(self) -> bool:
-        return bool(self._waiting) and not self._is_held
+        """Whether text can be taken out of the queue; not a step's end, before what the step has given is read."""
+        if not self._waiting or self._is_held:
+            return False
+        return self._by_step or self._waiting[0] is not _STEP or not self._decoder.has_more
 
     def _put(self, text: str | None) -> None:
         """Take more text; `None` says that there is no more."""
+        if self.is_quick and type(text) is str and not self._waiting and not self._is_held:
+            self._decoder.feed(text)
+            return
         if text is None:
             self._is_held = False
-        if self._waiting or self._is_held or not (self.is_quick or (text is not None and self._decoder.is_settled)):
-            self._waiting.append(text)
+        if type(text) is Pieces:
+            self._waiting += [_STEP if part is None else part for part in text.parts]
         else:
-            self._apply(text)
+            self._waiting.append(text)
+        if self._lock.acquire(blocking=False):  # else a thread is at work still, whose wait was given up
+            try:
+                while self._has_waiting and self._needs_no_thread(self._waiting[0]):
+                    self._take()
+            finally:
+                self._lock.release()
 
-    def _apply(self, text: str | None) -> None:
-        decoder = self._decoder
+    def _needs_no_thread(self, text: str | None) -> bool:
+        return self.is_quick or (text is not None and text is not _STEP and self._decoder.is_settled)
+
+    def _take(self) -> None:
+        """Hand on what waits longest."""
+        text = self._waiting.popleft()
         if text is None:
             self._has_closed = True
             self._close()
-        elif type(text) is Pieces:
-            for part in text.parts:
-                if part is None:
-                    decoder.step()
-                else:
-                    decoder.feed(part)
+        elif text is _STEP:
+            self._decoder.step()
         else:
-            decoder.feed(text)
+            self._decoder.feed(text)
 
     def _close(self) -> None:
         self._decoder.close()
@@ -150,7 +180,7 @@ class ItemReading(_Reading, Generic[T]):
     @property
     def has_work(self) -> bool:
         """Whether `validate` has something to do."""
-        return not self.is_over and (self._has_waiting or self._items.has_raw or self._items.is_broken)
+        return not self.is_over and (self._has_waiting or self._items.has_more or self._items.is_broken)
 
     def feed(self, text: str | None) -> None:
         """Take more text; `None` says that there is no more.
@@ -170,8 +200,8 @@ class ItemReading(_Reading, Generic[T]):
             ParseError: it is none, or what stands between the items is no JSON.
         """
         with self._lock:
-            if self._waiting:
-                self._apply(self._waiting.popleft())
+            if self._has_waiting:
+                self._take()
                 return
             can_go_on = not self._items.is_broken
             try:
@@ -244,10 +274,10 @@ class PartialReading(_Reading, Generic[T]):
             self._deliver()
 
     def work(self) -> None:
-        """Take text that waits."""
+        """Take all text that waits."""
         with self._lock:
-            if self._waiting:
-                self._apply(self._waiting.popleft())
+            while self._has_waiting:
+                self._take()
 
     def _close(self) -> None:
         if self._run.error is None:  # else a number that was cut off would be taken for a complete one

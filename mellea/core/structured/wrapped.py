@@ -19,6 +19,7 @@ __all__ = ["Unwrapper", "is_wrapped", "starts_of", "wrapped"]
 
 _NAME = "value"
 _BRACKET = re.compile(r"[{\[]")
+_SPACE = re.compile(r"\s*+")
 _OPENING = re.compile(r'\{[ \t\n\r]*+"value"[ \t\n\r]*+:[ \t\n\r]*+(?=(\S))')
 _OPENING_SO_FAR = re.compile(r'\{[ \t\n\r]*+("(v(a(l(u(e("[ \t\n\r]*+(:[ \t\n\r]*+)?)?)?)?)?)?)?)?\Z')
 _LONGEST = 1000
@@ -117,7 +118,7 @@ class Unwrapper:
 
     def feed(self, text: str) -> str:
         """Take more text and return what of it is certain to stay."""
-        if self._is_inside or self._other is not None or self._held:
+        if self._is_inside or self._is_over or self._other is not None or self._held:
             return self._feed(text)
         return self._feed(text) if "{" in text or "[" in text else text
 
@@ -136,10 +137,17 @@ class Unwrapper:
     def close(self) -> str:
         """Return what was held back, but for the object's own end."""
         rest, self._held = self._held, ""
-        return "" if self._is_inside else rest
+        return "" if self._is_inside or self._is_over else rest
 
     def _outside(self, text: str, place: int, out: list[str]) -> tuple[str, int]:
         """Go to the next wrapper, or to other JSON."""
+        if self._is_over:  # white space at the very end is the wrapper's, too
+            end = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+            self._held += text[place:end]
+            if end < len(text):
+                out.append(self._held)
+                self._held, self._is_over = "", False
+            return text, end
         if self._held:
             text, place, self._held = self._held + text[place:], 0, ""
         found = _BRACKET.search(text, place)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,9 +172,9 @@ class BodyWording(DocstringWording):
 Wording = DocstringWording | BodyWording
 
 
-def _hints_of(function: Callable[..., Any]) -> Mapping[str, Any]:
+def _hints_of(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
     try:
-        return type_hints(function, "", of=inspect.signature(function).parameters)
+        return type_hints(function, "", of=names)
     except UsageError:  # a name isn't known any more; what stands in `Field(…)` is checked all the same
         return {}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
 
 from mellea.core.structured.kinds import default_info
@@ -22,14 +22,14 @@ class FieldDefaults:
     Args:
         what: what an error is to call the function.
         signature: that of the function.
-        hints: returns the types of the parameters; asked when a value is first checked.
+        hints: returns the types of some parameters; asked when a value is first checked.
 
     Attributes:
         descriptions: what the parameters are, in words.
     """
 
     def __init__(
-        self, what: str, signature: inspect.Signature, hints: Callable[[], Mapping[str, Any]] = dict[str, Any]
+        self, what: str, signature: inspect.Signature, hints: Callable[[Collection[str]], Mapping[str, Any]]
     ) -> None:
         self._what = what
         self._hints = hints
@@ -77,7 +77,7 @@ class FieldDefaults:
     def _adapters(self) -> dict[str, Any]:
         from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: as above
 
-        hints = self._hints()
+        hints = self._hints(self._infos)
         config = ConfigDict(arbitrary_types_allowed=True)
         adapters = {}
         for name, info in self._infos.items():

@@ -124,7 +124,7 @@ class Tool(Generic[P, R]):
 
     @functools.cached_property
     def _fields(self) -> FieldDefaults:
-        return FieldDefaults(f"{self.name}()", inspect.signature(self._function), lambda: self._hints or {})
+        return FieldDefaults(f"{self.name}()", inspect.signature(self._function), lambda names: self._hints or {})
 
     def __get__(self, instance: Any, owner: type | None = None) -> Tool[..., R]:
         """Bind a tool that was made of a method, as the method itself would be bound."""

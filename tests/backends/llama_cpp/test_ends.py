@@ -1,6 +1,5 @@
 """Programs that end, or are interrupted, at a random moment of the embedded model's first call."""
 
-import os
 import random
 import signal
 import subprocess
@@ -9,7 +8,9 @@ import time
 
 import pytest
 
-MOMENTS = 200 if os.environ.get("MELLEA_SOAK") else 10
+from tests.soak import factor
+
+MOMENTS = min(10 * factor(), 200)
 """`scripts/soak` tries them all, CI one in twenty."""
 
 SECONDS = 2.0

@@ -42,7 +42,7 @@ def x(pointer: str, **more: Any) -> dict[str, Any]:
         x("#/$defs/A/properties/b", **{"$defs": {"A": {"properties": {"b": INTEGER}}}}),
         x("#num", **{"$defs": {"A": {"$anchor": "num", **INTEGER}}}),
         x("#num", definitions={"A": {"$id": "#num", **INTEGER}}),
-        x("int.json", **{"$id": "http://x/y/root.json", "$defs": {"A": {"$id": "/y/int.json", **INTEGER}}}),
+        x("int.json", **{"$id": "http://x/y/top.json", "$defs": {"A": {"$id": "/y/int.json", **INTEGER}}}),
         x("http://x/a#/$defs/B", **{"$defs": {"A": {"$id": "http://x/a", "$defs": {"B": INTEGER}}}}),
         x("urn:a#b", **{"$defs": {"A": {"$id": "urn:a", "$defs": {"B": {"$anchor": "b", **INTEGER}}}}}),
         x("#/$defs/A", **{"$defs": {"A": {"$ref": "#/$defs/B"}, "B": INTEGER}}),

@@ -282,7 +282,8 @@ async def test_promise_11_thunks_are_arguments() -> None:
     text = await m.ainstruct("Write.", await_result=False)
     async with anyio.create_task_group() as group:
         group.start_soon(aclassify, m, text)
-        await anyio.sleep(0.01)
+        while not backend.requests:
+            await anyio.sleep(0.01)
         assert len(backend.requests) == 1
         gate.open()
     assert backend.prompts[1].endswith("text: nice")

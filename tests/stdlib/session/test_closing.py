@@ -71,7 +71,6 @@ async def test_the_work_before_a_function_asks_is_cancelled_too() -> None:
     @mellea.generative(preconditions=[mellea.core.Requirement("slow", slow)])
     async def guess(x: int) -> str:
         """Guess."""
-        ...
 
     m = mellea.start_session(ScriptedBackend("a"))
     stream = guess.astream(m, 1)

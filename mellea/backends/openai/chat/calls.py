@@ -107,7 +107,7 @@ class Calls:
         if name and call.name and name != call.name:
             return True
         if sent_id and call.sent_id:
-            return sent_id != call.sent_id and (bool(name) or call.is_whole())
+            return sent_id != call.sent_id and (bool(name) or (bool(chunk.strip()) and call.is_whole()))
         if not name or not call.name:
             return False
         if index is None and not call.chunks:

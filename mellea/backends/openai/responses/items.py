@@ -100,13 +100,13 @@ class Items:
         ]
         taken = {id(item) for item in found if item is not None}
         rest: dict[str, list[Item]] = {}
-        for item in self._all:
-            if id(item) not in taken:
-                rest.setdefault(item.kind, []).append(item)
+        for streamed in self._all:
+            if id(streamed) not in taken:
+                rest.setdefault(streamed.kind, []).append(streamed)
         pairs: list[tuple[Item | None, JsonObject]] = []
-        for item, whole in zip(found, output, strict=True):
+        for known, whole in zip(found, output, strict=True):
             others = rest.get(known_text(whole, "type"), [])
-            pairs.append((others.pop(0) if item is None and others else item, whole))
+            pairs.append((others.pop(0) if known is None and others else known, whole))
         return pairs
 
     def add(self, whole: JsonObject, kind: str) -> Item:
