@@ -46,6 +46,7 @@ from mellea.core.batches import Batches
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import without_keys
 from mellea.core.options import Deadlines, ModelOption
+from mellea.core.tracebacks import short_errors
 from mellea.errors import (
     BackendError,
     ConfigurationError,
@@ -107,6 +108,7 @@ class HttpBackend(Backend):
     stream_types: ClassVar[tuple[str, ...]] = ("text/event-stream",)
     models_path: ClassVar[str] = "models"
 
+    @short_errors
     def __init__(
         self,
         model_id: str,

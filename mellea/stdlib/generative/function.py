@@ -10,6 +10,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, 
 
 from mellea.core.portal import blocking
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.tracebacks import short_errors
 from mellea.stdlib.generative.conditions import check_arguments, computed, pending
 from mellea.stdlib.generative.deferred import deferred
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
@@ -29,6 +30,7 @@ T = TypeVar("T")
 _NO_OWNER: Any = object()
 
 
+@short_errors
 class _Prompted(Generic[P, R]):
     """What prompt functions have in common, sync or async.
 
@@ -168,6 +170,7 @@ class _Prompted(Generic[P, R]):
         )
 
 
+@short_errors
 class PromptFunction(_Prompted[P, R]):
     """A prompt function of a plain function: calling it waits for the result and returns it."""
 
@@ -200,6 +203,7 @@ class PromptFunction(_Prompted[P, R]):
         return _answer(self, args, kwargs)
 
 
+@short_errors
 class AsyncPromptFunction(_Prompted[P, R]):
     """A prompt function of an async function: awaiting its call gives the result."""
 
@@ -228,6 +232,7 @@ async def _aanswer(function: _Prompted[..., R], args: tuple[Any, ...], kwargs: M
 _answer = blocking(_aanswer)
 
 
+@short_errors
 def make(
     function: Callable[..., Any], wording: Wording, output: Callable[[], Any], options: Mapping[str, Any]
 ) -> PromptFunction[Any, Any] | AsyncPromptFunction[Any, Any]:
