@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from mellea.core.arguments import unknown_argument
 from mellea.core.blocks import CBlock, ImageBlock
