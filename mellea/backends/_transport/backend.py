@@ -64,7 +64,7 @@ _AGAIN = KeepAlive(begins_anew=True)
 
 _PLAIN: Mapping[str, Any] = {ModelOption.STREAM: False}
 
-MAX_ANSWER_BYTES = 128 * 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """How large one answer may become by default, as it comes over the wire, decompressed."""
 
 _END_SECONDS = 0.25
