@@ -76,8 +76,8 @@ MODELS = {
         filename="SmolLM2-135M-Instruct.Q4_1.gguf",
         size=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        # All of them are measured (docs/decisions/0020): the template's own "You are a helpful AI assistant named SmolLM" gets half of the
-        # good reviews wrong, and without a penalty every second answer goes on for ever.
+        # All of them are measured (docs/decisions/0020): the template's own system prompt gets half of the good reviews
+        # wrong, and without a penalty every second answer goes on for ever.
         options={
             str(ModelOption.SYSTEM_PROMPT): "You are a helpful assistant.",
             str(ModelOption.TEMPERATURE): 0.1,
