@@ -126,7 +126,8 @@ class _Prompted(Generic[P, R]):
         Raises:
             UsageError: an argument is missing or wrong.
         """
-        stream: Stream[Any] = Stream(self._launcher(args, kwargs), has_format=not self._is_text())
+        by_step = self._settings.release is not None
+        stream: Stream[Any] = Stream(self._launcher(args, kwargs), has_format=not self._is_text(), by_step=by_step)
         return as_items(stream, self._output())
 
     @overload
@@ -144,7 +145,8 @@ class _Prompted(Generic[P, R]):
 
         It isn't awaited itself; otherwise like `stream`.
         """
-        stream: AsyncStream[Any] = AsyncStream(self._launcher(args, kwargs), has_format=not self._is_text())
+        launch, by_step = self._launcher(args, kwargs), self._settings.release is not None
+        stream: AsyncStream[Any] = AsyncStream(launch, has_format=not self._is_text(), by_step=by_step)
         return as_async_items(stream, self._output())
 
     def _launcher(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], ModelOutputThunk[Any]]:

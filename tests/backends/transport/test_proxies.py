@@ -110,6 +110,7 @@ async def test_a_server_here_is_reached_whatever_the_proxies_are(
 
 
 @pytest.mark.anyio
+@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated")  # by aiohttp, to the adapter of the extra `fast`
 async def test_requests_go_through_the_proxy(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with misbehaving(good) as server:
         monkeypatch.setenv("HTTP_PROXY", f"http://user:word@127.0.0.1:{server.port}")
