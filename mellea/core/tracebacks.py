@@ -22,7 +22,7 @@ from collections.abc import Callable
 from types import FrameType, FunctionType, TracebackType
 from typing import Any, TypeVar, cast
 
-__all__ = ["frames_of_program", "is_debugging", "short_errors", "shorten"]
+__all__ = ["add_note", "frames_of_program", "is_debugging", "short_errors", "shorten"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -148,6 +148,13 @@ def _tell_once(cause: BaseException, error: BaseException) -> None:
     if notes:
         told = (_said(error), *getattr(error, "__notes__", ()))
         _set(cause, "__notes__", [note for note in notes if not any(str(note) in said for said in told)])
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an error of the program's, which may be a frozen dataclass."""
+    if getattr(error, "__notes__", None) is None:
+        _set(error, "__notes__", [])
+    error.add_note(note)
 
 
 def _said(error: BaseException) -> str:

@@ -23,8 +23,8 @@ import pytest
 import mellea
 from mellea import errors
 from mellea.backends.openai import OpenAIBackend
-from mellea.core import Backend, Component
-from mellea.core.events import TextDelta
+from mellea.core import Backend, Component, ToolCall
+from mellea.core.events import TextDelta, ToolEnd, ToolStart
 from mellea.stdlib import functional
 from mellea.stdlib.requirements import req, simple_validate
 from mellea.stdlib.sampling import MajorityVotingStrategy
@@ -320,6 +320,19 @@ class BrokenBackend(Backend):
         raise KeyError("a line of the backend")
 
 
+class Counter:
+    """A counter."""
+
+    def double(self) -> int:
+        """Double it."""
+        return {}["a line of the method"]  # type: ignore[no-any-return]
+
+
+def transformed() -> Any:
+    call = ToolCall("1", "double", {})
+    return scripted([ToolStart("1", "double"), ToolEnd(call)]).transform(mellea.mify(Counter()), "Double it.")
+
+
 def broken_key(output: Any) -> Any:
     return output.nonsense
 
@@ -349,6 +362,7 @@ OWN: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: scripted("abc").instruct("Say it.", strategy=MajorityVotingStrategy(1, key=broken_key)),
         "return output.nonsense",
     ),
+    "method": (transformed, '{}["a line of the method"]'),
     "body": (lambda: divides(scripted("abc"), number=2), "number / 0"),
     "a verb in a validator": (
         lambda: scripted("abc").instruct("Say it.", requirements=[req("Be short.", validation_fn=nested)]),
@@ -483,6 +497,15 @@ def freezes(number: int) -> str:
 def test_a_frozen_error_of_the_program_comes_out_as_it_is() -> None:
     text = check_short(raised_by(lambda: freezes(scripted("abc"), number=3)), FrozenError)
     assert "raise FrozenError(number)" in text
+
+    def check(context: Any) -> bool:
+        raise FrozenError(4)
+
+    requirements = [req("Be short.", validation_fn=check)]
+    text = check_short(
+        raised_by(lambda: scripted("a").instruct("Say it.", requirements=requirements)), errors.OutputError
+    )
+    assert "raise FrozenError(4)" in text and "Be short." in text
 
 
 # -- real programs --------------------------------------------------------------------------------------------
