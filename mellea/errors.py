@@ -73,9 +73,11 @@ class MelleaError(Exception):
         self.partial = partial
 
     def another(self) -> Self:
-        """Return a copy with this error as its cause, for one more reader to raise."""
+        """Return a copy with the same cause, for one more reader to raise and to add notes to."""
         twin = copy.copy(self)
-        twin.__cause__ = self
+        if notes := getattr(self, "__notes__", None):
+            twin.__notes__ = list(notes)
+        twin.__cause__ = self.__cause__
         return twin
 
     def __reduce__(self) -> Any:

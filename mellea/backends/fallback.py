@@ -13,6 +13,7 @@ from mellea.core.backend import Backend, Capabilities, Request
 from mellea.core.events import Event, KeepAlive
 from mellea.core.messages import Message
 from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.core.sent import SentRequest
 from mellea.errors import BackendError, ConfigurationError, DeadlineError, MelleaError, UsageError
 
 __all__ = ["FallbackBackend"]
@@ -52,8 +53,8 @@ class FallbackBackend(Backend):
             MelleaError: none did; it is the last model's error, with those before it as notes.
         """
         failures: list[MelleaError] = []
-        for backend in self.backends:
-            is_last = backend is self.backends[-1]
+        for number, backend in enumerate(self.backends, 1):
+            is_last = number == len(self.backends)  # the same backend may stand in a chain twice
             own = Request(
                 request.messages,
                 request.tools,
@@ -64,7 +65,7 @@ class FallbackBackend(Backend):
             source = backend.run(own)
             try:
                 try:
-                    first = await self._first(source, None if is_last else self._share(request), backend)
+                    first, sent = await self._first(source, None if is_last else self._share(request), backend)
                 except (BackendError, ConfigurationError) as error:
                     failures.append(error)
                     if is_last:
@@ -72,6 +73,7 @@ class FallbackBackend(Backend):
                     _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
                     yield KeepAlive(begins_anew=True)  # the next model has the whole first-byte deadline before it
                     continue
+                yield KeepAlive(sent=sent or SentRequest(backend, own))
                 if first is not None:
                     yield first
                 async for event in source:
@@ -103,6 +105,20 @@ class FallbackBackend(Backend):
         """
         return await self.backends[0].embed(texts)
 
+    def check_access(self) -> None:
+        """Look whether requests can be sent to one of the models at least.
+
+        Raises:
+            MelleaError: they can be sent to none; it is the last model's error, with those before it as notes.
+        """
+        failures: list[MelleaError] = []
+        for backend in self.backends:
+            try:
+                return backend.check_access()
+            except (BackendError, ConfigurationError) as error:
+                failures.append(error)
+        raise _with_notes(failures)
+
     async def aclose(self) -> None:
         """Give back what the models' backends hold on the running loop."""
         for backend in self.backends:
@@ -112,12 +128,17 @@ class FallbackBackend(Backend):
         first_byte = request.deadlines.first_byte
         return None if first_byte is None else first_byte / len(self.backends)
 
-    async def _first(self, source: AsyncIterator[Event], seconds: float | None, backend: Backend) -> Event | None:
+    async def _first(
+        self, source: AsyncIterator[Event], seconds: float | None, backend: Backend
+    ) -> tuple[Event | None, SentRequest | None]:
+        """Return the first event, and what was sent, if the backend is itself a chain and says so."""
+        sent = None
         with anyio.move_on_after(seconds):
             async for event in source:
                 if not isinstance(event, KeepAlive):
-                    return event
-            return None
+                    return event, sent
+                sent = event.sent or sent
+            return None, sent
         raise DeadlineError(
             f"{backend.name}/{backend.model_id} didn't begin to answer within {seconds:g} s",
             backend=backend.name,

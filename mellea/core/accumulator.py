@@ -78,7 +78,7 @@ class Generation:
 
 
 class Accumulator:
-    """Folds events; `generation()` may be asked for at any time.
+    """Folds events; `generation()`, `text()` and `usage()` may be asked for at any time, also after each event.
 
     Of a run that is made of several attempts, the answer is that of the attempt that was accepted, or of the
     last one while none was; its usage is that of all together.
@@ -103,14 +103,24 @@ class Accumulator:
                 fold(self, event)
                 answer = self._answer
 
+    def text(self) -> str:
+        """Return the text of the answer so far."""
+        return self._answer.text()
+
+    def usage(self) -> Usage | None:
+        """Return the usage so far, `None` if nothing was said of it."""
+        if self._used_before is None or self._usage is None:
+            return self._usage or self._used_before
+        return self._used_before + self._usage
+
     def generation(self) -> Generation:
         """Return what the events fed so far come to."""
-        messages, text = self._answer.read()
+        messages = self._answer.messages()
         end = self._end
         return Generation(
-            text,
+            self._answer.text(),
             messages[-1],
-            self._total(),
+            self.usage(),
             end.finish_reason if end else None,
             end.response_id if end else None,
             end.model if end else None,
@@ -118,13 +128,8 @@ class Accumulator:
             messages,
         )
 
-    def _total(self) -> Usage | None:
-        if self._used_before is None or self._usage is None:
-            return self._usage or self._used_before
-        return self._used_before + self._usage
-
     def _begin_request(self) -> None:
-        self._used_before, self._usage = self._total(), None
+        self._used_before, self._usage = self.usage(), None
 
     def _attempt(self, event: AttemptStart) -> None:
         self._begin_request()
@@ -155,7 +160,10 @@ class _Answer:
     def __init__(self) -> None:
         self.sources: list[Source] = []
         self._messages: list[Message] = []  # that are complete
+        self._texts: list[str] = []  # of those of them that the model said
+        self._results: list[Message] = []  # of the tools that the last complete message calls, as they ended
         self._blocks: list[Block] = []
+        self._block_texts: list[str] = []  # of those of them that are text
         self._text: list[str] = []  # the stretch that is being written
         self._thinking: list[str] = []
         self._signature: str | None = None
@@ -166,24 +174,46 @@ class _Answer:
             self._end_thinking()
         self._text.append(chunk)
 
-    def read(self) -> tuple[tuple[Message, ...], str]:
-        """Return the messages, the last one from the model, and their text."""
-        messages = (*self._messages, Message("assistant", self._blocks + self._open_blocks()))
-        texts = [message.content for message in messages if message.role == "assistant"]
-        return messages, STEP_BREAK.join(filter(None, texts))
+    def text(self) -> str:
+        """Return the text of all messages."""
+        return STEP_BREAK.join(filter(None, [*self._texts, self._text_of_message()]))
+
+    def _text_of_message(self) -> str:
+        # One piece alone is returned as it is, so that a generation and its message hold the same text once.
+        return "".join([text for text in (*self._block_texts, _joined(self._text)) if text])
+
+    def messages(self) -> tuple[Message, ...]:
+        """Return the messages, the last one from the model."""
+        return (*self._messages, *self._sorted_results(), Message("assistant", self._blocks + self._open_blocks()))
 
     def end_message(self) -> None:
-        self._blocks += self._open_blocks()
+        self._messages += self._sorted_results()
+        self._results.clear()
+        self._close_stretch()
         if self._blocks:
             self._messages.append(Message("assistant", self._blocks))
+            self._texts.append(self._text_of_message())
         self._blocks = []
+        self._block_texts.clear()
+
+    def _sorted_results(self) -> list[Message]:
+        """Return the results that came since the last message of the model, in the order of its calls."""
+        if not self._results:
+            return []
+        asked = next((message for message in reversed(self._messages) if message.role == "assistant"), None)
+        places = {} if asked is None else {call.tool_call_id: n for n, call in enumerate(asked.tool_calls)}
+        return sorted(self._results, key=lambda message: _place(message, places))
+
+    def _close_stretch(self) -> None:
+        self._blocks += self._open_blocks()
+        self._block_texts.append(_joined(self._text))
         self._forget_open()
 
     def _open_blocks(self) -> list[Block]:
         blocks: list[Block] = []
         if self._is_thinking:
-            blocks.append(ThinkingBlock("".join(self._thinking), self._signature))
-        if text := "".join(self._text):
+            blocks.append(ThinkingBlock(_joined(self._thinking), self._signature))
+        if text := _joined(self._text):
             blocks.append(CBlock(text))
         return blocks
 
@@ -194,22 +224,20 @@ class _Answer:
         self._is_thinking = False
 
     def _end_thinking(self) -> None:
-        self._blocks.append(ThinkingBlock("".join(self._thinking), self._signature))
+        self._blocks.append(ThinkingBlock(_joined(self._thinking), self._signature))
         self._thinking.clear()
         self._signature = None
         self._is_thinking = False
 
     def _append(self, block: Block) -> None:
-        self._blocks += self._open_blocks()
-        self._forget_open()
+        self._close_stretch()
         self._blocks.append(block)
 
     def _reasoning(self, event: ReasoningDelta) -> None:
         if not event.chunk and event.signature is None:
             return
-        if text := "".join(self._text):
-            self._blocks.append(CBlock(text))
-        self._text.clear()
+        if not self._is_thinking:
+            self._close_stretch()
         self._is_thinking = True
         self._thinking.append(event.chunk)
         if event.signature is not None:
@@ -227,15 +255,19 @@ class _Answer:
         self._append(event.result)
 
     def _tool_result(self, event: ToolResult) -> None:
-        self.end_message()
-        self._messages.append(Message("tool", event.result))
-        # Tools end in any order; their results stand in that of the calls.
-        asked = max((n for n, message in enumerate(self._messages) if message.role == "assistant"), default=-1)
-        places = {call.tool_call_id: n for n, call in enumerate(self._messages[asked].tool_calls)}
-        self._messages[asked + 1 :] = sorted(self._messages[asked + 1 :], key=lambda message: _place(message, places))
+        if self._blocks or self._text or self._is_thinking:
+            self.end_message()
+        self._results.append(Message("tool", event.result))
 
     def _source(self, event: SourceEvent) -> None:
         self.sources.append(event.source)
+
+
+def _joined(chunks: list[str]) -> str:
+    """Return the chunks as one text, and keep them so: who asks after each chunk has none of them joined again."""
+    if len(chunks) > 1:
+        chunks[:] = ["".join(chunks)]
+    return chunks[0] if chunks else ""
 
 
 def _place(message: Message, places: dict[str, int]) -> int:

@@ -197,11 +197,24 @@ class Backend(ABC):
         """Tell whether the model can be reached, and why not. It raises nothing."""
         return Probe(True, f"the backend {self.name!r} has no way to tell")
 
+    def check_access(self) -> None:  # noqa: B027 - most backends need nothing
+        """Look whether requests can be sent at all, without any I/O; a session does so when it starts.
+
+        Raises:
+            AuthError: a key is missing.
+            ConfigurationError: something else that every request needs is missing.
+        """
+
+    def wire_payload(self, request: Request) -> Mapping[str, Any] | None:
+        """Return what goes over the wire for a request, in the provider's own format; `None` if nothing does."""
+        return None
+
     async def aclose(self) -> None:  # noqa: B027 - most backends hold nothing
         """Give back what the backend holds on the running loop; it can be used again afterwards."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(model_id={self.model_id!r})"
+        # Half made, after a constructor that failed, it is shown in tracebacks and by debuggers.
+        return f"{type(self).__name__}(model_id={getattr(self, 'model_id', None)!r})"
 
 
 ABLE: Mapping[str, tuple[str, ...]] = {

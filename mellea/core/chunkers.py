@@ -1,7 +1,12 @@
-"""Chunkers: they divide a text into words, sentences, paragraphs or lines while it is being written.
+"""Chunkers divide a text into words, sentences, paragraphs or lines while it is being written.
 
-A chunk begins with the white space before it and is given out once its end is certain. However the text was cut
-on its way, the chunks are the same, and all together they are the text.
+Rules:
+
+- A chunk begins with the white space before it. White space at the end of the text belongs to the last chunk.
+- No chunk is blank, and every character is in exactly one; only a blank text has none.
+- However the text was cut on its way, the chunks are the same.
+- A chunk is handed out as soon as its end is certain and a character that isn't white space follows. Until then it
+  may be taken as it is, by `flush`: then the white space behind it goes to the next chunk.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from typing import Protocol
 from mellea.core.chunk import Chunk, Scope
 from mellea.errors import UsageError
 
-__all__ = ["Chunker", "TextChunker", "text_chunker"]
+__all__ = ["Chunker", "InkedChunker", "TextChunker", "text_chunker"]
 
 _CLOSERS = "\"'”’»)]}*_`」』）】"
 _CLASS = re.escape(_CLOSERS)
@@ -46,7 +51,7 @@ _LONGEST_ABBREVIATION = 10
 
 
 class Chunker(Protocol):
-    """Divides a text that comes in pieces into chunks."""
+    """Divides a text that comes in pieces into chunks, which together are the text."""
 
     def feed(self, text: str) -> list[Chunk]:
         """Take more of the text, and return the chunks that are complete now."""
@@ -55,19 +60,77 @@ class Chunker(Protocol):
         """Return what is left at the end of the text, as the last chunk."""
 
 
-class TextChunker:
-    """A chunker that finds ends by a pattern.
+class InkedChunker:
+    """Gives the chunks of another chunker, none of them blank.
+
+    White space that is a chunk by itself goes to the next one, at the end of the text to the last one. A chunk that
+    holds an item stands, also without text: several items may be found at one place.
 
     Args:
-        scope: what a chunk is.
+        chunker: what divides the text; its numbers and places aren't used.
         number: of the first chunk.
         start: how many characters of the answer came before the text.
     """
 
-    def __init__(self, scope: Scope, *, number: int = 0, start: int = 0) -> None:
+    def __init__(self, chunker: Chunker, *, number: int = 0, start: int = 0) -> None:
+        self._chunker = chunker
+        self._number, self._start = number, start
+        self._kept: Chunk | None = None  # until something follows that isn't white space
+        self._blank: list[str] = []  # blank chunks since then
+        self._fed = self._given = 0  # characters that the chunker got, and gave
+        self._inked = 0  # and how many there are up to the last one that isn't white space
+
+    @property
+    def is_keeping(self) -> bool:
+        """Whether there is a chunk to which only white space can be added."""
+        return self._kept is not None
+
+    def feed(self, text: str) -> list[Chunk]:
+        """Take more of the text, and return the chunks that are complete now."""
+        if inked := len(text.rstrip()):
+            self._inked = self._fed + inked
+        self._fed += len(text)
+        chunks = self._merged(self._chunker.feed(text))
+        return chunks + self.flush() if self._inked > self._given else chunks
+
+    def flush(self) -> list[Chunk]:
+        """Return the chunk to which only white space could be added, without waiting for that."""
+        kept, self._kept = self._kept, None
+        return [] if kept is None else [kept]
+
+    def close(self) -> list[Chunk]:
+        """Return what is left at the end of the text."""
+        chunks = self._merged(self._chunker.close())
+        tail, self._blank = "".join(self._blank), []
+        return chunks + [
+            Chunk(f"{kept}{tail}", kept.number, kept.start, kept.item) if tail else kept for kept in self.flush()
+        ]
+
+    def _merged(self, found: list[Chunk]) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for chunk in found:
+            self._given += len(chunk)
+            self._blank.append(str(chunk))
+            if not chunk.strip() and not chunk.item:
+                continue
+            chunks += self.flush()
+            self._kept = Chunk("".join(self._blank), self._number, self._start, chunk.item)
+            self._blank.clear()
+            self._number += 1
+            self._start += len(self._kept)
+        return chunks
+
+
+class TextChunker:
+    """A chunker that finds ends by a pattern; what it gives may be blank.
+
+    Args:
+        scope: what a chunk is.
+    """
+
+    def __init__(self, scope: Scope) -> None:
         self._pattern, self._decides = _ENDS[scope], _DECIDES[scope]
         self._is_end: Callable[[str], bool] = _ends_sentence if scope == "sentence" else bool
-        self._number, self._start = number, start
         self._before: list[str] = []  # of the chunk that is being written, where no end can be any more
         self._tail, self._open = "", 0  # and where one can be: from that place on
         self._later: list[str] = []  # and what came after it and decides nothing
@@ -116,22 +179,25 @@ class TextChunker:
         self._tail, self._open = rest[kept_from:], open_from - kept_from
 
     def _chunk(self, text: str) -> Chunk:
-        chunk = Chunk("".join([*self._before, text]), self._number, self._start)
+        chunk = Chunk("".join([*self._before, text]))
         self._before.clear()
-        self._number += 1
-        self._start += len(chunk)
         return chunk
 
 
-def text_chunker(scope: Scope, *, number: int = 0, start: int = 0) -> Chunker:
+def text_chunker(scope: Scope, *, number: int = 0, start: int = 0) -> InkedChunker:
     """Return a new chunker for texts.
+
+    Args:
+        scope: what a chunk is.
+        number: of the first chunk.
+        start: how many characters of the answer came before the text.
 
     Raises:
         UsageError: there is none for that scope.
     """
     if scope not in _ENDS:
         raise UsageError(f"a text is divided into {', '.join(map(repr, _ENDS))}, not {scope!r}")
-    return TextChunker(scope, number=number, start=start)
+    return InkedChunker(TextChunker(scope), number=number, start=start)
 
 
 def _ends_sentence(text: str) -> bool:
@@ -139,6 +205,6 @@ def _ends_sentence(text: str) -> bool:
 
 
 def _open_end(text: str) -> int:
-    """Return where the marks at the end begin of which it isn't certain yet whether a sentence ends with them."""
+    """Return where trailing punctuation begins that may or may not end a sentence."""
     before = text.rstrip(_CLOSERS)
     return min(len(before.rstrip(".!?…")), len(before.rstrip("。！？")), len(text) - 1)

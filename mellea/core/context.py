@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import UsageError
 
 __all__ = ["Context", "Turn"]
 
@@ -53,6 +54,8 @@ class Turn:
 class Context(ABC):
     """An immutable history; adding to it gives a new one that shares all the old.
 
+    `str(context)` is the text of its last output.
+
     A call asks for `awaited_turns` when it is launched, waits for what is still being written in them, and says
     `prepared_view` then. Where `is_immediate`, and there is nothing to wait for, the two are the same.
     """
@@ -72,6 +75,11 @@ class Context(ABC):
     @abstractmethod
     def empty(self) -> Self:
         """Return a context of the same kind and settings without any turn."""
+
+    @property
+    def shows_turns(self) -> bool:
+        """Whether calls see earlier turns at all."""
+        return True
 
     @property
     def is_immediate(self) -> bool:
@@ -100,3 +108,23 @@ class Context(ABC):
         """Return the last answer, or `None` if there is none."""
         turn = self.last_turn()
         return turn.output if turn is not None else None
+
+    def __str__(self) -> str:
+        """Return the text of the last answer, `""` if there is none.
+
+        Raises:
+            UsageError: the answer isn't computed yet.
+        """
+        output = self.last_output()
+        return "" if output is None else str(output)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            # It would be false whatever the model wrote, and a validation_fn would say no for ever.
+            raise UsageError(
+                f"a context is compared with the text {other!r}; compare str(context), or give simple_validate a "
+                "function of the text"
+            )
+        return self is other
+
+    __hash__ = object.__hash__

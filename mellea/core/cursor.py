@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mellea.core.events import Event, StreamEnd
-from mellea.core.run import Run
+from mellea.core.runtime import Record, Run
 
 __all__ = ["Cursor", "relay"]
 
@@ -13,7 +13,7 @@ class Cursor:
 
     __slots__ = ("_events", "_index", "run")
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Record) -> None:
         self.run = run
         self._events = run.events
         self._index = 0
@@ -43,7 +43,7 @@ class Cursor:
         return self._index < len(self._events) or self.run.is_final
 
 
-async def relay(inner: Run, outer: Run) -> StreamEnd | None:
+async def relay(inner: Record, outer: Run) -> StreamEnd | None:
     """Hand the events of a run on to the run that it is part of, as they come; its end is returned instead.
 
     Raises:

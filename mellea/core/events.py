@@ -8,7 +8,7 @@ the type checker only, because one is made for each token.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 
@@ -190,9 +190,11 @@ class KeepAlive(Event):
     """The provider is alive but has nothing to say. A backend yields it to hold off deadlines; readers never see it.
 
     With `begins_anew` the request is about to be sent again, and the deadline for the first byte begins once more.
+    With `sent`, a `SentRequest`, a backend made of others says which of them answers.
     """
 
     begins_anew: bool = False
+    sent: Any = None
 
 
 # -- of runs that are made of other runs: strategies and tool loops -----------------------------------

@@ -6,19 +6,23 @@ the rest needs from a loop and anyio doesn't give:
 - a task that belongs to nobody's task group (`launch`),
 - a one-shot wait that any thread may end (`new_waiter`, `ThreadWaiter`),
 - a callback from any thread (`Loop.post`) and after a while (`Loop.call_later`),
-- the news that a loop has been closed, has ended or stands still (`Loop.obituary`).
+- the news that a loop has been closed, has ended or stands still (`Loop.obituary`),
+- a loop that can be closed while the interpreter ends (`run_until_exit`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack, cast
+
+import anyio
 
 __all__ = [
     "GRACE",
@@ -27,17 +31,27 @@ __all__ = [
     "ThreadWaiter",
     "Waiter",
     "asking_thread",
+    "be_patient",
     "current_loop",
     "is_loop_running",
     "launch",
     "new_waiter",
+    "run_until_exit",
 ]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 asking_thread: contextvars.ContextVar[int | None] = contextvars.ContextVar("asking_thread", default=None)
 """The thread that stands still until the running synchronous verb returns."""
 
 GRACE = 5.0
 """Seconds that a loop may stand still before what it ran counts as lost."""
+
+_GAP = 1.5
+"""Seconds between two looks that count: if nobody looked for longer, those who look stood still as well."""
+
+_own = threading.local()  # `grace` of the thread's loop, where it has one of its own
 
 
 class Waiter(Protocol):
@@ -67,7 +81,10 @@ class Loop(ABC):
     native: Any
 
     def __init__(self) -> None:
-        self._asked: float | None = None  # when the loop was asked for a sign of life that it hasn't given yet
+        self.grace: float = getattr(_own, "grace", GRACE)
+        self._is_asked = False  # for a sign of life that it hasn't given yet
+        self._looked = 0.0
+        self._stood = 0.0  # seconds that it has been seen to stand still
 
     @abstractmethod
     def post(self, callback: Callable[[], Any]) -> bool:
@@ -85,19 +102,29 @@ class Loop(ABC):
     def _end(self) -> str | None:
         """Say how the loop has ended, if it has for good."""
 
+    def has_ended(self) -> bool:
+        """Whether the loop was closed or has ended, for good."""
+        return self._end() is not None
+
     def obituary(self) -> str | None:
-        """Say how the loop was lost, or `None` while it lives or has stood still for less than the grace."""
+        """Say how the loop was lost, or `None` while it lives or has stood still for less than the grace.
+
+        It is asked about once a second by those who wait for it. A process that was paused as a whole looks as if
+        the loop alone had stood still, so of a longer time between two looks only a part counts.
+        """
         if (how := self._end()) is not None:
             return f"has {how}"
-        asked = self._asked
-        if asked is None:
-            self._asked = time.monotonic()
+        now = time.monotonic()
+        if not self._is_asked:
+            self._is_asked, self._looked, self._stood = True, now, 0.0
             self.post(self._answer)
             return None
-        return f"has stood still for {GRACE:g} s" if time.monotonic() - asked >= GRACE else None
+        self._stood += min(now - self._looked, _GAP)
+        self._looked = now
+        return f"has stood still for {self.grace:g} s" if self._stood >= self.grace else None
 
     def _answer(self) -> None:
-        self._asked = None
+        self._is_asked = False
 
 
 class _AsyncioLoop(Loop):
@@ -151,6 +178,35 @@ class _AsyncioWaiter:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+if sys.platform == "win32":
+    _DefaultLoop = asyncio.ProactorEventLoop
+else:
+    _DefaultLoop = asyncio.SelectorEventLoop
+
+
+class _ExitLoop(_DefaultLoop):
+    _threads: concurrent.futures.ThreadPoolExecutor | None = None
+
+    def run_in_executor(
+        self, executor: concurrent.futures.Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        if executor is None and self._threads is None:
+            self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mellea-names")
+            self.set_default_executor(self._threads)
+        return super().run_in_executor(executor, func, *args)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        # asyncio starts a thread to wait for the executor's threads, but from Python 3.12 on an interpreter that is
+        # ending starts no threads. There is nothing to wait for either: concurrent.futures joined them before.
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def run_until_exit(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `main()` on a new loop that may still be open when the interpreter ends, and closes without noise then."""
+    anyio.run(main, backend_options={"loop_factory": _ExitLoop})
 
 
 class _TrioLoop(Loop):
@@ -276,6 +332,11 @@ class _TrioTask:
 
 # The loop itself keeps only weak references to its tasks.
 _tasks: set[asyncio.Task[None]] = set()
+
+
+def be_patient(seconds: float) -> None:
+    """Let the loop of this thread stand still for that long before what it runs counts as lost."""
+    _own.grace = seconds
 
 
 def current_loop() -> Loop:

@@ -13,14 +13,26 @@ from typing import Any
 
 from mellea.errors import UsageError
 
-__all__ = ["MAY_HOLD_KEYS", "Deadlines", "ModelOption", "check_options", "merge_options", "options", "scoped_options"]
+__all__ = [
+    "MAY_HOLD_KEYS",
+    "Deadlines",
+    "ModelOption",
+    "check_options",
+    "merge_options",
+    "nearest_option",
+    "options",
+    "own_options",
+    "scoped_options",
+    "unshaped_options",
+    "without_shape",
+]
 
 
 class ModelOption(StrEnum):
     """The names of all model options; the plain strings do as well.
 
-    `CONTEXT_WINDOW` is in tokens, `TIMEOUT` in seconds (in total) or a `Deadlines`. `STREAM: False` asks
-    the provider for one plain response; everything else is read as a stream from the wire anyway.
+    `CONTEXT_WINDOW` is in tokens, `TIMEOUT` in seconds (in total; silence may last as long) or a `Deadlines`.
+    `STREAM: False` asks the provider for one plain response; everything else is read as a stream from the wire anyway.
     """
 
     TEMPERATURE = "temperature"
@@ -59,6 +71,18 @@ class Deadlines:
     first_byte: float | None = 120.0
     between_bytes: float | None = 60.0
     total: float | None = None
+
+    @classmethod
+    def of(cls, timeout: float | Deadlines) -> Deadlines:
+        """Return the deadlines that the option `timeout` means.
+
+        A number of seconds is the total, and the first byte and the pauses between bytes may take as long; for the
+        connection the default stays.
+        """
+        if isinstance(timeout, Deadlines):
+            return timeout
+        seconds = float(timeout)
+        return cls(first_byte=seconds, between_bytes=seconds, total=seconds)
 
     def __post_init__(self) -> None:
         for name in ("connect", "first_byte", "between_bytes", "total"):
@@ -175,6 +199,102 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Any) -> I
             _scoped.reset(token)
 
 
+_SHAPING = frozenset(
+    str(option)
+    for option in (
+        ModelOption.MAX_NEW_TOKENS,
+        ModelOption.SEED,
+        ModelOption.STOP_SEQUENCES,
+        ModelOption.SYSTEM_PROMPT,
+        ModelOption.TOOLS,
+        ModelOption.TOOL_CHOICE,
+    )
+)
+
+_SHAPING_BODY = frozenset(
+    [
+        "format",
+        "functions",
+        "function_call",
+        "grammar",
+        "instructions",
+        "json_schema",
+        "max_completion_tokens",
+        "max_length",
+        "max_new_tokens",
+        "max_output_tokens",
+        "max_tokens",
+        "maxOutputTokens",
+        "min_tokens",
+        "n",
+        "n_predict",
+        "num_predict",
+        "random_seed",
+        "response_format",
+        "responseMimeType",
+        "responseJsonSchema",
+        "responseSchema",
+        "seed",
+        "stop",
+        "stop_sequences",
+        "stopSequences",
+        "stop_token_ids",
+        "system",
+        "systemInstruction",
+        "system_instruction",
+        "text",
+        "tool_choice",
+        "toolConfig",
+        "tools",
+    ]
+)
+"""The same in the words of the providers' own requests."""
+
+
+def without_shape(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without those that shape an answer: its length, end, seed, tools, form and system prompt.
+
+    They are set for the user's answers. Calls that the library makes for itself, such as a judge's, have their own.
+    """
+    found = {name: value for name, value in options.items() if name not in _SHAPING}
+    if body := found.get(ModelOption.EXTRA_BODY):
+        found[ModelOption.EXTRA_BODY] = _body_without_shape(body)
+    return found
+
+
+def _body_without_shape(body: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: value for name, value in body.items() if name not in _SHAPING_BODY}
+    for name in ("options", "generationConfig", "generation_config"):  # where Ollama and Gemini keep theirs
+        if isinstance(found.get(name), Mapping):
+            found[name] = {key: value for key, value in found[name].items() if key not in _SHAPING_BODY}
+    return found
+
+
+_unshaped: ContextVar[Any] = ContextVar("mellea_unshaped", default=None)
+"""The backend whose calls are the library's own, and not those for the user's answer."""
+
+
+@contextmanager
+def unshaped_options(backend: Any) -> Iterator[None]:
+    """Have calls inside the `with` block take nothing that shapes an answer, unless it is set for themselves.
+
+    Args:
+        backend: the backend that the answer is asked of, whose own options shape it too.
+    """
+    scope, backends = _scoped.set(without_shape(_scoped.get())), _unshaped.set(backend)
+    try:
+        yield
+    finally:
+        _scoped.reset(scope)
+        _unshaped.reset(backends)
+
+
+def own_options(backend: Any) -> Mapping[str, Any]:
+    """Return the options that a backend has for every call, or for one of the library's own."""
+    options: Mapping[str, Any] = backend.model_options
+    return without_shape(options) if _unshaped.get() is backend else options
+
+
 def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge checked options; a later layer goes before an earlier one."""
     merged: dict[str, Any] = {}
@@ -194,9 +314,14 @@ _ELSEWHERE = {
     "num_predict": ModelOption.MAX_NEW_TOKENS,
     "n_predict": ModelOption.MAX_NEW_TOKENS,
     "max_length": ModelOption.MAX_NEW_TOKENS,
+    "max_completion_tokens": ModelOption.MAX_NEW_TOKENS,
+    "max_output_tokens": ModelOption.MAX_NEW_TOKENS,
+    "temp": ModelOption.TEMPERATURE,
     "num_ctx": ModelOption.CONTEXT_WINDOW,
     "n_ctx": ModelOption.CONTEXT_WINDOW,
     "system": ModelOption.SYSTEM_PROMPT,
+    "system_message": ModelOption.SYSTEM_PROMPT,
+    "system_instruction": ModelOption.SYSTEM_PROMPT,
     "instructions": ModelOption.SYSTEM_PROMPT,
     "reasoning": ModelOption.THINKING,
     "reasoning_effort": ModelOption.THINKING,
@@ -208,7 +333,18 @@ _ELSEWHERE = {
 """What others call the same thing, where that looks nothing like our name."""
 
 
-def _advice(name: Any) -> str:
+def nearest_option(name: Any, cutoff: float) -> str | None:
+    """Return the option that a name is for, by our name or somebody else's, `None` if it is for none.
+
+    Args:
+        name: what was given.
+        cutoff: how alike the names are, from 0 to 1, which means that they are the same.
+    """
     known = dict(_ELSEWHERE) | {spelt: option for option in ModelOption for spelt in (option.name.lower(), str(option))}
-    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {str(known[near[0]])!r}?" if near else f"known are {', '.join(map(str, ModelOption))}"
+    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=cutoff)
+    return str(known[near[0]]) if near else None
+
+
+def _advice(name: Any) -> str:
+    near = nearest_option(name, 0.5)
+    return f"did you mean {near!r}?" if near else f"known are {', '.join(map(str, ModelOption))}"

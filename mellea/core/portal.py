@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextvars import ContextVar
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import anyio
 
-from mellea.core.loop import Loop, Waiter, asking_thread, current_loop, is_loop_running, launch, new_waiter
-from mellea.core.run import Run, cancel_all, deadlock, runs_around
+from mellea.core.loop import (
+    Loop,
+    Waiter,
+    asking_thread,
+    be_patient,
+    current_loop,
+    is_loop_running,
+    launch,
+    new_waiter,
+    run_until_exit,
+)
+from mellea.core.runtime import Hold, cancel_all
+from mellea.core.tracebacks import short_errors
 from mellea.errors import StreamingError
 
-__all__ = ["blocked_loops", "blocking", "check_wait"]
+__all__ = ["blocking"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,11 +41,11 @@ R = TypeVar("R")
 _CANCEL_SECONDS = 3.0
 """How long Ctrl-C, and the end of the program, wait for the verbs to give back what they hold."""
 
+_GRACE = 600.0
+"""How long something that blocks may hold the thread up. It is alive all the while, and its answers come late."""
+
 _LOOK_SECONDS = 1.0
 """How often a caller looks whether the portal's loop is still there."""
-
-blocked_loops: ContextVar[tuple[Loop, ...]] = ContextVar("blocked_loops", default=())
-"""The loops that stand still until the running synchronous verb returns."""
 
 
 class _Portal:
@@ -63,7 +74,10 @@ class _Portal:
             if self._thread is None or not self._thread.is_alive():
                 self._opened = Future()
                 self._thread = threading.Thread(target=_serve, args=(self._opened,), name="mellea-portal", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError as error:  # from Python 3.12 on, at the end of the program
+                    raise _stopped() from error
             return self._opened.result()[0]
 
     def stop(self) -> None:
@@ -78,12 +92,13 @@ class _Portal:
 
 def _serve(opened: Future[tuple[Loop, Waiter]]) -> None:
     async def main() -> None:
+        be_patient(_GRACE)
         stop = new_waiter()
         opened.set_result((current_loop(), stop))
         await stop.wait()
 
     try:
-        anyio.run(main)
+        run_until_exit(main)
     except BaseException as error:
         if opened.done():
             raise
@@ -118,13 +133,13 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 
     call.__name__ = name.removeprefix("a")
     call.__qualname__ = verb.__qualname__.removesuffix(name) + call.__name__
-    call.__doc__ = f"Do what `{name}` does, and wait for it."
-    return call
+    call.__doc__ = f"Do what `{name}` does, and wait for it.\n\n{inspect.getdoc(verb) or ''}".strip()
+    return short_errors(call)
 
 
 def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
     loop, running = _portal.start(), _Running(verb)
-    token = blocked_loops.set((*blocked_loops.get(), current_loop())) if is_loop_running() else None
+    hold = Hold(current_loop()) if is_loop_running() else None
     asked = asking_thread.set(threading.get_ident())
     try:
         loop.post(running.begin)  # with a copy of the context variables
@@ -132,11 +147,12 @@ def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
     except BaseException:  # Ctrl-C at whatever moment, or the loop has gone
         loop.post(running.cancel)
         running.has_ended.wait(_CANCEL_SECONDS)
+        running.forget()
         raise
     finally:
         asking_thread.reset(asked)
-        if token is not None:
-            blocked_loops.reset(token)
+        if hold is not None:
+            hold.end()
     return running.result()
 
 
@@ -152,6 +168,10 @@ class _Running(Generic[R]):
 
     def begin(self) -> None:
         launch(self._main, self.has_ended.set)
+
+    def forget(self) -> None:
+        """Let go of what the verb came to, such as a thunk: the traceback of an interrupt may hold this for long."""
+        self._outcome = (None, _stopped())
 
     def cancel(self) -> None:
         self._is_cancelled = True
@@ -171,8 +191,8 @@ class _Running(Generic[R]):
 
     def wait(self, loop: Loop) -> None:
         while not self.has_ended.wait(_LOOK_SECONDS):
-            if loop.obituary() is not None and not self.has_ended.is_set():
-                raise _stopped()
+            if (how := loop.obituary()) is not None and not self.has_ended.is_set():
+                raise _stopped() if loop.has_ended() else _held_up(how)
 
     def result(self) -> R:
         result, error = self._outcome
@@ -184,25 +204,12 @@ class _Running(Generic[R]):
             del error, self._outcome  # an error that held itself through its traceback would hold the thunks, too
 
 
+def _held_up(how: str) -> StreamingError:
+    return StreamingError(
+        f"the thread of the synchronous verbs {how}: something that blocks runs on it, in an async validator, tool or "
+        "function of yours; await it, or make that function a plain one, which runs in a thread of its own"
+    )
+
+
 def _stopped() -> StreamingError:
     return StreamingError("the thread of the synchronous verbs was stopped while this one ran: the program is ending")
-
-
-def check_wait(runs: Iterable[Run]) -> None:
-    """Refuse to wait for runs that can't end before the wait does.
-
-    Raises:
-        StreamingError: one needs a loop that stands still until the running synchronous verb returns, or the call
-            is part of its own work.
-    """
-    loops = blocked_loops.get()
-    around = [run for known in runs_around.get() if (run := known()) is not None and not run.is_final]
-    for run in runs if loops or around else ():
-        if run.needs(loops):
-            raise deadlock()
-        if run.needs((), around):
-            raise StreamingError(
-                "this call would wait for an answer that itself waits for the call, which is made inside a "
-                "requirement, a tool or a parser of it; make it on a session of its own there, such as "
-                "start_session(m.backend)"
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,15 @@ from mellea.core.context import Context
 from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 
-__all__ = ["Requirement", "ValidationResult", "stream_validated", "validated"]
+__all__ = [
+    "Requirement",
+    "ValidationResult",
+    "as_result",
+    "ask_function",
+    "check_function",
+    "stream_validated",
+    "validated",
+]
 
 ValidationFunction = Callable[[Context], Any]
 StreamValidationFunction = Callable[[Chunk], Any]
@@ -45,13 +54,16 @@ class Requirement:
 
     Args:
         description: the requirement in words; it goes into the prompt unless `check_only`.
-        validation_fn: takes the context, whose `last_output()` is the output, and returns a
-            `ValidationResult`, a bool, or `(bool, reason)`; sync (then it runs in a thread) or async.
-            Without one, a model judges.
+        validation_fn: takes the context: `str(context)` is the text of the output, `context.last_output()` its
+            thunk. Returns a bool, `(bool, reason)` or a `ValidationResult`; a `ValueError` or an `AssertionError`
+            is a no with its text as the reason, any other exception ends the call. Sync (then it runs in a
+            thread) or async. `simple_validate` makes one out of a function of the text. Without one, a model
+            judges.
         check_only: keep the description out of the prompt.
         stream_validation_fn: takes a `Chunk` while the output is being written, and says yes, no, or `None`
             where it can't tell yet; otherwise like `validation_fn`. The first no stops the generation. Without
-            a `validation_fn` besides, an output whose chunks all passed meets the requirement.
+            a `validation_fn` besides, an output whose chunks all passed meets the requirement. No chunk is blank,
+            and together they are the text: white space at its end belongs to the last chunk, if it comes at once.
         scope: what a chunk is: `"word"`, `"sentence"`, `"paragraph"`, `"line"` or `"item"` (of a JSON list).
 
     A subclass may define `validate` and `stream_validate` as methods instead of giving functions.
@@ -66,10 +78,9 @@ class Requirement:
     def __post_init__(self) -> None:
         if self.description is None and not self.has_function and not self.is_streaming:
             raise UsageError("a Requirement takes a description, a validation_fn, or both")
-        for name in ("validation_fn", "stream_validation_fn"):
-            function = getattr(self, name)
-            if function is not None and not callable(function):
-                raise UsageError(f"a Requirement's {name} takes a function, not {function!r}")
+        for name, argument in (("validation_fn", "the context"), ("stream_validation_fn", "a chunk")):
+            if getattr(self, name) is not None:
+                check_function(f"a Requirement's {name}", getattr(self, name), argument)
         if self.scope is not None and self.scope not in SCOPES:
             raise UsageError(f"a Requirement's scope is one of {', '.join(map(repr, SCOPES))}, not {self.scope!r}")
         if self.is_streaming and self.scope is None:
@@ -95,45 +106,104 @@ class Requirement:
 
         Raises:
             UsageError: there is no function, or it returned something else than it may.
+            Exception: what the function raised, unless it was a `ValueError` or an `AssertionError`.
         """
         function = self.validation_fn
         if function is None:
             raise UsageError(f"the requirement {str(self)!r} has no validation_fn; a model has to judge it")
-        return as_result(await outcome_of(function, context), self)
+        return as_result(await ask_function(function, context, self), self)
 
     async def stream_validate(self, chunk: Chunk) -> ValidationResult | None:
         """Run the stream's validation function on a chunk; `None` is a verdict that has to wait.
 
         Raises:
             UsageError: there is no function, or it returned something else than it may.
+            Exception: what the function raised, unless it was a `ValueError` or an `AssertionError`.
         """
         function = self.stream_validation_fn
         if function is None:
             raise UsageError(f"the requirement {str(self)!r} has no stream_validation_fn")
-        outcome = await outcome_of(function, chunk)
+        outcome = await ask_function(function, chunk, self)
         return None if outcome is None else as_result(outcome, self)
 
 
 async def validated(requirement: Requirement, context: Context) -> ValidationResult:
     """Check a context's last output, by a requirement whose `validate` may be a subclass's own, sync or async."""
-    return as_result(await _asked(requirement, requirement.validate, context), requirement)
+    return as_result(await ask_function(requirement.validate, context, requirement), requirement)
 
 
 async def stream_validated(requirement: Requirement, chunk: Chunk) -> ValidationResult | None:
     """Check a chunk, by a requirement whose `stream_validate` may be a subclass's own, sync or async."""
-    outcome = await _asked(requirement, requirement.stream_validate, chunk)
+    outcome = await ask_function(requirement.stream_validate, chunk, requirement)
     return None if outcome is None else as_result(outcome, requirement)
 
 
-async def _asked(requirement: Requirement, function: Callable[..., Any], about: object) -> Any:
+async def ask_function(function: Callable[..., Any], about: object, requirement: Requirement) -> Any:
+    """Call a function that checks something for a requirement, and return its outcome.
+
+    A `ValueError` or an `AssertionError` says no. Any other exception is a mistake in the function: it comes out, with
+    a note that names the requirement.
+    """
     try:
         return await outcome_of(function, about)
+    except (ValueError, AssertionError) as error:
+        return False, str(error) or type(error).__name__
     except Exception as error:
-        error.add_note(f"raised while the requirement {str(requirement)!r} was checked")
+        for note in (f"raised while the requirement {str(requirement)!r} was checked", _advice(error, about)):
+            if note and note not in getattr(error, "__notes__", ()):  # the error may pass by twice
+                error.add_note(note)
         raise
 
 
+_TEXT_WANTED = (
+    "a validation_fn is given the context: str(context) is the text of the output, and simple_validate(function) makes "
+    "a validation_fn out of a function of the text"
+)
+
+
+def _advice(error: Exception, about: object) -> str:
+    """Return what to do about a function that was written for a text where it gets a context, or the reverse."""
+    if not isinstance(error, (AttributeError, TypeError)):
+        return ""
+    if isinstance(about, Context) and type(about).__name__ in str(error):
+        return _TEXT_WANTED
+    if isinstance(error, AttributeError) and isinstance(error.obj, str) and hasattr(Context, error.name or ""):
+        if isinstance(about, Chunk):
+            return "a stream_validation_fn is given a chunk of the output, which is a text"
+        return "simple_validate gives a function the text of the output; a validation_fn without it gets the context"
+    return ""
+
+
+def check_function(what: str, function: Any, argument: str) -> None:
+    """Refuse what can't be called with one argument.
+
+    Args:
+        what: what takes the function.
+        function: the function.
+        argument: what it will be given.
+
+    Raises:
+        UsageError: it is no function, or one of other arguments.
+    """
+    if not callable(function):
+        raise UsageError(f"{what} takes a function of {argument}, not {function!r}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # many of Python's own functions have none
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise UsageError(f"{what} takes a function of one argument, {argument}, not {name}{signature}") from None
+
+
 def as_result(outcome: Any, requirement: Requirement) -> ValidationResult:
+    """Take what a validation function returned as a result.
+
+    Raises:
+        UsageError: it is something else than it may be.
+    """
     match outcome:
         case ValidationResult():
             return outcome
@@ -142,7 +212,8 @@ def as_result(outcome: Any, requirement: Requirement) -> ValidationResult:
         case (bool() as result, (str() | None) as reason):
             return ValidationResult(result, reason)
         case _:
+            advice = _TEXT_WANTED if isinstance(outcome, Context) else "bool(…) makes one of what is true or false"
             raise UsageError(
                 f"the validation of {str(requirement)!r} returns a ValidationResult, a bool or (bool, reason), "
-                f"not {outcome!r}"
+                f"not {outcome!r}; {advice}"
             )

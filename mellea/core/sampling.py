@@ -129,7 +129,7 @@ class Sampler(Protocol):
         at chunks says no. Cancelling the wait cancels the request.
 
         Args:
-            component: what to say to the model instead.
+            component: what to say to the model instead; an `Instruction` brings its requirements and `output_prefix`.
             context: what the model is to know of earlier turns instead.
             backend: whom to say it to instead.
             model_options: options that go before those of the call.

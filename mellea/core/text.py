@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from mellea.core.accumulator import STEP_BREAK
 from mellea.core.events import AttemptAccepted, AttemptStart, ChunkValidated, Event, StepStart, TextDelta
-from mellea.core.run import Run
+from mellea.core.runtime import Record
 
 __all__ = ["Pieces", "TextFilter", "piece_filter", "text_filter", "text_of"]
 
@@ -19,7 +19,7 @@ TextFilter = Callable[[list[Event]], str]
 """Takes the events that came since the last call, and returns the text that they let out."""
 
 
-def text_filter(run: Run, *, live: bool = False) -> TextFilter:
+def text_filter(run: Record, *, live: bool = False) -> TextFilter:
     """Return a new reader's filter; with `live` it lets out all text, also what will be taken back."""
     return _Lasting(live).feed if run.is_composite else text_of
 
@@ -42,7 +42,7 @@ class Pieces(str):
         return pieces
 
 
-def piece_filter(run: Run) -> TextFilter:
+def piece_filter(run: Record) -> TextFilter:
     """Return a new reader's filter that tells where steps end: of a run with steps it makes `Pieces`."""
     if not run.is_composite:
         return text_of

@@ -9,24 +9,35 @@ unfinished thunk cancels its run.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast, overload
 
 from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.cursor import Cursor
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
-from mellea.core.run import Run
+from mellea.core.runtime import Record
 from mellea.core.text import TextFilter, piece_filter, text_filter
+from mellea.core.tracebacks import short_errors, shorten
 from mellea.errors import StreamingError, UsageError
 
 if TYPE_CHECKING:
+    from mellea.core.sent import SentRequest
     from mellea.core.structured.iterators import ItemIterator, PartialIterator
     from mellea.core.structured.reading import OnError
 
-__all__ = ["ComputedModelOutputThunk", "EventIterator", "ModelOutputThunk", "TextIterator", "come_to", "played"]
+__all__ = [
+    "ComputedModelOutputThunk",
+    "EventIterator",
+    "ModelOutputThunk",
+    "Place",
+    "TextIterator",
+    "come_to",
+    "played",
+]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
@@ -41,24 +52,22 @@ class ModelOutputThunk(Generic[T]):
     of readers may do so at any time. Dropping the last reference to an unfinished thunk cancels it.
     """
 
-    __slots__ = ("__weakref__", "_has_polled_all", "_poll", "_poll_filter", "_polled", "_run")
+    __slots__ = ("__weakref__", "_poll", "_run")
 
-    def __init__(self, run: Run) -> None:
-        if not isinstance(run, Run):
+    def __init__(self, run: Record) -> None:
+        if not isinstance(run, Record):
             raise UsageError(
                 f"thunks are made by a session's verbs; for a value that is known, ComputedModelOutputThunk({run!r})"
             )
         self._run = run
-        self._poll: Cursor | None = None  # of astream(); its text so far is in _polled
-        self._poll_filter: TextFilter | None = None
-        self._polled = ""
-        self._has_polled_all = False
+        self._poll: _Poll | None = None  # of astream()
 
     # -- waiting --------------------------------------------------------------------------------------
 
     def __await__(self) -> Generator[Any, Any, ComputedModelOutputThunk[T]]:
         return self._compute().__await__()
 
+    @short_errors
     async def avalue(self) -> str:
         """Wait for the end and return the text.
 
@@ -67,16 +76,19 @@ class ModelOutputThunk(Generic[T]):
         """
         return (await self._compute())._run.so_far().text
 
+    @short_errors
     async def _compute(self) -> ComputedModelOutputThunk[T]:
         run = self._run
         await run.until(lambda: run.is_final)
         return self._deliver()
 
+    @short_errors
     def _compute_blocking(self) -> ComputedModelOutputThunk[T]:
         run = self._run
         run.until_blocking(lambda: run.is_final)
         return self._deliver()
 
+    @short_errors
     def _deliver(self) -> ComputedModelOutputThunk[T]:
         """Note that a reader has reached the end; raises what the run failed with."""
         self._run.raise_error()
@@ -95,30 +107,26 @@ class ModelOutputThunk(Generic[T]):
             StreamingError: the thunk was computed before its polling began.
             MelleaError: the generation failed; the text before the failure has been returned by then.
         """
-        run, poll = self._run, self._poll
-        if self._has_polled_all:
+        run, poll = self._run, self._begun_poll()
+        if poll.is_over:
             raise StreamingError("astream() has returned the complete text already; use .value")
-        if poll is None:
-            if self.is_computed():
-                raise StreamingError(
-                    "astream() was called on a thunk that is computed already; use .value, or iterate over it"
-                )
-            poll = self._poll = Cursor(run)
-        filtered = self._poll_filter = self._poll_filter or text_filter(run)
-        while True:
-            new = poll.take()
-            if new is None or (text := filtered(new)):
-                break
+        while (text := poll.take()) is None:
             await run.until(poll.is_ready)
-        if new is not None:
-            self._polled += text
-            if run.limit is None:
-                return self._polled
-            if run.error is not None:  # the text first; the next call raises
-                return self._polled
+        if not poll.is_at_end:
+            return text
         self._deliver()
-        self._has_polled_all, self._poll, self._poll_filter, self._polled = True, None, None, ""
+        poll.end()
         return run.so_far().text
+
+    def _begun_poll(self) -> _Poll:
+        with _poll_lock:
+            if self._poll is None:
+                if self.is_computed():
+                    raise StreamingError(
+                        "astream() was called on a thunk that is computed already; use .value, or iterate over it"
+                    )
+                self._poll = _Poll(self._run)
+            return self._poll
 
     def __aiter__(self) -> TextIterator:
         """Read the text as deltas, from the beginning; a slow reader gets several joined."""
@@ -263,6 +271,18 @@ class ModelOutputThunk(Generic[T]):
         return done.response_id if (done := self._done) else None
 
     @property
+    def request(self) -> SentRequest | None:
+        """What was sent for the answer, without keys: messages, tools, options, and `payload`, the provider's own JSON.
+
+        Under a strategy it is the request of the chosen attempt, and where tools are run that of the last step. It is
+        `None` before anything is sent, and isn't pickled.
+        """
+        run = self._run
+        if run.sent is None and run.sampling is not None:
+            return run.sampling.result.request if run.sampling.result is not self else None
+        return run.sent
+
+    @property
     def time_to_first_token(self) -> float | None:
         """Seconds from the request to the first piece of the answer."""
         return self._run.time_to_first_token
@@ -284,8 +304,9 @@ class ModelOutputThunk(Generic[T]):
 
     @property
     def success(self) -> bool:
-        """Whether the requirements are met, as far as any were checked."""
-        return self._run.sampling is None or bool(self._run.sampling.success)
+        """Whether there is a result, and it meets the requirements, as far as any were checked."""
+        run = self._run
+        return run.has_succeeded and (run.sampling is None or bool(run.sampling.success))
 
     @property
     def sampling(self) -> Any:
@@ -330,7 +351,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
         message = Message("assistant", CBlock(value))
         generation = Generation(message.content, message, finish_reason="stop", messages=(message,))
         super().__init__(
-            Run.finished(generation, value if parsed is _THE_TEXT else parsed, [TextDelta(value), StreamEnd("stop")])
+            Record.finished(generation, value if parsed is _THE_TEXT else parsed, [TextDelta(value), StreamEnd("stop")])
         )
 
     def is_computed(self) -> bool:
@@ -373,7 +394,9 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
         return f"<{type(self).__name__} {self._run.so_far().text!r}>"
 
     def __copy__(self) -> Self:
-        return cast("Self", _rebuild(*self._state()))
+        twin = _rebuild(*self._state())
+        twin._run.sent = self._run.sent
+        return cast("Self", twin)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()  # all that it holds is immutable, or the user's own result
@@ -390,10 +413,12 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
         return run.so_far(), run.parsed, run.events, run.time_to_first_token, run.format, run.sampling
 
 
-def come_to(run: Run) -> ComputedModelOutputThunk[Any]:
+def come_to(run: Record) -> ComputedModelOutputThunk[Any]:
     """Return what a run that has ended came to, as a computed thunk of its own, even if it failed or was stopped."""
     events = run.events[: run.limit]
-    return _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, run.format, None)
+    thunk = _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, run.format, None)
+    thunk._run.sent = run.sent
+    return thunk
 
 
 def played(events: list[Event]) -> ComputedModelOutputThunk[Any]:
@@ -410,7 +435,7 @@ def _rebuild(
     format: Any,
     sampling: Any,
 ) -> ComputedModelOutputThunk[Any]:
-    run = Run.finished(generation, parsed, events, format)
+    run = Record.finished(generation, parsed, events, format)
     run.time_to_first_token = time_to_first_token
     run.sampling = sampling
     thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
@@ -421,63 +446,154 @@ def _nothing() -> None:
     """Leave the end of a text to the reader that is made of it."""
 
 
-class TextIterator(AsyncIterator[str]):
+_poll_lock = threading.Lock()
+
+
+class _Poll:
+    """The place of `astream()` in a run's text. Several threads may share it: none gets less than all text so far."""
+
+    __slots__ = ("_cursor", "_filter", "_lock", "_text", "is_at_end", "is_over")
+
+    def __init__(self, run: Record) -> None:
+        self._cursor = Cursor(run)
+        self._filter: TextFilter | None = text_filter(run)
+        self._lock = threading.Lock()
+        self._text = ""
+        self.is_at_end = False  # all text has been taken, and the run hasn't failed before
+        self.is_over = False  # somebody has returned it
+
+    def is_ready(self) -> bool:
+        return self._cursor.is_ready()
+
+    def take(self) -> str | None:
+        """Return all text so far if there is more of it than at the last call, or if it is at the end."""
+        with self._lock:
+            new = self._cursor.take()
+            text = self._filter(new) if new and self._filter is not None else ""
+            self._text += text
+            run = self._cursor.run
+            # Before an error comes the text; the next call raises.
+            if new is None or (text and run.is_final and run.error is None):
+                self.is_at_end = True
+            return self._text if text or self.is_at_end else None
+
+    def end(self) -> None:
+        """Let go of the text, which has been returned."""
+        with self._lock:
+            self.is_over, self._text, self._filter = True, "", None
+            self._cursor.take()  # at the end, where the cursor lets go of the events
+
+
+class Place(Protocol):
+    """What a stream knows of one of its readers; the readers of a thunk that somebody holds have none."""
+
+    def begin(self) -> None:
+        """Note that the reader reads; raises if it has left."""
+
+    def end(self) -> None:
+        """Note that the reader is through, or leaves."""
+
+    async def aclose(self) -> None:
+        """Note that the reader leaves, and wait for the close if it was the last one."""
+
+
+class _Iterator:
+    """What the readers of a thunk have in common.
+
+    Args:
+        thunk: what to read.
+        deliver: what to do at the end; by default, make the thunk computed or raise its error.
+        place: what a stream knows of the reader.
+    """
+
+    __slots__ = ("_cursor", "_deliver", "_place", "_thunk")
+
+    def __init__(
+        self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None, place: Place | None = None
+    ) -> None:
+        self._thunk = thunk
+        self._deliver = deliver or thunk._deliver
+        self._place = place
+        self._cursor = Cursor(thunk._run)
+
+    async def aclose(self) -> None:
+        """Stop reading; the last reader of a stream cancels the generation, and waits until it is closed."""
+        if self._place is not None:
+            await self._place.aclose()
+
+
+class TextIterator(_Iterator, AsyncIterator[str]):
     """Reads a thunk's text, delta by delta. It holds the thunk, so reading keeps the generation alive.
 
     Args:
         thunk: what to read.
         deliver: what to do at the end; by default, make the thunk computed or raise its error.
+        place: what a stream knows of the reader.
         live: read also text that may be taken back: that of attempts which aren't accepted yet.
         text_of: makes text of events, instead.
     """
 
-    __slots__ = ("_cursor", "_deliver", "_text_of", "_thunk")
+    __slots__ = ("_text_of",)
 
     def __init__(
         self,
         thunk: ModelOutputThunk[Any],
         deliver: Callable[[], Any] | None = None,
+        place: Place | None = None,
         *,
         live: bool = False,
         text_of: TextFilter | None = None,
     ) -> None:
-        self._thunk = thunk
-        self._deliver = deliver or thunk._deliver
-        self._cursor = Cursor(thunk._run)
+        super().__init__(thunk, deliver, place)
         self._text_of = text_of or text_filter(thunk._run, live=live)
 
     async def __anext__(self) -> str:
-        cursor = self._cursor
-        while True:
-            new = cursor.take()
-            if new is None:
-                self._deliver()
-                raise StopAsyncIteration
-            if text := self._text_of(new):
-                return text
-            await cursor.run.until(cursor.is_ready)
+        cursor, place = self._cursor, self._place
+        if place is not None:
+            place.begin()
+        try:
+            while True:
+                new = cursor.take()
+                if new is None:
+                    self._deliver()
+                    raise StopAsyncIteration
+                if text := self._text_of(new):
+                    return text
+                await cursor.run.until(cursor.is_ready)
+        except BaseException as error:
+            if place is not None:
+                place.end()
+            shorten(error)
+            raise
 
 
-class EventIterator(AsyncIterator[Event]):
+class EventIterator(_Iterator, AsyncIterator[Event]):
     """Reads a thunk's events, one by one; otherwise like `TextIterator`."""
 
-    __slots__ = ("_cursor", "_deliver", "_new", "_thunk")
+    __slots__ = ("_new",)
 
-    def __init__(self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None) -> None:
-        self._thunk = thunk
-        self._deliver = deliver or thunk._deliver
-        self._cursor = Cursor(thunk._run)
+    def __init__(
+        self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None, place: Place | None = None
+    ) -> None:
+        super().__init__(thunk, deliver, place)
         self._new: list[Event] = []  # taken and not yet given, the next one last
 
     async def __anext__(self) -> Event:
-        cursor = self._cursor
-        while not self._new:
-            new = cursor.take()
-            if new is None:
-                self._deliver()
-                raise StopAsyncIteration
-            if new:
-                self._new = new[::-1]
-            else:
+        if self._new:
+            return self._new.pop()
+        cursor, place = self._cursor, self._place
+        if place is not None:
+            place.begin()
+        try:
+            while (new := cursor.take()) is not None:
+                if new:
+                    self._new = new[::-1]
+                    return self._new.pop()
                 await cursor.run.until(cursor.is_ready)
-        return self._new.pop()
+            self._deliver()
+            raise StopAsyncIteration
+        except BaseException as error:
+            if place is not None:
+                place.end()
+            shorten(error)
+            raise

@@ -17,14 +17,23 @@ from mellea.core.component import component_of, walk
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
-from mellea.core.options import Deadlines, ModelOption, check_options, merge_options, scoped_options
-from mellea.core.portal import check_wait
-from mellea.core.run import Parse, Run
+from mellea.core.options import (
+    Deadlines,
+    ModelOption,
+    check_options,
+    merge_options,
+    own_options,
+    scoped_options,
+    unshaped_options,
+    without_shape,
+)
+from mellea.core.runtime import Parse, Record, Run, check_wait
+from mellea.core.sent import SentRequest
 from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
 from mellea.core.worker import in_thread
-from mellea.errors import DeadlineError, MelleaError, ParseError, UnsupportedError, UsageError
+from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of, told_as_shown
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
@@ -32,6 +41,15 @@ from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, a
 __all__ = ["Call", "finish"]
 
 C = TypeVar("C", bound=Context)
+
+_QUICK_LENGTH = 4096
+"""The longest text, in characters, that is parsed on the loop where no code of the user's is called: it takes less
+than a few milliseconds."""
+
+_ANY_LENGTH = float("inf")
+
+_LONGEST_WAY = 3
+"""How many steps of an error's way up are told, besides the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +60,14 @@ class Call:
         component: what to say.
         backend: whom to say it to.
         options: all model options, merged.
-        given: those of them that aren't the backend's own.
+        given: those of them that aren't the backend's own, tools included.
         format: what the answer is to be; one that only calls tools is nothing yet, and its result is `None`.
         tools: tools that the model may ask for.
         deadlines: how long to wait.
         loop: how the tools are run; `None` only shows the calls.
         prefix: text that the answer begins with.
+        tool_calls: whether tools are run, if there are any.
+        max_turns: how many times the model is asked at most, if tools are run.
     """
 
     component: Any
@@ -59,6 +79,8 @@ class Call:
     deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
     loop: ToolLoop | None = None
     prefix: str | None = None
+    tool_calls: ToolCalls = "show"
+    max_turns: int = MAX_TURNS
 
     @classmethod
     def make(
@@ -72,6 +94,7 @@ class Call:
         tools: Iterable[AnyTool] | None = None,
         tool_calls: ToolCalls = "show",
         max_turns: int = MAX_TURNS,
+        is_own: bool = False,
     ) -> Self:
         """Check the arguments of a call.
 
@@ -88,6 +111,8 @@ class Call:
             tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
                 results, until an answer calls no tool.
             max_turns: how many times the model is asked at most, if tools are run.
+            is_own: whether the library makes the call for itself. It takes nothing that shapes the user's answer then,
+                such as its length; what shapes its own is in `model_options`.
 
         Raises:
             UsageError: an argument is of a wrong type, or an option is unknown.
@@ -95,22 +120,51 @@ class Call:
         """
         if not isinstance(backend, Backend):
             raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
-        own = merge_options(defaults or {}, scoped_options(), check_options(model_options))
-        options = merge_options(backend.model_options, own)
-        deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
-        given = as_tools(options.pop(ModelOption.TOOLS, ()) if tools is None else tools)
+        around = merge_options(defaults or {}, scoped_options())
+        given = merge_options(without_shape(around) if is_own else around, check_options(model_options))
+        if tools is not None:
+            given[ModelOption.TOOLS] = as_tools(tools)
         said = as_component(component)
         prefix = getattr(said, "output_prefix", None)
+        return cls._of(
+            said,
+            backend,
+            given,
+            format=_format(format),
+            prefix=None if prefix is None else str(prefix),
+            tool_calls=tool_calls,
+            max_turns=max_turns,
+            is_own=is_own,
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        component: Any,
+        backend: Backend,
+        given: Mapping[str, Any],
+        *,
+        tool_calls: ToolCalls,
+        max_turns: int,
+        is_own: bool,
+        **parts: Any,
+    ) -> Self:
+        """Make a call of its component, backend and given options, which decide all that comes of options."""
+        others = own_options(backend)
+        options = merge_options(without_shape(others) if is_own else others, given)
+        deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
+        tools = as_tools(options.pop(ModelOption.TOOLS, ()))
         call = cls(
-            component=said,
+            component=component,
             backend=backend,
             options=options,
-            given=own,
-            format=_format(format),
-            tools=tuple(tool.spec if isinstance(tool, Tool) else tool for tool in given),
+            given=given,
+            tools=tuple(tool.spec if isinstance(tool, Tool) else tool for tool in tools),
             deadlines=deadlines,
-            loop=tool_loop(tool_calls, given, max_turns, told_as_shown),
-            prefix=None if prefix is None else str(prefix),
+            loop=tool_loop(tool_calls, tools, max_turns, told_as_shown),
+            tool_calls=tool_calls,
+            max_turns=max_turns,
+            **parts,
         )
         call._check()
         return call
@@ -122,27 +176,40 @@ class Call:
         backend: Backend | None = None,
         model_options: Mapping[str, Any] | None = None,
         prefix: str | None = None,
+        is_own: bool = False,
     ) -> Self:
         """Return this call with something else in it; what isn't given stays as it is.
+
+        Args:
+            component: what to say; the answer begins with its `output_prefix`, if it has one.
+            backend: whom to say it to.
+            model_options: options that go before those of the call.
+            prefix: text that the answer begins with.
+            is_own: whether the library puts the task once more for itself, as in `make`; a system prompt stays.
 
         Raises:
             UsageError: an option is unknown.
             UnsupportedError: the backend can't do what is asked.
         """
-        to = self.backend if backend is None else backend
-        options = merge_options(to.model_options, self.given, check_options(model_options))
-        deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
-        options.pop(ModelOption.TOOLS, None)
-        call = replace(
-            self,
-            component=self.component if component is None else as_component(component),
-            backend=to,
-            options=options,
-            deadlines=deadlines,
-            prefix=self.prefix if prefix is None else prefix,
+        own_prefix = self.prefix
+        if component is not None:
+            component = as_component(component)
+            begins = getattr(component, "output_prefix", None)
+            own_prefix = own_prefix if begins is None else str(begins)
+        given = dict(self.given)
+        if is_own:
+            system = self.options.get(ModelOption.SYSTEM_PROMPT)  # the task is to be understood all the same
+            given = {**without_shape(given), **({} if system is None else {ModelOption.SYSTEM_PROMPT: system})}
+        return self._of(
+            self.component if component is None else component,
+            self.backend if backend is None else backend,
+            merge_options(given, check_options(model_options)),
+            format=self.format,
+            prefix=own_prefix if prefix is None else prefix,
+            tool_calls="show" if is_own else self.tool_calls,
+            max_turns=self.max_turns,
+            is_own=is_own,
         )
-        call._check()
-        return call
 
     def untyped(self) -> Self:
         """Return this call for a text of its own, whatever the answer is to be, and without tools."""
@@ -183,7 +250,11 @@ class Call:
 
         async def ready() -> Request:
             await _awaited(pending, self.component)
-            return request or self._worded(await _prepared(history))
+            if request is not None:
+                return request
+            with unshaped_options(self.backend):  # for a compactor that asks a model
+                turns = await _prepared(history)
+            return self._worded(turns)
 
         run = self._run(ready, dependencies)
         run.launch()
@@ -208,22 +279,26 @@ class Call:
     def _history(self, context: Context) -> Context:
         return SimpleContext() if isinstance(self.component, Conversation) else context
 
-    def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Run]) -> Run:
-        parse, is_quick = self._parse()
+    def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Record]) -> Run:
+        parse, quick_length = self._parse()
         known: dict[str, Any] = {"backend": self.backend.name, "model": self.backend.model_id}
         loop = self.loop
         if loop is None:
 
             async def open() -> tuple[AsyncIterator[Event], Deadlines]:
                 request = await ready()
+                run.sent = SentRequest(self.backend, request)
                 return self._events(request), request.deadlines
 
-            return Run(open, parse=parse, is_quick=is_quick, format=self.format, dependencies=dependencies, **known)
+            run = Run(
+                open, parse=parse, quick_length=quick_length, format=self.format, dependencies=dependencies, **known
+            )
+            return run
 
         async def work(run: Run) -> Any:
             request = await ready()
             with anyio.move_on_after(self.deadlines.total):
-                answer = await loop.work(run, lambda said: self._step(request, said))
+                answer = await loop.work(run, lambda said: self._step(run, request, said))
                 return await self.parse(answer if self.format is None else run.so_far())  # a value may go on over steps
             raise DeadlineError(
                 f"the model {self.backend.model_id!r} and its tools were not done for {self.deadlines.total:g} s",
@@ -233,8 +308,8 @@ class Call:
 
         return Run(work=work, format=self.format, dependencies=dependencies, **known)
 
-    def _step(self, request: Request, said: Sequence[Message]) -> Run:
-        """Launch one request of a tool loop."""
+    def _step(self, whole: Run, request: Request, said: Sequence[Message]) -> Run:
+        """Launch one request of a tool loop, which `whole` is the run of."""
         options = dict(request.options)
         if said:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
@@ -242,22 +317,23 @@ class Call:
         step = replace(request, messages=(*request.messages, *said), options=options, deadlines=deadlines)
 
         async def open() -> tuple[AsyncIterator[Event], Deadlines]:
+            whole.sent = run.sent = SentRequest(self.backend, step)
             return self._events(step), deadlines
 
         run = Run(open, backend=self.backend.name, model=self.backend.model_id)
         run.launch()
         return run
 
-    def _parse(self) -> tuple[Parse | None, bool]:
-        """Return what makes the result, and whether it is our own and quick."""
+    def _parse(self) -> tuple[Parse | None, float]:
+        """Return what makes the result, and up to which length of the text it does so on the loop."""
         if self.format is not None:
             offered = frozenset(tool.name for tool in self.tools if isinstance(tool, ToolSpec))
-            return partial(_parse_as, self.format, offered), False
+            return partial(_parse_as, self.format, offered), _QUICK_LENGTH if self.format.is_quick else -1
         if isinstance(self.component, (CBlock, Instruction)):
-            return None, True
+            return None, _ANY_LENGTH
         if isinstance(self.component, (Message, Conversation)):
-            return _message, True
-        return partial(_parse_by, self.component), False
+            return _message, _ANY_LENGTH
+        return partial(_parse_by, self.component), -1
 
     async def parse(self, generation: Generation) -> Any:
         """Make the typed result of this call out of a complete generation.
@@ -265,10 +341,10 @@ class Call:
         Raises:
             ParseError: it is no value of the asked type.
         """
-        parse, is_quick = self._parse()
+        parse, quick_length = self._parse()
         if parse is None:
             return generation.text
-        return parse(generation) if is_quick else await in_thread(parse, generation)
+        return parse(generation) if len(generation.text) <= quick_length else await in_thread(parse, generation)
 
     def _request(self, messages: Iterable[Message]) -> Request:
         options = dict(self.options)
@@ -305,12 +381,21 @@ async def finish(thunk: ModelOutputThunk[Any]) -> None:
 
 
 async def _awaited(thunks: Iterable[ModelOutputThunk[Any]], component: Any) -> None:
-    """Wait for all thunks, or for the first that fails. An error learns its way up."""
+    """Wait for all thunks, or for the first that fails, whose error gets a note that names what needed it."""
     try:
         await together([thunk.avalue for thunk in thunks])
     except MelleaError as error:
-        error.add_note(f"it was waited for as an ingredient of {_named(component)}")
+        error.partial = ""  # the text is the ingredient's; nothing of this answer has arrived
+        _note_way(error, f"it was waited for as an ingredient of {_named(component)}")
         raise
+
+
+def _note_way(error: MelleaError, step: str) -> None:
+    """Add a step of an error's way up; of a long way the first steps and the last one are told."""
+    notes = getattr(error, "__notes__", [])
+    if len(notes) > _LONGEST_WAY:
+        notes[_LONGEST_WAY - 1 :] = ["… and of others in between"]
+    error.add_note(step)
 
 
 def _named(component: Any) -> str:
@@ -348,6 +433,8 @@ def _parse_by(component: Any, generation: Generation) -> Any:
         return (component_of(component) or component).parse(generation)
     except MelleaError:
         raise
+    except (NameError, ImportError) as error:  # whatever the model wrote
+        raise OutputError(f"parse() of {type(component).__name__} failed: {type(error).__name__}: {error}") from error
     except Exception as error:
         raise ParseError(
             f"{type(component).__name__} can't parse the answer {generation.text[:120]!r}: "
@@ -402,6 +489,4 @@ def _is_file(part: Any) -> bool:
 
 
 def _deadlines(timeout: Any) -> Deadlines:
-    if isinstance(timeout, Deadlines):
-        return timeout
-    return Deadlines() if timeout is None else Deadlines(total=float(timeout))
+    return Deadlines() if timeout is None else Deadlines.of(timeout)

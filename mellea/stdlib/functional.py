@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from mellea.core.arguments import knows_names
 from mellea.core.backend import Backend
 from mellea.core.chunk import Scope
 from mellea.core.context import Context
@@ -18,12 +19,13 @@ from mellea.core.portal import blocking
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.tracebacks import short_errors
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation, Instruction, Query, Transform, call_method, tools_of
-from mellea.stdlib.requirements.validation import as_requirements, validate_all
+from mellea.stdlib.requirements.validation import as_requirements, validate_all, with_own_requirements
 from mellea.stdlib.requirements.watch import check_watchable
-from mellea.stdlib.sampling.rejection import RejectionSamplingStrategy, RepairTemplateStrategy
+from mellea.stdlib.sampling.rejection import FormatRepairStrategy, RejectionSamplingStrategy
 from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls
 
@@ -45,13 +47,31 @@ __all__ = [
 
 C = TypeVar("C", bound=Context)
 
+_ACT = (
+    "strategy",
+    "return_sampling_results",
+    "strict",
+    "format",
+    "model_options",
+    "tools",
+    "tool_calls",
+    "max_turns",
+    "await_result",
+)
+
 DEFAULT_STRATEGY: Final = RejectionSamplingStrategy(loop_budget=2)
 """What `instruct` does about requirements if nothing else is said."""
 
-_CORRECTION: Final = RepairTemplateStrategy(loop_budget=2)
+_CORRECTION: Final = FormatRepairStrategy(loop_budget=2)
 """What is done about an answer that doesn't have the asked format."""
 
 
+JUDGE_OPTIONS: Final = "a judge has options of its own: judge=Judge(…, model_options={…})"
+"""What to say to who gives options to a verb that asks judges alone."""
+
+
+@short_errors
+@knows_names("act")
 async def aact(
     component: Any,
     context: C,
@@ -74,7 +94,7 @@ async def aact(
         component: a text, a message or a component.
         context: what the model knows of earlier turns.
         backend: whom to say it to.
-        requirements: what the output has to meet; checked if there is a strategy.
+        requirements: what the output has to meet, besides those of an `Instruction`; checked if there is a strategy.
         strategy: how to come to an output that meets them; `None` checks nothing.
         return_sampling_results: return the `SamplingResult` instead of the thunk.
         strict: raise if no attempt meets the requirements.
@@ -161,7 +181,8 @@ def prepare(
         "return_sampling_results": return_sampling_results,
     }.items():
         check_flag(name, flag)
-    checks = (*as_requirements(requirements), *_strategy_requirements(strategy))
+    asked = (*as_requirements(requirements), *_strategy_requirements(strategy))
+    checks = with_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
         raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
@@ -182,6 +203,8 @@ def prepare(
     return verb
 
 
+@short_errors
+@knows_names("instruct", *_ACT)
 async def ainstruct(
     description: Any,
     context: C,
@@ -215,9 +238,11 @@ async def ainstruct(
         prefix=prefix,
         output_prefix=output_prefix,
     )
-    return await aact(component, context, backend, requirements=component.requirements, **options)
+    return await aact(component, context, backend, **options)
 
 
+@short_errors
+@knows_names("chat")
 async def achat(
     content: Any,
     context: C,
@@ -264,6 +289,8 @@ async def achat(
     )
 
 
+@short_errors
+@knows_names("query")
 async def aquery(
     obj: Any,
     query: Any,
@@ -308,6 +335,8 @@ async def aquery(
     )
 
 
+@short_errors
+@knows_names("transform", tools="transform offers the methods of the object; query takes tools=")
 async def atransform(
     obj: Any,
     transformation: Any,
@@ -351,9 +380,11 @@ async def atransform(
         return thunk, after
     result, message = await call_method(thunk.tool_calls, tools)
     # Unless no later call sees it; a SimpleContext would forget its last output for it.
-    return result, after.add(message) if after.view_for_generation() else after
+    return result, after.add(message) if after.shows_turns else after
 
 
+@short_errors
+@knows_names("validate", model_options=JUDGE_OPTIONS)
 async def avalidate(
     requirements: Iterable[str | Requirement], context: Context, backend: Backend
 ) -> list[ValidationResult]:

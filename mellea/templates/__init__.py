@@ -3,7 +3,18 @@
 May import: core. Read `render.py` first.
 """
 
-from mellea.templates.render import Rendered, fill, render, render_blocks, to_text
+from mellea.templates.render import Rendered, check_variables, fill, render, render_blocks, to_text
 from mellea.templates.sources import add_folder, add_package, find, is_verbatim
 
-__all__ = ["Rendered", "add_folder", "add_package", "fill", "find", "is_verbatim", "render", "render_blocks", "to_text"]
+__all__ = [
+    "Rendered",
+    "add_folder",
+    "add_package",
+    "check_variables",
+    "fill",
+    "find",
+    "is_verbatim",
+    "render",
+    "render_blocks",
+    "to_text",
+]

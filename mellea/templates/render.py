@@ -13,13 +13,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import secrets
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Template, TemplateError, Undefined
+from jinja2 import Template, TemplateError, Undefined, meta
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from mellea.core.blocks import CBlock, ImageBlock
@@ -29,7 +30,7 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
 from mellea.templates.sources import ENVIRONMENT, find
 
-__all__ = ["Rendered", "fill", "render", "render_blocks", "to_text"]
+__all__ = ["Rendered", "check_variables", "fill", "render", "render_blocks", "to_text"]
 
 _AS_IT_IS = (str, type(None), bool, int, float)
 
@@ -98,6 +99,39 @@ def fill(description: str, variables: Mapping[str, Any], *, model: str | None = 
         UsageError: a variable is missing, or the description is no template.
     """
     return render(TemplateRepresentation(description, variables, is_inline=True), model=model)
+
+
+def check_variables(description: str, variables: Iterable[str]) -> None:
+    """Refuse a variable that no placeholder of the description uses: it would be missing from the prompt.
+
+    Raises:
+        UsageError: names the first one.
+    """
+    used, given = _used_variables(description), list(variables)
+    if used is None or not used.issubset(given):  # what is missing is told where it is filled
+        return
+    unused = next((name for name in given if name not in used), None)
+    if unused is None:
+        return
+    has_single = re.search(rf"(?<!\{{)\{{{re.escape(unused)}\}}", description) is not None
+    others = ", ".join(f"{{{{{name}}}}}" for name in sorted(used))
+    slip = f"it has {others}" if others else f"it says {description[:60]!r}"
+    slip = f"{{{unused}}}, with single braces, is ordinary text" if has_single else slip
+    raise UsageError(
+        f"the variable {unused!r} is given, but the description has no placeholder {{{{{unused}}}}} for it: {slip}; "
+        f"write {{{{{unused}}}}} there, or leave {unused!r} out of user_variables"
+    )
+
+
+@lru_cache(maxsize=256)
+def _used_variables(description: str) -> frozenset[str] | None:
+    """Return the names that a template takes from outside; `None` where other templates may take some too."""
+    try:
+        tree = ENVIRONMENT.parse(description)
+        has_others = next(meta.find_referenced_templates(tree), "") != ""
+        return None if has_others else frozenset(meta.find_undeclared_variables(tree) - ENVIRONMENT.globals.keys())
+    except TemplateError:  # which is told where it is filled
+        return None
 
 
 def to_text(value: Any, *, model: str | None = None) -> str:

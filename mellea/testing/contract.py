@@ -40,7 +40,7 @@ from mellea.core.events import (
 )
 from mellea.core.messages import Message, assistant_message, system_message, user_message
 from mellea.core.options import Deadlines, ModelOption
-from mellea.core.run import Run
+from mellea.core.runtime import Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UnsupportedError
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads
-from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights
+from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights, name_of
 from mellea.errors import ConfigurationError
 
 __all__ = ["EngineServer", "busy_slots", "engine_server"]
@@ -51,6 +51,9 @@ def engine_server(
 ) -> Iterator[EngineServer]:
     """Serve a model over HTTP for the length of a `with` block.
 
+    The server is llama.cpp's own, for tests: unlike the backend `llama_cpp` it makes control tokens of their texts in a
+    message, so give it no text that you don't trust.
+
     Loading takes about a second and blocks the thread, leaving takes up to a second where a client still
     streams: enter and leave it outside an event loop.
 
@@ -68,7 +71,7 @@ def engine_server(
     path = find_weights(model_id)
     settings = Settings(
         path=str(path),
-        alias=path.stem if model_id != DEFAULT_MODEL else model_id,
+        alias=name_of(model_id, path),
         context_window=context_window,
         parallel=parallel,
         threads=threads or default_threads(),

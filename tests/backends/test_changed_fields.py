@@ -82,7 +82,9 @@ WIRES = {
     ),
     "ollama": Wire(
         lambda: OllamaDecoder("m"),
-        frozenset({"model", "created_at", "total_duration", "eval_count", "prompt_eval_count", "eval_duration", "role"}),
+        frozenset(
+            {"model", "created_at", "total_duration", "eval_count", "prompt_eval_count", "eval_duration", "role"}
+        ),
         lambda: list(ollama.ALL.values()),
         "{}\n",
     ),
@@ -153,7 +155,10 @@ def test_what_is_beside_the_point_changes_nothing(wire: Wire, frames: list[Any])
 @pytest.mark.parametrize(("wire", "frames"), [*streams()])
 def test_an_essential_word_of_another_type_is_never_a_wrong_value(wire: Wire, frames: list[Any]) -> None:
     text, calls, finish = answer(decode(wire, frames))
-    essential, rng = [path for path in places(frames) if len(path) > 1 and not wire.beside & set(path)], random.Random(2)
+    essential, rng = (
+        [path for path in places(frames) if len(path) > 1 and not wire.beside & set(path)],
+        random.Random(2),
+    )
     for path in rng.sample(essential, min(CHANGES, len(essential))):
         value = rng.choice(OTHERS[type(at(frames, path))])
         result = decode(wire, changed(frames, path, value))

@@ -10,7 +10,7 @@ import pytest
 from mellea.core.backend import Backend, Request
 from mellea.core.events import Event
 from mellea.core.options import Deadlines
-from mellea.core.run import Parse, Run
+from mellea.core.runtime import Parse, Run
 from mellea.core.thunk import ModelOutputThunk
 
 

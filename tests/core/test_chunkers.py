@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mellea.core.chunk import Chunk, Scope
-from mellea.core.chunkers import text_chunker
+from mellea.core.chunkers import InkedChunker, text_chunker
 from mellea.core.structured import ItemChunker, output_format
 from mellea.errors import UsageError
 
@@ -34,7 +34,8 @@ def chunks(scope: Scope, *pieces: str) -> list[str]:
 def test_the_chunks_are_the_text_whatever_the_cuts(scope: Scope, text: str, cuts: list[int]) -> None:
     places = sorted({0, *(cut for cut in cuts if cut < len(text)), len(text)})
     whole = chunks(scope, text)
-    assert "".join(whole) == text
+    assert "".join(whole) == ("" if not text.strip() else text)
+    assert all(chunk.strip() for chunk in whole)
     assert chunks(scope, *(text[a:b] for a, b in pairwise(places))) == whole
     assert chunks(scope, *text) == whole
 
@@ -42,8 +43,10 @@ def test_the_chunks_are_the_text_whatever_the_cuts(scope: Scope, text: str, cuts
 @pytest.mark.parametrize(
     ("scope", "text", "expected"),
     [
-        ("word", "Say no bad,  word ", ["Say", " no", " bad,", "  word", " "]),
-        ("line", "one\ntwo\r\n\nthree", ["one\n", "two\r\n", "\n", "three"]),
+        ("word", "Say no bad,  word ", ["Say", " no", " bad,", "  word "]),
+        ("word", " \n", []),
+        ("line", "one\ntwo\r\n\nthree", ["one\n", "two\r\n", "\nthree"]),
+        ("line", "\n \none\n\n\t\n", ["\n \none\n\n\t\n"]),
         ("paragraph", "One.\nStill one.\n\n\nTwo.\n \nThree.", ["One.\nStill one.", "\n\n\nTwo.", "\n \nThree."]),
         ("sentence", "Hi! Mr. Fox ran 3.5 km. He won?! Yes", ["Hi!", " Mr. Fox ran 3.5 km.", " He won?!", " Yes"]),
         (
@@ -53,24 +56,69 @@ def test_the_chunks_are_the_text_whatever_the_cuts(scope: Scope, text: str, cuts
         ),
         ("sentence", "A heading\n\nA text.", ["A heading", "\n\nA text."]),
         ("sentence", "猫がいる。「はい！」と言った。", ["猫がいる。", "「はい！」", "と言った。"]),
-        ("sentence", "Wait... really? ", ["Wait...", " really?", " "]),
+        ("sentence", "Wait... really? ", ["Wait...", " really? "]),
+        ("sentence", "One.\n\nTwo.\n\n", ["One.", "\n\nTwo.\n\n"]),
     ],
 )
 def test_what_a_chunk_is(scope: Scope, text: str, expected: list[str]) -> None:
     assert chunks(scope, text) == expected
 
 
-def test_a_chunk_comes_as_soon_as_its_end_is_certain() -> None:
+def test_a_chunk_comes_as_soon_as_its_end_is_certain_and_no_white_space_can_be_added_to_it() -> None:
     chunker = text_chunker("sentence")
     assert chunker.feed("One.") == []  # "One.5" may follow
-    assert chunker.feed(" ") == ["One."]
+    assert not chunker.is_keeping
+    assert chunker.feed(" ") == []  # and so may the end
+    assert chunker.is_keeping
+    assert chunker.feed("T") == ["One."]
     words = text_chunker("word")
     assert words.feed("forbid") == []
-    assert words.feed("den ") == ["forbidden"]
+    assert words.feed("den w") == ["forbidden"]
+
+
+def test_a_chunk_that_waits_for_white_space_can_be_taken_as_it_is() -> None:
+    chunker = text_chunker("sentence")
+    chunker.feed("One.\n")
+    assert chunker.flush() == ["One."]
+    assert chunker.flush() == []
+    assert chunker.feed("\nTwo. ") == []
+    assert chunker.close() == ["\n\nTwo. "]
+    ended = text_chunker("word")
+    ended.feed("end ")
+    assert [*ended.flush(), *ended.close()] == ["end"]
+
+
+class Letters:
+    """A chunker of somebody else's, who gives white space as chunks of its own, and late."""
+
+    def __init__(self, behind: int) -> None:
+        self._behind, self._text = behind, ""
+
+    def feed(self, text: str) -> list[Chunk]:
+        self._text += text
+        ready = max(0, len(self._text) - self._behind)
+        found, self._text = self._text[:ready], self._text[ready:]
+        return [Chunk(letter) for letter in found]
+
+    def close(self) -> list[Chunk]:
+        return [Chunk(letter) for letter in self._text]
+
+
+@given(text=st.text("ab \n\u3000", max_size=20), sizes=st.lists(st.integers(1, 4)), behind=st.integers(0, 3))
+def test_no_chunker_gives_blank_chunks_and_each_character_is_in_one(text: str, sizes: list[int], behind: int) -> None:
+    chunker, found, rest = InkedChunker(Letters(behind)), [], text
+    for size in [*sizes, len(text) + 1]:
+        found += chunker.feed(rest[:size])
+        rest = rest[size:]
+    found += chunker.close()
+    assert "".join(found) == ("" if not text.strip() else text)
+    assert all(len(chunk.split()) == 1 for chunk in found)
+    assert [chunk.number for chunk in found] == list(range(len(found)))
+    assert all(text.startswith(chunk, chunk.start) for chunk in found)
 
 
 def test_a_chunk_is_a_text_that_knows_its_place() -> None:
-    chunk = text_chunker("word", number=7, start=40).feed("cat ")[0]
+    chunk = text_chunker("word", number=7, start=40).feed("cat s")[0]
     assert (chunk, chunk.number, chunk.start, chunk.item) == ("cat", 7, 40, "")
     again = pickle.loads(pickle.dumps(chunk))
     assert type(again) is Chunk
@@ -132,6 +180,7 @@ def test_what_an_item_is() -> None:
         (" 6]", "6"),
         (', "y": [7]}', ""),
     ]
+    assert item_chunks("\n[1,\n 2]\n\n") == [("\n[1,", "1"), ("\n 2]\n\n", "2")]
 
 
 def test_there_are_no_chunks_of_other_kinds() -> None:
@@ -179,7 +228,7 @@ def test_marks_and_white_space_of_all_kinds_are_divided_in_the_same_way_however_
             found += sized.feed(rest[:size])
             rest = rest[size:]
         assert found + sized.close() == expected
-        assert "".join(expected) == text
+        assert "".join(expected) == ("" if not text.strip() else text)
 
 
 @pytest.mark.parametrize("flood", [".", "。", "!)", '"', "* ", ") ", " \n", " ", "\n", "A. ", "x", ". . ", "\t"])
@@ -188,4 +237,4 @@ def test_a_model_that_writes_one_thing_for_ever_costs_no_more_for_each_piece(flo
         chunker, started = text_chunker(scope), time.process_time()  # type: ignore[arg-type]
         chunks = [chunk for _ in range(10_000) for char in flood for chunk in chunker.feed(char)] + chunker.close()
         assert time.process_time() - started < 2, "it looks at all of the text again and again"
-        assert "".join(chunks) == flood * 10_000
+        assert "".join(chunks) == ("" if not flood.strip() else flood * 10_000)

@@ -24,7 +24,7 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
-from mellea.core.run import Run
+from mellea.core.runtime import Run
 from mellea.core.thunk import ModelOutputThunk, TextIterator
 from mellea.errors import GenerationCancelledError, RequirementError
 

@@ -72,10 +72,15 @@ def test_the_tree_is_the_one_drawn_on_top_of_the_file(kind: type[MelleaError], p
     assert set(errors.__all__) >= set(drawn) and kind.__name__ in (errors.__doc__ or "")
 
 
-def test_another_reader_gets_a_copy_with_the_first_error_as_its_cause() -> None:
+def test_another_reader_gets_a_copy_with_the_same_cause_and_notes_of_its_own() -> None:
     error = make(errors.RateLimitError)
+    error.__cause__ = OSError("the root")
+    error.add_note("first")
     twin = error.another()
-    assert twin.__cause__ is error
+    assert twin is not error and twin.__cause__ is error.__cause__
+    twin.add_note("second")
+    assert (error.__notes__, twin.__notes__) == (["first"], ["first", "second"])
+    del twin.__notes__, error.__notes__
     assert (str(twin), vars(twin)) == (str(error), vars(error))
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import types
+from types import SimpleNamespace
 
 import anyio
 import anyio.to_thread
@@ -216,3 +217,21 @@ def test_a_trio_that_another_thread_is_just_importing_is_no_loop(monkeypatch) ->
     monkeypatch.setitem(sys.modules, "trio", types.ModuleType("trio"))
     assert not is_loop_running()
     assert asyncio.run(_here()).obituary() == "has been closed"
+
+
+@pytest.mark.anyio
+async def test_a_process_that_was_paused_as_a_whole_has_lost_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.monotonic()]
+    monkeypatch.setattr(loops, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    loop = current_loop()
+    for _ in range(4):
+        assert loop.obituary() is None
+        now[0] += 60.0  # nobody looked meanwhile: not once a second, as those do who wait
+        assert loop.obituary() is None
+        await anyio.sleep(0.05)
+    assert loop.obituary() is None
+    for _ in range(4):
+        now[0] += 1.0
+        assert loop.obituary() is None
+    now[0] += 1.0
+    assert loop.obituary() == "has stood still for 5 s"

@@ -15,7 +15,8 @@ import anyio.to_thread
 import pytest
 
 from mellea.core import portal as portals
-from mellea.core.portal import blocked_loops, blocking
+from mellea.core.portal import blocking
+from mellea.core.runtime import held_up_loops
 from mellea.errors import ConnectError, StreamingError
 
 where: contextvars.ContextVar[str] = contextvars.ContextVar("where", default="nowhere")
@@ -32,7 +33,7 @@ class Verbs:
         raise error
 
     async def aloops(self) -> list[Any]:
-        return [loop.native for loop in blocked_loops.get()]
+        return [loop.native for loop in held_up_loops()]
 
     async def anested(self, verb: Any) -> Any:
         return await anyio.to_thread.run_sync(verb)
@@ -62,7 +63,7 @@ def test_a_verb_carries_the_callers_context_variables() -> None:
 
 def test_a_verb_has_the_name_and_a_docstring_of_its_own() -> None:
     assert (Verbs.echo.__name__, Verbs.echo.__qualname__) == ("echo", "Verbs.echo")
-    assert Verbs.echo.__doc__ == "Do what `aecho` does, and wait for it."
+    assert Verbs.echo.__doc__ == "Do what `aecho` does, and wait for it.\n\nReturn the value, and where it was said."
     assert Verbs.aecho.__doc__ == "Return the value, and where it was said."
 
 
@@ -128,7 +129,7 @@ async def test_a_verb_works_inside_a_running_loop_and_names_the_loop_it_holds_up
 
     assert verbs.echo(1)[0] == 1
     assert verbs.loops() == [current_loop().native]
-    assert blocked_loops.get() == ()
+    assert held_up_loops() == ()
     assert await anyio.to_thread.run_sync(verbs.loops) == []
 
 
@@ -184,3 +185,14 @@ def test_stopping_the_portal_cancels_what_runs_on_it_and_ends_the_callers_wait(m
     fresh.stop()
     thread.join(5)
     assert not thread.is_alive() and isinstance(outcome[0], StreamingError)
+
+
+def test_a_portal_that_something_blocks_for_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mellea.core.loop.GRACE", 0.1)
+    monkeypatch.setattr("mellea.core.portal._LOOK_SECONDS", 0.02)
+
+    async def ablocks() -> str:
+        time.sleep(0.5)  # a mistake, but not the end of the program
+        return "late"
+
+    assert blocking(ablocks)() == "late"

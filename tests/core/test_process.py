@@ -25,7 +25,7 @@ import anyio, anyio.to_thread
 from mellea.core.backend import Request
 from mellea.core.options import Deadlines
 from mellea.core.portal import blocking
-from mellea.core.run import Run
+from mellea.core.runtime import Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import *
 from mellea.testing import *
@@ -259,6 +259,34 @@ def test_a_run_of_the_portal_pending_at_the_end_is_closed_before_the_program_lea
     assert (outcome.err, outcome.code, outcome.out) == (LOGGED, 0, "[True]\n")
 
 
+def test_a_verb_that_looked_up_a_name_makes_no_noise_at_the_end() -> None:
+    outcome = run(
+        """
+        async def alook():
+            await anyio.getaddrinfo("localhost", 80)
+            return await aask("a")
+        print(blocking(alook)())
+        """
+    )
+    assert_quiet(outcome, "a\n")
+
+
+def test_a_first_verb_at_the_end_of_the_program_works_or_says_that_it_is_too_late() -> None:
+    outcome = run(
+        """
+        import atexit
+        def late():
+            try:
+                print(ask("a"))
+            except StreamingError as error:
+                print("the program is ending" in str(error))
+        atexit.register(late)
+        """
+    )
+    assert (outcome.err, outcome.code) == ("", 0)
+    assert outcome.out in ("a\n", "True\n")  # from Python 3.12 on, no thread starts there
+
+
 def test_a_run_pending_on_a_loop_that_is_never_closed_ends_with_one_line() -> None:
     outcome = run(
         """
@@ -269,6 +297,22 @@ def test_a_run_pending_on_a_loop_that_is_never_closed_ends_with_one_line() -> No
         "ignore::ResourceWarning",  # the loop itself is the program's to close
     )
     assert (outcome.err, outcome.code) == (LOGGED, 0)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "for _ in m.stream('x'): break",
+        "stream = m.stream('x')\nfor _ in stream: break",
+        "stream = m.stream('x', requirements=[mellea.stdlib.requirements.check('c')], live=True)\n"
+        "for _ in stream: break",
+        "reader = m.stream('x').events()\nnext(reader)",
+    ],
+)
+def test_a_loop_that_is_left_with_break_before_the_program_ends_makes_no_noise(read: str) -> None:
+    start = "import mellea, mellea.stdlib.requirements\nm = mellea.start_session(ScriptedBackend(['a', FOREVER]))\n"
+    outcome = run(start + read)
+    assert (outcome.err, outcome.code) == ("", 0)
 
 
 @pytest.mark.parametrize("begun", ['abegin("a", FOREVER)', "anotbegun()"])
@@ -350,7 +394,9 @@ def test_a_reader_elsewhere_is_told_at_once_that_the_loop_was_closed(make: str) 
             try:
                 wait()
             except StreamingError as error:
-                told.append(("closed" in str(error), error.partial, time.monotonic() - began < 2.2))
+                # not after the grace of 5 s
+                told.append(("closed" in str(error), error.partial, time.monotonic() - began < 4.5))
+        import trio  # or a reader would have to load it first
         told = []
         threads = [
             threading.Thread(target=read, args=(thunk._compute_blocking,)),

@@ -256,7 +256,7 @@ def test_structures_that_hold_themselves() -> None:
     assert m.act(Itself()).parsed == "x"
 
 
-@pytest.mark.parametrize("description", ["{{ 1/0 }}{{ a }}", "{{ a + 1 }}", "{{ range(10**9)|list }}"])
+@pytest.mark.parametrize("description", ["{{ 1/0 }}{{ a }}", "{{ a + 1 }}", "{{ range(10**9)|list }}{{ a }}"])
 def test_an_expression_that_fails_is_the_callers_error(description: str) -> None:
     m = mellea.start_session(ScriptedBackend("x"))
     with pytest.raises(mellea.errors.UsageError, match="can't be filled"):

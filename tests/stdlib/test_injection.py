@@ -116,6 +116,7 @@ def test_the_template_of_a_description_reaches_nothing_and_changes_nothing(descr
     before = copy.deepcopy({**variables, "thing": vars(thing)})
     backend = ScriptedBackend("ok")
     with pytest.raises(UsageError, match="can't be filled"):
+        description += "{% if false %}{{ [it, many, named, thing] }}{% endif %}"  # none of them goes unused
         mellea.start_session(backend).instruct(description, user_variables=variables)
     assert not backend.requests
     assert {**variables, "thing": vars(thing)} == before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_type
+from typing import Annotated, Literal, assert_type
 
 from mellea import MelleaSession, aask, ask, command, generative, tool
 from mellea.stdlib.generative import AsyncItemStream, ItemStream
@@ -19,11 +19,13 @@ class Person:
 @generative
 def classify(text: str, *, language: str = "en") -> bool:  # type: ignore[empty-body]
     """Classify."""
+    ...  # noqa: PIE790 - as the docs have it
 
 
 @generative(model_options={"temperature": 0})
 async def people(text: str) -> list[Person]:  # type: ignore[empty-body]
     """Find people."""
+    ...  # noqa: PIE790 - as the docs have it
 
 
 @command
@@ -35,6 +37,11 @@ def brainstorm(topic: str) -> str:
 def find_people(query: str) -> list[Person]: ...  # type: ignore[empty-body]
 
 
+@command(output=Literal["good", "bad"])
+def mood(text: str) -> str:
+    return text
+
+
 @command(output=int)
 async def count(query: str) -> str:
     return query
@@ -44,6 +51,7 @@ class Greeter:
     @generative
     def greet(self, whom: str) -> str:  # type: ignore[empty-body]
         """Greet."""
+        ...  # noqa: PIE790 - as the docs have it
 
 
 def calls(m: MelleaSession, greeter: Greeter) -> None:
@@ -55,6 +63,12 @@ def calls(m: MelleaSession, greeter: Greeter) -> None:
     assert_type(find_people("x"), list[Person])
     assert_type(ask("x"), str)
     assert_type(ask("x", format=Person), Person)
+    assert_type(ask("x", format=Literal["a", "b"]), Literal["a", "b"])
+    assert_type(ask("x", format=int | None), int | None)
+    assert_type(ask("x", format=Annotated[int, "above 0"]), int)
+    assert_type(ask.stream("x", format=Annotated[list[int], "two"]), ItemStream[int])
+    assert_type(ask.stream("x", format=int | str), Stream[int | str])
+    assert_type(mood("x"), Literal["good", "bad"])
     assert_type(greeter.greet("Ann"), str)
     assert_type(greeter.greet(m, whom="Ann"), str)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, assert_type
+from typing import Annotated, Any, Literal, Optional, assert_type
 
 from mellea import ComputedModelOutputThunk, MelleaSession, Message, ModelOutputThunk
 from mellea.core.accumulator import Generation
@@ -59,11 +59,22 @@ def plain_verbs(m: MelleaSession) -> None:
 
 
 def formats_that_are_no_classes(m: MelleaSession) -> None:
-    """Python has no way to tell a checker their type; but the result is there, and never `None` to it."""
-    assert_type(m.instruct("x", format=Literal["a", "b"]).parsed, Any)
-    assert_type(m.instruct("x", format=Person | None), ComputedModelOutputThunk[Any])
+    assert_type(m.instruct("x", format=Literal["a", "b"]).parsed, Literal["a", "b"])
+    assert_type(m.instruct("x", format=Person | None), ComputedModelOutputThunk[Person | None])
+    assert_type(m.query("x", "y", format=int | str).parsed, int | str)
+    assert_type(m.instruct("x", format=Annotated[int, "above 0"]).parsed, int)
+    assert_type(m.chat("x", format=Annotated[list[Person], "two"]).parsed, list[Person])
+    assert_type(m.act(Document("x"), format=Optional[int]).parsed, int | None)  # noqa: UP045 - on purpose
     assert_type(m.chat("x", format={"type": "object"}).parsed, Any)
-    assert_type(m.query("x", "y", format=int | str).parsed, Any)
+
+
+async def async_formats_that_are_no_classes(m: MelleaSession) -> None:
+    assert_type(await m.ainstruct("x", format=int | None), ComputedModelOutputThunk[int | None])
+    assert_type(await m.ainstruct("x", format=Literal[1, 2], await_result=False), ModelOutputThunk[Literal[1, 2]])
+    assert_type(await m.achat("x", format=Person | int), ComputedModelOutputThunk[Person | int])
+    assert_type(await m.aquery("x", "y", format=Literal["a"]), ComputedModelOutputThunk[Literal["a"]])
+    assert_type(m.stream("x", format=Literal["a", "b"]), Stream[Literal["a", "b"]])
+    assert_type(m.astream("x", format=Person | None), AsyncStream[Person | None])
 
 
 def streams(m: MelleaSession) -> None:

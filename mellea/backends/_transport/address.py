@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mellea.errors import UsageError
 
 __all__ = ["Address"]
+
+_EXAMPLE = "it looks like 'https://host/v1'"
+_ENDPOINTS = ("/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/api/chat", "/api/generate")
+_HARMLESS = ("version", "alt", "beta", "region", "location", "model", "deployment", "provider")
+"""Parts of the names of query fields whose values aren't keys; any other value may be one, whatever its name."""
+
+_SHORTEST_SECRET = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,36 +25,55 @@ class Address:
     Attributes:
         base: without user, query and trailing slash.
         origin: scheme, host and port: what errors show.
+        host: the server, without brackets.
+        port: of the server; `None` is the scheme's own.
         query: goes behind every path, as some gateways want their API version.
         authorization: made of a user and password in the URL, so that no log shows them.
+        password: that password.
     """
 
     base: str
     origin: str
+    host: str
+    port: int | None = None
     query: str = field(default="", repr=False)
     authorization: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, base_url: str) -> Address:
         """Take a base URL apart.
 
         Raises:
-            UsageError: it isn't an http or https URL with a host.
+            UsageError: it isn't an http or https URL with a host, or it has a provider's endpoint in it.
         """
-        example = "it looks like 'https://host/v1'"
         if not isinstance(base_url, str):
-            raise UsageError(f"base_url takes a text, not {base_url!r}; {example}")
+            raise UsageError(f"base_url takes a text, not {base_url!r}; {_EXAMPLE}")
         try:
             parts = urlsplit(base_url.strip())
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise UsageError(f"base_url is no URL: {error}; {example}") from None
+            raise UsageError(f"base_url is not a valid URL: {error}; {_EXAMPLE}") from None
         place = parts.netloc.rpartition("@")[2]
-        if parts.scheme not in ("http", "https") or not host or not place.isprintable() or " " in place:
-            raise UsageError(f"base_url {parts.scheme}://{place}{parts.path} is no http or https URL; {example}")
-        del port  # it was only to be read, since a bad one raises
-        origin = f"{parts.scheme}://{place}"
-        return cls(origin + parts.path.rstrip("/"), origin, parts.query, _authorization(parts.username, parts.password))
+        is_clean = place.isprintable() and " " not in place and parts.path.isprintable() and parts.query.isprintable()
+        if parts.scheme not in ("http", "https") or not host or not is_clean:
+            shown = f"{parts.scheme}://{place}{parts.path}" if parts.netloc else parts.path
+            raise UsageError(f"base_url {shown!r} is not a valid http or https URL; {_EXAMPLE}")
+        path = parts.path.rstrip("/")
+        if end := next((end for end in _ENDPOINTS if path.lower().endswith(end)), None):
+            raise UsageError(
+                f"base_url {f'{parts.scheme}://{place}{path}'!r} is where requests go; it takes the part before: "
+                f"leave out {end.removeprefix('/v1')!r}"
+            )
+        return cls(
+            f"{parts.scheme}://{place}{path}",
+            f"{parts.scheme}://{place}",
+            host,
+            port,
+            parts.query,
+            _authorization(parts.username, parts.password),
+            parts.password,
+        )
 
     @property
     def is_tls(self) -> bool:
@@ -55,11 +81,31 @@ class Address:
         return self.base.startswith("https:")
 
     def join(self, path: str) -> str:
-        """Return the whole URL of a path, which may bring a query of its own."""
+        """Return the whole URL of a path, which may bring a query of its own.
+
+        Raises:
+            UsageError: the path, which a model's name may be part of, leads out of the base URL.
+        """
         path, _, query = path.partition("?")
+        path = path.lstrip("/")
+        names = unquote(path).replace("\\", "/").split("/")
+        if "." in names or ".." in names or not path.isprintable() or "#" in path:
+            raise UsageError(f"the path {path!r} doesn't stay below {self.base!r}; check model_id")
         query = "&".join(part for part in (query, self.query) if part)
-        url = f"{self.base}/{path.lstrip('/')}" if path else self.base
+        url = f"{self.base}/{path}" if path else self.base
         return f"{url}?{query}" if query else url
+
+    def secrets(self) -> set[str]:
+        """Return what may be a key in the URL: as it is written, as it is meant, and as a server may show it."""
+        fields = parse_qsl(self.query, keep_blank_values=True)
+        values = [value for name, value in fields if not any(part in name.lower() for part in _HARMLESS)]
+        if self.password is not None:
+            values.append(unquote(self.password))
+        written = [
+            part.partition("=")[2] for part in self.query.split("&") if unquote(part.partition("=")[2]) in values
+        ]
+        found = {*values, *written, *(quote(value, safe="") for value in values), *([self.password or ""])}
+        return {text for text in found if len(text) >= _SHORTEST_SECRET}
 
 
 def _authorization(user: str | None, password: str | None) -> str | None:

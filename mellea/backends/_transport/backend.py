@@ -20,11 +20,11 @@ backend, model and request id. Deadlines other than the connection's are watched
 
 from __future__ import annotations
 
-import os
 import sys
+import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import anyio
 import anyio.to_thread
@@ -35,26 +35,46 @@ from mellea.backends._transport.codec import Decoder
 from mellea.backends._transport.exchange import Exchange
 from mellea.backends._transport.http import Call, Connector, FormFile, form_body
 from mellea.backends._transport.outgoing import HTTP_OPTIONS, Outgoing, json_body
+from mellea.backends._transport.portable import without_secrets
 from mellea.backends._transport.probe import PROBE_DEADLINES, Probe, probe
-from mellea.backends._transport.receive import MAX_BODY_BYTES, decoder_for, last_events
+from mellea.backends._transport.receive import MAX_BODY_BYTES, decoder_for, last_events, late_events
 from mellea.backends._transport.retry import Attempts, nap_of
-from mellea.backends._transport.secret import Headers, Secret
+from mellea.backends._transport.secret import Headers, Secret, key_from
 from mellea.backends._transport.words import shortened
 from mellea.core.backend import Backend, Request, check_supported
 from mellea.core.batches import Batches
 from mellea.core.events import Event, KeepAlive, StreamEnd
+from mellea.core.masking import without_keys
 from mellea.core.options import Deadlines, ModelOption
-from mellea.errors import BackendError, DeadlineError, InterruptedStreamError, MelleaError, UsageError, WireError
+from mellea.core.tracebacks import short_errors
+from mellea.errors import (
+    BackendError,
+    ConfigurationError,
+    DeadlineError,
+    InterruptedStreamError,
+    MelleaError,
+    UsageError,
+    WireError,
+)
 
-__all__ = ["HTTP_OPTIONS", "HttpBackend", "Outgoing", "Probe"]
+__all__ = ["HTTP_OPTIONS", "MAX_ANSWER_BYTES", "HttpBackend", "Outgoing", "Probe"]
 
 _ALIVE = KeepAlive()
 _AGAIN = KeepAlive(begins_anew=True)
 
 _PLAIN: Mapping[str, Any] = {ModelOption.STREAM: False}
 
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""How large one answer may become by default, as it comes over the wire, decompressed."""
+
 _END_SECONDS = 0.25
 """How long a server may take to end the response after the provider's own end, to keep the connection."""
+
+_LATE_SECONDS = 5.0
+"""How long is waited behind the provider's end mark for what is only beside the point, such as the usage."""
+
+_SHARE = 0.8
+"""How much of the time that a deadline leaves is waited for such things: they must not make it pass."""
 
 
 class HttpBackend(Backend):
@@ -70,7 +90,10 @@ class HttpBackend(Backend):
             all backends on an event loop share a client, which is a faster one on asyncio where the extra
             `fast` is installed.
         retries: how often a request that failed before its first byte is tried again.
+        max_answer_bytes: how large one answer may become, decompressed, before it fails; `None` is no limit.
         model_options: defaults for every request.
+
+    Pickled, it leaves out all keys: the one of the environment is taken when it is unpickled. A copy keeps them.
 
     Attributes:
         key_variables: the environment variables that may hold the key.
@@ -85,6 +108,7 @@ class HttpBackend(Backend):
     stream_types: ClassVar[tuple[str, ...]] = ("text/event-stream",)
     models_path: ClassVar[str] = "models"
 
+    @short_errors
     def __init__(
         self,
         model_id: str,
@@ -95,6 +119,7 @@ class HttpBackend(Backend):
         extra_body: Mapping[str, Any] | None = None,
         client: Any = None,
         retries: int = 2,
+        max_answer_bytes: int | None = MAX_ANSWER_BYTES,
         model_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(model_options=model_options)
@@ -102,15 +127,19 @@ class HttpBackend(Backend):
             raise UsageError(f"model_id takes the name of a model, not {model_id!r}")
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
             raise UsageError(f"retries takes a whole number from 0, not {retries!r}")
+        if max_answer_bytes is not None and (type(max_answer_bytes) is not int or max_answer_bytes < 1):
+            raise UsageError(f"max_answer_bytes takes a whole number from 1, or None, not {max_answer_bytes!r}")
         if api_key is not None and not isinstance(api_key, str):
             raise UsageError(f"api_key takes a text, not {type(api_key).__name__}")
         self.model_id = model_id
         self.retries = retries
+        self.max_answer_bytes = max_answer_bytes
         self._address = Address.parse(base_url)
-        self._key = Secret(api_key if api_key is not None else _from_environment(self.key_variables))
+        self._key = Secret(api_key if api_key is not None else key_from(self._key_variables()))
         self._extra_headers = Headers.checked(headers)
         self._extra_body = dict(extra_body or {})
-        self._connector = Connector(client, is_tls=self._address.is_tls)
+        self._connector = Connector(client, self._address)
+        self._missing: tuple[str, ...] = ()  # what was left out when this was pickled
 
     # -- what a provider says -------------------------------------------------------------------------
 
@@ -129,6 +158,10 @@ class HttpBackend(Backend):
         That is so when `ModelOption.STREAM` is false, and from servers that don't stream though asked to.
         """
 
+    def _key_variables(self) -> tuple[str, ...]:
+        """Return the environment variables that may hold the key."""
+        return self.key_variables
+
     def _headers(self) -> dict[str, str]:
         """Return the provider's own headers: the key as a bearer token, where there is a key."""
         return {} if self.api_key is None else {"authorization": f"Bearer {self.api_key}"}
@@ -139,7 +172,8 @@ class HttpBackend(Backend):
 
     def _models(self, listing: Any) -> list[str]:
         """Return the names in the answer of `models_path`."""
-        return [str(model["id"]) for model in listing["data"]]
+        models = listing if isinstance(listing, list) else listing["data"]  # Together's is bare
+        return [str(model["id"]) for model in models]
 
     # -- for users, and for the other parts of a provider -------------------------------------------------
 
@@ -165,12 +199,12 @@ class HttpBackend(Backend):
 
     async def _batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
         check_supported(self, request)
-        outgoing = self._encode(request).extended(self._extra_body, request.options.get(ModelOption.EXTRA_BODY, {}))
-        exchange = self._exchange("POST", outgoing, request.options, request.deadlines)
+        exchange = self._exchange("POST", self._outgoing(request), request.options, request.deadlines)
         with exchange.described():
             while (response := await exchange.open()) is None:
                 yield [_AGAIN]
-            cut, has_ended = None, False
+            cut, has_ended, size, began = None, False, 0, time.monotonic()
+            limit = sys.maxsize if self.max_answer_bytes is None else self.max_answer_bytes
             try:
                 decoder = await decoder_for(
                     response,
@@ -182,20 +216,26 @@ class HttpBackend(Backend):
                 feed = decoder.feed
                 try:
                     async for data in response.reads():
+                        size += len(data)
+                        if size > limit:
+                            raise _too_large(limit)
                         events = feed(data)
                         yield events or [_ALIVE]  # nothing: a comment, or part of an event
                         has_ended = bool(events) and type(events[-1]) is StreamEnd
-                        # After an error the connection may stay open, and silent.
-                        if has_ended or decoder.error is not None:
+                        # After an error, or the end mark, the connection may stay open, and silent.
+                        if has_ended or decoder.error is not None or decoder.is_complete:
                             break
                 except MelleaError:
                     raise
                 except response.errors as error:
                     cut = error
-                if not has_ended:
+                if not has_ended and cut is None and decoder.is_complete:
+                    yield await late_events(response, decoder, _patience(request.deadlines, began, _LATE_SECONDS))
+                    has_ended = True
+                elif not has_ended:
                     yield last_events(decoder, cut)
             finally:
-                await response.aclose(_END_SECONDS if has_ended else 0.0)
+                await response.aclose(_patience(request.deadlines, began, _END_SECONDS) if has_ended else 0.0)
 
     async def get_json(self, path: str, *, deadlines: Deadlines | None = None) -> Any:
         """Fetch the JSON value at a path behind the base URL.
@@ -249,7 +289,49 @@ class HttpBackend(Backend):
         """Close the connections of the running loop, unless another backend uses them."""
         await self._connector.aclose()
 
+    def check_access(self) -> None:
+        """Look whether requests can be sent at all; without any I/O.
+
+        Raises:
+            AuthError: a key is missing.
+            ConfigurationError: a key can't be sent, or was left out when this backend was pickled.
+        """
+        if self._missing:
+            raise ConfigurationError(
+                f"this backend was pickled, which leaves out {', '.join(self._missing)}; make it anew there"
+                + (f", or set {' or '.join(names)}" if (names := self._key_variables()) else "")
+            )
+        Headers.checked(self._headers())
+
+    def wire_payload(self, request: Request) -> Mapping[str, Any]:
+        """Return the JSON body that `run` sends for a request, without keys."""
+        secrets = (
+            self._extra_headers.secrets() | self._connector.secrets() | ({self.api_key} if self.api_key else set())
+        )
+        shown: Mapping[str, Any] = without_keys(self._outgoing(request).payload, secrets)
+        return shown
+
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()  # nothing in it changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without_secrets(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._connector = Connector(None, self._address)
+        if state["_missing"][:1] == ("api_key=",) and (key := key_from(self._key_variables())):
+            self._key, self._missing = Secret(key), state["_missing"][1:]
+
     # -- inside -----------------------------------------------------------------------------------------
+
+    def _outgoing(self, request: Request) -> Outgoing:
+        return self._encode(request).extended(self._extra_body, request.options.get(ModelOption.EXTRA_BODY, {}))
 
     def _exchange(
         self,
@@ -259,6 +341,8 @@ class HttpBackend(Backend):
         deadlines: Deadlines,
         retries: int | None = None,
     ) -> Exchange:
+        if self._missing:
+            self.check_access()
         body = None
         # A compressor on the way would hold small events back.
         encoding = "identity" if options.get(ModelOption.STREAM, True) else "gzip, deflate"
@@ -301,8 +385,14 @@ class HttpBackend(Backend):
             ) from None
 
 
-def _from_environment(names: tuple[str, ...]) -> str | None:
-    return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
+def _patience(deadlines: Deadlines, began: float, most: float) -> float:
+    """Return how many seconds may be waited behind the end mark, so that no deadline passes meanwhile."""
+    left = most if deadlines.total is None else deadlines.total - (time.monotonic() - began)
+    return max(0.0, min(most, _SHARE * min(left, deadlines.between_bytes or most)))
+
+
+def _too_large(limit: int) -> WireError:
+    return WireError(f"the answer is larger than {limit} bytes; if it may be, raise max_answer_bytes= of the backend")
 
 
 def _user_agent() -> str:

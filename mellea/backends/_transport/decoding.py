@@ -82,11 +82,13 @@ class WireDecoder:
         self._filters = list(filters)
         self._halves = Halves()
         self._has_halves = False
-        self._out: list[list[Event]] = []
+        self._said: list[str] = []  # the text, for an error's partial
+        self._has_content = False  # text, thoughts, calls, files
         self._beginning = b""
         self._overlooked = ""
         self._odd = bytearray()  # data that are no JSON: heartbeats, or words
         self._undecided: bytes | None = b""
+        self._is_quick = False
         self._body: bytearray | None = None
 
     # -- what a wire adds -----------------------------------------------------------------------------------
@@ -132,12 +134,24 @@ class WireDecoder:
         Raises:
             BackendError: the provider reports an error, or its bytes make no sense.
         """
+        events: list[Event] = []
+        failure: BackendError | None = None
+        if self._is_quick:  # nearly always: a stream that has begun, and nothing that looks at its events
+            try:
+                self._take(data, events)
+            except BackendError as error:
+                failure = error
+            if len(events) == 1 and type(event := events[0]) is TextDelta and failure is None and not self._has_halves:
+                self._said.append(event.chunk)
+                return events
+            if failure is not None or self._has_halves or (events and type(events[-1]) is StreamEnd):
+                return self._let_out(events, failure)
+            self._said += [event.chunk for event in events if type(event) is TextDelta]
+            return events
         if self.error is not None:
             raise self.error
-        events: list[Event] = []
         if self._has_ended:
             return events
-        failure = None
         try:
             if self._undecided is None and self._body is None:
                 self._take(data, events)
@@ -145,7 +159,7 @@ class WireDecoder:
                 self._take_undecided(data, events)
         except BackendError as error:
             failure = error
-        if not self._out and len(self._beginning) < _BEGINNING_BYTES:
+        if not self._has_content and len(self._beginning) < _BEGINNING_BYTES:
             self._beginning += data[:_BEGINNING_BYTES]
         return self._let_out(events, failure)
 
@@ -264,7 +278,9 @@ class WireDecoder:
         if self.is_lines and not self._has_line(head):
             return
         self._undecided = None
-        if head[0] in b"{[<" and not (self.is_lines and head[:1] == b"{" and _json(head.partition(b"\n")[0]) is not None):
+        if head[0] in b"{[<" and not (
+            self.is_lines and head[:1] == b"{" and _json(head.partition(b"\n")[0]) is not None
+        ):
             self._body = bytearray(head)
         else:
             self._take(head if self.is_lines else data, events)
@@ -301,6 +317,7 @@ class WireDecoder:
 
     def _take_body(self, body: bytes, events: list[Event]) -> None:
         """Take an answer that came as JSON: one value, a list of chunks, or one value after another."""
+        values: list[Any] | None
         try:
             values = [from_json(body)]
         except ValueError as error:
@@ -337,7 +354,7 @@ class WireDecoder:
         said = (self._stray() or bytes(self._odd)).strip()
         if said[:1] in (b"{", b"[") and not self._is_known:
             self._take_body(said, events)
-        elif said and not self._is_known:
+        elif said and not self._is_known and (self._stray() or b" " in said):  # more than a heartbeat
             raise self._alien(said)
         elif said and is_report(value := _json(said)):
             raise self._reported(value)
@@ -360,14 +377,16 @@ class WireDecoder:
     def _let_out(self, events: list[Event], failure: BackendError | None) -> list[Event]:
         """Send events through the filters and keep them; a failure comes behind them."""
         if events and type(events[-1]) is StreamEnd and failure is None:
-            if self._overlooked and self._is_empty(events):
+            if self._overlooked and not self._has_content and all(isinstance(event, _EMPTY) for event in events):
                 events, failure = [], self._unread()
             else:
                 self._has_ended = True
         if self._filters or self._has_halves:
             events = self._filtered(events)
-        if events:
-            self._out.append(events)
+        self._said += [event.chunk for event in events if type(event) is TextDelta]
+        self._has_content = self._has_content or any(not isinstance(event, _EMPTY) for event in events)
+        is_stream = self._undecided is None and self._body is None and not self._has_ended and failure is None
+        self._is_quick = is_stream and self._has_content and not self._filters and not self._has_halves
         if failure is not None:
             self._fail(failure)
             if not events:
@@ -383,9 +402,6 @@ class WireDecoder:
         self._filters = [one for one in self._filters if not getattr(one, "is_over", False)]
         return events
 
-    def _is_empty(self, events: list[Event]) -> bool:
-        return all(isinstance(event, _EMPTY) for batch in (*self._out, events) for event in batch)
-
     def _unread(self) -> WireError:
         return WireError(
             f"the answer holds nothing that is known as text, a call or a file, but this: {self._overlooked}"
@@ -394,8 +410,7 @@ class WireDecoder:
     def _fail(self, error: BackendError) -> None:
         error.backend = error.backend or self._backend
         error.model = error.model or self._asked or self._model
-        said = [event.chunk for batch in self._out for event in batch if type(event) is TextDelta]
-        error.partial = error.partial or "".join(said)
+        error.partial = error.partial or "".join(self._said)
         self.error = error
 
 

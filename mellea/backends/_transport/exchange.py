@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from mellea.backends._transport.http import Call, Connector
+from mellea.backends._transport.report import is_used_up
 from mellea.backends._transport.response import Response
 from mellea.backends._transport.retry import Attempts, asked_pause
 from mellea.backends._transport.secret import scrub_error
@@ -111,11 +112,13 @@ class Exchange:
             raise
 
     async def _refusal(self, response: Response) -> tuple[BackendError, float | None]:
+        status, headers = response.status, response.headers
+        body = b""
         try:
-            body, _ = await response.read(_ERROR_BYTES, _ERROR_SECONDS)
+            if not 300 <= status < 400:  # the body of a redirect only repeats its header
+                body, _ = await response.read(_ERROR_BYTES, _ERROR_SECONDS)
         finally:
             await response.aclose()
-        status, headers = response.status, response.headers
         asked = asked_pause(headers)
         fields = {"retry_after": asked, "request_id": request_id(headers)}
         if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
@@ -123,7 +126,9 @@ class Exchange:
         if 300 <= status < 400:
             message = redirect_message(self.call.origin, headers.get("location", ""))
         else:
-            message = message_of(status, body, self.call.origin)
+            used_up = is_used_up(status, body)
+            message = message_of(status, body, self.call.origin, is_used_up=used_up)
+            fields |= {"is_retryable": False} if used_up else {}
         error = self.refine(error_for_status(status, message, **fields), body)
         if isinstance(error, RateLimitError) and error.retry_after is not None:
             asked = error.retry_after

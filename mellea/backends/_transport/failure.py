@@ -7,6 +7,7 @@ that one holds the request, and the request holds the key.
 
 from __future__ import annotations
 
+from mellea.backends._transport.proxies import Proxy
 from mellea.errors import BackendError, ConnectError, DeadlineError, MelleaError, UsageError, WireError
 
 __all__ = ["failure_of", "root_of"]
@@ -14,14 +15,17 @@ __all__ = ["failure_of", "root_of"]
 _SLOW = frozenset({"ConnectTimeout", "PoolTimeout", "ReadTimeout", "WriteTimeout", "TimeoutException"})
 
 
-def failure_of(error: BaseException, origin: str, seconds: float | None) -> MelleaError:
+def failure_of(error: BaseException, origin: str, seconds: float | None, proxy: Proxy | None = None) -> MelleaError:
     """Return the error for a request that got no answer.
 
     Args:
         error: what the client raised.
         origin: the server's address, without anything secret.
         seconds: the deadline for the connection.
+        proxy: what the request went through.
     """
+    if proxy is not None:
+        origin = f"{origin} through the proxy {proxy.place!r} of {proxy.variable}"
     names = {kind.__name__ for kind in type(error).__mro__}
     root = root_of(error)
     failure = _failure(names, error, root, origin, seconds)
@@ -55,6 +59,8 @@ def _failure(
         return DeadlineError(f"{origin} was silent for too long; raise the deadline", is_retryable=True)
     if names & {"UnsupportedProtocol", "InvalidURL", "LocalProtocolError", "InvalidUrlClientError"}:
         return UsageError(f"the request to {origin} can't be sent: {said}; check base_url and headers")
+    if names & {"RemoteProtocolError"} and type(root).__name__ == "InvalidURL":
+        return WireError(f"{origin} redirects to something that isn't an address: {said}; check base_url")
     if type(root).__module__.startswith("h11") or "ClientResponseError" in names:
         return WireError(f"what listens at {origin} doesn't speak HTTP: {said}; check base_url")
     if type(root).__name__ == "SSLCertVerificationError":
@@ -66,7 +72,10 @@ def _failure(
 
 def _is_slow(root: BaseException) -> bool:
     # The adapter of aiohttp calls a broken connection a time-out too.
-    return isinstance(root, TimeoutError) or not (isinstance(root, OSError) or type(root).__module__[:7] == "aiohttp")
+    # A handshake that was cut short by the deadline says that it wants to read.
+    if isinstance(root, TimeoutError) or type(root).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
+        return True
+    return not (isinstance(root, OSError) or type(root).__module__[:7] == "aiohttp")
 
 
 def _too_slow(origin: str, seconds: float | None) -> BackendError:

@@ -1,4 +1,4 @@
-"""Looks into a provider's JSON: strict ones for an answer's essential words, tolerant ones for what is beside the point.
+"""Looks into a provider's JSON: strict ones for an answer's essential words, tolerant ones for all the rest.
 
 A strict look gives what should be there, or what stands for nothing where the field is absent or null, and raises
 `WireError` at anything else: a wrong value must not become an answer. A tolerant look (`known_…`) passes over what
@@ -25,6 +25,7 @@ __all__ = [
     "bytes_of",
     "int_of",
     "known_bytes",
+    "known_id",
     "known_int",
     "known_list",
     "known_mapping",
@@ -167,11 +168,15 @@ def wrong_type(name: str, wanted: str, value: Any) -> WireError:
 
 
 def known_text(mapping: dict[str, Any], name: str) -> str:
-    """Return a text, `""` for anything else but a whole number, which is the text of itself."""
+    """Return a text, `""` for anything else."""
     value = mapping.get(name)
-    if type(value) is str:
-        return mended(value)
-    return str(value) if type(value) is int else ""
+    return mended(value) if type(value) is str else ""
+
+
+def known_id(mapping: dict[str, Any], name: str) -> str:
+    """Return an id, which some write as a number; `""` for anything else."""
+    value = mapping.get(name)
+    return str(value) if type(value) is int else known_text(mapping, name)
 
 
 def known_int(mapping: dict[str, Any], name: str) -> int | None:

@@ -1,18 +1,48 @@
-"""Compressed responses: what gzip and deflate hold, as it arrives."""
+"""Compressed responses: what gzip and deflate hold, as it arrives, and never more of it at once than is wanted.
+
+Rules:
+
+- A piece has at most `PIECE_BYTES`, and between two pieces of one read others get the loop: a megabyte on the wire may
+  stand for a gigabyte.
+- A gzip body may have several members (RFC 1952, section 2.2). "deflate" is zlib's form (RFC 9110, section 8.4.1.2),
+  but many servers send the bare one.
+- A body that is text where the header says it is compressed is taken as it is.
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio.lowlevel
 
 from mellea.errors import WireError
 
-__all__ = ["ENCODINGS", "Inflated"]
+__all__ = ["ASKED", "PIECE_BYTES", "Inflated", "codings_of"]
 
-ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
+PIECE_BYTES = 64 * 1024
+"""How much is inflated at once."""
+
+_PLAIN = frozenset({"", "identity", "none", "utf-8", "utf8", "binary"})
+ASKED = frozenset({"gzip", "x-gzip", "deflate"})
 """The content codings that are asked for and understood."""
 
-_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_GZIP, _ZLIB, _BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+_MAGIC = b"\x1f\x8b"
+_OPENINGS = (b"{", b"[", b"<", b":", b'"', b"data:", b"event:", b"id:", b"retry:")
+"""How what is sent here begins, if it isn't compressed."""
+
+_ENOUGH = max(map(len, _OPENINGS))
+
+
+def codings_of(header: str) -> list[str]:
+    """Return the content codings that a header names, the one that was applied last first.
+
+    Those that mean "as it is" are left out.
+    """
+    names = [name.strip().lower() for name in header.split(",")]
+    return [name for name in reversed(names) if name not in _PLAIN]
 
 
 class Inflated:
@@ -20,21 +50,104 @@ class Inflated:
 
     Args:
         reads: the compressed ones.
+        coding: how they are compressed. Of one that isn't known only text can be read.
     """
 
-    def __init__(self, reads: AsyncIterator[bytes]) -> None:
+    def __init__(self, reads: AsyncIterator[bytes], coding: str = "gzip") -> None:
         self._reads = reads
-        self._inflate = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._coding = coding
+        self._step: Callable[[bytes], bytes] = self._begin
+        self._inflate: Any = None
+        self._rest = b""  # compressed bytes that are waiting
+        self._has_more = False  # without further bytes
+        self._is_over = False  # no more is read
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the compressed data came to their own end."""
+        return self._inflate is None or bool(self._inflate.eof)
+
     async def __anext__(self) -> bytes:
+        is_first = True
         while True:
-            data = await anext(self._reads)
-            try:
-                plain = self._inflate.decompress(data)
-            except zlib.error as error:
-                raise WireError(f"the answer can't be decompressed: {error}") from None
-            if plain:
+            if self._has_more:
+                if is_first:  # the piece before was of the same read
+                    await anyio.lowlevel.checkpoint()
+            else:
+                try:
+                    self._rest += await anext(self._reads)
+                except StopAsyncIteration:
+                    if self._is_over or not self._rest:
+                        raise
+                    self._is_over = True
+            is_first = False
+            self._has_more = False
+            data, self._rest = self._rest, b""
+            if plain := self._step(data):
                 return plain
+
+    def _begin(self, data: bytes) -> bytes:
+        """Look at the first bytes: they say what they are."""
+        if self._coding in ASKED and data.startswith(_MAGIC):
+            return self._open(data, _GZIP)
+        if len(data) < _ENOUGH and not self._is_over:
+            self._rest = data
+            return b""
+        if _is_text(data):
+            self._step = _as_it_is
+            return data
+        if self._coding in ASKED:
+            return self._open(data, _ZLIB if _is_zlib(data) else _BARE)
+        raise WireError(
+            f"the answer is compressed as {self._coding!r}, which wasn't asked for and can't be read; look at the "
+            "server, or at a proxy before it"
+        )
+
+    def _open(self, data: bytes, bits: int) -> bytes:
+        self._inflate = zlib.decompressobj(bits)
+        self._step = self._next
+        return self._next(data)
+
+    def _next(self, data: bytes) -> bytes:
+        """Inflate some of what is waiting."""
+        try:
+            plain: bytes = self._inflate.decompress(data, PIECE_BYTES)
+        except zlib.error as error:
+            raise WireError(f"the answer can't be decompressed as {self._coding!r}: {error}") from None
+        self._rest = self._inflate.unconsumed_tail
+        if self._inflate.eof:
+            self._rest = self._inflate.unused_data
+            self._step = self._further
+        self._has_more = bool(self._rest) or len(plain) == PIECE_BYTES
+        return plain
+
+    def _further(self, data: bytes) -> bytes:
+        """Go on with the next member, if there is one; what else may follow is padding."""
+        if not data.startswith(_MAGIC[: len(data)]):
+            self._step = _nothing
+        elif len(data) < len(_MAGIC) and not self._is_over:
+            self._rest = data
+        else:
+            return self._open(data, _GZIP)
+        return b""
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+def _nothing(data: bytes) -> bytes:
+    return b""
+
+
+def _is_zlib(data: bytes) -> bool:
+    # RFC 1950, section 2.2: the method is 8, and the two bytes together are a multiple of 31.
+    return data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+
+
+def _is_text(data: bytes) -> bool:
+    start = data[:256].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return start.startswith(_OPENINGS) and not any(byte < 32 and byte not in b"\t\n\r" for byte in start)

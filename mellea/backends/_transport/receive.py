@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
+
+import anyio
 
 from mellea.backends._transport.codec import Decoder
 from mellea.backends._transport.decoding import MAX_BODY_BYTES, WireDecoder
 from mellea.backends._transport.failure import root_of
 from mellea.backends._transport.response import Response
 from mellea.backends._transport.words import shortened
-from mellea.core.events import Event
-from mellea.errors import BackendError, InterruptedStreamError, WireError
+from mellea.core.events import Event, StreamEnd
+from mellea.errors import BackendError, InterruptedStreamError, MelleaError, WireError
 
-__all__ = ["MAX_BODY_BYTES", "decoder_for", "last_events"]
+__all__ = ["MAX_BODY_BYTES", "decoder_for", "last_events", "late_events"]
+
+_log = logging.getLogger("mellea")
 
 _BEGINNING_BYTES = 4096
 _BEGINNING_SECONDS = 2.0
@@ -24,6 +29,8 @@ _UNSAID = frozenset({"", "text/plain", "application/octet-stream", "binary/octet
 
 class _Whole:
     """The decoder of an answer in one JSON body."""
+
+    is_complete = False
 
     def __init__(self, decode: Callable[[bytes], list[Event]]) -> None:
         self.error: BackendError | None = None
@@ -42,6 +49,8 @@ class _Whole:
 
 class _Doubtful:
     """The decoder of what a server sends without saying that it is a stream."""
+
+    is_complete = False
 
     def __init__(self, decoder: Decoder, kind: str) -> None:
         self._decoder = decoder
@@ -109,6 +118,29 @@ def _alien(kind: str, body: bytes) -> WireError:
         f"the server sent {kind or 'something'!r} instead of a model's answer; check base_url. It begins: "
         f"{shortened(body)}"
     )
+
+
+async def late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
+    """Read on behind the answer's end mark, for the usage and the like, and return the events that end the answer.
+
+    The answer is complete: nothing that happens here fails it.
+
+    Args:
+        response: has been read up to the end mark.
+        decoder: has been fed all that came.
+        seconds: how long it may take.
+    """
+    events: list[Event] = []
+    harmless: tuple[type[BaseException], ...] = (MelleaError, *response.errors)
+    try:
+        with anyio.move_on_after(seconds):
+            async for data in response.reads():
+                events += decoder.feed(data)
+                if (events and type(events[-1]) is StreamEnd) or decoder.error is not None:
+                    break
+    except harmless as error:
+        _log.info("an answer was complete when this came behind its end: %s", error)
+    return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 
 
 def last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:

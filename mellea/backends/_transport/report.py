@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mellea.backends._transport.halves import parse_odd
 from mellea.backends._transport.status import error_for_status, is_retryable_status
-from mellea.backends._transport.words import WORDS, words_of
+from mellea.backends._transport.words import WORDS, said_in, words_of
 from mellea.errors import BackendError
 
-__all__ = ["is_hopeless", "is_report", "reported", "status_of"]
+__all__ = ["is_hopeless", "is_report", "is_used_up", "reported", "status_of"]
 
 _STATUS = {
     "api_error": 500,
@@ -61,10 +62,20 @@ _STATUS = {
 _HOPELESS = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """Codes with a status that says "try again", where trying again doesn't help."""
 
+_USED_UP = (
+    "insufficient quota", "insufficient_quota", "insufficient balance", "insufficient credit", "insufficient funds",
+    "credit balance is too low", "out of credit", "no credits", "no quota left", "exceeded your current quota",
+    "quota is used up", "quota used up", "quota exhausted", "quota is exhausted", "quota has been exhausted",
+    "exceeded your monthly", "check your plan and billing",
+)  # fmt: skip
+
 _BY_CHANCE = frozenset({"tool_use_failed"})
 """The model wrote what its provider refuses (Groq); it may do better the next time."""
 
 _FINE = frozenset({"", "0", "ok", "success", "succeeded", "200"})
+
+_TELLING = frozenset(WORDS) - {"description", "details", "reason", "title"}
+"""The fields that stand in a report of a failure alone; the others may be metadata of an answer."""
 
 _NAMES = ("code", "type", "status", "error_code")
 
@@ -104,7 +115,7 @@ def is_report(value: Any) -> bool:
     base = value.get("base_resp")
     if isinstance(base, dict):
         return base.get("status_code") not in (None, 0)
-    return any(_says(value.get(name)) for name in value if isinstance(name, str) and name.lower() in WORDS)
+    return any(_says(value[name]) for name in value if isinstance(name, str) and name.lower() in _TELLING)
 
 
 def is_hopeless(error: Any) -> bool:
@@ -112,6 +123,24 @@ def is_hopeless(error: Any) -> bool:
     return isinstance(error, dict) and any(
         isinstance(error.get(name), str) and error[name] in _HOPELESS for name in _NAMES
     )
+
+
+def is_used_up(status: int, body: bytes) -> bool:
+    """Tell whether a refusal means that what was paid for is used up; that doesn't go away as a rate limit does.
+
+    Args:
+        status: the HTTP status.
+        body: what the server says. One that says when to come back means a rate limit, whatever its words are.
+    """
+    if status not in (400, 402, 403, 429):
+        return False
+    try:
+        said = _inner(parse_odd(body))
+    except ValueError:
+        said = {}
+    if status == 402 or is_hopeless(said):
+        return True
+    return b"RetryInfo" not in body and any(words in said_in(body).lower() for words in _USED_UP)
 
 
 def status_of(report: Any) -> int | None:

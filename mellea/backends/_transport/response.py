@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from mellea.backends._transport.inflate import ENCODINGS, Inflated
+from mellea.backends._transport.inflate import ASKED, Inflated, codings_of
 
 __all__ = ["Response"]
 
@@ -16,6 +16,7 @@ _log = logging.getLogger("mellea")
 
 _CLOSE_SECONDS = 2.0
 
+_MOST_CODINGS = 3
 _STREAMS = frozenset({"text/event-stream", "application/x-ndjson"})
 
 
@@ -34,7 +35,7 @@ class Response:
         errors: what reading may raise; whoever reads makes an error of mellea's of it.
     """
 
-    __slots__ = ("_raw", "_reads", "_release", "_response", "errors", "headers", "status")
+    __slots__ = ("_inflated", "_raw", "_reads", "_release", "_response", "errors", "headers", "status")
 
     def __init__(
         self,
@@ -46,18 +47,23 @@ class Response:
     ) -> None:
         self._response = response
         self._release: Callable[[], None] | None = release
-        # One that came with its body, as from a mock, has no raw bytes any more; other codings are left to the client.
-        coding = response.headers.get("content-encoding", "identity").lower()
-        is_raw = not response.is_stream_consumed and coding in ENCODINGS | {"identity"}
+        codings = codings_of(response.headers.get("content-encoding", ""))
         self.errors = errors
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self._raw: AsyncIterator[bytes]
-        if is_raw and is_stock and self.media_type in _STREAMS:
+        # One that came with its body, as from a mock, has no raw bytes any more; other codings are left to the client.
+        if response.is_stream_consumed or not (is_stock or ASKED.issuperset(codings)):
+            self._raw = response.aiter_bytes()
+            codings = [] if response.is_stream_consumed else codings[:1]
+        elif is_stock and self.media_type in _STREAMS:
             self._raw = aiter(response.stream)  # what `aiter_raw` cuts into pieces, at 400 ns each
         else:
-            self._raw = response.aiter_raw() if is_raw else response.aiter_bytes()
-        self._reads = Inflated(self._raw) if is_raw and coding in ENCODINGS else self._raw
+            self._raw = response.aiter_raw()
+        self._inflated: Inflated | None = None
+        self._reads = self._raw
+        for coding in codings[:_MOST_CODINGS]:
+            self._reads = self._inflated = Inflated(self._reads, coding)
 
     @property
     def media_type(self) -> str:
@@ -77,7 +83,7 @@ class Response:
                     body += data
                     if len(body) > limit:
                         return bytes(body[:limit]), False
-                return bytes(body), True
+                return bytes(body), self._inflated is None or self._inflated.is_whole
         except self.errors:
             _log.debug("a response was cut after %d bytes", len(body))
         return bytes(body), False

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 
+from mellea.backends._transport.words import visible
+from mellea.core.masking import HIDDEN, scrub
 from mellea.errors import AuthError, ConfigurationError, UsageError
 
-__all__ = ["Headers", "Secret", "missing_key", "scrub", "scrub_error"]
+__all__ = ["Headers", "Secret", "key_from", "missing_key", "scrub_error"]
 
 _SENSITIVE = re.compile(r"key|token|secret|auth|cookie|password", re.IGNORECASE)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SHORTEST = 6
 """Shorter texts are no keys, and taking them out would spoil the words of a message."""
 
-_HIDDEN = "***"
+_OF_THE_CONNECTION = frozenset(
+    {"connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+     "upgrade"}
+)  # fmt: skip
+"""Headers that say where a request ends and what becomes of the connection; a second opinion is request smuggling."""
 
 
 class Secret:
@@ -31,7 +38,12 @@ class Secret:
         return self._text or None
 
     def __repr__(self) -> str:
-        return f"Secret({_HIDDEN!r})" if self._text else "Secret(None)"
+        return f"Secret({HIDDEN!r})" if self._text else "Secret(None)"
+
+
+def key_from(variables: Iterable[str]) -> str | None:
+    """Return the key that the first of the environment's variables holds which is set, `None` if none is."""
+    return next((value for name in variables if (value := os.environ.get(name, "").strip())), None)
 
 
 def missing_key(provider: str, model: str, variables: Iterable[str], other_way: str = "") -> AuthError:
@@ -71,6 +83,8 @@ class Headers(dict[str, str]):
             if not _NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
                 kind = ConfigurationError if _SENSITIVE.search(name) else UsageError
                 raise kind(f"the header {name!r} holds a character that no header can; was it copied in full?")
+            if name.lower() in _OF_THE_CONNECTION:
+                raise UsageError(f"the header {name!r} is set by the connection itself; leave it out")
         return cls({name.lower(): value.strip() for name, value in headers.items()})
 
     def secrets(self) -> set[str]:
@@ -79,15 +93,14 @@ class Headers(dict[str, str]):
         return {text for value in values for text in (value, *value.split()) if len(text) >= _SHORTEST}
 
 
-def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Return the text without the secrets; a longer one goes before its own parts."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, _HIDDEN)
-    return text
+def _shown(text: str, secrets: Iterable[str]) -> str:
+    text = scrub(text, secrets)
+    # Words of a server come to errors on many ways; none of them may bring what a terminal obeys.
+    return text if text.isprintable() else "\n".join(map(visible, text.split("\n")))
 
 
 def scrub_error(error: BaseException, secrets: Iterable[str]) -> None:
-    """Take the secrets out of an error and of all that it came from."""
+    """Take the secrets, and what a terminal would obey, out of an error and of all that it came from."""
     secrets, seen = set(secrets), set[int]()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -95,6 +108,7 @@ def scrub_error(error: BaseException, secrets: Iterable[str]) -> None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        if any(isinstance(item, str) and scrub(item, secrets) != item for item in one.args):
-            one.args = tuple(scrub(item, secrets) if isinstance(item, str) else item for item in one.args)
+        args = tuple(_shown(item, secrets) if isinstance(item, str) else item for item in one.args)
+        if args != one.args:
+            one.args = args
         todo += (one.__cause__, one.__context__)

@@ -37,6 +37,8 @@ _ADVICE = {
     429: "slow down, or raise retries=",
 }
 
+_USED_UP_ADVICE = "; the quota is used up, so trying again won't help: look at the plan and the billing of the account"
+
 _REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
 
 
@@ -60,17 +62,27 @@ def error_for_status(status: int, message: str, **fields: Any) -> StatusError:
     return kind(message, status=status, **fields)
 
 
-def message_of(status: int, body: bytes, origin: str) -> str:
-    """Return what an error with this status and body says, in one line."""
+def message_of(status: int, body: bytes, origin: str, *, is_used_up: bool = False) -> str:
+    """Return what an error with this status and body says, in one line.
+
+    Args:
+        status: the HTTP status.
+        body: what the server says.
+        origin: the server.
+        is_used_up: whether it says that what was paid for is used up.
+    """
     said = said_in(body) or "it says nothing more"
     advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
-    return f"{origin} answered with status {status}: {said}{advice}"
+    return f"{origin} answered with status {status}: {said}{_USED_UP_ADVICE if is_used_up else advice}"
 
 
 def redirect_message(origin: str, location: str) -> str:
     """Return what an error says about a redirect that isn't followed."""
-    parts = urlsplit(location)
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
+    try:
+        parts = urlsplit(location)
+        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
+    except ValueError:
+        place = location.partition("?")[0].rpartition("@")[2]
     return f"{origin} redirects to {place!r}, where neither the key nor the request goes unasked; check base_url"
 
 

@@ -1,10 +1,10 @@
 """What a server says of a failure, in whatever shape: its words in one line, fit to be shown.
 
 Seen in the wild: `{"error": {"message", …}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (Ollama),
-`{"detail": [{"msg"}]}` (FastAPI), `{"base_resp": {"status_code", "status_msg"}}` (MiniMax), `{"error_code", "error_msg"}`
-(Baidu), `{"code", "message"}` (SiliconFlow, Z.ai), `{"success": false, "msg"}`, `{"errors": [{"message"}]}`
-(Cloudflare), pages in HTML and plain text. Terminal escapes and other controls are taken out, since errors end on
-terminals.
+`{"detail": [{"msg"}]}` (FastAPI), `{"base_resp": {"status_code", "status_msg"}}` (MiniMax),
+`{"error_code", "error_msg"}` (Baidu), `{"code", "message"}` (SiliconFlow, Z.ai), `{"success": false, "msg"}`,
+`{"errors": [{"message"}]}` (Cloudflare), pages in HTML and plain text. Terminal escapes and other controls are taken
+out, since errors end on terminals.
 """
 
 from __future__ import annotations
@@ -122,4 +122,3 @@ def _without_markup(text: str, lower: str) -> str:
             break
         place = end + 1
     return "".join([*out, text[place:]])
-

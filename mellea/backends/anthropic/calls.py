@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 
 from mellea.backends._transport.call_ids import CallIds
-from mellea.backends._transport.fields import arguments_text, known_mapping, known_text, text_of
+from mellea.backends._transport.fields import arguments_text, known_id, known_mapping, text_of
 from mellea.backends.anthropic.wire import SIGNATURE, Json, JsonObject
 from mellea.core.blocks import ToolCall
 from mellea.core.messages import parse_tool_call
@@ -57,7 +57,7 @@ class Call:
             del extras["caller"]
         if kind not in ("tool_use", "server_tool_use"):
             extras["type"] = kind
-        sent_id = known_text(block, "id")
+        sent_id = known_id(block, "id")
         given = arguments_text(block["input"], "input") if block.get("input") else ""
         return cls(ids.new(sent_id, response_id, block), name, kind, extras, sent_id, given)
 

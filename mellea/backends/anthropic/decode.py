@@ -26,6 +26,7 @@ from mellea.backends._transport.decoding import WireDecoder
 from mellea.backends._transport.fields import (
     arguments_text,
     int_of,
+    known_id,
     known_mapping,
     known_mappings,
     known_text,
@@ -178,7 +179,7 @@ class Decoder(WireDecoder):
 
     def _message_start(self, event: JsonObject, events: list[Event]) -> None:
         message = mapping_of(event, "message")
-        response_id = known_text(message, "id") or None
+        response_id = known_id(message, "id") or None
         if self._has_begun and self._response_id and response_id not in (None, self._response_id):
             raise WireError(
                 "another message began before the first one had ended; somebody between here and the provider "
@@ -336,7 +337,7 @@ class Decoder(WireDecoder):
             raise WireError(f"the provider sent arguments for a call that hasn't begun, in the block {index}")
 
     def _think(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
-        if thought := text_of(delta, "thinking"):
+        if thought := known_text(delta, "thinking"):
             events.append(ReasoningDelta(thought))
 
     def _sign(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:

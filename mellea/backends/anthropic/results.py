@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mellea.backends._transport.fields import known_list, known_text
+from mellea.backends._transport.fields import known_id, known_list
 from mellea.backends.anthropic.wire import Json, JsonObject, text_or_none
 from mellea.core.blocks import Source, ToolOutput
 
@@ -18,7 +18,7 @@ def result_of(block: JsonObject, names: Mapping[str, str]) -> ToolOutput:
         block: such as a `web_search_tool_result`.
         names: of the tools, by the ids of their calls.
     """
-    call_id, content = known_text(block, "tool_use_id"), block.get("content")
+    call_id, content = known_id(block, "tool_use_id"), block.get("content")
     name = names.get(call_id) or str(block["type"]).removesuffix("_tool_result")
     kind = content.get("type") if isinstance(content, dict) else None
     is_error = block.get("is_error") is True or (isinstance(kind, str) and kind.endswith("_error"))
@@ -28,7 +28,7 @@ def result_of(block: JsonObject, names: Mapping[str, str]) -> ToolOutput:
 def file_ids_in(content: Json) -> Iterator[str]:
     """Yield the ids of the files that code has written."""
     for each in known_list(content, "content") if isinstance(content, dict) else ():
-        if isinstance(each, dict) and (file_id := known_text(each, "file_id")):
+        if isinstance(each, dict) and (file_id := known_id(each, "file_id")):
             yield file_id
 
 

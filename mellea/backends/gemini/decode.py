@@ -25,6 +25,7 @@ from mellea.backends._transport.fields import (
     arguments_text,
     bytes_of,
     int_of,
+    known_id,
     known_mapping,
     known_text,
     mapping_of,
@@ -73,6 +74,9 @@ __all__ = ["Decoder", "decode_plain", "decode_whole"]
 
 _PLAIN = frozenset({"content", "index", "role", "finishReason", "safetyRatings"})
 """The fields of a candidate that names no sources."""
+
+_MIDDLE = _PLAIN - {"finishReason"}
+"""The fields of one that goes on."""
 
 _OWN = frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"})
 """The fields of a chunk that is one of Gemini's."""
@@ -130,13 +134,32 @@ class Decoder(WireDecoder):
     # -- frames ----------------------------------------------------------------------------------------------
 
     def _take(self, data: bytes, events: list[Event]) -> None:
-        for frame in self._sse.payloads(data):
+        for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` takes apart no faster
+            frame, chunk = sse.data, None
             try:
                 chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
-            except ValueError:
+                if text := self._more_text(chunk):
+                    events.append(TextDelta(text))
+                    continue
+            except (ValueError, KeyError, TypeError, AttributeError):
+                pass  # of another form, or no JSON at all
+            if chunk is None:
                 self._frame(frame, events)
             else:
                 self._value(chunk, frame, events)
+
+    def _more_text(self, chunk: Json) -> str:
+        """Return the text of a chunk that is more text and nothing else, as nearly all are; `""` for any other."""
+        (candidate,) = chunk["candidates"]
+        (part,) = candidate["content"]["parts"]
+        text = part["text"]
+        if type(text) is not str or len(part) != 1 or not self._is_named or not _MIDDLE.issuperset(candidate):
+            return ""
+        if candidate.get("index") not in (None, 0) or "error" in chunk or "promptFeedback" in chunk:
+            return ""
+        if type(counts := chunk.get("usageMetadata")) is dict:
+            self._counts = counts
+        return text
 
     def _take_last(self, events: list[Event]) -> None:
         for sse in self._sse.close():
@@ -176,7 +199,7 @@ class Decoder(WireDecoder):
             raise self._reported(chunk)
         if not _OWN & chunk.keys():
             self._overlook(chunk)
-        self._response_id = self._response_id or known_text(chunk, "responseId") or None
+        self._response_id = self._response_id or known_id(chunk, "responseId") or None
         if version := known_text(chunk, "modelVersion"):
             self._model = version
         self._is_named = self._response_id is not None and bool(version)
@@ -233,7 +256,7 @@ class Decoder(WireDecoder):
     # -- calls of the caller's own tools -----------------------------------------------------------------------
 
     def _function_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
-        name, sent_id = text_of(call, "name"), known_text(call, "id")
+        name, sent_id = text_of(call, "name"), known_id(call, "id")
         opened = self._open_call(name, sent_id)
         args = arguments_text(call.get("args"), "args")
         partials = mappings_of(call, "partialArgs")
@@ -285,12 +308,12 @@ class Decoder(WireDecoder):
     # -- what the provider runs itself -------------------------------------------------------------------------
 
     def _code(self, part: JsonObject, code: JsonObject, events: list[Event]) -> None:
-        self._code_call = self._call_id(known_text(code, "id"))
+        self._code_call = self._call_id(known_id(code, "id"))
         args: JsonObject = {name: code[name] for name in ("language", "code") if name in code}
         self._builtin_call(self._code_call, CODE_EXECUTION, args, part, events)
 
     def _code_result(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
-        call_id = known_text(result, "id") or self._code_call or self._call_id("")
+        call_id = known_id(result, "id") or self._code_call or self._call_id("")
         is_error = result.get("outcome") != "OUTCOME_OK"
         output = ToolOutput(call_id, CODE_EXECUTION, result.get("output") or "", is_error, is_builtin=True)
         events.append(BuiltinToolResult(output))
@@ -299,10 +322,10 @@ class Decoder(WireDecoder):
     def _server_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
         self._has_searched = True  # it shows by itself, so that the grounding metadata needn't tell
         args = known_mapping(call, "args")
-        self._builtin_call(self._call_id(known_text(call, "id")), _tool_name(call), args, part, events)
+        self._builtin_call(self._call_id(known_id(call, "id")), _tool_name(call), args, part, events)
 
     def _server_result(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
-        call_id = known_text(result, "id") or self._call_id("")
+        call_id = known_id(result, "id") or self._call_id("")
         output = ToolOutput(call_id, _tool_name(result), result.get("response"), is_builtin=True)
         events.append(BuiltinToolResult(output))
         self._keep_signature(part, events)

@@ -1,9 +1,9 @@
 """From a JSON Schema to the part of JSON Schema that Gemini reads, for answers and for tools alike.
 
-`responseJsonSchema` and `parametersJsonSchema` (GenerationConfig in v1beta, as of 2026-11) know the keywords in `_KEPT`,
-and nothing may stand beside a `$ref`, or the request is refused. So `const` is said as an `enum`, what stands beside
-a reference is put around it, and limits and defaults go into the description, where the model reads them; mellea
-validates the answer in any case.
+`responseJsonSchema` and `parametersJsonSchema` (GenerationConfig in v1beta, as of 2026-11) know the keywords in
+`_KEPT`, and nothing may stand beside a `$ref`, or the request is refused. So `const` is said as an `enum`, what stands
+beside a reference is put around it, and limits and defaults go into the description, where the model reads them;
+mellea validates the answer in any case.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ _DEEPEST: Final = 64
 
 def gemini_schema(schema: Mapping[str, Json]) -> JsonObject:
     """Return the schema as Gemini takes it."""
-    return _part(schema, 0)
+    written: JsonObject = _part(schema, 0)
+    return written
 
 
 def _part(schema: Json, depth: int) -> Json:

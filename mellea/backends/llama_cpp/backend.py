@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,12 +12,13 @@ import anyio.to_thread
 
 from mellea.backends.llama_cpp.call import Call
 from mellea.backends.llama_cpp.decode import Decoder, decode_embeddings, engine_error
-from mellea.backends.llama_cpp.encode import OPTIONS, encode
+from mellea.backends.llama_cpp.encode import OPTIONS, encode, encode_messages
 from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads, shared_engine
-from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, MODELS, check_name, find_weights, is_path
+from mellea.backends.llama_cpp.marks import JOINER, Marks, read_marks
+from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, check_name, find_weights, name_of, options_of
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, KeepAlive
-from mellea.core.options import ModelOption
+from mellea.core.options import ModelOption, check_options
 from mellea.core.results import EmbeddingResult
 from mellea.errors import UsageError
 
@@ -43,8 +43,9 @@ class LlamaCppBackend(Backend):
             takes memory for it.
         parallel: slots, which are generations at the same time.
         threads: of the computation; by default all cores but one, at most four.
+        stop_repetition: whether a text that only repeats itself is ended there, as if it had reached its limit.
         verbose: whether llama.cpp writes its log to stderr.
-        model_options: defaults for every request.
+        model_options: defaults for every request; they go before those of the model itself (`MODELS` in `weights.py`).
 
     Raises:
         ConfigurationError: no model has this name.
@@ -66,16 +67,19 @@ class LlamaCppBackend(Backend):
         context_window: int = 4096,
         parallel: int = 4,
         threads: int | None = None,
+        stop_repetition: bool = True,
         verbose: bool = False,
         model_options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(model_options=model_options)
         self.model_id = check_name(fspath(model_id))
+        super().__init__(model_options=options_of(self.model_id) | check_options(model_options))
         self.context_window = _positive("context_window", context_window)
         self.parallel = _positive("parallel", parallel)
         self.threads = default_threads() if threads is None else _positive("threads", threads)
+        self.stop_repetition = stop_repetition
         self.verbose = verbose
         self._settings: Settings | None = None
+        self._marks = Marks(())
 
     async def run(self, request: Request) -> AsyncIterator[Event]:
         """Yield what the model says; closing the iterator frees the slot.
@@ -89,7 +93,13 @@ class LlamaCppBackend(Backend):
         payload = encode(request)
         engine = await self.engine()
         model = engine.settings.alias
-        decoder = Decoder(model, is_json=request.output_schema is not None)
+        payload["messages"] = encode_messages(request, self._marks.guard)
+        decoder = Decoder(
+            model,
+            is_json=request.output_schema is not None,
+            drops_joiners=not _has_joiner(request, payload),
+            stops_repetition=self.stop_repetition,
+        )
         call = engine.submit(payload)
         try:
             while True:
@@ -98,7 +108,7 @@ class LlamaCppBackend(Backend):
                 for chunk in chunks:
                     for event in decoder.feed(chunk):
                         yield event
-                if is_done:
+                if is_done or decoder.is_over:
                     break
                 if not chunks and not call.is_started:
                     yield KeepAlive()
@@ -120,7 +130,7 @@ class LlamaCppBackend(Backend):
         """
         chat = await self.engine()
         engine = shared_engine(replace(chat.settings, embeds=True, parallel=1))
-        call = engine.submit({"input": list(texts)})
+        call = engine.submit({"input": [self._marks.guard(text) for text in texts]})
         try:
             answers: list[Any] = []
             while not call.is_done:
@@ -138,22 +148,28 @@ class LlamaCppBackend(Backend):
         Raises:
             ConfigurationError: the weights are missing, or this is a forked process.
         """
-        if self._settings is None:
-            self._settings = await anyio.to_thread.run_sync(self._find)
-        return shared_engine(self._settings)
+        if (settings := self._settings) is None:
+            found: tuple[Marks, Settings] = await anyio.to_thread.run_sync(self._find)
+            self._marks, self._settings = found
+            settings = found[1]
+        return shared_engine(settings)
 
-    def _find(self) -> Settings:
+    def _find(self) -> tuple[Marks, Settings]:
         path = find_weights(self.model_id)
-        published = MODELS.get(self.model_id)
-        is_published = published is not None and path.name == published.filename and not is_path(self.model_id)
-        return Settings(
+        return read_marks(path), Settings(
             path=str(path),
-            alias=self.model_id if is_published else Path(path).stem,
+            alias=name_of(self.model_id, path),
             context_window=self.context_window,
             parallel=self.parallel,
             threads=self.threads,
             verbose=self.verbose,
         )
+
+
+def _has_joiner(request: Request, payload: Mapping[str, Any]) -> bool:
+    """Tell whether the request itself has the character that breaks marks, so that an answer may have it, too."""
+    texts = (message["content"] for message in encode_messages(request))
+    return "\\u2060" in payload.get("grammar", "") or any(JOINER in text for text in texts)
 
 
 async def _stop(call: Call) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mellea.backends._transport.thoughts import ThoughtTags
+from mellea.backends.llama_cpp.marks import JOINER
+from mellea.backends.llama_cpp.repetition import Repetition
 from mellea.core.events import (
     Event,
     FinishReason,
@@ -32,10 +35,23 @@ class Decoder:
     Args:
         model: the model, for errors and for the end.
         is_json: whether a grammar holds the answer to JSON, so that anything else means it got lost.
+        drops_joiners: whether an answer that repeats the user's text comes without the character that breaks the
+            control tokens in it.
+        stops_repetition: whether a text that goes round in circles is at its end; JSON never is.
+
+    Attributes:
+        is_over: whether nothing more is wanted of the engine.
     """
 
-    def __init__(self, model: str, *, is_json: bool = False) -> None:
+    def __init__(
+        self, model: str, *, is_json: bool = False, drops_joiners: bool = False, stops_repetition: bool = False
+    ) -> None:
+        self.is_over = False
+        self._repetition = Repetition() if stops_repetition and not is_json else None
+        self._usage = Usage()
+        self._written = 0
         self._model = model
+        self._drops_joiners = drops_joiners
         self._must_be_json = is_json
         self._finish: str | None = None
         self._response_id: str | None = None
@@ -49,9 +65,12 @@ class Decoder:
             BadRequestError: the prompt is longer than the context window, or the engine refuses the request.
             BackendError: the engine failed.
         """
+        if self.is_over:
+            return []
         if "error" in chunk:
             raise _error(chunk["error"], self._model)
-        if "prompt_progress" in chunk:
+        if (progress := chunk.get("prompt_progress")) is not None:
+            self._usage = replace(self._usage, input_tokens=progress.get("total"))
             return [KeepAlive()]
         events: list[Event] = []
         for choice in chunk.get("choices", ()):
@@ -68,18 +87,32 @@ class Decoder:
         Raises:
             InterruptedStreamError: the engine never said why it stopped.
         """
+        if self.is_over and not self._has_ended:
+            # The engine tells the usage with its own end only; a piece of text is a token, but for a rare character.
+            self._finish = "length"
+            usage = UsageEvent(replace(self._usage, output_tokens=self._written))
+            return self._tags.feed([usage, *self._end()])
         return [] if self._has_ended else self._tags.feed(self._end())
 
     def _choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
         delta = choice.get("delta", {})
-        if text := delta.get("content"):
+        text = delta.get("content")
+        if text and self._drops_joiners:
+            text = text.replace(JOINER, "")
+        if text:
             if self._must_be_json:
                 self._check(text)
             events.append(TextDelta(text))
+            self._look_for_repetition(text)
         if thought := delta.get("reasoning_content"):
             events.append(ReasoningDelta(thought))
         if reason := choice.get("finish_reason"):
             self._finish = reason
+
+    def _look_for_repetition(self, text: str) -> None:
+        if self._repetition is not None:
+            self._written += 1
+            self.is_over = self.is_over or self._repetition.feed(text)
 
     def _check(self, text: str) -> None:
         # A grammar that the engine can't compile leaves the answer free, and the engine says nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from mellea.backends.llama_cpp.schema import json_grammar
@@ -12,7 +13,7 @@ from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.errors import BadRequestError, UnsupportedError
 
-__all__ = ["OPTIONS", "encode"]
+__all__ = ["OPTIONS", "encode", "encode_messages"]
 
 OPTIONS = {
     ModelOption.TEMPERATURE: "temperature",
@@ -31,20 +32,21 @@ OPTIONS = {
 MAX_TOKENS = 1024
 """How long an answer may be if nobody says: now and then a small model repeats itself for ever."""
 
+PENALTY_WINDOW = 512
+"""Tokens, of the prompt as well, that the penalties look back on. The engine's own 64 are fewer than the period with
+which a small model repeats itself."""
+
 _RANDOM_SEED = 2**32 - 1
 """The engine takes 32 bits, and this value as "any"."""
 
 
 def encode(request: Request) -> dict[str, Any]:
-    """Return the engine's payload.
+    """Return the engine's payload but for the messages, which `encode_messages` writes once the model is known.
 
     Raises:
-        BadRequestError: a message can't be sent as UTF-8.
         UnsupportedError: the schema can't be held, or an answer is to be continued under a schema.
     """
-    messages = _messages(request)
     payload: dict[str, Any] = {
-        "messages": messages,
         "stream": True,
         "stream_options": {"include_usage": True},
         # A sign of life, and a look at the cancel flag, after each batch of the prompt.
@@ -52,6 +54,7 @@ def encode(request: Request) -> dict[str, Any]:
         # A trailing assistant message is continued; the answer must not begin by repeating it.
         "echo": False,
         "max_tokens": MAX_TOKENS,
+        "repeat_last_n": PENALTY_WINDOW,
     }
     for option, name in OPTIONS.items():
         if option in request.options:
@@ -61,34 +64,45 @@ def encode(request: Request) -> dict[str, Any]:
     if "stop" in payload:
         payload["stop"] = _stop(payload["stop"])
     if request.output_schema is not None:
-        if messages and messages[-1]["role"] == "assistant":
+        if request.messages and request.messages[-1].role == "assistant" and _content(request.messages[-1], str):
             raise UnsupportedError(
                 "the embedded model can't continue an assistant message under a schema; leave out format= or the prefix"
             )
-        payload["grammar"] = json_grammar(request.output_schema.schema)
+        payload["grammar"] = json_grammar(request.output_schema.schema, payload["max_tokens"])
     return payload
 
 
-def _messages(request: Request) -> list[dict[str, str]]:
-    messages = [{"role": message.role, "content": _content(message)} for message in request.messages]
+def encode_messages(request: Request, guard: Callable[[str], str] = str) -> list[dict[str, str]]:
+    """Return the conversation as the engine takes it.
+
+    Args:
+        request: what is asked.
+        guard: breaks the model's control tokens in a text; every text that a message holds goes through it.
+
+    Raises:
+        BadRequestError: a message can't be sent as UTF-8.
+    """
+    messages = [{"role": message.role, "content": _content(message, guard)} for message in request.messages]
     if messages and messages[-1] == {"role": "assistant", "content": ""}:
         messages.pop()  # nothing to continue, and the template would make an odd turn of it
     return messages
 
 
-def _content(message: Message) -> str:
-    pieces = []
+def _content(message: Message, guard: Callable[[str], str]) -> str:
+    # Texts that follow one another are guarded as one: a mark may be cut in two.
+    content, texts = "", [""]
     for block in message.blocks:
         if isinstance(block, CBlock):
-            pieces.append(block.value)
+            texts.append(block.value)
         # Calls and outputs in a history are written as Hermes does, since few small models' templates know them.
         elif isinstance(block, ToolCall):
             call = {"name": block.tool_name, "arguments": dict(block.tool_args)}
-            pieces.append(f"<tool_call>\n{_json(call)}\n</tool_call>")
+            content += f"{guard(''.join(texts))}<tool_call>\n{guard(_json(call))}\n</tool_call>"
+            texts = []
         elif isinstance(block, ToolOutput):
             result = block.result if isinstance(block.result, str) else _json(block.result)
-            pieces.append(f"Error: {result}" if block.is_error else result)
-    return _checked("".join(pieces))
+            texts.append(f"Error: {result}" if block.is_error else result)
+    return _checked(content + guard("".join(texts)))
 
 
 def _checked(text: str) -> str:

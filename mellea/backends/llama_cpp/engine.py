@@ -8,6 +8,8 @@ Rules:
   and a call that had to wait for a slot inside the engine couldn't be cancelled there.
 - A worker holds its call weakly. When nobody else holds it any more, its loop is gone, and the callback
   ends the generation.
+- An engine that is let go before its own loop runs waits for that loop for ever, with the GIL held. So it counts
+  as loaded only once it has answered a request; and once closed, it isn't loaded any more.
 - The workers are daemons, since `threading` joins others before `atexit` can tell them to stop. A thread
   that comes back from the engine into an interpreter that has ended crashes it: `atexit` cancels and joins.
 - The engine's threads don't survive `os.fork`. The child may neither call nor destroy what the parent
@@ -40,6 +42,9 @@ _PROMPT_CACHE_MIB = 256
 """Memory for prompts that no slot holds any more; the engine's own default is 8 GiB."""
 
 _EXIT_SECONDS = 10.0
+
+_INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C has ended, as shells count it."""
 
 _UNLOADED = "the embedded model was unloaded, or the interpreter ended, before its answer was complete"
 
@@ -105,10 +110,16 @@ def open_server(settings: Settings, *, api_key: str, **params: Any) -> Any:
         common.embedding = True
         common.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     common.cors_origins = ""
+    # All of the load holds the GIL, so nothing else, not even Ctrl-C, gets its turn before it is over. Without a
+    # trial generation and without a second load that tries out what fits into memory it takes half as long.
+    common.warmup = common.fit_params = False
+    common.endpoint_metrics = True
     for name, value in params.items():
         setattr(common, name, value)
     try:
-        return xllamacpp.Server(common)
+        server = xllamacpp.Server(common)
+        server.handle_metrics()  # comes back once the engine's own loop runs
+        return server
     except RuntimeError as error:
         raise ConfigurationError(
             f"llama.cpp can't load {settings.path!r}: {error} "
@@ -138,12 +149,14 @@ class Engine:
         return None if self.server is None else cast(str, self.server.listening_address)
 
     def load(self) -> None:
-        """Load the model, unless it is loaded; blocks for about a second, and all other threads with it.
+        """Load the model, unless it is loaded; blocks for up to a second, and all other threads with it.
 
         Raises:
-            ConfigurationError: the engine isn't installed or can't load the file.
+            ConfigurationError: the engine isn't installed, can't load the file, or has been closed.
         """
         with self._loading:
+            if self._is_closed:
+                raise _closed()
             if self.server is None:
                 self.server = open_server(self.settings, api_key=self.api_key, **self.params)
 
@@ -156,7 +169,7 @@ class Engine:
         call = Call(payload)
         with self._lock:
             if self._is_closed:
-                raise ConfigurationError("the embedded model is being unloaded, or the interpreter ends; start no call")
+                raise _closed()
             while len(self._threads) < self.settings.parallel:
                 number = len(self._threads)
                 thread = threading.Thread(target=self._work, name=f"mellea-llama-{number}", daemon=True)
@@ -214,6 +227,10 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it on another thread
             return error
         return None
+
+
+def _closed() -> ConfigurationError:
+    return ConfigurationError("the embedded model is being unloaded, or the interpreter ends; start no call")
 
 
 def _put_into(ref: weakref.ref[Call]) -> Callable[[Chunk], bool]:
@@ -297,8 +314,12 @@ def unload() -> None:
 def _at_exit() -> None:
     global _is_exiting
     _is_exiting = True
-    for engine in list(_alive):
-        engine.close(_EXIT_SECONDS)
+    try:
+        for engine in list(_alive):
+            engine.close(_EXIT_SECONDS)
+    except KeyboardInterrupt:
+        # Ctrl-C once more, while a worker is still in the engine: it must not come back into an ended interpreter.
+        os._exit(_INTERRUPTED)
 
 
 def _after_fork() -> None:

@@ -9,7 +9,9 @@ its path. On the way it gets narrower, never wider, because a small model that m
 - limits where the schema has none: `MAX_LENGTH` characters, `MAX_ITEMS` items or keys, integers that fit
   a double, 9 decimals.
 
-`oneOf` is held as `anyOf`; who needs more validates the answer, as mellea does with every answer.
+`oneOf` is held as `anyOf`, and `uniqueItems` by a limit at most; who needs more validates the answer, as mellea
+does with every answer. An object whose keys are all known (`propertyNames` with an `enum`) becomes one that has these
+properties.
 """
 
 from __future__ import annotations
@@ -20,16 +22,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from mellea.backends.llama_cpp.budget import DefaultLimit, share_out
 from mellea.backends.llama_cpp.pattern import why_unsupported
+from mellea.core.structured.schema import followed
 from mellea.errors import UnsupportedError
 
 __all__ = ["MAX_ITEMS", "MAX_LENGTH", "json_grammar"]
 
 MAX_LENGTH = 4000
-"""Characters of a string without a `maxLength`."""
+"""Characters of a string without a `maxLength`, where there are tokens for them (`budget.py`)."""
 
 MAX_ITEMS = 100
-"""Items of an array, or keys of an object, without a limit."""
+"""Items of an array, or keys of an object, without a limit, where there are tokens for them."""
 
 _MAX_COUNT = 20_000
 """The engine aborts the process at counts of 10**9, and drops the constraint from about 100,000."""
@@ -71,19 +75,31 @@ _SPELLED_FORMATS = {
         for n in range(1, 9)
     },
 }
+_KEY_PATTERNS = {
+    "date": "^[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])$",
+    "uuid": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+}
+"""Formats of keys, which the engine knows by patterns only."""
+
 # What pydantic writes for Decimal has a look-ahead.
 _PATTERNS = {r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": r"^[+-]?\d{1,30}(?:\.\d{1,30})?$"}
 _UNBOUNDED = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 
 
-def json_grammar(schema: Mapping[str, Any]) -> str:
+def json_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> str:
     """Return the grammar of the JSON texts that match the schema.
+
+    Args:
+        schema: the JSON Schema.
+        max_tokens: of the answer; what the schema doesn't limit is limited so that it fits.
 
     Raises:
         UnsupportedError: the schema has a keyword that can't be held; the message names it and where.
     """
     try:
-        return _grammar(_Rewriter(schema).rewritten())
+        body = _Rewriter(schema).rewritten()
+        share_out(body, max_tokens)
+        return _grammar(body)
     except RecursionError as error:
         raise _unsupported("a schema nested as deep as this", "#") from error
 
@@ -150,6 +166,7 @@ class _Rewriter:
         if not _has_names(schema):
             raise _unsupported(f"{schema!r} as a schema", path)
         stated = {name: value for name, value in schema.items() if not _is_annotation(name, value)}
+        stated = self._with_known_names(self._with_known_items(stated))
         is_shared = is_open or (len(stated) > 1 and bool(stated.keys() & {"$ref", "allOf", "anyOf", "oneOf"}))
         new: dict[str, Any] = {}
         for name, value in stated.items():
@@ -157,6 +174,40 @@ class _Rewriter:
                 raise _unsupported(f"the keyword {name!r}", path)
             _put(new, name, self._keywords[name](value, f"{path}/{name}", is_shared))
         return _narrowed(new, path, is_shared)
+
+    def _with_known_items(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Limit an array without duplicates to as many items as there are; the engine can't hold it to more."""
+        if "uniqueItems" not in schema:
+            return schema
+        new = {name: value for name, value in schema.items() if name != "uniqueItems"}
+        values = self._values_of(schema.get("items"))
+        if values is not None:
+            new["maxItems"] = min(len(values), schema.get("maxItems", len(values)))
+        return new
+
+    def _with_known_names(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Write an object whose keys are chosen from a list, such as a `dict[Enum, T]`, with a property for each."""
+        wanted = schema.get("propertyNames")
+        names = self._values_of(wanted)
+        pattern = _pattern_of_names(wanted)
+        if "patternProperties" in schema or (names is None and pattern is None):
+            return schema
+        new = {name: value for name, value in schema.items() if name not in ("propertyNames", "additionalProperties")}
+        others, known = schema.get("additionalProperties", {}), schema.get("properties", {})
+        if names is None:
+            return new | {"patternProperties": {pattern: others}, "additionalProperties": False}
+        texts = [name for name in names if isinstance(name, str)]
+        return new | {"properties": {name: known.get(name, others) for name in texts}, "additionalProperties": False}
+
+    def _values_of(self, schema: Any) -> list[Any] | None:
+        """Return the values that a schema names, `None` if it names none."""
+        if not isinstance(schema, Mapping):
+            return None
+        schema = followed(schema, self._root)
+        if schema.get("type") == "boolean":
+            return [True, False]
+        values = [schema["const"]] if "const" in schema else schema.get("enum")
+        return values if isinstance(values, list) else None
 
     def _list(self, schemas: Any, path: str, is_open: bool) -> list[Any]:
         if not isinstance(schemas, list) or not schemas:
@@ -194,6 +245,13 @@ class _Rewriter:
         return target
 
 
+def _pattern_of_names(schema: Any) -> str | None:
+    """Return the pattern that the keys of an object have to match, if their schema says no more than that."""
+    if not isinstance(schema, Mapping) or len(schema.keys() - {"type", "title"}) != 1:
+        return None
+    return schema.get("pattern") or _KEY_PATTERNS.get(schema.get("format", ""))
+
+
 def _has_names(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
@@ -227,13 +285,14 @@ def _narrowed(schema: dict[str, Any], path: str, is_shared: bool) -> dict[str, A
 def _limit(schema: dict[str, Any], kinds: list[str], is_shared: bool) -> None:
     if "string" in kinds:
         limit = _FORMATS.get(schema.get("format", ""), MAX_LENGTH)
-        schema.setdefault("maxLength", max(limit, schema.get("minLength", 0)))
+        schema.setdefault("maxLength", DefaultLimit(max(limit, schema.get("minLength", 0))))
     if "array" in kinds and schema.get("items") is not False:
-        limit = len(schema["prefixItems"]) if "prefixItems" in schema and "items" not in schema else MAX_ITEMS
+        is_tuple = "prefixItems" in schema and "items" not in schema
+        limit = len(schema["prefixItems"]) if is_tuple else DefaultLimit(max(MAX_ITEMS, schema.get("minItems", 0)))
         schema.setdefault("maxItems", max(limit, schema.get("minItems", 0)))
     if "object" in kinds and schema.get("additionalProperties") is not False:
         least = max(schema.get("minProperties", 0), len(schema.get("properties", ())) + len(schema.get("required", ())))
-        schema.setdefault("maxProperties", max(MAX_ITEMS, least))
+        schema.setdefault("maxProperties", DefaultLimit(max(MAX_ITEMS, least)))
     if "number" in kinds and not is_shared:
         schema.setdefault("multipleOf", _DECIMALS)
         _bound(schema, _MAX_NUMBER)

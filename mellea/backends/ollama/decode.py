@@ -16,6 +16,7 @@ from mellea.backends._transport.decoding import WireDecoder
 from mellea.backends._transport.fields import (
     arguments_text,
     bytes_of,
+    known_id,
     known_int,
     known_text,
     list_of,
@@ -67,9 +68,19 @@ class Decoder(WireDecoder):
         for line in self._lines.feed(data):
             if self._has_end(events):
                 break
+            chunk = None
             try:
                 chunk = from_json(line, cache_strings="keys")  # what a model says hardly ever comes again
-            except ValueError:
+                message = chunk["message"]
+                text = message["content"]
+                is_more = chunk["done"] is False and "error" not in chunk and _PLAIN.issuperset(message)
+                if is_more and text and type(text) is str:  # nearly all of them
+                    self._is_known = True
+                    events.append(TextDelta(text))
+                    continue
+            except (ValueError, KeyError, TypeError):
+                pass  # of another form, or no JSON at all
+            if chunk is None:
                 self._frame(line, events)
             else:
                 self._value(chunk, line, events)
@@ -105,7 +116,7 @@ class Decoder(WireDecoder):
     def _message(self, message: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         has_more = not _PLAIN.issuperset(message)
         if has_more:
-            if thought := text_of(message, "thinking"):
+            if thought := known_text(message, "thinking"):
                 events.append(ReasoningDelta(thought))
             events += [FileEvent("image/png", _image(image)) for image in list_of(message, "images")]
         if text := text_of(message, "content"):
@@ -120,7 +131,7 @@ class Decoder(WireDecoder):
         if not name:
             raise WireError(f"Ollama sent a call that names no tool: {call!r:.120}")
         self._has_calls = True
-        call_id = self._ids.new(known_text(call, "id"), known_text(chunk, "created_at"), chunk)
+        call_id = self._ids.new(known_id(call, "id"), known_text(chunk, "created_at"), chunk)
         events.append(ToolStart(call_id, name))
         if raw:
             events.append(ToolDelta(call_id, raw))

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic_core import from_json
 
-from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends._transport.address import Address
+from mellea.backends._transport.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
 from mellea.backends._transport.report import is_hopeless
 from mellea.backends._transport.secret import missing_key
 from mellea.backends.openai import chat, responses
@@ -48,6 +49,7 @@ class OpenAIBackend(HttpBackend):
         extra_body: merged into every request's JSON body.
         client: your own `httpx.AsyncClient`, or one of the same shape; it is never closed here.
         retries: how often a request that failed before its first byte is tried again.
+        max_answer_bytes: how large one answer may become, decompressed, before it fails; `None` is no limit.
         model_options: defaults for every request.
 
     Raises:
@@ -67,6 +69,7 @@ class OpenAIBackend(HttpBackend):
         extra_body: Mapping[str, Any] | None = None,
         client: Any = None,
         retries: int = 2,
+        max_answer_bytes: int | None = MAX_ANSWER_BYTES,
         model_options: Mapping[str, Any] | None = None,
     ) -> None:
         if api not in ("chat", "responses"):
@@ -79,11 +82,12 @@ class OpenAIBackend(HttpBackend):
         super().__init__(
             _model(model_id, self.service),
             base_url=url,
-            api_key=api_key if api_key is not None else _variable(*self.service.key_variables),
+            api_key=api_key,
             headers=headers,
             extra_body=extra_body,
             client=client,
             retries=retries,
+            max_answer_bytes=max_answer_bytes,
             model_options=model_options,
         )
         self._may_lack_key = self.service.is_local or api_key == "" or headers is not None
@@ -110,6 +114,9 @@ class OpenAIBackend(HttpBackend):
 
     def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
         return self._decoder(request).plain(body)
+
+    def _key_variables(self) -> tuple[str, ...]:
+        return self.service.key_variables
 
     def _headers(self) -> dict[str, str]:
         if self.api_key is None:
@@ -216,7 +223,8 @@ def _find(service: str | Service | None, base_url: str | None) -> tuple[Service,
     if not url:
         variable = f", or set {own.url_variable}" if own.url_variable else ""
         raise ConfigurationError(f"{own.name!r} has another address for everybody: pass base_url={variable}")
-    return (service if service is not None else service_at(url)), url
+    base = Address.parse(url).base  # says what is wrong with it, before anything is looked up by it
+    return (service if service is not None else service_at(base)), url
 
 
 def _model(model_id: str | None, service: Service) -> str:

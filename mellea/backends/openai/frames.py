@@ -1,4 +1,4 @@
-"""What the decoders of both of OpenAI's formats share beyond what all wires share: event streams, and wrapped answers."""
+"""What the decoders of both of OpenAI's formats share beyond what all share: event streams, and wrapped answers."""
 
 from __future__ import annotations
 

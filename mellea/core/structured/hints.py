@@ -27,6 +27,9 @@ __all__ = [
     "resolved",
 ]
 
+_BETWEEN = frozenset({"anyio", "mellea", "pydantic", "pydantic_core", "trio"})
+"""Packages whose functions stand between the asking code and the search for its names."""
+
 
 def is_typed_dict(kind: Any) -> bool:
     """Whether it is a TypedDict, of whichever module."""
@@ -147,22 +150,28 @@ def names_around(kind: type) -> dict[str, Any]:
 
 
 def _frames() -> Iterator[FrameType]:
-    waiting = asking_thread.get()
-    starts = [sys._getframe(1)]
-    if waiting is not None and waiting != threading.get_ident():
-        starts += [frame for frame in [sys._current_frames().get(waiting)] if frame is not None]
-    for start in starts:
+    for start in _starts():
         frame: FrameType | None = start
         while frame is not None:
             yield frame
             frame = frame.f_back
 
 
+def _starts() -> list[FrameType]:
+    """Return where to look: here, and in the thread that waits for what happens here."""
+    waiting = asking_thread.get()
+    asker = None if waiting is None or waiting == threading.get_ident() else sys._current_frames().get(waiting)
+    return [sys._getframe(1), *([asker] if asker is not None else [])]
+
+
 def _caller_names() -> dict[str, Any]:
-    """Return the names that the nearest function outside this package sees."""
-    for frame in _frames():
-        if not str(frame.f_globals.get("__name__", "")).startswith("mellea."):
+    """Return the names that the nearest function outside this package sees: of the thread that asks, if one waits."""
+    frame: FrameType | None = _starts()[-1]
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in _BETWEEN and package not in sys.stdlib_module_names:
             return {**frame.f_globals, **frame.f_locals}
+        frame = frame.f_back
     return {}
 
 

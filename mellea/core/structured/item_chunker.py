@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from mellea.core.chunk import Chunk
+from mellea.core.chunkers import InkedChunker
 from mellea.core.structured.items import ItemDecoder, item_format
 from mellea.core.structured.output_format import OutputFormat
 
@@ -15,8 +16,8 @@ _PIECE = re.compile(r'[^,\]}"]*+[,\]}"]?')
 """Text up to a place where an item may have ended, so that a chunk ends there however the text was cut."""
 
 
-class ItemChunker:
-    """Divides a JSON text into chunks that hold an item each; the last one holds what stands after them.
+class ItemChunker(InkedChunker):
+    """Divides a JSON text into chunks that hold an item each; the last one may hold what stands after them.
 
     Args:
         format: what the whole text is to be.
@@ -28,10 +29,16 @@ class ItemChunker:
     """
 
     def __init__(self, format: OutputFormat[Any] | None, *, number: int = 0, before: str = "") -> None:
+        super().__init__(_ByItem(format, before), number=number, start=len(before))
+
+
+class _ByItem:
+    """Divides a JSON text after each item; what it gives may be blank."""
+
+    def __init__(self, format: OutputFormat[Any] | None, before: str) -> None:
         self._decoder: ItemDecoder[Any] = ItemDecoder(item_format(format))
         self._decoder.feed(before)
         self._decoder.take_raws()
-        self._number, self._start = number, len(before)
         self._parts: list[str] = []
         self._items: list[str] = []  # whose chunk isn't complete yet
 
@@ -50,19 +57,13 @@ class ItemChunker:
         """Return what is left at the end of the text, as the last chunk."""
         self._decoder.close()
         self._items += self._decoder.take_raws()
-        return self._chunks() if any(self._parts) else []
+        return self._chunks() if self._items or any(self._parts) else []
 
     def _chunks(self) -> list[Chunk]:
         """Return a chunk for each item that is there; of several at one place, the last one has the text."""
         *before, last = self._items or [""]
-        chunks = [self._chunk("", item) for item in before]
-        chunks.append(self._chunk("".join(self._parts), last))
+        chunks = [Chunk("", item=item) for item in before]
+        chunks.append(Chunk("".join(self._parts), item=last))
         self._parts.clear()
         self._items.clear()
         return chunks
-
-    def _chunk(self, text: str, item: str) -> Chunk:
-        chunk = Chunk(text, self._number, self._start, item)
-        self._number += 1
-        self._start += len(chunk)
-        return chunk

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_origin
 
@@ -10,7 +10,7 @@ from mellea.core.structured.conform import check
 from mellea.core.structured.core_schema import calls_user_code
 from mellea.core.structured.kinds import Items, Path, items_of, plain
 from mellea.core.structured.output_format import OutputFormat, output_format, validator_of
-from mellea.core.structured.schema import Schema, branches, followed, openings_of
+from mellea.core.structured.schema import Elements, Schema, branches, elements_of_schema, followed, openings_of
 from mellea.errors import UsageError
 
 __all__ = ["ItemFormat", "item_format"]
@@ -56,8 +56,8 @@ def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
         raise UsageError("items() reads the elements of a sequence; ask for one with format=list[…]")
     made: ItemFormat[Any] | None = None
     if isinstance(format.kind, Mapping):
-        if (elements := _of_schema(format.marked)) is not None:
-            made = _for_schema(elements, format)
+        if (found := _of_schema(format.marked)) is not None:
+            made = _for_schema(*found, format)
     elif (items := items_of(format.kind)) is not None and _is_array(items, format.marked):
         made = _for_type(items, format)
     if made is None:
@@ -99,35 +99,19 @@ def _for_type(items: Items, whole: OutputFormat[Any]) -> ItemFormat[Any]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Elements:
-    """The elements of an array: the schemas of the first ones, and of all others."""
-
-    key: str | None
-    first: Sequence[Any]
-    others: Any
-
-
-def _of_schema(root: Schema) -> _Elements | None:
-    if (elements := _elements(None, root, root)) is not None:
-        return elements
+def _of_schema(root: Schema) -> tuple[str | None, Elements] | None:
+    if (elements := elements_of_schema(root, root)) is not None:
+        return None, elements
     properties = [branch.get("properties", {}) for branch in branches(root, root)]
     if len(properties) != 1:
         return None
-    lists = [found for key, part in properties[0].items() if (found := _elements(key, part, root)) is not None]
+    lists = [
+        (key, found) for key, part in properties[0].items() if (found := elements_of_schema(part, root)) is not None
+    ]
     return lists[0] if len(lists) == 1 else None
 
 
-def _elements(key: str | None, schema: Any, root: Schema) -> _Elements | None:
-    found = branches(schema, root) if isinstance(schema, Mapping) else []
-    if len(found) != 1 or found[0].get("type") != "array":
-        kinds = found[0].get("type") if len(found) == 1 else None
-        if not isinstance(kinds, list) or set(kinds) - {"null"} != {"array"}:
-            return None
-    return _Elements(key, found[0].get("prefixItems", ()), found[0].get("items", True))
-
-
-def _for_schema(elements: _Elements, whole: OutputFormat[Any]) -> ItemFormat[Any]:
+def _for_schema(key: str | None, elements: Elements, whole: OutputFormat[Any]) -> ItemFormat[Any]:
     from pydantic_core import from_json  # lazy: plain text needs no pydantic
 
     root = whole.marked
@@ -138,14 +122,14 @@ def _for_schema(elements: _Elements, whole: OutputFormat[Any]) -> ItemFormat[Any
         return found
 
     def found_in(parsed: Any) -> list[Any]:
-        found = parsed if elements.key is None else parsed.get(elements.key) if isinstance(parsed, dict) else None
+        found = parsed if key is None else parsed.get(key) if isinstance(parsed, dict) else None
         return list(found) if isinstance(found, list) else []
 
     parts = [part for part in (*elements.first, elements.others) if part is not False]
     openings = [openings_of(part, root) if isinstance(part, Mapping) else "" for part in parts]
     title = followed(elements.others, root).get("title") if isinstance(elements.others, Mapping) else None
     return ItemFormat(
-        paths=((),) if elements.key is None else ((elements.key,),),
+        paths=((),) if key is None else ((key,),),
         name=str(title or "output"),
         value=value,
         is_quick=True,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, TypeVar
 
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.reading import ItemReading, OnError, PartialReading, ReadRun
-from mellea.core.worker import in_thread
+from mellea.core.tracebacks import shorten
+from mellea.core.worker import ThreadWork
 from mellea.errors import ParseError
 
 __all__ = ["ItemIterator", "PartialIterator"]
@@ -26,7 +27,28 @@ class _Thunk(Protocol):
     async def cancel(self) -> None: ...
 
 
-class ItemIterator(AsyncIterator[T]):
+class _Iterator(AsyncIterator[T]):
+    """Does what may call the user's code in a worker thread, also if the wait for it was cancelled meanwhile."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self) -> None:
+        self._work: ThreadWork | None = None
+
+    async def _work_off(self, function: Callable[[], None], *, is_quick: bool) -> None:
+        if is_quick:
+            function()
+            return
+        work = self._work = self._work or ThreadWork(function)
+        try:
+            await work.wait()
+        except ParseError:
+            self._work = None
+            raise
+        self._work = None
+
+
+class ItemIterator(_Iterator[T]):
     """Reads the whole, validated items of a sequence, each as soon as the text holds all of it.
 
     Args:
@@ -39,33 +61,35 @@ class ItemIterator(AsyncIterator[T]):
     __slots__ = ("_reading", "_text", "_thunk")
 
     def __init__(self, thunk: _Thunk, text: AsyncIterator[str], on_error: OnError, *, by_step: bool = False) -> None:
+        super().__init__()
         self._thunk = thunk
         self._text = text
         self._reading: ItemReading[T] = ItemReading(thunk._run, thunk._deliver, on_error, by_step=by_step)
 
     async def __anext__(self) -> T:
         reading = self._reading
-        while not reading.ready:
-            if reading.has_work:
-                await self._validate()
-            elif reading.is_over:
-                raise StopAsyncIteration
-            else:
-                reading.feed(await anext(self._text, None))
+        try:
+            while not reading.ready:
+                if self._work is not None or reading.has_work:
+                    await self._validate()
+                elif reading.is_over:
+                    raise StopAsyncIteration
+                else:
+                    reading.feed(await anext(self._text, None))
+        except Exception as error:
+            shorten(error)
+            raise
         return reading.ready.popleft()
 
     async def _validate(self) -> None:
         try:
-            if self._reading.is_quick:
-                self._reading.validate()
-            else:
-                await in_thread(self._reading.validate)
+            await self._work_off(self._reading.validate, is_quick=self._reading.is_quick)
         except ParseError:
             await self._thunk.cancel()
             raise
 
 
-class PartialIterator(AsyncIterator[Partial[T]]):
+class PartialIterator(_Iterator[Partial[T]]):
     """Reads what is known of a value while it is being written.
 
     Args:
@@ -77,17 +101,22 @@ class PartialIterator(AsyncIterator[Partial[T]]):
     __slots__ = ("_reading", "_text", "_thunk")
 
     def __init__(self, thunk: _Thunk, text: AsyncIterator[str], *, by_step: bool = False) -> None:
+        super().__init__()
         self._thunk = thunk
         self._text = text
         self._reading: PartialReading[T] = PartialReading(thunk._run, thunk._deliver, by_step=by_step)
 
     async def __anext__(self) -> Partial[T]:
         reading = self._reading
-        while (partial := reading.next()) is None:
-            if reading.has_work:
-                await in_thread(reading.work)
-            elif reading.is_over:
-                raise StopAsyncIteration
-            else:
-                reading.feed(await anext(self._text, None))
+        try:
+            while self._work is not None or (partial := reading.next()) is None:
+                if self._work is not None or reading.has_work:
+                    await self._work_off(reading.work, is_quick=False)
+                elif reading.is_over:
+                    raise StopAsyncIteration
+                else:
+                    reading.feed(await anext(self._text, None))
+        except Exception as error:
+            shorten(error)
+            raise
         return partial

@@ -30,6 +30,7 @@ from collections.abc import (
 from typing import Annotated, Any, ForwardRef, Literal, NotRequired, Required, Union, get_args, get_origin
 
 from mellea.core.structured.hints import alias_value, completed, generic_hints, is_alias, is_typed_dict, resolved
+from mellea.core.structured.schema import elements_of_schema
 from mellea.errors import UsageError
 
 __all__ = [
@@ -75,7 +76,7 @@ _NATIVE = (str, int, float, bool, type(None))
 _DEPTH = 100  # types inside one another, before they are taken for a circle
 _CIRCLE = Any
 
-_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\w+\.|<locals>\.)+(?=\w)""")
+_MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\b\w++|<locals>)\.(?=[\w<])""")
 """What stands before a class's own name; first a text, which is left as it is."""
 
 NO_ELEMENTS: Any = type("NO_ELEMENTS", (), {"__repr__": lambda self: "NO_ELEMENTS"})()
@@ -153,7 +154,7 @@ def _inside(kind: Any) -> Any:
         return kind.__supertype__
     origin = get_origin(kind)
     if origin is Annotated:
-        return kind.__origin__
+        return str if any(type(mark).__name__ == "Json" for mark in kind.__metadata__) else kind.__origin__
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(kind) if option is not type(None)]
         return options[0] if len(options) == 1 else kind
@@ -174,7 +175,8 @@ def type_name(kind: Any) -> str:
 def element_of(kind: Any) -> Any:
     """Return the type of a sequence's elements, `NO_ELEMENTS` if the type isn't a sequence.
 
-    A string, bytes, a mapping and a tuple of fixed length aren't sequences.
+    A string, bytes, a mapping and a tuple of fixed length aren't sequences, nor is pydantic's `Json[list[T]]`, which
+    is a text.
 
     Raises:
         UsageError: a name can't be found.
@@ -194,7 +196,9 @@ def _known(kind: Any) -> Any:
 
 
 def is_sequence(kind: Any) -> bool:
-    """Whether values of the type are made of any number of items of one type."""
+    """Whether values of the type, or of the JSON Schema, are made of any number of items."""
+    if isinstance(kind, Mapping):
+        return elements_of_schema(kind, kind) is not None
     return element_of(kind) is not NO_ELEMENTS
 
 

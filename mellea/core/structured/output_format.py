@@ -46,9 +46,9 @@ class OutputFormat(Generic[T]):
         schema: its JSON Schema, which goes to the backend.
         validator: pydantic's validator of the type, `None` for a plain JSON Schema.
         kind: the type, or the JSON Schema, as it was given.
+        is_quick: whether validating a value calls nobody's code.
         marked: the JSON Schema with the marks of `HoldBack` and `Needed`.
         shapes: what an answer looks like at the top.
-        is_quick: validating an answer calls no code of the user's.
     """
 
     schema: OutputSchema
@@ -56,7 +56,7 @@ class OutputFormat(Generic[T]):
     kind: Any = None
     marked: Mapping[str, Any] = field(default_factory=dict, repr=False)
     shapes: tuple[Shape, ...] = field(default=(), repr=False, compare=False)
-    is_quick: bool = field(default=True, repr=False, compare=False)
+    is_quick: bool = field(default=False, compare=False)
 
     @classmethod
     def of(cls, kind: Any, validator: Any) -> OutputFormat[Any]:
@@ -70,8 +70,7 @@ class OutputFormat(Generic[T]):
             raise UsageError(f"format can't be {type_name(kind)}: no answer can be a valid one, since {why}")
         name = str(kind.get("title", "output")) if validator is None else _name(kind)
         is_quick = validator is None or not calls_user_code(validator.core_schema)
-        shapes = shapes_of(marked, marked)
-        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked, shapes, is_quick)
+        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked, shapes_of(marked, marked), is_quick)
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -10,9 +10,11 @@ from urllib.parse import unquote
 from mellea.core.structured.markers import KEYS
 
 __all__ = [
+    "Elements",
     "Schema",
     "Shape",
     "branches",
+    "elements_of_schema",
     "followed",
     "map_parts",
     "openings_of",
@@ -141,6 +143,23 @@ def _opening(schema: Schema) -> str:
     if schema.get("type") == "object" or "properties" in schema:
         return "{"
     return "[" if schema.get("type") == "array" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """The elements of an array: the schemas of the first ones, and of all others."""
+
+    first: Sequence[Any]
+    others: Any
+
+
+def elements_of_schema(schema: Any, root: Schema) -> Elements | None:
+    """Return the elements of what can only be an array or null; `None` of anything else."""
+    found = branches(schema, root) if isinstance(schema, Mapping) else []
+    kinds = found[0].get("type") if len(found) == 1 else None
+    if {*(kinds if isinstance(kinds, list) else [kinds])} - {"null"} != {"array"}:
+        return None
+    return Elements(found[0].get("prefixItems", ()), found[0].get("items", True))
 
 
 def shapes_of(schema: Schema, root: Schema) -> tuple[Shape, ...]:

@@ -82,7 +82,7 @@ class StrictTypes:
 
         if kind in self._done:
             return self._done[kind]
-        from pydantic import AfterValidator, ConfigDict
+        from pydantic import AfterValidator, ConfigDict  # lazy: as above
 
         origin = get_origin(kind) or kind
         fields = [field for field in fields_of(kind) or () if getattr(field.info, "init", True) is not False]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from mellea.core.component import TemplateRepresentation, walk
 from mellea.core.requirement import Requirement
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
+from mellea.templates import check_variables
 
 __all__ = ["Instruction"]
 
@@ -21,20 +23,23 @@ class Instruction:
     """A task for a model.
 
     Args:
-        description: the task in words. With `user_variables`, `{{name}}` in it stands for a variable.
+        description: the task in words. With `user_variables`, `{{name}}` in it stands for a variable. Nothing else is
+            a template.
         requirements: what the output has to meet, in the order in which it is said; texts or `Requirement`s.
         input: a value that the task is about; anything but a text is said as JSON.
         images: images that the task is about.
         icl_examples: examples of what is wanted.
         grounding_context: texts that the answer is to rest on, by name. Those with a `CBlock(cache=True)` in
             them stand before the task, so that calls with other tasks can reuse them.
-        user_variables: values for the description; never read as templates themselves.
+        user_variables: values for the description, which has a placeholder for each; never read as templates
+            themselves.
         prefix: text before the description.
         output_prefix: text that the output begins with.
         name: what to call the task in traces.
 
     Raises:
-        UsageError: the description is empty or no text, or another argument is of a wrong type.
+        UsageError: the description is empty or no text, a variable has no placeholder, or another argument is of a
+            wrong type.
     """
 
     description: str | CBlock | ModelOutputThunk[Any]
@@ -63,6 +68,8 @@ class Instruction:
         for image in self.images:
             if not isinstance(image, ImageBlock):
                 raise UsageError(f"images takes ImageBlocks, not {image!r}; ImageBlock.from_path(…) reads a file")
+        if self.user_variables:
+            _check_variables(self)
 
     def parts(self) -> Sequence[Any]:
         """Return all values in the instruction; thunks among them are awaited before it is said."""
@@ -107,6 +114,34 @@ def _check_text(name: str, value: Any, *others: type) -> None:
         raise UsageError(f"{name} takes a text, not {value!r}")
     if isinstance(value, (str, CBlock)) and not str(value).strip():
         raise UsageError(f"{name} is empty: {value!r}; say what the model is to do")
+
+
+def _check_variables(instruction: Instruction) -> None:
+    """Refuse variables that wouldn't get where they are wanted."""
+    description = instruction.description
+    if isinstance(description, ModelOutputThunk):
+        raise UsageError(
+            "user_variables fills in a description that the program writes; a text that a model wrote is never a "
+            "template, so leave user_variables out, or give the thunk as a variable"
+        )
+    for name in instruction.user_variables:
+        placeholder = re.compile(rf"\{{\{{-?\s*{re.escape(name)}\b")
+        for argument, text in _other_texts(instruction):
+            if placeholder.search(text):
+                raise UsageError(
+                    f"{text[:60]!r} in {argument} has a placeholder for {name!r}, but only the description is filled "
+                    f"in: write {{{{{name}}}}} there, and the value itself in {argument}"
+                )
+    check_variables(str(description), instruction.user_variables)
+
+
+def _other_texts(instruction: Instruction) -> Iterator[tuple[str, str]]:
+    for requirement in instruction.requirements:
+        yield "requirements", str(requirement)
+    for name in ("prefix", "output_prefix"):
+        text = getattr(instruction, name)
+        if text is not None:
+            yield name, str(text)
 
 
 def _freeze_sequence(instruction: Instruction, name: str) -> None:

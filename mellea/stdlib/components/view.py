@@ -130,6 +130,14 @@ class View:
         """
         if (own := own_wording(type(obj))) is not None:
             return cast("TemplateRepresentation | str", own(obj))
+        return self.represent_fields(obj)
+
+    def represent_fields(self, obj: Any) -> TemplateRepresentation | str:
+        """Return what is said of an object but for a `format_for_llm` of its own.
+
+        Raises:
+            UsageError: as `represent` does.
+        """
         if self.stringify_func is not None:
             text = self.stringify_func(obj)
             if not isinstance(text, str):
@@ -173,8 +181,11 @@ def view_of(obj: Any) -> View:
 
 
 def say_viewed(obj: Any) -> TemplateRepresentation | str:
-    """Return what is said of the object: its fields, or what its view makes of them."""
-    return view_of(obj).represent(obj)
+    """Return what is said of the object: its fields, or what its view makes of them.
+
+    It is `MObject.format_for_llm`, which a class's own may call by `super()`.
+    """
+    return view_of(obj).represent_fields(obj)
 
 
 def own_wording(cls: type) -> Callable[[Any], Any] | None:

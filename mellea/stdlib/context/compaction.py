@@ -18,8 +18,7 @@ from typing import Any
 
 from mellea.core.context import Turn
 from mellea.core.events import StreamEnd
-from mellea.core.portal import blocked_loops
-from mellea.core.run import Run
+from mellea.core.runtime import Run, held_up_loops, needs
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.worker import outcome_of
 from mellea.errors import MelleaError, OutputError, UsageError
@@ -71,7 +70,7 @@ class Compaction:
         with self._lock:
             thunk = self._running() if self._running is not None else None
             # One that runs on a loop which stands still until this call returns would never end.
-            if thunk is None or thunk.has_failed() or thunk._run.needs(blocked_loops.get()):
+            if thunk is None or thunk.has_failed() or needs(thunk._run, held_up_loops()):
                 thunk = self._launched(compactor, turns)
                 self._running = weakref.ref(thunk)
             return thunk

@@ -41,6 +41,11 @@ class SimpleContext(Context):
             return [Turn(self._input)]
         return [Turn(input, output) for output, input in self._last.items()]
 
+    @property
+    def shows_turns(self) -> bool:
+        """Whether calls see earlier turns at all: no."""
+        return False
+
     def view_for_generation(self) -> list[Turn]:
         """Return nothing: calls stand alone."""
         return []

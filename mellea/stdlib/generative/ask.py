@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
+from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
 from mellea.stdlib.session import MelleaSession, current_session
-from mellea.stdlib.session.arguments import InstructArguments, StreamArguments
+from mellea.stdlib.session.arguments import ACT, PARTS, STREAM, InstructArguments, StreamArguments, take
 from mellea.stdlib.streaming import AsyncStream, Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
 
 __all__ = ["aask", "ask"]
 
@@ -19,7 +23,7 @@ T = TypeVar("T")
 
 @overload
 async def aask(
-    prompt: Any, *, format: type[T], session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
+    prompt: Any, *, format: TypeForm[T], session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
 ) -> T: ...
 @overload
 async def aask(
@@ -29,6 +33,7 @@ async def aask(
 async def aask(
     prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
 ) -> Any: ...
+@short_errors
 async def aask(prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Any) -> Any:
     """Ask a model, and return its answer: the text, or a value of `format`.
 
@@ -42,6 +47,7 @@ async def aask(prompt: Any, *, format: Any = None, session: MelleaSession | None
         RequirementError: every answer fails a requirement.
         MelleaError: an argument is wrong, or the generation failed.
     """
+    _check_names("ask", arguments, ACT)
     m = _chosen(session)
     arguments = _with_tools(arguments)
     if isinstance(prompt, (Message, list, tuple)):
@@ -54,6 +60,7 @@ async def aask(prompt: Any, *, format: Any = None, session: MelleaSession | None
 _ask = blocking(aask)
 
 
+@short_errors
 class _Ask:
     """The function `ask`, with its streams."""
 
@@ -64,7 +71,7 @@ class _Ask:
         self,
         prompt: Any,
         *,
-        format: type[T],
+        format: TypeForm[T],
         session: MelleaSession | None = None,
         **arguments: Unpack[InstructArguments],
     ) -> T: ...
@@ -90,7 +97,7 @@ class _Ask:
         self,
         prompt: Any,
         *,
-        format: type[list[T]],
+        format: TypeForm[list[T]],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
     ) -> ItemStream[T]: ...
@@ -99,7 +106,7 @@ class _Ask:
         self,
         prompt: Any,
         *,
-        format: type[T],
+        format: TypeForm[T],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
     ) -> Stream[T]: ...
@@ -123,6 +130,7 @@ class _Ask:
 
         The arguments are those of `ask`. It is launched when its reading begins.
         """
+        _check_names("ask.stream", arguments, (*STREAM, "live"))
         m = _chosen(session)
         return as_items(m.stream(prompt, format=format, **_with_tools(arguments)), format)
 
@@ -131,7 +139,7 @@ class _Ask:
         self,
         prompt: Any,
         *,
-        format: type[list[T]],
+        format: TypeForm[list[T]],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
     ) -> AsyncItemStream[T]: ...
@@ -140,7 +148,7 @@ class _Ask:
         self,
         prompt: Any,
         *,
-        format: type[T],
+        format: TypeForm[T],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
     ) -> AsyncStream[T]: ...
@@ -161,6 +169,7 @@ class _Ask:
         self, prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Any
     ) -> AsyncStream[Any]:
         """Make a stream for async code, not to be awaited itself; otherwise like `stream`."""
+        _check_names("ask.astream", arguments, (*STREAM, "live"))
         m = _chosen(session)
         return as_async_items(m.astream(prompt, format=format, **_with_tools(arguments)), format)
 
@@ -175,6 +184,11 @@ def _chosen(session: Any) -> MelleaSession:
     if not isinstance(session, MelleaSession):
         raise UsageError(f"session= takes a session such as start_session(…), not {session!r}")
     return session
+
+
+def _check_names(what: str, arguments: dict[str, Any], others: tuple[str, ...]) -> None:
+    """Refuse what isn't taken before there is a session, which may have to be made."""
+    take(what, arguments, (), ("session", *PARTS, *others))
 
 
 def _with_tools(arguments: dict[str, Any]) -> dict[str, Any]:

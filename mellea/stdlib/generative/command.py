@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
 from mellea.stdlib.generative.output import ReturnType
 from mellea.stdlib.generative.settings import FunctionOptions
 from mellea.stdlib.generative.wording import BodyWording
 from mellea.stdlib.tools.signature import name_of
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
 
 __all__ = ["command"]
 
@@ -31,7 +35,7 @@ def command(function: Callable[P, Coroutine[Any, Any, Any]], /) -> AsyncPromptFu
 @overload
 def command(function: Callable[P, Any], /) -> PromptFunction[P, str]: ...
 @overload
-def command(*, output: type[T], **options: Unpack[FunctionOptions]) -> _Decorator[T]: ...
+def command(*, output: TypeForm[T], **options: Unpack[FunctionOptions]) -> _Decorator[T]: ...
 @overload
 def command(*, output: None = None, **options: Unpack[FunctionOptions]) -> _Decorator[str]: ...
 @overload
@@ -52,6 +56,7 @@ def command(function: Any = None, /, *, output: Any = None, **options: Any) -> A
     """
     names = sys._getframe(1).f_locals
 
+    @short_errors
     def decorate(function: Callable[..., Any]) -> Any:
         wording = BodyWording(function)
         if output is None:

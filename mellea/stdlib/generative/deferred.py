@@ -7,7 +7,7 @@ from typing import Any
 
 from mellea.core.backend import Backend
 from mellea.core.cursor import relay
-from mellea.core.run import Run
+from mellea.core.runtime import Record, Run
 from mellea.core.structured import output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
@@ -21,7 +21,8 @@ def deferred(
     *,
     format: Any,
     backend: Backend,
-    dependencies: Iterable[Run] = (),
+    dependencies: Iterable[Record] = (),
+    note: Callable[[ModelOutputThunk[Any]], object],
 ) -> Callable[[], ModelOutputThunk[Any]]:
     """Return what launches a run that does the work of `begin`, and then is the generation that it returns.
 
@@ -31,6 +32,7 @@ def deferred(
         format: what the answer is to be, `None` for text.
         backend: whom the generation asks.
         dependencies: runs whose results `begin` waits for.
+        note: is told the thunk, for whoever has to cancel it.
     """
 
     async def work(run: Run) -> Any:
@@ -39,7 +41,8 @@ def deferred(
         except MelleaError:
             raise
         except Exception as error:
-            raise UsageError(f"{name} failed before it asked the model: {type(error).__name__}: {error}") from error
+            said = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+            raise UsageError(f"{name} failed before it asked the model: {said}") from error
         inner = thunk._run
         async with thunk:  # whoever cancels this run cancels the generation, and waits for the close
             try:
@@ -58,6 +61,8 @@ def deferred(
             model=backend.model_id,
         )
         run.launch()
-        return ModelOutputThunk(run)
+        thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
+        note(thunk)
+        return thunk
 
     return launch

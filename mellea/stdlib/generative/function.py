@@ -10,9 +10,11 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, 
 
 from mellea.core.portal import blocking
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.tracebacks import short_errors
 from mellea.stdlib.generative.conditions import check_arguments, computed, pending
 from mellea.stdlib.generative.deferred import deferred
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
+from mellea.stdlib.generative.output import check_output
 from mellea.stdlib.generative.settings import RESERVED, FunctionOptions, Settings
 from mellea.stdlib.generative.wording import Call, Prompt, Wording
 from mellea.stdlib.session import MelleaSession, current_session
@@ -28,6 +30,7 @@ T = TypeVar("T")
 _NO_OWNER: Any = object()
 
 
+@short_errors
 class _Prompted(Generic[P, R]):
     """What prompt functions have in common, sync or async.
 
@@ -165,9 +168,11 @@ class _Prompted(Generic[P, R]):
             format=None if self._is_text() else self._output(),
             backend=session.backend,
             dependencies=[thunk._run for thunk in pending(call)],
+            note=session._note,
         )
 
 
+@short_errors
 class PromptFunction(_Prompted[P, R]):
     """A prompt function of a plain function: calling it waits for the result and returns it."""
 
@@ -200,6 +205,7 @@ class PromptFunction(_Prompted[P, R]):
         return _answer(self, args, kwargs)
 
 
+@short_errors
 class AsyncPromptFunction(_Prompted[P, R]):
     """A prompt function of an async function: awaiting its call gives the result."""
 
@@ -228,13 +234,15 @@ async def _aanswer(function: _Prompted[..., R], args: tuple[Any, ...], kwargs: M
 _answer = blocking(_aanswer)
 
 
+@short_errors
 def make(
     function: Callable[..., Any], wording: Wording, output: Callable[[], Any], options: Mapping[str, Any]
 ) -> PromptFunction[Any, Any] | AsyncPromptFunction[Any, Any]:
     """Make a prompt function, sync or async as the function is.
 
     Raises:
-        UsageError: an option is unknown or wrong.
+        UsageError: an option is unknown or wrong, or no answer can have the type of the result.
     """
+    check_output(output)
     kind = AsyncPromptFunction if inspect.iscoroutinefunction(function) else PromptFunction
     return kind(function, wording, output, Settings().updated(f"{wording.name}()", options))

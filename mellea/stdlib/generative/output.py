@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mellea.core.structured import output_format
 from mellea.errors import UsageError
 from mellea.stdlib.tools.signature import name_of, type_hints
 
-__all__ = ["ReturnType"]
+__all__ = ["ReturnType", "check_output"]
 
 _UNKNOWN: Any = object()
 
@@ -46,3 +47,25 @@ class ReturnType:
 
     def _resolve(self, names: Mapping[str, Any] | None) -> None:
         self._type = type_hints(self._function, self._what, names, of=("return",)).get("return", str)
+
+
+def check_output(output: Callable[[], Any]) -> None:
+    """Refuse a type that no answer can have where it is written.
+
+    One that names what isn't defined yet is looked at when the function is called.
+
+    Raises:
+        UsageError: it isn't a type for an answer.
+    """
+    try:
+        kind = output()
+    except UsageError:  # a name that isn't known yet, or None
+        return
+    if kind is str:
+        return
+    try:
+        output_format(kind)
+    except UsageError as error:
+        code = getattr(error.__cause__, "code", None)
+        if not isinstance(error.__cause__, NameError) and code != "class-not-fully-defined":
+            raise

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, TypedDict
 
+from mellea.core.arguments import unknown_argument
 from mellea.core.backend import BuiltinTool
 from mellea.core.options import check_options
 from mellea.core.requirement import Requirement
@@ -15,7 +16,7 @@ from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.session import MelleaSession
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, as_tools
 
-__all__ = ["RESERVED", "FunctionOptions", "Settings"]
+__all__ = ["RESERVED", "WAYS", "FunctionOptions", "Settings"]
 
 
 class FunctionOptions(TypedDict, total=False):
@@ -34,7 +35,21 @@ RESERVED = ("m", "session", "preconditions", "requirements", "strategy", "model_
 """Names that a call keeps for itself, so that no parameter may have them."""
 
 OPTIONS = (*RESERVED[1:], "release")
-"""What may be told at the definition and with `with_options`."""
+"""What the definition and `with_options` take."""
+
+WAYS = {
+    "format": "the type of the result is the return annotation of a @generative function, and @command(output=…)",
+    "input": "what the prompt is about are the function's own parameters",
+    "user_variables": "what the prompt is about are the function's own parameters",
+    "grounding_context": "what the prompt is about are the function's own parameters",
+    "images": "what the prompt is about are the function's own parameters",
+    "icl_examples": "examples stand in the docstring, under Examples:",
+    "stream": "the function's .stream(…) and .astream(…) stream",
+    "tool_calls": "tools are run here",
+    "strict": "a function raises if its requirements aren't met",
+    "release": "it belongs to the definition and to .with_options(…)",
+}
+"""What to do about arguments of the verbs, which functions take in another way."""
 
 _UNSET: Any = object()
 
@@ -84,7 +99,7 @@ class Settings:
             elif name in RESERVED:
                 changes[name] = value
             else:
-                raise UsageError(f"{what} takes no option {name!r}; it takes {', '.join(OPTIONS)}")
+                raise unknown_argument(what, name, OPTIONS, "option", WAYS)
         return replace(self, **changes)
 
     def arguments(self) -> dict[str, Any]:

@@ -6,19 +6,21 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mellea.core.arguments import advice_for
 from mellea.core.blocks import CBlock
 from mellea.core.component import is_component
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 from mellea.stdlib.generative.arguments import Arguments
-from mellea.stdlib.generative.settings import RESERVED
+from mellea.stdlib.generative.settings import RESERVED, WAYS
+from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
-from mellea.stdlib.tools.signature import name_of
+from mellea.stdlib.tools.signature import name_of, type_hints
 
 __all__ = ["BodyWording", "Call", "DocstringWording", "Prompt", "Wording"]
 
@@ -81,6 +83,8 @@ class DocstringWording:
                 f"{self.name}() has a parameter {taken!r}, a name which its calls keep for themselves; rename it"
             )
         self._doc = parse_docstring(inspect.getdoc(function))
+        self._fields = FieldDefaults(f"{self.name}()", self._signature, functools.partial(_hints_of, function))
+        self.needs_values = self.needs_values or bool(self._fields)
         self._is_method = next(iter(self._signature.parameters), "") in ("self", "cls")
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
@@ -92,8 +96,15 @@ class DocstringWording:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise UsageError(f"{self.name}() can't be called so: {error}; it is {self.name}{self._signature}") from None
+            unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
+            advice = "" if unknown is None else f"; {advice_for(unknown, self._names(), WAYS)}"
+            raise UsageError(
+                f"{self.name}() can't be called so: {error}; it is {self.name}{self._signature}{advice}"
+            ) from None
         bound.apply_defaults()
+        if self._fields:
+            self._fields.fill(bound)
+            args, kwargs = bound.args, bound.kwargs
         values = dict(bound.arguments)
         if self._is_method:
             owner = values.pop(next(iter(values)))
@@ -101,9 +112,25 @@ class DocstringWording:
                 values = {type(owner).__name__: owner, **values}
         return Call(args, kwargs, values)
 
+    def _names(self) -> tuple[str, ...]:
+        return (*self._signature.parameters, *RESERVED[1:])
+
     async def prompt(self, call: Call) -> Prompt:
-        """Return what to say."""
-        return self.prompt_now(call)
+        """Return what to say.
+
+        Raises:
+            UsageError: an argument isn't what the `Field(…)` of its parameter allows.
+        """
+        return self.prompt_now(self._checked(call))
+
+    def _checked(self, call: Call) -> Call:
+        """Return the call with the arguments as the fields of its parameters make them."""
+        if not self._fields:
+            return call
+        checked = self._fields.check(call.values)
+        bound = self._signature.bind(*call.args, **call.kwargs)
+        bound.arguments |= checked
+        return Call(bound.args, bound.kwargs, {**call.values, **checked})
 
     def prompt_now(self, call: Call) -> Prompt:
         """Return what to say, without anything to wait for."""
@@ -112,7 +139,7 @@ class DocstringWording:
         said += [f"{title}: {doc.sections[title]}" for title in ("Returns", "Notes") if title in doc.sections]
         parts: dict[str, Any] = {"name": self.name}
         if call.values:
-            parts["input"] = Arguments(call.values, doc.arguments)
+            parts["input"] = Arguments(call.values, {**self._fields.descriptions, **doc.arguments})
         if examples := doc.sections.get("Examples"):
             parts["icl_examples"] = [examples]
         return Prompt("\n\n".join(said), parts)
@@ -133,6 +160,7 @@ class BodyWording(DocstringWording):
         Raises:
             UsageError: the body returned something else than a text.
         """
+        call = self._checked(call)
         said = await outcome_of(functools.partial(self._function, *call.args, **call.kwargs))
         if said is None:
             return self.prompt_now(call)
@@ -142,6 +170,13 @@ class BodyWording(DocstringWording):
 
 
 Wording = DocstringWording | BodyWording
+
+
+def _hints_of(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
+    try:
+        return type_hints(function, "", of=names)
+    except UsageError:  # a name isn't known any more; what stands in `Field(…)` is checked all the same
+        return {}
 
 
 def _can_be_said(owner: Any) -> bool:

@@ -11,7 +11,7 @@ from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend
 from mellea.core.component import TemplateRepresentation
 from mellea.core.context import Context
-from mellea.core.options import check_options, merge_options
+from mellea.core.options import check_options, merge_options, without_shape
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import ParseError, UsageError
 from mellea.stdlib.call import Call, finish
@@ -36,10 +36,11 @@ class Judge:
 
     Args:
         model: a backend, or a session, whose backend and model options it takes; by default the backend that wrote
-            the output.
+            the output. What shapes an answer there (length, stop sequences, seed, tools, system prompt) isn't
+            taken: a verdict could be cut short by it.
         threshold: from 0 to 1: the model gives a score, and the requirement is met from there on. Without one it
             says yes or no, and there is no score.
-        model_options: options of the judging calls, such as `{"temperature": 0}`.
+        model_options: options of the judging calls, such as `{"temperature": 0}`; any will do here.
 
     Raises:
         UsageError: an argument is of a wrong type, or an option is unknown.
@@ -71,10 +72,10 @@ class Judge:
         options = check_options(self.model_options)
         if self.model is not None:
             backend = getattr(self.model, "backend", self.model)
-            options = merge_options(getattr(self.model, "model_options", {}), options)
+            options = merge_options(without_shape(getattr(self.model, "model_options", {})), options)
         is_rated = self.threshold is not None
         question = _question(requirement, context, is_rated=is_rated)
-        call = Call.make(question, backend, format=_form(is_rated), model_options=options, tools=())
+        call = Call.make(question, backend, format=_form(is_rated), model_options=options, tools=(), is_own=True)
         verdict, _ = call.launch(SimpleContext())
         try:
             await finish(verdict)

@@ -56,9 +56,8 @@ def length(
         return ValidationResult(met, f"it has {_many(count, unit)}")
 
     def validate_chunk(chunk: Chunk) -> ValidationResult:
-        # A chunk of nothing but white space stands at the end only.
         count = chunk.start + len(chunk.rstrip()) if unit == "characters" else chunk.number + 1
-        met = max is None or count <= max or not chunk.strip()
+        met = max is None or count <= max
         return ValidationResult(met, None if met else f"it has {_many(count, unit)}, and isn't done")
 
     return Requirement(
@@ -76,7 +75,7 @@ def _count(unit: Unit, text: str) -> int:
     if unit == "characters":
         return len(text.rstrip())
     chunker = text_chunker(_SCOPES[unit])
-    return sum(bool(chunk.strip()) for chunk in [*chunker.feed(text), *chunker.close()])
+    return len([*chunker.feed(text), *chunker.close()])
 
 
 def _description(unit: Unit, min: int | None, max: int | None) -> str:

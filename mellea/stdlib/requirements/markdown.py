@@ -11,7 +11,13 @@ from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["markdown_list", "markdown_table"]
 
-_ITEM = re.compile(r"(?P<indent> *)(?:(?P<bullet>[-*+])|(?P<number>\d{1,9})[.)])(?: +\S|\t)")
+_ITEM = re.compile(r"(?P<marker> {0,3}(?:[-*+]|(?P<number>\d{1,9})[.)]))(?: (?P<gap> *+)(?=\S)|\Z)")
+_BREAK = re.compile(r" {0,3}(?:(?:\*[ \t]*+){3,}+|(?:-[ \t]*+){3,}+|(?:_[ \t]*+){3,}+)")
+_FENCE = re.compile(r" *+(?P<mark>`{3,}+(?=[^`]*+\Z)|~{3,}+)")
+_MARKS = re.compile(r"(?:[ >]|(?:[-*+]|\d{1,9}[.)])(?= ))*+")
+"""What may stand before the text of a paragraph that is inside other blocks."""
+
+_NO_PARAGRAPH = re.compile(r"#{1,6}+(?: |\Z)|[<>]|`{3}|~{3}")
 _DELIMITER = re.compile(r"\|?(?: *:?-+:? *\|)+(?: *:?-+:? *)?|\| *:?-+:? *\|?")
 
 
@@ -25,7 +31,8 @@ def markdown_list(
 ) -> Requirement:
     """Make a requirement that the output is a Markdown list and nothing else.
 
-    An item may go on over several lines, if they are indented, and have items of its own, which aren't counted.
+    An item may go on over several lines and have items of its own, which aren't counted. Lines behind a blank one are
+    part of it only if they are indented.
 
     Args:
         ordered: whether the items are numbered; both will do by default.
@@ -40,16 +47,14 @@ def markdown_list(
     _check_range("items", min_items, max_items)
 
     def validate(text: str) -> ValidationResult:
-        count = 0
+        reader = _ListReader()
         for line in unfenced(text).split("\n"):
-            item = _ITEM.match(line)
-            if item is None or item["indent"]:
-                if line.strip() and (count == 0 or not line.startswith((" ", "\t"))):
-                    return ValidationResult(False, f"{_shown(line)} is no item of a list")
-                continue
-            count += 1
-            if ordered is not None and (item["number"] is not None) is not ordered:
+            item = reader.read(line)
+            if not reader.is_list:
+                return ValidationResult(False, f"{_shown(line)} is no item of a list")
+            if item is not None and ordered not in (None, item["number"] is not None):
                 return ValidationResult(False, f"{_shown(line)} is {'not ' if ordered else ''}numbered")
+        count = reader.count
         met = min_items <= count and (max_items is None or count <= max_items)
         return ValidationResult(met, f"it has {_many(count, 'item')}")
 
@@ -96,6 +101,55 @@ def markdown_table(
     width = "" if columns is None else f" of {_many(columns, 'column')}"
     said = f"Answer with a Markdown table{width}{_range('row', min_rows, max_rows)}, and nothing else."
     return Requirement(description or said, simple_validate(validate), check_only)
+
+
+class _ListReader:
+    """Reads a list line by line (GFM 0.29, 5.2 and 5.3): which lines begin its items, and whether the others belong."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.is_list = True
+        self._content = 0  # the column from which on a line belongs to the open item
+        self._has_paragraph = False  # which a line may go on with that isn't indented ("lazy continuation", 5.1)
+        self._fence = ""
+
+    def read(self, line: str) -> re.Match[str] | None:
+        """Take a line; returns what begins an item, `None` if nothing does."""
+        line = line.expandtabs(4).rstrip()
+        if not line:
+            self._has_paragraph = False
+            return None
+        indent = len(line) - len(line.lstrip(" "))
+        is_inside = self.count > 0 and indent >= self._content
+        is_break = _BREAK.fullmatch(line) is not None
+        item = None if is_inside or is_break else _ITEM.match(line)
+        if item is not None:
+            self._begin(item)
+            self._look_inside(line[item.end() :])
+        elif is_inside:
+            self._look_inside(line)
+        else:
+            self.is_list = self._has_paragraph and not is_break and _NO_PARAGRAPH.match(line.lstrip(" ")) is None
+        return item
+
+    def _begin(self, item: re.Match[str]) -> None:
+        gap = len(item["gap"] or "")
+        # Behind five blanks or more the item begins with indented code.
+        self._content = len(item["marker"]) + (1 + gap if gap < 4 else 1)
+        self._fence = ""
+        self.count += 1
+
+    def _look_inside(self, line: str) -> None:
+        fence = _FENCE.match(line, _MARKS.match(line).end() if not self._fence else 0)  # type: ignore[union-attr]
+        if self._fence:
+            if fence is not None and fence["mark"].startswith(self._fence) and line.strip() == fence["mark"]:
+                self._fence = ""
+            self._has_paragraph = False
+            return
+        self._fence = fence["mark"] if fence is not None else ""
+        text = line[_MARKS.match(line).end() :]  # type: ignore[union-attr]
+        is_break = _BREAK.fullmatch(line.strip()) is not None
+        self._has_paragraph = bool(text) and not is_break and _NO_PARAGRAPH.match(text) is None
 
 
 def _cells(line: str) -> list[str]:

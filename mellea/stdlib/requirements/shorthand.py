@@ -7,14 +7,18 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
 
+from mellea.core.arguments import knows_names
 from mellea.core.context import Context
-from mellea.core.requirement import Requirement
+from mellea.core.requirement import Requirement, check_function
+from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.judge import JudgedRequirement, as_judge
 
 __all__ = ["check", "output_text", "req", "simple_validate"]
 
 
+@short_errors
+@knows_names("req")
 def req(description: str, *, validation_fn: Callable[[Context], Any] | None = None, judge: Any = None) -> Requirement:
     """Make a requirement that stands in the prompt and is checked.
 
@@ -29,6 +33,8 @@ def req(description: str, *, validation_fn: Callable[[Context], Any] | None = No
     return _requirement(description, validation_fn, judge, check_only=False)
 
 
+@short_errors
+@knows_names("check")
 def check(description: str, *, validation_fn: Callable[[Context], Any] | None = None, judge: Any = None) -> Requirement:
     """Make a requirement that is checked, and that the model isn't told.
 
@@ -45,16 +51,19 @@ def _requirement(description: str, validation_fn: Any, judge: Any, *, check_only
     return JudgedRequirement(description, check_only=check_only, judge=as_judge(judge))
 
 
+@short_errors
 def simple_validate(function: Callable[[str], Any], *, reason: str | None = None) -> Callable[[Context], Any]:
     """Make a validation function out of one that looks at the text of the output alone.
 
     Args:
-        function: takes the text; returns a bool, `(bool, reason)` or a `ValidationResult`, or raises, which
-            is a no with the error's text as reason; a `UsageError` stays one. Sync or async.
+        function: takes the text; returns a bool, `(bool, reason)` or a `ValidationResult`. A `ValueError` or an
+            `AssertionError` is a no with its text as the reason; any other exception ends the call. Sync or async.
         reason: why it failed, where the function doesn't say.
+
+    Raises:
+        UsageError: it is no function of one argument.
     """
-    if not callable(function):
-        raise UsageError(f"simple_validate takes a function of the text, not {function!r}")
+    check_function("simple_validate", function, "the text")
 
     def reasoned(outcome: Any) -> Any:
         return (False, reason) if outcome is False and reason is not None else outcome
@@ -63,39 +72,20 @@ def simple_validate(function: Callable[[str], Any], *, reason: str | None = None
 
         @wraps(function)
         async def validate_async(context: Context) -> Any:
-            try:
-                return reasoned(await function(output_text(context)))
-            except UsageError:
-                raise
-            except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
-                return False, _said(error)
+            return reasoned(await function(output_text(context)))
 
         return validate_async
 
     @wraps(function)
     def validate(context: Context) -> Any:
-        try:
-            outcome = function(output_text(context))
-        except UsageError:
-            raise
-        except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
-            return False, _said(error)
+        outcome = function(output_text(context))
         return _later(outcome, reasoned) if isinstance(outcome, Awaitable) else reasoned(outcome)
 
     return validate
 
 
 async def _later(outcome: Awaitable[Any], reasoned: Callable[[Any], Any]) -> Any:
-    try:
-        return reasoned(await outcome)
-    except UsageError:
-        raise
-    except Exception as error:  # noqa: BLE001 - raising is the user's way to say no
-        return False, _said(error)
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return reasoned(await outcome)
 
 
 def output_text(context: Context) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.structured import output_format
+from mellea.errors import ParseError
 from mellea.stdlib.requirements.fences import unfenced
 from mellea.stdlib.requirements.shorthand import simple_validate
 
@@ -39,7 +40,7 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
                 form.value(inner)
         except RecursionError:
             return ValidationResult(False, "it is nested too deep")
-        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+        except (ValueError, AssertionError, ParseError) as error:  # pydantic's is a ValueError
             return ValidationResult(False, _said(error))
         return ValidationResult(True)
 

@@ -8,8 +8,7 @@ from typing import Any
 from mellea.core.blocks import ToolCall
 from mellea.core.context import Context
 from mellea.core.messages import Message
-from mellea.core.requirement import Requirement, ValidationResult, as_result
-from mellea.core.worker import outcome_of
+from mellea.core.requirement import Requirement, ValidationResult, as_result, ask_function, check_function
 from mellea.errors import UsageError
 
 __all__ = ["tool_arg_validator", "uses_tool"]
@@ -53,15 +52,15 @@ def tool_arg_validator(
         tool_name: the tool, which has to be called; or `None` for all tools that are, where they have the argument.
         arg_name: the argument; or `None` for each argument of the call.
         validation_fn: takes the value of the argument, as the model gave it in JSON; returns a bool,
-            `(bool, reason)` or a `ValidationResult`; sync (then it runs in a thread) or async.
+            `(bool, reason)` or a `ValidationResult`, or raises a `ValueError`, which is a no; sync (then it runs in a
+            thread) or async.
         check_only: keep the description out of the prompt.
 
     Raises:
         UsageError: an argument is of a wrong type.
     """
     name = None if tool_name is None else _name(tool_name)
-    if not callable(validation_fn):
-        raise UsageError(f"validation_fn takes a function of the argument, not {validation_fn!r}")
+    check_function("validation_fn", validation_fn, "the argument")
 
     async def validate(context: Context) -> ValidationResult:
         calls = [call for call in _calls(context) if name in (None, call.tool_name)]
@@ -74,7 +73,7 @@ def tool_arg_validator(
                 return _no(call, f"is called without the argument {arg_name!r}")
             for argument in call.tool_args if arg_name is None else {arg_name} & call.tool_args.keys():
                 value = call.tool_args[argument]
-                result = as_result(await outcome_of(validation_fn, value), requirement)
+                result = as_result(await ask_function(validation_fn, value, requirement), requirement)
                 if not result:
                     return _no(call, f"is called with {argument}={value!r}", result.reason)
         return ValidationResult(True)

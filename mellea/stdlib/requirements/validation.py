@@ -11,11 +11,12 @@ from mellea.core.context import Context
 from mellea.core.requirement import Requirement, ValidationResult, validated
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.together import together
-from mellea.errors import UsageError
+from mellea.errors import MelleaError, UsageError
+from mellea.stdlib.components import Instruction
 from mellea.stdlib.requirements.judge import Judge, JudgedRequirement
 from mellea.stdlib.requirements.watch import Watch
 
-__all__ = ["as_requirements", "validate_all"]
+__all__ = ["as_requirements", "validate_all", "with_own_requirements"]
 
 
 def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[Requirement, ...]:
@@ -32,6 +33,12 @@ def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[R
         if not isinstance(item, Requirement):
             raise UsageError(f"requirements takes texts and Requirements, not {item!r}")
     return tuple(found)
+
+
+def with_own_requirements(component: Any, requirements: Iterable[Requirement]) -> tuple[Requirement, ...]:
+    """Return what an answer to a component has to meet: its own requirements first, if it is an instruction."""
+    own = as_requirements(component.requirements) if isinstance(component, Instruction) else ()
+    return (*own, *[requirement for requirement in requirements if requirement not in own])
 
 
 async def validate_all(
@@ -60,13 +67,21 @@ async def validate_all(
         if requirement.is_streaming:
             return requirement, ValidationResult(True) if is_watched else await _chunk_by_chunk(requirement, output)
         judge = requirement.judge if isinstance(requirement, JudgedRequirement) else Judge()
-        return requirement, await judge.judge(requirement, context, backend)
+        try:
+            return requirement, await judge.judge(requirement, context, backend)
+        except MelleaError as error:
+            error.add_note(f"raised while a model judged the requirement {str(requirement)!r}")
+            raise
 
     return tuple(await together([partial(check, requirement) for requirement in requirements]))
 
 
 async def _chunk_by_chunk(requirement: Requirement, output: ModelOutputThunk[Any]) -> ValidationResult:
-    watch = Watch([requirement], output._run.format)
-    sight = await watch.look(await output.avalue())
-    failure = sight.failure or (await watch.look_at_end()).failure
+    watch, text = Watch([requirement], output._run.format), await output.avalue()
+
+    async def read() -> bool:
+        watch.add(text)
+        return True
+
+    failure = await watch.during(read)
     return ValidationResult(True) if failure is None else failure[1]

@@ -15,7 +15,7 @@ from mellea.stdlib.context import ChatContext
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.sampling.draws import check_budget, draw_together, met
 
-__all__ = ["MultiTurnStrategy", "RejectionSamplingStrategy", "RepairTemplateStrategy"]
+__all__ = ["FormatRepairStrategy", "MultiTurnStrategy", "RejectionSamplingStrategy", "RepairTemplateStrategy"]
 
 
 class RejectionSamplingStrategy:
@@ -98,6 +98,16 @@ class RepairTemplateStrategy(_Correcting):
     async def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         last = attempts[-1]
         return {"component": Repair(sampler.component, last.failures, last.output.value)}
+
+
+class FormatRepairStrategy(RepairTemplateStrategy):
+    """Asks once more for the form of an answer that doesn't have it; a verb with a `format` does so by itself.
+
+    What was asked for to shape the answer, such as its length or tools, isn't there the second time: the answer is
+    there, and only has to be put into the form.
+    """
+
+    has_own_options = True
 
 
 class MultiTurnStrategy(_Correcting):

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from mellea.core.requirement import Requirement
+from mellea.core.requirement import Requirement, check_function
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.core.worker import outcome_of
@@ -47,8 +47,8 @@ class BestOfNStrategy:
         requirements: Iterable[str | Requirement] | None = None,
         concurrency_budget: int | None = None,
     ) -> None:
-        if scorer is not None and not callable(scorer):
-            raise UsageError(f"scorer takes a function of the output, not {scorer!r}")
+        if scorer is not None:
+            check_function("scorer", scorer, "the output")
         self.n = check_budget("n", n)
         self.scorer = scorer
         self.requirements = as_requirements(requirements)
@@ -71,7 +71,7 @@ class BestOfNStrategy:
             return sum(scores) / len(scores) if scores else 0.0
         if not attempt.is_complete or attempt.error is not None:
             return float("-inf")
-        score = await outcome_of(self.scorer, attempt.output)
+        score = await _outcome(self.scorer, attempt, f"the scorer of {self!r}")
         if isinstance(score, bool) or not isinstance(score, Real) or isnan(score):
             raise UsageError(f"the scorer of {self!r} returns a number, not {score!r}")
         return float(score)
@@ -104,8 +104,8 @@ class MajorityVotingStrategy:
         requirements: Iterable[str | Requirement] | None = None,
         concurrency_budget: int | None = None,
     ) -> None:
-        if key is not None and not callable(key):
-            raise UsageError(f"key takes a function of the output, not {key!r}")
+        if key is not None:
+            check_function("key", key, "the output")
         self.n = check_budget("n", n)
         self.key = key
         self.requirements = as_requirements(requirements)
@@ -134,13 +134,24 @@ class MajorityVotingStrategy:
     async def _choice(self, attempt: Attempt) -> Any:
         output = attempt.output
         if attempt.error is None and attempt.is_complete and self.key is not None:
-            return await outcome_of(self.key, output)
-        if isinstance(output.parsed, str) or output.parsed is None:
+            return await _outcome(self.key, attempt, f"the key of {self!r}")
+        has_value = attempt.error is None and output._run.format is not None
+        if isinstance(output.parsed, str) or (output.parsed is None and not has_value):
             return " ".join(output.value.split()).casefold()
         return output.parsed
 
     def __repr__(self) -> str:
         return f"MajorityVotingStrategy({self.n})"
+
+
+async def _outcome(function: Scorer, attempt: Attempt, what: str) -> Any:
+    try:
+        return await outcome_of(function, attempt.output)
+    except Exception as error:
+        error.add_note(f"raised while {what} looked at attempt {attempt.number}")
+        if isinstance(error, (AttributeError, TypeError)) and type(attempt.output).__name__ in str(error):
+            error.add_note("it is given the output's thunk: .value is the text, .parsed the typed result")
+        raise
 
 
 class _Ballots:
@@ -176,9 +187,25 @@ def _is_same(one: tuple[Any, str], other: tuple[Any, str]) -> bool:
     if one[1] == other[1]:
         return True
     try:
-        return bool(one[0] == other[0])
+        return bool(one[0] == other[0]) and not _differ_in_truth(_plain(one[0]), _plain(other[0]))
     except Exception:  # noqa: BLE001 - values of the user's, which may not compare
         return False
+
+
+def _differ_in_truth(one: Any, other: Any) -> bool:
+    """Whether one has a boolean where the other has a number: Python takes `True` for 1, and a voter doesn't."""
+    if isinstance(one, list) and isinstance(other, list):
+        return any(map(_differ_in_truth, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return any(_differ_in_truth(one[key], other[key]) for key in one.keys() & other.keys())
+    return isinstance(one, bool) is not isinstance(other, bool)
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return to_jsonable_python(value)
+    except (PydanticSerializationError, ValueError, TypeError):
+        return value
 
 
 def _canonical(value: Any) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
+from mellea.core.arguments import unknown_argument
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.chunk import Scope
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
-from mellea.errors import UsageError
 from mellea.stdlib.tools import AnyTool, ToolCalls
 
 __all__ = [
@@ -88,23 +87,11 @@ ACT = (*CALL, "requirements", "strategy", "strict", "return_sampling_results")
 
 STREAM = (*CALL, "strategy", "strict", "release")
 
-_NOT_HERE = {
-    "await_result": "a stream never waits, so leave it out",
-    "return_sampling_results": "a stream has .attempts",
-    "requirements": "it belongs to instruct, act and the streams, which check them",
-    "strategy": "it belongs to instruct, act and the streams, which check requirements",
-    "strict": "it belongs to instruct, act and the streams, which check requirements",
-    "live": "it belongs to the streams",
-    "release": "it belongs to the streams",
-}
-
 
 def take(verb: str, arguments: dict[str, Any], taken: tuple[str, ...], others: tuple[str, ...]) -> dict[str, Any]:
     """Take the named arguments out of `arguments`; what is neither among them nor among `others` is an error."""
+    known = ("format", *taken, *others)
     for name in arguments:
-        if name not in taken and name not in others:
-            near = difflib.get_close_matches(name, [*taken, *others], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "model options go into model_options={…}"
-            hint = _NOT_HERE.get(name, hint)
-            raise UsageError(f"{verb} takes no argument {name!r}; {hint}")
+        if name not in known:
+            raise unknown_argument(verb, name, known)
     return {name: arguments.pop(name) for name in taken if name in arguments}

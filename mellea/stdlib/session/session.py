@@ -12,24 +12,25 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import anyio
 
+from mellea.core.arguments import knows_names
 from mellea.core.backend import Backend
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.component import Component
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.portal import blocked_loops, blocking
+from mellea.core.portal import blocking
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.run import CLOSE_SECONDS, Run
+from mellea.core.runtime import CLOSE_SECONDS, Record, held_up_loops
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
+from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.call import finish
@@ -49,6 +50,9 @@ from mellea.stdlib.session.arguments import (
 )
 from mellea.stdlib.streaming import AsyncStream, Stream
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
+
 __all__ = ["MelleaSession", "sessions_around"]
 
 T = TypeVar("T")
@@ -60,6 +64,7 @@ sessions_around: ContextVar[tuple[MelleaSession, ...]] = ContextVar("mellea_sess
 """The sessions whose `with` blocks are around, the innermost last."""
 
 
+@short_errors
 class MelleaSession:
     """A conversation with one model, or a series of calls that stand alone.
 
@@ -74,6 +79,7 @@ class MelleaSession:
         UsageError: an argument is of a wrong type, or an option is unknown.
     """
 
+    @knows_names("MelleaSession")
     def __init__(
         self, backend: Backend, ctx: Context | None = None, *, model_options: Mapping[str, Any] | None = None
     ) -> None:
@@ -85,18 +91,22 @@ class MelleaSession:
         self.ctx: Context = ctx if ctx is not None else SimpleContext()
         self.model_options = check_options(model_options)
         self._lock = threading.Lock()
-        self._others: weakref.WeakSet[Run] = weakref.WeakSet()
-        self._others.update(self._running())  # what the context came with is for its own session to cancel
+        self._launched: weakref.WeakSet[Record] = weakref.WeakSet()  # what closing and resetting cancel
 
     # -- verbs ----------------------------------------------------------------------------------------
 
     @overload
     async def ainstruct(
-        self, description: Text, *, format: type[T], await_result: Yes = True, **arguments: Unpack[InstructArguments]
+        self,
+        description: Text,
+        *,
+        format: TypeForm[T],
+        await_result: Yes = True,
+        **arguments: Unpack[InstructArguments],
     ) -> ComputedModelOutputThunk[T]: ...
     @overload
     async def ainstruct(
-        self, description: Text, *, format: type[T], await_result: bool, **arguments: Unpack[InstructArguments]
+        self, description: Text, *, format: TypeForm[T], await_result: bool, **arguments: Unpack[InstructArguments]
     ) -> ModelOutputThunk[T]: ...
     @overload
     async def ainstruct(
@@ -137,7 +147,9 @@ class MelleaSession:
             description: the task in words.
             format: a type that the answer is to have; `.parsed` is a value of it.
             await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: those of `Instruction` and of `functional.aact`.
+            arguments: `requirements`, `strategy`, `strict`, `return_sampling_results`, `model_options`, `tools`,
+                `tool_calls` and `max_turns`, as in `functional.aact`; `input`, `name`, `images`, `icl_examples`,
+                `grounding_context`, `user_variables`, `prefix` and `output_prefix`, as in `Instruction`.
 
         Raises:
             StreamingError: `await_result=False` under a strategy.
@@ -145,12 +157,11 @@ class MelleaSession:
         """
         parts = take("instruct", arguments, PARTS, ACT)
         component = functional.instruction(description, **parts)
-        arguments["requirements"] = component.requirements
         return await self._act(component, format=format, await_result=await_result, **arguments)
 
     @overload
     async def aact(
-        self, component: Any, *, format: type[T], await_result: Yes = True, **arguments: Unpack[ActArguments]
+        self, component: Any, *, format: TypeForm[T], await_result: Yes = True, **arguments: Unpack[ActArguments]
     ) -> ComputedModelOutputThunk[T]: ...
     @overload
     async def aact(
@@ -191,7 +202,8 @@ class MelleaSession:
             component: a text, a message or a component.
             format: a type that the answer is to have; `.parsed` is a value of it then.
             await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: those of `functional.aact`.
+            arguments: `requirements`, `strategy`, `strict`, `return_sampling_results`, `model_options`, `tools`,
+                `tool_calls` and `max_turns`, as in `functional.aact`.
 
         Raises:
             StreamingError: `await_result=False` under a strategy.
@@ -213,11 +225,11 @@ class MelleaSession:
     ) -> ModelOutputThunk[Message]: ...
     @overload
     async def achat(
-        self, content: Any, *, format: type[T], await_result: Yes = True, **arguments: Unpack[ChatArguments]
+        self, content: Any, *, format: TypeForm[T], await_result: Yes = True, **arguments: Unpack[ChatArguments]
     ) -> ComputedModelOutputThunk[T]: ...
     @overload
     async def achat(
-        self, content: Any, *, format: type[T], await_result: bool, **arguments: Unpack[ChatArguments]
+        self, content: Any, *, format: TypeForm[T], await_result: bool, **arguments: Unpack[ChatArguments]
     ) -> ModelOutputThunk[T]: ...
     @overload
     async def achat(
@@ -251,17 +263,23 @@ class MelleaSession:
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
         """
-        take("chat", arguments, (), CALL)
+        take("chat", arguments, (), (*CALL, "role", "images"))
         component = functional.message(content, role=role, images=images)
         return await self._act(component, format=format, await_result=await_result, **arguments)
 
     @overload
     async def aquery(
-        self, obj: Any, query: Text, *, format: type[T], await_result: Yes = True, **arguments: Unpack[CallArguments]
+        self,
+        obj: Any,
+        query: Text,
+        *,
+        format: TypeForm[T],
+        await_result: Yes = True,
+        **arguments: Unpack[CallArguments],
     ) -> ComputedModelOutputThunk[T]: ...
     @overload
     async def aquery(
-        self, obj: Any, query: Text, *, format: type[T], await_result: bool, **arguments: Unpack[CallArguments]
+        self, obj: Any, query: Text, *, format: TypeForm[T], await_result: bool, **arguments: Unpack[CallArguments]
     ) -> ModelOutputThunk[T]: ...
     @overload
     async def aquery(
@@ -303,6 +321,7 @@ class MelleaSession:
         take("query", arguments, (), CALL)
         return await self._act(Query(obj, query), format=format, await_result=await_result, **arguments)
 
+    @knows_names("transform", tools="transform offers the methods of the object; m.query takes tools=")
     async def atransform(
         self,
         obj: Any,
@@ -328,10 +347,11 @@ class MelleaSession:
             return thunk
         result, message = await call_method(thunk.tool_calls, tools)
         with self._lock:
-            if self.ctx.view_for_generation():  # a SimpleContext would forget its last output for it
+            if self.ctx.shows_turns:  # a SimpleContext would forget its last output for it
                 self.ctx = self.ctx.add(message)
         return result
 
+    @knows_names("validate", model_options=functional.JUDGE_OPTIONS)
     async def avalidate(self, requirements: Iterable[str | Requirement]) -> list[ValidationResult]:
         """Check the last output against requirements; the results are in their order.
 
@@ -362,6 +382,7 @@ class MelleaSession:
         messages = messages_of(functional.message(prompt), self.backend.model_id)
         return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
+    @knows_names("embed")
     async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
         """Make a vector for each text, in their order.
 
@@ -386,7 +407,7 @@ class MelleaSession:
     # -- streams --------------------------------------------------------------------------------------
 
     @overload
-    def stream(self, content: Any, *, format: type[T], **arguments: Unpack[StreamArguments]) -> Stream[T]: ...
+    def stream(self, content: Any, *, format: TypeForm[T], **arguments: Unpack[StreamArguments]) -> Stream[T]: ...
     @overload
     def stream(self, content: Any, *, format: None = None, **arguments: Unpack[StreamArguments]) -> Stream[str]: ...
     @overload
@@ -412,7 +433,7 @@ class MelleaSession:
         return Stream(self._launcher("stream", content, format, arguments), has_format=format is not None, **how)
 
     @overload
-    def astream(self, content: Any, *, format: type[T], **arguments: Unpack[StreamArguments]) -> AsyncStream[T]: ...
+    def astream(self, content: Any, *, format: TypeForm[T], **arguments: Unpack[StreamArguments]) -> AsyncStream[T]: ...
     @overload
     def astream(
         self, content: Any, *, format: None = None, **arguments: Unpack[StreamArguments]
@@ -435,23 +456,23 @@ class MelleaSession:
         return MelleaSession(self.backend, self.ctx, model_options=self.model_options)
 
     def reset(self) -> None:
-        """Forget all turns, and cancel those that are still being written."""
+        """Forget all turns, and cancel every generation of this session that is still being written."""
         with self._lock:
-            running, self.ctx = self._running(), self.ctx.empty()
-        for run in running:
+            self.ctx = self.ctx.empty()
+        for run in self._running():
             run.cancel()
 
     async def aclose(self) -> None:
-        """Cancel what is still being written, and give back what the backend holds."""
+        """Cancel every generation of this session that is still being written, and give back what the backend holds."""
         running = self._running()
         for run in running:
             run.cancel()
         # The loop that a synchronous close holds up can't close anything before the close returns.
-        held_up = blocked_loops.get()
+        held_up = held_up_loops()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             for run in running:
                 if not run.on_any(held_up):
-                    await run.until(partial(getattr, run, "is_closed"))
+                    await run.until_closed()
         await self.backend.aclose()
 
     close = blocking(aclose)
@@ -492,6 +513,7 @@ class MelleaSession:
     def _launch(self, verb: functional.Verb) -> ModelOutputThunk[Any]:
         before = self.ctx
         thunk, after = verb.launch(before)
+        self._note(thunk)
         if after is not before:  # unless it was a conversation of its own
             self._remember(verb.call.component, thunk)
         return thunk
@@ -506,7 +528,6 @@ class MelleaSession:
             component: Any = _conversation(verb, content, parts)
         else:
             component = functional.instruction(content, **parts)
-            arguments["requirements"] = component.requirements
         prepared = functional.prepare(
             component, self.backend, format=format, is_stream=True, defaults=self.model_options, **arguments
         )
@@ -524,9 +545,14 @@ class MelleaSession:
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
 
-    def _running(self) -> list[Run]:
-        runs = [turn.output._run for turn in self.ctx.turns() if turn.output is not None]
-        return [run for run in runs if not run.is_final and run not in self._others]
+    def _note(self, thunk: ModelOutputThunk[Any]) -> None:
+        """Note what was launched, whether or not the context remembers it."""
+        with self._lock:
+            self._launched.add(thunk._run)
+
+    def _running(self) -> list[Record]:
+        with self._lock:
+            return [run for run in self._launched if not run.is_final]
 
 
 def _how(arguments: dict[str, Any], format: Any) -> dict[str, bool]:

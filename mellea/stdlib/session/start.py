@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mellea.backends.registry import get_backend
 from mellea.core.backend import Backend
 from mellea.core.context import Context
+from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.session.session import MelleaSession, sessions_around
 
@@ -16,8 +18,9 @@ __all__ = ["current_session", "start_session"]
 _default: MelleaSession | None = None
 
 
+@short_errors
 def start_session(
-    model: str | Sequence[str] | Backend | None = None,
+    model: str | os.PathLike[str] | Sequence[str] | Backend | None = None,
     model_id: str | None = None,
     *,
     backend_name: str | None = None,
@@ -28,9 +31,9 @@ def start_session(
     """Start a session with a model. Nothing is loaded or connected to before the first call.
 
     Args:
-        model: `"provider/model"`, the provider alone, or a backend; or several names, where the next model is
-            asked if the one before it can't answer. By default `MELLEA_MODEL` from the environment, else the
-            embedded model.
+        model: `"provider/model"`, the provider alone, the path of a `.gguf` file, or a backend; or several names,
+            where the next model is asked if the one before it can't answer. By default `MELLEA_MODEL` from the
+            environment, else the embedded model.
         model_id: the model, where `model` is the provider alone.
         backend_name: another name for `model`.
         ctx: what calls know of each other; a `SimpleContext` (nothing) by default.
@@ -39,6 +42,7 @@ def start_session(
 
     Raises:
         ConfigurationError: the provider or the model is unknown.
+        AuthError: the model's key is missing.
         UsageError: an argument is of a wrong type.
     """
     if model is not None and backend_name is not None:
@@ -47,8 +51,11 @@ def start_session(
     if isinstance(chosen, Backend):
         if model_id is not None or backend_kwargs:
             raise UsageError(f"a backend was given, so model_id={model_id!r} and {backend_kwargs!r} have no use")
-        return MelleaSession(chosen, ctx, model_options=model_options)
-    return MelleaSession(get_backend(chosen, model_id, **backend_kwargs), ctx, model_options=model_options)
+        backend = chosen
+    else:
+        backend = get_backend(chosen, model_id, **backend_kwargs)
+    backend.check_access()
+    return MelleaSession(backend, ctx, model_options=model_options)
 
 
 def current_session() -> MelleaSession:

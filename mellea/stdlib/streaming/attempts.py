@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -27,16 +28,16 @@ from mellea.core.events import (
 )
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.run import Emit, Run
+from mellea.core.runtime import Emit, Record, Run
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
 from mellea.core.text import TextFilter, text_filter, text_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
-from mellea.errors import DeadlineError, ParseError, RequirementError, UnsupportedError, UsageError
+from mellea.errors import DeadlineError, MelleaError, ParseError, RequirementError, UnsupportedError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.requirements.validation import validate_all
-from mellea.stdlib.requirements.watch import Sight, Watch
+from mellea.stdlib.requirements.validation import validate_all, with_own_requirements
+from mellea.stdlib.requirements.watch import Failure, Watch
 from mellea.stdlib.streaming.settling import checked, settle
 
 __all__ = ["launch_sampled"]
@@ -44,6 +45,13 @@ __all__ = ["launch_sampled"]
 C = TypeVar("C", bound=Context)
 
 _ANSWER = "an answer of the asked form"
+
+_QUICK_SECONDS = 0.1
+"""How long a stream waits for the checks of what it has read: where they are quick, a refused attempt ends with the
+chunk that was refused; where they are slow, it is read on meanwhile."""
+
+_PAUSE_SECONDS = 0.02
+"""How long a chunk waits for white space that would belong to it."""
 
 
 def launch_sampled(
@@ -73,7 +81,14 @@ def launch_sampled(
     known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
 
     async def work(run: Run) -> Any:
-        drawing = _Drawing(call, known, requirements, run.emit, release=release)
+        drawing = _Drawing(
+            call,
+            known,
+            requirements,
+            run.emit,
+            release=release,
+            has_own_options=getattr(strategy, "has_own_options", False),
+        )
         try:
             with anyio.move_on_after(call.deadlines.total) as scope:
                 result = checked(await _sampled(strategy, drawing), drawing.drawn, strategy)
@@ -113,7 +128,14 @@ async def _sampled(strategy: SamplingStrategy, drawing: _Drawing) -> object:
     sampling = strategy.sample(drawing)
     if not isinstance(sampling, Awaitable):
         raise UsageError(f"sample() of {strategy!r} has to be an async function; it returned {sampling!r}")
-    return await sampling
+    try:
+        return await sampling
+    except MelleaError:
+        raise
+    except Exception as error:
+        if not getattr(error, "__notes__", ()):  # as those of validators and the like have, which say more
+            error.add_note(f"raised by sample() of {strategy!r}")
+        raise
 
 
 class _Drawing:
@@ -127,6 +149,7 @@ class _Drawing:
         emit: Emit,
         *,
         release: Scope | None,
+        has_own_options: bool,
     ) -> None:
         self.component: Any = call.component
         self.context = context
@@ -137,6 +160,7 @@ class _Drawing:
         self._number = 0
         self._is_drawing = False
         self._release = release
+        self._has_own_options = has_own_options
         self._committed: list[Chunk] = []
         self.drawn: list[Attempt] = []
 
@@ -171,11 +195,8 @@ class _Drawing:
         number, self._is_drawing = self._number, True
         try:
             committed = self.committed
-            options = self._seeded(number, model_options)
             try:
-                call = self._call.varied(
-                    component, backend=backend, model_options=options, prefix=committed if committed else None
-                )
+                call = self._varied(number, component, backend, model_options)
             except UnsupportedError as error:
                 raise self.cannot_go_on(committed, error) if committed else error from None
             self._lanes.put(number, [AttemptStart(number, committed)])
@@ -189,12 +210,17 @@ class _Drawing:
             self._is_drawing = False
             self._lanes.end(number)
 
-    def _seeded(self, number: int, model_options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """Give each attempt a seed of its own, so that a retry isn't the same again."""
-        seed = self._call.options.get(ModelOption.SEED)
-        if seed is None or number == 1:
-            return model_options
-        return {ModelOption.SEED: seed + number - 1, **(model_options or {})}
+    def _varied(
+        self, number: int, component: Any, backend: Backend | None, model_options: Mapping[str, Any] | None
+    ) -> Call:
+        """Make the call of an attempt; each has a seed of its own, so that a retry isn't the same again."""
+        is_own = self._has_own_options and number > 1
+        prefix = self.committed or None
+        call = self._call.varied(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
+        seed = call.options.get(ModelOption.SEED)  # as that backend takes it; another may take none
+        if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
+            return call
+        return call.varied(model_options={ModelOption.SEED: seed + number - 1})
 
     def cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
         """Make the error for an attempt that can't begin with what was let out."""
@@ -219,7 +245,14 @@ class _Attempting:
         self._to_skip = len(committed)  # characters that begin the answer and are known
         self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
         self._text_of: TextFilter = text_of
-        self._watch = Watch(drawing.requirements, call.format, number=len(drawing._committed), before=committed)
+        self._requirements = with_own_requirements(call.component, drawing.requirements)
+        self._watch = Watch(
+            self._requirements,
+            call.format,
+            number=len(drawing._committed),
+            before=committed,
+            on_passed=self._note,
+        )
 
     async def make(self, compose: Compose | None) -> Attempt:
         if compose is None:
@@ -242,7 +275,7 @@ class _Attempting:
         if error is not None:
             missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
             return self._attempt(output, after, (missing,), error=error)
-        judged = await validate_all(self._drawing.requirements, after, self._call.backend, is_watched=True)
+        judged = await validate_all(self._requirements, after, self._call.backend, is_watched=True)
         return self._attempt(output, after, judged)
 
     def _attempt(
@@ -254,16 +287,28 @@ class _Attempting:
     ) -> Attempt:
         return Attempt(self._number, output, after, validations, component=self._call.component, **more)
 
-    async def _follow(self, thunk: ModelOutputThunk[Any]) -> tuple[Requirement, ValidationResult] | None:
+    async def _follow(self, thunk: ModelOutputThunk[Any]) -> Failure | None:
         """Hand the events of the attempt on and watch its text; stops it at the first no, which is returned."""
         async with thunk:
-            cursor = Cursor(thunk._run)
-            while (events := await cursor.more()) is not None:
-                sight = await self._take(events)
-                if sight.failure is not None:
-                    return sight.failure
-            thunk._run.raise_error_unless(ParseError)
-            return self._note(await self._watch.look_at_end(), is_end=True).failure
+            failure = await self._watch.during(partial(self._read, Cursor(thunk._run)))
+            if failure is None:
+                thunk._run.raise_error_unless(ParseError)
+            return failure
+
+    async def _read(self, cursor: Cursor) -> bool:
+        while (events := await self._more(cursor)) is not None:
+            await self._take(events)
+        # The end of a text that was cut off isn't the end of a chunk.
+        return cursor.run.error is None or isinstance(cursor.run.error, ParseError)
+
+    async def _more(self, cursor: Cursor) -> list[Event] | None:
+        if self._watch.is_keeping:
+            with anyio.move_on_after(_PAUSE_SECONDS):
+                return await cursor.more()
+            if not cursor.is_ready():  # as it may be if the process itself stood still
+                self._watch.flush()
+                await self._watch.settle(_QUICK_SECONDS)
+        return await cursor.more()
 
     async def _composed(self, compose: Compose) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
         output = await compose(self._generate)
@@ -273,42 +318,41 @@ class _Attempting:
             return output, error
         return output, None
 
-    def _stopped(self, run: Run) -> ComputedModelOutputThunk[Any]:
+    def _stopped(self, run: Record) -> ComputedModelOutputThunk[Any]:
         """Return what readers have got of the attempt; more may have come while its last chunk was looked at."""
-        usage = run.so_far().usage
+        usage = run.usage()
         if usage is not None and UsageEvent(usage) not in self._taken:  # as far as the provider said
             self._taken.append(UsageEvent(usage))
             self._drawing._lanes.put(self._number, self._taken[-1:])
         return played(self._taken)
 
-    async def _show(self, output: ComputedModelOutputThunk[Any]) -> tuple[Requirement, ValidationResult] | None:
-        sight = await self._take(output._run.events)
-        return sight.failure or self._note(await self._watch.look_at_end(), is_end=True).failure
+    async def _show(self, output: ComputedModelOutputThunk[Any]) -> Failure | None:
+        async def read() -> bool:
+            await self._take(output._run.events)
+            return True
 
-    async def _take(self, events: list[Event]) -> Sight:
+        return await self._watch.during(read)
+
+    async def _take(self, events: list[Event]) -> None:
         new = [event for event in events if type(event) is not StreamEnd]
         if self._to_skip:
             new = self._without_known(new)
         if not self._watch.is_on:
             self._drawing._lanes.put(self._number, new)
-            return Sight()
+            return
         for event in new:
             self._drawing._lanes.put(self._number, [event])
             self._taken.append(event)
             if text := self._text_of([event]):
-                sight = self._note(await self._watch.look(text))
-                if sight.failure is not None:
-                    return sight
-        return Sight()
+                self._watch.add(text)
+                await self._watch.settle(_QUICK_SECONDS)
 
-    def _note(self, sight: Sight, *, is_end: bool = False) -> Sight:
+    def _note(self, passed: list[Chunk], is_end: bool) -> None:
         # The end of the text is let out with the accepted attempt: what is wrong with the whole can be mended there.
         commits = self._release is not None and not is_end
         if commits:
-            self._drawing._committed += sight.passed
-        passed: list[Event] = [ChunkValidated(self._number, str(chunk), commits) for chunk in sight.passed]
-        self._drawing._lanes.put(self._number, passed)
-        return sight
+            self._drawing._committed += passed
+        self._drawing._lanes.put(self._number, [ChunkValidated(self._number, str(chunk), commits) for chunk in passed])
 
     def _without_known(self, events: list[Event]) -> list[Event]:
         new: list[Event] = []

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.core.events import AttemptAccepted, StreamEnd
-from mellea.core.run import Run
+from mellea.core.runtime import Run
 from mellea.core.sampling import Attempt, SamplingResult
 from mellea.errors import RequirementError, UsageError
 from mellea.stdlib.components.again import failure_lines

@@ -3,12 +3,17 @@
 Both are readers of a thunk's run. The plain one sleeps on a condition in the reading thread; the run
 itself works on the thread of the synchronous verbs. Nothing in a stream is bound to a thread, a task or
 a context, so each step may be taken from another one.
+
+A stream is a verb: a wait of one of its readers that is cancelled or interrupted ends that reader, and the last
+reader to leave cancels the generation. It doesn't depend on the stream being dropped, since a traceback or a group
+of exceptions may hold it for as long as it likes.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
@@ -17,19 +22,20 @@ from mellea.core.cursor import Cursor
 from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
-from mellea.core.run import Run
+from mellea.core.runtime import Record
 from mellea.core.sampling import Attempt
 from mellea.core.text import TextFilter, piece_filter
 from mellea.core.text import text_filter as filter_of_text
 from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
-from mellea.errors import ParseError, UsageError
+from mellea.core.tracebacks import short_errors, shorten
+from mellea.errors import GenerationCancelledError, ParseError, UsageError
 
 if TYPE_CHECKING:
-    from mellea.core.structured.iterators import ItemIterator, PartialIterator
+    from mellea.core.structured.partials import Partial
     from mellea.core.structured.reading import OnError
     from mellea.stdlib.streaming.typed import ItemReader, PartialReader
 
-__all__ = ["AsyncStream", "EventReader", "Stream", "TextReader"]
+__all__ = ["AsyncReader", "AsyncStream", "EventReader", "ReaderPlace", "Stream", "TextReader"]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
@@ -37,6 +43,59 @@ I = TypeVar("I")  # noqa: E741 - an item
 Launch = Callable[[], ModelOutputThunk[Any]]
 
 
+class ReaderPlace:
+    """What a stream knows of one of its readers, which holds it."""
+
+    __slots__ = ("__weakref__", "_has_begun", "_has_left", "_is_over", "_stream")
+
+    def __init__(self, stream: _Streaming[Any]) -> None:
+        self._stream = stream
+        self._has_begun = self._is_over = self._has_left = False
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the reader has begun and isn't through."""
+        return self._has_begun and not self._is_over
+
+    def begin(self) -> None:
+        """Note that the reader reads.
+
+        Raises:
+            GenerationCancelledError: it has left.
+        """
+        if self._has_left:
+            raise GenerationCancelledError(
+                "this reader of the stream was closed, or its wait was cancelled, which ends it; to wait for a part of "
+                "the time and go on later, hold a thunk: await m.ainstruct(…, await_result=False)"
+            )
+        self._has_begun = True
+
+    def end(self) -> None:
+        """Note that the reader is through. If the generation goes on and nobody else reads, it is cancelled: posted."""
+        if self._leaves():
+            self._stream._post_cancel()
+
+    def close(self) -> None:
+        """Leave, and wait until the connection is closed if nobody else reads."""
+        if self._leaves():
+            self._stream._close_now()
+
+    async def aclose(self) -> None:
+        """Leave, and wait until the connection is closed if nobody else reads."""
+        if self._leaves() and (thunk := self._stream._thunk) is not None:
+            await thunk.cancel()
+
+    def _leaves(self) -> bool:
+        """Note that the reader is through, and return whether nobody reads any more what is still being written."""
+        self._is_over = True
+        thunk = self._stream._thunk
+        if thunk is None or thunk._run.is_final:
+            return False
+        self._has_left = True
+        return not self._stream._is_read()
+
+
+@short_errors
 class _Streaming(Generic[T]):
     """What both kinds of stream know of their generation, while it runs and afterwards."""
 
@@ -47,12 +106,34 @@ class _Streaming(Generic[T]):
         self._by_step = by_step  # typed readers give nothing that a later step may supersede
         self._lock = threading.Lock()  # two threads may begin to read at once
         self._thunk: ModelOutputThunk[Any] | None = None
+        self._places: list[weakref.ref[ReaderPlace]] = []
+
+    def _place(self) -> ReaderPlace:
+        """Make the place of one more reader."""
+        place = ReaderPlace(self)
+        self._places = [known for known in self._places if known() is not None]
+        self._places.append(weakref.ref(place))
+        return place
+
+    def _is_read(self) -> bool:
+        """Whether a reader that has begun, isn't through and is still alive reads the stream."""
+        return any(place.is_reading for known in self._places if (place := known()) is not None)
+
+    def _post_cancel(self) -> None:
+        if self._thunk is not None:
+            self._thunk._run.post_cancel()
+
+    def _close_now(self) -> None:
+        """Cancel the generation if it still runs, and wait until its connection is closed."""
+        if self._thunk is not None and not self._thunk._run.is_closed:
+            _cancel(self._thunk)
 
     def _started(self) -> ModelOutputThunk[Any]:
         if self._thunk is None:
             with self._lock:
                 if self._thunk is None:
                     self._thunk = self._start()
+                    self._thunk._run.is_left = True  # a loop may be left with `break` just before the program ends
         return self._thunk
 
     def _start(self) -> ModelOutputThunk[Any]:
@@ -71,7 +152,7 @@ class _Streaming(Generic[T]):
     @property
     def usage(self) -> Usage | None:
         """Tokens taken so far, `None` if the provider hasn't said."""
-        return None if self._thunk is None else self._thunk._run.so_far().usage
+        return None if self._thunk is None else self._thunk._run.usage()
 
     @property
     def result(self) -> ComputedModelOutputThunk[T]:
@@ -112,36 +193,38 @@ class _Streaming(Generic[T]):
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk._run.state.value}>"
 
 
+@short_errors
 class AsyncStream(_Streaming[T]):
     """A stream for async code: `async for chunk in stream`, with or without `async with`.
 
     It is launched at `async with`, or when the reading begins. Leaving the block early cancels the
-    generation and waits until its connection is closed; dropping the stream cancels it as well.
+    generation and waits until its connection is closed. A wait of its last reader that is cancelled, and
+    dropping the stream, cancel it as well.
     """
 
     def __aiter__(self) -> TextIterator:
         """Read the text, delta by delta, from the beginning."""
-        return TextIterator(self._started(), self._reach_end, live=self._live)
+        return TextIterator(self._started(), self._reach_end, self._place(), live=self._live)
 
     def events(self) -> EventIterator:
         """Read the typed events, from the beginning; only inside a running event loop."""
-        return EventIterator(self._started(), self._reach_end)
+        return EventIterator(self._started(), self._reach_end, self._place())
 
     @overload
-    def items(self: AsyncStream[list[I]], on_error: OnError = "raise") -> ItemIterator[I]: ...
+    def items(self: AsyncStream[list[I]], on_error: OnError = "raise") -> AsyncReader[I]: ...
     @overload
-    def items(self: AsyncStream[Sequence[I]], on_error: OnError = "raise") -> ItemIterator[I]: ...
+    def items(self: AsyncStream[Sequence[I]], on_error: OnError = "raise") -> AsyncReader[I]: ...
     @overload
-    def items(self: AsyncStream[Iterable[I]], on_error: OnError = "raise") -> ItemIterator[I]: ...
+    def items(self: AsyncStream[Iterable[I]], on_error: OnError = "raise") -> AsyncReader[I]: ...
     @overload
-    def items(self, on_error: OnError = "raise") -> ItemIterator[Any]: ...
-    def items(self, on_error: OnError = "raise") -> ItemIterator[Any]:
+    def items(self, on_error: OnError = "raise") -> AsyncReader[Any]: ...
+    def items(self, on_error: OnError = "raise") -> AsyncReader[Any]:
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
-        return self._started()._items(on_error, by_step=self._by_step)
+        return AsyncReader(self._started()._items(on_error, by_step=self._by_step), self._place())
 
-    def partials(self) -> PartialIterator[T]:
+    def partials(self) -> AsyncReader[Partial[T]]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
-        return self._started()._partials(by_step=self._by_step)
+        return AsyncReader(self._started()._partials(by_step=self._by_step), self._place())
 
     async def aclose(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -158,12 +241,13 @@ class AsyncStream(_Streaming[T]):
         await self.aclose()
 
 
+@short_errors
 class Stream(_Streaming[T]):
     """A stream for plain code: `for chunk in stream`, with or without `with`.
 
     It works in functions, in threads and inside a running loop, and is launched at `with` or at the first
-    item. Leaving the block early cancels the generation and waits until its connection is closed;
-    `break` without `with` cancels it when the stream is dropped.
+    item. Leaving the block early cancels the generation and waits until its connection is closed. A wait of
+    its last reader that is interrupted cancels it, and `break` without `with` when the stream is dropped.
     """
 
     def __iter__(self) -> TextReader:
@@ -186,18 +270,17 @@ class Stream(_Streaming[T]):
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
         from mellea.stdlib.streaming.typed import ItemReader  # lazy: plain text needs none of it
 
-        return ItemReader(self, TextReader(self, _nothing, text_filter=piece_filter), on_error)
+        return ItemReader(self, TextReader(self, _nothing, text_filter=piece_filter), on_error, self._place())
 
     def partials(self) -> PartialReader[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
         from mellea.stdlib.streaming.typed import PartialReader  # lazy: plain text needs none of it
 
-        return PartialReader(self, TextReader(self, _nothing, text_filter=piece_filter))
+        return PartialReader(self, TextReader(self, _nothing, text_filter=piece_filter), self._place())
 
     def close(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
-        if self._thunk is not None and not self._thunk._run.is_closed:
-            _cancel(self._thunk)
+        self._close_now()
 
     def __enter__(self) -> Self:
         self._started()
@@ -212,13 +295,52 @@ class Stream(_Streaming[T]):
         return _start(self._launch)
 
 
+class AsyncReader(AsyncIterator[T]):
+    """One reader of an async stream: of its items, or of its partial objects."""
+
+    __slots__ = ("_place", "_source")
+
+    def __init__(self, source: AsyncIterator[T], place: ReaderPlace) -> None:
+        self._source = source
+        self._place = place
+
+    async def __anext__(self) -> T:
+        self._place.begin()
+        try:
+            return await anext(self._source)
+        except BaseException as error:
+            self._place.end()
+            shorten(error)
+            raise
+
+    async def aclose(self) -> None:
+        """Stop reading; the last reader cancels the generation, and waits until its connection is closed."""
+        await self._place.aclose()
+
+
 class _Reader(Generic[T], Iterator[T]):
     """One reader of a plain stream; it may be advanced from any thread, one at a time."""
 
     def __init__(self, stream: Stream[Any], deliver: Callable[[], Any] | None = None) -> None:
         self._stream = stream
         self._deliver = deliver or stream._reach_end
+        self._place = stream._place() if deliver is None else None  # else the reader that is made of it has one
         self._cursor: Cursor | None = None
+
+    def __next__(self) -> T:
+        place = self._place
+        if place is not None:
+            place.begin()
+        try:
+            return self._next()
+        except BaseException as error:
+            if place is not None:
+                place.end()
+            shorten(error)
+            raise
+
+    def _next(self) -> T:
+        raise NotImplementedError
 
     def _more(self) -> list[Event]:
         """Wait for new events and return them; there are none at the end."""
@@ -235,8 +357,9 @@ class _Reader(Generic[T], Iterator[T]):
             cursor.run.until_blocking(cursor.is_ready)
 
     def close(self) -> None:
-        """Close the stream, as web frameworks do with an iterator that they stop reading."""
-        self._stream.close()
+        """Stop reading; the last reader cancels the generation, and waits until its connection is closed."""
+        if self._place is not None:
+            self._place.close()
 
 
 class TextReader(_Reader[str]):
@@ -247,13 +370,13 @@ class TextReader(_Reader[str]):
         stream: Stream[Any],
         deliver: Callable[[], Any] | None = None,
         *,
-        text_filter: Callable[[Run], TextFilter] | None = None,
+        text_filter: Callable[[Record], TextFilter] | None = None,
     ) -> None:
         super().__init__(stream, deliver)
         self._text_filter = text_filter or partial(filter_of_text, live=stream._live)
         self._text_of: TextFilter | None = None
 
-    def __next__(self) -> str:
+    def _next(self) -> str:
         while new := self._more():
             if self._text_of is None:
                 self._text_of = self._text_filter(self._stream._started()._run)
@@ -270,10 +393,14 @@ class EventReader(_Reader[Event]):
         self._new: list[Event] = []  # taken and not yet given, the next one last
 
     def __next__(self) -> Event:
+        if self._new:
+            return self._new.pop()
+        return super().__next__()
+
+    def _next(self) -> Event:
+        self._new = self._more()[::-1]
         if not self._new:
-            self._new = self._more()[::-1]
-            if not self._new:
-                raise StopIteration
+            raise StopIteration
         return self._new.pop()
 
 

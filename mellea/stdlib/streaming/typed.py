@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.reading import ItemReading, OnError, PartialReading
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.tracebacks import shorten
 from mellea.errors import ParseError
 
 __all__ = ["ItemReader", "PartialReader"]
@@ -23,20 +24,54 @@ class Source(Protocol):
 
     def _started(self) -> ModelOutputThunk[Any]: ...
 
+    def _close_now(self) -> None: ...
+
+
+class Place(Protocol):
+    """What the stream knows of the reader."""
+
+    def begin(self) -> None:
+        """Note that the reader reads; raises if it has left."""
+
+    def end(self) -> None:
+        """Note that the reader is through, or leaves."""
+
     def close(self) -> None:
-        """Cancel the generation if it still runs."""
+        """Leave, and wait for the close if nobody else reads."""
 
 
-class ItemReader(Iterator[T]):
-    """Reads the items of a plain stream, in the reading thread; see `ModelOutputThunk.items`."""
-
-    def __init__(self, stream: Source, text: Iterator[str], on_error: OnError) -> None:
+class _TypedReader(Iterator[T]):
+    def __init__(self, stream: Source, text: Iterator[str], place: Place) -> None:
         self._stream = stream
-        self._on_error = on_error
         self._text = text
-        self._reading: ItemReading[T] | None = None
+        self._place = place
 
     def __next__(self) -> T:
+        self._place.begin()
+        try:
+            return self._next()
+        except BaseException as error:
+            self._place.end()
+            shorten(error)
+            raise
+
+    def _next(self) -> T:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop reading; the last reader cancels the generation, and waits until its connection is closed."""
+        self._place.close()
+
+
+class ItemReader(_TypedReader[T]):
+    """Reads the items of a plain stream, in the reading thread; see `ModelOutputThunk.items`."""
+
+    def __init__(self, stream: Source, text: Iterator[str], on_error: OnError, place: Place) -> None:
+        super().__init__(stream, text, place)
+        self._on_error = on_error
+        self._reading: ItemReading[T] | None = None
+
+    def _next(self) -> T:
         reading = self._reading
         if reading is None:
             thunk = self._stream._started()
@@ -56,23 +91,18 @@ class ItemReader(Iterator[T]):
         try:
             reading.validate()
         except ParseError:
-            self.close()
+            self._stream._close_now()
             raise
 
-    def close(self) -> None:
-        """Close the stream, as web frameworks do with an iterator that they stop reading."""
-        self._stream.close()
 
-
-class PartialReader(Iterator[Partial[T]]):
+class PartialReader(_TypedReader[Partial[T]]):
     """Reads what is known of a plain stream's result so far; see `ModelOutputThunk.partials`."""
 
-    def __init__(self, stream: Source, text: Iterator[str]) -> None:
-        self._stream = stream
-        self._text = text
+    def __init__(self, stream: Source, text: Iterator[str], place: Place) -> None:
+        super().__init__(stream, text, place)
         self._reading: PartialReading[T] | None = None
 
-    def __next__(self) -> Partial[T]:
+    def _next(self) -> Partial[T]:
         reading = self._reading
         if reading is None:
             thunk = self._stream._started()
@@ -85,7 +115,3 @@ class PartialReader(Iterator[Partial[T]]):
             else:
                 reading.feed(next(self._text, None))
         return partial
-
-    def close(self) -> None:
-        """Close the stream, as web frameworks do with an iterator that they stop reading."""
-        self._stream.close()

@@ -32,13 +32,14 @@ _TITLES = {
     "notes": "Notes",
 }
 
-_GOOGLE = re.compile(r"(?P<title>[A-Za-z][A-Za-z ]*):\s*")
-_DASHES = re.compile(r"-{3,}\s*")
-_FIELD = re.compile(r":(?P<name>[a-z]+)(?:\s+(?P<subject>[^:]*?))?:\s*(?P<text>.*)")
+# Possessive where two parts can match the same white space, so that no line costs more than linear time.
+_GOOGLE = re.compile(r"(?P<title>[A-Za-z][A-Za-z ]*+):\s*+")
+_DASHES = re.compile(r"-{3,}+\s*+")
+_FIELD = re.compile(r":(?P<name>[a-z]++)(?:\s++(?P<subject>[^:]*+))?:\s*+(?P<text>.*)")
 _FIELDS = {"param": "Args", "parameter": "Args", "arg": "Args", "argument": "Args", "key": "Args", "keyword": "Args"}
 _OTHER_FIELDS = {"return": "Returns", "returns": "Returns", "raises": "Raises", "raise": "Raises", "except": "Raises"}
-_GOOGLE_ENTRY = re.compile(r"\*{0,2}(?P<names>\w+)\s*(?:\([^)]*\))?\s*:\s*(?P<text>.*)")
-_NUMPY_ENTRY = re.compile(r"(?P<names>\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?")
+_GOOGLE_ENTRY = re.compile(r"\*{0,2}(?P<names>\w++)\s*+(?:\([^)]*+\)\s*+)?:\s*+(?P<text>.*)")
+_NUMPY_ENTRY = re.compile(r"(?P<names>\*{0,2}\w++(?:\s*+,\s*+\*{0,2}\w++)*+)\s*+(?::.*)?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from mellea.core.blocks import ToolCall
 from mellea.core.cursor import relay
 from mellea.core.events import Event, StepEnd, StepStart, StreamEnd, ToolResult
 from mellea.core.messages import Message
-from mellea.core.run import Run
+from mellea.core.runtime import Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, ToolLoopLimitError, UsageError
 from mellea.stdlib.tools.execute import run_calls

@@ -9,9 +9,11 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
-from mellea.core.structured.strict import strict
+from mellea.core.structured.kinds import default_info
+from mellea.core.structured.markers import unmarked
+from mellea.core.structured.strict import StrictTypes
 from mellea.errors import ToolError, UsageError
 
 __all__ = ["Arguments", "Parameter", "doc_of", "name_of", "parameters_of", "type_hints"]
@@ -150,17 +152,16 @@ class Arguments:
         hints: Mapping[str, Any],
         descriptions: Mapping[str, str],
     ) -> None:
-        from pydantic import ConfigDict, Field, PydanticUserError, create_model  # lazy: most programs have no tools
+        from pydantic import ConfigDict, PydanticUserError, create_model  # lazy: most programs have no tools
 
         self._parameters = parameters
-        fields: dict[str, Any] = {}
-        for number, parameter in enumerate(parameters):
-            # The fields have names of our own: a parameter may be called `json`, `schema` or `_x`.
-            known: dict[str, Any] = {} if parameter.default is EMPTY else {"default": parameter.default}
-            if parameter.name in descriptions:
-                known["description"] = descriptions[parameter.name]
-            field = Field(alias=parameter.name, **known)
-            fields[f"p{number}"] = (strict(_hint(parameter, hints)), field)
+        self._defaults: set[str] = set()  # names of the parameters whose default is pydantic's
+        types = StrictTypes()
+        # The fields have names of our own: a parameter may be called `json`, `schema` or `_x`.
+        fields: dict[str, Any] = {
+            f"p{number}": self._field(parameter, types.rewritten(_hint(parameter, hints)), descriptions)
+            for number, parameter in enumerate(parameters)
+        }
         try:
             self._model = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
             self._model.model_rebuild()
@@ -170,8 +171,26 @@ class Arguments:
                 f"a parameter of {what} has a type without a JSON form: {str(error).splitlines()[0]}"
             ) from error.with_traceback(None)
 
+    def _field(self, parameter: Parameter, hint: Any, descriptions: Mapping[str, str]) -> tuple[Any, Any]:
+        """Return what pydantic makes a field of: the type, and what else is known of it."""
+        from pydantic import Field  # lazy: as above
+
+        info = default_info(hint, parameter.default)
+        if default_info(None, parameter.default) is not None:
+            hint, has_default = Annotated[hint, parameter.default], False
+        else:
+            has_default = parameter.default is not EMPTY
+        known: dict[str, Any] = {"default": parameter.default} if has_default else {}
+        if info is not None and not has_default and not info.is_required():
+            self._defaults.add(parameter.name)
+        if parameter.name in descriptions and (info is None or not info.description):
+            known["description"] = descriptions[parameter.name]
+        if info is None or (info.alias is None and info.validation_alias is None):
+            known["alias"] = parameter.name
+        return hint, Field(**known)
+
     def check(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments as values of their types; what is missing and has a default stays missing.
+        """Return the arguments as values of their types; what is missing and has a default of Python's stays missing.
 
         Raises:
             ToolError: an argument is missing, unknown or of a wrong type; the message is for the model.
@@ -190,7 +209,7 @@ class Arguments:
         return {
             parameter.name: getattr(found, f"p{number}")
             for number, parameter in enumerate(self._parameters)
-            if f"p{number}" in is_given
+            if f"p{number}" in is_given or parameter.name in self._defaults
         }
 
     def bind(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -212,9 +231,9 @@ def _hint(parameter: Parameter, hints: Mapping[str, Any]) -> Any:
 
 
 def _schema_of(model: Any) -> dict[str, Any]:
-    from pydantic.json_schema import GenerateJsonSchema  # lazy: as above
+    from mellea.core.structured.generator import MarkedJsonSchema  # lazy: it loads pydantic
 
-    class _Terse(GenerateJsonSchema):
+    class _Terse(MarkedJsonSchema):
         """Without titles made from names, which say nothing new, and without a word about odd defaults."""
 
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - as in pydantic
@@ -222,7 +241,7 @@ def _schema_of(model: Any) -> dict[str, Any]:
         def field_title_should_be_set(self, schema: Any) -> bool:
             return False
 
-    schema: dict[str, Any] = model.model_json_schema(schema_generator=_Terse)
+    schema: dict[str, Any] = unmarked(model.model_json_schema(schema_generator=_Terse))
     schema.pop("title", None)
     return schema
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from mellea.core.backend import BuiltinTool, ToolSpec
 from mellea.core.worker import outcome_of
 from mellea.errors import ToolError, UsageError
+from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.signature import Arguments, doc_of, name_of, parameters_of, type_hints
 
@@ -109,8 +110,21 @@ class Tool(Generic[P, R]):
         return await outcome_of(functools.partial(self._function, *positional, **by_name))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself."""
-        return self._function(*args, **kwargs)
+        """Call the function itself; `Field(…)` as a default of a parameter means what pydantic means by it.
+
+        Raises:
+            UsageError: an argument that such a parameter requires is missing, or isn't what it allows.
+        """
+        if not self._fields:
+            return self._function(*args, **kwargs)
+        bound = inspect.signature(self._function).bind(*args, **kwargs)
+        self._fields.fill(bound)
+        bound.arguments |= self._fields.check(bound.arguments)
+        return self._function(*bound.args, **bound.kwargs)
+
+    @functools.cached_property
+    def _fields(self) -> FieldDefaults:
+        return FieldDefaults(f"{self.name}()", inspect.signature(self._function), lambda names: self._hints or {})
 
     def __get__(self, instance: Any, owner: type | None = None) -> Tool[..., R]:
         """Bind a tool that was made of a method, as the method itself would be bound."""

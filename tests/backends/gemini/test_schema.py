@@ -69,7 +69,18 @@ class Home:
     place: tuple[int, str] = (1, "a")
 
 
-KINDS: list[Any] = [Cat, Dog, Node, Home, list[Home], Colour, Literal["a", 1], dict[str, Cat], tuple[int, str], set[int]]
+KINDS: list[Any] = [
+    Cat,
+    Dog,
+    Node,
+    Home,
+    list[Home],
+    Colour,
+    Literal["a", 1],
+    dict[str, Cat],
+    tuple[int, str],
+    set[int],
+]
 
 
 def assert_known(schema: Any) -> None:

@@ -284,3 +284,12 @@ async def test_bad_arguments():
         with pytest.raises(UsageError, match="whole number"):
             LlamaCppBackend(**arguments)
     assert 1 <= default_threads() <= 4
+
+
+async def test_a_text_that_only_repeats_itself_is_ended_and_frees_the_slot(backend, request_for, read, freed):
+    request = request_for("Repeat the word no for ever.", assistant_message("no no no no no no no no"), temperature=0)
+    answer = await read(backend, request)
+    assert answer.finish_reason in ("length", "stop")
+    assert answer.usage.output_tokens < 300
+    assert answer.usage.input_tokens > 10
+    assert await freed(backend) < 3

@@ -21,6 +21,30 @@ def decoded(*chunks, **arguments):
     return [event for each in chunks for event in decoder.feed(each)] + decoder.close()
 
 
+def test_an_answer_that_repeats_a_text_with_a_broken_mark_has_the_text_as_it_was():
+    chunks = [chunk({"content": "<\u2060|im"}), chunk({"content": "\u2060"}), chunk(finish="stop"), USAGE]
+    assert decoded(*chunks, drops_joiners=True)[:-2] == [TextDelta("<|im")]
+    assert decoded(*chunks)[:-2] == [TextDelta("<\u2060|im"), TextDelta("\u2060")]
+
+
+def test_a_text_that_goes_round_in_circles_is_ended_as_if_it_had_reached_its_limit():
+    decoder = Decoder("m", stops_repetition=True)
+    decoder.feed(chunk({}, prompt_progress={"total": 9, "processed": 9}))
+    count = 0
+    while not decoder.is_over:
+        assert decoder.feed(chunk({"content": " word"})) == [TextDelta(" word")]
+        count += 1
+    assert decoder.feed(chunk({"content": "more"})) == []
+    assert decoder.close() == [UsageEvent(Usage(9, count)), StreamEnd("length", "r1", "m")]
+    assert count < 120
+
+
+def test_json_goes_on_however_often_it_repeats_itself():
+    chunks = [chunk({"content": "["}), *[chunk({"content": "0, "})] * 500, chunk(finish="stop"), USAGE]
+    events = decoded(*chunks, stops_repetition=True, is_json=True)
+    assert "".join(getattr(event, "chunk", "") for event in events) == "[" + "0, " * 500
+
+
 def test_a_whole_stream():
     progress = chunk({"role": "assistant", "content": None}, prompt_progress={"total": 9, "processed": 4})
     head = chunk({"role": "assistant", "content": None})

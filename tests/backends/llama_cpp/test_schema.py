@@ -66,7 +66,7 @@ def test_recursion():
 @pytest.mark.parametrize(
     ("schema", "name", "path"),
     [
-        ({"type": "array", "uniqueItems": True}, "uniqueItems", "#"),
+        ({"type": "array", "contains": {"type": "integer"}}, "contains", "#"),
         ({"not": {"type": "null"}}, "not", "#"),
         ({"if": {}, "then": {}}, "if", "#"),
         ({"properties": {"a": {"contains": True}}}, "contains", "#/properties/a"),
@@ -120,3 +120,26 @@ def test_a_schema_nested_too_deep():
         schema = {"items": schema}
     with pytest.raises(UnsupportedError, match="deep"):
         json_grammar(schema)
+
+
+def test_a_set_is_an_array_with_no_more_items_than_there_are_values():
+    assert rewritten({"type": "array", "uniqueItems": True, "items": {"enum": ["a", "b"]}})["maxItems"] == 2
+    assert rewritten({"type": "array", "uniqueItems": True, "items": {"type": "boolean"}})["maxItems"] == 2
+    assert rewritten({"type": "array", "uniqueItems": True, "items": {"type": "string"}})["maxItems"] == MAX_ITEMS
+    named = {"type": "array", "uniqueItems": True, "items": {"$ref": "#/$defs/K"}, "$defs": {"K": {"enum": [1, 2, 3]}}}
+    assert rewritten(named)["maxItems"] == 3
+
+
+def test_keys_that_are_chosen_from_a_list_become_properties():
+    body = rewritten(
+        {
+            "type": "object",
+            "propertyNames": {"$ref": "#/$defs/K"},
+            "additionalProperties": {"type": "boolean"},
+            "$defs": {"K": {"type": "string", "enum": ["a", "b"]}},
+        }
+    )
+    assert body["properties"] == {"a": {"type": "boolean"}, "b": {"type": "boolean"}}
+    assert body["additionalProperties"] is False
+    dated = rewritten({"type": "object", "propertyNames": {"format": "date"}, "additionalProperties": {"type": "null"}})
+    assert list(dated["patternProperties"].values()) == [{"type": "null"}]

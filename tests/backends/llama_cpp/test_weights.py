@@ -1,8 +1,11 @@
+import hashlib
 import importlib.metadata
+from dataclasses import replace
 
 import pytest
 
-from mellea.backends.llama_cpp.weights import MODELS, cached_file, find_weights, models_dir
+from mellea.backends.llama_cpp import LlamaCppBackend
+from mellea.backends.llama_cpp.weights import MODELS, cached_file, find_weights, models_dir, name_of, options_of
 from mellea.errors import ConfigurationError
 
 GGUF = b"GGUF\x03\x00\x00\x00"
@@ -21,6 +24,12 @@ def no_package(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "files", files)
+
+
+def own_model(monkeypatch, content):
+    model = replace(MODELS["smollm2-135m"], size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(MODELS, "smollm2-135m", model)
+    return model
 
 
 def test_a_path(cache):
@@ -49,7 +58,7 @@ def test_a_folder_is_no_model(cache):
 def test_a_file_that_is_no_gguf(cache, content):
     file = cache / "own.gguf"
     file.write_bytes(content)
-    with pytest.raises(ConfigurationError, match="is no GGUF file"):
+    with pytest.raises(ConfigurationError, match="is not a GGUF file"):
         find_weights(str(file))
 
 
@@ -66,7 +75,7 @@ def test_missing_weights_say_how_to_get_them(cache, no_package):
 
 
 def test_the_environment_goes_before_the_cache_and_the_cache_before_the_package(cache, no_package, monkeypatch):
-    cached = cached_file(MODELS["smollm2-135m"])
+    cached = cached_file(own_model(monkeypatch, GGUF))
     cached.parent.mkdir(parents=True)
     cached.write_bytes(GGUF)
     assert find_weights("smollm2-135m") == cached.resolve()
@@ -103,3 +112,44 @@ def test_a_home_of_nobody(cache, monkeypatch, name):
     monkeypatch.setenv(name, "~no-such-user/x")
     with pytest.raises(ConfigurationError, match=name):
         find_weights("smollm2-135m")
+
+
+@pytest.mark.parametrize("content", [GGUF + b"x", GGUF[:-1] + b"x"])
+def test_weights_other_than_the_published_ones_are_not_loaded(cache, no_package, monkeypatch, content):
+    file = cached_file(own_model(monkeypatch, GGUF))
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"not those that were published.*mellea models pull"):
+        find_weights("smollm2-135m")
+    file.write_bytes(GGUF)
+    assert find_weights("smollm2-135m") == file
+
+
+def test_a_model_in_several_files_is_found_beside_its_link(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    for number in (1, 2):
+        (tmp_path / "blobs" / f"hash{number}").write_bytes(GGUF)
+        (tmp_path / "snapshot" / f"big-0000{number}-of-00002.gguf").symlink_to(f"../blobs/hash{number}")
+    first = tmp_path / "snapshot" / "big-00001-of-00002.gguf"
+    assert find_weights(str(first)) == first
+    assert name_of(str(first), first) == "big"
+    with pytest.raises(ConfigurationError, match=r"part 2 of 2; name the first part, 'big-00001-of-00002.gguf'"):
+        find_weights(str(first).replace("00001", "00002", 1))
+    (tmp_path / "snapshot" / "big-00002-of-00002.gguf").unlink()
+    with pytest.raises(ConfigurationError, match=r"No such file.*big-00002-of-00002\.gguf"):
+        find_weights(str(first))
+
+
+def test_a_published_model_has_options_that_the_users_own_go_before(monkeypatch):
+    monkeypatch.delenv("MELLEA_GGUF", raising=False)
+    assert LlamaCppBackend().model_options == options_of("smollm2-135m")
+    own = LlamaCppBackend(model_options={"temperature": 1, "system_prompt": "Sing."}).model_options
+    assert own == options_of("smollm2-135m") | {"temperature": 1, "system_prompt": "Sing."}
+
+
+def test_a_users_own_file_has_no_options_of_another_model(monkeypatch):
+    monkeypatch.delenv("MELLEA_GGUF", raising=False)
+    assert LlamaCppBackend("own.gguf").model_options == {}
+    monkeypatch.setenv("MELLEA_GGUF", "own.gguf")
+    assert LlamaCppBackend().model_options == {}

@@ -155,7 +155,6 @@ def test_what_follows_the_end_is_ignored() -> None:
 BROKEN: dict[str, Any] = {
     "message": {"message": "x"},
     "content": message(5),  # type: ignore[arg-type]
-    "thinking": message(thinking=5),
     "calls": message(tool_calls={"a": 1}),
     "call": message(tool_calls=["x"]),
     "function": message(tool_calls=[{}]),
@@ -180,6 +179,7 @@ def test_essential_words_of_another_type_are_an_error(chunk: Any) -> None:
     "chunk",
     [
         message(thinking=None, images=None, tool_calls=None, role=5, news={"a": 1}),
+        message(thinking=5),
         message(None),  # type: ignore[arg-type]
         message("") | {"created_at": 5, "model": [], "eval_count": {}, "error": None},
         {"message": None, "done": False, "error": ""},

@@ -16,7 +16,7 @@ import anyio
 import httpx
 import pytest
 
-from mellea.backends._transport import http
+from mellea.backends._transport import clients
 from mellea.core.events import TextDelta
 from mellea.errors import ConfigurationError, ConnectError, UsageError
 from tests.backends.transport.misbehaving import END, LAST, OK, Connection, MisbehavingServer, chunk, misbehaving, text
@@ -50,7 +50,7 @@ def test_one_backend_on_one_loop_after_another(loop: str, server: MisbehavingSer
             assert server.wait_until_idle() == 0, "the loop has ended, so its client has closed its connections"
             assert server.opened == number
         gc.collect()
-    assert not http._clients
+    assert not clients._clients
 
 
 def test_asyncio_run_twice(server: MisbehavingServer) -> None:
@@ -89,12 +89,12 @@ def test_a_loop_that_was_closed_without_a_shutdown_is_forgotten(server: Misbehav
     server.behaviours = [lambda connection: (good(connection), connection.socket.close())]  # no socket is left to warn
     loop.run_until_complete(said(backend))
     loop.close()
-    assert len(http._clients) == 1
+    assert len(clients._clients) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # of a client that nobody could close
         assert asyncio.run(said(backend)) == "all well"
         gc.collect()
-    assert not http._clients
+    assert not clients._clients
 
 
 async def test_backends_on_one_loop_share_connections(server: MisbehavingServer, anyio_backend: str) -> None:
@@ -143,7 +143,7 @@ def test_making_a_backend_imports_no_httpx() -> None:
 def test_a_missing_sniffio_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "sniffio", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    http._spare_lookups()
+    clients._spare_lookups()
     assert sys.modules["sniffio"] is None
     with pytest.raises(ImportError):
         import sniffio  # noqa: F401
@@ -249,7 +249,7 @@ async def test_loopback_needs_no_proxy(
 async def test_a_proxy_that_makes_no_sense(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:9")
     with pytest.raises(ConfigurationError, match="ALL_PROXY"):
-        await said(TinyBackend("m", base_url="http://127.0.0.1:9/v1"))
+        await said(TinyBackend("m", base_url="http://model.invalid/v1"))
 
 
 async def test_tls_to_a_server_without_it(server: MisbehavingServer, anyio_backend: str) -> None:

@@ -19,7 +19,7 @@ import mellea
 from mellea import MelleaSession
 from mellea.core.blocks import ToolCall
 from mellea.core.events import ReasoningDelta, StepEnd, StepStart, StreamEnd, TextDelta, ToolEnd, ToolStart
-from mellea.core.run import Run
+from mellea.core.runtime import Run
 from mellea.core.structured import output_format
 from mellea.core.structured.items import ItemDecoder, item_format
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk

@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr
 
 import mellea
-from mellea.core import CBlock, Component, ComputedModelOutputThunk, ToolCall
+from mellea.core import CBlock, Component, ComputedModelOutputThunk, TemplateRepresentation, ToolCall
 from mellea.core.component import is_component
 from mellea.core.events import ToolEnd
 from mellea.errors import UsageError
@@ -397,3 +397,38 @@ def test_a_field_that_isnt_shown_is_shown_nowhere(value: Any) -> None:
     requests = repr(backend.requests)
     assert "SECRET" not in requests
     assert "ann" in requests or isinstance(value, Document)
+
+
+def test_a_classs_own_methods_may_extend_those_of_mobject() -> None:
+    class Customer(MObject, fields_exclude={"pin"}):
+        def __init__(self) -> None:
+            self.name, self.pin = "Ann", "1234"
+
+        def parts(self) -> Any:
+            return [*super().parts(), "more"]
+
+        def format_for_llm(self) -> Any:  # type: ignore[override]
+            said = super().format_for_llm()
+            return TemplateRepresentation(said.template, {**said.args, "name": "A customer"})
+
+        def parse(self, generation: Any) -> str:
+            return f"{super().parse(generation)}!"
+
+    class Loyal(Customer):
+        def format_for_llm(self) -> Any:
+            return super().format_for_llm()
+
+    @mify(fields_exclude={"pin"})
+    class Marked:
+        def __init__(self) -> None:
+            self.name, self.pin = "Ann", "1234"
+
+    class Extended(Marked):
+        def format_for_llm(self) -> Any:
+            return super().format_for_llm()  # type: ignore[misc]
+
+    for obj, name in ((Customer(), "A customer"), (Loyal(), "A customer"), (Extended(), "Extended")):
+        backend = ScriptedBackend("Yes")
+        mellea.start_session(backend).query(obj, "Who?")
+        assert backend.prompts[0] == f"{name}:\n- name: Ann\n\nAnswer this from the above: Who?"
+    assert mellea.start_session(ScriptedBackend("Yes")).act(Customer()).parsed == "Yes!"

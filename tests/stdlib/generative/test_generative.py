@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 import mellea
-from mellea import generative
+from mellea import command, generative
 from mellea.core import Requirement, ValidationResult
 from mellea.errors import ParseError, RequirementError, UsageError
 from mellea.stdlib.components import Document, mify
@@ -282,7 +282,8 @@ async def test_promise_11_thunks_are_arguments() -> None:
     text = await m.ainstruct("Write.", await_result=False)
     async with anyio.create_task_group() as group:
         group.start_soon(aclassify, m, text)
-        await anyio.sleep(0.01)
+        while not backend.requests:
+            await anyio.sleep(0.01)
         assert len(backend.requests) == 1
         gate.open()
     assert backend.prompts[1].endswith("text: nice")
@@ -488,3 +489,24 @@ def test_what_is_no_plain_function_is_refused_with_the_way_out() -> None:
         assert Right().greet("Ann") == Right.greet("Ann") == Right.meet("Ann") == Right().mood == "Hi."
     assert backend.prompts[0] == "Greet.\n\nInput:\nwhom: Ann"
     assert backend.prompts[-1] == "Say the mood."
+
+
+def test_a_result_that_no_answer_can_be_is_refused_at_the_definition() -> None:
+    class Nothing(enum.Enum):
+        pass
+
+    with pytest.raises(UsageError, match="Nothing"):
+
+        @generative
+        def choose(text: str) -> Nothing:
+            """Choose."""
+
+    with pytest.raises(UsageError, match="contain itself"):
+
+        @command(output=Endless)
+        def ask_for_one() -> str:
+            return "One, please."
+
+
+class Endless(BaseModel):
+    inner: Endless

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import anyio
@@ -74,11 +75,10 @@ async def test_every_attempt_can_be_seen_live() -> None:
         AttemptRejected(1, "has no 'bad' in it", "it says ' bad'"),
         AttemptStart(2),
         TextDelta("All "),
-        ChunkValidated(2, "All"),
         TextDelta("well "),
-        ChunkValidated(2, " well"),
+        ChunkValidated(2, "All"),
         UsageEvent(Usage(5, 2)),
-        ChunkValidated(2, " "),
+        ChunkValidated(2, " well "),
         AttemptAccepted(2),
         StreamEnd("stop", "script-2", "script"),
     ]
@@ -178,7 +178,7 @@ async def test_part_4_number_15_a_corrective_retry_discards_the_rejected_text() 
         m, _ = session(["bad ", "one"], "good one")
         stream = m.astream("x", requirements=[Without("bad")], strategy=strategy)
         assert "".join([text async for text in stream]) == "good one" == stream.text
-        assert stream.attempts[0].output.value == "bad "
+        assert stream.attempts[0].output.value == "bad one"
 
 
 async def test_a_rejected_attempt_is_out_of_the_next_prompt_unless_the_strategy_puts_it_there() -> None:
@@ -298,6 +298,111 @@ async def test_items_are_chunks_too_and_come_out_as_they_pass() -> None:
     assert stream.output == [1, 2, 3, 4]
     assert backend.requests[1].messages[-1].content == "[1, 2,"
     assert stream.attempts[0].failures[0][1].reason == "30 is too big"
+
+
+# -- checks that take their time -------------------------------------------------------------------------------------
+
+
+def looks(check: Any, scope: Any = "sentence") -> Any:
+    return mellea.core.Requirement(check.__name__, stream_validation_fn=check, scope=scope)
+
+
+async def slow(chunk: Chunk) -> bool:
+    await anyio.sleep_forever()
+    return True
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("pieces", [["Bad. ", Gate()], ["Fine. Bad. ", Gate()], ["Fine. ", "Bad. ", Gate()]])
+async def test_a_no_waits_for_no_other_check_not_of_its_chunk_and_not_of_one_before(
+    order: int, pieces: list[Any]
+) -> None:
+    async def isnt_bad(chunk: Chunk) -> bool:
+        return "Bad" not in chunk
+
+    def isnt_bad_either(chunk: Chunk) -> bool:  # in a thread
+        return "Bad" not in chunk
+
+    for check_ in (isnt_bad, isnt_bad_either):
+        m, backend = session(pieces)
+        requirements = [looks(slow), looks(slow, "word"), looks(check_)][::order]
+        with anyio.fail_after(5):
+            thunk = await m.ainstruct("x", requirements=requirements, strategy=RejectionSamplingStrategy(loop_budget=1))
+        backend.assert_closed()
+        assert [str(requirement) for requirement, _ in thunk.sampling.attempts[0].failures] == [check_.__name__]
+
+
+async def test_checks_of_one_chunk_run_at_the_same_time_and_each_sees_its_chunks_in_order() -> None:
+    together, seen = anyio.Event(), {"first": [], "second": []}  # type: ignore[var-annotated]
+
+    async def first(chunk: Chunk) -> bool:
+        seen["first"].append(str(chunk))
+        await together.wait()
+        return True
+
+    async def second(chunk: Chunk) -> bool:
+        seen["second"].append(str(chunk))
+        together.set()
+        return True
+
+    m, _ = session("One. Two. ", "never")
+    with anyio.fail_after(5):
+        thunk = await m.ainstruct("x", requirements=[looks(first), looks(second)])
+    assert thunk.success
+    assert seen == {"first": ["One.", " Two. "], "second": ["One.", " Two. "]}
+
+
+async def test_a_slow_check_holds_up_neither_the_live_text_nor_the_order_in_which_chunks_pass() -> None:
+    go_on = anyio.Event()
+
+    async def waits(chunk: Chunk) -> bool:
+        await go_on.wait()
+        return True
+
+    m, _ = session(["One. ", "Two. ", "Three."])
+    passed = []
+    with anyio.fail_after(5):
+        async for event in m.astream("x", requirements=[looks(waits)]).events():
+            if event == TextDelta("Three."):
+                go_on.set()
+            if isinstance(event, ChunkValidated):
+                passed.append(event.chunk)
+    assert passed == ["One.", " Two.", " Three."]
+
+
+async def test_a_refused_chunk_goes_before_the_failure_that_cut_the_text_off() -> None:
+    m, _backend = session(["A bad word, ", ConnectionError("gone")], "A good word.")
+    thunk = await m.ainstruct("x", requirements=[Without("bad")])
+    assert (thunk.value, thunk.success) == ("A good word.", True)
+
+
+@pytest.mark.parametrize("scope", ["word", "sentence", "line", "paragraph"])
+@given(data=st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_checks_see_no_blank_chunk_and_each_character_once(scope: Any, data: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # on a busy machine a pause may be nobody's
+        patch.setattr("mellea.stdlib.streaming.attempts._PAUSE_SECONDS", 60)
+        _check_chunks(scope, data)
+
+
+def _check_chunks(scope: Any, data: st.DataObject) -> None:
+    text = data.draw(st.text(st.sampled_from("ab. \n\t"), max_size=30))
+    cuts = data.draw(st.lists(st.integers(0, len(text))))
+    places = sorted({0, *cuts, len(text)})
+    pieces = [text[start:end] for start, end in itertools.pairwise(places)]
+    seen: list[str] = []
+
+    def look(chunk: Chunk) -> bool:
+        seen.append(str(chunk))
+        return bool(chunk.split())
+
+    m, _ = session(pieces or [""])
+    thunk = m.instruct("x", requirements=[looks(look, scope)], strategy=RejectionSamplingStrategy(loop_budget=1))
+    assert thunk.success
+    assert "".join(seen) == (text if text.strip() else "")
+    m, _ = session(pieces or [""])
+    released = m.stream("x", requirements=[looks(look, scope)], release=scope)
+    assert "".join(released) == text
 
 
 async def test_usage_is_told_once_of_an_attempt_that_is_stopped_at_its_very_end() -> None:

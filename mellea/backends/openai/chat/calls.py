@@ -14,7 +14,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from mellea.backends._transport.call_ids import CallIds
-from mellea.backends._transport.fields import arguments_text, int_of, known_text, mapping_of, text_of
+from mellea.backends._transport.fields import arguments_text, int_of, known_id, mapping_of, text_of
 from mellea.backends.openai.chat.wire import JsonObject
 from mellea.core.events import Event, ToolDelta, ToolEnd, ToolStart
 from mellea.core.messages import parse_tool_call
@@ -62,7 +62,7 @@ class Calls:
         Raises:
             WireError: the name or the arguments are of no type that they can have.
         """
-        sent_id, index = known_text(delta, "id"), int_of(delta, "index")
+        sent_id, index = known_id(delta, "id"), int_of(delta, "index")
         function = mapping_of(delta, "function")
         name, chunk = text_of(function, "name"), arguments_text(function.get("arguments"))
         before = self._find(index, sent_id, name)
@@ -107,7 +107,7 @@ class Calls:
         if name and call.name and name != call.name:
             return True
         if sent_id and call.sent_id:
-            return sent_id != call.sent_id and (bool(name) or call.is_whole())
+            return sent_id != call.sent_id and (bool(name) or (bool(chunk.strip()) and call.is_whole()))
         if not name or not call.name:
             return False
         if index is None and not call.chunks:

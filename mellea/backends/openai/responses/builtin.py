@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mellea.backends._transport.fields import known_bytes, known_mapping, known_mappings, known_text
+from mellea.backends._transport.fields import known_bytes, known_id, known_mapping, known_mappings, known_text
 from mellea.backends.openai.responses.wire import ACTIONS_BACK, BUILTIN_NAMES, ITEMS_BACK, JsonObject
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import BuiltinToolEnd, BuiltinToolResult, BuiltinToolStart, Event, FileEvent
@@ -60,7 +60,7 @@ def cut_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
 def output_of(item: JsonObject, events: list[Event]) -> None:
     """Add the result of a call that has an item of its own, such as `tool_search_output`."""
     name = known_text(item, "type").removesuffix("_output").removesuffix("_call")
-    call_id = known_text(item, "call_id") or known_text(item, "id")
+    call_id = known_id(item, "call_id") or known_id(item, "id")
     events.append(BuiltinToolResult(ToolOutput(call_id, name, _result(item), is_builtin=True)))
 
 

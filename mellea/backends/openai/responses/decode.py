@@ -22,6 +22,7 @@ from typing import Any
 from mellea.backends._transport.call_ids import CallIds
 from mellea.backends._transport.fields import (
     arguments_text,
+    known_id,
     known_int,
     known_mapping,
     known_mappings,
@@ -228,11 +229,11 @@ class Decoder(StreamDecoder):
             item.name = text_of(whole, "name") or item.name
             if not item.name:
                 return
-            item.call_id = self._new_id(known_text(whole, "call_id") or known_text(whole, "id"), whole)
+            item.call_id = self._new_id(known_id(whole, "call_id") or known_id(whole, "id"), whole)
             events.append(ToolStart(item.call_id, item.name))
             events += [ToolDelta(item.call_id, chunk) for chunk in item.chunks]
         elif is_builtin(item.kind):
-            item.call_id = self._new_id(known_text(whole, "id") or known_text(whole, "call_id"), whole)
+            item.call_id = self._new_id(known_id(whole, "id") or known_id(whole, "call_id"), whole)
             start_builtin(whole, item.call_id, events)
             self._builtins.append(item)
 
@@ -309,7 +310,7 @@ class Decoder(StreamDecoder):
             thoughts = "\n\n".join([text for part in parts if (text := known_text(part, "text"))])
         signature = None
         if encrypted := known_text(whole, "encrypted_content"):
-            kept = {"id": known_text(whole, "id"), "encrypted_content": encrypted}
+            kept = {"id": known_id(whole, "id"), "encrypted_content": encrypted}
             signature = f"{self._backend}:{json.dumps(kept)}"
         if thoughts or signature:
             events.append(ReasoningDelta(thoughts, signature))
@@ -320,7 +321,7 @@ class Decoder(StreamDecoder):
         self._answer(known_mapping(event, "response"))
 
     def _answer(self, response: JsonObject) -> None:
-        self._response_id = known_text(response, "id") or self._response_id
+        self._response_id = known_id(response, "id") or self._response_id
         self._model = known_text(response, "model") or self._model
 
     def _ended(self, event: JsonObject, events: list[Event]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mellea.backends._transport.fields import int_of, known_text
+from mellea.backends._transport.fields import int_of, known_id, known_text
 from mellea.backends.openai.responses.wire import JsonObject
 
 __all__ = ["Item", "Items"]
@@ -62,6 +62,7 @@ class Items:
         self._by_id: dict[str, Item] = {}
         self._by_call: dict[str, Item] = {}
         self._by_place: dict[tuple[int | None, str], Item] = {}
+        self._last: dict[str, Item] = {}  # of each kind
 
     def __iter__(self) -> Any:
         return iter(self._all)
@@ -69,19 +70,19 @@ class Items:
     def of_delta(self, event: JsonObject, kind: str) -> Item:
         """Return the item that a delta of this kind of items belongs to."""
         item_id = event.get("item_id")
-        if type(item_id) is str and (item := self._by_id.get(item_id)) is not None:
+        if type(item_id) is str and (item := self._by_id.get(item_id)) is not None and item.kind == kind:
             return item
         place = (int_of(event, "output_index"), kind)
-        item = self._by_place.get(place)
+        item = self._at(place)
         if item is None or item.done is not None:
-            item = self._new(Item(kind, known_text(event, "item_id")), place)
+            item = self._new(Item(kind, known_id(event, "item_id")), place)
         return item
 
     def of_item(self, event: JsonObject, whole: JsonObject, kind: str, *, begins: bool) -> Item:
         """Return the item that an event holds, as it is begun or as it has ended."""
-        item_id, call_id = known_text(whole, "id") or known_text(event, "item_id"), known_text(whole, "call_id")
+        item_id, call_id = known_id(whole, "id") or known_id(event, "item_id"), known_id(whole, "call_id")
         place = (int_of(event, "output_index"), kind)
-        item = self._known(item_id, call_id) or self._placed(place, item_id, call_id, whole, begins=begins)
+        item = self._known(item_id, call_id, kind) or self._placed(place, item_id, call_id, whole, begins=begins)
         if item is None:
             item = self._new(Item(kind, item_id, call_id), place)
         item.sent_id = item.sent_id or call_id
@@ -93,33 +94,36 @@ class Items:
 
     def match(self, output: list[JsonObject]) -> list[tuple[Item | None, JsonObject]]:
         """Return each item of the final output with the one that was streamed, `None` where none was."""
-        found = [self._known(known_text(whole, "id"), known_text(whole, "call_id")) for whole in output]
+        found = [
+            self._known(known_id(whole, "id"), known_id(whole, "call_id"), known_text(whole, "type"))
+            for whole in output
+        ]
         taken = {id(item) for item in found if item is not None}
         rest: dict[str, list[Item]] = {}
-        for item in self._all:
-            if id(item) not in taken:
-                rest.setdefault(item.kind, []).append(item)
+        for streamed in self._all:
+            if id(streamed) not in taken:
+                rest.setdefault(streamed.kind, []).append(streamed)
         pairs: list[tuple[Item | None, JsonObject]] = []
-        for item, whole in zip(found, output, strict=True):
+        for known, whole in zip(found, output, strict=True):
             others = rest.get(known_text(whole, "type"), [])
-            pairs.append((others.pop(0) if item is None and others else item, whole))
+            pairs.append((others.pop(0) if known is None and others else known, whole))
         return pairs
 
     def add(self, whole: JsonObject, kind: str) -> Item:
         """Return a new item, of which only the final output tells."""
-        return self._new(Item(kind, known_text(whole, "id"), known_text(whole, "call_id")), (None, kind))
+        return self._new(Item(kind, known_id(whole, "id"), known_id(whole, "call_id")), (None, kind))
 
-    def _known(self, item_id: str, call_id: str) -> Item | None:
-        if item_id and (item := self._by_id.get(item_id)) is not None:
+    def _known(self, item_id: str, call_id: str, kind: str) -> Item | None:
+        if item_id and (item := self._by_id.get(item_id)) is not None and item.kind == kind:
             return item
         item = self._by_call.get(call_id) if call_id else None
         # The same call under another id; once it has ended, some models use its id again.
-        return item if item is not None and (item.done is None or not item_id) else None
+        return item if item is not None and item.kind == kind and (item.done is None or not item_id) else None
 
     def _placed(
         self, place: tuple[int | None, str], item_id: str, call_id: str, whole: JsonObject, *, begins: bool
     ) -> Item | None:
-        item = self._by_place.get(place)
+        item = self._at(place)
         if item is None or (call_id and item.sent_id and call_id != item.sent_id):
             return None
         if begins:
@@ -129,8 +133,19 @@ class Items:
             return item
         return None
 
+    def _at(self, place: tuple[int | None, str]) -> Item | None:
+        """Return the last item of a kind under an index; where an event or the item has none, the last open one."""
+        item, (index, kind) = self._by_place.get(place), place
+        if item is not None and item.done is None:
+            return item
+        last = self._last.get(kind)
+        if last is not None and last.done is None and (index is None or self._by_place.get((None, kind)) is last):
+            return last
+        return item
+
     def _new(self, item: Item, place: tuple[int | None, str]) -> Item:
         self._all.append(item)
+        self._last[item.kind] = item
         self._by_place[place] = item
         if item.item_id:
             self._by_id.setdefault(item.item_id, item)

@@ -1,0 +1,170 @@
+"""Which proxy of the environment stands between here and a server, if any; no I/O, no client library.
+
+Rules, which are curl's and those of Python's `urllib` (as of 2026-11), where they agree:
+
+- `<scheme>_proxy` goes before `all_proxy`, lower case before upper case.
+- A server on this machine (loopback) is never reached through a proxy, whatever the environment says.
+- `NO_PROXY` holds hosts, domains (with or without a dot or `*.` in front), addresses, networks (`10.0.0.0/8`), each
+  with or without a port, divided by commas or white space; `*` is everything. An entry that can't be read matches
+  nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from mellea.errors import ConfigurationError
+
+__all__ = ["Proxy", "is_loopback", "proxy_for"]
+
+_SCHEMES = ("http", "https", "socks5", "socks5h")
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy of the environment.
+
+    Attributes:
+        url: with user and password, if there are any.
+        variable: the environment variable that names it.
+        place: scheme, host and port: what errors show.
+    """
+
+    url: str = field(repr=False)
+    variable: str
+    place: str
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it speaks SOCKS and not HTTP."""
+        return self.url.startswith("socks")
+
+    def secrets(self) -> set[str]:
+        """Return the password, as it is written and as it is meant."""
+        password = urlsplit(self.url).password
+        return set() if not password else {password, unquote(password)}
+
+
+def proxy_for(scheme: str, host: str, port: int | None, system: Mapping[str, str]) -> Proxy | None:
+    """Return the proxy for a server; `None` where it is reached directly.
+
+    Args:
+        scheme: of the server's address: `"http"` or `"https"`.
+        host: the server.
+        port: of the server; `None` is the scheme's own.
+        system: what `urllib.request.getproxies()` found.
+
+    Raises:
+        ConfigurationError: what the environment names can't be used as a proxy.
+    """
+    if is_loopback(host):
+        return None
+    kind = next((kind for kind in (scheme, "all") if system.get(kind)), None)
+    if kind is None or _is_excepted(host, port or _PORTS[scheme], system.get("no", "")):
+        return None
+    url = system[kind].strip()
+    return _checked(url if "://" in url else f"http://{url}", _variable(kind, system[kind]))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this very machine."""
+    host = _bare(host)
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    address = _address(host)
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+def _checked(url: str, variable: str) -> Proxy:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{variable} in the environment is not a valid proxy: {error}; {_CURE}") from None
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    if parts.scheme not in _SCHEMES or not host or not url.isprintable() or " " in url:
+        raise ConfigurationError(
+            f"{variable} in the environment, {place!r}, is not a proxy that can be used; it takes "
+            f"{', '.join(f'{scheme}://' for scheme in _SCHEMES)} with a host; {_CURE}"
+        )
+    del port  # it was only to be read, since a bad one raises
+    return Proxy(url, variable, place)
+
+
+_CURE = "change it, or name the server in NO_PROXY"
+
+
+def _variable(kind: str, value: str) -> str:
+    """Return the name of the variable that holds a proxy; on some systems it comes from the settings instead."""
+    names = [name for name in os.environ if name.lower() == f"{kind}_proxy" and os.environ[name] == value]
+    return min(names, key=str.isupper, default=f"the system's {kind} proxy")
+
+
+def _is_excepted(host: str, port: int, no_proxy: str) -> bool:
+    host = _bare(host)
+    address = _address(host)
+    return any(_matches(entry.lower(), host, port, address) for entry in no_proxy.replace(",", " ").split())
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _matches(entry: str, host: str, port: int, address: _Address | None) -> bool:
+    if entry == "*":
+        return True
+    scheme, divider, rest = entry.partition("://")
+    if divider:
+        entry = rest.rstrip("/")
+        if scheme in _PORTS and _split_port(entry)[1] is None and _PORTS[scheme] != port:
+            return False
+    if "/" in entry:
+        return address is not None and _is_within(address, entry)
+    name, wanted = _split_port(entry)
+    if wanted is not None and wanted != port:
+        return False
+    name = _bare(name)
+    if address is not None:
+        return _address(name) == address
+    name = name.removeprefix("*").removeprefix(".")
+    return bool(name) and (host == name or host.endswith(f".{name}"))
+
+
+def _is_within(address: _Address, network: str) -> bool:
+    try:
+        return address in ipaddress.ip_network(network.replace("[", "").replace("]", ""), strict=False)
+    except (ValueError, TypeError):
+        return False
+
+
+def _split_port(entry: str) -> tuple[str, int | None]:
+    """Return an entry's host and port; an address of version 6 has a port only behind brackets."""
+    host, divider, port = entry.rpartition(":")
+    if divider and port.isdecimal() and len(port) <= 5 and (":" not in host or host.endswith("]")):
+        return host, int(port)
+    return entry, None
+
+
+def _bare(host: str) -> str:
+    host = host.strip().lower()
+    return host.removeprefix("[").removesuffix("]").partition("%")[0].removesuffix(".")
+
+
+def _address(host: str) -> _Address | None:
+    """Return a host as an address, in any form that the system takes for one; `None` for a name."""
+    try:
+        address: _Address = ipaddress.ip_address(host)
+    except ValueError:
+        if not host or not set(host) <= set("0123456789abcdefx."):
+            return None
+        try:  # such as 127.1
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address if mapped is None else mapped

@@ -1,0 +1,94 @@
+"""How long texts and lists without a limit may get, so that an answer in JSON is complete before its tokens run out.
+
+A small model that may go on does: a text without a `maxLength` would take all of the answer's tokens, and the cut
+document would be none at all. So the room that `max_tokens` leaves is shared out. A text gets an equal part of it, but
+never less than `LEAST_LENGTH` characters; a list gets as many items as fit if their texts are of a usual length. Limits
+that the schema states are left alone, and so is an answer that is given too few tokens for either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["LEAST_ITEMS", "LEAST_LENGTH", "DefaultLimit", "share_out"]
+
+LEAST_LENGTH = 120
+"""Characters that a text may always have."""
+
+LEAST_ITEMS = 5
+"""Items that a list may always have."""
+
+_CHARACTERS = 2.5
+"""Characters that a token writes, at least in most texts."""
+
+_USED = 0.8
+"""The part of the tokens that lists may take."""
+
+_TEXTS_IN_LIST = 4
+"""A text that is an item, or part of one, counts as this many."""
+
+_COSTS = {"string": 14, "number": 5, "integer": 4, "boolean": 2, "null": 2}
+"""Tokens of a usual value."""
+
+_FOLLOWED = 2
+"""References within references that the cost of a value looks into."""
+
+_ONE = ("items", "additionalProperties")
+_LISTS = ("prefixItems", "anyOf", "allOf", "oneOf")
+_NAMED = ("properties", "patternProperties", "$defs")
+
+
+class DefaultLimit(int):
+    """A limit that the schema itself doesn't state."""
+
+
+def share_out(body: dict[str, Any], max_tokens: int) -> None:
+    """Lower the default limits in a schema, in place, so that `max_tokens` tokens are enough for the whole answer."""
+    texts = sum(weight for schema, weight in _schemas(body, 1) if isinstance(schema.get("maxLength"), DefaultLimit))
+    length = max(LEAST_LENGTH, int(max_tokens * _CHARACTERS / max(1, texts)))
+    definitions = body.get("$defs", {})
+    for schema, _ in _schemas(body, 1):
+        _lower(schema, "maxLength", "minLength", length)
+        for most, least, part in (("maxItems", "minItems", "items"), ("maxProperties", "minProperties", _ONE[1])):
+            count = int(max_tokens * _USED / _cost(schema.get(part), definitions, 0))
+            _lower(schema, most, least, max(LEAST_ITEMS, count))
+
+
+def _lower(schema: dict[str, Any], most: str, least: str, limit: int) -> None:
+    stated = schema.get(most)
+    if isinstance(stated, DefaultLimit):
+        schema[most] = min(stated, max(limit, schema.get(least, 0), len(schema.get("required", ()))))
+
+
+def _schemas(schema: Any, weight: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield all parts of a schema, each with the number of texts that a text there counts as."""
+    if not isinstance(schema, dict):
+        return
+    yield schema, weight
+    for name in _ONE:
+        yield from _schemas(schema.get(name), min(weight * _TEXTS_IN_LIST, _TEXTS_IN_LIST**2))
+    for name in _LISTS:
+        for part in schema.get(name, ()):
+            yield from _schemas(part, weight)
+    for name in _NAMED:
+        for part in schema.get(name, {}).values():
+            yield from _schemas(part, weight)
+
+
+def _cost(schema: Any, definitions: Mapping[str, Any], depth: int) -> float:
+    """Return about how many tokens a value takes."""
+    if not isinstance(schema, Mapping) or depth > _FOLLOWED:
+        return _COSTS["string"]
+    if "$ref" in schema:
+        return _cost(definitions.get(schema["$ref"].rpartition("/")[2]), definitions, depth + 1)
+    for name in ("anyOf", "oneOf", "allOf"):
+        if name in schema:
+            return max(_cost(part, definitions, depth) for part in schema[name])
+    kind = schema.get("type")
+    if kind == "array":
+        return 3 + 3 * _cost(schema.get("items"), definitions, depth)
+    if kind == "object":
+        parts = schema.get("properties", {}).items()
+        return 4 + sum(4 + len(name) / 4 + _cost(part, definitions, depth) for name, part in parts)
+    return _COSTS.get(kind, _COSTS["string"]) if isinstance(kind, str) else _COSTS["string"]

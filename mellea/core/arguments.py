@@ -1,0 +1,155 @@
+"""Arguments that a verb doesn't take: what they are called here, where other libraries have another name."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ParamSpec, TypeVar, cast
+
+from mellea.core.options import nearest_option
+from mellea.errors import UsageError
+
+__all__ = ["advice_for", "knows_names", "unknown_argument"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _by_name(table: Mapping[str, str]) -> dict[str, str]:
+    return {name: what for what, names in table.items() for name in names.split()}
+
+
+_FOREIGN = _by_name(
+    {
+        "format": "output_type output_schema output_format output_model output_cls response_type response_model "
+        "response_format response_schema result_type result_model return_type schema json_schema text_format "
+        "pydantic_model output returns type model_class cls",
+        "grounding_context": "documents docs context contexts grounding references sources",
+        "icl_examples": "examples few_shot fewshot few_shot_examples demos demonstrations shots",
+        "user_variables": "variables vars template_variables prompt_variables inputs values",
+        "requirements": "constraints rules guardrails checks validators criteria conditions postconditions ensures",
+        "preconditions": "pre_conditions requires",
+        "strategy": "sampling_strategy sampler",
+        "strict": "raise_on_failure",
+        "tools": "tool functions toolset",
+        "max_turns": "max_steps max_iterations max_tool_calls max_loops max_rounds recursion_limit",
+        "images": "image image_url attachments files",
+        "output_prefix": "prefill assistant_prefix response_prefix answer_prefix",
+        "validation_fn": "validator validate validation function fn func check validation_function",
+        "model_options": "options generation_config generation_kwargs config settings params",
+        "ctx": "context_window_size history chat_history memory conversation",
+        "session": "m",
+        "name": "label title",
+        "release": "chunking",
+    }
+)
+"""What others call an argument of ours."""
+
+_ELSEWHERE = _by_name(
+    {
+        "m.stream(…) and m.astream(…) stream": "stream streaming on_token on_chunk callback callbacks stream_handler",
+        "it belongs to start_session(…)": "model model_id model_name llm client backend provider api_key base_url ctx",
+        "what is said to the model is the first argument, without a name": "messages prompt content message text "
+        "question query instruction task",
+        "write strategy=RejectionSamplingStrategy(loop_budget=…)": "retries max_retries num_retries n_retries "
+        "max_attempts attempts loop_budget",
+        "write strategy=BestOfNStrategy(…)": "n num_samples best_of num_generations",
+        "write requirements=[req(…, validation_fn=…)]": "validation_fn",
+        "it belongs to the a… verbs; a stream never waits": "await_result",
+        "a stream has .attempts, a thunk .sampling": "return_sampling_results",
+        "it belongs to instruct, act and the streams, which check them": "requirements",
+        "it belongs to instruct, act and the streams, which check requirements": "strategy strict",
+        "it belongs to the streams": "live release",
+        "it belongs to instruct and the streams, whose descriptions have {{placeholders}}": "user_variables",
+        "it belongs to instruct and the streams": "grounding_context icl_examples output_prefix name",
+        "it belongs to instruct, chat and the streams": "images",
+        "it belongs to the verbs, as in m.instruct(…, format=…)": "format",
+        "it belongs to the verbs that ask a model, such as m.chat(…)": "tools",
+        "it belongs to the verbs that take tools": "max_turns tool_calls",
+        "it belongs to @generative and @command": "preconditions",
+        "it belongs to start_session(…) and the verbs that ask a model": "model_options",
+        "the verbs of a session are its own: m.instruct(…)": "session",
+    }
+)
+"""What to do about an argument that isn't taken here under any name."""
+
+
+def unknown_argument(
+    what: str, name: str, taken: Collection[str], kind: str = "argument", ways: Mapping[str, str] | None = None
+) -> UsageError:
+    """Make the error for an argument that isn't taken.
+
+    Args:
+        what: what was called.
+        name: the argument.
+        taken: the names of those that are taken.
+        kind: what an argument is called there.
+        ways: what to do about arguments of ours where that isn't to give them here.
+    """
+    return UsageError(f"{what} takes no {kind} {name!r}; {advice_for(name, taken, ways or {})}")
+
+
+def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> str:
+    """Return what to give in place of an argument that isn't taken; see `unknown_argument`."""
+    ours = _FOREIGN.get(name, name)
+    named = f"it is {ours!r} here: " if name in _FOREIGN else ""
+    if ours in ways:
+        return ways[ours]
+    if ours in taken:
+        return f"{named}{ours}=…"
+    if ours in _ELSEWHERE:
+        return f"{named}{_ELSEWHERE[ours]}"
+    if (option := nearest_option(name, 1)) is not None:
+        return _as_option(option, taken)
+    if near := difflib.get_close_matches(name, [*taken, *ways], n=1):
+        return ways.get(near[0], f"did you mean {near[0]!r}?")
+    if (option := nearest_option(name, 0.8)) is not None:
+        return _as_option(option, taken)
+    options = "; model options go into model_options={…}" if "model_options" in taken else ""
+    return f"it takes {', '.join(taken) or 'no others'}{options}"
+
+
+def _as_option(option: str, taken: Collection[str]) -> str:
+    if "model_options" in taken:
+        return f"it is a model option: model_options={{{option!r}: …}}"
+    return f"{option!r} is a model option: with mellea.options({option}=…), or start_session(…, model_options=…)"
+
+
+def knows_names(what: str, *more: str, **ways: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a decorator: an argument that the function doesn't take is a `UsageError` which says what it takes.
+
+    Args:
+        what: what to call the function.
+        more: names that it takes besides those in its signature.
+        ways: what to do about arguments of ours where that isn't to give them here.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        code: Any = function.__code__
+        own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        taken = tuple(name for name in (*own, *more) if name != "self")
+
+        def check(names: Collection[str]) -> None:
+            for name in names:
+                if name not in taken:
+                    raise unknown_argument(what, name, taken, ways=ways)
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def call_async(*args: Any, **kwargs: Any) -> Any:
+                check(kwargs)
+                return await function(*args, **kwargs)
+
+            return cast("Callable[P, R]", call_async)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            check(kwargs)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate

@@ -1,0 +1,152 @@
+"""Who waits for whom: a wait that could end only when the waiter ends is refused.
+
+Rules:
+
+- `runs_around` names the runs that the current code does the work of, the innermost last. Tasks and worker
+  threads inherit it, so a validator, a tool, a parser or a judge knows what it is part of.
+- While such code waits for a run, that run stands in `awaited` of the innermost run around. It is put there
+  before anybody looks for a circle, so of two runs that begin to wait for each other at once, one sees it.
+- A loop that a synchronous verb holds up is known to everything that the verb does, until it returns.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
+from typing import Protocol
+
+from mellea.core.loop import Loop
+from mellea.errors import StreamingError
+
+__all__ = [
+    "Hold",
+    "Waitable",
+    "begin_wait",
+    "check_wait",
+    "deadlock",
+    "end_wait",
+    "held_up_loops",
+    "needs",
+    "runs_around",
+]
+
+
+class Waitable(Protocol):
+    """What has to be known of a run that somebody waits for."""
+
+    awaited: list[Waitable]
+    """The runs that its own work is waiting for just now."""
+
+    @property
+    def dependencies(self) -> Sequence[Waitable]:
+        """The runs that have to end before it can begin."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended."""
+
+    def on_any(self, loops: Iterable[Loop]) -> bool:
+        """Whether it works on one of the loops."""
+
+
+runs_around: ContextVar[tuple[weakref.ref[Waitable], ...]] = ContextVar("runs_around", default=())
+"""The runs whose work the current code is part of, such as a requirement of theirs, a tool or a parser."""
+
+
+class Hold:
+    """A loop that stands still until a synchronous verb returns."""
+
+    __slots__ = ("_token", "is_over", "loop")
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.is_over = False
+        self._token = _holds.set((*_holds.get(), self))
+
+    def end(self) -> None:
+        """Say that the verb has returned, also to what goes on with a copy of its context."""
+        self.is_over = True
+        _holds.reset(self._token)
+
+
+_holds: ContextVar[tuple[Hold, ...]] = ContextVar("holds", default=())
+
+
+def held_up_loops() -> tuple[Loop, ...]:
+    """Return the loops that stand still until the running synchronous verb returns."""
+    return tuple(hold.loop for hold in _holds.get() if not hold.is_over)
+
+
+def needs(run: Waitable, loops: Sequence[Loop], runs: Iterable[Waitable] = ()) -> bool:
+    """Whether a run, or one that it waits for, can't end while all those loops and runs stand still."""
+    still = {id(each) for each in runs}
+    if not still and not loops:
+        return False
+    seen: set[int] = set()
+    waiting = [run]
+    while waiting:
+        run = waiting.pop()
+        if run.is_final or id(run) in seen:
+            continue
+        if id(run) in still or run.on_any(loops):
+            return True
+        seen.add(id(run))
+        waiting += (*run.dependencies, *run.awaited)
+    return False
+
+
+def begin_wait(run: Waitable) -> Waitable | None:
+    """Note that the current code begins to wait for a run; returns what `end_wait` takes, if there is anything to end.
+
+    Raises:
+        StreamingError: the run can't end before the wait does.
+    """
+    around, loops = runs_around.get(), held_up_loops() if _holds.get() else ()
+    if loops and needs(run, loops):
+        raise deadlock()
+    waiting = around[-1]() if around else None
+    if waiting is None or waiting.is_final:
+        return None
+    waiting.awaited.append(run)
+    if needs(run, (), (waiting,)):
+        waiting.awaited.remove(run)
+        raise _circle()
+    return waiting
+
+
+def end_wait(waiting: Waitable, run: Waitable) -> None:
+    """Note that a wait is over."""
+    waiting.awaited.remove(run)
+
+
+def check_wait(runs: Iterable[Waitable]) -> None:
+    """Refuse to launch what would wait for runs that can't end before the current code does.
+
+    Raises:
+        StreamingError: one needs a loop that stands still until the running synchronous verb returns, or the call
+            is part of its own work.
+    """
+    loops = held_up_loops()
+    around = [run for known in runs_around.get() if (run := known()) is not None and not run.is_final]
+    for run in runs if loops or around else ():
+        if needs(run, loops):
+            raise deadlock()
+        if needs(run, (), around):
+            raise _circle()
+
+
+def deadlock() -> StreamingError:
+    """Make the error for a synchronous wait that would hold up what it waits for."""
+    return StreamingError(
+        "a synchronous call would wait for a thunk that the event loop of this very thread is producing, and would "
+        "hold that loop up forever; use the a… verb, or await the thunk before the call"
+    )
+
+
+def _circle() -> StreamingError:
+    return StreamingError(
+        "this would wait for an answer that itself waits for the call, tool or check that it is made in; read .partial "
+        "for what has arrived, use what the code is given, or ask on a session of its own, such as "
+        "start_session(m.backend)"
+    )

@@ -1,0 +1,89 @@
+"""`Field(…)` of pydantic as the default of a parameter: it means what pydantic means by it.
+
+Without this the function would get the object `FieldInfo` as its argument.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any
+
+from mellea.core.structured.kinds import default_info
+from mellea.errors import UsageError
+
+__all__ = ["FieldDefaults"]
+
+
+class FieldDefaults:
+    """The parameters of a function whose default is `Field(…)`.
+
+    Args:
+        what: what an error is to call the function.
+        signature: that of the function.
+        hints: returns the types of some parameters; asked when a value is first checked.
+
+    Attributes:
+        descriptions: what the parameters are, in words.
+    """
+
+    def __init__(
+        self, what: str, signature: inspect.Signature, hints: Callable[[Collection[str]], Mapping[str, Any]]
+    ) -> None:
+        self._what = what
+        self._hints = hints
+        found = {name: default_info(None, each.default) for name, each in signature.parameters.items()}
+        self._infos = {name: info for name, info in found.items() if info is not None}
+        self.descriptions = {name: info.description for name, info in self._infos.items() if info.description}
+
+    def __bool__(self) -> bool:
+        return bool(self._infos)
+
+    def fill(self, bound: inspect.BoundArguments) -> None:
+        """Put pydantic's defaults in place of what a call doesn't give.
+
+        Raises:
+            UsageError: a required argument is missing.
+        """
+        for name, info in self._infos.items():
+            default = bound.signature.parameters[name].default
+            if bound.arguments.get(name, default) is not default:
+                continue
+            if info.is_required():
+                raise UsageError(f"{self._what} needs the argument {name!r}; it is {self._what[:-2]}{bound.signature}")
+            bound.arguments[name] = info.get_default(call_default_factory=True, validated_data=dict(bound.arguments))
+        order = [name for name in bound.signature.parameters if name in bound.arguments]
+        bound.arguments = {name: bound.arguments[name] for name in order}
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of these parameters as pydantic makes them; the others are left out.
+
+        Raises:
+            UsageError: one isn't a valid one.
+        """
+        from pydantic import ValidationError  # lazy: there is a Field, so that it is loaded already
+
+        checked = {}
+        for name in self._infos.keys() & values.keys():
+            try:
+                checked[name] = self._adapters[name].validate_python(values[name])
+            except ValidationError as error:
+                why = error.errors(include_url=False)[0]["msg"]
+                raise UsageError(f"{self._what}: {values[name]!r} isn't a valid {name!r}: {why}") from None
+        return checked
+
+    @functools.cached_property
+    def _adapters(self) -> dict[str, Any]:
+        from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: as above
+
+        hints = self._hints(self._infos)
+        config = ConfigDict(arbitrary_types_allowed=True)
+        adapters = {}
+        for name, info in self._infos.items():
+            kind: Any = Annotated[(hints.get(name, Any), *info.metadata)] if info.metadata else hints.get(name, Any)
+            try:
+                adapters[name] = TypeAdapter(kind, config=config)
+            except PydanticUserError:  # a class that has a configuration of its own takes no other
+                adapters[name] = TypeAdapter(kind)
+        return adapters

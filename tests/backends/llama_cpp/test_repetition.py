@@ -1,0 +1,51 @@
+import itertools
+import re
+
+import pytest
+
+from mellea.backends.llama_cpp.repetition import Repetition
+
+STORY = (
+    "Max was a small dog who lived in a red house by the sea. Every morning he ran down to the beach, where the "
+    "fishermen knew him well and gave him what they had left. One day a storm came up, and the boats did not return. "
+)
+SONG = (
+    "Row, row, row your boat, gently down the stream. Merrily, merrily, merrily, merrily, life is but a dream. "
+    "The river is wide and the evening is cold. Row, row, row your boat, gently down the stream. Merrily, merrily, "
+    "merrily, merrily, life is but a dream. We sing what our fathers have sung to the old. "
+)
+
+
+def pieces(text: str) -> list[str]:
+    return re.findall(r" ?\w+|\s|[^\w\s]", text)
+
+
+def position(text: str) -> int | None:
+    """Return after how many pieces the text counts as a repetition."""
+    repetition = Repetition()
+    return next((at for at, piece in enumerate(pieces(text), 1) if repetition.feed(piece)), None)
+
+
+@pytest.mark.parametrize(
+    "circle", [" no", "\nMocha", "A canvas of dreams,\n", "He loved his family. He loved his home. "]
+)
+def test_a_circle_is_noticed_soon(circle):
+    start = len(pieces(STORY))
+    found = position(STORY + circle * 200)
+    assert found is not None
+    assert start < found < start + 120 + 2 * len(pieces(circle))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        STORY,
+        SONG,
+        "\n".join(str(number) for number in range(1000)),
+        "\n".join(f"| {a} | {b} | {a * b} |" for a, b in itertools.product(range(1, 11), range(1, 11))),
+        "\n".join(f"{number}. The {word} is good." for number, word in enumerate(pieces(STORY))),
+        "",
+    ],
+)
+def test_a_refrain_a_count_a_table_and_a_list_are_no_circles(text):
+    assert position(text) is None

@@ -1,0 +1,188 @@
+"""An argument that isn't taken is told what it is called here, on every verb."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import mellea
+from mellea.core.arguments import knows_names
+from mellea.errors import UsageError
+from mellea.stdlib import functional
+from mellea.stdlib.requirements import check, req
+from mellea.testing import ScriptedBackend
+
+BACKEND = ScriptedBackend("never")
+M = mellea.start_session(BACKEND)
+CONTEXT = mellea.ChatContext()
+
+
+@mellea.generative
+def classify(text: str) -> str:
+    """Classify."""
+
+
+@mellea.command
+def riff(topic: str) -> str:
+    return topic
+
+
+Call = Callable[..., Any]
+
+TYPED: dict[str, Call] = {
+    "instruct": lambda **more: M.instruct("x", **more),
+    "act": lambda **more: M.act("x", **more),
+    "chat": lambda **more: M.chat("x", **more),
+    "query": lambda **more: M.query({"a": 1}, "x", **more),
+    "transform": lambda **more: M.transform({"a": 1}, "x", **more),
+    "stream": lambda **more: M.stream("x", **more),
+    "astream": lambda **more: M.astream("x", **more),
+    "ask": lambda **more: mellea.ask("x", **more),
+    "ask.stream": lambda **more: mellea.ask.stream("x", **more),
+    "ask.astream": lambda **more: mellea.ask.astream("x", **more),
+    "functional.instruct": lambda **more: functional.instruct("x", CONTEXT, BACKEND, **more),
+    "functional.act": lambda **more: functional.act("x", CONTEXT, BACKEND, **more),
+    "functional.chat": lambda **more: functional.chat("x", CONTEXT, BACKEND, **more),
+    "functional.query": lambda **more: functional.query({"a": 1}, "x", CONTEXT, BACKEND, **more),
+    "functional.transform": lambda **more: functional.transform({"a": 1}, "x", CONTEXT, BACKEND, **more),
+}
+
+FUNCTIONS: dict[str, Call] = {
+    "@generative": lambda **more: mellea.generative(**more)(lambda text: ""),
+    "@command": lambda **more: mellea.command(**more)(lambda text: ""),
+    "classify": lambda **more: classify(M, "x", **more),
+    "classify.stream": lambda **more: classify.stream(M, "x", **more),
+    "riff": lambda **more: riff(M, "x", **more),
+    "with_options": lambda **more: classify.with_options(**more),
+}
+
+OTHERS: dict[str, Call] = {
+    "MelleaSession": lambda **more: mellea.MelleaSession(BACKEND, **more),
+    "validate": lambda **more: M.validate(["x"], **more),
+    "embed": lambda **more: M.embed("x", **more),
+    "functional.validate": lambda **more: functional.validate(["x"], CONTEXT, BACKEND, **more),
+    "req": lambda **more: req("x", **more),
+    "check": lambda **more: check("x", **more),
+}
+
+EVERYWHERE = {**TYPED, **FUNCTIONS, **OTHERS}
+
+
+def error_of(call: Call, **more: Any) -> str:
+    with pytest.raises(UsageError) as caught:
+        call(**more)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("where", TYPED)
+@pytest.mark.parametrize(
+    "name", ["output_type", "response_model", "response_format", "result_type", "output_schema", "schema"]
+)
+def test_what_others_call_the_type_of_an_answer_is_format(where: str, name: str) -> None:
+    assert error_of(TYPED[where], **{name: int}).endswith("it is 'format' here: format=…")
+
+
+@pytest.mark.parametrize("where", FUNCTIONS)
+def test_a_functions_type_is_what_it_returns(where: str) -> None:
+    for name in ("output_type", "response_model", "format"):
+        said = error_of(FUNCTIONS[where], **{name: int})
+        assert name in said and "return annotation" in said and "@command(output=…)" in said
+
+
+@pytest.mark.parametrize("where", EVERYWHERE)
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("max_tokens", "max_tokens"),
+        ("max_output_tokens", "max_tokens"),
+        ("max_completion_tokens", "max_tokens"),
+        ("temperature", "temperature"),
+        ("temprature", "temperature"),
+        ("system", "system_prompt"),
+        ("system_prompt", "system_prompt"),
+        ("stop", "stop"),
+        ("seed", "seed"),
+        ("timeout", "timeout"),
+        ("reasoning_effort", "thinking"),
+    ],
+)
+def test_an_option_of_the_model_is_told_where_it_goes(where: str, name: str, ours: str) -> None:
+    said = error_of(EVERYWHERE[where], **{name: 1})
+    assert "model_options" in said and f"'{ours}'" in said
+
+
+@pytest.mark.parametrize("where", {**TYPED, **OTHERS})
+def test_streaming_is_a_verb_of_its_own(where: str) -> None:
+    for name in ("stream", "streaming", "on_token"):
+        assert "m.stream(…)" in error_of(EVERYWHERE[where], **{name: True})
+
+
+@pytest.mark.parametrize("where", FUNCTIONS)
+def test_functions_have_streams_too(where: str) -> None:
+    assert ".stream(…)" in error_of(FUNCTIONS[where], stream=True)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "ours"),
+    [
+        ("instruct", "documents", "'grounding_context'"),
+        ("instruct", "few_shot", "'icl_examples'"),
+        ("stream", "variables", "'user_variables'"),
+        ("ask", "validators", "'requirements'"),
+        ("chat", "functions", "'tools'"),
+        ("query", "max_steps", "'max_turns'"),
+        ("act", "max_retries", "loop_budget"),
+        ("instruct", "n", "BestOfNStrategy"),
+        ("chat", "requirements", "instruct, act and the streams"),
+        ("chat", "user_variables", "{{placeholders}}"),
+        ("MelleaSession", "history", "'ctx'"),
+        ("MelleaSession", "api_key", "start_session"),
+        ("instruct", "api_key", "start_session"),
+        ("instruct", "model", "start_session"),
+        ("transform", "tools", "the methods of the object"),
+        ("classify", "examples", "docstring"),
+        ("riff", "documents", "own parameters"),
+        ("req", "validator", "'validation_fn'"),
+        ("functional.act", "prompt", "first argument"),
+        ("validate", "model_options", "Judge"),
+        ("instruct", "requirement", "did you mean 'requirements'"),
+        ("instruct", "quite_unknown", "it takes format, input, name"),
+    ],
+)
+def test_other_names_of_others(where: str, name: str, ours: str) -> None:
+    assert ours in error_of(EVERYWHERE[where], **{name: 1})
+
+
+def test_ask_says_so_before_it_makes_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MELLEA_MODEL", "no-such-provider/x")
+    for call in (mellea.ask, mellea.ask.stream, mellea.ask.astream):
+        with pytest.raises(UsageError, match="max_tokens"):
+            call("x", max_tokens=1)
+
+
+def test_a_functions_own_parameters_may_have_any_of_those_names() -> None:
+    @mellea.generative
+    def write(style: str, stream: str, max_tokens: int) -> str:
+        """Write."""
+
+    m = mellea.start_session(ScriptedBackend("done"))
+    assert write(m, style="short", stream="Rhine", max_tokens=3) == "done"
+
+
+def test_a_checked_function_keeps_its_name_and_signature() -> None:
+    assert str(inspect.signature(functional.aact)).startswith("(component")
+    assert functional.aact.__name__ == "aact"
+    assert inspect.iscoroutinefunction(functional.aact)
+    for name in ("requirements", "strategy", "model_options", "tools", "grounding_context", "user_variables"):
+        assert name in str(mellea.MelleaSession.instruct.__doc__)
+
+    @knows_names("f")
+    def f(a: int, *, b: int = 0) -> int:
+        return a + b
+
+    assert f(1, b=2) == 3
+    with pytest.raises(TypeError, match="missing"):
+        f()  # type: ignore[call-arg]

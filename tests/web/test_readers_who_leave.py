@@ -1,0 +1,148 @@
+"""A client that closes its socket, and a cell that is interrupted: the model's server sees it within a second."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import mellea
+from tests.docs.fences import ROOT, fences
+from tests.web.model_server import ModelServer
+
+SECONDS = 1.0
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    server = ModelServer()
+    yield server
+    server.close()
+
+
+@contextlib.contextmanager
+def _served(app: Any) -> Iterator[int]:
+    uvicorn = pytest.importorskip("uvicorn", reason="the group web isn't installed")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def _read_and_leave(port: int, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        got = b""
+        while b"w3" not in got:
+            got += client.recv(4096)
+
+
+def _stream(m: mellea.MelleaSession) -> Any:
+    return m.astream("Write")
+
+
+def _events(m: mellea.MelleaSession) -> Any:
+    async def body() -> Any:
+        async for event in m.astream("Write").events():
+            yield f"{event!r}\n"
+
+    return body()
+
+
+def _in_a_block(m: mellea.MelleaSession) -> Any:
+    async def body() -> Any:
+        async with m.astream("Write") as stream:
+            async for piece in stream:
+                yield piece.replace("*", "")
+
+    return body()
+
+
+@pytest.mark.parametrize("body", [_stream, _events, _in_a_block])
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_a_client_that_leaves_stops_the_model(
+    model: ModelServer, body: Callable[[mellea.MelleaSession], Any], is_plain: bool
+) -> None:
+    fastapi = pytest.importorskip("fastapi", reason="the group web isn't installed")
+    from fastapi.responses import StreamingResponse
+
+    m = mellea.start_session("openai", "m", base_url=model.url, api_key="k")
+    app = fastapi.FastAPI()
+
+    def plain() -> Any:
+        return StreamingResponse(body(m), media_type="text/plain")
+
+    async def native() -> Any:
+        return plain()
+
+    app.get("/x")(plain if is_plain else native)
+    with _served(app) as port:
+        _read_and_leave(port, "x")
+        assert model.wait_closed(SECONDS)
+
+
+PAGE = ROOT / "docs" / "web.md"
+ROUTES = [fence.code for fence in fences(PAGE) if "@app.get" in fence.code]
+
+
+@pytest.mark.parametrize("code", ROUTES)
+def test_the_routes_of_the_page_stop_the_model(model: ModelServer, code: str) -> None:
+    pytest.importorskip("fastapi", reason="the group web isn't installed")
+    page: dict[str, Any] = {"__name__": "page"}
+    exec(compile(code, str(PAGE), "exec"), page)
+    page["m"] = mellea.start_session("openai", "m", base_url=model.url, api_key="k")
+    path = code.partition('@app.get("/')[2].partition('"')[0]
+    with _served(page["app"]) as port:
+        _read_and_leave(port, f"{path}?topic=x")
+        assert model.wait_closed(SECONDS)
+
+
+CELLS = {
+    "plain": "for piece in m.stream('Write'): pass",
+    "async": "async for piece in m.astream('Write'): pass",
+    "events": "for event in m.stream('Write').events(): pass",
+    "verb": "m.instruct('Write')",
+}
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_an_interrupted_cell_stops_the_model_and_the_kernel_goes_on(
+    model: ModelServer, cell: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ipykernel", reason="the group web isn't installed")
+    manager_module = pytest.importorskip("jupyter_client.manager", reason="the group web isn't installed")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    manager, client = manager_module.start_new_kernel(kernel_name="python3", startup_timeout=60)
+    try:
+        start = f"import mellea; m = mellea.start_session('openai', 'm', base_url={model.url!r}, api_key='k')"
+        assert client.execute_interactive(start, timeout=60, output_hook=_quiet)["content"]["status"] == "ok"
+        client.execute(cell, stop_on_error=False)  # else the next cell is refused for a moment
+        end = time.monotonic() + 30
+        while not model.begun and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        manager.interrupt_kernel()
+        assert model.wait_closed(SECONDS)
+        assert client.execute_interactive("1 + 1", timeout=30, output_hook=_quiet)["content"]["status"] == "ok"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def _quiet(message: Any) -> None:
+    """Print nothing."""
