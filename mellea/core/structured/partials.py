@@ -105,7 +105,7 @@ class PartialDecoder(Generic[T]):
             raise UsageError("partials() reads an object that is being written; ask for one with format=…")
         self._format = format
         self._search = Search(format, Scanner, has_steps=has_steps)
-        self._text: list[str] | None = [] if format.may_be_scalar else None  # of the step, as long as it may be one
+        self._text: list[str] | None = []  # of the step, as long as no document was found in it
         self._has_given = False
         self._plan = Plan(format.marked, format.marked)
         self._events: deque[Event] = deque()
@@ -147,10 +147,10 @@ class PartialDecoder(Generic[T]):
     def step(self) -> None:
         """Note that a step has ended, and that the text of another one follows."""
         self._take(self._search.step())
-        self._text = [] if self._format.may_be_scalar else None
+        self._text = []
 
     def close(self) -> None:
-        """Say that there is no more text, and that it wasn't cut off: a number, text or word is read now."""
+        """Say that there is no more text, and that it wasn't cut off: what isn't a document is read now."""
         self._take(self._search.close())
         if self._text is None or self._search.has_document:
             return

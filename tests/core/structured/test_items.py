@@ -253,6 +253,16 @@ def test_skip_goes_on_with_the_next_item() -> None:
         _ = stream.output
 
 
+def test_skip_doesnt_hide_what_is_wrong_beside_the_items() -> None:
+    class Team(BaseModel):
+        people: list[str]
+        size: int = 0
+
+    for text in ('{"people": null}', '{"people": {"0": "Ada"}}', '{"people": ["Ada"], "size": "two"}'):
+        with pytest.raises(ParseError, match="not a valid 'Team'"):
+            list(session(text).stream("x", format=Team).items(on_error="skip"))
+
+
 def test_what_is_no_json_between_items_ends_it_even_with_skip() -> None:
     for how in ("raise", "skip"):
         stream = session('[{"name": "Ada"} {"name": "Bo"}]').stream("x", format=list[Person])

@@ -9,12 +9,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from typing_extensions import TypedDict
 
 import mellea
@@ -362,3 +362,17 @@ def test_path_and_text_cost_linear_time(text: str) -> None:
 
     few = min(seconds(len(text) // 8) for _ in range(3))
     assert seconds(len(text)) < 8 * few * 3
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+
+def test_what_a_validator_takes_besides_its_schema_is_shown_at_the_end() -> None:
+    numbers = Annotated[list[int], BeforeValidator(lambda v: [*map(int, v.split(","))] if isinstance(v, str) else v)]
+    for format, text, shown in [(numbers, '"1,2"', "1,2"), (Point, '{"x": 1}', {"x": 1})]:
+        for script in ([text], [*text]):
+            stream = mellea.start_session(ScriptedBackend(script)).stream("x", format=format)
+            assert [(partial.snapshot(), partial.is_complete) for partial in stream.partials()][-1] == (shown, True)
+            _ = stream.output
