@@ -183,6 +183,11 @@ class ItemReading(_Reading, Generic[T]):
         """Whether `validate` has something to do."""
         return not self.is_over and (self._has_waiting or self._items.has_more or self._items.is_broken)
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether an error of `validate` means that the result can't be valid either: no later step can replace it."""
+        return not self._run.is_composite
+
     def feed(self, text: str | None) -> None:
         """Take more text; `None` says that there is no more.
 
