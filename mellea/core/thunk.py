@@ -152,8 +152,8 @@ class ModelOutputThunk(Generic[T]):
         accepted attempt.
 
         Args:
-            on_error: at a bad item, `"raise"` cancels the generation and raises; `"skip"` goes on with the next
-                one. The complete result is a `ParseError` in both cases.
+            on_error: at a bad item, `"raise"` raises, and cancels the generation unless a later step may give another
+                result; `"skip"` goes on with the next one. A result with a bad item is a `ParseError` in both cases.
 
         Raises:
             UsageError: the format has no items.

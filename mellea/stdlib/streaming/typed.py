@@ -91,7 +91,8 @@ class ItemReader(_TypedReader[T]):
         try:
             reading.validate()
         except ParseError:
-            self._stream._close_now()
+            if reading.is_hopeless:
+                self._stream._close_now()
             raise
 
 

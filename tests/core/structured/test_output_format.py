@@ -173,7 +173,7 @@ def test_what_is_no_value_is_refused_with_the_reason_and_the_text(format: Any, t
 def test_an_error_names_the_type_as_it_was_written(format: Any, said: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse(format, "?")
-    assert str(caught.value).startswith(f"the answer is no {said!r}: ")
+    assert str(caught.value).startswith(f"the answer is not a valid {said!r}: ")
 
 
 def test_a_cut_is_no_bad_output() -> None:
