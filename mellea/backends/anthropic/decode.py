@@ -168,6 +168,8 @@ class Decoder(WireDecoder):
         handler = _HANDLERS.get(kind)
         if handler is not None:
             handler(self, chunk, events)
+        elif kind == "message" and not self._is_known:
+            self._plain(chunk, events)  # a whole answer in one event
         elif chunk.get("error") or (not kind and is_report(chunk)):
             raise self._reported(chunk)
         elif chunk and not kind:

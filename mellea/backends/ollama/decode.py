@@ -26,6 +26,7 @@ from mellea.backends._transport.fields import (
     wrong_type,
 )
 from mellea.backends._transport.jsonl import JsonLinesDecoder
+from mellea.backends._transport.report import is_report
 from mellea.backends._transport.thoughts import ThoughtTags
 from mellea.backends.ollama.wire import FINISH_REASONS, PROVIDER, Json, JsonObject
 from mellea.core.events import (
@@ -100,15 +101,19 @@ class Decoder(WireDecoder):
         raise self._interrupted("Ollama's done: true")
 
     def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
-        if chunk.get("error"):
+        is_bare = chunk.get("done") is None and "message" not in chunk
+        if chunk.get("error") or (is_bare and is_report(chunk)):
             raise self._reported(chunk)
         is_done = chunk.get("done")
         if is_done is not None and type(is_done) is not bool:
             raise wrong_type("done", "true or false", is_done)
-        if is_done is None and "message" not in chunk:
+        said = text_of(chunk, "response")  # of /api/generate, which some servers answer as
+        if is_bare and not said:
             self._overlook(chunk)
             return
         self._is_known = True
+        if said:
+            events.append(TextDelta(said))
         self._message(mapping_of(chunk, "message"), chunk, events)
         if is_done:
             self._finish_answer(chunk, events)

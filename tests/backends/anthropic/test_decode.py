@@ -498,3 +498,8 @@ def test_a_value_in_an_object_of_our_own_comes_out_of_it() -> None:
 def test_other_tools_stay_calls_beside_it() -> None:
     events = spoken(decode(start(), *call(0, TOOL, "{}"), *end("tool_use"), answer_tool="town"))
     assert events[-1] == StreamEnd("tool_call", "msg_1", "claude-test")
+
+
+def test_a_whole_message_in_one_event() -> None:
+    said = {"id": "m", "type": "message", "content": [{"type": "text", "text": "hello"}], "stop_reason": "end_turn"}
+    assert spoken(decode(said)) == [TextDelta("hello"), StreamEnd("stop", "m", "claude-test")]

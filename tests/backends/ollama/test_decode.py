@@ -244,3 +244,23 @@ def test_a_plain_answer_is_one_line_or_several() -> None:
         decode_plain(b'{"message": {"content": "Half"}}', "asked")
     with pytest.raises(WireError):
         decode_plain(b"{}", "asked")
+
+
+def test_the_answer_of_the_other_endpoint_is_read() -> None:
+    said = [{"model": "m", "response": "hel", "done": False}, {"model": "m", "response": "lo", "done": True}]
+    assert decode(b"".join(json.dumps(each).encode() + b"\n" for each in said)).text == "hello"
+    assert (
+        "".join(
+            event.chunk for event in decode_plain(json.dumps(said[1]).encode(), "m") if isinstance(event, TextDelta)
+        )
+        == "lo"
+    )
+
+
+@pytest.mark.parametrize(
+    "report", [{"detail": "used up"}, {"errors": [{"message": "used up"}]}, {"ok": False, "reason": "used up"}]
+)
+def test_a_failure_of_any_shape_behind_text_keeps_its_words(report: dict[str, Any]) -> None:
+    failed = decode(json.dumps(message("hello")).encode() + b"\n" + json.dumps(report).encode() + b"\n")
+    assert "used up" in str(failed.error)
+    assert failed.text == "hello"

@@ -104,6 +104,30 @@ def test_two_calls_however_they_are_told_apart(chunks: list[Any]) -> None:
         assert [args for _, args, _ in found] == ['{"q":1}', '{"q":2}'] and all(valid for *_, valid in found)
 
 
+@pytest.mark.parametrize(
+    ("deltas", "arguments"),
+    [
+        ([(0, "a", "f", "{}"), (0, None, None, '{"q":1}')], ['{"q":1}']),
+        ([(0, "a", "f", "{}"), (0, "a", "f", '{"q":'), (0, "a", "f", "1}")], ['{"q":1}']),
+        ([(0, "a", "f", {}), (0, None, None, " "), (0, None, None, '{"q":1}')], ['{"q":1}']),
+        ([(0, "a", "f", "{}"), (0, "b", "f", "{}")], ["{}", "{}"]),
+        ([(0, "a", "f", "{}"), (0, None, None, "")], ["{}"]),
+        ([(0, "a", "f", '{"q":1}'), (0, "a", "f", '{"q":1}')], ['{"q":1}']),
+        ([(None, "a", "f", '{"q":1}'), (None, "a", "f", '{"q":2}')], ['{"q":1}', '{"q":2}']),
+        ([(0, "a", "f", '{"q":1}'), (0, "a", "f", '{"q":2}')], ['{"q":1}', '{"q":2}']),
+        ([(None, None, "f", "{}"), (None, None, "f", '{"q":1}')], ["{}", '{"q":1}']),
+    ],
+)
+def test_an_empty_object_a_call_said_again_and_two_calls_under_one_id(
+    deltas: list[tuple[int | None, str | None, str | None, Any]], arguments: list[str]
+) -> None:
+    sent = [
+        chunk(tool_calls=[{"index": index, "id": sent_id, "function": {"name": name, "arguments": said}}])
+        for index, sent_id, name, said in deltas
+    ]
+    assert calls_of(*sent, chunk("tool_calls")) == [("f", each, True) for each in arguments]
+
+
 def test_arguments_as_an_object_an_index_as_a_text_and_an_id_as_a_number() -> None:
     entry = {"index": "0", "id": 7, "function": {"name": "f", "arguments": {"q": 1}}}
     assert calls_of(chunk(tool_calls=[entry]), chunk("tool_calls")) == [("f", '{"q": 1}', True)]

@@ -88,6 +88,16 @@ def test_items_under_one_index_or_none(index: int | None) -> None:
     assert decode(*texts[1:], output=[said("hello")]).text == "hello"
 
 
+@pytest.mark.parametrize("index", [0, None])
+def test_items_under_one_id(index: int | None) -> None:
+    one, two = function(1), function(2, id="f1")
+    assert calls(decode(added(one, index), done(one, index), added(two, index), done(two, index))) == [ONE, TWO]
+    assert calls(decode(added(one, index), done(one, index), done(two, index), output=[one, two])) == [ONE, TWO]
+    first, second = said("first"), said("second")
+    whole = decode(added(first, index), done(first, index), added(second, index), done(second, index))
+    assert whole.text == "first\n\nsecond"
+
+
 def test_ids_that_are_others_in_each_event() -> None:
     one, hello = function(1), said("hello")
     events = [
@@ -155,6 +165,25 @@ def test_the_providers_tools_end_in_the_order_of_the_output() -> None:
     assert ended == ["l0", "l1", "l2"]
     (end,) = [event for event in decode(begun[0]).events if isinstance(event, BuiltinToolEnd)]
     assert not end.tool_call.is_valid and end.tool_call.signature is None
+
+
+def test_a_part_of_the_content_that_comes_only_as_a_whole() -> None:
+    part = {"type": "response.content_part.done", "output_index": 0, "content_index": 0}
+    assert decode(added(said("")), {**part, "part": {"type": "output_text", "text": "hello"}}).text == "hello"
+    begun = (added(said("")), delta("output_text", "hel"))
+    assert decode(*begun, {**part, "part": {"type": "output_text", "text": "hello"}}).text == "hello"
+    refusal = decode(added(said("")), {**part, "part": {"type": "refusal", "refusal": "no"}})
+    assert (refusal.text, refusal.generation.finish_reason) == ("no", "content_filter")
+
+
+def test_an_answer_as_a_whole_in_one_event() -> None:
+    whole = check_splits(Decoder, Exchange("own", sse(response("completed", output=[said("hello")]), done=False)))
+    assert (whole.text, whole.error) == ("hello", None)
+
+
+def test_an_answer_whose_text_stands_outside_the_output() -> None:
+    body = json.dumps({**response("completed", output=[]), "output_text": "hello"}).encode()
+    assert check_splits(Decoder, Exchange("own", body)).text == "hello"
 
 
 def test_text_that_its_deltas_left_out() -> None:

@@ -2,8 +2,9 @@
 
 Which call a delta belongs to: the one with its `index`; without an index, the one with its `id`, or the last one.
 Another call begins, even under an index that is taken, with another name; with another id, if a name comes with it or
-the arguments so far are whole; and with a name and more arguments, where those so far are whole. Ids and names may be
-repeated in each delta, may be missing, and may come late. Calls end with the answer.
+the arguments so far are whole; and with a name and more arguments, where those so far are whole. The same whole
+arguments under the same id only say the call again, and a `{}` that more follows stood for arguments yet to come
+(LiteLLM). Ids and names may be repeated in each delta, may be missing, and may come late. Calls end with the answer.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ class _Call:
     name: str = ""
     call_id: str = ""  # known once it has been announced
     chunks: list[str] = field(default_factory=list)
+    empty: str = ""  # the `{}` it began with: all its arguments, or none of them, as what follows decides
     checks: int = 0
 
     def is_whole(self) -> bool:
         """Tell whether the arguments so far are a JSON object, so that more of them would break it."""
+        if self.empty:
+            return True
         if not self.chunks or not self.chunks[-1].rstrip().endswith("}") or self.checks == _CHECKS:
             return False
         self.checks += 1
@@ -42,6 +46,10 @@ class _Call:
             return isinstance(from_json("".join(self.chunks)), dict)
         except ValueError:
             return False
+
+    def is_said_by(self, chunk: str) -> bool:
+        """Tell whether a chunk is all the arguments so far."""
+        return "".join(self.chunks).strip() == chunk.strip()
 
 
 class Calls:
@@ -68,16 +76,27 @@ class Calls:
         before = self._find(index, sent_id, name)
         if before is None or self._is_another(before, index, sent_id, name, chunk):
             call = self._begin(index, sent_id, before)
+        elif self._says_again(before, sent_id, name, chunk):
+            return
         else:
             call = before
         call.sent_id = call.sent_id or sent_id
         call.name = name or call.name
-        if chunk:
-            call.chunks.append(chunk)
+        self._write(call, chunk, events)
         if not call.call_id:
             self._announce(call, known, events)
-        elif chunk:
-            events.append(ToolDelta(call.call_id, chunk))
+
+    def _write(self, call: _Call, chunk: str, events: list[Event]) -> None:
+        if not call.chunks and not call.empty and chunk.strip() == "{}":
+            call.empty = chunk
+            return
+        if not chunk.strip() and call.empty:
+            return
+        call.empty = ""
+        if chunk:
+            call.chunks.append(chunk)
+            if call.call_id:
+                events.append(ToolDelta(call.call_id, chunk))
 
     def end(self, events: list[Event], *, is_cut_off: bool) -> None:
         """End all calls; `is_cut_off` where the answer stopped before the model was done with it.
@@ -88,6 +107,9 @@ class Calls:
         for call in self._calls:
             if not call.call_id:
                 raise WireError(f"the provider sent a call without a name, with the arguments {''.join(call.chunks)!r}")
+            if call.empty:
+                call.chunks.append(call.empty)
+                events.append(ToolDelta(call.call_id, call.empty))
             ended = parse_tool_call(call.call_id, call.name, "".join(call.chunks))
             if is_cut_off and call is self._calls[-1] and not ended.tool_args:
                 # No arguments at all, or half of them: it must not be taken for a call without arguments.
@@ -106,13 +128,21 @@ class Calls:
     def _is_another(self, call: _Call, index: int | None, sent_id: str, name: str, chunk: str) -> bool:
         if name and call.name and name != call.name:
             return True
+        is_more = bool(chunk.strip())
         if sent_id and call.sent_id:
-            return sent_id != call.sent_id and (bool(name) or (bool(chunk.strip()) and call.is_whole()))
+            if sent_id != call.sent_id:
+                return bool(name) or (is_more and call.is_whole())
+            # Two calls under one id; but a whole call may also be said twice, or have begun as `{}`.
+            return bool(name) and is_more and not call.empty and call.is_whole() and not call.is_said_by(chunk)
         if not name or not call.name:
             return False
-        if index is None and not call.chunks:
+        if index is None and not call.chunks and not call.empty:
             return True  # the same tool again, both times without arguments
-        return bool(chunk.strip()) and call.is_whole()
+        return is_more and call.is_whole()
+
+    def _says_again(self, call: _Call, sent_id: str, name: str, chunk: str) -> bool:
+        is_same = bool(sent_id) and sent_id == call.sent_id and bool(name) and bool(chunk.strip())
+        return is_same and bool(call.chunks) and call.is_whole() and call.is_said_by(chunk)
 
     def _begin(self, index: int | None, sent_id: str, before: _Call | None) -> _Call:
         call = _Call(sent_id, before.name if before is not None else "")

@@ -110,6 +110,8 @@ class Decoder(StreamDecoder):
         if take is not None:
             self._is_known = True
             take(self, chunk, events)
+        elif type(kind) is not str and type(chunk.get("output")) is list:
+            self._plain(chunk, events)  # a whole answer in one event
         elif chunk.get("error") or (type(kind) is not str and is_report(chunk)):
             raise self._reported(chunk)
         elif type(kind) is not str and (kind is not None or any(chunk.get(name) for name in _SAYS)):
@@ -166,6 +168,12 @@ class Decoder(StreamDecoder):
     def _refusal_done(self, event: JsonObject, events: list[Event]) -> None:
         self._is_refused = True
         self._say_rest(event, text_of(event, "refusal"), events)
+
+    def _part_done(self, event: JsonObject, events: list[Event]) -> None:
+        part = known_mapping(event, "part")
+        self._is_refused = self._is_refused or part.get("type") == "refusal"
+        if part.get("type") in ("output_text", "refusal"):
+            self._say_rest(event, text_of(part, "text") or text_of(part, "refusal"), events)
 
     def _say_rest(self, event: JsonObject, whole: str, events: list[Event]) -> None:
         if not whole:
@@ -357,6 +365,8 @@ class Decoder(StreamDecoder):
             if kind:
                 self._complete(item if item is not None else self._items.add(whole, kind), whole, events)
         self._end_builtins(events, waits=False)
+        if not self._items and (text := known_text(response, "output_text")):  # some servers' shorthand
+            self._say(self._items.add({}, "message"), 0, text, events)
         for item in self._items:
             if item.done is None:
                 self._cut_off(item, events, is_cut_off=is_cut_off)
@@ -394,6 +404,7 @@ _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
     "error": Decoder._error,
     "response.cancelled": Decoder._ended,
     "response.completed": Decoder._ended,
+    "response.content_part.done": Decoder._part_done,
     "response.created": Decoder._created,
     "response.custom_tool_call_input.delta": Decoder._input,
     "response.custom_tool_call_input.done": Decoder._input_done,

@@ -1,8 +1,9 @@
 """Which item of a response an event speaks of.
 
 An item is known by its id where the event has one that is known, else by its call's id while it is open, else by its
-index and kind: the last open item there. Servers repeat an index or leave it out, give the deltas no id, or another id
-in each event (GitHub's Copilot). An item that is begun under an id which isn't known is another item.
+index and kind: the last open item there. Servers repeat an index or an id or leave it out, give the deltas no id, or
+another id in each event (GitHub's Copilot). Another item is one that is begun under an id which isn't known, or whose
+item has ended, and a call with another call's id.
 """
 
 from __future__ import annotations
@@ -64,6 +65,9 @@ class Items:
         self._by_place: dict[tuple[int | None, str], Item] = {}
         self._last: dict[str, Item] = {}  # of each kind
 
+    def __len__(self) -> int:
+        return len(self._all)
+
     def __iter__(self) -> Any:
         return iter(self._all)
 
@@ -82,12 +86,15 @@ class Items:
         """Return the item that an event holds, as it is begun or as it has ended."""
         item_id, call_id = known_id(whole, "id") or known_id(event, "item_id"), known_id(whole, "call_id")
         place = (int_of(event, "output_index"), kind)
-        item = self._known(item_id, call_id, kind) or self._placed(place, item_id, call_id, whole, begins=begins)
+        item = self._known(item_id, call_id, kind)
+        if item is not None and begins and item.done is not None:
+            item = None  # the id is used again
+        item = item or self._placed(place, item_id, call_id, whole, begins=begins)
         if item is None:
             item = self._new(Item(kind, item_id, call_id), place)
         item.sent_id = item.sent_id or call_id
         if item_id:
-            self._by_id.setdefault(item_id, item)
+            self._by_id[item_id] = item
         if call_id:
             self._by_call[call_id] = item
         return item
@@ -114,7 +121,8 @@ class Items:
         return self._new(Item(kind, known_id(whole, "id"), known_id(whole, "call_id")), (None, kind))
 
     def _known(self, item_id: str, call_id: str, kind: str) -> Item | None:
-        if item_id and (item := self._by_id.get(item_id)) is not None and item.kind == kind:
+        item = self._by_id.get(item_id) if item_id else None
+        if item is not None and item.kind == kind and not (call_id and item.sent_id and call_id != item.sent_id):
             return item
         item = self._by_call.get(call_id) if call_id else None
         # The same call under another id; once it has ended, some models use its id again.
