@@ -173,7 +173,7 @@ class ModelOutputThunk(Generic[T]):
 
         Raises:
             UsageError: there is no `format`.
-            ParseError: at the end: the complete text is no value of the format.
+            ParseError: at the end: the complete text is not a value of the format.
         """
         return self._partials()
 

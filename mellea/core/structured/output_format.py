@@ -290,7 +290,7 @@ def output_format(format: Any) -> OutputFormat[Any]:
 
     try:
         if isinstance(format, (str, FunctionType)) or _is_instance(format):
-            raise TypeError("it is no type")
+            raise TypeError("it is not a type")
         if isinstance(format, list):
             raise TypeError("list[…] stands for a list")
         return _known(format) if _is_settled(format) else OutputFormat.of(format, validator_of(format))

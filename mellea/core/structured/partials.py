@@ -69,7 +69,7 @@ class Partial(Generic[T]):
         """Tell whether what stands at a path hasn't begun, is being written, or is complete.
 
         Raises:
-            UsageError: it is no path, such as `people[0].name`.
+            UsageError: it is not a path, such as `people[0].name`.
         """
         return self._decoder.state(path)
 
@@ -427,7 +427,7 @@ def _steps(path: str) -> list[str | int]:
     while place < len(path):
         step = _STEP.match(path, place)
         if step is None:
-            raise UsageError(f"{path!r} is no path; one looks like people[0].name")
+            raise UsageError(f"{path!r} is not a path; one looks like people[0].name")
         key, index, quoted = step.groups()
         steps.append(int(index) if index else key or _ESCAPED.sub(r"\1", quoted))
         place = step.end()

@@ -203,7 +203,7 @@ class ItemReading(_Reading, Generic[T]):
         """Take text that waits, or else make an item out of the text of one.
 
         Raises:
-            ParseError: it is none, or what stands between the items is no JSON.
+            ParseError: it is none, or what stands between the items is not JSON.
         """
         with self._lock:
             if self._has_waiting:

@@ -59,7 +59,7 @@ class DocstringWording:
         function: the function, whose body is never run.
 
     Raises:
-        UsageError: it is no function, or a parameter has a name that calls keep for themselves.
+        UsageError: it is not a function, or a parameter has a name that calls keep for themselves.
     """
 
     needs_values = False

@@ -24,7 +24,7 @@ def checked(result: object, drawn: Sequence[Attempt], strategy: object) -> Sampl
         strategy: whose result it is.
 
     Raises:
-        UsageError: it is no result, or it chooses something else than an attempt of this call.
+        UsageError: it is not a result, or it chooses something else than an attempt of this call.
     """
     if not isinstance(result, SamplingResult):
         raise UsageError(f"sample() of {strategy!r} returns a SamplingResult, not {result!r}")

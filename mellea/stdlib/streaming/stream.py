@@ -160,7 +160,7 @@ class _Streaming(Generic[T]):
 
         Raises:
             UsageError: the stream hasn't been read to its end.
-            MelleaError: the generation failed, or its text is no value of the asked format.
+            MelleaError: the generation failed, or its text is not a value of the asked format.
         """
         if self._thunk is None or not self._thunk._run.is_final:
             raise UsageError("the stream hasn't ended yet; read it to its end before .result, .output and .parsed")

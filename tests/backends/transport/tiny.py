@@ -48,7 +48,7 @@ class TinyDecoder:
         try:
             value = from_json(data)
         except ValueError as error:
-            raise WireError(f"an event is no JSON: {error}") from error
+            raise WireError(f"an event is not JSON: {error}") from error
         if "error" in value:
             raise BackendError(f"the provider failed: {value['error']}", is_retryable=True)
         if "end" in value:

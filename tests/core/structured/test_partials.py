@@ -266,7 +266,7 @@ def test_a_state_is_asked_for_by_path() -> None:
     assert one.state("e-f") == "complete"
     assert one.state('["a b"][1]') == "pending"
     for path in ("a..b", "[x]", "a[", "a b]"):
-        with pytest.raises(UsageError, match="is no path"):
+        with pytest.raises(UsageError, match="is not a path"):
             one.state(path)
 
 

@@ -1,4 +1,4 @@
-"""A mistake in the user's own code is no verdict: it comes out, and names the requirement. A `ValueError` is a no."""
+"""A mistake in the user's own code is not a verdict: it comes out, and names the requirement. A `ValueError` is a no."""
 
 from __future__ import annotations
 
