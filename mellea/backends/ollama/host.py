@@ -39,7 +39,8 @@ def parse_host(host: str) -> str:
         port, name = parts.port, parts.hostname or ""
     except ValueError as error:
         raise ConfigurationError(
-            f"{HOST_VARIABLE} is {host.rpartition('@')[2]!r}, which is not a host: {error}; it takes a host, host:port or http://host:port"
+            f"{HOST_VARIABLE} is {host.rpartition('@')[2]!r}, which is not a host: {error}; "
+            "it takes a host, host:port or http://host:port"
         ) from error
     name = _ANYWHERE.get(name, f"[{name}]" if ":" in name else name)
     if port is None and not has_scheme:

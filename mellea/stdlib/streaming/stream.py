@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -339,8 +340,9 @@ class _Reader(Generic[T], Iterator[T]):
             shorten(error)
             raise
 
+    @abstractmethod
     def _next(self) -> T:
-        raise NotImplementedError
+        """Return the next value; raises `StopIteration` at the end."""
 
     def _more(self) -> list[Event]:
         """Wait for new events and return them; there are none at the end."""

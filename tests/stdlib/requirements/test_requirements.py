@@ -83,7 +83,7 @@ GOOD_AND_BAD: list[tuple[Requirement, Sequence[str], Sequence[tuple[str, str]]]]
     (matches(r"^- ", each_line=True), ["- a\n\n- b\n"], [("- a\nb", "the line 'b' doesn't match it")]),
     (no_match(r"\d{3}-\d{4}"), ["call me", "123-\n4567"], [("at 555-1234", "it has '555-1234'")]),
     (markdown_list(), [LIST, "* a", "1. a\n2. b", "```markdown\n- a\n```"], [("Here:\n- a", "'Here:' is not an item")]),
-    (markdown_list(), ["- a"], [("", "0 items"), ("- a\n\ntext", "'text' is not an item"), ("-a", "no item")]),
+    (markdown_list(), ["- a"], [("", "0 items"), ("- a\n\ntext", "'text' is not an item"), ("-a", "not an item")]),
     (
         markdown_list(min_items=2, max_items=2),
         [
@@ -135,7 +135,7 @@ GOOD_AND_BAD: list[tuple[Requirement, Sequence[str], Sequence[tuple[str, str]]]]
     (valid_json(), ["1e5"], [("NaN", "NaN is not JSON"), ("[" * 100_000, "nested too deep")]),
     (valid_json(Point), ['{"x": 1, "y": 2}'], [('{"x": 1}', "y"), ("[]", ""), ('{"x": 1, "y": "2"}', "y")]),
     (valid_json(list[int]), ["[1, 2]"], [('["a"]', "0")]),
-    (valid_json({"type": "integer"}), ["1"], [("true", "it is not an integer: true")]),
+    (valid_json({"type": "integer"}), ["1"], [("true", "should be integer, not true")]),
     (
         python_syntax(),
         ["x = 1", "```python\nx = 1\n```", "Look:\n```\ny\n```\n```text\n-- -\n```"],

@@ -1,4 +1,4 @@
-"""A mistake in the user's own code is not a verdict: it comes out, and names the requirement. A `ValueError` is a no."""
+"""A mistake in the user's own code is not a verdict: it comes out and names the requirement. A `ValueError` is a no."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_mistake_too() -> None:
             Requirement("calm", stream_validation_fn=function, scope="word"),
         ):
             m = session()
-            with pytest.raises(OutputError, match="CancelledError was raised.*the requirement 'calm'"):
+            with pytest.raises(OutputError, match=r"CancelledError was raised.*the requirement 'calm'"):
                 await m.ainstruct("x", requirements=[requirement], strategy=RepairTemplateStrategy(loop_budget=3))
             stream = m.astream("x", requirements=[requirement], strategy=RepairTemplateStrategy(loop_budget=3))
-            with pytest.raises(OutputError, match="CancelledError was raised"):
+            with pytest.raises(OutputError, match=r"CancelledError was raised"):
                 _ = [chunk async for chunk in stream]
 
 
