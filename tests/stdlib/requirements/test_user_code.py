@@ -102,7 +102,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_mistake_too() -> None:
             Requirement("calm", stream_validation_fn=function, scope="word"),
         ):
             m = session()
-            with pytest.raises(OutputError, match="CancelledError was raised.*the requirement 'calm'"):
+            with pytest.raises(OutputError, match=r"CancelledError was raised.*the requirement 'calm'"):
                 await m.ainstruct("x", requirements=[requirement], strategy=RepairTemplateStrategy(loop_budget=3))
             stream = m.astream("x", requirements=[requirement], strategy=RepairTemplateStrategy(loop_budget=3))
             with pytest.raises(OutputError, match="CancelledError was raised"):
