@@ -46,6 +46,7 @@ from mellea.core.batches import Batches
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import without_keys
 from mellea.core.options import Deadlines, ModelOption
+from mellea.core.tracebacks import short_errors
 from mellea.errors import (
     BackendError,
     ConfigurationError,
@@ -63,7 +64,7 @@ _AGAIN = KeepAlive(begins_anew=True)
 
 _PLAIN: Mapping[str, Any] = {ModelOption.STREAM: False}
 
-MAX_ANSWER_BYTES = 128 * 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """How large one answer may become by default, as it comes over the wire, decompressed."""
 
 _END_SECONDS = 0.25
@@ -107,6 +108,7 @@ class HttpBackend(Backend):
     stream_types: ClassVar[tuple[str, ...]] = ("text/event-stream",)
     models_path: ClassVar[str] = "models"
 
+    @short_errors
     def __init__(
         self,
         model_id: str,
@@ -221,13 +223,13 @@ class HttpBackend(Backend):
                         yield events or [_ALIVE]  # nothing: a comment, or part of an event
                         has_ended = bool(events) and type(events[-1]) is StreamEnd
                         # After an error, or the end mark, the connection may stay open, and silent.
-                        if has_ended or decoder.error is not None or getattr(decoder, "is_complete", False):
+                        if has_ended or decoder.error is not None or decoder.is_complete:
                             break
                 except MelleaError:
                     raise
                 except response.errors as error:
                     cut = error
-                if not has_ended and cut is None and getattr(decoder, "is_complete", False):
+                if not has_ended and cut is None and decoder.is_complete:
                     yield await late_events(response, decoder, _patience(request.deadlines, began, _LATE_SECONDS))
                     has_ended = True
                 elif not has_ended:

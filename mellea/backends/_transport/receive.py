@@ -30,6 +30,8 @@ _UNSAID = frozenset({"", "text/plain", "application/octet-stream", "binary/octet
 class _Whole:
     """The decoder of an answer in one JSON body."""
 
+    is_complete = False
+
     def __init__(self, decode: Callable[[bytes], list[Event]]) -> None:
         self.error: BackendError | None = None
         self._decode = decode
@@ -47,6 +49,8 @@ class _Whole:
 
 class _Doubtful:
     """The decoder of what a server sends without saying that it is a stream."""
+
+    is_complete = False
 
     def __init__(self, decoder: Decoder, kind: str) -> None:
         self._decoder = decoder

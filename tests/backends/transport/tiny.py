@@ -17,6 +17,8 @@ from mellea.errors import BackendError, InterruptedStreamError, WireError
 
 
 class TinyDecoder:
+    is_complete = False
+
     def __init__(self) -> None:
         self._sse = SseDecoder()
         self.error: BackendError | None = None
