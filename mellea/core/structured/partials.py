@@ -224,9 +224,10 @@ class PartialDecoder(Generic[T]):
             return later
         while events:
             event = events.popleft()
-            if self._taken is not None and (event := self._without_known(self._taken, event)) is None:
+            news = event if self._taken is None else self._without_known(self._taken, event)
+            if news is None:
                 continue
-            kind, value = event
+            kind, value = news
             partial: Partial[T] | None = _STEPS[kind](self, value)
             if partial is not None and self._hidden == 0:
                 self._has_given = True
