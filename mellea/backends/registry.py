@@ -13,6 +13,7 @@ from typing import Any, cast
 from mellea.core.backend import Backend
 from mellea.core.options import ModelOption
 from mellea.core.results import Probe
+from mellea.core.tracebacks import short_errors
 from mellea.errors import ConfigurationError, UsageError
 
 __all__ = ["DEFAULT_MODEL", "PROVIDERS", "get_backend", "list_models", "probe", "providers"]
@@ -114,6 +115,7 @@ _FOREIGN: Mapping[str, str] = {
 """What others call an argument or an option."""
 
 
+@short_errors
 def get_backend(
     model: str | os.PathLike[str] | Sequence[str] | None = None, model_id: str | None = None, **backend_kwargs: Any
 ) -> Backend:

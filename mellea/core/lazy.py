@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 from mellea.core.component import walk
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.together import together
+from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 
 __all__ = ["gather", "resolve"]
@@ -26,6 +27,7 @@ async def gather(first: Awaitable[T], second: Awaitable[U], /) -> list[T | U]: .
 async def gather(first: Awaitable[T], second: Awaitable[U], third: Awaitable[V], /) -> list[T | U | V]: ...
 @overload
 async def gather(*awaitables: Awaitable[T]) -> list[T]: ...
+@short_errors
 async def gather(*awaitables: Awaitable[Any]) -> list[Any]:
     """Wait for thunks and for coroutines of verbs at the same time; return what they come to, in order.
 
@@ -58,6 +60,7 @@ async def resolve(
 ) -> dict[U, T]: ...
 @overload
 async def resolve(structure: Any) -> Any: ...
+@short_errors
 async def resolve(structure: Any) -> Any:
     """Wait for every thunk inside a structure, each once, and return the structure with their typed results.
 

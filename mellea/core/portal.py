@@ -30,6 +30,7 @@ from mellea.core.loop import (
     run_until_exit,
 )
 from mellea.core.runtime import Hold, cancel_all
+from mellea.core.tracebacks import short_errors
 from mellea.errors import StreamingError
 
 __all__ = ["blocking"]
@@ -133,7 +134,7 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
     call.__name__ = name.removeprefix("a")
     call.__qualname__ = verb.__qualname__.removesuffix(name) + call.__name__
     call.__doc__ = f"Do what `{name}` does, and wait for it.\n\n{inspect.getdoc(verb) or ''}".strip()
-    return call
+    return short_errors(call)
 
 
 def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:

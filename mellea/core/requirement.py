@@ -9,6 +9,7 @@ from typing import Any
 
 from mellea.core.chunk import SCOPES, Chunk, Scope
 from mellea.core.context import Context
+from mellea.core.tracebacks import add_note
 from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 
@@ -151,7 +152,7 @@ async def ask_function(function: Callable[..., Any], about: object, requirement:
     except Exception as error:
         for note in (f"raised while the requirement {str(requirement)!r} was checked", _advice(error, about)):
             if note and note not in getattr(error, "__notes__", ()):  # the error may pass by twice
-                error.add_note(note)
+                add_note(error, note)
         raise
 
 

@@ -21,6 +21,7 @@ from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.text import TextFilter, piece_filter, text_filter
+from mellea.core.tracebacks import short_errors, shorten
 from mellea.errors import StreamingError, UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class ModelOutputThunk(Generic[T]):
     def __await__(self) -> Generator[Any, Any, ComputedModelOutputThunk[T]]:
         return self._compute().__await__()
 
+    @short_errors
     async def avalue(self) -> str:
         """Wait for the end and return the text.
 
@@ -74,16 +76,19 @@ class ModelOutputThunk(Generic[T]):
         """
         return (await self._compute())._run.so_far().text
 
+    @short_errors
     async def _compute(self) -> ComputedModelOutputThunk[T]:
         run = self._run
         await run.until(lambda: run.is_final)
         return self._deliver()
 
+    @short_errors
     def _compute_blocking(self) -> ComputedModelOutputThunk[T]:
         run = self._run
         run.until_blocking(lambda: run.is_final)
         return self._deliver()
 
+    @short_errors
     def _deliver(self) -> ComputedModelOutputThunk[T]:
         """Note that a reader has reached the end; raises what the run failed with."""
         self._run.raise_error()
@@ -555,9 +560,10 @@ class TextIterator(_Iterator, AsyncIterator[str]):
                 if text := self._text_of(new):
                     return text
                 await cursor.run.until(cursor.is_ready)
-        except BaseException:
+        except BaseException as error:
             if place is not None:
                 place.end()
+            shorten(error)
             raise
 
 
@@ -573,9 +579,8 @@ class EventIterator(_Iterator, AsyncIterator[Event]):
         self._new: list[Event] = []  # taken and not yet given, the next one last
 
     async def __anext__(self) -> Event:
-        return self._new.pop() if self._new else await self._next()
-
-    async def _next(self) -> Event:
+        if self._new:
+            return self._new.pop()
         cursor, place = self._cursor, self._place
         if place is not None:
             place.begin()
@@ -587,7 +592,8 @@ class EventIterator(_Iterator, AsyncIterator[Event]):
                 await cursor.run.until(cursor.is_ready)
             self._deliver()
             raise StopAsyncIteration
-        except BaseException:
+        except BaseException as error:
             if place is not None:
                 place.end()
+            shorten(error)
             raise

@@ -19,6 +19,7 @@ from mellea.core.portal import blocking
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.tracebacks import short_errors
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation, Instruction, Query, Transform, call_method, tools_of
@@ -69,6 +70,7 @@ JUDGE_OPTIONS: Final = "a judge has options of its own: judge=Judge(…, model_o
 """What to say to who gives options to a verb that asks judges alone."""
 
 
+@short_errors
 @knows_names("act")
 async def aact(
     component: Any,
@@ -201,6 +203,7 @@ def prepare(
     return verb
 
 
+@short_errors
 @knows_names("instruct", *_ACT)
 async def ainstruct(
     description: Any,
@@ -238,6 +241,7 @@ async def ainstruct(
     return await aact(component, context, backend, **options)
 
 
+@short_errors
 @knows_names("chat")
 async def achat(
     content: Any,
@@ -285,6 +289,7 @@ async def achat(
     )
 
 
+@short_errors
 @knows_names("query")
 async def aquery(
     obj: Any,
@@ -330,6 +335,7 @@ async def aquery(
     )
 
 
+@short_errors
 @knows_names("transform", tools="transform offers the methods of the object; query takes tools=")
 async def atransform(
     obj: Any,
@@ -377,6 +383,7 @@ async def atransform(
     return result, after.add(message) if after.shows_turns else after
 
 
+@short_errors
 @knows_names("validate", model_options=JUDGE_OPTIONS)
 async def avalidate(
     requirements: Iterable[str | Requirement], context: Context, backend: Backend

@@ -15,7 +15,7 @@ from tests.house.tree import PACKAGE, ROOT, module, name, needs_lint_group, pyth
 OWNERS = {
     "asyncio": "mellea/core/loop.py",
     "trio": "mellea/core/loop.py",
-    "httpx": "mellea/backends/_transport/http.py",
+    "httpx": "mellea/backends/_transport/clients.py",
     "xllamacpp": "mellea/backends/llama_cpp/engine.py",
 }
 """Packages that one file alone may name."""

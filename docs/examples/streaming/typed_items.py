@@ -35,6 +35,7 @@ def find_people(query: str) -> str:
 @generative
 async def find_contacts(query: str) -> Annotated[list[Contact], Field(min_length=3, max_length=5)]:
     """Invent five people who come to the event, with their e-mail addresses."""
+    ...
 
 
 def plain() -> None:

@@ -1,6 +1,6 @@
 """What all providers share: one HTTP backend, and the decoders of its two kinds of streams.
 
-What lives here imports `mellea.core` and `mellea.errors`; `http.py` alone touches httpx, and imports it at the
+What lives here imports `mellea.core` and `mellea.errors`; `clients.py` alone names httpx, and imports it at the
 first request. Read `backend.py` first, then `http.py`.
 """
 

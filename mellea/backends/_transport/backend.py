@@ -43,6 +43,7 @@ from mellea.core.batches import Batches
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import without_keys
 from mellea.core.options import Deadlines, ModelOption
+from mellea.core.tracebacks import short_errors
 from mellea.errors import (
     BackendError,
     ConfigurationError,
@@ -60,7 +61,7 @@ _AGAIN = KeepAlive(begins_anew=True)
 
 _PLAIN: Mapping[str, Any] = {ModelOption.STREAM: False}
 
-MAX_ANSWER_BYTES = 128 * 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """How large one answer may become by default, as it comes over the wire, decompressed."""
 
 _END_SECONDS = 0.25
@@ -102,6 +103,7 @@ class HttpBackend(Backend):
     key_variables: ClassVar[tuple[str, ...]] = ()
     models_path: ClassVar[str] = "models"
 
+    @short_errors
     def __init__(
         self,
         model_id: str,

@@ -1,4 +1,4 @@
-"""Clients: one for each event loop and way to a server, which all backends that go that way share.
+"""Clients: one for each event loop and way to a server, shared by all backends that go that way. It alone names httpx.
 
 Rules:
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from mellea.errors import MissingExtraError
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Held", "errors_of", "held", "hold"]
+__all__ = ["Held", "errors_of", "held", "hold", "libraries"]
 
 _LIMITS = {"max_keepalive_connections": 20, "keepalive_expiry": 30.0}
 """A stock client polls all its idle connections at each request, so few are kept."""
@@ -98,7 +98,7 @@ async def _make(loop: Loop, way: _Way) -> Held:
             _forget(other)
     is_tls, proxy = way
     client = _new_client(is_tls, proxy, is_asyncio=hasattr(loop.native, "call_soon_threadsafe"))
-    made = Held(client, loop, None, errors_of(_libraries()[0].AsyncClient), proxy)
+    made = Held(client, loop, None, errors_of(libraries()[0].AsyncClient), proxy)
     made.lifetime = _live(made)
     await anext(made.lifetime)
     _clients[loop.native, way] = made
@@ -128,7 +128,7 @@ def _prepare(address: Address) -> _Way:
 
     with _preparing:
         _spare_lookups()
-        _libraries()
+        libraries()
         _ssl_context(address.is_tls)
         if is_loopback(address.host):
             return address.is_tls, None
@@ -152,7 +152,7 @@ def _spare_lookups() -> None:
 
 
 @cache
-def _libraries() -> tuple[Any, Any]:
+def libraries() -> tuple[Any, Any]:
     """Return httpx, and its adapter for aiohttp where it is installed."""
     import httpcore  # lazy: httpx leaves it, and all of h11, to the first transport, which is made on a loop
     import httpx  # lazy: costs 90 ms
@@ -170,19 +170,23 @@ def _ssl_context(is_tls: bool) -> ssl.SSLContext:
     """Return the process's context; plain HTTP gets one that trusts nobody, and costs nothing."""
     import ssl  # lazy: httpx needs it too
 
-    return _libraries()[0].create_ssl_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return libraries()[0].create_ssl_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _new_client(is_tls: bool, proxy: Proxy | None, *, is_asyncio: bool) -> Transport:
-    httpx, adapter = _libraries()
+    httpx, adapter = libraries()
     context = _ssl_context(is_tls)
-    through = None if proxy is None else httpx.Proxy(proxy.url, ssl_context=_proxy_context(proxy))
     if not is_asyncio or adapter is None or (proxy is not None and proxy.is_socks):
         limits = httpx.Limits(max_connections=None, **_LIMITS)
+        through = None if proxy is None else httpx.Proxy(proxy.url, ssl_context=_proxy_context(proxy))
         return Transport(httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=through))
+    # As a header, since aiohttp deprecates its other way, which the adapter takes.
+    through = None if proxy is None else httpx.Proxy(proxy.place, headers=proxy.headers())
     # aiohttp takes no number as a hundred, and 0 as no limit.
     limits = httpx.Limits(max_connections=0, **_LIMITS)
-    return Transport(adapter.AiohttpTransport(verify=context, limits=limits, proxy=through))
+    # Without TLS the proxy reads the request itself, and aiohttp adds nothing to that.
+    headers = {} if proxy is None or is_tls else proxy.headers()
+    return Transport(adapter.AiohttpTransport(verify=context, limits=limits, proxy=through), headers)
 
 
 def _proxy_context(proxy: Proxy) -> ssl.SSLContext | None:
@@ -190,13 +194,21 @@ def _proxy_context(proxy: Proxy) -> ssl.SSLContext | None:
 
 
 class Transport:
-    """A transport with a client's two methods that are used here."""
+    """A transport with a client's two methods that are used here.
 
-    def __init__(self, transport: Any) -> None:
+    Args:
+        transport: of httpx, or of its shape.
+        headers: for every request.
+    """
+
+    def __init__(self, transport: Any, headers: Mapping[str, str] | None = None) -> None:
         self._transport = transport
+        self._headers = headers
 
     async def send(self, request: Any, *, stream: bool, follow_redirects: bool) -> Any:
         """Send a request."""
+        if self._headers:
+            request.headers.update(self._headers)
         response = await self._transport.handle_async_request(request)
         response.request = request
         if hasattr(response.stream, "CHUNK_SIZE"):  # that of httpx-aiohttp, which is a quarter of it

@@ -17,6 +17,10 @@ class Decoder(Protocol):
     def error(self) -> BackendError | None:
         """What `feed` would raise now."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the provider has said that the answer is complete; nothing that follows is waited for long."""
+
     def feed(self, data: bytes) -> list[Event]:
         """Take more bytes and return the events that they complete.
 

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from mellea.backends._transport.address import Address
-from mellea.backends._transport.clients import Held, errors_of, held, hold
+from mellea.backends._transport.clients import Held, errors_of, held, hold, libraries
 from mellea.backends._transport.failure import failure_of
 from mellea.backends._transport.response import Response
 from mellea.backends._transport.secret import Headers
@@ -63,8 +63,7 @@ FormFile = tuple[str, str, bytes, str]
 
 def form_body(fields: Mapping[str, str], files: Sequence[FormFile]) -> tuple[bytes, str]:
     """Return a form's body and its content type, which names the boundary; blocks for as long as an import takes."""
-    import httpx  # lazy: costs 90 ms
-
+    httpx = libraries()[0]
     parts = [(field, (name, data, media_type)) for field, name, data, media_type in files]
     request = httpx.Request("POST", "http://form", data=dict(fields), files=parts)
     return request.read(), request.headers["content-type"]
@@ -182,8 +181,7 @@ def _place(url: str) -> tuple[str, str | None, int | None, str | None]:
 
 def _request(call: Call, url: str) -> Any:
     """Make the request without `build_request`, which merges what our clients don't have."""
-    import httpx  # lazy: costs 90 ms
-
+    httpx = libraries()[0]
     timeout = {"connect": call.connect, "read": call.read, "write": None, "pool": None}
     try:
         target = _url(url)
@@ -194,8 +192,7 @@ def _request(call: Call, url: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _url(url: str) -> Any:
-    import httpx  # lazy: costs 90 ms
-
+    httpx = libraries()[0]
     return httpx.URL(url)
 
 

@@ -11,6 +11,7 @@ Rules, which are curl's and those of Python's `urllib` (as of 2026-11), where th
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import socket
@@ -44,6 +45,14 @@ class Proxy:
     def is_socks(self) -> bool:
         """Whether it speaks SOCKS and not HTTP."""
         return self.url.startswith("socks")
+
+    def headers(self) -> dict[str, str]:
+        """Return the header that tells the proxy who asks, if its address says so."""
+        parts = urlsplit(self.url)
+        if parts.username is None:
+            return {}
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        return {"proxy-authorization": f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"}
 
     def secrets(self) -> set[str]:
         """Return the password, as it is written and as it is meant."""

@@ -76,13 +76,12 @@ MODELS = {
         filename="SmolLM2-135M-Instruct.Q4_1.gguf",
         size=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        # Temperature and top_p are those of the model's own card. The system prompt and the penalty are measured
-        # (docs/decisions/0020): the template's own "You are a helpful AI assistant named SmolLM" gets half of the
-        # good reviews wrong, and without a penalty every second answer goes on for ever.
+        # All of them are measured (docs/decisions/0020): the template's own system prompt gets half of the good reviews
+        # wrong, and without a penalty every second answer goes on for ever.
         options={
             str(ModelOption.SYSTEM_PROMPT): "You are a helpful assistant.",
-            str(ModelOption.TEMPERATURE): 0.2,
-            str(ModelOption.TOP_P): 0.9,
+            str(ModelOption.TEMPERATURE): 0.1,
+            str(ModelOption.TOP_P): 0.5,
             str(ModelOption.FREQUENCY_PENALTY): 0.2,
         },
     )
@@ -175,6 +174,8 @@ def _places(model: PublishedModel) -> Iterator[Path | None]:
     try:
         yield cached_file(model)
     except ConfigurationError as error:
+        if os.environ.get("MELLEA_CACHE"):  # a wrong setting is the user's to mend
+            raise
         missing = error
     yield _packaged_file(model)
     if missing is not None:

@@ -26,6 +26,7 @@ from mellea.core.events import AttemptStart, Event, StepStart, Usage
 from mellea.core.loop import Detached, Loop, ThreadWaiter, current_loop, is_loop_running, new_waiter
 from mellea.core.runtime.deadlock import Waitable, begin_wait, deadlock, end_wait, needs, runs_around
 from mellea.core.state import TRANSITIONS, State
+from mellea.core.tracebacks import frames_of_program, is_debugging
 from mellea.errors import BackendError, GenerationCancelledError, MelleaError, OutputError, StreamingError
 
 if TYPE_CHECKING:
@@ -181,8 +182,9 @@ class Record:
                 state, error, parsed = State.FAILED, self.as_mellea_error(nonsense), None
             if error is not None:
                 error.partial = error.partial or generation.text
-                # Its frames are ours and say nothing to a reader, and they would keep all their variables.
-                error.__traceback__ = None
+                # Our frames say nothing to a reader, and would keep all their variables.
+                if not is_debugging():
+                    error.__traceback__ = frames_of_program(error.__traceback__)
             self.generation, self.error, self.state, self._live = generation, error, state, None
             self.parsed = generation.text if parsed is THE_TEXT else parsed
             self.limit = len(events)
@@ -221,7 +223,7 @@ class Record:
     def raise_error(self) -> None:
         """Raise this reader's own copy of the error, if the run has failed or was cancelled."""
         if self.error is not None:
-            raise self.error.another()
+            raise self.error.another().with_traceback(self.error.__traceback__)
 
     def raise_error_unless(self, kind: type[MelleaError]) -> None:
         """Raise like `raise_error`, but not an error of that kind."""

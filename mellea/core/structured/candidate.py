@@ -100,7 +100,7 @@ class Finder:
     @property
     def is_open(self) -> bool:
         """Whether a candidate of a shape that is asked for has begun and not ended."""
-        return self._candidate is not None and not self.is_taken and bool(self._fitting)
+        return bool(self._parts) and not self.is_taken and bool(self._fitting)
 
     def feed(self, text: str) -> str | None:
         """Take more text; where a document is taken, return all that there is from its bracket on."""
@@ -108,7 +108,7 @@ class Finder:
         while place is not None and place < len(text):
             if self._quote is not None:
                 place = self._skip_quoted(text, place)
-            elif self._candidate is None:
+            elif not self._parts:
                 place = self._open(text, place)
             else:
                 text, place = self._scan(text, place)
@@ -147,9 +147,7 @@ class Finder:
             self._pass(bracket)
             return token.start(1)
         self._is_leading = self._head is not None and _LEADING.fullmatch(self._head) is not None
-        self._candidate = scanner = Scanner(way=ITEMS if bracket[0] == "[" else _KEYS)
-        scanner.feed(bracket)
-        self._parts, self._seen = [bracket], set()
+        self._parts = [bracket]
         return token.start(1)
 
     def _open_quote(self, place: int) -> int:
@@ -173,9 +171,13 @@ class Finder:
     def _scan(self, text: str, place: int) -> tuple[str, int | None]:
         """Go on with the candidate; return the text that is looked at from now on, and where."""
         scanner = self._candidate
-        assert scanner is not None
-        if self._takes and self._is_leading and self._parts[0][0] == "[" and self._fitting:
-            return self._take(text, place), None
+        if scanner is None:
+            bracket = self._parts[0]
+            if self._takes and self._is_leading and bracket[0] == "[" and self._fitting:
+                return self._take(text, place), None
+            self._candidate = scanner = Scanner(way=ITEMS if bracket[0] == "[" else _KEYS)
+            self._seen = set()
+            scanner.feed(bracket)
         events = scanner.feed(text, place)
         if self._takes and self._is_told_by(events):
             return self._take(text, place), None

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.reading import ItemReading, OnError, PartialReading, ReadRun
+from mellea.core.tracebacks import shorten
 from mellea.core.worker import ThreadWork
 from mellea.errors import ParseError
 
@@ -67,13 +68,17 @@ class ItemIterator(_Iterator[T]):
 
     async def __anext__(self) -> T:
         reading = self._reading
-        while not reading.ready:
-            if self._work is not None or reading.has_work:
-                await self._validate()
-            elif reading.is_over:
-                raise StopAsyncIteration
-            else:
-                reading.feed(await anext(self._text, None))
+        try:
+            while not reading.ready:
+                if self._work is not None or reading.has_work:
+                    await self._validate()
+                elif reading.is_over:
+                    raise StopAsyncIteration
+                else:
+                    reading.feed(await anext(self._text, None))
+        except Exception as error:
+            shorten(error)
+            raise
         return reading.ready.popleft()
 
     async def _validate(self) -> None:
@@ -103,11 +108,15 @@ class PartialIterator(_Iterator[Partial[T]]):
 
     async def __anext__(self) -> Partial[T]:
         reading = self._reading
-        while self._work is not None or (partial := reading.next()) is None:
-            if self._work is not None or reading.has_work:
-                await self._work_off(reading.work, is_quick=False)
-            elif reading.is_over:
-                raise StopAsyncIteration
-            else:
-                reading.feed(await anext(self._text, None))
+        try:
+            while self._work is not None or (partial := reading.next()) is None:
+                if self._work is not None or reading.has_work:
+                    await self._work_off(reading.work, is_quick=False)
+                elif reading.is_over:
+                    raise StopAsyncIteration
+                else:
+                    reading.feed(await anext(self._text, None))
+        except Exception as error:
+            shorten(error)
+            raise
         return partial

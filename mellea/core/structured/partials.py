@@ -139,7 +139,10 @@ class PartialDecoder(Generic[T]):
 
     def feed(self, text: str) -> None:
         """Take more text."""
-        self._take(self._search.feed(text))
+        events = self._search.feed(text)
+        if events and events[0][0] is Kind.RESTART:
+            self._events.clear()
+        self._events += events
         if self._text is not None:
             self._text.append(text)
             self._text = None if self._search.is_settled else self._text

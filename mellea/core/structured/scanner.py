@@ -17,9 +17,10 @@ The grammar is that of RFC 8259, with the NaN and Infinity that Python and pydan
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any
@@ -55,7 +56,8 @@ Way = Mapping[str | int, Any]
 ITEMS: Way = MappingProxyType({})
 
 
-def way_of(paths: Iterable[Sequence[str | int]]) -> Way:
+@functools.lru_cache(maxsize=128)
+def way_of(paths: tuple[tuple[str | int, ...], ...]) -> Way:
     """Return the way that leads along all of the paths; `ITEMS` if the whole value is the list."""
     root: dict[str | int, Any] = {}
     for path in paths:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from mellea.core.messages import Message
 from mellea.core.portal import blocking
+from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
 from mellea.stdlib.session import MelleaSession, current_session
@@ -32,6 +33,7 @@ async def aask(
 async def aask(
     prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
 ) -> Any: ...
+@short_errors
 async def aask(prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Any) -> Any:
     """Ask a model, and return its answer: the text, or a value of `format`.
 
@@ -58,6 +60,7 @@ async def aask(prompt: Any, *, format: Any = None, session: MelleaSession | None
 _ask = blocking(aask)
 
 
+@short_errors
 class _Ask:
     """The function `ask`, with its streams."""
 

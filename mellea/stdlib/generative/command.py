@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
 from mellea.stdlib.generative.output import ReturnType
@@ -55,6 +56,7 @@ def command(function: Any = None, /, *, output: Any = None, **options: Any) -> A
     """
     names = sys._getframe(1).f_locals
 
+    @short_errors
     def decorate(function: Callable[..., Any]) -> Any:
         wording = BodyWording(function)
         if output is None:

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, 
 
 from mellea.core.portal import blocking
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.tracebacks import short_errors
 from mellea.stdlib.generative.conditions import check_arguments, computed, pending
 from mellea.stdlib.generative.deferred import deferred
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
@@ -29,6 +30,7 @@ T = TypeVar("T")
 _NO_OWNER: Any = object()
 
 
+@short_errors
 class _Prompted(Generic[P, R]):
     """What prompt functions have in common, sync or async.
 
@@ -124,7 +126,8 @@ class _Prompted(Generic[P, R]):
         Raises:
             UsageError: an argument is missing or wrong.
         """
-        stream: Stream[Any] = Stream(self._launcher(args, kwargs), has_format=not self._is_text())
+        by_step = self._settings.release is not None
+        stream: Stream[Any] = Stream(self._launcher(args, kwargs), has_format=not self._is_text(), by_step=by_step)
         return as_items(stream, self._output())
 
     @overload
@@ -142,7 +145,8 @@ class _Prompted(Generic[P, R]):
 
         It isn't awaited itself; otherwise like `stream`.
         """
-        stream: AsyncStream[Any] = AsyncStream(self._launcher(args, kwargs), has_format=not self._is_text())
+        launch, by_step = self._launcher(args, kwargs), self._settings.release is not None
+        stream: AsyncStream[Any] = AsyncStream(launch, has_format=not self._is_text(), by_step=by_step)
         return as_async_items(stream, self._output())
 
     def _launcher(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], ModelOutputThunk[Any]]:
@@ -168,6 +172,7 @@ class _Prompted(Generic[P, R]):
         )
 
 
+@short_errors
 class PromptFunction(_Prompted[P, R]):
     """A prompt function of a plain function: calling it waits for the result and returns it."""
 
@@ -200,6 +205,7 @@ class PromptFunction(_Prompted[P, R]):
         return _answer(self, args, kwargs)
 
 
+@short_errors
 class AsyncPromptFunction(_Prompted[P, R]):
     """A prompt function of an async function: awaiting its call gives the result."""
 
@@ -228,6 +234,7 @@ async def _aanswer(function: _Prompted[..., R], args: tuple[Any, ...], kwargs: M
 _answer = blocking(_aanswer)
 
 
+@short_errors
 def make(
     function: Callable[..., Any], wording: Wording, output: Callable[[], Any], options: Mapping[str, Any]
 ) -> PromptFunction[Any, Any] | AsyncPromptFunction[Any, Any]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from mellea.core.tracebacks import short_errors
 from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
 from mellea.stdlib.generative.output import ReturnType
 from mellea.stdlib.generative.settings import FunctionOptions
@@ -53,6 +54,7 @@ def generative(function: Any = None, /, **options: Any) -> Any:
     """
     names = sys._getframe(1).f_locals
 
+    @short_errors
     def decorate(function: Callable[..., Any]) -> Any:
         return make(function, DocstringWording(function), ReturnType(function, names), options)
 

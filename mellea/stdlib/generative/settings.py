@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 from mellea.core.arguments import unknown_argument
 from mellea.core.backend import BuiltinTool
@@ -28,10 +28,14 @@ class FunctionOptions(TypedDict, total=False):
     model_options: Mapping[str, Any] | None
     tools: Iterable[AnyTool]
     max_turns: int
+    release: Literal["step"] | None
 
 
 RESERVED = ("m", "session", "preconditions", "requirements", "strategy", "model_options", "tools", "max_turns")
 """Names that a call keeps for itself, so that no parameter may have them."""
+
+OPTIONS = (*RESERVED[1:], "release")
+"""What the definition and `with_options` take."""
 
 WAYS = {
     "format": "the type of the result is the return annotation of a @generative function, and @command(output=…)",
@@ -43,7 +47,7 @@ WAYS = {
     "stream": "the function's .stream(…) and .astream(…) stream",
     "tool_calls": "tools are run here",
     "strict": "a function raises if its requirements aren't met",
-    "release": "m.stream(…) takes it",
+    "release": "it belongs to the definition and to .with_options(…)",
 }
 """What to do about arguments of the verbs, which functions take in another way."""
 
@@ -62,6 +66,7 @@ class Settings:
         model_options: names as in `ModelOption`.
         tools: functions that the model may call; they are run, and the model is asked again.
         max_turns: how many times the model is asked at most.
+        release: `"step"` for streams that give items only when no later step can supersede them.
     """
 
     session: MelleaSession | None = None
@@ -71,6 +76,7 @@ class Settings:
     model_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     tools: tuple[Any, ...] = ()
     max_turns: int = MAX_TURNS
+    release: Literal["step"] | None = None
 
     def updated(self, what: str, options: Mapping[str, Any]) -> Self:
         """Return settings with more options: conditions are added, model options merged, all else is replaced.
@@ -88,10 +94,12 @@ class Settings:
                 changes[name] = {**self.model_options, **check_options(value)}
             elif name == "tools":
                 changes[name] = as_tools(value)
+            elif name == "release":
+                changes[name] = _release(what, value)
             elif name in RESERVED:
                 changes[name] = value
             else:
-                raise unknown_argument(what, name, RESERVED[1:], "option", WAYS)
+                raise unknown_argument(what, name, OPTIONS, "option", WAYS)
         return replace(self, **changes)
 
     def arguments(self) -> dict[str, Any]:
@@ -105,6 +113,12 @@ class Settings:
             if not all(isinstance(tool, BuiltinTool) for tool in self.tools):
                 found["tool_calls"] = "run"
         return found
+
+
+def _release(what: str, value: Any) -> Literal["step"] | None:
+    if value not in (None, "step"):
+        raise UsageError(f"{what} takes release='step' or nothing, not {value!r}")
+    return "step" if value else None
 
 
 def _session(what: str, value: Any, has_one: bool) -> MelleaSession | None:

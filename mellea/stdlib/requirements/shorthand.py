@@ -10,12 +10,14 @@ from typing import Any
 from mellea.core.arguments import knows_names
 from mellea.core.context import Context
 from mellea.core.requirement import Requirement, check_function
+from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.judge import JudgedRequirement, as_judge
 
 __all__ = ["check", "output_text", "req", "simple_validate"]
 
 
+@short_errors
 @knows_names("req")
 def req(description: str, *, validation_fn: Callable[[Context], Any] | None = None, judge: Any = None) -> Requirement:
     """Make a requirement that stands in the prompt and is checked.
@@ -31,6 +33,7 @@ def req(description: str, *, validation_fn: Callable[[Context], Any] | None = No
     return _requirement(description, validation_fn, judge, check_only=False)
 
 
+@short_errors
 @knows_names("check")
 def check(description: str, *, validation_fn: Callable[[Context], Any] | None = None, judge: Any = None) -> Requirement:
     """Make a requirement that is checked, and that the model isn't told.
@@ -48,6 +51,7 @@ def _requirement(description: str, validation_fn: Any, judge: Any, *, check_only
     return JudgedRequirement(description, check_only=check_only, judge=as_judge(judge))
 
 
+@short_errors
 def simple_validate(function: Callable[[str], Any], *, reason: str | None = None) -> Callable[[Context], Any]:
     """Make a validation function out of one that looks at the text of the output alone.
 

@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from mellea.core.requirement import Requirement, check_function
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk
+from mellea.core.tracebacks import add_note
 from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
@@ -148,9 +149,9 @@ async def _outcome(function: Scorer, attempt: Attempt, what: str) -> Any:
     try:
         return await outcome_of(function, attempt.output)
     except Exception as error:
-        error.add_note(f"raised while {what} looked at attempt {attempt.number}")
+        add_note(error, f"raised while {what} looked at attempt {attempt.number}")
         if isinstance(error, (AttributeError, TypeError)) and type(attempt.output).__name__ in str(error):
-            error.add_note("it is given the output's thunk: .value is the text, .parsed the typed result")
+            add_note(error, "it is given the output's thunk: .value is the text, .parsed the typed result")
         raise
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from mellea.core.arguments import unknown_argument
 from mellea.core.blocks import CBlock, ImageBlock
@@ -67,7 +67,7 @@ class StreamArguments(InstructArguments, total=False):
     """What the streams take besides; `MelleaSession.stream` explains each."""
 
     live: bool
-    release: Scope | None
+    release: Scope | Literal["step"] | None
 
 
 PARTS = (

@@ -30,6 +30,7 @@ from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.runtime import CLOSE_SECONDS, Record, held_up_loops
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
+from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.call import finish
@@ -63,6 +64,7 @@ sessions_around: ContextVar[tuple[MelleaSession, ...]] = ContextVar("mellea_sess
 """The sessions whose `with` blocks are around, the innermost last."""
 
 
+@short_errors
 class MelleaSession:
     """A conversation with one model, or a series of calls that stand alone.
 

@@ -32,6 +32,7 @@ from mellea.core.runtime import Emit, Record, Run
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
 from mellea.core.text import TextFilter, text_filter, text_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
+from mellea.core.tracebacks import add_note
 from mellea.errors import DeadlineError, MelleaError, ParseError, RequirementError, UnsupportedError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
@@ -134,7 +135,7 @@ async def _sampled(strategy: SamplingStrategy, drawing: _Drawing) -> object:
         raise
     except Exception as error:
         if not getattr(error, "__notes__", ()):  # as those of validators and the like have, which say more
-            error.add_note(f"raised by sample() of {strategy!r}")
+            add_note(error, f"raised by sample() of {strategy!r}")
         raise
 
 

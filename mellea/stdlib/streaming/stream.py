@@ -27,6 +27,7 @@ from mellea.core.sampling import Attempt
 from mellea.core.text import TextFilter, piece_filter
 from mellea.core.text import text_filter as filter_of_text
 from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
+from mellea.core.tracebacks import short_errors, shorten
 from mellea.errors import GenerationCancelledError, ParseError, UsageError
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class ReaderPlace:
         return not self._stream._is_read()
 
 
+@short_errors
 class _Streaming(Generic[T]):
     """What both kinds of stream know of their generation, while it runs and afterwards."""
 
@@ -191,6 +193,7 @@ class _Streaming(Generic[T]):
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk._run.state.value}>"
 
 
+@short_errors
 class AsyncStream(_Streaming[T]):
     """A stream for async code: `async for chunk in stream`, with or without `async with`.
 
@@ -238,6 +241,7 @@ class AsyncStream(_Streaming[T]):
         await self.aclose()
 
 
+@short_errors
 class Stream(_Streaming[T]):
     """A stream for plain code: `for chunk in stream`, with or without `with`.
 
@@ -304,8 +308,9 @@ class AsyncReader(AsyncIterator[T]):
         self._place.begin()
         try:
             return await anext(self._source)
-        except BaseException:
+        except BaseException as error:
             self._place.end()
+            shorten(error)
             raise
 
     async def aclose(self) -> None:
@@ -328,9 +333,10 @@ class _Reader(Generic[T], Iterator[T]):
             place.begin()
         try:
             return self._next()
-        except BaseException:
+        except BaseException as error:
             if place is not None:
                 place.end()
+            shorten(error)
             raise
 
     def _next(self) -> T:
@@ -387,7 +393,9 @@ class EventReader(_Reader[Event]):
         self._new: list[Event] = []  # taken and not yet given, the next one last
 
     def __next__(self) -> Event:
-        return self._new.pop() if self._new else super().__next__()
+        if self._new:
+            return self._new.pop()
+        return super().__next__()
 
     def _next(self) -> Event:
         self._new = self._more()[::-1]

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.reading import ItemReading, OnError, PartialReading
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.tracebacks import shorten
 from mellea.errors import ParseError
 
 __all__ = ["ItemReader", "PartialReader"]
@@ -49,8 +50,9 @@ class _TypedReader(Iterator[T]):
         self._place.begin()
         try:
             return self._next()
-        except BaseException:
+        except BaseException as error:
             self._place.end()
+            shorten(error)
             raise
 
     def _next(self) -> T:

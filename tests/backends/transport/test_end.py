@@ -56,6 +56,7 @@ async def test_a_complete_answer_stays_complete(wire: str, after: str, anyio_bac
 
     def behave(connection: Connection) -> None:
         connection.send(OK, chunk(body))
+        time.sleep(0.1)  # what aiohttp can't parse takes with it what came in the same packet
         AFTER[after](connection)
 
     options = {"timeout": Deadlines(between_bytes=0.5)}

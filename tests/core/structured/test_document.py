@@ -15,7 +15,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Root
 from pydantic.alias_generators import to_camel
 
 import mellea
-from mellea import generative
+from mellea import command, generative
 from mellea.core.accumulator import Generation
 from mellea.core.blocks import ToolCall
 from mellea.core.events import StreamEnd, ToolEnd
@@ -331,6 +331,19 @@ def test_partial_objects_that_a_later_step_supersedes_are_an_error() -> None:
     stream = session(['{"value": 1, ', CALL], '"unit": "m"}').stream("x", **arguments)
     assert [partial.snapshot() for partial in stream.partials()][-1] == {"value": 1, "unit": "m"}
     assert stream.output == W(1, "m")
+
+
+def test_a_function_streams_a_draft_s_items_only_at_the_end_if_it_is_told() -> None:
+    @command(output=list[U], tools=[look])
+    def find(query: str) -> list[U]: ...  # type: ignore[empty-body]
+
+    steps: list[Any] = [['[{"name": "d"}]', CALL], '[{"name": "a"}]']
+    with session(*steps), pytest.raises(ParseError, match='release="step"'):
+        list(find.stream("x"))
+    with session(*steps):
+        assert list(find.with_options(release="step").stream("x")) == [U(name="a")]
+    with pytest.raises(UsageError, match="release='step'"):
+        find.with_options(release="word")  # type: ignore[arg-type]
 
 
 def test_release_step_needs_a_format() -> None:

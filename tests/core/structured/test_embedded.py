@@ -12,10 +12,9 @@ from pydantic import BaseModel, Field
 
 import mellea
 from mellea.backends.llama_cpp import LlamaCppBackend
-from mellea.backends.llama_cpp.encode import encode
+from mellea.backends.llama_cpp.encode import encode, encode_messages
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights
 from mellea.core.backend import Request
-from mellea.core.messages import user_message
 from mellea.core.structured import output_format
 from mellea.errors import ConfigurationError
 
@@ -124,10 +123,12 @@ def test_twenty_records_are_all_valid_and_as_right_as_the_engine_itself_gets_the
     ours = bare = 0
     for person in PEOPLE:
         prompt = PROMPT.format(name=person[0], age=person[1], town=person[2])
-        found = m.instruct(prompt, format=Resident, strategy=None).parsed
-        assert isinstance(found, Resident)
-        ours += right_fields(found, person)
-        payload = encode(Request((user_message(prompt),), output_schema=format.schema, options=OPTIONS))
+        thunk = m.instruct(prompt, format=Resident, strategy=None)
+        assert isinstance(thunk.parsed, Resident)
+        assert thunk.request is not None
+        ours += right_fields(thunk.parsed, person)
+        sent = Request(thunk.request.messages, output_schema=format.schema, options=thunk.request.options)
+        payload = encode(sent) | {"messages": encode_messages(sent)}
         bare += right_fields(Resident.model_validate_json(_bare(engine.server, payload)), person)
     assert ours >= bare, f"{ours} of 60 fields are right, of the engine's own {bare}"
     assert ours >= 45, f"only {ours} of 60 fields are right"

@@ -71,6 +71,7 @@ class Decoder(StreamDecoder):
     def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False, starts: str = "") -> None:
         super().__init__(model, backend=backend, is_wrapped=is_wrapped, starts=starts, filters=[ThoughtTags()])
         self._reasons: dict[int, str] = {}  # of each choice that was seen; "" while it is being written
+        self._is_over = False  # every one has its reason
         self._first: int | None = None  # the choice that gives the events
         self._usage: Usage | None = None
         self._calls = Calls()
@@ -86,7 +87,7 @@ class Decoder(StreamDecoder):
     @property
     def is_complete(self) -> bool:
         """Whether each choice has its finish reason."""
-        return self._has_ended or (bool(self._reasons) and "" not in self._reasons.values())
+        return self._is_over or self._has_ended
 
     def _take(self, data: bytes, events: list[Event]) -> None:
         """Take chunks; one that is more text and nothing else, as nearly all are, in the shortest way."""
@@ -177,6 +178,7 @@ class Decoder(StreamDecoder):
             self._reasons[index] = reason
         elif is_whole and not self._reasons[index] and "finish_reason" in choice:
             self._reasons[index] = "stop"
+        self._is_over = "" not in self._reasons.values()
         if choice.get("usage") is not None:
             self._take_usage(choice, is_last=False)
 

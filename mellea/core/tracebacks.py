@@ -1,0 +1,195 @@
+"""Short tracebacks: the frames of a program, and none of ours.
+
+Rules:
+
+- What the program calls (a verb, a reader's next step, the wait for a thunk) catches an error on its way out,
+  calls `shorten`, and raises it again with a bare `raise`, which adds no frame of its own.
+- Frames of this package are dropped, with those of the libraries that it called. What was called by the program's own
+  code, such as a validator of it, stays.
+- A cause is shown if it has frames of the program, or once if it is one line that the message doesn't tell. Any other
+  is still there as `__context__`, which isn't printed.
+- `MELLEA_DEBUG=1` in the environment, or the logger "mellea" at DEBUG, leaves everything as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType, FunctionType, TracebackType
+from typing import Any, TypeVar, cast
+
+__all__ = ["add_note", "frames_of_program", "is_debugging", "short_errors", "shorten"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OURS = __name__.partition(".")[0]
+
+_LIBRARIES = sys.stdlib_module_names | {
+    "anyio", "h11", "h2", "httpcore", "httpx", "jinja2", "outcome", "pydantic", "pydantic_core", "sniffio", "trio",
+    "xllamacpp",
+}  # fmt: skip
+
+_LONGEST = 200
+"""Characters of a cause that is shown though it has no frames of the program."""
+
+_ENTRANCES = frozenset({"__init__", "__call__", "__enter__", "__aenter__", "__iter__", "__aiter__"})
+
+_log = logging.getLogger(_OURS)
+
+
+def is_debugging() -> bool:
+    """Whether errors keep all their frames and causes."""
+    return os.environ.get("MELLEA_DEBUG", "0") not in ("", "0") or _log.isEnabledFor(logging.DEBUG)
+
+
+def short_errors(entrance: F) -> F:
+    """Decorate what the program calls, so that an error leaves it with a short traceback.
+
+    Of a class it is every public function and property, and what makes, calls, enters and begins to iterate its
+    instances; not what takes a step, which has to be quick.
+    """
+    if isinstance(entrance, type):
+        for name, value in list(vars(entrance).items()):
+            if inspect.isfunction(value) and (not name.startswith("_") or name in _ENTRANCES):
+                setattr(entrance, name, _wrapped(value))
+            elif isinstance(value, property) and value.fget is not None and not name.startswith("_"):
+                setattr(
+                    entrance,
+                    name,
+                    property(_wrapped(cast("FunctionType", value.fget)), value.fset, value.fdel, value.__doc__),
+                )
+        return cast("F", entrance)
+    return cast("F", _wrapped(cast("FunctionType", entrance)))
+
+
+def _wrapped(function: FunctionType) -> Callable[..., Any]:
+    if function.__globals__ is globals():  # it has been decorated
+        return function
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await function(*args, **kwargs)
+            except Exception as error:
+                shorten(error)
+                raise
+
+        return call_async
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (Exception, KeyboardInterrupt) as error:
+            shorten(error)
+            raise
+
+    return call
+
+
+def shorten(error: BaseException) -> None:
+    """Drop the frames that aren't the program's from an error's traceback, and the causes that say nothing new.
+
+    A cancellation, and the end of an iteration, stay as they are.
+    """
+    if isinstance(error, (StopIteration, StopAsyncIteration)) or not isinstance(error, (Exception, KeyboardInterrupt)):
+        return
+    if not is_debugging():
+        _shorten(error, may_be_bare=True)
+
+
+def _shorten(error: BaseException, *, may_be_bare: bool) -> None:
+    """Shorten an error and its causes.
+
+    Args:
+        error: what is raised, or a cause of it.
+        may_be_bare: whether its next cause is shown without a frame of the program.
+    """
+    _set_frames(error)
+    first = _next(error)
+    link, seen = first, {id(error)}
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        _set_frames(link)
+        if link.__traceback__ is not None or (may_be_bare and link is first and _is_news(link, error)):
+            break
+        link = _next(link)
+    else:
+        if first is not None:  # the same as `from None`
+            _set(error, "__context__", first)
+            _set(error, "__cause__", None)
+        return
+    if link is not first:
+        _set(error, "__cause__", link)
+    _tell_once(link, error)
+    _shorten(link, may_be_bare=False)
+
+
+def _next(error: BaseException) -> BaseException | None:
+    """Return the cause that would be printed before an error."""
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _is_news(cause: BaseException, error: BaseException) -> bool:
+    """Whether a cause is worth being shown though no code of the program raised it: a line that isn't told yet."""
+    said = _said(cause)
+    is_short = len(said) <= _LONGEST and "\n" not in said
+    return is_short and said not in _said(error) and not isinstance(cause, BaseExceptionGroup)
+
+
+def _tell_once(cause: BaseException, error: BaseException) -> None:
+    """Take the notes from a cause that the error itself has or tells."""
+    notes = getattr(cause, "__notes__", None)
+    if notes:
+        told = (_said(error), *getattr(error, "__notes__", ()))
+        _set(cause, "__notes__", [note for note in notes if not any(str(note) in said for said in told)])
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an error of the program's, which may be a frozen dataclass."""
+    if getattr(error, "__notes__", None) is None:
+        _set(error, "__notes__", [])
+    error.add_note(note)
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
+        return type(error).__name__
+
+
+def _set(error: BaseException, name: str, value: object) -> None:
+    BaseException.__setattr__(error, name, value)  # the error may be a frozen dataclass
+
+
+def _set_frames(error: BaseException) -> None:
+    BaseException.with_traceback(error, frames_of_program(error.__traceback__))
+
+
+def frames_of_program(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without our frames and those of the libraries that we call."""
+    kept: list[TracebackType] = []
+    is_inside, entry = True, traceback
+    while entry is not None:
+        is_inside = _is_inside(entry.tb_frame, is_inside)
+        if not is_inside:
+            kept.append(entry)
+        entry = entry.tb_next
+    short: TracebackType | None = None
+    for entry in reversed(kept):
+        short = TracebackType(short, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return short
+
+
+def _is_inside(frame: FrameType, is_inside: bool) -> bool:
+    """Whether a frame belongs to what the program called, and not to code of the program that was called back."""
+    names = frame.f_globals
+    package = str(names.get("__name__", "")).partition(".")[0]
+    # A template's frame has the name of its file, or none.
+    return package == _OURS or (is_inside and (package in _LIBRARIES or "__jinja_exception__" in names))
