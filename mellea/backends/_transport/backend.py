@@ -10,12 +10,9 @@
         def _decoder(self, request):
             return Decoder(self.model_id)
 
-        def _decode_plain(self, request, body):
-            return decode_plain(body, self.model_id)
-
 The shared part checks what is supported, merges `extra_body` and `extra_headers`, holds the key, retries, makes
-errors of statuses, looks at the content type, says what a cut connection means, closes, and fills in an error's
-backend, model and request id. Deadlines other than the connection's are watched by the run.
+errors of statuses, says what a cut connection means, closes, and fills in an error's backend, model and request id.
+What the bytes are, the decoder finds out. Deadlines other than the connection's are watched by the run.
 """
 
 from __future__ import annotations
@@ -31,13 +28,13 @@ import anyio.to_thread
 from pydantic_core import from_json
 
 from mellea.backends._transport.address import Address
-from mellea.backends._transport.codec import Decoder
+from mellea.backends._transport.decoding import MAX_BODY_BYTES, WireDecoder
 from mellea.backends._transport.exchange import Exchange
 from mellea.backends._transport.http import Call, Connector, FormFile, form_body
 from mellea.backends._transport.outgoing import HTTP_OPTIONS, Outgoing, json_body
 from mellea.backends._transport.portable import without_secrets
 from mellea.backends._transport.probe import PROBE_DEADLINES, Probe, probe
-from mellea.backends._transport.receive import MAX_BODY_BYTES, decoder_for, last_events, late_events
+from mellea.backends._transport.receive import last_events, late_events
 from mellea.backends._transport.retry import Attempts, nap_of
 from mellea.backends._transport.secret import Headers, Secret, key_from
 from mellea.backends._transport.words import shortened
@@ -97,7 +94,6 @@ class HttpBackend(Backend):
 
     Attributes:
         key_variables: the environment variables that may hold the key.
-        stream_types: the content types of a streamed answer.
         models_path: where the provider lists its models.
 
     Raises:
@@ -105,7 +101,6 @@ class HttpBackend(Backend):
     """
 
     key_variables: ClassVar[tuple[str, ...]] = ()
-    stream_types: ClassVar[tuple[str, ...]] = ("text/event-stream",)
     models_path: ClassVar[str] = "models"
 
     @short_errors
@@ -148,15 +143,8 @@ class HttpBackend(Backend):
         """Return what to send; nothing has been sent yet, so that an `UnsupportedError` is cheap."""
 
     @abstractmethod
-    def _decoder(self, request: Request) -> Decoder:
-        """Return the decoder of one streamed answer."""
-
-    @abstractmethod
-    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
-        """Return the events of an answer that came as one JSON body.
-
-        That is so when `ModelOption.STREAM` is false, and from servers that don't stream though asked to.
-        """
+    def _decoder(self, request: Request) -> WireDecoder:
+        """Return the decoder of one answer, which may come as a stream or as one JSON body."""
 
     def _key_variables(self) -> tuple[str, ...]:
         """Return the environment variables that may hold the key."""
@@ -206,13 +194,8 @@ class HttpBackend(Backend):
             cut, has_ended, size, began = None, False, 0, time.monotonic()
             limit = sys.maxsize if self.max_answer_bytes is None else self.max_answer_bytes
             try:
-                decoder = await decoder_for(
-                    response,
-                    self.stream_types,
-                    lambda: self._decoder(request),
-                    lambda body: self._decode_plain(request, body),
-                    is_streamed=request.options.get(ModelOption.STREAM, True),
-                )
+                decoder = self._decoder(request)
+                decoder.media_type = response.media_type
                 feed = decoder.feed
                 try:
                     async for data in response.reads():

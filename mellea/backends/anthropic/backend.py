@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
 from mellea.backends._transport.secret import missing_key
-from mellea.backends.anthropic.decode import Decoder, decode_plain
+from mellea.backends.anthropic.decode import Decoder
 from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, betas, encode, ends_in_space
 from mellea.backends.anthropic.models import traits
 from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
 from mellea.core.backend import Capabilities, Request
-from mellea.core.events import Event
 from mellea.core.structured.wrapped import is_wrapped, starts_of
 
 __all__ = ["AnthropicBackend"]
@@ -84,19 +82,14 @@ class AnthropicBackend(HttpBackend):
         return Outgoing("messages", payload, {"anthropic-beta": ",".join([*([own] if own else []), *found])})
 
     def _decoder(self, request: Request) -> Decoder:
-        return Decoder(self.model_id, **self._reading(request))
-
-    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
-        return decode_plain(body, self.model_id, **self._reading(request))
-
-    def _reading(self, request: Request) -> Mapping[str, Any]:
         output = request.output_schema
-        return {
-            "answer_tool": answer_tool(request, self.model_id),
-            "is_wrapped": output is not None and is_wrapped(output.schema),
-            "starts": "" if output is None else starts_of(output.schema),
-            "drops_space": ends_in_space(request.messages),
-        }
+        return Decoder(
+            self.model_id,
+            answer_tool=answer_tool(request, self.model_id),
+            is_wrapped=output is not None and is_wrapped(output.schema),
+            starts="" if output is None else starts_of(output.schema),
+            drops_space=ends_in_space(request.messages),
+        )
 
 
 def _versioned(address: str) -> str:

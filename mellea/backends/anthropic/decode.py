@@ -17,7 +17,6 @@ or a refusal cut off has no arguments, and `is_valid` is false.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from pydantic_core import from_json
 
@@ -74,7 +73,7 @@ from mellea.core.events import (
 from mellea.core.structured.wrapped import Unwrapper
 from mellea.errors import BackendError, WireError
 
-__all__ = ["Decoder", "decode_plain"]
+__all__ = ["Decoder"]
 
 
 class Decoder(WireDecoder):
@@ -453,12 +452,3 @@ _DELTAS: dict[str, _Starter] = {
 
 _BY_KEY = {"text": "text_delta", "partial_json": "input_json_delta", "thinking": "thinking_delta"}
 """What a delta without a type is."""
-
-
-def decode_plain(body: bytes, model: str, **reading: Any) -> list[Event]:
-    """Return the events of a message that came as one JSON body.
-
-    Raises:
-        BackendError: it is an error, or no message.
-    """
-    return Decoder(model, **reading).plain(body)

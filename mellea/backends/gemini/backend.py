@@ -10,9 +10,8 @@ from urllib.parse import quote, urlencode
 from pydantic_core import from_json
 
 from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
-from mellea.backends._transport.codec import Decoder as AnyDecoder
 from mellea.backends._transport.secret import missing_key
-from mellea.backends.gemini.decode import Decoder, decode_plain
+from mellea.backends.gemini.decode import Decoder
 from mellea.backends.gemini.embeddings import batches, decode_embeddings, encode_embeddings
 from mellea.backends.gemini.encode import encode
 from mellea.backends.gemini.failure import retry_delay
@@ -25,7 +24,7 @@ from mellea.backends.gemini.images import (
 )
 from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, resource
 from mellea.core.backend import Capabilities, Request
-from mellea.core.events import Event, Usage
+from mellea.core.events import Usage
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
@@ -131,11 +130,8 @@ class GeminiBackend(HttpBackend):
             return Outgoing(self._path("streamGenerateContent?alt=sse"), payload)
         return Outgoing(self._path("generateContent"), payload)
 
-    def _decoder(self, request: Request) -> AnyDecoder:
+    def _decoder(self, request: Request) -> Decoder:
         return Decoder(self.model_id)
-
-    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
-        return decode_plain(body, self.model_id)
 
     def _status_error(self, error: BackendError, body: bytes) -> BackendError:
         if isinstance(error, RateLimitError) and error.retry_after is None:

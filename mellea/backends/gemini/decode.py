@@ -69,7 +69,7 @@ from mellea.core.events import (
 from mellea.core.messages import parse_tool_call
 from mellea.errors import BackendError, RateLimitError, WireError
 
-__all__ = ["Decoder", "decode_plain", "decode_whole"]
+__all__ = ["Decoder", "decode_whole"]
 
 
 _PLAIN = frozenset({"content", "index", "role", "finishReason", "safetyRatings"})
@@ -389,17 +389,6 @@ class Decoder(WireDecoder):
         "inlineData": _inline_data,
         "fileData": _file_data,
     }
-
-
-def decode_plain(body: bytes, model: str) -> list[Event]:
-    """Return the events of an answer that came as one JSON body.
-
-    Raises:
-        StatusError: the provider reports an error.
-        WireError: the body makes no sense.
-        InterruptedStreamError: it doesn't say why the model stopped.
-    """
-    return Decoder(model).plain(body)
 
 
 def decode_whole(answer: Json, model: str) -> list[Event]:

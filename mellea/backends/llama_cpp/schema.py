@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -83,6 +84,9 @@ _KEY_PATTERNS = {
 
 # What pydantic writes for Decimal has a look-ahead.
 _PATTERNS = {r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": r"^[+-]?\d{1,30}(?:\.\d{1,30})?$"}
+_LIKE_A_MARK = re.compile(r"<|\[/?[A-Z]")
+"""How the control tokens of models begin: `<|im_end|>`, `[INST]`."""
+
 _UNBOUNDED = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 
 
@@ -112,7 +116,11 @@ def _grammar(body: dict[str, Any]) -> str:
         "coerce_one_of": True,
     }
     try:
-        return f"%llguidance {{}}\nstart: %json {json.dumps(body, allow_nan=False)}"
+        text = json.dumps(body, allow_nan=False)
+        # Where only one text is right, the engine tokenises it as a whole, and would make a control token of a mark in
+        # it (llguidance 1.x, November 2026); so there it has to be chosen token by token, which is slower.
+        options = '{"no_forcing": true}' if _LIKE_A_MARK.search(text) else "{}"
+        return f"%llguidance {options}\nstart: %json {text}"
     except (TypeError, ValueError) as error:
         raise _unsupported(f"a value that JSON doesn't have ({error})", "#") from error
 

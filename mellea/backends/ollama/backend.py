@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
-from mellea.backends._transport.codec import Decoder as AnyDecoder
 from mellea.backends._transport.probe import PROBE_DEADLINES, Probe
-from mellea.backends.ollama.decode import Decoder, decode_plain
+from mellea.backends.ollama.decode import Decoder
 from mellea.backends.ollama.embeddings import decode_embeddings, encode_embeddings
 from mellea.backends.ollama.encode import encode
 from mellea.backends.ollama.host import host_from_environment
-from mellea.backends.ollama.wire import OPTIONS, PROVIDER, STREAM_TYPE, Json
+from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json
 from mellea.core.backend import Capabilities, Request
-from mellea.core.events import Event
 from mellea.core.options import ModelOption
 from mellea.core.results import EmbeddingResult
 from mellea.errors import BackendError, ConnectError, MelleaError, NotFoundError
@@ -39,7 +37,6 @@ class OllamaModelBackend(HttpBackend):
 
     name = PROVIDER
     key_variables = ("OLLAMA_API_KEY",)
-    stream_types = (STREAM_TYPE,)
     models_path = "api/tags"
     capabilities = Capabilities(
         options=frozenset({*OPTIONS, str(ModelOption.THINKING), str(ModelOption.TOOL_CHOICE)}) | HTTP_OPTIONS,
@@ -88,11 +85,8 @@ class OllamaModelBackend(HttpBackend):
     def _kept(self, payload: dict[str, Json]) -> dict[str, Json]:
         return payload if self.keep_alive is None else {**payload, "keep_alive": self.keep_alive}
 
-    def _decoder(self, request: Request) -> AnyDecoder:
+    def _decoder(self, request: Request) -> Decoder:
         return Decoder(self.model_id)
-
-    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
-        return decode_plain(body, self.model_id)
 
     def _status_error(self, error: BackendError, body: bytes) -> BackendError:
         if isinstance(error, NotFoundError) and b"model" in body:

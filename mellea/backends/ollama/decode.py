@@ -45,7 +45,7 @@ from mellea.core.events import (
 from mellea.core.messages import parse_tool_call
 from mellea.errors import WireError
 
-__all__ = ["Decoder", "decode_plain", "read_usage"]
+__all__ = ["Decoder", "read_usage"]
 
 _PLAIN = frozenset({"role", "content"})
 
@@ -149,16 +149,6 @@ class Decoder(WireDecoder):
         if finish == "stop" and self._has_calls:
             finish = "tool_call"
         events.append(StreamEnd(finish, None, known_text(chunk, "model") or self._model))
-
-
-def decode_plain(body: bytes, model: str) -> list[Event]:
-    """Return the events of an answer that came as one JSON body.
-
-    Raises:
-        BackendError: the server reports an error.
-        WireError: the body makes no sense.
-    """
-    return Decoder(model).plain(body)
 
 
 def read_usage(chunk: JsonObject) -> Usage:

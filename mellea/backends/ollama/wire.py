@@ -12,7 +12,6 @@ __all__ = [
     "HOST_VARIABLE",
     "OPTIONS",
     "PROVIDER",
-    "STREAM_TYPE",
     "Json",
     "JsonObject",
 ]
@@ -23,7 +22,6 @@ JsonObject: TypeAlias = dict[str, Any]
 PROVIDER: Final = "ollama"
 HOST_VARIABLE: Final = "OLLAMA_HOST"
 DEFAULT_PORT: Final = 11434
-STREAM_TYPE: Final = "application/x-ndjson"
 
 OPTIONS: Final = {
     "temperature": "temperature",

@@ -19,7 +19,6 @@ from mellea.backends.openai.images import decode_images, encode_images, encode_i
 from mellea.backends.openai.responses.encode import OPTIONS as RESPONSES_OPTIONS
 from mellea.backends.openai.services import SERVICES, Service, service_at
 from mellea.core.backend import Capabilities, Request
-from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
@@ -111,9 +110,6 @@ class OpenAIBackend(HttpBackend):
                 self.model_id, backend=self.name, is_wrapped=wraps, starts=starts, base_url=self.base_url
             )
         return chat.Decoder(self.model_id, backend=self.name, is_wrapped=wraps, starts=starts)
-
-    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
-        return self._decoder(request).plain(body)
 
     def _key_variables(self) -> tuple[str, ...]:
         return self.service.key_variables

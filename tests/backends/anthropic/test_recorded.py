@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mellea.backends.anthropic.decode import Decoder, decode_plain
+from mellea.backends.anthropic.decode import Decoder
 from mellea.core.events import StreamEnd
 from mellea.errors import InterruptedStreamError, WireError
 from tests.backends.anthropic import answers
@@ -84,7 +84,7 @@ def test_nothing_is_told_after_the_end(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("exchange", _plain())
 def test_a_plain_answer_decodes(exchange: Exchange) -> None:
-    events = decode_plain(exchange.body, "claude-test")
+    events = Decoder("claude-test").plain(exchange.body)
     assert isinstance(events[-1], StreamEnd)
     with pytest.raises(InterruptedStreamError, match="JSON"):
-        decode_plain(exchange.body[:-1], "claude-test")
+        Decoder("claude-test").plain(exchange.body[:-1])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic_core import from_json
 
-from mellea.backends.anthropic.decode import Decoder, decode_plain
+from mellea.backends.anthropic.decode import Decoder
 from mellea.backends.anthropic.wire import FINISH_REASONS
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.blocks import ThinkingBlock, ToolCall
@@ -39,7 +39,7 @@ def _generation(exchange: Exchange) -> Generation:
     if "json" not in exchange.content_type:
         return outcome(Decoder("claude-test"), exchange.body).generation
     accumulator = Accumulator()
-    accumulator.feed(decode_plain(exchange.body, "claude-test"))
+    accumulator.feed(Decoder("claude-test").plain(exchange.body))
     return accumulator.generation()
 
 

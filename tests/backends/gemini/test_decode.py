@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mellea.backends.gemini.decode import Decoder, decode_plain
+from mellea.backends.gemini.decode import Decoder
 from mellea.core.blocks import Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.events import (
     BuiltinToolEnd,
@@ -363,6 +363,6 @@ def test_nothing_at_all_is_interrupted() -> None:
 
 def test_a_plain_answer_is_one_chunk() -> None:
     body = json.dumps({**text("Hi"), **end(content={"parts": [{"text": "Hi"}]}), "responseId": "r"}).encode()
-    assert decode_plain(body, "m") == [TextDelta("Hi"), USAGE, StreamEnd("stop", "r", "m")]
+    assert Decoder("m").plain(body) == [TextDelta("Hi"), USAGE, StreamEnd("stop", "r", "m")]
     with pytest.raises(RateLimitError):
-        decode_plain(b'{"error": {"code": 429, "message": "no"}}', "m")
+        Decoder("m").plain(b'{"error": {"code": 429, "message": "no"}}')

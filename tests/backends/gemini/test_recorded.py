@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mellea.backends.gemini.decode import Decoder, decode_plain
+from mellea.backends.gemini.decode import Decoder
 from mellea.core.events import StreamEnd
 from mellea.errors import InterruptedStreamError
 from tests.backends.gemini import answers
@@ -45,6 +45,6 @@ def test_white_space_at_the_end_may_be_missing(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("exchange", plain())
 def test_a_plain_answer_decodes(exchange: Exchange) -> None:
-    assert isinstance(decode_plain(exchange.body, "gemini-test")[-1], StreamEnd)
+    assert isinstance(Decoder("gemini-test").plain(exchange.body)[-1], StreamEnd)
     with pytest.raises(InterruptedStreamError, match="JSON"):
-        decode_plain(exchange.body[:-1], "gemini-test")
+        Decoder("gemini-test").plain(exchange.body[:-1])

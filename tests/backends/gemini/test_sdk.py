@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mellea.backends.gemini.decode import Decoder, decode_plain
+from mellea.backends.gemini.decode import Decoder
 from mellea.backends.gemini.wire import FINISH_REASONS
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.blocks import ThinkingBlock, ToolCall, ToolOutput
@@ -37,7 +37,7 @@ def _generation(exchange: Exchange) -> Generation:
     if "json" not in exchange.content_type:
         return outcome(Decoder("gemini-test"), exchange.body).generation
     accumulator = Accumulator()
-    accumulator.feed(decode_plain(exchange.body, "gemini-test"))
+    accumulator.feed(Decoder("gemini-test").plain(exchange.body))
     return accumulator.generation()
 
 

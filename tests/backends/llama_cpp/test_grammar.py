@@ -93,6 +93,20 @@ def test_keyword_holds(generate, name):
         assert "\n" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("schema", "right"),
+    [
+        ({"const": "<|im_end|>"}, "<|im_end|>"),
+        ({"enum": ["a <|im_start|>", "a <|im_end|>"]}, None),
+        ({"type": "string", "pattern": r"^<\|endoftext\|>$", "maxLength": 20}, "<|endoftext|>"),
+        (record(**{"<|im_end|>": {"const": "</s>"}}), {"<|im_end|>": "</s>"}),
+    ],
+)
+def test_a_value_that_reads_like_a_control_token_can_be_answered(generate, schema, right):
+    answer = json.loads(generate(schema).text)
+    assert answer == right or (right is None and answer in schema["enum"])
+
+
 def test_a_constraint_that_the_engine_drops_is_noticed(generate):
     with pytest.raises(BackendError, match="could not hold the schema"):
         generate({"type": "string", "pattern": "^[a-z]{8}$", "maxLength": 4}, temperature=0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mellea.backends.ollama.decode import Decoder, decode_plain
+from mellea.backends.ollama.decode import Decoder
 from mellea.backends.ollama.wire import FINISH_REASONS
 from mellea.core.blocks import ToolCall
 from mellea.core.events import (
@@ -237,13 +237,13 @@ def test_thoughts_in_tags_are_reasoning(size: int) -> None:
 def test_a_plain_answer_is_one_line_or_several() -> None:
     for indent in (None, 2):
         body = json.dumps(end(content="Hi"), indent=indent).encode()
-        assert decode_plain(body, "asked") == [TextDelta("Hi"), *END]
+        assert Decoder("asked").plain(body) == [TextDelta("Hi"), *END]
     with pytest.raises(BackendError, match="no model"):
-        decode_plain(b'{"error": "no model"}', "asked")
+        Decoder("asked").plain(b'{"error": "no model"}')
     with pytest.raises(InterruptedStreamError):
-        decode_plain(b'{"message": {"content": "Half"}}', "asked")
+        Decoder("asked").plain(b'{"message": {"content": "Half"}}')
     with pytest.raises(WireError):
-        decode_plain(b"{}", "asked")
+        Decoder("asked").plain(b"{}")
 
 
 def test_the_answer_of_the_other_endpoint_is_read() -> None:
@@ -251,7 +251,7 @@ def test_the_answer_of_the_other_endpoint_is_read() -> None:
     assert decode(b"".join(json.dumps(each).encode() + b"\n" for each in said)).text == "hello"
     assert (
         "".join(
-            event.chunk for event in decode_plain(json.dumps(said[1]).encode(), "m") if isinstance(event, TextDelta)
+            event.chunk for event in Decoder("m").plain(json.dumps(said[1]).encode()) if isinstance(event, TextDelta)
         )
         == "lo"
     )

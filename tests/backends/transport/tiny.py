@@ -2,59 +2,50 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
-from pydantic_core import from_json
-
 from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
-from mellea.backends._transport.codec import Decoder
+from mellea.backends._transport.decoding import WireDecoder
 from mellea.backends._transport.sse import SseDecoder
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Event, StreamEnd, TextDelta
 from mellea.core.messages import user_message
 from mellea.core.options import Deadlines
-from mellea.errors import BackendError, InterruptedStreamError, WireError
+from mellea.errors import BackendError
 
 
-class TinyDecoder:
-    is_complete = False
-
+class TinyDecoder(WireDecoder):
     def __init__(self) -> None:
+        super().__init__(backend="tiny")
         self._sse = SseDecoder()
-        self.error: BackendError | None = None
-        self._has_ended = False
 
-    def feed(self, data: bytes) -> list[Event]:
-        if self.error is not None:
-            raise self.error
-        events: list[Event] = []
-        try:
-            for event in self._sse.feed(data):
-                events += self._events(event.data)
-        except BackendError as error:
-            if not events:
-                raise
-            self.error = error
-        return events
+    def _take(self, data: bytes, events: list[Event]) -> None:
+        for event in self._sse.feed(data):
+            if self._has_end(events):
+                break
+            self._frame(event.data, events)
 
-    def close(self) -> list[Event]:
-        if self.error is not None:
-            raise self.error
-        if not self._has_ended:
-            raise InterruptedStreamError("the stream stopped before its end")
-        return []
+    def _take_last(self, events: list[Event]) -> None:
+        for event in self._sse.close():
+            self._last_frame(event.data, events)
 
-    def _events(self, data: bytes) -> list[Event]:
-        try:
-            value = from_json(data)
-        except ValueError as error:
-            raise WireError(f"an event is not JSON: {error}") from error
-        if "error" in value:
-            raise BackendError(f"the provider failed: {value['error']}", is_retryable=True)
-        if "end" in value:
-            self._has_ended = True
-            return [StreamEnd(value["end"])]
-        return [TextDelta(value["text"])]
+    def _chunk(self, chunk: dict[str, Any], events: list[Event]) -> None:
+        if "error" in chunk:
+            raise BackendError(f"the provider failed: {chunk['error']}", is_retryable=True)
+        self._is_known = True
+        events.append(StreamEnd(chunk["end"]) if "end" in chunk else TextDelta(chunk["text"]))
+
+    def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
+        if "text" not in body:
+            raise self._alien(json.dumps(body).encode())
+        events += [TextDelta(body["text"]), StreamEnd("stop")]
+
+    def _end(self, events: list[Event]) -> None:
+        raise self._interrupted("its end")
+
+    def _stray(self) -> bytes:
+        return self._sse.stray
 
 
 class TinyBackend(HttpBackend):
@@ -66,15 +57,8 @@ class TinyBackend(HttpBackend):
         is_streamed = request.options.get("stream", True)
         return Outgoing("chat", {"prompt": request.messages[-1].text, "stream": is_streamed})
 
-    def _decoder(self, request: Request) -> Decoder:
+    def _decoder(self, request: Request) -> WireDecoder:
         return TinyDecoder()
-
-    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
-        try:
-            value = from_json(body)
-            return [TextDelta(value["text"]), StreamEnd("stop")]
-        except (ValueError, KeyError) as error:
-            raise WireError(f"the answer makes no sense: {error}") from error
 
 
 def request(deadlines: Deadlines | None = None, **options: Any) -> Request:

@@ -173,7 +173,7 @@ class Decoder(StreamDecoder):
         part = known_mapping(event, "part")
         self._is_refused = self._is_refused or part.get("type") == "refusal"
         if part.get("type") in ("output_text", "refusal"):
-            self._say_rest(event, text_of(part, "text") or text_of(part, "refusal"), events)
+            self._say_rest(event, known_text(part, "text") or known_text(part, "refusal"), events)
 
     def _say_rest(self, event: JsonObject, whole: str, events: list[Event]) -> None:
         if not whole:

@@ -3,7 +3,7 @@
 An item is known by its id where the event has one that is known, else by its call's id while it is open, else by its
 index and kind: the last open item there. Servers repeat an index or an id or leave it out, give the deltas no id, or
 another id in each event (GitHub's Copilot). Another item is one that is begun under an id which isn't known, or whose
-item has ended, and a call with another call's id.
+item has ended, and a call under the id of one that has ended, with another call's id.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ class Items:
 
     def _known(self, item_id: str, call_id: str, kind: str) -> Item | None:
         item = self._by_id.get(item_id) if item_id else None
-        if item is not None and item.kind == kind and not (call_id and item.sent_id and call_id != item.sent_id):
+        is_used_again = item is not None and item.done is not None and bool(call_id) and call_id != item.sent_id
+        if item is not None and item.kind == kind and not is_used_again:
             return item
         item = self._by_call.get(call_id) if call_id else None
         # The same call under another id; once it has ended, some models use its id again.
