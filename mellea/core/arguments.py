@@ -25,7 +25,7 @@ _FOREIGN = _by_name(
     {
         "format": "output_type output_schema output_format output_model output_cls response_type response_model "
         "response_format response_schema result_type result_model return_type schema json_schema text_format "
-        "pydantic_model output returns type model_class cls",
+        "pydantic_model output returns type model_class cls json guided_json response_class",
         "grounding_context": "documents docs context contexts grounding references sources",
         "icl_examples": "examples few_shot fewshot few_shot_examples demos demonstrations shots",
         "user_variables": "variables vars template_variables prompt_variables inputs values",
@@ -50,6 +50,8 @@ _FOREIGN = _by_name(
 _ELSEWHERE = _by_name(
     {
         "m.stream(…) and m.astream(…) stream": "stream streaming on_token on_chunk callback callbacks stream_handler",
+        "to go on before the answer is there: await m.ainstruct(…, await_result=False)": "async_ is_async run_async "
+        "background asynchronous non_blocking",
         "it belongs to start_session(…)": "model model_id model_name llm client backend provider api_key base_url ctx",
         "what is said to the model is the first argument, without a name": "messages prompt content message text "
         "question query instruction task",

@@ -79,10 +79,16 @@ def error_of(call: Call, **more: Any) -> str:
 
 @pytest.mark.parametrize("where", TYPED)
 @pytest.mark.parametrize(
-    "name", ["output_type", "response_model", "response_format", "result_type", "output_schema", "schema"]
+    "name", ["output_type", "response_model", "response_format", "result_type", "output_schema", "guided_json"]
 )
 def test_what_others_call_the_type_of_an_answer_is_format(where: str, name: str) -> None:
     assert error_of(TYPED[where], **{name: int}).endswith("it is 'format' here: format=…")
+
+
+@pytest.mark.parametrize("where", TYPED)
+def test_what_others_call_not_waiting_is_await_result(where: str) -> None:
+    for name in ("async_", "background"):
+        assert error_of(TYPED[where], **{name: True}).endswith("await m.ainstruct(…, await_result=False)")
 
 
 @pytest.mark.parametrize("where", FUNCTIONS)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from typing import Any, Generic, TypeVar
 
 from mellea.core.structured.document import Search
 from mellea.core.structured.item_format import ItemFormat, item_format
-from mellea.core.structured.kinds import json_key
+from mellea.core.structured.kinds import is_same_json
 from mellea.core.structured.output_format import reason_of
 from mellea.core.structured.scanner import Event, Kind, Scanner, way_of
 from mellea.errors import ParseError
@@ -169,7 +168,7 @@ class ItemDecoder(Generic[T]):
     def _found(self, raw: str) -> None:
         if not self._again:
             self._raws.append(raw)
-        elif not _is_same_json(raw, self._again.popleft()):
+        elif not is_same_json(raw, self._again.popleft()):
             self._is_superseded = True
             self._again.clear()
 
@@ -183,10 +182,3 @@ class ItemDecoder(Generic[T]):
             raw=raw,
             items=tuple(self.good),
         )
-
-
-def _is_same_json(one: str, other: str) -> bool:
-    try:
-        return one == other or json_key(json.loads(one)) == json_key(json.loads(other))
-    except ValueError:
-        return False

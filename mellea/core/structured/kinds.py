@@ -46,6 +46,7 @@ __all__ = [
     "fields_of",
     "is_own_dataclass",
     "is_root_model",
+    "is_same_json",
     "is_sequence",
     "items_of",
     "json_key",
@@ -415,6 +416,14 @@ def _by_form(kind: Any, raws: list[Any], values: list[Any]) -> dict[str, tuple[A
 def json_key(value: Any) -> str:
     """Return one text for JSON values that are equal, such as `1` and `1.0`."""
     return json.dumps(_canonical(value), sort_keys=True)
+
+
+def is_same_json(one: str, other: str) -> bool:
+    """Whether two JSON texts have equal values; `False` if one of them isn't JSON."""
+    try:
+        return one == other or json_key(json.loads(one)) == json_key(json.loads(other))
+    except ValueError:
+        return False
 
 
 def _canonical(value: Any) -> Any:

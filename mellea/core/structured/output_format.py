@@ -18,7 +18,7 @@ from mellea.core.structured.conform import MismatchError, check
 from mellea.core.structured.core_schema import calls_user_code, why_unreadable
 from mellea.core.structured.document import Search
 from mellea.core.structured.extract import readings
-from mellea.core.structured.kinds import json_key, type_name
+from mellea.core.structured.kinds import is_same_json, type_name
 from mellea.core.structured.markers import unmarked
 from mellea.core.structured.satisfiable import why_impossible
 from mellea.core.structured.scanner import Scanner
@@ -119,7 +119,7 @@ class OutputFormat(Generic[T]):
             raise _NoValueError(error) from None
         if is_cut and search.has_open_candidate:  # the one that was cut off may be what is meant
             raise _NoValueError
-        others = [other for other in search.others if not _is_same_json(other, text) and self.value(other) != value]
+        others = [other for other in search.others if not is_same_json(other, text) and self.value(other) != value]
         if others:
             raise _several(len(others) + 1)
         return value, text
@@ -260,10 +260,6 @@ def _is_element(text: str, root: Mapping[str, Any]) -> bool:
 
 def _opens_list(branch: Mapping[str, Any]) -> bool:
     return branch.get("type", "array") == "array" or "array" in branch["type"]
-
-
-def _is_same_json(one: str, other: str) -> bool:
-    return one == other or json_key(json.loads(one)) == json_key(json.loads(other))
 
 
 def _schema_of(validator: Any) -> dict[str, Any]:
