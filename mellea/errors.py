@@ -14,7 +14,7 @@
         InterruptedStreamError              the stream stopped before the provider's own end mark
         UnsupportedError (ConfigurationError)   this backend can't do what was asked
       OutputError                           the model answered, but not with what was asked for
-        ParseError                          the text is no value of the asked type
+        ParseError                          the text is not a value of the asked type
         RequirementError                    no attempt passed the requirements
       ToolError                             a tool failed
         ToolLoopLimitError                  the model went on calling tools
@@ -194,7 +194,7 @@ class OutputError(MelleaError):
 
 
 class ParseError(OutputError):
-    """The model's text is no value of the asked type; `partial` holds the text.
+    """The model's text is not a value of the asked type; `partial` holds the text.
 
     Attributes:
         index: which item of a sequence is bad, from 0; `None` where it isn't about one item.

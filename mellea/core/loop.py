@@ -33,6 +33,7 @@ __all__ = [
     "asking_thread",
     "be_patient",
     "current_loop",
+    "is_being_cancelled",
     "is_loop_running",
     "launch",
     "new_waiter",
@@ -374,6 +375,17 @@ def _copy_context() -> contextvars.Context:
 def is_loop_running() -> bool:
     """Tell whether an event loop is running in this thread."""
     return _in_trio() or asyncio._get_running_loop() is not None
+
+
+def is_being_cancelled() -> bool:
+    """Tell whether somebody cancels the running task, so that a cancellation that comes up in it is meant for it.
+
+    On asyncio code may raise one that isn't, as when it awaits a task that was cancelled; on trio there is no other.
+    """
+    if _in_trio():
+        return True
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _in_trio() -> bool:

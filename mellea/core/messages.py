@@ -174,7 +174,7 @@ def _image(url: str) -> ImageBlock:
     try:
         return ImageBlock(media_type=head.removesuffix(";base64"), data=base64.b64decode(payload, validate=True))
     except binascii.Error as error:
-        raise UsageError(f"the data of an image URL is no base64: {url[:60]!r}") from error
+        raise UsageError(f"the data of an image URL is not base64: {url[:60]!r}") from error
 
 
 def _tool_call(call: Any) -> ToolCall:

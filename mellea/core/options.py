@@ -183,7 +183,7 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Any) -> I
     and thread has its own. Options are looked up when a verb is called.
 
     Args:
-        model_options: options by name, where a name is no Python word.
+        model_options: options by name, where a name is not a Python word.
         more: options by name.
 
     Raises:

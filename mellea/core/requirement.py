@@ -184,7 +184,7 @@ def check_function(what: str, function: Any, argument: str) -> None:
         argument: what it will be given.
 
     Raises:
-        UsageError: it is no function, or one of other arguments.
+        UsageError: it is not a function, or one of other arguments.
     """
     if not callable(function):
         raise UsageError(f"{what} takes a function of {argument}, not {function!r}")

@@ -28,7 +28,7 @@ class Attempt:
         context: the context after it.
         validations: what each requirement said; of an attempt that was stopped, those that said no.
         component: what was said to the model.
-        error: why the answer is no value of the asked type, if that is so.
+        error: why the answer isn't a value of the asked type, if that is so.
         is_complete: whether the model came to its end; a requirement may have stopped it before.
     """
 

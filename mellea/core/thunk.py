@@ -152,8 +152,8 @@ class ModelOutputThunk(Generic[T]):
         accepted attempt.
 
         Args:
-            on_error: at a bad item, `"raise"` cancels the generation and raises; `"skip"` goes on with the next
-                one. The complete result is a `ParseError` in both cases.
+            on_error: at a bad item, `"raise"` raises, and cancels the generation unless a later step may give another
+                result; `"skip"` goes on with the next one. A result with a bad item is a `ParseError` in both cases.
 
         Raises:
             UsageError: the format has no items.
@@ -173,7 +173,7 @@ class ModelOutputThunk(Generic[T]):
 
         Raises:
             UsageError: there is no `format`.
-            ParseError: at the end: the complete text is no value of the format.
+            ParseError: at the end: the complete text is not a value of the format.
         """
         return self._partials()
 

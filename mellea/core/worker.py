@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from mellea.core.loop import Waiter, new_waiter
+from mellea.core.loop import Waiter, is_being_cancelled, new_waiter
 
 __all__ = ["ThreadWork", "in_thread", "outcome_of"]
 
@@ -230,8 +230,18 @@ class ThreadWork:
 
 
 async def outcome_of(function: Callable[..., Any], *args: object) -> Any:
-    """Call a function of the user's, synchronous (in a worker thread) or not, and return what it comes to."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-        return await function(*args)
-    outcome = await in_thread(function, *args)
-    return await outcome if isinstance(outcome, Awaitable) else outcome
+    """Call a function of the user's, synchronous (in a worker thread) or not, and return what it comes to.
+
+    Raises:
+        RuntimeError: it raised a cancellation of its own, as when it awaits a task that was cancelled: as it is, that
+            would end everything around it in silence.
+    """
+    try:
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+            return await function(*args)
+        outcome = await in_thread(function, *args)
+        return await outcome if isinstance(outcome, Awaitable) else outcome
+    except anyio.get_cancelled_exc_class() as error:
+        if is_being_cancelled():
+            raise
+        raise RuntimeError(f"{type(error).__name__} was raised, though nobody cancelled the call") from error

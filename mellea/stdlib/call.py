@@ -339,7 +339,7 @@ class Call:
         """Make the typed result of this call out of a complete generation.
 
         Raises:
-            ParseError: it is no value of the asked type.
+            ParseError: it is not a value of the asked type.
         """
         parse, quick_length = self._parse()
         if parse is None:

@@ -96,7 +96,7 @@ def fill(description: str, variables: Mapping[str, Any], *, model: str | None = 
     """Put variables into a description, where it says `{{name}}`.
 
     Raises:
-        UsageError: a variable is missing, or the description is no template.
+        UsageError: a variable is missing, or the description is not a template.
     """
     return render(TemplateRepresentation(description, variables, is_inline=True), model=model)
 
@@ -253,7 +253,7 @@ def _compiled(description: str) -> Template:
         return ENVIRONMENT.from_string(description)
     except Exception as error:
         raise UsageError(
-            f"the description {description[:60]!r} is no template: {error}; "
+            f"the description {description[:60]!r} is not a template: {error}; "
             "leave out user_variables= if its braces are meant as text"
         ) from error
 

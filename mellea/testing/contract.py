@@ -113,9 +113,9 @@ class BackendContract:
     def test_a_backend_says_what_it_is(self) -> None:
         """It has a name, a model and capabilities whose options exist."""
         backend = self.make_backend()
-        assert isinstance(backend, Backend), f"{backend!r} is no mellea.backends.Backend"
+        assert isinstance(backend, Backend), f"{backend!r} is not a mellea.backends.Backend"
         for name in ("name", "model_id"):
-            assert isinstance(getattr(backend, name, None), str), f"the backend's .{name} is no text"
+            assert isinstance(getattr(backend, name, None), str), f"the backend's .{name} is not text"
         unknown = set(backend.capabilities.options) - set(map(str, ModelOption))
         assert not unknown, f"the capabilities name options that don't exist: {sorted(unknown)}"
 
@@ -399,9 +399,9 @@ def _fold(events: list[Event]) -> Generation:
 def _check_order(events: list[Event]) -> None:
     """Fail unless these are the events of one whole stream."""
     for event in events:
-        assert isinstance(event, Event), f"{event!r} is no event"
+        assert isinstance(event, Event), f"{event!r} is not an event"
         if isinstance(event, (TextDelta, ReasoningDelta, ToolDelta)):
-            assert isinstance(event.chunk, str), f"the chunk of {event!r} is no text"
+            assert isinstance(event.chunk, str), f"the chunk of {event!r} is not text"
     ends = [number for number, event in enumerate(events) if isinstance(event, StreamEnd)]
     assert len(ends) == 1, f"there were {len(ends)} StreamEnds in a stream of {len(events)} events, not one"
     late = [event for event in events[ends[0] + 1 :] if not isinstance(event, UsageEvent)]

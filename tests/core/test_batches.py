@@ -66,7 +66,7 @@ async def test_a_reader_gets_the_text_of_a_list_at_once():
 
 async def test_what_comes_before_nonsense_in_a_list_is_kept():
     async with MelleaSession(Batched([[TextDelta("a"), "b", TextDelta("c")]])) as m:
-        with pytest.raises(BackendError, match="it yielded 'b', which is no event") as caught:
+        with pytest.raises(BackendError, match="it yielded 'b', which is not an event") as caught:
             await m.ainstruct("x")
     assert caught.value.partial == "a"
 

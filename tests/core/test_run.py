@@ -261,7 +261,7 @@ async def test_an_event_without_sense_fails_the_run_and_keeps_what_came_before(l
 @pytest.mark.parametrize("nonsense", ["text", None, 5])
 async def test_what_is_no_event_fails_the_run(launch, nonsense: Any) -> None:
     thunk = launch(Yields(TextDelta("before"), nonsense, END))
-    with anyio.fail_after(2), pytest.raises(BackendError, match="no event") as caught:
+    with anyio.fail_after(2), pytest.raises(BackendError, match="not an event") as caught:
         await thunk
     assert caught.value.partial == "before"
 

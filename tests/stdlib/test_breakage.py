@@ -142,7 +142,7 @@ async def test_the_total_deadline_holds_for_the_parsing() -> None:
 async def test_a_chunk_that_is_no_text_says_so(chunk: Any) -> None:
     m = mellea.start_session(ScriptedBackend([TextDelta("a"), TextDelta(chunk)]))
     thunk = await m.ainstruct("x", await_result=False)
-    with pytest.raises(BackendError, match="chunk is no text"):
+    with pytest.raises(BackendError, match="chunk is not text"):
         await thunk
     assert thunk.partial == "a"
     assert "1 characters" in repr(thunk)

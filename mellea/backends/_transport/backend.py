@@ -390,4 +390,4 @@ def _value(body: bytes, *, is_whole: bool, origin: str) -> Any:
         return from_json(body)
     except ValueError:
         pass
-    raise WireError(f"{origin} answered with something that is no JSON: {shortened(body)!r}")
+    raise WireError(f"{origin} answered with something that is not JSON: {shortened(body)!r}")

@@ -3,7 +3,7 @@
 Rules, which every wire keeps to by standing on this class:
 
 - The bytes decide what they are, not the content type: server-sent events, JSON (one body, a list, or several values),
-  lines of JSON, or something that is no answer at all.
+  lines of JSON, or something that is not an answer at all.
 - The events that come before an error in one read are returned; the error is raised by the next call.
 - Essential words are read strictly. What is beside the point never fails an answer, and null is the same as absent.
 - Once the provider has said that the answer is complete (`is_complete`), nothing fails it any more: what is wrong

@@ -151,7 +151,7 @@ def bytes_of(text: str, name: str) -> bytes:
     """Return what a text in base64 stands for; what isn't of its alphabet, such as line ends, is passed over.
 
     Raises:
-        WireError: it is no base64.
+        WireError: it is not base64.
     """
     try:
         return base64.b64decode(text)
@@ -209,7 +209,7 @@ def known_mappings(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def known_bytes(text: str) -> bytes | None:
-    """Return what a text in base64 stands for, `None` if it is no base64."""
+    """Return what a text in base64 stands for, `None` if it is not base64."""
     try:
         return base64.b64decode(text)
     except (binascii.Error, ValueError):

@@ -22,7 +22,7 @@ _BESIDE = (SourceEvent, UsageEvent)
 
 
 def decoded(data: bytes) -> str:
-    """Return bytes as a text: halves that are written as bytes stay halves, what is no character is U+FFFD."""
+    """Return bytes as a text: halves that are written as bytes stay halves, what is not a character is U+FFFD."""
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:

@@ -46,7 +46,7 @@ def codings_of(header: str) -> list[str]:
 
 
 class Inflated:
-    """The decompressed reads of a response. It is no generator, since a dropped one would have to be closed.
+    """The decompressed reads of a response. It is not a generator, since a dropped one would have to be closed.
 
     Args:
         reads: the compressed ones.

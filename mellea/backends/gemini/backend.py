@@ -135,7 +135,7 @@ class GeminiBackend(HttpBackend):
 
     def _status_error(self, error: BackendError, body: bytes) -> BackendError:
         if isinstance(error, RateLimitError) and error.retry_after is None:
-            with suppress(ValueError):  # a proxy's page is no JSON
+            with suppress(ValueError):  # a proxy's page is not JSON
                 error.retry_after = retry_delay(from_json(body))
         return error
 

@@ -57,7 +57,7 @@ def decode_predictions(body: Json, model: str) -> ImageResult:
     """
     predictions = body.get("predictions", []) if isinstance(body, dict) else None
     if not isinstance(predictions, list) or not all(isinstance(item, dict) for item in predictions):
-        raise WireError(f"Imagen's answer is no list of predictions: {body!r:.80}", model=model)
+        raise WireError(f"Imagen's answer is not a list of predictions: {body!r:.80}", model=model)
     images = tuple(_image(item) for item in predictions if "bytesBase64Encoded" in item)
     if not images:
         reasons = {str(item["raiFilteredReason"]) for item in predictions if item.get("raiFilteredReason")}
@@ -86,5 +86,5 @@ def _image(prediction: JsonObject) -> ImageBlock:
     try:
         data = base64.b64decode(str(prediction["bytesBase64Encoded"]))
     except binascii.Error as error:
-        raise WireError("the data of an image is no base64") from error
+        raise WireError("the data of an image is not base64") from error
     return ImageBlock(str(prediction.get("mimeType") or "image/png"), data)

@@ -67,7 +67,7 @@ class PartialArgs:
             WireError: it makes no sense behind what came before.
         """
         if not isinstance(partial, dict):
-            raise WireError(f"a part of a call's arguments is {partial!r}, which is no object")
+            raise WireError(f"a part of a call's arguments is {partial!r}, which is not an object")
         path = _steps(partial.get("jsonPath"))
         chunk = partial.get("stringValue")
         if chunk is not None and not isinstance(chunk, str):

@@ -119,7 +119,7 @@ class Decoder:
         self._must_be_json = False
         if text[0] not in _JSON_STARTS:
             raise BackendError(
-                f"the engine could not hold the schema: the answer begins with {text[:20]!r}, which is no JSON; "
+                f"the engine could not hold the schema: the answer begins with {text[:20]!r}, which is not JSON; "
                 "perhaps no value at all can match it",
                 backend="llama_cpp",
                 model=self._model,

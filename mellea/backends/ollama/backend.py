@@ -32,7 +32,7 @@ class OllamaModelBackend(HttpBackend):
 
     Raises:
         UsageError: an argument has a bad value.
-        ConfigurationError: `OLLAMA_HOST` is no host.
+        ConfigurationError: `OLLAMA_HOST` is not a host.
     """
 
     name = PROVIDER

@@ -30,7 +30,7 @@ def parse_host(host: str) -> str:
     """Return a host in any of its forms as an address without a slash at its end.
 
     Raises:
-        ConfigurationError: it is no host.
+        ConfigurationError: it is not a host.
     """
     host = host.strip().strip("\"'")
     has_scheme = "://" in host
@@ -39,7 +39,8 @@ def parse_host(host: str) -> str:
         port, name = parts.port, parts.hostname or ""
     except ValueError as error:
         raise ConfigurationError(
-            f"{HOST_VARIABLE} is {host.rpartition('@')[2]!r}, which is no host: {error}; it takes a host, host:port or http://host:port"
+            f"{HOST_VARIABLE} is {host.rpartition('@')[2]!r}, which is not a host: {error}; "
+            "it takes a host, host:port or http://host:port"
         ) from error
     name = _ANYWHERE.get(name, f"[{name}]" if ":" in name else name)
     if port is None and not has_scheme:

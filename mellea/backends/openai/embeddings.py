@@ -19,7 +19,7 @@ def encode_embeddings(
     """Return the payload of `embeddings`.
 
     Raises:
-        UsageError: `texts` is no list of texts.
+        UsageError: `texts` is not a list of texts.
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise UsageError(f"embed takes a list of texts, not {texts!r:.100}")

@@ -46,7 +46,7 @@ def encode_images(
 
     Raises:
         UnsupportedError: the aspect ratio is none of the known ones.
-        UsageError: `n` is no number from 1, or the prompt is empty.
+        UsageError: `n` is not a number from 1, or the prompt is empty.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise UsageError(f"n takes a whole number from 1, not {n!r}")

@@ -197,10 +197,10 @@ class Run(Record):
                     self.sent = event.sent or self.sent  # type: ignore[attr-defined]
                     continue
                 if not isinstance(event, Event):
-                    raise TypeError(f"it yielded {event!r}, which is no event")
+                    raise TypeError(f"it yielded {event!r}, which is not an event")
                 has_ended = has_ended or kind is StreamEnd
             elif not isinstance(event.chunk, str):  # type: ignore[attr-defined]
-                raise TypeError(f"it yielded {event!r}, whose chunk is no text")
+                raise TypeError(f"it yielded {event!r}, whose chunk is not text")
             events.append(event)
             if self.time_to_first_token is None:
                 self._note_first(kind)

@@ -30,8 +30,8 @@ def calls_user_code(schema: Any) -> bool:
 def why_unreadable(schema: Any) -> str | None:
     """Say which value a JSON Schema shows though its validator takes it in no JSON; `None` if there is none.
 
-    Such are members of an enum in a `Literal`, and enums of tuples, inside pydantic's own classes. What a function of
-    the user's converts first, and a union that has another way, isn't looked into.
+    Such are classes, members of an enum in a `Literal`, and enums of tuples, inside pydantic's own classes. What a
+    function of the user's converts first, and a union that has another way, isn't looked into.
     """
     if isinstance(schema, (list, tuple)):
         return next(filter(None, map(why_unreadable, schema)), None)
@@ -39,6 +39,8 @@ def why_unreadable(schema: Any) -> str | None:
         return None
     if schema.get("type") in ("literal", "enum") and ("expected" in schema or "members" in schema):
         return _why_not_taken(schema)
+    if schema.get("type") == "is-subclass":
+        return f"pydantic takes a class such as {schema['cls'].__name__} from Python only, and JSON has none"
     if schema.get("type") == "union":
         whys = [why_unreadable(choice) for choice in schema.get("choices", ())]
         return whys[0] if all(whys) else None

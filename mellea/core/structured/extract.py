@@ -65,7 +65,7 @@ def readings(text: str, schema: Schema, *, is_cut: bool = False) -> Iterator[Ite
         yield dict.fromkeys(_scalars(text))
     word = bare.strip(_AROUND).casefold()
     yield [json.dumps(option) for option in options if option.casefold() == word]
-    if options:  # it is none of them, which says more than that it is no JSON
+    if options:  # it is none of them, which says more than that it is not JSON
         yield (json.dumps(bare),)
 
 

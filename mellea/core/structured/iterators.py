@@ -85,7 +85,8 @@ class ItemIterator(_Iterator[T]):
         try:
             await self._work_off(self._reading.validate, is_quick=self._reading.is_quick)
         except ParseError:
-            await self._thunk.cancel()
+            if self._reading.is_hopeless:
+                await self._thunk.cancel()
             raise
 
 

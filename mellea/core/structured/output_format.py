@@ -124,13 +124,11 @@ class OutputFormat(Generic[T]):
             raise _several(len(others) + 1)
         return value, text
 
-    @property
-    def may_be_scalar(self) -> bool:
-        """Whether an answer may be something else than an object or a list."""
-        return any(not shape.opening for shape in self.shapes)
-
     def scalar_in(self, text: str) -> str | None:
-        """Return the JSON of the number, text or word that a text without a document stands for, if it does."""
+        """Return the JSON that a text without a document stands for, if it does.
+
+        It is a number, text or word; or what a validator of the user's takes though its JSON Schema doesn't say so.
+        """
         try:
             return self._scalar(text, None, is_cut=False)[1]
         except _NoValueError:
@@ -292,7 +290,7 @@ def output_format(format: Any) -> OutputFormat[Any]:
 
     try:
         if isinstance(format, (str, FunctionType)) or _is_instance(format):
-            raise TypeError("it is no type")
+            raise TypeError("it is not a type")
         if isinstance(format, list):
             raise TypeError("list[…] stands for a list")
         return _known(format) if _is_settled(format) else OutputFormat.of(format, validator_of(format))
@@ -401,4 +399,4 @@ def _explain(name: str, generation: Generation, error: Exception | None) -> str:
     if generation.finish_reason in _CUTS:
         where, advice = _CUTS[generation.finish_reason]
         return f"the answer was cut off {where} before the {name!r} was complete: {generation.text[-80:]!r}; {advice}"
-    return f"the answer is no {name!r}: {reason_of(error)}; the text is {generation.text[:120]!r}"
+    return f"the answer is not a valid {name!r}: {reason_of(error)}; the text is {generation.text[:120]!r}"

@@ -69,7 +69,7 @@ class Partial(Generic[T]):
         """Tell whether what stands at a path hasn't begun, is being written, or is complete.
 
         Raises:
-            UsageError: it is no path, such as `people[0].name`.
+            UsageError: it is not a path, such as `people[0].name`.
         """
         return self._decoder.state(path)
 
@@ -92,6 +92,54 @@ class _Open:
         self.key = ""  # of the value that comes next
 
 
+class _Repeat:
+    """The document of a later step, compared with what was read of the one before: it may write that again.
+
+    Args:
+        taken: the events that were taken.
+    """
+
+    def __init__(self, taken: list[Event]) -> None:
+        self._expected: deque[tuple[Kind, Any]] = deque()  # a text is one event: all of it, a piece if it isn't ended
+        pieces: list[str] = []
+        for kind, value in taken:
+            if kind is Kind.PIECE:
+                pieces.append(value)
+            elif kind is Kind.STRING:
+                self._expected.append((kind, "".join([*pieces, value])))
+                pieces.clear()
+            else:
+                self._expected.append((kind, value))
+        if pieces:
+            self._expected.append((Kind.PIECE, "".join(pieces)))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that was read has been written again."""
+        return not self._expected
+
+    def news_in(self, event: Event) -> Event | None:
+        """Return what of the next event wasn't read before.
+
+        Raises:
+            ParseError: the document is another one.
+        """
+        kind, value = event
+        expected, known = self._expected.popleft()
+        if expected not in (Kind.PIECE, Kind.STRING) or kind not in (Kind.PIECE, Kind.STRING):
+            if expected is kind and (value == known and type(value) is type(known)):
+                return None
+        elif value.startswith(known) and (expected is Kind.PIECE or value == known):
+            if expected is Kind.STRING and kind is Kind.PIECE:  # its end is still to come
+                self._expected.appendleft((expected, ""))
+            is_news = expected is Kind.PIECE and (kind is Kind.STRING or value != known)
+            return (kind, value[len(known) :]) if is_news else None
+        elif kind is Kind.PIECE and known.startswith(value):
+            self._expected.appendleft((expected, known[len(value) :]))
+            return None
+        raise ParseError(SUPERSEDED)
+
+
 class PartialDecoder(Generic[T]):
     """Text in pieces, partial objects out: feed it text, then take what `next` gives.
 
@@ -105,8 +153,10 @@ class PartialDecoder(Generic[T]):
             raise UsageError("partials() reads an object that is being written; ask for one with format=…")
         self._format = format
         self._search = Search(format, Scanner, has_steps=has_steps)
-        self._text: list[str] | None = [] if format.may_be_scalar else None  # of the step, as long as it may be one
+        self._text: list[str] | None = []  # of the step, as long as no document was found in it
         self._has_given = False
+        self._taken: list[Event] | None = [] if has_steps else None  # of the document, which may be written again
+        self._repeat: _Repeat | None = None
         self._plan = Plan(format.marked, format.marked)
         self._events: deque[Event] = deque()
         self._stack: list[_Open] = []
@@ -150,10 +200,10 @@ class PartialDecoder(Generic[T]):
     def step(self) -> None:
         """Note that a step has ended, and that the text of another one follows."""
         self._take(self._search.step())
-        self._text = [] if self._format.may_be_scalar else None
+        self._text = []
 
     def close(self) -> None:
-        """Say that there is no more text, and that it wasn't cut off: a number, text or word is read now."""
+        """Say that there is no more text, and that it wasn't cut off: what isn't a document is read now."""
         self._take(self._search.close())
         if self._text is None or self._search.has_document:
             return
@@ -173,12 +223,30 @@ class PartialDecoder(Generic[T]):
             later, self._later = self._later, None
             return later
         while events:
-            kind, value = events.popleft()
+            event = events.popleft()
+            news = event if self._taken is None else self._without_known(self._taken, event)
+            if news is None:
+                continue
+            kind, value = news
             partial: Partial[T] | None = _STEPS[kind](self, value)
             if partial is not None and self._hidden == 0:
                 self._has_given = True
                 return partial if self._revealed is None else self._after_revealed(partial)
         return None
+
+    def _without_known(self, taken: list[Event], event: Event) -> Event | None:
+        """Return what of an event wasn't read in an earlier step, and note it."""
+        if event[0] is Kind.RESTART and self._has_given:
+            self._repeat = _Repeat(taken)
+            return None
+        if self._repeat is not None:
+            news = self._repeat.news_in(event)
+            self._repeat = None if self._repeat.is_over else self._repeat
+            if news is None:
+                return None
+            event = news
+        taken.append(event)
+        return event
 
     def _after_revealed(self, partial: Partial[T]) -> Partial[T]:
         path, self._revealed = self._revealed or "", None
@@ -257,8 +325,8 @@ class PartialDecoder(Generic[T]):
         return self._ended(last.path)
 
     def _restart(self, _: Any) -> None:
-        if self._has_given:
-            raise ParseError(SUPERSEDED)
+        if self._taken is not None:
+            self._taken.clear()
         self._stack.clear()
         self._forget_string()
         self._root, self._is_shown, self._hidden, self._revealed = None, False, 0, None
@@ -360,7 +428,7 @@ def _steps(path: str) -> list[str | int]:
     while place < len(path):
         step = _STEP.match(path, place)
         if step is None:
-            raise UsageError(f"{path!r} is no path; one looks like people[0].name")
+            raise UsageError(f"{path!r} is not a path; one looks like people[0].name")
         key, index, quoted = step.groups()
         steps.append(int(index) if index else key or _ESCAPED.sub(r"\1", quoted))
         place = step.end()

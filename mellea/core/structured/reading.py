@@ -165,7 +165,7 @@ class ItemReading(_Reading, Generic[T]):
         is_quick: validating an item calls nobody's code, so that it needs no thread.
     """
 
-    __slots__ = ("_items", "_skips", "ready")
+    __slots__ = ("_has_skipped", "_items", "_skips", "ready")
 
     def __init__(self, run: ReadRun, deliver: Callable[[], Any], on_error: OnError, *, by_step: bool = False) -> None:
         if on_error not in ("raise", "skip"):
@@ -175,12 +175,18 @@ class ItemReading(_Reading, Generic[T]):
         is_quick = items.is_quick and items.whole.is_quick
         super().__init__(run, deliver, self._items, is_quick=is_quick, by_step=by_step)
         self._skips = on_error == "skip"
+        self._has_skipped = False
         self.ready: deque[T] = deque()
 
     @property
     def has_work(self) -> bool:
         """Whether `validate` has something to do."""
         return not self.is_over and (self._has_waiting or self._items.has_more or self._items.is_broken)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether an error of `validate` means that the result can't be valid either: no later step can replace it."""
+        return not self._run.is_composite
 
     def feed(self, text: str | None) -> None:
         """Take more text; `None` says that there is no more.
@@ -197,7 +203,7 @@ class ItemReading(_Reading, Generic[T]):
         """Take text that waits, or else make an item out of the text of one.
 
         Raises:
-            ParseError: it is none, or what stands between the items is no JSON.
+            ParseError: it is none, or what stands between the items is not JSON.
         """
         with self._lock:
             if self._has_waiting:
@@ -208,6 +214,7 @@ class ItemReading(_Reading, Generic[T]):
                 self.ready.append(self._items.next())
             except ParseError as error:
                 if self._skips and can_go_on:
+                    self._has_skipped = True
                     return
                 self.is_over = True
                 error.partial = self._run.text()
@@ -217,7 +224,8 @@ class ItemReading(_Reading, Generic[T]):
         self.is_over = True
         error = self._run.error
         is_ambiguous = error is not None and isinstance(error.__cause__, SeveralError)
-        is_read = self._skips and self._items.is_complete and isinstance(error, OutputError) and not is_ambiguous
+        # That the result isn't valid is no news after a bad item; else something beside the items is wrong.
+        is_read = self._has_skipped and self._items.is_complete and isinstance(error, OutputError) and not is_ambiguous
         try:
             if not is_read:
                 self._deliver()

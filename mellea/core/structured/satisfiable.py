@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 from mellea.core.structured.conform import MismatchError, check
@@ -161,16 +162,36 @@ def _fits(value: Any, schema: Schema, root: Schema) -> bool:
 
 
 def _number(schema: Schema, place: str, explain: bool) -> str | None:
-    least, most = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
-    above, below = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
+    least, most = _bound(schema, "minimum", -math.inf), _bound(schema, "maximum", math.inf)
+    above, below = _bound(schema, "exclusiveMinimum", -math.inf), _bound(schema, "exclusiveMaximum", math.inf)
     low, high = max(least, above), min(most, below)
     if low > high or (low == high and (above == low or below == high)):
         return _at(place, "its lower limit is above its upper limit")
-    if schema["type"] == "integer" and math.isfinite(low) and math.isfinite(high):
-        first = math.floor(low) + 1 if above == low else math.ceil(low)
-        last = math.ceil(high) - 1 if below == high else math.floor(high)
-        return _at(place, "there is no integer between its limits") if first > last else None
-    return None
+    step = _step(schema)
+    if step is None or abs(low) == math.inf or abs(high) == math.inf:
+        return None
+    lowest, highest = _exact(low) / step, _exact(high) / step
+    first = math.floor(lowest) + 1 if above == low else math.ceil(lowest)
+    last = math.ceil(highest) - 1 if below == high else math.floor(highest)
+    what = "integer" if step == 1 else f"multiple of {schema['multipleOf']}"
+    return _at(place, f"there is no {what} between its limits") if first > last else None
+
+
+def _bound(schema: Schema, name: str, default: float) -> float:
+    bound: float = schema.get(name, default)
+    return default if isinstance(bound, bool) else bound  # as an older draft has it
+
+
+def _step(schema: Schema) -> Fraction | None:
+    """Return what every value is a multiple of, `None` if there is no such number."""
+    step = _exact(schema["multipleOf"]) if "multipleOf" in schema else None
+    if schema["type"] == "integer" and (step is None or step.denominator != 1):
+        return Fraction(1)  # or a multiple of it
+    return step
+
+
+def _exact(number: float) -> Fraction:
+    return Fraction(str(number))  # as it is written: 0.1 is a tenth
 
 
 def _text(schema: Schema, place: str, explain: bool) -> str | None:

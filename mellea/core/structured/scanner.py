@@ -9,7 +9,7 @@ Rules:
 - A value that stands `whole_at` containers deep comes as one event, its raw text, whose inside nobody has
   looked at but for brackets and quotes. With `ways`, the elements of the lists that they lead to do, and all that
   stands beside the ways is passed over in the same manner.
-- Text that is no JSON ends it: `error` says what and where, and the events before it have been given.
+- Text that is not JSON ends it: `error` says what and where, and the events before it have been given.
 - A number ends with the character after it, or with `close`.
 
 The grammar is that of RFC 8259, with the NaN and Infinity that Python and pydantic know besides.
@@ -101,7 +101,7 @@ _WHOLE_SCALAR = re.compile(r"[^ \t\n\r,\]}\[{\":]*+")
 
 
 class ScanError(ValueError):
-    """The text is no JSON; `place` is the number of the character that can't stand there."""
+    """The text is not JSON; `place` is the number of the character that can't stand there."""
 
     def __init__(self, message: str, place: int) -> None:
         super().__init__(message)
@@ -116,7 +116,7 @@ class Scanner:
         way: where lists are whose elements come whole, instead.
 
     Attributes:
-        error: what ended the scan, if the text is no JSON.
+        error: what ended the scan, if the text is not JSON.
     """
 
     __slots__ = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ _Test = tuple[Callable[[Any], bool], str]
 
 
 def _is_number(value: Any) -> bool:
-    return JSON_TYPES["number"](value)
+    return JSON_TYPES["number"](value) and abs(value) < math.inf
 
 
 def _is_list(value: Any, kind: type) -> bool:

@@ -25,7 +25,7 @@ class Document:
         id: what an answer may cite it by.
 
     Raises:
-        UsageError: an argument is no text.
+        UsageError: an argument is not text.
     """
 
     text: str | CBlock | ModelOutputThunk[Any]

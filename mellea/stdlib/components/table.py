@@ -29,7 +29,7 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
         title: what the table is called.
 
     Raises:
-        UsageError: there is no column, or a row is no row, or has more cells than there are columns.
+        UsageError: there is no column, or a row is not a sequence of cells, or has more cells than there are columns.
     """
 
     columns: tuple[str, ...]
@@ -61,7 +61,7 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
             text: the whole table: a line with the columns' names, a line of dashes, and a line for each row.
 
         Raises:
-            UsageError: the text is no table.
+            UsageError: the text is not a table.
         """
         lines = [_cells(line) for line in text.strip().splitlines() if "|" in line]
         if len(lines) < 2 or not all(re.fullmatch(r":?-+:?", cell) for cell in lines[1]):

@@ -114,7 +114,7 @@ class View:
         """Return the methods that are tools.
 
         Raises:
-            UsageError: a name is chosen that is no method, or a method is none that a model can call.
+            UsageError: a name is chosen that is not a method, or a method is none that a model can call.
         """
         names = _documented_methods(obj) if self.funcs_include is None else self.funcs_include
         for name in (*names, *self.funcs_exclude):

@@ -33,7 +33,7 @@ class TokenCounter:
         count: takes a text and returns its tokens. It is called in worker threads.
 
     Raises:
-        UsageError: `count` is no function.
+        UsageError: `count` is not a function.
     """
 
     __slots__ = ("_known", "count")

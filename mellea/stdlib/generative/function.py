@@ -199,7 +199,7 @@ class PromptFunction(_Prompted[P, R]):
         Raises:
             UsageError: an argument is missing or wrong.
             RequirementError: the arguments fail a precondition, or every answer fails a requirement.
-            ParseError: the answer is no value of the type.
+            ParseError: the answer isn't a value of the type.
             MelleaError: the generation failed.
         """
         return _answer(self, args, kwargs)

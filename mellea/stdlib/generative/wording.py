@@ -59,7 +59,7 @@ class DocstringWording:
         function: the function, whose body is never run.
 
     Raises:
-        UsageError: it is no function, or a parameter has a name that calls keep for themselves.
+        UsageError: it is not a function, or a parameter has a name that calls keep for themselves.
     """
 
     needs_values = False
@@ -99,7 +99,7 @@ class DocstringWording:
             unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
             advice = "" if unknown is None else f"; {advice_for(unknown, self._names(), WAYS)}"
             raise UsageError(
-                f"{self.name}() can't be called so: {error}; it is {self.name}{self._signature}{advice}"
+                f"{self.name}() can't be called so: {error}; it is {self.name}{self._fields.shown}{advice}"
             ) from None
         bound.apply_defaults()
         if self._fields:

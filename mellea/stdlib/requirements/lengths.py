@@ -44,7 +44,7 @@ def length(
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: there is neither `min` nor `max`, or one of them is no whole number.
+        UsageError: there is neither `min` nor `max`, or one of them is not a whole number.
     """
     if unit not in get_args(Unit):
         raise UsageError(f"length takes one of {', '.join(map(repr, get_args(Unit)))} as unit, not {unit!r}")

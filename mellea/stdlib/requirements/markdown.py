@@ -51,7 +51,7 @@ def markdown_list(
         for line in unfenced(text).split("\n"):
             item = reader.read(line)
             if not reader.is_list:
-                return ValidationResult(False, f"{_shown(line)} is no item of a list")
+                return ValidationResult(False, f"{_shown(line)} is not an item of a list")
             if item is not None and ordered not in (None, item["number"] is not None):
                 return ValidationResult(False, f"{_shown(line)} is {'not ' if ordered else ''}numbered")
         count = reader.count
@@ -93,7 +93,7 @@ def markdown_table(
         head = len(_cells(lines[0]))
         for line in lines:
             if "|" not in line or len(_cells(line)) != head:
-                return ValidationResult(False, f"{_shown(line)} is no row of {_many(head, 'cell')}")
+                return ValidationResult(False, f"{_shown(line)} is not a row of {_many(head, 'cell')}")
         rows = len(lines) - 2
         met = min_rows <= rows and (max_rows is None or rows <= max_rows) and columns in (None, head)
         return ValidationResult(met, f"it has {_many(head, 'column')} and {_many(rows, 'row')}")

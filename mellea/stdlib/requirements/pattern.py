@@ -40,7 +40,7 @@ def matches(
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: it is no regular expression.
+        UsageError: it is not a regular expression.
     """
     compiled = _compiled(pattern)
     search = compiled.fullmatch if full else compiled.search
@@ -71,7 +71,7 @@ def no_match(
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: it is no regular expression.
+        UsageError: it is not a regular expression.
     """
     compiled = _compiled(pattern)
 
@@ -99,7 +99,7 @@ def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except (re.error, TypeError, OverflowError) as error:
-        raise UsageError(f"{pattern!r} is no regular expression: {error}") from error
+        raise UsageError(f"{pattern!r} is not a regular expression: {error}") from error
     if not isinstance(compiled.pattern, str):
         raise UsageError(f"{pattern!r} is a regular expression of bytes; an output is text")
     return compiled

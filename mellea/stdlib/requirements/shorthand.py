@@ -61,7 +61,7 @@ def simple_validate(function: Callable[[str], Any], *, reason: str | None = None
         reason: why it failed, where the function doesn't say.
 
     Raises:
-        UsageError: it is no function of one argument.
+        UsageError: it is not a function of one argument.
     """
     check_function("simple_validate", function, "the text")
 

@@ -26,7 +26,7 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: it is no type.
+        UsageError: it is not a type.
     """
     form = None if format is None else output_format(format)
 
@@ -52,7 +52,7 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
 
 def _load(text: str) -> Any:
     def refuse(word: str) -> Any:
-        raise ValueError(f"{word} is no JSON")
+        raise ValueError(f"{word} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
 

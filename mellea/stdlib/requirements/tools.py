@@ -25,7 +25,7 @@ def uses_tool(tool: str | Callable[..., Any], check_only: bool = False) -> Requi
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: it is no tool.
+        UsageError: it is not a tool.
     """
     name = _name(tool)
 

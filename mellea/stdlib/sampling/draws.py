@@ -20,7 +20,7 @@ def check_budget(name: str, value: Any) -> int:
     """Return a number of attempts.
 
     Raises:
-        UsageError: it is no whole number from 1.
+        UsageError: it is not a whole number from 1.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UsageError(f"{name} takes a whole number from 1, not {value!r}")

@@ -24,7 +24,7 @@ def checked(result: object, drawn: Sequence[Attempt], strategy: object) -> Sampl
         strategy: whose result it is.
 
     Raises:
-        UsageError: it is no result, or it chooses something else than an attempt of this call.
+        UsageError: it is not a result, or it chooses something else than an attempt of this call.
     """
     if not isinstance(result, SamplingResult):
         raise UsageError(f"sample() of {strategy!r} returns a SamplingResult, not {result!r}")
@@ -53,7 +53,7 @@ def settle(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
 
     Raises:
         RequirementError: the requirements aren't met, and there can be no result without that.
-        ParseError: the chosen answer is no value of the asked type.
+        ParseError: the chosen answer isn't a value of the asked type.
         UsageError: the strategy chose an attempt that doesn't begin with what was let out.
     """
     if let_out and not result.attempts[result.chosen].output.value.startswith(let_out):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -160,7 +161,7 @@ class _Streaming(Generic[T]):
 
         Raises:
             UsageError: the stream hasn't been read to its end.
-            MelleaError: the generation failed, or its text is no value of the asked format.
+            MelleaError: the generation failed, or its text is not a value of the asked format.
         """
         if self._thunk is None or not self._thunk._run.is_final:
             raise UsageError("the stream hasn't ended yet; read it to its end before .result, .output and .parsed")
@@ -339,8 +340,9 @@ class _Reader(Generic[T], Iterator[T]):
             shorten(error)
             raise
 
+    @abstractmethod
     def _next(self) -> T:
-        raise NotImplementedError
+        """Return the next value; raises `StopIteration` at the end."""
 
     def _more(self) -> list[Event]:
         """Wait for new events and return them; there are none at the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -55,8 +56,9 @@ class _TypedReader(Iterator[T]):
             shorten(error)
             raise
 
+    @abstractmethod
     def _next(self) -> T:
-        raise NotImplementedError
+        """Return the next value; raises `StopIteration` at the end."""
 
     def close(self) -> None:
         """Stop reading; the last reader cancels the generation, and waits until its connection is closed."""
@@ -91,7 +93,8 @@ class ItemReader(_TypedReader[T]):
         try:
             reading.validate()
         except ParseError:
-            self._stream._close_now()
+            if reading.is_hopeless:
+                self._stream._close_now()
             raise
 
 

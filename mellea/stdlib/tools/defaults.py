@@ -26,6 +26,7 @@ class FieldDefaults:
 
     Attributes:
         descriptions: what the parameters are, in words.
+        shown: the signature as an error shows it.
     """
 
     def __init__(
@@ -35,10 +36,15 @@ class FieldDefaults:
         self._hints = hints
         found = {name: default_info(None, each.default) for name, each in signature.parameters.items()}
         self._infos = {name: info for name, info in found.items() if info is not None}
+        self.shown = signature.replace(parameters=[self._written(each) for each in signature.parameters.values()])
         self.descriptions = {name: info.description for name, info in self._infos.items() if info.description}
 
     def __bool__(self) -> bool:
         return bool(self._infos)
+
+    def _written(self, parameter: inspect.Parameter) -> inspect.Parameter:
+        info = self._infos.get(parameter.name)
+        return parameter if info is None else parameter.replace(default=_Written(info))
 
     def fill(self, bound: inspect.BoundArguments) -> None:
         """Put pydantic's defaults in place of what a call doesn't give.
@@ -51,7 +57,7 @@ class FieldDefaults:
             if bound.arguments.get(name, default) is not default:
                 continue
             if info.is_required():
-                raise UsageError(f"{self._what} needs the argument {name!r}; it is {self._what[:-2]}{bound.signature}")
+                raise UsageError(f"{self._what} needs the argument {name!r}; it is {self._what[:-2]}{self.shown}")
             bound.arguments[name] = info.get_default(call_default_factory=True, validated_data=dict(bound.arguments))
         order = [name for name in bound.signature.parameters if name in bound.arguments]
         bound.arguments = {name: bound.arguments[name] for name in order}
@@ -87,3 +93,15 @@ class FieldDefaults:
             except PydanticUserError:  # a class that has a configuration of its own takes no other
                 adapters[name] = TypeAdapter(kind)
         return adapters
+
+
+class _Written:
+    """A `Field(…)` as somebody would write it, in short."""
+
+    def __init__(self, info: Any) -> None:
+        self._info = info
+
+    def __repr__(self) -> str:
+        if self._info.default_factory is not None:
+            return "Field(default_factory=…)"
+        return "Field(…)" if self._info.is_required() else f"Field({self._info.default!r})"

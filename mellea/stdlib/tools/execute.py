@@ -50,7 +50,7 @@ async def run_calls(
         tell: see `run_call`.
 
     Raises:
-        UsageError: the limit is no whole number from 1.
+        UsageError: the limit is not a whole number from 1.
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise UsageError(f"limit takes a whole number from 1, not {limit!r}")

@@ -41,7 +41,7 @@ class ToolLoop:
         tell: makes of a tool's result what the model is told.
 
     Raises:
-        UsageError: `max_turns` is no whole number from 1.
+        UsageError: `max_turns` is not a whole number from 1.
     """
 
     tools: Mapping[str, Tool[..., Any]]

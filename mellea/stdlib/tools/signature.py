@@ -110,7 +110,7 @@ def type_hints(
             "import it at run time, not under TYPE_CHECKING"
         ) from None
     except (TypeError, SyntaxError) as error:
-        raise UsageError(f"{what} has an annotation that is no type: {error}") from None
+        raise UsageError(f"{what} has an annotation that is not a type: {error}") from None
 
 
 def _plain_function(function: Any) -> Any:

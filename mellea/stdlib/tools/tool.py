@@ -37,7 +37,7 @@ class Tool(Generic[P, R]):
         names: more names that the annotations may use.
 
     Raises:
-        UsageError: it is no function, takes `*args` or `**kwargs`, or its name is none for a model.
+        UsageError: it is not a function, takes `*args` or `**kwargs`, or its name is none for a model.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | Buil
     """Take what `tools=` was given, with functions made into tools.
 
     Raises:
-        UsageError: it is no list, one of them is no tool, or two have one name.
+        UsageError: it is not a list, one of them is not a tool, or two have one name.
     """
     if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
         raise UsageError(f"tools takes a list, not {tools!r}")

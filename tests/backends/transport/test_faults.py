@@ -190,7 +190,7 @@ def compressed(connection: Connection) -> None:
 
 
 def badly_compressed(connection: Connection) -> None:
-    body = b"this is no gzip at all"
+    body = b"this is not a gzip at all"
     connection.send(answer(200, body, content_type="text/event-stream", content_encoding="gzip"))
 
 
@@ -281,7 +281,7 @@ FAULTS = [
     ),
     Fault("an HTML page with 200", [html_with_200], WireError, "'text/html'"),
     Fault("a JSON error in mid-stream", [error_in_stream], BackendError, "overheated", True, "all "),
-    Fault("a text that is no stream", [plain_text], WireError, "begins: 'upstream went away'"),
+    Fault("a text that is not a stream", [plain_text], WireError, "begins: 'upstream went away'"),
     Fault("invalid JSON in one event", [invalid_json], WireError, "no valid JSON", False, "all "),
     Fault("a stream without its end", [no_end], InterruptedStreamError, "ended without its end", True, "all "),
     Fault("cut inside a chunk", [cut_in_chunk], InterruptedStreamError, "connection broke", True, "all "),

@@ -246,11 +246,38 @@ def test_a_bad_item_closes_a_plain_stream() -> None:
     backend.assert_closed()
 
 
+@pytest.mark.anyio
+async def test_a_reader_that_a_later_step_fails_leaves_the_result_to_the_others() -> None:
+    def look() -> str:
+        """Look."""
+        return "found"
+
+    call, gate = ToolEnd(ToolCall("1", "look", {})), Gate()
+    for first in ("[1, 2]", '[1, "two"]'):
+        m = session([first, call], ["[3, ", gate, "4]"])
+        thunk = await m.ainstruct("x", format=list[int], tools=[look], tool_calls="run", await_result=False)
+        with pytest.raises(ParseError) as caught:
+            _ = [item async for item in thunk.items()]
+        assert caught.value.items == ((1, 2) if first == "[1, 2]" else (1,))
+        gate.open()
+        assert (await thunk).parsed == [3, 4]
+
+
 def test_skip_goes_on_with_the_next_item() -> None:
     stream = session('[{"name": "Ada"}, {"name": 1}, "x", {"name": "Bo"}]').stream("x", format=list[Person])
     assert list(stream.items(on_error="skip")) == [Person("Ada"), Person("Bo")]
     with pytest.raises(ParseError, match=r"1\.name"):
         _ = stream.output
+
+
+def test_skip_doesnt_hide_what_is_wrong_beside_the_items() -> None:
+    class Team(BaseModel):
+        people: list[str]
+        size: int = 0
+
+    for text in ('{"people": null}', '{"people": {"0": "Ada"}}', '{"people": ["Ada"], "size": "two"}'):
+        with pytest.raises(ParseError, match="not a valid 'Team'"):
+            list(session(text).stream("x", format=Team).items(on_error="skip"))
 
 
 def test_what_is_no_json_between_items_ends_it_even_with_skip() -> None:

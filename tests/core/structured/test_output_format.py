@@ -173,7 +173,7 @@ def test_what_is_no_value_is_refused_with_the_reason_and_the_text(format: Any, t
 def test_an_error_names_the_type_as_it_was_written(format: Any, said: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse(format, "?")
-    assert str(caught.value).startswith(f"the answer is no {said!r}: ")
+    assert str(caught.value).startswith(f"the answer is not a valid {said!r}: ")
 
 
 def test_a_cut_is_no_bad_output() -> None:
@@ -327,3 +327,29 @@ def test_a_format_is_made_once_for_a_type_that_means_the_same_everywhere() -> No
 def test_a_format_pickles_with_its_type() -> None:
     twin = pickle.loads(pickle.dumps(output_format(list[Person])))
     assert twin.value('[{"name": "Ada"}]') == [Person("Ada")]
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ({"type": "integer", "minimum": 11, "maximum": 19, "multipleOf": 10}, "no multiple of 10"),
+        ({"type": "number", "minimum": 0.1, "maximum": 0.2, "multipleOf": 0.3}, "no multiple of 0.3"),
+        ({"type": "integer", "minimum": 1.2, "maximum": 1.7}, "no integer"),
+        ({"type": "number", "multipleOf": float("inf")}, "a number above 0, not inf"),
+        ({"type": "number", "minimum": float("nan")}, "a number, not nan"),
+        (type[int], "JSON has none"),
+        (list[type[int]], "JSON has none"),
+    ],
+)
+def test_what_no_number_and_no_json_can_meet_is_refused(schema: Any, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        output_format(schema)
+
+
+def test_limits_that_one_number_meets_are_taken() -> None:
+    for schema in (
+        {"type": "number", "minimum": 0.3, "maximum": 0.3, "multipleOf": 0.1},
+        {"type": "integer", "exclusiveMinimum": 10, "maximum": 20, "multipleOf": 10},
+        {"type": "integer", "minimum": 10**400, "maximum": 10**400},
+    ):
+        assert output_format(schema)

@@ -9,16 +9,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from typing_extensions import TypedDict
 
 import mellea
-from mellea.core.events import StreamEnd
+from mellea.core import ToolCall
+from mellea.core.events import StreamEnd, ToolEnd
 from mellea.core.structured import HoldBack, Needed, output_format
 from mellea.core.structured.partials import Partial, PartialDecoder
 from mellea.core.thunk import ComputedModelOutputThunk
@@ -265,7 +266,7 @@ def test_a_state_is_asked_for_by_path() -> None:
     assert one.state("e-f") == "complete"
     assert one.state('["a b"][1]') == "pending"
     for path in ("a..b", "[x]", "a[", "a b]"):
-        with pytest.raises(UsageError, match="is no path"):
+        with pytest.raises(UsageError, match="is not a path"):
             one.state(path)
 
 
@@ -362,3 +363,62 @@ def test_path_and_text_cost_linear_time(text: str) -> None:
 
     few = min(seconds(len(text) // 8) for _ in range(3))
     assert seconds(len(text)) < 8 * few * 3
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+
+def test_what_a_validator_takes_besides_its_schema_is_shown_at_the_end() -> None:
+    numbers = Annotated[list[int], BeforeValidator(lambda v: [*map(int, v.split(","))] if isinstance(v, str) else v)]
+    for format, text, shown in [(numbers, '"1,2"', "1,2"), (Point, '{"x": 1}', {"x": 1})]:
+        for script in ([text], [*text]):
+            stream = mellea.start_session(ScriptedBackend(script)).stream("x", format=format)
+            assert [(partial.snapshot(), partial.is_complete) for partial in stream.partials()][-1] == (shown, True)
+            _ = stream.output
+
+
+def look() -> str:
+    """Look."""
+    return "found"
+
+
+LOOK = ToolEnd(ToolCall("1", "look", {}))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_same"),
+    [
+        ('{"name": "Ada", "age": 3}', '{"name": "Ada", "age": 3}', True),
+        ('{"name": "A', '{"name": "Ada", "age": 3}', True),
+        ('{"name": "A', 'So: {"name": "A", "age": 3}', True),
+        ('{"name": "Ada", "a', 'So: {"name": "Ada", "age": 3}', True),
+        ('{"name": "Ada", "age": 3}', 'So: {"age": 3, "name": "Ada"}', False),
+        ('{"name": "Ada", "age": 3}', '{"name": "Ada", "age": 4}', False),
+        ('{"name": "A', 'So: {"name": "", "age": 3}', False),
+        ('{"name": "Ada"', 'So: {"name": "Ad", "age": 3}', False),
+        ('{"name": "Ada"', 'So: {"name": "Adam", "age": 3}', False),
+        ('{"name": "Ada"}', '{"name": "Ada", "age": 3}', False),
+    ],
+)
+def test_a_later_step_may_write_again_what_was_read(first: str, second: str, is_same: bool) -> None:
+    class Person(BaseModel):
+        name: str
+        age: int = 0
+
+    for script in ([[first, LOOK], [second]], [[*first, LOOK], [*second]]):
+        m = mellea.start_session(ScriptedBackend(*script))
+        stream = m.stream("x", format=Person, tools=[look], tool_calls="run")
+        names: list[str] = []
+        shown = None
+        try:
+            for partial in stream.partials():
+                names += [partial.text] if partial.path == "name" else []
+                shown = partial.snapshot()
+        except ParseError as error:
+            assert not is_same
+            assert 'release="step"' in str(error)
+        else:
+            assert is_same
+            assert (shown, "".join(names)) == ({"name": stream.output.name, "age": 3}, stream.output.name)

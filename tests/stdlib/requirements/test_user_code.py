@@ -1,12 +1,14 @@
-"""A mistake in the user's own code is no verdict: it comes out, and names the requirement. A `ValueError` is a no."""
+"""A mistake in the user's own code is not a verdict: it comes out and names the requirement. A `ValueError` is a no."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import traceback
 from typing import Any
 
+import anyio
 import pytest
 
 import mellea
@@ -80,6 +82,47 @@ async def test_a_mistake_in_a_check_comes_out_at_once_and_names_the_requirement(
         assert type(plain.value).__name__ == kind
         assert f"the requirement {kind!r}" in says(plain.value)
         del kept
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancellation_that_nobody_asked_for_is_a_mistake_too() -> None:
+    async def later(_: Any) -> bool:
+        task = asyncio.ensure_future(asyncio.sleep(60))
+        task.cancel()
+        await task
+        return True
+
+    def raises(_: Any) -> bool:
+        raise asyncio.CancelledError
+
+    for function in (later, raises):
+        for requirement in (
+            Requirement("calm", function),
+            Requirement("calm", simple_validate(function)),
+            Requirement("calm", stream_validation_fn=function, scope="word"),
+        ):
+            m = session()
+            with pytest.raises(OutputError, match=r"CancelledError was raised.*the requirement 'calm'"):
+                await m.ainstruct("x", requirements=[requirement], strategy=RepairTemplateStrategy(loop_budget=3))
+            stream = m.astream("x", requirements=[requirement], strategy=RepairTemplateStrategy(loop_budget=3))
+            with pytest.raises(OutputError, match=r"CancelledError was raised"):
+                _ = [chunk async for chunk in stream]
+
+
+async def test_a_check_that_is_cancelled_ends_its_call_and_nothing_else() -> None:
+    begun = anyio.Event()
+
+    async def endless(_: Any) -> bool:
+        begun.set()
+        await anyio.sleep_forever()
+        return True
+
+    m = session()
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: m.ainstruct("x", requirements=[Requirement("calm", endless)]))
+        await begun.wait()
+        group.cancel_scope.cancel()
+    assert (await m.ainstruct("y")).value == "A fine answer."
 
 
 @pytest.mark.parametrize("error", [ValueError("too long"), AssertionError("too long"), UnicodeError("too long")])

@@ -126,3 +126,15 @@ def test_a_class_that_several_parameters_take_is_defined_once() -> None:
     assert len(Tool(move).spec.parameters["$defs"]) == 1
     types = StrictTypes()
     assert types.rewritten(Node) is types.rewritten(Node)
+
+
+def test_an_error_shows_the_field_as_it_was_written() -> None:
+    @generative
+    def count(word: str = Field(min_length=1), n: int = Field(3)) -> int:
+        """Count."""
+
+    m = mellea.start_session(ScriptedBackend("1"))
+    with pytest.raises(UsageError, match=r"count\(word: 'str' = Field\(…\), n: 'int' = Field\(3\)\)"):
+        count(m)
+    with pytest.raises(UsageError, match=r"n: 'int' = Field\(3\)"):
+        count(m, words="x")  # type: ignore[call-arg]
