@@ -20,7 +20,8 @@ def without_secrets(state: Mapping[str, Any]) -> dict[str, Any]:
     `_missing` names what was left out, as the arguments that bring it back; `"api_key="` is the first of them.
     """
     kept, missing = dict(state), dict.fromkeys(state["_missing"])
-    if state["_key"].reveal() is not None:
+    key: str | None = state["_key"].reveal()
+    if key is not None:
         missing = {"api_key=": None, **missing}
     kept["_key"] = Secret(None)
     if kept.pop("_connector").has_own_client:
@@ -29,28 +30,28 @@ def without_secrets(state: Mapping[str, Any]) -> dict[str, Any]:
     if address.authorization is not None or address.secrets():
         kept["_address"] = replace(address, query="", authorization=None, password=None)
         missing["the secret parts of base_url="] = None
-    kept["_extra_headers"] = Headers(_plain(state["_extra_headers"], "headers=", missing))
-    kept["_extra_body"] = _plain(state["_extra_body"], "extra_body=", missing)
+    kept["_extra_headers"] = Headers(_plain(state["_extra_headers"], "headers=", missing, key))
+    kept["_extra_body"] = _plain(state["_extra_body"], "extra_body=", missing, key)
     options = dict(state["model_options"])
     for name in MAY_HOLD_KEYS:
         if name in options:
-            options[name] = _plain(options[name], f"model_options' {name!s}", missing)
+            options[name] = _plain(options[name], f"model_options' {name!s}", missing, key)
     kept["model_options"] = options
     kept["_missing"] = tuple(missing)
     return kept
 
 
-def _plain(values: Mapping[str, Any], name: str, missing: dict[str, None]) -> dict[str, Any]:
-    """Return the fields that hold no key."""
-    plain = {field: value for field, value in values.items() if not _may_hold_key(field, value)}
+def _plain(values: Mapping[str, Any], name: str, missing: dict[str, None], key: str | None) -> dict[str, Any]:
+    """Return the fields that hold no key: by their name, or since the backend's own stands in them."""
+    plain = {field: value for field, value in values.items() if not _may_hold_key(field, value, key)}
     if len(plain) < len(values):
         missing[name] = None
     return plain
 
 
-def _may_hold_key(field: str, value: Any) -> bool:
+def _may_hold_key(field: str, value: Any, key: str | None) -> bool:
     if isinstance(value, Mapping):
-        return any(_may_hold_key(str(inner), item) for inner, item in value.items())
+        return any(_may_hold_key(str(inner), item, key) for inner, item in value.items())
     if isinstance(value, (list, tuple)):
-        return any(_may_hold_key(field, item) for item in value)
-    return isinstance(value, str) and is_sensitive(field)
+        return any(_may_hold_key(field, item, key) for item in value)
+    return isinstance(value, str) and (is_sensitive(field) or bool(key and key in value))

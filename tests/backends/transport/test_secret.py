@@ -46,6 +46,14 @@ def test_a_pickled_backend_holds_no_key(monkeypatch: pytest.MonkeyPatch) -> None
         twin.check_access()
 
 
+def test_a_key_that_stands_in_a_field_of_another_name_isnt_pickled_either() -> None:
+    key = "sk-1234567890abcdef"
+    held = TinyBackend(
+        "m", base_url="http://h/v1", api_key=key, headers={"x-route": f"for {key}"}, extra_body={"user": {"ref": [key]}}
+    )
+    assert key.encode() not in pickle.dumps(held)
+
+
 @pytest.mark.anyio
 async def test_an_unpickled_backend_takes_the_key_of_its_environment(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
