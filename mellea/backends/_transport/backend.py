@@ -146,6 +146,11 @@ class HttpBackend(Backend):
     def _decoder(self, request: Request) -> WireDecoder:
         """Return the decoder of one answer, which may come as a stream or as one JSON body."""
 
+    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
+        """Return the events of an answer that is there as a whole, such as one that was stored."""
+        decoder = self._decoder(request)
+        return [*decoder.feed(body), *decoder.close()]
+
     def _key_variables(self) -> tuple[str, ...]:
         """Return the environment variables that may hold the key."""
         return self.key_variables

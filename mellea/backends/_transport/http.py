@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -187,7 +187,8 @@ def _request(call: Call, url: str) -> Any:
         target = _url(url)
     except httpx.InvalidURL as error:
         raise UsageError(f"{call.origin} is not a valid address: {error}; check base_url") from None
-    return httpx.Request(call.method, target, headers=call.headers, content=call.body, extensions={"timeout": timeout})
+    made = httpx.Request(call.method, target, headers=call.headers, content=call.body, extensions={"timeout": timeout})
+    return _in_one_piece(made, call.body)
 
 
 @lru_cache(maxsize=256)
@@ -200,7 +201,43 @@ def _foreign_request(client: Any, call: Call, url: str) -> Any:
     if getattr(client, "is_closed", False):
         raise UsageError("the client that was given to the backend has been closed; keep it open, or leave out client=")
     timeout = (call.connect, call.read, None, None)
-    return client.build_request(call.method, url, headers=call.headers, content=call.body, timeout=timeout)
+    made = client.build_request(call.method, url, headers=call.headers, content=call.body, timeout=timeout)
+    return _in_one_piece(made, call.body)
+
+
+def _in_one_piece(request: Any, body: bytes | None) -> Any:
+    """Have the body sent by an iterator that nobody has to close.
+
+    httpx's own is an async generator. A request that is cancelled while it sends leaves that unfinished, and trio
+    warns of it.
+    """
+    stream = getattr(request, "stream", None)
+    if body and isinstance(stream, AsyncIterable):
+        request.stream = _whole_body(type(stream))(body)
+    return request
+
+
+@lru_cache(maxsize=8)
+def _whole_body(base: type) -> type:
+    class WholeBody(base):  # type: ignore[misc]
+        def __init__(self, body: bytes) -> None:
+            super().__init__(body)
+            self._body = body
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return _Once(self._body)
+
+    return WholeBody
+
+
+class _Once(AsyncIterator[bytes]):
+    def __init__(self, body: bytes) -> None:
+        self._left = [body]
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 def _check_shape(client: Any) -> None:

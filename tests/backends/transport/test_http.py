@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +18,9 @@ import httpx
 import pytest
 
 from mellea.backends._transport import clients
+from mellea.core.backend import Request
 from mellea.core.events import TextDelta
+from mellea.core.messages import user_message
 from mellea.errors import ConfigurationError, ConnectError, UsageError
 from tests.backends.transport.misbehaving import END, LAST, OK, Connection, MisbehavingServer, chunk, misbehaving, text
 from tests.backends.transport.tiny import TinyBackend, request
@@ -35,6 +38,27 @@ def server() -> Iterator[MisbehavingServer]:
 
 async def said(backend: TinyBackend, **options: Any) -> str:
     return "".join([event.chunk async for event in backend.run(request(**options)) if isinstance(event, TextDelta)])
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("is_own_client", [False, True])
+def test_a_request_that_is_cancelled_while_it_sends_leaves_nothing_unfinished(loop: str, is_own_client: bool) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))  # it connects, and never reads
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+    async def give_up() -> None:
+        async with httpx.AsyncClient() as client:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            backend = TinyBackend("m", base_url=url, client=client if is_own_client else None)
+            with anyio.move_on_after(0.3):
+                async for _ in backend.run(Request((user_message("x" * 20_000_000),))):
+                    pass
+
+    with listener, warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        anyio.run(give_up, backend=loop)
+        gc.collect()
+    assert [str(warning.message) for warning in seen] == []
 
 
 # -- loops ----------------------------------------------------------------------------------------------
