@@ -486,26 +486,26 @@ def test_an_error_that_is_kept_keeps_no_stream_alive() -> None:
 
 @dataclass(frozen=True)
 class FrozenError(Exception):
-    code: int
+    what: str
 
 
 @mellea.command
-def freezes(number: int) -> str:
-    raise FrozenError(number)
+def freezes(what: str) -> str:
+    raise FrozenError(what)
 
 
 def test_a_frozen_error_of_the_program_comes_out_as_it_is() -> None:
-    text = check_short(raised_by(lambda: freezes(scripted("abc"), number=3)), FrozenError)
-    assert "raise FrozenError(number)" in text
+    text = check_short(raised_by(lambda: freezes(scripted("abc"), what="it is ice")), FrozenError)
+    assert "raise FrozenError(what)" in text
 
     def check(context: Any) -> bool:
-        raise FrozenError(4)
+        raise FrozenError("it is snow")
 
     requirements = [req("Be short.", validation_fn=check)]
     text = check_short(
         raised_by(lambda: scripted("a").instruct("Say it.", requirements=requirements)), errors.OutputError
     )
-    assert "raise FrozenError(4)" in text and "Be short." in text
+    assert "raise FrozenError(" in text and "Be short." in text
 
 
 # -- real programs --------------------------------------------------------------------------------------------
