@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -211,14 +211,15 @@ def _in_one_piece(request: Any, body: bytes | None) -> Any:
     httpx's own is an async generator. A request that is cancelled while it sends leaves that unfinished, and trio
     warns of it.
     """
-    stream = getattr(request, "stream", None)
-    if body and isinstance(stream, AsyncIterable):
-        request.stream = _whole_body(type(stream))(body)
+    stream: Any = getattr(request, "stream", None)
+    if body and hasattr(stream, "__aiter__"):
+        kind: Hashable = type(stream)
+        request.stream = _whole_body(kind)(body)
     return request
 
 
 @lru_cache(maxsize=8)
-def _whole_body(base: type) -> type:
+def _whole_body(base: Any) -> type:
     class WholeBody(base):  # type: ignore[misc]
         def __init__(self, body: bytes) -> None:
             super().__init__(body)
