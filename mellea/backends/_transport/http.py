@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -213,7 +213,7 @@ def _in_one_piece(request: Any, body: bytes | None) -> Any:
     """
     stream: Any = getattr(request, "stream", None)
     if body and hasattr(stream, "__aiter__"):
-        kind: Hashable = type(stream)
+        kind: Any = type(stream)
         request.stream = _whole_body(kind)(body)
     return request
 
