@@ -6,7 +6,7 @@ May import: everything below it, lazily. Read `stdlib/session/session.py` first.
 
 from typing import TYPE_CHECKING
 
-from mellea._door import lazily
+from mellea._lazy_exports import lazily
 from mellea._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mellea.core.blocks import CBlock as CBlock
     from mellea.core.blocks import FileBlock as FileBlock
     from mellea.core.blocks import ImageBlock as ImageBlock
-    from mellea.core.lazy import gather as gather
-    from mellea.core.lazy import resolve as resolve
+    from mellea.core.gather import gather as gather
+    from mellea.core.gather import resolve as resolve
     from mellea.core.messages import Message as Message
     from mellea.core.messages import assistant_message as assistant_message
     from mellea.core.messages import system_message as system_message
@@ -63,13 +63,13 @@ _HOMES = {
     "command": "mellea.stdlib.generative",
     "errors": "",
     "events": "",
-    "gather": "mellea.core.lazy",
+    "gather": "mellea.core.gather",
     "generative": "mellea.stdlib.generative",
     "get_backend": "mellea.backends.registry",
     "mfuncs": "",
     "mify": "mellea.stdlib.components",
     "options": "mellea.core.options",
-    "resolve": "mellea.core.lazy",
+    "resolve": "mellea.core.gather",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
     "tool": "mellea.stdlib.tools",

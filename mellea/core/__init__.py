@@ -6,7 +6,7 @@ May import: errors. Read `events.py` first, then `thunk.py`.
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
-from mellea.core.chunk import Chunk
+from mellea.core.chunkers import Chunk
 from mellea.core.component import Component, TemplateRepresentation
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, Usage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from mellea.errors import UnsupportedError
 
 __all__ = [
     "Backend",
+    "Batches",
     "BuiltinTool",
     "Capabilities",
     "OutputSchema",
@@ -108,7 +109,7 @@ class Capabilities:
         builtin_tools: the providers whose own tools can be asked for.
         structured_output: how a schema is held: by the provider's own means, by a tool call, by asking
             for it in the prompt, or not at all. The backend itself does so; for the third way there is
-            `mellea.core.structured.asking`.
+            `mellea.core.structured.prompting`.
         images: whether messages may hold images.
         files: whether messages may hold other files.
         prefill: whether a trailing assistant message is continued.
@@ -156,7 +157,7 @@ class Backend(ABC):
         Usually an async generator. It raises a `BackendError` when it fails, may be closed or cancelled
         at any time and then stops the work at the model's side. A `KeepAlive` now and then tells that a
         silent provider is alive: without any event the request's deadlines pass. Where many events come at once, a
-        backend may make lists of them and return `Batches` (`core/batches.py`), which a run reads list by list.
+        backend may make lists of them and return `Batches`, which a run reads list by list.
         """
 
     async def generate_image(
@@ -269,3 +270,27 @@ def unsupported(backend: Backend, feature: str, advice: str = "") -> Unsupported
         backend=backend.name,
         model=backend.model_id,
     )
+
+
+class Batches(AsyncIterator[Event]):
+    """Reads events one by one out of a generator of lists.
+
+    Args:
+        batches: the lists; a reader may take them in place of the events, but not in turns with them.
+    """
+
+    __slots__ = ("_rest", "batches")
+
+    def __init__(self, batches: AsyncGenerator[list[Event], None]) -> None:
+        self.batches = batches
+        self._rest: list[Event] = []  # taken and not yet given, the next one last
+
+    async def __anext__(self) -> Event:
+        while not self._rest:
+            self._rest = (await anext(self.batches))[::-1]
+        return self._rest.pop()
+
+    async def aclose(self) -> None:
+        """Close the generator, and give nothing more."""
+        self._rest = []
+        await self.batches.aclose()

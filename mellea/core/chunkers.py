@@ -13,12 +13,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Literal, Protocol, get_args
 
-from mellea.core.chunk import Chunk, Scope
 from mellea.errors import UsageError
 
-__all__ = ["Chunker", "InkedChunker", "TextChunker", "text_chunker"]
+__all__ = ["SCOPES", "Chunk", "Chunker", "InkedChunker", "Scope", "TextChunker", "text_chunker"]
+
+Scope = Literal["word", "sentence", "paragraph", "line", "item"]
+"""What a chunk is: the piece of the text that is looked at in one go."""
+
+SCOPES: tuple[str, ...] = get_args(Scope)
+
+
+class Chunk(str):
+    """A piece of the text, as a text that knows its place. All chunks of one scope together are the whole text.
+
+    Attributes:
+        number: how many chunks came before it.
+        start: how many characters of the answer came before it.
+        item: for the scope `"item"`, the JSON text of the item alone, `""` where the chunk holds none.
+    """
+
+    __slots__ = ("item", "number", "start")
+
+    number: int
+    start: int
+    item: str
+
+    def __new__(cls, text: str, number: int = 0, start: int = 0, item: str = "") -> Chunk:
+        """Make a chunk of a text and its place."""
+        chunk = super().__new__(cls, text)
+        chunk.number, chunk.start, chunk.item = number, start, item
+        return chunk
+
+    def __getnewargs__(self) -> Any:
+        return str(self), self.number, self.start, self.item
+
 
 _CLOSERS = "\"'”’»)]}*_`」』）】"
 _CLASS = re.escape(_CLOSERS)

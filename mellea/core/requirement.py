@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mellea.core.chunk import SCOPES, Chunk, Scope
+from mellea.core.chunkers import SCOPES, Chunk, Scope
 from mellea.core.context import Context
+from mellea.core.runtime.tasks import outcome_of
 from mellea.core.tracebacks import add_note
-from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 
 __all__ = [

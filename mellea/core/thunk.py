@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast, o
 
 from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
-from mellea.core.cursor import Cursor
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.text import TextFilter, piece_filter, text_filter
+from mellea.core.runtime.cursor import Cursor
+from mellea.core.runtime.visible_text import TextFilter, piece_filter, text_filter
 from mellea.core.tracebacks import short_errors, shorten
 from mellea.errors import StreamingError, UsageError
 
 if TYPE_CHECKING:
     from mellea.core.sent import SentRequest
     from mellea.core.structured.iterators import ItemIterator, PartialIterator
-    from mellea.core.structured.reading import OnError
+    from mellea.core.structured.readers import OnError
 
 __all__ = [
     "ComputedModelOutputThunk",

@@ -28,11 +28,10 @@ from mellea.core.options import (
     without_shape,
 )
 from mellea.core.runtime import Parse, Record, Run, check_wait
+from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.sent import SentRequest
 from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.together import together
-from mellea.core.worker import in_thread
 from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of, told_as_shown
 from mellea.stdlib.context import SimpleContext

@@ -12,19 +12,19 @@ from typing import Any, Final, TypeVar
 
 from mellea.core.arguments import knows_names
 from mellea.core.backend import Backend
-from mellea.core.chunk import Scope
+from mellea.core.chunkers import Scope
 from mellea.core.context import Context
 from mellea.core.messages import Message
-from mellea.core.portal import blocking
 from mellea.core.requirement import Requirement, ValidationResult
+from mellea.core.runtime.portal import blocking
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation, Instruction, Query, Transform, call_method, tools_of
+from mellea.stdlib.requirements.streaming import check_watchable
 from mellea.stdlib.requirements.validation import as_requirements, validate_all, with_own_requirements
-from mellea.stdlib.requirements.watch import check_watchable
 from mellea.stdlib.sampling.rejection import FormatRepairStrategy, RejectionSamplingStrategy
 from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls

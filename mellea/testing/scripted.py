@@ -12,9 +12,9 @@ import anyio
 
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
-from mellea.core.loop import Waiter, new_waiter
 from mellea.core.options import ModelOption
-from mellea.core.structured import asking
+from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.core.structured.prompting import prompt_for_schema
 from mellea.errors import UsageError
 
 __all__ = ["Gate", "Pause", "ScriptedBackend"]
@@ -117,7 +117,7 @@ class ScriptedBackend(Backend):
         """
         check_supported(self, request)
         if self.capabilities.structured_output == "prompt":
-            request = asking(request)
+            request = prompt_for_schema(request)
         with self._lock:
             number = len(self.requests)
             self.requests.append(request)

@@ -17,9 +17,9 @@ import anyio
 import pytest
 
 from mellea import MelleaSession
-from mellea.backends._transport.backend import HttpBackend
 from mellea.backends.anthropic import AnthropicBackend
 from mellea.backends.gemini import GeminiBackend
+from mellea.backends.http.backend import HttpBackend
 from mellea.backends.ollama import OllamaModelBackend
 from mellea.backends.openai import OpenAIBackend
 from mellea.core.options import Deadlines
@@ -34,10 +34,10 @@ from mellea.errors import (
 )
 from tests.backends.anthropic import answers as anthropic
 from tests.backends.gemini import answers as gemini
+from tests.backends.http.misbehaving import LAST, Connection, answer, misbehaving
+from tests.backends.http.misbehaving import chunk as http_chunk
 from tests.backends.ollama import answers as ollama
 from tests.backends.openai.bodies import chunk, response, sse
-from tests.backends.transport.misbehaving import LAST, Connection, answer, misbehaving
-from tests.backends.transport.misbehaving import chunk as http_chunk
 
 KEY = "sk-planted-0123456789abcdef"
 
@@ -217,7 +217,7 @@ FAULTS = [
 
 @pytest.fixture(autouse=True)
 def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("mellea.backends._transport.retry._FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("mellea.backends.http.retry._FIRST_PAUSE", 0.02)
     logging.getLogger("asyncio").setLevel(logging.INFO)
     yield
     logging.getLogger("asyncio").setLevel(logging.NOTSET)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from mellea.core.backend import Backend
-from mellea.core.batches import Batches
+from mellea.core.backend import Backend, Batches
 from mellea.core.events import KeepAlive, StreamEnd, TextDelta
 from mellea.errors import BackendError, InterruptedStreamError
 from mellea.stdlib.session import MelleaSession

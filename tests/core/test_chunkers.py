@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mellea.core.chunk import Chunk, Scope
-from mellea.core.chunkers import InkedChunker, text_chunker
+from mellea.core.chunkers import Chunk, InkedChunker, Scope, text_chunker
 from mellea.core.structured import ItemChunker, output_format
 from mellea.errors import UsageError
 

@@ -24,7 +24,7 @@ import asyncio, contextlib, gc, logging, os, signal, sys, threading, time
 import anyio, anyio.to_thread
 from mellea.core.backend import Request
 from mellea.core.options import Deadlines
-from mellea.core.portal import blocking
+from mellea.core.runtime.portal import blocking
 from mellea.core.runtime import Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import *
@@ -250,10 +250,10 @@ def test_a_run_of_the_portal_pending_at_the_end_is_closed_before_the_program_lea
         """
         import atexit
         thunk = begin("a", FOREVER)
-        import mellea.core.portal
-        atexit.unregister(mellea.core.portal._portal.stop)
+        import mellea.core.runtime.portal
+        atexit.unregister(mellea.core.runtime.portal._portal.stop)
         atexit.register(lambda: print(backend.closed))
-        atexit.register(mellea.core.portal._portal.stop)
+        atexit.register(mellea.core.runtime.portal._portal.stop)
         """
     )
     assert (outcome.err, outcome.code, outcome.out) == (LOGGED, 0, "[True]\n")

@@ -11,11 +11,11 @@ import anyio.to_thread
 import pytest
 
 from mellea.core.backend import Backend
-from mellea.core.cursor import Cursor
 from mellea.core.events import Event, KeepAlive, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
-from mellea.core.loop import new_waiter
 from mellea.core.options import Deadlines
 from mellea.core.runtime import Run, needs
+from mellea.core.runtime.cursor import Cursor
+from mellea.core.runtime.loop import new_waiter
 from mellea.core.state import TRANSITIONS, State
 from mellea.errors import (
     BackendError,

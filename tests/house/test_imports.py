@@ -13,9 +13,9 @@ import pytest
 from tests.house.tree import PACKAGE, ROOT, module, name, needs_lint_group, python_files, settings
 
 OWNERS = {
-    "asyncio": "mellea/core/loop.py",
-    "trio": "mellea/core/loop.py",
-    "httpx": "mellea/backends/_transport/clients.py",
+    "asyncio": "mellea/core/runtime/loop.py",
+    "trio": "mellea/core/runtime/loop.py",
+    "httpx": "mellea/backends/http/clients.py",
     "xllamacpp": "mellea/backends/llama_cpp/engine.py",
 }
 """Packages that one file alone may name."""

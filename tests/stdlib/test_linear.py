@@ -12,8 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from mellea.core.chunk import SCOPES
-from mellea.core.chunkers import text_chunker
+from mellea.core.chunkers import SCOPES, text_chunker
 from mellea.core.requirement import validated
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import MelleaError

@@ -161,7 +161,7 @@ class BoundToItsFirstLoop(Broken):
         self._loop: Any = None
 
     async def run(self, request):
-        from mellea.core.loop import current_loop
+        from mellea.core.runtime.loop import current_loop
 
         self._loop = self._loop or current_loop().native
         if self._loop is not current_loop().native:

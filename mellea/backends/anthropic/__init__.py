@@ -1,6 +1,6 @@
 """Claude models: Anthropic's Messages format.
 
-What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends._transport`. Read `backend.py`
+What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends.http`. Read `backend.py`
 first, then `decode.py`.
 """
 

@@ -6,14 +6,14 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
-from mellea.backends._transport.secret import missing_key
 from mellea.backends.anthropic.decode import Decoder
 from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, betas, encode, ends_in_space
 from mellea.backends.anthropic.models import traits
 from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
+from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends.http.secret import missing_key
 from mellea.core.backend import Capabilities, Request
-from mellea.core.structured.wrapped import is_wrapped, starts_of
+from mellea.core.structured.envelope import is_wrapped, starts_of
 
 __all__ = ["AnthropicBackend"]
 

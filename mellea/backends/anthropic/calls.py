@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 
-from mellea.backends._transport.call_ids import CallIds
-from mellea.backends._transport.fields import arguments_text, known_id, known_mapping, text_of
 from mellea.backends.anthropic.wire import SIGNATURE, Json, JsonObject
+from mellea.backends.http.call_ids import CallIds
+from mellea.backends.http.fields import arguments_text, known_id, known_mapping, text_of
 from mellea.core.blocks import ToolCall
 from mellea.core.messages import parse_tool_call
 from mellea.errors import WireError

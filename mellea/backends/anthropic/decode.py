@@ -20,27 +20,9 @@ from collections.abc import Callable
 
 from pydantic_core import from_json
 
-from mellea.backends._transport.call_ids import CallIds
-from mellea.backends._transport.decoding import WireDecoder
-from mellea.backends._transport.fields import (
-    arguments_text,
-    int_of,
-    known_id,
-    known_mapping,
-    known_mappings,
-    known_text,
-    mapping_of,
-    mappings_of,
-    text_of,
-)
-from mellea.backends._transport.report import is_report, reported
-from mellea.backends._transport.sse import SseDecoder
-from mellea.backends._transport.status import error_for_status
-from mellea.backends._transport.words import words_of
 from mellea.backends.anthropic.calls import Call
 from mellea.backends.anthropic.kept import KeptBlock
 from mellea.backends.anthropic.results import cited_source, file_ids_in, result_of
-from mellea.backends.anthropic.usage import TokenCounts
 from mellea.backends.anthropic.wire import (
     CALLS,
     CUT_OFF,
@@ -53,6 +35,24 @@ from mellea.backends.anthropic.wire import (
     JsonObject,
     text_or_none,
 )
+from mellea.backends.http.call_ids import CallIds
+from mellea.backends.http.decoding import WireDecoder
+from mellea.backends.http.fields import (
+    arguments_text,
+    int_of,
+    known_id,
+    known_int,
+    known_mapping,
+    known_mappings,
+    known_text,
+    mapping_of,
+    mappings_of,
+    text_of,
+)
+from mellea.backends.http.report import is_report, reported
+from mellea.backends.http.sse import SseDecoder
+from mellea.backends.http.status import error_for_status
+from mellea.backends.http.words import words_of
 from mellea.core.events import (
     BuiltinToolEnd,
     BuiltinToolResult,
@@ -68,9 +68,10 @@ from mellea.core.events import (
     ToolDelta,
     ToolEnd,
     ToolStart,
+    Usage,
     UsageEvent,
 )
-from mellea.core.structured.wrapped import Unwrapper
+from mellea.core.structured.envelope import Unwrapper
 from mellea.errors import BackendError, WireError
 
 __all__ = ["Decoder"]
@@ -452,3 +453,32 @@ _DELTAS: dict[str, _Starter] = {
 
 _BY_KEY = {"text": "text_delta", "partial_json": "input_json_delta", "thinking": "thinking_delta"}
 """What a delta without a type is."""
+
+
+_NAMES = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "thinking_tokens",
+)
+
+
+class TokenCounts:
+    """What is known so far; later counts take the place of earlier ones, and `null` says nothing."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def take(self, usage: JsonObject) -> Usage:
+        """Take the provider's counts and return all that is known.
+
+        The provider counts what came out of the cache, and what went into it, apart from the input.
+        """
+        counts = {**usage, **known_mapping(usage, "output_tokens_details")}
+        self._counts |= {name: count for name in _NAMES if (count := known_int(counts, name)) is not None}
+        known = self._counts.get
+        cached, written = known("cache_read_input_tokens"), known("cache_creation_input_tokens")
+        fresh = known("input_tokens")
+        total = None if fresh is None else fresh + (cached or 0) + (written or 0)
+        return Usage(total, known("output_tokens"), cached, written, known("thinking_tokens"))

@@ -13,7 +13,7 @@ from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
-from mellea.core.structured.wrapped import is_wrapped, wrapped
+from mellea.core.structured.envelope import is_wrapped, wrapped
 from mellea.errors import UnsupportedError, UsageError
 
 __all__ = ["OPTIONS", "SAMPLING", "answer_tool", "betas", "encode", "ends_in_space"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mellea.backends._transport.fields import known_id, known_list
 from mellea.backends.anthropic.wire import Json, JsonObject, text_or_none
+from mellea.backends.http.fields import known_id, known_list
 from mellea.core.blocks import Source, ToolOutput
 
 __all__ = ["cited_source", "file_ids_in", "result_of"]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from mellea.backends.anthropic.wire import Json, JsonObject
-from mellea.core.structured.wrapped import is_wrapped, wrapped
+from mellea.core.structured.envelope import is_wrapped, wrapped
 from mellea.errors import UnsupportedError
 
 __all__ = ["closed_schema", "object_schema"]

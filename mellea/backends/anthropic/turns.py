@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from mellea.backends._transport.call_ids import IdShape, with_fit_ids
 from mellea.backends.anthropic.calls import call_extras
 from mellea.backends.anthropic.kept import kept_block
 from mellea.backends.anthropic.wire import (
@@ -24,6 +23,7 @@ from mellea.backends.anthropic.wire import (
     Json,
     JsonObject,
 )
+from mellea.backends.http.call_ids import IdShape, with_fit_ids
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.errors import UnsupportedError

@@ -1,6 +1,6 @@
 """Gemini models: the generateContent format of Google's Gemini API.
 
-What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends._transport`. Read `backend.py`
+What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends.http`. Read `backend.py`
 first, then `decode.py`.
 """
 

@@ -9,8 +9,6 @@ from urllib.parse import quote, urlencode
 
 from pydantic_core import from_json
 
-from mellea.backends._transport.backend import HTTP_OPTIONS, HttpBackend, Outgoing
-from mellea.backends._transport.secret import missing_key
 from mellea.backends.gemini.decode import Decoder
 from mellea.backends.gemini.embeddings import batches, decode_embeddings, encode_embeddings
 from mellea.backends.gemini.encode import encode
@@ -23,6 +21,8 @@ from mellea.backends.gemini.images import (
     is_imagen,
 )
 from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, resource
+from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends.http.secret import missing_key
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Usage
 from mellea.core.messages import Message

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from pydantic_core import to_jsonable_python
 
-from mellea.backends._transport.call_ids import with_fit_ids
 from mellea.backends.gemini.wire import (
     CODE_EXECUTION,
     NO_SIGNATURE,
@@ -17,6 +16,7 @@ from mellea.backends.gemini.wire import (
     JsonObject,
     generation,
 )
+from mellea.backends.http.call_ids import with_fit_ids
 from mellea.core.backend import Request
 from mellea.core.blocks import CBlock, FileBlock, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message

@@ -19,22 +19,6 @@ from typing import ClassVar
 
 from pydantic_core import from_json
 
-from mellea.backends._transport.call_ids import CallIds
-from mellea.backends._transport.decoding import WireDecoder
-from mellea.backends._transport.fields import (
-    arguments_text,
-    bytes_of,
-    int_of,
-    known_id,
-    known_mapping,
-    known_text,
-    mapping_of,
-    mappings_of,
-    text_of,
-    wrong_type,
-)
-from mellea.backends._transport.report import is_report, reported
-from mellea.backends._transport.sse import SseDecoder
 from mellea.backends.gemini.failure import retry_delay
 from mellea.backends.gemini.partial_args import PartialArgs
 from mellea.backends.gemini.sources import search_queries, sources
@@ -49,6 +33,22 @@ from mellea.backends.gemini.wire import (
     Json,
     JsonObject,
 )
+from mellea.backends.http.call_ids import CallIds
+from mellea.backends.http.decoding import WireDecoder
+from mellea.backends.http.fields import (
+    arguments_text,
+    bytes_of,
+    int_of,
+    known_id,
+    known_mapping,
+    known_text,
+    mapping_of,
+    mappings_of,
+    text_of,
+    wrong_type,
+)
+from mellea.backends.http.report import is_report, reported
+from mellea.backends.http.sse import SseDecoder
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 from mellea.core.events import (
     BuiltinToolEnd,

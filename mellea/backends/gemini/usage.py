@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mellea.backends._transport.fields import known_int
 from mellea.backends.gemini.wire import JsonObject
+from mellea.backends.http.fields import known_int
 from mellea.core.events import Usage
 
 __all__ = ["read_usage"]

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mellea.core.loop import Waiter, new_waiter
+from mellea.core.runtime.loop import Waiter, new_waiter
 
 __all__ = ["Call", "Chunk"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mellea.backends._transport.thoughts import ThoughtTags
+from mellea.backends.http.thoughts import ThoughtTags
 from mellea.backends.llama_cpp.marks import JOINER
 from mellea.backends.llama_cpp.repetition import Repetition
 from mellea.core.events import (

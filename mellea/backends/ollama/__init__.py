@@ -1,6 +1,6 @@
 """Models behind an Ollama server: its own chat format.
 
-What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends._transport`. Read `backend.py`
+What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends.http`. Read `backend.py`
 first, then `decode.py`.
 """
 

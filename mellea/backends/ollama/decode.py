@@ -11,9 +11,9 @@ import json
 
 from pydantic_core import from_json
 
-from mellea.backends._transport.call_ids import CallIds
-from mellea.backends._transport.decoding import WireDecoder
-from mellea.backends._transport.fields import (
+from mellea.backends.http.call_ids import CallIds
+from mellea.backends.http.decoding import WireDecoder
+from mellea.backends.http.fields import (
     arguments_text,
     bytes_of,
     known_id,
@@ -25,9 +25,9 @@ from mellea.backends._transport.fields import (
     text_of,
     wrong_type,
 )
-from mellea.backends._transport.jsonl import JsonLinesDecoder
-from mellea.backends._transport.report import is_report
-from mellea.backends._transport.thoughts import ThoughtTags
+from mellea.backends.http.jsonl import JsonLinesDecoder
+from mellea.backends.http.report import is_report
+from mellea.backends.http.thoughts import ThoughtTags
 from mellea.backends.ollama.wire import FINISH_REASONS, PROVIDER, Json, JsonObject
 from mellea.core.events import (
     Event,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic_core import to_jsonable_python
 
-from mellea.backends._transport.call_ids import with_fit_ids
+from mellea.backends.http.call_ids import with_fit_ids
 from mellea.backends.ollama.schema import tool_schema
 from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json, JsonObject
 from mellea.core.backend import BuiltinTool, Request, ToolSpec

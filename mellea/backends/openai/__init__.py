@@ -1,6 +1,6 @@
 """OpenAI and the many services that speak its formats, chat completions and responses.
 
-What lives here imports `mellea.core`, `mellea.errors` and `_transport`; the codecs do no I/O. Read `backend.py`
+What lives here imports `mellea.core`, `mellea.errors` and `backends.http`; the codecs do no I/O. Read `backend.py`
 first, then `services.py`, then `chat/decode.py`.
 """
 

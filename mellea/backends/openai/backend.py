@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic_core import from_json
 
-from mellea.backends._transport.address import Address
-from mellea.backends._transport.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
-from mellea.backends._transport.report import is_hopeless
-from mellea.backends._transport.secret import missing_key
+from mellea.backends.http.address import Address
+from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
+from mellea.backends.http.report import is_hopeless
+from mellea.backends.http.secret import missing_key
 from mellea.backends.openai import chat, responses
 from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddings
 from mellea.backends.openai.frames import StreamDecoder
@@ -22,7 +22,7 @@ from mellea.core.backend import Capabilities, Request
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.structured.wrapped import is_wrapped, starts_of
+from mellea.core.structured.envelope import is_wrapped, starts_of
 from mellea.errors import AuthError, BackendError, ConfigurationError, UnsupportedError, UsageError
 
 __all__ = ["OpenAIBackend"]

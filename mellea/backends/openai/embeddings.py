@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mellea.backends._transport.fields import int_of, known_int, known_mapping, known_text, list_of, mappings_of
+from mellea.backends.http.fields import int_of, known_int, known_mapping, known_text, list_of, mappings_of
 from mellea.core.events import Usage
 from mellea.core.results import EmbeddingResult
 from mellea.errors import UsageError, WireError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mellea.backends._transport.decoding import Filter, WireDecoder
-from mellea.backends._transport.sse import SseDecoder
+from mellea.backends.http.decoding import Filter, WireDecoder
+from mellea.backends.http.sse import SseDecoder
 from mellea.core.events import Event, StreamEnd, TextDelta
-from mellea.core.structured.wrapped import Unwrapper
+from mellea.core.structured.envelope import Unwrapper
 
 __all__ = ["DONE", "StreamDecoder"]
 

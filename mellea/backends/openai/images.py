@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from mellea.backends._transport.fields import bytes_of, known_int, known_mapping, known_text, mappings_of, text_of
+from mellea.backends.http.fields import bytes_of, known_int, known_mapping, known_text, mappings_of, text_of
 from mellea.backends.openai.content import unsupported
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.events import Usage

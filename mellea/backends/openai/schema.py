@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mellea.core.structured.bundle import bundled
+from mellea.core.structured.envelope import is_wrapped, wrapped
 from mellea.core.structured.schema import followed
-from mellea.core.structured.wrapped import is_wrapped, wrapped
 
 __all__ = ["Holding", "StrictSchema", "schema_name", "sent_schema", "strict_schema"]
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Protocol
 
-from mellea.core.loop import Loop
+from mellea.core.runtime.loop import Loop
 from mellea.errors import StreamingError
 
 __all__ = [

@@ -23,15 +23,15 @@ from typing import Any
 import anyio
 
 from mellea.core.accumulator import Generation
-from mellea.core.batches import Batches
+from mellea.core.backend import Batches
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
-from mellea.core.loop import current_loop, launch
 from mellea.core.options import Deadlines
 from mellea.core.runtime.call_log import log_end, log_request
 from mellea.core.runtime.deadlock import runs_around
+from mellea.core.runtime.loop import current_loop, launch
 from mellea.core.runtime.record import CLOSE_SECONDS, THE_TEXT, Record, lost
+from mellea.core.runtime.tasks import in_thread
 from mellea.core.state import TRANSITIONS, State
-from mellea.core.worker import in_thread
 from mellea.errors import DeadlineError, InterruptedStreamError, StreamingError
 
 __all__ = ["Emit", "Parse", "Run", "cancel_all"]

@@ -23,8 +23,8 @@ import anyio
 
 from mellea.core.accumulator import Accumulator, Generation, count_sound, fold_joined
 from mellea.core.events import AttemptStart, Event, StepStart, Usage
-from mellea.core.loop import Detached, Loop, ThreadWaiter, current_loop, is_loop_running, new_waiter
 from mellea.core.runtime.deadlock import Waitable, begin_wait, deadlock, end_wait, needs, runs_around
+from mellea.core.runtime.loop import Detached, Loop, ThreadWaiter, current_loop, is_loop_running, new_waiter
 from mellea.core.state import TRANSITIONS, State
 from mellea.core.tracebacks import frames_of_program, is_debugging
 from mellea.errors import BackendError, GenerationCancelledError, MelleaError, OutputError, StreamingError

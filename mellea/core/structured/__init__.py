@@ -5,16 +5,16 @@ May import: core and errors. Read `output_format.py` first.
 
 from typing import TYPE_CHECKING
 
-from mellea._door import lazily
-from mellea.core.structured.asking import asking
-from mellea.core.structured.markers import HoldBack, Needed
+from mellea._lazy_exports import lazily
 from mellea.core.structured.output_format import OutputFormat, output_format
+from mellea.core.structured.prompting import prompt_for_schema
+from mellea.core.structured.visibility import HoldBack, Needed
 
 if TYPE_CHECKING:
     from mellea.core.structured.item_chunker import ItemChunker as ItemChunker
     from mellea.core.structured.partials import Partial as Partial
 
-__all__ = ["HoldBack", "ItemChunker", "Needed", "OutputFormat", "Partial", "asking", "output_format"]
+__all__ = ["HoldBack", "ItemChunker", "Needed", "OutputFormat", "Partial", "output_format", "prompt_for_schema"]
 
 __getattr__ = lazily(
     __name__,

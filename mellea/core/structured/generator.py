@@ -15,7 +15,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from mellea.core.structured.kinds import Path, alias_paths
-from mellea.core.structured.markers import KEYS
+from mellea.core.structured.schema import KEYS
 
 __all__ = ["MarkedJsonSchema"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mellea.core.chunk import Chunk
-from mellea.core.chunkers import InkedChunker
+from mellea.core.chunkers import Chunk, InkedChunker
 from mellea.core.structured.items import ItemDecoder, item_format
 from mellea.core.structured.output_format import OutputFormat
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_origin
 
-from mellea.core.structured.conform import check
 from mellea.core.structured.core_schema import calls_user_code
 from mellea.core.structured.kinds import Items, Path, items_of, plain
 from mellea.core.structured.output_format import OutputFormat, output_format, validator_of
 from mellea.core.structured.schema import Elements, Schema, branches, elements_of_schema, followed, openings_of
+from mellea.core.structured.schema_check import check
 from mellea.errors import UsageError
 
 __all__ = ["ItemFormat", "item_format"]

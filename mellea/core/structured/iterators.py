@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, TypeVar
 
+from mellea.core.runtime.tasks import ThreadWork
 from mellea.core.structured.partials import Partial
-from mellea.core.structured.reading import ItemReading, OnError, PartialReading, ReadRun
+from mellea.core.structured.readers import ItemReading, OnError, PartialReading, ReadRun
 from mellea.core.tracebacks import shorten
-from mellea.core.worker import ThreadWork
 from mellea.errors import ParseError
 
 __all__ = ["ItemIterator", "PartialIterator"]

@@ -29,7 +29,7 @@ from collections.abc import (
 )
 from typing import Annotated, Any, ForwardRef, Literal, NotRequired, Required, Union, get_args, get_origin
 
-from mellea.core.structured.hints import alias_value, completed, generic_hints, is_alias, is_typed_dict, resolved
+from mellea.core.structured.annotations import alias_value, completed, generic_hints, is_alias, is_typed_dict, resolved
 from mellea.core.structured.schema import elements_of_schema
 from mellea.errors import UsageError
 

@@ -14,16 +14,16 @@ from typing import Annotated, Any, Generic, TypeVar, cast, get_args, get_origin
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema
 from mellea.core.structured.bundle import bundled
-from mellea.core.structured.conform import MismatchError, check
 from mellea.core.structured.core_schema import calls_user_code, why_unreadable
 from mellea.core.structured.document import Search
 from mellea.core.structured.extract import readings
 from mellea.core.structured.kinds import is_same_json, type_name
-from mellea.core.structured.markers import unmarked
 from mellea.core.structured.satisfiable import why_impossible
 from mellea.core.structured.scanner import Scanner
 from mellea.core.structured.schema import Shape, branches, shapes_of
+from mellea.core.structured.schema_check import MismatchError, check
 from mellea.core.structured.strict import strict
+from mellea.core.structured.visibility import unmarked
 from mellea.core.structured.wellformed import problem_of
 from mellea.errors import ParseError, UsageError
 

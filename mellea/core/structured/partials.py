@@ -14,8 +14,8 @@ from typing import Any, Generic, Literal, TypeVar
 from mellea.core.structured.document import Search
 from mellea.core.structured.items import SUPERSEDED
 from mellea.core.structured.output_format import OutputFormat
-from mellea.core.structured.plan import Plan
 from mellea.core.structured.scanner import Event, Kind, Scanner
+from mellea.core.structured.visibility import Plan
 from mellea.errors import ParseError, UsageError
 
 __all__ = ["FieldState", "Partial", "PartialDecoder"]

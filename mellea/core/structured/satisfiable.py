@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from mellea.core.structured.conform import MismatchError, check
 from mellea.core.structured.schema import Schema, parts_of, target_of
+from mellea.core.structured.schema_check import MismatchError, check
 
 __all__ = ["why_impossible"]
 

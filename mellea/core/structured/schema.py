@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from mellea.core.structured.markers import KEYS
-
 __all__ = [
+    "KEYS",
     "Elements",
     "Schema",
     "Shape",
@@ -24,6 +23,9 @@ __all__ = [
     "shapes_of",
     "target_of",
 ]
+
+KEYS = "x-mellea-keys"
+"""The ways in which a property is read, where there are several; each a list of keys and indexes."""
 
 Schema = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ForwardRef, Literal, Never, NoReturn, NotRequired, Union, get_args, get_origin
 
-from mellea.core.structured.hints import alias_value, completed, is_alias, is_typed_dict, resolved
+from mellea.core.structured.annotations import alias_value, completed, is_alias, is_typed_dict, resolved
 from mellea.core.structured.kinds import LISTS, Field, choices_of, fields_of, is_own_dataclass, json_key, type_name
 from mellea.errors import UsageError
 

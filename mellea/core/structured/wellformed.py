@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mellea.core.structured.conform import JSON_TYPES
 from mellea.core.structured.patterns import PatternError, matcher
 from mellea.core.structured.schema import SCHEMA_DICTS, SCHEMA_LISTS, SCHEMAS, parts_of
+from mellea.core.structured.schema_check import JSON_TYPES
 
 __all__ = ["problem_of"]
 

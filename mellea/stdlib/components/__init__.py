@@ -6,16 +6,16 @@ May import: core, templates, stdlib.context, stdlib.tools. Read `instruction.py`
 from mellea.core.blocks import CBlock
 from mellea.core.component import Component, TemplateRepresentation
 from mellea.core.messages import Message
-from mellea.stdlib.components.again import Correction, Repair
 from mellea.stdlib.components.conversation import Conversation
 from mellea.stdlib.components.document import Document
 from mellea.stdlib.components.instruction import Instruction
 from mellea.stdlib.components.methods import call_method, told_as_shown
 from mellea.stdlib.components.mobject import MObject, mify
+from mellea.stdlib.components.object_view import tools_of
 from mellea.stdlib.components.query import Query, Transform
+from mellea.stdlib.components.repair import Correction, Repair
 from mellea.stdlib.components.simple import SimpleComponent
 from mellea.stdlib.components.table import Table
-from mellea.stdlib.components.view import tools_of
 from mellea.stdlib.components.wording import as_component, messages_of
 
 __all__ = [

@@ -11,7 +11,7 @@ from mellea.core.component import is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
-from mellea.stdlib.components.view import shown
+from mellea.stdlib.components.object_view import shown
 from mellea.stdlib.tools import Tool, perform, told
 from mellea.templates import to_text
 

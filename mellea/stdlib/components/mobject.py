@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, overload
 from mellea.core.accumulator import Generation
 from mellea.core.component import VIEW
 from mellea.errors import UsageError
-from mellea.stdlib.components.view import SETTINGS, View, own_wording, say_viewed, view_of
+from mellea.stdlib.components.object_view import SETTINGS, View, own_wording, say_viewed, view_of
 
 __all__ = ["MObject", "mify"]
 

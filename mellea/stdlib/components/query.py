@@ -10,7 +10,7 @@ from mellea.core.blocks import CBlock
 from mellea.core.component import TemplateRepresentation
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
-from mellea.stdlib.components.view import shown
+from mellea.stdlib.components.object_view import shown
 
 __all__ = ["Query", "Transform"]
 

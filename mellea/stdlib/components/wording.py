@@ -9,8 +9,8 @@ from mellea.core.component import TemplateRepresentation, component_of, is_compo
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
-from mellea.stdlib.components.again import Correction, Repair
 from mellea.stdlib.components.conversation import Conversation
+from mellea.stdlib.components.repair import Correction, Repair
 from mellea.templates import is_verbatim, render, render_blocks
 
 __all__ = ["as_component", "messages_of"]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mellea.core.context import Context, Turn
+from mellea.core.runtime.tasks import in_thread
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.worker import in_thread
 from mellea.errors import UsageError
 from mellea.stdlib.context.compaction import Compaction, Compactor, refuse_own_call
 from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens
-from mellea.stdlib.context.view import Limits, answers_tools, groups, select
+from mellea.stdlib.context.window import Limits, answers_tools, groups, select
 
 __all__ = ["ChatContext"]
 

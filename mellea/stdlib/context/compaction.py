@@ -19,8 +19,8 @@ from typing import Any
 from mellea.core.context import Turn
 from mellea.core.events import StreamEnd
 from mellea.core.runtime import Run, held_up_loops, needs
+from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.worker import outcome_of
 from mellea.errors import MelleaError, OutputError, UsageError
 
 __all__ = ["Compaction", "Compactor", "refuse_own_call"]

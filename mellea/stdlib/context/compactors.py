@@ -8,12 +8,12 @@ from typing import Any
 
 from mellea.core.context import Turn
 from mellea.core.messages import Message
+from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
-from mellea.core.worker import outcome_of
 from mellea.errors import OutputError, UsageError
 from mellea.stdlib.context.compaction import Compactor
 from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens, texts_of
-from mellea.stdlib.context.view import Limits, select
+from mellea.stdlib.context.window import Limits, select
 
 __all__ = ["SUMMARY_PROMPT", "SummaryCompactor", "ThresholdCompactor", "WindowCompactor"]
 

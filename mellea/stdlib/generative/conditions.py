@@ -8,7 +8,7 @@ from typing import Any
 
 from mellea.core.backend import Backend
 from mellea.core.component import walk
-from mellea.core.lazy import resolve
+from mellea.core.gather import resolve
 from mellea.core.requirement import Requirement
 from mellea.core.runtime import check_wait
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk

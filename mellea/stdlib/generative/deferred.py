@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from mellea.core.backend import Backend
-from mellea.core.cursor import relay
 from mellea.core.runtime import Record, Run
+from mellea.core.runtime.cursor import relay
 from mellea.core.structured import output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
-from mellea.core.portal import blocking
+from mellea.core.runtime.portal import blocking
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors
 from mellea.stdlib.generative.conditions import check_arguments, computed, pending

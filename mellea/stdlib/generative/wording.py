@@ -13,8 +13,8 @@ from typing import Any
 from mellea.core.arguments import advice_for
 from mellea.core.blocks import CBlock
 from mellea.core.component import is_component
+from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 from mellea.stdlib.generative.arguments import Arguments
 from mellea.stdlib.generative.settings import RESERVED, WAYS

@@ -5,7 +5,7 @@ May import: core, stdlib.call and what is below it. Read `validation.py` first, 
 
 from typing import TYPE_CHECKING
 
-from mellea._door import lazily
+from mellea._lazy_exports import lazily
 
 if TYPE_CHECKING:
     from mellea.core.requirement import Requirement as Requirement

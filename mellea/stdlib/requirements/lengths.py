@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from mellea.core.chunk import Chunk, Scope
-from mellea.core.chunkers import text_chunker
+from mellea.core.chunkers import Chunk, Scope, text_chunker
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate

@@ -9,12 +9,12 @@ from typing import Any
 from mellea.core.backend import Backend
 from mellea.core.context import Context
 from mellea.core.requirement import Requirement, ValidationResult, validated
+from mellea.core.runtime.tasks import together
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.together import together
 from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.components import Instruction
 from mellea.stdlib.requirements.judge import Judge, JudgedRequirement
-from mellea.stdlib.requirements.watch import Watch
+from mellea.stdlib.requirements.streaming import Watch
 
 __all__ = ["as_requirements", "validate_all", "with_own_requirements"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mellea.core.chunk import SCOPES, Chunk, Scope
+from mellea.core.chunkers import SCOPES, Chunk, Scope
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate

@@ -5,7 +5,7 @@ May import: core, stdlib.requirements and what is below it. Read `rejection.py` 
 
 from typing import TYPE_CHECKING
 
-from mellea._door import lazily
+from mellea._lazy_exports import lazily
 
 if TYPE_CHECKING:
     from mellea.core.sampling import Attempt as Attempt

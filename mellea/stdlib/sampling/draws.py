@@ -7,8 +7,8 @@ from typing import Any
 
 import anyio
 
+from mellea.core.runtime.tasks import together
 from mellea.core.sampling import Attempt
-from mellea.core.together import together
 from mellea.errors import UsageError
 
 __all__ = ["check_budget", "draw_together", "met"]

@@ -12,10 +12,10 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from mellea.core.requirement import Requirement, check_function
+from mellea.core.runtime.tasks import outcome_of
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.core.tracebacks import add_note
-from mellea.core.worker import outcome_of
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.sampling.draws import check_budget, draw_together, met

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict
 
 from mellea.core.arguments import unknown_argument
 from mellea.core.blocks import CBlock, ImageBlock
-from mellea.core.chunk import Scope
+from mellea.core.chunkers import Scope
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.stdlib.tools import AnyTool, ToolCalls

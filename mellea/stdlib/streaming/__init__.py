@@ -5,10 +5,10 @@ May import: core, stdlib.requirements and what is below it. Read `stream.py` fir
 
 from typing import TYPE_CHECKING
 
-from mellea._door import lazily
+from mellea._lazy_exports import lazily
 from mellea.core.structured import HoldBack, Needed
-from mellea.stdlib.streaming.attempts import launch_sampled
 from mellea.stdlib.streaming.release import check_release
+from mellea.stdlib.streaming.sampling_work import launch_sampled
 from mellea.stdlib.streaming.stream import AsyncStream, Stream
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mellea.core.chunk import SCOPES, Scope
+from mellea.core.chunkers import SCOPES, Scope
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.errors import UsageError

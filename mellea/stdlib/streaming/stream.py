@@ -19,22 +19,22 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
-from mellea.core.cursor import Cursor
 from mellea.core.events import Event, Usage
 from mellea.core.messages import Message
-from mellea.core.portal import blocking
 from mellea.core.runtime import Record
+from mellea.core.runtime.cursor import Cursor
+from mellea.core.runtime.portal import blocking
+from mellea.core.runtime.visible_text import TextFilter, piece_filter
+from mellea.core.runtime.visible_text import text_filter as filter_of_text
 from mellea.core.sampling import Attempt
-from mellea.core.text import TextFilter, piece_filter
-from mellea.core.text import text_filter as filter_of_text
 from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
 from mellea.core.tracebacks import short_errors, shorten
 from mellea.errors import GenerationCancelledError, ParseError, UsageError
 
 if TYPE_CHECKING:
     from mellea.core.structured.partials import Partial
-    from mellea.core.structured.reading import OnError
-    from mellea.stdlib.streaming.typed import ItemReader, PartialReader
+    from mellea.core.structured.readers import OnError
+    from mellea.stdlib.streaming.readers import ItemReader, PartialReader
 
 __all__ = ["AsyncReader", "AsyncStream", "EventReader", "ReaderPlace", "Stream", "TextReader"]
 
@@ -269,13 +269,13 @@ class Stream(_Streaming[T]):
     def items(self, on_error: OnError = "raise") -> ItemReader[Any]: ...
     def items(self, on_error: OnError = "raise") -> ItemReader[Any]:
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
-        from mellea.stdlib.streaming.typed import ItemReader  # lazy: plain text needs none of it
+        from mellea.stdlib.streaming.readers import ItemReader  # lazy: plain text needs none of it
 
         return ItemReader(self, TextReader(self, _nothing, text_filter=piece_filter), on_error, self._place())
 
     def partials(self) -> PartialReader[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
-        from mellea.stdlib.streaming.typed import PartialReader  # lazy: plain text needs none of it
+        from mellea.stdlib.streaming.readers import PartialReader  # lazy: plain text needs none of it
 
         return PartialReader(self, TextReader(self, _nothing, text_filter=piece_filter), self._place())
 

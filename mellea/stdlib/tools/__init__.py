@@ -4,8 +4,8 @@ May import: core. Read `tool.py` first.
 """
 
 from mellea.stdlib.tools.execute import perform, run_call, run_calls, told
-from mellea.stdlib.tools.loop import MAX_TURNS, ToolCalls, ToolLoop, tool_loop
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tool, as_tools, tool
+from mellea.stdlib.tools.tool_loop import MAX_TURNS, ToolCalls, ToolLoop, tool_loop
 
 __all__ = [
     "MAX_TURNS",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mellea.core.blocks import Block, ToolCall, ToolOutput
-from mellea.core.together import together
+from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool import Tool
 

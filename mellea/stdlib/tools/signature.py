@@ -12,8 +12,8 @@ from types import SimpleNamespace
 from typing import Annotated, Any
 
 from mellea.core.structured.kinds import default_info
-from mellea.core.structured.markers import unmarked
 from mellea.core.structured.strict import StrictTypes
+from mellea.core.structured.visibility import unmarked
 from mellea.errors import ToolError, UsageError
 
 __all__ = ["Arguments", "Parameter", "doc_of", "name_of", "parameters_of", "type_hints"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from mellea.core.backend import BuiltinTool, ToolSpec
-from mellea.core.worker import outcome_of
+from mellea.core.runtime.tasks import outcome_of
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring

@@ -17,7 +17,7 @@ from mellea.backends.openai.schema import schema_name, sent_schema, strict_schem
 from mellea.backends.openai.services import COMPATIBLE, SERVICES
 from mellea.core.backend import OutputSchema, Request
 from mellea.core.messages import user_message
-from mellea.core.structured.wrapped import Unwrapper, is_wrapped, wrapped
+from mellea.core.structured.envelope import Unwrapper, is_wrapped, wrapped
 
 
 class Colour(Enum):

@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from mellea.core.accumulator import Generation
 from mellea.core.messages import Message
 from mellea.core.structured import OutputFormat, output_format
-from mellea.core.structured.conform import check
+from mellea.core.structured.schema_check import check
 from mellea.errors import ParseError
 
 

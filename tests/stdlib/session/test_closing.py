@@ -93,7 +93,7 @@ async def test_a_compactor_of_the_users_never_runs_on_the_loop() -> None:
     where: list[bool] = []
 
     def compactor(turns: Any) -> Any:
-        from mellea.core.loop import is_loop_running
+        from mellea.core.runtime.loop import is_loop_running
 
         where.append(is_loop_running())
         return list(turns)

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from mellea.backends._transport.call_ids import CallIds
-from mellea.backends._transport.fields import arguments_text, int_of, known_id, mapping_of, text_of
+from mellea.backends.http.call_ids import CallIds
+from mellea.backends.http.fields import arguments_text, int_of, known_id, mapping_of, text_of
 from mellea.backends.openai.chat.wire import JsonObject
 from mellea.core.events import Event, ToolDelta, ToolEnd, ToolStart
 from mellea.core.messages import parse_tool_call

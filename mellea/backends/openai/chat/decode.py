@@ -20,10 +20,11 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from mellea.backends._transport.fields import (
+from mellea.backends.http.fields import (
     int_of,
     known_bytes,
     known_id,
+    known_int,
     known_list,
     known_mapping,
     known_mappings,
@@ -33,11 +34,10 @@ from mellea.backends._transport.fields import (
     text_of,
     wrong_type,
 )
-from mellea.backends._transport.report import is_report
-from mellea.backends._transport.thoughts import ThoughtTags
+from mellea.backends.http.report import is_report
+from mellea.backends.http.thoughts import ThoughtTags
 from mellea.backends.openai.chat.calls import Calls
 from mellea.backends.openai.chat.reasoning import Details
-from mellea.backends.openai.chat.usage import usage_of
 from mellea.backends.openai.chat.wire import FINISH_REASONS, NO_REASONS, REASONING_FIELDS, JsonObject
 from mellea.backends.openai.frames import DONE, StreamDecoder
 from mellea.core.blocks import Source, ToolCall
@@ -333,3 +333,26 @@ class Decoder(StreamDecoder):
         if self._calls and finish in ("stop", "other"):
             return "tool_call"  # some services say "stop" of an answer that is a call
         return finish
+
+
+def usage_of(usage: JsonObject) -> Usage:
+    """Return the counts, the same ones whoever counted; one of an unknown shape is passed over."""
+    prompt, written = known_mapping(usage, "prompt_tokens_details"), known_mapping(usage, "completion_tokens_details")
+    given, output = known_int(usage, "prompt_tokens"), known_int(usage, "completion_tokens")
+    total, reasoning = known_int(usage, "total_tokens"), known_int(written, "reasoning_tokens")
+    if output is not None and given is not None and total is not None and total > given + output:
+        # xAI counts the answer without its reasoning, but the total with it; so does Gemini under OpenAI's format,
+        # which doesn't name the reasoning at all.
+        output = total - given
+    cached = known_int(prompt, "cached_tokens")
+    if cached is None:
+        cached = known_int(usage, "prompt_cache_hit_tokens")  # DeepSeek
+    if cached is None:
+        cached = known_int(usage, "cached_tokens")  # Moonshot
+    return Usage(
+        input_tokens=given,
+        output_tokens=output,
+        cached_tokens=cached,
+        cache_write_tokens=known_int(prompt, "cache_write_tokens"),
+        reasoning_tokens=reasoning,
+    )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from mellea.backends._transport.call_ids import ANY_ID, IdShape, with_fit_ids
+from mellea.backends.http.call_ids import ANY_ID, IdShape, with_fit_ids
 from mellea.backends.openai.chat.wire import JsonObject
 from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
 from mellea.backends.openai.schema import schema_name, sent_schema
@@ -16,7 +16,7 @@ from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
-from mellea.core.structured import asking
+from mellea.core.structured.prompting import prompt_for_schema
 
 __all__ = ["encode"]
 
@@ -71,7 +71,7 @@ def _asking(request: Request, service: Service) -> Request:
     if request.output_schema is None or service.structured_output == "native":
         return request
     # A service that only promises JSON has to be told which, and wants the word in the prompt.
-    return asking(request, sent_schema(request.output_schema.schema, "whole").schema)
+    return prompt_for_schema(request, sent_schema(request.output_schema.schema, "whole").schema)
 
 
 def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:

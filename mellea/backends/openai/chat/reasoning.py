@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from mellea.backends._transport.fields import known_text
+from mellea.backends.http.fields import known_text
 from mellea.backends.openai.chat.wire import JsonObject
 
 __all__ = ["Details"]

@@ -1,6 +1,6 @@
 """OpenAI's Responses format: bytes and requests, no I/O.
 
-What lives here imports `mellea.core`, `_transport`'s codec and status parts, and its own room. Read `wire.py`
+What lives here imports `mellea.core`, `backends.http`'s codec and status parts, and its own room. Read `wire.py`
 first, then `decode.py` with its rules.
 """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mellea.backends._transport.fields import known_bytes, known_id, known_mapping, known_mappings, known_text
+from mellea.backends.http.fields import known_bytes, known_id, known_mapping, known_mappings, known_text
 from mellea.backends.openai.responses.wire import ACTIONS_BACK, BUILTIN_NAMES, ITEMS_BACK, JsonObject
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import BuiltinToolEnd, BuiltinToolResult, BuiltinToolStart, Event, FileEvent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from urllib.parse import quote
 
-from mellea.backends._transport.fields import known_id, known_mapping, known_text
+from mellea.backends.http.fields import known_id, known_mapping, known_text
 from mellea.backends.openai.responses.wire import JsonObject
 from mellea.core.blocks import Source
 from mellea.core.events import Event, FileEvent, SourceEvent

@@ -19,8 +19,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mellea.backends._transport.call_ids import CallIds
-from mellea.backends._transport.fields import (
+from mellea.backends.http.call_ids import CallIds
+from mellea.backends.http.fields import (
     arguments_text,
     known_id,
     known_int,
@@ -32,13 +32,12 @@ from mellea.backends._transport.fields import (
     text_of,
     wrong_type,
 )
-from mellea.backends._transport.report import is_report
+from mellea.backends.http.report import is_report
 from mellea.backends.openai.frames import DONE, StreamDecoder
 from mellea.backends.openai.responses.builtin import cut_builtin, end_builtin, is_builtin, output_of, start_builtin
 from mellea.backends.openai.responses.calls import end_call, end_custom_call
 from mellea.backends.openai.responses.citations import Citations
 from mellea.backends.openai.responses.items import Item, Items
-from mellea.backends.openai.responses.usage import usage_of
 from mellea.backends.openai.responses.wire import INCOMPLETE, JsonObject
 from mellea.core.events import (
     Event,
@@ -429,3 +428,15 @@ _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
     "response.refusal.delta": Decoder._refusal,
     "response.refusal.done": Decoder._refusal_done,
 }
+
+
+def usage_of(usage: JsonObject) -> Usage:
+    """Return the counts; one of an unknown shape is passed over."""
+    given, written = known_mapping(usage, "input_tokens_details"), known_mapping(usage, "output_tokens_details")
+    return Usage(
+        input_tokens=known_int(usage, "input_tokens"),
+        output_tokens=known_int(usage, "output_tokens"),
+        cached_tokens=known_int(given, "cached_tokens"),
+        cache_write_tokens=known_int(given, "cache_write_tokens"),
+        reasoning_tokens=known_int(written, "reasoning_tokens"),
+    )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from mellea.backends._transport.call_ids import IdShape, with_fit_ids
+from mellea.backends.http.call_ids import IdShape, with_fit_ids
 from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
 from mellea.backends.openai.responses.wire import JsonObject
 from mellea.backends.openai.schema import schema_name, sent_schema

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mellea.backends._transport.fields import int_of, known_id, known_text
+from mellea.backends.http.fields import int_of, known_id, known_text
 from mellea.backends.openai.responses.wire import JsonObject
 
 __all__ = ["Item", "Items"]

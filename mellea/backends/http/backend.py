@@ -1,0 +1,397 @@
+"""The backend that all providers share: a `Request` goes out over HTTP, and its bytes come back as events.
+
+    class OpenAIBackend(HttpBackend):
+        name = "openai"
+        key_variables = ("OPENAI_API_KEY",)
+
+        def _encode(self, request):
+            return Outgoing("chat/completions", encode(request, self.model_id))
+
+        def _decoder(self, request):
+            return Decoder(self.model_id)
+
+The shared part checks what is supported, merges `extra_body` and `extra_headers`, holds the key, retries, makes
+errors of statuses, says what a cut connection means, closes, and fills in an error's backend, model and request id.
+What the bytes are, the decoder finds out. Deadlines other than the connection's are watched by the run.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import anyio
+import anyio.to_thread
+from pydantic_core import from_json
+
+from mellea.backends.http.address import Address
+from mellea.backends.http.decoding import MAX_BODY_BYTES, WireDecoder
+from mellea.backends.http.exchange import Exchange
+from mellea.backends.http.outgoing import HTTP_OPTIONS, Outgoing, json_body
+from mellea.backends.http.portable import without_secrets
+from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
+from mellea.backends.http.receive import last_events, late_events
+from mellea.backends.http.retry import Attempts, nap_of
+from mellea.backends.http.secret import Headers, Secret, key_from
+from mellea.backends.http.send import Call, Connector, FormFile, form_body
+from mellea.backends.http.words import shortened
+from mellea.core.backend import Backend, Batches, Request, check_supported
+from mellea.core.events import Event, KeepAlive, StreamEnd
+from mellea.core.masking import without_keys
+from mellea.core.options import Deadlines, ModelOption
+from mellea.core.tracebacks import short_errors
+from mellea.errors import (
+    BackendError,
+    ConfigurationError,
+    DeadlineError,
+    InterruptedStreamError,
+    MelleaError,
+    UsageError,
+    WireError,
+)
+
+__all__ = ["HTTP_OPTIONS", "MAX_ANSWER_BYTES", "HttpBackend", "Outgoing", "Probe"]
+
+_ALIVE = KeepAlive()
+_AGAIN = KeepAlive(begins_anew=True)
+
+_PLAIN: Mapping[str, Any] = {ModelOption.STREAM: False}
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""How large one answer may become by default, as it comes over the wire, decompressed."""
+
+_END_SECONDS = 0.25
+"""How long a server may take to end the response after the provider's own end, to keep the connection."""
+
+_LATE_SECONDS = 5.0
+"""How long is waited behind the provider's end mark for what is only beside the point, such as the usage."""
+
+_SHARE = 0.8
+"""How much of the time that a deadline leaves is waited for such things: they must not make it pass."""
+
+
+class HttpBackend(Backend):
+    """A model behind a provider's HTTP interface.
+
+    Args:
+        model_id: the model, as the provider calls it.
+        base_url: where the provider's paths begin.
+        api_key: by default the first of `key_variables` that is set in the environment.
+        headers: for every request; they go before the provider's own.
+        extra_body: merged into the JSON body of every generation.
+        client: your own `httpx.AsyncClient`, or one of the same shape; it is never closed here. Without one,
+            all backends on an event loop share a client, which is a faster one on asyncio where the extra
+            `fast` is installed.
+        retries: how often a request that failed before its first byte is tried again.
+        max_answer_bytes: how large one answer may become, decompressed, before it fails; `None` is no limit.
+        model_options: defaults for every request.
+
+    Pickled, it leaves out all keys: the one of the environment is taken when it is unpickled. A copy keeps them.
+
+    Attributes:
+        key_variables: the environment variables that may hold the key.
+        models_path: where the provider lists its models.
+
+    Raises:
+        UsageError: an argument has a bad value.
+    """
+
+    key_variables: ClassVar[tuple[str, ...]] = ()
+    models_path: ClassVar[str] = "models"
+
+    @short_errors
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        base_url: str,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        client: Any = None,
+        retries: int = 2,
+        max_answer_bytes: int | None = MAX_ANSWER_BYTES,
+        model_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model_options=model_options)
+        if not isinstance(model_id, str) or not model_id:
+            raise UsageError(f"model_id takes the name of a model, not {model_id!r}")
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise UsageError(f"retries takes a whole number from 0, not {retries!r}")
+        if max_answer_bytes is not None and (type(max_answer_bytes) is not int or max_answer_bytes < 1):
+            raise UsageError(f"max_answer_bytes takes a whole number from 1, or None, not {max_answer_bytes!r}")
+        if api_key is not None and not isinstance(api_key, str):
+            raise UsageError(f"api_key takes a text, not {type(api_key).__name__}")
+        self.model_id = model_id
+        self.retries = retries
+        self.max_answer_bytes = max_answer_bytes
+        self._address = Address.parse(base_url)
+        self._key = Secret(api_key if api_key is not None else key_from(self._key_variables()))
+        self._extra_headers = Headers.checked(headers)
+        self._extra_body = dict(extra_body or {})
+        self._connector = Connector(client, self._address)
+        self._missing: tuple[str, ...] = ()  # what was left out when this was pickled
+
+    # -- what a provider says -------------------------------------------------------------------------
+
+    @abstractmethod
+    def _encode(self, request: Request) -> Outgoing:
+        """Return what to send; nothing has been sent yet, so that an `UnsupportedError` is cheap."""
+
+    @abstractmethod
+    def _decoder(self, request: Request) -> WireDecoder:
+        """Return the decoder of one answer, which may come as a stream or as one JSON body."""
+
+    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
+        """Return the events of an answer that is there as a whole, such as one that was stored."""
+        decoder = self._decoder(request)
+        return [*decoder.feed(body), *decoder.close()]
+
+    def _key_variables(self) -> tuple[str, ...]:
+        """Return the environment variables that may hold the key."""
+        return self.key_variables
+
+    def _headers(self) -> dict[str, str]:
+        """Return the provider's own headers: the key as a bearer token, where there is a key."""
+        return {} if self.api_key is None else {"authorization": f"Bearer {self.api_key}"}
+
+    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+        """Return a better error than the one that follows from the status, where the provider's body tells."""
+        return error
+
+    def _models(self, listing: Any) -> list[str]:
+        """Return the names in the answer of `models_path`."""
+        models = listing if isinstance(listing, list) else listing["data"]  # Together's is bare
+        return [str(model["id"]) for model in models]
+
+    # -- for users, and for the other parts of a provider -------------------------------------------------
+
+    @property
+    def api_key(self) -> str | None:
+        """The key as a text, `None` if there is none."""
+        return self._key.reveal()
+
+    @property
+    def base_url(self) -> str:
+        """Where the provider's paths begin."""
+        return self._address.base
+
+    def run(self, request: Request) -> AsyncIterator[Event]:
+        """Send the request and yield what the model says; closing the iterator closes the connection.
+
+        Raises:
+            UnsupportedError: the request asks for what this backend can't do; nothing was sent.
+            BackendError: the provider refuses the request, can't be reached, or sends nonsense.
+            InterruptedStreamError: the connection broke before the provider's own end.
+        """
+        return Batches(self._batches(request))
+
+    async def _batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
+        check_supported(self, request)
+        exchange = self._exchange("POST", self._outgoing(request), request.options, request.deadlines)
+        with exchange.described():
+            while (response := await exchange.open()) is None:
+                yield [_AGAIN]
+            cut, has_ended, size, began = None, False, 0, time.monotonic()
+            limit = sys.maxsize if self.max_answer_bytes is None else self.max_answer_bytes
+            try:
+                decoder = self._decoder(request)
+                decoder.media_type = response.media_type
+                feed = decoder.feed
+                try:
+                    async for data in response.reads():
+                        size += len(data)
+                        if size > limit:
+                            raise _too_large(limit)
+                        events = feed(data)
+                        yield events or [_ALIVE]  # nothing: a comment, or part of an event
+                        has_ended = bool(events) and type(events[-1]) is StreamEnd
+                        # After an error, or the end mark, the connection may stay open, and silent.
+                        if has_ended or decoder.error is not None or decoder.is_complete:
+                            break
+                except MelleaError:
+                    raise
+                except response.errors as error:
+                    cut = error
+                if not has_ended and cut is None and decoder.is_complete:
+                    yield await late_events(response, decoder, _patience(request.deadlines, began, _LATE_SECONDS))
+                    has_ended = True
+                elif not has_ended:
+                    yield last_events(decoder, cut)
+            finally:
+                await response.aclose(_patience(request.deadlines, began, _END_SECONDS) if has_ended else 0.0)
+
+    async def get_json(self, path: str, *, deadlines: Deadlines | None = None) -> Any:
+        """Fetch the JSON value at a path behind the base URL.
+
+        Raises:
+            BackendError: as for `run`.
+        """
+        return await self._fetch("GET", Outgoing(path, {}), deadlines or Deadlines(), self.retries)
+
+    async def post_json(
+        self,
+        path: str,
+        payload: Mapping[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        deadlines: Deadlines | None = None,
+    ) -> Any:
+        """Post a JSON body and return the JSON value that comes back, with the same retries and errors as `run`.
+
+        Raises:
+            BackendError: as for `run`.
+        """
+        outgoing = Outgoing(path, payload, headers or {})
+        return await self._fetch("POST", outgoing, deadlines or Deadlines(), self.retries)
+
+    async def post_form(
+        self, path: str, fields: Mapping[str, str], files: Sequence[FormFile], *, deadlines: Deadlines | None = None
+    ) -> Any:
+        """Post a form with files and return the JSON value that comes back, as `post_json` does.
+
+        Raises:
+            BackendError: as for `run`.
+        """
+        body, kind = await anyio.to_thread.run_sync(form_body, fields, files)
+        outgoing = Outgoing(path, {}, {"content-type": kind}, body)
+        return await self._fetch("POST", outgoing, deadlines or Deadlines(), self.retries)
+
+    async def list_models(self) -> list[str]:
+        """Return the names of the models that the provider offers.
+
+        Raises:
+            BackendError: as for `run`.
+        """
+        return await self._list_models(Deadlines(), self.retries)
+
+    async def probe(self) -> Probe:
+        """Tell whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
+        return await probe(self.model_id, lambda: self._list_models(PROBE_DEADLINES, 0))
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop, unless another backend uses them."""
+        await self._connector.aclose()
+
+    def check_access(self) -> None:
+        """Look whether requests can be sent at all; without any I/O.
+
+        Raises:
+            AuthError: a key is missing.
+            ConfigurationError: a key can't be sent, or was left out when this backend was pickled.
+        """
+        if self._missing:
+            raise ConfigurationError(
+                f"this backend was pickled, which leaves out {', '.join(self._missing)}; make it anew there"
+                + (f", or set {' or '.join(names)}" if (names := self._key_variables()) else "")
+            )
+        Headers.checked(self._headers())
+
+    def wire_payload(self, request: Request) -> Mapping[str, Any]:
+        """Return the JSON body that `run` sends for a request, without keys."""
+        secrets = (
+            self._extra_headers.secrets() | self._connector.secrets() | ({self.api_key} if self.api_key else set())
+        )
+        shown: Mapping[str, Any] = without_keys(self._outgoing(request).payload, secrets)
+        return shown
+
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()  # nothing in it changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without_secrets(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._connector = Connector(None, self._address)
+        if state["_missing"][:1] == ("api_key=",) and (key := key_from(self._key_variables())):
+            self._key, self._missing = Secret(key), state["_missing"][1:]
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _outgoing(self, request: Request) -> Outgoing:
+        return self._encode(request).extended(self._extra_body, request.options.get(ModelOption.EXTRA_BODY, {}))
+
+    def _exchange(
+        self,
+        method: str,
+        outgoing: Outgoing,
+        options: Mapping[str, Any],
+        deadlines: Deadlines,
+        retries: int | None = None,
+    ) -> Exchange:
+        if self._missing:
+            self.check_access()
+        body = None
+        # A compressor on the way would hold small events back.
+        encoding = "identity" if options.get(ModelOption.STREAM, True) else "gzip, deflate"
+        headers = {"accept": "*/*", "accept-encoding": encoding, "user-agent": _user_agent()}
+        if method == "POST":
+            body = json_body(outgoing.payload) if outgoing.body is None else outgoing.body
+            headers["content-type"] = "application/json"
+        if self._address.authorization is not None:
+            headers["authorization"] = self._address.authorization
+        headers |= Headers.checked(self._headers()) | self._extra_headers
+        headers |= Headers.checked(outgoing.headers) | Headers.checked(options.get(ModelOption.EXTRA_HEADERS))
+        url = self._address.join(outgoing.path)
+        call = Call(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
+        attempts = Attempts(self.retries if retries is None else retries)
+        return Exchange(
+            self._connector, call, attempts, nap_of(deadlines), self.name, self.model_id, self._status_error
+        )
+
+    async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:
+        exchange = self._exchange(method, outgoing, _PLAIN, deadlines, retries)
+        exchange.call.read, exchange.nap = deadlines.first_byte, None  # no run watches this one
+        with exchange.described():
+            with anyio.move_on_after(deadlines.total):
+                while (response := await exchange.open()) is None:
+                    continue
+                try:
+                    body, is_whole = await response.read(MAX_BODY_BYTES)
+                finally:
+                    await response.aclose()
+                return _value(body, is_whole=is_whole, origin=self._address.origin)
+            raise DeadlineError(f"{self._address.origin} took longer than {deadlines.total:g} s", is_retryable=True)
+
+    async def _list_models(self, deadlines: Deadlines, retries: int) -> list[str]:
+        listing = await self._fetch("GET", Outgoing(self.models_path, {}), deadlines, retries)
+        try:
+            return self._models(listing)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise WireError(
+                f"{self._address.origin} lists its models in an unknown form: {error!r}", backend=self.name
+            ) from None
+
+
+def _patience(deadlines: Deadlines, began: float, most: float) -> float:
+    """Return how many seconds may be waited behind the end mark, so that no deadline passes meanwhile."""
+    left = most if deadlines.total is None else deadlines.total - (time.monotonic() - began)
+    return max(0.0, min(most, _SHARE * min(left, deadlines.between_bytes or most)))
+
+
+def _too_large(limit: int) -> WireError:
+    return WireError(f"the answer is larger than {limit} bytes; if it may be, raise max_answer_bytes= of the backend")
+
+
+def _user_agent() -> str:
+    # The front door stands above this room, so it isn't imported; but it is there.
+    return f"mellea/{getattr(sys.modules.get('mellea'), '__version__', '0')}"
+
+
+def _value(body: bytes, *, is_whole: bool, origin: str) -> Any:
+    if not is_whole:
+        raise InterruptedStreamError(f"the connection to {origin} broke before the answer was whole", is_retryable=True)
+    try:
+        return from_json(body)
+    except ValueError:
+        pass
+    raise WireError(f"{origin} answered with something that is not JSON: {shortened(body)!r}")

@@ -1,0 +1,453 @@
+"""What the decoders of all wires share; a wire adds how its own frames become events.
+
+Rules, which every wire keeps to by standing on this class:
+
+- The bytes decide what they are, not the content type: server-sent events, JSON (one body, a list, or several values),
+  lines of JSON, or something that is not an answer at all.
+- The events that come before an error in one read are returned; the error is raised by the next call.
+- Essential words are read strictly. What is beside the point never fails an answer, and null is the same as absent.
+- Once the provider has said that the answer is complete (`is_complete`), nothing fails it any more: what is wrong
+  behind that is logged and passed over.
+- An answer in which nothing was recognised is an error that shows what came, never an empty success.
+- Halves of characters are joined, thoughts in tags become reasoning; a wire may add filters of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+from pydantic_core import from_json
+
+from mellea.backends.http.halves import Halves, decoded, parse_odd
+from mellea.backends.http.report import is_report, reported
+from mellea.backends.http.words import LONGEST, said_in, visible
+from mellea.core.events import Event, KeepAlive, SourceEvent, StreamEnd, TextDelta, UsageEvent
+from mellea.errors import BackendError, InterruptedStreamError, WireError
+
+__all__ = ["MAX_BODY_BYTES", "Filter", "WireDecoder"]
+
+_log = logging.getLogger("mellea")
+
+MAX_BODY_BYTES = 256 * 1024 * 1024
+"""How large an answer in one JSON body may become; images make them large."""
+
+_BEGINNING_BYTES = 4096
+_STRAY_BYTES = 65536
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SPACE = b" \t\r\n"
+_EMPTY = (StreamEnd, UsageEvent, SourceEvent, KeepAlive)
+
+
+class Filter(Protocol):
+    """Changes events on their way out.
+
+    What it holds back comes before the `StreamEnd`. If that never comes, it is lost on purpose: what isn't decided yet,
+    such as the beginning of a tag, would be no beginning of the whole answer.
+    """
+
+    def feed(self, events: Sequence[Event]) -> list[Event]:
+        """Return the events as they leave."""
+
+
+class WireDecoder:
+    """Turns one response's bytes into events, wherever the bytes are split.
+
+    Args:
+        model: the model that was asked for, until the provider names the one that answers.
+        backend: name of the service, for errors and in front of what it signs.
+        filters: what the events go through, in this order, behind the one that joins halves of characters; a filter
+            with a true `is_over` is left out from then on.
+
+    Attributes:
+        error: what `feed` would raise now.
+        is_lines: whether the wire's frames are lines of JSON, not server-sent events.
+        media_type: what the server called the answer, for errors.
+    """
+
+    is_lines: ClassVar[bool] = False
+
+    def __init__(self, model: str = "", *, backend: str, filters: Sequence[Filter] = ()) -> None:
+        self._asked = model
+        self._model: str | None = model or None
+        self._response_id: str | None = None
+        self._backend = backend
+        self.error: BackendError | None = None
+        self.media_type = ""
+        self._has_ended = False  # its StreamEnd is out
+        self._is_known = False  # something of the wire's own format has come
+        self._filters = list(filters)
+        self._halves = Halves()
+        self._has_halves = False
+        self._said: list[str] = []  # the text, for an error's partial
+        self._has_content = False  # text, thoughts, calls, files
+        self._beginning = b""
+        self._overlooked = ""
+        self._odd = bytearray()  # data that are no JSON: heartbeats, or words
+        self._undecided: bytes | None = b""
+        self._is_quick = False
+        self._body: bytearray | None = None
+
+    # -- what a wire adds -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _take(self, data: bytes, events: list[Event]) -> None:
+        """Take bytes of a stream: split them into frames, and append the events of each."""
+
+    @abstractmethod
+    def _take_last(self, events: list[Event]) -> None:
+        """Take the last frame of a stream, if only its own end is missing."""
+
+    @abstractmethod
+    def _chunk(self, chunk: dict[str, Any], events: list[Event]) -> None:
+        """Append the events of one frame's JSON object."""
+
+    @abstractmethod
+    def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
+        """Append the events of an answer that came as one JSON object, with its end."""
+
+    @abstractmethod
+    def _end(self, events: list[Event]) -> None:
+        """End the answer where its bytes end: append the last events, `StreamEnd` the last one.
+
+        Raises:
+            InterruptedStreamError: the provider's own end hasn't come (`_interrupted`).
+        """
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the provider has said that the answer is complete; what follows can only be beside the point."""
+        return self._has_ended
+
+    def _stray(self) -> bytes:
+        """Return what came between the frames."""
+        return b""
+
+    # -- what a user of a decoder calls ---------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take more bytes and return the events that they complete.
+
+        Raises:
+            BackendError: the provider reports an error, or its bytes make no sense.
+        """
+        events: list[Event] = []
+        failure: BackendError | None = None
+        if self._is_quick:  # nearly always: a stream that has begun, and nothing that looks at its events
+            try:
+                self._take(data, events)
+            except BackendError as error:
+                failure = error
+            if len(events) == 1 and type(event := events[0]) is TextDelta and failure is None and not self._has_halves:
+                self._said.append(event.chunk)
+                return events
+            if failure is not None or self._has_halves or (events and type(events[-1]) is StreamEnd):
+                return self._let_out(events, failure)
+            self._said += [event.chunk for event in events if type(event) is TextDelta]
+            return events
+        if self.error is not None:
+            raise self.error
+        if self._has_ended:
+            return events
+        try:
+            if self._undecided is None and self._body is None:
+                self._take(data, events)
+            else:
+                self._take_undecided(data, events)
+        except BackendError as error:
+            failure = error
+        if not self._has_content and len(self._beginning) < _BEGINNING_BYTES:
+            self._beginning += data[:_BEGINNING_BYTES]
+        return self._let_out(events, failure)
+
+    def close(self) -> list[Event]:
+        """Say that no more bytes will come; returns the last events.
+
+        Raises:
+            InterruptedStreamError: the provider's own end of the stream hasn't come.
+            BackendError: an error that the last bytes held.
+        """
+        if self.error is not None:
+            raise self.error
+        events: list[Event] = []
+        if self._has_ended:
+            return events
+        failure = None
+        try:
+            self._take_rest(events)
+        except BackendError as error:
+            failure = error
+            events = []  # a frame without its end doesn't count, unless it ends the answer
+        events = self._let_out(events, failure)
+        if self.error is not None:
+            raise self.error
+        return events
+
+    def plain(self, body: bytes) -> list[Event]:
+        """Return the events of an answer that came as one body.
+
+        Raises:
+            BackendError: the body holds an error, or makes no sense.
+        """
+        events = self.feed(body)
+        return events + self.close()
+
+    # -- for the wires ----------------------------------------------------------------------------------------
+
+    def _frame(self, data: bytes, events: list[Event], kind: str = "message") -> None:
+        """Take the data of one frame, whatever they are; `kind` is the type in the event line."""
+        try:
+            chunk = from_json(data)
+        except ValueError:
+            if (chunk := self._parse_odd(data)) is None:
+                return
+        self._value(_typed(chunk, kind), data, events)
+
+    def _value(self, chunk: Any, data: bytes, events: list[Event]) -> None:
+        """Take one frame's JSON value; behind the end mark nothing of it can do harm."""
+        try:
+            if type(chunk) is dict:
+                self._chunk(chunk, events)
+            elif type(chunk) is list:
+                for each in chunk:
+                    self._value(each, data, events)
+            elif chunk is not None:
+                self._set_aside(data)
+        except BackendError as error:
+            if not self.is_complete:
+                raise
+            _log.debug("passed over behind the end of an answer: %s", error)
+
+    def _parse_odd(self, data: bytes) -> Any:
+        """Return the JSON value in data that the strict parser refused; `None` says that they are passed over."""
+        try:
+            value = parse_odd(data)
+        except ValueError as error:
+            if self.is_complete or data.lstrip()[:1] not in (b"{", b"["):
+                self._set_aside(data)  # a heartbeat; or words, which are shown if the end doesn't come
+                return None
+            raise WireError(f"the provider sent no valid JSON ({error}): {visible(decoded(data[:200]))!r}") from error
+        self._has_halves = True
+        return value
+
+    def _set_aside(self, data: bytes) -> None:
+        if len(self._odd) < _STRAY_BYTES:
+            self._odd += data[:_STRAY_BYTES] + b"\n"
+
+    def _overlook(self, what: Any) -> None:
+        """Note a part of the answer that holds something, and isn't known: shown if nothing else comes."""
+        if not self._overlooked:
+            try:
+                text = json.dumps(what, ensure_ascii=False, default=repr)
+            except (ValueError, RecursionError):
+                text = "something nested very deeply"
+            self._overlooked = visible(text[: 2 * LONGEST])[:LONGEST]
+
+    def _reported(self, report: Any) -> BackendError:
+        """Make the error of what the provider reports."""
+        return reported(report)
+
+    def _interrupted(self, missing: str) -> InterruptedStreamError:
+        """Make the error of a stream that ended without the provider's end mark."""
+        said = said_in(self._stray() or bytes(self._odd))
+        words = f"; the server said: {said}" if said else ""
+        is_sentence = " " in said  # and not a heartbeat
+        return InterruptedStreamError(
+            f"the stream was cut: it ended without {missing}{words}", is_retryable=not is_sentence
+        )
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _take_undecided(self, data: bytes, events: list[Event]) -> None:
+        """Take bytes while it isn't decided what they are, or since they are a body."""
+        if self._body is not None:
+            self._body += data
+            if len(self._body) > MAX_BODY_BYTES:
+                raise WireError(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+            return
+        data = (self._undecided or b"") + data
+        self._undecided = data
+        head = data.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
+        if not head or _BYTE_ORDER_MARK.startswith(data):
+            if len(data) > _STRAY_BYTES:
+                self._undecided = data[-1:]  # white space without end
+            return
+        if self.is_lines and not self._has_line(head):
+            return
+        self._undecided = None
+        if head[0] in b"{[<" and not (
+            self.is_lines and head[:1] == b"{" and _json(head.partition(b"\n")[0]) is not None
+        ):
+            self._body = bytearray(head)
+        else:
+            self._take(head if self.is_lines else data, events)
+
+    def _has_line(self, head: bytes) -> bool:
+        return b"\n" in head or len(head) > _STRAY_BYTES
+
+    def _take_rest(self, events: list[Event]) -> None:
+        """Take what is left at the end of the bytes, and end the answer."""
+        if self._undecided is not None:  # nothing, or one line without its end
+            head, self._undecided = self._undecided.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE), None
+            self._body = bytearray(head) if head else None
+        if self._body is not None:
+            self._take_body(bytes(self._body), events)
+            return
+        self._take_last(events)
+        if not self._has_end(events) and not self.is_complete:
+            self._check_words(events)
+        if not self._has_end(events):
+            self._end(events)
+
+    def _last_frame(self, data: bytes, events: list[Event], kind: str = "message") -> None:
+        """Take a frame without its own end: it counts if it is whole, and ends the answer or reports a failure."""
+        found: list[Event] = []
+        try:
+            chunk = parse_odd(data)
+        except ValueError:
+            if data.lstrip()[:1] not in (b"{", b"["):
+                self._set_aside(data)
+            return
+        self._value(_typed(chunk, kind), data, found)
+        if self.is_complete or self._has_end(found):
+            events += found
+
+    def _take_body(self, body: bytes, events: list[Event]) -> None:
+        """Take an answer that came as JSON: one value, a list of chunks, or one value after another."""
+        values: list[Any] | None
+        try:
+            values = [from_json(body)]
+        except ValueError as error:
+            if (values := self._json_values(body)) is None:
+                raise self._unreadable(body, error) from None
+        if len(values) == 1 and type(values[0]) is list:
+            values = values[0]
+        if len(values) == 1 and type(values[0]) is dict:
+            self._plain(values[0], events)
+            return
+        for value in values:
+            self._value(value, body, events)
+        if not self._is_known and not self.is_complete:
+            raise self._alien(body)
+        if not self._has_end(events):
+            self._end(events)
+
+    def _json_values(self, body: bytes) -> list[Any] | None:
+        """Return the values of a body that isn't one JSON value, `None` if it isn't JSON at all."""
+        try:
+            values = _values(decoded(body))
+        except ValueError:
+            return None
+        self._has_halves = True
+        return values
+
+    def _unreadable(self, body: bytes, error: ValueError) -> BackendError:
+        if body[:1] in (b"{", b"[") and "EOF" in str(error):
+            return self._interrupted("the end of its JSON")
+        return self._alien(body)
+
+    def _check_words(self, events: list[Event]) -> None:
+        """Look at what came between the frames: a server's words, or a body behind comments."""
+        said = (self._stray() or bytes(self._odd)).strip()
+        if said[:1] in (b"{", b"[") and not self._is_known:
+            self._take_body(said, events)
+        elif said and not self._is_known and (self._stray() or b" " in said):  # more than a heartbeat
+            raise self._alien(said)
+        elif said and is_report(value := _json(said)):
+            raise self._reported(value)
+        elif not self._is_known and self._beginning.strip(_SPACE):
+            beginning = said_in(self._beginning[:1024])
+            raise self._interrupted(f"anything that is part of an answer; it began with {beginning!r}")
+
+    def _alien(self, body: bytes) -> BackendError:
+        """Make the error of bytes that are no answer."""
+        kind = f"{self.media_type!r}" if self.media_type else "something"
+        if is_report(value := _json(body)):
+            return self._reported(value)
+        return WireError(
+            f"the server sent {kind} that is not a model's answer; check base_url. It begins: {said_in(body)!r}"
+        )
+
+    def _has_end(self, events: list[Event]) -> bool:
+        return self._has_ended or (bool(events) and type(events[-1]) is StreamEnd)
+
+    def _let_out(self, events: list[Event], failure: BackendError | None) -> list[Event]:
+        """Send events through the filters and keep them; a failure comes behind them."""
+        if events and type(events[-1]) is StreamEnd and failure is None:
+            if self._overlooked and not self._has_content and all(isinstance(event, _EMPTY) for event in events):
+                events, failure = [], self._unread()
+            else:
+                self._has_ended = True
+        if self._filters or self._has_halves:
+            events = self._filtered(events)
+        self._said += [event.chunk for event in events if type(event) is TextDelta]
+        self._has_content = self._has_content or any(not isinstance(event, _EMPTY) for event in events)
+        is_stream = self._undecided is None and self._body is None and not self._has_ended and failure is None
+        self._is_quick = is_stream and self._has_content and not self._filters and not self._has_halves
+        if failure is not None:
+            self._fail(failure)
+            if not events:
+                raise failure
+        return events
+
+    def _filtered(self, events: list[Event]) -> list[Event]:
+        if self._has_halves:
+            events = self._halves.feed(events)
+            self._has_halves = bool(self._halves)
+        for one in self._filters:
+            events = one.feed(events)
+        self._filters = [one for one in self._filters if not getattr(one, "is_over", False)]
+        return events
+
+    def _unread(self) -> WireError:
+        return WireError(
+            f"the answer holds nothing that is known as text, a call or a file, but this: {self._overlooked}"
+        )
+
+    def _fail(self, error: BackendError) -> None:
+        error.backend = error.backend or self._backend
+        error.model = error.model or self._asked or self._model
+        error.partial = error.partial or "".join(self._said)
+        self.error = error
+
+
+def _values(text: str) -> list[Any]:
+    """Return the JSON values that a text holds one after another; an SSE end mark behind them is none.
+
+    Raises:
+        ValueError: it isn't JSON.
+    """
+    decoder, values, place = json.JSONDecoder(), list[Any](), 0
+    while (place := _next(text, place)) < len(text):
+        if values and text.startswith(("data:", "[DONE]", "event:", ":"), place):
+            break
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        values.append(value)
+    return values
+
+
+def _typed(chunk: Any, kind: str) -> Any:
+    """Return an event with its type, which some gateways leave to the event line alone."""
+    if kind != "message" and type(chunk) is dict and chunk.get("type") is None:
+        return {**chunk, "type": kind}
+    return chunk
+
+
+def _next(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n,":
+        place += 1
+    return place
+
+
+def _json(data: bytes) -> Any:
+    """Return a JSON value, `None` where there is none."""
+    try:
+        return parse_odd(data)
+    except ValueError:
+        return None

@@ -1,0 +1,135 @@
+"""One request with its attempts, and what every error of it says about it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from mellea.backends.http.report import is_used_up
+from mellea.backends.http.response import Response
+from mellea.backends.http.retry import Attempts, asked_pause
+from mellea.backends.http.secret import scrub_error
+from mellea.backends.http.send import Call, Connector
+from mellea.backends.http.status import error_for_status, message_of, redirect_message, request_id
+from mellea.errors import BackendError, MelleaError, RateLimitError
+
+__all__ = ["Exchange"]
+
+_log = logging.getLogger("mellea")
+
+_ERROR_BYTES = 256 * 1024
+_ERROR_SECONDS = 5.0
+
+_SHOULD_RETRY = {"true": True, "false": False}
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request of a backend.
+
+    Args:
+        connector: the way to the server.
+        call: what is sent.
+        attempts: how often.
+        nap: how long a run that waits for the answer does without a sign of life; `None` if none waits.
+        backend: name of the backend, for errors.
+        model: id of the model, for errors.
+        refine: makes a better error of one that follows from a status, and the body.
+    """
+
+    connector: Connector
+    call: Call
+    attempts: Attempts
+    nap: float | None
+    backend: str
+    model: str
+    refine: Callable[[BackendError, bytes], BackendError]
+    _headers: Mapping[str, str] = field(default_factory=dict, init=False)  # of the last response
+    _resumes: float | None = field(default=None, init=False)  # when the pause before the next attempt is over
+
+    async def open(self) -> Response | None:
+        """Return the open response; `None` says that an attempt failed, and asks to be called again for the next.
+
+        Raises:
+            BackendError: there is no next attempt.
+        """
+        while True:
+            if self._resumes is not None:
+                await self._pause(self._resumes)
+                if self.nap is not None:
+                    return None
+                continue
+            outcome = await self._attempt()
+            if isinstance(outcome, Response):
+                return outcome
+            self._resumes = time.monotonic() + outcome
+
+    async def _pause(self, until: float) -> None:
+        left = until - time.monotonic()
+        nap = left if self.nap is None else min(left, self.nap)
+        if nap > 0:
+            await anyio.sleep(nap)
+        if nap >= left:
+            self._resumes = None
+
+    async def _attempt(self) -> Response | float:
+        """Send the request; returns the open response, or how many seconds to wait before the next attempt."""
+        asked = None
+        try:
+            response = await self.connector.send(self.call)
+        except BackendError as error:
+            failure = error
+        else:
+            self._headers = response.headers
+            if 200 <= response.status < 300:
+                return response
+            failure, asked = await self._refusal(response)
+        pause = self.attempts.pause(failure, asked)
+        try:
+            if pause is None:
+                raise failure
+        finally:
+            del failure  # it holds this frame by its traceback
+        _log.info("%s %s failed, next attempt in %.1f s", self.call.method, self.call.origin, pause)
+        return pause
+
+    @contextmanager
+    def described(self) -> Iterator[None]:
+        """Fill in what the block's errors don't say themselves, and take the keys out of them."""
+        try:
+            yield
+        except MelleaError as error:
+            if isinstance(error, BackendError):
+                error.backend = error.backend or self.backend
+                error.model = error.model or self.model
+                error.request_id = error.request_id or request_id(self._headers)
+            scrub_error(error, self.call.headers.secrets() | self.connector.secrets())
+            raise
+
+    async def _refusal(self, response: Response) -> tuple[BackendError, float | None]:
+        status, headers = response.status, response.headers
+        body = b""
+        try:
+            if not 300 <= status < 400:  # the body of a redirect only repeats its header
+                body, _ = await response.read(_ERROR_BYTES, _ERROR_SECONDS)
+        finally:
+            await response.aclose()
+        asked = asked_pause(headers)
+        fields = {"retry_after": asked, "request_id": request_id(headers)}
+        if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
+            fields["is_retryable"] = should
+        if 300 <= status < 400:
+            message = redirect_message(self.call.origin, headers.get("location", ""))
+        else:
+            used_up = is_used_up(status, body)
+            message = message_of(status, body, self.call.origin, is_used_up=used_up)
+            fields |= {"is_retryable": False} if used_up else {}
+        error = self.refine(error_for_status(status, message, **fields), body)
+        if isinstance(error, RateLimitError) and error.retry_after is not None:
+            asked = error.retry_after
+        return error, asked

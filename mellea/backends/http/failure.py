@@ -1,0 +1,86 @@
+"""From what an HTTP client raises to an error of mellea's.
+
+The kinds are told apart by the names of their classes, which httpx, httpx2 and their transports share, so
+that no client library has to be imported. The error gets no part of the client's own error but its root:
+that one holds the request, and the request holds the key.
+"""
+
+from __future__ import annotations
+
+from mellea.backends.http.proxies import Proxy
+from mellea.errors import BackendError, ConnectError, DeadlineError, MelleaError, UsageError, WireError
+
+__all__ = ["failure_of", "root_of"]
+
+_SLOW = frozenset({"ConnectTimeout", "PoolTimeout", "ReadTimeout", "WriteTimeout", "TimeoutException"})
+
+
+def failure_of(error: BaseException, origin: str, seconds: float | None, proxy: Proxy | None = None) -> MelleaError:
+    """Return the error for a request that got no answer.
+
+    Args:
+        error: what the client raised.
+        origin: the server's address, without anything secret.
+        seconds: the deadline for the connection.
+        proxy: what the request went through.
+    """
+    if proxy is not None:
+        origin = f"{origin} through the proxy {proxy.place!r} of {proxy.variable}"
+    names = {kind.__name__ for kind in type(error).__mro__}
+    root = root_of(error)
+    failure = _failure(names, error, root, origin, seconds)
+    if isinstance(root, OSError) and not isinstance(failure, DeadlineError):
+        root.__traceback__ = root.__context__ = root.__cause__ = None
+        failure.__cause__ = root
+    return failure
+
+
+def root_of(error: BaseException) -> BaseException:
+    """Return what an error came from: the system's own error, if there is one among its causes."""
+    chain: list[BaseException] = []
+    before: BaseException | None = error
+    while before is not None and before not in chain:
+        chain.append(before)
+        before = before.__cause__ or before.__context__
+        if isinstance(before, BaseExceptionGroup):
+            before = before.exceptions[0]  # one of a host's several addresses stands for all
+    # A time-out comes from a cancellation, which is no ordinary exception and says nothing.
+    kinds: tuple[type[Exception], ...] = (OSError, Exception)
+    return next((cause for kind in kinds for cause in reversed(chain) if isinstance(cause, kind)), error)
+
+
+def _failure(
+    names: set[str], error: BaseException, root: BaseException, origin: str, seconds: float | None
+) -> MelleaError:
+    said = str(root) or str(error) or type(root).__name__
+    if names & _SLOW and _is_slow(root):
+        if names & {"ConnectTimeout", "PoolTimeout"}:
+            return _too_slow(origin, seconds)
+        return DeadlineError(f"{origin} was silent for too long; raise the deadline", is_retryable=True)
+    if names & {"UnsupportedProtocol", "InvalidURL", "LocalProtocolError", "InvalidUrlClientError"}:
+        return UsageError(f"the request to {origin} can't be sent: {said}; check base_url and headers")
+    if names & {"RemoteProtocolError"} and type(root).__name__ == "InvalidURL":
+        return WireError(f"{origin} redirects to something that isn't an address: {said}; check base_url")
+    if type(root).__module__.startswith("h11") or "ClientResponseError" in names:
+        return WireError(f"what listens at {origin} doesn't speak HTTP: {said}; check base_url")
+    if type(root).__name__ == "SSLCertVerificationError":
+        return ConnectError(f"the certificate of {origin} is not trusted: {said}; SSL_CERT_FILE names your own")
+    if isinstance(root, ConnectionRefusedError):
+        return ConnectError(f"nothing listens at {origin}: {said}; is the server running?", is_retryable=True)
+    return ConnectError(f"no answer from {origin}: {said}", is_retryable=True)
+
+
+def _is_slow(root: BaseException) -> bool:
+    # The adapter of aiohttp calls a broken connection a time-out too.
+    # A handshake that was cut short by the deadline says that it wants to read.
+    if isinstance(root, TimeoutError) or type(root).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
+        return True
+    return not (isinstance(root, OSError) or type(root).__module__[:7] == "aiohttp")
+
+
+def _too_slow(origin: str, seconds: float | None) -> BackendError:
+    within = "in time" if seconds is None else f"within {seconds:g} s"
+    return DeadlineError(
+        f"no connection to {origin} {within}; raise the deadline with model_options={{'timeout': Deadlines(…)}}",
+        is_retryable=True,
+    )

@@ -1,0 +1,228 @@
+"""Looks into a provider's JSON: strict ones for an answer's essential words, tolerant ones for all the rest.
+
+A strict look gives what should be there, or what stands for nothing where the field is absent or null, and raises
+`WireError` at anything else: a wrong value must not become an answer. A tolerant look (`known_…`) passes over what
+hasn't the known shape: the count of tokens in another type is no reason to lose the text beside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from typing import Any
+
+from pydantic_core import from_json
+
+from mellea.backends.http.halves import parse_odd
+from mellea.backends.http.words import visible
+from mellea.core.surrogates import mended
+from mellea.errors import WireError
+
+__all__ = [
+    "arguments_text",
+    "bytes_of",
+    "int_of",
+    "known_bytes",
+    "known_id",
+    "known_int",
+    "known_list",
+    "known_mapping",
+    "known_mappings",
+    "known_text",
+    "list_of",
+    "mapping_of",
+    "mappings_of",
+    "parse_object",
+    "text_of",
+    "wrong_type",
+]
+
+_SHOWN = 120
+
+# -- essential ------------------------------------------------------------------------------------------
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Parse JSON that has to be an object.
+
+    Raises:
+        WireError: it is something else.
+    """
+    try:
+        value = from_json(data)
+    except ValueError:
+        value = _parse_odd(data)
+    if type(value) is not dict:
+        raise WireError(f"the provider sent {_shown(data)} where a JSON object has to be")
+    return value
+
+
+def text_of(mapping: dict[str, Any], name: str) -> str:
+    """Return a text, `""` where there is none.
+
+    Raises:
+        WireError: it is something else.
+    """
+    value = mapping.get(name)
+    if value is None:
+        return ""
+    if type(value) is not str:
+        raise wrong_type(name, "a text", value)
+    return value
+
+
+def int_of(mapping: dict[str, Any], name: str) -> int | None:
+    """Return a whole number, also one that is written as a text; `None` where there is none.
+
+    Raises:
+        WireError: it is something else.
+    """
+    number = known_int(mapping, name)
+    if number is None and (value := mapping.get(name)) is not None:
+        raise wrong_type(name, "a whole number", value)
+    return number
+
+
+def mapping_of(mapping: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an object, an empty one where there is none.
+
+    Raises:
+        WireError: it is something else.
+    """
+    value = mapping.get(name)
+    if value is None:
+        return {}
+    if type(value) is not dict:
+        raise wrong_type(name, "an object", value)
+    return value
+
+
+def list_of(mapping: dict[str, Any], name: str) -> list[Any]:
+    """Return a list, an empty one where there is none.
+
+    Raises:
+        WireError: it is something else.
+    """
+    value = mapping.get(name)
+    if value is None:
+        return []
+    if type(value) is not list:
+        raise wrong_type(name, "a list", value)
+    return value
+
+
+def mappings_of(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return a list of objects, an empty one where there is none; a null among them is passed over.
+
+    Raises:
+        WireError: it is something else.
+    """
+    items = list_of(mapping, name)
+    if None in items:
+        items = [item for item in items if item is not None]
+    for item in items:
+        if type(item) is not dict:
+            raise wrong_type(name, "a list of objects", items)
+    return items
+
+
+def arguments_text(value: Any, name: str = "arguments") -> str:
+    """Return a call's arguments as JSON text: they come as that, or as the object itself.
+
+    PHP writes an empty object as an empty list.
+
+    Raises:
+        WireError: they are something else.
+    """
+    if value is None:
+        return ""
+    if type(value) is str:
+        return value
+    if type(value) is dict:
+        return json.dumps(value, ensure_ascii=False)
+    if value == []:
+        return "{}"
+    raise wrong_type(name, "JSON text or an object", value)
+
+
+def bytes_of(text: str, name: str) -> bytes:
+    """Return what a text in base64 stands for; what isn't of its alphabet, such as line ends, is passed over.
+
+    Raises:
+        WireError: it is not base64.
+    """
+    try:
+        return base64.b64decode(text)
+    except (binascii.Error, ValueError) as error:
+        raise WireError(f"the provider's {name!r} is not valid base64: {_shown(text)}") from error
+
+
+def wrong_type(name: str, wanted: str, value: Any) -> WireError:
+    """Make the error of an essential field that holds something else."""
+    return WireError(f"the provider's {name!r} should be {wanted}, not {_shown(value)}")
+
+
+# -- beside the point -------------------------------------------------------------------------------------
+
+
+def known_text(mapping: dict[str, Any], name: str) -> str:
+    """Return a text, `""` for anything else."""
+    value = mapping.get(name)
+    return mended(value) if type(value) is str else ""
+
+
+def known_id(mapping: dict[str, Any], name: str) -> str:
+    """Return an id, which some write as a number; `""` for anything else."""
+    value = mapping.get(name)
+    return str(value) if type(value) is int else known_text(mapping, name)
+
+
+def known_int(mapping: dict[str, Any], name: str) -> int | None:
+    """Return a whole number, also one written as a text or as `12.0`; `None` for anything else."""
+    value = mapping.get(name)
+    if type(value) is int:
+        return value
+    if type(value) is float:
+        return int(value) if math.isfinite(value) and value.is_integer() else None
+    if type(value) is str and len(value) <= 18 and value.isascii() and value.isdecimal():
+        return int(value)
+    return None
+
+
+def known_mapping(mapping: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an object, an empty one for anything else."""
+    value = mapping.get(name)
+    return value if type(value) is dict else {}
+
+
+def known_list(mapping: dict[str, Any], name: str) -> list[Any]:
+    """Return a list, an empty one for anything else."""
+    value = mapping.get(name)
+    return value if type(value) is list else []
+
+
+def known_mappings(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the objects of a list, none for anything else."""
+    return [item for item in known_list(mapping, name) if type(item) is dict]
+
+
+def known_bytes(text: str) -> bytes | None:
+    """Return what a text in base64 stands for, `None` if it is not base64."""
+    try:
+        return base64.b64decode(text)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _parse_odd(data: bytes) -> Any:
+    try:
+        return parse_odd(data)
+    except ValueError as error:
+        raise WireError(f"the provider sent no valid JSON ({error}): {_shown(data)}") from error
+
+
+def _shown(value: Any) -> str:
+    text = visible(repr(value))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

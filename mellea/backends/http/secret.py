@@ -1,0 +1,114 @@
+"""Keys: kept where nothing prints them, and taken out of every message."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+
+from mellea.backends.http.words import visible
+from mellea.core.masking import HIDDEN, scrub
+from mellea.errors import AuthError, ConfigurationError, UsageError
+
+__all__ = ["Headers", "Secret", "key_from", "missing_key", "scrub_error"]
+
+_SENSITIVE = re.compile(r"key|token|secret|auth|cookie|password", re.IGNORECASE)
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SHORTEST = 6
+"""Shorter texts are no keys, and taking them out would spoil the words of a message."""
+
+_OF_THE_CONNECTION = frozenset(
+    {"connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+     "upgrade"}
+)  # fmt: skip
+"""Headers that say where a request ends and what becomes of the connection; a second opinion is request smuggling."""
+
+
+class Secret:
+    """A key that shows itself only when asked."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str | None) -> None:
+        # A key that comes out of a file often brings its line end.
+        self._text = text.strip() if text else None
+
+    def reveal(self) -> str | None:
+        """Return the key, `None` if there is none or an empty one."""
+        return self._text or None
+
+    def __repr__(self) -> str:
+        return f"Secret({HIDDEN!r})" if self._text else "Secret(None)"
+
+
+def key_from(variables: Iterable[str]) -> str | None:
+    """Return the key that the first of the environment's variables holds which is set, `None` if none is."""
+    return next((value for name in variables if (value := os.environ.get(name, "").strip())), None)
+
+
+def missing_key(provider: str, model: str, variables: Iterable[str], other_way: str = "") -> AuthError:
+    """Make the error for a key that a provider can't do without; it is raised at the first request."""
+    named = " or ".join(variables) or "no variable"
+    way = f"; or {other_way}" if other_way else ""
+    return AuthError(
+        f"there is no key for {provider!r}: set {named} in the environment, or pass api_key={way}",
+        backend=provider,
+        model=model,
+    )
+
+
+class Headers(dict[str, str]):
+    """HTTP headers under names in lower case, which show no values."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"
+
+    @classmethod
+    def checked(cls, headers: Mapping[str, str] | None) -> Headers:
+        """Take a caller's headers.
+
+        Raises:
+            UsageError: one can't be sent; its value isn't shown.
+            ConfigurationError: the same, for one that holds a key.
+        """
+        if headers is None:
+            return cls()
+        if not isinstance(headers, Mapping):
+            raise UsageError(f"headers takes a dict of texts, not {type(headers).__name__}")
+        for name, value in headers.items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise UsageError(f"the header {name!r} takes a text, not {type(value).__name__}")
+            if not _NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
+                kind = ConfigurationError if _SENSITIVE.search(name) else UsageError
+                raise kind(f"the header {name!r} holds a character that no header can; was it copied in full?")
+            if name.lower() in _OF_THE_CONNECTION:
+                raise UsageError(f"the header {name!r} is set by the connection itself; leave it out")
+        return cls({name.lower(): value.strip() for name, value in headers.items()})
+
+    def secrets(self) -> set[str]:
+        """Return the values that are keys, and their words: `"Bearer …"` is two."""
+        values = {value for name, value in self.items() if _SENSITIVE.search(name)}
+        return {text for value in values for text in (value, *value.split()) if len(text) >= _SHORTEST}
+
+
+def _shown(text: str, secrets: Iterable[str]) -> str:
+    text = scrub(text, secrets)
+    # Words of a server come to errors on many ways; none of them may bring what a terminal obeys.
+    return text if text.isprintable() else "\n".join(map(visible, text.split("\n")))
+
+
+def scrub_error(error: BaseException, secrets: Iterable[str]) -> None:
+    """Take the secrets, and what a terminal would obey, out of an error and of all that it came from."""
+    secrets, seen = set(secrets), set[int]()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        args = tuple(_shown(item, secrets) if isinstance(item, str) else item for item in one.args)
+        if args != one.args:
+            one.args = args
+        todo += (one.__cause__, one.__context__)

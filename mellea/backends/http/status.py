@@ -1,0 +1,91 @@
+"""From an error status to a typed error with the provider's own message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from mellea.backends.http.words import said_in
+from mellea.errors import (
+    AuthError,
+    BadRequestError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitError,
+    StatusError,
+)
+
+__all__ = ["error_for_status", "is_retryable_status", "message_of", "redirect_message", "request_id"]
+
+_KINDS: dict[int, type[StatusError]] = {
+    400: BadRequestError,
+    401: AuthError,
+    403: AuthError,
+    404: NotFoundError,
+    413: BadRequestError,
+    422: BadRequestError,
+    429: RateLimitError,
+    503: OverloadedError,
+    529: OverloadedError,
+}
+
+_ADVICE = {
+    401: "check the key",
+    403: "the key may not do this",
+    404: "check the model's name and base_url",
+    429: "slow down, or raise retries=",
+}
+
+_USED_UP_ADVICE = "; the quota is used up, so trying again won't help: look at the plan and the billing of the account"
+
+_REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
+
+
+def is_retryable_status(status: int) -> bool:
+    """Tell whether the same request may succeed later."""
+    return status in (408, 409, 429) or status >= 500
+
+
+def error_for_status(status: int, message: str, **fields: Any) -> StatusError:
+    """Make the error of a status, also for a provider's error event in mid-stream that names or means one.
+
+    Args:
+        status: the HTTP status, or the one that the provider's own error type stands for.
+        message: what is shown.
+        fields: of the error, such as `request_id`; `retry_after` is left out where the error has none.
+    """
+    kind = _KINDS.get(status, StatusError)
+    fields.setdefault("is_retryable", is_retryable_status(status))
+    if kind is not RateLimitError:
+        fields.pop("retry_after", None)
+    return kind(message, status=status, **fields)
+
+
+def message_of(status: int, body: bytes, origin: str, *, is_used_up: bool = False) -> str:
+    """Return what an error with this status and body says, in one line.
+
+    Args:
+        status: the HTTP status.
+        body: what the server says.
+        origin: the server.
+        is_used_up: whether it says that what was paid for is used up.
+    """
+    said = said_in(body) or "it says nothing more"
+    advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
+    return f"{origin} answered with status {status}: {said}{_USED_UP_ADVICE if is_used_up else advice}"
+
+
+def redirect_message(origin: str, location: str) -> str:
+    """Return what an error says about a redirect that isn't followed."""
+    try:
+        parts = urlsplit(location)
+        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
+    except ValueError:
+        place = location.partition("?")[0].rpartition("@")[2]
+    return f"{origin} redirects to {place!r}, where neither the key nor the request goes unasked; check base_url"
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the provider's id of a request."""
+    return next((value for name in _REQUEST_ID if (value := headers.get(name))), None)

@@ -1,0 +1,124 @@
+"""What a server says of a failure, in whatever shape: its words in one line, fit to be shown.
+
+Seen in the wild: `{"error": {"message", …}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (Ollama),
+`{"detail": [{"msg"}]}` (FastAPI), `{"base_resp": {"status_code", "status_msg"}}` (MiniMax),
+`{"error_code", "error_msg"}` (Baidu), `{"code", "message"}` (SiliconFlow, Z.ai), `{"success": false, "msg"}`,
+`{"errors": [{"message"}]}` (Cloudflare), pages in HTML and plain text. Terminal escapes and other controls are taken
+out, since errors end on terminals.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from mellea.backends.http.halves import parse_odd
+from mellea.core.surrogates import mended
+
+__all__ = ["LONGEST", "WORDS", "said_in", "shortened", "visible", "words_of"]
+
+LONGEST = 500
+"""How many characters of a server's words are shown."""
+
+_MOST_BYTES = 65536  # of a body that are looked at
+
+WORDS = (
+    "error", "errors", "message", "msg", "detail", "details", "error_message", "errormessage", "error_msg", "errmsg",
+    "err_msg", "status_msg", "base_resp", "error_description", "description", "reason", "fault", "faultstring", "title",
+)  # fmt: skip
+"""The fields that hold the words, or a part that holds them; the first that says something counts."""
+
+_DEEPEST = 6
+
+_SKIPPED = (("<script", "</script"), ("<style", "</style"), ("<!--", "-->"))
+
+# No search runs past the next introducer, so that all of them together are linear.
+_ESCAPE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|(?:\x1b\]|\x9d)(?:[^\x07\x1b\x9c\x9d]*(?:\x07|\x1b\\|\x9c))?"
+    r"|\x1b[@-Z\\-_]?"
+)
+_CONTROLS = {
+    **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)),
+    **dict.fromkeys(map(ord, "\t\n\r\v\f\x85"), " "),
+}
+
+
+def visible(text: str) -> str:
+    """Return a text in one line without what a terminal would obey: escapes, controls, marks of direction."""
+    if "\x1b" in text or "\x9b" in text or "\x9d" in text:
+        text = _ESCAPE.sub("", text)
+    return " ".join(mended(text).translate(_CONTROLS).split())
+
+
+def words_of(value: Any) -> str:
+    """Return the words in a server's JSON, `""` if it has none that are known."""
+    return _cut(visible(_find(value, 0)))
+
+
+def said_in(body: bytes) -> str:
+    """Return the words in a server's bytes: those in its JSON, else the beginning of its page or text."""
+    try:
+        value = parse_odd(body)
+    except ValueError:
+        return shortened(body)
+    return (_cut(visible(value)) if isinstance(value, str) else words_of(value)) or shortened(body)
+
+
+def shortened(body: bytes) -> str:
+    """Return the beginning of a body that isn't the protocol's, without markup."""
+    body = body[:_MOST_BYTES]
+    text, lower = body.decode("utf-8", "replace"), body.lower().decode("utf-8", "replace")
+    text = visible(_title(text, lower) or _without_markup(text, lower))
+    # Cut before the entities are read, since Python refuses numbers of thousands of digits.
+    return _cut(visible(html.unescape(text[: 4 * LONGEST])))
+
+
+def _find(value: Any, depth: int) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if depth > _DEEPEST:
+        return ""
+    if isinstance(value, list):
+        return next((text for each in value[:8] if (text := _find(each, depth + 1))), "")
+    if not isinstance(value, dict):
+        return ""
+    fields = {name.lower(): item for name, item in value.items() if isinstance(name, str)}
+    found = next((text for name in WORDS if name in fields and (text := _find(fields[name], depth + 1))), "")
+    codes = (fields.get(name) for name in ("code", "type", "status"))
+    return found or (next((code for code in codes if isinstance(code, str) and code), "") if depth else "")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _title(text: str, lower: str) -> str:
+    start = lower.find("<title")
+    opened = text.find(">", start) if start >= 0 else -1
+    end = lower.find("</title", opened) if opened >= 0 else -1
+    return text[opened + 1 : end].strip() if end >= 0 else ""
+
+
+def _without_markup(text: str, lower: str) -> str:
+    """Return the text between the tags; one pass, since a page may be made to be slow."""
+    out: list[str] = []
+    place = 0
+    while (start := text.find("<", place)) >= 0:
+        out += (text[place:start], " ")
+        close = next((end for begin, end in _SKIPPED if lower.startswith(begin, start)), None)
+        if close is not None:
+            end = lower.find(close, start + 1)
+            if end < 0:
+                return "".join(out)
+            start = end
+            if close == "-->":
+                place = end + 3
+                continue
+        end = text.find(">", start)
+        if end < 0:
+            place = start
+            break
+        place = end + 1
+    return "".join([*out, text[place:]])

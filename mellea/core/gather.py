@@ -1,0 +1,100 @@
+"""Lazy values in bulk: waiting for many at once, and for all inside a structure."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Awaitable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar, overload
+
+from mellea.core.component import walk
+from mellea.core.runtime.tasks import together
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
+from mellea.core.tracebacks import short_errors
+from mellea.errors import UsageError
+
+__all__ = ["gather", "resolve"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+V = TypeVar("V")
+
+
+@overload
+async def gather(first: Awaitable[T], second: Awaitable[U], /) -> list[T | U]: ...
+@overload
+async def gather(first: Awaitable[T], second: Awaitable[U], third: Awaitable[V], /) -> list[T | U | V]: ...
+@overload
+async def gather(*awaitables: Awaitable[T]) -> list[T]: ...
+@short_errors
+async def gather(*awaitables: Awaitable[Any]) -> list[Any]:
+    """Wait for thunks and for coroutines of verbs at the same time; return what they come to, in order.
+
+    If one fails, the coroutines that still run are cancelled; thunks go on, as they belong to whoever holds them.
+
+    Raises:
+        UsageError: one of them can't be awaited.
+        BaseException: the first error, as it is and not in a group.
+    """
+    if wrong := [each for each in awaitables if not inspect.isawaitable(each)]:
+        for each in awaitables:
+            if inspect.iscoroutine(each):
+                each.close()  # it is never awaited now
+        hint = "put a * before a list" if isinstance(wrong[0], Iterable) else "such as m.ainstruct(…)"
+        raise UsageError(f"gather takes thunks and coroutines, not {wrong[0]!r}; {hint}")
+    return await together([partial(_wait, awaitable) for awaitable in awaitables])
+
+
+async def _wait(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+@overload
+async def resolve(structure: ModelOutputThunk[T]) -> T: ...
+@overload
+async def resolve(structure: list[ModelOutputThunk[T]] | list[ComputedModelOutputThunk[T]]) -> list[T]: ...
+@overload
+async def resolve(
+    structure: dict[U, ModelOutputThunk[T]] | dict[U, ComputedModelOutputThunk[T]],
+) -> dict[U, T]: ...
+@overload
+async def resolve(structure: Any) -> Any: ...
+@short_errors
+async def resolve(structure: Any) -> Any:
+    """Wait for every thunk inside a structure, each once, and return the structure with their typed results.
+
+    Lists, tuples, sets, mappings (which become dicts) and dataclasses are looked into and made anew; anything else
+    stays the same object. The structure itself isn't changed.
+
+    Raises:
+        MelleaError: a generation failed.
+    """
+    thunks = {id(part): part for part in walk(structure) if isinstance(part, ModelOutputThunk)}
+    await together([thunk.avalue for thunk in thunks.values()])  # for the slowest, or the first that fails
+    return _filled(structure, set()) if thunks else structure
+
+
+def _filled(value: Any, around: set[int]) -> Any:
+    if isinstance(value, ModelOutputThunk):
+        return value.parsed
+    if id(value) in around:  # it holds itself; there is no way to make it anew
+        return value
+    inner = around | {id(value)}
+    if isinstance(value, Mapping):
+        return {key: _filled(item, inner) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_filled(item, inner) for item in value))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return type(value)(_filled(item, inner) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _dataclass(value, inner)
+    return value
+
+
+def _dataclass(value: Any, around: set[int]) -> Any:
+    names = [field.name for field in dataclasses.fields(value) if field.init]
+    changes = {name: _filled(getattr(value, name), around) for name in names}
+    if all(changes[name] is getattr(value, name) for name in names):
+        return value
+    return dataclasses.replace(value, **changes)

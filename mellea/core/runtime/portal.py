@@ -1,0 +1,215 @@
+"""The one thread on which synchronous verbs run their async twins.
+
+The thread and its loop start at the first use. They are forgotten after a fork (the child starts its
+own) and stopped when the interpreter leaves.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+import anyio
+
+from mellea.core.runtime import Hold, cancel_all
+from mellea.core.runtime.loop import (
+    Loop,
+    Waiter,
+    asking_thread,
+    be_patient,
+    current_loop,
+    is_loop_running,
+    launch,
+    new_waiter,
+    run_until_exit,
+)
+from mellea.core.tracebacks import short_errors
+from mellea.errors import StreamingError
+
+__all__ = ["blocking"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_CANCEL_SECONDS = 3.0
+"""How long Ctrl-C, and the end of the program, wait for the verbs to give back what they hold."""
+
+_GRACE = 600.0
+"""How long something that blocks may hold the thread up. It is alive all the while, and its answers come late."""
+
+_LOOK_SECONDS = 1.0
+"""How often a caller looks whether the portal's loop is still there."""
+
+
+class _Portal:
+    """The thread, while there is one."""
+
+    def __init__(self) -> None:
+        self.forget()
+        atexit.register(self.stop)
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._opened: Future[tuple[Loop, Waiter]] = Future()
+
+    def start(self) -> Loop:
+        """Return the thread's loop; both are started at the first call."""
+        if self._thread is threading.current_thread():
+            raise StreamingError(
+                "a synchronous verb was called on the thread that runs them all, so it would wait for itself; "
+                "inside async code use the a… verb"
+            )
+        if sys.is_finalizing():  # a new thread would never get its turn
+            raise _stopped()
+        with self._lock:
+            # Ctrl-C may come at any point here; a thread that is being started then is the next call's.
+            if self._thread is None or not self._thread.is_alive():
+                self._opened = Future()
+                self._thread = threading.Thread(target=_serve, args=(self._opened,), name="mellea-portal", daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError as error:  # from Python 3.12 on, at the end of the program
+                    raise _stopped() from error
+            return self._opened.result()[0]
+
+    def stop(self) -> None:
+        """Cancel all runs, and wait until the thread has ended: at most 3 s."""
+        cancel_all()
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive():
+            self._opened.result()[1].wake()
+            thread.join(_CANCEL_SECONDS)
+
+
+def _serve(opened: Future[tuple[Loop, Waiter]]) -> None:
+    async def main() -> None:
+        be_patient(_GRACE)
+        stop = new_waiter()
+        opened.set_result((current_loop(), stop))
+        await stop.wait()
+
+    try:
+        run_until_exit(main)
+    except BaseException as error:
+        if opened.done():
+            raise
+        opened.set_exception(error)
+
+
+_portal = _Portal()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_portal.forget)
+
+
+def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
+    """Make the synchronous twin of an async verb.
+
+    It works in plain functions, in threads and inside a running loop, carries the caller's context
+    variables, and cancels the verb on Ctrl-C. `await_result` may only be true.
+
+    Raises:
+        StreamingError: `await_result=False`; or called on the thread that runs synchronous verbs.
+    """
+    name = verb.__name__
+
+    @functools.wraps(verb)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if kwargs.get("await_result", True) is not True:
+            raise StreamingError(
+                f"await_result={kwargs['await_result']!r} was given to the synchronous verb "
+                f"{name.removeprefix('a')!r}, which returns finished results only; stream with m.stream(...), "
+                f"or use {name!r} in async code"
+            )
+        return _call(functools.partial(verb, *args, **kwargs))
+
+    call.__name__ = name.removeprefix("a")
+    call.__qualname__ = verb.__qualname__.removesuffix(name) + call.__name__
+    call.__doc__ = f"Do what `{name}` does, and wait for it.\n\n{inspect.getdoc(verb) or ''}".strip()
+    return short_errors(call)
+
+
+def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    loop, running = _portal.start(), _Running(verb)
+    hold = Hold(current_loop()) if is_loop_running() else None
+    asked = asking_thread.set(threading.get_ident())
+    try:
+        loop.post(running.begin)  # with a copy of the context variables
+        running.wait(loop)
+    except BaseException:  # Ctrl-C at whatever moment, or the loop has gone
+        loop.post(running.cancel)
+        running.has_ended.wait(_CANCEL_SECONDS)
+        running.forget()
+        raise
+    finally:
+        asking_thread.reset(asked)
+        if hold is not None:
+            hold.end()
+    return running.result()
+
+
+class _Running(Generic[R]):
+    """One verb on the portal's loop, and a caller that waits for it in another thread."""
+
+    def __init__(self, verb: Callable[[], Coroutine[Any, Any, R]]) -> None:
+        self.has_ended = threading.Event()
+        self._verb = verb
+        self._scope: anyio.CancelScope | None = None
+        self._is_cancelled = False
+        self._outcome: tuple[R | None, BaseException | None] = (None, _stopped())
+
+    def begin(self) -> None:
+        launch(self._main, self.has_ended.set)
+
+    def forget(self) -> None:
+        """Let go of what the verb came to, such as a thunk: the traceback of an interrupt may hold this for long."""
+        self._outcome = (None, _stopped())
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def _main(self) -> None:
+        with anyio.CancelScope() as self._scope:
+            if self._is_cancelled:
+                return
+            try:
+                self._outcome = await self._verb(), None
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - an exit asked for in a verb is the caller's, not the loop's
+                self._outcome = None, error
+
+    def wait(self, loop: Loop) -> None:
+        while not self.has_ended.wait(_LOOK_SECONDS):
+            if (how := loop.obituary()) is not None and not self.has_ended.is_set():
+                raise _stopped() if loop.has_ended() else _held_up(how)
+
+    def result(self) -> R:
+        result, error = self._outcome
+        if error is None:
+            return cast("R", result)
+        try:
+            raise error
+        finally:
+            del error, self._outcome  # an error that held itself through its traceback would hold the thunks, too
+
+
+def _held_up(how: str) -> StreamingError:
+    return StreamingError(
+        f"the thread of the synchronous verbs {how}: something that blocks runs on it, in an async validator, tool or "
+        "function of yours; await it, or make that function a plain one, which runs in a thread of its own"
+    )
+
+
+def _stopped() -> StreamingError:
+    return StreamingError("the thread of the synchronous verbs was stopped while this one ran: the program is ending")

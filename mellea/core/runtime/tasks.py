@@ -1,0 +1,278 @@
+"""The user's callables: synchronous ones in worker threads, asynchronous ones on the loop.
+
+Rules for the threads:
+
+- They are shared by the whole process, so that a thousand answers that end at once don't start a thousand of them.
+- Such a function may call a synchronous verb, whose own functions need threads again: each depth of such calls has
+  places of its own, so that the outer ones can't take all of them and wait for the inner ones.
+- Functions may also wait for each other in ways that nobody can see. If nothing at a depth has come to its end for a
+  moment, one more is let in: slowly, but never not.
+- Where the system starts no more threads, a call waits for one that ends.
+- A cancelled wait leaves its thread to itself; its place is free when the function returns.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from mellea.core.runtime.loop import Waiter, is_being_cancelled, new_waiter
+
+__all__ = ["ThreadWork", "in_thread", "outcome_of", "together"]
+
+T = TypeVar("T")
+
+_PLACES = 32
+"""How many functions of one depth run at once, as long as they come to their ends."""
+
+_STALL_SECONDS = 0.1
+"""How long nothing may come to its end before one more function is let in."""
+
+_LOOK_SECONDS = 1.0
+"""How often those look who aren't the next one, in case the next one's loop has gone."""
+
+_DEEPEST = 50
+"""From here on functions share their places, so that endless recursion doesn't make endless places."""
+
+_depth: ContextVar[int] = ContextVar("mellea_thread_depth", default=0)
+
+
+class _Ticket:
+    """One call that waits for a place."""
+
+    __slots__ = ("looked", "waiter")
+
+    def __init__(self) -> None:
+        self.waiter: Waiter | None = None
+        self.looked = 0.0
+
+
+class _Place:
+    """The right to run one function in a thread."""
+
+    __slots__ = ("_places", "has_begun", "is_free")
+
+    def __init__(self, places: _Places) -> None:
+        self._places = places
+        self.is_free = False
+        self.has_begun = False
+
+    def free(self) -> None:
+        """Give it back; a second time does nothing."""
+        self._places.take_back(self)
+
+
+class _Places:
+    """The places of one depth: those who wait get them in their order, on whatever loop they are."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._moved = 0.0  # when a place was last given back, or one more was let in
+        self._queue: dict[_Ticket, None] = {}
+
+    @property
+    def has_others(self) -> bool:
+        """Whether more than one place is taken."""
+        return self._taken > 1
+
+    async def take(self, *, is_short: bool = False) -> _Place:
+        """Wait for a place.
+
+        Args:
+            is_short: the system has just refused a thread, so that one has to end first.
+        """
+        ticket = _Ticket()
+        seen = self._moved if is_short else -1.0
+        try:
+            while True:
+                waiter, is_next = self._look(ticket, seen)
+                if waiter is None:
+                    return _Place(self)
+                await waiter.wait(_STALL_SECONDS if is_next else _LOOK_SECONDS)
+        finally:
+            self._leave(ticket)
+
+    def _look(self, ticket: _Ticket, seen: float) -> tuple[Waiter | None, bool]:
+        """Take a place, or return what to wait with, and whether it is this one's turn next."""
+        now = time.monotonic()
+        with self._lock:
+            self._queue.setdefault(ticket)
+            ticket.looked = now
+            first = next(iter(self._queue))
+            while first is not ticket and now - first.looked > 3 * _LOOK_SECONDS:
+                del self._queue[first]  # its loop has gone or stands still; if it comes back it queues up again
+                first = next(iter(self._queue))
+            is_next = first is ticket
+            if is_next and self._may_enter(now, seen):
+                self._taken += 1
+                return None, True
+            ticket.waiter = new_waiter()
+            return ticket.waiter, is_next
+
+    def _may_enter(self, now: float, seen: float) -> bool:
+        if self._moved == seen and self._taken:
+            return False
+        if self._taken < _PLACES:
+            return True
+        if now - self._moved < _STALL_SECONDS:
+            return False
+        self._moved = now
+        return True
+
+    def _leave(self, ticket: _Ticket) -> None:
+        with self._lock:
+            self._queue.pop(ticket, None)
+        self._call_next()
+
+    def take_back(self, place: _Place) -> None:
+        """Let the next one have the place."""
+        with self._lock:
+            if place.is_free:
+                return
+            place.is_free = True
+            self._taken -= 1
+            self._moved = time.monotonic()
+        self._call_next()
+
+    def _call_next(self) -> None:
+        with self._lock:
+            first = next(iter(self._queue), None)
+            waiter = first.waiter if first is not None else None
+        if waiter is not None:
+            waiter.wake()
+
+
+_depths: defaultdict[int, _Places] = defaultdict(_Places)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_depths.clear)  # the parent's threads aren't there any more
+
+
+async def in_thread(function: Callable[..., T], *args: object) -> T:
+    """Call a function of the user's in a worker thread; if the wait is cancelled, it runs on and its result is dropped.
+
+    Raises:
+        RuntimeError: the system starts no thread, and none is running that could end.
+    """
+    depth = _depth.get()
+    places = _depths[depth]
+    is_short = False
+    while True:
+        place = await places.take(is_short=is_short)
+
+        def boxed(place: _Place = place) -> tuple[T]:
+            place.has_begun = True
+            _depth.set(min(depth + 1, _DEEPEST))  # in the copy of the context that the thread runs in
+            try:
+                return (function(*args),)  # trio refuses a thread's result that is a coroutine
+            finally:
+                place.free()
+
+        try:
+            # Without a limit of its own: the places are the limit.
+            limiter = anyio.CapacityLimiter(1)
+            (result,) = await anyio.to_thread.run_sync(boxed, abandon_on_cancel=True, limiter=limiter)
+            return result
+        except RuntimeError:
+            if place.has_begun or not places.has_others:
+                raise
+            is_short = True
+        finally:
+            if not place.has_begun:
+                place.free()
+
+
+class ThreadWork:
+    """One call of a function of the user's in a worker thread: a wait for it may be cancelled and taken up again."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._waiters: list[Waiter] = []
+        self._has_begun = self._is_done = False
+        self._error: BaseException | None = None
+
+    async def wait(self) -> None:
+        """Have the function called, once, and wait until it has returned; raises what it raises."""
+        if not self._has_begun:
+            await in_thread(self._call)
+        while not self._is_done:  # in the thread of a wait before this one
+            waiter = new_waiter()
+            with self._lock:
+                self._waiters.append(waiter)
+            if not self._is_done:
+                await waiter.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _call(self) -> None:
+        with self._lock:
+            if self._has_begun:
+                return
+            self._has_begun = True
+        try:
+            self._function()
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+            self._error = error
+        with self._lock:
+            self._is_done, waiters = True, self._waiters
+        for waiter in waiters:
+            waiter.wake()
+
+
+async def outcome_of(function: Callable[..., Any], *args: object) -> Any:
+    """Call a function of the user's, synchronous (in a worker thread) or not, and return what it comes to.
+
+    Raises:
+        RuntimeError: it raised a cancellation of its own, as when it awaits a task that was cancelled: as it is, that
+            would end everything around it in silence.
+    """
+    try:
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+            return await function(*args)
+        outcome = await in_thread(function, *args)
+        return await outcome if isinstance(outcome, Awaitable) else outcome
+    except anyio.get_cancelled_exc_class() as error:
+        if is_being_cancelled():
+            raise
+        raise RuntimeError(f"{type(error).__name__} was raised, though nobody cancelled the call") from error
+
+
+async def together(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Make calls at the same time, and return their results in the order of the calls.
+
+    The first that raises ends the others, and its own exception comes out, never a group.
+    """
+    waiting = list(calls)
+    if len(waiting) == 1:
+        return [await waiting[0]()]
+    results: dict[int, T] = {}
+    errors: list[BaseException] = []
+
+    async def make(number: int, call: Callable[[], Awaitable[T]]) -> None:
+        try:
+            results[number] = await call()
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is raised below
+            errors.append(error)
+            group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for number, call in enumerate(waiting):
+            group.start_soon(make, number, call)
+    try:
+        if errors:
+            raise errors[0]
+    finally:
+        errors.clear()  # an error that held itself through its traceback would hold all that is in it
+    return [results[number] for number in range(len(waiting))]

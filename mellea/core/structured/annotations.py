@@ -1,0 +1,182 @@
+"""The annotations of a class, with their names resolved: in its module, and in the function that defines it.
+
+A class that a function defines may name its neighbours only (`from __future__ import annotations`, forward
+references). Python keeps those nowhere but in the function's own frame, so they are found while the function
+runs: in the asking thread, or in the one that waits for a synchronous verb.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import Any, ForwardRef, Self, TypeVar, get_args, get_origin, get_type_hints
+
+from mellea.core.runtime.loop import asking_thread
+from mellea.errors import UsageError
+
+__all__ = [
+    "alias_value",
+    "class_hints",
+    "completed",
+    "generic_hints",
+    "is_alias",
+    "is_typed_dict",
+    "names_around",
+    "resolved",
+]
+
+_BETWEEN = frozenset({"anyio", "mellea", "pydantic", "pydantic_core", "trio"})
+"""Packages whose functions stand between the asking code and the search for its names."""
+
+
+def is_typed_dict(kind: Any) -> bool:
+    """Whether it is a TypedDict, of whichever module."""
+    return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
+
+
+def class_hints(kind: type) -> dict[str, Any]:
+    """Return the annotations of a class and its parents, `Annotated` and `NotRequired` included.
+
+    Raises:
+        UsageError: a name can't be found.
+    """
+    try:
+        return get_type_hints(kind, localns=names_around(kind), include_extras=True)
+    except NameError as error:
+        raise _unknown(kind.__name__, error) from error.with_traceback(None)
+
+
+def generic_hints(kind: Any) -> dict[str, Any]:
+    """Return the annotations of a class, with the arguments of a generic one put in.
+
+    Raises:
+        UsageError: a name can't be found.
+    """
+    given = _given(kind)
+    return {name: _filled(hint, given, kind) for name, hint in class_hints(get_origin(kind) or kind).items()}
+
+
+def _given(kind: Any) -> dict[Any, Any]:
+    """Return what stands for the type variables of a generic class, and of the generic ones that it is made from."""
+    origin = get_origin(kind) or kind
+    given: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+    for parent in getattr(origin, "__orig_bases__", ()):
+        for variable, value in _given(parent).items() if get_args(parent) else ():
+            given.setdefault(variable, given.get(value, value) if isinstance(value, TypeVar) else value)
+    return given
+
+
+def _filled(hint: Any, given: Mapping[Any, Any], kind: Any) -> Any:
+    if hint is Self:
+        return kind
+    if isinstance(hint, TypeVar):
+        return given.get(hint, hint)
+    parameters = getattr(hint, "__parameters__", ())
+    if given and parameters and not isinstance(hint, type):
+        return hint[tuple(given.get(parameter, parameter) for parameter in parameters)]
+    return hint
+
+
+def is_alias(kind: Any) -> bool:
+    """Whether it is a type alias: `type X = …`, a `TypeAliasType`, or a generic one with its arguments."""
+    return type(get_origin(kind) or kind).__name__ == "TypeAliasType"
+
+
+def alias_value(kind: Any) -> Any:
+    """Return what a type alias stands for.
+
+    Raises:
+        UsageError: a name in it can't be found.
+    """
+    alias = get_origin(kind) or kind
+    try:
+        value = alias.__value__
+    except NameError as error:
+        raise _unknown(alias.__name__, error) from error.with_traceback(None)
+    names = vars(sys.modules.get(alias.__module__, sys))
+    holder = type("_", (), {"__annotations__": {"it": value}})
+    try:
+        value = get_type_hints(holder, {**_caller_names(), **names}, include_extras=True)["it"]
+    except NameError as error:
+        raise _unknown(alias.__name__, error) from error.with_traceback(None)
+    return _filled(value, dict(zip(alias.__type_params__, get_args(kind), strict=False)), kind)
+
+
+def completed(kind: Any) -> Any:
+    """Have a pydantic class that waits for names find them; pydantic itself does so at the first use."""
+    if getattr(kind, "__pydantic_complete__", True) is False:
+        if hasattr(kind, "model_rebuild"):
+            kind.model_rebuild(raise_errors=False, _types_namespace=names_around(kind))
+        else:
+            from pydantic.dataclasses import rebuild_dataclass  # lazy: such a class comes from there
+
+            rebuild_dataclass(kind, raise_errors=False, _types_namespace=names_around(kind))
+    return kind
+
+
+def resolved(annotation: str | ForwardRef) -> Any:
+    """Resolve an annotation that stands as text outside a class.
+
+    Raises:
+        UsageError: a name can't be found.
+    """
+    holder = type("_", (), {"__annotations__": {"it": annotation}})
+    try:
+        return get_type_hints(holder, globalns=_caller_names(), include_extras=True)["it"]
+    except NameError as error:
+        raise _unknown(str(annotation), error) from error.with_traceback(None)
+
+
+def names_around(kind: type) -> dict[str, Any]:
+    """Return the names that a class sees besides those of its module: the functions' it is defined in, and its own.
+
+    Code that is executed in a namespace of its own, as documentation's is, sees that in place of a module.
+    """
+    outer = kind.__qualname__.split(".<locals>.")[:-1]
+    functions = {".<locals>.".join(outer[: count + 1]) for count in range(len(outer))}
+    module = getattr(sys.modules.get(kind.__module__), "__dict__", None)
+    names: dict[str, Any] = {}
+    namespace: dict[str, Any] = {}
+    for frame in _frames():  # the innermost comes first
+        if frame.f_globals.get("__name__") != kind.__module__:
+            continue
+        if frame.f_globals is not module:
+            namespace = namespace or frame.f_globals
+        if frame.f_code.co_qualname in functions:
+            names = {**frame.f_locals, **names}
+    return {**namespace, **names, kind.__name__: kind}
+
+
+def _frames() -> Iterator[FrameType]:
+    for start in _starts():
+        frame: FrameType | None = start
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+
+
+def _starts() -> list[FrameType]:
+    """Return where to look: here, and in the thread that waits for what happens here."""
+    waiting = asking_thread.get()
+    asker = None if waiting is None or waiting == threading.get_ident() else sys._current_frames().get(waiting)
+    return [sys._getframe(1), *([asker] if asker is not None else [])]
+
+
+def _caller_names() -> dict[str, Any]:
+    """Return the names that the nearest function outside this package sees: of the thread that asks, if one waits."""
+    frame: FrameType | None = _starts()[-1]
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in _BETWEEN and package not in sys.stdlib_module_names:
+            return {**frame.f_globals, **frame.f_locals}
+        frame = frame.f_back
+    return {}
+
+
+def _unknown(where: str, error: NameError) -> UsageError:
+    return UsageError(
+        f"the name {error.name!r} in the annotations of {where!r} can't be found; define it in the module, not in a "
+        "function that has returned, and import it at run time, not under TYPE_CHECKING"
+    )

@@ -1,0 +1,292 @@
+"""What a reader of items or partial objects does with each piece of text, whether it waits as a task or as a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from mellea.core.runtime.visible_text import Pieces
+from mellea.core.structured.items import ItemDecoder, item_format
+from mellea.core.structured.output_format import SeveralError
+from mellea.core.structured.partials import Partial, PartialDecoder
+from mellea.errors import MelleaError, OutputError, ParseError, UsageError
+
+__all__ = ["ItemReading", "OnError", "PartialReading", "ReadRun"]
+
+T = TypeVar("T")
+
+OnError = Literal["raise", "skip"]
+
+
+class ReadRun(Protocol):
+    """What has to be known of a run whose text is read."""
+
+    @property
+    def format(self) -> Any:
+        """Its output format, if it has one."""
+
+    @property
+    def is_composite(self) -> bool:
+        """Whether it is made of other runs."""
+
+    @property
+    def error(self) -> MelleaError | None:
+        """What it failed with."""
+
+    @property
+    def parsed(self) -> Any:
+        """Its result."""
+
+    def text(self) -> str:
+        """Return the text so far."""
+
+
+_STEP = str(b"step", "ascii")  # an object of its own: a step ends here
+
+
+class _Decoder(Protocol):
+    """Text in pieces, values out."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether `feed` asks no validator any more."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to read without more text."""
+
+    def feed(self, text: str) -> None:
+        """Take more text."""
+
+    def step(self) -> None:
+        """Note the end of a step."""
+
+    def close(self) -> None:
+        """Say that there is no more text."""
+
+
+class _Reading:
+    """Hands text on to a decoder: at once, or, where that may call the user's code, in a worker thread.
+
+    A wait for the thread may be cancelled, and the thread still goes on; so the text waits in a queue.
+
+    Args:
+        run: whose text it is.
+        deliver: what to do at the end; it raises what the run failed with.
+        is_quick: validating calls no code of the user's.
+        by_step: read nothing before the end: what a step has written may be superseded by the next one.
+    """
+
+    __slots__ = (
+        "_by_step",
+        "_decoder",
+        "_deliver",
+        "_has_closed",
+        "_is_held",
+        "_lock",
+        "_run",
+        "_waiting",
+        "is_over",
+        "is_quick",
+    )
+
+    def __init__(
+        self, run: ReadRun, deliver: Callable[[], Any], decoder: _Decoder, *, is_quick: bool, by_step: bool
+    ) -> None:
+        self._run = run
+        self._deliver = deliver
+        self._decoder = decoder
+        self._waiting: deque[str | None] = deque()
+        self._by_step = self._is_held = by_step
+        self._has_closed = False
+        self._lock = threading.Lock()
+        self.is_over = False
+        self.is_quick = is_quick
+
+    @property
+    def _has_waiting(self) -> bool:
+        """Whether text can be taken out of the queue; not a step's end, before what the step has given is read."""
+        if not self._waiting or self._is_held:
+            return False
+        return self._by_step or self._waiting[0] is not _STEP or not self._decoder.has_more
+
+    def _put(self, text: str | None) -> None:
+        """Take more text; `None` says that there is no more."""
+        if self.is_quick and type(text) is str and not self._waiting and not self._is_held:
+            self._decoder.feed(text)
+            return
+        if text is None:
+            self._is_held = False
+        if type(text) is Pieces:
+            self._waiting += [_STEP if part is None else part for part in text.parts]
+        else:
+            self._waiting.append(text)
+        if self._lock.acquire(blocking=False):  # else a thread is at work still, whose wait was given up
+            try:
+                while self._has_waiting and self._needs_no_thread(self._waiting[0]):
+                    self._take()
+            finally:
+                self._lock.release()
+
+    def _needs_no_thread(self, text: str | None) -> bool:
+        return self.is_quick or (text is not None and text is not _STEP and self._decoder.is_settled)
+
+    def _take(self) -> None:
+        """Hand on what waits longest."""
+        text = self._waiting.popleft()
+        if text is None:
+            self._has_closed = True
+            self._close()
+        elif text is _STEP:
+            self._decoder.step()
+        else:
+            self._decoder.feed(text)
+
+    def _close(self) -> None:
+        self._decoder.close()
+
+
+class ItemReading(_Reading, Generic[T]):
+    """Items out of pieces of text: `feed` it, `validate` while `has_work`, and take what is `ready`.
+
+    A bad item is a `ParseError`, after which there are no more; or it is passed over.
+
+    Args:
+        run: whose text it is.
+        deliver: what to do at the end; it raises what the run failed with.
+        on_error: `"raise"`, or `"skip"` to pass over bad items.
+        by_step: read nothing before the end, so that no later step can supersede it.
+
+    Attributes:
+        ready: items that nobody has taken yet.
+        is_over: there are no more.
+        is_quick: validating an item calls nobody's code, so that it needs no thread.
+    """
+
+    __slots__ = ("_has_skipped", "_items", "_skips", "ready")
+
+    def __init__(self, run: ReadRun, deliver: Callable[[], Any], on_error: OnError, *, by_step: bool = False) -> None:
+        if on_error not in ("raise", "skip"):
+            raise UsageError(f"on_error takes 'raise' or 'skip', not {on_error!r}")
+        items = item_format(run.format)
+        self._items: ItemDecoder[T] = ItemDecoder(items, has_steps=run.is_composite)
+        is_quick = items.is_quick and items.whole.is_quick
+        super().__init__(run, deliver, self._items, is_quick=is_quick, by_step=by_step)
+        self._skips = on_error == "skip"
+        self._has_skipped = False
+        self.ready: deque[T] = deque()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `validate` has something to do."""
+        return not self.is_over and (self._has_waiting or self._items.has_more or self._items.is_broken)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether an error of `validate` means that the result can't be valid either: no later step can replace it."""
+        return not self._run.is_composite
+
+    def feed(self, text: str | None) -> None:
+        """Take more text; `None` says that there is no more.
+
+        Raises:
+            MelleaError: what the run failed with, at the end.
+        """
+        if not self._has_closed:
+            self._put(text)
+        if self._has_closed and not self.has_work:
+            self._finish()
+
+    def validate(self) -> None:
+        """Take text that waits, or else make an item out of the text of one.
+
+        Raises:
+            ParseError: it is none, or what stands between the items is not JSON.
+        """
+        with self._lock:
+            if self._has_waiting:
+                self._take()
+                return
+            can_go_on = not self._items.is_broken
+            try:
+                self.ready.append(self._items.next())
+            except ParseError as error:
+                if self._skips and can_go_on:
+                    self._has_skipped = True
+                    return
+                self.is_over = True
+                error.partial = self._run.text()
+                raise
+
+    def _finish(self) -> None:
+        self.is_over = True
+        error = self._run.error
+        is_ambiguous = error is not None and isinstance(error.__cause__, SeveralError)
+        # That the result isn't valid is no news after a bad item; else something beside the items is wrong.
+        is_read = self._has_skipped and self._items.is_complete and isinstance(error, OutputError) and not is_ambiguous
+        try:
+            if not is_read:
+                self._deliver()
+                self.ready += self._items.rest_of(self._run.parsed)
+        except ParseError as failed:
+            failed.items = failed.items or tuple(self._items.good)
+            failed.partial = failed.partial or self._run.text()
+            raise
+
+
+class PartialReading(_Reading, Generic[T]):
+    """Partial objects out of pieces of text: `feed` it, `work` while it `has_work`, and take what `next` gives.
+
+    Args:
+        run: whose text it is.
+        deliver: what to do at the end; it raises what the run failed with.
+        by_step: read nothing before the end, so that no later step can supersede it.
+    """
+
+    __slots__ = ("_partials",)
+
+    def __init__(self, run: ReadRun, deliver: Callable[[], Any], *, by_step: bool = False) -> None:
+        self._partials: PartialDecoder[T] = PartialDecoder(run.format, has_steps=run.is_composite)
+        super().__init__(run, deliver, self._partials, is_quick=run.format.is_quick, by_step=by_step)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `work` has something to do."""
+        return not self.is_over and self._has_waiting
+
+    def next(self) -> Partial[T] | None:
+        """Return the next partial object, if there is one without more text.
+
+        Raises:
+            ParseError: a later step superseded what was read.
+        """
+        try:
+            return self._partials.next()
+        except ParseError as error:
+            self.is_over = True
+            error.partial = self._run.text()
+            raise
+
+    def feed(self, text: str | None) -> None:
+        """Take more text; `None` says that there is no more.
+
+        Raises:
+            MelleaError: what the run failed with, at the end.
+        """
+        if not self._has_closed:
+            self._put(text)
+        elif not self._partials.has_more:
+            self.is_over = True
+            self._deliver()
+
+    def work(self) -> None:
+        """Take all text that waits."""
+        with self._lock:
+            while self._has_waiting:
+                self._take()
+
+    def _close(self) -> None:
+        if self._run.error is None:  # else a number that was cut off would be taken for a complete one
+            self._partials.close()

@@ -1,0 +1,120 @@
+"""Readers of the typed values in a plain stream: items, and partial objects."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, Protocol, TypeVar
+
+from mellea.core.structured.partials import Partial
+from mellea.core.structured.readers import ItemReading, OnError, PartialReading
+from mellea.core.thunk import ModelOutputThunk
+from mellea.core.tracebacks import shorten
+from mellea.errors import ParseError
+
+__all__ = ["ItemReader", "PartialReader"]
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """The stream that is read."""
+
+    @property
+    def _by_step(self) -> bool: ...
+
+    def _started(self) -> ModelOutputThunk[Any]: ...
+
+    def _close_now(self) -> None: ...
+
+
+class Place(Protocol):
+    """What the stream knows of the reader."""
+
+    def begin(self) -> None:
+        """Note that the reader reads; raises if it has left."""
+
+    def end(self) -> None:
+        """Note that the reader is through, or leaves."""
+
+    def close(self) -> None:
+        """Leave, and wait for the close if nobody else reads."""
+
+
+class _TypedReader(Iterator[T]):
+    def __init__(self, stream: Source, text: Iterator[str], place: Place) -> None:
+        self._stream = stream
+        self._text = text
+        self._place = place
+
+    def __next__(self) -> T:
+        self._place.begin()
+        try:
+            return self._next()
+        except BaseException as error:
+            self._place.end()
+            shorten(error)
+            raise
+
+    @abstractmethod
+    def _next(self) -> T:
+        """Return the next value; raises `StopIteration` at the end."""
+
+    def close(self) -> None:
+        """Stop reading; the last reader cancels the generation, and waits until its connection is closed."""
+        self._place.close()
+
+
+class ItemReader(_TypedReader[T]):
+    """Reads the items of a plain stream, in the reading thread; see `ModelOutputThunk.items`."""
+
+    def __init__(self, stream: Source, text: Iterator[str], on_error: OnError, place: Place) -> None:
+        super().__init__(stream, text, place)
+        self._on_error = on_error
+        self._reading: ItemReading[T] | None = None
+
+    def _next(self) -> T:
+        reading = self._reading
+        if reading is None:
+            thunk = self._stream._started()
+            reading = self._reading = ItemReading(
+                thunk._run, thunk._deliver, self._on_error, by_step=self._stream._by_step
+            )
+        while not reading.ready:
+            if reading.has_work:
+                self._validate(reading)
+            elif reading.is_over:
+                raise StopIteration
+            else:
+                reading.feed(next(self._text, None))
+        return reading.ready.popleft()
+
+    def _validate(self, reading: ItemReading[T]) -> None:
+        try:
+            reading.validate()
+        except ParseError:
+            if reading.is_hopeless:
+                self._stream._close_now()
+            raise
+
+
+class PartialReader(_TypedReader[Partial[T]]):
+    """Reads what is known of a plain stream's result so far; see `ModelOutputThunk.partials`."""
+
+    def __init__(self, stream: Source, text: Iterator[str], place: Place) -> None:
+        super().__init__(stream, text, place)
+        self._reading: PartialReading[T] | None = None
+
+    def _next(self) -> Partial[T]:
+        reading = self._reading
+        if reading is None:
+            thunk = self._stream._started()
+            reading = self._reading = PartialReading(thunk._run, thunk._deliver, by_step=self._stream._by_step)
+        while (partial := reading.next()) is None:
+            if reading.has_work:
+                reading.work()
+            elif reading.is_over:
+                raise StopIteration
+            else:
+                reading.feed(next(self._text, None))
+        return partial

@@ -1,0 +1,409 @@
+"""A strategy's attempts, in one stream: drawn, watched while they are written, and stopped at the first no.
+
+The strategy works inside the run that readers read. Each attempt is a run of its own; its events go on to the
+outer run, one attempt after the other, even where several are being written at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+
+from mellea.core.backend import Backend
+from mellea.core.chunkers import Chunk, Scope
+from mellea.core.context import Context
+from mellea.core.events import (
+    AttemptRejected,
+    AttemptStart,
+    ChunkValidated,
+    Event,
+    StreamEnd,
+    TextDelta,
+    UsageEvent,
+)
+from mellea.core.options import ModelOption
+from mellea.core.requirement import Requirement, ValidationResult
+from mellea.core.runtime import Emit, Record, Run
+from mellea.core.runtime.cursor import Cursor
+from mellea.core.runtime.visible_text import TextFilter, text_filter, text_of
+from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
+from mellea.core.tracebacks import add_note
+from mellea.errors import DeadlineError, MelleaError, ParseError, RequirementError, UnsupportedError, UsageError
+from mellea.stdlib.call import Call, finish
+from mellea.stdlib.components import Conversation
+from mellea.stdlib.context import SimpleContext
+from mellea.stdlib.requirements.streaming import Failure, Watch
+from mellea.stdlib.requirements.validation import validate_all, with_own_requirements
+from mellea.stdlib.streaming.outcome import checked, settle
+
+__all__ = ["launch_sampled"]
+
+C = TypeVar("C", bound=Context)
+
+_ANSWER = "an answer of the asked form"
+
+_QUICK_SECONDS = 0.1
+"""How long a stream waits for the checks of what it has read: where they are quick, a refused attempt ends with the
+chunk that was refused; where they are slow, it is read on meanwhile."""
+
+_PAUSE_SECONDS = 0.02
+"""How long a chunk waits for white space that would belong to it."""
+
+
+def launch_sampled(
+    call: Call,
+    context: C,
+    strategy: SamplingStrategy,
+    requirements: Sequence[Requirement],
+    *,
+    strict: bool = False,
+    release: Scope | None = None,
+) -> tuple[ModelOutputThunk[Any], C]:
+    """Start a call under a strategy, and return its thunk with the context that has the new turn.
+
+    Args:
+        call: the call to make attempts of.
+        context: what the call knows of earlier turns.
+        strategy: how to come to an output.
+        requirements: what it has to meet.
+        strict: fail if no attempt meets them.
+        release: let chunks of that scope out as soon as every requirement has passed them.
+
+    Raises:
+        StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+    """
+    ingredients = call.ingredients(context)
+    # A list of messages is the whole request, also for an attempt that words it anew.
+    known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
+
+    async def work(run: Run) -> Any:
+        drawing = _Drawing(
+            call,
+            known,
+            requirements,
+            run.emit,
+            release=release,
+            has_own_options=getattr(strategy, "has_own_options", False),
+        )
+        try:
+            with anyio.move_on_after(call.deadlines.total) as scope:
+                result = checked(await _sampled(strategy, drawing), drawing.drawn, strategy)
+            if scope.cancelled_caught:
+                raise _too_slow(call)
+        except Exception:
+            if drawn := tuple(drawing.drawn):
+                run.sampling = SamplingResult(False, drawn, len(drawn) - 1)
+            raise
+        return settle(run, result, is_typed=call.format is not None, is_strict=strict, let_out=drawing.let_out)
+
+    run = Run(
+        work=work,
+        format=call.format,
+        dependencies=[thunk._run for thunk in ingredients],
+        backend=call.backend.name,
+        model=call.backend.model_id,
+    )
+    run.launch()
+    thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
+    if isinstance(call.component, Conversation):
+        return thunk, context
+    return thunk, context.add(call.component).add(thunk)
+
+
+def _too_slow(call: Call) -> DeadlineError:
+    return DeadlineError(
+        f"the attempts with model {call.backend.model_id!r}, and their checks, were not done for "
+        f"{call.deadlines.total:g} s; for more time: model_options={{'timeout': seconds in total}}",
+        backend=call.backend.name,
+        model=call.backend.model_id,
+        is_retryable=True,
+    )
+
+
+async def _sampled(strategy: SamplingStrategy, drawing: _Drawing) -> object:
+    sampling = strategy.sample(drawing)
+    if not isinstance(sampling, Awaitable):
+        raise UsageError(f"sample() of {strategy!r} has to be an async function; it returned {sampling!r}")
+    try:
+        return await sampling
+    except MelleaError:
+        raise
+    except Exception as error:
+        if not getattr(error, "__notes__", ()):  # as those of validators and the like have, which say more
+            add_note(error, f"raised by sample() of {strategy!r}")
+        raise
+
+
+class _Drawing:
+    """The sampler of one call: what `core.sampling.Sampler` says."""
+
+    def __init__(
+        self,
+        call: Call,
+        context: Context,
+        requirements: Sequence[Requirement],
+        emit: Emit,
+        *,
+        release: Scope | None,
+        has_own_options: bool,
+    ) -> None:
+        self.component: Any = call.component
+        self.context = context
+        self.backend = call.backend
+        self.requirements: Sequence[Requirement] = tuple(requirements)
+        self._call = call
+        self._lanes = _Lanes(emit)
+        self._number = 0
+        self._is_drawing = False
+        self._release = release
+        self._has_own_options = has_own_options
+        self._committed: list[Chunk] = []
+        self.drawn: list[Attempt] = []
+
+    @property
+    def committed(self) -> str:
+        """The text that was let out."""
+        return "".join(self._committed)
+
+    @property
+    def let_out(self) -> str | None:
+        """The text that was let out, `None` if none is before an attempt is accepted."""
+        return None if self._release is None else self.committed
+
+    async def draw(
+        self,
+        component: Any = None,
+        *,
+        context: Context | None = None,
+        backend: Backend | None = None,
+        model_options: Mapping[str, Any] | None = None,
+        compose: Compose | None = None,
+    ) -> Attempt:
+        """Make an attempt and check it; see `Sampler`."""
+        if self._is_drawing and self._release is not None:
+            raise UsageError(f"with release={self._release!r} a strategy makes one attempt after the other")
+        if compose is not None and self._call.prefix is not None:
+            raise UsageError(
+                f"output_prefix={self._call.prefix!r} can't go with a strategy that begins the answers itself, as "
+                "BudgetForcingStrategy does, which has answer_prefix= for that"
+            )
+        self._number += 1
+        number, self._is_drawing = self._number, True
+        try:
+            committed = self.committed
+            try:
+                call = self._varied(number, component, backend, model_options)
+            except UnsupportedError as error:
+                raise self.cannot_go_on(committed, error) if committed else error from None
+            self._lanes.put(number, [AttemptStart(number, committed)])
+            before = self.context if context is None else context
+            attempt = await _Attempting(self, number, call, before, committed).make(compose)
+            if not attempt.success:
+                self._lanes.put(number, [_rejected(attempt)])
+            self.drawn.append(attempt)
+            return attempt
+        finally:
+            self._is_drawing = False
+            self._lanes.end(number)
+
+    def _varied(
+        self, number: int, component: Any, backend: Backend | None, model_options: Mapping[str, Any] | None
+    ) -> Call:
+        """Make the call of an attempt; each has a seed of its own, so that a retry isn't the same again."""
+        is_own = self._has_own_options and number > 1
+        prefix = self.committed or None
+        call = self._call.varied(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
+        seed = call.options.get(ModelOption.SEED)  # as that backend takes it; another may take none
+        if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
+            return call
+        return call.varied(model_options={ModelOption.SEED: seed + number - 1})
+
+    def cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
+        """Make the error for an attempt that can't begin with what was let out."""
+        return RequirementError(
+            f"an attempt failed after {len(committed)} characters had been let out, and the next one can't go on from "
+            f"there: {error}",
+            results=[[outcome for _, outcome in attempt.validations] for attempt in self.drawn],
+            partial=committed,
+        )
+
+
+class _Attempting:
+    """One attempt while it is made."""
+
+    def __init__(self, drawing: _Drawing, number: int, call: Call, context: Context, committed: str) -> None:
+        self._drawing = drawing
+        self._number = number
+        self._call = call
+        self._context = context
+        self._release = drawing._release
+        self._committed = committed
+        self._to_skip = len(committed)  # characters that begin the answer and are known
+        self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
+        self._text_of: TextFilter = text_of
+        self._requirements = with_own_requirements(call.component, drawing.requirements)
+        self._watch = Watch(
+            self._requirements,
+            call.format,
+            number=len(drawing._committed),
+            before=committed,
+            on_passed=self._note,
+        )
+
+    async def make(self, compose: Compose | None) -> Attempt:
+        if compose is None:
+            thunk, _ = self._call.launch(self._context)
+            self._text_of = text_filter(thunk._run)
+            try:
+                failure = await self._follow(thunk)
+            except UnsupportedError as late:  # some backends know only then
+                raise self._drawing.cannot_go_on(self._committed, late) if self._committed else late from None
+            output, error = _came_to(thunk)
+            if failure is not None:
+                output = self._stopped(thunk._run)
+        else:
+            output, error = await self._composed(compose)
+            failure = await self._show(output)
+        # A SimpleContext remembers an output only while somebody holds it, as this function does.
+        after = self._context.add(self._call.component).add(output)
+        if failure is not None:
+            return self._attempt(output, after, (failure,), is_complete=False)
+        if error is not None:
+            missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
+            return self._attempt(output, after, (missing,), error=error)
+        judged = await validate_all(self._requirements, after, self._call.backend, is_watched=True)
+        return self._attempt(output, after, judged)
+
+    def _attempt(
+        self,
+        output: ComputedModelOutputThunk[Any],
+        after: Context,
+        validations: tuple[tuple[Requirement, ValidationResult], ...],
+        **more: Any,
+    ) -> Attempt:
+        return Attempt(self._number, output, after, validations, component=self._call.component, **more)
+
+    async def _follow(self, thunk: ModelOutputThunk[Any]) -> Failure | None:
+        """Hand the events of the attempt on and watch its text; stops it at the first no, which is returned."""
+        async with thunk:
+            failure = await self._watch.during(partial(self._read, Cursor(thunk._run)))
+            if failure is None:
+                thunk._run.raise_error_unless(ParseError)
+            return failure
+
+    async def _read(self, cursor: Cursor) -> bool:
+        while (events := await self._more(cursor)) is not None:
+            await self._take(events)
+        # The end of a text that was cut off isn't the end of a chunk.
+        return cursor.run.error is None or isinstance(cursor.run.error, ParseError)
+
+    async def _more(self, cursor: Cursor) -> list[Event] | None:
+        if self._watch.is_keeping:
+            with anyio.move_on_after(_PAUSE_SECONDS):
+                return await cursor.more()
+            if not cursor.is_ready():  # as it may be if the process itself stood still
+                self._watch.flush()
+                await self._watch.settle(_QUICK_SECONDS)
+        return await cursor.more()
+
+    async def _composed(self, compose: Compose) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
+        output = await compose(self._generate)
+        try:
+            output._run.parsed = await self._call.parse(output._run.so_far())
+        except ParseError as error:
+            return output, error
+        return output, None
+
+    def _stopped(self, run: Record) -> ComputedModelOutputThunk[Any]:
+        """Return what readers have got of the attempt; more may have come while its last chunk was looked at."""
+        usage = run.usage()
+        if usage is not None and UsageEvent(usage) not in self._taken:  # as far as the provider said
+            self._taken.append(UsageEvent(usage))
+            self._drawing._lanes.put(self._number, self._taken[-1:])
+        return played(self._taken)
+
+    async def _show(self, output: ComputedModelOutputThunk[Any]) -> Failure | None:
+        async def read() -> bool:
+            await self._take(output._run.events)
+            return True
+
+        return await self._watch.during(read)
+
+    async def _take(self, events: list[Event]) -> None:
+        new = [event for event in events if type(event) is not StreamEnd]
+        if self._to_skip:
+            new = self._without_known(new)
+        if not self._watch.is_on:
+            self._drawing._lanes.put(self._number, new)
+            return
+        for event in new:
+            self._drawing._lanes.put(self._number, [event])
+            self._taken.append(event)
+            if text := self._text_of([event]):
+                self._watch.add(text)
+                await self._watch.settle(_QUICK_SECONDS)
+
+    def _note(self, passed: list[Chunk], is_end: bool) -> None:
+        # The end of the text is let out with the accepted attempt: what is wrong with the whole can be mended there.
+        commits = self._release is not None and not is_end
+        if commits:
+            self._drawing._committed += passed
+        self._drawing._lanes.put(self._number, [ChunkValidated(self._number, str(chunk), commits) for chunk in passed])
+
+    def _without_known(self, events: list[Event]) -> list[Event]:
+        new: list[Event] = []
+        for event in events:
+            if type(event) is TextDelta and self._to_skip:
+                skipped = min(self._to_skip, len(event.chunk))
+                self._to_skip -= skipped
+                event = TextDelta(event.chunk[skipped:])
+            new.append(event)
+        return new
+
+    async def _generate(
+        self, prefix: str, model_options: Mapping[str, Any], *, is_answer: bool = True
+    ) -> ComputedModelOutputThunk[Any]:
+        call = self._call.varied(model_options=model_options, prefix=prefix or None)
+        thunk, _ = (call if is_answer else call.untyped()).launch(self._context)
+        with suppress(ParseError):  # it is the composed output that has to be of the asked type
+            await finish(thunk)
+        return come_to(thunk._run)
+
+
+def _came_to(thunk: ModelOutputThunk[Any]) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
+    error = thunk._run.error
+    return come_to(thunk._run), error if isinstance(error, ParseError) else None
+
+
+def _rejected(attempt: Attempt) -> AttemptRejected:
+    requirement, outcome = attempt.failures[0]
+    return AttemptRejected(attempt.number, str(requirement), outcome.reason)
+
+
+class _Lanes:
+    """Puts the events of attempts that are written at the same time one attempt after the other."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._front = 1  # the attempt whose events go out at once
+        self._held: dict[int, list[Event]] = {}
+        self._ended: set[int] = set()
+
+    def put(self, number: int, events: list[Event]) -> None:
+        if not events:
+            return
+        if number == self._front:
+            self._emit(events)
+        else:
+            self._held.setdefault(number, []).extend(events)
+
+    def end(self, number: int) -> None:
+        self._ended.add(number)
+        while self._front in self._ended:
+            self._front += 1
+            self._emit(self._held.pop(self._front, []))

@@ -1,0 +1,151 @@
+"""Behind the answer's end mark nothing can turn a complete answer into a failure."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from mellea import MelleaSession
+from mellea.backends.gemini import GeminiBackend
+from mellea.backends.openai import OpenAIBackend
+from mellea.core.options import Deadlines
+from mellea.errors import RateLimitError
+from tests.backends.http.misbehaving import LAST, OK, Connection, answer, chunk, misbehaving
+from tests.backends.http.tiny import TinyBackend, request
+
+pytestmark = pytest.mark.anyio
+
+
+def events(*values: Any) -> bytes:
+    return b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values)
+
+
+CHAT = events(
+    {"id": "c", "choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": None}]},
+    {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+)
+GEMINI = events({"candidates": [{"content": {"parts": [{"text": "Hello"}]}, "finishReason": "STOP"}]})
+USAGE = events({"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}) + b"data: [DONE]\n\n"
+
+BACKENDS: dict[str, tuple[bytes, Callable[[str], Any]]] = {
+    "chat": (CHAT, lambda url: OpenAIBackend("m", base_url=url, api_key="k", retries=0)),
+    "gemini": (GEMINI, lambda url: GeminiBackend("gemini-x", base_url=url, api_key="k", retries=0)),
+}
+
+AFTER: dict[str, Callable[[Connection], Any]] = {
+    "silence": lambda connection: connection.wait_for_close(),
+    "a reset": lambda connection: connection.reset(),
+    "an end": lambda connection: connection.send(LAST),
+    "an error": lambda connection: connection.send(chunk(events({"error": {"message": "late"}})), LAST),
+    "nonsense": lambda connection: connection.send(chunk(b"data: {nonsense\n\n"), LAST),
+    "broken chunks": lambda connection: connection.send(b"zz\r\n"),
+}
+
+
+@pytest.mark.parametrize("wire", BACKENDS)
+@pytest.mark.parametrize("after", AFTER)
+async def test_a_complete_answer_stays_complete(wire: str, after: str, anyio_backend: str) -> None:
+    body, make = BACKENDS[wire]
+
+    def behave(connection: Connection) -> None:
+        connection.send(OK, chunk(body))
+        time.sleep(0.1)  # what aiohttp can't parse takes with it what came in the same packet
+        AFTER[after](connection)
+
+    options = {"timeout": Deadlines(between_bytes=0.5)}
+    with misbehaving(behave) as server:
+        async with MelleaSession(make(server.url), model_options=options) as m:
+            thunk = await m.achat("hi")
+        assert (thunk.value, thunk.finish_reason) == ("Hello", "stop")
+        assert await anyio.to_thread.run_sync(server.wait_until_idle) == 0
+
+
+async def test_the_usage_that_comes_late_is_waited_for(anyio_backend: str) -> None:
+    def behave(connection: Connection) -> None:
+        connection.send(OK, chunk(CHAT))
+        time.sleep(0.3)
+        connection.send(chunk(USAGE), LAST)
+
+    with misbehaving(behave) as server:
+        async with MelleaSession(BACKENDS["chat"][1](server.url)) as m:
+            usages = [(await m.achat("hi")).usage for _ in range(3)]
+        assert [usage and usage.output_tokens for usage in usages] == [2, 2, 2]
+        assert server.opened == 1, "the connection is used again"
+
+
+async def test_no_total_deadline_passes_meanwhile(anyio_backend: str) -> None:
+    def behave(connection: Connection) -> None:
+        connection.send(OK, chunk(CHAT))
+        connection.wait_for_close()
+
+    with misbehaving(behave) as server:
+        async with MelleaSession(BACKENDS["chat"][1](server.url), model_options={"timeout": 1.0}) as m:
+            assert (await m.achat("hi")).value == "Hello"
+
+
+async def test_a_number_is_the_total_and_silence_may_last_as_long() -> None:
+    assert Deadlines.of(600) == Deadlines(first_byte=600.0, between_bytes=600.0, total=600.0)
+    assert Deadlines.of(600).connect == 10.0
+    own = Deadlines(total=1)
+    assert Deadlines.of(own) is own
+
+
+USED_UP = [
+    (429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}),
+    (429, {"error": {"message": "You exceeded your current quota, please check your plan and billing details."}}),
+    (402, {"error": {"message": "Insufficient Balance"}}),
+    (400, {"error": {"type": "invalid_request_error", "message": "Your credit balance is too low to access the API"}}),
+    (403, {"error": "No credits. Insufficient credits on this account"}),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), USED_UP)
+async def test_a_quota_that_is_used_up_says_so_and_is_not_tried_again(
+    status: int, body: Any, anyio_backend: str
+) -> None:
+    with misbehaving(lambda connection: connection.send(answer(status, json.dumps(body).encode()))) as server:
+        async with MelleaSession(OpenAIBackend("m", base_url=server.url, api_key="k", retries=2)) as m:
+            with pytest.raises(Exception, match="used up") as caught:
+                await m.ainstruct("x")
+    assert not caught.value.is_retryable and "slow down" not in str(caught.value)  # type: ignore[attr-defined]
+    assert len(server.requests) == 1
+
+
+async def test_a_rate_limit_is_no_used_up_quota(anyio_backend: str) -> None:
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "0.01s"}
+    said = {"error": {"code": 429, "message": "You exceeded your current quota", "details": [info]}}
+    with misbehaving(lambda connection: connection.send(answer(429, json.dumps(said).encode()))) as server:
+        async with MelleaSession(GeminiBackend("gemini-x", base_url=server.url, api_key="k", retries=1)) as m:
+            with pytest.raises(RateLimitError, match="slow down") as caught:
+                await m.ainstruct("x")
+    assert caught.value.retry_after == 0.01 and len(server.requests) == 2
+
+
+async def test_escapes_of_a_server_reach_no_error(anyio_backend: str) -> None:
+    said = json.dumps({"error": {"message": "\x1b[2J\x1b]0;owned\x07 it\x00 failed\u202e"}}).encode()
+    answered = misbehaving(lambda connection: connection.send(answer(400, said, x_request_id="r")))
+    with answered as server, pytest.raises(Exception, match="it failed") as caught:
+        [event async for event in TinyBackend("m", base_url=server.url).run(request())]
+    assert str(caught.value).isprintable()
+
+
+async def test_one_line_a_call(anyio_backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "mellea")
+
+    def behave(connection: Connection) -> None:
+        connection.send(OK, chunk(CHAT + USAGE), LAST)
+
+    with misbehaving(behave) as server:
+        async with MelleaSession(BACKENDS["chat"][1](server.url)) as m:
+            await m.ainstruct("What is the colour of the sea?")
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert len(lines) == 1 and "3 + 2 tokens, stop" in lines[0] and "/m: " in lines[0]
+    assert "request: <SentRequest" in caplog.text
+    assert "colour" not in caplog.text and "Hello" not in caplog.text

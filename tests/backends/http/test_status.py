@@ -1,0 +1,88 @@
+"""Which error a status makes, and what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from mellea.backends.http.status import error_for_status, message_of, redirect_message, request_id
+from mellea.backends.http.words import shortened
+from mellea.errors import (
+    AuthError,
+    BadRequestError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitError,
+    StatusError,
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "is_retryable"),
+    [
+        (400, BadRequestError, False),
+        (401, AuthError, False),
+        (402, StatusError, False),
+        (403, AuthError, False),
+        (404, NotFoundError, False),
+        (408, StatusError, True),
+        (409, StatusError, True),
+        (413, BadRequestError, False),
+        (422, BadRequestError, False),
+        (429, RateLimitError, True),
+        (500, StatusError, True),
+        (502, StatusError, True),
+        (503, OverloadedError, True),
+        (504, StatusError, True),
+        (529, OverloadedError, True),
+    ],
+)
+def test_kinds(status: int, kind: type[StatusError], is_retryable: bool) -> None:
+    error = error_for_status(status, "no", retry_after=3.0, request_id="r")
+    assert type(error) is kind
+    assert (error.status, error.is_retryable, error.request_id) == (status, is_retryable, "r")
+    assert getattr(error, "retry_after", 3.0) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"error": {"message": "no such model", "type": "x", "code": null}}', "no such model"),
+        (b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}', "Overloaded"),
+        (b'[{"error": {"code": 400, "message": "API key not valid", "status": "X"}}]', "API key not valid"),
+        (b'{"error": "model not found"}', "model not found"),
+        (b'{"message": "Unauthorized"}', "Unauthorized"),
+        (b'{"detail": [{"loc": ["body"], "msg": "field required"}]}', "field required"),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b'{"errors": [{"message": "first"}, {"message": "second"}]}', "first"),
+        (b'{"object": "error", "message": "two\\nlines"}', "two lines"),
+        (b'{"strange": 1}', '{"strange": 1}'),
+        (b"[]", "[]"),
+        (b"null", "null"),
+        (b"upstream connect error\n", "upstream connect error"),
+        (b"", "it says nothing more"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"<html><title> 503 Service\n Unavailable </title><body>long</body></html>", "503 Service Unavailable"),
+        (b"<html><style>p{}</style><script>x<y</script><h1>Bad &amp; worse</h1></html>", "Bad & worse"),
+    ],
+)
+def test_messages(body: bytes, says: str) -> None:
+    assert message_of(500, body, "http://h") == f"http://h answered with status 500: {says}"
+
+
+def test_a_long_page_is_shortened() -> None:
+    assert len(shortened(b"<p>" + b"word " * 100_000)) <= 501
+    assert len(message_of(400, b'{"error": "' + b"x" * 100_000 + b'"}', "http://h")) < 600
+
+
+def test_some_statuses_come_with_advice() -> None:
+    assert "check the key" in message_of(401, b"", "http://h")
+
+
+def test_a_redirect_shows_no_query() -> None:
+    assert "key" not in redirect_message("http://h", "https://u:key@other/path?key=1").replace("the key nor", "")
+
+
+def test_request_ids() -> None:
+    assert request_id({"x-request-id": "a", "cf-ray": "b"}) == "a"
+    assert request_id({"request-id": "c"}) == "c"
+    assert request_id({}) is None

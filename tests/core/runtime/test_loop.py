@@ -1,0 +1,237 @@
+"""Loops: detached tasks, waits that any thread may end, and the news that a loop has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import threading
+import time
+import types
+from types import SimpleNamespace
+
+import anyio
+import anyio.to_thread
+import pytest
+import trio
+
+from mellea.core.runtime import loop as loops
+from mellea.core.runtime.loop import Loop, ThreadWaiter, current_loop, is_loop_running, launch, new_waiter
+
+colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
+
+
+def in_thread(function, *args) -> threading.Thread:
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    return thread
+
+
+@pytest.mark.anyio
+async def test_a_waiter_ends_by_a_wake_from_its_own_loop() -> None:
+    waiter = new_waiter()
+    async with anyio.create_task_group() as group:
+        group.start_soon(waiter.wait)
+        await anyio.sleep(0.01)
+        waiter.wake()
+        waiter.wake()  # a second one does nothing
+
+
+@pytest.mark.anyio
+async def test_a_waiter_ends_by_a_wake_from_another_thread_before_or_after() -> None:
+    with anyio.fail_after(5):
+        for delay in (0, 0.02):
+            waiter = new_waiter()
+            timer = threading.Timer(delay, waiter.wake)
+            timer.start()
+            if delay == 0:
+                timer.join()
+            await waiter.wait()
+
+
+@pytest.mark.anyio
+async def test_a_waiter_ends_by_its_time_out() -> None:
+    began = time.monotonic()
+    with anyio.fail_after(5):
+        await new_waiter().wait(0.05)
+    assert time.monotonic() - began >= 0.045
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_wait_may_still_be_woken() -> None:
+    waiter = new_waiter()
+    with anyio.move_on_after(0.01):
+        await waiter.wait()
+    waiter.wake()
+    await anyio.sleep(0)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, lambda main: trio.run(lambda: main)], ids=["asyncio", "trio"])
+def test_waking_after_the_waiting_loop_has_gone_does_nothing(run) -> None:
+    async def main() -> loops.Waiter:
+        return new_waiter()
+
+    waiter = run(main())
+    waiter.wake()
+    in_thread(waiter.wake).join()
+
+
+def test_a_wake_reaches_a_loop_that_moved_to_another_thread() -> None:
+    native = asyncio.new_event_loop()
+    woken: list[float] = []
+
+    async def make() -> loops.Waiter:
+        return new_waiter()
+
+    async def wait(waiter: loops.Waiter) -> None:
+        await waiter.wait()
+        woken.append(time.monotonic())
+
+    waiter = native.run_until_complete(make())
+    thread = in_thread(native.run_until_complete, wait(waiter))
+    time.sleep(0.1)
+    waiter.wake()  # from the thread that the waiter was made in, where the loop no longer runs
+    thread.join(3)
+    stuck = thread.is_alive()
+    native.call_soon_threadsafe(lambda: None)
+    thread.join(3)
+    native.close()
+    assert woken and not stuck
+
+
+def test_a_thread_waiter_waits_and_is_woken_once_for_all() -> None:
+    waiter = ThreadWaiter()
+    began = time.monotonic()
+    waiter.wait(0.03)
+    assert time.monotonic() - began >= 0.025
+    waiter = ThreadWaiter()
+    threading.Timer(0.02, waiter.wake).start()
+    waiter.wait(5)
+    assert time.monotonic() - began < 3
+    waiter.wake()
+    waiter.wake()
+
+
+@pytest.mark.anyio
+async def test_a_detached_task_outlives_its_launcher_and_has_its_context() -> None:
+    seen: list[str] = []
+    done = anyio.Event()
+
+    async def main() -> None:
+        await anyio.sleep(0.01)
+        seen.append(colour.get())
+        done.set()
+
+    async def launcher() -> None:
+        colour.set("blue")
+        launch(main, lambda: None)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(launcher)
+        assert not seen
+        await done.wait()
+    assert seen == ["blue"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_a_cancelled_task_tells_that_it_is_over_even_if_it_never_began(has_begun: bool) -> None:
+    ended = anyio.Event()
+    task = launch(anyio.sleep_forever, ended.set)
+    if has_begun:
+        await anyio.sleep(0.01)
+    task.cancel()
+    with anyio.fail_after(2):
+        await ended.wait()
+
+
+@pytest.mark.anyio
+async def test_a_callback_is_posted_called_later_and_cancelled() -> None:
+    loop, called = current_loop(), []
+    done = anyio.Event()
+    thread = in_thread(loop.post, lambda: called.append("posted"))
+    loop.call_later(0.01, lambda: called.append("later"))
+    stop = loop.call_later(0.02, lambda: called.append("never"))
+    stop()
+    loop.call_later(0.05, done.set)
+    with anyio.fail_after(5):
+        await done.wait()
+    thread.join()
+    assert called == ["posted", "later"]
+
+
+@pytest.mark.anyio
+async def test_a_loop_knows_its_own_thread() -> None:
+    loop = current_loop()
+    assert loop.is_current() and is_loop_running()
+    assert current_loop().native is loop.native
+    assert not await anyio.to_thread.run_sync(loop.is_current)
+    assert not await anyio.to_thread.run_sync(is_loop_running)
+    assert loop.obituary() is None
+    assert await anyio.to_thread.run_sync(loop.obituary) is None
+
+
+def test_there_is_no_loop_outside_of_one() -> None:
+    assert not is_loop_running()
+    with pytest.raises(RuntimeError):
+        current_loop()
+
+
+async def _here() -> Loop:
+    return current_loop()
+
+
+def test_a_closed_loop_and_a_finished_run_are_lost_at_once() -> None:
+    assert asyncio.run(_here()).obituary() == "has been closed"
+    assert trio.run(_here).obituary() == "has been finished"
+    assert not asyncio.run(_here()).post(print)
+    assert not trio.run(_here).post(print)
+
+
+@pytest.fixture
+def standing() -> asyncio.AbstractEventLoop:
+    native = asyncio.new_event_loop()
+    yield native
+    native.close()
+
+
+def test_a_loop_that_stands_still_is_lost_after_the_grace(standing, monkeypatch) -> None:
+    monkeypatch.setattr(loops, "GRACE", 0.1)
+    loop = standing.run_until_complete(_here())
+    assert loop.obituary() is None
+    time.sleep(0.12)
+    assert loop.obituary() == "has stood still for 0.1 s"
+
+
+def test_two_short_standstills_dont_add_up(standing, monkeypatch) -> None:
+    monkeypatch.setattr(loops, "GRACE", 0.1)
+    loop = standing.run_until_complete(_here())
+    assert loop.obituary() is None
+    time.sleep(0.12)
+    standing.run_until_complete(asyncio.sleep(0.01))  # it moves, and nobody looks
+    assert loop.obituary() is None
+
+
+def test_a_trio_that_another_thread_is_just_importing_is_no_loop(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "trio", types.ModuleType("trio"))
+    assert not is_loop_running()
+    assert asyncio.run(_here()).obituary() == "has been closed"
+
+
+@pytest.mark.anyio
+async def test_a_process_that_was_paused_as_a_whole_has_lost_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.monotonic()]
+    monkeypatch.setattr(loops, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    loop = current_loop()
+    for _ in range(4):
+        assert loop.obituary() is None
+        now[0] += 60.0  # nobody looked meanwhile: not once a second, as those do who wait
+        assert loop.obituary() is None
+        await anyio.sleep(0.05)
+    assert loop.obituary() is None
+    for _ in range(4):
+        now[0] += 1.0
+        assert loop.obituary() is None
+    now[0] += 1.0
+    assert loop.obituary() == "has stood still for 5 s"
