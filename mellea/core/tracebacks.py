@@ -18,13 +18,23 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
-from types import FrameType, FunctionType, TracebackType
+from collections.abc import Callable, Iterable
+from types import FrameType, TracebackType
 from typing import Any, TypeVar, cast
 
-__all__ = ["add_note", "frames_of_program", "is_debugging", "short_errors", "shorten"]
+__all__ = [
+    "add_note",
+    "frames_of_program",
+    "is_debugging",
+    "short_errors",
+    "shorten",
+    "unwrap_entrance",
+    "wrap_entrance",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+Check = Callable[[Iterable[str]], None]
 
 _OURS = __name__.partition(".")[0]
 
@@ -55,41 +65,68 @@ def short_errors(entrance: F) -> F:
     if isinstance(entrance, type):
         for name, value in list(vars(entrance).items()):
             if inspect.isfunction(value) and (not name.startswith("_") or name in _ENTRANCES):
-                setattr(entrance, name, _wrapped(value))
+                setattr(entrance, name, wrap_entrance(value))
             elif isinstance(value, property) and value.fget is not None and not name.startswith("_"):
                 setattr(
                     entrance,
                     name,
-                    property(_wrapped(cast("FunctionType", value.fget)), value.fset, value.fdel, value.__doc__),
+                    property(wrap_entrance(value.fget), value.fset, value.fdel, value.__doc__),
                 )
         return cast("F", entrance)
-    return cast("F", _wrapped(cast("FunctionType", entrance)))
+    return cast("F", wrap_entrance(entrance))
 
 
-def _wrapped(function: FunctionType) -> Callable[..., Any]:
-    if function.__globals__ is globals():  # it has been decorated
+def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> Callable[..., Any]:
+    """Wrap a function that programs call, once: its errors get a short traceback.
+
+    Args:
+        function: sync or async; one that has been wrapped already is returned as it is.
+        check: is given the names of the arguments, and raises if one isn't taken.
+    """
+    if _is_wrapped(function):
         return function
+
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             try:
+                if check is not None:
+                    check(kwargs)
                 return await function(*args, **kwargs)
             except Exception as error:
                 shorten(error)
                 raise
 
-        return call_async
+        return _noted(call_async, check)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
+            if check is not None:
+                check(kwargs)
             return function(*args, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
             shorten(error)
             raise
 
-    return call
+    return _noted(call, check)
+
+
+def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], Check | None]:
+    """Return the function inside an entrance, and the check of its names, for a wrapper that does both itself."""
+    if _is_wrapped(function):
+        return cast("Any", function).__wrapped__, cast("Any", function).check_names
+    return function, None
+
+
+def _noted(wrapper: Callable[..., Any], check: Check | None) -> Callable[..., Any]:
+    wrapper.check_names = check  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _is_wrapped(function: Callable[..., Any]) -> bool:
+    return getattr(function, "__globals__", None) is globals()
 
 
 def shorten(error: BaseException) -> None:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -21,7 +22,6 @@ from mellea.core.options import (
     Deadlines,
     ModelOption,
     check_options,
-    merge_options,
     own_options,
     scoped_options,
     unshaped_options,
@@ -35,7 +35,8 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of, told_as_shown
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
+from mellea.stdlib.tools import MAX_TURNS, Tool, ToolLoop, as_tools, tool_loop
+from mellea.stdlib.verb import CallArguments
 
 __all__ = ["Call", "finish"]
 
@@ -46,6 +47,8 @@ _QUICK_LENGTH = 4096
 than a few milliseconds."""
 
 _ANY_LENGTH = float("inf")
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 _LONGEST_WAY = 3
 """How many steps of an error's way up are told, besides the last one."""
@@ -65,8 +68,7 @@ class Call:
         deadlines: how long to wait.
         loop: how the tools are run; `None` only shows the calls.
         prefix: text that the answer begins with.
-        tool_calls: whether tools are run, if there are any.
-        max_turns: how many times the model is asked at most, if tools are run.
+        arguments: those of the verb; what they say of model options is in `given`, too.
     """
 
     component: Any
@@ -78,21 +80,17 @@ class Call:
     deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
     loop: ToolLoop | None = None
     prefix: str | None = None
-    tool_calls: ToolCalls = "show"
-    max_turns: int = MAX_TURNS
+    arguments: CallArguments = field(default_factory=CallArguments, repr=False)
 
     @classmethod
     def make(
         cls,
         component: Any,
         backend: Backend,
+        arguments: CallArguments,
         *,
         format: Any = None,
-        model_options: Mapping[str, Any] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        tools: Iterable[AnyTool] | None = None,
-        tool_calls: ToolCalls = "show",
-        max_turns: int = MAX_TURNS,
+        defaults: Mapping[str, Any] = NO_OPTIONS,
         is_own: bool = False,
     ) -> Self:
         """Check the arguments of a call.
@@ -103,13 +101,9 @@ class Call:
         Args:
             component: what to say.
             backend: whom to say it to.
+            arguments: those of the verb.
             format: a type, or a JSON Schema as a dict, that the answer is to have.
-            model_options: names as in `ModelOption`.
             defaults: the session's options, checked.
-            tools: tools that the model may ask for.
-            tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
-                results, until an answer calls no tool.
-            max_turns: how many times the model is asked at most, if tools are run.
             is_own: whether the library makes the call for itself. It takes nothing that shapes the user's answer then,
                 such as its length; what shapes its own is in `model_options`.
 
@@ -119,8 +113,11 @@ class Call:
         """
         if not isinstance(backend, Backend):
             raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
-        around = merge_options(defaults or {}, scoped_options())
-        given = merge_options(without_shape(around) if is_own else around, check_options(model_options))
+        around = {**defaults, **scoped_options()}
+        given = without_shape(around) if is_own else around
+        options, tools = arguments.get("model_options"), arguments.get("tools")
+        if options is not None:
+            given.update(check_options(options))
         if tools is not None:
             given[ModelOption.TOOLS] = as_tools(tools)
         said = as_component(component)
@@ -129,10 +126,9 @@ class Call:
             said,
             backend,
             given,
-            format=_format(format),
+            arguments,
+            format=None if format is None or format is str else _format(format),
             prefix=None if prefix is None else str(prefix),
-            tool_calls=tool_calls,
-            max_turns=max_turns,
             is_own=is_own,
         )
 
@@ -142,33 +138,33 @@ class Call:
         component: Any,
         backend: Backend,
         given: Mapping[str, Any],
+        arguments: CallArguments,
         *,
-        tool_calls: ToolCalls,
-        max_turns: int,
+        format: OutputFormat[Any] | None,
+        prefix: str | None,
         is_own: bool,
-        **parts: Any,
     ) -> Self:
         """Make a call of its component, backend and given options, which decide all that comes of options."""
         others = own_options(backend)
-        options = merge_options(without_shape(others) if is_own else others, given)
+        options = {**(without_shape(others) if is_own else others), **given}
         deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
         tools = as_tools(options.pop(ModelOption.TOOLS, ()))
         call = cls(
-            component=component,
-            backend=backend,
-            options=options,
-            given=given,
-            tools=tuple(tool.spec if isinstance(tool, Tool) else tool for tool in tools),
-            deadlines=deadlines,
-            loop=tool_loop(tool_calls, tools, max_turns, told_as_shown),
-            tool_calls=tool_calls,
-            max_turns=max_turns,
-            **parts,
+            component,
+            backend,
+            options,
+            given,
+            format,
+            tuple(tool.spec if isinstance(tool, Tool) else tool for tool in tools),
+            deadlines,
+            tool_loop(arguments.get("tool_calls", "show"), tools, arguments.get("max_turns", MAX_TURNS), told_as_shown),
+            prefix,
+            arguments,
         )
         call._check()
         return call
 
-    def varied(
+    def vary(
         self,
         component: Any = None,
         *,
@@ -195,18 +191,18 @@ class Call:
             component = as_component(component)
             begins = getattr(component, "output_prefix", None)
             own_prefix = own_prefix if begins is None else str(begins)
-        given = dict(self.given)
+        given, arguments = self.given, self.arguments
         if is_own:
+            arguments = {**arguments, "tool_calls": "show"}
             system = self.options.get(ModelOption.SYSTEM_PROMPT)  # the task is to be understood all the same
             given = {**without_shape(given), **({} if system is None else {ModelOption.SYSTEM_PROMPT: system})}
         return self._of(
             self.component if component is None else component,
             self.backend if backend is None else backend,
-            merge_options(given, check_options(model_options)),
+            {**given, **check_options(model_options)},
+            arguments,
             format=self.format,
             prefix=own_prefix if prefix is None else prefix,
-            tool_calls="show" if is_own else self.tool_calls,
-            max_turns=self.max_turns,
             is_own=is_own,
         )
 

@@ -30,7 +30,7 @@ from mellea.core.runtime.loop import (
     new_waiter,
     run_until_exit,
 )
-from mellea.core.tracebacks import short_errors
+from mellea.core.tracebacks import unwrap_entrance, wrap_entrance
 from mellea.errors import StreamingError
 
 __all__ = ["blocking"]
@@ -120,6 +120,7 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
         StreamingError: `await_result=False`; or called on the thread that runs synchronous verbs.
     """
     name = verb.__name__
+    inner, check = unwrap_entrance(verb)
 
     @functools.wraps(verb)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -129,12 +130,12 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
                 f"{name.removeprefix('a')!r}, which returns finished results only; stream with m.stream(...), "
                 f"or use {name!r} in async code"
             )
-        return _call(functools.partial(verb, *args, **kwargs))
+        return cast("R", _call(functools.partial(inner, *args, **kwargs)))
 
     call.__name__ = name.removeprefix("a")
     call.__qualname__ = verb.__qualname__.removesuffix(name) + call.__name__
     call.__doc__ = f"Do what `{name}` does, and wait for it.\n\n{inspect.getdoc(verb) or ''}".strip()
-    return short_errors(call)
+    return cast("Callable[P, R]", wrap_entrance(call, check))
 
 
 def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:

@@ -75,7 +75,9 @@ class Judge:
             options = merge_options(without_shape(getattr(self.model, "model_options", {})), options)
         is_rated = self.threshold is not None
         question = _question(requirement, context, is_rated=is_rated)
-        call = Call.make(question, backend, format=_form(is_rated), model_options=options, tools=(), is_own=True)
+        call = Call.make(
+            question, backend, {"model_options": options, "tools": ()}, format=_form(is_rated), is_own=True
+        )
         verdict, _ = call.launch(SimpleContext())
         try:
             await finish(verdict)
