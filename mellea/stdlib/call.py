@@ -48,7 +48,11 @@ than a few milliseconds."""
 
 _ANY_LENGTH = float("inf")
 
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
+_NO_ARGUMENTS: CallArguments = {}  # never changed in place
+
+_DEADLINES = Deadlines()
 
 _LONGEST_WAY = 3
 """How many steps of an error's way up are told, besides the last one."""
@@ -77,7 +81,7 @@ class Call:
     given: Mapping[str, Any] = field(repr=False)
     format: OutputFormat[Any] | None = None
     tools: tuple[ToolSpec | BuiltinTool, ...] = ()
-    deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
+    deadlines: Deadlines = _DEADLINES
     loop: ToolLoop | None = None
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
@@ -87,10 +91,10 @@ class Call:
         cls,
         component: Any,
         backend: Backend,
-        arguments: CallArguments,
+        arguments: CallArguments = _NO_ARGUMENTS,
         *,
         format: Any = None,
-        defaults: Mapping[str, Any] = NO_OPTIONS,
+        defaults: Mapping[str, Any] = _NO_OPTIONS,
         is_own: bool = False,
     ) -> Self:
         """Check the arguments of a call.
@@ -147,17 +151,21 @@ class Call:
         """Make a call of its component, backend and given options, which decide all that comes of options."""
         others = own_options(backend)
         options = {**(without_shape(others) if is_own else others), **given}
-        deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
-        tools = as_tools(options.pop(ModelOption.TOOLS, ()))
+        timeout, tools = options.pop(ModelOption.TIMEOUT, None), options.pop(ModelOption.TOOLS, ())
+        if tools:
+            tools = as_tools(tools)
+        loop = tool_loop(
+            arguments.get("tool_calls", "show"), tools, arguments.get("max_turns", MAX_TURNS), told_as_shown
+        )
         call = cls(
             component,
             backend,
             options,
             given,
             format,
-            tuple(tool.spec if isinstance(tool, Tool) else tool for tool in tools),
-            deadlines,
-            tool_loop(arguments.get("tool_calls", "show"), tools, arguments.get("max_turns", MAX_TURNS), told_as_shown),
+            tuple([tool.spec if isinstance(tool, Tool) else tool for tool in tools]),
+            _DEADLINES if timeout is None else Deadlines.of(timeout),
+            loop,
             prefix,
             arguments,
         )
@@ -212,7 +220,8 @@ class Call:
         return replace(self, format=None, tools=(), loop=None, options=options)
 
     def _check(self) -> None:
-        _check_choice(self.options.get(ModelOption.TOOL_CHOICE), [tool.name for tool in self.tools])
+        if self.tools:
+            _check_choice(self.options.get(ModelOption.TOOL_CHOICE), [tool.name for tool in self.tools])
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
                 f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
@@ -225,8 +234,10 @@ class Call:
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
-        files = [Message("user", part) for part in walk(self.component) if _is_file(part)]
-        check_supported(self.backend, self._request(files))
+        can = self.backend.capabilities
+        files = [] if can.images and can.files else [Message("user", file) for file in _files_in(self.component)]
+        if files or self.tools or self.format is not None or self.options.keys() - can.options:
+            check_supported(self.backend, self._request(files))
 
     def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
@@ -449,7 +460,7 @@ def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
 
 
 def _check_choice(choice: str | None, names: Sequence[str]) -> None:
-    if choice is None or not names or choice in ("auto", "required", "none", *names):
+    if choice is None or choice in ("auto", "required", "none", *names):
         return
     near = difflib.get_close_matches(choice, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"the tools are {', '.join(map(repr, names))}"
@@ -479,9 +490,5 @@ async def _prepared(history: Context) -> list[Turn]:
     return turns
 
 
-def _is_file(part: Any) -> bool:
-    return isinstance(part, FileBlock)
-
-
-def _deadlines(timeout: Any) -> Deadlines:
-    return Deadlines() if timeout is None else Deadlines.of(timeout)
+def _files_in(component: Any) -> list[FileBlock]:
+    return [part for part in walk(component) if isinstance(part, FileBlock)]
