@@ -3,7 +3,7 @@
 Rules:
 
 - An argument is a key of one of these dicts. Its type carries the line that `help` shows, and its default where that
-  isn't `None`; `...` says that the line tells the default.
+  isn't `None`.
 - A verb takes them as `**arguments: Unpack[…Arguments]` and hands the dict on as a value. Whoever uses an argument
   takes it out of the dict by its name, so nothing in between lists the arguments again.
 - Some arguments decide the type of the result and have to stand in the overloads of a verb. Their lines are in
@@ -30,6 +30,7 @@ __all__ = [
     "ActArguments",
     "CallArguments",
     "ChatArguments",
+    "Default",
     "FunctionArguments",
     "InstructArguments",
     "OptionArguments",
@@ -42,6 +43,23 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Default:
+    """A default that is made further up, shown in signatures by its name.
+
+    Args:
+        name: its name in `mellea.stdlib.functional`.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
 
 Images = Annotated[Iterable[ImageBlock] | None, "images that go with the text."]
 
@@ -68,7 +86,7 @@ class CheckArguments(TypedDict, total=False):
     strategy: Annotated[
         SamplingStrategy | None,
         "how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.",
-        ...,
+        Default("DEFAULT_STRATEGY"),
     ]
 
 

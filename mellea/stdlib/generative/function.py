@@ -15,10 +15,11 @@ from mellea.stdlib.generative.conditions import check_arguments, computed, pendi
 from mellea.stdlib.generative.deferred import deferred
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
 from mellea.stdlib.generative.output import check_output
-from mellea.stdlib.generative.settings import RESERVED, FunctionOptions, Settings
+from mellea.stdlib.generative.settings import RESERVED, Settings
 from mellea.stdlib.generative.wording import Call, Prompt, Wording
 from mellea.stdlib.session import MelleaSession, current_session
 from mellea.stdlib.streaming import AsyncStream, Stream
+from mellea.stdlib.verb import FunctionArguments, InstructArguments, document
 
 __all__ = ["AsyncPromptFunction", "PromptFunction", "make"]
 
@@ -50,19 +51,17 @@ class _Prompted(Generic[P, R]):
         self._owner: Any = _NO_OWNER
         functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
 
-    def with_options(self, *, session: MelleaSession | None = None, **options: Unpack[FunctionOptions]) -> Self:
+    @document(FunctionArguments)
+    def with_options(self, *, session: MelleaSession | None = None, **options: Unpack[FunctionArguments]) -> Self:
         """Return the same function with other options.
 
-        Args:
-            session: the session to use.
-            options: as for the decorator; conditions are added, model options merged, all else is replaced.
+        Conditions are added to those of the function, model options are merged, all else is replaced.
 
         Raises:
             UsageError: an option is unknown or wrong.
         """
-        given = {**({} if session is None else {"session": session}), **options}
         twin = copy.copy(self)
-        twin._settings = self._settings.updated(f"{self._wording.name}.with_options()", given)
+        twin._settings = self._settings.update(f"{self._wording.name}.with_options()", _given(session, options))
         return twin
 
     def _bound(self, owner: Any) -> Any:
@@ -79,17 +78,18 @@ class _Prompted(Generic[P, R]):
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
         session, settings, call = self._bind(args, kwargs)
         prompt = await self._prompt(session, settings, call)
-        thunk = await session.ainstruct(prompt.description, **self._arguments(settings, prompt))
+        arguments = _arguments_of(settings, prompt)
+        thunk = await session.ainstruct(prompt.description, format=self._format(), **arguments)
         return cast("R", thunk.value if self._is_text() else thunk.parsed)
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Settings, Call]:
         what = f"{self._wording.name}()"
         options = {name: value for name, value in kwargs.items() if name in RESERVED}
         if args and isinstance(args[0], MelleaSession):
-            settings = self._settings.updated(what, {"m": args[0], **options})
+            settings = self._settings.update(what, {"m": args[0], **options})
             args = args[1:]
         else:
-            settings = self._settings.updated(what, options)
+            settings = self._settings.update(what, options)
         if self._owner is not _NO_OWNER:
             args = (self._owner, *args)
         call = self._wording.bind(args, {name: value for name, value in kwargs.items() if name not in RESERVED})
@@ -102,8 +102,8 @@ class _Prompted(Generic[P, R]):
         await check_arguments(self._wording.name, settings.preconditions, call, session.backend)
         return await self._wording.prompt(call)
 
-    def _arguments(self, settings: Settings, prompt: Prompt) -> dict[str, Any]:
-        return {**prompt.parts, **settings.arguments(), "format": None if self._is_text() else self._output()}
+    def _format(self) -> Any:
+        return None if self._is_text() else self._output()
 
     def _is_text(self) -> bool:
         return self._output() is str
@@ -126,7 +126,7 @@ class _Prompted(Generic[P, R]):
         Raises:
             UsageError: an argument is missing or wrong.
         """
-        by_step = self._settings.release is not None
+        by_step = self._settings.waits_for_steps
         stream: Stream[Any] = Stream(self._launcher(args, kwargs), has_format=not self._is_text(), by_step=by_step)
         return as_items(stream, self._output())
 
@@ -145,7 +145,7 @@ class _Prompted(Generic[P, R]):
 
         It isn't awaited itself; otherwise like `stream`.
         """
-        launch, by_step = self._launcher(args, kwargs), self._settings.release is not None
+        launch, by_step = self._launcher(args, kwargs), self._settings.waits_for_steps
         stream: AsyncStream[Any] = AsyncStream(launch, has_format=not self._is_text(), by_step=by_step)
         return as_async_items(stream, self._output())
 
@@ -154,7 +154,8 @@ class _Prompted(Generic[P, R]):
         session, settings, call = self._bind(args, kwargs)
 
         def ask(prompt: Prompt) -> Callable[[], ModelOutputThunk[Any]]:
-            return session.astream(prompt.description, **self._arguments(settings, prompt))._started
+            arguments = _arguments_of(settings, prompt)
+            return session.astream(prompt.description, format=self._format(), **arguments)._started
 
         if not (settings.preconditions or self._wording.needs_values):
             return ask(self._wording.prompt_now(call))
@@ -165,7 +166,7 @@ class _Prompted(Generic[P, R]):
         return deferred(
             f"{self._wording.name}()",
             begin,
-            format=None if self._is_text() else self._output(),
+            format=self._format(),
             backend=session.backend,
             dependencies=[thunk._run for thunk in pending(call)],
             note=session._note,
@@ -227,6 +228,10 @@ class AsyncPromptFunction(_Prompted[P, R]):
         return await self._answer(args, kwargs)
 
 
+def _arguments_of(settings: Settings, prompt: Prompt) -> InstructArguments:
+    return {**prompt.parts, **settings.arguments()}
+
+
 async def _aanswer(function: _Prompted[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
     return await function._answer(args, kwargs)
 
@@ -236,7 +241,11 @@ _answer = blocking(_aanswer)
 
 @short_errors
 def make(
-    function: Callable[..., Any], wording: Wording, output: Callable[[], Any], options: Mapping[str, Any]
+    function: Callable[..., Any],
+    wording: Wording,
+    output: Callable[[], Any],
+    session: MelleaSession | None,
+    options: FunctionArguments,
 ) -> PromptFunction[Any, Any] | AsyncPromptFunction[Any, Any]:
     """Make a prompt function, sync or async as the function is.
 
@@ -245,4 +254,8 @@ def make(
     """
     check_output(output)
     kind = AsyncPromptFunction if inspect.iscoroutinefunction(function) else PromptFunction
-    return kind(function, wording, output, Settings().updated(f"{wording.name}()", options))
+    return kind(function, wording, output, Settings().update(f"{wording.name}()", _given(session, options)))
+
+
+def _given(session: MelleaSession | None, options: FunctionArguments) -> dict[str, Any]:
+    return {**({} if session is None else {"session": session}), **options}

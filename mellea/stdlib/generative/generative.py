@@ -9,8 +9,9 @@ from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 from mellea.core.tracebacks import short_errors
 from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
 from mellea.stdlib.generative.output import ReturnType
-from mellea.stdlib.generative.settings import FunctionOptions
 from mellea.stdlib.generative.wording import DocstringWording
+from mellea.stdlib.session import MelleaSession
+from mellea.stdlib.verb import FunctionArguments, document
 
 __all__ = ["generative"]
 
@@ -34,8 +35,11 @@ def generative(  # type: ignore[overload-overlap]
 @overload
 def generative(function: Callable[P, R], /) -> PromptFunction[P, R]: ...
 @overload
-def generative(**options: Unpack[FunctionOptions]) -> _Decorator: ...
-def generative(function: Any = None, /, **options: Any) -> Any:
+def generative(*, session: MelleaSession | None = None, **options: Unpack[FunctionArguments]) -> _Decorator: ...
+@document(FunctionArguments)
+def generative(
+    function: Any = None, /, *, session: MelleaSession | None = None, **options: Unpack[FunctionArguments]
+) -> Any:
     """Make a function that a model answers: the docstring says what to do, the return annotation what comes out.
 
     It is called like the function that it is made of, positionally or by name, with a session as first argument
@@ -45,8 +49,7 @@ def generative(function: Any = None, /, **options: Any) -> Any:
 
     Args:
         function: sync or async; a sync one waits, an async one is awaited.
-        options: `requirements` (what the answer has to meet), `preconditions` (what the arguments have to meet),
-            `strategy`, `model_options`, `tools` (which are run), `max_turns`.
+        tools: tools that the model may call; they are run, and the model is asked again.
 
     Raises:
         UsageError: an option is wrong, or a parameter has a name that calls keep for themselves: `m`, `session`,
@@ -56,6 +59,6 @@ def generative(function: Any = None, /, **options: Any) -> Any:
 
     @short_errors
     def decorate(function: Callable[..., Any]) -> Any:
-        return make(function, DocstringWording(function), ReturnType(function, names), options)
+        return make(function, DocstringWording(function), ReturnType(function, names), session, options)
 
     return decorate if function is None else decorate(function)

@@ -21,6 +21,7 @@ from mellea.stdlib.generative.settings import RESERVED, WAYS
 from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.signature import name_of, type_hints
+from mellea.stdlib.verb import InstructArguments
 
 __all__ = ["BodyWording", "Call", "DocstringWording", "Prompt", "Wording"]
 
@@ -30,7 +31,7 @@ class Prompt:
     """What is said to the model: a description, and what `instruct` takes besides."""
 
     description: Any
-    parts: Mapping[str, Any] = field(default_factory=dict)
+    parts: InstructArguments = field(default_factory=InstructArguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class DocstringWording:
         doc = self._doc
         said = [doc.text or _in_words(self.name)]
         said += [f"{title}: {doc.sections[title]}" for title in ("Returns", "Notes") if title in doc.sections]
-        parts: dict[str, Any] = {"name": self.name}
+        parts: InstructArguments = {"name": self.name}
         if call.values:
             parts["input"] = Arguments(call.values, {**self._fields.descriptions, **doc.arguments})
         if examples := doc.sections.get("Examples"):
