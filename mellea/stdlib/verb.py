@@ -12,6 +12,7 @@ Rules:
 
 # The annotations are objects here, not texts: signatures and docstrings are made of them.
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, is_typeddict
@@ -207,15 +208,14 @@ def document(arguments: type) -> Callable[[F], F]:
     """
     if not is_typeddict(arguments):
         raise TypeError(f"arguments are declared in a TypedDict, not in {arguments!r}")
-    declared = arguments.__annotations__
+    parameters, lines = _declared(arguments)
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
-        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not _REST or not declared]
-        parameters = [*own, *[_parameter(name, kind) for name, kind in declared.items()]]
-        lines = {**_lines_of(Parameters.__annotations__, [parameter.name for parameter in own]), **_lines_of(declared)}
-        function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        function.__doc__ = _with_lines(function.__doc__, lines)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not _REST or not lines]
+        shared = {parameter.name: line for parameter in own if (line := _SHARED.get(parameter.name)) is not None}
+        function.__signature__ = signature.replace(parameters=[*own, *parameters])  # type: ignore[attr-defined]
+        function.__doc__ = _with_lines(function.__doc__, {**shared, **lines})
         return function
 
     return decorate
@@ -224,14 +224,20 @@ def document(arguments: type) -> Callable[[F], F]:
 _REST = inspect.Parameter.VAR_KEYWORD
 
 
+@functools.cache
+def _declared(arguments: type) -> tuple[list[inspect.Parameter], dict[str, str]]:
+    """Return the parameters of declared arguments, and the line of each."""
+    declared: Mapping[str, Any] = arguments.__annotations__
+    parameters = [_parameter(name, kind) for name, kind in declared.items()]
+    return parameters, {name: kind.__metadata__[0] for name, kind in declared.items()}
+
+
 def _parameter(name: str, declared: Any) -> inspect.Parameter:
     default = declared.__metadata__[1] if len(declared.__metadata__) > 1 else None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=declared.__origin__)
 
 
-def _lines_of(declared: Mapping[str, Any], names: Iterable[str] | None = None) -> dict[str, str]:
-    chosen = declared if names is None else [name for name in names if name in declared]
-    return {name: declared[name].__metadata__[0] for name in chosen}
+_SHARED: Mapping[str, str] = _declared(Parameters)[1]
 
 
 def _with_lines(doc: str | None, lines: Mapping[str, str]) -> str | None:
