@@ -154,9 +154,10 @@ class Call:
         timeout, tools = options.pop(ModelOption.TIMEOUT, None), options.pop(ModelOption.TOOLS, ())
         if tools:
             tools = as_tools(tools)
-        loop = tool_loop(
-            arguments.get("tool_calls", "show"), tools, arguments.get("max_turns", MAX_TURNS), told_as_shown
-        )
+        loop = None
+        if arguments:  # nearly always there are none
+            tool_calls, max_turns = arguments.get("tool_calls", "show"), arguments.get("max_turns", MAX_TURNS)
+            loop = tool_loop(tool_calls, tools, max_turns, told_as_shown)
         call = cls(
             component,
             backend,
