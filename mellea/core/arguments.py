@@ -1,4 +1,4 @@
-"""Arguments that a verb doesn't take: what they are called here, where other libraries have another name."""
+"""Unknown arguments: the error, with our name for what other libraries call something else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _FOREIGN = _by_name(
         "release": "chunking",
     }
 )
-"""What others call an argument of ours."""
+"""The names that other libraries have for our arguments."""
 
 _ELSEWHERE = _by_name(
     {
@@ -75,7 +75,7 @@ _ELSEWHERE = _by_name(
         "the verbs of a session are its own: m.instruct(…)": "session",
     }
 )
-"""What to do about an argument that isn't taken here under any name."""
+"""What to do about arguments that aren't taken here under any name."""
 
 
 def unknown_argument(
@@ -84,17 +84,17 @@ def unknown_argument(
     """Make the error for an argument that isn't taken.
 
     Args:
-        what: what was called.
-        name: the argument.
-        taken: the names of those that are taken.
-        kind: what an argument is called there.
-        ways: what to do about arguments of ours where that isn't to give them here.
+        what: the function that was called.
+        name: the name of the argument.
+        taken: the names that are taken.
+        kind: the word for an argument: `"argument"` or `"option"`.
+        ways: what to do instead about arguments that other functions take and this one doesn't.
     """
     return UsageError(f"{what} takes no {kind} {name!r}; {advice_for(name, taken, ways or {})}")
 
 
 def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> str:
-    """Return what to give in place of an argument that isn't taken; see `unknown_argument`."""
+    """Return what to write in place of an argument that isn't taken; see `unknown_argument`."""
     ours = _FOREIGN.get(name, name)
     named = f"it is {ours!r} here: " if name in _FOREIGN else ""
     if ours in ways:

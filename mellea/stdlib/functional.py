@@ -69,16 +69,16 @@ __all__ = [
 C = TypeVar("C", bound=Context)
 
 DEFAULT_STRATEGY: Final = RejectionSamplingStrategy(loop_budget=2)
-"""What `instruct` does about requirements if nothing else is said."""
+"""The strategy for requirements, unless another is given."""
 
 _CORRECTION: Final = FormatRepairStrategy(loop_budget=2)
-"""What is done about an answer that doesn't have the asked format."""
+"""What is done about an answer that isn't a value of its `format`."""
 
 JUDGE_OPTIONS: Final = "a judge has options of its own: judge=Judge(…, model_options={…})"
-"""What to say to who gives options to a verb that asks judges alone."""
+"""The advice for options given to `validate`."""
 
 TRANSFORM_TOOLS: Final = "transform offers the methods of the object; query takes tools="
-"""What to say to who gives tools to `transform`."""
+"""The advice for tools given to `transform`."""
 
 
 class Host(Protocol):
@@ -130,7 +130,7 @@ class Verb:
     release: Scope | None
 
     def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
-        """Start the generation on the running loop, and return it with the context that has the new turn.
+        """Launch the generation on the running loop; return its thunk, and the context with the new turn.
 
         Raises:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
@@ -155,7 +155,7 @@ def prepare(
 ) -> Verb:
     """Check the arguments of a verb.
 
-    An answer that is awaited and doesn't have the asked format is asked for once more, with what was wrong.
+    If an awaited answer isn't a value of `format`, the model is asked once more and told what was wrong.
 
     Raises:
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
@@ -448,7 +448,7 @@ generate_image = blocking(agenerate_image)
 
 
 def instruction(description: Any, arguments: InstructArguments) -> Instruction:
-    """Make the instruction of a verb, and take what it is made of out of the arguments.
+    """Make the instruction of a verb, and take its parts out of the arguments.
 
     Raises:
         UsageError: an argument is of a wrong type.
@@ -459,10 +459,10 @@ def instruction(description: Any, arguments: InstructArguments) -> Instruction:
 
 
 def message(content: Any, arguments: ChatArguments | None = None) -> Message | Conversation:
-    """Make the message, or the whole conversation, that a verb says, and take its parts out of the arguments.
+    """Make the message, or the whole conversation, of `chat`, and take its parts out of the arguments.
 
     Raises:
-        UsageError: the content is empty, or something else than a message is made of.
+        UsageError: the content is empty, or no message can be made of it.
     """
     arguments = {} if arguments is None else arguments
     role, images = arguments.pop("role", "user"), arguments.pop("images", None)

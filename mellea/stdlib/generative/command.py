@@ -67,7 +67,8 @@ def command(
         tools: tools that the model may call; they are run, and the model is asked again.
 
     Raises:
-        UsageError: an option is wrong; or no output was given to a function that is annotated with another type.
+        UsageError: an option is wrong; or the function is annotated with another type than text, and `output` is
+            missing.
     """
     names = sys._getframe(1).f_locals
 

@@ -1,4 +1,4 @@
-"""What a prompt function is told besides its arguments: at its definition, by `with_options`, or at a call."""
+"""The options of a prompt function: given at its definition, by `with_options`, or at a call."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from mellea.stdlib.verb import FunctionArguments, InstructArguments
 __all__ = ["RESERVED", "WAYS", "Settings"]
 
 OPTIONS = ("session", *FunctionArguments.__annotations__)
-"""What the definition and `with_options` take."""
+"""The options that the definition and `with_options` take."""
 
 RESERVED = ("m", *[name for name in OPTIONS if name != "release"])
 """Names that a call keeps for itself, so that no parameter may have them."""
 
 WAYS = {
     "format": "the type of the result is the return annotation of a @generative function, and @command(output=…)",
-    "input": "what the prompt is about are the function's own parameters",
-    "user_variables": "what the prompt is about are the function's own parameters",
-    "grounding_context": "what the prompt is about are the function's own parameters",
-    "images": "what the prompt is about are the function's own parameters",
+    "input": "the prompt is made from the function's own parameters",
+    "user_variables": "the prompt is made from the function's own parameters",
+    "grounding_context": "the prompt is made from the function's own parameters",
+    "images": "the prompt is made from the function's own parameters",
     "icl_examples": "examples stand in the docstring, under Examples:",
     "stream": "the function's .stream(…) and .astream(…) stream",
     "tool_calls": "tools are run here",
     "strict": "a function raises if its requirements aren't met",
     "release": "it belongs to the definition and to .with_options(…)",
 }
-"""What to do about arguments of the verbs, which functions take in another way."""
+"""What to do instead about arguments of the verbs that prompt functions don't take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +82,18 @@ class Settings:
         return replace(self, session=session, options=cast("FunctionArguments", merged))
 
     def arguments(self) -> InstructArguments:
-        """Return what a session's verb is to be told."""
-        found: dict[str, Any] = {name: value for name, value in self.options.items() if name not in _OWN}
+        """Return the arguments for `instruct`."""
+        found: dict[str, Any] = {name: value for name, value in self.options.items() if name in _OF_INSTRUCT}
         tools = found.get("tools")
-        if not tools:  # those of the session's options are shown to the model all the same
+        if not tools:  # an empty list would override the tools in the session's options
             found.pop("tools", None)
         elif not all(isinstance(tool, BuiltinTool) for tool in tools):
             found["tool_calls"] = "run"
-        # A plain value has no `.success` that would tell of an answer which fails its requirements.
+        # A plain value has no `.success` to show that the answer failed its requirements.
         return cast("InstructArguments", {"strict": True, **found})
 
 
-_OWN = ("preconditions", "release")
-"""Options that aren't arguments of `instruct`."""
+_OF_INSTRUCT = frozenset(InstructArguments.__annotations__)
 
 
 def _add(what: str, before: Any, value: Any) -> tuple[Requirement, ...]:
@@ -122,7 +121,7 @@ _MERGED: Mapping[str, Callable[[str, Any, Any], Any]] = {
     "tools": _tools,
     "release": _release,
 }
-"""How an option is checked and put to what was there before; others replace it."""
+"""How a new value of an option is checked and combined with the one before; other options are replaced."""
 
 
 def _session(what: str, sessions: Sequence[Any]) -> MelleaSession | None:

@@ -1,8 +1,8 @@
-"""Sessions: a backend, a context that goes on, and the verbs over them.
+"""Sessions: a backend and a context, with the verbs as methods.
 
-Every verb is written once, as the async one; its synchronous twin is one `blocking(…)` line. A verb
-launches its generation and puts the turn into the context before it first lets go of the loop, so
-concurrent verbs on one session take their turns in the order of the calls, and none is lost.
+A session is the host of its verbs (`functional.Host`): `functional.answer` does the work, and `launch` puts the turn
+into the session's context before the verb first lets go of the loop. So concurrent verbs take their turns in the order
+of the calls, and none is lost. Each verb is written once, async; its synchronous twin is one `blocking(…)` line.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ Text = str | CBlock | ModelOutputThunk[Any]
 Yes = Literal[True]
 
 sessions_around: ContextVar[tuple[MelleaSession, ...]] = ContextVar("mellea_sessions", default=())
-"""The sessions whose `with` blocks are around, the innermost last."""
+"""The sessions of the `with` blocks around the running code, the innermost last."""
 
 
 @short_errors
 class MelleaSession:
-    """A conversation with one model, or a series of calls that stand alone.
+    """A model and a context: what later calls remember of earlier ones.
 
     Args:
-        backend: how to reach the model.
-        ctx: what calls know of each other; a `SimpleContext` (nothing) by default.
-        model_options: defaults for every call, before those of the backend.
+        backend: which model to ask, and how.
+        ctx: what calls remember; by default a `SimpleContext`, which remembers nothing.
+        model_options: options for every call; they override those of the backend.
 
     As a context manager it is the current session of the block, and is closed at its end.
 
@@ -87,7 +87,7 @@ class MelleaSession:
         self.ctx: Context = ctx if ctx is not None else SimpleContext()
         self.model_options: Mapping[str, Any] = check_options(model_options)
         self._lock = threading.Lock()
-        self._launched: weakref.WeakSet[Record] = weakref.WeakSet()  # what closing and resetting cancel
+        self._launched: weakref.WeakSet[Record] = weakref.WeakSet()  # closing and resetting cancel them
 
     # -- verbs ----------------------------------------------------------------------------------------
 
@@ -444,22 +444,22 @@ class MelleaSession:
     # -- the session itself ---------------------------------------------------------------------------
 
     def clone(self) -> MelleaSession:
-        """Return a session with the same backend and options that goes on from this context by itself."""
+        """Return a session with the same backend and options that continues from this context independently."""
         return MelleaSession(self.backend, self.ctx, model_options=self.model_options)
 
     def reset(self) -> None:
-        """Forget all turns, and cancel every generation of this session that is still being written."""
+        """Forget all turns, and cancel every generation of this session that still runs."""
         with self._lock:
             self.ctx = self.ctx.empty()
         for run in self._running():
             run.cancel()
 
     async def aclose(self) -> None:
-        """Cancel every generation of this session that is still being written, and give back what the backend holds."""
+        """Cancel every generation of this session that still runs, and close the backend's connections."""
         running = self._running()
         for run in running:
             run.cancel()
-        # The loop that a synchronous close holds up can't close anything before the close returns.
+        # A synchronous close holds up the calling loop, whose own runs can't be closed until it returns.
         held_up = held_up_loops()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             for run in running:
@@ -546,14 +546,14 @@ class MelleaSession:
         return lambda: self.launch(prepared), live, release == "step"
 
     def _leave(self) -> None:
-        # A generator may be left in another context than the one it was entered in: then there is nothing to undo.
+        # A generator may be left in another context than it was entered in: then there is nothing to undo.
         sessions = list(sessions_around.get())
         if self in sessions:
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
 
     def _note(self, thunk: ModelOutputThunk[Any]) -> None:
-        """Note what was launched, whether or not the context remembers it."""
+        """Register a launched generation, so that closing and resetting cancel it."""
         with self._lock:
             self._launched.add(thunk._run)
 
