@@ -131,7 +131,7 @@ class Call:
             backend,
             given,
             arguments,
-            format=None if format is None or format is str else _format(format),
+            format=_format(format),
             prefix=None if prefix is None else str(prefix),
             is_own=is_own,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import pydoc
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from mellea.core.blocks import ImageBlock
 from mellea.core.messages import Message
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.stdlib import functional
+from mellea.stdlib.components import Instruction
 from mellea.stdlib.verb import (
     ActArguments,
     CallArguments,
@@ -23,6 +25,7 @@ from mellea.stdlib.verb import (
     FunctionArguments,
     InstructArguments,
     OptionArguments,
+    PartArguments,
     StreamArguments,
 )
 from mellea.testing import ScriptedBackend
@@ -82,6 +85,11 @@ def test_declared_arguments_are_keywords_with_a_type_and_a_default(where: str) -
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
         assert parameter.default is not inspect.Parameter.empty
         assert parameter.annotation is not inspect.Parameter.empty
+
+
+def test_the_parts_of_an_instruction_are_fields_of_it() -> None:
+    names = {field.name for field in dataclasses.fields(Instruction)}
+    assert names == {"description", "requirements", *PartArguments.__annotations__}
 
 
 @pytest.mark.parametrize("name", DECLARED)

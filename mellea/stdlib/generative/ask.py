@@ -61,7 +61,7 @@ async def aask(
 
 
 class _Ask(Protocol):
-    """The function `ask`, with its streams."""
+    """The function `ask` as a type checker sees it: it has its streams as attributes."""
 
     @overload
     def __call__(
@@ -71,7 +71,9 @@ class _Ask(Protocol):
         format: TypeForm[T],
         session: MelleaSession | None = None,
         **arguments: Unpack[InstructArguments],
-    ) -> T: ...
+    ) -> T:
+        """Ask a model, and return its answer: the text, or a value of `format`. Tools are run."""
+
     @overload
     def __call__(
         self,
@@ -93,7 +95,9 @@ class _Ask(Protocol):
         format: TypeForm[list[T]],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
-    ) -> ItemStream[T]: ...
+    ) -> ItemStream[T]:
+        """Make a stream for plain code: of text, or of whole items if the format is a sequence."""
+
     @overload
     def stream(
         self,
@@ -125,7 +129,9 @@ class _Ask(Protocol):
         format: TypeForm[list[T]],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
-    ) -> AsyncItemStream[T]: ...
+    ) -> AsyncItemStream[T]:
+        """Make a stream for async code, not to be awaited itself; otherwise like `stream`."""
+
     @overload
     def astream(
         self,
