@@ -30,7 +30,7 @@ from mellea.core.options import (
 from mellea.core.runtime import Parse, Record, Run, check_wait
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.sent import SentRequest
-from mellea.core.structured import OutputFormat, output_format
+from mellea.core.structured import OutputFormat, make_output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of, told_as_shown
@@ -463,7 +463,7 @@ def _check_choice(choice: str | None, names: Sequence[str]) -> None:
 def _format(format: Any) -> OutputFormat[Any] | None:
     if format is None or format is str:
         return None
-    return format if isinstance(format, OutputFormat) else output_format(format)
+    return format if isinstance(format, OutputFormat) else make_output_format(format)
 
 
 def _unsaid(turns: Iterable[Turn]) -> list[Any]:

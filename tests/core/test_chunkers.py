@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mellea.core.chunkers import Chunk, InkedChunker, Scope, text_chunker
-from mellea.core.structured import ItemChunker, output_format
+from mellea.core.structured import ItemChunker, make_output_format
 from mellea.errors import UsageError
 
 SCOPES: list[Scope] = ["word", "sentence", "paragraph", "line"]
@@ -138,7 +138,7 @@ def test_the_cost_of_one_long_chunk_is_linear() -> None:
 
 
 def item_chunks(*pieces: str, before: str = "", kind: Any = list[Any]) -> list[tuple[str, str]]:
-    chunker = ItemChunker(output_format(kind), before=before)
+    chunker = ItemChunker(make_output_format(kind), before=before)
     found = [chunk for piece in pieces for chunk in chunker.feed(piece)] + chunker.close()
     return [(str(chunk), chunk.item) for chunk in found]
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-from mellea.core.structured.schema import Schema, map_parts, parts_of, pointed_at
+from mellea.core.structured.schema import Schema, follow_pointer, iterate_parts, map_parts
 
-__all__ = ["SchemaError", "bundled"]
+__all__ = ["SchemaError", "bundle_schema"]
 
 _PLAIN = re.compile(r"#/(\$defs|definitions)/[^/~%]+")
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
@@ -28,25 +28,25 @@ class SchemaError(ValueError):
     """A dict isn't a JSON Schema, or refers to what isn't there."""
 
 
-def bundled(schema: Schema) -> dict[str, Any]:
+def bundle_schema(schema: Schema) -> dict[str, Any]:
     """Return the schema with every reference as `#/$defs/name`, in the words of draft 2020-12.
 
     Raises:
         SchemaError: a reference leads nowhere, or out of the schema.
     """
-    nodes = list(_nodes(schema))
+    nodes = list(_walk(schema))
     if all(_has_this_form(node, schema) for node in nodes):
         return dict(schema)
-    return _Bundler(schema).bundled()
+    return _Bundler(schema).rewrite()
 
 
-def _nodes(schema: Any) -> Iterator[Schema]:
+def _walk(schema: Any) -> Iterator[Schema]:
     waiting = [schema]
     while waiting:
         node = waiting.pop()
         if isinstance(node, Mapping):
             yield node
-            waiting += [part for _, part in parts_of(node)]
+            waiting += [part for _, part in iterate_parts(node)]
 
 
 def _has_this_form(node: Schema, root: Schema) -> bool:
@@ -57,10 +57,10 @@ def _has_this_form(node: Schema, root: Schema) -> bool:
     )
     pointer = node.get("$ref", "#/$defs/x")
     is_plain = isinstance(pointer, str) and _PLAIN.fullmatch(pointer) is not None
-    return not is_old and is_plain and not _OLD & node.keys() and ("$ref" not in node or _exists(pointer, root))
+    return not is_old and is_plain and not _OLD & node.keys() and ("$ref" not in node or _is_defined(pointer, root))
 
 
-def _exists(pointer: str, root: Schema) -> bool:
+def _is_defined(pointer: str, root: Schema) -> bool:
     _, place, name = pointer.split("/")
     return name in root.get(place, {})
 
@@ -95,25 +95,25 @@ class _Bundler:
                 if isinstance(node.get(name), str):
                     self._anchors[base, node[name]] = node
             self._bases[id(node)] = base
-            waiting += [(part, base) for _, part in parts_of(node)]
+            waiting += [(part, base) for _, part in iterate_parts(node)]
 
-    def bundled(self) -> dict[str, Any]:
+    def rewrite(self) -> dict[str, Any]:
         """Return the schema anew; one that holds itself stands once at the top and once below `$defs`."""
-        body = self._schema(self._root)
+        body = self._rewrite(self._root)
         return {**body, "$defs": self._definitions} if self._definitions else body
 
-    def _schema(self, schema: Any) -> Any:
+    def _rewrite(self, schema: Any) -> Any:
         if not isinstance(schema, Mapping):
             return schema
         kept = {name: value for name, value in schema.items() if name not in _PLACES and name not in _REFERENCES}
-        new = map_parts(_modern(kept), self._schema)
+        new = map_parts(_modernise(kept), self._rewrite)
         for name in _REFERENCES:
             if name in schema:
-                target = self._target(schema[name], self._bases.get(id(schema), ""))
-                new["$ref"] = f"#/$defs/{self._named(target, schema[name])}"
+                target = self._resolve(schema[name], self._bases.get(id(schema), ""))
+                new["$ref"] = f"#/$defs/{self._define(target, schema[name])}"
         return new
 
-    def _named(self, target: Any, pointer: str) -> str:
+    def _define(self, target: Any, pointer: str) -> str:
         if id(target) in self._names:
             return self._names[id(target)]
         steps = [step for step in re.split(r"[^A-Za-z0-9_.-]+", unquote(pointer)) if step not in ("", "defs")]
@@ -124,10 +124,10 @@ class _Bundler:
             name = f"{wanted}_{count}"
         self._names[id(target)] = name
         self._definitions[name] = {}
-        self._definitions[name] = self._schema(target)
+        self._definitions[name] = self._rewrite(target)
         return name
 
-    def _target(self, pointer: Any, base: str) -> Any:
+    def _resolve(self, pointer: Any, base: str) -> Any:
         if not isinstance(pointer, str):
             raise SchemaError(f"a reference is a text, not {pointer!r}")
         where, _, fragment = pointer.partition("#")
@@ -137,13 +137,13 @@ class _Bundler:
         if fragment and not fragment.startswith("/"):
             found = self._anchors.get((place, unquote(fragment)))
         else:
-            found = pointed_at(self._resources[place], fragment)
+            found = follow_pointer(self._resources[place], fragment)
         if not isinstance(found, (Mapping, bool)):
             raise SchemaError(f"the reference {pointer!r} leads nowhere")
         return found
 
 
-def _modern(schema: dict[str, Any]) -> dict[str, Any]:
+def _modernise(schema: dict[str, Any]) -> dict[str, Any]:
     """Write the words of older drafts, and OpenAPI's `nullable`, in those of 2020-12."""
     others = schema.pop("additionalItems", None)
     if isinstance(schema.get("items"), list):

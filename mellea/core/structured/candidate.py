@@ -57,11 +57,11 @@ class Finder:
         "_after",
         "_bracket",
         "_candidate",
+        "_find_problem",
         "_head",
         "_is_item",
         "_is_leading",
         "_parts",
-        "_problem_of",
         "_quote",
         "_seen",
         "_shapes",
@@ -76,13 +76,13 @@ class Finder:
         self,
         shapes: Sequence[Shape],
         is_item: Callable[[str], bool],
-        problem_of: Callable[[str], Exception | None],
+        find_problem: Callable[[str], Exception | None],
         *,
         takes: bool = True,
     ) -> None:
         self._shapes = shapes
         self._is_item = is_item
-        self._problem_of = problem_of
+        self._find_problem = find_problem
         self._takes = takes
         self._wants_text = any(shape.is_text for shape in shapes)
         self._head: str | None = "" if takes else None  # before the first candidate; `None` once it is prose
@@ -211,7 +211,7 @@ class Finder:
         end = place + length - sum(map(len, self._parts))
         if self._fitting:
             whole = "".join([*self._parts, text[place:end]])
-            problem = self._problem_of(whole)
+            problem = self._find_problem(whole)
             if problem is None and self._takes:
                 return self._take(text, place), None
             if problem is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-__all__ = ["calls_user_code", "why_unreadable"]
+__all__ = ["calls_user_code", "explain_unreadable"]
 
 _NOT_INSIDE = ("metadata", "serialization")
 _CONVERTERS = ("function-before", "function-wrap", "function-plain", "json-or-python", "json")
@@ -27,27 +27,29 @@ def calls_user_code(schema: Any) -> bool:
     return any(calls_user_code(value) for key, value in schema.items() if key not in _NOT_INSIDE)
 
 
-def why_unreadable(schema: Any) -> str | None:
+def explain_unreadable(schema: Any) -> str | None:
     """Say which value a JSON Schema shows though its validator takes it in no JSON; `None` if there is none.
 
     Such are classes, members of an enum in a `Literal`, and enums of tuples, inside pydantic's own classes. What a
     function of the user's converts first, and a union that has another way, isn't looked into.
     """
     if isinstance(schema, (list, tuple)):
-        return next(filter(None, map(why_unreadable, schema)), None)
+        return next(filter(None, map(explain_unreadable, schema)), None)
     if not isinstance(schema, dict) or schema.get("type") in _CONVERTERS:
         return None
     if schema.get("type") in ("literal", "enum") and ("expected" in schema or "members" in schema):
-        return _why_not_taken(schema)
+        return _find_unreadable_value(schema)
     if schema.get("type") == "is-subclass":
         return f"pydantic takes a class such as {schema['cls'].__name__} from Python only, and JSON has none"
     if schema.get("type") == "union":
-        whys = [why_unreadable(choice) for choice in schema.get("choices", ())]
+        whys = [explain_unreadable(choice) for choice in schema.get("choices", ())]
         return whys[0] if all(whys) else None
-    return next(filter(None, (why_unreadable(value) for key, value in schema.items() if key not in _NOT_INSIDE)), None)
+    return next(
+        filter(None, (explain_unreadable(value) for key, value in schema.items() if key not in _NOT_INSIDE)), None
+    )
 
 
-def _why_not_taken(schema: dict[str, Any]) -> str | None:
+def _find_unreadable_value(schema: dict[str, Any]) -> str | None:
     from pydantic_core import SchemaValidator, ValidationError, to_json  # lazy: plain text needs no pydantic
 
     values = schema.get("expected") or schema.get("members", ())

@@ -31,7 +31,7 @@ class Wanted(Protocol):
     def is_item(self, text: str) -> bool:
         """Whether a JSON text is an element of the lists that are asked for."""
 
-    def problem_of(self, text: str) -> Exception | None:
+    def find_problem(self, text: str) -> Exception | None:
         """Return what a validator has against a JSON text, `None` if it is valid."""
 
 
@@ -45,7 +45,7 @@ class _Step:
         self._keeps = keeps
         self._looks_on = looks_on
         self._parts: list[str] = []  # of the document, where it is kept
-        self.finder = Finder(wanted.shapes, wanted.is_item, wanted.problem_of)
+        self.finder = Finder(wanted.shapes, wanted.is_item, wanted.find_problem)
         self.scanner: Scanner | None = None  # of the document, once it is taken
         self.after: Finder | None = None  # of what follows it
         self.has_text = False
@@ -92,7 +92,7 @@ class _Step:
         if self._looks_on:
             if self.after is None:
                 wanted = self._wanted
-                self.after = Finder(wanted.shapes, wanted.is_item, wanted.problem_of, takes=False)
+                self.after = Finder(wanted.shapes, wanted.is_item, wanted.find_problem, takes=False)
             self.after.feed(text)
 
 
@@ -132,12 +132,12 @@ class Search:
         self._make = make
         self._has_steps = has_steps or looks_on
         self._looks_on = looks_on
-        self._step = self._new_step()
+        self._step = self._make_step()
         self._last: _Step | None = None  # that has the document so far, if the one that is being written has none
         self._going: _Going | None = None
         self._live: Scanner | None = None  # of a document that needs nothing but to be scanned
 
-    def _new_step(self) -> _Step:
+    def _make_step(self) -> _Step:
         return _Step(self._wanted, keeps=self._has_steps, looks_on=self._looks_on)
 
     @property
@@ -198,9 +198,9 @@ class Search:
             return self._feed_both(self._going, text)
         is_first = self._step.scanner is None
         events = self._step.feed(text, self._make)
-        return self._begun(events) if is_first else events
+        return self._begin_document(events) if is_first else events
 
-    def _begun(self, events: list[Event]) -> list[Event]:
+    def _begin_document(self, events: list[Event]) -> list[Event]:
         if self._step.scanner is None:
             return []
         if not self._has_steps:
@@ -210,12 +210,12 @@ class Search:
         self._last = None
         return [(Kind.RESTART, None), *events]
 
-    def step(self) -> list[Event]:
+    def end_step(self) -> list[Event]:
         """Note that the step has ended, and that another one begins."""
         events = self._settle()
         if self._step.scanner is not None:
             self._last = self._step
-        self._step = self._new_step()
+        self._step = self._make_step()
         if self._last is not None and self._last.is_open:
             going = _Going(self._last.document)
             self._going = going if going.judge.error is None else None
@@ -235,10 +235,10 @@ class Search:
         going.new += self._step.feed(text, self._make)
         going.text.append(text)
         if going.judge.is_complete:
-            return self._go_on(going)
-        return [] if going.judge.error is None else self._begin_anew(going)
+            return self._continue(going)
+        return [] if going.judge.error is None else self._restart(going)
 
-    def _go_on(self, going: _Going) -> list[Event]:
+    def _continue(self, going: _Going) -> list[Event]:
         """The step went on with the document, which is that of this step now."""
         assert self._last is not None
         self._going = None
@@ -246,14 +246,14 @@ class Search:
         self._step.extend("".join(going.text))
         return going.old
 
-    def _begin_anew(self, going: _Going) -> list[Event]:
+    def _restart(self, going: _Going) -> list[Event]:
         self._going = None
-        return self._begun(going.new)
+        return self._begin_document(going.new)
 
     def _settle(self) -> list[Event]:
         """Decide, at the end of a step, whether it went on with the document, which may go on still."""
         going, step = self._going, self._step
         if going is None:
             return []
-        is_new = step.is_open or (step.is_complete and self._wanted.problem_of(step.document) is None)
-        return self._begin_anew(going) if is_new else self._go_on(going)
+        is_new = step.is_open or (step.is_complete and self._wanted.find_problem(step.document) is None)
+        return self._restart(going) if is_new else self._continue(going)

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mellea.core.structured.bundle import bundled
+from mellea.core.structured.bundle import bundle_schema
 from mellea.core.structured.scanner import ITEMS, Scanner
-from mellea.core.structured.schema import branches, followed
+from mellea.core.structured.schema import follow_references, list_branches
 
-__all__ = ["Unwrapper", "is_wrapped", "starts_of", "wrapped"]
+__all__ = ["Unwrapper", "find_starts", "needs_wrapping", "wrap_schema"]
 
 _NAME = "value"
 _BRACKET = re.compile(r"[{\[]")
@@ -38,14 +38,14 @@ _FLAT = re.compile(r'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _STRING = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
-def is_wrapped(schema: Mapping[str, Any]) -> bool:
+def needs_wrapping(schema: Mapping[str, Any]) -> bool:
     """Tell whether the values of a schema have to be put into an object."""
-    return followed(schema, schema).get("type") != "object"
+    return follow_references(schema, schema).get("type") != "object"
 
 
-def wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
+def wrap_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of an object that holds the value as its only property."""
-    schema = bundled(schema)  # a reference from the root would lead to the object around it
+    schema = bundle_schema(schema)  # a reference from the root would lead to the object around it
     inner = {name: value for name, value in schema.items() if name not in ("$defs", "definitions")}
     outer: dict[str, Any] = {
         "type": "object",
@@ -56,10 +56,10 @@ def wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
     return outer | {name: schema[name] for name in ("$defs", "definitions") if name in schema}
 
 
-def starts_of(schema: Mapping[str, Any]) -> str:
+def find_starts(schema: Mapping[str, Any]) -> str:
     """Return the characters that the JSON of a value may begin with; `""` if that may be any."""
-    starts = "n" if _takes_null(schema, schema) else ""
-    for branch in branches(schema, schema):
+    starts = "n" if _accepts_null(schema, schema) else ""
+    for branch in list_branches(schema, schema):
         begun = "".join(_starts(branch))
         if not begun:
             return ""
@@ -76,11 +76,11 @@ def _starts(branch: Mapping[str, Any]) -> Iterator[str]:
     yield from (_STARTS.get(str(kind), "") for kind in ([kinds] if isinstance(kinds, str) else kinds))
 
 
-def _takes_null(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 20) -> bool:
-    one = followed(schema, root)
+def _accepts_null(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 20) -> bool:
+    one = follow_references(schema, root)
     options = [*one.get("anyOf", ()), *one.get("oneOf", ())]
     inside = [option for option in options if isinstance(option, Mapping)] if depth else []
-    return one.get("type") == "null" or any(_takes_null(option, root, depth - 1) for option in inside)
+    return one.get("type") == "null" or any(_accepts_null(option, root, depth - 1) for option in inside)
 
 
 class Unwrapper:
@@ -91,7 +91,7 @@ class Unwrapper:
     that it belongs to the text: all but the wrapper's own, and white space that its end may follow.
 
     Args:
-        starts: the characters that the value may begin with, as `starts_of` says; `""` for any.
+        starts: the characters that the value may begin with, as `find_starts` says; `""` for any.
     """
 
     __slots__ = (
@@ -127,11 +127,11 @@ class Unwrapper:
         place = 0
         while place < len(text):
             if self._is_inside:
-                place = self._inside(text, place, out)
+                place = self._read_inside(text, place, out)
             elif self._other is not None:
                 place = self._pass(self._other, text, place, out)
             else:
-                text, place = self._outside(text, place, out)
+                text, place = self._read_outside(text, place, out)
         return "".join(out)
 
     def close(self) -> str:
@@ -139,7 +139,7 @@ class Unwrapper:
         rest, self._held = self._held, ""
         return "" if self._is_inside or self._is_over else rest
 
-    def _outside(self, text: str, place: int, out: list[str]) -> tuple[str, int]:
+    def _read_outside(self, text: str, place: int, out: list[str]) -> tuple[str, int]:
         """Go to the next wrapper, or to other JSON."""
         if self._is_over:  # white space at the very end is the wrapper's, too
             end = _SPACE.match(text, place).end()  # type: ignore[union-attr]
@@ -179,8 +179,8 @@ class Unwrapper:
         out.append(text[place:end])
         return end
 
-    def _inside(self, text: str, place: int, out: list[str]) -> int:
-        end = self._end(text, place)
+    def _read_inside(self, text: str, place: int, out: list[str]) -> int:
+        end = self._find_end(text, place)
         new = self._held + text[place:end]
         self._held = ""
         if self._depth == 0 and not self._is_quoted:
@@ -191,7 +191,7 @@ class Unwrapper:
         self._is_inside = not self._is_over
         return end + self._is_over
 
-    def _end(self, text: str, place: int) -> int:
+    def _find_end(self, text: str, place: int) -> int:
         """Return where the value ends in the text."""
         end = len(text)
         if self._is_escaped:

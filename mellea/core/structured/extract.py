@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 
-from mellea.core.structured.schema import Schema, branches
+from mellea.core.structured.schema import Schema, list_branches
 
-__all__ = ["readings"]
+__all__ = ["read_candidates"]
 
 _FENCED = re.compile(r"```[\w+-]*+[ \t]*+\n?+((?:[^`]++|`(?!``))*+)(```|\Z)")
 _ONE_FENCE = re.compile(r"\s*+```[\w+-]*+[ \t]*+\n(?P<inside>(?:[^`]++|`(?!``))*+)```\s*+")
@@ -35,7 +35,7 @@ def _is_unfinished(text: str) -> bool:
     return text[-1:].isdigit()
 
 
-def readings(text: str, schema: Schema, *, is_cut: bool = False) -> Iterator[Iterable[str]]:
+def read_candidates(text: str, schema: Schema, *, is_cut: bool = False) -> Iterator[Iterable[str]]:
     """Yield what JSON a text without a document may stand for, the likeliest first.
 
     Each reading is one JSON text or several; several that are values, and not the same one, leave open which is meant.
@@ -50,8 +50,8 @@ def readings(text: str, schema: Schema, *, is_cut: bool = False) -> Iterator[Ite
         yield () if _is_unfinished(text) else (text,)
         yield [fenced[1].strip() for fenced in _FENCED.finditer(text) if fenced[2]]
         return
-    options, takes_any_text = _words_of(schema)
-    bare = _bare(text)
+    options, takes_any_text = _collect_words(schema)
+    bare = _strip_fence(text)
     yield (text.removeprefix("\ufeff"),)
     yield (bare,)
     yield (json.dumps(word) for word in options if word == bare)
@@ -62,14 +62,14 @@ def readings(text: str, schema: Schema, *, is_cut: bool = False) -> Iterator[Ite
         return
     yield [fenced[1].strip() for fenced in _FENCED.finditer(text) if fenced[1].strip()]
     if _OPENING.search(text) is None:
-        yield dict.fromkeys(_scalars(text))
+        yield dict.fromkeys(_find_scalars(text))
     word = bare.strip(_AROUND).casefold()
     yield [json.dumps(option) for option in options if option.casefold() == word]
     if options:  # it is none of them, which says more than that it is not JSON
         yield (json.dumps(bare),)
 
 
-def _scalars(text: str) -> Iterator[str]:
+def _find_scalars(text: str) -> Iterator[str]:
     for found in _SCALAR.finditer(text):
         if found["unclosed"] is not None:  # then no quote behind it is closed either, and to try each costs too much
             yield from (number[0] for number in _NUMBER.finditer(text, found.start() + 1))
@@ -77,14 +77,14 @@ def _scalars(text: str) -> Iterator[str]:
         yield found[0]
 
 
-def _bare(text: str) -> str:
+def _strip_fence(text: str) -> str:
     one = _ONE_FENCE.fullmatch(text)
     return (one["inside"] if one else text).strip()
 
 
-def _words_of(schema: Schema) -> tuple[list[str], bool]:
+def _collect_words(schema: Schema) -> tuple[list[str], bool]:
     """Return the words that a value may be, and whether it may be any text besides, and is single in any case."""
-    found = branches(schema, schema)
+    found = list_branches(schema, schema)
     words = [word for one in found for word in one.get("enum", [one["const"]] if "const" in one else [])]
     is_open = any(one.get("type") == "string" and not {"enum", "const"} & one.keys() for one in found)
     is_single = all(one.get("type") in ("string", "integer", "number", "boolean") for one in found)

@@ -21,7 +21,7 @@ _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}", re.ASCII)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+", re.ASCII)
 
 
-def _reads(read: Callable[[str], object]) -> Callable[[str], bool]:
+def _make_predicate(read: Callable[[str], object]) -> Callable[[str], bool]:
     def is_read(text: str) -> bool:
         try:
             read(text)
@@ -32,8 +32,8 @@ def _reads(read: Callable[[str], object]) -> Callable[[str], bool]:
     return is_read
 
 
-_is_day = _reads(datetime.date.fromisoformat)
-_is_clock = _reads(datetime.time.fromisoformat)
+_is_day = _make_predicate(datetime.date.fromisoformat)
+_is_clock = _make_predicate(datetime.time.fromisoformat)
 
 
 def _is_date(text: str) -> bool:
@@ -62,9 +62,9 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "duration": lambda text: _DURATION.fullmatch(text) is not None,
     "email": _is_email,
     "hostname": _is_hostname,
-    "ipv4": _reads(ipaddress.IPv4Address),
-    "ipv6": _reads(ipaddress.IPv6Address),
+    "ipv4": _make_predicate(ipaddress.IPv4Address),
+    "ipv6": _make_predicate(ipaddress.IPv6Address),
     "time": _is_time,
     "uri": lambda text: _URI.fullmatch(text) is not None,
-    "uuid": lambda text: len(text) == 36 and _reads(uuid.UUID)(text),
+    "uuid": lambda text: len(text) == 36 and _make_predicate(uuid.UUID)(text),
 }

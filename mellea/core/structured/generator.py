@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from mellea.core.structured.kinds import Path, alias_paths
+from mellea.core.structured.kinds import Path, get_alias_paths
 from mellea.core.structured.schema import KEYS
 
 __all__ = ["MarkedJsonSchema"]
@@ -29,27 +29,27 @@ class MarkedJsonSchema(GenerateJsonSchema):
 
     def model_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a model."""
-        return self._inside(schema, super().model_schema)
+        return self._generate_inside(schema, super().model_schema)
 
     def dataclass_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a pydantic dataclass."""
-        return self._inside(schema, super().dataclass_schema)
+        return self._generate_inside(schema, super().dataclass_schema)
 
     def typed_dict_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a TypedDict."""
         config = schema.get("config") or self._configs[-1]
-        return self._marked(super().typed_dict_schema(schema), schema["fields"].items(), config)
+        return self._mark(super().typed_dict_schema(schema), schema["fields"].items(), config)
 
     def model_fields_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a model's fields."""
-        return self._marked(super().model_fields_schema(schema), schema["fields"].items(), self._configs[-1])
+        return self._mark(super().model_fields_schema(schema), schema["fields"].items(), self._configs[-1])
 
     def dataclass_args_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a dataclass's fields."""
         fields = [(field["name"], field) for field in schema["fields"]]
-        return self._marked(super().dataclass_args_schema(schema), fields, self._configs[-1])
+        return self._mark(super().dataclass_args_schema(schema), fields, self._configs[-1])
 
-    def _inside(self, schema: Any, generate: Any) -> dict[str, Any]:
+    def _generate_inside(self, schema: Any, generate: Any) -> dict[str, Any]:
         self._configs.append(schema.get("config") or {})
         try:
             made: dict[str, Any] = generate(schema)
@@ -57,12 +57,12 @@ class MarkedJsonSchema(GenerateJsonSchema):
             self._configs.pop()
         return made
 
-    def _marked(
+    def _mark(
         self, made: dict[str, Any], fields: Iterable[tuple[str, Any]], config: Mapping[str, Any]
     ) -> dict[str, Any]:
         properties = made.get("properties", {})
         for name, field in fields:
-            paths = alias_paths(name, field.get("validation_alias"), config)
+            paths = get_alias_paths(name, field.get("validation_alias"), config)
             key = str(paths[0][0]) if len(paths[0]) == 1 else name
             if key not in properties:  # left out on purpose
                 continue

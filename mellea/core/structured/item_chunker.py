@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from mellea.core.chunkers import Chunk, InkedChunker
-from mellea.core.structured.items import ItemDecoder, item_format
+from mellea.core.structured.items import ItemDecoder, make_item_format
 from mellea.core.structured.output_format import OutputFormat
 
 __all__ = ["ItemChunker"]
@@ -35,9 +35,9 @@ class _ByItem:
     """Divides a JSON text after each item; what it gives may be blank."""
 
     def __init__(self, format: OutputFormat[Any] | None, before: str) -> None:
-        self._decoder: ItemDecoder[Any] = ItemDecoder(item_format(format))
+        self._decoder: ItemDecoder[Any] = ItemDecoder(make_item_format(format))
         self._decoder.feed(before)
-        self._decoder.take_raws()
+        self._decoder.take_texts()
         self._parts: list[str] = []
         self._items: list[str] = []  # whose chunk isn't complete yet
 
@@ -47,18 +47,18 @@ class _ByItem:
         for piece in _PIECE.findall(text):
             self._parts.append(piece)
             self._decoder.feed(piece)
-            self._items += self._decoder.take_raws()
+            self._items += self._decoder.take_texts()
             if self._items and piece[-1:] in (",", "]", "}", '"'):
-                chunks += self._chunks()
+                chunks += self._make_chunks()
         return chunks
 
     def close(self) -> list[Chunk]:
         """Return what is left at the end of the text, as the last chunk."""
         self._decoder.close()
-        self._items += self._decoder.take_raws()
-        return self._chunks() if self._items or any(self._parts) else []
+        self._items += self._decoder.take_texts()
+        return self._make_chunks() if self._items or any(self._parts) else []
 
-    def _chunks(self) -> list[Chunk]:
+    def _make_chunks(self) -> list[Chunk]:
         """Return a chunk for each item that is there; of several at one place, the last one has the text."""
         *before, last = self._items or [""]
         chunks = [Chunk("", item=item) for item in before]

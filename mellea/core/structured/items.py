@@ -6,13 +6,13 @@ from collections import deque
 from typing import Any, Generic, TypeVar
 
 from mellea.core.structured.document import Search
-from mellea.core.structured.item_format import ItemFormat, item_format
+from mellea.core.structured.item_format import ItemFormat, make_item_format
 from mellea.core.structured.kinds import is_same_json
-from mellea.core.structured.output_format import reason_of
-from mellea.core.structured.scanner import Event, Kind, Scanner, way_of
+from mellea.core.structured.output_format import explain_error
+from mellea.core.structured.scanner import Event, Kind, Scanner, make_way
 from mellea.errors import ParseError
 
-__all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "item_format"]
+__all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "make_item_format"]
 
 T = TypeVar("T")
 
@@ -28,8 +28,8 @@ class ItemDecoder(Generic[T]):
 
     Args:
         items: what the items are.
-        has_steps: the text may have several steps, whose ends `step` tells. Items that a later step writes again don't
-            come again.
+        has_steps: the text may have several steps; `end_step` is called at the end of each. Items that a later step
+            repeats aren't returned again.
 
     Attributes:
         good: the items that were valid, in order.
@@ -38,7 +38,7 @@ class ItemDecoder(Generic[T]):
     def __init__(self, items: ItemFormat[T], *, has_steps: bool = False) -> None:
         self.format = items
         self.good: list[T] = []
-        way = way_of(items.paths)
+        way = make_way(items.paths)
         self._search = Search(items.whole, lambda: Scanner(way=way), has_steps=has_steps)
         self._has_steps = has_steps
         self._raws: deque[str] = deque()
@@ -62,9 +62,9 @@ class ItemDecoder(Generic[T]):
         """Take more text."""
         self._take(self._search.feed(text))
 
-    def step(self) -> None:
+    def end_step(self) -> None:
         """Note that a step has ended, and that the text of another one follows."""
-        self._take(self._search.step())
+        self._take(self._search.end_step())
 
     def close(self) -> None:
         """Say that there is no more text."""
@@ -82,7 +82,7 @@ class ItemDecoder(Generic[T]):
         """The same as `has_raw`."""
         return bool(self._raws)
 
-    def take_raws(self) -> list[str]:
+    def take_texts(self) -> list[str]:
         """Return, unvalidated, the texts of the items that are there in full and weren't taken."""
         raws = list(self._raws)
         self._raws.clear()
@@ -106,53 +106,53 @@ class ItemDecoder(Generic[T]):
         if not self._raws:
             self._is_through = True
             if self._is_superseded:
-                raise self.failure(SUPERSEDED)
+                raise self.make_error(SUPERSEDED)
             self._index += 1
-            raise self._bad("", f"{self._search.error} of the JSON")
+            raise self._make_item_error("", f"{self._search.error} of the JSON")
         self._index += 1
         raw = self._raws.popleft()
         if self._has_steps or not self._is_sure:
             self._taken.append(raw)
         try:
-            item = self.format.value(raw, self._index)
+            item = self.format.validate(raw, self._index)
         except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
-            raise self._bad(raw, reason_of(error)) from error.with_traceback(None)
+            raise self._make_item_error(raw, explain_error(error)) from error.with_traceback(None)
         self.good.append(item)
         return item
 
-    def rest_of(self, parsed: Any) -> list[T]:
+    def find_rest(self, parsed: Any) -> list[T]:
         """Return the items of the complete result that weren't read yet, as where a validator makes them.
 
         Raises:
             ParseError: those that were read aren't the beginning of the result.
         """
-        found = self.format.found_in(parsed)
+        found = self.format.find_items(parsed)
         count = len(self.good)
         if self.format.is_set:
             missing = [item for item in self.good if item not in found]
             rest = [item for item in found if item not in self.good]
         else:
-            missing = [] if self._is_sure else [item for item, *pair in self._pairs(found) if not self._is_same(*pair)]
+            missing = [] if self._is_sure else [item for item, *pair in self._pair(found) if not self._is_same(*pair)]
             missing += self.good[len(found) :]
             rest = found[count:]
         if missing:
-            raise self.failure(
+            raise self.make_error(
                 f"the items that were read aren't the beginning of the complete result, which has {len(found)}: "
                 f"{missing[0]!r} is missing or stands elsewhere, as where a validator sorts the list or leaves some out"
             )
         return rest
 
-    def _pairs(self, found: list[T]) -> Any:
+    def _pair(self, found: list[T]) -> Any:
         return [(item, item, other, raw) for item, other, raw in zip(self.good, found, self._taken, strict=False)]
 
     def _is_same(self, item: T, other: T, raw: str) -> bool:
         """Whether the result has the item in its place; what comes out differently each time can't be compared."""
         if item == other or repr(item) == repr(other):
             return True
-        again = self.format.value(raw, 0)
+        again = self.format.validate(raw, 0)
         return again != item and repr(again) != repr(item)
 
-    def failure(self, why: str) -> ParseError:
+    def make_error(self, why: str) -> ParseError:
         """Make the error for what was read and isn't the answer, or not all of it."""
         said = f"{len(self.good)} items had been read" if len(self.good) != 1 else "1 item had been read"
         return ParseError(f"{why}; {said}, which are in .items", items=tuple(self.good))
@@ -160,19 +160,19 @@ class ItemDecoder(Generic[T]):
     def _take(self, events: list[Event]) -> None:
         for kind, value in events:
             if kind is Kind.WHOLE:
-                self._found(value)
+                self._add(value)
             elif kind is Kind.RESTART:
                 self._raws.clear()
                 self._again = deque(self._taken)
 
-    def _found(self, raw: str) -> None:
+    def _add(self, raw: str) -> None:
         if not self._again:
             self._raws.append(raw)
         elif not is_same_json(raw, self._again.popleft()):
             self._is_superseded = True
             self._again.clear()
 
-    def _bad(self, raw: str, why: str) -> ParseError:
+    def _make_item_error(self, raw: str, why: str) -> ParseError:
         name = self.format.name
         text = f"; its text is {raw[:120]!r}" if raw else ""
         return ParseError(

@@ -35,7 +35,7 @@ class _Iterator(AsyncIterator[T]):
     def __init__(self) -> None:
         self._work: ThreadWork | None = None
 
-    async def _work_off(self, function: Callable[[], None], *, is_quick: bool) -> None:
+    async def _run_in_thread(self, function: Callable[[], None], *, is_quick: bool) -> None:
         if is_quick:
             function()
             return
@@ -83,7 +83,7 @@ class ItemIterator(_Iterator[T]):
 
     async def _validate(self) -> None:
         try:
-            await self._work_off(self._reading.validate, is_quick=self._reading.is_quick)
+            await self._run_in_thread(self._reading.validate, is_quick=self._reading.is_quick)
         except ParseError:
             if self._reading.is_hopeless:
                 await self._thunk.cancel()
@@ -112,7 +112,7 @@ class PartialIterator(_Iterator[Partial[T]]):
         try:
             while self._work is not None or (partial := reading.next()) is None:
                 if self._work is not None or reading.has_work:
-                    await self._work_off(reading.work, is_quick=False)
+                    await self._run_in_thread(reading.work, is_quick=False)
                 elif reading.is_over:
                     raise StopAsyncIteration
                 else:

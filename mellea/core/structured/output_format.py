@@ -13,21 +13,29 @@ from typing import Annotated, Any, Generic, TypeVar, cast, get_args, get_origin
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema
-from mellea.core.structured.bundle import bundled
-from mellea.core.structured.core_schema import calls_user_code, why_unreadable
+from mellea.core.structured.bundle import bundle_schema
+from mellea.core.structured.core_schema import calls_user_code, explain_unreadable
 from mellea.core.structured.document import Search
-from mellea.core.structured.extract import readings
-from mellea.core.structured.kinds import is_same_json, type_name
-from mellea.core.structured.satisfiable import why_impossible
+from mellea.core.structured.extract import read_candidates
+from mellea.core.structured.kinds import format_type, is_same_json
+from mellea.core.structured.satisfiable import explain_impossible
 from mellea.core.structured.scanner import Scanner
-from mellea.core.structured.schema import Shape, branches, shapes_of
+from mellea.core.structured.schema import Shape, get_shapes, list_branches
 from mellea.core.structured.schema_check import MismatchError, check
-from mellea.core.structured.strict import strict
-from mellea.core.structured.visibility import unmarked
-from mellea.core.structured.wellformed import problem_of
+from mellea.core.structured.strict import make_strict
+from mellea.core.structured.visibility import strip_marks
+from mellea.core.structured.wellformed import find_schema_problem
 from mellea.errors import ParseError, UsageError
 
-__all__ = ["OutputFormat", "SeveralError", "calls_user_code", "output_format", "reason_of", "texts_of", "validator_of"]
+__all__ = [
+    "OutputFormat",
+    "SeveralError",
+    "calls_user_code",
+    "explain_error",
+    "get_step_texts",
+    "make_output_format",
+    "make_validator",
+]
 
 T = TypeVar("T")
 
@@ -65,17 +73,19 @@ class OutputFormat(Generic[T]):
         Raises:
             UsageError: no answer can be a value of it.
         """
-        marked = bundled(kind) if validator is None else _schema_of(validator)
-        if (why := why_impossible(marked)) is not None:
-            raise UsageError(f"format can't be {type_name(kind)}: no answer can be a valid one, since {why}")
-        name = str(kind.get("title", "output")) if validator is None else _name(kind)
+        marked = bundle_schema(kind) if validator is None else _generate_schema(validator)
+        if (why := explain_impossible(marked)) is not None:
+            raise UsageError(f"format can't be {format_type(kind)}: no answer can be a valid one, since {why}")
+        name = str(kind.get("title", "output")) if validator is None else _make_wire_name(kind)
         is_quick = validator is None or not calls_user_code(validator.core_schema)
-        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked, shapes_of(marked, marked), is_quick)
+        return cls(
+            OutputSchema(name, strip_marks(marked)), validator, kind, marked, get_shapes(marked, marked), is_quick
+        )
 
     @property
     def name(self) -> str:
         """The type as a person would write it: `list[Person]`, which no wire takes as a name."""
-        return self.schema.name if isinstance(self.kind, Mapping) else type_name(self.kind)
+        return self.schema.name if isinstance(self.kind, Mapping) else format_type(self.kind)
 
     def parse(self, generation: Generation) -> T:
         """Make a value of the type out of the complete answer.
@@ -87,60 +97,60 @@ class OutputFormat(Generic[T]):
         Raises:
             ParseError: there is no such value, or there are several; the message says whether the text was cut off.
         """
-        return self.found(generation)[0]
+        return self.parse_with_text(generation)[0]
 
-    def found(self, generation: Generation) -> tuple[T, str]:
+    def parse_with_text(self, generation: Generation) -> tuple[T, str]:
         """Return the value that `parse` makes, and the JSON that it is made of; raises like `parse`."""
         is_cut = generation.finish_reason in _CUTS
         try:
-            return self._read(texts_of(generation), is_cut=is_cut)
+            return self._read(get_step_texts(generation), is_cut=is_cut)
         except _NoValueError as error:
             why, said = _explain(self.name, generation, error.said), error.said
         raise ParseError(why, partial=generation.text) from said and said.with_traceback(None)
 
     def _read(self, texts: Sequence[str], *, is_cut: bool) -> tuple[T, str]:
-        search = Search(self, _whole, looks_on=True)
+        search = Search(self, _make_scanner, looks_on=True)
         for number, text in enumerate(texts):
             if number:
-                search.step()
+                search.end_step()
             search.feed(text)
         search.close()
         if search.has_document:
-            return self._document(search, is_cut=is_cut)
+            return self._parse_document(search, is_cut=is_cut)
         if is_cut and search.has_open_candidate:
             raise _NoValueError
-        return self._scalar(texts[-1], search.problem, is_cut=is_cut)
+        return self._parse_scalar(texts[-1], search.problem, is_cut=is_cut)
 
-    def _document(self, search: Search, *, is_cut: bool) -> tuple[T, str]:
+    def _parse_document(self, search: Search, *, is_cut: bool) -> tuple[T, str]:
         text = search.document
         try:
-            value = self.value(text)
+            value = self.validate(text)
         except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
             raise _NoValueError(error) from None
         if is_cut and search.has_open_candidate:  # the one that was cut off may be what is meant
             raise _NoValueError
-        others = [other for other in search.others if not is_same_json(other, text) and self.value(other) != value]
+        others = [other for other in search.others if not is_same_json(other, text) and self.validate(other) != value]
         if others:
-            raise _several(len(others) + 1)
+            raise _make_several_error(len(others) + 1)
         return value, text
 
-    def scalar_in(self, text: str) -> str | None:
+    def find_scalar(self, text: str) -> str | None:
         """Return the JSON that a text without a document stands for, if it does.
 
         It is a number, text or word; or what a validator of the user's takes though its JSON Schema doesn't say so.
         """
         try:
-            return self._scalar(text, None, is_cut=False)[1]
+            return self._parse_scalar(text, None, is_cut=False)[1]
         except _NoValueError:
             return None
 
-    def _scalar(self, text: str, problem: Exception | None, *, is_cut: bool) -> tuple[T, str]:
+    def _parse_scalar(self, text: str, problem: Exception | None, *, is_cut: bool) -> tuple[T, str]:
         """Read an answer without a document; raises what is wrong with it."""
         said: Exception | None = None
-        for candidates in readings(text, self.schema.schema, is_cut=is_cut):
-            good, errors = self._values(candidates)
+        for candidates in read_candidates(text, self.schema.schema, is_cut=is_cut):
+            good, errors = self._validate_all(candidates)
             if len(good) > 1:
-                raise _several(len(good))
+                raise _make_several_error(len(good))
             if good:
                 return good[0]
             for error in errors:
@@ -149,10 +159,10 @@ class OutputFormat(Generic[T]):
                 said = error if said is None or has_around else said
         raise _NoValueError(problem or said)
 
-    def problem_of(self, text: str) -> Exception | None:
+    def find_problem(self, text: str) -> Exception | None:
         """Return what the validator has against a JSON text, `None` if it makes a value of it."""
         try:
-            self.value(text)
+            self.validate(text)
         except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
             return error
         return None
@@ -171,20 +181,20 @@ class OutputFormat(Generic[T]):
             return False
         return True
 
-    def _values(self, candidates: Iterable[str]) -> tuple[list[tuple[T, str]], list[Exception]]:
+    def _validate_all(self, candidates: Iterable[str]) -> tuple[list[tuple[T, str]], list[Exception]]:
         """Return the different values among some JSON texts, and what is wrong with the other texts."""
         good: list[tuple[T, str]] = []
         errors: list[Exception] = []
         for candidate in candidates:
             try:
-                good.append((self.value(candidate), candidate))
+                good.append((self.validate(candidate), candidate))
             except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
                 errors.append(error)
         if len(good) > 1:
             good = list({json.dumps(json.loads(pair[1]), sort_keys=True): pair for pair in good}.values())
         return good, errors
 
-    def value(self, text: str) -> T:
+    def validate(self, text: str) -> T:
         """Make a value of the type out of a text that is all JSON; raises whatever its validator raises."""
         if self.validator is None:
             from pydantic_core import from_json  # lazy: plain text needs no pydantic
@@ -195,7 +205,7 @@ class OutputFormat(Generic[T]):
         return cast("T", self.validator.validate_json(text))
 
     def __reduce__(self) -> Any:
-        return output_format, (self.kind,)
+        return make_output_format, (self.kind,)
 
 
 class _NoValueError(Exception):
@@ -214,17 +224,17 @@ class SeveralError(ValueError):
     """A text has several values, and one was asked for."""
 
 
-def _several(count: int) -> _NoValueError:
+def _make_several_error(count: int) -> _NoValueError:
     return _NoValueError(SeveralError(f"it holds {count} values, and one was asked for"))
 
 
-def texts_of(generation: Generation) -> list[str]:
+def get_step_texts(generation: Generation) -> list[str]:
     """Return the text of each step of an answer; one where no tools ran in between."""
     texts = [message.content for message in generation.messages if message.role == "assistant"]
     return texts or [generation.text]
 
 
-def _whole() -> Scanner:
+def _make_scanner() -> Scanner:
     return Scanner(0)
 
 
@@ -247,7 +257,7 @@ def _is_element(text: str, root: Mapping[str, Any]) -> bool:
         value = from_json(text)
     except ValueError:
         return False
-    for branch in branches(root, root):
+    for branch in list_branches(root, root):
         elements = branch.get("items", True)
         if _opens_list(branch) and not branch.get("prefixItems"):
             try:
@@ -262,14 +272,14 @@ def _opens_list(branch: Mapping[str, Any]) -> bool:
     return branch.get("type", "array") == "array" or "array" in branch["type"]
 
 
-def _schema_of(validator: Any) -> dict[str, Any]:
+def _generate_schema(validator: Any) -> dict[str, Any]:
     from mellea.core.structured.generator import MarkedJsonSchema  # lazy: plain text needs no pydantic
 
     schema: dict[str, Any] = validator.json_schema(schema_generator=MarkedJsonSchema)
     return schema
 
 
-def output_format(format: Any) -> OutputFormat[Any]:
+def make_output_format(format: Any) -> OutputFormat[Any]:
     """Take a type, or a JSON Schema as a dict, as an output format.
 
     Dataclasses and TypedDicts refuse unknown keys and wrong JSON types; pydantic's own classes do as they
@@ -281,7 +291,7 @@ def output_format(format: Any) -> OutputFormat[Any]:
     if isinstance(format, OutputFormat):
         return format
     if isinstance(format, Mapping):
-        return OutputFormat.of(_json_schema(format), None)
+        return OutputFormat.of(_check_json_schema(format), None)
     from pydantic import PydanticUserError  # lazy: plain text needs no pydantic
 
     try:
@@ -289,19 +299,19 @@ def output_format(format: Any) -> OutputFormat[Any]:
             raise TypeError("it is not a type")
         if isinstance(format, list):
             raise TypeError("list[…] stands for a list")
-        return _known(format) if _is_settled(format) else OutputFormat.of(format, validator_of(format))
+        return _make_cached(format) if _is_settled(format) else OutputFormat.of(format, make_validator(format))
     except (PydanticUserError, TypeError, NameError) as error:
         raise UsageError(
-            f"format can't be {type_name(format)}: {_in_short(error)}; it takes a pydantic model, a dataclass, a "
-            "TypedDict, list[…], dict[str, …], a Literal, an enum, a union, a builtin such as int, or a JSON Schema as "
-            "a dict"
+            f"format can't be {format_type(format)}: {_shorten_error(error)}; it takes a pydantic model, a dataclass, "
+            "a TypedDict, list[…], dict[str, …], a Literal, an enum, a union, a builtin such as int, or a JSON Schema "
+            "as a dict"
         ) from error.with_traceback(None)
 
 
 @functools.lru_cache(maxsize=128)
-def _known(kind: Any) -> OutputFormat[Any]:
+def _make_cached(kind: Any) -> OutputFormat[Any]:
     """Make a format once: to make a validator takes a millisecond."""
-    return OutputFormat.of(kind, validator_of(kind))
+    return OutputFormat.of(kind, make_validator(kind))
 
 
 def _is_settled(kind: Any) -> bool:
@@ -312,13 +322,13 @@ def _is_settled(kind: Any) -> bool:
     return get_origin(kind) in (list, dict, Sequence, Iterable) and all(_is_settled(arg) for arg in args)
 
 
-def _json_schema(format: Mapping[str, Any]) -> dict[str, Any]:
+def _check_json_schema(format: Mapping[str, Any]) -> dict[str, Any]:
     problem = None
     try:
-        problem = problem_of(format)
+        problem = find_schema_problem(format)
         json.dumps(dict(format))
         if problem is None:
-            bundled(format)
+            bundle_schema(format)
     except (TypeError, ValueError, RecursionError) as error:
         problem = problem or str(error)
     if problem is not None:
@@ -335,12 +345,12 @@ def _is_instance(format: Any) -> bool:
     return isinstance(format, enum.Enum) or dataclasses.is_dataclass(cls) or hasattr(cls, "model_fields")
 
 
-def _in_short(error: Exception) -> str:
+def _shorten_error(error: Exception) -> str:
     """Say what pydantic has against a type, without its advice to those who call pydantic themselves."""
     return str(error).splitlines()[0].partition(". Set `arbitrary_types_allowed")[0]
 
 
-def validator_of(kind: Any, *, owner_config: Mapping[str, Any] | None = None) -> Any:
+def make_validator(kind: Any, *, owner_config: Mapping[str, Any] | None = None) -> Any:
     """Make pydantic's validator of a type.
 
     Args:
@@ -349,7 +359,7 @@ def validator_of(kind: Any, *, owner_config: Mapping[str, Any] | None = None) ->
     """
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: plain text needs no pydantic
 
-    rewritten = strict(kind) if owner_config is None else kind
+    rewritten = make_strict(kind) if owner_config is None else kind
     config = ConfigDict(strict=True) if owner_config is None else cast("ConfigDict", owner_config)
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(rewritten, config=config)
@@ -357,15 +367,15 @@ def validator_of(kind: Any, *, owner_config: Mapping[str, Any] | None = None) ->
         if error.code != "type-adapter-config-unused":
             raise
         adapter = TypeAdapter(rewritten)  # it has a configuration of its own
-    if (why := why_unreadable(adapter.core_schema)) is not None:
+    if (why := explain_unreadable(adapter.core_schema)) is not None:
         raise UsageError(
-            f"format can't be {type_name(kind)}: {why}, so that no answer would do; annotate it with the enum itself, "
-            "or with the values that JSON has"
+            f"format can't be {format_type(kind)}: {why}, so no answer would be valid; annotate it with the enum "
+            "itself, or with the values that JSON has"
         )
     return adapter
 
 
-def _name(kind: Any) -> str:
+def _make_wire_name(kind: Any) -> str:
     """Return a name that a wire takes."""
     while get_origin(kind) is Annotated:
         kind = kind.__origin__
@@ -373,7 +383,7 @@ def _name(kind: Any) -> str:
     return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in name)[:64]
 
 
-def reason_of(error: Exception | None) -> str:
+def explain_error(error: Exception | None) -> str:
     """Say in a line what a validator has against a text: the first few places, and what is wrong there."""
     errors = getattr(error, "errors", None)
     if not callable(errors):
@@ -395,4 +405,4 @@ def _explain(name: str, generation: Generation, error: Exception | None) -> str:
     if generation.finish_reason in _CUTS:
         where, advice = _CUTS[generation.finish_reason]
         return f"the answer was cut off {where} before the {name!r} was complete: {generation.text[-80:]!r}; {advice}"
-    return f"the answer is not a valid {name!r}: {reason_of(error)}; the text is {generation.text[:120]!r}"
+    return f"the answer is not a valid {name!r}: {explain_error(error)}; the text is {generation.text[:120]!r}"

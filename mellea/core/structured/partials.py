@@ -63,7 +63,7 @@ class Partial(Generic[T]):
 
     def snapshot(self) -> Any:
         """Return a copy of `data` that nothing is added to."""
-        return _copied(self._decoder.data())
+        return _copy(self._decoder.data())
 
     def state(self, path: str) -> FieldState:
         """Tell whether what stands at a path hasn't begun, is being written, or is complete.
@@ -118,7 +118,7 @@ class _Repeat:
         """Whether all that was read has been written again."""
         return not self._expected
 
-    def news_in(self, event: Event) -> Event | None:
+    def take_news(self, event: Event) -> Event | None:
         """Return what of the next event wasn't read before.
 
         Raises:
@@ -145,7 +145,7 @@ class PartialDecoder(Generic[T]):
 
     Args:
         format: what the answer is to be.
-        has_steps: the text may have several steps, whose ends `step` tells.
+        has_steps: the text may have several steps, whose ends `end_step` tells.
     """
 
     def __init__(self, format: OutputFormat[T] | None, *, has_steps: bool = False) -> None:
@@ -197,9 +197,9 @@ class PartialDecoder(Generic[T]):
             self._text.append(text)
             self._text = None if self._search.is_settled else self._text
 
-    def step(self) -> None:
+    def end_step(self) -> None:
         """Note that a step has ended, and that the text of another one follows."""
-        self._take(self._search.step())
+        self._take(self._search.end_step())
         self._text = []
 
     def close(self) -> None:
@@ -207,7 +207,7 @@ class PartialDecoder(Generic[T]):
         self._take(self._search.close())
         if self._text is None or self._search.has_document:
             return
-        found = self._format.scalar_in("".join(self._text))
+        found = self._format.find_scalar("".join(self._text))
         if found is not None:
             self._take([(Kind.RESTART, None), *Scanner().feed(f"{found}\n")])
 
@@ -224,23 +224,23 @@ class PartialDecoder(Generic[T]):
             return later
         while events:
             event = events.popleft()
-            news = event if self._taken is None else self._without_known(self._taken, event)
+            news = event if self._taken is None else self._drop_known(self._taken, event)
             if news is None:
                 continue
             kind, value = news
             partial: Partial[T] | None = _STEPS[kind](self, value)
             if partial is not None and self._hidden == 0:
                 self._has_given = True
-                return partial if self._revealed is None else self._after_revealed(partial)
+                return partial if self._revealed is None else self._reveal_before(partial)
         return None
 
-    def _without_known(self, taken: list[Event], event: Event) -> Event | None:
+    def _drop_known(self, taken: list[Event], event: Event) -> Event | None:
         """Return what of an event wasn't read in an earlier step, and note it."""
         if event[0] is Kind.RESTART and self._has_given:
             self._repeat = _Repeat(taken)
             return None
         if self._repeat is not None:
-            news = self._repeat.news_in(event)
+            news = self._repeat.take_news(event)
             self._repeat = None if self._repeat.is_over else self._repeat
             if news is None:
                 return None
@@ -248,7 +248,7 @@ class PartialDecoder(Generic[T]):
         taken.append(event)
         return event
 
-    def _after_revealed(self, partial: Partial[T]) -> Partial[T]:
+    def _reveal_before(self, partial: Partial[T]) -> Partial[T]:
         path, self._revealed = self._revealed or "", None
         if path == partial.path:
             return partial
@@ -273,7 +273,7 @@ class PartialDecoder(Generic[T]):
         return self._open([])
 
     def _open(self, value: Any) -> Partial[T]:
-        path, plan = self._place()
+        path, plan = self._locate()
         opened = _Open(value, path, plan)
         self._stack.append(opened)
         self._hidden += 1
@@ -282,13 +282,13 @@ class PartialDecoder(Generic[T]):
             self._revealed = None
         return Partial(self, path, "", False)
 
-    def _key(self, key: str) -> None:
+    def _set_key(self, key: str) -> None:
         self._stack[-1].key = key
 
-    def _piece(self, text: str) -> Partial[T] | None:
+    def _add_piece(self, text: str) -> Partial[T] | None:
         is_first = self._path is None
         if self._path is None:
-            self._path, plan = self._place()
+            self._path, plan = self._locate()
             self._grows = plan.grows and not plan.is_held
         self._pieces.append(text)
         if not self._grows:
@@ -299,9 +299,9 @@ class PartialDecoder(Generic[T]):
             self._is_stale = True
         return Partial(self, self._path, text, False)
 
-    def _string(self, text: str) -> Partial[T]:
+    def _end_string(self, text: str) -> Partial[T]:
         if self._path is None:
-            path, _ = self._place()
+            path, _ = self._locate()
             self._put(text, is_new=True)
         else:
             path, grows = self._path, self._grows
@@ -310,19 +310,19 @@ class PartialDecoder(Generic[T]):
             self._forget_string()
             self._put(whole, is_new=not grows)
             text = text if grows else whole
-        return self._ended(path, text)
+        return self._end_value(path, text)
 
-    def _scalar(self, value: Any) -> Partial[T]:
-        path, _ = self._place()
+    def _add_scalar(self, value: Any) -> Partial[T]:
+        path, _ = self._locate()
         self._put(value, is_new=True)
-        return self._ended(path)
+        return self._end_value(path)
 
     def _close(self, _: Any) -> Partial[T]:
         last = self._stack[-1]
         if not last.is_shown:
             self._show(len(self._stack) - 1)
         self._stack.pop()
-        return self._ended(last.path)
+        return self._end_value(last.path)
 
     def _restart(self, _: Any) -> None:
         if self._taken is not None:
@@ -333,15 +333,15 @@ class PartialDecoder(Generic[T]):
 
     # -- the structure --------------------------------------------------------------------------------
 
-    def _place(self) -> tuple[str, Plan]:
+    def _locate(self) -> tuple[str, Plan]:
         """Return the path and the plan of the value that begins."""
         if not self._stack:
             return "", self._plan
         parent = self._stack[-1]
         if parent.is_object:
-            return _joined(parent.path, parent.key), parent.plan.at(parent.key)
+            return _join_path(parent.path, parent.key), parent.plan.get_part(parent.key)
         index = len(parent.value)
-        return f"{parent.path}[{index}]", parent.plan.item(index)
+        return f"{parent.path}[{index}]", parent.plan.get_item(index)
 
     def _put(self, value: Any, *, is_new: bool = False) -> None:
         """Put a value where the innermost open container has its place for it."""
@@ -380,7 +380,7 @@ class PartialDecoder(Generic[T]):
         self._pieces.clear()
         self._is_stale = False
 
-    def _ended(self, path: str, text: str = "") -> Partial[T]:
+    def _end_value(self, path: str, text: str = "") -> Partial[T]:
         self._has_ended = not self._stack
         return Partial(self, path, text, self._has_ended)
 
@@ -389,39 +389,39 @@ class PartialDecoder(Generic[T]):
     def state(self, path: str) -> FieldState:
         """Tell whether what stands at a path hasn't begun, is being written, or is complete."""
         wanted = ""
-        for step in _steps(path):
-            wanted = _joined(wanted, step) if isinstance(step, str) else f"{wanted}[{step}]"
+        for step in _split_path(path):
+            wanted = _join_path(wanted, step) if isinstance(step, str) else f"{wanted}[{step}]"
         if wanted == self._path or any(opened.path == wanted for opened in self._stack):
             return "incomplete"
         for opened in reversed(self._stack):
             # Under the innermost open container on the way, all that is there is complete.
             rest = wanted.removeprefix(opened.path)
             if not opened.path or (rest != wanted and rest[:1] in (".", "[")):
-                return "complete" if _leads(opened.value, _steps(rest)) else "pending"
-        return "complete" if self._is_shown and _leads(self._root, _steps(wanted)) else "pending"
+                return "complete" if _has_path(opened.value, _split_path(rest)) else "pending"
+        return "complete" if self._is_shown and _has_path(self._root, _split_path(wanted)) else "pending"
 
 
 _BY_KIND: dict[Kind, Any] = {
     Kind.OBJECT: PartialDecoder._open_object,
     Kind.ARRAY: PartialDecoder._open_array,
-    Kind.KEY: PartialDecoder._key,
-    Kind.PIECE: PartialDecoder._piece,
-    Kind.STRING: PartialDecoder._string,
-    Kind.SCALAR: PartialDecoder._scalar,
+    Kind.KEY: PartialDecoder._set_key,
+    Kind.PIECE: PartialDecoder._add_piece,
+    Kind.STRING: PartialDecoder._end_string,
+    Kind.SCALAR: PartialDecoder._add_scalar,
     Kind.END: PartialDecoder._close,
     Kind.RESTART: PartialDecoder._restart,
 }
 _STEPS: list[Any] = [_BY_KIND.get(kind) for kind in Kind]
 
 
-def _joined(path: str, key: str) -> str:
+def _join_path(path: str, key: str) -> str:
     if key.isidentifier():
         return f"{path}.{key}" if path else key
     quoted = key.replace("\\", "\\\\").replace('"', '\\"')
     return f'{path}["{quoted}"]'
 
 
-def _steps(path: str) -> list[str | int]:
+def _split_path(path: str) -> list[str | int]:
     """Take a path apart into keys and indexes."""
     steps: list[str | int] = []
     place = 0
@@ -435,13 +435,13 @@ def _steps(path: str) -> list[str | int]:
     return steps
 
 
-def _copied(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _copy(inner) for key, inner in value.items()}
+    return [_copy(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _leads(value: Any, steps: list[str | int]) -> bool:
+def _has_path(value: Any, steps: list[str | int]) -> bool:
     """Whether there is something at the end of the steps."""
     for step in steps:
         is_there = step < len(value) if isinstance(value, list) and isinstance(step, int) else False

@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Callable
 
-__all__ = ["PatternError", "matcher"]
+__all__ = ["PatternError", "compile_pattern"]
 
 _CONDITION = re.compile(r"\(\?([=!])")
 
@@ -22,24 +22,24 @@ class PatternError(ValueError):
 
 
 @functools.lru_cache(maxsize=512)
-def matcher(pattern: str) -> Callable[[str], bool]:
+def compile_pattern(pattern: str) -> Callable[[str], bool]:
     """Return whether a pattern occurs in a text, as a function of the text.
 
     Raises:
         PatternError: it isn't a pattern, or takes look-around or back-references.
     """
     if not pattern.startswith("^(?"):
-        return _linear(pattern)
+        return _compile_linear(pattern)
     rest, parts = pattern[1:], []
     while condition := _CONDITION.match(rest):
-        end = _end_of_group(rest)
-        parts.append((_linear(f"^(?:{rest[3:end]})"), condition[1] == "="))
+        end = _find_group_end(rest)
+        parts.append((_compile_linear(f"^(?:{rest[3:end]})"), condition[1] == "="))
         rest = rest[end + 1 :]
-    parts.append((_linear(f"^(?:{rest})" if "|" in rest else f"^{rest}"), True))
+    parts.append((_compile_linear(f"^(?:{rest})" if "|" in rest else f"^{rest}"), True))
     return lambda text: all(matches(text) is wanted for matches, wanted in parts)
 
 
-def _end_of_group(pattern: str) -> int:
+def _find_group_end(pattern: str) -> int:
     """Return where the group ends that the pattern begins with."""
     depth, is_class, place = 0, False, 0
     while place < len(pattern):
@@ -58,7 +58,7 @@ def _end_of_group(pattern: str) -> int:
     raise PatternError(f"the pattern {pattern!r} has a group without an end")
 
 
-def _linear(pattern: str) -> Callable[[str], bool]:
+def _compile_linear(pattern: str) -> Callable[[str], bool]:
     from pydantic_core import SchemaError, SchemaValidator, core_schema  # lazy: plain text needs no pydantic
 
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from mellea.core.runtime.visible_text import Pieces
-from mellea.core.structured.items import ItemDecoder, item_format
+from mellea.core.structured.items import ItemDecoder, make_item_format
 from mellea.core.structured.output_format import SeveralError
 from mellea.core.structured.partials import Partial, PartialDecoder
 from mellea.errors import MelleaError, OutputError, ParseError, UsageError
@@ -60,7 +60,7 @@ class _Decoder(Protocol):
     def feed(self, text: str) -> None:
         """Take more text."""
 
-    def step(self) -> None:
+    def end_step(self) -> None:
         """Note the end of a step."""
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ class _Reading:
             self._has_closed = True
             self._close()
         elif text is _STEP:
-            self._decoder.step()
+            self._decoder.end_step()
         else:
             self._decoder.feed(text)
 
@@ -170,7 +170,7 @@ class ItemReading(_Reading, Generic[T]):
     def __init__(self, run: ReadRun, deliver: Callable[[], Any], on_error: OnError, *, by_step: bool = False) -> None:
         if on_error not in ("raise", "skip"):
             raise UsageError(f"on_error takes 'raise' or 'skip', not {on_error!r}")
-        items = item_format(run.format)
+        items = make_item_format(run.format)
         self._items: ItemDecoder[T] = ItemDecoder(items, has_steps=run.is_composite)
         is_quick = items.is_quick and items.whole.is_quick
         super().__init__(run, deliver, self._items, is_quick=is_quick, by_step=by_step)
@@ -229,7 +229,7 @@ class ItemReading(_Reading, Generic[T]):
         try:
             if not is_read:
                 self._deliver()
-                self.ready += self._items.rest_of(self._run.parsed)
+                self.ready += self._items.find_rest(self._run.parsed)
         except ParseError as failed:
             failed.items = failed.items or tuple(self._items.good)
             failed.partial = failed.partial or self._run.text()

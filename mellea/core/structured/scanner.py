@@ -25,7 +25,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ITEMS", "MAX_DEPTH", "Event", "Kind", "ScanError", "Scanner", "Way", "way_of"]
+__all__ = ["ITEMS", "MAX_DEPTH", "Event", "Kind", "ScanError", "Scanner", "Way", "make_way"]
 
 MAX_DEPTH = 200
 """How many containers may stand in one another; pydantic's parser has the same limit."""
@@ -57,7 +57,7 @@ ITEMS: Way = MappingProxyType({})
 
 
 @functools.lru_cache(maxsize=128)
-def way_of(paths: tuple[tuple[str | int, ...], ...]) -> Way:
+def make_way(paths: tuple[tuple[str | int, ...], ...]) -> Way:
     """Return the way that leads along all of the paths; `ITEMS` if the whole value is the list."""
     root: dict[str | int, Any] = {}
     for path in paths:
@@ -144,7 +144,7 @@ class Scanner:
         self._index = 0  # in the innermost container, if that is an array on a way
         self._is_silent = False  # whether values that come whole are beside the ways
         self.error: ScanError | None = None
-        self._state: Callable[[Scanner, str, int, list[Event]], int] = Scanner._value
+        self._state: Callable[[Scanner, str, int, list[Event]], int] = Scanner._read_value
         self._closers: list[str] = []  # of the open containers
         self._held = ""  # the token that isn't finished
         self._before = 0  # characters that came before the held ones
@@ -157,7 +157,7 @@ class Scanner:
     @property
     def is_complete(self) -> bool:
         """Whether the document has ended."""
-        return self._state is Scanner._after_all
+        return self._state is Scanner._read_after_all
 
     @property
     def end(self) -> int:
@@ -193,7 +193,11 @@ class Scanner:
         """Say that there is no more text; a number may end with it."""
         events: list[Event] = []
         place = self._before + len(self._held)
-        if self.error is None and not self._closers and self._state in (Scanner._value, Scanner._whole_scalar):
+        if (
+            self.error is None
+            and not self._closers
+            and self._state in (Scanner._read_value, Scanner._read_whole_scalar)
+        ):
             events = self.feed("\n")
         if self.error is None and not self.is_complete:
             self.error = ScanError("the text ends before the JSON does", place)
@@ -201,7 +205,7 @@ class Scanner:
 
     # Each state takes the text and a place in it, and returns the next place: `~place` if more text is needed.
 
-    def _value(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_value(self, text: str, place: int, events: list[Event]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
@@ -215,16 +219,16 @@ class Scanner:
                 events.append((STRING, plain[1]))
                 self._end_value()
                 return plain.end()
-            self._state = Scanner._string
+            self._state = Scanner._read_string
             return place + 1
         if char == "{" or char == "[":
             return self._open(char, place, events)
-        if char == "]" and self._state is Scanner._first_item:
+        if char == "]" and self._state is Scanner._read_first_item:
             return self._close_container(place, events)
-        return self._scalar(text, place, events)
+        return self._read_scalar(text, place, events)
 
-    def _first_item(self, text: str, place: int, events: list[Event]) -> int:
-        return self._value(text, place, events)
+    def _read_first_item(self, text: str, place: int, events: list[Event]) -> int:
+        return self._read_value(text, place, events)
 
     def _open(self, char: str, place: int, events: list[Event]) -> int:
         if len(self._closers) == MAX_DEPTH:
@@ -232,11 +236,11 @@ class Scanner:
         if char == "{":
             events.append((OBJECT, None))
             self._closers.append("}")
-            self._state = Scanner._first_key
+            self._state = Scanner._read_first_key
         else:
             events.append((ARRAY, None))
             self._closers.append("]")
-            self._state = Scanner._first_item
+            self._state = Scanner._read_first_item
         return place + 1
 
     def _open_on_way(self, char: str, place: int, events: list[Event]) -> int:
@@ -273,67 +277,67 @@ class Scanner:
         return place + 1
 
     def _end_value(self) -> None:
-        self._state = Scanner._after_value if self._closers else Scanner._after_all
+        self._state = Scanner._read_after_value if self._closers else Scanner._read_after_all
 
-    def _scalar(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_scalar(self, text: str, place: int, events: list[Event]) -> int:
         end = _WORD.match(text, place).end()  # type: ignore[union-attr]
         if end == place:
-            raise _unexpected("a value", text, place)
+            raise _make_error("a value", text, place)
         if end - place > _MAX_NUMBER:
             raise ScanError(f"a number has more than {_MAX_NUMBER} characters", place)
         if end == len(text):
             return ~place
         word = text[place:end]
-        events.append((SCALAR, _WORDS[word] if word in _WORDS else _number(word, place)))
+        events.append((SCALAR, _WORDS[word] if word in _WORDS else _parse_number(word, place)))
         self._end_value()
         return end
 
-    def _after_value(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_after_value(self, text: str, place: int, events: list[Event]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
         char, closer = text[place], self._closers[-1]
         if char == ",":
-            self._state = Scanner._key if closer == "}" else Scanner._value
+            self._state = Scanner._read_key if closer == "}" else Scanner._read_value
             if self._trail is not None and closer == "]" and self._trail[-1] is not ITEMS:
                 self._index += 1
                 self._enter(self._index)
             return place + 1
         if char == closer:
             return self._close_container(place, events)
-        raise _unexpected(f"',' or {closer!r}", text, place)
+        raise _make_error(f"',' or {closer!r}", text, place)
 
-    def _after_all(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_after_all(self, text: str, place: int, events: list[Event]) -> int:
         if self._end < 0:
             self._end = self._base + place
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place < len(text):
-            raise _unexpected("nothing more", text, place)
+            raise _make_error("nothing more", text, place)
         return place
 
-    def _first_key(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_first_key(self, text: str, place: int, events: list[Event]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place < len(text) and text[place] == "}":
             return self._close_container(place, events)
-        return self._key(text, place, events)
+        return self._read_key(text, place, events)
 
-    def _key(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_key(self, text: str, place: int, events: list[Event]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
         if (plain := _PLAIN_KEY.match(text, place)) is not None:
             events.append((KEY, plain[1]))
-            self._state = Scanner._value
+            self._state = Scanner._read_value
             if self._trail is not None:
                 self._enter(plain[1])
             return plain.end()
         if text[place] != '"':
-            raise _unexpected("a key in quotes", text, place)
-        self._state = Scanner._key_rest
+            raise _make_error("a key in quotes", text, place)
+        self._state = Scanner._read_key_rest
         return place + 1
 
-    def _key_rest(self, text: str, place: int, events: list[Event]) -> int:
-        piece, end, is_last = _string_piece(text, place)
+    def _read_key_rest(self, text: str, place: int, events: list[Event]) -> int:
+        piece, end, is_last = _read_string_piece(text, place)
         self._parts.append(piece)
         if not is_last:
             _check_escape(text, end)
@@ -343,20 +347,20 @@ class Scanner:
         if self._trail is not None:
             self._enter(key)
         self._parts.clear()
-        self._state = Scanner._colon
+        self._state = Scanner._read_colon
         return end
 
-    def _colon(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_colon(self, text: str, place: int, events: list[Event]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
         if text[place] != ":":
-            raise _unexpected("':'", text, place)
-        self._state = Scanner._value
+            raise _make_error("':'", text, place)
+        self._state = Scanner._read_value
         return place + 1
 
-    def _string(self, text: str, place: int, events: list[Event]) -> int:
-        piece, end, is_last = _string_piece(text, place)
+    def _read_string(self, text: str, place: int, events: list[Event]) -> int:
+        piece, end, is_last = _read_string_piece(text, place)
         if is_last:
             events.append((STRING, piece))
             self._end_value()
@@ -370,17 +374,17 @@ class Scanner:
 
     def _begin_whole(self, text: str, place: int) -> int:
         if text[place] in '"{[':
-            self._state = Scanner._whole
+            self._state = Scanner._read_whole
             self._inner, self._is_quoted = 0, False
             if text[place] == '"':
                 self._is_quoted = True
                 self._parts.append('"')
                 return place + 1
         else:
-            self._state = Scanner._whole_scalar
+            self._state = Scanner._read_whole_scalar
         return place
 
-    def _whole(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_whole(self, text: str, place: int, events: list[Event]) -> int:
         start, end = place, len(text)
         while place < end:
             if self._is_quoted:
@@ -405,14 +409,14 @@ class Scanner:
             self._parts.append(text[start:place])
         return ~place
 
-    def _whole_scalar(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_whole_scalar(self, text: str, place: int, events: list[Event]) -> int:
         end = _WHOLE_SCALAR.match(text, place).end()  # type: ignore[union-attr]
         if end > place:
             self._parts.append(text[place:end])
         if end < len(text):
             word = "".join(self._parts)
             if word not in _WORDS:
-                _number(word, end - len(word))
+                _parse_number(word, end - len(word))
             self._end_whole(events)
         return end
 
@@ -423,7 +427,7 @@ class Scanner:
         self._end_value()
 
 
-def _string_piece(text: str, place: int) -> tuple[str, int, bool]:
+def _read_string_piece(text: str, place: int) -> tuple[str, int, bool]:
     """Return what of a string's inside is certain, unescaped; where it ends; and whether the string does, too."""
     end = _RUN.match(text, place).end()  # type: ignore[union-attr]
     if end == len(text):
@@ -432,12 +436,12 @@ def _string_piece(text: str, place: int) -> tuple[str, int, bool]:
         return text[place:end], end + 1, True
     end = _BODY.match(text, place).end()  # type: ignore[union-attr]
     if end < len(text) and text[end] == '"':
-        return _unescaped(text, place, end), end + 1, True
+        return _unescape(text, place, end), end + 1, True
     # The second half of a character outside the first plane may come next.
     half = _HIGH_SURROGATE.search(text, max(place, end - 6), end)
     if half is not None and _is_escape(text, place, half.start()):
         end = half.start()
-    return _unescaped(text, place, end), end, False
+    return _unescape(text, place, end), end, False
 
 
 def _check_escape(text: str, end: int) -> None:
@@ -457,7 +461,7 @@ def _is_escape(text: str, place: int, backslash: int) -> bool:
     return (backslash - before) % 2 == 0
 
 
-def _unescaped(text: str, place: int, end: int) -> str:
+def _unescape(text: str, place: int, end: int) -> str:
     body = text[place:end]
     if "\\" not in body:
         return body
@@ -465,7 +469,7 @@ def _unescaped(text: str, place: int, end: int) -> str:
     return whole
 
 
-def _number(word: str, place: int) -> int | float:
+def _parse_number(word: str, place: int) -> int | float:
     number = _NUMBER.match(word) if len(word) <= _MAX_NUMBER else None
     if number is None:
         raise ScanError(f"expected a number, true, false or null, not {word[:40]!r}", place)
@@ -474,5 +478,5 @@ def _number(word: str, place: int) -> int | float:
     return int(word)
 
 
-def _unexpected(wanted: str, text: str, place: int) -> ScanError:
+def _make_error(wanted: str, text: str, place: int) -> ScanError:
     return ScanError(f"expected {wanted}, not {text[place]!r}", place)

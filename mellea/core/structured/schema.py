@@ -12,16 +12,16 @@ __all__ = [
     "Elements",
     "Schema",
     "Shape",
-    "branches",
-    "elements_of_schema",
-    "followed",
+    "follow_pointer",
+    "follow_references",
+    "get_elements",
+    "get_openings",
+    "get_property",
+    "get_shapes",
+    "iterate_parts",
+    "list_branches",
     "map_parts",
-    "openings_of",
-    "parts_of",
-    "pointed_at",
-    "property_of",
-    "shapes_of",
-    "target_of",
+    "resolve_reference",
 ]
 
 KEYS = "x-mellea-keys"
@@ -64,7 +64,7 @@ SCHEMA_DICTS = frozenset(
 """Keywords that hold schemas by name; `dependencies` of old drafts has lists of names too."""
 
 
-def parts_of(schema: Schema) -> Iterator[tuple[str, Any]]:
+def iterate_parts(schema: Schema) -> Iterator[tuple[str, Any]]:
     """Yield the schemas that stand right inside of a schema, each with where it stands."""
     for name, value in schema.items():
         if name in SCHEMA_DICTS and isinstance(value, Mapping):
@@ -88,7 +88,7 @@ def map_parts(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
     return new
 
 
-def pointed_at(root: Any, pointer: str) -> Any:
+def follow_pointer(root: Any, pointer: str) -> Any:
     """Return what a JSON Pointer (RFC 6901) leads to, written as the fragment of a URI; `None` if nowhere."""
     target = root
     for step in pointer.removeprefix("#").split("/")[1:]:
@@ -100,30 +100,30 @@ def pointed_at(root: Any, pointer: str) -> Any:
     return target
 
 
-def target_of(pointer: Any, root: Schema) -> Any:
+def resolve_reference(pointer: Any, root: Schema) -> Any:
     """Return the schema that a reference such as `#/$defs/Person` leads to; `True`, which says nothing, if nowhere."""
-    target = pointed_at(root, str(pointer))
+    target = follow_pointer(root, str(pointer))
     return target if isinstance(target, (Mapping, bool)) else True
 
 
-def followed(schema: Schema, root: Schema) -> Schema:
+def follow_references(schema: Schema, root: Schema) -> Schema:
     """Follow `$ref`s within the root; what stands beside one stays. A reference that leads nowhere says nothing."""
     seen: set[str] = set()
     while isinstance(pointer := schema.get("$ref"), str) and pointer not in seen:
         seen.add(pointer)
-        target = target_of(pointer, root)
+        target = resolve_reference(pointer, root)
         beside = {name: value for name, value in schema.items() if name != "$ref"}
         schema = {**(target if isinstance(target, Mapping) else {}), **beside}
     return schema
 
 
-def branches(schema: Schema, root: Schema) -> list[Schema]:
+def list_branches(schema: Schema, root: Schema) -> list[Schema]:
     """Return what a value may be, as schemas without references and unions; null is left out."""
     found: list[Schema] = []
     waiting, seen = [schema], 0
     while waiting and seen < 200:  # a union may hold itself
         seen += 1
-        one = followed(waiting.pop(), root)
+        one = follow_references(waiting.pop(), root)
         options = one.get("anyOf") or one.get("oneOf")
         if isinstance(options, list):
             beside = {name: value for name, value in one.items() if name not in ("anyOf", "oneOf")}
@@ -135,13 +135,13 @@ def branches(schema: Schema, root: Schema) -> list[Schema]:
     return found
 
 
-def openings_of(schema: Schema, root: Schema | None = None) -> str:
+def get_openings(schema: Schema, root: Schema | None = None) -> str:
     """Return the brackets that a value begins with; `""` if it may begin with something else."""
-    openings = {_opening(branch) for branch in branches(schema, schema if root is None else root)}
+    openings = {_get_opening(branch) for branch in list_branches(schema, schema if root is None else root)}
     return "" if "" in openings else "".join(sorted(openings))
 
 
-def _opening(schema: Schema) -> str:
+def _get_opening(schema: Schema) -> str:
     if schema.get("type") == "object" or "properties" in schema:
         return "{"
     return "[" if schema.get("type") == "array" else ""
@@ -155,28 +155,28 @@ class Elements:
     others: Any
 
 
-def elements_of_schema(schema: Any, root: Schema) -> Elements | None:
+def get_elements(schema: Any, root: Schema) -> Elements | None:
     """Return the elements of what can only be an array or null; `None` of anything else."""
-    found = branches(schema, root) if isinstance(schema, Mapping) else []
+    found = list_branches(schema, root) if isinstance(schema, Mapping) else []
     kinds = found[0].get("type") if len(found) == 1 else None
     if {*(kinds if isinstance(kinds, list) else [kinds])} - {"null"} != {"array"}:
         return None
     return Elements(found[0].get("prefixItems", ()), found[0].get("items", True))
 
 
-def shapes_of(schema: Schema, root: Schema) -> tuple[Shape, ...]:
+def get_shapes(schema: Schema, root: Schema) -> tuple[Shape, ...]:
     """Return the shapes that a value may have, for a union those of its members; null is left out."""
-    return tuple(shape for branch in branches(schema, root) for shape in _shapes(branch))
+    return tuple(shape for branch in list_branches(schema, root) for shape in _make_shapes(branch))
 
 
-def _shapes(branch: Schema) -> Iterator[Shape]:
+def _make_shapes(branch: Schema) -> Iterator[Shape]:
     kinds = branch.get("type")
     names = set(kinds if isinstance(kinds, list) else [kinds]) - {None, "null"}
     is_listed = "enum" in branch or "const" in branch
     if not names and not is_listed and "properties" not in branch:
         names = {"object", "array", "string"}  # nothing is said of it
     if "object" in names or "properties" in branch:
-        yield _object(branch)
+        yield _make_object_shape(branch)
     if "array" in names:
         yield Shape("[")
     if names - {"object", "array"} or is_listed:
@@ -184,21 +184,21 @@ def _shapes(branch: Schema) -> Iterator[Shape]:
         yield Shape("", is_text="string" in names or any(isinstance(word, str) for word in words))
 
 
-def _object(branch: Schema) -> Shape:
+def _make_object_shape(branch: Schema) -> Shape:
     properties = branch.get("properties", {})
-    keys = {name: _keys(name, part) for name, part in properties.items()}
+    keys = {name: _collect_keys(name, part) for name, part in properties.items()}
     required = tuple(keys.get(name, frozenset({name})) for name in branch.get("required", ()))
     others = branch.get("additionalProperties", not properties) not in (None, False)
     is_open = others or bool(branch.get("patternProperties"))
     return Shape("{", frozenset().union(*keys.values()), required, is_open)
 
 
-def _keys(name: str, part: Any) -> frozenset[str]:
+def _collect_keys(name: str, part: Any) -> frozenset[str]:
     paths = part.get(KEYS, ()) if isinstance(part, Mapping) else ()
     return frozenset({name, *(str(path[0]) for path in paths)})
 
 
-def property_of(branch: Schema, key: str) -> Any:
+def get_property(branch: Schema, key: str) -> Any:
     """Return the schema of the property that is read by a key, under whichever of its aliases.
 
     Returns:

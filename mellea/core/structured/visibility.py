@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mellea.core.structured.schema import KEYS, Schema, branches, property_of
+from mellea.core.structured.schema import KEYS, Schema, get_property, list_branches
 
-__all__ = ["HOLD_BACK", "NEEDED", "HoldBack", "Needed", "Plan", "unmarked"]
+__all__ = ["HOLD_BACK", "NEEDED", "HoldBack", "Needed", "Plan", "strip_marks"]
 
 HOLD_BACK = "x-mellea-hold-back"
 NEEDED = "x-mellea-needed"
@@ -34,14 +34,14 @@ class Needed:
         return {**handler(core_schema), NEEDED: True}
 
 
-def unmarked(schema: Any) -> Any:
+def strip_marks(schema: Any) -> Any:
     """Return a JSON Schema without the marks, as models get it; the same one if there are none."""
     if isinstance(schema, Mapping):
-        new = {key: unmarked(value) for key, value in schema.items() if key not in (HOLD_BACK, KEYS, NEEDED)}
+        new = {key: strip_marks(value) for key, value in schema.items() if key not in (HOLD_BACK, KEYS, NEEDED)}
         is_same = len(new) == len(schema) and all(new[key] is value for key, value in schema.items())
         return schema if is_same else new
     if isinstance(schema, list):
-        values = [unmarked(value) for value in schema]
+        values = [strip_marks(value) for value in schema]
         return schema if all(map(_is, values, schema)) else values
     return schema
 
@@ -66,7 +66,7 @@ class Plan:
 
     def __init__(self, schema: Schema, root: Schema) -> None:
         self._root = root
-        self._branches = branches(schema, root)
+        self._branches = list_branches(schema, root)
         self._parts: dict[str, Plan] = {}
         self._items: dict[int, Plan] = {}
         marked = [schema, *self._branches]
@@ -80,22 +80,22 @@ class Plan:
         part = branch["properties"][key]
         return isinstance(part, Mapping) and bool(part.get(NEEDED))
 
-    def at(self, key: str) -> Plan:
+    def get_part(self, key: str) -> Plan:
         """Return the plan of an object's value."""
         if key not in self._parts:
-            found = [_property(branch, key) for branch in self._branches]
-            self._parts[key] = self._any_of([part for part in found if part is not None])
+            found = [_find_property(branch, key) for branch in self._branches]
+            self._parts[key] = self._merge([part for part in found if part is not None])
         return self._parts[key]
 
-    def item(self, index: int) -> Plan:
+    def get_item(self, index: int) -> Plan:
         """Return the plan of an array's value."""
         place = min(index, max((len(branch.get("prefixItems", ())) for branch in self._branches), default=0))
         if place not in self._items:
-            found = [_item(branch, place) for branch in self._branches]
-            self._items[place] = self._any_of([part for part in found if part is not None])
+            found = [_find_item(branch, place) for branch in self._branches]
+            self._items[place] = self._merge([part for part in found if part is not None])
         return self._items[place]
 
-    def _any_of(self, parts: list[Schema]) -> Plan:
+    def _merge(self, parts: list[Schema]) -> Plan:
         return Plan(parts[0] if len(parts) == 1 else {"anyOf": parts} if parts else {}, self._root)
 
 
@@ -107,12 +107,12 @@ def _grows(schema: Schema) -> bool:
     return may_be_text and is_any_text
 
 
-def _property(schema: Schema, key: str) -> Schema | None:
-    part = property_of(schema, key)
+def _find_property(schema: Schema, key: str) -> Schema | None:
+    part = get_property(schema, key)
     return part if isinstance(part, Mapping) else None
 
 
-def _item(schema: Schema, index: int) -> Schema | None:
+def _find_item(schema: Schema, index: int) -> Schema | None:
     first = schema.get("prefixItems", ())
     part = first[index] if index < len(first) else schema.get("items")
     return part if isinstance(part, Mapping) else None

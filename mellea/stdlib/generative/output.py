@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.errors import UsageError
 from mellea.stdlib.tools.signature import name_of, type_hints
 
@@ -64,7 +64,7 @@ def check_output(output: Callable[[], Any]) -> None:
     if kind is str:
         return
     try:
-        output_format(kind)
+        make_output_format(kind)
     except UsageError as error:
         code = getattr(error.__cause__, "code", None)
         if not isinstance(error.__cause__, NameError) and code != "class-not-fully-defined":

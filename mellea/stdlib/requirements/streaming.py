@@ -39,10 +39,10 @@ def check_watchable(requirements: Iterable[Requirement], format: OutputFormat[An
     """
     for requirement in requirements:
         if requirement.is_streaming and requirement.scope == "item":
-            from mellea.core.structured.items import item_format  # lazy: few requirements look at items
+            from mellea.core.structured.items import make_item_format  # lazy: few requirements look at items
 
             try:
-                item_format(format)
+                make_item_format(format)
             except UsageError:
                 raise UsageError(
                     f"the requirement {str(requirement)!r} looks at items, and the answer has none; ask for a sequence "

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.errors import ParseError
 from mellea.stdlib.requirements.fences import unfenced
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -28,7 +28,7 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
     Raises:
         UsageError: it is not a type.
     """
-    form = None if format is None else output_format(format)
+    form = None if format is None else make_output_format(format)
 
     def validate(text: str) -> ValidationResult:
         inner = unfenced(text).strip()
@@ -37,7 +37,7 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
         try:
             _load(inner)
             if form is not None:
-                form.value(inner)
+                form.validate(inner)
         except RecursionError:
             return ValidationResult(False, "it is nested too deep")
         except (ValueError, AssertionError, ParseError) as error:  # pydantic's is a ValueError

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
 
-from mellea.core.structured.kinds import default_info
+from mellea.core.structured.kinds import find_field_info
 from mellea.errors import UsageError
 
 __all__ = ["FieldDefaults"]
@@ -34,7 +34,7 @@ class FieldDefaults:
     ) -> None:
         self._what = what
         self._hints = hints
-        found = {name: default_info(None, each.default) for name, each in signature.parameters.items()}
+        found = {name: find_field_info(None, each.default) for name, each in signature.parameters.items()}
         self._infos = {name: info for name, info in found.items() if info is not None}
         self.shown = signature.replace(parameters=[self._written(each) for each in signature.parameters.values()])
         self.descriptions = {name: info.description for name, info in self._infos.items() if info.description}

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated, Any
 
-from mellea.core.structured.kinds import default_info
+from mellea.core.structured.kinds import find_field_info
 from mellea.core.structured.strict import StrictTypes
-from mellea.core.structured.visibility import unmarked
+from mellea.core.structured.visibility import strip_marks
 from mellea.errors import ToolError, UsageError
 
 __all__ = ["Arguments", "Parameter", "doc_of", "name_of", "parameters_of", "type_hints"]
@@ -159,7 +159,7 @@ class Arguments:
         types = StrictTypes()
         # The fields have names of our own: a parameter may be called `json`, `schema` or `_x`.
         fields: dict[str, Any] = {
-            f"p{number}": self._field(parameter, types.rewritten(_hint(parameter, hints)), descriptions)
+            f"p{number}": self._field(parameter, types.rewrite(_hint(parameter, hints)), descriptions)
             for number, parameter in enumerate(parameters)
         }
         try:
@@ -175,8 +175,8 @@ class Arguments:
         """Return what pydantic makes a field of: the type, and what else is known of it."""
         from pydantic import Field  # lazy: as above
 
-        info = default_info(hint, parameter.default)
-        if default_info(None, parameter.default) is not None:
+        info = find_field_info(hint, parameter.default)
+        if find_field_info(None, parameter.default) is not None:
             hint, has_default = Annotated[hint, parameter.default], False
         else:
             has_default = parameter.default is not EMPTY
@@ -241,7 +241,7 @@ def _schema_of(model: Any) -> dict[str, Any]:
         def field_title_should_be_set(self, schema: Any) -> bool:
             return False
 
-    schema: dict[str, Any] = unmarked(model.model_json_schema(schema_generator=_Terse))
+    schema: dict[str, Any] = strip_marks(model.model_json_schema(schema_generator=_Terse))
     schema.pop("title", None)
     return schema
 

@@ -16,7 +16,7 @@ import mellea
 from mellea.core.accumulator import Generation
 from mellea.core.events import StreamEnd
 from mellea.core.messages import Message
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.errors import ParseError
 from mellea.testing import ScriptedBackend
 
@@ -31,7 +31,7 @@ class Model(BaseModel):
 
 
 def parse(format: Any, text: str, finish_reason: Any = "stop") -> Any:
-    return output_format(format).parse(Generation(text, Message("assistant", text), finish_reason=finish_reason))
+    return make_output_format(format).parse(Generation(text, Message("assistant", text), finish_reason=finish_reason))
 
 
 WORDS = [
