@@ -23,7 +23,7 @@ class Turn:
 
     input: Any
     output: ModelOutputThunk[Any] | None = None
-    _said: tuple[str, tuple[Message, ...]] | None = field(default=None, init=False, repr=False, compare=False)
+    _rendered: tuple[str, tuple[Message, ...]] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def is_sound(self) -> bool:
@@ -31,23 +31,23 @@ class Turn:
         return self.output is None or not self.output.has_failed()
 
     @property
-    def is_said(self) -> bool:
+    def is_rendered(self) -> bool:
         """Whether a call has said the input before, so that all in it is computed."""
-        return self._said is not None
+        return self._rendered is not None
 
     @property
     def words(self) -> Any:
         """The messages that a call has said the input in, or the input itself."""
-        return self._said[1] if self._said is not None else self.input
+        return self._rendered[1] if self._rendered is not None else self.input
 
-    def said_to(self, model: str) -> tuple[Message, ...] | None:
+    def get_rendered(self, model: str) -> tuple[Message, ...] | None:
         """Return the messages that the input is in words for that model, if it has been said to it before."""
-        return self._said[1] if self._said is not None and self._said[0] == model else None
+        return self._rendered[1] if self._rendered is not None and self._rendered[0] == model else None
 
     def remember(self, model: str, said: Iterable[Message]) -> tuple[Message, ...]:
         """Note, and return, the messages that the input is in words; all that is in it has to be computed."""
         messages = tuple(said)
-        object.__setattr__(self, "_said", (model, messages))
+        object.__setattr__(self, "_rendered", (model, messages))
         return messages
 
 
@@ -56,8 +56,8 @@ class Context(ABC):
 
     `str(context)` is the text of its last output.
 
-    A call asks for `awaited_turns` when it is launched, waits for what is still being written in them, and says
-    `prepared_view` then. Where `is_immediate`, and there is nothing to wait for, the two are the same.
+    A call asks for `list_awaited_turns` when it is launched, waits for what is still being written in them, and says
+    `prepare_view` then. Where `is_immediate`, and there is nothing to wait for, the two are the same.
     """
 
     @abstractmethod
@@ -86,11 +86,11 @@ class Context(ABC):
         """Whether the view needs no preparation: no waiting, and nobody else's code."""
         return True
 
-    def awaited_turns(self) -> list[Turn]:
+    def list_awaited_turns(self) -> list[Turn]:
         """Return the turns that have to be complete before the view can be prepared, oldest first."""
         return self.view_for_generation()
 
-    async def prepared_view(self) -> list[Turn]:
+    async def prepare_view(self) -> list[Turn]:
         """Return the turns that a call sees, once those that it waits for are complete."""
         return self.view_for_generation()
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from mellea.core.structured.scanner import ITEMS, Event, Kind, Scanner, Way
+from mellea.core.structured.scanner import ITEMS, Kind, ScanEvent, Scanner, Way
 from mellea.core.structured.schema import Shape
 
 __all__ = ["Finder"]
@@ -188,7 +188,7 @@ class Finder:
         self._parts.append(text[place:] if place else text)
         return text, None
 
-    def _is_told_by(self, events: list[Event]) -> bool:
+    def _is_told_by(self, events: list[ScanEvent]) -> bool:
         """Whether what the candidate holds so far shows that it is the document."""
         fitting = self._fitting if events else ()
         for kind, value in events:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mellea.core.structured.candidate import Finder
-from mellea.core.structured.scanner import Event, Kind, ScanError, Scanner
+from mellea.core.structured.scanner import Kind, ScanError, ScanEvent, Scanner
 from mellea.core.structured.schema import Shape
 
 __all__ = ["Search", "Wanted"]
@@ -64,7 +64,7 @@ class _Step:
         whole = "".join(self._parts)
         return whole[: self.scanner.end] if self.scanner is not None and self.scanner.is_complete else whole
 
-    def feed(self, text: str, make: Callable[[], Scanner]) -> list[Event]:
+    def feed(self, text: str, make: Callable[[], Scanner]) -> list[ScanEvent]:
         if not self.has_text:
             self.has_text = bool(text) and not text.isspace()
         scanner = self.scanner
@@ -108,8 +108,8 @@ class _Going:
     def __init__(self, document: str) -> None:
         self.judge = Scanner()
         self.judge.feed(document)
-        self.old: list[Event] = []
-        self.new: list[Event] = []
+        self.old: list[ScanEvent] = []
+        self.new: list[ScanEvent] = []
         self.text: list[str] = []
 
 
@@ -190,7 +190,7 @@ class Search:
         """What was wrong with the first candidate of the step that was passed over."""
         return self._step.finder.problem
 
-    def feed(self, text: str) -> list[Event]:
+    def feed(self, text: str) -> list[ScanEvent]:
         """Take more text of the step and return the events of the document."""
         if self._live is not None:
             return self._live.feed(text)
@@ -200,7 +200,7 @@ class Search:
         events = self._step.feed(text, self._make)
         return self._begin_document(events) if is_first else events
 
-    def _begin_document(self, events: list[Event]) -> list[Event]:
+    def _begin_document(self, events: list[ScanEvent]) -> list[ScanEvent]:
         if self._step.scanner is None:
             return []
         if not self._has_steps:
@@ -210,7 +210,7 @@ class Search:
         self._last = None
         return [(Kind.RESTART, None), *events]
 
-    def end_step(self) -> list[Event]:
+    def end_step(self) -> list[ScanEvent]:
         """Note that the step has ended, and that another one begins."""
         events = self._settle()
         if self._step.scanner is not None:
@@ -221,13 +221,13 @@ class Search:
             self._going = going if going.judge.error is None else None
         return events
 
-    def close(self) -> list[Event]:
+    def close(self) -> list[ScanEvent]:
         """Say that there is no more text."""
         events = self._settle()
         scanner = self._step.scanner
         return events if scanner is None else [*events, *scanner.close()]
 
-    def _feed_both(self, going: _Going, text: str) -> list[Event]:
+    def _feed_both(self, going: _Going, text: str) -> list[ScanEvent]:
         assert self._last is not None
         assert self._last.scanner is not None
         going.judge.feed(text)
@@ -238,7 +238,7 @@ class Search:
             return self._continue(going)
         return [] if going.judge.error is None else self._restart(going)
 
-    def _continue(self, going: _Going) -> list[Event]:
+    def _continue(self, going: _Going) -> list[ScanEvent]:
         """The step went on with the document, which is that of this step now."""
         assert self._last is not None
         self._going = None
@@ -246,11 +246,11 @@ class Search:
         self._step.extend("".join(going.text))
         return going.old
 
-    def _restart(self, going: _Going) -> list[Event]:
+    def _restart(self, going: _Going) -> list[ScanEvent]:
         self._going = None
         return self._begin_document(going.new)
 
-    def _settle(self) -> list[Event]:
+    def _settle(self) -> list[ScanEvent]:
         """Decide, at the end of a step, whether it went on with the document, which may go on still."""
         going, step = self._going, self._step
         if going is None:

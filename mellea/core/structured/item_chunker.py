@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mellea.core.chunkers import Chunk, InkedChunker
+from mellea.core.chunkers import Chunk, NonBlankChunker
 from mellea.core.structured.items import ItemDecoder, make_item_format
 from mellea.core.structured.output_format import OutputFormat
 
@@ -15,7 +15,7 @@ _PIECE = re.compile(r'[^,\]}"]*+[,\]}"]?')
 """Text up to a place where an item may have ended, so that a chunk ends there however the text was cut."""
 
 
-class ItemChunker(InkedChunker):
+class ItemChunker(NonBlankChunker):
     """Divides a JSON text into chunks that hold an item each; the last one may hold what stands after them.
 
     Args:

@@ -9,7 +9,7 @@ from mellea.core.structured.document import Search
 from mellea.core.structured.item_format import ItemFormat, make_item_format
 from mellea.core.structured.kinds import is_same_json
 from mellea.core.structured.output_format import explain_error
-from mellea.core.structured.scanner import Event, Kind, Scanner, make_way
+from mellea.core.structured.scanner import Kind, ScanEvent, Scanner, make_way
 from mellea.errors import ParseError
 
 __all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "make_item_format"]
@@ -157,7 +157,7 @@ class ItemDecoder(Generic[T]):
         said = f"{len(self.good)} items had been read" if len(self.good) != 1 else "1 item had been read"
         return ParseError(f"{why}; {said}, which are in .items", items=tuple(self.good))
 
-    def _take(self, events: list[Event]) -> None:
+    def _take(self, events: list[ScanEvent]) -> None:
         for kind, value in events:
             if kind is Kind.WHOLE:
                 self._add(value)

@@ -27,7 +27,7 @@ class _Thunk(Protocol):
     async def cancel(self) -> None: ...
 
 
-class _Iterator(AsyncIterator[T]):
+class _ReadingIterator(AsyncIterator[T]):
     """Does what may call the user's code in a worker thread, also if the wait for it was cancelled meanwhile."""
 
     __slots__ = ("_work",)
@@ -48,7 +48,7 @@ class _Iterator(AsyncIterator[T]):
         self._work = None
 
 
-class ItemIterator(_Iterator[T]):
+class ItemIterator(_ReadingIterator[T]):
     """Reads the whole, validated items of a sequence, each as soon as the text holds all of it.
 
     Args:
@@ -90,7 +90,7 @@ class ItemIterator(_Iterator[T]):
             raise
 
 
-class PartialIterator(_Iterator[Partial[T]]):
+class PartialIterator(_ReadingIterator[Partial[T]]):
     """Reads what is known of a value while it is being written.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 from mellea.core.structured.document import Search
 from mellea.core.structured.items import SUPERSEDED
 from mellea.core.structured.output_format import OutputFormat
-from mellea.core.structured.scanner import Event, Kind, Scanner
+from mellea.core.structured.scanner import Kind, ScanEvent, Scanner
 from mellea.core.structured.visibility import Plan
 from mellea.errors import ParseError, UsageError
 
@@ -99,7 +99,7 @@ class _Repeat:
         taken: the events that were taken.
     """
 
-    def __init__(self, taken: list[Event]) -> None:
+    def __init__(self, taken: list[ScanEvent]) -> None:
         self._expected: deque[tuple[Kind, Any]] = deque()  # a text is one event: all of it, a piece if it isn't ended
         pieces: list[str] = []
         for kind, value in taken:
@@ -118,7 +118,7 @@ class _Repeat:
         """Whether all that was read has been written again."""
         return not self._expected
 
-    def take_news(self, event: Event) -> Event | None:
+    def take_news(self, event: ScanEvent) -> ScanEvent | None:
         """Return what of the next event wasn't read before.
 
         Raises:
@@ -155,10 +155,10 @@ class PartialDecoder(Generic[T]):
         self._search = Search(format, Scanner, has_steps=has_steps)
         self._text: list[str] | None = []  # of the step, as long as no document was found in it
         self._has_given = False
-        self._taken: list[Event] | None = [] if has_steps else None  # of the document, which may be written again
+        self._taken: list[ScanEvent] | None = [] if has_steps else None  # of the document, which may be written again
         self._repeat: _Repeat | None = None
         self._plan = Plan(format.marked, format.marked)
-        self._events: deque[Event] = deque()
+        self._events: deque[ScanEvent] = deque()
         self._stack: list[_Open] = []
         self._root: Any = None
         self._is_shown = False  # whether there is anything at the root
@@ -211,7 +211,7 @@ class PartialDecoder(Generic[T]):
         if found is not None:
             self._take([(Kind.RESTART, None), *Scanner().feed(f"{found}\n")])
 
-    def _take(self, events: list[Event]) -> None:
+    def _take(self, events: list[ScanEvent]) -> None:
         if events and events[0][0] is Kind.RESTART:  # what nobody has looked at isn't superseded
             self._events.clear()
         self._events += events
@@ -234,7 +234,7 @@ class PartialDecoder(Generic[T]):
                 return partial if self._revealed is None else self._reveal_before(partial)
         return None
 
-    def _drop_known(self, taken: list[Event], event: Event) -> Event | None:
+    def _drop_known(self, taken: list[ScanEvent], event: ScanEvent) -> ScanEvent | None:
         """Return what of an event wasn't read in an earlier step, and note it."""
         if event[0] is Kind.RESTART and self._has_given:
             self._repeat = _Repeat(taken)

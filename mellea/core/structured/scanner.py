@@ -25,7 +25,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ITEMS", "MAX_DEPTH", "Event", "Kind", "ScanError", "Scanner", "Way", "make_way"]
+__all__ = ["ITEMS", "MAX_DEPTH", "Kind", "ScanError", "ScanEvent", "Scanner", "Way", "make_way"]
 
 MAX_DEPTH = 200
 """How many containers may stand in one another; pydantic's parser has the same limit."""
@@ -48,7 +48,7 @@ class Kind(IntEnum):
     RESTART = 8  # what came before is void: another document begins
 
 
-Event = tuple[Kind, Any]
+ScanEvent = tuple[Kind, Any]
 
 Way = Mapping[str | int, Any]
 """Where lists are whose elements come whole: keys and indexes, and inside each a way again; `ITEMS` at such a list."""
@@ -144,7 +144,7 @@ class Scanner:
         self._index = 0  # in the innermost container, if that is an array on a way
         self._is_silent = False  # whether values that come whole are beside the ways
         self.error: ScanError | None = None
-        self._state: Callable[[Scanner, str, int, list[Event]], int] = Scanner._read_value
+        self._state: Callable[[Scanner, str, int, list[ScanEvent]], int] = Scanner._read_value
         self._closers: list[str] = []  # of the open containers
         self._held = ""  # the token that isn't finished
         self._before = 0  # characters that came before the held ones
@@ -164,9 +164,9 @@ class Scanner:
         """How many characters the document has, once it is complete."""
         return self._before if self._end < 0 else self._end
 
-    def feed(self, text: str, start: int = 0) -> list[Event]:
+    def feed(self, text: str, start: int = 0) -> list[ScanEvent]:
         """Take more text, from `start` on, and return what it says; nothing after an error."""
-        events: list[Event] = []
+        events: list[ScanEvent] = []
         if self.error is not None:
             return events
         if self._held:
@@ -189,9 +189,9 @@ class Scanner:
         self._before += place - start
         return events
 
-    def close(self) -> list[Event]:
+    def close(self) -> list[ScanEvent]:
         """Say that there is no more text; a number may end with it."""
-        events: list[Event] = []
+        events: list[ScanEvent] = []
         place = self._before + len(self._held)
         if (
             self.error is None
@@ -205,7 +205,7 @@ class Scanner:
 
     # Each state takes the text and a place in it, and returns the next place: `~place` if more text is needed.
 
-    def _read_value(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_value(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
@@ -227,10 +227,10 @@ class Scanner:
             return self._close_container(place, events)
         return self._read_scalar(text, place, events)
 
-    def _read_first_item(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_first_item(self, text: str, place: int, events: list[ScanEvent]) -> int:
         return self._read_value(text, place, events)
 
-    def _open(self, char: str, place: int, events: list[Event]) -> int:
+    def _open(self, char: str, place: int, events: list[ScanEvent]) -> int:
         if len(self._closers) == MAX_DEPTH:
             raise ScanError(f"more than {MAX_DEPTH} objects and arrays stand in one another", place)
         if char == "{":
@@ -243,7 +243,7 @@ class Scanner:
             self._state = Scanner._read_first_item
         return place + 1
 
-    def _open_on_way(self, char: str, place: int, events: list[Event]) -> int:
+    def _open_on_way(self, char: str, place: int, events: list[ScanEvent]) -> int:
         """Open a container on a way: what is in it comes whole, and only the elements of the right list count."""
         way, self._way = self._way, None
         is_list = char == "["
@@ -267,7 +267,7 @@ class Scanner:
             self._way = self._trail[-1].get(step)
             self._whole_at = len(self._closers) if self._way is None else None
 
-    def _close_container(self, place: int, events: list[Event]) -> int:
+    def _close_container(self, place: int, events: list[ScanEvent]) -> int:
         self._closers.pop()
         events.append((END, None))
         if self._trail is not None and len(self._trail) > len(self._closers):
@@ -279,7 +279,7 @@ class Scanner:
     def _end_value(self) -> None:
         self._state = Scanner._read_after_value if self._closers else Scanner._read_after_all
 
-    def _read_scalar(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_scalar(self, text: str, place: int, events: list[ScanEvent]) -> int:
         end = _WORD.match(text, place).end()  # type: ignore[union-attr]
         if end == place:
             raise _make_error("a value", text, place)
@@ -292,7 +292,7 @@ class Scanner:
         self._end_value()
         return end
 
-    def _read_after_value(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_after_value(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
@@ -307,7 +307,7 @@ class Scanner:
             return self._close_container(place, events)
         raise _make_error(f"',' or {closer!r}", text, place)
 
-    def _read_after_all(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_after_all(self, text: str, place: int, events: list[ScanEvent]) -> int:
         if self._end < 0:
             self._end = self._base + place
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
@@ -315,13 +315,13 @@ class Scanner:
             raise _make_error("nothing more", text, place)
         return place
 
-    def _read_first_key(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_first_key(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place < len(text) and text[place] == "}":
             return self._close_container(place, events)
         return self._read_key(text, place, events)
 
-    def _read_key(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_key(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
@@ -336,7 +336,7 @@ class Scanner:
         self._state = Scanner._read_key_rest
         return place + 1
 
-    def _read_key_rest(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_key_rest(self, text: str, place: int, events: list[ScanEvent]) -> int:
         piece, end, is_last = _read_string_piece(text, place)
         self._parts.append(piece)
         if not is_last:
@@ -350,7 +350,7 @@ class Scanner:
         self._state = Scanner._read_colon
         return end
 
-    def _read_colon(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_colon(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
@@ -359,7 +359,7 @@ class Scanner:
         self._state = Scanner._read_value
         return place + 1
 
-    def _read_string(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_string(self, text: str, place: int, events: list[ScanEvent]) -> int:
         piece, end, is_last = _read_string_piece(text, place)
         if is_last:
             events.append((STRING, piece))
@@ -384,7 +384,7 @@ class Scanner:
             self._state = Scanner._read_whole_scalar
         return place
 
-    def _read_whole(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_whole(self, text: str, place: int, events: list[ScanEvent]) -> int:
         start, end = place, len(text)
         while place < end:
             if self._is_quoted:
@@ -409,7 +409,7 @@ class Scanner:
             self._parts.append(text[start:place])
         return ~place
 
-    def _read_whole_scalar(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_whole_scalar(self, text: str, place: int, events: list[ScanEvent]) -> int:
         end = _WHOLE_SCALAR.match(text, place).end()  # type: ignore[union-attr]
         if end > place:
             self._parts.append(text[place:end])
@@ -420,7 +420,7 @@ class Scanner:
             self._end_whole(events)
         return end
 
-    def _end_whole(self, events: list[Event]) -> None:
+    def _end_whole(self, events: list[ScanEvent]) -> None:
         if not self._is_silent:
             events.append((WHOLE, "".join(self._parts)))
         self._parts.clear()

@@ -80,7 +80,7 @@ class Instruction:
         """Return the instruction's template and values."""
         kept = {name for name, text in self.grounding_context.items() if _is_kept(text)}
         args = {
-            "description": self._filled_description(),
+            "description": self._fill_description(),
             "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
             "input": self.input,
             "icl_examples": self.icl_examples,
@@ -90,7 +90,7 @@ class Instruction:
         }
         return TemplateRepresentation("Instruction", args, self.images)
 
-    def _filled_description(self) -> Any:
+    def _fill_description(self) -> Any:
         if not self.user_variables:
             return self.description
         cache = _is_kept(self.description)
@@ -126,7 +126,7 @@ def _check_variables(instruction: Instruction) -> None:
         )
     for name in instruction.user_variables:
         placeholder = re.compile(rf"\{{\{{-?\s*{re.escape(name)}\b")
-        for argument, text in _other_texts(instruction):
+        for argument, text in _list_other_texts(instruction):
             if placeholder.search(text):
                 raise UsageError(
                     f"{text[:60]!r} in {argument} has a placeholder for {name!r}, but only the description is filled "
@@ -135,7 +135,7 @@ def _check_variables(instruction: Instruction) -> None:
     check_variables(str(description), instruction.user_variables)
 
 
-def _other_texts(instruction: Instruction) -> Iterator[tuple[str, str]]:
+def _list_other_texts(instruction: Instruction) -> Iterator[tuple[str, str]]:
     for requirement in instruction.requirements:
         yield "requirements", str(requirement)
     for name in ("prefix", "output_prefix"):

@@ -12,7 +12,7 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.context.compaction import Compaction, Compactor, refuse_own_call
 from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens
-from mellea.stdlib.context.window import Limits, answers_tools, groups, select
+from mellea.stdlib.context.window import Limits, answers_tools, group_turns, select
 
 __all__ = ["ChatContext"]
 
@@ -27,8 +27,8 @@ class _Settings:
     counter: TokenCounter
     pinned: tuple[Any, ...]
 
-    def limits(self) -> Limits:
-        return Limits(self.window_size, self.token_budget, self.counter.turn)
+    def get_limits(self) -> Limits:
+        return Limits(self.window_size, self.token_budget, self.counter.count_turn)
 
 
 class ChatContext(Context):
@@ -73,7 +73,7 @@ class ChatContext(Context):
         settings = _Settings(window_size, token_budget, compactor, TokenCounter(count_tokens), tuple(pinned))
         self._begin(settings, None, None)
         for value in settings.pinned:
-            self._begin(settings, self._twin(), Turn(value), is_pinned=True)
+            self._begin(settings, self._copy(), Turn(value), is_pinned=True)
 
     def _begin(
         self, settings: _Settings, previous: ChatContext | None, turn: Turn | None, *, is_pinned: bool = False
@@ -88,10 +88,10 @@ class ChatContext(Context):
         self._depth: int = 0 if previous is None else previous._depth + 1
         self._compaction = Compaction() if settings.compactor is not None else None
 
-    def _twin(self) -> ChatContext:
-        return self._after(self._previous, self._turn, is_pinned=self._is_pinned)
+    def _copy(self) -> ChatContext:
+        return self._make_node(self._previous, self._turn, is_pinned=self._is_pinned)
 
-    def _after(self, previous: ChatContext | None, turn: Turn | None, *, is_pinned: bool) -> ChatContext:
+    def _make_node(self, previous: ChatContext | None, turn: Turn | None, *, is_pinned: bool) -> ChatContext:
         new = ChatContext.__new__(type(self))
         new._begin(self._settings, previous, turn, is_pinned=is_pinned)
         return new
@@ -111,13 +111,13 @@ class ChatContext(Context):
     def add(self, value: Any) -> ChatContext:
         """Return a context with `value` added: a thunk completes the last turn, all else begins one."""
         if isinstance(value, Turn):
-            return self._with(value)
+            return self._add_turn(value)
         if not isinstance(value, ModelOutputThunk):
-            return self._with(Turn(value))
+            return self._add_turn(Turn(value))
         last = self._turn
         if last is None or last.output is not None:
-            return self._with(Turn(None, value))
-        return self._after(self._previous, Turn(last.input, value), is_pinned=self._is_pinned)
+            return self._add_turn(Turn(None, value))
+        return self._make_node(self._previous, Turn(last.input, value), is_pinned=self._is_pinned)
 
     def pin(self, value: Any = None) -> ChatContext:
         """Return a context with `value` added as a turn that every call sees; without one, pin the last turn.
@@ -128,22 +128,22 @@ class ChatContext(Context):
             UsageError: there is neither a value nor a last turn.
         """
         if value is not None:
-            return self.add(value)._pinning_last()
+            return self.add(value)._pin_last()
         if self._turn is None:
             raise UsageError("pin() pins the last turn, and this context has none; give pin(…) what to pin")
-        return self._pinning_last()
+        return self._pin_last()
 
-    def _with(self, turn: Turn) -> ChatContext:
+    def _add_turn(self, turn: Turn) -> ChatContext:
         # An answer to the calls of a pinned turn belongs to it.
-        return self._after(self, turn, is_pinned=self._is_pinned and answers_tools(turn))
+        return self._make_node(self, turn, is_pinned=self._is_pinned and answers_tools(turn))
 
-    def _pinning_last(self) -> ChatContext:
+    def _pin_last(self) -> ChatContext:
         if self._is_pinned or self._turn is None:
             return self
         previous = self._previous
         if previous is not None and answers_tools(self._turn):
-            previous = previous._pinning_last()
-        return self._after(previous, self._turn, is_pinned=True)
+            previous = previous._pin_last()
+        return self._make_node(previous, self._turn, is_pinned=True)
 
     def empty(self) -> ChatContext:
         """Return a context with the same settings and no turn but what was pinned when it was made."""
@@ -160,7 +160,7 @@ class ChatContext(Context):
 
     def turns(self) -> list[Turn]:
         """Return all turns, oldest first."""
-        return [node._turn for node in self._nodes() if node._turn is not None][::-1]
+        return [node._turn for node in self._walk_nodes() if node._turn is not None][::-1]
 
     def last_turn(self) -> Turn | None:
         """Return the last exchange, or `None` if there was none."""
@@ -174,8 +174,8 @@ class ChatContext(Context):
         """
         compaction, compactor = self._compaction, self._settings.compactor
         if compaction is not None and compactor is not None and not compaction.is_done and self._is_settled():
-            compaction.make_now(compactor, self._compactable())
-        return select(self._backwards(), self._pins, self._settings.limits())
+            compaction.make_now(compactor, self._list_compactable())
+        return select(self._walk_turns(), self._pins, self._settings.get_limits())
 
     # -- for a call that is being made ----------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class ChatContext(Context):
         has_own_count = settings.token_budget is not None and settings.counter.count is not estimate_tokens
         return settings.compactor is None and not has_own_count
 
-    def awaited_turns(self) -> list[Turn]:
+    def list_awaited_turns(self) -> list[Turn]:
         """Return the turns that have to be complete before the view can be prepared, oldest first.
 
         Raises:
@@ -196,9 +196,9 @@ class ChatContext(Context):
             return self.view_for_generation()
         if self._settings.compactor is not None:
             refuse_own_call(self._settings.compactor)
-        return select(self._backwards(), self._pins, Limits())
+        return select(self._walk_turns(), self._pins, Limits())
 
-    async def prepared_view(self) -> list[Turn]:
+    async def prepare_view(self) -> list[Turn]:
         """Have the compactor at work, and return the turns that a call sees.
 
         Raises:
@@ -207,25 +207,25 @@ class ChatContext(Context):
         if self.is_immediate:
             return self.view_for_generation()
         if self._compaction is not None and self._settings.compactor is not None:
-            await self._compaction.make(self._settings.compactor, self._compactable())
+            await self._compaction.make(self._settings.compactor, self._list_compactable())
         return await in_thread(self.view_for_generation)
 
     def _is_settled(self) -> bool:
-        return all(turn.output is None or turn.output._run.is_final for turn, _ in self._backwards())
+        return all(turn.output is None or turn.output._run.is_final for turn, _ in self._walk_turns())
 
-    def _compactable(self) -> tuple[Turn, ...]:
-        found = [turn for group, is_pinned in groups(self._backwards()) if not is_pinned for turn in group[::-1]]
+    def _list_compactable(self) -> tuple[Turn, ...]:
+        found = [turn for group, is_pinned in group_turns(self._walk_turns()) if not is_pinned for turn in group[::-1]]
         return tuple(found[::-1])
 
-    def _nodes(self) -> Iterator[ChatContext]:
+    def _walk_nodes(self) -> Iterator[ChatContext]:
         node: ChatContext | None = self
         while node is not None:
             yield node
             node = node._previous
 
-    def _backwards(self) -> Iterator[tuple[Turn, bool]]:
+    def _walk_turns(self) -> Iterator[tuple[Turn, bool]]:
         """Yield the turns, newest first, and whether each is pinned; what was compacted in place of its turns."""
-        for node in self._nodes():
+        for node in self._walk_nodes():
             kept = node._compaction.turns if node._compaction is not None else None
             if kept is not None:
                 yield from ((turn, False) for turn in reversed(kept))
@@ -243,7 +243,7 @@ class ChatContext(Context):
         return self  # immutable, as far as anybody can see
 
     def __reduce__(self) -> Any:
-        nodes = [(node._turn, node._is_pinned) for node in self._nodes()]
+        nodes = [(node._turn, node._is_pinned) for node in self._walk_nodes()]
         return _rebuild, (type(self), self._settings, nodes[::-1])  # a chain would be too deep to pickle
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import OutputError, UsageError
 from mellea.stdlib.context.compaction import Compactor
-from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens, texts_of
+from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens, get_turn_texts
 from mellea.stdlib.context.window import Limits, select
 
 __all__ = ["SUMMARY_PROMPT", "SummaryCompactor", "ThresholdCompactor", "WindowCompactor"]
@@ -40,7 +40,7 @@ class WindowCompactor:
 
     def __call__(self, turns: Sequence[Turn]) -> list[Turn]:
         """Return the last turns."""
-        return _last(turns, self.size)
+        return _keep_last(turns, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ThresholdCompactor:
 
     def __call__(self, turns: Sequence[Turn]) -> Any:
         """Return the turns as they are, or what the other compactor makes of them."""
-        size = TokenCounter(self.count_tokens).turn
+        size = TokenCounter(self.count_tokens).count_turn
         return self.compactor(turns) if sum(map(size, turns)) > self.tokens else turns
 
 
@@ -111,15 +111,15 @@ class SummaryCompactor:
             OutputError: the model wrote nothing.
             MelleaError: its generation failed.
         """
-        kept = _last(turns, self.keep)
+        kept = _keep_last(turns, self.keep)
         older = turns[: len(turns) - len(kept)]
-        size = TokenCounter(self.count_tokens).turn
+        size = TokenCounter(self.count_tokens).count_turn
         if sum(size(turn) for turn in older if not isinstance(turn, SummaryTurn)) <= self.tokens:
             return turns
-        summary = await self._text(f"{self.prompt}\n\n{_transcript(older)}")
+        summary = await self._summarise(f"{self.prompt}\n\n{_write_transcript(older)}")
         return [SummaryTurn(Message("user", _SUMMARY_QUESTION), ComputedModelOutputThunk(summary)), *kept]
 
-    async def _text(self, task: str) -> str:
+    async def _summarise(self, task: str) -> str:
         said = await outcome_of(self.call, task)
         if isinstance(said, ModelOutputThunk):
             said = await said.avalue()
@@ -130,15 +130,15 @@ class SummaryCompactor:
         return said.strip()
 
 
-def _last(turns: Sequence[Turn], size: int) -> list[Turn]:
+def _keep_last(turns: Sequence[Turn], size: int) -> list[Turn]:
     """Return the last turns, at most `size` of them, without tearing apart what belongs together."""
     return select(((turn, False) for turn in reversed(turns)), (), Limits(turns=size))
 
 
-def _transcript(turns: Sequence[Turn]) -> str:
+def _write_transcript(turns: Sequence[Turn]) -> str:
     lines = []
     for turn in turns:
-        said, answered = texts_of(turn)
+        said, answered = get_turn_texts(turn)
         for role, texts in (("User", said), ("Assistant", answered)):
             if texts:
                 lines.append(f"{role}: " + "\n".join(texts))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from mellea.core.blocks import ToolOutput
 from mellea.core.context import Turn
 
-__all__ = ["Limits", "answers_tools", "groups", "select"]
+__all__ = ["Limits", "answers_tools", "group_turns", "select"]
 
 Group = tuple[list[Turn], bool]
 """Turns that belong together, oldest first, and whether they are pinned."""
@@ -43,7 +43,7 @@ def answers_tools(turn: Turn) -> bool:
     return any(isinstance(block, ToolOutput) for block in getattr(turn.input, "blocks", ()))
 
 
-def groups(backwards: Iterable[tuple[Turn, bool]]) -> Iterator[Group]:
+def group_turns(backwards: Iterable[tuple[Turn, bool]]) -> Iterator[Group]:
     """Put turns, given newest first, into their groups, newest first; what failed is left out."""
     turns: list[Turn] = []
     is_broken = is_pinned = False
@@ -74,15 +74,15 @@ def select(backwards: Iterable[tuple[Turn, bool]], pins: Sequence[Turn], limits:
     """
     pins = [turn for turn in pins if turn.is_sound]
     left_turns = _NO_LIMIT if limits.turns is None else limits.turns
-    left_tokens = _NO_LIMIT if limits.tokens is None else limits.tokens - _size(pins, limits)
+    left_tokens = _NO_LIMIT if limits.tokens is None else limits.tokens - _count_tokens(pins, limits)
     seen = 0  # of the pinned turns
     kept: list[Turn] = []  # newest first
-    for number, (group, is_pinned) in enumerate(groups(backwards)):
+    for number, (group, is_pinned) in enumerate(group_turns(backwards)):
         if is_pinned:
             seen += len(group)
         else:
             left_turns -= len(group)
-            left_tokens -= 0 if limits.tokens is None else _size(group, limits)
+            left_tokens -= 0 if limits.tokens is None else _count_tokens(group, limits)
             is_waiting = number == 0 and _has_open_calls(group[-1])
             if min(left_turns, left_tokens) < 0 and not is_waiting:
                 break
@@ -90,7 +90,7 @@ def select(backwards: Iterable[tuple[Turn, bool]], pins: Sequence[Turn], limits:
     return [*pins[: len(pins) - seen], *kept[::-1]]  # the pinned turns that weren't met are older than all that were
 
 
-def _size(turns: Iterable[Turn], limits: Limits) -> int:
+def _count_tokens(turns: Iterable[Turn], limits: Limits) -> int:
     return sum(map(limits.size, turns)) if limits.size is not None else 0
 
 

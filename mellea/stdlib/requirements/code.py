@@ -7,7 +7,7 @@ import threading
 import warnings
 
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.stdlib.requirements.fences import fenced_blocks
+from mellea.stdlib.requirements.fences import find_fenced_blocks
 from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["python_syntax"]
@@ -36,18 +36,18 @@ def python_syntax(*, description: str | None = None, check_only: bool = False) -
 def _validate(text: str) -> ValidationResult:
     if len(text) > _LONGEST:
         return ValidationResult(False, f"it has {len(text)} characters, too many to look at")
-    fenced = fenced_blocks(text)
+    fenced = find_fenced_blocks(text)
     blocks = [code for language, code in fenced if language in _PYTHON]
     if fenced and not blocks:
         return ValidationResult(False, f"its code is {fenced[0][0]!r}, not Python")
     blocks = blocks or [text]
     if not any(block.strip() for block in blocks):
         return ValidationResult(False, "it has no code")
-    wrong = next((reason for block in blocks if (reason := _error(block)) is not None), None)
+    wrong = next((reason for block in blocks if (reason := _find_error(block)) is not None), None)
     return ValidationResult(wrong is None, wrong)
 
 
-def _error(code: str) -> str | None:
+def _find_error(code: str) -> str | None:
     try:
         # Python warns of doubtful code, such as an unknown escape; that is the model's business, not the program's.
         with _filters, warnings.catch_warnings():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["fenced_blocks", "unfenced"]
+__all__ = ["find_fenced_blocks", "strip_fence"]
 
 # Possessive, so that a line of nothing but backticks, or a very long one, isn't gone through over and over.
 _FENCE = re.compile(
@@ -12,12 +12,12 @@ _FENCE = re.compile(
 )
 
 
-def fenced_blocks(text: str) -> list[tuple[str, str]]:
+def find_fenced_blocks(text: str) -> list[tuple[str, str]]:
     """Return the language, in small letters, and the code of each fenced block; the last one may be open."""
     return [(language.lower(), code) for _, language, code in _FENCE.findall(text)]
 
 
-def unfenced(text: str) -> str:
+def strip_fence(text: str) -> str:
     """Return what is inside, if the whole text stands in one fence; otherwise the text."""
     first, _, rest = text.strip().partition("\n")
     marker = first[: len(first) - len(first.lstrip("`"))]

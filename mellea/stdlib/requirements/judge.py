@@ -74,23 +74,23 @@ class Judge:
             backend = getattr(self.model, "backend", self.model)
             options = merge_options(without_shape(getattr(self.model, "model_options", {})), options)
         is_rated = self.threshold is not None
-        question = _question(requirement, context, is_rated=is_rated)
-        call = Call.make(question, backend, format=_form(is_rated), model_options=options, tools=(), is_own=True)
+        question = _make_question(requirement, context, is_rated=is_rated)
+        call = Call.make(question, backend, format=_make_form(is_rated), model_options=options, tools=(), is_own=True)
         verdict, _ = call.launch(SimpleContext())
         try:
             await finish(verdict)
         except ParseError as error:
-            return self._unclear(error.partial)
-        return self._result(verdict.parsed)
+            return self._read_unclear(error.partial)
+        return self._make_result(verdict.parsed)
 
-    def _result(self, said: Any) -> ValidationResult:
+    def _make_result(self, said: Any) -> ValidationResult:
         reason = " ".join(said.reason.split()) or None
         if self.threshold is None:
             return ValidationResult(said.verdict == "yes", reason)
         score = said.score / _TOP_SCORE
         return ValidationResult(score >= self.threshold, reason, score)
 
-    def _unclear(self, text: str) -> ValidationResult:
+    def _read_unclear(self, text: str) -> ValidationResult:
         """Take an answer that isn't of the form: one word alone is a verdict, anything else a no."""
         word = text.strip().strip("\"'.!*").lower()
         if self.threshold is None and word in ("yes", "no"):
@@ -136,7 +136,7 @@ class _Question:
         return generation.text
 
 
-def _question(requirement: Requirement, context: Context, *, is_rated: bool) -> _Question:
+def _make_question(requirement: Requirement, context: Context, *, is_rated: bool) -> _Question:
     output = context.last_output()
     turn = context.last_turn()
     task = turn.input if turn is not None else None
@@ -149,7 +149,7 @@ def _question(requirement: Requirement, context: Context, *, is_rated: bool) -> 
 
 
 @lru_cache(maxsize=2)
-def _form(is_rated: bool) -> Any:
+def _make_form(is_rated: bool) -> Any:
     from pydantic import Field  # lazy: only judges need it
 
     reason = Annotated[str, Field(max_length=_LONGEST_REASON)]

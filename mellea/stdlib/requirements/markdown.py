@@ -6,7 +6,7 @@ import re
 
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
-from mellea.stdlib.requirements.fences import unfenced
+from mellea.stdlib.requirements.fences import strip_fence
 from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["markdown_list", "markdown_table"]
@@ -48,18 +48,18 @@ def markdown_list(
 
     def validate(text: str) -> ValidationResult:
         reader = _ListReader()
-        for line in unfenced(text).split("\n"):
+        for line in strip_fence(text).split("\n"):
             item = reader.read(line)
             if not reader.is_list:
-                return ValidationResult(False, f"{_shown(line)} is not an item of a list")
+                return ValidationResult(False, f"{_shorten(line)} is not an item of a list")
             if item is not None and ordered not in (None, item["number"] is not None):
-                return ValidationResult(False, f"{_shown(line)} is {'not ' if ordered else ''}numbered")
+                return ValidationResult(False, f"{_shorten(line)} is {'not ' if ordered else ''}numbered")
         count = reader.count
         met = min_items <= count and (max_items is None or count <= max_items)
-        return ValidationResult(met, f"it has {_many(count, 'item')}")
+        return ValidationResult(met, f"it has {_format_count(count, 'item')}")
 
     kind = {None: "", True: "numbered ", False: "bulleted "}[ordered]
-    said = f"Answer with a {kind}Markdown list{_range('item', min_items, max_items)}, and nothing else."
+    said = f"Answer with a {kind}Markdown list{_describe_range('item', min_items, max_items)}, and nothing else."
     return Requirement(description or said, simple_validate(validate), check_only)
 
 
@@ -87,19 +87,19 @@ def markdown_table(
     _check_range("columns", columns if columns is not None else 1, None)
 
     def validate(text: str) -> ValidationResult:
-        lines = [line.strip() for line in unfenced(text).strip().split("\n")]
+        lines = [line.strip() for line in strip_fence(text).strip().split("\n")]
         if len(lines) < 2 or _DELIMITER.fullmatch(lines[1]) is None:
             return ValidationResult(False, "its second line isn't the one of dashes, as in | --- | --- |")
-        head = len(_cells(lines[0]))
+        head = len(_split_cells(lines[0]))
         for line in lines:
-            if "|" not in line or len(_cells(line)) != head:
-                return ValidationResult(False, f"{_shown(line)} is not a row of {_many(head, 'cell')}")
+            if "|" not in line or len(_split_cells(line)) != head:
+                return ValidationResult(False, f"{_shorten(line)} is not a row of {_format_count(head, 'cell')}")
         rows = len(lines) - 2
         met = min_rows <= rows and (max_rows is None or rows <= max_rows) and columns in (None, head)
-        return ValidationResult(met, f"it has {_many(head, 'column')} and {_many(rows, 'row')}")
+        return ValidationResult(met, f"it has {_format_count(head, 'column')} and {_format_count(rows, 'row')}")
 
-    width = "" if columns is None else f" of {_many(columns, 'column')}"
-    said = f"Answer with a Markdown table{width}{_range('row', min_rows, max_rows)}, and nothing else."
+    width = "" if columns is None else f" of {_format_count(columns, 'column')}"
+    said = f"Answer with a Markdown table{width}{_describe_range('row', min_rows, max_rows)}, and nothing else."
     return Requirement(description or said, simple_validate(validate), check_only)
 
 
@@ -152,25 +152,25 @@ class _ListReader:
         self._has_paragraph = bool(text) and not is_break and _NO_PARAGRAPH.match(text) is None
 
 
-def _cells(line: str) -> list[str]:
+def _split_cells(line: str) -> list[str]:
     inner = re.sub(r"(?<!\\)\|$", "", line.removeprefix("|"))
     return re.split(r"(?<!\\)\|", inner)
 
 
-def _shown(line: str) -> str:
+def _shorten(line: str) -> str:
     return repr(line.strip() if len(line) <= 60 else line.strip()[:60] + "…")
 
 
-def _many(count: int, noun: str) -> str:
+def _format_count(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _range(noun: str, least: int, most: int | None) -> str:
+def _describe_range(noun: str, least: int, most: int | None) -> str:
     if most is None:
-        return f" of at least {_many(least, noun)}" if least > 1 else ""
+        return f" of at least {_format_count(least, noun)}" if least > 1 else ""
     if least == most:
-        return f" of exactly {_many(most, noun)}"
-    return f" of at most {_many(most, noun)}" if least <= 1 else f" of {least} to {_many(most, noun)}"
+        return f" of exactly {_format_count(most, noun)}"
+    return f" of at most {_format_count(most, noun)}" if least <= 1 else f" of {least} to {_format_count(most, noun)}"
 
 
 def _check_range(name: str, least: int, most: int | None) -> None:

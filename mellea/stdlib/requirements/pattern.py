@@ -17,7 +17,7 @@ from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["matches", "no_match"]
 
-_SHOWN = 80
+_LONGEST_QUOTE = 80
 
 
 def matches(
@@ -42,18 +42,18 @@ def matches(
     Raises:
         UsageError: it is not a regular expression.
     """
-    compiled = _compiled(pattern)
+    compiled = _compile(pattern)
     search = compiled.fullmatch if full else compiled.search
 
     def validate(text: str) -> ValidationResult:
-        bad = next((line for line in _lines(text) if search(line) is None), None) if each_line else None
+        bad = next((line for line in _split_lines(text) if search(line) is None), None) if each_line else None
         if each_line:
-            return ValidationResult(bad is None, None if bad is None else f"the line {_shown(bad)} doesn't match it")
+            return ValidationResult(bad is None, None if bad is None else f"the line {_shorten(bad)} doesn't match it")
         met = search(text.strip()) is not None
-        return ValidationResult(met, None if met else f"{_shown(text)} doesn't match it")
+        return ValidationResult(met, None if met else f"{_shorten(text)} doesn't match it")
 
     what = "Every line matches" if each_line else "The whole text matches" if full else "The text has a match of"
-    return _requirement(
+    return _make_requirement(
         validate, description or f"{what} the regular expression {compiled.pattern}", check_only, each_line
     )
 
@@ -73,17 +73,17 @@ def no_match(
     Raises:
         UsageError: it is not a regular expression.
     """
-    compiled = _compiled(pattern)
+    compiled = _compile(pattern)
 
     def validate(text: str) -> ValidationResult:
-        found = next((match for line in _lines(text) if (match := compiled.search(line)) is not None), None)
-        return ValidationResult(found is None, None if found is None else f"it has {_shown(found[0])}")
+        found = next((match for line in _split_lines(text) if (match := compiled.search(line)) is not None), None)
+        return ValidationResult(found is None, None if found is None else f"it has {_shorten(found[0])}")
 
     said = description or f"The text has no match of the regular expression {compiled.pattern}"
-    return _requirement(validate, said, check_only, True)
+    return _make_requirement(validate, said, check_only, True)
 
 
-def _requirement(
+def _make_requirement(
     validate: Callable[[str], ValidationResult], description: str, check_only: bool, by_line: bool
 ) -> Requirement:
     def validate_chunk(chunk: Chunk) -> ValidationResult:
@@ -95,7 +95,7 @@ def _requirement(
     return Requirement(description, function, check_only, validate_chunk, "line")
 
 
-def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+def _compile(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except (re.error, TypeError, OverflowError) as error:
@@ -105,11 +105,11 @@ def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
     return compiled
 
 
-def _lines(text: str) -> Iterable[str]:
+def _split_lines(text: str) -> Iterable[str]:
     """Return the lines that aren't empty; a line ends at a line feed alone, as the chunks of a stream do."""
     return (stripped for line in text.split("\n") if (stripped := line.strip()))
 
 
-def _shown(text: str) -> str:
+def _shorten(text: str) -> str:
     text = text.strip()
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+    return repr(text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…")

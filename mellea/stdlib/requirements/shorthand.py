@@ -14,7 +14,7 @@ from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.judge import JudgedRequirement, as_judge
 
-__all__ = ["check", "output_text", "req", "simple_validate"]
+__all__ = ["check", "get_output_text", "req", "simple_validate"]
 
 
 @short_errors
@@ -30,7 +30,7 @@ def req(description: str, *, validation_fn: Callable[[Context], Any] | None = No
     Raises:
         UsageError: there are both a function and a judge, or an argument is of a wrong type.
     """
-    return _requirement(description, validation_fn, judge, check_only=False)
+    return _make_requirement(description, validation_fn, judge, check_only=False)
 
 
 @short_errors
@@ -40,10 +40,10 @@ def check(description: str, *, validation_fn: Callable[[Context], Any] | None = 
 
     The arguments and errors are those of `req`.
     """
-    return _requirement(description, validation_fn, judge, check_only=True)
+    return _make_requirement(description, validation_fn, judge, check_only=True)
 
 
-def _requirement(description: str, validation_fn: Any, judge: Any, *, check_only: bool) -> Requirement:
+def _make_requirement(description: str, validation_fn: Any, judge: Any, *, check_only: bool) -> Requirement:
     if judge is None:
         return Requirement(description, validation_fn, check_only)
     if validation_fn is not None:
@@ -65,30 +65,30 @@ def simple_validate(function: Callable[[str], Any], *, reason: str | None = None
     """
     check_function("simple_validate", function, "the text")
 
-    def reasoned(outcome: Any) -> Any:
+    def add_reason(outcome: Any) -> Any:
         return (False, reason) if outcome is False and reason is not None else outcome
 
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)
         async def validate_async(context: Context) -> Any:
-            return reasoned(await function(output_text(context)))
+            return add_reason(await function(get_output_text(context)))
 
         return validate_async
 
     @wraps(function)
     def validate(context: Context) -> Any:
-        outcome = function(output_text(context))
-        return _later(outcome, reasoned) if isinstance(outcome, Awaitable) else reasoned(outcome)
+        outcome = function(get_output_text(context))
+        return _await_outcome(outcome, add_reason) if isinstance(outcome, Awaitable) else add_reason(outcome)
 
     return validate
 
 
-async def _later(outcome: Awaitable[Any], reasoned: Callable[[Any], Any]) -> Any:
-    return reasoned(await outcome)
+async def _await_outcome(outcome: Awaitable[Any], add_reason: Callable[[Any], Any]) -> Any:
+    return add_reason(await outcome)
 
 
-def output_text(context: Context) -> str:
+def get_output_text(context: Context) -> str:
     """Return the text of a context's last output, `""` if there is none."""
     output = context.last_output()
     return (output.value or "") if output is not None else ""

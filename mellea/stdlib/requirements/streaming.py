@@ -16,8 +16,8 @@ from typing import Any
 
 import anyio
 
-from mellea.core.chunkers import Chunk, InkedChunker, Scope, text_chunker
-from mellea.core.requirement import Requirement, ValidationResult, stream_validated
+from mellea.core.chunkers import Chunk, NonBlankChunker, Scope, make_text_chunker
+from mellea.core.requirement import Requirement, ValidationResult, run_stream_validation
 from mellea.core.runtime.tasks import together
 from mellea.core.structured import OutputFormat
 from mellea.errors import UsageError
@@ -64,7 +64,7 @@ class _Judging:
 class _Lane:
     """The chunks of one scope, and who looks at them."""
 
-    chunker: InkedChunker
+    chunker: NonBlankChunker
     requirements: list[Requirement]
     judgings: list[_Judging] = field(default_factory=list)
     decided: int = 0  # how many of them every requirement has judged
@@ -123,7 +123,7 @@ class Watch:
         for requirement in requirements:
             if requirement.is_streaming and requirement.scope is not None:
                 by_scope.setdefault(requirement.scope, []).append(requirement)
-        self._lanes = [_Lane(_chunker(scope, format, number, before), found) for scope, found in by_scope.items()]
+        self._lanes = [_Lane(_make_chunker(scope, format, number, before), found) for scope, found in by_scope.items()]
         self._on_passed = on_passed
         self._is_over = False
         self._open = 0  # verdicts that are still to come
@@ -139,7 +139,7 @@ class Watch:
         """Whether a chunk waits for white space only."""
         return any(lane.chunker.is_keeping for lane in self._lanes)
 
-    async def during(self, read: Callable[[], Awaitable[bool]]) -> Failure | None:
+    async def run(self, read: Callable[[], Awaitable[bool]]) -> Failure | None:
         """Look at the text while it is read; return the first no, which ends the reading.
 
         Args:
@@ -158,10 +158,14 @@ class Watch:
                 for lane in self._lanes:
                     self._put(lane, lane.chunker.close(), is_end=True)
             self._is_over = True
-            self._tell()
+            self._notify()
 
         calls: list[Callable[[], Awaitable[None]]] = [read_all]
-        calls += [partial(self._look, lane, requirement) for lane in self._lanes for requirement in lane.requirements]
+        calls += [
+            partial(self._validate_chunks, lane, requirement)
+            for lane in self._lanes
+            for requirement in lane.requirements
+        ]
         try:
             await together(calls)
         except _RefusedError as refused:
@@ -189,13 +193,13 @@ class Watch:
         if chunks:
             lane.judgings += [_Judging(chunk, is_end, len(lane.requirements)) for chunk in chunks]
             self._open += len(chunks) * len(lane.requirements)
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         news, self._news = self._news, anyio.Event()
         news.set()
 
-    async def _look(self, lane: _Lane, requirement: Requirement) -> None:
+    async def _validate_chunks(self, lane: _Lane, requirement: Requirement) -> None:
         seen = 0
         while True:
             while seen == len(lane.judgings):
@@ -203,13 +207,13 @@ class Watch:
                     return
                 await self._news.wait()
             judging = lane.judgings[seen]
-            verdict = await stream_validated(requirement, judging.chunk)
+            verdict = await run_stream_validation(requirement, judging.chunk)
             if verdict is not None and not verdict:
                 raise _RefusedError((requirement, verdict))
             seen += 1
-            self._note(lane, judging, is_sure=verdict is not None)
+            self._record(lane, judging, is_sure=verdict is not None)
 
-    def _note(self, lane: _Lane, judging: _Judging, *, is_sure: bool) -> None:
+    def _record(self, lane: _Lane, judging: _Judging, *, is_sure: bool) -> None:
         judging.left -= 1
         judging.is_sure = judging.is_sure and is_sure
         passed, is_end = lane.take_decided()
@@ -220,9 +224,9 @@ class Watch:
             self._quiet.set()
 
 
-def _chunker(scope: Scope, format: OutputFormat[Any] | None, number: int, before: str) -> InkedChunker:
+def _make_chunker(scope: Scope, format: OutputFormat[Any] | None, number: int, before: str) -> NonBlankChunker:
     if scope != "item":
-        return text_chunker(scope, number=number, start=len(before))
+        return make_text_chunker(scope, number=number, start=len(before))
     from mellea.core.structured.item_chunker import ItemChunker  # lazy: few requirements look at items
 
     return ItemChunker(format, number=number, before=before)

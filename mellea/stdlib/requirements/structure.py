@@ -8,7 +8,7 @@ from typing import Any
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.structured import make_output_format
 from mellea.errors import ParseError
-from mellea.stdlib.requirements.fences import unfenced
+from mellea.stdlib.requirements.fences import strip_fence
 from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["valid_json"]
@@ -31,7 +31,7 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
     form = None if format is None else make_output_format(format)
 
     def validate(text: str) -> ValidationResult:
-        inner = unfenced(text).strip()
+        inner = strip_fence(text).strip()
         if not inner:
             return ValidationResult(False, "it is empty")
         try:
@@ -41,7 +41,7 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
         except RecursionError:
             return ValidationResult(False, "it is nested too deep")
         except (ValueError, AssertionError, ParseError) as error:  # pydantic's is a ValueError
-            return ValidationResult(False, _said(error))
+            return ValidationResult(False, _format_error(error))
         return ValidationResult(True)
 
     if description is None:
@@ -57,7 +57,7 @@ def _load(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def _said(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     """Say an error in one line; pydantic's has one for each fault, and a link."""
     lines = [line.strip() for line in str(error).splitlines() if "errors.pydantic.dev" not in line]
     return "; ".join(filter(None, lines[:5])) or type(error).__name__

@@ -12,7 +12,7 @@ from mellea.core.sampling import Generate, Sampler, SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, played
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, met
+from mellea.stdlib.sampling.draws import check_budget, rank_attempt
 
 __all__ = ["BudgetForcingStrategy"]
 
@@ -67,7 +67,7 @@ class BudgetForcingStrategy:
         attempts = [await sampler.draw(compose=self._compose)]
         while not attempts[-1].success and len(attempts) < self.loop_budget:
             attempts.append(await sampler.draw(compose=self._compose))
-        chosen = max(range(len(attempts)), key=lambda number: (met(attempts[number]), -number))
+        chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), -number))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
     async def _compose(self, generate: Generate) -> ComputedModelOutputThunk[Any]:
@@ -78,9 +78,9 @@ class BudgetForcingStrategy:
                 text += self.wait
             options: dict[str, Any] = {ModelOption.MAX_NEW_TOKENS: left, ModelOption.STOP_SEQUENCES: [self.end.strip()]}
             requests.append(await generate(text, options, is_answer=False))
-            thought = self._thought(requests[-1], text)
+            thought = self._read_thought(requests[-1], text)
             text += thought
-            left -= _tokens(requests[-1], thought)
+            left -= _count_tokens(requests[-1], thought)
             if left <= 0 or requests[-1].finish_reason == "length":
                 break
         begun = text + self.end + self.answer_prefix
@@ -88,14 +88,14 @@ class BudgetForcingStrategy:
             {} if self.answer_tokens is None else {ModelOption.MAX_NEW_TOKENS: self.answer_tokens}
         )
         requests.append(await generate(begun, answer_options))
-        return played(self._events(text, requests[-1].value[len(text + self.end) :], requests))
+        return played(self._make_events(text, requests[-1].value[len(text + self.end) :], requests))
 
-    def _thought(self, request: ComputedModelOutputThunk[Any], before: str) -> str:
+    def _read_thought(self, request: ComputedModelOutputThunk[Any], before: str) -> str:
         """Return what a request has thought after the text before, up to the mark if the model wrote that."""
         thought = request.thinking + request.value[len(before) :]  # some backends know thinking from the rest
         return thought.partition(self.end.strip())[0].rstrip()
 
-    def _events(self, thought: str, answer: str, requests: list[ComputedModelOutputThunk[Any]]) -> list[Event]:
+    def _make_events(self, thought: str, answer: str, requests: list[ComputedModelOutputThunk[Any]]) -> list[Event]:
         last = requests[-1]
         usages = [request.usage for request in requests if request.usage is not None]
         return [
@@ -114,7 +114,7 @@ _OWN = (TextDelta, ReasoningDelta, UsageEvent, StreamEnd)
 """The events that are made anew out of those of the requests."""
 
 
-def _tokens(request: ComputedModelOutputThunk[Any], text: str) -> int:
+def _count_tokens(request: ComputedModelOutputThunk[Any], text: str) -> int:
     """Return how many tokens a request wrote; about four characters each, where the provider doesn't say."""
     known = request.usage.output_tokens if request.usage is not None else None
     return max(1, len(text) // 4) if known is None else max(1, known)

@@ -11,7 +11,7 @@ from mellea.core.runtime.tasks import together
 from mellea.core.sampling import Attempt
 from mellea.errors import UsageError
 
-__all__ = ["check_budget", "draw_together", "met"]
+__all__ = ["check_budget", "draw_together", "rank_attempt"]
 
 IsEnough = Callable[[list[Attempt]], bool]
 
@@ -27,7 +27,7 @@ def check_budget(name: str, value: Any) -> int:
     return value
 
 
-def met(attempt: Attempt) -> tuple[bool, bool, int]:
+def rank_attempt(attempt: Attempt) -> tuple[bool, bool, int]:
     """Return how much of what was asked an attempt meets, to compare it with others."""
     has_value = attempt.is_complete and attempt.error is None
     return attempt.success, has_value, sum(bool(result) for _, result in attempt.validations) if has_value else 0

@@ -13,7 +13,7 @@ from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.stdlib.components import Correction, Repair
 from mellea.stdlib.context import ChatContext
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, draw_together, met
+from mellea.stdlib.sampling.draws import check_budget, draw_together, rank_attempt
 
 __all__ = ["FormatRepairStrategy", "MultiTurnStrategy", "RejectionSamplingStrategy", "RepairTemplateStrategy"]
 
@@ -51,7 +51,7 @@ class RejectionSamplingStrategy:
         attempts = await draw_together(
             sampler.draw, self.loop_budget, self.concurrency_budget, lambda found: found[-1].success
         )
-        return _result(attempts, prefers_last=False)
+        return _choose(attempts, prefers_last=False)
 
     def __repr__(self) -> str:
         return f"RejectionSamplingStrategy(loop_budget={self.loop_budget})"
@@ -70,15 +70,15 @@ class _Correcting(ABC):
         """Draw attempts until one passes, or none is left."""
         attempts = [await sampler.draw()]
         while not attempts[-1].success and len(attempts) < self.loop_budget and self._has_hope(attempts[-1]):
-            attempts.append(await sampler.draw(**await self._again(sampler, attempts)))
-        return _result(attempts, prefers_last=True)
+            attempts.append(await sampler.draw(**await self._prepare_retry(sampler, attempts)))
+        return _choose(attempts, prefers_last=True)
 
     def _has_hope(self, attempt: Attempt) -> bool:
         # An answer that was cut off at the token limit isn't wrong, and would be cut off again.
         return attempt.error is None or attempt.output.finish_reason != "length"
 
     @abstractmethod
-    async def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         """Return the arguments of the next draw."""
 
     def __repr__(self) -> str:
@@ -95,7 +95,7 @@ class RepairTemplateStrategy(_Correcting):
         requirements: requirements in addition to those of the call.
     """
 
-    async def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         last = attempts[-1]
         return {"component": Repair(sampler.component, last.failures, last.output.value)}
 
@@ -121,9 +121,9 @@ class MultiTurnStrategy(_Correcting):
         requirements: requirements in addition to those of the call.
     """
 
-    async def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         context = ChatContext()
-        for turn in await sampler.context.prepared_view():
+        for turn in await sampler.context.prepare_view():
             context = context.add(turn.input) if turn.input is not None else context
             context = context.add(turn.output) if turn.output is not None else context
         for attempt in attempts:
@@ -134,9 +134,9 @@ class MultiTurnStrategy(_Correcting):
         return {"component": Correction(sampler.component, attempts[-1].failures), "context": context}
 
 
-def _result(attempts: Sequence[Attempt], *, prefers_last: bool) -> SamplingResult:
+def _choose(attempts: Sequence[Attempt], *, prefers_last: bool) -> SamplingResult:
     numbered = list(enumerate(attempts))
     if prefers_last:
         numbered.reverse()
-    chosen = max(numbered, key=lambda pair: met(pair[1]))[0]
+    chosen = max(numbered, key=lambda pair: rank_attempt(pair[1]))[0]
     return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)

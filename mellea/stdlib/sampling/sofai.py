@@ -11,7 +11,7 @@ from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.errors import UsageError
 from mellea.stdlib.components import Repair
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, met
+from mellea.stdlib.sampling.draws import check_budget, rank_attempt
 
 __all__ = ["SOFAIStrategy"]
 
@@ -64,10 +64,10 @@ class SOFAIStrategy:
         while not attempts[-1].success and len(attempts) < self.loop_budget and _improves(attempts):
             attempts.append(await sampler.draw(_repair(sampler, attempts[-1])))
         if not attempts[-1].success:
-            best = max(attempts, key=met)
+            best = max(attempts, key=rank_attempt)
             component = _repair(sampler, best) if self.handover == "repair" else None
             attempts.append(await sampler.draw(component, backend=self.slow))
-        chosen = max(range(len(attempts)), key=lambda number: (met(attempts[number]), number))
+        chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), number))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
     def __repr__(self) -> str:
@@ -75,7 +75,7 @@ class SOFAIStrategy:
 
 
 def _improves(attempts: list[Attempt]) -> bool:
-    return len(attempts) < 2 or met(attempts[-1]) > met(attempts[-2])
+    return len(attempts) < 2 or rank_attempt(attempts[-1]) > rank_attempt(attempts[-2])
 
 
 def _repair(sampler: Sampler, attempt: Attempt) -> Repair:

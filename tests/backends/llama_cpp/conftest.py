@@ -13,7 +13,7 @@ from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.messages import user_message
 from mellea.errors import ConfigurationError
-from mellea.testing.engine_server import busy_slots
+from mellea.testing.engine_server import count_busy_slots
 
 LONG_PROMPT = "word river stone " * 460  # about 1,400 tokens, 11 s to read
 
@@ -34,7 +34,7 @@ async def wait_free(backend: LlamaCppBackend) -> float:
     """Return the seconds until no slot is busy any more; the engine itself is asked."""
     engine = await backend.engine()
     started = time.monotonic()
-    while await anyio.to_thread.run_sync(busy_slots, engine.address, engine.api_key):
+    while await anyio.to_thread.run_sync(count_busy_slots, engine.address, engine.api_key):
         if time.monotonic() - started > 20:
             pytest.fail("a slot is still busy after 20 s")
         await anyio.sleep(0.01)
