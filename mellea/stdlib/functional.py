@@ -12,11 +12,11 @@ from typing import Any, Final, TypeVar
 
 from mellea.core.arguments import knows_names
 from mellea.core.backend import Backend
+from mellea.core.blocking import blocking
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.runtime.portal import blocking
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors

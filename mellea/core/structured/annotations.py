@@ -1,19 +1,18 @@
-"""The annotations of a class, with their names resolved: in its module, and in the function that defines it.
+"""Resolve the annotations of a class, in its module and in the function that defines it.
 
-A class that a function defines may name its neighbours only (`from __future__ import annotations`, forward
-references). Python keeps those nowhere but in the function's own frame, so they are found while the function
-runs: in the asking thread, or in the one that waits for a synchronous verb.
+A class that a function defines may refer to its neighbours by name only (`from __future__ import annotations`, forward
+references). Python keeps those names nowhere but in the function's own frame, so they are looked up on the stack of the
+thread that hands the class over, while that function still runs. A synchronous verb therefore reads its `format` before
+it hands the work to its thread.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any, ForwardRef, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from mellea.core.runtime.loop import asking_thread
 from mellea.errors import UsageError
 
 __all__ = [
@@ -28,7 +27,7 @@ __all__ = [
 ]
 
 _BETWEEN = frozenset({"anyio", "mellea", "pydantic", "pydantic_core", "trio"})
-"""Packages whose functions stand between the asking code and the search for its names."""
+"""Packages whose frames lie between the user's code and this module."""
 
 
 def is_typed_dict(kind: Any) -> bool:
@@ -152,28 +151,19 @@ def find_local_names(kind: type) -> dict[str, Any]:
 
 
 def _iterate_frames() -> Iterator[FrameType]:
-    for start in _get_starting_frames():
-        frame: FrameType | None = start
-        while frame is not None:
-            yield frame
-            frame = frame.f_back
-
-
-def _get_starting_frames() -> list[FrameType]:
-    """Return where to look: here, and in the thread that waits for what happens here."""
-    waiting = asking_thread.get()
-    asker = None if waiting is None or waiting == threading.get_ident() else sys._current_frames().get(waiting)
-    return [sys._getframe(1), *([asker] if asker is not None else [])]
+    """Yield the frames of this thread, the innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def _get_caller_names() -> dict[str, Any]:
-    """Return the names that the nearest function outside this package sees: of the thread that asks, if one waits."""
-    frame: FrameType | None = _get_starting_frames()[-1]
-    while frame is not None:
+    """Return the names visible in the nearest function outside this package and the ones that call through it."""
+    for frame in _iterate_frames():
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if package not in _BETWEEN and package not in sys.stdlib_module_names:
             return {**frame.f_globals, **frame.f_locals}
-        frame = frame.f_back
     return {}
 
 

@@ -270,3 +270,21 @@ def test_no_model_sees_the_marks_of_aliases() -> None:
 def test_errors_name_the_type_as_it_was_written(format: Any, name: str) -> None:
     with pytest.raises(ParseError, match=name):
         session("-1", "-1").instruct("x", format=format)
+
+
+def test_classes_that_a_function_defines_may_name_each_other_in_a_sync_verb() -> None:
+    @dataclass
+    class Member:
+        name: str
+
+    @dataclass
+    class Club:
+        members: list[Member]
+
+    parsed = session('{"members": [{"name": "Ada"}]}').instruct("x", format=Club).parsed
+    assert parsed == Club([Member("Ada")])
+
+
+def test_a_name_that_cant_be_found_says_so_in_the_callers_thread() -> None:
+    with pytest.raises(UsageError, match=r"'Nowhere'.*can't be found; define it in the module"):
+        session("[]").instruct("x", format=list["Nowhere"])  # type: ignore[name-defined]  # noqa: F821
