@@ -55,7 +55,7 @@ def items(deltas: list[str]) -> int:
     decoder = ItemDecoder(PEOPLE)
     for delta in deltas:
         decoder.feed(delta)
-        while decoder.has_raw:
+        while decoder.has_more:
             decoder.next()
     return len(decoder.good)
 

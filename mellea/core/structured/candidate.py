@@ -151,8 +151,7 @@ class Finder:
         return token.start(1)
 
     def _open_quote(self, place: int) -> int:
-        assert self._head is not None
-        if self._wants_text and _LEADING.fullmatch(self._head):
+        if self._wants_text and self._head is not None and _LEADING.fullmatch(self._head):
             self._quote = ""
         else:
             self._head = None

@@ -103,11 +103,13 @@ class _Going:
     take values whole don't look into them.
     """
 
-    __slots__ = ("judge", "new", "old", "text")
+    __slots__ = ("judge", "last", "new", "old", "scanner", "text")
 
-    def __init__(self, document: str) -> None:
+    def __init__(self, last: _Step, scanner: Scanner) -> None:
+        self.last = last
+        self.scanner = scanner
         self.judge = Scanner()
-        self.judge.feed(document)
+        self.judge.feed(last.document)
         self.old: list[ScanEvent] = []
         self.new: list[ScanEvent] = []
         self.text: list[str] = []
@@ -216,8 +218,9 @@ class Search:
         if self._step.scanner is not None:
             self._last = self._step
         self._step = self._make_step()
-        if self._last is not None and self._last.is_open:
-            going = _Going(self._last.document)
+        last = self._last
+        if last is not None and last.is_open and last.scanner is not None:
+            going = _Going(last, last.scanner)
             self._going = going if going.judge.error is None else None
         return events
 
@@ -228,10 +231,8 @@ class Search:
         return events if scanner is None else [*events, *scanner.close()]
 
     def _feed_both(self, going: _Going, text: str) -> list[ScanEvent]:
-        assert self._last is not None
-        assert self._last.scanner is not None
         going.judge.feed(text)
-        going.old += self._last.scanner.feed(text)
+        going.old += going.scanner.feed(text)
         going.new += self._step.feed(text, self._make)
         going.text.append(text)
         if going.judge.is_complete:
@@ -240,9 +241,8 @@ class Search:
 
     def _continue(self, going: _Going) -> list[ScanEvent]:
         """The step went on with the document, which is that of this step now."""
-        assert self._last is not None
         self._going = None
-        self._step, self._last = self._last, None
+        self._step, self._last = going.last, None
         self._step.extend("".join(going.text))
         return going.old
 

@@ -10,7 +10,7 @@ from mellea.core.structured.item_format import ItemFormat, make_item_format
 from mellea.core.structured.kinds import is_same_json
 from mellea.core.structured.output_format import explain_error
 from mellea.core.structured.scanner import Kind, ScanEvent, Scanner, make_way
-from mellea.errors import ParseError
+from mellea.errors import OutputError, ParseError
 
 __all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "make_item_format"]
 
@@ -24,7 +24,7 @@ SUPERSEDED = (
 
 
 class ItemDecoder(Generic[T]):
-    """Text in pieces, items out: feed it text, then take the `next` item while it `has_raw`.
+    """Text in pieces, items out: feed it text, then take the `next` item while it `has_more`.
 
     Args:
         items: what the items are.
@@ -73,13 +73,8 @@ class ItemDecoder(Generic[T]):
         self._is_superseded = self._is_superseded or (self.is_complete and bool(self._again))
 
     @property
-    def has_raw(self) -> bool:
-        """Whether the text of an item is there in full."""
-        return bool(self._raws)
-
-    @property
     def has_more(self) -> bool:
-        """The same as `has_raw`."""
+        """Whether the text holds all of an item that `next` hasn't returned."""
         return bool(self._raws)
 
     def take_texts(self) -> list[str]:
@@ -115,7 +110,10 @@ class ItemDecoder(Generic[T]):
             self._taken.append(raw)
         try:
             item = self.format.validate(raw, self._index)
-        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+        except OutputError:  # a mistake in a validator: the same for every item
+            self._is_through = True
+            raise
+        except Exception as error:  # noqa: BLE001 - user code: a validator may raise anything
             raise self._make_item_error(raw, explain_error(error)) from error.with_traceback(None)
         self.good.append(item)
         return item

@@ -25,7 +25,7 @@ from mellea.core.structured.schema_check import MismatchError, check
 from mellea.core.structured.strict import make_strict
 from mellea.core.structured.visibility import strip_marks
 from mellea.core.structured.wellformed import find_schema_problem
-from mellea.errors import ParseError, UsageError
+from mellea.errors import OutputError, ParseError, UsageError
 
 __all__ = [
     "OutputFormat",
@@ -44,6 +44,10 @@ _CUTS = {
     "content_filter": ("by the provider's content filter", "ask for something else"),
 }
 """Where an answer ends that isn't complete: what cut it off, and what to do."""
+
+
+_MISTAKES = (NameError, ImportError, AttributeError, TypeError)
+"""Exceptions that show a mistake in a validator, whatever the model wrote; others say that the value isn't valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +127,15 @@ class OutputFormat(Generic[T]):
 
     def _parse_document(self, search: Search, *, is_cut: bool) -> tuple[T, str]:
         text = search.document
-        try:
-            value = self.validate(text)
-        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
-            raise _NoValueError(error) from None
+        value, problem = self._try(text)
+        if problem is not None:
+            raise _NoValueError(problem)
         if is_cut and search.has_open_candidate:  # the one that was cut off may be what is meant
             raise _NoValueError
         others = [other for other in search.others if not is_same_json(other, text) and self.validate(other) != value]
         if others:
             raise _make_several_error(len(others) + 1)
-        return value, text
+        return cast("T", value), text
 
     def find_scalar(self, text: str) -> str | None:
         """Return the JSON that a text without a document stands for, if it does.
@@ -160,12 +163,8 @@ class OutputFormat(Generic[T]):
         raise _NoValueError(problem or said)
 
     def find_problem(self, text: str) -> Exception | None:
-        """Return what the validator has against a JSON text, `None` if it makes a value of it."""
-        try:
-            self.validate(text)
-        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
-            return error
-        return None
+        """Return why a JSON text isn't a value of the type, or `None`."""
+        return self._try(text)[1]
 
     def is_item(self, text: str) -> bool:
         """Whether a JSON text is an element of the lists that the type takes, wherever in them it may stand."""
@@ -177,7 +176,9 @@ class OutputFormat(Generic[T]):
             self.validator.validate_json(f"[{text}]")
         except ValidationError as error:
             return not _is_no_item(error)
-        except Exception:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+        except _MISTAKES as error:
+            raise _make_mistake_error(self.name, error) from error
+        except Exception:  # noqa: BLE001 - user code: a validator may raise anything
             return False
         return True
 
@@ -186,23 +187,41 @@ class OutputFormat(Generic[T]):
         good: list[tuple[T, str]] = []
         errors: list[Exception] = []
         for candidate in candidates:
-            try:
-                good.append((self.validate(candidate), candidate))
-            except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+            value, error = self._try(candidate)
+            if error is None:
+                good.append((cast("T", value), candidate))
+            else:
                 errors.append(error)
         if len(good) > 1:
             good = list({json.dumps(json.loads(pair[1]), sort_keys=True): pair for pair in good}.values())
         return good, errors
 
     def validate(self, text: str) -> T:
-        """Make a value of the type out of a text that is all JSON; raises whatever its validator raises."""
+        """Make a value of the type from a text that is JSON and nothing else.
+
+        Raises:
+            OutputError: a validator has a mistake in it, such as an unknown name; no other answer would do better.
+            Exception: whatever else the validator raises, because the text isn't a value of the type.
+        """
         if self.validator is None:
             from pydantic_core import from_json  # lazy: plain text needs no pydantic
 
             value = from_json(text, allow_inf_nan=False)
             check(value, self.marked, self.marked)
             return cast("T", value)
-        return cast("T", self.validator.validate_json(text))
+        try:
+            return cast("T", self.validator.validate_json(text))
+        except _MISTAKES as error:
+            raise _make_mistake_error(self.name, error) from error
+
+    def _try(self, text: str) -> tuple[T | None, Exception | None]:
+        """Return the value that a JSON text stands for, or why it stands for none."""
+        try:
+            return self.validate(text), None
+        except OutputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - user code: a validator may raise anything
+            return None, error
 
     def __reduce__(self) -> Any:
         return make_output_format, (self.kind,)
@@ -222,6 +241,10 @@ class _NoValueError(Exception):
 
 class SeveralError(ValueError):
     """A text has several values, and one was asked for."""
+
+
+def _make_mistake_error(name: str, error: Exception) -> OutputError:
+    return OutputError(f"a validator of the format {name!r} failed: {type(error).__name__}: {error}")
 
 
 def _make_several_error(count: int) -> _NoValueError:

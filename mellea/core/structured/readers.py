@@ -149,7 +149,7 @@ class _Reading:
 
 
 class ItemReading(_Reading, Generic[T]):
-    """Items out of pieces of text: `feed` it, `validate` while `has_work`, and take what is `ready`.
+    """Items out of pieces of text: `feed` it, `work` while it `has_work`, and take what is `ready`.
 
     A bad item is a `ParseError`, after which there are no more; or it is passed over.
 
@@ -180,12 +180,12 @@ class ItemReading(_Reading, Generic[T]):
 
     @property
     def has_work(self) -> bool:
-        """Whether `validate` has something to do."""
+        """Whether `work` has something to do."""
         return not self.is_over and (self._has_waiting or self._items.has_more or self._items.is_broken)
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether an error of `validate` means that the result can't be valid either: no later step can replace it."""
+        """Whether an error of `work` means that the result can't be valid either: no later step can replace it."""
         return not self._run.is_composite
 
     def feed(self, text: str | None) -> None:
@@ -199,7 +199,7 @@ class ItemReading(_Reading, Generic[T]):
         if self._has_closed and not self.has_work:
             self._finish()
 
-    def validate(self) -> None:
+    def work(self) -> None:
         """Take text that waits, or else make an item out of the text of one.
 
         Raises:
@@ -212,8 +212,8 @@ class ItemReading(_Reading, Generic[T]):
             can_go_on = not self._items.is_broken
             try:
                 self.ready.append(self._items.next())
-            except ParseError as error:
-                if self._skips and can_go_on:
+            except OutputError as error:
+                if self._skips and can_go_on and isinstance(error, ParseError):
                     self._has_skipped = True
                     return
                 self.is_over = True

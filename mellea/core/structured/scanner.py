@@ -124,6 +124,7 @@ class Scanner:
         "_before",
         "_closers",
         "_end",
+        "_has_ways",
         "_held",
         "_index",
         "_inner",
@@ -140,7 +141,8 @@ class Scanner:
     def __init__(self, whole_at: int | None = None, *, way: Way | None = None) -> None:
         self._whole_at = whole_at
         self._way = way  # of the value that comes next, if it is on a way
-        self._trail: list[Way] | None = None if way is None else []  # the way of each open container
+        self._has_ways = way is not None
+        self._trail: list[Way] = []  # the way of each open container that is on one
         self._index = 0  # in the innermost container, if that is an array on a way
         self._is_silent = False  # whether values that come whole are beside the ways
         self.error: ScanError | None = None
@@ -213,7 +215,7 @@ class Scanner:
         if self._whole_at == len(self._closers) and char not in ",]}:":
             return self._begin_whole(text, place)
         if self._way is not None and char in "{[":
-            return self._open_on_way(char, place, events)
+            return self._open_on_way(self._way, char, place, events)
         if char == '"':
             if (plain := _PLAIN.match(text, place)) is not None:
                 events.append((STRING, plain[1]))
@@ -243,15 +245,13 @@ class Scanner:
             self._state = Scanner._read_first_item
         return place + 1
 
-    def _open_on_way(self, char: str, place: int, events: list[ScanEvent]) -> int:
+    def _open_on_way(self, way: Way, char: str, place: int, events: list[ScanEvent]) -> int:
         """Open a container on a way: what is in it comes whole, and only the elements of the right list count."""
-        way, self._way = self._way, None
+        self._way = None
         is_list = char == "["
         if way is ITEMS and not is_list and self._closers:  # something else stands where the list should be
             self._whole_at, self._is_silent = len(self._closers), True
             return place
-        assert way is not None
-        assert self._trail is not None
         self._trail.append(way)
         place = self._open(char, place, events)
         self._whole_at, self._is_silent = len(self._closers), not (is_list and way is ITEMS)
@@ -262,7 +262,6 @@ class Scanner:
 
     def _enter(self, step: str | int) -> None:
         """Note the key or index of the value that comes next."""
-        assert self._trail is not None
         if len(self._trail) == len(self._closers):
             self._way = self._trail[-1].get(step)
             self._whole_at = len(self._closers) if self._way is None else None
@@ -270,7 +269,7 @@ class Scanner:
     def _close_container(self, place: int, events: list[ScanEvent]) -> int:
         self._closers.pop()
         events.append((END, None))
-        if self._trail is not None and len(self._trail) > len(self._closers):
+        if self._has_ways and len(self._trail) > len(self._closers):
             self._trail.pop()
             self._whole_at, self._is_silent, self._way = len(self._closers), True, None
         self._end_value()
@@ -299,7 +298,7 @@ class Scanner:
         char, closer = text[place], self._closers[-1]
         if char == ",":
             self._state = Scanner._read_key if closer == "}" else Scanner._read_value
-            if self._trail is not None and closer == "]" and self._trail[-1] is not ITEMS:
+            if self._has_ways and closer == "]" and self._trail[-1] is not ITEMS:
                 self._index += 1
                 self._enter(self._index)
             return place + 1
@@ -328,7 +327,7 @@ class Scanner:
         if (plain := _PLAIN_KEY.match(text, place)) is not None:
             events.append((KEY, plain[1]))
             self._state = Scanner._read_value
-            if self._trail is not None:
+            if self._has_ways:
                 self._enter(plain[1])
             return plain.end()
         if text[place] != '"':
@@ -344,7 +343,7 @@ class Scanner:
             return ~end
         key = "".join(self._parts)
         events.append((KEY, key))
-        if self._trail is not None:
+        if self._has_ways:
             self._enter(key)
         self._parts.clear()
         self._state = Scanner._read_colon

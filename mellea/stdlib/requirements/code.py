@@ -7,7 +7,7 @@ import threading
 import warnings
 
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.stdlib.requirements.fences import find_fenced_blocks
+from mellea.stdlib.requirements.markdown import find_fenced_blocks
 from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["python_syntax"]

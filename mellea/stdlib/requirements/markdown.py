@@ -6,10 +6,9 @@ import re
 
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
-from mellea.stdlib.requirements.fences import strip_fence
 from mellea.stdlib.requirements.shorthand import simple_validate
 
-__all__ = ["markdown_list", "markdown_table"]
+__all__ = ["find_fenced_blocks", "markdown_list", "markdown_table", "strip_fence"]
 
 _ITEM = re.compile(r"(?P<marker> {0,3}(?:[-*+]|(?P<number>\d{1,9})[.)]))(?: (?P<gap> *+)(?=\S)|\Z)")
 _BREAK = re.compile(r" {0,3}(?:(?:\*[ \t]*+){3,}+|(?:-[ \t]*+){3,}+|(?:_[ \t]*+){3,}+)")
@@ -19,6 +18,11 @@ _MARKS = re.compile(r"(?:[ >]|(?:[-*+]|\d{1,9}[.)])(?= ))*+")
 
 _NO_PARAGRAPH = re.compile(r"#{1,6}+(?: |\Z)|[<>]|`{3}|~{3}")
 _DELIMITER = re.compile(r"\|?(?: *:?-+:? *\|)+(?: *:?-+:? *)?|\| *:?-+:? *\|?")
+
+# Possessive, so that a line of nothing but backticks, or a very long one, isn't gone through over and over.
+_FENCED_BLOCK = re.compile(
+    r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([\w+-]*+)[^\n]*+\n(.*?)(?:^[ \t]*+\1[ \t]*+$|\Z)", re.DOTALL | re.MULTILINE
+)
 
 
 def markdown_list(
@@ -179,3 +183,19 @@ def _check_range(name: str, least: int, most: int | None) -> None:
             raise UsageError(f"the number of {name} takes a whole number from 0, not {value!r}")
     if most is not None and least > most:
         raise UsageError(f"{least} {name} at least can't go with {most} at most")
+
+
+def find_fenced_blocks(text: str) -> list[tuple[str, str]]:
+    """Return the language, in small letters, and the code of each fenced block; the last one may be open."""
+    return [(language.lower(), code) for _, language, code in _FENCED_BLOCK.findall(text)]
+
+
+def strip_fence(text: str) -> str:
+    """Return what is inside, if the whole text stands in one fence; otherwise the text."""
+    first, _, rest = text.strip().partition("\n")
+    marker = first[: len(first) - len(first.lstrip("`"))]
+    body, _, last = rest.rpartition("\n")
+    is_one = len(marker) >= 3 and last.strip() == marker
+    if not is_one or any(line.strip() == marker for line in body.split("\n")):
+        return text
+    return body

@@ -8,7 +8,7 @@ from typing import Any
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.structured import make_output_format
 from mellea.errors import ParseError
-from mellea.stdlib.requirements.fences import strip_fence
+from mellea.stdlib.requirements.markdown import strip_fence
 from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["valid_json"]

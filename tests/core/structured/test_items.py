@@ -69,7 +69,7 @@ def decoded(format: Any, parts: Iterable[str]) -> list[list[Any]]:
     for part in parts:
         decoder.feed(part)
         new: list[Any] = []
-        while decoder.has_raw:
+        while decoder.has_more:
             new.append(decoder.next())
         found.append(new)
     return found
@@ -432,7 +432,7 @@ def test_nonsense_gives_the_same_items_and_the_same_error_however_it_is_split(te
         try:
             for part in parts:
                 decoder.feed(part)
-                while decoder.has_raw or decoder.is_broken:
+                while decoder.has_more or decoder.is_broken:
                     decoder.next()
         except ParseError as error:
             return decoder.good, str(error), error.raw

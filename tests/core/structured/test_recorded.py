@@ -99,7 +99,7 @@ def test_items_of_a_recorded_list_come_one_by_one() -> None:
     came: list[tuple[int, Any]] = []
     for number, piece in enumerate(pieces):
         decoder.feed(piece)
-        while decoder.has_raw:
+        while decoder.has_more:
             came.append((number, decoder.next()))
     assert [item for _, item in came] == json.loads("".join(pieces))["characters"]
     assert len({number for number, _ in came}) == len(came) > 1, "each with a piece of its own"
