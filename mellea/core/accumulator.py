@@ -176,11 +176,13 @@ class _Answer:
 
     def text(self) -> str:
         """Return the text of all messages."""
-        return STEP_BREAK.join(filter(None, [*self._texts, self._text_of_message()]))
+        text = self._text_of_message()
+        return STEP_BREAK.join(filter(None, [*self._texts, text])) if self._texts else text
 
     def _text_of_message(self) -> str:
         # One piece alone is returned as it is, so that a generation and its message hold the same text once.
-        return "".join([text for text in (*self._block_texts, _joined(self._text)) if text])
+        text = _joined(self._text)
+        return "".join([text for text in (*self._block_texts, text) if text]) if self._block_texts else text
 
     def messages(self) -> tuple[Message, ...]:
         """Return the messages, the last one from the model."""
