@@ -18,6 +18,7 @@ from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.options import (
+    DEFAULT_DEADLINES,
     Deadlines,
     ModelOption,
     check_options,
@@ -75,7 +76,7 @@ class Call:
     given: Mapping[str, Any] = field(repr=False)
     format: OutputFormat[Any] | None = None
     tools: tuple[ToolSpec | BuiltinTool, ...] = ()
-    deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
+    deadlines: Deadlines = DEFAULT_DEADLINES
     loop: ToolLoop | None = None
     prefix: str | None = None
     tool_calls: ToolCalls = "show"
@@ -151,7 +152,7 @@ class Call:
         """Make a call of its component, backend and given options, which decide all that comes of options."""
         others = own_options(backend)
         options = merge_options(without_shape(others) if is_own else others, given)
-        deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
+        deadlines = Deadlines.of(options.pop(ModelOption.TIMEOUT, None))
         tools = as_tools(options.pop(ModelOption.TOOLS, ()))
         call = cls(
             component=component,
@@ -485,7 +486,3 @@ async def _prepared(history: Context) -> list[Turn]:
 
 def _is_file(part: Any) -> bool:
     return isinstance(part, FileBlock)
-
-
-def _deadlines(timeout: Any) -> Deadlines:
-    return Deadlines() if timeout is None else Deadlines.of(timeout)
