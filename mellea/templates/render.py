@@ -263,7 +263,7 @@ def _jinja() -> Jinja:
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 _JINJAS_OWN = frozenset(
-    "True False None true false none and or not in is if else self super caller varargs kwargs loop "
+    "True False None true false none and or not in is if else self super caller varargs kwargs loop "  # noqa: SIM905 - a list of words
     "range dict lipsum cycler joiner namespace".split()
 )
 """Names that mean something in a template by themselves."""
