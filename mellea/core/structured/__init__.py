@@ -1,4 +1,4 @@
-"""Structured output: types as JSON Schemas, and typed values out of a model's text, at its end and while it is written.
+"""Structured output: JSON Schemas from Python types, and typed values from a model's text, complete or still arriving.
 
 May import: core and errors. Read `output_format.py` first.
 """

@@ -31,12 +31,12 @@ _BETWEEN = frozenset({"anyio", "mellea", "pydantic", "pydantic_core", "trio"})
 
 
 def is_typed_dict(kind: Any) -> bool:
-    """Whether it is a TypedDict, of whichever module."""
+    """Whether a type is a TypedDict, from `typing` or `typing_extensions`."""
     return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
 
 
 def get_class_annotations(kind: type) -> dict[str, Any]:
-    """Return the annotations of a class and its parents, `Annotated` and `NotRequired` included.
+    """Return the resolved annotations of a class and its parents, including `Annotated` and `NotRequired`.
 
     Raises:
         UsageError: a name can't be found.
@@ -48,7 +48,7 @@ def get_class_annotations(kind: type) -> dict[str, Any]:
 
 
 def get_generic_annotations(kind: Any) -> dict[str, Any]:
-    """Return the annotations of a class, with the arguments of a generic one put in.
+    """Return the resolved annotations of a class; for `Box[int]` the type variables are replaced.
 
     Raises:
         UsageError: a name can't be found.
@@ -60,7 +60,7 @@ def get_generic_annotations(kind: Any) -> dict[str, Any]:
 
 
 def _collect_arguments(kind: Any) -> dict[Any, Any]:
-    """Return what stands for the type variables of a generic class, and of the generic ones that it is made from."""
+    """Return the arguments for the type variables of a generic class and of its generic parents."""
     origin = get_origin(kind) or kind
     given: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
     for parent in getattr(origin, "__orig_bases__", ()):
@@ -81,12 +81,13 @@ def _substitute(hint: Any, given: Mapping[Any, Any], kind: Any) -> Any:
 
 
 def is_alias(kind: Any) -> bool:
-    """Whether it is a type alias: `type X = …`, a `TypeAliasType`, or a generic one with its arguments."""
+    """Whether a type is an alias: `type X = …`, a `TypeAliasType`, or a generic alias with arguments."""
+    # By name, because Python 3.11 has no such class and typing_extensions has its own.
     return type(get_origin(kind) or kind).__name__ == "TypeAliasType"
 
 
 def resolve_alias(kind: Any) -> Any:
-    """Return what a type alias stands for.
+    """Return the type that an alias stands for.
 
     Raises:
         UsageError: a name in it can't be found.
@@ -99,6 +100,7 @@ def resolve_alias(kind: Any) -> Any:
     names = vars(sys.modules.get(alias.__module__, sys))
     holder = type("_", (), {"__annotations__": {"it": value}})
     try:
+        # `get_type_hints` is the only public way to resolve forward references, and it wants a class.
         value = get_type_hints(holder, {**_get_caller_names(), **names}, include_extras=True)["it"]
     except NameError as error:
         raise _make_unknown_name_error(alias.__name__, error) from error.with_traceback(None)
@@ -106,7 +108,7 @@ def resolve_alias(kind: Any) -> Any:
 
 
 def complete_class(kind: Any) -> Any:
-    """Have a pydantic class that waits for names find them; pydantic itself does so at the first use."""
+    """Rebuild a pydantic class whose annotations weren't resolvable when it was defined, and return it."""
     if getattr(kind, "__pydantic_complete__", True) is False:
         if hasattr(kind, "model_rebuild"):
             kind.model_rebuild(raise_errors=False, _types_namespace=find_local_names(kind))
@@ -118,7 +120,7 @@ def complete_class(kind: Any) -> Any:
 
 
 def resolve_annotation(annotation: str | ForwardRef) -> Any:
-    """Resolve an annotation that stands as text outside a class.
+    """Resolve an annotation written as text outside a class.
 
     Raises:
         UsageError: a name can't be found.
@@ -131,16 +133,17 @@ def resolve_annotation(annotation: str | ForwardRef) -> Any:
 
 
 def find_local_names(kind: type) -> dict[str, Any]:
-    """Return the names that a class sees besides those of its module: the functions' it is defined in, and its own.
+    """Return the names a class can refer to besides its module's: its own, and locals of the functions around it.
 
-    Code that is executed in a namespace of its own, as documentation's is, sees that in place of a module.
+    Code that was passed to `exec` with its own namespace, such as a documentation example, has no module; its globals
+    are included.
     """
     outer = kind.__qualname__.split(".<locals>.")[:-1]
     functions = {".<locals>.".join(outer[: count + 1]) for count in range(len(outer))}
     module = getattr(sys.modules.get(kind.__module__), "__dict__", None)
     names: dict[str, Any] = {}
     namespace: dict[str, Any] = {}
-    for frame in _iterate_frames():  # the innermost comes first
+    for frame in _iterate_frames():  # the innermost first, so that its names win
         if frame.f_globals.get("__name__") != kind.__module__:
             continue
         if frame.f_globals is not module:

@@ -1,9 +1,9 @@
-"""One form for the JSON Schemas that users write.
+"""Normalise the JSON Schemas that users write.
 
-References may be JSON Pointers with escapes (`~0 ~1 %20`), anchors, ids, or `#` alone; they may lead into lists and
-out of nested definitions; and drafts before 2020-12 spell some keywords otherwise. What comes out of here has nothing
-but `#/$defs/name`, and the words of 2020-12, so that it can be moved into an object, cut up and sent anywhere. A
-schema that has this form already is returned as it is.
+References may be JSON Pointers with escapes (`~0 ~1 %20`), anchors, ids, or `#` alone; they may point into lists and
+out of nested definitions; and drafts before 2020-12 spell some keywords differently. The result only has references of
+the form `#/$defs/name` and the keywords of 2020-12, so it can be nested in another schema, cut up and sent to any
+provider. A schema that already has this form is returned unchanged.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _OLD = frozenset({"additionalItems", "dependencies", "nullable", "$dynamicRef", 
 
 
 class SchemaError(ValueError):
-    """A dict isn't a JSON Schema, or refers to what isn't there."""
+    """A dict isn't a JSON Schema, or a reference in it leads nowhere."""
 
 
 def bundle_schema(schema: Schema) -> dict[str, Any]:
-    """Return the schema with every reference as `#/$defs/name`, in the words of draft 2020-12.
+    """Return the schema with every reference as `#/$defs/name`, in the keywords of draft 2020-12.
 
     Raises:
         SchemaError: a reference leads nowhere, or out of the schema.
@@ -66,19 +66,19 @@ def _is_defined(pointer: str, root: Schema) -> bool:
 
 
 class _Bundler:
-    """Writes a schema anew, and what its references lead to below `$defs`."""
+    """Rewrites a schema and collects the targets of its references under `$defs`."""
 
     def __init__(self, root: Schema) -> None:
         self._root = root
-        self._resources: dict[str, Schema] = {}  # schemas that have an id, by it
+        self._resources: dict[str, Schema] = {}  # schemas with an id, by id
         self._anchors: dict[tuple[str, str], Any] = {}  # by id and name
-        self._bases: dict[int, str] = {}  # the id that counts at each part, by the part's own address
+        self._bases: dict[int, str] = {}  # the base URI of each part, by id() of the part
         self._names: dict[int, str] = {}
         self._definitions: dict[str, Any] = {}
         self._index(root)
 
     def _index(self, root: Schema) -> None:
-        """Note the ids and anchors of all parts; `id` and `#name` as id are those of old drafts."""
+        """Collect the ids and anchors of all parts; drafts 4 to 7 have `id`, and `#name` as an id for an anchor."""
         self._resources[""] = root
         waiting: list[tuple[Any, str]] = [(root, "")]
         while waiting:
@@ -98,7 +98,7 @@ class _Bundler:
             waiting += [(part, base) for _, part in iterate_parts(node)]
 
     def rewrite(self) -> dict[str, Any]:
-        """Return the schema anew; one that holds itself stands once at the top and once below `$defs`."""
+        """Return the rewritten schema; a recursive one appears twice, at the top and under `$defs`."""
         body = self._rewrite(self._root)
         return {**body, "$defs": self._definitions} if self._definitions else body
 
@@ -123,28 +123,28 @@ class _Bundler:
             count += 1
             name = f"{wanted}_{count}"
         self._names[id(target)] = name
-        self._definitions[name] = {}
+        self._definitions[name] = {}  # reserves the name: the target may refer to itself
         self._definitions[name] = self._rewrite(target)
         return name
 
     def _resolve(self, pointer: Any, base: str) -> Any:
         if not isinstance(pointer, str):
-            raise SchemaError(f"a reference is a text, not {pointer!r}")
+            raise SchemaError(f"a reference has to be a string, not {pointer!r}")
         where, _, fragment = pointer.partition("#")
         place = urljoin(base, where) if where else base
         if place not in self._resources:
-            raise SchemaError(f"the reference {pointer!r} leads out of the schema; put what it names below '$defs'")
+            raise SchemaError(f"the reference {pointer!r} points outside the schema; put its target under '$defs'")
         if fragment and not fragment.startswith("/"):
             found = self._anchors.get((place, unquote(fragment)))
         else:
             found = follow_pointer(self._resources[place], fragment)
         if not isinstance(found, (Mapping, bool)):
-            raise SchemaError(f"the reference {pointer!r} leads nowhere")
+            raise SchemaError(f"the reference {pointer!r} points at nothing")
         return found
 
 
 def _modernise(schema: dict[str, Any]) -> dict[str, Any]:
-    """Write the words of older drafts, and OpenAPI's `nullable`, in those of 2020-12."""
+    """Replace keywords of older drafts, and OpenAPI's `nullable`, with those of 2020-12."""
     others = schema.pop("additionalItems", None)
     if isinstance(schema.get("items"), list):
         schema["prefixItems"] = schema.pop("items")

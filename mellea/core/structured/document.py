@@ -1,12 +1,12 @@
-"""The document in an answer: one search for it, which items, partial objects and the final result all read by.
+"""The JSON document in an answer. Items, partial objects and the final result all use this one search, so they agree.
 
 Rules:
 
-- `Finder` says which JSON of a step's text is the document; it is looked for in each step anew.
-- A document that is open when a step ends goes on in the next step, if that continues it. Whether it does is known
-  when its JSON breaks there or closes; until then neither reading is given.
-- Otherwise the next step's document takes its place, with the event `RESTART`. Where the last step says something and
-  has no document, there is none.
+- `Finder` decides which JSON in a step's text is the document; each step is searched anew.
+- A document that is still open when a step ends may continue in the next step. Whether it does is known when its JSON
+  breaks there or closes; until then no events are returned.
+- Otherwise the next step's document replaces it, announced by the event `RESTART`. If the last step has text but no
+  document, the answer has none.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ __all__ = ["Search", "Wanted"]
 
 
 class Wanted(Protocol):
-    """What is asked for, as the search has to know it: an `OutputFormat`."""
+    """What the search has to know of the requested format; an `OutputFormat` provides it."""
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """What the answer may look like."""
+        """The shapes that the answer may have."""
 
     def is_item(self, text: str) -> bool:
-        """Whether a JSON text is an element of the lists that are asked for."""
+        """Whether a JSON text is an element of the requested lists."""
 
     def find_problem(self, text: str) -> Exception | None:
-        """Return what a validator has against a JSON text, `None` if it is valid."""
+        """Return why a JSON text isn't valid, or `None`."""
 
 
 class _Step:
-    """The text of one step: what stands before its document, that, and what follows."""
+    """The text of one step: what precedes its document, the document, and what follows it."""
 
     __slots__ = ("_keeps", "_looks_on", "_parts", "_wanted", "after", "finder", "has_text", "scanner")
 
@@ -44,10 +44,10 @@ class _Step:
         self._wanted = wanted
         self._keeps = keeps
         self._looks_on = looks_on
-        self._parts: list[str] = []  # of the document, where it is kept
+        self._parts: list[str] = []  # the document's text, where it is kept
         self.finder = Finder(wanted.shapes, wanted.is_item, wanted.find_problem)
-        self.scanner: Scanner | None = None  # of the document, once it is taken
-        self.after: Finder | None = None  # of what follows it
+        self.scanner: Scanner | None = None  # scans the document, once it was found
+        self.after: Finder | None = None  # searches the text after the document
         self.has_text = False
 
     @property
@@ -60,7 +60,7 @@ class _Step:
 
     @property
     def document(self) -> str:
-        """The text of the document where it is kept; what there is of it, if it isn't complete."""
+        """The text of the document so far, where it is kept."""
         whole = "".join(self._parts)
         return whole[: self.scanner.end] if self.scanner is not None and self.scanner.is_complete else whole
 
@@ -82,7 +82,7 @@ class _Step:
         return events
 
     def extend(self, text: str) -> None:
-        """Add to the document's text what its scanner has got."""
+        """Keep text that the document's scanner was given."""
         if self._keeps:
             self._parts.append(text)
             if self._looks_on and self.is_complete and self.scanner is not None:
@@ -97,10 +97,10 @@ class _Step:
 
 
 class _Going:
-    """A document that an earlier step left open, and a step that may go on with it, or begin another one.
+    """A document that an earlier step left open, and a step that either continues it or begins another one.
 
-    Whether the step goes on with it is judged by the JSON alone, and by one scanner for all readers, since those that
-    take values whole don't look into them.
+    Whether the step continues it is decided by the JSON alone, with a scanner of its own: a reader's scanner may pass
+    over whole values without looking into them, and all readers have to come to the same decision.
     """
 
     __slots__ = ("judge", "last", "new", "old", "scanner", "text")
@@ -116,13 +116,13 @@ class _Going:
 
 
 class Search:
-    """Text in pieces and the ends of steps in, the events of the document out.
+    """Turns pieces of text, and the ends of steps, into the events of the document.
 
     Args:
-        wanted: what is asked for.
-        make: makes the scanner of a document.
-        has_steps: there may be several steps, so that the text of the document is kept.
-        looks_on: look for other documents behind it as well; for the final result.
+        wanted: the requested format.
+        make: makes the scanner for a document.
+        has_steps: there may be several steps, so the document's text has to be kept.
+        looks_on: search the text after the document for other ones, as the final result has to.
     """
 
     __slots__ = ("_going", "_has_steps", "_last", "_live", "_looks_on", "_make", "_step", "_wanted")
@@ -135,21 +135,21 @@ class Search:
         self._has_steps = has_steps or looks_on
         self._looks_on = looks_on
         self._step = self._make_step()
-        self._last: _Step | None = None  # that has the document so far, if the one that is being written has none
+        self._last: _Step | None = None  # the latest step with a document, as long as the current one has none
         self._going: _Going | None = None
-        self._live: Scanner | None = None  # of a document that needs nothing but to be scanned
+        self._live: Scanner | None = None  # the fast path: the document was found and nothing can replace it
 
     def _make_step(self) -> _Step:
         return _Step(self._wanted, keeps=self._has_steps, looks_on=self._looks_on)
 
     @property
     def is_settled(self) -> bool:
-        """Whether the document of the step was found, so that no validator is asked any more."""
+        """Whether the step's document was found, so that `feed` calls no validator any more."""
         return self._live is not None or (self._going is None and self._step.scanner is not None)
 
     @property
     def has_document(self) -> bool:
-        """Whether there is one."""
+        """Whether a document was found."""
         return self._current.scanner is not None
 
     @property
@@ -159,41 +159,41 @@ class Search:
 
     @property
     def error(self) -> ScanError | None:
-        """What is wrong with the JSON of the document, if anything is."""
+        """Why the document isn't JSON, or `None`."""
         scanner = self._step.scanner
         return None if scanner is None or scanner.is_complete else scanner.error
 
     @property
     def _current(self) -> _Step:
-        # A step that says something else has no document; one that says nothing changes nothing.
+        # A step with other text means that there is no document; an empty one changes nothing.
         is_own = self._step.scanner is not None or self._step.has_text or self._last is None
         return self._step if is_own or self._last is None else self._last
 
     @property
     def document(self) -> str:
-        """The text of the document where there may be steps; what there is of it, if it isn't complete."""
+        """The text of the document so far; kept only with `has_steps` or `looks_on`."""
         return self._current.document
 
     @property
     def others(self) -> list[str]:
-        """Complete and valid documents behind it, if they are looked for."""
+        """The complete and valid documents after it, with `looks_on`."""
         after = self._current.after
         return [] if after is None else after.others
 
     @property
     def has_open_candidate(self) -> bool:
-        """Whether the text ends in the middle of what may have become a document, or another one."""
+        """Whether the text ends inside a candidate for the document, or for a second one."""
         step = self._current
         finder = step.finder if step.scanner is None else step.after
         return finder is not None and finder.is_open
 
     @property
     def problem(self) -> Exception | None:
-        """What was wrong with the first candidate of the step that was passed over."""
+        """Why the first skipped candidate of the step was skipped."""
         return self._step.finder.problem
 
     def feed(self, text: str) -> list[ScanEvent]:
-        """Take more text of the step and return the events of the document."""
+        """Take more of the step's text and return the document's new events."""
         if self._live is not None:
             return self._live.feed(text)
         if self._going is not None:
@@ -213,7 +213,7 @@ class Search:
         return [(Kind.RESTART, None), *events]
 
     def end_step(self) -> list[ScanEvent]:
-        """Note that the step has ended, and that another one begins."""
+        """End the step, and begin another one."""
         events = self._settle()
         if self._step.scanner is not None:
             self._last = self._step
@@ -225,7 +225,7 @@ class Search:
         return events
 
     def close(self) -> list[ScanEvent]:
-        """Say that there is no more text."""
+        """End the text, and return the last events."""
         events = self._settle()
         scanner = self._step.scanner
         return events if scanner is None else [*events, *scanner.close()]
@@ -240,7 +240,7 @@ class Search:
         return [] if going.judge.error is None else self._restart(going)
 
     def _continue(self, going: _Going) -> list[ScanEvent]:
-        """The step went on with the document, which is that of this step now."""
+        """The step continues the document: from now on it is the step's own."""
         self._going = None
         self._step, self._last = going.last, None
         self._step.extend("".join(going.text))
@@ -251,7 +251,7 @@ class Search:
         return self._begin_document(going.new)
 
     def _settle(self) -> list[ScanEvent]:
-        """Decide, at the end of a step, whether it went on with the document, which may go on still."""
+        """Decide, at the end of a step, whether it continued the document of the step before."""
         going, step = self._going, self._step
         if going is None:
             return []

@@ -1,4 +1,4 @@
-"""The format of items: what the elements of a sequence are, where it stands in the answer, and how one is validated."""
+"""The items of a format: where the sequence is in the answer, the type of its elements, and how one is validated."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ItemFormat(Generic[T]):
-    """What the items of a format are.
+    """The items of a format.
 
     Args:
-        paths: the ways from the top of the JSON to the sequence; `((),)` where it is the whole answer.
-        name: what an error calls one item.
-        validate: makes an item of its JSON and its index; raises what its validator raises.
-        is_quick: validating an item calls no code of the user's.
+        paths: the alternative paths from the top of the JSON to the sequence; `((),)` if it is the whole answer.
+        name: the name of one item in error messages.
+        validate: makes an item from its JSON and its index; raises what its validator raises.
+        is_quick: validating an item calls no user code.
         may_be_list: an item may itself be a list.
-        is_set: the complete result has neither the order nor the duplicates of the text.
+        is_set: the result is a set, without the order and the duplicates of the text.
         find_items: returns the items of a parsed value.
         whole: the format of the complete answer.
     """
@@ -44,13 +44,13 @@ class ItemFormat(Generic[T]):
 
 
 def make_item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
-    """Return what the items of a format are.
+    """Describe the items of a format.
 
-    It has items if it is a sequence, such as `list[T]`, `Sequence[T]`, `Iterable[T]` or `set[T]`, or an object with
-    exactly one such field; other fields may stand beside it.
+    A format has items if it is a sequence, such as `list[T]`, `Sequence[T]`, `Iterable[T]` or `set[T]`, or an object
+    with exactly one such field among its fields.
 
     Raises:
-        UsageError: it has no items, or several kinds of them.
+        UsageError: the format has no items, or several sequences.
     """
     if format is None:
         raise UsageError("items() reads the elements of a sequence; ask for one with format=list[…]")
@@ -69,7 +69,7 @@ def make_item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
 
 
 def _is_array(items: ItemSequence, schema: Schema) -> bool:
-    """Whether the schema says so too: a validator may make a list of something else, such as a text."""
+    """Whether the schema has an array there, too: a validator may make a list from something else, such as a string."""
     parts: list[Schema] = [schema]
     for step in items.paths[0]:
         found = [branch.get("properties", {}).get(step) for part in parts for branch in list_branches(part, schema)]
@@ -78,7 +78,7 @@ def _is_array(items: ItemSequence, schema: Schema) -> bool:
 
 
 def _make_for_type(items: ItemSequence, whole: OutputFormat[Any]) -> ItemFormat[Any]:
-    """Make the format of an item; inside a class of pydantic's it is validated as that class validates it."""
+    """Make the format of an item; an item of a pydantic class is validated with that class's configuration."""
     owner = unwrap_type(whole.kind)
     owner = get_origin(owner) or owner
     if hasattr(owner, "__pydantic_validator__"):

@@ -17,22 +17,22 @@ __all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "make_item_format"]
 T = TypeVar("T")
 
 SUPERSEDED = (
-    "a later step of the answer, behind a call of a tool, writes another value than the one that was being read; "
-    'with release="step" a stream gives what a step has at its end'
+    "a later step of the answer, after a tool call, replaces the value that was being read; "
+    'with release="step" a stream returns the items of a step at its end'
 )
-"""What the error says where the document of a later step takes the place of one that was read already."""
+"""The error message where a later step's document replaces one that was read already."""
 
 
 class ItemDecoder(Generic[T]):
-    """Text in pieces, items out: feed it text, then take the `next` item while it `has_more`.
+    """Turns pieces of text into items: `feed` it text, then call `next` while it `has_more`.
 
     Args:
-        items: what the items are.
+        items: the format of the items.
         has_steps: the text may have several steps; `end_step` is called at the end of each. Items that a later step
             repeats aren't returned again.
 
     Attributes:
-        good: the items that were valid, in order.
+        good: the valid items so far, in order.
     """
 
     def __init__(self, items: ItemFormat[T], *, has_steps: bool = False) -> None:
@@ -43,9 +43,9 @@ class ItemDecoder(Generic[T]):
         self._has_steps = has_steps
         self._raws: deque[str] = deque()
         self._is_sure = items.paths == ((),) and not items.is_set and items.whole.is_quick
-        self._taken: list[str] = []  # the texts of the items that were taken, where they may be needed once more
-        self._again: deque[str] = deque()  # those that the document of a later step has to have, too
-        self._index = -1  # of the item that was taken last
+        self._taken: list[str] = []  # the texts of the returned items, where a later comparison may need them
+        self._again: deque[str] = deque()  # items that a later step's document has to repeat
+        self._index = -1  # of the last returned item
         self._is_superseded = self._is_through = self._has_closed = False
 
     @property
@@ -55,7 +55,7 @@ class ItemDecoder(Generic[T]):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the document was found, so that `feed` asks no validator any more."""
+        """Whether the document was found, so that `feed` calls no validator any more."""
         return self._search.is_settled
 
     def feed(self, text: str) -> None:
@@ -63,11 +63,11 @@ class ItemDecoder(Generic[T]):
         self._take(self._search.feed(text))
 
     def end_step(self) -> None:
-        """Note that a step has ended, and that the text of another one follows."""
+        """End the step; the text of another one follows."""
         self._take(self._search.end_step())
 
     def close(self) -> None:
-        """Say that there is no more text."""
+        """End the text."""
         self._has_closed = True
         self._take(self._search.close())
         self._is_superseded = self._is_superseded or (self.is_complete and bool(self._again))
@@ -78,25 +78,27 @@ class ItemDecoder(Generic[T]):
         return bool(self._raws)
 
     def take_texts(self) -> list[str]:
-        """Return, unvalidated, the texts of the items that are there in full and weren't taken."""
+        """Return the JSON texts of all complete items that weren't taken, without validating them."""
         raws = list(self._raws)
         self._raws.clear()
         return raws
 
     @property
     def is_broken(self) -> bool:
-        """Whether nothing can be read any more: what stands between the items isn't JSON, or they were superseded."""
+        """Whether no more items can be read: the text between them isn't JSON, or a later step replaced them."""
         if self._raws or self._is_through:
             return False
-        may_be_replaced = self._has_steps or self._has_closed  # at the end the complete result tells what is wrong
+        may_be_replaced = self._has_steps or self._has_closed  # at the end the complete result has the better error
         is_wrong = not may_be_replaced and self._index >= 0 and self._search.error is not None
         return self._is_superseded or is_wrong
 
     def next(self) -> T:
-        """Make the next item out of its text.
+        """Validate and return the next item.
 
         Raises:
-            ParseError: it is none, or `is_broken`; `.index`, `.raw` and `.items` say which, and which came before it.
+            ParseError: the item isn't valid, or `is_broken`; `.index` and `.raw` identify it, `.items` has the earlier
+                ones.
+            OutputError: a validator has a mistake in it.
         """
         if not self._raws:
             self._is_through = True
@@ -119,10 +121,10 @@ class ItemDecoder(Generic[T]):
         return item
 
     def find_rest(self, parsed: Any) -> list[T]:
-        """Return the items of the complete result that weren't read yet, as where a validator makes them.
+        """Return the items of the complete result that weren't read from the text, such as those a validator adds.
 
         Raises:
-            ParseError: those that were read aren't the beginning of the result.
+            ParseError: the items that were read aren't the beginning of the result.
         """
         found = self.format.find_items(parsed)
         count = len(self.good)
@@ -144,14 +146,15 @@ class ItemDecoder(Generic[T]):
         return [(item, item, other, raw) for item, other, raw in zip(self.good, found, self._taken, strict=False)]
 
     def _is_same(self, item: T, other: T, raw: str) -> bool:
-        """Whether the result has the item in its place; what comes out differently each time can't be compared."""
+        """Whether the result has the same item in this place."""
         if item == other or repr(item) == repr(other):
             return True
+        # A value that differs whenever it is made, such as one with a time stamp, can't be compared.
         again = self.format.validate(raw, 0)
         return again != item and repr(again) != repr(item)
 
     def make_error(self, why: str) -> ParseError:
-        """Make the error for what was read and isn't the answer, or not all of it."""
+        """Make an error that carries the items read so far."""
         said = f"{len(self.good)} items had been read" if len(self.good) != 1 else "1 item had been read"
         return ParseError(f"{why}; {said}, which are in .items", items=tuple(self.good))
 

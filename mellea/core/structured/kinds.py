@@ -1,8 +1,8 @@
-"""What a type is: the one place that knows sequences, fields and the keys they are read by, values, and defaults.
+"""Inspect Python types: sequences and their elements, fields and their keys, enums and literals, defaults.
 
-Instructions, items, partial objects, generative functions, commands, tools and the schemas all ask here, so that
-none of them can disagree with another. Types are looked through first: `Annotated`, `NewType`, type aliases,
-forward references, root models and `| None` change nothing about what a value looks like.
+Instructions, items, partial objects, generative functions, commands, tools and schemas all use this module, so they
+can't disagree. `Annotated`, `NewType`, type aliases, forward references, root models and `| None` are looked through:
+they don't change what a value looks like.
 """
 
 from __future__ import annotations
@@ -76,16 +76,16 @@ LISTS: Mapping[Any, Any] = {
     Set: set,
     MutableSet: set,
 }
-"""Abstract sequences and what their values are; pydantic doesn't know some of them, and leaves an `Iterable` unread."""
+"""Abstract sequences and the types of their values. Pydantic rejects some of them, and reads an `Iterable` lazily."""
 
 _SETS = frozenset({set, frozenset, Set, MutableSet})
 _SEQUENCES = frozenset({list, deque, *_SETS, *LISTS})
 _NATIVE = (str, int, float, bool, type(None))
-_DEPTH = 100  # types inside one another, before they are taken for a circle
+_DEPTH = 100  # how many layers of aliases and the like are removed before a type counts as recursive
 _CIRCLE = Any
 
 _MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\b\w++|<locals>)\.(?=[\w<])""")
-"""What stands before a class's own name; first a text, which is left as it is."""
+"""The qualification before a class's name; the first alternative is a string literal, which is kept."""
 
 NO_ELEMENTS: Any = type("NO_ELEMENTS", (), {"__repr__": lambda self: "NO_ELEMENTS"})()
 """What `get_element_type` returns for a type that isn't a sequence."""
@@ -98,10 +98,10 @@ class Field:
     Args:
         name: its name in Python.
         type: its resolved annotation.
-        paths: the ways it is read from JSON, each a tuple of keys; first the one that the JSON Schema tells.
-        is_required: whether it has to be there.
-        info: pydantic's `FieldInfo` of it, if there is one.
-        default: the `Field(…)` that a dataclass has as the default, which means what pydantic means by it.
+        paths: the alternative paths it is read from, each a tuple of keys; first the one in the JSON Schema.
+        is_required: whether it has to be present.
+        info: pydantic's `FieldInfo`, if there is one.
+        default: the pydantic `Field(…)` that a dataclass has as this field's default.
     """
 
     name: str
@@ -114,13 +114,13 @@ class Field:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ItemSequence:
-    """The sequence that a format is, or has in it.
+    """The sequence in a format.
 
     Args:
         element: the type of one item.
-        paths: the ways from the top of the JSON to the sequence; `((),)` if it is the whole answer.
+        paths: the alternative paths from the top of the JSON to the sequence; `((),)` if it is the whole answer.
         name: the attribute or key of the parsed value that holds it; `None` if it is the whole value.
-        is_set: whether it has no order and no duplicates.
+        is_set: whether it is a set.
     """
 
     element: Any
@@ -129,7 +129,7 @@ class ItemSequence:
     is_set: bool
 
     def find_items(self, parsed: Any) -> list[Any]:
-        """Return the items of a parsed value; none if the sequence is optional and isn't there."""
+        """Return the items of a parsed value; an empty list if the sequence is optional and missing."""
         if self.name is not None:
             parsed = parsed.get(self.name) if isinstance(parsed, Mapping) else getattr(parsed, self.name, None)
         while is_root_model(type(parsed)):
@@ -138,7 +138,7 @@ class ItemSequence:
 
 
 def unwrap_type(kind: Any) -> Any:
-    """Return a type without what doesn't change its values' shape.
+    """Remove everything from a type that doesn't change the shape of its values.
 
     That is `Annotated`, `NewType`, type aliases, forward references, and `| None` beside a single other type.
 
@@ -170,7 +170,7 @@ def _unwrap_once(kind: Any) -> Any:
 
 
 def format_type(kind: Any) -> str:
-    """Name a type as a person would write it: `list[Person]`, and `int` for an annotated one."""
+    """Return the name of a type as a person would write it, such as `list[Person]`; `int` for an annotated one."""
     while get_origin(kind) is Annotated:
         kind = kind.__origin__
     if isinstance(kind, type) and not get_args(kind):
@@ -181,10 +181,10 @@ def format_type(kind: Any) -> str:
 
 
 def get_element_type(kind: Any) -> Any:
-    """Return the type of a sequence's elements, `NO_ELEMENTS` if the type isn't a sequence.
+    """Return the type of a sequence's elements, or `NO_ELEMENTS` if the type isn't a sequence.
 
-    A string, bytes, a mapping and a tuple of fixed length aren't sequences, nor is pydantic's `Json[list[T]]`, which
-    is a text.
+    Strings, bytes, mappings and tuples of fixed length don't count as sequences, and neither does pydantic's
+    `Json[list[T]]`, whose JSON form is a string.
 
     Raises:
         UsageError: a name can't be found.
@@ -204,7 +204,7 @@ def _resolve_text(kind: Any) -> Any:
 
 
 def is_sequence(kind: Any) -> bool:
-    """Whether values of the type, or of the JSON Schema, are made of any number of items."""
+    """Whether the values of a type, or of a JSON Schema, are sequences of any length."""
     if isinstance(kind, Mapping):
         return get_elements(kind, kind) is not None
     return get_element_type(kind) is not NO_ELEMENTS
@@ -233,17 +233,17 @@ def _is_hashable(value: Any) -> bool:
 
 
 def is_root_model(kind: Any) -> bool:
-    """Whether it is a pydantic `RootModel`, whose values look like what it holds."""
+    """Whether a type is a pydantic `RootModel`, whose JSON is that of its content."""
     return isinstance(kind, type) and getattr(kind, "__pydantic_root_model__", False) is True
 
 
 def find_sequence(kind: Any) -> ItemSequence | None:
-    """Return the sequence that a type is, or the only one among the fields of an object.
+    """Return the sequence that a type is, or the only sequence among its fields.
 
-    Fields that the JSON Schema leaves out (`SkipJsonSchema`) don't count: no model is asked for them.
+    Fields that the JSON Schema leaves out (`SkipJsonSchema`) don't count, because the model isn't asked for them.
 
     Returns:
-        `None` if there is none, or there are several.
+        `None` if there is none, or more than one.
 
     Raises:
         UsageError: a name can't be found.
@@ -263,7 +263,7 @@ def _is_hidden(kind: Any) -> bool:
 
 
 def get_fields(kind: Any) -> list[Field] | None:
-    """Return the fields of a dataclass, a TypedDict or a pydantic class; `None` of anything else.
+    """Return the fields of a dataclass, a TypedDict or a pydantic class; `None` for anything else.
 
     Raises:
         UsageError: a name in the annotations can't be found.
@@ -285,12 +285,12 @@ def get_fields(kind: Any) -> list[Field] | None:
 
 
 def is_own_dataclass(kind: Any) -> bool:
-    """Whether it is a dataclass of the standard library; pydantic's validate themselves."""
+    """Whether a type is a standard dataclass; pydantic's dataclasses have their own validator."""
     return isinstance(kind, type) and dataclasses.is_dataclass(kind) and "__pydantic_validator__" not in kind.__dict__
 
 
 def _get_constructor_fields(kind: Any) -> list[dataclasses.Field[Any]]:
-    fields: list[dataclasses.Field[Any]] = list(kind.__dataclass_fields__.values())  # with the InitVars
+    fields: list[dataclasses.Field[Any]] = list(kind.__dataclass_fields__.values())  # unlike fields(), with InitVars
     kinds = ("_FIELD", "_FIELD_INITVAR")
     return [field for field in fields if field.init and str(field._field_type) in kinds]  # type: ignore[attr-defined]
 
@@ -338,12 +338,12 @@ def _get_paths(name: str, info: Any, config: Mapping[str, Any]) -> tuple[Path, .
 
 
 def get_alias_paths(name: str, alias: Any, config: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Return the ways that pydantic reads a field; first a plain key, as in the JSON Schema, if there is one.
+    """Return the paths that pydantic reads a field from; first a single key, as in the JSON Schema, if there is one.
 
     Args:
         name: the field's own name.
-        alias: a key, an `AliasPath` or `AliasChoices`, or those as lists, as in core schemas; `None` if it has none.
-        config: that of the class.
+        alias: a key, an `AliasPath` or `AliasChoices`, or a list of them, as in core schemas; `None` without an alias.
+        config: the configuration of the class.
     """
     is_by_name = bool(config.get("validate_by_name") or config.get("populate_by_name"))
     if alias is None or config.get("validate_by_alias", True) is False:
@@ -365,13 +365,13 @@ def _make_path(alias: Any) -> Path:
 
 
 def find_field_info(hint: Any, default: Any) -> Any:
-    """Return pydantic's description of a field or parameter, if its default is `Field(…)` or `Annotated` has one.
+    """Return pydantic's description of a field or parameter, if its default or its `Annotated` has a `Field(…)`.
 
     Returns:
-        a `FieldInfo` whose `is_required()`, `get_default()` and constraints are those that pydantic itself uses;
-        `None` where nothing of pydantic's stands there.
+        a `FieldInfo` whose `is_required()`, `get_default()` and constraints are the ones that pydantic uses; `None`
+        without a `Field(…)`.
     """
-    fields = sys.modules.get("pydantic.fields")
+    fields = sys.modules.get("pydantic.fields")  # not imported: whoever wrote a Field(…) has done that
     if fields is None:
         return None
     marks = getattr(hint, "__metadata__", ())
@@ -381,16 +381,16 @@ def find_field_info(hint: Any, default: Any) -> Any:
 
 
 def find_choices(kind: Any) -> dict[str, tuple[Any, Any]] | None:
-    """Return the values of an enum or a `Literal` that pydantic wouldn't take in the form that JSON has for them.
+    """Return the values of an enum or a `Literal` with their JSON forms, where pydantic wouldn't accept these.
 
-    Such are members of an enum in a `Literal`, and values such as tuples, bytes and dates, which come as lists and
-    strings.
+    That is the case for enum members in a `Literal`, and for values such as tuples, bytes and dates, whose JSON forms
+    are lists and strings.
 
     Returns:
-        the form in JSON and the value, by `make_json_key` of the form; `None` where pydantic reads all of them.
+        pairs of JSON form and value, by `make_json_key` of the form; `None` if pydantic reads all of them.
 
     Raises:
-        UsageError: the enum or `Literal` is empty, or a value has no form in JSON.
+        UsageError: the enum or `Literal` is empty, or a value has no JSON form.
     """
     if get_origin(kind) is Literal:
         values = list(get_args(kind))
@@ -415,13 +415,13 @@ def _index_by_form(kind: Any, raws: list[Any], values: list[Any]) -> dict[str, t
         try:
             form = to_jsonable_python(raw)
         except PydanticSerializationError:
-            raise UsageError(f"the value {raw!r} of {kind!r} has no form in JSON, so no model can give it") from None
+            raise UsageError(f"the value {raw!r} of {kind!r} has no JSON form, so no model can write it") from None
         found.setdefault(make_json_key(form), (form, value))
     return found
 
 
 def make_json_key(value: Any) -> str:
-    """Return one text for JSON values that are equal, such as `1` and `1.0`."""
+    """Return a key that is the same for equal JSON values, such as `1` and `1.0`."""
     return json.dumps(_canonicalise(value), sort_keys=True)
 
 
@@ -442,7 +442,7 @@ def _canonicalise(value: Any) -> Any:
 
 
 def _strip_qualifiers(hint: Any) -> Any:
-    """Take off what stands around an annotation and doesn't describe the value."""
+    """Remove the qualifiers of an annotation: `Required`, `NotRequired`, `ReadOnly`, `InitVar`."""
     origin = get_origin(hint)
     if origin is Annotated:
         return Annotated[(_strip_qualifiers(hint.__origin__), *hint.__metadata__)]
@@ -453,5 +453,5 @@ def _strip_qualifiers(hint: Any) -> Any:
 
 
 def _is_wrapper(origin: Any, name: str, ours: Any) -> bool:
-    """Whether it is that wrapper, of typing or of typing_extensions."""
+    """Whether a type's origin is that wrapper, from `typing` or from `typing_extensions`."""
     return origin is not None and (origin is ours or getattr(origin, "_name", getattr(origin, "__name__", "")) == name)

@@ -1,4 +1,4 @@
-"""Output formats: from a Python type to a JSON Schema, and from the model's text to a value of the type."""
+"""Output formats: turn a Python type into a JSON Schema, and the model's text into a value of the type."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _CUTS = {
     "length": ("at the token limit", "raise model_options={'max_tokens': …}"),
     "content_filter": ("by the provider's content filter", "ask for something else"),
 }
-"""Where an answer ends that isn't complete: what cut it off, and what to do."""
+"""For an answer that was cut off: where, and what to do about it."""
 
 
 _MISTAKES = (NameError, ImportError, AttributeError, TypeError)
@@ -52,15 +52,15 @@ _MISTAKES = (NameError, ImportError, AttributeError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat(Generic[T]):
-    """A type that the answer is to have.
+    """The requested type of an answer.
 
     Args:
-        schema: its JSON Schema, which goes to the backend.
-        validator: pydantic's validator of the type, `None` for a plain JSON Schema.
-        kind: the type, or the JSON Schema, as it was given.
-        is_quick: whether validating a value calls nobody's code.
-        marked: the JSON Schema with the marks of `HoldBack` and `Needed`.
-        shapes: what an answer looks like at the top.
+        schema: its JSON Schema, which is sent to the backend.
+        validator: pydantic's validator for the type; `None` for a plain JSON Schema.
+        kind: the type or the JSON Schema as it was given.
+        is_quick: whether validation calls no user code, so that it needs no worker thread.
+        marked: the JSON Schema with the keywords of `HoldBack` and `Needed`.
+        shapes: the possible shapes of an answer at the top level.
     """
 
     schema: OutputSchema
@@ -72,10 +72,10 @@ class OutputFormat(Generic[T]):
 
     @classmethod
     def of(cls, kind: Any, validator: Any) -> OutputFormat[Any]:
-        """Make a format of a type and its validator, or of a JSON Schema and `None`.
+        """Make a format from a type and its validator, or from a JSON Schema and `None`.
 
         Raises:
-            UsageError: no answer can be a value of it.
+            UsageError: no answer can be valid.
         """
         marked = bundle_schema(kind) if validator is None else _generate_schema(validator)
         if (why := explain_impossible(marked)) is not None:
@@ -88,23 +88,24 @@ class OutputFormat(Generic[T]):
 
     @property
     def name(self) -> str:
-        """The type as a person would write it: `list[Person]`, which no wire takes as a name."""
+        """The type as a person would write it, such as `list[Person]`; for error messages, not for the wire."""
         return self.schema.name if isinstance(self.kind, Mapping) else format_type(self.kind)
 
     def parse(self, generation: Generation) -> T:
-        """Make a value of the type out of the complete answer.
+        """Return the value that a complete answer stands for.
 
-        It is made of the document in the text, as `Search` finds it for all readers; where there is no document, of
-        the number, text or word that the text stands for. Of an answer that was cut off only a value that is surely
-        complete is taken.
+        That is the JSON document in the text, which `Search` finds for all readers; without a document it is the
+        number, string or word that the text consists of. From an answer that was cut off, only a value that is
+        certainly complete is accepted.
 
         Raises:
-            ParseError: there is no such value, or there are several; the message says whether the text was cut off.
+            ParseError: there is no valid value, or more than one; the message says whether the text was cut off.
+            OutputError: a validator has a mistake in it.
         """
         return self.parse_with_text(generation)[0]
 
     def parse_with_text(self, generation: Generation) -> tuple[T, str]:
-        """Return the value that `parse` makes, and the JSON that it is made of; raises like `parse`."""
+        """Return the value and its JSON text; raises as `parse` does."""
         is_cut = generation.finish_reason in _CUTS
         try:
             return self._read(get_step_texts(generation), is_cut=is_cut)
@@ -146,7 +147,7 @@ class OutputFormat(Generic[T]):
         value, problem = self._try(text)
         if problem is not None:
             raise _NoValueError(problem)
-        if is_cut and search.has_open_candidate:  # the one that was cut off may be what is meant
+        if is_cut and search.has_open_candidate:  # the document that was cut off may be the intended one
             raise _NoValueError
         others = [other for other in search.others if not is_same_json(other, text) and self.validate(other) != value]
         if others:
@@ -154,9 +155,9 @@ class OutputFormat(Generic[T]):
         return cast("T", value), text
 
     def find_scalar(self, text: str) -> str | None:
-        """Return the JSON that a text without a document stands for, if it does.
+        """Return the JSON of the number, string or word that a text without a document stands for, or `None`.
 
-        It is a number, text or word; or what a validator of the user's takes though its JSON Schema doesn't say so.
+        A user validator may accept more than the JSON Schema allows; such values are found as well.
         """
         try:
             return self._parse_scalar(text, None, is_cut=False)[1]
@@ -164,7 +165,7 @@ class OutputFormat(Generic[T]):
             return None
 
     def _parse_scalar(self, text: str, problem: Exception | None, *, is_cut: bool) -> tuple[T, str]:
-        """Read an answer without a document; raises what is wrong with it."""
+        """Parse an answer without a document; raises `_NoValueError`."""
         said: Exception | None = None
         for candidates in read_candidates(text, self.schema.schema, is_cut=is_cut):
             good, errors = self._validate_all(candidates)
@@ -173,7 +174,7 @@ class OutputFormat(Generic[T]):
             if good:
                 return good[0]
             for error in errors:
-                # What is wrong with the JSON says more than that there is something around it.
+                # An error inside the JSON is more helpful than "not JSON" because of the text around it.
                 has_around = said is not None and _is_no_json(said) and not text.lstrip().startswith(("{", "["))
                 said = error if said is None or has_around else said
         raise _NoValueError(problem or said)
@@ -183,7 +184,7 @@ class OutputFormat(Generic[T]):
         return self._try(text)[1]
 
     def is_item(self, text: str) -> bool:
-        """Whether a JSON text is an element of the lists that the type takes, wherever in them it may stand."""
+        """Whether a JSON text is a possible element of the type's lists, at any index."""
         if self.validator is None:
             return _is_element(text, self.marked)
         from pydantic_core import ValidationError  # lazy: plain text needs no pydantic
@@ -199,7 +200,7 @@ class OutputFormat(Generic[T]):
         return True
 
     def _validate_all(self, candidates: Iterable[str]) -> tuple[list[tuple[T, str]], list[Exception]]:
-        """Return the different values among some JSON texts, and what is wrong with the other texts."""
+        """Return the distinct valid values among some JSON texts, and the errors of the other ones."""
         good: list[tuple[T, str]] = []
         errors: list[Exception] = []
         for candidate in candidates:
@@ -244,10 +245,10 @@ class OutputFormat(Generic[T]):
 
 
 class _NoValueError(Exception):
-    """A text stands for no value, or for several.
+    """A text doesn't stand for exactly one value.
 
     Args:
-        said: what is wrong with it; `None` where there is no more to say than that it was cut off.
+        said: why; `None` if all there is to say is that it was cut off.
     """
 
     def __init__(self, said: Exception | None = None) -> None:
@@ -256,7 +257,7 @@ class _NoValueError(Exception):
 
 
 class SeveralError(ValueError):
-    """A text has several values, and one was asked for."""
+    """A text has several different values where one was requested."""
 
 
 def _make_mistake_error(name: str, error: Exception) -> OutputError:
@@ -264,11 +265,11 @@ def _make_mistake_error(name: str, error: Exception) -> OutputError:
 
 
 def _make_several_error(count: int) -> _NoValueError:
-    return _NoValueError(SeveralError(f"it holds {count} values, and one was asked for"))
+    return _NoValueError(SeveralError(f"it has {count} values, and one was requested"))
 
 
 def get_step_texts(generation: Generation) -> list[str]:
-    """Return the text of each step of an answer; one where no tools ran in between."""
+    """Return the text of each step of an answer; without tool calls there is one step."""
     texts = [message.content for message in generation.messages if message.role == "assistant"]
     return texts or [generation.text]
 
@@ -278,9 +279,9 @@ def _make_scanner() -> Scanner:
 
 
 def _is_no_item(error: Any) -> bool:
-    """Whether a list of one element is refused for the element; not for the list, as for its length.
+    """Whether the validation error of a one-element list is about the element, not about the list, such as its length.
 
-    Of a union, what is wrong stands under each of its members; one that has nothing against the element does.
+    For a union there are errors under each member; it is enough if one member accepts the element.
     """
     inside: dict[Any, bool] = {}
     for each in error.errors(include_url=False, include_context=False, include_input=False):
@@ -319,10 +320,9 @@ def _generate_schema(validator: Any) -> dict[str, Any]:
 
 
 def make_output_format(format: Any) -> OutputFormat[Any]:
-    """Take a type, or a JSON Schema as a dict, as an output format.
+    """Make an output format from a type, or from a JSON Schema as a dict; a format is returned as it is.
 
-    Dataclasses and TypedDicts refuse unknown keys and wrong JSON types; pydantic's own classes do as they
-    are configured.
+    Dataclasses and TypedDicts reject unknown keys and wrong JSON types; pydantic classes follow their configuration.
 
     Raises:
         UsageError: it is neither, or a name in its annotations can't be found.
@@ -349,12 +349,12 @@ def make_output_format(format: Any) -> OutputFormat[Any]:
 
 @functools.lru_cache(maxsize=128)
 def _make_cached(kind: Any) -> OutputFormat[Any]:
-    """Make a format once: to make a validator takes a millisecond."""
+    """Make a format once per type, because making a validator takes about a millisecond."""
     return OutputFormat.of(kind, make_validator(kind))
 
 
 def _is_settled(kind: Any) -> bool:
-    """Whether a type means the same wherever it stands: it is made of classes, not of names or unions."""
+    """Whether a type consists of classes only, so that it always means the same and can be cached."""
     args = get_args(kind)
     if not args:
         return isinstance(kind, type)
@@ -379,22 +379,22 @@ def _check_json_schema(format: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_instance(format: Any) -> bool:
-    """Whether it is a value of a class that would do as a format."""
+    """Whether a value was given whose class would be a valid format."""
     cls = type(format)
     return isinstance(format, enum.Enum) or dataclasses.is_dataclass(cls) or hasattr(cls, "model_fields")
 
 
 def _shorten_error(error: Exception) -> str:
-    """Say what pydantic has against a type, without its advice to those who call pydantic themselves."""
+    """Return pydantic's error for a type, without the advice that only applies to callers of pydantic."""
     return str(error).splitlines()[0].partition(". Set `arbitrary_types_allowed")[0]
 
 
 def make_validator(kind: Any, *, owner_config: Mapping[str, Any] | None = None) -> Any:
-    """Make pydantic's validator of a type.
+    """Make pydantic's validator for a type; types other than pydantic's classes are validated strictly.
 
     Args:
-        kind: what isn't a class of pydantic's is validated strictly.
-        owner_config: that of the pydantic class which the type stands in; pydantic validates it then as it does there.
+        kind: the type.
+        owner_config: the configuration of the pydantic class that has a field of this type; it then applies instead.
     """
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: plain text needs no pydantic
 
@@ -405,7 +405,7 @@ def make_validator(kind: Any, *, owner_config: Mapping[str, Any] | None = None) 
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
-        adapter = TypeAdapter(rewritten)  # it has a configuration of its own
+        adapter = TypeAdapter(rewritten)  # it has a configuration of its own, and pydantic allows only one
     if (why := explain_unreadable(adapter.core_schema)) is not None:
         raise UsageError(
             f"format can't be {format_type(kind)}: {why}, so no answer would be valid; annotate it with the enum "
@@ -415,7 +415,7 @@ def make_validator(kind: Any, *, owner_config: Mapping[str, Any] | None = None) 
 
 
 def _make_wire_name(kind: Any) -> str:
-    """Return a name that a wire takes."""
+    """Return a name for the schema that providers accept: up to 64 letters, digits, `_` and `-`."""
     while get_origin(kind) is Annotated:
         kind = kind.__origin__
     name = getattr(kind, "__name__", "output")
@@ -423,7 +423,7 @@ def _make_wire_name(kind: Any) -> str:
 
 
 def explain_error(error: Exception | None) -> str:
-    """Say in a line what a validator has against a text: the first few places, and what is wrong there."""
+    """Return a validation error as one line with the first three places and what is wrong there."""
     errors = getattr(error, "errors", None)
     if not callable(errors):
         said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

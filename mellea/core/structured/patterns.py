@@ -1,9 +1,9 @@
-"""Regular expressions of JSON Schemas, matched in linear time whatever the text.
+"""Match the regular expressions of JSON Schemas in linear time, whatever the text.
 
-The pattern is the user's own, but the text comes from a model. So it isn't Python's engine that matches, which may
-take exponential time, but the one of pydantic's core (Rust's `regex`), which has no look-around and no
-back-references. Conditions at the very beginning, `^(?=…)(?!…)`, are matched one by one; any other
-look-around can't be checked, and is refused where the schema is given.
+The pattern is the user's own, but the text comes from a model. Python's engine may take exponential time, so patterns
+are matched by the engine in pydantic's core (Rust's `regex`), which has no look-around and no back-references.
+Conditions at the very beginning, `^(?=…)(?!…)`, are matched one by one; any other look-around is refused when the
+format is made.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class PatternError(ValueError):
 
 @functools.lru_cache(maxsize=512)
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
-    """Return whether a pattern occurs in a text, as a function of the text.
+    """Compile a pattern into a function that returns whether it occurs in a text.
 
     Raises:
-        PatternError: it isn't a pattern, or takes look-around or back-references.
+        PatternError: it isn't a regular expression, or needs look-around or back-references.
     """
     if not pattern.startswith("^(?"):
         return _compile_linear(pattern)
@@ -40,7 +40,7 @@ def compile_pattern(pattern: str) -> Callable[[str], bool]:
 
 
 def _find_group_end(pattern: str) -> int:
-    """Return where the group ends that the pattern begins with."""
+    """Return the end of the group that the pattern begins with."""
     depth, is_class, place = 0, False, 0
     while place < len(pattern):
         char = pattern[place]

@@ -1,7 +1,7 @@
-"""Whether any answer can meet a schema: what asks for the impossible is an error where it is written.
+"""Find out whether any value can match a schema, so that an impossible format is an error where it is written.
 
-Found are empty enums, `false`, limits that exclude each other, required properties that can't be there, and values that
-have to contain themselves without an end. Where it isn't certain that nothing fits, nothing is said.
+It finds empty enums, `false`, contradictory limits, required properties that aren't allowed, and values that would have
+to contain themselves endlessly. A schema is only called impossible if that is certain.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ __all__ = ["explain_impossible"]
 
 
 def explain_impossible(schema: Schema) -> str | None:
-    """Say why no value meets a schema; `None` if there is one, or nobody can tell."""
+    """Return why no value can match a schema, or `None` if one can or it isn't certain."""
     return _Search(schema).explain()
 
 
 class _Search:
-    """Looks for the parts of a schema that have a value, from those that need no others upwards."""
+    """Finds the parts of a schema that have a value.
+
+    A recursive schema has one if some part of it can be built without recursion. References therefore count as
+    impossible at first; each round marks those that need only possible ones, until a round finds no more.
+    """
 
     def __init__(self, root: Schema) -> None:
         self._root = root
@@ -60,7 +64,7 @@ class _Search:
         if not isinstance(pointer, str) or self._possible.get(pointer, True):
             return None
         if not explain or pointer in self._open:
-            return _place(place, "it has to contain itself, without an end")
+            return _place(place, "it would have to contain itself endlessly")
         self._open.append(pointer)
         why = self._explain(resolve_reference(pointer, self._root), place, explain=True)
         self._open.pop()
@@ -85,12 +89,12 @@ class _Search:
         return None
 
     def _check_values(self, schema: Schema, place: str, explain: bool) -> str | None:
-        """Look whether one of the values that are named fits all else; what refers to others fits surely."""
+        """Check whether one of the enumerated values matches the other keywords; references are assumed to match."""
         if not {"enum", "const"} & schema.keys():
             return None
         values = [schema["const"]] if "const" in schema else schema["enum"]
         if not values:
-            return _place(place, "there is no value to choose from")
+            return _place(place, "its list of values is empty")
         try:
             fits = any(_fits(value, schema, self._root) for value in values)
         except RecursionError:
@@ -101,7 +105,7 @@ class _Search:
         return _place(place, "'not' excludes everything") if schema.get("not", False) in (True, {}) else None
 
     def _check_limits(self, schema: Schema, place: str, explain: bool) -> str | None:
-        """Look at the limits of each type that is allowed; one type that can be met will do."""
+        """Check the limits of each allowed type; it is enough if one of them has a value."""
         if "type" not in schema:
             return None
         looks: dict[str, Callable[[Schema, str, bool], str | None]] = {
@@ -134,11 +138,11 @@ class _Search:
         least, most = schema.get("minProperties", 0), schema.get("maxProperties", math.inf)
         for name in required:
             if name not in known and is_closed:
-                return _place(place, f"the property {name!r} is required, and isn't allowed")
+                return _place(place, f"the property {name!r} is required but not allowed")
             if why := self._explain(known.get(name, True), f"{place}.{name}".lstrip("."), explain=explain):
                 return why
         if max(least, len(required)) > min(most, len(known) if is_closed else math.inf):
-            return _place(place, "it has to have more properties than it may have")
+            return _place(place, "it requires more properties than it allows")
         return None
 
 
@@ -185,19 +189,19 @@ def _check_number(schema: Schema, place: str, explain: bool) -> str | None:
 
 def _get_bound(schema: Schema, name: str, default: float) -> float:
     bound: float = schema.get(name, default)
-    return default if isinstance(bound, bool) else bound  # as an older draft has it
+    return default if isinstance(bound, bool) else bound  # a boolean in draft 4
 
 
 def _get_step(schema: Schema) -> Fraction | None:
-    """Return what every value is a multiple of, `None` if there is no such number."""
+    """Return the number that every value is a multiple of, or `None`."""
     step = _make_exact(schema["multipleOf"]) if "multipleOf" in schema else None
     if schema["type"] == "integer" and (step is None or step.denominator != 1):
-        return Fraction(1)  # or a multiple of it
+        return Fraction(1)  # the least common multiple would be exact; 1 is on the safe side
     return step
 
 
 def _make_exact(number: float) -> Fraction:
-    return Fraction(str(number))  # as it is written: 0.1 is a tenth
+    return Fraction(str(number))  # as written in the schema: 0.1 is a tenth, unlike the float
 
 
 def _check_text(schema: Schema, place: str, explain: bool) -> str | None:

@@ -1,18 +1,18 @@
-"""An incremental JSON scanner: text in pieces, events out.
+"""An incremental JSON scanner: pieces of text in, events out.
 
 Rules:
 
-- It does no I/O and is blind to boundaries: however the text is split, the events are the same, but for a
-  string, which comes in as many pieces as it arrived in.
-- It goes over each character once or twice and keeps no more than the token that isn't finished; runs of
-  characters are skipped by one match of a regular expression.
-- A value that stands `whole_at` containers deep comes as one event, its raw text, whose inside nobody has
-  looked at but for brackets and quotes. With `ways`, the elements of the lists that they lead to do, and all that
-  stands beside the ways is passed over in the same manner.
-- Text that is not JSON ends it: `error` says what and where, and the events before it have been given.
+- It does no I/O, and the events don't depend on how the text was split, except that a string comes in as many pieces
+  as it arrived in.
+- It reads each character once or twice and only keeps the unfinished token; runs of characters are matched by one
+  regular expression.
+- A value `whole_at` containers deep is one event with its raw text; inside it only brackets and quotes are tracked.
+  With a `way`, that applies to the elements of the lists that the way leads to, and everything off the way is skipped
+  in the same manner.
+- Text that isn't JSON ends the scan: `error` says what and where, and the events before it were returned.
 - A number ends with the character after it, or with `close`.
 
-The grammar is that of RFC 8259, with the NaN and Infinity that Python and pydantic know besides.
+The grammar is that of RFC 8259, plus the NaN and Infinity that Python and pydantic read.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from typing import Any
 __all__ = ["ITEMS", "MAX_DEPTH", "Kind", "ScanError", "ScanEvent", "Scanner", "Way", "make_way"]
 
 MAX_DEPTH = 200
-"""How many containers may stand in one another; pydantic's parser has the same limit."""
+"""How deeply containers may be nested; pydantic's parser has the same limit."""
 
 _MAX_NUMBER = 4300
-"""How long a number may be; Python makes no longer ones out of text."""
+"""The most characters of a number; Python refuses to convert longer ones."""
 
 
 class Kind(IntEnum):
-    """What an event says; each is a pair of its kind and a value, `None` where none is named here."""
+    """The kind of an event. An event is a pair of its kind and a value, which is `None` for brackets and `RESTART`."""
 
     OBJECT = 0  # begins
     ARRAY = 1  # begins
@@ -45,20 +45,20 @@ class Kind(IntEnum):
     SCALAR = 5  # a number, true, false or null
     WHOLE = 6  # the raw text of a value
     END = 7  # of an object or array
-    RESTART = 8  # what came before is void: another document begins
+    RESTART = 8  # earlier events are void: another document begins
 
 
 ScanEvent = tuple[Kind, Any]
 
 Way = Mapping[str | int, Any]
-"""Where lists are whose elements come whole: keys and indexes, and inside each a way again; `ITEMS` at such a list."""
+"""The paths to lists whose elements are returned whole, as a tree of keys and indexes with `ITEMS` at each list."""
 
 ITEMS: Way = MappingProxyType({})
 
 
 @functools.lru_cache(maxsize=128)
 def make_way(paths: tuple[tuple[str | int, ...], ...]) -> Way:
-    """Return the way that leads along all of the paths; `ITEMS` if the whole value is the list."""
+    """Build the way for some paths; `ITEMS` if the whole value is the list."""
     root: dict[str | int, Any] = {}
     for path in paths:
         if not path:
@@ -66,7 +66,7 @@ def make_way(paths: tuple[tuple[str | int, ...], ...]) -> Way:
         inside = root
         for step in path[:-1]:
             inside = inside.setdefault(step, {})
-            if inside is ITEMS:  # a path leads into what another one takes for the list
+            if inside is ITEMS:  # another path ends here already
                 break
         else:
             inside.setdefault(path[-1], ITEMS)
@@ -140,21 +140,21 @@ class Scanner:
 
     def __init__(self, whole_at: int | None = None, *, way: Way | None = None) -> None:
         self._whole_at = whole_at
-        self._way = way  # of the value that comes next, if it is on a way
+        self._way = way  # of the next value, if it is on a way
         self._has_ways = way is not None
         self._trail: list[Way] = []  # the way of each open container that is on one
         self._index = 0  # in the innermost container, if that is an array on a way
-        self._is_silent = False  # whether values that come whole are beside the ways
+        self._is_silent = False  # whether whole values are off the way, and skipped
         self.error: ScanError | None = None
         self._state: Callable[[Scanner, str, int, list[ScanEvent]], int] = Scanner._read_value
-        self._closers: list[str] = []  # of the open containers
-        self._held = ""  # the token that isn't finished
-        self._before = 0  # characters that came before the held ones
-        self._parts: list[str] = []  # of a key, or of a value that comes whole
-        self._inner = 0  # containers that are open inside a value that comes whole
-        self._is_quoted = False  # whether that value stands in the middle of a string
+        self._closers: list[str] = []  # closing brackets of the open containers
+        self._held = ""  # the unfinished token
+        self._before = 0  # how many characters precede it
+        self._parts: list[str] = []  # of a key, or of a whole value
+        self._inner = 0  # open containers inside a whole value
+        self._is_quoted = False  # whether a whole value is inside a string
         self._end = -1
-        self._base = 0  # characters before the text that is being scanned
+        self._base = 0  # how many characters precede the text that is being scanned
 
     @property
     def is_complete(self) -> bool:
@@ -163,11 +163,11 @@ class Scanner:
 
     @property
     def end(self) -> int:
-        """How many characters the document has, once it is complete."""
+        """The length of the document, once it is complete."""
         return self._before if self._end < 0 else self._end
 
     def feed(self, text: str, start: int = 0) -> list[ScanEvent]:
-        """Take more text, from `start` on, and return what it says; nothing after an error."""
+        """Take more text, from `start` on, and return its events; none after an error."""
         events: list[ScanEvent] = []
         if self.error is not None:
             return events
@@ -178,7 +178,7 @@ class Scanner:
         try:
             while place < end:
                 new = self._state(self, text, place, events)
-                if new < 0:  # the token goes on in the next piece
+                if new < 0:  # the token continues in the next piece
                     place = ~new
                     break
                 place = new
@@ -192,7 +192,7 @@ class Scanner:
         return events
 
     def close(self) -> list[ScanEvent]:
-        """Say that there is no more text; a number may end with it."""
+        """End the text, which may complete a number."""
         events: list[ScanEvent] = []
         place = self._before + len(self._held)
         if (
@@ -205,7 +205,8 @@ class Scanner:
             self.error = ScanError("the text ends before the JSON does", place)
         return events
 
-    # Each state takes the text and a place in it, and returns the next place: `~place` if more text is needed.
+    # Each state is a method that takes the text and a place in it, and returns the next place; the complement `~place`
+    # means that the token at `place` needs more text.
 
     def _read_value(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
@@ -234,7 +235,7 @@ class Scanner:
 
     def _open(self, char: str, place: int, events: list[ScanEvent]) -> int:
         if len(self._closers) == MAX_DEPTH:
-            raise ScanError(f"more than {MAX_DEPTH} objects and arrays stand in one another", place)
+            raise ScanError(f"objects and arrays are nested more than {MAX_DEPTH} deep", place)
         if char == "{":
             events.append((OBJECT, None))
             self._closers.append("}")
@@ -246,10 +247,10 @@ class Scanner:
         return place + 1
 
     def _open_on_way(self, way: Way, char: str, place: int, events: list[ScanEvent]) -> int:
-        """Open a container on a way: what is in it comes whole, and only the elements of the right list count."""
+        """Open a container on the way; its values come whole, and only elements of a list at `ITEMS` are returned."""
         self._way = None
         is_list = char == "["
-        if way is ITEMS and not is_list and self._closers:  # something else stands where the list should be
+        if way is ITEMS and not is_list and self._closers:  # there is no list where there should be one
             self._whole_at, self._is_silent = len(self._closers), True
             return place
         self._trail.append(way)
@@ -261,7 +262,7 @@ class Scanner:
         return place
 
     def _enter(self, step: str | int) -> None:
-        """Note the key or index of the value that comes next."""
+        """Follow the way to the next value, given its key or index."""
         if len(self._trail) == len(self._closers):
             self._way = self._trail[-1].get(step)
             self._whole_at = len(self._closers) if self._way is None else None
@@ -369,7 +370,7 @@ class Scanner:
         _check_escape(text, end)
         return ~end
 
-    # -- values that come whole -----------------------------------------------------------------------
+    # -- values that are returned whole ---------------------------------------------------------------
 
     def _begin_whole(self, text: str, place: int) -> int:
         if text[place] in '"{[':
@@ -427,7 +428,7 @@ class Scanner:
 
 
 def _read_string_piece(text: str, place: int) -> tuple[str, int, bool]:
-    """Return what of a string's inside is certain, unescaped; where it ends; and whether the string does, too."""
+    """Return the certain part of a string's content, unescaped; where it ends; and whether the string ends there."""
     end = _RUN.match(text, place).end()  # type: ignore[union-attr]
     if end == len(text):
         return text[place:], end, False
@@ -436,7 +437,7 @@ def _read_string_piece(text: str, place: int) -> tuple[str, int, bool]:
     end = _BODY.match(text, place).end()  # type: ignore[union-attr]
     if end < len(text) and text[end] == '"':
         return _unescape(text, place, end), end + 1, True
-    # The second half of a character outside the first plane may come next.
+    # The low surrogate of this pair may be in the next piece.
     half = _HIGH_SURROGATE.search(text, max(place, end - 6), end)
     if half is not None and _is_escape(text, place, half.start()):
         end = half.start()
@@ -444,7 +445,7 @@ def _read_string_piece(text: str, place: int) -> tuple[str, int, bool]:
 
 
 def _check_escape(text: str, end: int) -> None:
-    """Refuse what stands where the certain inside of a string ends, unless it may become an escape."""
+    """Raise an error for the character after the certain part of a string, unless it may become an escape."""
     if (half := _HIGH_SURROGATE_FIRST.match(text, end)) is not None:
         end = half.end()
     if end < len(text) and _HALF_ESCAPE.match(text, end) is None:
@@ -453,7 +454,7 @@ def _check_escape(text: str, end: int) -> None:
 
 
 def _is_escape(text: str, place: int, backslash: int) -> bool:
-    """Whether a backslash begins an escape, and isn't the second one of a pair."""
+    """Whether a backslash begins an escape, rather than being escaped itself."""
     before = backslash
     while before > place and text[before - 1] == "\\":
         before -= 1

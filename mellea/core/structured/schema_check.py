@@ -1,11 +1,11 @@
-"""Holding a value against a JSON Schema that a user wrote.
+"""Validate a value against a JSON Schema that a user wrote.
 
-Draft 2020-12, all of its keywords that say what a value is. Of `format` these are checked: date, time and date-time
-(RFC 3339), duration, email, hostname, ipv4, ipv6, uri and uuid; other formats, `content…` and keywords that no draft
-knows say nothing, as the draft has it. Schemas of Python types need none of this: pydantic has their validators.
+It implements all validation keywords of draft 2020-12. The checked values of `format` are date, time and date-time (RFC
+3339), duration, email, hostname, ipv4, ipv6, uri and uuid; other formats, `content…` and unknown keywords are ignored,
+as the draft requires. Python types don't need this: pydantic has their validators.
 
-The cost is bounded by the product of the value's and the schema's sizes: what one schema says of one object or list is
-found out once, whatever leads there.
+The cost is bounded by the product of the sizes of value and schema, because each pair of an object or list and a schema
+is checked once and remembered, however many references lead there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mellea.core.structured.schema import Schema, resolve_reference
 
 __all__ = ["JSON_TYPES", "MismatchError", "check"]
 
-_Seen = frozenset[Any]  # keys or indexes that a schema has said something about
+_Seen = frozenset[Any]  # keys or indexes that a schema has evaluated, for `unevaluatedProperties` and the like
 _NONE: _Seen = frozenset()
 
 JSON_TYPES: dict[str, Callable[[Any], bool]] = {
@@ -107,20 +107,20 @@ FORMATS: dict[str, Callable[[str], bool]] = {
 
 
 class MismatchError(ValueError):
-    """A JSON value isn't what its schema asks for."""
+    """A JSON value doesn't match its schema."""
 
 
 def check(value: Any, schema: Any, root: Schema, path: str = "") -> None:
-    """Hold a value against a schema.
+    """Validate a value against a schema.
 
     Args:
         value: a JSON value.
-        schema: what it is to be.
-        root: the schema that references lead into.
-        path: where the value stands, for the error.
+        schema: the schema.
+        root: the schema that references are resolved in.
+        path: the path of the value, for the error.
 
     Raises:
-        MismatchError: names the first place that doesn't fit, and why.
+        MismatchError: names the first place that doesn't match, and why.
     """
     try:
         _Checker(root).look(value, schema, path)
@@ -129,14 +129,14 @@ def check(value: Any, schema: Any, root: Schema, path: str = "") -> None:
 
 
 class _Checker:
-    """Holds values against parts of one schema."""
+    """Validates values against the parts of one schema."""
 
     def __init__(self, root: Schema) -> None:
         self._root = root
         self._known: dict[tuple[int, int], _Seen | MismatchError | None] = {}
 
     def look(self, value: Any, schema: Any, path: str) -> _Seen:
-        """Return which keys or indexes of the value the schema has said something about."""
+        """Validate a value, and return the keys or indexes of it that the schema has evaluated."""
         if schema is False:
             raise _make_mismatch(path, "nothing may stand here")
         if not isinstance(schema, Mapping):
@@ -145,7 +145,7 @@ class _Checker:
             return self._look(value, schema, path)
         key = (id(value), id(schema))
         if key not in self._known:
-            self._known[key] = None  # until it is known
+            self._known[key] = None  # in progress, to detect a schema that refers to itself
             try:
                 self._known[key] = self._look(value, schema, path)
             except MismatchError as error:
@@ -183,7 +183,7 @@ class _Checker:
         self.look(value[name], schema, f"{path}.{name}".lstrip("."))
 
     def fits(self, value: Any, schema: Any, path: str) -> bool:
-        """Tell whether a value fits."""
+        """Whether a value matches."""
         try:
             self.look(value, schema, path)
         except MismatchError:
@@ -239,7 +239,7 @@ class _Checker:
         return _NONE
 
     def check_properties(self, value: Any, schema: Schema, path: str) -> _Seen:
-        """Look at an object's values, by their names, by patterns of their names, and at all others."""
+        """Check an object's values: by name, by patterns of names, and the remaining ones."""
         known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
         matchers = [(compile_pattern(pattern), part) for pattern, part in patterns.items()]
         seen = set()

@@ -1,9 +1,9 @@
-"""From a user's type to one that pydantic takes as it stands, and validates strictly.
+"""Rewrite a user's type into one that pydantic accepts and validates strictly.
 
-TypedDicts and dataclasses are written anew, their names resolved, as TypedDicts of `typing_extensions` that
-allow no other keys and convert nothing; a dataclass is made of the validated fields afterwards, by its own
-constructor. Enums and literals whose values have no form of their own in JSON are read by the form that the
-schema shows. Pydantic's own classes keep their configuration, and so does what stands inside of them.
+TypedDicts and dataclasses are rewritten, with their names resolved, as TypedDicts of `typing_extensions` that forbid
+other keys and convert nothing; a dataclass is then built from the validated fields by its own constructor. Enums and
+literals whose values have no native JSON form are read by the form in the schema. Pydantic's own classes, and the types
+inside them, keep their configuration.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["StrictTypes", "make_strict"]
 
 
 def make_strict(kind: Any) -> Any:
-    """Return the type as pydantic has to see it.
+    """Return the rewritten type for pydantic.
 
     Raises:
         UsageError: a name in the annotations can't be found.
@@ -44,14 +44,14 @@ def make_strict(kind: Any) -> Any:
 
 
 class StrictTypes:
-    """Rewrites types; one class becomes one class however often it occurs, also inside itself."""
+    """Rewrites types. A class is rewritten once, however often it occurs, also inside itself."""
 
     def __init__(self) -> None:
         self._done: dict[Any, Any] = {}
         self._open_aliases: list[Any] = []
 
     def rewrite(self, kind: Any) -> Any:
-        """Return the type as pydantic has to see it; raises `UsageError` for a name that can't be found."""
+        """Return the rewritten type for pydantic; raises `UsageError` for a name that can't be found."""
         if isinstance(kind, (str, ForwardRef)):
             return self.rewrite(resolve_annotation(kind))
         if is_alias(kind):
@@ -82,7 +82,7 @@ class StrictTypes:
         return origin[args if len(args) > 1 else args[0]]
 
     def _rewrite_alias(self, kind: Any) -> Any:
-        """Put what an alias stands for in its place; one that holds itself is left to pydantic inside itself."""
+        """Replace an alias by its rewritten value; inside itself a recursive alias stays, and pydantic resolves it."""
         if kind in self._open_aliases:
             return kind
         self._open_aliases.append(kind)
@@ -100,7 +100,7 @@ class StrictTypes:
 
         origin = get_origin(kind) or kind
         fields = [field for field in get_fields(kind) or () if getattr(field.info, "init", True) is not False]
-        # Made with the names alone first, so that a class may contain itself.
+        # Created with the names alone, and completed below, so that a class may contain itself.
         make: Any = TypedDict
         twin = make(_make_name(kind), dict.fromkeys([field.name for field in fields], Any))
         self._done[kind] = twin if is_typed_dict(origin) else Annotated[twin, AfterValidator(_make_builder(origin))]
@@ -128,7 +128,7 @@ def _is_recursive(value: Any, alias: Any) -> bool:
 
 
 def _make_choice_type(kind: Any, choices: Mapping[str, tuple[Any, Any]]) -> Any:
-    """Return a type that reads each value of an enum or a literal by its form in JSON."""
+    """Return a type that reads each value of an enum or a literal by its JSON form."""
     from pydantic import AfterValidator, WithJsonSchema  # lazy: plain text needs no pydantic
 
     def choose(form: Any) -> Any:
@@ -146,7 +146,7 @@ def _make_choice_type(kind: Any, choices: Mapping[str, tuple[Any, Any]]) -> Any:
 
 
 def _make_builder(kind: Any) -> Callable[[dict[str, Any]], Any]:
-    """Return what makes a dataclass of its validated fields, with pydantic's defaults for those it wasn't given."""
+    """Return a function that builds a dataclass from validated fields, with pydantic's defaults for missing ones."""
     unread = {field.name: field.info for field in get_fields(kind) or () if getattr(field.info, "init", True) is False}
 
     def build(fields: dict[str, Any]) -> Any:
@@ -167,7 +167,7 @@ def _make_name(kind: Any) -> str:
 
 
 def _get_own_docstring(kind: Any) -> str | None:
-    """Return the docstring that somebody wrote; a dataclass makes itself one, and dict has one."""
+    """Return the docstring that the user wrote, not a generated or inherited one."""
     said = kind.__dict__.get("__doc__")
     is_made_up = isinstance(said, str) and said.startswith(f"{kind.__name__}(") and dataclasses.is_dataclass(kind)
     return None if is_made_up else said

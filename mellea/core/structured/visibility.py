@@ -1,4 +1,4 @@
-"""How the parts of a value show while it is being written: read off its JSON Schema, marks included."""
+"""When each field of a partial object becomes visible, from its JSON Schema and markers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEEDED = "x-mellea-needed"
 
 @dataclass(frozen=True, slots=True)
 class HoldBack:
-    """Leave the field out until it is complete: a text doesn't grow, an object or a list comes at once."""
+    """Leave the field out of partial objects until it is complete: a string doesn't grow, an object appears at once."""
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         return {**handler(core_schema), HOLD_BACK: True}
@@ -24,10 +24,10 @@ class HoldBack:
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """Leave out the object that the field is in until the field is there.
+    """Leave an object out of partial objects until this field of it is present.
 
-    A text is there with its first character; together with `HoldBack()` it is when it is complete. An
-    object that ends without the field is shown then.
+    A string is present with its first character, or with `HoldBack()` when it is complete. An object that ends without
+    the field appears at its end.
     """
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ class Needed:
 
 
 def strip_marks(schema: Any) -> Any:
-    """Return a JSON Schema without the marks, as models get it; the same one if there are none."""
+    """Return a JSON Schema without our own keywords, as it is sent; the same object if there are none."""
     if isinstance(schema, Mapping):
         new = {key: strip_marks(value) for key, value in schema.items() if key not in (HOLD_BACK, KEYS, NEEDED)}
         is_same = len(new) == len(schema) and all(new[key] is value for key, value in schema.items())
@@ -51,15 +51,16 @@ def _is(one: Any, other: Any) -> bool:
 
 
 class Plan:
-    """How one value shows; its parts are planned when they are asked for, since a schema may hold itself.
+    """When one value becomes visible. The plans of its parts are made on demand, since a schema may be recursive.
 
     Args:
-        schema: of the value; `{}` if nothing is known of it.
-        root: the schema that its references lead into.
+        schema: the schema of the value; `{}` if nothing is known of it.
+        root: the schema that references are resolved in.
 
     Attributes:
-        is_held: the value shows when it is complete, as a number does.
-        needed: keys that have to be there before the object shows.
+        is_held: the value becomes visible when it is complete.
+        grows: a string is visible while it grows.
+        needed: keys that have to be present before the object becomes visible.
     """
 
     __slots__ = ("_branches", "_items", "_parts", "_root", "grows", "is_held", "needed")
@@ -81,14 +82,14 @@ class Plan:
         return isinstance(part, Mapping) and bool(part.get(NEEDED))
 
     def get_part(self, key: str) -> Plan:
-        """Return the plan of an object's value."""
+        """Return the plan of the value of an object's key."""
         if key not in self._parts:
             found = [_find_property(branch, key) for branch in self._branches]
             self._parts[key] = self._merge([part for part in found if part is not None])
         return self._parts[key]
 
     def get_item(self, index: int) -> Plan:
-        """Return the plan of an array's value."""
+        """Return the plan of an array's element."""
         place = min(index, max((len(branch.get("prefixItems", ())) for branch in self._branches), default=0))
         if place not in self._items:
             found = [_find_item(branch, place) for branch in self._branches]
@@ -100,7 +101,7 @@ class Plan:
 
 
 def _grows(schema: Schema) -> bool:
-    """Whether a string of the schema makes sense before it is complete: any text, but not one of some words."""
+    """Whether a string makes sense before it is complete: free text does, one of a few words or a date doesn't."""
     kind: Any = schema.get("type")
     is_any_text = not {"enum", "const", "format", "pattern", "contentEncoding"} & schema.keys()
     may_be_text = kind is None or kind == "string" or (isinstance(kind, list) and "string" in kind)

@@ -1,4 +1,4 @@
-"""Whether a dict is a JSON Schema: what each keyword takes, and what can be checked of it."""
+"""Check that a dict is a JSON Schema, keyword by keyword."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def _is_count(value: Any) -> bool:
     return JSON_TYPES["integer"](value) and value >= 0
 
 
-_COUNT: _Test = (_is_count, "a number of things")
+_COUNT: _Test = (_is_count, "a whole number from 0")
 _NUMBER: _Test = (lambda value: _is_number(value) or isinstance(value, bool), "a number")
-_TEXT: _Test = (lambda value: isinstance(value, str), "a text")
+_TEXT: _Test = (lambda value: isinstance(value, str), "a string")
 _FLAG: _Test = (lambda value: isinstance(value, bool), "true or false")
 _LIST: _Test = (lambda value: _is_list(value, object) and bool(value), "a list of schemas")
 _DICT: _Test = (lambda value: isinstance(value, Mapping), "a dict of schemas")
@@ -56,11 +56,11 @@ _KNOWN |= {"$recursiveRef", "readOnly", "writeOnly", "deprecated", "contentEncod
 
 
 def find_schema_problem(schema: Any, place: str = "") -> str | None:
-    """Say why a dict isn't a JSON Schema that answers can be checked against; `None` if it is one.
+    """Return why a dict isn't a JSON Schema, or `None`.
 
     Args:
-        schema: what was given.
-        place: where it stands in the whole.
+        schema: the dict, or a part of it.
+        place: the path of that part.
     """
     if isinstance(schema, bool):
         return None
@@ -97,7 +97,7 @@ def _find_keyword_problem(schema: Mapping[str, Any], where: str) -> str | None:
 
 
 def _list_schemas(schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return the schemas inside, named as a person would; `dependencies` may hold lists of names instead."""
+    """Return the direct sub-schemas with readable names, without the lists of names that `dependencies` may have."""
     found = [
         (name, part) for name, part in iterate_parts(schema) if not (name.startswith("dep") and isinstance(part, list))
     ]

@@ -19,7 +19,7 @@ __all__ = ["ChatContext"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Settings:
-    """What all contexts of one conversation have in common."""
+    """The settings that all contexts of one conversation share."""
 
     window_size: int | None
     token_budget: int | None
@@ -32,25 +32,25 @@ class _Settings:
 
 
 class ChatContext(Context):
-    """Remembers every turn; each call sees those before it, or as many as the settings let it see.
+    """Remembers every turn; each call sees the earlier ones, within the limits of the settings.
 
-    A turn may be added while the turn before it is still being written: the call that sees it waits for
-    it. A turn that failed or was cancelled is left out of what later calls see. The output of a tool is never
-    seen without the call that it answers, nor the call without it.
+    A turn may be added while the previous one is still being written: a call that sees it waits for it. A turn that
+    failed or was cancelled isn't visible to later calls. The output of a tool is never visible without the call that it
+    belongs to, and vice versa.
 
     Args:
-        window_size: how many turns, at most, a call sees, not counting pinned ones; all of them by default.
-        token_budget: how many tokens, at most, the turns take that a call sees, pinned ones included. The
-            oldest are dropped first. What the call itself says isn't counted.
-        compactor: takes the turns that aren't pinned, once they are complete, and returns those that are to be seen
-            in their place, such as a `SummaryCompactor`. A plain function will do, sync (then it runs in a thread)
-            or async. It is called once at each point of the conversation, with what came of it before and the
-            turns since; window and budget apply to what it returns.
-        count_tokens: takes a text, returns how many tokens it has; by default an estimate.
-        pinned: texts, messages or components that come first and that every call sees.
+        window_size: the most turns that a call sees, not counting pinned ones; unlimited by default.
+        token_budget: the most tokens of the turns that a call sees, including pinned ones. The oldest turns are dropped
+            first. The call's own input isn't counted.
+        compactor: takes the complete turns that aren't pinned, and returns the turns to show in their place; for
+            example a `SummaryCompactor`, or any function, sync (then it runs in a thread) or async. It is called once
+            at each point of the conversation, with its previous result and the turns since then. Window and budget
+            apply to what it returns.
+        count_tokens: takes a text and returns its number of tokens; by default an estimate.
+        pinned: texts, messages or components that come first and are visible to every call.
 
     Raises:
-        UsageError: an argument is of a wrong type.
+        UsageError: an argument has a wrong type.
     """
 
     __slots__ = ("_compaction", "_depth", "_is_pinned", "_pins", "_previous", "_settings", "_turn")
@@ -67,7 +67,7 @@ class ChatContext(Context):
         _check_number("window_size", window_size)
         _check_number("token_budget", token_budget)
         if compactor is not None and (not callable(compactor) or isinstance(compactor, type)):
-            raise UsageError(f"compactor takes a function of turns, or a compactor such as that, not {compactor!r}")
+            raise UsageError(f"compactor takes a function of turns, such as WindowCompactor(4), not {compactor!r}")
         if isinstance(pinned, (str, bytes)) or not isinstance(pinned, Iterable):
             raise UsageError(f"pinned takes a list of messages or components, not {pinned!r}")
         settings = _Settings(window_size, token_budget, compactor, TokenCounter(count_tokens), tuple(pinned))
@@ -98,18 +98,18 @@ class ChatContext(Context):
 
     @property
     def window_size(self) -> int | None:
-        """How many turns, at most, a call sees, not counting pinned ones."""
+        """The most turns that a call sees, not counting pinned ones."""
         return self._settings.window_size
 
     @property
     def token_budget(self) -> int | None:
-        """How many tokens, at most, the turns take that a call sees."""
+        """The most tokens of the turns that a call sees."""
         return self._settings.token_budget
 
     # -- adding ---------------------------------------------------------------------------------------
 
     def add(self, value: Any) -> ChatContext:
-        """Return a context with `value` added: a thunk completes the last turn, all else begins one."""
+        """Return a context with `value` added: a thunk completes the last turn, anything else begins a new one."""
         if isinstance(value, Turn):
             return self._add_turn(value)
         if not isinstance(value, ModelOutputThunk):
@@ -120,9 +120,9 @@ class ChatContext(Context):
         return self._make_node(self._previous, Turn(last.input, value), is_pinned=self._is_pinned)
 
     def pin(self, value: Any = None) -> ChatContext:
-        """Return a context with `value` added as a turn that every call sees; without one, pin the last turn.
+        """Return a context with `value` added as a turn that every call sees; without a value, pin the last turn.
 
-        If the last turn answers tool calls, the turns with these calls are pinned with it.
+        If the last turn answers tool calls, the turns with these calls are pinned as well.
 
         Raises:
             UsageError: there is neither a value nor a last turn.
@@ -134,7 +134,7 @@ class ChatContext(Context):
         return self._pin_last()
 
     def _add_turn(self, turn: Turn) -> ChatContext:
-        # An answer to the calls of a pinned turn belongs to it.
+        # The output of a pinned turn's tool calls belongs to that turn.
         return self._make_node(self, turn, is_pinned=self._is_pinned and answers_tools(turn))
 
     def _pin_last(self) -> ChatContext:
@@ -146,7 +146,7 @@ class ChatContext(Context):
         return self._make_node(previous, self._turn, is_pinned=True)
 
     def empty(self) -> ChatContext:
-        """Return a context with the same settings and no turn but what was pinned when it was made."""
+        """Return a context with the same settings, without any turns but those pinned in the constructor."""
         settings = self._settings
         return type(self)(
             window_size=settings.window_size,
@@ -163,14 +163,14 @@ class ChatContext(Context):
         return [node._turn for node in self._walk_nodes() if node._turn is not None][::-1]
 
     def last_turn(self) -> Turn | None:
-        """Return the last exchange, or `None` if there was none."""
+        """Return the last turn, or `None`."""
         return self._turn
 
     def view_for_generation(self) -> list[Turn]:
-        """Return the turns that the next call is to see, oldest first: sound ones, within window and budget.
+        """Return the turns that the next call will see, oldest first: sound ones, within window and budget.
 
-        A compactor that has to be awaited is at work when a call is made, not here: what it hasn't compacted
-        yet is seen as it is.
+        A compactor that has to be awaited runs when a call is made, not here; turns that it hasn't compacted yet are
+        returned as they are.
         """
         compaction, compactor = self._compaction, self._settings.compactor
         if compaction is not None and compactor is not None and not compaction.is_done and self._is_settled():
@@ -181,7 +181,7 @@ class ChatContext(Context):
 
     @property
     def is_immediate(self) -> bool:
-        """Whether no compactor, and nobody's own count of tokens, stands before the view."""
+        """Whether the view needs neither a compactor nor a token counter of the user's."""
         settings = self._settings
         has_own_count = settings.token_budget is not None and settings.counter.count is not estimate_tokens
         return settings.compactor is None and not has_own_count
@@ -190,7 +190,7 @@ class ChatContext(Context):
         """Return the turns that have to be complete before the view can be prepared, oldest first.
 
         Raises:
-            UsageError: the compactor itself asks, so that it would wait for itself.
+            UsageError: the compactor itself makes the call, so it would wait for itself.
         """
         if self.is_immediate:
             return self.view_for_generation()
@@ -199,7 +199,7 @@ class ChatContext(Context):
         return select(self._walk_turns(), self._pins, Limits())
 
     async def prepare_view(self) -> list[Turn]:
-        """Have the compactor at work, and return the turns that a call sees.
+        """Run the compactor, and return the turns that a call sees.
 
         Raises:
             MelleaError: the compactor, or the count of tokens, failed.
@@ -224,7 +224,7 @@ class ChatContext(Context):
             node = node._previous
 
     def _walk_turns(self) -> Iterator[tuple[Turn, bool]]:
-        """Yield the turns, newest first, and whether each is pinned; what was compacted in place of its turns."""
+        """Yield the turns, newest first, and whether each is pinned; compacted turns replace the original ones."""
         for node in self._walk_nodes():
             kept = node._compaction.turns if node._compaction is not None else None
             if kept is not None:
@@ -240,11 +240,15 @@ class ChatContext(Context):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ChatContext:
-        return self  # immutable, as far as anybody can see
+        return self  # immutable from the outside
 
     def __reduce__(self) -> Any:
         nodes = [(node._turn, node._is_pinned) for node in self._walk_nodes()]
-        return _rebuild, (type(self), self._settings, nodes[::-1])  # a chain would be too deep to pickle
+        return _rebuild, (
+            type(self),
+            self._settings,
+            nodes[::-1],
+        )  # the linked list itself would exceed pickle's recursion
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {self._depth} turns>"

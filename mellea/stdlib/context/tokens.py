@@ -1,4 +1,4 @@
-"""How many tokens turns take: an estimate, unless somebody counts."""
+"""Count the tokens of turns, by an estimate or by a function of the user's."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["TokenCounter", "estimate_tokens", "get_turn_texts"]
 _BYTES_A_TOKEN = 4
 
 FILE_TOKENS = 1000
-"""What an image or another file counts. Providers differ widely; this is the order of it."""
+"""The assumed tokens of an image or another file. Providers differ widely; this is the order of magnitude."""
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate the tokens of a text: four bytes of UTF-8 make one, so about four letters of English."""
+    """Estimate the tokens of a text: one for four bytes of UTF-8, which is about four letters of English."""
     return -(-len(text.encode("utf-8", "replace")) // _BYTES_A_TOKEN)
 
 
 class TokenCounter:
-    """Counts the tokens of whole turns, each complete one once.
+    """Counts the tokens of turns, and remembers the result for complete ones.
 
     Args:
-        count: takes a text and returns its tokens. It is called in worker threads.
+        count: takes a text and returns its number of tokens; called in worker threads.
 
     Raises:
         UsageError: `count` is not a function.
@@ -45,7 +45,7 @@ class TokenCounter:
         self._known: weakref.WeakKeyDictionary[ModelOutputThunk[Any], int] = weakref.WeakKeyDictionary()
 
     def count_turn(self, turn: Turn) -> int:
-        """Return the tokens of a turn: those of its texts, and a thousand for each image or other file."""
+        """Return the tokens of a turn: those of its texts, and a thousand for each image or file."""
         output = turn.output
         if output is None or not output._run.is_final:
             return self._count(turn)
@@ -69,8 +69,8 @@ class TokenCounter:
 
 
 def get_turn_texts(turn: Turn) -> tuple[list[str], list[str]]:
-    """Return the texts that were said in a turn, and those that the model answered, tools included."""
-    return list(_iterate_texts(turn.words)), list(_iterate_texts(_get_answer(turn)))
+    """Return the texts of a turn's input, and those of its output, including tool calls and their results."""
+    return list(_iterate_texts(turn.rendered)), list(_iterate_texts(_get_answer(turn)))
 
 
 def _get_answer(turn: Turn) -> tuple[Message, ...]:
@@ -78,7 +78,7 @@ def _get_answer(turn: Turn) -> tuple[Message, ...]:
 
 
 def _count_files(turn: Turn) -> int:
-    return sum(isinstance(part, FileBlock) for part in walk([turn.words, _get_answer(turn)]))
+    return sum(isinstance(part, FileBlock) for part in walk([turn.rendered, _get_answer(turn)]))
 
 
 def _iterate_texts(value: Any) -> Iterator[str]:

@@ -29,21 +29,21 @@ def length(
     description: str | None = None,
     check_only: bool = False,
 ) -> Requirement:
-    """Make a requirement on how long the output is.
+    """Make a requirement on the length of the output.
 
-    Where there is a `max`, a stream is stopped as soon as the output is too long.
+    With `max`, a stream is stopped as soon as the output is too long.
 
     Args:
-        unit: `"words"`, which stand between white space (count Chinese, Japanese and Thai in characters);
-            `"characters"`, white space at the end aside; `"sentences"`, by their punctuation; or `"paragraphs"`, with
-            an empty line between them.
-        min: how many at least.
-        max: how many at most.
-        description: says it in the prompt, in place of the default.
+        unit: `"words"`, separated by white space (use characters for Chinese, Japanese and Thai); `"characters"`,
+            without trailing white space; `"sentences"`, recognised by their punctuation; or `"paragraphs"`, separated
+            by empty lines.
+        min: the least number.
+        max: the greatest number.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: there is neither `min` nor `max`, or one of them is not a whole number.
+        UsageError: neither `min` nor `max` is given, or one of them is not a whole number.
     """
     if unit not in get_args(Unit):
         raise UsageError(f"length takes one of {', '.join(map(repr, get_args(Unit)))} as unit, not {unit!r}")

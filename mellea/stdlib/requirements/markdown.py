@@ -14,12 +14,12 @@ _ITEM = re.compile(r"(?P<marker> {0,3}(?:[-*+]|(?P<number>\d{1,9})[.)]))(?: (?P<
 _BREAK = re.compile(r" {0,3}(?:(?:\*[ \t]*+){3,}+|(?:-[ \t]*+){3,}+|(?:_[ \t]*+){3,}+)")
 _FENCE = re.compile(r" *+(?P<mark>`{3,}+(?=[^`]*+\Z)|~{3,}+)")
 _MARKS = re.compile(r"(?:[ >]|(?:[-*+]|\d{1,9}[.)])(?= ))*+")
-"""What may stand before the text of a paragraph that is inside other blocks."""
+"""Markers of enclosing blocks that may precede the text of a paragraph."""
 
 _NO_PARAGRAPH = re.compile(r"#{1,6}+(?: |\Z)|[<>]|`{3}|~{3}")
 _DELIMITER = re.compile(r"\|?(?: *:?-+:? *\|)+(?: *:?-+:? *)?|\| *:?-+:? *\|?")
 
-# Possessive, so that a line of nothing but backticks, or a very long one, isn't gone through over and over.
+# Possessive, so that a line of nothing but backticks, or a very long one, costs linear time.
 _FENCED_BLOCK = re.compile(
     r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([\w+-]*+)[^\n]*+\n(.*?)(?:^[ \t]*+\1[ \t]*+$|\Z)", re.DOTALL | re.MULTILINE
 )
@@ -35,18 +35,18 @@ def markdown_list(
 ) -> Requirement:
     """Make a requirement that the output is a Markdown list and nothing else.
 
-    An item may go on over several lines and have items of its own, which aren't counted. Lines behind a blank one are
-    part of it only if they are indented.
+    An item may span several lines and have sub-items, which aren't counted. After a blank line only indented lines
+    belong to the item.
 
     Args:
-        ordered: whether the items are numbered; both will do by default.
-        min_items: how many at least.
-        max_items: how many at most.
-        description: says it in the prompt, in place of the default.
+        ordered: whether the items have to be numbered; either is accepted by default.
+        min_items: the least number of items.
+        max_items: the greatest number of items.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: a number is none.
+        UsageError: a limit isn't a whole number, or `min_items` is above `max_items`.
     """
     _check_range("items", min_items, max_items)
 
@@ -78,14 +78,14 @@ def markdown_table(
     """Make a requirement that the output is a Markdown table and nothing else.
 
     Args:
-        columns: how many columns; any number by default.
-        min_rows: how many rows at least, without the head.
-        max_rows: how many at most.
-        description: says it in the prompt, in place of the default.
+        columns: the number of columns; any by default.
+        min_rows: the least number of rows, without the header.
+        max_rows: the greatest number of rows.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: a number is none.
+        UsageError: a limit isn't a whole number, or `min_rows` is above `max_rows`.
     """
     _check_range("rows", min_rows, max_rows)
     _check_range("columns", columns if columns is not None else 1, None)
@@ -108,17 +108,17 @@ def markdown_table(
 
 
 class _ListReader:
-    """Reads a list line by line (GFM 0.29, 5.2 and 5.3): which lines begin its items, and whether the others belong."""
+    """Reads a list line by line (GFM 0.29, 5.2 and 5.3): which lines begin an item, and which others belong to one."""
 
     def __init__(self) -> None:
         self.count = 0
         self.is_list = True
-        self._content = 0  # the column from which on a line belongs to the open item
-        self._has_paragraph = False  # which a line may go on with that isn't indented ("lazy continuation", 5.1)
+        self._content = 0  # a line indented this far belongs to the open item
+        self._has_paragraph = False  # an unindented line may then continue it ("lazy continuation", 5.1)
         self._fence = ""
 
     def read(self, line: str) -> re.Match[str] | None:
-        """Take a line; returns what begins an item, `None` if nothing does."""
+        """Read a line; return the match of the marker if the line begins an item."""
         line = line.expandtabs(4).rstrip()
         if not line:
             self._has_paragraph = False
@@ -138,7 +138,7 @@ class _ListReader:
 
     def _begin(self, item: re.Match[str]) -> None:
         gap = len(item["gap"] or "")
-        # Behind five blanks or more the item begins with indented code.
+        # After five spaces or more the item begins with indented code.
         self._content = len(item["marker"]) + (1 + gap if gap < 4 else 1)
         self._fence = ""
         self.count += 1
@@ -182,16 +182,16 @@ def _check_range(name: str, least: int, most: int | None) -> None:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise UsageError(f"the number of {name} takes a whole number from 0, not {value!r}")
     if most is not None and least > most:
-        raise UsageError(f"{least} {name} at least can't go with {most} at most")
+        raise UsageError(f"at least {least} {name} and at most {most} exclude each other")
 
 
 def find_fenced_blocks(text: str) -> list[tuple[str, str]]:
-    """Return the language, in small letters, and the code of each fenced block; the last one may be open."""
+    """Return the language, in lower case, and the code of each fenced block; the last one may be unclosed."""
     return [(language.lower(), code) for _, language, code in _FENCED_BLOCK.findall(text)]
 
 
 def strip_fence(text: str) -> str:
-    """Return what is inside, if the whole text stands in one fence; otherwise the text."""
+    """Return the content of a text that is one fenced block as a whole, otherwise the text."""
     first, _, rest = text.strip().partition("\n")
     marker = first[: len(first) - len(first.lstrip("`"))]
     body, _, last = rest.rpartition("\n")

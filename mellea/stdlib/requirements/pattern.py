@@ -1,8 +1,8 @@
 """Requirements by regular expressions.
 
-Python's `re` can't be interrupted, and holds the whole interpreter while it searches. A pattern that goes back over and
-over, such as `(a+)+$`, can take for ever on a text that a model is free to choose; no thread helps. Write patterns in
-which a piece of text can match in one way only, and put bounds on repetitions.
+Python's `re` can't be interrupted and holds the interpreter's lock while it searches. A pattern that backtracks, such
+as `(a+)+$`, can take forever on a text that a model is free to choose, and blocks every thread meanwhile. Write
+patterns in which a piece of text can match in only one way, and limit repetitions.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def matches(
 ) -> Requirement:
     """Make a requirement that a regular expression matches the output.
 
-    A pattern that goes back over and over may take for ever, and stops the whole process meanwhile.
+    A pattern that backtracks may take forever, and blocks the whole process meanwhile.
 
     Args:
-        pattern: of the module `re`; `(?i)` and such set flags.
-        full: it has to match the whole text, white space around it aside, not just a part of it.
-        each_line: it has to match every line that isn't empty; a stream is stopped at the first that doesn't.
-        description: says it in the prompt, in place of the default. A model understands words better than a pattern.
+        pattern: a pattern of the module `re`; flags can be set in it, as in `(?i)`.
+        full: it has to match the whole text, except white space around it, not just a part.
+        each_line: it has to match every line that isn't empty; a stream is stopped at the first other line.
+        description: the text for the prompt, instead of the default. A model understands words better than a pattern.
         check_only: keep it out of the prompt.
 
     Raises:
@@ -63,11 +63,11 @@ def no_match(
 ) -> Requirement:
     """Make a requirement that a regular expression matches no part of any line; a match stops a stream.
 
-    A pattern that goes back over and over may take for ever, and stops the whole process meanwhile.
+    A pattern that backtracks may take forever, and blocks the whole process meanwhile.
 
     Args:
-        pattern: of the module `re`; `(?i)` and such set flags.
-        description: says it in the prompt, in place of the default.
+        pattern: a pattern of the module `re`; flags can be set in it, as in `(?i)`.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
@@ -106,7 +106,7 @@ def _compile(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
 
 
 def _split_lines(text: str) -> Iterable[str]:
-    """Return the lines that aren't empty; a line ends at a line feed alone, as the chunks of a stream do."""
+    """Return the lines that aren't empty. Only a line feed ends a line, as in the chunks of a stream."""
     return (stripped for line in text.split("\n") if (stripped := line.strip()))
 
 

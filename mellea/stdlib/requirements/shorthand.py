@@ -20,15 +20,15 @@ __all__ = ["check", "get_output_text", "req", "simple_validate"]
 @short_errors
 @knows_names("req")
 def req(description: str, *, validation_fn: Callable[[Context], Any] | None = None, judge: Any = None) -> Requirement:
-    """Make a requirement that stands in the prompt and is checked.
+    """Make a requirement that goes into the prompt and is checked.
 
     Args:
         description: the requirement in words.
-        validation_fn: what checks it, as in `Requirement`; without one, a model judges.
-        judge: the model that does: a backend, a session or a `Judge`; by default the one that wrote the output.
+        validation_fn: the function that checks it, as in `Requirement`; without one, a model judges.
+        judge: the model that judges: a backend, a session or a `Judge`; by default the one that wrote the output.
 
     Raises:
-        UsageError: there are both a function and a judge, or an argument is of a wrong type.
+        UsageError: both a function and a judge are given, or an argument has a wrong type.
     """
     return _make_requirement(description, validation_fn, judge, check_only=False)
 
@@ -36,7 +36,7 @@ def req(description: str, *, validation_fn: Callable[[Context], Any] | None = No
 @short_errors
 @knows_names("check")
 def check(description: str, *, validation_fn: Callable[[Context], Any] | None = None, judge: Any = None) -> Requirement:
-    """Make a requirement that is checked, and that the model isn't told.
+    """Make a requirement that is checked but doesn't go into the prompt.
 
     The arguments and errors are those of `req`.
     """
@@ -53,12 +53,12 @@ def _make_requirement(description: str, validation_fn: Any, judge: Any, *, check
 
 @short_errors
 def simple_validate(function: Callable[[str], Any], *, reason: str | None = None) -> Callable[[Context], Any]:
-    """Make a validation function out of one that looks at the text of the output alone.
+    """Make a validation function from a function of the output's text.
 
     Args:
         function: takes the text; returns a bool, `(bool, reason)` or a `ValidationResult`. A `ValueError` or an
-            `AssertionError` is a no with its text as the reason; any other exception ends the call. Sync or async.
-        reason: why it failed, where the function doesn't say.
+            `AssertionError` means no, with its message as the reason; any other exception ends the call. Sync or async.
+        reason: the reason if the function returns just `False`.
 
     Raises:
         UsageError: it is not a function of one argument.
@@ -89,6 +89,6 @@ async def _await_outcome(outcome: Awaitable[Any], add_reason: Callable[[Any], An
 
 
 def get_output_text(context: Context) -> str:
-    """Return the text of a context's last output, `""` if there is none."""
+    """Return the text of a context's last output, `""` without one."""
     output = context.last_output()
     return (output.value or "") if output is not None else ""

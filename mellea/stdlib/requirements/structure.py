@@ -15,14 +15,15 @@ __all__ = ["valid_json"]
 
 
 def valid_json(format: Any = None, *, description: str | None = None, check_only: bool = False) -> Requirement:
-    """Make a requirement that the output is JSON, or the JSON form of a value of a type, and nothing else.
+    """Make a requirement that the output is JSON, or the JSON of a value of some type, and nothing else.
 
-    A fence around it is tolerated. `format=` does more: it has the backend write such a value, and `.parsed` holds it.
+    A code fence around it is accepted. The argument `format=` of a verb does more: the backend is made to write such a
+    value, and `.parsed` holds it.
 
     Args:
         format: a pydantic model, dataclass, TypedDict, `list[…]`, a JSON Schema as a dict, or whatever else `format=`
             takes.
-        description: says it in the prompt, in place of the default.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
@@ -58,6 +59,6 @@ def _load(text: str) -> Any:
 
 
 def _format_error(error: Exception) -> str:
-    """Say an error in one line; pydantic's has one for each fault, and a link."""
+    """Return an error as one line; pydantic's messages have several, and a link."""
     lines = [line.strip() for line in str(error).splitlines() if "errors.pydantic.dev" not in line]
     return "; ".join(filter(None, lines[:5])) or type(error).__name__

@@ -17,11 +17,11 @@ __all__ = ["tool_arg_validator", "uses_tool"]
 def uses_tool(tool: str | Callable[..., Any], check_only: bool = False) -> Requirement:
     """Make a requirement that the output calls a tool.
 
-    With `tool_calls="run"` all calls of the answer count, and not only those of its last message. The model option
-    `tool_choice` makes a provider's model call a tool; this only checks that it did.
+    With `tool_calls="run"` the calls in all messages of the answer count, not only those in the last one. The model
+    option `tool_choice` forces a model to call a tool; this requirement only checks that it did.
 
     Args:
-        tool: its name, the function, or the tool.
+        tool: the tool, its function or its name.
         check_only: keep it out of the prompt.
 
     Raises:
@@ -45,15 +45,14 @@ def tool_arg_validator(
     validation_fn: Callable[[Any], Any],
     check_only: bool = False,
 ) -> Requirement:
-    """Make a requirement on an argument that a tool is called with; every call of it has to meet it.
+    """Make a requirement on an argument of a tool; every call has to meet it.
 
     Args:
         description: the requirement in words.
-        tool_name: the tool, which has to be called; or `None` for all tools that are, where they have the argument.
-        arg_name: the argument; or `None` for each argument of the call.
-        validation_fn: takes the value of the argument, as the model gave it in JSON; returns a bool,
-            `(bool, reason)` or a `ValidationResult`, or raises a `ValueError`, which is a no; sync (then it runs in a
-            thread) or async.
+        tool_name: the tool, which has to be called; `None` for every tool that is called with the argument.
+        arg_name: the argument; `None` for every argument of the call.
+        validation_fn: takes the argument's value from the model's JSON; returns a bool, `(bool, reason)` or a
+            `ValidationResult`, or raises a `ValueError`, which means no; sync (then it runs in a thread) or async.
         check_only: keep the description out of the prompt.
 
     Raises:

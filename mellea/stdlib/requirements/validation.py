@@ -1,4 +1,4 @@
-"""Checking an output against its requirements, by function or by a model's judgement."""
+"""Check an output against its requirements, by functions or by a model that judges."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["add_own_requirements", "as_requirements", "validate_all"]
 
 
 def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[Requirement, ...]:
-    """Take texts and requirements as requirements, in their order.
+    """Make requirements from texts and requirements, in their order.
 
     Raises:
         UsageError: one of them is neither.
@@ -36,7 +36,7 @@ def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[R
 
 
 def add_own_requirements(component: Any, requirements: Iterable[Requirement]) -> tuple[Requirement, ...]:
-    """Return what an answer to a component has to meet: its own requirements first, if it is an instruction."""
+    """Return the requirements of an answer: first those of the component itself, if it is an instruction."""
     own = as_requirements(component.requirements) if isinstance(component, Instruction) else ()
     return (*own, *[requirement for requirement in requirements if requirement not in own])
 
@@ -46,13 +46,14 @@ async def validate_all(
 ) -> tuple[tuple[Requirement, ValidationResult], ...]:
     """Check the last output of the context against every requirement, all at the same time.
 
-    The results are in the order of the requirements. A requirement without a function is judged by a model; one
-    that looks at chunks alone gets those of the output, unless it `is_watched` and got them while it was written.
+    The results are in the order of the requirements. A requirement without a function is judged by a model. One that
+    only checks chunks is run on the chunks of the output, unless the output `is_watched`: then it was checked while it
+    was written.
 
     Raises:
         UsageError: there is no output.
-        MelleaError: a judging model failed.
-        Exception: what a validation function raised; the first one, if several do.
+        MelleaError: the judging model failed.
+        Exception: what a validation function raised; the first, if several do.
     """
     output = context.last_output()
     if output is None:

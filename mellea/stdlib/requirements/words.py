@@ -1,4 +1,4 @@
-"""Requirements on the words of an output: those it has, and those it hasn't."""
+"""Requirements on the words that an output contains or avoids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mellea.stdlib.requirements.shorthand import simple_validate
 __all__ = ["contains", "excludes"]
 
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-"""Scripts that put no space between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+"""Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 
 
 def contains(
@@ -22,17 +22,17 @@ def contains(
     description: str | None = None,
     check_only: bool = False,
 ) -> Requirement:
-    """Make a requirement that the output has all of some words or phrases.
+    """Make a requirement that the output contains all of some words or phrases.
 
     Args:
-        words: whole words, so that `"art"` isn't found in `"part"`; or phrases, with any white space in between.
+        words: whole words, so `"art"` isn't found in `"part"`; or phrases, with any white space between their words.
         any: one of them is enough.
-        case_sensitive: tell capitals from small letters.
-        description: says it in the prompt, in place of the default.
+        case_sensitive: distinguish upper and lower case.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: there is no word, or one of them is empty or no text.
+        UsageError: no word is given, or one is empty or not a string.
     """
     patterns = _compile_patterns("contains", words, case_sensitive)
 
@@ -53,19 +53,19 @@ def excludes(
     description: str | None = None,
     check_only: bool = False,
 ) -> Requirement:
-    """Make a requirement that the output has none of some words or phrases; a stream is stopped at the first of them.
+    """Make a requirement that the output contains none of some words or phrases; the first of them stops a stream.
 
-    A model that is told a word may be tempted by it: `check_only=True` keeps the words out of the prompt.
+    Naming a word in the prompt may tempt a model to use it; `check_only=True` keeps the words out of the prompt.
 
     Args:
         words: as in `contains`.
-        case_sensitive: tell capitals from small letters.
-        scope: in which chunks a stream is looked at; by default words, and sentences if there are phrases.
-        description: says it in the prompt, in place of the default.
+        case_sensitive: distinguish upper and lower case.
+        scope: the chunks in which a stream is checked; by default words, or sentences if there are phrases.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: there is no word, or one of them is empty or no text; or a phrase is to be found in single words.
+        UsageError: no word is given, one is empty or not a string, or the scope is `"word"` and there is a phrase.
     """
     patterns = _compile_patterns("excludes", words, case_sensitive)
     phrase = next((word for word in words if len(word.split()) > 1), None)

@@ -1,4 +1,4 @@
-"""Strategies that make several attempts anyway, and choose among them."""
+"""Strategies that make several attempts in any case, and choose one of them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Scorer = Callable[[ComputedModelOutputThunk[Any]], Any]
 
 
 class BestOfNStrategy:
-    """Makes n attempts and takes the one with the highest score, among those that meet the requirements.
+    """Makes n attempts and chooses the one with the highest score among those that meet the requirements.
 
-    If none meets them, the best of those that meet most is the result, and its `success` is false.
+    If none meets them, the result is the best of those that meet most, and its `success` is false.
 
     Args:
-        n: how many attempts.
+        n: the number of attempts.
         scorer: takes the output and returns a number, the higher the better; sync (then it runs in a thread) or
-            async. By default the mean of the scores of the validations, where a bare yes is 1 and a no is 0.
+            async. By default the mean of the validations' scores, where a yes without a score is 1 and a no is 0.
         requirements: requirements in addition to those of the call.
-        concurrency_budget: how many attempts are made at the same time; all of them by default.
+        concurrency_budget: how many attempts run at the same time; all of them by default.
     """
 
     is_sequential = False
@@ -58,7 +58,7 @@ class BestOfNStrategy:
         )
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
-        """Draw all attempts, and choose."""
+        """Make all attempts, and choose one."""
         attempts = await draw_together(sampler.draw, self.n, self.concurrency_budget, lambda found: False)
         scores = [await self._score(attempt) for attempt in attempts]
         chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), scores[number]))
@@ -82,17 +82,17 @@ class BestOfNStrategy:
 
 
 class MajorityVotingStrategy:
-    """Makes several attempts and takes the answer that most of them agree on.
+    """Makes several attempts and chooses the answer that most of them agree on.
 
-    Only attempts that meet the requirements vote, unless none does. Of answers with as many votes the one that was
-    given first is taken. Once the outcome is certain, the attempts that are still being made are cancelled.
+    Only attempts that meet the requirements vote, unless none does. If there is a tie, the earliest answer wins. Once
+    the outcome is certain, the attempts that are still running are cancelled.
 
     Args:
-        n: how many attempts, at most.
-        key: takes the output and returns what is compared; by default the typed result where there is a
-            `format`, else the text without white space around and without regard to case. Sync or async.
+        n: the most attempts.
+        key: takes the output and returns the value to compare; by default the typed result with a `format`, otherwise
+            the text, ignoring case and surrounding white space. Sync or async.
         requirements: requirements in addition to those of the call.
-        concurrency_budget: how many attempts are made at the same time; all of them by default.
+        concurrency_budget: how many attempts run at the same time; all of them by default.
     """
 
     is_sequential = False
@@ -115,7 +115,7 @@ class MajorityVotingStrategy:
         )
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
-        """Draw attempts until a majority is certain, and choose its first."""
+        """Make attempts until a majority is certain, and choose its first."""
         ballots = _Ballots()
 
         async def draw() -> Attempt:
@@ -151,16 +151,16 @@ async def _call(function: Scorer, attempt: Attempt, what: str) -> Any:
     except Exception as error:
         add_note(error, f"raised while {what} looked at attempt {attempt.number}")
         if isinstance(error, (AttributeError, TypeError)) and type(attempt.output).__name__ in str(error):
-            add_note(error, "it is given the output's thunk: .value is the text, .parsed the typed result")
+            add_note(error, "its argument is the output's thunk: .value is the text, .parsed the typed result")
         raise
 
 
 class _Ballots:
-    """Who voted for what; equal values are one choice."""
+    """The votes: which attempt chose which value; equal values are one choice."""
 
     def __init__(self) -> None:
-        self._choices: list[tuple[Any, str]] = []  # each with its text
-        self._votes: dict[int, int] = {}  # the number of an attempt, and the place of its choice
+        self._choices: list[tuple[Any, str]] = []  # each with its canonical text
+        self._votes: dict[int, int] = {}  # from an attempt's number to the index of its choice
 
     def cast(self, attempt: Attempt, value: Any) -> None:
         text = _canonicalise(value)
@@ -194,7 +194,7 @@ def _is_same(one: tuple[Any, str], other: tuple[Any, str]) -> bool:
 
 
 def _differ_in_truth(one: Any, other: Any) -> bool:
-    """Whether one has a boolean where the other has a number: Python takes `True` for 1, and a voter doesn't."""
+    """Whether one has a boolean where the other has a number: `True == 1` in Python, but the answers differ."""
     if isinstance(one, list) and isinstance(other, list):
         return any(map(_differ_in_truth, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
@@ -210,7 +210,7 @@ def _to_plain(value: Any) -> Any:
 
 
 def _canonicalise(value: Any) -> str:
-    """Return a text that is the same for values of the same parts, also where these aren't equal to themselves."""
+    """Return a text that is the same for values with the same content, even if it includes NaN."""
     try:
         return json.dumps(to_jsonable_python(value), sort_keys=True)
     except (PydanticSerializationError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Two solvers: a fast model that tries first, and a slow one for what the fast one can't do."""
+"""Two solvers: a fast model that tries first, and a slow one for what the fast one can't solve."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Handover = Literal["fresh", "repair"]
 
 
 class SOFAIStrategy:
-    """Lets the session's model try, with what was wrong told to it, and then asks a stronger one.
+    """Lets the session's model try and correct itself, and then asks a stronger model.
 
     The fast model tries until an attempt passes, its budget is used up, or an attempt meets no more requirements than
-    the one before. Then the slow model makes one attempt. After "Thinking Fast and Slow in AI" (Ganapini et al.,
-    2021), where a metacognitive module governs two solvers.
+    the previous one. Then the slow model makes one attempt. SOFAI stands for Slow and Fast AI, after "Thinking Fast and
+    Slow in AI" (Ganapini et al., 2021), where a metacognitive module governs two solvers.
 
     Args:
-        slow: the stronger model: a backend, or a session whose backend is taken.
-        loop_budget: how many attempts the fast model makes, at most.
-        handover: what the slow model is told: the task alone (`"fresh"`), or also the fast model's best answer and
-            what is wrong with it (`"repair"`).
+        slow: the stronger model: a backend, or a session whose backend is used.
+        loop_budget: the most attempts of the fast model.
+        handover: what the slow model gets: the task alone (`"fresh"`), or also the fast model's best answer and what is
+            wrong with it (`"repair"`).
         requirements: requirements in addition to those of the call.
     """
 
@@ -55,11 +55,11 @@ class SOFAIStrategy:
 
     @property
     def backends(self) -> tuple[Backend, ...]:
-        """The backends that may be asked besides that of the call."""
+        """The backends that may be used besides the one of the call."""
         return (self.slow,)
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
-        """Draw from the fast model, and from the slow one if that isn't enough."""
+        """Make attempts with the fast model, and one with the slow one if none passes."""
         attempts = [await sampler.draw()]
         while not attempts[-1].success and len(attempts) < self.loop_budget and _improves(attempts):
             attempts.append(await sampler.draw(_repair(sampler, attempts[-1])))

@@ -77,10 +77,10 @@ OPEN = [
     (int, "2/2", ""),
     (int, "1,234", ""),
     (int, "It is \u22125.", ""),
-    (int, "12 of 13", "it holds 2 values"),
-    (dict[str, int], '<think>{"a": 3}</think>{"a": 1}', "it holds 2 values"),
-    (list[int], "As [1] says, it is [1, 2].", "it holds 2 values"),
-    (Model, '```json\n{"a": 1}\n```\nor\n```json\n{"a": 2}\n```', "it holds 2 values"),
+    (int, "12 of 13", "it has 2 values"),
+    (dict[str, int], '<think>{"a": 3}</think>{"a": 1}', "it has 2 values"),
+    (list[int], "As [1] says, it is [1, 2].", "it has 2 values"),
+    (Model, '```json\n{"a": 1}\n```\nor\n```json\n{"a": 2}\n```', "it has 2 values"),
     (str | Model, 'Here: {"a": "x"}', ""),
 ]
 

@@ -337,8 +337,8 @@ def test_a_format_pickles_with_its_type() -> None:
         ({"type": "integer", "minimum": 1.2, "maximum": 1.7}, "no integer"),
         ({"type": "number", "multipleOf": float("inf")}, "a number above 0, not inf"),
         ({"type": "number", "minimum": float("nan")}, "a number, not nan"),
-        (type[int], "JSON has none"),
-        (list[type[int]], "JSON has none"),
+        (type[int], "JSON has no classes"),
+        (list[type[int]], "JSON has no classes"),
     ],
 )
 def test_what_no_number_and_no_json_can_meet_is_refused(schema: Any, why: str) -> None:
