@@ -265,10 +265,11 @@ def _jinja() -> Jinja:
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
-_JINJAS_OWN = frozenset(
-    "True False None true false none and or not in is if else self super caller varargs kwargs loop "
-    "range dict lipsum cycler joiner namespace".split()
-)
+_CONSTANTS = ("True", "False", "None", "true", "false", "none")
+_OPERATORS = ("and", "or", "not", "in", "is", "if", "else")
+_GLOBALS = ("range", "dict", "lipsum", "cycler", "joiner", "namespace")
+_LOCALS = ("self", "super", "caller", "varargs", "kwargs", "loop")
+_JINJAS_OWN = frozenset((*_CONSTANTS, *_OPERATORS, *_GLOBALS, *_LOCALS))
 """Names that mean something in a template by themselves."""
 
 

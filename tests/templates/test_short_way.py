@@ -57,7 +57,9 @@ def test_a_cached_description_is_a_block_of_its_own() -> None:
     )
 
 
-@pytest.mark.parametrize("around", ["{}", "{}\n", "\n{}\n\n", "{{}}", "{}{}", "}}}}{}", "%}}{}#}}", "{}}}", "é{}\u2028"])
+@pytest.mark.parametrize(
+    "around", ["{}", "{}\n", "\n{}\n\n", "{{}}", "{}{}", "}}}}{}", "%}}{}#}}", "{}}}", "é{}\u2028"]
+)
 @pytest.mark.parametrize("placeholder", ["{{x}}", "{{ x }}", "{{\n\tx\n}}", "{{ x|upper }}", "{{x}} and {{ x }}"])
 @pytest.mark.parametrize("value", ["sea", "{{ x }}", "a\r\n", "", None, 3, True, [1, {"a": "b"}]])
 def test_a_description_is_filled_as_jinja2_fills_it(around: str, placeholder: str, value: Any) -> None:
@@ -78,7 +80,7 @@ def test_a_name_means_what_it_means_to_jinja2(name: str) -> None:
 def _outcome(render: Any) -> str:
     try:
         return str(render())
-    except Exception as error:  # noqa: BLE001 - whatever it is, it has to be the same
+    except Exception as error:
         return repr(error)
 
 

@@ -160,6 +160,6 @@ def _freeze_mapping(instruction: Instruction, name: str) -> None:
     value = getattr(instruction, name)
     if value is None:
         value = {}
-    if not isinstance(value, (dict, Mapping)) or not all([isinstance(key, str) for key in value]):
+    if not isinstance(value, (dict, Mapping)) or not all(isinstance(key, str) for key in value):
         raise UsageError(f"{name} takes a dict with names as keys, not {value!r}")
     object.__setattr__(instruction, name, dict(value))
