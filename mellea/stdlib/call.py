@@ -6,7 +6,7 @@ import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 
@@ -31,12 +31,14 @@ from mellea.core.options import (
 from mellea.core.runtime import Parse, Record, Run, check_wait
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.sent import SentRequest
-from mellea.core.structured import OutputFormat, make_output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
+
+if TYPE_CHECKING:
+    from mellea.core.structured import OutputFormat
 
 __all__ = ["Call", "finish"]
 
@@ -464,7 +466,9 @@ def _check_choice(choice: str | None, names: Sequence[str]) -> None:
 def _format(format: Any) -> OutputFormat[Any] | None:
     if format is None or format is str:
         return None
-    return format if isinstance(format, OutputFormat) else make_output_format(format)
+    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+
+    return make_output_format(format)
 
 
 def _unsaid(turns: Iterable[Turn]) -> list[Any]:

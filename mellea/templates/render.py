@@ -195,14 +195,14 @@ def _prepare_whole(value: Any, rendering: _Rendering) -> Any:
 def _prepare(value: Any, rendering: _Rendering) -> Any:
     if type(value) in _AS_THEY_ARE or isinstance(value, _AS_IT_IS):
         return value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_prepare(item, rendering) for item in value]
     if isinstance(value, CBlock):
         return rendering.text_of(value)
     if isinstance(value, ModelOutputThunk):
         return str(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # a dict is known without a look at the abstract class
         return {key: _prepare(item, rendering) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_prepare(item, rendering) for item in value]
     return _prepare_object(value, rendering)
 
 
@@ -233,7 +233,10 @@ def _render_representation(representation: TemplateRepresentation | str, renderi
         return representation
     if not isinstance(representation, TemplateRepresentation):
         raise UsageError(f"format_for_llm() returns a TemplateRepresentation or a text, not {representation!r}")
-    args = {name: _prepare_whole(value, rendering) for name, value in representation.args.items()}
+    args = {
+        name: value if type(value) in _AS_THEY_ARE else _prepare_whole(value, rendering)
+        for name, value in representation.args.items()
+    }
     rendering.images.extend(representation.images)
     if representation.is_inline:
         text = _fill(representation.template, args)
@@ -262,10 +265,11 @@ def _jinja() -> Jinja:
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
-_JINJAS_OWN = frozenset(
-    "True False None true false none and or not in is if else self super caller varargs kwargs loop "  # noqa: SIM905 - a list of words
-    "range dict lipsum cycler joiner namespace".split()
-)
+_CONSTANTS = ("True", "False", "None", "true", "false", "none")
+_OPERATORS = ("and", "or", "not", "in", "is", "if", "else")
+_GLOBALS = ("range", "dict", "lipsum", "cycler", "joiner", "namespace")
+_LOCALS = ("self", "super", "caller", "varargs", "kwargs", "loop")
+_JINJAS_OWN = frozenset((*_CONSTANTS, *_OPERATORS, *_GLOBALS, *_LOCALS))
 """Names that mean something in a template by themselves."""
 
 
