@@ -27,7 +27,7 @@ class Response:
         response: the client's own.
         errors: what that raises.
         release: called once, when the response has been closed.
-        is_stock: it comes from a client of ours, whose inside is known.
+        is_ours: it comes from a client of ours, whose body is read without a copy.
 
     Attributes:
         status: the HTTP status.
@@ -43,7 +43,7 @@ class Response:
         errors: tuple[type[BaseException], ...],
         release: Callable[[], None],
         *,
-        is_stock: bool = False,
+        is_ours: bool = False,
     ) -> None:
         self._response = response
         self._release: Callable[[], None] | None = release
@@ -53,10 +53,10 @@ class Response:
         self.headers: Mapping[str, str] = response.headers
         self._raw: AsyncIterator[bytes]
         # One that came with its body, as from a mock, has no raw bytes any more; other codings are left to the client.
-        if response.is_stream_consumed or not (is_stock or ASKED.issuperset(codings)):
+        if response.is_stream_consumed or not (is_ours or ASKED.issuperset(codings)):
             self._raw = response.aiter_bytes()
             codings = [] if response.is_stream_consumed else codings[:1]
-        elif is_stock and self.media_type in _STREAMS:
+        elif is_ours and self.media_type in _STREAMS:
             self._raw = aiter(response.stream)  # what `aiter_raw` cuts into pieces, at 400 ns each
         else:
             self._raw = response.aiter_raw()
