@@ -24,6 +24,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
+import anyio
 import anyio.to_thread
 
 from mellea.backends.http.address import Address
@@ -80,6 +81,7 @@ class Held:
 
 
 _clients: dict[tuple[Any, str], Held] = {}  # by the loop and the server's address
+_making: dict[tuple[Any, str], anyio.Lock] = {}  # spares the waiting threads; correct without it
 _preparing = threading.Lock()
 
 
@@ -95,8 +97,17 @@ async def hold(address: Address) -> Held:
         ConfigurationError: the server has to be reached through a proxy that can't be used.
     """
     loop = current_loop()
-    proxy = await anyio.to_thread.run_sync(_prepare, address)
-    return held(address.origin) or await _make(loop, address, proxy)
+    key = loop.native, address.origin
+    lock = _making.setdefault(key, anyio.Lock())
+    try:
+        async with lock:  # a thousand first requests wait for one of them
+            if (found := _clients.get(key)) is None:
+                proxy = await anyio.to_thread.run_sync(_prepare, address)
+                found = _clients.get(key) or await _make(loop, address, proxy)
+            return found
+    finally:
+        if not lock.statistics().tasks_waiting:
+            _making.pop(key, None)
 
 
 async def _make(loop: Loop, address: Address, proxy: Proxy | None) -> Held:

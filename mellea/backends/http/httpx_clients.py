@@ -1,7 +1,7 @@
 """Clients of httpx's shape: the caller's own, and the faster transport that the extra `fast` brings.
 
-The only file that names httpx. A caller's own client may come from httpx, from httpx2, or be anything of the same shape.
-Our stock transport needs no httpx, which takes 50 ms to import: see `pool.py`.
+The only file that names httpx. A caller's own client may come from httpx, from httpx2, or be anything of the same
+shape. Our stock transport needs no httpx, which takes 50 ms to import: see `pool.py`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import select
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import anyio
@@ -48,6 +48,7 @@ ERRORS: tuple[type[BaseException], ...] = (
 """What sending a request, and reading its response, may raise."""
 
 _MOST_URLS = 256
+_MOST_UNSENT = 64 * 1024
 
 _PORTS = {b"http": 80, b"https": 443}
 
@@ -252,10 +253,21 @@ class _Network(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
+    """A connection's bytes.
+
+    What is written waits until something is read, so that the head of a request and its body leave by one call of the
+    system; every protocol that is spoken here reads when it has written what it wants to say.
+    """
+
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
+        self._unsent = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._unsent:
+            # A server may refuse a request before it has all of it, and hang up; then its answer counts.
+            with suppress(httpcore.WriteError):
+                await self._send(b"", timeout)
         try:
             if timeout is None:
                 return await self._stream.receive(max_bytes)
@@ -269,11 +281,17 @@ class _Stream(httpcore.AsyncNetworkStream):
             raise httpcore.ReadError(error) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if not buffer:
-            return
+        if len(self._unsent) + len(buffer) <= _MOST_UNSENT:
+            self._unsent += buffer
+        else:
+            await self._send(buffer, timeout)
+
+    async def _send(self, buffer: bytes, timeout: float | None) -> None:
+        unsent, self._unsent = self._unsent, b""
         try:
             with nullcontext() if timeout is None else anyio.fail_after(timeout):
-                await self._stream.send(buffer)
+                for data in filter(None, (unsent, buffer)):
+                    await self._stream.send(data)
         except TimeoutError as error:
             raise httpcore.WriteTimeout(error) from error
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:

@@ -97,23 +97,23 @@ class Response:
             return
         release, self._release = self._release, None
         try:
-            # Read to its end, or ended by a cancellation, the iterator has no frame any more.
-            if not self._response.is_closed or getattr(self._raw, "ag_frame", self) is not None:
-                await self._cut(grace)
+            await self._end(grace)
         except self.errors:
             _log.debug("a response failed to close", exc_info=True)
         finally:
             release()
 
-    async def _cut(self, grace: float) -> None:
+    async def _end(self, grace: float) -> None:
         try:
-            with anyio.move_on_after(grace, shield=True):
-                # A client's iterator is a chain of generators. An exception out of the innermost one, which the
-                # scope sends, ends all of them; closing the outermost would leave the others to the collector.
-                async for _ in self._raw:
-                    pass
-                if grace:  # at its proper end nothing is left to wait for
-                    await self._response.aclose()
+            # Read to its end, or ended by a cancellation, the iterator has no frame any more.
+            if getattr(self._raw, "ag_frame", self) is not None:
+                with anyio.move_on_after(grace, shield=True):
+                    # A client's iterator is a chain of generators. An exception out of the innermost one, which the
+                    # scope sends, ends all of them; closing the outermost would leave the others to the collector.
+                    async for _ in self._raw:
+                        pass
+                    if grace:  # at its proper end nothing is left to wait for
+                        await self._response.aclose()
         finally:
             if not self._response.is_closed:
                 with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
