@@ -81,7 +81,7 @@ class Held:
 
 
 _clients: dict[tuple[Any, str], Held] = {}  # by the loop and the server's address
-_making: dict[tuple[Any, str], anyio.Lock] = {}  # spares the waiting threads; correct without it
+_making: dict[tuple[Any, str], anyio.Event] = {}  # so that a thousand first requests don't ask for a thread each
 _preparing = threading.Lock()
 
 
@@ -98,16 +98,17 @@ async def hold(address: Address) -> Held:
     """
     loop = current_loop()
     key = loop.native, address.origin
-    lock = _making.setdefault(key, anyio.Lock())
-    try:
-        async with lock:  # a thousand first requests wait for one of them
-            if (found := _clients.get(key)) is None:
-                proxy = await anyio.to_thread.run_sync(_prepare, address)
-                found = _clients.get(key) or await _make(loop, address, proxy)
+    if (before := _making.get(key)) is not None:
+        await before.wait()
+        if (found := _clients.get(key)) is not None:
             return found
-    finally:
-        if not lock.statistics().tasks_waiting:
-            _making.pop(key, None)
+    made = _making.setdefault(key, anyio.Event())
+    try:
+        proxy = await anyio.to_thread.run_sync(_prepare, address)
+        return _clients.get(key) or await _make(loop, address, proxy)
+    finally:  # also where it failed: those who wait make one themselves then
+        _making.pop(key, None)
+        made.set()
 
 
 async def _make(loop: Loop, address: Address, proxy: Proxy | None) -> Held:
