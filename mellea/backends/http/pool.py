@@ -62,7 +62,7 @@ _PLAIN = re.compile(
 
 def is_plain(url: str) -> bool:
     """Tell whether an address can be sent as it is; any other one has to be split and escaped first."""
-    return _PLAIN.fullmatch(url) is not None
+    return _PLAIN.fullmatch(url) is not None and "/." not in url
 
 
 Split = Callable[[str], tuple[bytes, bytes, int | None, bytes]]
