@@ -262,6 +262,7 @@ class _Stream(httpcore.AsyncNetworkStream):
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._unsent = b""
+        self._socket = stream.extra(SocketAttribute.raw_socket)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._unsent:
@@ -323,7 +324,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         if info == "ssl_object":
             return self._stream.extra(TLSAttribute.ssl_object, None)
         if info == "is_readable":
-            return _is_readable(self._stream.extra(SocketAttribute.raw_socket).fileno())
+            return _is_readable(self._socket.fileno())
         return None
 
 
