@@ -376,7 +376,7 @@ async def test_a_close_that_takes_forever_is_left_to_itself(launch, monkeypatch)
     began = time.monotonic()
     with anyio.fail_after(5):
         await thunk.cancel()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 1.9, "it waited as long as it does where nobody says how long"
     assert thunk._run.is_closed
 
 
