@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 
@@ -19,6 +19,7 @@ from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.options import (
+    DEFAULT_DEADLINES,
     Deadlines,
     ModelOption,
     check_options,
@@ -30,13 +31,15 @@ from mellea.core.options import (
 from mellea.core.runtime import Parse, Record, Run, check_wait
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.sent import SentRequest
-from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
-from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of, told_as_shown
+from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, Tool, ToolLoop, as_tools, tool_loop
 from mellea.stdlib.verb import CallArguments
+
+if TYPE_CHECKING:
+    from mellea.core.structured import OutputFormat
 
 __all__ = ["Call", "finish"]
 
@@ -51,8 +54,6 @@ _ANY_LENGTH = float("inf")
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 _NO_ARGUMENTS: CallArguments = {}  # never changed in place
-
-_DEADLINES = Deadlines()
 
 _LONGEST_WAY = 3
 """How many steps of an error's way up are told, besides the last one."""
@@ -81,7 +82,7 @@ class Call:
     given: Mapping[str, Any] = field(repr=False)
     format: OutputFormat[Any] | None = None
     tools: tuple[ToolSpec | BuiltinTool, ...] = ()
-    deadlines: Deadlines = _DEADLINES
+    deadlines: Deadlines = DEFAULT_DEADLINES
     loop: ToolLoop | None = None
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
@@ -157,7 +158,7 @@ class Call:
         loop = None
         if arguments:  # nearly always there are none
             tool_calls, max_turns = arguments.get("tool_calls", "show"), arguments.get("max_turns", MAX_TURNS)
-            loop = tool_loop(tool_calls, tools, max_turns, told_as_shown)
+            loop = tool_loop(tool_calls, tools, max_turns, render_result)
         call = cls(
             component,
             backend,
@@ -165,7 +166,7 @@ class Call:
             given,
             format,
             tuple([tool.spec if isinstance(tool, Tool) else tool for tool in tools]),
-            _DEADLINES if timeout is None else Deadlines.of(timeout),
+            Deadlines.of(timeout),
             loop,
             prefix,
             arguments,
@@ -249,7 +250,7 @@ class Call:
             StreamingError: a thunk that it would wait for can't end before the call does.
         """
         history = self._history(context)
-        turns = history.awaited_turns()
+        turns = history.list_awaited_turns()
         pending = self._awaited(turns)
         dependencies = [thunk._run for thunk in pending]
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
@@ -276,7 +277,7 @@ class Call:
         Raises:
             StreamingError: a thunk that it would wait for can't end before the call does.
         """
-        return self._awaited(self._history(context).awaited_turns())
+        return self._awaited(self._history(context).list_awaited_turns())
 
     def _awaited(self, turns: Iterable[Turn]) -> list[ModelOutputThunk[Any]]:
         pending = _pending([self.component, *_unsaid(turns)])
@@ -364,11 +365,11 @@ class Call:
         model = self.backend.model_id
         for turn in turns:
             if turn.input is not None:
-                said = turn.said_to(model)
-                messages += turn.remember(model, messages_of(turn.input, model)) if said is None else said
+                said = turn.get_rendered(model)
+                messages += turn.remember(model, render_messages(turn.input, model)) if said is None else said
             answered = () if turn.output is None else turn.output._run.so_far().messages
             messages += [message for message in answered if message.blocks]
-        messages += messages_of(self.component, model)
+        messages += render_messages(self.component, model)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
@@ -471,7 +472,9 @@ def _check_choice(choice: str | None, names: Sequence[str]) -> None:
 def _format(format: Any) -> OutputFormat[Any] | None:
     if format is None or format is str:
         return None
-    return format if isinstance(format, OutputFormat) else output_format(format)
+    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+
+    return make_output_format(format)
 
 
 def _unsaid(turns: Iterable[Turn]) -> list[Any]:
@@ -479,13 +482,13 @@ def _unsaid(turns: Iterable[Turn]) -> list[Any]:
     return [
         part
         for turn in turns
-        if not turn.is_said or not (turn.output is None or turn.output.is_computed())
+        if not turn.is_rendered or not (turn.output is None or turn.output.is_computed())
         for part in (turn.input, turn.output)
     ]
 
 
 async def _prepared(history: Context) -> list[Turn]:
-    turns = await history.prepared_view()
+    turns = await history.prepare_view()
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk
     return turns

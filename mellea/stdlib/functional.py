@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
 from mellea.core.backend import Backend
+from mellea.core.blocking import blocking
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.runtime.portal import blocking
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import StreamingError, UsageError
@@ -29,11 +29,11 @@ from mellea.stdlib.components import (
     Query,
     Transform,
     call_method,
-    messages_of,
-    tools_of,
+    get_tools,
+    render_messages,
 )
 from mellea.stdlib.requirements.streaming import check_watchable
-from mellea.stdlib.requirements.validation import as_requirements, validate_all, with_own_requirements
+from mellea.stdlib.requirements.validation import add_own_requirements, as_requirements, validate_all
 from mellea.stdlib.sampling.rejection import FormatRepairStrategy, RejectionSamplingStrategy
 from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.verb import (
@@ -168,7 +168,7 @@ def prepare(
     check_flag("return_sampling_results", return_sampling_results)
     strategy = checked.get("strategy", DEFAULT_STRATEGY)
     asked = (*as_requirements(checked.get("requirements")), *_strategy_requirements(strategy))
-    checks = with_own_requirements(component, asked)
+    checks = add_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
         raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
@@ -223,7 +223,7 @@ async def change(
     await_result: bool = True,
 ) -> Any:
     """Have a model change an object for a host. The arguments and errors are those of `transform`."""
-    tools = tools_of(obj) if host.backend.capabilities.tools and format is None else ()
+    tools = get_tools(obj) if host.backend.capabilities.tools and format is None else ()
     component = Transform(obj, transformation, has_tools=bool(tools))
     with_tools = cast("CallArguments", {**arguments, "tools": tools} if tools else arguments)
     thunk = await answer(host, component, with_tools, format=format, await_result=await_result)
@@ -340,7 +340,7 @@ async def aquery(
     """Ask a question about an object.
 
     Args:
-        obj: any object; `mify` says what the model is shown of it. Its own methods are offered by `tools_of(obj)`.
+        obj: any object; `mify` says what the model is shown of it. Its own methods are offered by `get_tools(obj)`.
         query: the question.
 
     Raises:
@@ -430,7 +430,7 @@ async def agenerate_image(
         raise UsageError(f"n takes a whole number from 1, not {n!r}")
     if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
         raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
-    messages = messages_of(message(prompt), backend.model_id)
+    messages = render_messages(message(prompt), backend.model_id)
     return await backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
 

@@ -18,6 +18,7 @@ import anyio
 
 from mellea.core.arguments import entrance
 from mellea.core.backend import Backend
+from mellea.core.blocking import blocking
 from mellea.core.blocks import CBlock
 from mellea.core.component import Component
 from mellea.core.context import Context
@@ -26,7 +27,6 @@ from mellea.core.options import check_options
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.runtime import CLOSE_SECONDS, Record, held_up_loops
-from mellea.core.runtime.portal import blocking
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors
