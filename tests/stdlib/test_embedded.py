@@ -17,7 +17,7 @@ from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights
 from mellea.core import Deadlines
 from mellea.errors import ConfigurationError
 from mellea.stdlib.context import ChatContext
-from mellea.testing.engine_server import busy_slots
+from mellea.testing.engine_server import count_busy_slots
 from tests.backends.slots import tokens_until_free
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +42,7 @@ def m() -> mellea.MelleaSession:
 async def busy(m: mellea.MelleaSession) -> int:
     assert isinstance(m.backend, LlamaCppBackend)
     engine = await m.backend.engine()
-    return await anyio.to_thread.run_sync(busy_slots, engine.address, engine.api_key)
+    return await anyio.to_thread.run_sync(count_busy_slots, engine.address, engine.api_key)
 
 
 async def until_busy(m: mellea.MelleaSession) -> None:

@@ -15,7 +15,7 @@ from mellea.backends.llama_cpp import LlamaCppBackend
 from mellea.backends.llama_cpp.encode import encode, encode_messages
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights
 from mellea.core.backend import Request
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.errors import ConfigurationError
 from tests.soak import is_thorough
 
@@ -120,7 +120,7 @@ def right_fields(found: Any, person: tuple[str, int, str]) -> int:
 def test_records_are_all_valid_and_as_right_as_the_engine_itself_gets_them(m: mellea.MelleaSession) -> None:
     assert isinstance(m.backend, LlamaCppBackend)
     engine = anyio.run(m.backend.engine)
-    format = output_format(Resident)
+    format = make_output_format(Resident)
     ours = bare = 0
     people = PEOPLE if is_thorough() else PEOPLE[:6]
     for person in people:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mellea.core.structured.envelope import Unwrapper, is_wrapped, wrapped
+from mellea.core.structured.envelope import Unwrapper, needs_wrapping, wrap_schema
 from tests.soak import examples
 
 JSON = st.recursive(
@@ -57,11 +57,11 @@ def test_what_is_not_wrapped_passes(text: str) -> None:
 
 def test_objects_stay_as_they_are() -> None:
     leaf = {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}}
-    assert not is_wrapped({"type": "object"})
-    assert not is_wrapped(leaf)
-    assert is_wrapped({"anyOf": [{"type": "object"}, {"type": "null"}]})
-    assert is_wrapped({"type": "array", "items": leaf})
-    assert wrapped({"type": "integer", "$defs": {"a": {}}}) == {
+    assert not needs_wrapping({"type": "object"})
+    assert not needs_wrapping(leaf)
+    assert needs_wrapping({"anyOf": [{"type": "object"}, {"type": "null"}]})
+    assert needs_wrapping({"type": "array", "items": leaf})
+    assert wrap_schema({"type": "integer", "$defs": {"a": {}}}) == {
         "type": "object",
         "properties": {"value": {"type": "integer"}},
         "required": ["value"],

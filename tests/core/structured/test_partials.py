@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 import mellea
 from mellea.core import ToolCall
 from mellea.core.events import StreamEnd, ToolEnd
-from mellea.core.structured import HoldBack, Needed, output_format
+from mellea.core.structured import HoldBack, Needed, make_output_format
 from mellea.core.structured.partials import Partial, PartialDecoder
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import BackendError, ParseError, UsageError
@@ -52,7 +52,7 @@ class Report(BaseModel):
 
 
 def decoder(format: Any) -> PartialDecoder[Any]:
-    return PartialDecoder(output_format(format))
+    return PartialDecoder(make_output_format(format))
 
 
 def partials(decoder: PartialDecoder[Any], parts: Iterable[str]) -> Iterable[Partial[Any]]:
@@ -133,7 +133,7 @@ NONSENSE = st.lists(
 @given(NONSENSE, st.booleans(), st.sampled_from([Any, dict[str, Any], list[Any], int]))
 def test_nonsense_shows_the_same_however_it_is_split(text: str, may_restart: bool, format: Any) -> None:
     def read(parts: Iterable[str]) -> object:
-        one = PartialDecoder(output_format(format), has_steps=may_restart)
+        one = PartialDecoder(make_output_format(format), has_steps=may_restart)
         states = {partial.state(partial.path) for partial in partials(one, parts)} - {"incomplete", "complete"}
         return one.data(), one.is_complete, states
 
