@@ -72,7 +72,7 @@ async def run_calls(
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise UsageError(f"limit takes a whole number from 1, not {limit!r}")
     outputs: dict[int, ToolOutput] = {}
-    queues = _queues(calls, tools)
+    queues = _sort_into_queues(calls, tools)
     waiting = iter(queues)
 
     async def work() -> None:
@@ -86,7 +86,7 @@ async def run_calls(
     return [outputs[number] for number in range(len(calls))]
 
 
-def _queues(calls: Sequence[ToolCall], tools: Mapping[str, Tool[..., Any]]) -> list[list[int]]:
+def _sort_into_queues(calls: Sequence[ToolCall], tools: Mapping[str, Tool[..., Any]]) -> list[list[int]]:
     """Return the numbers of the calls in queues that run at once: those of a tool that runs one at a time are one."""
     queues: list[list[int]] = []
     of_tool: dict[str, list[int]] = {}
