@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mellea import errors as errors
     from mellea import events as events
     from mellea import mfuncs as mfuncs
+    from mellea import tools as tools
     from mellea.backends.registry import get_backend as get_backend
     from mellea.core.backend import Backend as Backend
     from mellea.core.blocks import CBlock as CBlock
@@ -73,6 +74,7 @@ _HOMES = {
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
     "tool": "mellea.stdlib.tools",
+    "tools": "",
     "user_message": "mellea.core.messages",
 }
 
@@ -106,6 +108,7 @@ __all__ = [
     "start_session",
     "system_message",
     "tool",
+    "tools",
     "user_message",
 ]
 
