@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mellea import errors as errors
     from mellea import events as events
     from mellea import mfuncs as mfuncs
+    from mellea import prices as prices
     from mellea import tools as tools
     from mellea.backends.registry import get_backend as get_backend
     from mellea.core.backend import Backend as Backend
@@ -70,6 +71,7 @@ _HOMES = {
     "mfuncs": "",
     "mify": "mellea.stdlib.components",
     "options": "mellea.core.options",
+    "prices": "",
     "resolve": "mellea.core.gather",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
@@ -104,6 +106,7 @@ __all__ = [
     "mfuncs",
     "mify",
     "options",
+    "prices",
     "resolve",
     "start_session",
     "system_message",
