@@ -12,8 +12,8 @@ Rules:
 Sources, read 2026-11 in stored copies, which may be some weeks older than that:
 platform.claude.com/docs/en/about-claude/pricing and the models' own pages there; ai.google.dev/gemini-api/docs/pricing
 as quoted on 2026-10-07, and for cached tokens a table kept by hand (llm-prices, 2025-11); OpenAI's pricing page as
-noted in genai-prices, where each model has the day it was checked. `Price.as_of` has the date. What moved since then and
-could not be confirmed (OpenAI's models after GPT-5.1) was left out.
+noted in genai-prices, where each model has the day it was checked. `Price.as_of` has the date. What moved since then
+and could not be confirmed (OpenAI's models after GPT-5.1) was left out.
 """
 
 from __future__ import annotations
