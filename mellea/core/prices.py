@@ -190,7 +190,7 @@ _table: Mapping[str, Price] = MappingProxyType(dict(_LIST))  # replaced as a who
 _lock = threading.Lock()
 
 _VERSION = re.compile(r"(?:[-@]20\d{6}|-20\d\d-\d\d-\d\d|-0\d\d)\Z")
-_CLOUD = re.compile(r"[-:]cloud\Z")
+_CLOUD = ("-cloud", ":cloud")
 
 
 def prices() -> Mapping[str, Price]:
@@ -226,7 +226,7 @@ def price_of(provider: str, model: str) -> Price | None:
     table = _table
     whole = f"{provider}/{model}"
     found = table.get(whole) or table.get(_VERSION.sub("", whole))
-    if found is None and not _CLOUD.search(model):
+    if found is None and not model.endswith(_CLOUD):
         found = table.get(f"{provider}/*")
     return found
 
@@ -300,7 +300,8 @@ def _entries(table: Any) -> Mapping[str, Any]:
 
 
 def _checked_name(name: Any) -> str:
-    if not isinstance(name, str) or not re.fullmatch(r"[^/\s]+/\S+", name):
+    provider, _, model = name.partition("/") if isinstance(name, str) else ("", "", "")
+    if not provider or not model or name.split() != [name]:
         raise UsageError(f"a price is for 'provider/model', or 'provider/*', not for {name!r}")
     return name
 
