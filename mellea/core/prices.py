@@ -43,7 +43,7 @@ from mellea.core.events import (
 )
 from mellea.errors import UsageError
 
-__all__ = ["Price", "cost", "cost_of_events", "price_of", "prices", "reset_prices", "set_prices"]
+__all__ = ["Price", "cost", "cost_of", "cost_of_events", "price_of", "prices", "reset_prices", "set_prices"]
 
 _LARGEST_FILE = 8 * 2**20
 
@@ -246,15 +246,35 @@ def cost(usage: Usage | None, provider: str, model: str, *, batch: bool = False)
     return None if usage is None or price is None else price.cost(usage, batch=batch)
 
 
+def cost_of(thunk: Any) -> float | None:
+    """Return what a computed thunk's requests cost together in US dollars, or `None` if that of any is unknown.
+
+    Under a strategy that is all attempts, whoever made them. What a judge or a compactor asks is not part of it. A
+    thunk that isn't computed yet costs `None`, and so does one that was pickled, which doesn't know its provider.
+    """
+    if not thunk.is_computed():
+        return None
+    if thunk.sampling is not None:
+        outputs = [attempt.output for attempt in thunk.sampling.attempts]
+        return _sum(None if output is thunk else cost_of(output) for output in outputs)
+    request = thunk.request
+    if request is None:
+        return None
+    return cost_of_events(thunk._run.events, request.backend, thunk.model or request.model)
+
+
 def cost_of_events(events: Iterable[Event], provider: str, model: str) -> float | None:
     """Return what the requests of a run cost together in US dollars, or `None` if that of any is unknown.
 
     Each attempt of a strategy and each step of a tool loop is a request of its own, and priced as one. One that was
     stopped before its usage came, such as a rejected attempt, is unknown.
     """
+    return _sum(cost(usage, provider, model) for usage in _usages(events))
+
+
+def _sum(costs: Iterable[float | None]) -> float | None:
     total = 0.0
-    for usage in _usages(events):
-        dollars = cost(usage, provider, model)
+    for dollars in costs:
         if dollars is None:
             return None
         total += dollars
@@ -300,10 +320,11 @@ def _entries(table: Any) -> Mapping[str, Any]:
 
 
 def _checked_name(name: Any) -> str:
-    provider, _, model = name.partition("/") if isinstance(name, str) else ("", "", "")
-    if not provider or not model or name.split() != [name]:
-        raise UsageError(f"a price is for 'provider/model', or 'provider/*', not for {name!r}")
-    return name
+    if isinstance(name, str):
+        provider, _, model = name.partition("/")
+        if provider and model and name.split() == [name]:
+            return name
+    raise UsageError(f"a price is for 'provider/model', or 'provider/*', not for {name!r}")
 
 
 def _as_price(name: str, given: Any) -> Price:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import mellea
 from mellea import prices
 from mellea.core.blocks import ToolOutput
 from mellea.core.events import (
@@ -25,8 +26,12 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
+from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import UsageError
-from mellea.prices import Price, cost, cost_of_events, price_of, reset_prices, set_prices
+from mellea.prices import Price, cost, cost_of, cost_of_events, price_of, reset_prices, set_prices
+from mellea.stdlib.requirements import req, simple_validate
+from mellea.stdlib.sampling import RejectionSamplingStrategy, SOFAIStrategy
+from mellea.testing import ScriptedBackend
 
 MILLION = 1_000_000
 
@@ -206,3 +211,38 @@ def test_a_run_with_a_request_of_unknown_usage_costs_none() -> None:
     assert cost_of_events([AttemptStart(1), TextDelta("x"), AttemptStart(2), *known], "x", "m") is None
     assert cost_of_events([AttemptStart(1), AttemptStart(2), *known], "x", "m") is not None
     assert cost_of_events(known, "x", "other") is None
+
+
+def _scripted(*replies: Any, model: str = "m") -> ScriptedBackend:
+    backend = ScriptedBackend(*replies, usage=Usage(3, 4))
+    backend.model_id = model
+    return backend
+
+
+def test_a_thunk_costs_what_its_requests_do_together() -> None:
+    set_prices({"scripted/m": Price(1, 1)})
+    assert cost_of(mellea.start_session(_scripted("a")).instruct("x")) == pytest.approx(7 / MILLION)
+    long = req("long", validation_fn=simple_validate(lambda text: len(text) > 2))
+    m = mellea.start_session(_scripted("a", "bb", "ccc"))
+    thunk = m.instruct("x", requirements=[long], strategy=RejectionSamplingStrategy(loop_budget=3))
+    assert cost_of(thunk) == pytest.approx(21 / MILLION)
+    assert cost_of(thunk.sampling.result) == pytest.approx(7 / MILLION)
+
+
+def test_attempts_of_several_models_each_have_their_price() -> None:
+    set_prices({"scripted/fast": Price(1, 1), "scripted/slow": Price(10, 10)})
+    long = req("long", validation_fn=simple_validate(lambda text: len(text) > 2))
+    m = mellea.start_session(_scripted("a", model="fast"))
+    thunk = m.instruct("x", requirements=[long], strategy=SOFAIStrategy(_scripted("ccc", model="slow"), loop_budget=1))
+    assert cost_of(thunk) == pytest.approx(77 / MILLION)
+
+
+async def _pending_cost() -> float | None:
+    return cost_of(await mellea.start_session(_scripted("a")).ainstruct("x", await_result=False))
+
+
+@pytest.mark.anyio
+async def test_what_isnt_computed_or_has_no_provider_costs_none() -> None:
+    set_prices({"scripted/m": Price(1, 1)})
+    assert await _pending_cost() is None
+    assert cost_of(ComputedModelOutputThunk("a")) is None
