@@ -173,8 +173,9 @@ def from_jsonable(data: Any, path: str = "value") -> Any:
 
 def _make(cls: type, data: dict[str, Any], path: str) -> Any:
     schema = _schema(cls)
-    if unknown := data.keys() - schema.keys() - {"type"}:
-        raise StateError(f"{path} has the unknown field {sorted(unknown)[0]!r}")
+    for name in data:
+        if name not in schema and name != "type":
+            raise StateError(f"{path} has the unknown field {name!r}")
     values = {}
     for name, field in schema.items():
         if name in data:

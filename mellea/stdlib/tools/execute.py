@@ -101,11 +101,24 @@ def _sort_into_queues(calls: Sequence[ToolCall], tools: Mapping[str, Tool[..., A
     return queues
 
 
-async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]], on_progress: Report | None = None) -> Any:
-    """Run one call, and return what the tool gave back; `on_progress` is called with what it yields.
+async def perform(
+    call: ToolCall,
+    tools: Mapping[str, Tool[..., Any]],
+    on_progress: Report | None = None,
+    *,
+    is_approved: bool = False,
+) -> Any:
+    """Run one call, and return what the tool gave back.
+
+    Args:
+        call: what the model asks for.
+        tools: the tools that there are, by name.
+        on_progress: is called with each value that the tool yields.
+        is_approved: whether a person has approved of the call; without that, one that needs it isn't run.
 
     Raises:
-        ToolError: there is no such tool, or the arguments don't fit; what the tool raises comes as it is.
+        ToolError: there is no such tool, the arguments don't fit, or nobody has approved of the call; what the tool
+            raises comes as it is.
     """
     tool = tools.get(call.tool_name)
     if tool is None:
@@ -113,6 +126,8 @@ async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]], on_progre
         raise ToolError(f"there is no tool {call.tool_name!r}; the tools are {known}")
     if not call.is_valid:
         raise ToolError(f"the arguments of {call.tool_name!r} are no JSON object: {call.raw_args[:100]!r}")
+    if not is_approved and await tool.needs_approval(call.tool_args):
+        raise ToolError(f"{call.tool_name!r} wasn't run: it needs a person's approval, and nobody was asked")
     return await tool.call(call.tool_args, on_progress=on_progress)
 
 

@@ -18,7 +18,7 @@ from mellea.core import CBlock, FileBlock, ImageBlock, ToolCall, ToolOutput
 from mellea.core.events import ToolEnd
 from mellea.core.serialise import from_json, to_json
 from mellea.errors import ToolError, UsageError
-from mellea.stdlib.tools import Tool, ToolReturn, run_call, run_calls, tool
+from mellea.stdlib.tools import Tool, ToolReturn, perform, run_call, run_calls, tool
 from mellea.testing import ScriptedBackend
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +156,18 @@ async def test_a_function_decides_which_calls_need_approval() -> None:
     assert await broken.needs_approval({"amount": 3}), "what can't be decided is for a person"
     with pytest.raises(UsageError, match="has a function with the parameter 'price'"):
         tool(requires_approval=lambda price: True)(pay._function)
+
+
+async def test_nothing_runs_a_call_that_nobody_approved_of() -> None:
+    paid: list[int] = []
+    buy = tool(name="buy", requires_approval=lambda amount: amount > 10)(lambda amount: paid.append(amount))
+    call = ToolCall("c1", "buy", {"amount": 50})
+    output = await run_call(call, {"buy": buy})
+    assert (output.is_error, paid) == (True, [])
+    assert output.result == "'buy' wasn't run: it needs a person's approval, and nobody was asked"
+    await perform(call, {"buy": buy}, is_approved=True)
+    await perform(ToolCall("c2", "buy", {"amount": 5}), {"buy": buy})
+    assert paid == [50, 5]
 
 
 @pytest.mark.parametrize(
