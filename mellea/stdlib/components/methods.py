@@ -12,7 +12,7 @@ from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.components.object_view import shown
-from mellea.stdlib.tools import Tool, ToolReturn, perform, told
+from mellea.stdlib.tools import Tool, ToolReturn, perform, serialise_result
 from mellea.templates import to_text
 
 __all__ = ["call_method", "told_as_shown"]
@@ -39,7 +39,7 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
 def told_as_shown(result: Any) -> Any:
     """Return a tool's result as the model is told it: what says itself is said as it shows itself."""
     says_itself = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
-    return to_text(result) if says_itself else told(result)
+    return to_text(result) if says_itself else serialise_result(result)
 
 
 def _told(result: Any) -> str:

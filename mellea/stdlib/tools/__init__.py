@@ -5,7 +5,7 @@ May import: core. Read `tool.py` first.
 
 from mellea.stdlib.tools.contracts import ensure, require
 from mellea.stdlib.tools.execute import perform, run_call, run_calls
-from mellea.stdlib.tools.returned import ToolReturn, told
+from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tool, as_tools, tool
 from mellea.stdlib.tools.tool_loop import MAX_TURNS, ToolCalls, ToolLoop, tool_loop
 
@@ -23,7 +23,7 @@ __all__ = [
     "require",
     "run_call",
     "run_calls",
-    "told",
+    "serialise_result",
     "tool",
     "tool_loop",
 ]

@@ -72,7 +72,7 @@ class Contract:
 
     Attributes:
         check: says whether it holds.
-        message: what the model is told if it doesn't.
+        message: what the model reads if it doesn't.
         is_ensured: whether it is about the result.
     """
 
@@ -96,13 +96,13 @@ class Contract:
 
 
 def require(check: Callable[..., Any], message: str) -> Callable[[F], F]:
-    """Have a tool run only if its arguments pass a check, as in `@require(lambda sum: sum > 0, "sum must be above 0")`.
+    """Check the arguments of a tool before it runs, as in `@require(lambda sum: sum > 0, "sum must be above 0")`.
 
     It stands below or above `@tool`. Conditions are checked from the top, after the types of the arguments.
 
     Args:
         check: takes some of the tool's arguments by name (with `**kwargs` all) and returns whether the call is right.
-        message: what the model is told if it isn't.
+        message: what the model reads if it isn't.
 
     Raises:
         UsageError: the check isn't a function, the message no text, or (at the tool) it names an unknown argument.
@@ -111,13 +111,13 @@ def require(check: Callable[..., Any], message: str) -> Callable[[F], F]:
 
 
 def ensure(check: Callable[..., Any], message: str) -> Callable[[F], F]:
-    """Have the model told of a tool's result only if it passes a check, as in `@ensure(bool, "nothing was found")`.
+    """Check the result of a tool before the model reads it, as in `@ensure(bool, "nothing was found")`.
 
     It stands below or above `@tool`. What the tool has done by then stays done.
 
     Args:
         check: takes the result (of a `ToolReturn` its value), then some of the tool's arguments by name.
-        message: what the model is told instead.
+        message: what the model reads instead.
 
     Raises:
         UsageError: the check isn't a function, the message no text, or (at the tool) it names an unknown argument.

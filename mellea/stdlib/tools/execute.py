@@ -10,7 +10,7 @@ from mellea.core.events import ToolProgress
 from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.progress import Report
-from mellea.stdlib.tools.returned import ToolReturn, told
+from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 from mellea.stdlib.tools.tool import Tool
 
 __all__ = ["perform", "run_call", "run_calls"]
@@ -42,7 +42,7 @@ async def run_call(
         returned = await perform(call, tools, report)
         result = ToolReturn.of(returned)
         value = result.value if returned is result else None
-        return ToolOutput(call.tool_call_id, call.tool_name, (tell or told)(result.text), value=value)
+        return ToolOutput(call.tool_call_id, call.tool_name, (tell or serialise_result)(result.text), value=value)
     except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
         return ToolOutput(call.tool_call_id, call.tool_name, _error(error), is_error=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 from mellea.core.blocks import Block
 from mellea.core.serialise import json_value
 
-__all__ = ["ToolReturn", "told"]
+__all__ = ["ToolReturn", "serialise_result"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class ToolReturn:
         return returned if isinstance(returned, cls) else cls(returned, returned)
 
 
-def told(result: Any) -> Any:
-    """Return a result as the model is told it: texts and blocks as they are, the rest as JSON values.
+def serialise_result(result: Any) -> Any:
+    """Return a tool's result as the model reads it: texts and blocks as they are, the rest as JSON values.
 
     Files and images in a list or a dict stay blocks, so that the model sees them and not their base64.
 
@@ -39,13 +39,13 @@ def told(result: Any) -> Any:
         UsageError: it has no JSON form, such as a list that holds itself.
     """
     if isinstance(result, ToolReturn):
-        return told(result.text)
+        return serialise_result(result.text)
     if isinstance(result, (str, Block)):
         return result
     if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
-        return [told(item) for item in result]
+        return [serialise_result(item) for item in result]
     if isinstance(result, Mapping) and any(isinstance(item, Block) for item in result.values()):
         rest = {name: item for name, item in result.items() if not isinstance(item, Block)}
         blocks = [part for name, item in result.items() if isinstance(item, Block) for part in (f"{name}:", item)]
-        return [*([told(rest)] if rest else []), *blocks]
+        return [*([serialise_result(rest)] if rest else []), *blocks]
     return json_value(result, serialize_unknown=True)
