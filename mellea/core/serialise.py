@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from mellea.core import events
 from mellea.core.accumulator import Generation
+from mellea.core.backend import OutputSchema, ToolSpec
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.surrogates import mended, mended_value
@@ -46,6 +47,8 @@ KINDS: dict[str, type] = {
     "source": Source,
     "usage": events.Usage,
     "generation": Generation,
+    "tool_spec": ToolSpec,
+    "output_schema": OutputSchema,
     "text_delta": events.TextDelta,
     "reasoning_delta": events.ReasoningDelta,
     "tool_start": events.ToolStart,
@@ -67,7 +70,9 @@ KINDS: dict[str, type] = {
     "step_start": events.StepStart,
     "step_end": events.StepEnd,
 }
-"""Every kind that can be saved, by its name in the JSON. The names are part of the format: they never change."""
+"""Every kind that can be saved, by its name in the JSON. The names are part of the format: they never change.
+
+A provider's own tool isn't among them: its declaration may hold a key."""
 
 _NAMES = {cls: name for name, cls in KINDS.items()}
 
@@ -85,7 +90,7 @@ def to_json(value: Any, *, limit: int = LARGEST) -> str:
     program alone and has no JSON form comes back as `None`.
 
     Args:
-        value: a message, block, event, tool call, tool output, usage or generation, or a list of such values.
+        value: a message, block, event, usage, generation, tool's or output's schema, or a list of such values.
         limit: the most characters that the document may have.
 
     Raises:
@@ -384,7 +389,7 @@ def json_value(value: Any, *, serialize_unknown: bool = False) -> Any:
 
 
 def _classes() -> list[str]:
-    return ["Message", "blocks", "events", "Usage", "Generation"]
+    return ["Message", "blocks", "events", "Usage", "Generation", "ToolSpec", "OutputSchema"]
 
 
 def _name_of(cls: type) -> str:

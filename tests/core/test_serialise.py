@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mellea.core import events
 from mellea.core.accumulator import Generation
+from mellea.core.backend import BuiltinTool, OutputSchema, ToolSpec
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.events import Event, KeepAlive, TextDelta, Usage
 from mellea.core.messages import Message
@@ -68,7 +69,9 @@ def _any_event(cls: type) -> st.SearchStrategy[Any]:
 
 
 _EVENTS = [cls for cls in KINDS.values() if issubclass(cls, Event)]
-_everything = st.one_of(_messages, _blocks, _usages, _generations, *map(_any_event, _EVENTS))
+_objects = st.dictionaries(_texts, _values, max_size=3)
+_specs = st.builds(ToolSpec, _texts, _texts, _objects) | st.builds(OutputSchema, _texts, _objects)
+_everything = st.one_of(_messages, _blocks, _usages, _generations, _specs, *map(_any_event, _EVENTS))
 
 
 @given(_everything)
@@ -173,7 +176,7 @@ def test_a_computed_thunk_in_a_message_is_saved_as_its_text() -> None:
     assert from_json(to_json(message)).content == "It was a cat"
 
 
-@pytest.mark.parametrize("value", [3, "text", None, {"a": 1}, object(), [3], ToolCall])
+@pytest.mark.parametrize("value", [3, "text", None, {"a": 1}, object(), [3], ToolCall, BuiltinTool("x", "y", {})])
 def test_what_is_of_no_known_kind_is_refused_when_it_is_saved(value: Any) -> None:
     with pytest.raises(UsageError, match="can't be saved"):
         to_json(value)
