@@ -7,7 +7,7 @@ Results stand right behind the message that asks for them. Calls of a provider's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard
 
@@ -49,7 +49,7 @@ _SENTENCES = {
 }
 
 
-def find_faults(messages: Iterable[Message | Any]) -> tuple[HistoryFault, ...]:
+def find_faults(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[HistoryFault, ...]:
     """Return what is wrong with the calls and results of a history, in the order of the messages.
 
     Args:
@@ -61,7 +61,7 @@ def find_faults(messages: Iterable[Message | Any]) -> tuple[HistoryFault, ...]:
     return tuple(sorted(_Matching(as_messages(messages)).faults, key=lambda fault: fault.message))
 
 
-def repair_history(messages: Iterable[Message | Any]) -> tuple[Message, ...]:
+def repair_history(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
     """Return a history whose calls each have one result, right behind them, in the order of the calls.
 
     A call without a result gets one that says so to the model; results without a call, and second ones, are left out.

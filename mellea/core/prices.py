@@ -293,7 +293,7 @@ def _usages(events: Iterable[Event]) -> list[Usage | None]:
     for event in (*events, StepStart(0)):
         kind = type(event)
         if isinstance(event, UsageEvent):
-            usage = event.usage if usage is None else usage.updated(event.usage)
+            usage = event.usage if usage is None else usage.merge(event.usage)
         elif kind in _ANSWER:
             was_answered = True
         elif kind is AttemptStart or kind is StepStart:

@@ -23,7 +23,7 @@ from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema, ToolSpec
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
-from mellea.core.surrogates import mended, mended_value
+from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import StateError, UsageError
 
 __all__ = ["KINDS", "LARGEST", "VERSION", "from_json", "from_jsonable", "json_value", "to_json", "to_jsonable"]
@@ -101,7 +101,9 @@ def to_json(value: Any, *, limit: int = LARGEST) -> str:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (ValueError, RecursionError) as error:  # such as an integer of more digits than Python prints
         raise UsageError(f"the value has no JSON form: {error}") from None
-    text = mended(text)  # halves of a character stand inside the quotes, so that the whole text can be mended at once
+    text = replace_surrogates(
+        text
+    )  # halves of a character stand inside the quotes, so that the whole text can be mended at once
     if len(text) > limit:
         raise UsageError(f"the document has {len(text):,} characters, more than limit={limit:,}; raise limit=")
     return text
@@ -195,7 +197,7 @@ def _make(cls: type, data: dict[str, Any], path: str) -> Any:
 
 def _open_document(text: str | bytes) -> Any:
     try:
-        whole = mended(text if isinstance(text, str) else text.decode())
+        whole = replace_surrogates(text if isinstance(text, str) else text.decode())
         document = json.loads(whole, parse_constant=_refuse_constant)
     except ValueError as error:
         raise StateError(f"the saved state isn't JSON: {type(error).__name__}: {str(error)[:200]}") from None
@@ -209,7 +211,7 @@ def _open_document(text: str | bytes) -> Any:
     if unknown := document.keys() ^ {"format", "version", "value"}:
         raise StateError(f"the saved state has a field too many or too few: {sorted(unknown)[0]!r}")
     # An escape in a document from elsewhere may be half a character.
-    return mended_value(document["value"]) if "\\u" in whole else document["value"]
+    return replace_surrogates_in(document["value"]) if "\\u" in whole else document["value"]
 
 
 def _refuse_constant(name: str) -> Any:
@@ -382,7 +384,7 @@ def json_value(value: Any, *, serialize_unknown: bool = False) -> Any:
         try:
             text = write(value)
         except ValueError:  # pydantic's own error is one; it refuses halves of characters, too
-            text = write(mended_value(value))
+            text = write(replace_surrogates_in(value))
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"a {type(value).__name__} has no JSON form: {str(error)[:200]}") from None

@@ -44,7 +44,7 @@ async def run_call(
         value = result.value if returned is result else None
         return ToolOutput(call.tool_call_id, call.tool_name, (tell or serialise_result)(result.text), value=value)
     except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
-        return ToolOutput(call.tool_call_id, call.tool_name, _error(error), is_error=True)
+        return ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
 
 
 async def run_calls(
@@ -131,7 +131,7 @@ async def perform(
     return await tool.call(call.tool_args, on_progress=on_progress)
 
 
-def _error(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     try:
         said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code

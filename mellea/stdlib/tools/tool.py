@@ -19,7 +19,7 @@ from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.progress import Report, run_generator
 from mellea.stdlib.tools.returned import ToolReturn
-from mellea.stdlib.tools.signature import Arguments, doc_of, name_of, parameters_of, type_hints
+from mellea.stdlib.tools.signature import ToolArguments, get_docstring, get_name, get_parameters, resolve_type_hints
 
 __all__ = ["AnyTool", "Runs", "Tool", "as_tool", "as_tools", "tool"]
 
@@ -74,7 +74,7 @@ class Tool(Generic[P, R]):
     ) -> None:
         if not callable(function) or inspect.isclass(function):
             raise UsageError(f"a tool is made of a function, not of {function!r}")
-        self.name = name_of(function) if name is None else name
+        self.name = get_name(function) if name is None else name
         what = f"the tool {self.name!r}"
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise UsageError(
@@ -87,12 +87,12 @@ class Tool(Generic[P, R]):
         self.requires_approval = requires_approval
         self._function = function
         self._description = description
-        self._parameters = parameters_of(function, what)
+        self._parameters = get_parameters(function, what)
         self._contracts = contracts_of(function) if contracts is None else contracts
         self._approval = None if isinstance(requires_approval, bool) else Check(requires_approval, "requires_approval=")
         for check in [*(contract.check for contract in self._contracts), *([self._approval] if self._approval else [])]:
             check.fit([parameter.name for parameter in self._parameters])
-        self._hints = _early_hints(function, names, self._parameter_names)
+        self._hints = _resolve_early(function, names, self._parameter_names)
         functools.update_wrapper(self, function, updated=())
 
     @functools.cached_property
@@ -104,13 +104,13 @@ class Tool(Generic[P, R]):
         """
         text = self._description
         if text is None:
-            doc = parse_docstring(doc_of(self._function))
+            doc = parse_docstring(get_docstring(self._function))
             kept = [f"{title}: {body}" for title, body in doc.sections.items() if title != "Raises"]
             text = "\n\n".join(filter(None, [doc.text, *kept]))
         return ToolSpec(self.name, text, self._arguments.schema)
 
     @functools.cached_property
-    def _arguments(self) -> Arguments:
+    def _arguments(self) -> ToolArguments:
         what = f"the tool {self.name!r}"
         if self._parameters and self._parameters[0].name in ("self", "cls"):
             raise UsageError(
@@ -118,8 +118,8 @@ class Tool(Generic[P, R]):
             )
         hints = self._hints
         if hints is None:
-            hints = type_hints(self._function, what, of=self._parameter_names)
-        return Arguments(what, self._parameters, hints, parse_docstring(doc_of(self._function)).arguments)
+            hints = resolve_type_hints(self._function, what, of=self._parameter_names)
+        return ToolArguments(what, self._parameters, hints, parse_docstring(get_docstring(self._function)).arguments)
 
     @property
     def _parameter_names(self) -> frozenset[str]:
@@ -334,7 +334,7 @@ def _ignore(value: Any) -> None:
     """Do nothing with what a tool reports, where nobody asked for it."""
 
 
-def _early_hints(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:
+def _resolve_early(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:
     """Resolve the annotations with the names at hand, or later if one of them isn't defined yet.
 
     The names aren't kept: they are all variables of the calling function.
@@ -342,6 +342,6 @@ def _early_hints(function: Any, names: Mapping[str, Any] | None, of: frozenset[s
     if names is None:
         return None
     try:
-        return type_hints(function, "", names, of=of)
+        return resolve_type_hints(function, "", names, of=of)
     except UsageError:
         return None
