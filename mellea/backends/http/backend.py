@@ -41,7 +41,7 @@ from mellea.backends.http.send import Connector
 from mellea.backends.http.words import shortened
 from mellea.core.backend import Backend, Batches, Request, check_supported
 from mellea.core.events import Event, KeepAlive, StreamEnd
-from mellea.core.masking import without_keys
+from mellea.core.masking import hide_keys
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.tracebacks import short_errors
 from mellea.errors import (
@@ -296,7 +296,7 @@ class HttpBackend(Backend):
         secrets = (
             self._extra_headers.secrets() | self._connector.secrets() | ({self.api_key} if self.api_key else set())
         )
-        shown: Mapping[str, Any] = without_keys(self._outgoing(request).payload, secrets)
+        shown: Mapping[str, Any] = hide_keys(self._outgoing(request).payload, secrets)
         return shown
 
     def __copy__(self) -> Self:
