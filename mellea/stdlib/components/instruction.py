@@ -1,4 +1,4 @@
-"""Instructions: a task for a model, with all that belongs to it."""
+"""Instructions: a task for a model, with everything that belongs to it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Instruction:
     Args:
         description: the task in words. With `user_variables`, `{{name}}` in it stands for a variable. Nothing else is
             a template.
-        requirements: what the output has to meet, in the order in which it is said; texts or `Requirement`s.
-        input: a value that the task is about; anything but a text is said as JSON.
+        requirements: what the output has to meet, in the order of the prompt; texts or `Requirement`s.
+        input: a value that the task is about; anything but a text is rendered as JSON.
         images: images that the task is about.
         icl_examples: examples of what is wanted.
-        grounding_context: texts that the answer is to rest on, by name. Those with a `CBlock(cache=True)` in
+        grounding_context: texts that the answer is to be based on, by name. Those with a `CBlock(cache=True)` in
             them stand before the task, so that calls with other tasks can reuse them.
         user_variables: values for the description, which has a placeholder for each; never read as templates
             themselves.
@@ -72,16 +72,16 @@ class Instruction:
             _check_variables(self)
 
     def parts(self) -> Sequence[Any]:
-        """Return all values in the instruction; thunks among them are awaited before it is said."""
+        """Return all values in the instruction; thunks among them are awaited before it is rendered."""
         values = [value for value in (self.icl_examples, self.grounding_context, self.user_variables) if value]
         return [self.description, self.input, *values, *self.images]
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values."""
         context = self.grounding_context
-        kept = {name: text for name, text in context.items() if _is_kept(text)}
+        kept = {name: text for name, text in context.items() if _is_cached(text)}
         args = {
-            "description": self._filled_description(),
+            "description": self._description_to_render(),
             "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
             "input": self.input,
             "icl_examples": self.icl_examples,
@@ -91,10 +91,10 @@ class Instruction:
         }
         return TemplateRepresentation("Instruction", args, self.images)
 
-    def _filled_description(self) -> Any:
+    def _description_to_render(self) -> Any:
         if not self.user_variables:
             return self.description
-        cache = _is_kept(self.description)
+        cache = _is_cached(self.description)
         return TemplateRepresentation(str(self.description), self.user_variables, is_inline=True, cache=cache)
 
     def parse(self, generation: Generation) -> str:
@@ -106,7 +106,7 @@ def _is_hidden(requirement: str | Requirement) -> bool:
     return isinstance(requirement, Requirement) and (requirement.check_only or requirement.description is None)
 
 
-def _is_kept(text: Any) -> bool:
+def _is_cached(text: Any) -> bool:
     return any(isinstance(part, CBlock) and part.cache for part in walk(text))
 
 
@@ -118,7 +118,7 @@ def _check_text(name: str, value: Any, *others: type) -> None:
 
 
 def _check_variables(instruction: Instruction) -> None:
-    """Refuse variables that wouldn't get where they are wanted."""
+    """Refuse variables that nothing would be filled with."""
     description = instruction.description
     if isinstance(description, ModelOutputThunk):
         raise UsageError(
@@ -127,7 +127,7 @@ def _check_variables(instruction: Instruction) -> None:
         )
     for name in instruction.user_variables:
         placeholder = re.compile(rf"\{{\{{-?\s*{re.escape(name)}\b")
-        for argument, text in _other_texts(instruction):
+        for argument, text in _texts_outside_description(instruction):
             if placeholder.search(text):
                 raise UsageError(
                     f"{text[:60]!r} in {argument} has a placeholder for {name!r}, but only the description is filled "
@@ -136,7 +136,7 @@ def _check_variables(instruction: Instruction) -> None:
     check_variables(str(description), instruction.user_variables)
 
 
-def _other_texts(instruction: Instruction) -> Iterator[tuple[str, str]]:
+def _texts_outside_description(instruction: Instruction) -> Iterator[tuple[str, str]]:
     for requirement in instruction.requirements:
         yield "requirements", str(requirement)
     for name in ("prefix", "output_prefix"):

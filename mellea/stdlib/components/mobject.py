@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, overload
 from mellea.core.accumulator import Generation
 from mellea.core.component import VIEW
 from mellea.errors import UsageError
-from mellea.stdlib.components.object_view import SETTINGS, View, own_wording, say_viewed, view_of
+from mellea.stdlib.components.object_view import SETTINGS, View, own_wording, represent_viewed, view_of
 
 __all__ = ["MObject", "mify"]
 
@@ -36,7 +36,7 @@ class MObject:
         """Return the fields that are shown."""
         return list(view_of(self).fields(self).values())
 
-    format_for_llm = say_viewed
+    format_for_llm = represent_viewed
 
     def parse(self, generation: Generation) -> Any:
         """Return the text of the answer."""

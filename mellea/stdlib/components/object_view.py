@@ -1,4 +1,4 @@
-"""Views: how an object that knows nothing of models is shown to one.
+"""Views: how an object that knows nothing of models is rendered for one.
 
 - Its text is what its own `format_for_llm`, `stringify_func` or `template` make of it; else its own `__str__`, unless
   fields are chosen; else its public fields.
@@ -25,7 +25,7 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.tools import Tool, as_tool
 
-__all__ = ["SETTINGS", "View", "Viewed", "own_wording", "say_viewed", "shown", "tools_of", "view_of"]
+__all__ = ["SETTINGS", "View", "Viewed", "own_wording", "represent_viewed", "shown", "tools_of", "view_of"]
 
 SETTINGS = "__mellea_settings__"
 """Where a class that is a component by itself keeps its view."""
@@ -40,7 +40,7 @@ _COMPONENT = frozenset({"format_for_llm", "parse", "parts"})
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Which parts of an object a model is shown, and how.
+    """Which parts of an object a model sees, and how they are rendered.
 
     Args:
         fields_include: names of the fields, properties included; all public ones by default.
@@ -91,7 +91,7 @@ class View:
         )
 
     def __call__(self, obj: Any) -> Viewed:
-        """Make the component that says an object."""
+        """Return the component that renders an object."""
         return Viewed(obj, self)
 
     def fields(self, obj: Any) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class View:
         return tuple(as_tool(getattr(obj, name), name) for name in names if name not in self.funcs_exclude)
 
     def represent(self, obj: Any) -> TemplateRepresentation | str:
-        """Return what is said of an object.
+        """Return the object's representation.
 
         Raises:
             UsageError: a name is chosen that the object doesn't have, or `stringify_func` returns no text.
@@ -133,7 +133,7 @@ class View:
         return self.represent_fields(obj)
 
     def represent_fields(self, obj: Any) -> TemplateRepresentation | str:
-        """Return what is said of an object but for a `format_for_llm` of its own.
+        """Return the representation of an object's fields, whatever its own `format_for_llm` says.
 
         Raises:
             UsageError: as `represent` does.
@@ -156,7 +156,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
-    """An object, as the component that a view makes of it."""
+    """The component that a view makes of an object."""
 
     obj: Any
     view: View
@@ -166,7 +166,7 @@ class Viewed:
         return list(self.view.fields(self.obj).values())
 
     def format_for_llm(self) -> TemplateRepresentation | str:
-        """Return what is said of the object."""
+        """Return the object's representation."""
         return self.view.represent(self.obj)
 
     def parse(self, generation: Generation) -> str:
@@ -180,8 +180,8 @@ def view_of(obj: Any) -> View:
     return view if isinstance(view, View) else View()
 
 
-def say_viewed(obj: Any) -> TemplateRepresentation | str:
-    """Return what is said of the object: its fields, or what its view makes of them.
+def represent_viewed(obj: Any) -> TemplateRepresentation | str:
+    """Return the object's representation: its fields, or what its view makes of them.
 
     It is `MObject.format_for_llm`, which a class's own may call by `super()`.
     """
@@ -191,7 +191,7 @@ def say_viewed(obj: Any) -> TemplateRepresentation | str:
 def own_wording(cls: type) -> Callable[[Any], Any] | None:
     """Return the class's own `format_for_llm`, if it has one."""
     own = getattr(cls, "format_for_llm", None)
-    return None if own is say_viewed else own
+    return None if own is represent_viewed else own
 
 
 def shown(obj: Any) -> Any:

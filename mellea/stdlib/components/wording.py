@@ -1,4 +1,4 @@
-"""From components to messages: the wording of a request."""
+"""From components to messages: how a request is rendered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["as_component", "messages_of"]
 
 
 def as_component(value: Any) -> Any:
-    """Take a text, a block or a component as something that can be said.
+    """Return a text, a block or a component as something that can be rendered.
 
     Raises:
         UsageError: it is something else, or an empty text.
@@ -32,20 +32,20 @@ def as_component(value: Any) -> Any:
 
 
 def messages_of(value: Any, model: str | None = None) -> list[Message]:
-    """Say a component, a message or a text as messages; every thunk in it has to be computed.
+    """Render a component, a message or a text as messages; every thunk in it has to be computed.
 
     Args:
-        value: what is said.
+        value: what to render.
         model: the model it is for, whose family may have templates of its own.
 
     Raises:
         UsageError: its template can't be filled.
     """
     if isinstance(value, Conversation):
-        return [_plain(message) for message in value.messages]
+        return [_with_texts(message) for message in value.messages]
     if isinstance(value, Message):
-        return [_worded(_plain(value), model)]
-    if isinstance(value, Repair) and _is_said_as_it_is(value.task):
+        return [_render_message(_with_texts(value), model)]
+    if isinstance(value, Repair) and _is_verbatim_task(value.task):
         answer = [Message("assistant", value.answer)] if value.answer.strip() else []
         correction = Correction(value.task, value.failures)
         return [*messages_of(value.task, model), *answer, *messages_of(correction, model)]
@@ -58,27 +58,27 @@ def messages_of(value: Any, model: str | None = None) -> list[Message]:
     return [Message("user", [*rendered.blocks, *rendered.images])]
 
 
-def _is_said_as_it_is(task: Any) -> bool:
-    """Whether a task isn't a text that others can be put into."""
+def _is_verbatim_task(task: Any) -> bool:
+    """Return whether a task is sent as it is, so that it can't be rendered inside another prompt."""
     return isinstance(task, Conversation) or (isinstance(task, Message) and task.role != "user")
 
 
-def _plain(message: Message) -> Message:
-    """Put the text of computed thunks in their place."""
+def _with_texts(message: Message) -> Message:
+    """Return the message with computed thunks replaced by their texts."""
     if not any(isinstance(block, ModelOutputThunk) for block in message.blocks):
         return message
     blocks = [CBlock(str(block)) if isinstance(block, ModelOutputThunk) else block for block in message.blocks]
     return Message(message.role, blocks)
 
 
-def _worded(message: Message, model: str | None) -> Message:
+def _render_message(message: Message, model: str | None) -> Message:
     if is_verbatim("Message", model):  # as nearly always; a long history has thousands of messages
         return message
 
-    def word(block: Block) -> Block:
+    def render_block(block: Block) -> Block:
         if not isinstance(block, CBlock):
             return block
         args = {"role": message.role, "content": block.value}
         return CBlock(render(TemplateRepresentation("Message", args), model=model), cache=block.cache)
 
-    return Message(message.role, [word(block) for block in message.blocks])
+    return Message(message.role, [render_block(block) for block in message.blocks])
