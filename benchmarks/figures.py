@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from benchmarks import call, engine, history, peers, scripted, startup, structured, way, wire
+from benchmarks import call, engine, history, many, peers, scripted, startup, structured, way, wire
 from benchmarks.pairs import Samples, Setting
 
 __all__ = ["FIGURES", "Figure"]
@@ -51,6 +51,10 @@ FIGURES: dict[str, Figure] = {
     "W4": Figure("first text, warm client", "ms", wire.first_text, 1.15, 1.6),
     "W5": Figure("plain request", "ms", wire.plain_request, 1.15, 1.6),
     "W8": Figure("32 streams, 2 ms between", "µs/chunk", wire.spaced_streams, 1.0, 1.35),
+    "many-500": Figure("500 streams, 200 ms between", "s", many.streams(500)),
+    "many-2000": Figure("2,000 streams, 200 ms between", "s", many.streams(2000)),
+    "many-2000-first": Figure("… the last one's first text", "s", many.streams(2000, is_first=True)),
+    "many-4000": Figure("4,000 streams, 200 ms between", "s", many.streams(4000)),
     **{
         f"{name}-{peer}": Figure(f"… by the client {peer}", unit, measure(peer))
         for peer in peers.PEERS

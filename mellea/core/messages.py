@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
-from mellea.core.surrogates import mended, mended_value
+from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import UsageError
 
 __all__ = ["Message", "Role", "as_messages", "assistant_message", "parse_tool_call", "system_message", "user_message"]
@@ -103,11 +103,11 @@ def as_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Messag
 
 
 def parse_tool_call(tool_call_id: str, tool_name: str, raw_args: str, *, is_builtin: bool = False) -> ToolCall:
-    """Parse a tool call from the arguments as the model wrote them; an empty text counts as `{}`."""
-    raw_args = mended(raw_args)
+    """Make a call out of the arguments as the model wrote them; no arguments at all are an empty object."""
+    raw_args = replace_surrogates(raw_args)
     try:
         args = json.loads(raw_args) if raw_args.strip() else {}
-        args = mended_value(args) if "\\u" in raw_args else args  # an escape may be half a character
+        args = replace_surrogates_in(args) if "\\u" in raw_args else args  # an escape may be half a character
     except (ValueError, RecursionError):  # the model may write any number of brackets
         args = None
     is_valid = isinstance(args, dict)

@@ -33,7 +33,7 @@ from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.sent import SentRequest
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
-from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of, told_as_shown
+from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
 
@@ -163,7 +163,7 @@ class Call:
             given=given,
             tools=tuple(tool.spec if isinstance(tool, Tool) else tool for tool in tools),
             deadlines=deadlines,
-            loop=tool_loop(tool_calls, tools, max_turns, told_as_shown),
+            loop=tool_loop(tool_calls, tools, max_turns, render_result),
             tool_calls=tool_calls,
             max_turns=max_turns,
             **parts,
@@ -244,7 +244,7 @@ class Call:
             StreamingError: a thunk that it would wait for can't end before the call does.
         """
         history = self._history(context)
-        turns = history.awaited_turns()
+        turns = history.list_awaited_turns()
         pending = self._awaited(turns)
         dependencies = [thunk._run for thunk in pending]
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
@@ -271,7 +271,7 @@ class Call:
         Raises:
             StreamingError: a thunk that it would wait for can't end before the call does.
         """
-        return self._awaited(self._history(context).awaited_turns())
+        return self._awaited(self._history(context).list_awaited_turns())
 
     def _awaited(self, turns: Iterable[Turn]) -> list[ModelOutputThunk[Any]]:
         pending = _pending([self.component, *_unsaid(turns)])
@@ -359,11 +359,11 @@ class Call:
         model = self.backend.model_id
         for turn in turns:
             if turn.input is not None:
-                said = turn.said_to(model)
-                messages += turn.remember(model, messages_of(turn.input, model)) if said is None else said
+                said = turn.get_rendered(model)
+                messages += turn.remember(model, render_messages(turn.input, model)) if said is None else said
             answered = () if turn.output is None else turn.output._run.so_far().messages
             messages += [message for message in answered if message.blocks]
-        messages += messages_of(self.component, model)
+        messages += render_messages(self.component, model)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
@@ -466,9 +466,9 @@ def _check_choice(choice: str | None, names: Sequence[str]) -> None:
 def _format(format: Any) -> OutputFormat[Any] | None:
     if format is None or format is str:
         return None
-    from mellea.core.structured import output_format  # lazy: plain text needs none of it
+    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
 
-    return output_format(format)
+    return make_output_format(format)
 
 
 def _unsaid(turns: Iterable[Turn]) -> list[Any]:
@@ -476,13 +476,13 @@ def _unsaid(turns: Iterable[Turn]) -> list[Any]:
     return [
         part
         for turn in turns
-        if not turn.is_said or not (turn.output is None or turn.output.is_computed())
+        if not turn.is_rendered or not (turn.output is None or turn.output.is_computed())
         for part in (turn.input, turn.output)
     ]
 
 
 async def _prepared(history: Context) -> list[Turn]:
-    turns = await history.prepared_view()
+    turns = await history.prepare_view()
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk
     return turns

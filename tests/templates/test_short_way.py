@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mellea.core import CBlock, TemplateRepresentation
-from mellea.stdlib.components import Instruction, messages_of
+from mellea.stdlib.components import Instruction, render_messages
 from mellea.templates import fill, find, render, render_blocks
 from mellea.templates.render import _jinja
 
@@ -86,9 +86,9 @@ def _outcome(render: Any) -> str:
 
 PROGRAM = """
 import sys
-from mellea.stdlib.components import Instruction, messages_of
-messages_of(Instruction("Write."), "gpt-4o")
-messages_of(Instruction("Write about {{ x }}.", user_variables={"x": "the sea"}), "claude-3")
+from mellea.stdlib.components import Instruction, render_messages
+render_messages(Instruction("Write."), "gpt-4o")
+render_messages(Instruction("Write about {{ x }}.", user_variables={"x": "the sea"}), "claude-3")
 print(sorted({"jinja2", "pydantic"}.intersection(sys.modules)))
 """
 
@@ -106,4 +106,4 @@ def test_a_template_of_the_users_is_rendered_by_jinja2(tmp_path: Any, monkeypatc
     monkeypatch.syspath_prepend(tmp_path)
     said = Instruction("Write.").format_for_llm()
     assert render(TemplateRepresentation("Instruction", said.args, package="with_prompts")) == "Please: Write."
-    assert messages_of(Instruction("Write."))[0].text == "Write."
+    assert render_messages(Instruction("Write."))[0].text == "Write."

@@ -81,7 +81,7 @@ class Instruction:
         context = self.grounding_context
         kept = {name: text for name, text in context.items() if _is_cached(text)}
         args = {
-            "description": self._description_to_render(),
+            "description": self._fill_description(),
             "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
             "input": self.input,
             "icl_examples": self.icl_examples,
@@ -91,7 +91,7 @@ class Instruction:
         }
         return TemplateRepresentation("Instruction", args, self.images)
 
-    def _description_to_render(self) -> Any:
+    def _fill_description(self) -> Any:
         if not self.user_variables:
             return self.description
         cache = _is_cached(self.description)
@@ -127,7 +127,7 @@ def _check_variables(instruction: Instruction) -> None:
         )
     for name in instruction.user_variables:
         placeholder = re.compile(rf"\{{\{{-?\s*{re.escape(name)}\b")
-        for argument, text in _texts_outside_description(instruction):
+        for argument, text in _list_other_texts(instruction):
             if placeholder.search(text):
                 raise UsageError(
                     f"{text[:60]!r} in {argument} has a placeholder for {name!r}, but only the description is filled "
@@ -136,7 +136,7 @@ def _check_variables(instruction: Instruction) -> None:
     check_variables(str(description), instruction.user_variables)
 
 
-def _texts_outside_description(instruction: Instruction) -> Iterator[tuple[str, str]]:
+def _list_other_texts(instruction: Instruction) -> Iterator[tuple[str, str]]:
     for requirement in instruction.requirements:
         yield "requirements", str(requirement)
     for name in ("prefix", "output_prefix"):

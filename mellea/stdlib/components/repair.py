@@ -11,13 +11,13 @@ from mellea.core.component import TemplateRepresentation, is_component
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
 
-__all__ = ["Correction", "Repair", "failure_lines"]
+__all__ = ["Correction", "Repair", "format_failures"]
 
 Failures = Sequence[tuple[Requirement, ValidationResult]]
 
 
-def failure_lines(failures: Failures) -> list[str]:
-    """Return what failed and why, one line each; a reason that only repeats the requirement is left out."""
+def format_failures(failures: Failures) -> list[str]:
+    """Say what failed and why, a line each; a reason that only repeats the requirement is left out."""
     lines = []
     for requirement, result in failures:
         named, reason = " ".join(str(requirement).split()), " ".join((result.reason or "").split())
@@ -27,7 +27,7 @@ def failure_lines(failures: Failures) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
-    """A task that is asked again; its answer is parsed as the task itself would parse it.
+    """A task that is set once more; its answer is read as the task itself would read it.
 
     Args:
         task: the component whose answer failed.
@@ -67,7 +67,7 @@ class Repair(_Retry):
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the template of a repair, and its values."""
-        args = {"task": self.task, "answer": self.answer.strip(), "failures": failure_lines(self.failures)}
+        args = {"task": self.task, "answer": self.answer.strip(), "failures": format_failures(self.failures)}
         return TemplateRepresentation("Repair", args)
 
 
@@ -86,4 +86,4 @@ class Correction(_Retry):
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the template of a correction, and its values."""
-        return TemplateRepresentation("Correction", {"failures": failure_lines(self.failures)})
+        return TemplateRepresentation("Correction", {"failures": format_failures(self.failures)})
