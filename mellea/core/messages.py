@@ -103,7 +103,7 @@ def as_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Messag
 
 
 def parse_tool_call(tool_call_id: str, tool_name: str, raw_args: str, *, is_builtin: bool = False) -> ToolCall:
-    """Make a call out of the arguments as the model wrote them; no arguments at all are an empty object."""
+    """Parse a tool call from the arguments as the model wrote them; an empty text counts as `{}`."""
     raw_args = replace_surrogates(raw_args)
     try:
         args = json.loads(raw_args) if raw_args.strip() else {}

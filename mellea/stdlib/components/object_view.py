@@ -190,7 +190,7 @@ def get_view(obj: Any) -> View:
 
 
 def represent_by_view(obj: Any) -> TemplateRepresentation | str:
-    """Return what is said of the object: its fields, or what its view makes of them.
+    """Return the object's representation: its fields, or what its view makes of them.
 
     It is `MObject.format_for_llm`, which a class's own may call by `super()`.
     """

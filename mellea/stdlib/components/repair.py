@@ -17,7 +17,7 @@ Failures = Sequence[tuple[Requirement, ValidationResult]]
 
 
 def format_failures(failures: Failures) -> list[str]:
-    """Say what failed and why, a line each; a reason that only repeats the requirement is left out."""
+    """Return what failed and why, one line each; a reason that only repeats the requirement is left out."""
     lines = []
     for requirement, result in failures:
         named, reason = " ".join(str(requirement).split()), " ".join((result.reason or "").split())
@@ -27,7 +27,7 @@ def format_failures(failures: Failures) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
-    """A task that is set once more; its answer is read as the task itself would read it.
+    """A task that is asked again; its answer is parsed as the task itself would parse it.
 
     Args:
         task: the component whose answer failed.

@@ -32,7 +32,7 @@ def as_component(value: Any) -> Any:
 
 
 def render_messages(value: Any, model: str | None = None) -> list[Message]:
-    """Say a component, a message or a text as messages; every thunk in it has to be computed.
+    """Render a component, a message or a text as messages; every thunk in it has to be computed.
 
     Args:
         value: what to render.
