@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from mellea.core.blocks import FileBlock, ImageBlock, ToolOutput
 from mellea.core.events import Event
@@ -23,6 +23,7 @@ __all__ = [
     "Request",
     "ToolSpec",
     "check_supported",
+    "set_provider_finder",
     "unsupported",
 ]
 
@@ -38,7 +39,7 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class BuiltinTool:
-    """A tool that the provider runs itself, as functions such as `anthropic.tools.web_search()` make it.
+    """A tool that the provider runs itself, as the functions in the room of that provider make it.
 
     Args:
         provider: whose tool it is.
@@ -134,13 +135,25 @@ class Backend(ABC):
     """A way to reach one model.
 
     Attributes:
-        name: the provider, as in `"openai"`.
+        name: the provider, as in `"provider/model"`.
         model_id: the model, as the provider calls it.
-        capabilities: what can be asked of it.
+        capabilities: what can be asked of it; the class declares what its provider can do, an object of it what its
+            model can.
         model_options: defaults for every request.
+        aliases: other names of the provider, for "did you mean" in errors; case and marks don't matter.
+        model_patterns: what the names of its models look like, such as `"gpt*"`, for the same; the longest pattern
+            that fits counts. One with a slash is compared with the whole name, such as `"*/*"`.
+        default_model: the model that is taken where none is named; `None` where one has to be named.
+        services: other services that the class reaches, by name; each has `aliases` and `model_patterns` of its
+            own. The class takes the name as its argument `service`.
 
     One backend object serves any number of event loops and threads at once. Making one does no I/O.
     """
+
+    aliases: ClassVar[tuple[str, ...]] = ()
+    model_patterns: ClassVar[tuple[str, ...]] = ()
+    default_model: ClassVar[str | None] = None
+    services: ClassVar[Mapping[str, Any]] = {}
 
     name: str
     model_id: str
@@ -218,15 +231,31 @@ class Backend(ABC):
         return f"{type(self).__name__}(model_id={getattr(self, 'model_id', None)!r})"
 
 
-ABLE: Mapping[str, tuple[str, ...]] = {
-    "tools": ("anthropic", "gemini", "ollama", "openai"),
-    "structured output": ("anthropic", "gemini", "llama_cpp", "ollama", "openai"),
-    "images": ("anthropic", "gemini", "ollama", "openai"),
-    "files": ("anthropic", "gemini", "openai"),
-    "image generation": ("gemini", "openai"),
-    "embeddings": ("gemini", "llama_cpp", "ollama", "openai"),
+FEATURES: Mapping[str, str] = {
+    "tools": "tools",
+    "structured output": "structured_output",
+    "images": "images",
+    "files": "files",
+    "image generation": "image_generation",
+    "embeddings": "embeddings",
 }
-"""Providers that have a feature, for the advice in errors; a test holds it against their capabilities."""
+"""What errors call a feature, and the field of `Capabilities` that says whether a backend has it."""
+
+
+def _find_none(capability: str) -> Sequence[str]:
+    return ()
+
+
+_find_providers: Callable[[str], Sequence[str]] = _find_none
+
+
+def set_provider_finder(find: Callable[[str], Sequence[str]]) -> None:
+    """Set who is asked, when a backend lacks a capability, for the names of the providers that have it.
+
+    The core knows no provider; the registry above it does.
+    """
+    global _find_providers
+    _find_providers = find
 
 
 def check_supported(backend: Backend, request: Request) -> None:
@@ -262,7 +291,8 @@ def check_supported(backend: Backend, request: Request) -> None:
 
 def unsupported(backend: Backend, feature: str, advice: str = "") -> UnsupportedError:
     """Make the error for a feature that a backend doesn't have; it names the providers that have it."""
-    able = [name for name in ABLE.get(feature, ()) if name != backend.name]
+    capability = FEATURES.get(feature)
+    able = [] if capability is None else [name for name in _find_providers(capability) if name != backend.name]
     ways = [*([advice] if advice else []), *([f"use a model of {', '.join(able)}"] if able else [])]
     return UnsupportedError(
         f"the backend {backend.name!r} with model {backend.model_id!r} doesn't support {feature}"

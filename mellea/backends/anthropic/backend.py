@@ -36,6 +36,8 @@ class AnthropicBackend(HttpBackend):
     """
 
     name = PROVIDER
+    aliases = ("claude",)
+    model_patterns = ("claude*",)
     key_variables = ("ANTHROPIC_API_KEY",)
     models_path = "models?limit=1000"
     capabilities = Capabilities(

@@ -49,6 +49,8 @@ class GeminiBackend(HttpBackend):
     """
 
     name = PROVIDER
+    aliases = ("google", "google_ai", "google_genai", "vertex_ai")
+    model_patterns = ("gemini*", "imagen*")
     key_variables = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
     models_path = f"models?pageSize={_LARGEST_PAGE}"
     capabilities = Capabilities(

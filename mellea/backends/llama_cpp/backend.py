@@ -53,6 +53,9 @@ class LlamaCppBackend(Backend):
     """
 
     name = "llama_cpp"
+    aliases = ("local",)
+    model_patterns = ("smollm2*",)
+    default_model = DEFAULT_MODEL
     capabilities = Capabilities(
         options=frozenset({*map(str, OPTIONS), str(ModelOption.STREAM)}),
         structured_output="native",

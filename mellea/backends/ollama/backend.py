@@ -36,6 +36,10 @@ class OllamaModelBackend(HttpBackend):
     """
 
     name = PROVIDER
+    model_patterns = (
+        "*:*",  # a model and its tag
+        *("gemma*", "gpt-oss*", "granite*", "llama*", "mistral*", "mixtral*", "olmo*", "phi*", "qwen*", "smollm*"),
+    )
     key_variables = ("OLLAMA_API_KEY",)
     models_path = "api/tags"
     capabilities = Capabilities(

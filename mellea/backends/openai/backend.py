@@ -17,7 +17,7 @@ from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddin
 from mellea.backends.openai.frames import StreamDecoder
 from mellea.backends.openai.images import decode_images, encode_images, encode_inputs, inputs_of
 from mellea.backends.openai.responses.encode import OPTIONS as RESPONSES_OPTIONS
-from mellea.backends.openai.services import SERVICES, Service, service_at
+from mellea.backends.openai.services import OPENAI, SERVICES, Service, service_at
 from mellea.core.backend import Capabilities, Request
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
@@ -31,6 +31,27 @@ _SLOW = Deadlines(first_byte=300.0)
 """Images come in one piece, when all of them are drawn."""
 
 _BEHIND_GATEWAYS = frozenset({"openai", "azure", "xai", "groq", "mistral", "deepseek", "moonshot", "zai", "alibaba"})
+
+
+def _capabilities(service: Service, api: str = "chat") -> Capabilities:
+    is_chat = api == "chat"
+    options = set(service.options if is_chat else RESPONSES_OPTIONS) | set(HTTP_OPTIONS)
+    if service.has_tools:
+        options.add(str(ModelOption.TOOL_CHOICE))
+    if service.thinking is not None:
+        options.add(str(ModelOption.THINKING))
+    builtin = {"ai_gateway"} & {service.name} if is_chat else {"openai"}
+    return Capabilities(
+        options=frozenset(options),
+        tools=service.has_tools,
+        builtin_tools=frozenset(builtin),
+        structured_output=service.structured_output if is_chat else "native",
+        images=service.has_images,
+        files=service.has_files,
+        prompt_caching=service.has_cache_marks and is_chat,
+        image_generation=service.makes_images,
+        embeddings=service.embeds,
+    )
 
 
 class OpenAIBackend(HttpBackend):
@@ -55,6 +76,12 @@ class OpenAIBackend(HttpBackend):
         UsageError: an argument has a bad value.
         ConfigurationError: the service, its address or its model are unknown, or it lacks the API.
     """
+
+    name = OPENAI.name
+    aliases = OPENAI.aliases
+    model_patterns = OPENAI.model_patterns
+    services = SERVICES
+    capabilities = _capabilities(OPENAI)
 
     def __init__(
         self,
@@ -233,24 +260,3 @@ def _model(model_id: str | None, service: Service) -> str:
 
 def _variable(*names: str) -> str | None:
     return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
-
-
-def _capabilities(service: Service, api: str = "chat") -> Capabilities:
-    is_chat = api == "chat"
-    options = set(service.options if is_chat else RESPONSES_OPTIONS) | set(HTTP_OPTIONS)
-    if service.has_tools:
-        options.add(str(ModelOption.TOOL_CHOICE))
-    if service.thinking is not None:
-        options.add(str(ModelOption.THINKING))
-    builtin = {"ai_gateway"} & {service.name} if is_chat else {"openai"}
-    return Capabilities(
-        options=frozenset(options),
-        tools=service.has_tools,
-        builtin_tools=frozenset(builtin),
-        structured_output=service.structured_output if is_chat else "native",
-        images=service.has_images,
-        files=service.has_files,
-        prompt_caching=service.has_cache_marks and is_chat,
-        image_generation=service.makes_images,
-        embeddings=service.embeds,
-    )

@@ -1,6 +1,6 @@
 """Answers that aren't objects, under a format that only allows objects: put in one, and taken out of it again.
 
-OpenAI's structured output and the arguments of a tool want an object at the top, so a list, a union or a number is
+Strict structured output and the arguments of a tool want an object at the top, so a list, a union or a number is
 asked for as `{"value": …}`; the events have the value alone, piece by piece.
 """
 
