@@ -36,7 +36,6 @@ from mellea.backends.anthropic.wire import (
     text_or_none,
 )
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.decoding import WireDecoder
 from mellea.backends.http.fields import (
     arguments_text,
     int_of,
@@ -49,8 +48,8 @@ from mellea.backends.http.fields import (
     mappings_of,
     text_of,
 )
+from mellea.backends.http.framing import SseWireDecoder
 from mellea.backends.http.report import is_report, reported
-from mellea.backends.http.sse import SseDecoder
 from mellea.backends.http.status import error_for_status
 from mellea.backends.http.words import words_of
 from mellea.core.events import (
@@ -77,7 +76,7 @@ from mellea.errors import BackendError, WireError
 __all__ = ["Decoder"]
 
 
-class Decoder(WireDecoder):
+class Decoder(SseWireDecoder):
     """Turns one message into events.
 
     Args:
@@ -87,6 +86,8 @@ class Decoder(WireDecoder):
         starts: the characters that the JSON in it may begin with; `""` for any.
         drops_space: whether the answer's first white space has been said already, at the end of a prefix.
     """
+
+    end_mark = "the provider's message_stop"
 
     def __init__(
         self,
@@ -98,7 +99,6 @@ class Decoder(WireDecoder):
         drops_space: bool = False,
     ) -> None:
         super().__init__(model, backend=PROVIDER)
-        self._sse = SseDecoder()
         self._answer_tool = answer_tool
         self._wrap = Unwrapper(starts) if is_wrapped else None
         self._drops_space = drops_space
@@ -120,9 +120,10 @@ class Decoder(WireDecoder):
 
     # -- frames ----------------------------------------------------------------------------------------
 
-    def _take(self, data: bytes, events: list[Event]) -> None:
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into chunks; one with more text and nothing else, as nearly all are, in the shortest way."""
         for sse in self._sse.feed(data):
-            if self._has_end(events):
+            if self.has_end(events):
                 break
             event = None
             try:
@@ -137,22 +138,18 @@ class Decoder(WireDecoder):
                 pass  # of another form, or no JSON at all
             self._line = sse.event
             if event is None:
-                self._frame(sse.data, events)
+                self.read_frame(sse.data, events)
             else:
-                self._value(event, sse.data, events)
+                self.read_value(event, sse.data, events)
 
-    def _take_last(self, events: list[Event]) -> None:
+    def read_last_frame(self, events: list[Event]) -> None:
+        """Take the last frame, if only its own end is missing."""
         for sse in self._sse.close():
             self._line = sse.event
-            self._last_frame(sse.data, events)
+            self.read_unended(sse.data, events)
 
-    def _stray(self) -> bytes:
-        return self._sse.stray
-
-    def _end(self, events: list[Event]) -> None:
-        raise self._interrupted("the provider's message_stop")
-
-    def _plain(self, body: JsonObject, events: list[Event]) -> None:
+    def read_body(self, body: JsonObject, events: list[Event]) -> None:
+        """Append the events of an answer in one body."""
         if type(body.get("content")) not in (list, str):
             raise self._alien_message(body)
         self._message_start({"message": body}, events)
@@ -160,29 +157,30 @@ class Decoder(WireDecoder):
 
     def _alien_message(self, body: JsonObject) -> BackendError:
         if is_report(body):
-            return self._reported(body)
+            return self.reported(body)
         return WireError(f"the provider's answer has no content: {words_of(body) or repr(body)[:120]}")
 
-    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+    def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        """Append the events of one chunk."""
         kind = text_of(chunk, "type") or (self._line if self._line != "message" else "")
         handler = _HANDLERS.get(kind)
         if handler is not None:
             handler(self, chunk, events)
-        elif kind == "message" and not self._is_known:
-            self._plain(chunk, events)  # a whole answer in one event
+        elif kind == "message" and not self.is_known:
+            self.read_body(chunk, events)  # a whole answer in one event
         elif chunk.get("error") or (not kind and is_report(chunk)):
-            raise self._reported(chunk)
+            raise self.reported(chunk)
         elif chunk and not kind:
             raise WireError(f"the provider sent an event without a type: {repr(chunk)[:120]}")
         elif chunk:
-            self._overlook(chunk)
+            self.overlook(chunk)
 
     # -- the message -----------------------------------------------------------------------------------
 
     def _message_start(self, event: JsonObject, events: list[Event]) -> None:
         message = mapping_of(event, "message")
         response_id = known_id(message, "id") or None
-        if self._has_begun and self._response_id and response_id not in (None, self._response_id):
+        if self._has_begun and self.response_id and response_id not in (None, self.response_id):
             raise WireError(
                 "another message began before the first one had ended; somebody between here and the provider "
                 "has spliced two answers into one stream",
@@ -190,9 +188,9 @@ class Decoder(WireDecoder):
             )
         if self._has_begun:
             return
-        self._has_begun = self._is_known = True
-        self._response_id = response_id
-        self._model = known_text(message, "model") or self._model
+        self._has_begun = self.is_known = True
+        self.response_id = response_id
+        self.model = known_text(message, "model") or self.model
         self._take_container(message)
         self._take_usage(message, events)
         content = message.get("content")
@@ -211,11 +209,11 @@ class Decoder(WireDecoder):
         self._take_usage(event, events)
 
     def _message_stop(self, event: JsonObject, events: list[Event]) -> None:
-        if not self._is_known:
+        if not self.is_known:
             raise WireError("the provider sent the end of a message that had not begun")
         self._end_calls(events)
         self._say("" if self._wrap is None else self._wrap.close(), events)
-        events.append(StreamEnd(self._finish_reason(), self._response_id, self._model))
+        events.append(StreamEnd(self._finish_reason(), self.response_id, self.model))
 
     def _finish_reason(self) -> FinishReason:
         if not self._stop_reason:
@@ -225,13 +223,14 @@ class Decoder(WireDecoder):
 
     def _ping(self, event: JsonObject, events: list[Event]) -> None:
         if is_report(event):  # an error under the wrong name
-            raise self._reported(event)
+            raise self.reported(event)
         events.append(KeepAlive())
 
     def _error_event(self, event: JsonObject, events: list[Event]) -> None:
-        raise self._reported(event)
+        raise self.reported(event)
 
-    def _reported(self, report: Json) -> BackendError:
+    def reported(self, report: Json) -> BackendError:
+        """Make the error of what the provider reports."""
         error = known_mapping(report, "error") if isinstance(report, dict) else {}
         kind, request_id = text_or_none(error.get("type")), text_or_none(error and report.get("request_id"))
         if kind is None or kind not in ERROR_STATUS:
@@ -242,7 +241,7 @@ class Decoder(WireDecoder):
     # -- blocks ----------------------------------------------------------------------------------------
 
     def _block_start(self, event: JsonObject, events: list[Event]) -> None:
-        self._is_known = True
+        self.is_known = True
         index, block = self._numbered(event), mapping_of(event, "content_block")
         kind = text_of(block, "type") or ("text" if "text" in block else "")
         self._strange.discard(index)
@@ -258,16 +257,16 @@ class Decoder(WireDecoder):
             raise WireError(f"the provider sent a block without a type: {repr(block)[:120]}")
         elif block:
             self._strange.add(index)
-            self._overlook(block)
+            self.overlook(block)
 
     def _block_delta(self, event: JsonObject, events: list[Event]) -> None:
-        self._is_known = True
+        self.is_known = True
         index, delta = self._numbered(event), mapping_of(event, "delta")
         kind = text_of(delta, "type") or next((kind for key, kind in _BY_KEY.items() if key in delta), "")
         if (handler := _DELTAS.get(kind)) is not None:
             handler(self, index, delta, events)
         elif delta:
-            self._overlook(delta)
+            self.overlook(delta)
 
     def _block_stop(self, event: JsonObject, events: list[Event]) -> None:
         index = self._numbered(event)
@@ -310,7 +309,7 @@ class Decoder(WireDecoder):
         self._end_waiting(events)
         if index in self._calls:
             self._end_call(index, events)
-        call = self._calls[index] = Call.begun_by(block, self._ids, self._response_id)
+        call = self._calls[index] = Call.begun_by(block, self._ids, self.response_id)
         if call.is_builtin:
             self._names[call.tool_call_id] = call.tool_name
             events.append(BuiltinToolStart(call.tool_call_id, call.tool_name))
@@ -324,7 +323,7 @@ class Decoder(WireDecoder):
         self._file(text_of(block, "file_id"), events)
 
     def _start_fallback(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
-        self._model = known_text(known_mapping(block, "to"), "model") or self._model
+        self.model = known_text(known_mapping(block, "to"), "model") or self.model
 
     # -- deltas ----------------------------------------------------------------------------------------
 

@@ -34,7 +34,6 @@ from mellea.backends.gemini.wire import (
     JsonObject,
 )
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.decoding import WireDecoder
 from mellea.backends.http.fields import (
     arguments_text,
     bytes_of,
@@ -47,8 +46,8 @@ from mellea.backends.http.fields import (
     text_of,
     wrong_type,
 )
+from mellea.backends.http.framing import SseWireDecoder
 from mellea.backends.http.report import is_report, reported
-from mellea.backends.http.sse import SseDecoder
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 from mellea.core.events import (
     BuiltinToolEnd,
@@ -94,7 +93,7 @@ class _OpenCall:
     text: list[str] = field(default_factory=list)
 
 
-class Decoder(WireDecoder):
+class Decoder(SseWireDecoder):
     """Turns the bytes of one answer into events.
 
     Args:
@@ -103,7 +102,6 @@ class Decoder(WireDecoder):
 
     def __init__(self, model: str = "") -> None:
         super().__init__(model, backend=PROVIDER)
-        self._sse = SseDecoder()
         self._chunk_read: JsonObject = {}
         self._counts: JsonObject = {}  # the last ones, not looked at yet
         self._finish_word: str | None = None
@@ -128,12 +126,13 @@ class Decoder(WireDecoder):
             BackendError: it is an error, or none of Gemini's answers.
         """
         events: list[Event] = []
-        self._plain(mapping_of({"answer": answer}, "answer"), events)
+        self.read_body(mapping_of({"answer": answer}, "answer"), events)
         return events
 
     # -- frames ----------------------------------------------------------------------------------------------
 
-    def _take(self, data: bytes, events: list[Event]) -> None:
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into chunks; one with more text and nothing else, as nearly all are, in the shortest way."""
         for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` takes apart no faster
             frame, chunk = sse.data, None
             try:
@@ -144,9 +143,9 @@ class Decoder(WireDecoder):
             except (ValueError, KeyError, TypeError, AttributeError):
                 pass  # of another form, or no JSON at all
             if chunk is None:
-                self._frame(frame, events)
+                self.read_frame(frame, events)
             else:
-                self._value(chunk, frame, events)
+                self.read_value(chunk, frame, events)
 
     def _more_text(self, chunk: Json) -> str:
         """Return the text of a chunk that is more text and nothing else, as nearly all are; `""` for any other."""
@@ -161,52 +160,42 @@ class Decoder(WireDecoder):
             self._counts = counts
         return text
 
-    def _take_last(self, events: list[Event]) -> None:
-        for sse in self._sse.close():
-            self._last_frame(sse.data, events)
-
-    def _stray(self) -> bytes:
-        return self._sse.stray
-
-    def _plain(self, body: JsonObject, events: list[Event]) -> None:
-        self._chunk(body, events)
-        if not self._is_known:
-            raise self._alien(json.dumps(body).encode())
-        self._end(events)
-
-    def _end(self, events: list[Event]) -> None:
+    def end_answer(self, events: list[Event]) -> None:
+        """End the answer, if the provider has said that it is complete."""
         if not self.is_complete:
-            raise self._interrupted("Gemini's finishReason")
+            raise self.interrupted("Gemini's finishReason")
         for call in list(self._open_calls.values()):
             self._end_call(call, events, is_whole=self._finish_word == "STOP")
         if self._counts:
             events.append(UsageEvent(read_usage(self._counts)))
-        events.append(StreamEnd(self._finish_reason(), self._response_id, self._model))
+        events.append(StreamEnd(self._finish_reason(), self.response_id, self.model))
 
-    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+    def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        """Append the events of one chunk."""
         self._chunk_read = chunk
         if not self._is_named or "error" in chunk or "promptFeedback" in chunk:
             self._head(chunk)
         self._counts = known_mapping(chunk, "usageMetadata") or self._counts
         for candidate in mappings_of(chunk, "candidates"):
-            self._is_known = True
+            self.is_known = True
             if not int_of(candidate, "index"):
                 self._candidate(candidate, events)
 
     def _head(self, chunk: JsonObject) -> None:
         """Take what concerns the answer as a whole."""
         if chunk.get("error") or (not _OWN & chunk.keys() and is_report(chunk)):
-            raise self._reported(chunk)
+            raise self.reported(chunk)
         if not _OWN & chunk.keys():
-            self._overlook(chunk)
-        self._response_id = self._response_id or known_id(chunk, "responseId") or None
+            self.overlook(chunk)
+        self.response_id = self.response_id or known_id(chunk, "responseId") or None
         if version := known_text(chunk, "modelVersion"):
-            self._model = version
-        self._is_named = self._response_id is not None and bool(version)
+            self.model = version
+        self._is_named = self.response_id is not None and bool(version)
         if known_mapping(chunk, "promptFeedback").get("blockReason"):
-            self._is_known = self._is_blocked = True
+            self.is_known = self._is_blocked = True
 
-    def _reported(self, report: Json) -> BackendError:
+    def reported(self, report: Json) -> BackendError:
+        """Make the error of what the provider reports."""
         error = reported(report)
         if isinstance(error, RateLimitError):
             error.retry_after = retry_delay(report)
@@ -239,7 +228,7 @@ class Decoder(WireDecoder):
         if signature := _signature(part):
             events.append(ReasoningDelta("", signature))
         elif any(value is not None for value in part.values()):
-            self._overlook(part)
+            self.overlook(part)
 
     def _text_part(self, part: JsonObject, text: str, events: list[Event]) -> None:
         is_thought = _flag(part, "thought")
@@ -303,7 +292,7 @@ class Decoder(WireDecoder):
 
     def _call_id(self, sent_id: str) -> str:
         """Return the call's own id or, where it has none, one that is the same whenever these bytes are read."""
-        return self._ids.new(sent_id, self._response_id, self._chunk_read)
+        return self._ids.new(sent_id, self.response_id, self._chunk_read)
 
     # -- what the provider runs itself -------------------------------------------------------------------------
 

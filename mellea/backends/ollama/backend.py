@@ -11,7 +11,7 @@ from mellea.backends.ollama.decode import Decoder
 from mellea.backends.ollama.embeddings import decode_embeddings, encode_embeddings
 from mellea.backends.ollama.encode import encode
 from mellea.backends.ollama.host import host_from_environment
-from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json
+from mellea.backends.ollama.wire import DEFAULT_PORT, HOST_VARIABLE, OPTIONS, PROVIDER, Json
 from mellea.core.backend import Capabilities, Request
 from mellea.core.options import ModelOption
 from mellea.core.results import EmbeddingResult
@@ -40,6 +40,8 @@ class OllamaModelBackend(HttpBackend):
         "*:*",  # a model and its tag
         *("gemma*", "gpt-oss*", "granite*", "llama*", "mistral*", "mixtral*", "olmo*", "phi*", "qwen*", "smollm*"),
     )
+    default_url = f"http://127.0.0.1:{DEFAULT_PORT}"
+    url_variable = HOST_VARIABLE
     key_variables = ("OLLAMA_API_KEY",)
     models_path = "api/tags"
     capabilities = Capabilities(
@@ -59,7 +61,7 @@ class OllamaModelBackend(HttpBackend):
         keep_alive: str | float | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(model_id, base_url=host_from_environment() if base_url is None else base_url, **options)
+        super().__init__(model_id, base_url=base_url, **options)
         self.keep_alive = keep_alive
 
     async def probe(self) -> Probe:
@@ -83,20 +85,32 @@ class OllamaModelBackend(HttpBackend):
         body = await self.post_json("api/embed", self._kept(encode_embeddings(texts, self.model_id)))
         return decode_embeddings(body, self.model_id, len(texts))
 
-    def _encode(self, request: Request) -> Outgoing:
+    def find_url(self, base_url: str | None) -> str:
+        """Return the argument as it is, or else the address that `OLLAMA_HOST` means in one of its forms.
+
+        Raises:
+            ConfigurationError: `OLLAMA_HOST` is not a host.
+        """
+        return host_from_environment() if base_url is None else base_url
+
+    def encode(self, request: Request) -> Outgoing:
+        """Return the path, the body and the headers of a request in this format."""
         return Outgoing("api/chat", self._kept(encode(request, self.model_id)))
 
     def _kept(self, payload: dict[str, Json]) -> dict[str, Json]:
         return payload if self.keep_alive is None else {**payload, "keep_alive": self.keep_alive}
 
-    def _decoder(self, request: Request) -> Decoder:
+    def make_decoder(self, request: Request) -> Decoder:
+        """Return a decoder for one answer."""
         return Decoder(self.model_id)
 
-    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+    def explain_error(self, error: BackendError, body: bytes) -> BackendError:
+        """Return the error with what the provider's body tells of it."""
         if isinstance(error, NotFoundError) and b"model" in body:
             message = f"{error}; get the model with `ollama pull {self.model_id}`"
             return NotFoundError(message, status=error.status, request_id=error.request_id)
         return error
 
-    def _models(self, listing: Json) -> list[str]:
+    def read_models(self, listing: Json) -> list[str]:
+        """Return the names in the list of models."""
         return [str(model.get("name") or model["model"]) for model in listing["models"]]

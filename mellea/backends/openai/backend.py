@@ -11,7 +11,6 @@ from pydantic_core import from_json
 from mellea.backends.http.address import Address
 from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
 from mellea.backends.http.report import is_hopeless
-from mellea.backends.http.secret import missing_key
 from mellea.backends.openai import chat, responses
 from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddings
 from mellea.backends.openai.frames import StreamDecoder
@@ -23,7 +22,7 @@ from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.structured.envelope import is_wrapped, starts_of
-from mellea.errors import AuthError, BackendError, ConfigurationError, UnsupportedError, UsageError
+from mellea.errors import BackendError, ConfigurationError, UnsupportedError, UsageError
 
 __all__ = ["OpenAIBackend"]
 
@@ -105,6 +104,8 @@ class OpenAIBackend(HttpBackend):
             raise ConfigurationError(f"{self.service.name!r} has no Responses API; leave out api='responses'")
         self.api = api
         self.name = self.service.name
+        self.key_variables = self.service.key_variables
+        self.key_header = self.service.key_header
         super().__init__(
             _model(model_id, self.service),
             base_url=url,
@@ -119,7 +120,8 @@ class OpenAIBackend(HttpBackend):
         self._may_lack_key = self.service.is_local or api_key == "" or headers is not None
         self.capabilities = _capabilities(self.service, api)
 
-    def _encode(self, request: Request) -> Outgoing:
+    def encode(self, request: Request) -> Outgoing:
+        """Return the path, the body and the headers of a request in this format."""
         try:
             if self.api == "responses":
                 return Outgoing("responses", responses.encode(request, self.model_id, self.service))
@@ -128,7 +130,8 @@ class OpenAIBackend(HttpBackend):
             error.backend, error.model = self.name, self.model_id
             raise
 
-    def _decoder(self, request: Request) -> StreamDecoder:
+    def make_decoder(self, request: Request) -> StreamDecoder:
+        """Return a decoder for one answer."""
         output = request.output_schema
         wraps = output is not None and is_wrapped(output.schema)
         starts = starts_of(output.schema) if output is not None and wraps else ""
@@ -138,28 +141,21 @@ class OpenAIBackend(HttpBackend):
             )
         return chat.Decoder(self.model_id, backend=self.name, is_wrapped=wraps, starts=starts)
 
-    def _key_variables(self) -> tuple[str, ...]:
-        return self.service.key_variables
+    def is_key_needed(self) -> bool:
+        """Tell whether the service wants a key that nobody gave; a header may bring one."""
+        return not self._may_lack_key
 
-    def _headers(self) -> dict[str, str]:
-        if self.api_key is None:
-            if self._may_lack_key:
-                return {}
-            raise self._no_key()
-        if self.service.key_header == "authorization":
-            return {"authorization": f"Bearer {self.api_key}"}
-        return {self.service.key_header: self.api_key}
-
-    def _no_key(self) -> AuthError:
+    def advise_on_key(self) -> str:
+        """Name the gateway, or the provider behind it."""
         name = self.service.name
-        other = ""
         if name == "ai_gateway" and "/" in self.model_id:
-            other = f"leave out 'ai_gateway/' to reach {self.model_id!r} with its provider's own key"
-        elif name in _BEHIND_GATEWAYS:
-            other = f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/{name}/{self.model_id}'"
-        return missing_key(name, self.model_id, self.service.key_variables, other)
+            return f"leave out 'ai_gateway/' to reach {self.model_id!r} with its provider's own key"
+        if name in _BEHIND_GATEWAYS:
+            return f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/{name}/{self.model_id}'"
+        return ""
 
-    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+    def explain_error(self, error: BackendError, body: bytes) -> BackendError:
+        """Return the error with what the provider's body tells of it."""
         try:
             said = from_json(body)
         except ValueError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mellea.backends.http.decoding import Filter, WireDecoder
-from mellea.backends.http.sse import SseDecoder
+from mellea.backends.http.decoding import Filter
+from mellea.backends.http.framing import SseWireDecoder
 from mellea.core.events import Event, StreamEnd, TextDelta
 from mellea.core.structured.envelope import Unwrapper
 
@@ -15,7 +15,7 @@ DONE = b"[DONE]"
 """What OpenAI's chat completions end with; others leave it out, or put it behind everything."""
 
 
-class StreamDecoder(WireDecoder):
+class StreamDecoder(SseWireDecoder):
     """Turns one response's bytes into events, wherever the bytes are split.
 
     Args:
@@ -36,10 +36,6 @@ class StreamDecoder(WireDecoder):
         filters: Sequence[Filter] = (),
     ) -> None:
         super().__init__(model, backend=backend, filters=[*filters, *([_Unwrapping(starts)] if is_wrapped else ())])
-        self._sse = SseDecoder()
-
-    def _stray(self) -> bytes:
-        return self._sse.stray
 
 
 class _Unwrapping:

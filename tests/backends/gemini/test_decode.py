@@ -363,6 +363,6 @@ def test_nothing_at_all_is_interrupted() -> None:
 
 def test_a_plain_answer_is_one_chunk() -> None:
     body = json.dumps({**text("Hi"), **end(content={"parts": [{"text": "Hi"}]}), "responseId": "r"}).encode()
-    assert Decoder("m").plain(body) == [TextDelta("Hi"), USAGE, StreamEnd("stop", "r", "m")]
+    assert Decoder("m").decode_body(body) == [TextDelta("Hi"), USAGE, StreamEnd("stop", "r", "m")]
     with pytest.raises(RateLimitError):
-        Decoder("m").plain(b'{"error": {"code": 429, "message": "no"}}')
+        Decoder("m").decode_body(b'{"error": {"code": 429, "message": "no"}}')

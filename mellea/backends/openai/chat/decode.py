@@ -89,7 +89,7 @@ class Decoder(StreamDecoder):
         """Whether each choice has its finish reason."""
         return self._is_over or self._has_ended
 
-    def _take(self, data: bytes, events: list[Event]) -> None:
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
         """Take chunks; one that is more text and nothing else, as nearly all are, in the shortest way."""
         for frame in self._sse.payloads(data):
             chunk = text = None
@@ -116,31 +116,34 @@ class Decoder(StreamDecoder):
                 events.append(TextDelta(text))
             elif frame:
                 self._unusual(frame, chunk, events)
-                if self._has_end(events):
+                if self.has_end(events):
                     break
 
     def _unusual(self, frame: bytes, chunk: Any, events: list[Event]) -> None:
         if type(chunk) is dict:
-            self._value(chunk, frame, events)
+            self.read_value(chunk, frame, events)
         elif frame.strip().upper() in _DONE:
-            self._end(events, is_done=True)
+            self.end_answer(events, is_done=True)
         else:
-            self._frame(frame, events)
+            self.read_frame(frame, events)
 
-    def _take_last(self, events: list[Event]) -> None:
+    def read_last_frame(self, events: list[Event]) -> None:
+        """Take the last frame, if only its own end is missing."""
         for event in self._sse.close():
             if event.data.strip().upper() in _DONE:
-                self._end(events, is_done=True)
+                self.end_answer(events, is_done=True)
             else:
-                self._last_frame(event.data, events)
+                self.read_unended(event.data, events)
 
-    def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
+    def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
+        """Append the events of an answer in one body."""
         if "choices" not in body and not is_report(body):
-            raise self._alien(json.dumps(body).encode())
-        self._value(body, b"", events)
-        self._end(events)
+            raise self.alien(json.dumps(body).encode())
+        self.read_value(body, b"", events)
+        self.end_answer(events)
 
-    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+    def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        """Append the events of one chunk."""
         choices = chunk.get("choices")
         if type(choices) is not list:
             if choices is not None:
@@ -162,9 +165,9 @@ class Decoder(StreamDecoder):
     def _choice(self, choice: Any, chunk: JsonObject, events: list[Event]) -> None:
         if type(choice) is not dict:
             raise wrong_type("choices", "a list of objects", choice)
-        self._is_known = True
+        self.is_known = True
         if choice.get("error"):
-            raise self._reported(choice["error"])
+            raise self.reported(choice["error"])
         index = int_of(choice, "index") or 0
         if self._first is None:
             seen = [int_of(each, "index") or 0 for each in chunk["choices"] if type(each) is dict]
@@ -210,7 +213,7 @@ class Decoder(StreamDecoder):
 
     def _call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         self._sign(events)
-        self._calls.feed(call, (self._response_id, chunk.get("created"), chunk), events)
+        self._calls.feed(call, (self.response_id, chunk.get("created"), chunk), events)
 
     def _extras(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         if call := mapping_of(delta, "function_call"):  # of the format before tools
@@ -222,7 +225,7 @@ class Decoder(StreamDecoder):
         if "provider_metadata" in delta:
             self._count_tools(delta)
         if unknown := {name: delta[name] for name in delta.keys() - _KNOWN if delta[name]}:
-            self._overlook(unknown)
+            self.overlook(unknown)
 
     def _reason(self, delta: JsonObject, events: list[Event]) -> None:
         said = self._details.feed(known_mappings(delta, "reasoning_details")) if "reasoning_details" in delta else ""
@@ -254,7 +257,7 @@ class Decoder(StreamDecoder):
             elif kind in ("text", "output_text", None) and "text" in part:
                 self._text(text_of(part, "text"), events)
             elif kind != "reference":  # Mistral's, to a source
-                self._overlook(part)
+                self.overlook(part)
 
     def _image(self, image: JsonObject, events: list[Event]) -> None:
         self._sign(events)
@@ -267,7 +270,7 @@ class Decoder(StreamDecoder):
         elif url:
             events.append(FileEvent("image/png", url=url))
             return
-        self._overlook(image)
+        self.overlook(image)
 
     def _sign(self, events: list[Event]) -> None:
         if self._details.held:
@@ -294,16 +297,16 @@ class Decoder(StreamDecoder):
         self._ran.update({name: min(n, _MOST_RUNS) for name, n in counts.items() if type(n) is int})
 
     def _answer(self, chunk: JsonObject) -> None:
-        self._response_id = known_id(chunk, "id") or self._response_id
-        self._model = known_text(chunk, "model") or self._model
+        self.response_id = known_id(chunk, "id") or self.response_id
+        self.model = known_text(chunk, "model") or self.model
         self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
 
     def _check(self, chunk: JsonObject) -> None:
         """Look at a chunk without an answer: it may report a failure."""
         if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
-            raise self._reported(chunk)
+            raise self.reported(chunk)
         if error := known_mapping(chunk, "x_groq").get("error"):
-            raise self._reported(error)
+            raise self.reported(error)
 
     def _take_usage(self, chunk: JsonObject, *, is_last: bool) -> None:
         usage = known_mapping(chunk, "usage") or known_mapping(known_mapping(chunk, "x_groq"), "usage")
@@ -311,9 +314,10 @@ class Decoder(StreamDecoder):
             self._usage = usage_of(usage)
             self._is_last_chunk_usage = is_last
 
-    def _end(self, events: list[Event], *, is_done: bool = False) -> None:
+    def end_answer(self, events: list[Event], *, is_done: bool = False) -> None:
+        """End the answer, if the provider has said that it is complete."""
         if not self.is_complete and not (is_done and self._reasons and self._is_last_chunk_usage):
-            raise self._interrupted("a finish reason")
+            raise self.interrupted("a finish reason")
         finish = self._finish_reason()
         self._sign(events)
         self._calls.end(events, is_cut_off=finish in ("length", "content_filter", "error"))
@@ -323,7 +327,7 @@ class Decoder(StreamDecoder):
                 events += (BuiltinToolStart(call.tool_call_id, name), BuiltinToolEnd(call))
         if self._usage is not None and self._usage != Usage():
             events.append(UsageEvent(self._usage))
-        events.append(StreamEnd(finish, self._response_id, self._model))
+        events.append(StreamEnd(finish, self.response_id, self.model))
 
     def _finish_reason(self) -> FinishReason:
         reason = self._reasons.get(self._first or 0, "")

@@ -73,6 +73,8 @@ class Decoder(StreamDecoder):
         base_url: where the service's paths begin, for the files that it made.
     """
 
+    end_mark = "response.completed"
+
     def __init__(
         self,
         model: str = "",
@@ -91,52 +93,53 @@ class Decoder(StreamDecoder):
         self._has_calls = False
         self._is_refused = False
 
-    def _take(self, data: bytes, events: list[Event]) -> None:
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into chunks; one with more text and nothing else, as nearly all are, in the shortest way."""
         for sse in self._sse.feed(data):
             if not sse.data.startswith(DONE):
-                self._frame(sse.data, events, sse.event)
-                if self._has_end(events):
+                self.read_frame(sse.data, events, sse.event)
+                if self.has_end(events):
                     break
 
-    def _take_last(self, events: list[Event]) -> None:
+    def read_last_frame(self, events: list[Event]) -> None:
+        """Take the last frame, if only its own end is missing."""
         for sse in self._sse.close():
             if not sse.data.startswith(DONE):
-                self._last_frame(sse.data, events, sse.event)
+                self.read_unended(sse.data, events, sse.event)
 
-    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+    def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        """Append the events of one chunk."""
         kind = chunk.get("type")
         take = _EVENTS.get(kind) if type(kind) is str else None
         if take is not None:
-            self._is_known = True
+            self.is_known = True
             take(self, chunk, events)
         elif type(kind) is not str and type(chunk.get("output")) is list:
-            self._plain(chunk, events)  # a whole answer in one event
+            self.read_body(chunk, events)  # a whole answer in one event
         elif chunk.get("error") or (type(kind) is not str and is_report(chunk)):
-            raise self._reported(chunk)
+            raise self.reported(chunk)
         elif type(kind) is not str and (kind is not None or any(chunk.get(name) for name in _SAYS)):
             raise WireError(f"the provider sent an event without a type, with {sorted(chunk)}")
         elif "delta" in chunk:
-            self._overlook(chunk)
+            self.overlook(chunk)
 
-    def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
+    def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
+        """Append the events of an answer in one body."""
         if type(body.get("type")) is str and body["type"] in _EVENTS:
-            self._chunk(body, events)  # a stream's only event
-            if not self._has_end(events):
-                self._end(events)
+            self.read_chunk(body, events)  # a stream's only event
+            if not self.has_end(events):
+                self.end_answer(events)
         elif type(body.get("output")) is list or body.get("status") == "incomplete":
-            self._is_known = True
+            self.is_known = True
             self._finish(body, events)
         elif is_report(body):
-            raise self._reported(body)
+            raise self.reported(body)
         elif body.get("status") in ("failed", "cancelled"):
             self._finish(body, events)
         elif (output := body.get("output")) is not None:
             raise wrong_type("output", "a list", output)
         else:
-            raise self._alien(json.dumps(body).encode())
-
-    def _end(self, events: list[Event]) -> None:
-        raise self._interrupted("response.completed")
+            raise self.alien(json.dumps(body).encode())
 
     # -- the deltas -----------------------------------------------------------------------------------
 
@@ -245,7 +248,7 @@ class Decoder(StreamDecoder):
             self._builtins.append(item)
 
     def _new_id(self, sent: str, whole: JsonObject) -> str:
-        return self._ids.new(sent, self._response_id, whole)
+        return self._ids.new(sent, self.response_id, whole)
 
     def _done(self, event: JsonObject, events: list[Event]) -> None:
         whole = mapping_of(event, "item")
@@ -276,7 +279,7 @@ class Decoder(StreamDecoder):
         elif item.kind.endswith("_output"):
             output_of(whole, events)
         else:
-            self._overlook(whole)
+            self.overlook(whole)
 
     def _end_builtins(self, events: list[Event], *, waits: bool = True) -> None:
         """End the provider's tools that are done, in the order of the output, in which they go back.
@@ -299,7 +302,7 @@ class Decoder(StreamDecoder):
             self._is_refused = self._is_refused or part.get("type") == "refusal"
             texts.append(text_of(part, "text") or text_of(part, "refusal"))
             if not texts[-1] and part.get("type") not in ("output_text", "text", "refusal"):
-                self._overlook(part)
+                self.overlook(part)
         if rest := _rest(item.text(), "".join(texts)):
             self._say(item, len(parts) - 1, rest, events)
         for part in parts:
@@ -328,8 +331,8 @@ class Decoder(StreamDecoder):
         self._answer(known_mapping(event, "response"))
 
     def _answer(self, response: JsonObject) -> None:
-        self._response_id = known_id(response, "id") or self._response_id
-        self._model = known_text(response, "model") or self._model
+        self.response_id = known_id(response, "id") or self.response_id
+        self.model = known_text(response, "model") or self.model
 
     def _ended(self, event: JsonObject, events: list[Event]) -> None:
         response = mapping_of(event, "response")
@@ -341,14 +344,14 @@ class Decoder(StreamDecoder):
         self._answer(response)
         status = text_of(response, "status") or "completed"
         if status not in ("completed", "incomplete"):
-            raise self._reported(response.get("error") or {"message": f"the response is {status}"})
+            raise self.reported(response.get("error") or {"message": f"the response is {status}"})
         finish = self._finish_reason(response, status)
         self._complete_items(response, events, is_cut_off=status == "incomplete")
         if finish == "stop":
             finish = "content_filter" if self._is_refused else "tool_call" if self._has_calls else "stop"
         if (usage := usage_of(known_mapping(response, "usage"))) != Usage():
             events.append(UsageEvent(usage))
-        events.append(StreamEnd(finish, self._response_id, self._model))
+        events.append(StreamEnd(finish, self.response_id, self.model))
 
     def _finish_reason(self, response: JsonObject, status: str) -> FinishReason:
         if status == "completed":
@@ -386,11 +389,11 @@ class Decoder(StreamDecoder):
     def _failed(self, event: JsonObject, events: list[Event]) -> None:
         response = known_mapping(event, "response")
         error = response.get("error") or event.get("error")
-        raise self._reported(error or {"message": "the response failed", "code": "server_error"})
+        raise self.reported(error or {"message": "the response failed", "code": "server_error"})
 
     def _error(self, event: JsonObject, events: list[Event]) -> None:
         own = {name: value for name, value in event.items() if name != "type"}
-        raise self._reported(event.get("error") or own)
+        raise self.reported(event.get("error") or own)
 
 
 def _rest(said: str, whole: str) -> str:
