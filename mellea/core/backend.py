@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 
 from mellea.core.blocks import FileBlock, ImageBlock, ToolOutput
 from mellea.core.events import Event
+from mellea.core.fingerprint import digest, message_form, options_form
+from mellea.core.masking import without_keys
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
 from mellea.core.results import EmbeddingResult, ImageResult, Probe
@@ -79,12 +81,44 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
 
+    def fingerprint(self, provider: str = "", model: str = "") -> str:
+        """Return a digest of what decides the answer, for caches and journals: 64 hexadecimal digits.
+
+        In it are the messages with the bytes of their files, tools, schema, and the options that shape the answer; not
+        in it are keys, headers, deadlines, whether the answer is streamed, and marks for a provider's cache. The order
+        of keys in schemas and arguments doesn't count. It is the same in every process and Python version.
+
+        Args:
+            provider: who is asked, such as the backend's `name`.
+            model: which model, such as its `model_id`.
+
+        Raises:
+            UsageError: an option, a schema or a tool holds something that JSON can't say.
+        """
+        schema = self.output_schema
+        return digest(
+            {
+                "provider": provider,
+                "model": model,
+                "messages": [message_form(message) for message in self.messages],
+                "tools": [_tool_form(tool) for tool in self.tools],
+                "schema": None if schema is None else {"name": schema.name, "schema": schema.schema},
+                "options": options_form(self.options),
+            }
+        )
+
     def __repr__(self) -> str:
         options = {name: "…" if name in MAY_HOLD_KEYS else value for name, value in self.options.items()}
         return (
             f"Request(messages={self.messages!r}, tools={self.tools!r}, output_schema={self.output_schema!r}, "
             f"options={options!r}, deadlines={self.deadlines!r})"
         )
+
+
+def _tool_form(tool: ToolSpec | BuiltinTool) -> dict[str, Any]:
+    if isinstance(tool, BuiltinTool):
+        return {"provider": tool.provider, "name": tool.name, "config": without_keys(tool.config)}
+    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
 
 
 _SAMPLING = frozenset(
