@@ -12,14 +12,14 @@ from mellea.core.blocks import ToolCall
 from mellea.core.messages import parse_tool_call
 from mellea.errors import WireError
 
-__all__ = ["Call", "call_extras"]
+__all__ = ["CallBlock", "call_extras"]
 
 _EXTRAS = ("caller", "server_name", "toolset_name")
 """What a call says beside its name and input. It has to go back with the call, and does so as its signature."""
 
 
 @dataclass(slots=True)
-class Call:
+class CallBlock:
     """A call that has begun.
 
     Args:
@@ -43,7 +43,7 @@ class Call:
     has_stopped: bool = False
 
     @classmethod
-    def begun_by(cls, block: JsonObject, ids: CallIds, response_id: str | None) -> Call:
+    def begun_by(cls, block: JsonObject, ids: CallIds, response_id: str | None) -> CallBlock:
         """Return the call that a block begins.
 
         Raises:

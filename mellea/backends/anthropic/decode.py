@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from pydantic_core import from_json
 
-from mellea.backends.anthropic.calls import Call
+from mellea.backends.anthropic.calls import CallBlock
 from mellea.backends.anthropic.kept import KeptBlock
 from mellea.backends.anthropic.results import cited_source, file_ids_in, result_of
 from mellea.backends.anthropic.wire import (
@@ -109,7 +109,7 @@ class Decoder(SseWireDecoder):
         self._tokens = TokenCounts()
         self._ids = CallIds()
         self._index: int | None = None  # of the last block that said one
-        self._calls: dict[int | None, Call] = {}  # that haven't ended, by the number of their block
+        self._calls: dict[int | None, CallBlock] = {}  # that haven't ended, by the number of their block
         self._waiting: list[int | None] = []  # of these, the ones that have stopped
         self._kept: dict[int | None, KeptBlock] = {}
         self._strange: set[int | None] = set()  # the numbers of blocks of unknown kinds
@@ -309,7 +309,7 @@ class Decoder(SseWireDecoder):
         self._end_waiting(events)
         if index in self._calls:
             self._end_call(index, events)
-        call = self._calls[index] = Call.begun_by(block, self._ids, self.response_id)
+        call = self._calls[index] = CallBlock.begun_by(block, self._ids, self.response_id)
         if call.is_builtin:
             self._names[call.tool_call_id] = call.tool_name
             events.append(BuiltinToolStart(call.tool_call_id, call.tool_name))
@@ -369,7 +369,7 @@ class Decoder(SseWireDecoder):
         if text:
             events.append(TextDelta(text))
 
-    def _write(self, call: Call, chunk: str, events: list[Event]) -> None:
+    def _write(self, call: CallBlock, chunk: str, events: list[Event]) -> None:
         if not chunk:
             return
         call.chunks.append(chunk)

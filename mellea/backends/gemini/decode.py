@@ -109,6 +109,9 @@ class Decoder(SseWireDecoder):
         self._is_named = False
         self._ids = CallIds()
         self._has_own_calls = False
+        self._has_first = False  # candidate 0, which alone is shown where there is one
+        self._other: int | None = None  # the candidate that is shown if candidate 0 never comes
+        self._held: list[JsonObject] = []  # what came of it
         self._open_calls: dict[str, _OpenCall] = {}  # by the ids that were sent; of those without one the last alone
         self._code_call: str | None = None
         self._has_searched = False
@@ -162,6 +165,9 @@ class Decoder(SseWireDecoder):
 
     def end_answer(self, events: list[Event]) -> None:
         """End the answer, if the provider has said that it is complete."""
+        if not self._has_first:
+            for candidate in self._held:
+                self._candidate(candidate, events)
         if not self.is_complete:
             raise self.interrupted("Gemini's finishReason")
         for call in list(self._open_calls.values()):
@@ -176,10 +182,24 @@ class Decoder(SseWireDecoder):
         if not self._is_named or "error" in chunk or "promptFeedback" in chunk:
             self._head(chunk)
         self._counts = known_mapping(chunk, "usageMetadata") or self._counts
-        for candidate in mappings_of(chunk, "candidates"):
+        candidates = mappings_of(chunk, "candidates")
+        if candidates and self._finish_word is not None and self._is_of_another(chunk):
+            return
+        for candidate in candidates:
             self.is_known = True
-            if not int_of(candidate, "index"):
+            if (index := int_of(candidate, "index") or 0) == 0:
+                self._has_first = True
                 self._candidate(candidate, events)
+            elif not self._has_first and index == (self._other or index):
+                self._other = index
+                self._held.append(candidate)
+
+    def _is_of_another(self, chunk: JsonObject) -> bool:
+        """Whether a chunk behind the end isn't of this answer: somebody has put two answers into one stream.
+
+        Older servers name no answer, and put a finish reason into each chunk; there all chunks are of this one.
+        """
+        return self.response_id is not None and known_id(chunk, "responseId") != self.response_id
 
     def _head(self, chunk: JsonObject) -> None:
         """Take what concerns the answer as a whole."""
@@ -190,7 +210,9 @@ class Decoder(SseWireDecoder):
         self.response_id = self.response_id or known_id(chunk, "responseId") or None
         if version := known_text(chunk, "modelVersion"):
             self.model = version
-        self._is_named = self.response_id is not None and bool(version)
+        # From the end on each chunk is looked at: it may be of another answer.
+        is_usual = self._has_first and self._finish_word is None
+        self._is_named = is_usual and self.response_id is not None and bool(version)
         if known_mapping(chunk, "promptFeedback").get("blockReason"):
             self.is_known = self._is_blocked = True
 
@@ -214,6 +236,7 @@ class Decoder(SseWireDecoder):
                     self._part(part, events)
         if reason := text_of(candidate, "finishReason"):
             self._finish_word = reason
+            self._is_named = False
         if not _PLAIN.issuperset(candidate):
             self._found(candidate, events)
 

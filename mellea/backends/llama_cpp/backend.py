@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from mellea.backends.llama_cpp.call import Call
+from mellea.backends.llama_cpp.call import EngineCall
 from mellea.backends.llama_cpp.decode import Decoder, decode_embeddings, engine_error
 from mellea.backends.llama_cpp.encode import OPTIONS, encode, encode_messages
 from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads, shared_engine
@@ -175,7 +175,7 @@ def _has_joiner(request: Request, payload: Mapping[str, Any]) -> bool:
     return "\\u2060" in payload.get("grammar", "") or any(JOINER in text for text in texts)
 
 
-async def _stop(call: Call) -> None:
+async def _stop(call: EngineCall) -> None:
     call.cancel()
     if call.is_started and not call.is_done:
         with anyio.CancelScope(shield=True):

@@ -19,12 +19,12 @@ from typing import Any
 
 from mellea.core.runtime.loop import Waiter, new_waiter
 
-__all__ = ["Call", "Chunk"]
+__all__ = ["Chunk", "EngineCall"]
 
 Chunk = Mapping[str, Any]
 
 
-class Call:
+class EngineCall:
     """One generation in the engine.
 
     Attributes:

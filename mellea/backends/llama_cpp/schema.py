@@ -101,7 +101,7 @@ def json_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> str
         UnsupportedError: the schema has a keyword that can't be held; the message names it and where.
     """
     try:
-        body = _Rewriter(schema).rewritten()
+        body = _GrammarSubset(schema).rewritten()
         share_out(body, max_tokens)
         return _grammar(body)
     except RecursionError as error:
@@ -125,7 +125,7 @@ def _grammar(body: dict[str, Any]) -> str:
         raise _unsupported(f"a value that JSON doesn't have ({error})", "#") from error
 
 
-class _Rewriter:
+class _GrammarSubset:
     """Writes a schema anew; what a `$ref` points at becomes a definition with a name of our own."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:

@@ -87,7 +87,7 @@ def schema_name(name: str) -> str:
 def strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
     """Return the schema in the strict form if it has one, else as it is; its top is an object in any case."""
     loose = _object(schema)
-    rewriter = _Rewriter(loose)
+    rewriter = _StrictSubset(loose)
     try:
         return StrictSchema(rewriter.rewritten(), True, rewriter.has_lost_limits)
     except _TooLoose:
@@ -112,7 +112,7 @@ def _object(schema: Mapping[str, Any]) -> dict[str, Any]:
     return wrapped(schema) if is_wrapped(schema) else bundled(schema)
 
 
-class _Rewriter:
+class _StrictSubset:
     """Writes a schema anew, in the strict form."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
@@ -175,13 +175,13 @@ class _Rewriter:
         return [self._schema(value) for value in schemas]
 
 
-_KEYWORDS: dict[str, Callable[[_Rewriter, Any], Any]] = {
-    "$defs": _Rewriter._named,
-    "anyOf": _Rewriter._listed,
-    "definitions": _Rewriter._named,
-    "items": _Rewriter._schema,
-    "oneOf": _Rewriter._listed,
-    "properties": _Rewriter._named,
+_KEYWORDS: dict[str, Callable[[_StrictSubset, Any], Any]] = {
+    "$defs": _StrictSubset._named,
+    "anyOf": _StrictSubset._listed,
+    "definitions": _StrictSubset._named,
+    "items": _StrictSubset._schema,
+    "oneOf": _StrictSubset._listed,
+    "properties": _StrictSubset._named,
 }
 
 

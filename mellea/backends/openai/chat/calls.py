@@ -27,7 +27,7 @@ _CHECKS = 64  # how often a call's arguments are looked at as a whole, so that a
 
 
 @dataclass(slots=True)
-class _Call:
+class _CallInParts:
     sent_id: str  # as the provider sends it, which need not be unique
     name: str = ""
     call_id: str = ""  # known once it has been announced
@@ -56,9 +56,9 @@ class Calls:
     """Turns the deltas of calls into events."""
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
-        self._by_index: dict[int, _Call] = {}
-        self._by_id: dict[str, _Call] = {}
+        self._calls: list[_CallInParts] = []
+        self._by_index: dict[int, _CallInParts] = {}
+        self._by_id: dict[str, _CallInParts] = {}
         self._ids = CallIds()
 
     def __bool__(self) -> bool:
@@ -86,7 +86,7 @@ class Calls:
         if not call.call_id:
             self._announce(call, known, events)
 
-    def _write(self, call: _Call, chunk: str, events: list[Event]) -> None:
+    def _write(self, call: _CallInParts, chunk: str, events: list[Event]) -> None:
         if not call.chunks and not call.empty and chunk.strip() == "{}":
             call.empty = chunk
             return
@@ -117,7 +117,7 @@ class Calls:
             events.append(ToolEnd(ended))
         self._calls.clear()
 
-    def _find(self, index: int | None, sent_id: str, name: str) -> _Call | None:
+    def _find(self, index: int | None, sent_id: str, name: str) -> _CallInParts | None:
         """Return the call that a delta belongs to, unless it begins another."""
         if index is not None:
             return self._by_index.get(index)
@@ -125,7 +125,7 @@ class Calls:
             return self._by_id.get(sent_id)
         return self._calls[-1] if self._calls else None
 
-    def _is_another(self, call: _Call, index: int | None, sent_id: str, name: str, chunk: str) -> bool:
+    def _is_another(self, call: _CallInParts, index: int | None, sent_id: str, name: str, chunk: str) -> bool:
         if name and call.name and name != call.name:
             return True
         is_more = bool(chunk.strip())
@@ -140,12 +140,12 @@ class Calls:
             return True  # the same tool again, both times without arguments
         return is_more and call.is_whole()
 
-    def _says_again(self, call: _Call, sent_id: str, name: str, chunk: str) -> bool:
+    def _says_again(self, call: _CallInParts, sent_id: str, name: str, chunk: str) -> bool:
         is_same = bool(sent_id) and sent_id == call.sent_id and bool(name) and bool(chunk.strip())
         return is_same and bool(call.chunks) and call.is_whole() and call.is_said_by(chunk)
 
-    def _begin(self, index: int | None, sent_id: str, before: _Call | None) -> _Call:
-        call = _Call(sent_id, before.name if before is not None else "")
+    def _begin(self, index: int | None, sent_id: str, before: _CallInParts | None) -> _CallInParts:
+        call = _CallInParts(sent_id, before.name if before is not None else "")
         self._calls.append(call)
         if index is not None:
             self._by_index[index] = call
@@ -153,7 +153,7 @@ class Calls:
             self._by_id.setdefault(sent_id, call)
         return call
 
-    def _announce(self, call: _Call, known: tuple[Any, ...], events: list[Event]) -> None:
+    def _announce(self, call: _CallInParts, known: tuple[Any, ...], events: list[Event]) -> None:
         if not call.name:
             return
         call.call_id = self._ids.new(call.sent_id, *known)
