@@ -69,7 +69,7 @@ class AnthropicBackend(HttpBackend):
     def find_url(self, base_url: str | None) -> str:
         """Return the server's address with the `/v1` that the provider's own clients leave out."""
         address = super().find_url(base_url)
-        return _versioned(address) if isinstance(address, str) else address  # a wrong type is refused later
+        return _add_version(address) if isinstance(address, str) else address  # a wrong type is refused later
 
     def make_headers(self) -> dict[str, str]:
         """Return the key, and the version of the format."""
@@ -99,7 +99,7 @@ class AnthropicBackend(HttpBackend):
         )
 
 
-def _versioned(address: str) -> str:
+def _add_version(address: str) -> str:
     """Return the address with the `/v1` that the provider's own clients leave out."""
     base, mark, query = address.partition("?")
     base = base.rstrip("/")

@@ -4,9 +4,9 @@ A message is a list of blocks. Streamed, it comes as
 
     message_start (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
 
-with `ping` and `error` anywhere. Blocks have numbers and may be interleaved; `message_stop` is the end. Known of
-gateways, and read all the same: a `message_start` that comes twice, types that stand in the `event:` line alone,
-heartbeats without data, several blocks under one number, blocks that are never stopped. A second message that was
+with `ping` and `error` anywhere. Blocks have numbers and may be interleaved; `message_stop` is the end. Gateways are
+known to send, and are understood when they do: a repeated `message_start`, types in the `event:` line only,
+heartbeats without data, several blocks with one index, blocks that are never stopped. A second message that was
 spliced into one that broke off is an error: its thoughts couldn't be sent back.
 
 A call ends with its block, with the next call under its number, or with the reason for the stop. One whose arguments
@@ -82,9 +82,9 @@ class Decoder(SseWireDecoder):
     Args:
         model: the model that was asked, until the provider names the one that answers.
         answer_tool: the tool whose arguments are the answer, where a schema is held by a forced call.
-        is_wrapped: whether the answer is JSON in an object of our own making.
+        is_wrapped: whether the answer is JSON inside the envelope that this request asked for.
         starts: the characters that the JSON in it may begin with; `""` for any.
-        drops_space: whether the answer's first white space has been said already, at the end of a prefix.
+        drops_space: whether to drop the answer's leading white space, since the prefix ended with it.
     """
 
     end_mark = "the provider's message_stop"
@@ -121,7 +121,7 @@ class Decoder(SseWireDecoder):
     # -- frames ----------------------------------------------------------------------------------------
 
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Split bytes into chunks; one with more text and nothing else, as nearly all are, in the shortest way."""
+        """Split bytes into events; one that only adds text, as nearly all do, takes the shortest way."""
         for sse in self._sse.feed(data):
             if self.has_end(events):
                 break
@@ -242,7 +242,7 @@ class Decoder(SseWireDecoder):
 
     def _block_start(self, event: JsonObject, events: list[Event]) -> None:
         self.is_known = True
-        index, block = self._numbered(event), mapping_of(event, "content_block")
+        index, block = self._find_index(event), mapping_of(event, "content_block")
         kind = text_of(block, "type") or ("text" if "text" in block else "")
         self._strange.discard(index)
         if kind in CALLS:
@@ -261,7 +261,7 @@ class Decoder(SseWireDecoder):
 
     def _block_delta(self, event: JsonObject, events: list[Event]) -> None:
         self.is_known = True
-        index, delta = self._numbered(event), mapping_of(event, "delta")
+        index, delta = self._find_index(event), mapping_of(event, "delta")
         kind = text_of(delta, "type") or next((kind for key, kind in _BY_KEY.items() if key in delta), "")
         if (handler := _DELTAS.get(kind)) is not None:
             handler(self, index, delta, events)
@@ -269,7 +269,7 @@ class Decoder(SseWireDecoder):
             self.overlook(delta)
 
     def _block_stop(self, event: JsonObject, events: list[Event]) -> None:
-        index = self._numbered(event)
+        index = self._find_index(event)
         if (kept := self._kept.pop(index, None)) is not None:
             events.append(ReasoningDelta("", kept.signature))
         call = self._calls.get(index)
@@ -280,8 +280,8 @@ class Decoder(SseWireDecoder):
             else:
                 self._end_call(index, events)
 
-    def _numbered(self, event: JsonObject) -> int | None:
-        """Return the number of an event's block; without one it belongs to the last that was named."""
+    def _find_index(self, event: JsonObject) -> int | None:
+        """Return the index of an event's block; an event without one belongs to the last index seen."""
         index = int_of(event, "index")
         if index is not None:
             self._index = index
@@ -309,7 +309,7 @@ class Decoder(SseWireDecoder):
         self._end_waiting(events)
         if index in self._calls:
             self._end_call(index, events)
-        call = self._calls[index] = CallBlock.begun_by(block, self._ids, self.response_id)
+        call = self._calls[index] = CallBlock.begin(block, self._ids, self.response_id)
         if call.is_builtin:
             self._names[call.tool_call_id] = call.tool_name
             events.append(BuiltinToolStart(call.tool_call_id, call.tool_name))
@@ -327,7 +327,7 @@ class Decoder(SseWireDecoder):
 
     # -- deltas ----------------------------------------------------------------------------------------
 
-    def _more(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+    def _add_more(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
         self._speak(text_of(delta, "text"), events)
 
     def _arguments(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
@@ -356,9 +356,9 @@ class Decoder(SseWireDecoder):
     # -- what they hold --------------------------------------------------------------------------------
 
     def _speak(self, text: str, events: list[Event]) -> None:
-        self._say(text if self._answer_tool is not None else self._unwrapped(text), events)
+        self._say(text if self._answer_tool is not None else self._unwrap(text), events)
 
-    def _unwrapped(self, text: str) -> str:
+    def _unwrap(self, text: str) -> str:
         return text if self._wrap is None else self._wrap.feed(text)
 
     def _say(self, text: str, events: list[Event]) -> None:
@@ -374,7 +374,7 @@ class Decoder(SseWireDecoder):
             return
         call.chunks.append(chunk)
         if not call.is_builtin and call.tool_name == self._answer_tool:
-            self._say(self._unwrapped(chunk), events)
+            self._say(self._unwrap(chunk), events)
         elif not call.is_builtin:
             events.append(ToolDelta(call.tool_call_id, chunk))
 
@@ -384,18 +384,18 @@ class Decoder(SseWireDecoder):
             self._write(call, call.given, events)
         if not call.is_builtin and call.tool_name == self._answer_tool:
             return
-        made = call.made(container=self._container, is_cut=is_cut)
+        made = call.make(container=self._container, is_cut=is_cut)
         events.append(BuiltinToolEnd(made) if call.is_builtin else ToolEnd(made))
 
     def _end_waiting(self, events: list[Event]) -> None:
-        """End the calls that only waited for what comes next: something did, so that they are whole."""
+        """End the calls that were waiting for the next event: since one came, they are complete."""
         for index in self._waiting:
             if index in self._calls and self._calls[index].has_stopped:
                 self._end_call(index, events)
         self._waiting.clear()
 
     def _end_calls(self, events: list[Event]) -> None:
-        """End the calls that are left, at the end of the message; the reason for that tells whether they are whole."""
+        """End the remaining calls at the end of the message; its stop reason says whether they are complete."""
         is_cut = self._stop_reason in CUT_OFF
         for index, call in list(self._calls.items()):
             # Code that the provider runs calls a tool with arguments that are complete.
@@ -442,7 +442,7 @@ _STARTS: dict[str, _Starter] = {
 }
 
 _DELTAS: dict[str, _Starter] = {
-    "text_delta": Decoder._more,
+    "text_delta": Decoder._add_more,
     "input_json_delta": Decoder._arguments,
     "thinking_delta": Decoder._think,
     "signature_delta": Decoder._sign,
@@ -451,7 +451,7 @@ _DELTAS: dict[str, _Starter] = {
 }
 
 _BY_KEY = {"text": "text_delta", "partial_json": "input_json_delta", "thinking": "thinking_delta"}
-"""What a delta without a type is."""
+"""The type of a delta that doesn't name it, by its field."""
 
 
 _NAMES = (
@@ -464,7 +464,7 @@ _NAMES = (
 
 
 class TokenCounts:
-    """What is known so far; later counts take the place of earlier ones, and `null` says nothing."""
+    """The latest token counts; later ones replace earlier ones, and `null` changes nothing."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}

@@ -72,7 +72,7 @@ class GeminiBackend(HttpBackend):
         if isinstance(name, str) and name and not _is_place(name):
             raise UsageError(
                 f"model_id takes the name of a model, such as 'gemini-3-flash-preview', not {model_id!r}: it becomes "
-                "part of an address, which it may not lead out of"
+                "part of the URL's path, so it can't contain empty or dot segments"
             )
         super().__init__(name, base_url=base_url, **options)
 
@@ -163,7 +163,7 @@ class GeminiBackend(HttpBackend):
 
 
 def _is_place(name: str) -> bool:
-    """Whether a name is one or several steps downwards in a path."""
+    """Whether a name is a relative path that never goes up."""
     return not {"", ".", ".."} & set(name.split("/"))
 
 

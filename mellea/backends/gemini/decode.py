@@ -1,13 +1,13 @@
 """From Gemini's chunks to events. Each chunk is a whole response of its own; `finishReason` is the end.
 
 Chunks hold candidates (one is asked for), a candidate holds parts, and the name of a part's field says what
-it is. Counts of tokens stand in every chunk and go up, so the last ones are the ones that count. They may come
-behind the end, and so may sources; nothing that comes there fails the answer.
+it is. Every chunk carries the token counts so far, so the last ones are final. They may arrive after the end, and so
+may sources; nothing after the end fails the answer.
 
 Calls come whole, or piece by piece (`willContinue`). One that is begun ends with its last piece, with the next call
 unless both have ids, or with a STOP; where the token limit or a filter ended the answer it ends with `is_valid` false.
-Any part may be signed. What a message has no place for, such as the signature of a text, is kept in an empty thought
-behind it.
+Any part may be signed. A signature that a message has no place for, such as a text's, is kept in an empty thinking
+block behind it.
 """
 
 from __future__ import annotations
@@ -97,13 +97,13 @@ class Decoder(SseWireDecoder):
     """Turns the bytes of one answer into events.
 
     Args:
-        model: the model that was asked for, for errors, and for the end if the answer doesn't say.
+        model: the model that was asked for; used in errors, and where the answer doesn't name its model.
     """
 
     def __init__(self, model: str = "") -> None:
         super().__init__(model, backend=PROVIDER)
         self._chunk_read: JsonObject = {}
-        self._counts: JsonObject = {}  # the last ones, not looked at yet
+        self._counts: JsonObject = {}  # the latest token counts, not parsed yet
         self._finish_word: str | None = None
         self._is_blocked = False
         self._is_named = False
@@ -112,7 +112,7 @@ class Decoder(SseWireDecoder):
         self._has_first = False  # candidate 0, which alone is shown where there is one
         self._other: int | None = None  # the candidate that is shown if candidate 0 never comes
         self._held: list[JsonObject] = []  # what came of it
-        self._open_calls: dict[str, _OpenCall] = {}  # by the ids that were sent; of those without one the last alone
+        self._open_calls: dict[str, _OpenCall] = {}  # by the id that was sent; at most one without an id
         self._code_call: str | None = None
         self._has_searched = False
         self._sources: set[Source] = set()
@@ -123,10 +123,10 @@ class Decoder(SseWireDecoder):
         return self._finish_word is not None or self._is_blocked
 
     def whole(self, answer: Json) -> list[Event]:
-        """Return the events of an answer that has been parsed already.
+        """Return the events of an answer that is parsed JSON already.
 
         Raises:
-            BackendError: it is an error, or none of Gemini's answers.
+            BackendError: it reports an error, or isn't an answer of Gemini's.
         """
         events: list[Event] = []
         self.read_body(mapping_of({"answer": answer}, "answer"), events)
@@ -135,7 +135,7 @@ class Decoder(SseWireDecoder):
     # -- frames ----------------------------------------------------------------------------------------------
 
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Split bytes into chunks; one with more text and nothing else, as nearly all are, in the shortest way."""
+        """Split bytes into chunks; one that only adds text, as nearly all do, takes the shortest way."""
         for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` takes apart no faster
             frame, chunk = sse.data, None
             try:
@@ -151,7 +151,7 @@ class Decoder(SseWireDecoder):
                 self.read_value(chunk, frame, events)
 
     def _more_text(self, chunk: Json) -> str:
-        """Return the text of a chunk that is more text and nothing else, as nearly all are; `""` for any other."""
+        """Return the text of a chunk that holds only text, as nearly all do; `""` for any other chunk."""
         (candidate,) = chunk["candidates"]
         (part,) = candidate["content"]["parts"]
         text = part["text"]
@@ -202,7 +202,7 @@ class Decoder(SseWireDecoder):
         return self.response_id is not None and known_id(chunk, "responseId") != self.response_id
 
     def _head(self, chunk: JsonObject) -> None:
-        """Take what concerns the answer as a whole."""
+        """Read a chunk's fields that concern the whole answer."""
         if chunk.get("error") or (not _OWN & chunk.keys() and is_report(chunk)):
             raise self.reported(chunk)
         if not _OWN & chunk.keys():
@@ -238,7 +238,7 @@ class Decoder(SseWireDecoder):
             self._finish_word = reason
             self._is_named = False
         if not _PLAIN.issuperset(candidate):
-            self._found(candidate, events)
+            self._add_found(candidate, events)
 
     def _part(self, part: JsonObject, events: list[Event]) -> None:
         if part.get("text") is not None:
@@ -283,7 +283,7 @@ class Decoder(SseWireDecoder):
             self._end_call(opened, events)
 
     def _open_call(self, name: str, sent_id: str) -> _OpenCall | None:
-        """Return the call that goes on: the one of this id, or the last one where the call isn't named."""
+        """Return the open call that this part continues: the one with this id, or the last one for an unnamed part."""
         by_id = self._open_calls.get(sent_id) if sent_id else None
         return by_id or (None if name else next(reversed(self._open_calls.values()), None))
 
@@ -314,7 +314,7 @@ class Decoder(SseWireDecoder):
         del self._open_calls[ended.sent_id]
 
     def _call_id(self, sent_id: str) -> str:
-        """Return the call's own id or, where it has none, one that is the same whenever these bytes are read."""
+        """Return the call's id, or a deterministic one if the provider sent none."""
         return self._ids.new(sent_id, self.response_id, self._chunk_read)
 
     # -- what the provider runs itself -------------------------------------------------------------------------
@@ -332,7 +332,7 @@ class Decoder(SseWireDecoder):
         self._keep_signature(part, events)
 
     def _server_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
-        self._has_searched = True  # it shows by itself, so that the grounding metadata needn't tell
+        self._has_searched = True  # reported here, so not again from the grounding metadata
         args = known_mapping(call, "args")
         self._builtin_call(self._call_id(known_id(call, "id")), _tool_name(call), args, part, events)
 
@@ -343,13 +343,13 @@ class Decoder(SseWireDecoder):
         self._keep_signature(part, events)
 
     def _builtin_call(self, call_id: str, name: str, args: JsonObject, part: JsonObject, events: list[Event]) -> None:
-        # An empty signature still says whose call this is, so that it goes back to nobody else.
+        # Even an empty signature names the provider, so that the call is never sent to another one.
         raw, signature = json.dumps(args, ensure_ascii=False), _signature(part) or SIGNATURE
         events.append(BuiltinToolStart(call_id, name))
         events.append(BuiltinToolEnd(ToolCall(call_id, name, args, raw, is_builtin=True, signature=signature)))
 
-    def _found(self, candidate: JsonObject, events: list[Event]) -> None:
-        """Tell about searches and sources; a search shows in no part of its own, and only once it is over."""
+    def _add_found(self, candidate: JsonObject, events: list[Event]) -> None:
+        """Emit searches and sources; a search has no part of its own and is reported only when it is over."""
         found = list(dict.fromkeys(sources(candidate)))
         queries = search_queries(candidate)
         if queries and not self._has_searched:
@@ -404,7 +404,7 @@ class Decoder(SseWireDecoder):
 
 
 def decode_whole(answer: Json, model: str) -> list[Event]:
-    """Return the events of an answer that has been parsed already; raises the same."""
+    """Return the events of an answer that is parsed JSON already; raises as `Decoder.whole` does."""
     return Decoder(model).whole(answer)
 
 

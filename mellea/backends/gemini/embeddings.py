@@ -30,7 +30,7 @@ def decode_embeddings(body: Json, model: str, count: int) -> EmbeddingResult:
     """Return the vectors of one batch of `count` texts.
 
     Raises:
-        WireError: the body makes no sense.
+        WireError: the body is not a valid answer.
     """
     try:
         vectors = tuple(tuple(map(float, each["values"])) for each in body["embeddings"])

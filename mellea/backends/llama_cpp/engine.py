@@ -1,4 +1,4 @@
-"""The engine's handle: loaded once, called from threads of its own, let go in order.
+"""The engine's handle: loaded once, called from its own threads, released in order.
 
 Rules:
 
@@ -51,7 +51,7 @@ _UNLOADED = "the embedded model was unloaded, or the interpreter ended, before i
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What makes two engines different.
+    """Settings of an engine; engines with equal settings are shared.
 
     Args:
         path: the weights.
@@ -195,7 +195,7 @@ class Engine:
         self.server = None
 
     def forget(self) -> bool:
-        """Let go of the engine in a forked child; true if there was one."""
+        """Drop the engine in a forked child; returns whether there was one."""
         self._is_closed = True
         if self.server is not None:
             _immortalise(self.server)
@@ -224,7 +224,7 @@ class Engine:
                 put(self.server.handle_embeddings(payload))
             else:
                 self.server.handle_chat_completions(payload, put)
-        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it on another thread
+        except Exception as error:  # noqa: BLE001 - any error has to reach the reader on another thread
             return error
         return None
 

@@ -82,7 +82,7 @@ class OllamaModelBackend(HttpBackend):
         Raises:
             BackendError: the server failed, or a text is longer than the model's window.
         """
-        body = await self.post_json("api/embed", self._kept(encode_embeddings(texts, self.model_id)))
+        body = await self.post_json("api/embed", self._add_keep_alive(encode_embeddings(texts, self.model_id)))
         return decode_embeddings(body, self.model_id, len(texts))
 
     def find_url(self, base_url: str | None) -> str:
@@ -95,9 +95,9 @@ class OllamaModelBackend(HttpBackend):
 
     def encode(self, request: Request) -> Outgoing:
         """Return the path, the body and the headers of a request in this format."""
-        return Outgoing("api/chat", self._kept(encode(request, self.model_id)))
+        return Outgoing("api/chat", self._add_keep_alive(encode(request, self.model_id)))
 
-    def _kept(self, payload: dict[str, Json]) -> dict[str, Json]:
+    def _add_keep_alive(self, payload: dict[str, Json]) -> dict[str, Json]:
         return payload if self.keep_alive is None else {**payload, "keep_alive": self.keep_alive}
 
     def make_decoder(self, request: Request) -> Decoder:

@@ -1,8 +1,8 @@
 """From Ollama's lines to events. Each line is a JSON object with a piece of the message; `done: true` is the end.
 
-A plain answer looks like one line that holds everything. Calls come whole, so that nobody has to end them; servers
-before 0.12 give them no ids, and ids that repeat are made to differ. Thoughts stand in `thinking`, or in tags in the
-text of models that the server doesn't know to think. An error in mid-stream is a line of its own.
+An answer that isn't streamed is one such line. Tool calls arrive complete; servers before 0.12 give them no ids, and
+repeated ids are made unique. Reasoning stands in `thinking`, or in tags in the text where the server doesn't know
+that the model reasons. An error in mid-stream is a line of its own.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Decoder(JsonLinesWireDecoder):
     """Turns the bytes of one answer into events.
 
     Args:
-        model: the model that was asked for, for errors, and for the end if the answer doesn't say.
+        model: the model that was asked for; used in errors, and where the answer doesn't name its model.
     """
 
     end_mark = "Ollama's done: true"
@@ -62,7 +62,7 @@ class Decoder(JsonLinesWireDecoder):
         self._has_calls = False
 
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Split bytes into chunks; one with more text and nothing else, as nearly all are, in the shortest way."""
+        """Split bytes into lines; one that only adds text, as nearly all do, takes the shortest way."""
         for line in self._lines.feed(data):
             if self.has_end(events):
                 break

@@ -1,7 +1,7 @@
 """Where Ollama is: `OLLAMA_HOST` in its various forms, as an address.
 
-Without a scheme the port is 11434 unless it is said; with one it is the scheme's own. A server that listens
-everywhere (`0.0.0.0`) is called on loopback.
+Without a scheme the default port is 11434, with one it is the scheme's own. A server that listens on all interfaces
+(`0.0.0.0`) is reached through loopback.
 """
 
 from __future__ import annotations

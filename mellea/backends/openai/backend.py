@@ -27,7 +27,7 @@ from mellea.errors import BackendError, ConfigurationError, UnsupportedError, Us
 __all__ = ["OpenAIBackend"]
 
 _SLOW = Deadlines(first_byte=300.0)
-"""Images come in one piece, when all of them are drawn."""
+"""Images arrive in one piece, once all of them are finished."""
 
 _BEHIND_GATEWAYS = frozenset({"openai", "azure", "xai", "groq", "mistral", "deepseek", "moonshot", "zai", "alibaba"})
 
@@ -175,13 +175,13 @@ class OpenAIBackend(HttpBackend):
         """Make images with the images API; the model has to be one for images, such as `"gpt-image-1"`.
 
         Args:
-            messages: what to draw: a text, or messages; images in them are what is to be changed.
+            messages: the prompt, a text or messages; images in them are edited.
             n: how many images.
             aspect_ratio: such as `"16:9"`.
             options: more, as the provider names it, such as `quality="high"`.
 
         Raises:
-            UnsupportedError: the service has no images API, or changes none, or not to this aspect ratio.
+            UnsupportedError: the service has no images API, can't edit images, or doesn't know the aspect ratio.
             BackendError: as for `run`.
         """
         self._check("image_generation", "image generation")
@@ -189,7 +189,7 @@ class OpenAIBackend(HttpBackend):
             inputs = inputs_of(messages)
             if inputs and not self.service.changes_images:
                 able = ", ".join(repr(each.name) for each in SERVICES.values() if each.changes_images)
-                raise UnsupportedError(f"the backend {self.name!r} changes no images; these do: {able}")
+                raise UnsupportedError(f"the backend {self.name!r} can't edit images; these can: {able}")
             payload = encode_images(
                 messages, self.model_id, service=self.name, n=n, aspect_ratio=aspect_ratio, options=options
             )
@@ -242,7 +242,7 @@ def _find(service: str | Service | None, base_url: str | None) -> tuple[Service,
     if not url:
         variable = f", or set {own.url_variable}" if own.url_variable else ""
         raise ConfigurationError(f"{own.name!r} has another address for everybody: pass base_url={variable}")
-    base = Address.parse(url).base  # says what is wrong with it, before anything is looked up by it
+    base = Address.parse(url).base  # reports a bad address before a service is looked up by it
     return (service if service is not None else service_at(base)), url
 
 

@@ -23,7 +23,7 @@ from mellea.errors import WireError
 
 __all__ = ["Calls"]
 
-_CHECKS = 64  # how often a call's arguments are looked at as a whole, so that all of them together are linear
+_CHECKS = 64  # how often a call's arguments are parsed as a whole, so that the total cost stays linear
 
 
 @dataclass(slots=True)
@@ -32,11 +32,11 @@ class _CallInParts:
     name: str = ""
     call_id: str = ""  # known once it has been announced
     chunks: list[str] = field(default_factory=list)
-    empty: str = ""  # the `{}` it began with: all its arguments, or none of them, as what follows decides
+    empty: str = ""  # the `{}` that it began with: all its arguments, or a placeholder
     checks: int = 0
 
     def is_whole(self) -> bool:
-        """Tell whether the arguments so far are a JSON object, so that more of them would break it."""
+        """Tell whether the arguments so far are a complete JSON object."""
         if self.empty:
             return True
         if not self.chunks or not self.chunks[-1].rstrip().endswith("}") or self.checks == _CHECKS:
@@ -48,7 +48,7 @@ class _CallInParts:
             return False
 
     def is_said_by(self, chunk: str) -> bool:
-        """Tell whether a chunk is all the arguments so far."""
+        """Tell whether a chunk repeats all the arguments so far."""
         return "".join(self.chunks).strip() == chunk.strip()
 
 
@@ -68,7 +68,7 @@ class Calls:
         """Take one entry of `tool_calls`; `known` tells this answer from others, for calls without an id.
 
         Raises:
-            WireError: the name or the arguments are of no type that they can have.
+            WireError: the name or the arguments have a wrong type.
         """
         sent_id, index = known_id(delta, "id"), int_of(delta, "index")
         function = mapping_of(delta, "function")
@@ -99,7 +99,7 @@ class Calls:
                 events.append(ToolDelta(call.call_id, chunk))
 
     def end(self, events: list[Event], *, is_cut_off: bool) -> None:
-        """End all calls; `is_cut_off` where the answer stopped before the model was done with it.
+        """End all calls; `is_cut_off` if the answer stopped before the model had finished it.
 
         Raises:
             WireError: a call has no name.
@@ -112,7 +112,7 @@ class Calls:
                 events.append(ToolDelta(call.call_id, call.empty))
             ended = parse_tool_call(call.call_id, call.name, "".join(call.chunks))
             if is_cut_off and call is self._calls[-1] and not ended.tool_args:
-                # No arguments at all, or half of them: it must not be taken for a call without arguments.
+                # Missing or half its arguments: it must not be run as a call without arguments.
                 ended = replace(ended, is_valid=False)
             events.append(ToolEnd(ended))
         self._calls.clear()
@@ -132,7 +132,7 @@ class Calls:
         if sent_id and call.sent_id:
             if sent_id != call.sent_id:
                 return bool(name) or (is_more and call.is_whole())
-            # Two calls under one id; but a whole call may also be said twice, or have begun as `{}`.
+            # Two calls may share an id; but a complete call may also be repeated, or have begun as `{}`.
             return bool(name) and is_more and not call.empty and call.is_whole() and not call.is_said_by(chunk)
         if not name or not call.name:
             return False

@@ -8,7 +8,7 @@ The answer has ended once every choice that was seen has its `finish_reason`; wh
 something about usage. A service that gives no finish reason at all (Snowflake) ends with `[DONE]` behind the
 chunk that has only usage. A choice with a whole `message` needs none. Only the first choice that comes gives events.
 
-Essential are a choice's index, its text, refusal, calls, finish reason, and an error; all else is beside the point.
+Essential are a choice's index, its text, refusal, calls, finish reason, and an error; everything else is optional.
 Calls end with the answer, since their deltas may be interleaved to the last. The reasoning before an answer
 may be signed (`reasoning_details`); the signature comes with the first event after the reasoning.
 """
@@ -71,8 +71,8 @@ class Decoder(StreamDecoder):
     def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False, starts: str = "") -> None:
         super().__init__(model, backend=backend, is_wrapped=is_wrapped, starts=starts, filters=[ThoughtTags()])
         self._reasons: dict[int, str] = {}  # of each choice that was seen; "" while it is being written
-        self._is_over = False  # every one has its reason
-        self._first: int | None = None  # the choice that gives the events
+        self._is_over = False  # every choice has its finish reason
+        self._first: int | None = None  # the choice that is decoded
         self._usage: Usage | None = None
         self._calls = Calls()
         self._details = Details()
@@ -82,7 +82,7 @@ class Decoder(StreamDecoder):
         self._is_refused = False
         self._is_last_chunk_usage = False
         self._knows_answer = False
-        self._is_usual = False  # nothing is held back that would come before more text
+        self._is_usual = False  # no held-back event has to be emitted before more text
 
     @property
     def is_complete(self) -> bool:
@@ -90,7 +90,7 @@ class Decoder(StreamDecoder):
         return self._is_over or self._has_ended
 
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Take chunks; one that is more text and nothing else, as nearly all are, in the shortest way."""
+        """Split bytes into chunks; one that only adds text, as nearly all do, takes the shortest way."""
         for frame in self._sse.payloads(data):
             chunk = text = None
             try:
@@ -274,7 +274,7 @@ class Decoder(StreamDecoder):
 
     def _sign(self, events: list[Event]) -> None:
         if self._details.held:
-            events.append(ReasoningDelta("", signature=f"{self._backend}:{self._details.taken()}"))
+            events.append(ReasoningDelta("", signature=f"{self._backend}:{self._details.take()}"))
 
     def _cite(self, source: JsonObject, events: list[Event]) -> None:
         url = known_text(source, "url")
@@ -291,7 +291,7 @@ class Decoder(StreamDecoder):
             self._cite(url if type(url) is dict else {"url": url}, events)
 
     def _count_tools(self, delta: JsonObject) -> None:
-        # Vercel's gateway says no more of a tool that it ran than how often.
+        # Vercel's gateway only reports how often each of its tools ran.
         gateway = known_mapping(known_mapping(delta, "provider_metadata"), "gateway")
         counts = known_mapping(gateway, "gatewayToolCalls")
         self._ran.update({name: min(n, _MOST_RUNS) for name, n in counts.items() if type(n) is int})
@@ -302,7 +302,7 @@ class Decoder(StreamDecoder):
         self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
 
     def _check(self, chunk: JsonObject) -> None:
-        """Look at a chunk without an answer: it may report a failure."""
+        """Raise if a chunk without choices reports a failure."""
         if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
             raise self.reported(chunk)
         if error := known_mapping(chunk, "x_groq").get("error"):
@@ -335,12 +335,12 @@ class Decoder(StreamDecoder):
         if self._is_refused:
             return "content_filter"
         if self._calls and finish in ("stop", "other"):
-            return "tool_call"  # some services say "stop" of an answer that is a call
+            return "tool_call"  # some services report "stop" for an answer that is a tool call
         return finish
 
 
 def usage_of(usage: JsonObject) -> Usage:
-    """Return the counts, the same ones whoever counted; one of an unknown shape is passed over."""
+    """Return the token counts, normalised across services; one with an unknown form is ignored."""
     prompt, written = known_mapping(usage, "prompt_tokens_details"), known_mapping(usage, "completion_tokens_details")
     given, output = known_int(usage, "prompt_tokens"), known_int(usage, "completion_tokens")
     total, reasoning = known_int(usage, "total_tokens"), known_int(written, "reasoning_tokens")

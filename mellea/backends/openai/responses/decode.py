@@ -7,7 +7,7 @@ with the whole item; the response ends with `response.completed`, `response.inco
 What holds everywhere: the deltas are taken, and of the whole texts behind them what the deltas left out. `items.py`
 says which item an event speaks of. What follows the end is ignored; a second response in the same body is no part of
 this one. Essential are the types of events and items, deltas and texts, a call's name and arguments, an item's index,
-the status, and an error; all else is beside the point.
+the status, and an error; everything else is optional.
 
 Reasoning that comes with `encrypted_content` is signed with it, so that it can go back in the next turn; and a message
 with its `phase` by an empty thought behind it.
@@ -223,7 +223,7 @@ class Decoder(StreamDecoder):
 
     # -- the items ------------------------------------------------------------------------------------
 
-    def _added(self, event: JsonObject, events: list[Event]) -> None:
+    def _begin_item(self, event: JsonObject, events: list[Event]) -> None:
         whole = mapping_of(event, "item")
         if kind := text_of(whole, "type"):
             self._begin(self._items.of_item(event, whole, kind, begins=True), whole, events)
@@ -327,14 +327,14 @@ class Decoder(StreamDecoder):
 
     # -- the response ---------------------------------------------------------------------------------
 
-    def _created(self, event: JsonObject, events: list[Event]) -> None:
+    def _begin_answer(self, event: JsonObject, events: list[Event]) -> None:
         self._answer(known_mapping(event, "response"))
 
     def _answer(self, response: JsonObject) -> None:
         self.response_id = known_id(response, "id") or self.response_id
         self.model = known_text(response, "model") or self.model
 
-    def _ended(self, event: JsonObject, events: list[Event]) -> None:
+    def _end_response(self, event: JsonObject, events: list[Event]) -> None:
         response = mapping_of(event, "response")
         if not response.get("status") and event.get("type") != "response.completed":
             response = {**response, "status": known_text(event, "type").removeprefix("response.")}
@@ -371,10 +371,10 @@ class Decoder(StreamDecoder):
             self._say(self._items.add({}, "message"), 0, text, events)
         for item in self._items:
             if item.done is None:
-                self._cut_off(item, events, is_cut_off=is_cut_off)
+                self._end_unended(item, events, is_cut_off=is_cut_off)
 
-    def _cut_off(self, item: Item, events: list[Event], *, is_cut_off: bool) -> None:
-        """End an item that its provider never ended, as the answer's end mark does."""
+    def _end_unended(self, item: Item, events: list[Event], *, is_cut_off: bool) -> None:
+        """End an item at the answer's end mark that the provider never ended."""
         item.done = item.begun
         if item.kind in _CALLS and not item.call_id:
             raise WireError("the provider sent a call without a name")
@@ -386,7 +386,7 @@ class Decoder(StreamDecoder):
         elif item.call_id:
             cut_builtin(item.begun, item.call_id, events)
 
-    def _failed(self, event: JsonObject, events: list[Event]) -> None:
+    def _end_failed(self, event: JsonObject, events: list[Event]) -> None:
         response = known_mapping(event, "response")
         error = response.get("error") or event.get("error")
         raise self.reported(error or {"message": "the response failed", "code": "server_error"})
@@ -397,32 +397,32 @@ class Decoder(StreamDecoder):
 
 
 def _rest(said: str, whole: str) -> str:
-    """Return what of a whole text its deltas left out."""
+    """Return the part of the full text that the deltas left out."""
     said = mended(said)
     return whole[len(said) :] if whole.startswith(said) else ""
 
 
 _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
     "error": Decoder._error,
-    "response.cancelled": Decoder._ended,
-    "response.completed": Decoder._ended,
+    "response.cancelled": Decoder._end_response,
+    "response.completed": Decoder._end_response,
     "response.content_part.done": Decoder._part_done,
-    "response.created": Decoder._created,
+    "response.created": Decoder._begin_answer,
     "response.custom_tool_call_input.delta": Decoder._input,
     "response.custom_tool_call_input.done": Decoder._input_done,
-    "response.done": Decoder._ended,
+    "response.done": Decoder._end_response,
     "response.error": Decoder._error,
-    "response.failed": Decoder._failed,
+    "response.failed": Decoder._end_failed,
     "response.function_call_arguments.delta": Decoder._arguments,
     "response.function_call_arguments.done": Decoder._arguments_done,
-    "response.in_progress": Decoder._created,
-    "response.incomplete": Decoder._ended,
-    "response.output_item.added": Decoder._added,
+    "response.in_progress": Decoder._begin_answer,
+    "response.incomplete": Decoder._end_response,
+    "response.output_item.added": Decoder._begin_item,
     "response.output_item.done": Decoder._done,
     "response.output_text.annotation.added": Decoder._annotation,
     "response.output_text.delta": Decoder._text,
     "response.output_text.done": Decoder._text_done,
-    "response.queued": Decoder._created,
+    "response.queued": Decoder._begin_answer,
     "response.reasoning.delta": Decoder._thought,
     "response.reasoning_summary.delta": Decoder._thought,
     "response.reasoning_summary_part.added": Decoder._next_thought,
