@@ -22,7 +22,6 @@ from pydantic_core import from_json
 from mellea.backends.gemini.failure import retry_delay
 from mellea.backends.gemini.partial_args import PartialArgs
 from mellea.backends.gemini.sources import search_queries, sources
-from mellea.backends.gemini.usage import read_usage
 from mellea.backends.gemini.wire import (
     CODE_EXECUTION,
     FINISH_REASONS,
@@ -39,6 +38,7 @@ from mellea.backends.http.fields import (
     bytes_of,
     int_of,
     known_id,
+    known_int,
     known_mapping,
     known_text,
     mapping_of,
@@ -63,12 +63,13 @@ from mellea.core.events import (
     ToolDelta,
     ToolEnd,
     ToolStart,
+    Usage,
     UsageEvent,
 )
 from mellea.core.messages import parse_tool_call
 from mellea.errors import BackendError, RateLimitError, WireError
 
-__all__ = ["Decoder", "decode_whole"]
+__all__ = ["Decoder", "decode_whole", "read_usage"]
 
 
 _PLAIN = frozenset({"content", "index", "role", "finishReason", "safetyRatings"})
@@ -406,6 +407,21 @@ class Decoder(SseWireDecoder):
 def decode_whole(answer: Json, model: str) -> list[Event]:
     """Return the events of an answer that is parsed JSON already; raises as `Decoder.whole` does."""
     return Decoder(model).whole(answer)
+
+
+def read_usage(usage: JsonObject) -> Usage:
+    """Return the counts of tokens; what a tool of the provider's found is part of the prompt."""
+
+    def total(*names: str) -> int | None:
+        counts = [count for name in names if (count := known_int(usage, name)) is not None]
+        return sum(counts) if counts else None
+
+    return Usage(
+        input_tokens=total("promptTokenCount", "toolUsePromptTokenCount"),
+        output_tokens=total("candidatesTokenCount", "thoughtsTokenCount"),
+        cached_tokens=total("cachedContentTokenCount"),
+        reasoning_tokens=total("thoughtsTokenCount"),
+    )
 
 
 def _signature(part: JsonObject, prefix: str = SIGNATURE) -> str | None:

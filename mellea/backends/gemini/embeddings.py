@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mellea.backends.gemini.usage import read_usage
+from mellea.backends.gemini.decode import read_usage
 from mellea.backends.gemini.wire import Json, JsonObject, resource
 from mellea.core.events import Usage
 from mellea.core.results import EmbeddingResult

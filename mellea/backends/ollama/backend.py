@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe
 from mellea.backends.ollama.decode import Decoder
 from mellea.backends.ollama.embeddings import decode_embeddings, encode_embeddings
 from mellea.backends.ollama.encode import encode
-from mellea.backends.ollama.host import host_from_environment
 from mellea.backends.ollama.wire import DEFAULT_PORT, HOST_VARIABLE, OPTIONS, PROVIDER, Json
 from mellea.core.backend import Capabilities, Request
 from mellea.core.options import ModelOption
 from mellea.core.results import EmbeddingResult
-from mellea.errors import BackendError, ConnectError, MelleaError, NotFoundError
+from mellea.errors import BackendError, ConfigurationError, ConnectError, MelleaError, NotFoundError
 
-__all__ = ["OllamaModelBackend"]
+__all__ = ["OllamaModelBackend", "parse_host"]
+
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 
 
 class OllamaModelBackend(HttpBackend):
@@ -91,7 +94,7 @@ class OllamaModelBackend(HttpBackend):
         Raises:
             ConfigurationError: `OLLAMA_HOST` is not a host.
         """
-        return host_from_environment() if base_url is None else base_url
+        return parse_host(os.environ.get(HOST_VARIABLE, "")) if base_url is None else base_url
 
     def encode(self, request: Request) -> Outgoing:
         """Return the path, the body and the headers of a request in this format."""
@@ -114,3 +117,30 @@ class OllamaModelBackend(HttpBackend):
     def read_models(self, listing: Json) -> list[str]:
         """Return the names in the list of models."""
         return [str(model.get("name") or model["model"]) for model in listing["models"]]
+
+
+def parse_host(host: str) -> str:
+    """Return the address that `OLLAMA_HOST` means in any of its forms, without a slash at its end.
+
+    Without a scheme the default port is 11434, with one it is the scheme's own. A server that listens on all interfaces
+    (`0.0.0.0`) is reached through loopback.
+
+    Raises:
+        ConfigurationError: it is not a host.
+    """
+    host = host.strip().strip("\"'")
+    has_scheme = "://" in host
+    try:
+        parts = urlsplit(host if has_scheme else f"http://{host}")
+        port, name = parts.port, parts.hostname or ""
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{HOST_VARIABLE} is {host.rpartition('@')[2]!r}, which is not a host: {error}; "
+            "it takes a host, host:port or http://host:port"
+        ) from error
+    name = _ANYWHERE.get(name, f"[{name}]" if ":" in name else name)
+    if port is None and not has_scheme:
+        port = DEFAULT_PORT
+    user = parts.netloc.rpartition("@")[0]
+    place = f"{user}@{name}" if user else name
+    return f"{parts.scheme}://{place}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
