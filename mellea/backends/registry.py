@@ -17,7 +17,7 @@ from mellea.core.backend import Backend, set_provider_finder
 from mellea.core.options import ModelOption
 from mellea.core.results import Probe
 from mellea.core.tracebacks import short_errors
-from mellea.errors import ConfigurationError, UsageError
+from mellea.errors import ConfigurationError, MelleaError, UsageError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -179,6 +179,8 @@ def _load_entry(entry: EntryPoint) -> type[Backend]:
     """
     try:
         cls = entry.load()
+    except MelleaError:  # such as a missing extra, which says what to do
+        raise
     except Exception as error:  # importing another package's code may raise anything
         raise ConfigurationError(
             f"the provider {entry.name!r} can't be loaded from {entry.value!r}: {error!r}; reinstall or update "
