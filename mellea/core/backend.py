@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from mellea.core.blocks import FileBlock, ImageBlock, ToolOutput
 from mellea.core.events import Event
 from mellea.core.fingerprint import digest, message_form, options_form
-from mellea.core.masking import without_keys
+from mellea.core.masking import hide_keys
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
 from mellea.core.results import EmbeddingResult, ImageResult, Probe
@@ -117,7 +117,7 @@ class Request:
 
 def _tool_form(tool: ToolSpec | BuiltinTool) -> dict[str, Any]:
     if isinstance(tool, BuiltinTool):
-        return {"provider": tool.provider, "name": tool.name, "config": without_keys(tool.config)}
+        return {"provider": tool.provider, "name": tool.name, "config": hide_keys(tool.config)}
     return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
 
 

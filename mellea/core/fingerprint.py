@@ -15,7 +15,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
-from mellea.core.masking import without_keys
+from mellea.core.masking import hide_keys
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.errors import UsageError
@@ -49,7 +49,7 @@ def options_form(options: Mapping[str, Any]) -> dict[str, Any]:
     if (stop := found.get(ModelOption.STOP_SEQUENCES)) is not None:
         found[ModelOption.STOP_SEQUENCES] = [stop] if isinstance(stop, str) else list(stop)
     if (body := found.get(ModelOption.EXTRA_BODY)) is not None:
-        found[ModelOption.EXTRA_BODY] = without_keys(body)
+        found[ModelOption.EXTRA_BODY] = hide_keys(body)
     return found
 
 

@@ -4,8 +4,8 @@ A provider is a class on `HttpBackend` with `encode` and `make_decoder`, and a d
 `JsonLinesWireDecoder` with `read_chunk`; `docs/add_a_provider.md` shows one. All names here are loaded at their first
 use, so that a decoder can be used without the transport.
 
-What lives here imports `mellea.core` and `mellea.errors`; `clients.py` alone names httpx, and imports it at the
-first request. Read `backend.py` first, then `decoding.py`.
+What lives here imports `mellea.core` and `mellea.errors`; `pool.py` alone names httpcore and `httpx_clients.py` httpx,
+and both are imported at the first request at the earliest. Read `backend.py` first, then `decoding.py`.
 """
 
 from typing import TYPE_CHECKING

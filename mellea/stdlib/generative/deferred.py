@@ -8,7 +8,7 @@ from typing import Any
 from mellea.core.backend import Backend
 from mellea.core.runtime import Record, Run
 from mellea.core.runtime.cursor import relay
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
 
@@ -55,7 +55,7 @@ def deferred(
     def launch() -> ModelOutputThunk[Any]:
         run = Run(
             work=work,
-            format=None if format is None else output_format(format),
+            format=None if format is None else make_output_format(format),
             dependencies=dependencies,
             backend=backend.name,
             model=backend.model_id,

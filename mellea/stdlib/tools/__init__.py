@@ -3,7 +3,7 @@
 May import: core. Read `tool.py` first.
 """
 
-from mellea.stdlib.tools.execute import perform, run_call, run_calls, told
+from mellea.stdlib.tools.execute import perform, run_call, run_calls, serialise_result
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tool, as_tools, tool
 from mellea.stdlib.tools.tool_loop import MAX_TURNS, ToolCalls, ToolLoop, tool_loop
 
@@ -18,7 +18,7 @@ __all__ = [
     "perform",
     "run_call",
     "run_calls",
-    "told",
+    "serialise_result",
     "tool",
     "tool_loop",
 ]

@@ -10,7 +10,7 @@ from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool import Tool
 
-__all__ = ["perform", "run_call", "run_calls", "told"]
+__all__ = ["perform", "run_call", "run_calls", "serialise_result"]
 
 _LONGEST = 500
 """Characters of an error that a model is told."""
@@ -27,9 +27,9 @@ async def run_call(
         tell: makes of a result what the model is told; by default texts stay as they are, the rest becomes JSON.
     """
     try:
-        return ToolOutput(call.tool_call_id, call.tool_name, (tell or told)(await perform(call, tools)))
+        return ToolOutput(call.tool_call_id, call.tool_name, (tell or serialise_result)(await perform(call, tools)))
     except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
-        return ToolOutput(call.tool_call_id, call.tool_name, _error(error), is_error=True)
+        return ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
 
 
 async def run_calls(
@@ -82,18 +82,18 @@ async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
     return await tool.call(call.tool_args)
 
 
-def told(result: Any) -> Any:
+def serialise_result(result: Any) -> Any:
     """Return a result as the model is told it: texts and blocks as they are, the rest as JSON values."""
     if isinstance(result, (str, Block)):
         return result
     if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
-        return [told(item) for item in result]
+        return [serialise_result(item) for item in result]
     from pydantic_core import to_jsonable_python  # lazy: most programs have no tools
 
     return to_jsonable_python(result, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="strings")
 
 
-def _error(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     try:
         said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
