@@ -92,7 +92,7 @@ def assistant_message(*content: Any) -> Message:
 
 
 def as_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
-    """Convert messages, or dicts in the form of OpenAI's chat API, to messages.
+    """Convert messages, or dicts in the form of a chat completions API, to messages.
 
     Raises:
         UsageError: one of them is neither, or names no role; or it is one message instead of a list.
@@ -153,7 +153,7 @@ def _from_mapping(item: Any) -> Message:
     if unknown:
         raise UsageError(f"a message dict has no key {sorted(unknown)[0]!r}; use 'role' and 'content'")
     role, content = item["role"], item.get("content")
-    if role == "developer":  # OpenAI's newer name for the system role
+    if role == "developer":  # the newer name for the system role
         role = "system"
     if role == "tool":
         output = ToolOutput(str(item.get("tool_call_id", "")), str(item.get("name", "")), content)

@@ -274,7 +274,7 @@ def without_shape(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _body_without_shape(body: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in body.items() if name not in _SHAPING_BODY}
-    for name in ("options", "generationConfig", "generation_config"):  # where Ollama and Gemini keep theirs
+    for name in ("options", "generationConfig", "generation_config"):  # some wire formats keep them in there
         if isinstance(found.get(name), Mapping):
             found[name] = {key: value for key, value in found[name].items() if key not in _SHAPING_BODY}
     return found
