@@ -35,8 +35,8 @@ __all__ = [
     "ModelOutputThunk",
     "Place",
     "TextIterator",
-    "come_to",
-    "played",
+    "copy_outcome",
+    "make_computed",
 ]
 
 T = TypeVar("T")
@@ -78,20 +78,24 @@ class ModelOutputThunk(Generic[T]):
 
     @short_errors
     async def _compute(self) -> ComputedModelOutputThunk[T]:
-        run = self._run
-        await run.until(lambda: run.is_final)
-        return self._deliver()
+        await self._run.until_final()
+        return self.deliver()
 
     @short_errors
     def _compute_blocking(self) -> ComputedModelOutputThunk[T]:
         run = self._run
         run.until_blocking(lambda: run.is_final)
-        return self._deliver()
+        return self.deliver()
 
     @short_errors
-    def _deliver(self) -> ComputedModelOutputThunk[T]:
-        """Note that a reader has reached the end; raises what the run failed with."""
-        self._run.raise_error()
+    def deliver(self) -> ComputedModelOutputThunk[T]:
+        """Make the thunk computed, as a reader does that has reached the end.
+
+        Raises:
+            MelleaError: what the generation failed with.
+        """
+        if self._run.error is not None:
+            self._run.raise_error()
         self.__class__ = ComputedModelOutputThunk
         return cast("ComputedModelOutputThunk[T]", self)
 
@@ -114,7 +118,7 @@ class ModelOutputThunk(Generic[T]):
             await run.until(poll.is_ready)
         if not poll.is_at_end:
             return text
-        self._deliver()
+        self.deliver()
         poll.end()
         return run.so_far().text
 
@@ -160,9 +164,9 @@ class ModelOutputThunk(Generic[T]):
             ParseError: while reading: an item is none; `.index`, `.raw` and `.items` say which, its text, and the
                 good ones before it.
         """
-        return self._items(on_error)
+        return self.read_items(on_error)
 
-    def _items(self, on_error: OnError, *, by_step: bool = False) -> ItemIterator[Any]:
+    def read_items(self, on_error: OnError, *, by_step: bool = False) -> ItemIterator[Any]:
         from mellea.core.structured.iterators import ItemIterator  # lazy: plain text needs none of it
 
         text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
@@ -175,13 +179,22 @@ class ModelOutputThunk(Generic[T]):
             UsageError: there is no `format`.
             ParseError: at the end: the complete text is not a value of the format.
         """
-        return self._partials()
+        return self.read_partials()
 
-    def _partials(self, *, by_step: bool = False) -> PartialIterator[T]:
+    def read_partials(self, *, by_step: bool = False) -> PartialIterator[T]:
         from mellea.core.structured.iterators import PartialIterator  # lazy: plain text needs none of it
 
         text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
         return PartialIterator(self, text, by_step=by_step or self.is_computed())
+
+    @property
+    def record(self) -> Record:
+        """The generation as its readers know it: events, state, waits. For streams, strategies and the like."""
+        return self._run
+
+    def so_far(self) -> Generation:
+        """Return all that has arrived so far: text, message, usage; after the end, what the generation came to."""
+        return self._run.so_far()
 
     @property
     def partial(self) -> str:
@@ -305,8 +318,7 @@ class ModelOutputThunk(Generic[T]):
     @property
     def success(self) -> bool:
         """Whether there is a result, and it meets the requirements, as far as any were checked."""
-        run = self._run
-        return run.has_succeeded and (run.sampling is None or bool(run.sampling.success))
+        return self._run.is_met
 
     @property
     def sampling(self) -> Any:
@@ -406,25 +418,40 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
 
     def without_sampling(self) -> Self:
         """Return a copy that knows nothing of the other attempts."""
-        return cast("Self", come_to(self._run))
+        return cast("Self", copy_outcome(self._run))
 
     def _state(self) -> tuple[Generation, Any, list[Event], float | None, Any, Any]:
         run = self._run
         return run.so_far(), run.parsed, run.events, run.time_to_first_token, run.format, run.sampling
 
 
-def come_to(run: Record) -> ComputedModelOutputThunk[Any]:
-    """Return what a run that has ended came to, as a computed thunk of its own, even if it failed or was stopped."""
-    events = run.events[: run.limit]
+def copy_outcome(run: Record, events: list[Event] | None = None) -> ComputedModelOutputThunk[Any]:
+    """Return what a run that has ended came to, as a computed thunk of its own, even if it failed or was stopped.
+
+    Args:
+        run: has ended.
+        events: those that the thunk is to show; by default, all of the run.
+    """
+    if events is None:
+        events = run.events[: run.limit]
     thunk = _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, run.format, None)
     thunk._run.sent = run.sent
     return thunk
 
 
-def played(events: list[Event]) -> ComputedModelOutputThunk[Any]:
-    """Return a computed thunk of events that are known, with the text as its result."""
+def make_computed(events: list[Event], like: Record | None = None) -> ComputedModelOutputThunk[Any]:
+    """Return a computed thunk of events that are known.
+
+    Args:
+        events: all of them; they needn't be joined.
+        like: the run that they are of, if its result couldn't be parsed; by default the text is the result.
+    """
     joined, generation = fold_joined(events)
-    return _rebuild(generation, generation.text, joined, None, None, None)
+    if like is None:
+        return _rebuild(generation, generation.text, joined, None, None, None)
+    thunk = _rebuild(generation, None, joined, like.time_to_first_token, like.format, None)
+    thunk._run.sent = like.sent
+    return thunk
 
 
 def _rebuild(
@@ -439,7 +466,7 @@ def _rebuild(
     run.time_to_first_token = time_to_first_token
     run.sampling = sampling
     thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
-    return thunk._deliver()
+    return thunk.deliver()
 
 
 def _nothing() -> None:
@@ -512,7 +539,7 @@ class _Iterator:
         self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None, place: Place | None = None
     ) -> None:
         self._thunk = thunk
-        self._deliver = deliver or thunk._deliver
+        self._deliver = deliver or thunk.deliver
         self._place = place
         self._cursor = Cursor(thunk._run)
 

@@ -22,7 +22,7 @@ class _Thunk(Protocol):
     @property
     def _run(self) -> ReadRun: ...
 
-    def _deliver(self) -> Any: ...
+    def deliver(self) -> Any: ...
 
     async def cancel(self) -> None: ...
 
@@ -64,7 +64,7 @@ class ItemIterator(_Iterator[T]):
         super().__init__()
         self._thunk = thunk
         self._text = text
-        self._reading: ItemReading[T] = ItemReading(thunk._run, thunk._deliver, on_error, by_step=by_step)
+        self._reading: ItemReading[T] = ItemReading(thunk._run, thunk.deliver, on_error, by_step=by_step)
 
     async def __anext__(self) -> T:
         reading = self._reading
@@ -105,7 +105,7 @@ class PartialIterator(_Iterator[Partial[T]]):
         super().__init__()
         self._thunk = thunk
         self._text = text
-        self._reading: PartialReading[T] = PartialReading(thunk._run, thunk._deliver, by_step=by_step)
+        self._reading: PartialReading[T] = PartialReading(thunk._run, thunk.deliver, by_step=by_step)
 
     async def __anext__(self) -> Partial[T]:
         reading = self._reading

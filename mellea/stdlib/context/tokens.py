@@ -47,7 +47,7 @@ class TokenCounter:
     def turn(self, turn: Turn) -> int:
         """Return the tokens of a turn: those of its texts, and a thousand for each image or other file."""
         output = turn.output
-        if output is None or not output._run.is_final:
+        if output is None or not output.record.is_final:
             return self._sum(turn)
         known = self._known.get(output)
         if known is None:
@@ -74,7 +74,7 @@ def texts_of(turn: Turn) -> tuple[list[str], list[str]]:
 
 
 def _answered(turn: Turn) -> tuple[Message, ...]:
-    return turn.output._run.so_far().messages if turn.output is not None else ()
+    return turn.output.so_far().messages if turn.output is not None else ()
 
 
 def _files(turn: Turn) -> int:

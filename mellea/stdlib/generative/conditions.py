@@ -35,7 +35,7 @@ async def computed(call: Call) -> Call:
         MelleaError: one of them failed.
     """
     waiting = pending(call)
-    check_wait(thunk._run for thunk in waiting)
+    check_wait(thunk.record for thunk in waiting)
     args, kwargs, values = await resolve((call.args, dict(call.kwargs), dict(call.values)))
     return replace(call, args=args, kwargs=kwargs, values=values)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mellea.core.backend import Backend
-from mellea.core.runtime import Record, Run
+from mellea.core.runtime import Record, Run, launch
 from mellea.core.runtime.cursor import relay
+from mellea.core.runtime.failure import describe_error
 from mellea.core.structured import output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
@@ -21,8 +22,7 @@ def deferred(
     *,
     format: Any,
     backend: Backend,
-    dependencies: Iterable[Record] = (),
-    note: Callable[[ModelOutputThunk[Any]], object],
+    dependencies: Sequence[Record] = (),
 ) -> Callable[[], ModelOutputThunk[Any]]:
     """Return what launches a run that does the work of `begin`, and then is the generation that it returns.
 
@@ -32,7 +32,6 @@ def deferred(
         format: what the answer is to be, `None` for text.
         backend: whom the generation asks.
         dependencies: runs whose results `begin` waits for.
-        note: is told the thunk, for whoever has to cancel it.
     """
 
     async def work(run: Run) -> Any:
@@ -41,9 +40,8 @@ def deferred(
         except MelleaError:
             raise
         except Exception as error:
-            said = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-            raise UsageError(f"{name} failed before it asked the model: {said}") from error
-        inner = thunk._run
+            raise UsageError(f"{name} failed before it asked the model: {describe_error(error)}") from error
+        inner = thunk.record
         async with thunk:  # whoever cancels this run cancels the generation, and waits for the close
             try:
                 end = await relay(inner, run)
@@ -52,17 +50,16 @@ def deferred(
         run.emit([end] if end is not None else [])
         return inner.parsed
 
-    def launch() -> ModelOutputThunk[Any]:
-        run = Run(
+    def start() -> ModelOutputThunk[Any]:
+        run = launch(
             work=work,
+            kind="work",
+            label=name,
             format=None if format is None else output_format(format),
             dependencies=dependencies,
             backend=backend.name,
             model=backend.model_id,
         )
-        run.launch()
-        thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
-        note(thunk)
-        return thunk
+        return ModelOutputThunk(run)
 
-    return launch
+    return start

@@ -162,14 +162,19 @@ class _Prompted(Generic[P, R]):
         async def begin() -> ModelOutputThunk[Any]:
             return ask(await self._prompt(session, settings, call))()
 
-        return deferred(
+        start = deferred(
             f"{self._wording.name}()",
             begin,
             format=None if self._is_text() else self._output(),
             backend=session.backend,
-            dependencies=[thunk._run for thunk in pending(call)],
-            note=session._note,
+            dependencies=[thunk.record for thunk in pending(call)],
         )
+
+        def launch() -> ModelOutputThunk[Any]:
+            with session.registering():
+                return start()
+
+        return launch
 
 
 @short_errors

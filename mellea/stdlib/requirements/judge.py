@@ -122,6 +122,7 @@ class _Question:
     text: str
     requirement: str
     is_rated: bool
+    name = "judge"  # in traces
 
     def parts(self) -> Sequence[Any]:
         return ()

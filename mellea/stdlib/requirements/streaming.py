@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 
 from mellea.core.chunkers import Chunk, InkedChunker, Scope, text_chunker
+from mellea.core.observer import span_around
 from mellea.core.requirement import Requirement, ValidationResult, stream_validated
 from mellea.core.runtime.tasks import together
 from mellea.core.structured import OutputFormat
@@ -103,6 +104,7 @@ class Watch:
         number: of the first chunk of each scope.
         before: the text of the answer that came before, and isn't looked at.
         on_passed: is told of chunks that passed.
+        is_told: whether observers are told of each requirement's check; if not, who makes the watch tells them.
 
     Raises:
         UsageError: a requirement looks at items, and the answer has none.
@@ -116,6 +118,7 @@ class Watch:
         number: int = 0,
         before: str = "",
         on_passed: OnPassed = lambda chunks, is_end: None,
+        is_told: bool = True,
     ) -> None:
         requirements = tuple(requirements)
         check_watchable(requirements, format)
@@ -125,6 +128,7 @@ class Watch:
                 by_scope.setdefault(requirement.scope, []).append(requirement)
         self._lanes = [_Lane(_chunker(scope, format, number, before), found) for scope, found in by_scope.items()]
         self._on_passed = on_passed
+        self._is_told = is_told
         self._is_over = False
         self._open = 0  # verdicts that are still to come
         self._news, self._quiet = anyio.Event(), anyio.Event()
@@ -161,7 +165,7 @@ class Watch:
             self._tell()
 
         calls: list[Callable[[], Awaitable[None]]] = [read_all]
-        calls += [partial(self._look, lane, requirement) for lane in self._lanes for requirement in lane.requirements]
+        calls += [partial(self._check, lane, requirement) for lane in self._lanes for requirement in lane.requirements]
         try:
             await together(calls)
         except _RefusedError as refused:
@@ -195,17 +199,29 @@ class Watch:
         news, self._news = self._news, anyio.Event()
         news.set()
 
-    async def _look(self, lane: _Lane, requirement: Requirement) -> None:
+    async def _check(self, lane: _Lane, requirement: Requirement) -> None:
+        if not self._is_told:
+            refusal = await self._look(lane, requirement)
+        else:
+            with span_around("check", str(requirement), requirement=requirement) as span:
+                refusal = await self._look(lane, requirement)
+                if span is not None:
+                    span.outcome = refusal or ValidationResult(True)
+        if refusal is not None:
+            raise _RefusedError((requirement, refusal))
+
+    async def _look(self, lane: _Lane, requirement: Requirement) -> ValidationResult | None:
+        """Look at all chunks; return the first no, `None` if there is none."""
         seen = 0
         while True:
             while seen == len(lane.judgings):
                 if self._is_over:
-                    return
+                    return None
                 await self._news.wait()
             judging = lane.judgings[seen]
             verdict = await stream_validated(requirement, judging.chunk)
             if verdict is not None and not verdict:
-                raise _RefusedError((requirement, verdict))
+                return verdict
             seen += 1
             self._note(lane, judging, is_sure=verdict is not None)
 

@@ -107,6 +107,7 @@ class FormatRepairStrategy(RepairTemplateStrategy):
     there, and only has to be put into the form.
     """
 
+    begins_plainly = True
     has_own_options = True
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
@@ -26,7 +26,7 @@ from mellea.core.messages import Message
 from mellea.core.options import check_options
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.runtime import CLOSE_SECONDS, Record, held_up_loops
+from mellea.core.runtime import CLOSE_SECONDS, Register, Run, held_up_loops, launch
 from mellea.core.runtime.portal import blocking
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
@@ -91,7 +91,7 @@ class MelleaSession:
         self.ctx: Context = ctx if ctx is not None else SimpleContext()
         self.model_options = check_options(model_options)
         self._lock = threading.Lock()
-        self._launched: weakref.WeakSet[Record] = weakref.WeakSet()  # what closing and resetting cancel
+        self._running: Register[Run] = Register()  # what closing and resetting cancel
 
     # -- verbs ----------------------------------------------------------------------------------------
 
@@ -358,7 +358,8 @@ class MelleaSession:
         Raises:
             MelleaError: there is no output, or a judging model failed.
         """
-        return await functional.avalidate(requirements, self.ctx, self.backend)
+        with self._running.registering():
+            return await functional.avalidate(requirements, self.ctx, self.backend)
 
     async def agenerate_image(
         self, prompt: Any, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
@@ -380,7 +381,12 @@ class MelleaSession:
         if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
             raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
         messages = messages_of(functional.message(prompt), self.backend.model_id)
-        return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+        return cast(
+            "ImageResult",
+            await self._do(
+                "image", lambda: self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+            ),
+        )
 
     @knows_names("embed")
     async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
@@ -393,7 +399,7 @@ class MelleaSession:
         found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
         if not found or not all(isinstance(text, str) and text for text in found):
             raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
-        return await self.backend.embed(found)
+        return cast("EmbeddingResult", await self._do("embedding", lambda: self.backend.embed(found)))
 
     instruct = blocking(ainstruct)
     act = blocking(aact)
@@ -459,14 +465,11 @@ class MelleaSession:
         """Forget all turns, and cancel every generation of this session that is still being written."""
         with self._lock:
             self.ctx = self.ctx.empty()
-        for run in self._running():
-            run.cancel()
+        self._running.cancel()
 
     async def aclose(self) -> None:
         """Cancel every generation of this session that is still being written, and give back what the backend holds."""
-        running = self._running()
-        for run in running:
-            run.cancel()
+        running = self._running.cancel()
         # The loop that a synchronous close holds up can't close anything before the close returns.
         held_up = held_up_loops()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
@@ -510,13 +513,31 @@ class MelleaSession:
             await finish(thunk)
         return thunk.sampling if arguments.get("return_sampling_results") else thunk
 
+    async def _do(self, kind: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Make a request that isn't written piece by piece, as work of this session, and return its result."""
+        backend = self.backend
+        with self._running.registering():
+            run = launch(
+                work=lambda run: ask(), kind=kind, is_request=True, backend=backend.name, model=backend.model_id
+            )
+        thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
+        await finish(thunk)
+        return thunk.parsed
+
     def _launch(self, verb: functional.Verb) -> ModelOutputThunk[Any]:
         before = self.ctx
-        thunk, after = verb.launch(before)
-        self._note(thunk)
-        if after is not before:  # unless it was a conversation of its own
-            self._remember(verb.call.component, thunk)
+        with self._running.registering():
+            thunk, after = verb.launch(before)
+        with self._lock:
+            if after is not before and self.ctx is before:
+                self.ctx = after
+            elif after is not before:  # another thread has put a turn there meanwhile
+                self.ctx = self.ctx.add(verb.call.component).add(thunk)
         return thunk
+
+    def registering(self) -> AbstractContextManager[None]:
+        """Register what a `with` block launches as work of this session, which closing and resetting it cancel."""
+        return self._running.registering()
 
     def _launcher(
         self, verb: str, content: Any, format: Any, arguments: dict[str, Any]
@@ -533,26 +554,12 @@ class MelleaSession:
         )
         return lambda: self._launch(prepared)
 
-    def _remember(self, component: Any, output: ModelOutputThunk[Any]) -> None:
-        """Put a turn behind those there are by now; another thread may have put one there meanwhile."""
-        with self._lock:
-            self.ctx = self.ctx.add(component).add(output)
-
     def _leave(self) -> None:
         # A generator may be left in another context than the one it was entered in: then there is nothing to undo.
         sessions = list(sessions_around.get())
         if self in sessions:
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
-
-    def _note(self, thunk: ModelOutputThunk[Any]) -> None:
-        """Note what was launched, whether or not the context remembers it."""
-        with self._lock:
-            self._launched.add(thunk._run)
-
-    def _running(self) -> list[Record]:
-        with self._lock:
-            return [run for run in self._launched if not run.is_final]
 
 
 def _how(arguments: dict[str, Any], format: Any) -> dict[str, bool]:

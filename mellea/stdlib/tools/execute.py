@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mellea.core.blocks import Block, ToolCall, ToolOutput
+from mellea.core.observer import span_around
 from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool import Tool
@@ -26,10 +27,16 @@ async def run_call(
         tools: the tools that there are, by name.
         tell: makes of a result what the model is told; by default texts stay as they are, the rest becomes JSON.
     """
-    try:
-        return ToolOutput(call.tool_call_id, call.tool_name, (tell or told)(await perform(call, tools)))
-    except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
-        return ToolOutput(call.tool_call_id, call.tool_name, _error(error), is_error=True)
+    with span_around("tool", call.tool_name, tool_call=call) as span:
+        try:
+            output = ToolOutput(call.tool_call_id, call.tool_name, (tell or told)(await perform(call, tools)))
+        except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
+            output = ToolOutput(call.tool_call_id, call.tool_name, _error(error), is_error=True)
+            if span is not None:
+                span.error = error
+        if span is not None:
+            span.result = output
+        return output
 
 
 async def run_calls(
@@ -39,6 +46,7 @@ async def run_calls(
     limit: int = 8,
     on_result: Callable[[ToolOutput], object] | None = None,
     tell: Callable[[Any], Any] | None = None,
+    denied: Mapping[int, str] | None = None,
 ) -> list[ToolOutput]:
     """Run calls at the same time, and return their outputs in the order of the calls.
 
@@ -48,6 +56,7 @@ async def run_calls(
         limit: how many calls run at once; 1 runs them one after the other.
         on_result: is told each output as soon as it is there.
         tell: see `run_call`.
+        denied: places of calls that aren't to run, and why, which the model is told as their results.
 
     Raises:
         UsageError: the limit is not a whole number from 1.
@@ -59,7 +68,8 @@ async def run_calls(
 
     async def work() -> None:
         for number, call in waiting:  # shared by all that work, so that calls begin in their order
-            output = outputs[number] = await run_call(call, tools, tell)
+            reason = None if denied is None else denied.get(number)
+            output = outputs[number] = _deny(call, reason) if reason is not None else await run_call(call, tools, tell)
             if on_result is not None:
                 on_result(output)
 
@@ -91,6 +101,10 @@ def told(result: Any) -> Any:
     from pydantic_core import to_jsonable_python  # lazy: most programs have no tools
 
     return to_jsonable_python(result, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="strings")
+
+
+def _deny(call: ToolCall, reason: str) -> ToolOutput:
+    return ToolOutput(call.tool_call_id, call.tool_name, reason, is_error=True)
 
 
 def _error(error: Exception) -> str:
