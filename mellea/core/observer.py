@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from mellea.core.accumulator import Generation
     from mellea.core.blocks import ToolCall, ToolOutput
     from mellea.core.events import Event
-    from mellea.core.requirement import Requirement, ValidationResult
-    from mellea.core.sampling import Attempt
     from mellea.core.sent import SentRequest
 
 __all__ = [
@@ -107,9 +105,9 @@ class Span:
         generation: what came of a request, also if it failed: text, usage, finish reason; afterwards.
         time_to_first_token: seconds from the request to the first piece of the answer; afterwards.
         number: of an attempt or a step, from 1.
-        attempt: the attempt with its output, requirements and their reasons; afterwards.
-        requirement: what a check is about.
-        outcome: what a check came to; afterwards.
+        attempt: the `Attempt` with its output, requirements and their reasons; afterwards.
+        requirement: the `Requirement` that a check is about.
+        outcome: the `ValidationResult` of a check; afterwards.
         tool_call: what the model asks a tool to do.
         result: what a tool gave back, as the model is told it; afterwards.
         data: for its maker, and for observers, to keep more with it.
@@ -163,9 +161,9 @@ class Span:
         self.generation: Generation | None = None
         self.time_to_first_token: float | None = None
         self.number: int | None = None
-        self.attempt: Attempt | None = None
-        self.requirement: Requirement | None = None
-        self.outcome: ValidationResult | None = None
+        self.attempt: Any = None
+        self.requirement: Any = None
+        self.outcome: Any = None
         self.tool_call: ToolCall | None = None
         self.result: ToolOutput | None = None
         for what, value in about.items():
@@ -310,7 +308,7 @@ def begin_span(kind: str, name: str, *, parent: Span | None = None, **about: Any
     return span
 
 
-class span_around:  # noqa: N801 - used like a function
+class span_around:
     """Make a span of a `with` block, and the current one inside it; gives the span, or `None` if nobody listens.
 
     The arguments are those of `begin_span`. What leaves the block is the span's error.

@@ -24,8 +24,9 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
+from mellea.core.iterators import TextIterator
 from mellea.core.runtime import Run, launch
-from mellea.core.thunk import ModelOutputThunk, TextIterator
+from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import GenerationCancelledError, RequirementError
 
 pytestmark = pytest.mark.anyio

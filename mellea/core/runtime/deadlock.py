@@ -95,7 +95,7 @@ def needs(run: Waitable, loops: Sequence[Loop], runs: Iterable[Waitable] = ()) -
     return False
 
 
-class waiting_for:  # noqa: N801 - used like a function
+class waiting_for:
     """Note, for a `with` block, that the current code waits for a run.
 
     Raises:

@@ -63,7 +63,7 @@ def interrupted(backend: str | None, model: str | None) -> InterruptedStreamErro
 
 
 def overdue(what: str, seconds: float, backend: str | None, model: str | None) -> DeadlineError:
-    """Make the error for a deadline that has passed; `what` says what took too long, such as "the model … was silent"."""
+    """Make the error for a deadline that has passed; `what` says what, such as "the model … was silent"."""
     return DeadlineError(
         f"{what} for {seconds:g} s; for more time: model_options={{'timeout': seconds in total, or Deadlines(…)}}",
         backend=backend,

@@ -11,8 +11,9 @@ from typing import Any
 
 from mellea.core.observer import listening
 from mellea.core.options import Deadlines
+from mellea.core.runtime.correction import Correction
 from mellea.core.runtime.deadlock import check_wait
-from mellea.core.runtime.producer import Correction, Open, Parse, Ready, Run, Work
+from mellea.core.runtime.producer import Open, Parse, Ready, Run, Work
 from mellea.core.runtime.record import Record
 from mellea.core.runtime.register import current_register, running
 from mellea.core.runtime.spans import begin_spans

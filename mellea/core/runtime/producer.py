@@ -254,16 +254,9 @@ class Run(Record):
         for event in new:
             kind = type(event)
             if kind is not TextDelta:  # which nearly all of them are
-                if kind is KeepAlive:
-                    self._note_life(event)  # type: ignore[arg-type]
+                has_ended = has_ended or kind is StreamEnd
+                if not self._is_for_readers(event):
                     continue
-                if not isinstance(event, Event):
-                    raise TypeError(f"it yielded {event!r}, which is not an event")
-                if kind is StreamEnd:
-                    has_ended = True
-                    if self._correction is not None:
-                        self._held_end = event  # type: ignore[assignment]
-                        continue
             elif not isinstance(event.chunk, str):  # type: ignore[attr-defined]
                 raise TypeError(f"it yielded {event!r}, whose chunk is not text")
             events.append(event)
@@ -275,12 +268,21 @@ class Run(Record):
             self._wake()
         return has_ended
 
-    def _note_life(self, event: KeepAlive) -> None:
-        if event.begins_anew:
-            self._clock.begin_anew()
-            if self.spans is not None:
-                self.spans.tell_retry(event)
-        self.sent = event.sent or self.sent
+    def _is_for_readers(self, event: Event) -> bool:
+        """Whether readers get an event that isn't text, now."""
+        if isinstance(event, KeepAlive):
+            if event.begins_anew:
+                self._clock.begin_anew()
+                if self.spans is not None:
+                    self.spans.tell_retry(event)
+            self.sent = event.sent or self.sent
+            return False
+        if not isinstance(event, Event):
+            raise TypeError(f"it yielded {event!r}, which is not an event")
+        if self._correction is not None and isinstance(event, StreamEnd):
+            self._held_end = event
+            return False
+        return True
 
     def _note_first(self, kind: type[Event], now: float) -> None:
         if self.state is not State.STREAMING:

@@ -220,8 +220,9 @@ class Record(Waits):
                 return False
             events = self.events[:]
             try:
-                is_known = folded is not None and folded[0] == len(events)
-                joined, generation = folded[1:] if is_known else fold_joined(events)
+                if folded is None or folded[0] != len(events):
+                    folded = (len(events), *fold_joined(events))
+                _, joined, generation = folded
             except Exception as nonsense:  # noqa: BLE001 - a backend made an event that is none
                 del events[count_sound(events) :]
                 joined, generation = fold_joined(events)

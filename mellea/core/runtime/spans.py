@@ -1,4 +1,4 @@
-"""What observers are told of one run: its span, and those of its first attempt and its request if it has these inside."""
+"""What observers are told of one run: its span, and those of its first attempt and request where these are inside."""
 
 from __future__ import annotations
 
@@ -85,11 +85,13 @@ def begin_spans(
         is_request: whether it is one request to a model.
     """
     name = _name(label, kind)
-    about = {"component": None if isinstance(label, str) else label, "backend": run.backend, "model": run.model}
-    outer = begin_span(
-        kind, name, links=tuple(spans.outer for each in links if (spans := each.spans) is not None),
-        is_request=is_request and not is_corrected, **about,
-    )  # fmt: skip
+    about: dict[str, Any] = {
+        "component": None if isinstance(label, str) else label,
+        "backend": run.backend,
+        "model": run.model,
+    }
+    linked = tuple(told.outer for each in links if (told := each.spans) is not None)
+    outer = begin_span(kind, name, links=linked, is_request=is_request and not is_corrected, **about)
     if outer is None:
         return None
     spans = [outer]

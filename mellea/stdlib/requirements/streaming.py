@@ -206,7 +206,7 @@ class Watch:
             with span_around("check", str(requirement), requirement=requirement) as span:
                 refusal = await self._look(lane, requirement)
                 if span is not None:
-                    span.outcome = refusal or ValidationResult(True)
+                    span.outcome = ValidationResult(True) if refusal is None else refusal
         if refusal is not None:
             raise _RefusedError((requirement, refusal))
 

@@ -114,8 +114,8 @@ async def _draw_result(run: Run, drawing: _Drawing, strategy: SamplingStrategy, 
 class _Correcting:
     """What is done about a first answer that isn't of the asked type: it becomes a strategy's first attempt."""
 
-    before = (AttemptStart(1),)
-    after = (AttemptAccepted(1),)
+    before: Sequence[Event] = (AttemptStart(1),)
+    after: Sequence[Event] = (AttemptAccepted(1),)
 
     def __init__(self, call: Call, context: Context, strategy: SamplingStrategy, strict: bool) -> None:
         self._call = call

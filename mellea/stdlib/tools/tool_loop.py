@@ -58,7 +58,7 @@ class Step:
     options: Mapping[str, Any]
 
 
-PrepareStep = Callable[[Step], Step | None | Awaitable[Step | None]]
+PrepareStep = Callable[[Step], Step | Awaitable[Step | None] | None]
 """Changes a step before it is asked; `None` leaves it as it is."""
 
 
