@@ -19,8 +19,8 @@ from pydantic_core import from_json
 from benchmarks.pairs import Samples, Setting, interleave, on_loop
 from mellea import MelleaSession
 from mellea.core.events import TextDelta
-from mellea.core.structured import output_format
-from mellea.core.structured.items import ItemDecoder, item_format
+from mellea.core.structured import make_output_format
+from mellea.core.structured.items import ItemDecoder, make_item_format
 from mellea.core.structured.partials import PartialDecoder
 from mellea.testing import Pause, ScriptedBackend
 
@@ -36,8 +36,8 @@ class Person:
     tags: list[str]
 
 
-FORMAT = output_format(list[Person])
-PEOPLE = item_format(FORMAT)
+FORMAT = make_output_format(list[Person])
+PEOPLE = make_item_format(FORMAT)
 
 Read = Callable[[list[str]], int]
 """Reads deltas, and returns how many people there were."""
@@ -55,7 +55,7 @@ def items(deltas: list[str]) -> int:
     decoder = ItemDecoder(PEOPLE)
     for delta in deltas:
         decoder.feed(delta)
-        while decoder.has_raw:
+        while decoder.has_more:
             decoder.next()
     return len(decoder.good)
 
@@ -70,7 +70,7 @@ def partials(deltas: list[str]) -> int:
 
 
 def final_parse(deltas: list[str]) -> int:
-    return len(FORMAT.value("".join(deltas)))
+    return len(FORMAT.validate("".join(deltas)))
 
 
 def parse_each_time(deltas: list[str]) -> int:

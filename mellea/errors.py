@@ -72,7 +72,7 @@ class MelleaError(Exception):
         super().__init__(message)
         self.partial = partial
 
-    def another(self) -> Self:
+    def clone(self) -> Self:
         """Return a copy with the same cause, for one more reader to raise and to add notes to."""
         twin = copy.copy(self)
         if notes := getattr(self, "__notes__", None):

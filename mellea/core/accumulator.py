@@ -131,7 +131,7 @@ class Accumulator:
     def _begin_request(self) -> None:
         self._used_before, self._usage = self.usage(), None
 
-    def _attempt(self, event: AttemptStart) -> None:
+    def _begin_attempt(self, event: AttemptStart) -> None:
         self._begin_request()
         self._answer = self._attempts[event.number] = _Answer()
         self._answer.write(event.text)
@@ -139,12 +139,12 @@ class Accumulator:
     def _accept(self, event: AttemptAccepted) -> None:
         self._answer = self._attempts.get(event.number, self._answer)
 
-    def _step(self, event: StepStart) -> None:
+    def _begin_step(self, event: StepStart) -> None:
         self._begin_request()
         self._answer.end_message()
 
-    def _use(self, event: UsageEvent) -> None:
-        self._usage = event.usage if self._usage is None else self._usage.updated(event.usage)
+    def _add_usage(self, event: UsageEvent) -> None:
+        self._usage = event.usage if self._usage is None else self._usage.merge(event.usage)
 
     def _finish(self, event: StreamEnd) -> None:
         self._end = event
@@ -176,44 +176,46 @@ class _Answer:
 
     def text(self) -> str:
         """Return the text of all messages."""
-        return STEP_BREAK.join(filter(None, [*self._texts, self._text_of_message()]))
+        text = self._get_message_text()
+        return STEP_BREAK.join(filter(None, [*self._texts, text])) if self._texts else text
 
-    def _text_of_message(self) -> str:
+    def _get_message_text(self) -> str:
         # One piece alone is returned as it is, so that a generation and its message hold the same text once.
-        return "".join([text for text in (*self._block_texts, _joined(self._text)) if text])
+        text = _join_in_place(self._text)
+        return "".join([text for text in (*self._block_texts, text) if text]) if self._block_texts else text
 
     def messages(self) -> tuple[Message, ...]:
         """Return the messages, the last one from the model."""
-        return (*self._messages, *self._sorted_results(), Message("assistant", self._blocks + self._open_blocks()))
+        return (*self._messages, *self._sort_results(), Message("assistant", self._blocks + self._make_open_blocks()))
 
     def end_message(self) -> None:
-        self._messages += self._sorted_results()
+        self._messages += self._sort_results()
         self._results.clear()
         self._close_stretch()
         if self._blocks:
             self._messages.append(Message("assistant", self._blocks))
-            self._texts.append(self._text_of_message())
+            self._texts.append(self._get_message_text())
         self._blocks = []
         self._block_texts.clear()
 
-    def _sorted_results(self) -> list[Message]:
+    def _sort_results(self) -> list[Message]:
         """Return the results that came since the last message of the model, in the order of its calls."""
         if not self._results:
             return []
         asked = next((message for message in reversed(self._messages) if message.role == "assistant"), None)
         places = {} if asked is None else {call.tool_call_id: n for n, call in enumerate(asked.tool_calls)}
-        return sorted(self._results, key=lambda message: _place(message, places))
+        return sorted(self._results, key=lambda message: _find_place(message, places))
 
     def _close_stretch(self) -> None:
-        self._blocks += self._open_blocks()
-        self._block_texts.append(_joined(self._text))
+        self._blocks += self._make_open_blocks()
+        self._block_texts.append(_join_in_place(self._text))
         self._forget_open()
 
-    def _open_blocks(self) -> list[Block]:
+    def _make_open_blocks(self) -> list[Block]:
         blocks: list[Block] = []
         if self._is_thinking:
-            blocks.append(ThinkingBlock(_joined(self._thinking), self._signature))
-        if text := _joined(self._text):
+            blocks.append(ThinkingBlock(_join_in_place(self._thinking), self._signature))
+        if text := _join_in_place(self._text):
             blocks.append(CBlock(text))
         return blocks
 
@@ -224,7 +226,7 @@ class _Answer:
         self._is_thinking = False
 
     def _end_thinking(self) -> None:
-        self._blocks.append(ThinkingBlock(_joined(self._thinking), self._signature))
+        self._blocks.append(ThinkingBlock(_join_in_place(self._thinking), self._signature))
         self._thinking.clear()
         self._signature = None
         self._is_thinking = False
@@ -233,7 +235,7 @@ class _Answer:
         self._close_stretch()
         self._blocks.append(block)
 
-    def _reasoning(self, event: ReasoningDelta) -> None:
+    def _add_reasoning(self, event: ReasoningDelta) -> None:
         if not event.chunk and event.signature is None:
             return
         if not self._is_thinking:
@@ -244,52 +246,52 @@ class _Answer:
             self._signature = event.signature
             self._end_thinking()
 
-    def _file(self, event: FileEvent) -> None:
+    def _add_file(self, event: FileEvent) -> None:
         kind = ImageBlock if event.media_type.startswith("image/") else FileBlock
         self._append(kind(media_type=event.media_type, data=event.data, url=event.url, filename=event.filename))
 
-    def _call(self, event: ToolEnd | BuiltinToolEnd) -> None:
+    def _add_call(self, event: ToolEnd | BuiltinToolEnd) -> None:
         self._append(event.tool_call)
 
-    def _builtin_result(self, event: BuiltinToolResult) -> None:
+    def _add_builtin_result(self, event: BuiltinToolResult) -> None:
         self._append(event.result)
 
-    def _tool_result(self, event: ToolResult) -> None:
+    def _add_tool_result(self, event: ToolResult) -> None:
         if self._blocks or self._text or self._is_thinking:
             self.end_message()
         self._results.append(Message("tool", event.result))
 
-    def _source(self, event: SourceEvent) -> None:
+    def _add_source(self, event: SourceEvent) -> None:
         self.sources.append(event.source)
 
 
-def _joined(chunks: list[str]) -> str:
+def _join_in_place(chunks: list[str]) -> str:
     """Return the chunks as one text, and keep them so: who asks after each chunk has none of them joined again."""
     if len(chunks) > 1:
         chunks[:] = ["".join(chunks)]
     return chunks[0] if chunks else ""
 
 
-def _place(message: Message, places: dict[str, int]) -> int:
+def _find_place(message: Message, places: dict[str, int]) -> int:
     return next((places.get(block.tool_call_id, -1) for block in message.blocks if isinstance(block, ToolOutput)), -1)
 
 
 _FOLDS: dict[type, Callable[[Accumulator, Any], None]] = {
-    AttemptStart: Accumulator._attempt,
+    AttemptStart: Accumulator._begin_attempt,
     AttemptAccepted: Accumulator._accept,
-    StepStart: Accumulator._step,
-    UsageEvent: Accumulator._use,
+    StepStart: Accumulator._begin_step,
+    UsageEvent: Accumulator._add_usage,
     StreamEnd: Accumulator._finish,
 }
 
 _ANSWER_FOLDS: dict[type, Callable[[_Answer, Any], None]] = {
-    ReasoningDelta: _Answer._reasoning,
-    FileEvent: _Answer._file,
-    ToolEnd: _Answer._call,
-    ToolResult: _Answer._tool_result,
-    BuiltinToolEnd: _Answer._call,
-    BuiltinToolResult: _Answer._builtin_result,
-    SourceEvent: _Answer._source,
+    ReasoningDelta: _Answer._add_reasoning,
+    FileEvent: _Answer._add_file,
+    ToolEnd: _Answer._add_call,
+    ToolResult: _Answer._add_tool_result,
+    BuiltinToolEnd: _Answer._add_call,
+    BuiltinToolResult: _Answer._add_builtin_result,
+    SourceEvent: _Answer._add_source,
 }
 
 

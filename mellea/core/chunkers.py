@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from mellea.errors import UsageError
 
-__all__ = ["SCOPES", "Chunk", "Chunker", "InkedChunker", "Scope", "TextChunker", "text_chunker"]
+__all__ = ["SCOPES", "Chunk", "Chunker", "NonBlankChunker", "Scope", "TextChunker", "make_text_chunker"]
 
 Scope = Literal["word", "sentence", "paragraph", "line", "item"]
 """What a chunk is: the piece of the text that is looked at in one go."""
@@ -90,7 +90,7 @@ class Chunker(Protocol):
         """Return what is left at the end of the text, as the last chunk."""
 
 
-class InkedChunker:
+class NonBlankChunker:
     """Gives the chunks of another chunker, none of them blank.
 
     White space that is a chunk by itself goes to the next one, at the end of the text to the last one. A chunk that
@@ -120,7 +120,7 @@ class InkedChunker:
         if inked := len(text.rstrip()):
             self._inked = self._fed + inked
         self._fed += len(text)
-        chunks = self._merged(self._chunker.feed(text))
+        chunks = self._merge(self._chunker.feed(text))
         return chunks + self.flush() if self._inked > self._given else chunks
 
     def flush(self) -> list[Chunk]:
@@ -130,13 +130,13 @@ class InkedChunker:
 
     def close(self) -> list[Chunk]:
         """Return what is left at the end of the text."""
-        chunks = self._merged(self._chunker.close())
+        chunks = self._merge(self._chunker.close())
         tail, self._blank = "".join(self._blank), []
         return chunks + [
             Chunk(f"{kept}{tail}", kept.number, kept.start, kept.item) if tail else kept for kept in self.flush()
         ]
 
-    def _merged(self, found: list[Chunk]) -> list[Chunk]:
+    def _merge(self, found: list[Chunk]) -> list[Chunk]:
         chunks: list[Chunk] = []
         for chunk in found:
             self._given += len(chunk)
@@ -178,7 +178,7 @@ class TextChunker:
         while (match := self._pattern.search(tail, position)) is not None:
             end = position = match.end()
             if end > start and self._is_end(tail[max(start, end - _LONGEST_ABBREVIATION) : end]):
-                chunks.append(self._chunk(tail[start:end]))
+                chunks.append(self._make_chunk(tail[start:end]))
                 start = end
             elif match.start() == end:  # an empty match
                 position += 1
@@ -189,7 +189,7 @@ class TextChunker:
         """Return what is left at the end of the text, as the last chunk."""
         rest, self._tail = "".join([self._tail, *self._later]), ""
         self._later.clear()
-        return [self._chunk(rest)] if rest or self._before else []
+        return [self._make_chunk(rest)] if rest or self._before else []
 
     def _is_decisive(self, text: str) -> bool:
         is_more_blank = self._last.isspace() and text.isspace() and "\n" not in text
@@ -202,19 +202,19 @@ class TextChunker:
         if not closed:  # a chunk doesn't end in the white space that it begins with
             open_from = kept_from = len(rest)
         else:
-            open_from = len(closed) if closed != rest else _open_end(rest)
+            open_from = len(closed) if closed != rest else _find_open_end(rest)
             kept_from = max(0, open_from - _LONGEST_ABBREVIATION)
         if kept_from:
             self._before.append(rest[:kept_from])
         self._tail, self._open = rest[kept_from:], open_from - kept_from
 
-    def _chunk(self, text: str) -> Chunk:
+    def _make_chunk(self, text: str) -> Chunk:
         chunk = Chunk("".join([*self._before, text]))
         self._before.clear()
         return chunk
 
 
-def text_chunker(scope: Scope, *, number: int = 0, start: int = 0) -> InkedChunker:
+def make_text_chunker(scope: Scope, *, number: int = 0, start: int = 0) -> NonBlankChunker:
     """Return a new chunker for texts.
 
     Args:
@@ -227,14 +227,14 @@ def text_chunker(scope: Scope, *, number: int = 0, start: int = 0) -> InkedChunk
     """
     if scope not in _ENDS:
         raise UsageError(f"a text is divided into {', '.join(map(repr, _ENDS))}, not {scope!r}")
-    return InkedChunker(TextChunker(scope), number=number, start=start)
+    return NonBlankChunker(TextChunker(scope), number=number, start=start)
 
 
 def _ends_sentence(text: str) -> bool:
     return bool(text) and _ABBREVIATION.search(text) is None
 
 
-def _open_end(text: str) -> int:
+def _find_open_end(text: str) -> int:
     """Return where trailing punctuation begins that may or may not end a sentence."""
     before = text.rstrip(_CLOSERS)
     return min(len(before.rstrip(".!?…")), len(before.rstrip("。！？")), len(text) - 1)

@@ -1,4 +1,4 @@
-"""Contexts: immutable histories that a call is made in."""
+"""Contexts: the immutable history that a call is made in."""
 
 from __future__ import annotations
 
@@ -16,113 +16,113 @@ __all__ = ["Context", "Turn"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange: what was said to the model, and what it answered or is still answering.
+    """One exchange: the input for the model, and the output, which may still be being written.
 
-    Once a call has said the input, it isn't worded anew for every call after that.
+    The first call renders the input into messages; later calls reuse them.
     """
 
     input: Any
     output: ModelOutputThunk[Any] | None = None
-    _said: tuple[str, tuple[Message, ...]] | None = field(default=None, init=False, repr=False, compare=False)
+    _rendered: tuple[str, tuple[Message, ...]] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def is_sound(self) -> bool:
-        """Whether later calls may see it: it hasn't failed, and wasn't cancelled."""
+        """Whether later calls may see the turn: it hasn't failed and wasn't cancelled."""
         return self.output is None or not self.output.has_failed()
 
     @property
-    def is_said(self) -> bool:
-        """Whether a call has said the input before, so that all in it is computed."""
-        return self._said is not None
+    def is_rendered(self) -> bool:
+        """Whether the input was rendered, which implies that everything in it is computed."""
+        return self._rendered is not None
 
     @property
-    def words(self) -> Any:
-        """The messages that a call has said the input in, or the input itself."""
-        return self._said[1] if self._said is not None else self.input
+    def rendered(self) -> Any:
+        """The rendered messages of the input, or the input itself if it wasn't rendered yet."""
+        return self._rendered[1] if self._rendered is not None else self.input
 
-    def said_to(self, model: str) -> tuple[Message, ...] | None:
-        """Return the messages that the input is in words for that model, if it has been said to it before."""
-        return self._said[1] if self._said is not None and self._said[0] == model else None
+    def get_rendered(self, model: str) -> tuple[Message, ...] | None:
+        """Return the messages of the input if it was rendered for that model before, otherwise `None`."""
+        return self._rendered[1] if self._rendered is not None and self._rendered[0] == model else None
 
     def remember(self, model: str, said: Iterable[Message]) -> tuple[Message, ...]:
-        """Note, and return, the messages that the input is in words; all that is in it has to be computed."""
+        """Cache and return this turn's rendered messages; every thunk in the input must be computed."""
         messages = tuple(said)
-        object.__setattr__(self, "_said", (model, messages))
+        object.__setattr__(self, "_rendered", (model, messages))
         return messages
 
 
 class Context(ABC):
-    """An immutable history; adding to it gives a new one that shares all the old.
+    """An immutable history. Adding to it returns a new context that shares the old turns.
 
-    `str(context)` is the text of its last output.
+    `str(context)` is the text of the last output.
 
-    A call asks for `awaited_turns` when it is launched, waits for what is still being written in them, and says
-    `prepared_view` then. Where `is_immediate`, and there is nothing to wait for, the two are the same.
+    When a call is launched it gets the turns from `list_awaited_turns`, waits until they are complete, and then sends
+    those from `prepare_view`. If the context `is_immediate` and nothing is pending, the two are the same.
     """
 
     @abstractmethod
     def add(self, value: Any) -> Self:
-        """Return a context with `value` added: a thunk completes the last turn, all else begins one."""
+        """Return a context with `value` added: a thunk completes the last turn, anything else begins a new one."""
 
     @abstractmethod
     def turns(self) -> list[Turn]:
-        """Return the turns that the context remembers, oldest first."""
+        """Return all turns, oldest first."""
 
     @abstractmethod
     def view_for_generation(self) -> list[Turn]:
-        """Return the turns that the next call is to see, oldest first."""
+        """Return the turns that the next call will see, oldest first."""
 
     @abstractmethod
     def empty(self) -> Self:
-        """Return a context of the same kind and settings without any turn."""
+        """Return a context of the same class and settings without turns."""
 
     @property
     def shows_turns(self) -> bool:
-        """Whether calls see earlier turns at all."""
+        """Whether calls see earlier turns."""
         return True
 
     @property
     def is_immediate(self) -> bool:
-        """Whether the view needs no preparation: no waiting, and nobody else's code."""
+        """Whether the view needs no preparation: it neither waits nor calls user code."""
         return True
 
-    def awaited_turns(self) -> list[Turn]:
+    def list_awaited_turns(self) -> list[Turn]:
         """Return the turns that have to be complete before the view can be prepared, oldest first."""
         return self.view_for_generation()
 
-    async def prepared_view(self) -> list[Turn]:
-        """Return the turns that a call sees, once those that it waits for are complete."""
+    async def prepare_view(self) -> list[Turn]:
+        """Return the turns that a call sees; those from `list_awaited_turns` are complete by now."""
         return self.view_for_generation()
 
     def as_list(self, last_n_components: int | None = None) -> list[Any]:
-        """Return what was said and answered, in order; all of it, or the last so many."""
+        """Return the inputs and outputs in order; all of them, or the last `last_n_components`."""
         values = [value for turn in self.turns() for value in (turn.input, turn.output) if value is not None]
         return values if last_n_components is None else values[max(0, len(values) - last_n_components) :]
 
     def last_turn(self) -> Turn | None:
-        """Return the last exchange, or `None` if there was none."""
+        """Return the last turn, or `None`."""
         turns = self.turns()
         return turns[-1] if turns else None
 
     def last_output(self) -> ModelOutputThunk[Any] | None:
-        """Return the last answer, or `None` if there is none."""
+        """Return the last output, or `None`."""
         turn = self.last_turn()
         return turn.output if turn is not None else None
 
     def __str__(self) -> str:
-        """Return the text of the last answer, `""` if there is none.
+        """Return the text of the last output, `""` without one.
 
         Raises:
-            UsageError: the answer isn't computed yet.
+            UsageError: the output isn't computed yet.
         """
         output = self.last_output()
         return "" if output is None else str(output)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
-            # It would be false whatever the model wrote, and a validation_fn would say no for ever.
+            # It would be false whatever the model wrote, so a validation_fn would always fail.
             raise UsageError(
-                f"a context is compared with the text {other!r}; compare str(context), or give simple_validate a "
+                f"a context was compared with the text {other!r}; compare str(context), or pass simple_validate a "
                 "function of the text"
             )
         return self is other

@@ -69,12 +69,12 @@ class Usage:
     @property
     def total_tokens(self) -> int | None:
         """Input and output together, or `None` if neither is known."""
-        return _sum(self.input_tokens, self.output_tokens)
+        return _add(self.input_tokens, self.output_tokens)
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(_sum(getattr(self, name), getattr(other, name)) for name in Usage.__slots__))
+        return Usage(*(_add(getattr(self, name), getattr(other, name)) for name in Usage.__slots__))
 
-    def updated(self, later: Usage) -> Usage:
+    def merge(self, later: Usage) -> Usage:
         """Return this usage with what `later` knows put in its place."""
         known = (getattr(later, name) for name in Usage.__slots__)
         return Usage(
@@ -82,7 +82,7 @@ class Usage:
         )
 
 
-def _sum(a: int | None, b: int | None) -> int | None:
+def _add(a: int | None, b: int | None) -> int | None:
     return None if a is None and b is None else (a or 0) + (b or 0)
 
 

@@ -72,29 +72,29 @@ async def resolve(structure: Any) -> Any:
     """
     thunks = {id(part): part for part in walk(structure) if isinstance(part, ModelOutputThunk)}
     await together([thunk.avalue for thunk in thunks.values()])  # for the slowest, or the first that fails
-    return _filled(structure, set()) if thunks else structure
+    return _fill(structure, set()) if thunks else structure
 
 
-def _filled(value: Any, around: set[int]) -> Any:
+def _fill(value: Any, around: set[int]) -> Any:
     if isinstance(value, ModelOutputThunk):
         return value.parsed
     if id(value) in around:  # it holds itself; there is no way to make it anew
         return value
     inner = around | {id(value)}
     if isinstance(value, Mapping):
-        return {key: _filled(item, inner) for key, item in value.items()}
+        return {key: _fill(item, inner) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_filled(item, inner) for item in value))
+        return type(value)(*(_fill(item, inner) for item in value))
     if isinstance(value, (list, tuple, set, frozenset)):
-        return type(value)(_filled(item, inner) for item in value)
+        return type(value)(_fill(item, inner) for item in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _dataclass(value, inner)
+        return _fill_dataclass(value, inner)
     return value
 
 
-def _dataclass(value: Any, around: set[int]) -> Any:
+def _fill_dataclass(value: Any, around: set[int]) -> Any:
     names = [field.name for field in dataclasses.fields(value) if field.init]
-    changes = {name: _filled(getattr(value, name), around) for name in names}
+    changes = {name: _fill(getattr(value, name), around) for name in names}
     if all(changes[name] is getattr(value, name) for name in names):
         return value
     return dataclasses.replace(value, **changes)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["HIDDEN", "is_sensitive", "scrub", "without_keys"]
+__all__ = ["HIDDEN", "hide_keys", "is_sensitive", "scrub"]
 
 HIDDEN = "***"
 """What stands for a key."""
@@ -27,15 +27,15 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def without_keys(value: Any, secrets: Iterable[str] = ()) -> Any:
+def hide_keys(value: Any, secrets: Iterable[str] = ()) -> Any:
     """Return a copy of a JSON value in which known keys are hidden, and texts in fields named as keys are."""
     if isinstance(value, str):
         return scrub(value, secrets)
     if isinstance(value, Mapping):
         return {
-            name: HIDDEN if isinstance(item, str) and is_sensitive(str(name)) else without_keys(item, secrets)
+            name: HIDDEN if isinstance(item, str) and is_sensitive(str(name)) else hide_keys(item, secrets)
             for name, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [without_keys(item, secrets) for item in value]
+        return [hide_keys(item, secrets) for item in value]
     return value

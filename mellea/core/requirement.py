@@ -19,8 +19,8 @@ __all__ = [
     "as_result",
     "ask_function",
     "check_function",
-    "stream_validated",
-    "validated",
+    "run_stream_validation",
+    "run_validation",
 ]
 
 ValidationFunction = Callable[[Context], Any]
@@ -128,12 +128,12 @@ class Requirement:
         return None if outcome is None else as_result(outcome, self)
 
 
-async def validated(requirement: Requirement, context: Context) -> ValidationResult:
+async def run_validation(requirement: Requirement, context: Context) -> ValidationResult:
     """Check a context's last output, by a requirement whose `validate` may be a subclass's own, sync or async."""
     return as_result(await ask_function(requirement.validate, context, requirement), requirement)
 
 
-async def stream_validated(requirement: Requirement, chunk: Chunk) -> ValidationResult | None:
+async def run_stream_validation(requirement: Requirement, chunk: Chunk) -> ValidationResult | None:
     """Check a chunk, by a requirement whose `stream_validate` may be a subclass's own, sync or async."""
     outcome = await ask_function(requirement.stream_validate, chunk, requirement)
     return None if outcome is None else as_result(outcome, requirement)
@@ -150,7 +150,7 @@ async def ask_function(function: Callable[..., Any], about: object, requirement:
     except (ValueError, AssertionError) as error:
         return False, str(error) or type(error).__name__
     except Exception as error:
-        for note in (f"raised while the requirement {str(requirement)!r} was checked", _advice(error, about)):
+        for note in (f"raised while the requirement {str(requirement)!r} was checked", _advise(error, about)):
             if note and note not in getattr(error, "__notes__", ()):  # the error may pass by twice
                 add_note(error, note)
         raise
@@ -162,7 +162,7 @@ _TEXT_WANTED = (
 )
 
 
-def _advice(error: Exception, about: object) -> str:
+def _advise(error: Exception, about: object) -> str:
     """Return what to do about a function that was written for a text where it gets a context, or the reverse."""
     if not isinstance(error, (AttributeError, TypeError)):
         return ""

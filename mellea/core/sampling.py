@@ -71,7 +71,7 @@ class SamplingResult:
         return self.attempts[self.chosen].output
 
     def __reduce__(self) -> Any:
-        return SamplingResult, (self.success, portable(self).attempts, self.chosen)
+        return SamplingResult, (self.success, make_portable(self).attempts, self.chosen)
 
     @property
     def value(self) -> str | None:
@@ -85,12 +85,12 @@ class SamplingResult:
         return sum(known[1:], start=known[0]) if known else None
 
 
-def portable(result: SamplingResult) -> SamplingResult:
+def make_portable(result: SamplingResult) -> SamplingResult:
     """Return the result without what doesn't pickle: the functions of requirements, and contexts."""
-    return replace(result, attempts=tuple(_portable(attempt) for attempt in result.attempts))
+    return replace(result, attempts=tuple(_make_attempt_portable(attempt) for attempt in result.attempts))
 
 
-def _portable(attempt: Attempt) -> Attempt:
+def _make_attempt_portable(attempt: Attempt) -> Attempt:
     validations = tuple(
         (Requirement(str(requirement), check_only=requirement.check_only), outcome)
         for requirement, outcome in attempt.validations

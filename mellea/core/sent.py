@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.core.backend import Backend, BuiltinTool, OutputSchema, Request, ToolSpec
-from mellea.core.masking import without_keys
+from mellea.core.masking import hide_keys
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines
 
@@ -47,7 +47,7 @@ class SentRequest:
     def tools(self) -> tuple[ToolSpec | BuiltinTool, ...]:
         """The tools that the model was offered."""
         return tuple(
-            replace(tool, config=without_keys(tool.config)) if isinstance(tool, BuiltinTool) else tool
+            replace(tool, config=hide_keys(tool.config)) if isinstance(tool, BuiltinTool) else tool
             for tool in self._request.tools
         )
 
@@ -60,7 +60,7 @@ class SentRequest:
     def options(self) -> Mapping[str, Any]:
         """The model options, merged."""
         options = self._request.options
-        return {name: without_keys(value) if name in MAY_HOLD_KEYS else value for name, value in options.items()}
+        return {name: hide_keys(value) if name in MAY_HOLD_KEYS else value for name, value in options.items()}
 
     @property
     def deadlines(self) -> Deadlines:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-__all__ = ["is_high", "mended", "mended_value"]
+__all__ = ["is_high", "replace_surrogates", "replace_surrogates_in"]
 
 
 def is_high(char: str) -> bool:
@@ -17,7 +17,7 @@ def is_high(char: str) -> bool:
     return "\ud800" <= char <= "\udbff"
 
 
-def mended(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Return the text with its pairs joined and U+FFFD for each half that stands alone."""
     try:
         text.encode()
@@ -26,14 +26,14 @@ def mended(text: str) -> str:
     return text
 
 
-def mended_value(value: Any) -> Any:
+def replace_surrogates_in(value: Any) -> Any:
     """Return the value with all texts in it mended: in dicts, lists, tuples and dataclasses, however deep."""
     if isinstance(value, str):
-        return mended(value)
+        return replace_surrogates(value)
     if isinstance(value, dict):
-        return {mended_value(key): mended_value(item) for key, item in value.items()}
+        return {replace_surrogates_in(key): replace_surrogates_in(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)([mended_value(item) for item in value])
+        return type(value)([replace_surrogates_in(item) for item in value])
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{each.name: mended_value(getattr(value, each.name)) for each in fields(value)})
+        return replace(value, **{each.name: replace_surrogates_in(getattr(value, each.name)) for each in fields(value)})
     return value

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
@@ -17,6 +17,7 @@ from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.observer import listening
 from mellea.core.options import (
+    DEFAULT_DEADLINES,
     Deadlines,
     ModelOption,
     check_options,
@@ -29,12 +30,14 @@ from mellea.core.options import (
 from mellea.core.runtime import Correction, Parse, Run, launch
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.sent import SentRequest
-from mellea.core.structured import OutputFormat, output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, OutputError, ParseError, UnsupportedError, UsageError
-from mellea.stdlib.components import Conversation, Instruction, as_component, messages_of, told_as_shown
+from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Step, Tool, ToolCalls, ToolLoop, as_tools, loop_of, runnable_tools
+
+if TYPE_CHECKING:
+    from mellea.core.structured import OutputFormat
 
 __all__ = ["Call", "finish"]
 
@@ -72,7 +75,7 @@ class Call:
     given: Mapping[str, Any] = field(repr=False)
     format: OutputFormat[Any] | None = None
     tools: tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...] = ()
-    deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
+    deadlines: Deadlines = DEFAULT_DEADLINES
     loop: ToolLoop | None = None
     prefix: str | None = None
 
@@ -146,7 +149,7 @@ class Call:
         """Make a call of its component, backend and given options, which decide all that comes of options."""
         others = own_options(backend)
         options = merge_options(without_shape(others) if is_own else others, given)
-        deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
+        deadlines = Deadlines.of(options.pop(ModelOption.TIMEOUT, None))
         tools = as_tools(options.pop(ModelOption.TOOLS, ()))
         call = cls(
             component=component,
@@ -237,7 +240,7 @@ class Call:
             StreamingError: a thunk that it would wait for can't end before the call does.
         """
         history = self._history(context)
-        turns = history.awaited_turns()
+        turns = history.list_awaited_turns()
         pending = _pending([self.component, *_unsaid(turns)])
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         request = None if pending or not history.is_immediate else self._render(turns)
@@ -288,7 +291,7 @@ class Call:
 
     def ingredients(self, context: Context) -> list[ModelOutputThunk[Any]]:
         """Return the thunks that the call waits for, each once."""
-        return _pending([self.component, *_unsaid(self._history(context).awaited_turns())])
+        return _pending([self.component, *_unsaid(self._history(context).list_awaited_turns())])
 
     def _history(self, context: Context) -> Context:
         return SimpleContext() if isinstance(self.component, Conversation) else context
@@ -326,11 +329,11 @@ class Call:
         model = self.backend.model_id
         for turn in turns:
             if turn.input is not None:
-                said = turn.said_to(model)
-                messages += turn.remember(model, messages_of(turn.input, model)) if said is None else said
+                said = turn.get_rendered(model)
+                messages += turn.remember(model, render_messages(turn.input, model)) if said is None else said
             answered = () if turn.output is None else turn.output.so_far().messages
             messages += [message for message in answered if message.blocks]
-        messages += messages_of(self.component, model)
+        messages += render_messages(self.component, model)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
@@ -406,7 +409,7 @@ class _Asking:
 
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
-        return told_as_shown(result)
+        return render_result(result)
 
 
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
@@ -509,7 +512,9 @@ def _check_choice(choice: str | None, names: Sequence[str]) -> None:
 def _format(format: Any) -> OutputFormat[Any] | None:
     if format is None or format is str:
         return None
-    return format if isinstance(format, OutputFormat) else output_format(format)
+    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+
+    return make_output_format(format)
 
 
 def _unsaid(turns: Iterable[Turn]) -> list[Any]:
@@ -517,13 +522,13 @@ def _unsaid(turns: Iterable[Turn]) -> list[Any]:
     return [
         part
         for turn in turns
-        if not turn.is_said or not (turn.output is None or turn.output.is_computed())
+        if not turn.is_rendered or not (turn.output is None or turn.output.is_computed())
         for part in (turn.input, turn.output)
     ]
 
 
 async def _prepare_turns(history: Context) -> list[Turn]:
-    turns = await history.prepared_view()
+    turns = await history.prepare_view()
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk
     return turns
@@ -531,7 +536,3 @@ async def _prepare_turns(history: Context) -> list[Turn]:
 
 def _is_file(part: Any) -> bool:
     return isinstance(part, FileBlock)
-
-
-def _deadlines(timeout: Any) -> Deadlines:
-    return Deadlines() if timeout is None else Deadlines.of(timeout)

@@ -12,19 +12,19 @@ from typing import Any, Final, TypeVar
 
 from mellea.core.arguments import knows_names
 from mellea.core.backend import Backend
+from mellea.core.blocking import blocking
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.runtime.portal import blocking
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib.call import Call, finish
-from mellea.stdlib.components import Conversation, Instruction, Query, Transform, call_method, tools_of
+from mellea.stdlib.components import Conversation, Instruction, Query, Transform, call_method, get_tools
 from mellea.stdlib.requirements.streaming import check_watchable
-from mellea.stdlib.requirements.validation import as_requirements, validate_all, with_own_requirements
+from mellea.stdlib.requirements.validation import add_own_requirements, as_requirements, validate_all
 from mellea.stdlib.sampling.rejection import FormatRepairStrategy, RejectionSamplingStrategy
 from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls
@@ -182,7 +182,7 @@ def prepare(
     }.items():
         check_flag(name, flag)
     asked = (*as_requirements(requirements), *_strategy_requirements(strategy))
-    checks = with_own_requirements(component, asked)
+    checks = add_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
         raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
@@ -313,7 +313,7 @@ async def aquery(
         backend: whom to ask.
         format: a type that the answer is to have; `.parsed` is a value of it then.
         model_options: names as in `ModelOption`.
-        tools: tools that the model may ask for; the object's own methods are `tools_of(obj)`.
+        tools: tools that the model may ask for; the object's own methods are `get_tools(obj)`.
         tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
             results, until an answer calls no tool.
         max_turns: how many times the model is asked at most, if tools are run.
@@ -438,7 +438,7 @@ def transformation_of(
     Raises:
         UsageError: an argument is of a wrong type, or a method is none that a model can call.
     """
-    tools = tools_of(obj) if backend.capabilities.tools and format is None else ()
+    tools = get_tools(obj) if backend.capabilities.tools and format is None else ()
     return Transform(obj, transformation, has_tools=bool(tools)), tools
 
 

@@ -14,7 +14,7 @@ from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights, name_of
 from mellea.errors import ConfigurationError
 
-__all__ = ["EngineServer", "busy_slots", "engine_server"]
+__all__ = ["EngineServer", "count_busy_slots", "engine_server"]
 
 _PING_SECONDS = 1
 
@@ -87,7 +87,7 @@ def engine_server(
         engine.close(timeout=0.0)
 
 
-def busy_slots(address: str | None, api_key: str) -> int:
+def count_busy_slots(address: str | None, api_key: str) -> int:
     """Return how many generations an engine is working on, as it says itself.
 
     Args:

@@ -124,8 +124,8 @@ class ScriptedBackend(Backend):
             self.closed.append(False)
         has_ended = has_call = False
         try:
-            for step in self._script(number, request):
-                event = await _take(step)
+            for step in self._get_script(number, request):
+                event = await _perform(step)
                 if event is not None:
                     has_ended = has_ended or isinstance(event, StreamEnd)
                     has_call = has_call or isinstance(event, ToolEnd)
@@ -138,13 +138,13 @@ class ScriptedBackend(Backend):
         finally:
             self.closed[number] = True
 
-    def _script(self, number: int, request: Request) -> Iterable[Step]:
+    def _get_script(self, number: int, request: Request) -> Iterable[Step]:
         reply = self._replies[min(number, len(self._replies) - 1)]
         script = reply(request) if callable(reply) else reply
         return [script] if isinstance(script, _STEPS) else script
 
 
-async def _take(step: Step) -> Event | None:
+async def _perform(step: Step) -> Event | None:
     """Do what the step says; returns the event to yield, if it is one."""
     match step:
         case str():

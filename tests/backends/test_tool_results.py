@@ -16,7 +16,7 @@ from mellea.core.backend import Request
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message, user_message
 from mellea.errors import UnsupportedError
-from mellea.stdlib.tools.execute import told
+from mellea.stdlib.tools.execute import serialise_result
 
 PNG = ImageBlock(data=b"png-bytes-here")
 DATA = PNG.base64()
@@ -49,7 +49,7 @@ def texts_of(value: Any) -> list[str]:
     "result", [PNG, [PNG], [CBlock("a cat"), PNG], ["a cat", PNG], ("a cat", PNG, {"legs": 4}), [PNG, 3]], ids=repr
 )
 def test_an_image_in_a_result_is_an_image(wire: str, result: Any) -> None:
-    texts = texts_of(sent(wire, told(result)))
+    texts = texts_of(sent(wire, serialise_result(result)))
     holding = [text for text in texts if DATA in text]
     assert holding in ([DATA], [f"data:image/png;base64,{DATA}"])
     if "a cat" in str(result):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mellea.core.chunkers import Chunk, InkedChunker, Scope, text_chunker
-from mellea.core.structured import ItemChunker, output_format
+from mellea.core.chunkers import Chunk, NonBlankChunker, Scope, make_text_chunker
+from mellea.core.structured import ItemChunker, make_output_format
 from mellea.errors import UsageError
 
 SCOPES: list[Scope] = ["word", "sentence", "paragraph", "line"]
@@ -21,7 +21,7 @@ TEXTS = st.text(st.sampled_from("abM rs.!?…\"')*。！」 \n\r\t\u00a0é"), ma
 
 
 def chunks(scope: Scope, *pieces: str) -> list[str]:
-    chunker = text_chunker(scope)
+    chunker = make_text_chunker(scope)
     found = [chunk for piece in pieces for chunk in chunker.feed(piece)] + chunker.close()
     assert [chunk.number for chunk in found] == list(range(len(found)))
     assert all(chunk.start == sum(map(len, found[: chunk.number])) for chunk in found)
@@ -64,25 +64,25 @@ def test_what_a_chunk_is(scope: Scope, text: str, expected: list[str]) -> None:
 
 
 def test_a_chunk_comes_as_soon_as_its_end_is_certain_and_no_white_space_can_be_added_to_it() -> None:
-    chunker = text_chunker("sentence")
+    chunker = make_text_chunker("sentence")
     assert chunker.feed("One.") == []  # "One.5" may follow
     assert not chunker.is_keeping
     assert chunker.feed(" ") == []  # and so may the end
     assert chunker.is_keeping
     assert chunker.feed("T") == ["One."]
-    words = text_chunker("word")
+    words = make_text_chunker("word")
     assert words.feed("forbid") == []
     assert words.feed("den w") == ["forbidden"]
 
 
 def test_a_chunk_that_waits_for_white_space_can_be_taken_as_it_is() -> None:
-    chunker = text_chunker("sentence")
+    chunker = make_text_chunker("sentence")
     chunker.feed("One.\n")
     assert chunker.flush() == ["One."]
     assert chunker.flush() == []
     assert chunker.feed("\nTwo. ") == []
     assert chunker.close() == ["\n\nTwo. "]
-    ended = text_chunker("word")
+    ended = make_text_chunker("word")
     ended.feed("end ")
     assert [*ended.flush(), *ended.close()] == ["end"]
 
@@ -105,7 +105,7 @@ class Letters:
 
 @given(text=st.text("ab \n\u3000", max_size=20), sizes=st.lists(st.integers(1, 4)), behind=st.integers(0, 3))
 def test_no_chunker_gives_blank_chunks_and_each_character_is_in_one(text: str, sizes: list[int], behind: int) -> None:
-    chunker, found, rest = InkedChunker(Letters(behind)), [], text
+    chunker, found, rest = NonBlankChunker(Letters(behind)), [], text
     for size in [*sizes, len(text) + 1]:
         found += chunker.feed(rest[:size])
         rest = rest[size:]
@@ -117,7 +117,7 @@ def test_no_chunker_gives_blank_chunks_and_each_character_is_in_one(text: str, s
 
 
 def test_a_chunk_is_a_text_that_knows_its_place() -> None:
-    chunk = text_chunker("word", number=7, start=40).feed("cat s")[0]
+    chunk = make_text_chunker("word", number=7, start=40).feed("cat s")[0]
     assert (chunk, chunk.number, chunk.start, chunk.item) == ("cat", 7, 40, "")
     again = pickle.loads(pickle.dumps(chunk))
     assert type(again) is Chunk
@@ -126,7 +126,7 @@ def test_a_chunk_is_a_text_that_knows_its_place() -> None:
 
 def test_the_cost_of_one_long_chunk_is_linear() -> None:
     def seconds(letters: int) -> float:
-        chunker = text_chunker("paragraph")
+        chunker = make_text_chunker("paragraph")
         began = time.process_time()
         for _ in range(letters):
             chunker.feed("word ")
@@ -138,7 +138,7 @@ def test_the_cost_of_one_long_chunk_is_linear() -> None:
 
 
 def item_chunks(*pieces: str, before: str = "", kind: Any = list[Any]) -> list[tuple[str, str]]:
-    chunker = ItemChunker(output_format(kind), before=before)
+    chunker = ItemChunker(make_output_format(kind), before=before)
     found = [chunk for piece in pieces for chunk in chunker.feed(piece)] + chunker.close()
     return [(str(chunk), chunk.item) for chunk in found]
 
@@ -184,7 +184,7 @@ def test_what_an_item_is() -> None:
 
 def test_there_are_no_chunks_of_other_kinds() -> None:
     with pytest.raises(UsageError, match="'item'"):
-        text_chunker("item")
+        make_text_chunker("item")
 
 
 _ODD = [
@@ -219,7 +219,7 @@ def test_marks_and_white_space_of_all_kinds_are_divided_in_the_same_way_however_
 ) -> None:
     text = "".join(parts)
     for scope in ("word", "sentence", "paragraph", "line"):
-        whole, single, sized = (text_chunker(scope) for _ in range(3))  # type: ignore[arg-type]
+        whole, single, sized = (make_text_chunker(scope) for _ in range(3))  # type: ignore[arg-type]
         expected = [*whole.feed(text), *whole.close()]
         assert [chunk for char in text for chunk in single.feed(char)] + single.close() == expected
         found, rest = [], text
@@ -233,7 +233,7 @@ def test_marks_and_white_space_of_all_kinds_are_divided_in_the_same_way_however_
 @pytest.mark.parametrize("flood", [".", "。", "!)", '"', "* ", ") ", " \n", " ", "\n", "A. ", "x", ". . ", "\t"])
 def test_a_model_that_writes_one_thing_for_ever_costs_no_more_for_each_piece(flood: str) -> None:
     for scope in ("word", "sentence", "paragraph", "line"):
-        chunker, started = text_chunker(scope), time.process_time()  # type: ignore[arg-type]
+        chunker, started = make_text_chunker(scope), time.process_time()  # type: ignore[arg-type]
         chunks = [chunk for _ in range(10_000) for char in flood for chunk in chunker.feed(char)] + chunker.close()
         assert time.process_time() - started < 2, "it looks at all of the text again and again"
         assert "".join(chunks) == ("" if not flood.strip() else flood * 10_000)

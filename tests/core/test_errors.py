@@ -76,7 +76,7 @@ def test_another_reader_gets_a_copy_with_the_same_cause_and_notes_of_its_own() -
     error = make(errors.RateLimitError)
     error.__cause__ = OSError("the root")
     error.add_note("first")
-    twin = error.another()
+    twin = error.clone()
     assert twin is not error and twin.__cause__ is error.__cause__
     twin.add_note("second")
     assert (error.__notes__, twin.__notes__) == (["first"], ["first", "second"])
@@ -89,7 +89,7 @@ def test_tracebacks_of_many_readers_dont_pile_up() -> None:
     depths = []
     for _ in range(20):
         try:
-            raise error.another()
+            raise error.clone()
         except errors.WireError as raised:
             depths.append(len(traceback.extract_tb(raised.__traceback__)))
     assert depths == [1] * 20
@@ -103,5 +103,5 @@ def test_a_users_own_kind_of_error_copies_whatever_its_constructor_takes() -> No
             self.severity = severity
 
     error = PolicyError("no rhymes", severity=3)
-    for twin in (copy.copy(error), error.another()):
+    for twin in (copy.copy(error), error.clone()):
         assert (str(twin), twin.severity, twin.backend) == ("rule 'no rhymes' was broken", 3, "mine")

@@ -59,4 +59,4 @@ def test_usage_adds_what_is_known() -> None:
 
 
 def test_a_later_usage_replaces_what_it_knows_zero_included() -> None:
-    assert Usage(10, 1, cached_tokens=2).updated(Usage(None, 7, cached_tokens=0)) == Usage(10, 7, 0)
+    assert Usage(10, 1, cached_tokens=2).merge(Usage(None, 7, cached_tokens=0)) == Usage(10, 7, 0)

@@ -14,7 +14,7 @@ from mellea import mfuncs
 from mellea.core import Capabilities, Message, ToolCall, ToolOutput
 from mellea.core.events import ToolEnd
 from mellea.errors import StreamingError, ToolError, UsageError
-from mellea.stdlib.components import Table, Transform, mify, tools_of
+from mellea.stdlib.components import Table, Transform, get_tools, mify
 from mellea.stdlib.context import ChatContext, SimpleContext
 from mellea.testing import Gate, ScriptedBackend
 from mellea.testing.scripted import EVERYTHING
@@ -68,7 +68,7 @@ async def test_objects_methods_can_be_run_on_the_way_to_an_answer() -> None:
     basket = Basket(["tea", "oil"])
     backend = ScriptedBackend([call("count")], lambda request: f"{request.messages[-1].blocks[0].result} things")
     m = mellea.start_session(backend)
-    answer = await m.aquery(basket, "How many?", tools=tools_of(basket), tool_calls="run")
+    answer = await m.aquery(basket, "How many?", tools=get_tools(basket), tool_calls="run")
     assert answer.value == "2 things"
 
 

@@ -10,7 +10,7 @@ import pytest
 import mellea
 from mellea.core import CBlock, ComputedModelOutputThunk, ImageBlock, Message, TemplateRepresentation
 from mellea.errors import UsageError
-from mellea.stdlib.components import Document, Instruction, Query, Repair, SimpleComponent, Table, messages_of, mify
+from mellea.stdlib.components import Document, Instruction, Query, Repair, SimpleComponent, Table, mify, render_messages
 from mellea.templates import fill, render, render_blocks, to_text
 from mellea.testing import ScriptedBackend
 
@@ -36,7 +36,7 @@ def test_number_21_a_users_value_that_contains_braces_stays_text() -> None:
         "prefix": NASTY,
     }
     for model in (None, "claude-sonnet-4-5"):
-        text = messages_of(Instruction("Say {{ x }}.", **parts), model)[0].content
+        text = render_messages(Instruction("Say {{ x }}.", **parts), model)[0].content
         assert text.count(NASTY) == 10
         assert "49" not in text
     for component in (
@@ -48,7 +48,7 @@ def test_number_21_a_users_value_that_contains_braces_stays_text() -> None:
         CBlock(NASTY),
         Instruction(NASTY),
     ):
-        assert NASTY in messages_of(component)[0].content
+        assert NASTY in render_messages(component)[0].content
 
 
 def test_number_21_a_value_is_text_inside_a_value_too() -> None:
@@ -121,14 +121,14 @@ def test_text_in_json_or_in_a_filter_loses_its_mark_and_nothing_else() -> None:
     ],
 )
 def test_marks_reach_the_message_from_inside_of_components(component: Any) -> None:
-    blocks = messages_of(component)[0].blocks
+    blocks = render_messages(component)[0].blocks
     assert [block.cache for block in blocks] == [True, False]
     assert blocks[0].value.rstrip(".").endswith(("Keep", "Keep 1"))
 
 
 def test_a_kept_context_is_said_as_any_other_only_before_the_task() -> None:
     first, second = (
-        messages_of(Instruction(task, grounding_context={"doc": CBlock("long\n", cache=True)}))[0].blocks
+        render_messages(Instruction(task, grounding_context={"doc": CBlock("long\n", cache=True)}))[0].blocks
         for task in ("One.", "Two.")
     )
     assert first[0] == second[0] == CBlock("Use this context:\n\n[doc]\nlong", cache=True)
@@ -138,8 +138,8 @@ def test_a_kept_context_is_said_as_any_other_only_before_the_task() -> None:
 def test_images_are_found_wherever_they_stand() -> None:
     one, two = ImageBlock(data=b"1"), ImageBlock(data=b"2")
     repair = Repair(Message("user", ["See", one]), [])
-    assert messages_of(repair)[0].files == (one,)
-    message = messages_of(Instruction("Compare.", grounding_context={"a": one}, images=[two]))[0]
+    assert render_messages(repair)[0].files == (one,)
+    message = render_messages(Instruction("Compare.", grounding_context={"a": one}, images=[two]))[0]
     assert message.files == (one, two)
     assert message.content == "Compare.\n\nUse this context:\n\n[a]\n(image 1)"
 
@@ -151,7 +151,7 @@ def test_an_image_in_an_object_is_refused_where_no_image_can_go() -> None:
             self.picture = ImageBlock(data=b"x")
             self.place = "Oslo"
 
-    assert messages_of(Query(Photo(), "What is it?"))[0].files == (ImageBlock(data=b"x"),)
+    assert render_messages(Query(Photo(), "What is it?"))[0].files == (ImageBlock(data=b"x"),)
     deaf = mellea.start_session(ScriptedBackend("x", capabilities=mellea.core.Capabilities()))
     with pytest.raises(mellea.errors.UnsupportedError, match="images"):
         deaf.query(Photo(), "What is it?")

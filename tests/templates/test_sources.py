@@ -10,7 +10,7 @@ import pytest
 import mellea
 from mellea.core import TemplateRepresentation
 from mellea.errors import UsageError
-from mellea.stdlib.components import Document, Instruction, Message, messages_of
+from mellea.stdlib.components import Document, Instruction, Message, render_messages
 from mellea.templates import add_folder, add_package, render, sources
 from mellea.testing import ScriptedBackend
 
@@ -80,9 +80,9 @@ def test_the_family_comes_from_the_backends_model(tmp_path: Path) -> None:
 def test_components_inside_others_are_said_for_the_family_too(tmp_path: Path) -> None:
     add_folder(write(tmp_path, llama__Document="<{{ text }}>"))
     task = Instruction("Read.", grounding_context={"d": Document("tale")}, input=[Document("x")])
-    assert "<tale>" in messages_of(task, "llama3")[0].content
-    assert '["<x>"]' in messages_of(task, "llama3")[0].content
-    assert "<tale>" not in messages_of(task, "gpt-4o")[0].content
+    assert "<tale>" in render_messages(task, "llama3")[0].content
+    assert '["<x>"]' in render_messages(task, "llama3")[0].content
+    assert "<tale>" not in render_messages(task, "gpt-4o")[0].content
 
 
 def test_a_users_package_brings_templates_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,14 +91,14 @@ def test_a_users_package_brings_templates_of_its_own(tmp_path: Path, monkeypatch
         render(TemplateRepresentation("Greeting", {"who": "Ann"}))
     add_package(name)
     assert render(TemplateRepresentation("Greeting", {"who": "Ann"})) == "Greet Ann."
-    assert messages_of(Document("x"))[0].content == "DOC x"
+    assert render_messages(Document("x"))[0].content == "DOC x"
 
 
 def test_a_component_may_name_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = package(tmp_path, monkeypatch, "other_prompts", Document="MINE {{ text }}")
     mine = TemplateRepresentation("Document", {"text": "x"}, package=name)
     assert render(mine) == "MINE x"
-    assert messages_of(Document("x"))[0].content == "x", "nobody else's templates change"
+    assert render_messages(Document("x"))[0].content == "x", "nobody else's templates change"
     unknown = TemplateRepresentation("Document", package="no_such_package_here")
     with pytest.raises(UsageError, match="'no_such_package_here' has no templates in 'templates/prompts'"):
         render(unknown)
@@ -112,7 +112,7 @@ def test_a_template_includes_and_extends_others(tmp_path: Path) -> None:
         part="part {{ x }}",
     )
     add_folder(folder)
-    assert messages_of(Document("x", id="7"))[0].content == "Document 7:\nx"
+    assert render_messages(Document("x", id="7"))[0].content == "Document 7:\nx"
     assert render(TemplateRepresentation("Bare", {"x": 1, "content": "theirs"})) == "part 1, theirs"
 
 
@@ -122,7 +122,7 @@ def test_what_was_added_last_goes_first(tmp_path: Path) -> None:
     assert render(BARE) == "b"
     add_folder(tmp_path / "a")
     assert render(BARE) == "a"
-    assert messages_of(Message("user", "x"))[0].content == "ax"
+    assert render_messages(Message("user", "x"))[0].content == "ax"
 
 
 def test_a_place_that_is_none_is_refused(tmp_path: Path) -> None:

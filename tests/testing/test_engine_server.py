@@ -2,7 +2,7 @@ import httpx
 import pytest
 
 from mellea.errors import ConfigurationError
-from mellea.testing.engine_server import busy_slots, engine_server
+from mellea.testing.engine_server import count_busy_slots, engine_server
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,9 @@ def test_the_key_is_needed_and_not_shown(server):
 def test_busy_slots(server, client):
     with client.stream("POST", "/chat/completions", json=body(stream=True, max_tokens=300)) as reply:
         next(reply.iter_lines())
-        assert busy_slots(server.url, server.api_key) == 1
+        assert count_busy_slots(server.url, server.api_key) == 1
     with pytest.raises(ConfigurationError):
-        busy_slots(None, "")
+        count_busy_slots(None, "")
 
 
 def test_it_ends_while_a_client_streams():

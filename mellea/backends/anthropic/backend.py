@@ -13,7 +13,7 @@ from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
 from mellea.backends.http.secret import missing_key
 from mellea.core.backend import Capabilities, Request
-from mellea.core.structured.envelope import is_wrapped, starts_of
+from mellea.core.structured.envelope import find_starts, needs_wrapping
 
 __all__ = ["AnthropicBackend"]
 
@@ -86,8 +86,8 @@ class AnthropicBackend(HttpBackend):
         return Decoder(
             self.model_id,
             answer_tool=answer_tool(request, self.model_id),
-            is_wrapped=output is not None and is_wrapped(output.schema),
-            starts="" if output is None else starts_of(output.schema),
+            is_wrapped=output is not None and needs_wrapping(output.schema),
+            starts="" if output is None else find_starts(output.schema),
             drops_space=ends_in_space(request.messages),
         )
 

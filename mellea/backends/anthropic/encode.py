@@ -13,7 +13,7 @@ from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
-from mellea.core.structured.envelope import is_wrapped, wrapped
+from mellea.core.structured.envelope import needs_wrapping, wrap_schema
 from mellea.errors import UnsupportedError, UsageError
 
 __all__ = ["OPTIONS", "SAMPLING", "answer_tool", "betas", "encode", "ends_in_space"]
@@ -192,7 +192,7 @@ def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
 
 def _hold(request: Request, output: OutputSchema, payload: JsonObject, can: Traits) -> None:
     if can.native_schema:
-        schema = wrapped(output.schema) if is_wrapped(output.schema) else output.schema
+        schema = wrap_schema(output.schema) if needs_wrapping(output.schema) else output.schema
         form = {"type": "json_schema", "schema": closed_schema(schema)}
         payload["output_config"] = {**payload.get("output_config", {}), "format": form}
         return

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from mellea.backends.anthropic.wire import Json, JsonObject
-from mellea.core.structured.envelope import is_wrapped, wrapped
+from mellea.core.structured.envelope import needs_wrapping, wrap_schema
 from mellea.errors import UnsupportedError
 
 __all__ = ["closed_schema", "object_schema"]
@@ -61,7 +61,7 @@ def object_schema(schema: Mapping[str, Json]) -> JsonObject:
     if isinstance(reference, str) and reference.startswith("#/$defs/"):
         target = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"), {})
         schema = {**target, "$defs": schema["$defs"]}
-    return wrapped(schema) if is_wrapped(schema) else dict(schema)
+    return wrap_schema(schema) if needs_wrapping(schema) else dict(schema)
 
 
 def _references(part: Json) -> set[str]:

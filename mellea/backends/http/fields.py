@@ -17,7 +17,7 @@ from pydantic_core import from_json
 
 from mellea.backends.http.halves import parse_odd
 from mellea.backends.http.words import visible
-from mellea.core.surrogates import mended
+from mellea.core.surrogates import replace_surrogates
 from mellea.errors import WireError
 
 __all__ = [
@@ -170,7 +170,7 @@ def wrong_type(name: str, wanted: str, value: Any) -> WireError:
 def known_text(mapping: dict[str, Any], name: str) -> str:
     """Return a text, `""` for anything else."""
     value = mapping.get(name)
-    return mended(value) if type(value) is str else ""
+    return replace_surrogates(value) if type(value) is str else ""
 
 
 def known_id(mapping: dict[str, Any], name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from mellea.core.events import Event, ReasoningDelta, SourceEvent, TextDelta, ToolDelta, ToolEnd, UsageEvent
-from mellea.core.surrogates import is_high, mended, mended_value
+from mellea.core.surrogates import is_high, replace_surrogates, replace_surrogates_in
 
 __all__ = ["Halves", "decoded", "parse_odd"]
 
@@ -71,7 +71,7 @@ class Halves:
             if not isinstance(event, _BESIDE):
                 self._release(TextDelta, out)
                 self._release(ReasoningDelta, out)
-            out.append(mended_value(event))
+            out.append(replace_surrogates_in(event))
         return out
 
     def _delta(self, event: TextDelta | ReasoningDelta | ToolDelta, out: list[Event]) -> None:
@@ -84,7 +84,7 @@ class Halves:
         if text and is_high(text[-1]) and not is_last:
             self._held[key] = text[-1]
             text = text[:-1]
-        chunk = mended(text)
+        chunk = replace_surrogates(text)
         if isinstance(event, ReasoningDelta):
             event = ReasoningDelta(chunk, event.signature)
         else:

@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from mellea.backends.http.halves import parse_odd
-from mellea.core.surrogates import mended
+from mellea.core.surrogates import replace_surrogates
 
 __all__ = ["LONGEST", "WORDS", "said_in", "shortened", "visible", "words_of"]
 
@@ -49,7 +49,7 @@ def visible(text: str) -> str:
     """Return a text in one line without what a terminal would obey: escapes, controls, marks of direction."""
     if "\x1b" in text or "\x9b" in text or "\x9d" in text:
         text = _ESCAPE.sub("", text)
-    return " ".join(mended(text).translate(_CONTROLS).split())
+    return " ".join(replace_surrogates(text).translate(_CONTROLS).split())
 
 
 def words_of(value: Any) -> str:

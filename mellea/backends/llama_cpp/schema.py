@@ -25,7 +25,7 @@ from urllib.parse import unquote
 
 from mellea.backends.llama_cpp.budget import DefaultLimit, share_out
 from mellea.backends.llama_cpp.pattern import why_unsupported
-from mellea.core.structured.schema import followed
+from mellea.core.structured.schema import follow_references
 from mellea.errors import UnsupportedError
 
 __all__ = ["MAX_ITEMS", "MAX_LENGTH", "json_grammar"]
@@ -211,7 +211,7 @@ class _Rewriter:
         """Return the values that a schema names, `None` if it names none."""
         if not isinstance(schema, Mapping):
             return None
-        schema = followed(schema, self._root)
+        schema = follow_references(schema, self._root)
         if schema.get("type") == "boolean":
             return [True, False]
         values = [schema["const"]] if "const" in schema else schema.get("enum")

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mellea.backends.ollama.wire import Json, JsonObject
-from mellea.core.structured.schema import followed
+from mellea.core.structured.schema import follow_references
 
 __all__ = ["tool_schema"]
 
@@ -66,7 +66,7 @@ class _Writer:
         pointer = schema.get("$ref")
         if not isinstance(pointer, str):
             return self._written(schema)
-        target = followed(schema, self._root)
+        target = follow_references(schema, self._root)
         if self._is_enough(pointer):
             return _named(pointer, target)
         self._inside.append(pointer)
@@ -121,7 +121,7 @@ class _Writer:
         joined = {name: value for name, value in schema.items() if name != "allOf"}
         for each in parts:
             if isinstance(each, Mapping) and each.get("$ref") not in self._inside:
-                joined = _merged(joined, self._joined(followed(each, self._root), depth + 1))
+                joined = _merged(joined, self._joined(follow_references(each, self._root), depth + 1))
         return joined
 
 

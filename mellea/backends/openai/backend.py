@@ -22,7 +22,7 @@ from mellea.core.backend import Capabilities, Request
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.structured.envelope import is_wrapped, starts_of
+from mellea.core.structured.envelope import find_starts, needs_wrapping
 from mellea.errors import AuthError, BackendError, ConfigurationError, UnsupportedError, UsageError
 
 __all__ = ["OpenAIBackend"]
@@ -103,8 +103,8 @@ class OpenAIBackend(HttpBackend):
 
     def _decoder(self, request: Request) -> StreamDecoder:
         output = request.output_schema
-        wraps = output is not None and is_wrapped(output.schema)
-        starts = starts_of(output.schema) if output is not None and wraps else ""
+        wraps = output is not None and needs_wrapping(output.schema)
+        starts = find_starts(output.schema) if output is not None and wraps else ""
         if self.api == "responses":
             return responses.Decoder(
                 self.model_id, backend=self.name, is_wrapped=wraps, starts=starts, base_url=self.base_url

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mellea.core.structured.bundle import bundled
-from mellea.core.structured.envelope import is_wrapped, wrapped
-from mellea.core.structured.schema import followed
+from mellea.core.structured.bundle import bundle_schema
+from mellea.core.structured.envelope import needs_wrapping, wrap_schema
+from mellea.core.structured.schema import follow_references
 
 __all__ = ["Holding", "StrictSchema", "schema_name", "sent_schema", "strict_schema"]
 
@@ -109,7 +109,7 @@ def sent_schema(schema: Mapping[str, Any], holding: Holding) -> StrictSchema:
 
 
 def _object(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return wrapped(schema) if is_wrapped(schema) else bundled(schema)
+    return wrap_schema(schema) if needs_wrapping(schema) else bundle_schema(schema)
 
 
 class _Rewriter:
@@ -121,7 +121,7 @@ class _Rewriter:
         self._inlined: list[str] = []  # references that are being written out, which may lead to themselves
 
     def rewritten(self) -> dict[str, Any]:
-        top = dict(followed(self._root, self._root))
+        top = dict(follow_references(self._root, self._root))
         body = self._schema({name: value for name, value in top.items() if name not in ("$defs", "definitions")})
         for name in ("$defs", "definitions"):
             if name in self._root:
@@ -153,7 +153,7 @@ class _Rewriter:
         if not beside or pointer in self._inlined:
             return {"$ref": pointer}
         self._inlined.append(pointer)
-        written = self._schema({**followed({"$ref": pointer}, self._root), **beside})
+        written = self._schema({**follow_references({"$ref": pointer}, self._root), **beside})
         self._inlined.pop()
         return written
 

@@ -30,7 +30,6 @@ __all__ = [
     "Loop",
     "ThreadWaiter",
     "Waiter",
-    "asking_thread",
     "be_patient",
     "current_loop",
     "is_being_cancelled",
@@ -42,9 +41,6 @@ __all__ = [
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-asking_thread: contextvars.ContextVar[int | None] = contextvars.ContextVar("asking_thread", default=None)
-"""The thread that stands still until the running synchronous verb returns."""
 
 GRACE = 5.0
 """Seconds that a loop may stand still before what it ran counts as lost."""

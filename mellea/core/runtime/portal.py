@@ -22,7 +22,6 @@ from mellea.core.runtime import Hold, cancel_all
 from mellea.core.runtime.loop import (
     Loop,
     Waiter,
-    asking_thread,
     be_patient,
     current_loop,
     is_loop_running,
@@ -110,11 +109,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_portal.forget)
 
 
-def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
+def blocking(
+    verb: Callable[P, Coroutine[Any, Any, R]], prepare: Callable[[dict[str, Any]], None] | None = None
+) -> Callable[P, R]:
     """Make the synchronous twin of an async verb.
 
     It works in plain functions, in threads and inside a running loop, carries the caller's context
     variables, and cancels the verb on Ctrl-C. `await_result` may only be true.
+
+    Args:
+        verb: the async verb.
+        prepare: called with the keyword arguments in the caller's own thread, and may replace them.
 
     Raises:
         StreamingError: `await_result=False`; or called on the thread that runs synchronous verbs.
@@ -129,6 +134,8 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
                 f"{name.removeprefix('a')!r}, which returns finished results only; stream with m.stream(...), "
                 f"or use {name!r} in async code"
             )
+        if prepare is not None:
+            prepare(kwargs)
         return _call(functools.partial(verb, *args, **kwargs))
 
     call.__name__ = name.removeprefix("a")
@@ -140,7 +147,6 @@ def blocking(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
     loop, running = _portal.start(), _Running(verb)
     hold = Hold(current_loop()) if is_loop_running() else None
-    asked = asking_thread.set(threading.get_ident())
     try:
         loop.post(running.begin)  # with a copy of the context variables
         running.wait(loop)
@@ -150,7 +156,6 @@ def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
         running.forget()
         raise
     finally:
-        asking_thread.reset(asked)
         if hold is not None:
             hold.end()
     return running.result()

@@ -273,7 +273,7 @@ class Record(Waits):
     def raise_error(self) -> None:
         """Raise this reader's own copy of the error, if the run has failed or was cancelled."""
         if self.error is not None:
-            raise self.error.another().with_traceback(self.error.__traceback__)
+            raise self.error.clone().with_traceback(self.error.__traceback__)
 
     def raise_error_unless(self, kind: type[MelleaError]) -> None:
         """Raise like `raise_error`, but not an error of that kind."""

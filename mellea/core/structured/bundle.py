@@ -1,9 +1,9 @@
-"""One form for the JSON Schemas that users write.
+"""Normalise the JSON Schemas that users write.
 
-References may be JSON Pointers with escapes (`~0 ~1 %20`), anchors, ids, or `#` alone; they may lead into lists and
-out of nested definitions; and drafts before 2020-12 spell some keywords otherwise. What comes out of here has nothing
-but `#/$defs/name`, and the words of 2020-12, so that it can be moved into an object, cut up and sent anywhere. A
-schema that has this form already is returned as it is.
+References may be JSON Pointers with escapes (`~0 ~1 %20`), anchors, ids, or `#` alone; they may point into lists and
+out of nested definitions; and drafts before 2020-12 spell some keywords differently. The result only has references of
+the form `#/$defs/name` and the keywords of 2020-12, so it can be nested in another schema, cut up and sent to any
+provider. A schema that already has this form is returned unchanged.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-from mellea.core.structured.schema import Schema, map_parts, parts_of, pointed_at
+from mellea.core.structured.schema import Schema, follow_pointer, iterate_parts, map_parts
 
-__all__ = ["SchemaError", "bundled"]
+__all__ = ["SchemaError", "bundle_schema"]
 
 _PLAIN = re.compile(r"#/(\$defs|definitions)/[^/~%]+")
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
@@ -25,28 +25,28 @@ _OLD = frozenset({"additionalItems", "dependencies", "nullable", "$dynamicRef", 
 
 
 class SchemaError(ValueError):
-    """A dict isn't a JSON Schema, or refers to what isn't there."""
+    """A dict isn't a JSON Schema, or a reference in it leads nowhere."""
 
 
-def bundled(schema: Schema) -> dict[str, Any]:
-    """Return the schema with every reference as `#/$defs/name`, in the words of draft 2020-12.
+def bundle_schema(schema: Schema) -> dict[str, Any]:
+    """Return the schema with every reference as `#/$defs/name`, in the keywords of draft 2020-12.
 
     Raises:
         SchemaError: a reference leads nowhere, or out of the schema.
     """
-    nodes = list(_nodes(schema))
+    nodes = list(_walk(schema))
     if all(_has_this_form(node, schema) for node in nodes):
         return dict(schema)
-    return _Bundler(schema).bundled()
+    return _Bundler(schema).rewrite()
 
 
-def _nodes(schema: Any) -> Iterator[Schema]:
+def _walk(schema: Any) -> Iterator[Schema]:
     waiting = [schema]
     while waiting:
         node = waiting.pop()
         if isinstance(node, Mapping):
             yield node
-            waiting += [part for _, part in parts_of(node)]
+            waiting += [part for _, part in iterate_parts(node)]
 
 
 def _has_this_form(node: Schema, root: Schema) -> bool:
@@ -57,28 +57,28 @@ def _has_this_form(node: Schema, root: Schema) -> bool:
     )
     pointer = node.get("$ref", "#/$defs/x")
     is_plain = isinstance(pointer, str) and _PLAIN.fullmatch(pointer) is not None
-    return not is_old and is_plain and not _OLD & node.keys() and ("$ref" not in node or _exists(pointer, root))
+    return not is_old and is_plain and not _OLD & node.keys() and ("$ref" not in node or _is_defined(pointer, root))
 
 
-def _exists(pointer: str, root: Schema) -> bool:
+def _is_defined(pointer: str, root: Schema) -> bool:
     _, place, name = pointer.split("/")
     return name in root.get(place, {})
 
 
 class _Bundler:
-    """Writes a schema anew, and what its references lead to below `$defs`."""
+    """Rewrites a schema and collects the targets of its references under `$defs`."""
 
     def __init__(self, root: Schema) -> None:
         self._root = root
-        self._resources: dict[str, Schema] = {}  # schemas that have an id, by it
+        self._resources: dict[str, Schema] = {}  # schemas with an id, by id
         self._anchors: dict[tuple[str, str], Any] = {}  # by id and name
-        self._bases: dict[int, str] = {}  # the id that counts at each part, by the part's own address
+        self._bases: dict[int, str] = {}  # the base URI of each part, by id() of the part
         self._names: dict[int, str] = {}
         self._definitions: dict[str, Any] = {}
         self._index(root)
 
     def _index(self, root: Schema) -> None:
-        """Note the ids and anchors of all parts; `id` and `#name` as id are those of old drafts."""
+        """Collect the ids and anchors of all parts; drafts 4 to 7 have `id`, and `#name` as an id for an anchor."""
         self._resources[""] = root
         waiting: list[tuple[Any, str]] = [(root, "")]
         while waiting:
@@ -95,25 +95,25 @@ class _Bundler:
                 if isinstance(node.get(name), str):
                     self._anchors[base, node[name]] = node
             self._bases[id(node)] = base
-            waiting += [(part, base) for _, part in parts_of(node)]
+            waiting += [(part, base) for _, part in iterate_parts(node)]
 
-    def bundled(self) -> dict[str, Any]:
-        """Return the schema anew; one that holds itself stands once at the top and once below `$defs`."""
-        body = self._schema(self._root)
+    def rewrite(self) -> dict[str, Any]:
+        """Return the rewritten schema; a recursive one appears twice, at the top and under `$defs`."""
+        body = self._rewrite(self._root)
         return {**body, "$defs": self._definitions} if self._definitions else body
 
-    def _schema(self, schema: Any) -> Any:
+    def _rewrite(self, schema: Any) -> Any:
         if not isinstance(schema, Mapping):
             return schema
         kept = {name: value for name, value in schema.items() if name not in _PLACES and name not in _REFERENCES}
-        new = map_parts(_modern(kept), self._schema)
+        new = map_parts(_modernise(kept), self._rewrite)
         for name in _REFERENCES:
             if name in schema:
-                target = self._target(schema[name], self._bases.get(id(schema), ""))
-                new["$ref"] = f"#/$defs/{self._named(target, schema[name])}"
+                target = self._resolve(schema[name], self._bases.get(id(schema), ""))
+                new["$ref"] = f"#/$defs/{self._define(target, schema[name])}"
         return new
 
-    def _named(self, target: Any, pointer: str) -> str:
+    def _define(self, target: Any, pointer: str) -> str:
         if id(target) in self._names:
             return self._names[id(target)]
         steps = [step for step in re.split(r"[^A-Za-z0-9_.-]+", unquote(pointer)) if step not in ("", "defs")]
@@ -123,28 +123,28 @@ class _Bundler:
             count += 1
             name = f"{wanted}_{count}"
         self._names[id(target)] = name
-        self._definitions[name] = {}
-        self._definitions[name] = self._schema(target)
+        self._definitions[name] = {}  # reserves the name: the target may refer to itself
+        self._definitions[name] = self._rewrite(target)
         return name
 
-    def _target(self, pointer: Any, base: str) -> Any:
+    def _resolve(self, pointer: Any, base: str) -> Any:
         if not isinstance(pointer, str):
-            raise SchemaError(f"a reference is a text, not {pointer!r}")
+            raise SchemaError(f"a reference has to be a string, not {pointer!r}")
         where, _, fragment = pointer.partition("#")
         place = urljoin(base, where) if where else base
         if place not in self._resources:
-            raise SchemaError(f"the reference {pointer!r} leads out of the schema; put what it names below '$defs'")
+            raise SchemaError(f"the reference {pointer!r} points outside the schema; put its target under '$defs'")
         if fragment and not fragment.startswith("/"):
             found = self._anchors.get((place, unquote(fragment)))
         else:
-            found = pointed_at(self._resources[place], fragment)
+            found = follow_pointer(self._resources[place], fragment)
         if not isinstance(found, (Mapping, bool)):
-            raise SchemaError(f"the reference {pointer!r} leads nowhere")
+            raise SchemaError(f"the reference {pointer!r} points at nothing")
         return found
 
 
-def _modern(schema: dict[str, Any]) -> dict[str, Any]:
-    """Write the words of older drafts, and OpenAPI's `nullable`, in those of 2020-12."""
+def _modernise(schema: dict[str, Any]) -> dict[str, Any]:
+    """Replace keywords of older drafts, and OpenAPI's `nullable`, with those of 2020-12."""
     others = schema.pop("additionalItems", None)
     if isinstance(schema.get("items"), list):
         schema["prefixItems"] = schema.pop("items")

@@ -1,17 +1,17 @@
-"""The search for a document in one answer's text: candidates, and when one of them is taken.
+"""Find the JSON document in the text of an answer: which candidates there are, and when one is accepted.
 
 Rules:
 
-- A candidate opens with a bracket of a shape that is asked for. It is *leading* where only white space, a BOM or the
-  line of a fence stands before it.
-- A leading list is taken at its bracket, a leading object at its first known key.
-- Behind anything else a list is taken at its first valid item, an object when all its required keys have appeared.
-- Either is also taken when it closes and is valid. One that closes untaken is passed over whole, and so is JSON of
-  another shape. One that turns out not to be JSON is prose: the search goes on where it broke.
-- A bracket opens nothing if what follows can't stand there in JSON, as in `[see above]`.
-- In a text that is leading and quoted, where a text is asked for, brackets open nothing.
+- A candidate opens with a bracket of a requested shape. It is *leading* if nothing but white space, a BOM or the
+  opening line of a code fence precedes it.
+- A leading list is accepted at its bracket, a leading object at its first known key.
+- After anything else a list is accepted at its first valid item, an object when all its required keys have appeared.
+- Either is also accepted when it closes and is valid. A candidate that closes without being accepted is skipped as a
+  whole, and so is JSON of another shape. One that turns out not to be JSON is prose: the search resumes where it broke.
+- A bracket opens nothing if what follows isn't possible in JSON, as in `[see above]`.
+- Where a string is requested and the text begins with a quote, brackets inside the quotes open nothing.
 
-It is blind to boundaries: the decision falls at a character, however the text is split.
+The result doesn't depend on how the text was split: every decision is made at a character.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from mellea.core.structured.scanner import ITEMS, Event, Kind, Scanner, Way
+from mellea.core.structured.scanner import ITEMS, Kind, ScanEvent, Scanner, Way
 from mellea.core.structured.schema import Shape
 
 __all__ = ["Finder"]
 
 _LEADING = re.compile(r"\s*+(?:\ufeff\s*+)?+(?:`{3,}+[^\n`]*+\n\s*+)?+")
 _LONGEST_HEAD = 300
-"""How many characters of white space and a fence's line may stand before a leading document."""
+"""How many characters of white space and fence may precede a leading document."""
 
 _BRACKET = re.compile(r"[{\[]")
 _BRACKET_OR_QUOTE = re.compile(r'["{\[]')
 _TOKEN = re.compile(r"[ \t\n\r]*+([^ \t\n\r])")
 _FIRST = {"{": '"}', "[": '"{[]-0123456789tfnNI'}
-"""What may follow a bracket in JSON; `N` and `I` begin the NaN and Infinity that Python writes."""
+"""What may follow a bracket in JSON; `N` and `I` are for the NaN and Infinity that Python writes."""
 
 _QUOTED = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _KEYS: Way = {}
 
 
 class Finder:
-    """Finds the document in a text that comes in pieces.
+    """Finds the document in a text that arrives in pieces.
 
     Args:
-        shapes: what is asked for.
-        is_item: whether a JSON text is an element of the lists that are asked for.
+        shapes: the requested shapes.
+        is_item: whether a JSON text is an element of the requested lists.
         problem_of: returns what a validator has against a JSON text, `None` if it is valid.
-        takes: take a document; if not, as behind one that was taken, those that are complete and valid are noted.
+        takes: accept a document. If false, as after an accepted one, complete and valid documents are only collected.
 
     Attributes:
-        problem: what was wrong with the first candidate that was passed over.
-        others: the documents that were noted.
-        is_taken: whether a document was found; there is nothing more to find then.
+        problem: why the first skipped candidate was skipped.
+        others: the collected documents.
+        is_taken: whether a document was accepted; the search is over then.
     """
 
     __slots__ = (
         "_after",
         "_bracket",
         "_candidate",
+        "_find_problem",
         "_head",
         "_is_item",
         "_is_leading",
         "_parts",
-        "_problem_of",
         "_quote",
         "_seen",
         "_shapes",
@@ -76,34 +76,34 @@ class Finder:
         self,
         shapes: Sequence[Shape],
         is_item: Callable[[str], bool],
-        problem_of: Callable[[str], Exception | None],
+        find_problem: Callable[[str], Exception | None],
         *,
         takes: bool = True,
     ) -> None:
         self._shapes = shapes
         self._is_item = is_item
-        self._problem_of = problem_of
+        self._find_problem = find_problem
         self._takes = takes
         self._wants_text = any(shape.is_text for shape in shapes)
         self._head: str | None = "" if takes else None  # before the first candidate; `None` once it is prose
-        self._bracket = ""  # that may open a candidate: what follows it isn't there yet
-        self._after = ""  # white space behind it
-        self._quote: str | None = None  # in a quoted text: whether a backslash ended the last piece
+        self._bracket = ""  # may open a candidate, depending on the next character
+        self._after = ""  # white space after it
+        self._quote: str | None = None  # inside a quoted text: "\\" if the last piece ended with a backslash, else ""
         self._candidate: Scanner | None = None
         self._is_leading = False
-        self._parts: list[str] = []  # of the candidate
-        self._seen: set[str] = set()  # its keys
+        self._parts: list[str] = []  # the candidate's text
+        self._seen: set[str] = set()  # the candidate's top-level keys
         self.problem: Exception | None = None
         self.others: list[str] = []
         self.is_taken = False
 
     @property
     def is_open(self) -> bool:
-        """Whether a candidate of a shape that is asked for has begun and not ended."""
+        """Whether a candidate of a requested shape has begun and not ended."""
         return bool(self._parts) and not self.is_taken and bool(self._fitting)
 
     def feed(self, text: str) -> str | None:
-        """Take more text; where a document is taken, return all that there is from its bracket on."""
+        """Take more text; if a document is accepted, return everything from its bracket on."""
         place: int | None = 0
         while place is not None and place < len(text):
             if self._quote is not None:
@@ -126,7 +126,7 @@ class Finder:
         return None
 
     def _open(self, text: str, place: int) -> int | None:
-        """Go to the next bracket; return the place behind it once a candidate has begun there."""
+        """Find the next bracket that opens a candidate; return the place after it, or `None` if more text is needed."""
         if not self._bracket:
             found = (_BRACKET if self._head is None else _BRACKET_OR_QUOTE).search(text, place)
             self._pass(text[place : place + _LONGEST_HEAD + 1 if found is None else found.start()])
@@ -151,16 +151,16 @@ class Finder:
         return token.start(1)
 
     def _open_quote(self, place: int) -> int:
-        assert self._head is not None
-        if self._wants_text and _LEADING.fullmatch(self._head):
+        if self._wants_text and self._head is not None and _LEADING.fullmatch(self._head):
             self._quote = ""
         else:
             self._head = None
         return place
 
     def _pass(self, text: str) -> None:
-        """Note what stands before the next candidate."""
+        """Skip text before the next candidate."""
         if self._head is not None:
+            # Bounded, so that a long introduction isn't copied over and over.
             head = self._head + text
             self._head = head if len(head) <= _LONGEST_HEAD else None
 
@@ -169,7 +169,7 @@ class Finder:
         return [shape for shape in self._shapes if shape.opening == self._parts[0][0]]
 
     def _scan(self, text: str, place: int) -> tuple[str, int | None]:
-        """Go on with the candidate; return the text that is looked at from now on, and where."""
+        """Scan more of the candidate; return the text and the place at which the search continues."""
         scanner = self._candidate
         if scanner is None:
             bracket = self._parts[0]
@@ -188,8 +188,8 @@ class Finder:
         self._parts.append(text[place:] if place else text)
         return text, None
 
-    def _is_told_by(self, events: list[Event]) -> bool:
-        """Whether what the candidate holds so far shows that it is the document."""
+    def _is_told_by(self, events: list[ScanEvent]) -> bool:
+        """Whether these events decide that the candidate is the document."""
         fitting = self._fitting if events else ()
         for kind, value in events:
             if kind is Kind.KEY:
@@ -207,11 +207,11 @@ class Finder:
         return is_named and all(not self._seen.isdisjoint(names) for names in shape.required)
 
     def _end(self, text: str, place: int, length: int) -> tuple[str, int | None]:
-        """Take a candidate that has closed if it is valid, else pass it over."""
+        """Accept a candidate that has closed if it is valid, otherwise skip it."""
         end = place + length - sum(map(len, self._parts))
         if self._fitting:
             whole = "".join([*self._parts, text[place:end]])
-            problem = self._problem_of(whole)
+            problem = self._find_problem(whole)
             if problem is None and self._takes:
                 return self._take(text, place), None
             if problem is None:
@@ -220,9 +220,9 @@ class Finder:
         return self._leave(text, place, length)
 
     def _leave(self, text: str, place: int, length: int) -> tuple[str, int]:
-        """Go on behind so many characters of the candidate, which may end before the text that came last."""
+        """Continue the search after `length` characters of the candidate."""
         place += length - sum(map(len, self._parts))
-        if place < 0:
+        if place < 0:  # in an earlier piece
             text, place = "".join([*self._parts, text]), length
         self._candidate = None
         self._head = None

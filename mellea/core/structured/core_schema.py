@@ -1,18 +1,18 @@
-"""What can be read off pydantic's core schemas: whether validating calls the user's code, and what it never takes."""
+"""Facts from pydantic's core schemas: whether validation calls user code, and which values it can never read."""
 
 from __future__ import annotations
 
 import enum
 from typing import Any
 
-__all__ = ["calls_user_code", "why_unreadable"]
+__all__ = ["calls_user_code", "explain_unreadable"]
 
 _NOT_INSIDE = ("metadata", "serialization")
 _CONVERTERS = ("function-before", "function-wrap", "function-plain", "json-or-python", "json")
 
 
 def calls_user_code(schema: Any) -> bool:
-    """Whether validating by a core schema calls functions that are neither ours nor pydantic's."""
+    """Whether validation by a core schema calls functions that are neither ours nor pydantic's."""
     if isinstance(schema, (list, tuple)):
         return any(calls_user_code(each) for each in schema)
     if not isinstance(schema, dict):
@@ -27,27 +27,29 @@ def calls_user_code(schema: Any) -> bool:
     return any(calls_user_code(value) for key, value in schema.items() if key not in _NOT_INSIDE)
 
 
-def why_unreadable(schema: Any) -> str | None:
-    """Say which value a JSON Schema shows though its validator takes it in no JSON; `None` if there is none.
+def explain_unreadable(schema: Any) -> str | None:
+    """Return which value is in the JSON Schema although no JSON makes its validator accept it, or `None`.
 
-    Such are classes, members of an enum in a `Literal`, and enums of tuples, inside pydantic's own classes. What a
-    function of the user's converts first, and a union that has another way, isn't looked into.
+    Inside pydantic's own classes that is true of classes, of enum members in a `Literal` and of enums of tuples. A
+    value that a user function converts first isn't examined, nor is a union in which another member is readable.
     """
     if isinstance(schema, (list, tuple)):
-        return next(filter(None, map(why_unreadable, schema)), None)
+        return next(filter(None, map(explain_unreadable, schema)), None)
     if not isinstance(schema, dict) or schema.get("type") in _CONVERTERS:
         return None
     if schema.get("type") in ("literal", "enum") and ("expected" in schema or "members" in schema):
-        return _why_not_taken(schema)
+        return _find_unreadable_value(schema)
     if schema.get("type") == "is-subclass":
-        return f"pydantic takes a class such as {schema['cls'].__name__} from Python only, and JSON has none"
+        return f"pydantic accepts a class such as {schema['cls'].__name__} only from Python, and JSON has no classes"
     if schema.get("type") == "union":
-        whys = [why_unreadable(choice) for choice in schema.get("choices", ())]
+        whys = [explain_unreadable(choice) for choice in schema.get("choices", ())]
         return whys[0] if all(whys) else None
-    return next(filter(None, (why_unreadable(value) for key, value in schema.items() if key not in _NOT_INSIDE)), None)
+    return next(
+        filter(None, (explain_unreadable(value) for key, value in schema.items() if key not in _NOT_INSIDE)), None
+    )
 
 
-def _why_not_taken(schema: dict[str, Any]) -> str | None:
+def _find_unreadable_value(schema: dict[str, Any]) -> str | None:
     from pydantic_core import SchemaValidator, ValidationError, to_json  # lazy: plain text needs no pydantic
 
     values = schema.get("expected") or schema.get("members", ())
@@ -56,7 +58,7 @@ def _why_not_taken(schema: dict[str, Any]) -> str | None:
         try:
             SchemaValidator(plain).validate_json(to_json(value.value if isinstance(value, enum.Enum) else value))
         except ValidationError:
-            return f"pydantic takes {value!r} from Python only, and not in its form in JSON"
-        except Exception:  # noqa: BLE001 - a value may have any form, or a method `_missing_` of the user's fail
+            return f"pydantic accepts {value!r} only from Python, not in its JSON form"
+        except Exception:  # noqa: BLE001 - user code: a value may have no JSON form, or an enum's `_missing_` fail
             continue
     return None

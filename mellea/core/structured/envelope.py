@@ -1,7 +1,7 @@
-"""Answers that aren't objects, under a format that only allows objects: put in one, and taken out of it again.
+"""Wrap a schema in an object where a provider only accepts objects, and unwrap the answer while it streams.
 
-OpenAI's structured output and the arguments of a tool want an object at the top, so a list, a union or a number is
-asked for as `{"value": …}`; the events have the value alone, piece by piece.
+OpenAI's structured output and tool arguments need an object at the top level, so a list, a union or a number is
+requested as `{"value": …}`. The events carry the bare value, piece by piece.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mellea.core.structured.bundle import bundled
+from mellea.core.structured.bundle import bundle_schema
 from mellea.core.structured.scanner import ITEMS, Scanner
-from mellea.core.structured.schema import branches, followed
+from mellea.core.structured.schema import follow_references, list_branches
 
-__all__ = ["Unwrapper", "is_wrapped", "starts_of", "wrapped"]
+__all__ = ["Unwrapper", "find_starts", "needs_wrapping", "wrap_schema"]
 
 _NAME = "value"
 _BRACKET = re.compile(r"[{\[]")
@@ -23,7 +23,7 @@ _SPACE = re.compile(r"\s*+")
 _OPENING = re.compile(r'\{[ \t\n\r]*+"value"[ \t\n\r]*+:[ \t\n\r]*+(?=(\S))')
 _OPENING_SO_FAR = re.compile(r'\{[ \t\n\r]*+("(v(a(l(u(e("[ \t\n\r]*+(:[ \t\n\r]*+)?)?)?)?)?)?)?)?\Z')
 _LONGEST = 1000
-"""How long the beginning of a wrapper may be, white space included."""
+"""The most characters that may precede the value in a wrapper, white space included."""
 
 _STARTS = {
     "string": '"',
@@ -38,14 +38,14 @@ _FLAT = re.compile(r'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _STRING = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
-def is_wrapped(schema: Mapping[str, Any]) -> bool:
-    """Tell whether the values of a schema have to be put into an object."""
-    return followed(schema, schema).get("type") != "object"
+def needs_wrapping(schema: Mapping[str, Any]) -> bool:
+    """Return whether the values of a schema have to be wrapped in an object."""
+    return follow_references(schema, schema).get("type") != "object"
 
 
-def wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
+def wrap_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of an object that holds the value as its only property."""
-    schema = bundled(schema)  # a reference from the root would lead to the object around it
+    schema = bundle_schema(schema)  # a reference to the root would otherwise point at the wrapper
     inner = {name: value for name, value in schema.items() if name not in ("$defs", "definitions")}
     outer: dict[str, Any] = {
         "type": "object",
@@ -56,10 +56,10 @@ def wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
     return outer | {name: schema[name] for name in ("$defs", "definitions") if name in schema}
 
 
-def starts_of(schema: Mapping[str, Any]) -> str:
-    """Return the characters that the JSON of a value may begin with; `""` if that may be any."""
-    starts = "n" if _takes_null(schema, schema) else ""
-    for branch in branches(schema, schema):
+def find_starts(schema: Mapping[str, Any]) -> str:
+    """Return the characters that the JSON of a value may begin with; `""` if any is possible."""
+    starts = "n" if _accepts_null(schema, schema) else ""
+    for branch in list_branches(schema, schema):
         begun = "".join(_starts(branch))
         if not begun:
             return ""
@@ -76,22 +76,22 @@ def _starts(branch: Mapping[str, Any]) -> Iterator[str]:
     yield from (_STARTS.get(str(kind), "") for kind in ([kinds] if isinstance(kinds, str) else kinds))
 
 
-def _takes_null(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 20) -> bool:
-    one = followed(schema, root)
+def _accepts_null(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 20) -> bool:
+    one = follow_references(schema, root)
     options = [*one.get("anyOf", ()), *one.get("oneOf", ())]
     inside = [option for option in options if isinstance(option, Mapping)] if depth else []
-    return one.get("type") == "null" or any(_takes_null(option, root, depth - 1) for option in inside)
+    return one.get("type") == "null" or any(_accepts_null(option, root, depth - 1) for option in inside)
 
 
 class Unwrapper:
-    """Takes values out of their objects while they are being written; everything else passes as it is.
+    """Removes the wrapper around a value while it is being written; other text passes through unchanged.
 
-    An object is such a wrapper if `value` is its first key and what follows can begin a value of the schema; it may
-    stand behind a fence, prose or thoughts, but not inside other JSON. Each character passes as soon as it is certain
-    that it belongs to the text: all but the wrapper's own, and white space that its end may follow.
+    An object counts as a wrapper if `value` is its first key and the next character can begin a value of the schema. It
+    may follow a code fence, prose or thoughts, but not stand inside other JSON. A character is passed on as soon as it
+    can't belong to the wrapper; white space that may precede the wrapper's end is held back.
 
     Args:
-        starts: the characters that the value may begin with, as `starts_of` says; `""` for any.
+        starts: the characters that the value may begin with, from `find_starts`; `""` for any.
     """
 
     __slots__ = (
@@ -108,16 +108,16 @@ class Unwrapper:
 
     def __init__(self, starts: str = "") -> None:
         self._starts = starts
-        self._held = ""  # what may be a wrapper's beginning, or inside one, white space that its end may follow
-        self._other: Scanner | None = None  # of JSON that isn't a wrapper
-        self._passed = 0  # characters of it
+        self._held = ""  # possibly the beginning of a wrapper, or inside one, white space before its end
+        self._other: Scanner | None = None  # scans JSON that isn't a wrapper
+        self._passed = 0  # characters of that JSON
         self._is_inside = False
         self._is_over = False
-        self._depth = 0  # containers that are open inside the value
+        self._depth = 0  # open containers inside the value
         self._is_quoted = self._is_escaped = False
 
     def feed(self, text: str) -> str:
-        """Take more text and return what of it is certain to stay."""
+        """Take more text, and return what is certain not to be part of a wrapper."""
         if self._is_inside or self._is_over or self._other is not None or self._held:
             return self._feed(text)
         return self._feed(text) if "{" in text or "[" in text else text
@@ -127,21 +127,21 @@ class Unwrapper:
         place = 0
         while place < len(text):
             if self._is_inside:
-                place = self._inside(text, place, out)
+                place = self._read_inside(text, place, out)
             elif self._other is not None:
                 place = self._pass(self._other, text, place, out)
             else:
-                text, place = self._outside(text, place, out)
+                text, place = self._read_outside(text, place, out)
         return "".join(out)
 
     def close(self) -> str:
-        """Return what was held back, but for the object's own end."""
+        """Return what was held back, unless it is part of a wrapper."""
         rest, self._held = self._held, ""
         return "" if self._is_inside or self._is_over else rest
 
-    def _outside(self, text: str, place: int, out: list[str]) -> tuple[str, int]:
-        """Go to the next wrapper, or to other JSON."""
-        if self._is_over:  # white space at the very end is the wrapper's, too
+    def _read_outside(self, text: str, place: int, out: list[str]) -> tuple[str, int]:
+        """Pass text on until a wrapper, or other JSON, begins."""
+        if self._is_over:  # white space at the very end belongs to the wrapper, too
             end = _SPACE.match(text, place).end()  # type: ignore[union-attr]
             self._held += text[place:end]
             if end < len(text):
@@ -179,8 +179,8 @@ class Unwrapper:
         out.append(text[place:end])
         return end
 
-    def _inside(self, text: str, place: int, out: list[str]) -> int:
-        end = self._end(text, place)
+    def _read_inside(self, text: str, place: int, out: list[str]) -> int:
+        end = self._find_end(text, place)
         new = self._held + text[place:end]
         self._held = ""
         if self._depth == 0 and not self._is_quoted:
@@ -191,8 +191,8 @@ class Unwrapper:
         self._is_inside = not self._is_over
         return end + self._is_over
 
-    def _end(self, text: str, place: int) -> int:
-        """Return where the value ends in the text."""
+    def _find_end(self, text: str, place: int) -> int:
+        """Return where the value ends in the text, or the text's length."""
         end = len(text)
         if self._is_escaped:
             place, self._is_escaped = place + 1, False

@@ -1,10 +1,10 @@
-"""JSON Schemas of Python types, with all the keys that an object is read by.
+"""Generate JSON Schemas from Python types, with every key that a field can be read from.
 
-Pydantic's own schema names one key a field. A field that is read by several has them all under `KEYS`, which no
-model sees; one that is read from inside another value (`AliasPath`) is told where pydantic looks for it, not
-under its Python name.
+Pydantic's own schema has one key per field. Here a field with several aliases lists them all under `KEYS`, which is
+removed before a schema is sent; a field read from inside another value (`AliasPath`) is described there, where pydantic
+looks for it.
 
-Imports pydantic, so import it where a format is made.
+This module imports pydantic, so import it only where a format is made.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from mellea.core.structured.kinds import Path, alias_paths
+from mellea.core.structured.kinds import Path, get_alias_paths
 from mellea.core.structured.schema import KEYS
 
 __all__ = ["MarkedJsonSchema"]
 
 
 class MarkedJsonSchema(GenerateJsonSchema):
-    """Pydantic's generator, with a mark at each field that has several keys."""
+    """Pydantic's generator, which also records the aliases of each field."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -29,27 +29,27 @@ class MarkedJsonSchema(GenerateJsonSchema):
 
     def model_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a model."""
-        return self._inside(schema, super().model_schema)
+        return self._generate_inside(schema, super().model_schema)
 
     def dataclass_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a pydantic dataclass."""
-        return self._inside(schema, super().dataclass_schema)
+        return self._generate_inside(schema, super().dataclass_schema)
 
     def typed_dict_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a TypedDict."""
         config = schema.get("config") or self._configs[-1]
-        return self._marked(super().typed_dict_schema(schema), schema["fields"].items(), config)
+        return self._mark(super().typed_dict_schema(schema), schema["fields"].items(), config)
 
     def model_fields_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a model's fields."""
-        return self._marked(super().model_fields_schema(schema), schema["fields"].items(), self._configs[-1])
+        return self._mark(super().model_fields_schema(schema), schema["fields"].items(), self._configs[-1])
 
     def dataclass_args_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a dataclass's fields."""
         fields = [(field["name"], field) for field in schema["fields"]]
-        return self._marked(super().dataclass_args_schema(schema), fields, self._configs[-1])
+        return self._mark(super().dataclass_args_schema(schema), fields, self._configs[-1])
 
-    def _inside(self, schema: Any, generate: Any) -> dict[str, Any]:
+    def _generate_inside(self, schema: Any, generate: Any) -> dict[str, Any]:
         self._configs.append(schema.get("config") or {})
         try:
             made: dict[str, Any] = generate(schema)
@@ -57,14 +57,14 @@ class MarkedJsonSchema(GenerateJsonSchema):
             self._configs.pop()
         return made
 
-    def _marked(
+    def _mark(
         self, made: dict[str, Any], fields: Iterable[tuple[str, Any]], config: Mapping[str, Any]
     ) -> dict[str, Any]:
         properties = made.get("properties", {})
         for name, field in fields:
-            paths = alias_paths(name, field.get("validation_alias"), config)
+            paths = get_alias_paths(name, field.get("validation_alias"), config)
             key = str(paths[0][0]) if len(paths[0]) == 1 else name
-            if key not in properties:  # left out on purpose
+            if key not in properties:  # left out on purpose, as by SkipJsonSchema
                 continue
             if len(paths[0]) > 1:
                 _move(made, key, paths[0])
@@ -74,7 +74,7 @@ class MarkedJsonSchema(GenerateJsonSchema):
 
 
 def _move(made: dict[str, Any], key: str, path: Path) -> None:
-    """Put a property where it is read from, inside another value."""
+    """Move a property into the value that it is read from."""
     part = made["properties"].pop(key)
     is_required = key in made.get("required", ())
     first = str(path[0])
@@ -88,11 +88,11 @@ def _move(made: dict[str, Any], key: str, path: Path) -> None:
 
 
 def _put(holder: dict[str, Any], path: Path, part: Any, is_required: bool) -> bool:
-    """Describe a value inside another one; returns whether there was room for it."""
+    """Add a property to the schema of another value; return `False` if that is described already."""
     step = path[0]
     wanted = "object" if isinstance(step, str) else "array"
     if holder.setdefault("type", wanted) != wanted or "$ref" in holder:
-        return False  # somebody else says what stands there
+        return False
     if isinstance(step, str):
         inner = holder.setdefault("properties", {}).setdefault(step, {})
         if is_required and step not in holder.setdefault("required", []):

@@ -1,27 +1,27 @@
-"""The chunker for the scope `"item"`: each chunk of the text holds the JSON of one item of a sequence."""
+"""The chunker for the scope `"item"`: each chunk holds the JSON of one item of a sequence."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from mellea.core.chunkers import Chunk, InkedChunker
-from mellea.core.structured.items import ItemDecoder, item_format
+from mellea.core.chunkers import Chunk, NonBlankChunker
+from mellea.core.structured.items import ItemDecoder, make_item_format
 from mellea.core.structured.output_format import OutputFormat
 
 __all__ = ["ItemChunker"]
 
 _PIECE = re.compile(r'[^,\]}"]*+[,\]}"]?')
-"""Text up to a place where an item may have ended, so that a chunk ends there however the text was cut."""
+"""Text up to a character that may end an item, so that chunks don't depend on how the text was split."""
 
 
-class ItemChunker(InkedChunker):
-    """Divides a JSON text into chunks that hold an item each; the last one may hold what stands after them.
+class ItemChunker(NonBlankChunker):
+    """Divides a JSON text into chunks with one item each; the last chunk may hold the text after the items.
 
     Args:
-        format: what the whole text is to be.
-        number: of the first chunk.
-        before: the text that came before, which is looked at no more.
+        format: the format of the whole text.
+        number: number of the first chunk.
+        before: the text that came before, for which no chunks are made.
 
     Raises:
         UsageError: the format has no items.
@@ -32,14 +32,14 @@ class ItemChunker(InkedChunker):
 
 
 class _ByItem:
-    """Divides a JSON text after each item; what it gives may be blank."""
+    """Divides a JSON text after each item; its chunks may be blank."""
 
     def __init__(self, format: OutputFormat[Any] | None, before: str) -> None:
-        self._decoder: ItemDecoder[Any] = ItemDecoder(item_format(format))
+        self._decoder: ItemDecoder[Any] = ItemDecoder(make_item_format(format))
         self._decoder.feed(before)
-        self._decoder.take_raws()
+        self._decoder.take_texts()
         self._parts: list[str] = []
-        self._items: list[str] = []  # whose chunk isn't complete yet
+        self._items: list[str] = []  # items whose chunk isn't complete yet
 
     def feed(self, text: str) -> list[Chunk]:
         """Take more of the text, and return the chunks that are complete now."""
@@ -47,19 +47,19 @@ class _ByItem:
         for piece in _PIECE.findall(text):
             self._parts.append(piece)
             self._decoder.feed(piece)
-            self._items += self._decoder.take_raws()
+            self._items += self._decoder.take_texts()
             if self._items and piece[-1:] in (",", "]", "}", '"'):
-                chunks += self._chunks()
+                chunks += self._make_chunks()
         return chunks
 
     def close(self) -> list[Chunk]:
-        """Return what is left at the end of the text, as the last chunk."""
+        """Return the rest of the text as the last chunk."""
         self._decoder.close()
-        self._items += self._decoder.take_raws()
-        return self._chunks() if self._items or any(self._parts) else []
+        self._items += self._decoder.take_texts()
+        return self._make_chunks() if self._items or any(self._parts) else []
 
-    def _chunks(self) -> list[Chunk]:
-        """Return a chunk for each item that is there; of several at one place, the last one has the text."""
+    def _make_chunks(self) -> list[Chunk]:
+        """Return a chunk for each pending item; where several end at one place, the last one gets the text."""
         *before, last = self._items or [""]
         chunks = [Chunk("", item=item) for item in before]
         chunks.append(Chunk("".join(self._parts), item=last))

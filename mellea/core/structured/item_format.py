@@ -1,4 +1,4 @@
-"""The format of items: what the elements of a sequence are, where it stands in the answer, and how one is validated."""
+"""The items of a format: where the sequence is in the answer, the type of its elements, and how one is validated."""
 
 from __future__ import annotations
 
@@ -7,59 +7,59 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_origin
 
 from mellea.core.structured.core_schema import calls_user_code
-from mellea.core.structured.kinds import Items, Path, items_of, plain
-from mellea.core.structured.output_format import OutputFormat, output_format, validator_of
-from mellea.core.structured.schema import Elements, Schema, branches, elements_of_schema, followed, openings_of
+from mellea.core.structured.kinds import ItemSequence, Path, find_sequence, unwrap_type
+from mellea.core.structured.output_format import OutputFormat, make_output_format, make_validator
+from mellea.core.structured.schema import Elements, Schema, follow_references, get_elements, get_openings, list_branches
 from mellea.core.structured.schema_check import check
 from mellea.errors import UsageError
 
-__all__ = ["ItemFormat", "item_format"]
+__all__ = ["ItemFormat", "make_item_format"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class ItemFormat(Generic[T]):
-    """What the items of a format are.
+    """The items of a format.
 
     Args:
-        paths: the ways from the top of the JSON to the sequence; `((),)` where it is the whole answer.
-        name: what an error calls one item.
-        value: makes an item of its JSON and its index; raises what its validator raises.
-        is_quick: validating an item calls no code of the user's.
+        paths: the alternative paths from the top of the JSON to the sequence; `((),)` if it is the whole answer.
+        name: the name of one item in error messages.
+        validate: makes an item from its JSON and its index; raises what its validator raises.
+        is_quick: validating an item calls no user code.
         may_be_list: an item may itself be a list.
-        is_set: the complete result has neither the order nor the duplicates of the text.
-        found_in: returns the items of a parsed value.
+        is_set: the result is a set, without the order and the duplicates of the text.
+        find_items: returns the items of a parsed value.
         whole: the format of the complete answer.
     """
 
     paths: tuple[Path, ...]
     name: str
-    value: Callable[[str, int], T]
+    validate: Callable[[str, int], T]
     is_quick: bool
     may_be_list: bool
     is_set: bool
-    found_in: Callable[[Any], list[T]]
+    find_items: Callable[[Any], list[T]]
     whole: OutputFormat[Any]
 
 
-def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
-    """Return what the items of a format are.
+def make_item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
+    """Describe the items of a format.
 
-    It has items if it is a sequence, such as `list[T]`, `Sequence[T]`, `Iterable[T]` or `set[T]`, or an object with
-    exactly one such field; other fields may stand beside it.
+    A format has items if it is a sequence, such as `list[T]`, `Sequence[T]`, `Iterable[T]` or `set[T]`, or an object
+    with exactly one such field among its fields.
 
     Raises:
-        UsageError: it has no items, or several kinds of them.
+        UsageError: the format has no items, or several sequences.
     """
     if format is None:
         raise UsageError("items() reads the elements of a sequence; ask for one with format=list[…]")
     made: ItemFormat[Any] | None = None
     if isinstance(format.kind, Mapping):
-        if (found := _of_schema(format.marked)) is not None:
-            made = _for_schema(*found, format)
-    elif (items := items_of(format.kind)) is not None and _is_array(items, format.marked):
-        made = _for_type(items, format)
+        if (found := _find_elements(format.marked)) is not None:
+            made = _make_for_schema(*found, format)
+    elif (items := find_sequence(format.kind)) is not None and _is_array(items, format.marked):
+        made = _make_for_type(items, format)
     if made is None:
         raise UsageError(
             f"items() reads the elements of a sequence, and {format.name} has none, or several; ask for one with "
@@ -68,73 +68,71 @@ def item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
     return made
 
 
-def _is_array(items: Items, schema: Schema) -> bool:
-    """Whether the schema says so too: a validator may make a list of something else, such as a text."""
+def _is_array(items: ItemSequence, schema: Schema) -> bool:
+    """Whether the schema has an array there, too: a validator may make a list from something else, such as a string."""
     parts: list[Schema] = [schema]
     for step in items.paths[0]:
-        found = [branch.get("properties", {}).get(step) for part in parts for branch in branches(part, schema)]
+        found = [branch.get("properties", {}).get(step) for part in parts for branch in list_branches(part, schema)]
         parts = [part for part in found if isinstance(part, Mapping)]
-    return not parts or any("[" in openings_of(part, schema) for part in parts) or len(items.paths[0]) > 1
+    return not parts or any("[" in get_openings(part, schema) for part in parts) or len(items.paths[0]) > 1
 
 
-def _for_type(items: Items, whole: OutputFormat[Any]) -> ItemFormat[Any]:
-    """Make the format of an item; inside a class of pydantic's it is validated as that class validates it."""
-    owner = plain(whole.kind)
+def _make_for_type(items: ItemSequence, whole: OutputFormat[Any]) -> ItemFormat[Any]:
+    """Make the format of an item; an item of a pydantic class is validated with that class's configuration."""
+    owner = unwrap_type(whole.kind)
     owner = get_origin(owner) or owner
     if hasattr(owner, "__pydantic_validator__"):
         config = getattr(owner, "model_config", None) or getattr(owner, "__pydantic_config__", {})
-        one = OutputFormat.of(items.element, validator_of(items.element, owner_config=config))
+        one = OutputFormat.of(items.element, make_validator(items.element, owner_config=config))
     else:
-        one = output_format(items.element)
-    openings = openings_of(one.schema.schema)
+        one = make_output_format(items.element)
+    openings = get_openings(one.schema.schema)
     return ItemFormat(
         paths=items.paths,
         name=one.name,
-        value=lambda raw, index: one.value(raw),
+        validate=lambda raw, index: one.validate(raw),
         is_quick=not calls_user_code(one.validator.core_schema),
         may_be_list=not openings or "[" in openings,
         is_set=items.is_set,
-        found_in=items.found_in,
+        find_items=items.find_items,
         whole=whole,
     )
 
 
-def _of_schema(root: Schema) -> tuple[str | None, Elements] | None:
-    if (elements := elements_of_schema(root, root)) is not None:
+def _find_elements(root: Schema) -> tuple[str | None, Elements] | None:
+    if (elements := get_elements(root, root)) is not None:
         return None, elements
-    properties = [branch.get("properties", {}) for branch in branches(root, root)]
+    properties = [branch.get("properties", {}) for branch in list_branches(root, root)]
     if len(properties) != 1:
         return None
-    lists = [
-        (key, found) for key, part in properties[0].items() if (found := elements_of_schema(part, root)) is not None
-    ]
+    lists = [(key, found) for key, part in properties[0].items() if (found := get_elements(part, root)) is not None]
     return lists[0] if len(lists) == 1 else None
 
 
-def _for_schema(key: str | None, elements: Elements, whole: OutputFormat[Any]) -> ItemFormat[Any]:
+def _make_for_schema(key: str | None, elements: Elements, whole: OutputFormat[Any]) -> ItemFormat[Any]:
     from pydantic_core import from_json  # lazy: plain text needs no pydantic
 
     root = whole.marked
 
-    def value(raw: str, index: int) -> Any:
+    def validate(raw: str, index: int) -> Any:
         found = from_json(raw)
         check(found, elements.first[index] if index < len(elements.first) else elements.others, root)
         return found
 
-    def found_in(parsed: Any) -> list[Any]:
+    def find_items(parsed: Any) -> list[Any]:
         found = parsed if key is None else parsed.get(key) if isinstance(parsed, dict) else None
         return list(found) if isinstance(found, list) else []
 
     parts = [part for part in (*elements.first, elements.others) if part is not False]
-    openings = [openings_of(part, root) if isinstance(part, Mapping) else "" for part in parts]
-    title = followed(elements.others, root).get("title") if isinstance(elements.others, Mapping) else None
+    openings = [get_openings(part, root) if isinstance(part, Mapping) else "" for part in parts]
+    title = follow_references(elements.others, root).get("title") if isinstance(elements.others, Mapping) else None
     return ItemFormat(
         paths=((),) if key is None else ((key,),),
         name=str(title or "output"),
-        value=value,
+        validate=validate,
         is_quick=True,
         may_be_list=any(not found or "[" in found for found in openings),
         is_set=False,
-        found_in=found_in,
+        find_items=find_items,
         whole=whole,
     )

@@ -6,46 +6,46 @@ from collections import deque
 from typing import Any, Generic, TypeVar
 
 from mellea.core.structured.document import Search
-from mellea.core.structured.item_format import ItemFormat, item_format
+from mellea.core.structured.item_format import ItemFormat, make_item_format
 from mellea.core.structured.kinds import is_same_json
-from mellea.core.structured.output_format import reason_of
-from mellea.core.structured.scanner import Event, Kind, Scanner, way_of
-from mellea.errors import ParseError
+from mellea.core.structured.output_format import explain_error
+from mellea.core.structured.scanner import Kind, ScanEvent, Scanner, make_way
+from mellea.errors import OutputError, ParseError
 
-__all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "item_format"]
+__all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "make_item_format"]
 
 T = TypeVar("T")
 
 SUPERSEDED = (
-    "a later step of the answer, behind a call of a tool, writes another value than the one that was being read; "
-    'with release="step" a stream gives what a step has at its end'
+    "a later step of the answer, after a tool call, replaces the value that was being read; "
+    'with release="step" a stream returns the items of a step at its end'
 )
-"""What the error says where the document of a later step takes the place of one that was read already."""
+"""The error message where a later step's document replaces one that was read already."""
 
 
 class ItemDecoder(Generic[T]):
-    """Text in pieces, items out: feed it text, then take the `next` item while it `has_raw`.
+    """Turns pieces of text into items: `feed` it text, then call `next` while it `has_more`.
 
     Args:
-        items: what the items are.
-        has_steps: the text may have several steps, whose ends `step` tells. Items that a later step writes again don't
-            come again.
+        items: the format of the items.
+        has_steps: the text may have several steps; `end_step` is called at the end of each. Items that a later step
+            repeats aren't returned again.
 
     Attributes:
-        good: the items that were valid, in order.
+        good: the valid items so far, in order.
     """
 
     def __init__(self, items: ItemFormat[T], *, has_steps: bool = False) -> None:
         self.format = items
         self.good: list[T] = []
-        way = way_of(items.paths)
+        way = make_way(items.paths)
         self._search = Search(items.whole, lambda: Scanner(way=way), has_steps=has_steps)
         self._has_steps = has_steps
         self._raws: deque[str] = deque()
         self._is_sure = items.paths == ((),) and not items.is_set and items.whole.is_quick
-        self._taken: list[str] = []  # the texts of the items that were taken, where they may be needed once more
-        self._again: deque[str] = deque()  # those that the document of a later step has to have, too
-        self._index = -1  # of the item that was taken last
+        self._taken: list[str] = []  # the texts of the returned items, where a later comparison may need them
+        self._again: deque[str] = deque()  # items that a later step's document has to repeat
+        self._index = -1  # of the last returned item
         self._is_superseded = self._is_through = self._has_closed = False
 
     @property
@@ -55,124 +55,125 @@ class ItemDecoder(Generic[T]):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the document was found, so that `feed` asks no validator any more."""
+        """Whether the document was found, so that `feed` calls no validator any more."""
         return self._search.is_settled
 
     def feed(self, text: str) -> None:
         """Take more text."""
         self._take(self._search.feed(text))
 
-    def step(self) -> None:
-        """Note that a step has ended, and that the text of another one follows."""
-        self._take(self._search.step())
+    def end_step(self) -> None:
+        """End the step; the text of another one follows."""
+        self._take(self._search.end_step())
 
     def close(self) -> None:
-        """Say that there is no more text."""
+        """End the text."""
         self._has_closed = True
         self._take(self._search.close())
         self._is_superseded = self._is_superseded or (self.is_complete and bool(self._again))
 
     @property
-    def has_raw(self) -> bool:
-        """Whether the text of an item is there in full."""
-        return bool(self._raws)
-
-    @property
     def has_more(self) -> bool:
-        """The same as `has_raw`."""
+        """Whether the text holds all of an item that `next` hasn't returned."""
         return bool(self._raws)
 
-    def take_raws(self) -> list[str]:
-        """Return, unvalidated, the texts of the items that are there in full and weren't taken."""
+    def take_texts(self) -> list[str]:
+        """Return the JSON texts of all complete items that weren't taken, without validating them."""
         raws = list(self._raws)
         self._raws.clear()
         return raws
 
     @property
     def is_broken(self) -> bool:
-        """Whether nothing can be read any more: what stands between the items isn't JSON, or they were superseded."""
+        """Whether no more items can be read: the text between them isn't JSON, or a later step replaced them."""
         if self._raws or self._is_through:
             return False
-        may_be_replaced = self._has_steps or self._has_closed  # at the end the complete result tells what is wrong
+        may_be_replaced = self._has_steps or self._has_closed  # at the end the complete result has the better error
         is_wrong = not may_be_replaced and self._index >= 0 and self._search.error is not None
         return self._is_superseded or is_wrong
 
     def next(self) -> T:
-        """Make the next item out of its text.
+        """Validate and return the next item.
 
         Raises:
-            ParseError: it is none, or `is_broken`; `.index`, `.raw` and `.items` say which, and which came before it.
+            ParseError: the item isn't valid, or `is_broken`; `.index` and `.raw` identify it, `.items` has the earlier
+                ones.
+            OutputError: a validator has a mistake in it.
         """
         if not self._raws:
             self._is_through = True
             if self._is_superseded:
-                raise self.failure(SUPERSEDED)
+                raise self.make_error(SUPERSEDED)
             self._index += 1
-            raise self._bad("", f"{self._search.error} of the JSON")
+            raise self._make_item_error("", f"{self._search.error} of the JSON")
         self._index += 1
         raw = self._raws.popleft()
         if self._has_steps or not self._is_sure:
             self._taken.append(raw)
         try:
-            item = self.format.value(raw, self._index)
-        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
-            raise self._bad(raw, reason_of(error)) from error.with_traceback(None)
+            item = self.format.validate(raw, self._index)
+        except OutputError:  # a mistake in a validator: the same for every item
+            self._is_through = True
+            raise
+        except Exception as error:  # noqa: BLE001 - user code: a validator may raise anything
+            raise self._make_item_error(raw, explain_error(error)) from error.with_traceback(None)
         self.good.append(item)
         return item
 
-    def rest_of(self, parsed: Any) -> list[T]:
-        """Return the items of the complete result that weren't read yet, as where a validator makes them.
+    def find_rest(self, parsed: Any) -> list[T]:
+        """Return the items of the complete result that weren't read from the text, such as those a validator adds.
 
         Raises:
-            ParseError: those that were read aren't the beginning of the result.
+            ParseError: the items that were read aren't the beginning of the result.
         """
-        found = self.format.found_in(parsed)
+        found = self.format.find_items(parsed)
         count = len(self.good)
         if self.format.is_set:
             missing = [item for item in self.good if item not in found]
             rest = [item for item in found if item not in self.good]
         else:
-            missing = [] if self._is_sure else [item for item, *pair in self._pairs(found) if not self._is_same(*pair)]
+            missing = [] if self._is_sure else [item for item, *pair in self._pair(found) if not self._is_same(*pair)]
             missing += self.good[len(found) :]
             rest = found[count:]
         if missing:
-            raise self.failure(
+            raise self.make_error(
                 f"the items that were read aren't the beginning of the complete result, which has {len(found)}: "
                 f"{missing[0]!r} is missing or stands elsewhere, as where a validator sorts the list or leaves some out"
             )
         return rest
 
-    def _pairs(self, found: list[T]) -> Any:
+    def _pair(self, found: list[T]) -> Any:
         return [(item, item, other, raw) for item, other, raw in zip(self.good, found, self._taken, strict=False)]
 
     def _is_same(self, item: T, other: T, raw: str) -> bool:
-        """Whether the result has the item in its place; what comes out differently each time can't be compared."""
+        """Whether the result has the same item in this place."""
         if item == other or repr(item) == repr(other):
             return True
-        again = self.format.value(raw, 0)
+        # A value that differs whenever it is made, such as one with a time stamp, can't be compared.
+        again = self.format.validate(raw, 0)
         return again != item and repr(again) != repr(item)
 
-    def failure(self, why: str) -> ParseError:
-        """Make the error for what was read and isn't the answer, or not all of it."""
+    def make_error(self, why: str) -> ParseError:
+        """Make an error that carries the items read so far."""
         said = f"{len(self.good)} items had been read" if len(self.good) != 1 else "1 item had been read"
         return ParseError(f"{why}; {said}, which are in .items", items=tuple(self.good))
 
-    def _take(self, events: list[Event]) -> None:
+    def _take(self, events: list[ScanEvent]) -> None:
         for kind, value in events:
             if kind is Kind.WHOLE:
-                self._found(value)
+                self._add(value)
             elif kind is Kind.RESTART:
                 self._raws.clear()
                 self._again = deque(self._taken)
 
-    def _found(self, raw: str) -> None:
+    def _add(self, raw: str) -> None:
         if not self._again:
             self._raws.append(raw)
         elif not is_same_json(raw, self._again.popleft()):
             self._is_superseded = True
             self._again.clear()
 
-    def _bad(self, raw: str, why: str) -> ParseError:
+    def _make_item_error(self, raw: str, why: str) -> ParseError:
         name = self.format.name
         text = f"; its text is {raw[:120]!r}" if raw else ""
         return ParseError(

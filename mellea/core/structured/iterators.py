@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol, TypeVar
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from typing import Any, Protocol, TypeVar, cast
 
 from mellea.core.runtime.tasks import ThreadWork
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.readers import ItemReading, OnError, PartialReading, ReadRun
 from mellea.core.tracebacks import shorten
-from mellea.errors import ParseError
+from mellea.errors import OutputError
 
 __all__ = ["ItemIterator", "PartialIterator"]
 
 T = TypeVar("T")
+
+NOTHING: Any = object()
+"""Stands for a value that isn't there yet; `None` may be an item."""
 
 
 class _Thunk(Protocol):
@@ -27,28 +31,56 @@ class _Thunk(Protocol):
     async def cancel(self) -> None: ...
 
 
-class _Iterator(AsyncIterator[T]):
-    """Does what may call the user's code in a worker thread, also if the wait for it was cancelled meanwhile."""
+class _ReadingIterator(AsyncIterator[T]):
+    """An iterator over what a reading makes of text.
 
-    __slots__ = ("_work",)
+    Whatever may call the user's code runs in a worker thread. A wait for it may be cancelled; the next one then waits
+    for the same work, so that no text is read twice.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_text", "_thunk", "_work")
+
+    _reading: ItemReading[Any] | PartialReading[Any]
+
+    def __init__(self, thunk: _Thunk, text: AsyncIterator[str]) -> None:
+        self._thunk = thunk
+        self._text = text
         self._work: ThreadWork | None = None
 
-    async def _work_off(self, function: Callable[[], None], *, is_quick: bool) -> None:
-        if is_quick:
-            function()
+    async def __anext__(self) -> T:
+        reading = self._reading
+        try:
+            while self._work is not None or (value := self._take()) is NOTHING:
+                if self._work is not None or reading.has_work:
+                    await self._do_work()
+                elif reading.is_over:
+                    raise StopAsyncIteration
+                else:
+                    reading.feed(await anext(self._text, None))
+        except Exception as error:
+            shorten(error)
+            raise
+        return cast("T", value)
+
+    @abstractmethod
+    def _take(self) -> Any:
+        """Return the next value, `NOTHING` if there is none yet."""
+
+    async def _do_work(self) -> None:
+        reading = self._reading
+        if reading.is_quick:
+            reading.work()
             return
-        work = self._work = self._work or ThreadWork(function)
+        work = self._work = self._work or ThreadWork(reading.work)
         try:
             await work.wait()
-        except ParseError:
+        except OutputError:
             self._work = None
             raise
-        self._work = None
+        self._work = None  # not where the wait was cancelled: the thread works on
 
 
-class ItemIterator(_Iterator[T]):
+class ItemIterator(_ReadingIterator[T]):
     """Reads the whole, validated items of a sequence, each as soon as the text holds all of it.
 
     Args:
@@ -58,39 +90,26 @@ class ItemIterator(_Iterator[T]):
         by_step: read nothing before the end, so that no later step can supersede it.
     """
 
-    __slots__ = ("_reading", "_text", "_thunk")
+    __slots__ = ("_reading",)
 
     def __init__(self, thunk: _Thunk, text: AsyncIterator[str], on_error: OnError, *, by_step: bool = False) -> None:
-        super().__init__()
-        self._thunk = thunk
-        self._text = text
+        super().__init__(thunk, text)
         self._reading: ItemReading[T] = ItemReading(thunk._run, thunk.deliver, on_error, by_step=by_step)
 
-    async def __anext__(self) -> T:
-        reading = self._reading
-        try:
-            while not reading.ready:
-                if self._work is not None or reading.has_work:
-                    await self._validate()
-                elif reading.is_over:
-                    raise StopAsyncIteration
-                else:
-                    reading.feed(await anext(self._text, None))
-        except Exception as error:
-            shorten(error)
-            raise
-        return reading.ready.popleft()
+    def _take(self) -> Any:
+        ready = self._reading.ready
+        return ready.popleft() if ready else NOTHING
 
-    async def _validate(self) -> None:
+    async def _do_work(self) -> None:
         try:
-            await self._work_off(self._reading.validate, is_quick=self._reading.is_quick)
-        except ParseError:
+            await super()._do_work()
+        except OutputError:
             if self._reading.is_hopeless:
                 await self._thunk.cancel()
             raise
 
 
-class PartialIterator(_Iterator[Partial[T]]):
+class PartialIterator(_ReadingIterator[Partial[T]]):
     """Reads what is known of a value while it is being written.
 
     Args:
@@ -99,25 +118,11 @@ class PartialIterator(_Iterator[Partial[T]]):
         by_step: read nothing before the end, so that no later step can supersede it.
     """
 
-    __slots__ = ("_reading", "_text", "_thunk")
+    __slots__ = ("_reading",)
 
     def __init__(self, thunk: _Thunk, text: AsyncIterator[str], *, by_step: bool = False) -> None:
-        super().__init__()
-        self._thunk = thunk
-        self._text = text
+        super().__init__(thunk, text)
         self._reading: PartialReading[T] = PartialReading(thunk._run, thunk.deliver, by_step=by_step)
 
-    async def __anext__(self) -> Partial[T]:
-        reading = self._reading
-        try:
-            while self._work is not None or (partial := reading.next()) is None:
-                if self._work is not None or reading.has_work:
-                    await self._work_off(reading.work, is_quick=False)
-                elif reading.is_over:
-                    raise StopAsyncIteration
-                else:
-                    reading.feed(await anext(self._text, None))
-        except Exception as error:
-            shorten(error)
-            raise
-        return partial
+    def _take(self) -> Any:
+        return self._reading.next() or NOTHING

@@ -1,8 +1,8 @@
-"""What a type is: the one place that knows sequences, fields and the keys they are read by, values, and defaults.
+"""Inspect Python types: sequences and their elements, fields and their keys, enums and literals, defaults.
 
-Instructions, items, partial objects, generative functions, commands, tools and the schemas all ask here, so that
-none of them can disagree with another. Types are looked through first: `Annotated`, `NewType`, type aliases,
-forward references, root models and `| None` change nothing about what a value looks like.
+Instructions, items, partial objects, generative functions, commands, tools and schemas all use this module, so they
+can't disagree. `Annotated`, `NewType`, type aliases, forward references, root models and `| None` are looked through:
+they don't change what a value looks like.
 """
 
 from __future__ import annotations
@@ -29,29 +29,36 @@ from collections.abc import (
 )
 from typing import Annotated, Any, ForwardRef, Literal, NotRequired, Required, Union, get_args, get_origin
 
-from mellea.core.structured.annotations import alias_value, completed, generic_hints, is_alias, is_typed_dict, resolved
-from mellea.core.structured.schema import elements_of_schema
+from mellea.core.structured.annotations import (
+    complete_class,
+    get_generic_annotations,
+    is_alias,
+    is_typed_dict,
+    resolve_alias,
+    resolve_annotation,
+)
+from mellea.core.structured.schema import get_elements
 from mellea.errors import UsageError
 
 __all__ = [
     "LISTS",
     "NO_ELEMENTS",
     "Field",
-    "Items",
+    "ItemSequence",
     "Path",
-    "alias_paths",
-    "choices_of",
-    "default_info",
-    "element_of",
-    "fields_of",
+    "find_choices",
+    "find_field_info",
+    "find_sequence",
+    "format_type",
+    "get_alias_paths",
+    "get_element_type",
+    "get_fields",
     "is_own_dataclass",
     "is_root_model",
     "is_same_json",
     "is_sequence",
-    "items_of",
-    "json_key",
-    "plain",
-    "type_name",
+    "make_json_key",
+    "unwrap_type",
 ]
 
 Path = tuple[str | int, ...]
@@ -69,19 +76,19 @@ LISTS: Mapping[Any, Any] = {
     Set: set,
     MutableSet: set,
 }
-"""Abstract sequences and what their values are; pydantic doesn't know some of them, and leaves an `Iterable` unread."""
+"""Abstract sequences and the types of their values. Pydantic rejects some of them, and reads an `Iterable` lazily."""
 
 _SETS = frozenset({set, frozenset, Set, MutableSet})
 _SEQUENCES = frozenset({list, deque, *_SETS, *LISTS})
 _NATIVE = (str, int, float, bool, type(None))
-_DEPTH = 100  # types inside one another, before they are taken for a circle
+_DEPTH = 100  # how many layers of aliases and the like are removed before a type counts as recursive
 _CIRCLE = Any
 
 _MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\b\w++|<locals>)\.(?=[\w<])""")
-"""What stands before a class's own name; first a text, which is left as it is."""
+"""The qualification before a class's name; the first alternative is a string literal, which is kept."""
 
 NO_ELEMENTS: Any = type("NO_ELEMENTS", (), {"__repr__": lambda self: "NO_ELEMENTS"})()
-"""What `element_of` returns for a type that isn't a sequence."""
+"""What `get_element_type` returns for a type that isn't a sequence."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,10 +98,10 @@ class Field:
     Args:
         name: its name in Python.
         type: its resolved annotation.
-        paths: the ways it is read from JSON, each a tuple of keys; first the one that the JSON Schema tells.
-        is_required: whether it has to be there.
-        info: pydantic's `FieldInfo` of it, if there is one.
-        default: the `Field(…)` that a dataclass has as the default, which means what pydantic means by it.
+        paths: the alternative paths it is read from, each a tuple of keys; first the one in the JSON Schema.
+        is_required: whether it has to be present.
+        info: pydantic's `FieldInfo`, if there is one.
+        default: the pydantic `Field(…)` that a dataclass has as this field's default.
     """
 
     name: str
@@ -106,14 +113,14 @@ class Field:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Items:
-    """The sequence that a format is, or has in it.
+class ItemSequence:
+    """The sequence in a format.
 
     Args:
         element: the type of one item.
-        paths: the ways from the top of the JSON to the sequence; `((),)` if it is the whole answer.
+        paths: the alternative paths from the top of the JSON to the sequence; `((),)` if it is the whole answer.
         name: the attribute or key of the parsed value that holds it; `None` if it is the whole value.
-        is_set: whether it has no order and no duplicates.
+        is_set: whether it is a set.
     """
 
     element: Any
@@ -121,8 +128,8 @@ class Items:
     name: str | None
     is_set: bool
 
-    def found_in(self, parsed: Any) -> list[Any]:
-        """Return the items of a parsed value; none if the sequence is optional and isn't there."""
+    def find_items(self, parsed: Any) -> list[Any]:
+        """Return the items of a parsed value; an empty list if the sequence is optional and missing."""
         if self.name is not None:
             parsed = parsed.get(self.name) if isinstance(parsed, Mapping) else getattr(parsed, self.name, None)
         while is_root_model(type(parsed)):
@@ -130,8 +137,8 @@ class Items:
         return list(parsed) if isinstance(parsed, Iterable) and not isinstance(parsed, (str, Mapping)) else []
 
 
-def plain(kind: Any) -> Any:
-    """Return a type without what doesn't change its values' shape.
+def unwrap_type(kind: Any) -> Any:
+    """Remove everything from a type that doesn't change the shape of its values.
 
     That is `Annotated`, `NewType`, type aliases, forward references, and `| None` beside a single other type.
 
@@ -139,18 +146,18 @@ def plain(kind: Any) -> Any:
         UsageError: a name can't be found.
     """
     for _ in range(_DEPTH):
-        inner = _inside(kind)
+        inner = _unwrap_once(kind)
         if inner is kind:
             return kind
         kind = inner
     return _CIRCLE
 
 
-def _inside(kind: Any) -> Any:
+def _unwrap_once(kind: Any) -> Any:
     if isinstance(kind, (str, ForwardRef)):
-        return resolved(kind)
+        return resolve_annotation(kind)
     if is_alias(kind):
-        return alias_value(kind)
+        return resolve_alias(kind)
     if hasattr(kind, "__supertype__"):
         return kind.__supertype__
     origin = get_origin(kind)
@@ -162,8 +169,8 @@ def _inside(kind: Any) -> Any:
     return kind
 
 
-def type_name(kind: Any) -> str:
-    """Name a type as a person would write it: `list[Person]`, and `int` for an annotated one."""
+def format_type(kind: Any) -> str:
+    """Return the name of a type as a person would write it, such as `list[Person]`; `int` for an annotated one."""
     while get_origin(kind) is Annotated:
         kind = kind.__origin__
     if isinstance(kind, type) and not get_args(kind):
@@ -173,47 +180,47 @@ def type_name(kind: Any) -> str:
     return _MODULE.sub(lambda found: found[1] or "", str(kind) if get_args(kind) else repr(kind))
 
 
-def element_of(kind: Any) -> Any:
-    """Return the type of a sequence's elements, `NO_ELEMENTS` if the type isn't a sequence.
+def get_element_type(kind: Any) -> Any:
+    """Return the type of a sequence's elements, or `NO_ELEMENTS` if the type isn't a sequence.
 
-    A string, bytes, a mapping and a tuple of fixed length aren't sequences, nor is pydantic's `Json[list[T]]`, which
-    is a text.
+    Strings, bytes, mappings and tuples of fixed length don't count as sequences, and neither does pydantic's
+    `Json[list[T]]`, whose JSON form is a string.
 
     Raises:
         UsageError: a name can't be found.
     """
-    kind = _without_roots(kind)
+    kind = _unwrap_root_models(kind)
     origin, args = get_origin(kind) or kind, get_args(kind)
     if origin is tuple:
         is_bare = kind is tuple or (not args and getattr(kind, "_name", "") == "Tuple")  # tuple[()] is empty
-        return Any if is_bare else _known(args[0]) if args[1:] == (Ellipsis,) else NO_ELEMENTS
+        return Any if is_bare else _resolve_text(args[0]) if args[1:] == (Ellipsis,) else NO_ELEMENTS
     if not _is_hashable(origin) or origin not in _SEQUENCES:
         return NO_ELEMENTS
-    return _known(args[0]) if args else Any
+    return _resolve_text(args[0]) if args else Any
 
 
-def _known(kind: Any) -> Any:
-    return resolved(kind) if isinstance(kind, (str, ForwardRef)) else kind
+def _resolve_text(kind: Any) -> Any:
+    return resolve_annotation(kind) if isinstance(kind, (str, ForwardRef)) else kind
 
 
 def is_sequence(kind: Any) -> bool:
-    """Whether values of the type, or of the JSON Schema, are made of any number of items."""
+    """Whether the values of a type, or of a JSON Schema, are sequences of any length."""
     if isinstance(kind, Mapping):
-        return elements_of_schema(kind, kind) is not None
-    return element_of(kind) is not NO_ELEMENTS
+        return get_elements(kind, kind) is not None
+    return get_element_type(kind) is not NO_ELEMENTS
 
 
 def _is_set(kind: Any) -> bool:
-    kind = _without_roots(kind)
+    kind = _unwrap_root_models(kind)
     return (get_origin(kind) or kind) in _SETS
 
 
-def _without_roots(kind: Any) -> Any:
+def _unwrap_root_models(kind: Any) -> Any:
     for _ in range(_DEPTH):
-        kind = plain(kind)
+        kind = unwrap_type(kind)
         if not is_root_model(get_origin(kind) or kind):
             return kind
-        kind = completed(kind).model_fields["root"].annotation
+        kind = complete_class(kind).model_fields["root"].annotation
     return _CIRCLE
 
 
@@ -226,27 +233,27 @@ def _is_hashable(value: Any) -> bool:
 
 
 def is_root_model(kind: Any) -> bool:
-    """Whether it is a pydantic `RootModel`, whose values look like what it holds."""
+    """Whether a type is a pydantic `RootModel`, whose JSON is that of its content."""
     return isinstance(kind, type) and getattr(kind, "__pydantic_root_model__", False) is True
 
 
-def items_of(kind: Any) -> Items | None:
-    """Return the sequence that a type is, or the only one among the fields of an object.
+def find_sequence(kind: Any) -> ItemSequence | None:
+    """Return the sequence that a type is, or the only sequence among its fields.
 
-    Fields that the JSON Schema leaves out (`SkipJsonSchema`) don't count: no model is asked for them.
+    Fields that the JSON Schema leaves out (`SkipJsonSchema`) don't count, because the model isn't asked for them.
 
     Returns:
-        `None` if there is none, or there are several.
+        `None` if there is none, or more than one.
 
     Raises:
         UsageError: a name can't be found.
     """
-    if (element := element_of(kind)) is not NO_ELEMENTS:
-        return Items(element, ((),), None, _is_set(kind))
+    if (element := get_element_type(kind)) is not NO_ELEMENTS:
+        return ItemSequence(element, ((),), None, _is_set(kind))
     found = [
-        Items(element, field.paths, field.name, _is_set(field.type))
-        for field in fields_of(_without_roots(kind)) or ()
-        if not _is_hidden(field.type) and (element := element_of(field.type)) is not NO_ELEMENTS
+        ItemSequence(element, field.paths, field.name, _is_set(field.type))
+        for field in get_fields(_unwrap_root_models(kind)) or ()
+        if not _is_hidden(field.type) and (element := get_element_type(field.type)) is not NO_ELEMENTS
     ]
     return found[0] if len(found) == 1 else None
 
@@ -255,54 +262,54 @@ def _is_hidden(kind: Any) -> bool:
     return any(type(mark).__name__ == "SkipJsonSchema" for mark in getattr(kind, "__metadata__", ()))
 
 
-def fields_of(kind: Any) -> list[Field] | None:
-    """Return the fields of a dataclass, a TypedDict or a pydantic class; `None` of anything else.
+def get_fields(kind: Any) -> list[Field] | None:
+    """Return the fields of a dataclass, a TypedDict or a pydantic class; `None` for anything else.
 
     Raises:
         UsageError: a name in the annotations can't be found.
     """
     origin = get_origin(kind) or kind
     if is_typed_dict(origin):
-        return [_typed_dict_field(origin, name, hint) for name, hint in generic_hints(kind).items()]
+        return [_make_typed_dict_field(origin, name, hint) for name, hint in get_generic_annotations(kind).items()]
     if is_own_dataclass(origin):
-        hints = generic_hints(kind)
-        made = [field for field in _constructor_fields(origin) if field.name in hints]
-        return [_dataclass_field(origin, field, hints[field.name]) for field in made]
+        hints = get_generic_annotations(kind)
+        made = [field for field in _get_constructor_fields(origin) if field.name in hints]
+        return [_make_dataclass_field(origin, field, hints[field.name]) for field in made]
     if not isinstance(origin, type) or is_root_model(origin):
         return None
-    known = getattr(completed(origin), "__pydantic_fields__", None)
+    known = getattr(complete_class(origin), "__pydantic_fields__", None)
     if not isinstance(known, Mapping):
         return None
     config = getattr(origin, "model_config", None) or getattr(origin, "__pydantic_config__", {})
-    return [_pydantic_field(name, field, config) for name, field in known.items()]
+    return [_make_pydantic_field(name, field, config) for name, field in known.items()]
 
 
 def is_own_dataclass(kind: Any) -> bool:
-    """Whether it is a dataclass of the standard library; pydantic's validate themselves."""
+    """Whether a type is a standard dataclass; pydantic's dataclasses have their own validator."""
     return isinstance(kind, type) and dataclasses.is_dataclass(kind) and "__pydantic_validator__" not in kind.__dict__
 
 
-def _constructor_fields(kind: Any) -> list[dataclasses.Field[Any]]:
-    fields: list[dataclasses.Field[Any]] = list(kind.__dataclass_fields__.values())  # with the InitVars
+def _get_constructor_fields(kind: Any) -> list[dataclasses.Field[Any]]:
+    fields: list[dataclasses.Field[Any]] = list(kind.__dataclass_fields__.values())  # unlike fields(), with InitVars
     kinds = ("_FIELD", "_FIELD_INITVAR")
     return [field for field in fields if field.init and str(field._field_type) in kinds]  # type: ignore[attr-defined]
 
 
-def _dataclass_field(kind: Any, field: dataclasses.Field[Any], hint: Any) -> Field:
-    hint = _bare(hint)
-    info = default_info(hint, None if field.default is dataclasses.MISSING else field.default)
+def _make_dataclass_field(kind: Any, field: dataclasses.Field[Any], hint: Any) -> Field:
+    hint = _strip_qualifiers(hint)
+    info = find_field_info(hint, None if field.default is dataclasses.MISSING else field.default)
     if info is None:
         has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         return Field(field.name, hint, ((field.name,),), not has_default)
     config = getattr(kind, "__pydantic_config__", {})
-    given = field.default if default_info(None, field.default) is not None else None
+    given = field.default if find_field_info(None, field.default) is not None else None
     has_default = all(field.default is not other for other in (dataclasses.MISSING, given))
     has_own = has_default or field.default_factory is not dataclasses.MISSING
     is_required = info.is_required() and not has_own
-    return Field(field.name, hint, _paths(field.name, info, config), is_required, info, given)
+    return Field(field.name, hint, _get_paths(field.name, info, config), is_required, info, given)
 
 
-def _typed_dict_field(kind: Any, name: str, hint: Any) -> Field:
+def _make_typed_dict_field(kind: Any, name: str, hint: Any) -> Field:
     is_required = name in kind.__required_keys__
     inner = hint
     while (wrapper := get_origin(inner)) is not None:
@@ -313,58 +320,58 @@ def _typed_dict_field(kind: Any, name: str, hint: Any) -> Field:
         elif wrapper is not Annotated and not _is_wrapper(wrapper, "ReadOnly", None):
             break
         inner = inner.__origin__ if wrapper is Annotated else get_args(inner)[0]
-    hint = _bare(hint)
-    info = default_info(hint, None)
+    hint = _strip_qualifiers(hint)
+    info = find_field_info(hint, None)
     if info is None:
         return Field(name, hint, ((name,),), is_required)
     config = getattr(kind, "__pydantic_config__", {})
-    return Field(name, hint, _paths(name, info, config), is_required and info.is_required(), info)
+    return Field(name, hint, _get_paths(name, info, config), is_required and info.is_required(), info)
 
 
-def _pydantic_field(name: str, info: Any, config: Mapping[str, Any]) -> Field:
+def _make_pydantic_field(name: str, info: Any, config: Mapping[str, Any]) -> Field:
     kind = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
-    return Field(name, kind, _paths(name, info, config), info.is_required(), info)
+    return Field(name, kind, _get_paths(name, info, config), info.is_required(), info)
 
 
-def _paths(name: str, info: Any, config: Mapping[str, Any]) -> tuple[Path, ...]:
-    return alias_paths(name, info.alias if info.validation_alias is None else info.validation_alias, config)
+def _get_paths(name: str, info: Any, config: Mapping[str, Any]) -> tuple[Path, ...]:
+    return get_alias_paths(name, info.alias if info.validation_alias is None else info.validation_alias, config)
 
 
-def alias_paths(name: str, alias: Any, config: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Return the ways that pydantic reads a field; first a plain key, as in the JSON Schema, if there is one.
+def get_alias_paths(name: str, alias: Any, config: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Return the paths that pydantic reads a field from; first a single key, as in the JSON Schema, if there is one.
 
     Args:
         name: the field's own name.
-        alias: a key, an `AliasPath` or `AliasChoices`, or those as lists, as in core schemas; `None` if it has none.
-        config: that of the class.
+        alias: a key, an `AliasPath` or `AliasChoices`, or a list of them, as in core schemas; `None` without an alias.
+        config: the configuration of the class.
     """
     is_by_name = bool(config.get("validate_by_name") or config.get("populate_by_name"))
     if alias is None or config.get("validate_by_alias", True) is False:
         return ((name,),)
-    ways = [_path(choice) for choice in _choices(alias)]
+    ways = [_make_path(choice) for choice in _list_choices(alias)]
     ways += [(name,)] if is_by_name else []
     first = next((way for way in ways if len(way) == 1), ways[0])
     return tuple(dict.fromkeys([first, *ways]))
 
 
-def _choices(alias: Any) -> list[Any]:
+def _list_choices(alias: Any) -> list[Any]:
     if isinstance(alias, list):
         return alias if isinstance(alias[0], list) else [alias]
     return list(getattr(alias, "choices", [alias]))
 
 
-def _path(alias: Any) -> Path:
+def _make_path(alias: Any) -> Path:
     return (alias,) if isinstance(alias, str) else tuple(getattr(alias, "path", alias))
 
 
-def default_info(hint: Any, default: Any) -> Any:
-    """Return pydantic's description of a field or parameter, if its default is `Field(…)` or `Annotated` has one.
+def find_field_info(hint: Any, default: Any) -> Any:
+    """Return pydantic's description of a field or parameter, if its default or its `Annotated` has a `Field(…)`.
 
     Returns:
-        a `FieldInfo` whose `is_required()`, `get_default()` and constraints are those that pydantic itself uses;
-        `None` where nothing of pydantic's stands there.
+        a `FieldInfo` whose `is_required()`, `get_default()` and constraints are the ones that pydantic uses; `None`
+        without a `Field(…)`.
     """
-    fields = sys.modules.get("pydantic.fields")
+    fields = sys.modules.get("pydantic.fields")  # not imported: whoever wrote a Field(…) has done that
     if fields is None:
         return None
     marks = getattr(hint, "__metadata__", ())
@@ -373,17 +380,17 @@ def default_info(hint: Any, default: Any) -> Any:
     return fields.FieldInfo.from_annotation(hint) if any(isinstance(mark, fields.FieldInfo) for mark in marks) else None
 
 
-def choices_of(kind: Any) -> dict[str, tuple[Any, Any]] | None:
-    """Return the values of an enum or a `Literal` that pydantic wouldn't take in the form that JSON has for them.
+def find_choices(kind: Any) -> dict[str, tuple[Any, Any]] | None:
+    """Return the values of an enum or a `Literal` with their JSON forms, where pydantic wouldn't accept these.
 
-    Such are members of an enum in a `Literal`, and values such as tuples, bytes and dates, which come as lists and
-    strings.
+    That is the case for enum members in a `Literal`, and for values such as tuples, bytes and dates, whose JSON forms
+    are lists and strings.
 
     Returns:
-        the form in JSON and the value, by `json_key` of the form; `None` where pydantic reads all of them.
+        pairs of JSON form and value, by `make_json_key` of the form; `None` if pydantic reads all of them.
 
     Raises:
-        UsageError: the enum or `Literal` is empty, or a value has no form in JSON.
+        UsageError: the enum or `Literal` is empty, or a value has no JSON form.
     """
     if get_origin(kind) is Literal:
         values = list(get_args(kind))
@@ -396,11 +403,11 @@ def choices_of(kind: Any) -> dict[str, tuple[Any, Any]] | None:
     else:
         return None
     if not values:
-        raise UsageError(f"{type_name(kind)} has no values, so that no answer can be one of them")
-    return None if is_native else _by_form(kind, raws, values)
+        raise UsageError(f"{format_type(kind)} has no values, so that no answer can be one of them")
+    return None if is_native else _index_by_form(kind, raws, values)
 
 
-def _by_form(kind: Any, raws: list[Any], values: list[Any]) -> dict[str, tuple[Any, Any]]:
+def _index_by_form(kind: Any, raws: list[Any], values: list[Any]) -> dict[str, tuple[Any, Any]]:
     from pydantic_core import PydanticSerializationError, to_jsonable_python  # lazy: plain text needs no pydantic
 
     found: dict[str, tuple[Any, Any]] = {}
@@ -408,43 +415,43 @@ def _by_form(kind: Any, raws: list[Any], values: list[Any]) -> dict[str, tuple[A
         try:
             form = to_jsonable_python(raw)
         except PydanticSerializationError:
-            raise UsageError(f"the value {raw!r} of {kind!r} has no form in JSON, so no model can give it") from None
-        found.setdefault(json_key(form), (form, value))
+            raise UsageError(f"the value {raw!r} of {kind!r} has no JSON form, so no model can write it") from None
+        found.setdefault(make_json_key(form), (form, value))
     return found
 
 
-def json_key(value: Any) -> str:
-    """Return one text for JSON values that are equal, such as `1` and `1.0`."""
-    return json.dumps(_canonical(value), sort_keys=True)
+def make_json_key(value: Any) -> str:
+    """Return a key that is the same for equal JSON values, such as `1` and `1.0`."""
+    return json.dumps(_canonicalise(value), sort_keys=True)
 
 
 def is_same_json(one: str, other: str) -> bool:
     """Whether two JSON texts have equal values; `False` if one of them isn't JSON."""
     try:
-        return one == other or json_key(json.loads(one)) == json_key(json.loads(other))
+        return one == other or make_json_key(json.loads(one)) == make_json_key(json.loads(other))
     except ValueError:
         return False
 
 
-def _canonical(value: Any) -> Any:
+def _canonicalise(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):
-        return [_canonical(each) for each in value]
-    return {key: _canonical(each) for key, each in value.items()} if isinstance(value, dict) else value
+        return [_canonicalise(each) for each in value]
+    return {key: _canonicalise(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
-def _bare(hint: Any) -> Any:
-    """Take off what stands around an annotation and doesn't describe the value."""
+def _strip_qualifiers(hint: Any) -> Any:
+    """Remove the qualifiers of an annotation: `Required`, `NotRequired`, `ReadOnly`, `InitVar`."""
     origin = get_origin(hint)
     if origin is Annotated:
-        return Annotated[(_bare(hint.__origin__), *hint.__metadata__)]
+        return Annotated[(_strip_qualifiers(hint.__origin__), *hint.__metadata__)]
     if isinstance(hint, dataclasses.InitVar):
         return hint.type
     names = (("Required", Required), ("NotRequired", NotRequired), ("ReadOnly", None))
-    return _bare(get_args(hint)[0]) if any(_is_wrapper(origin, *pair) for pair in names) else hint
+    return _strip_qualifiers(get_args(hint)[0]) if any(_is_wrapper(origin, *pair) for pair in names) else hint
 
 
 def _is_wrapper(origin: Any, name: str, ours: Any) -> bool:
-    """Whether it is that wrapper, of typing or of typing_extensions."""
+    """Whether a type's origin is that wrapper, from `typing` or from `typing_extensions`."""
     return origin is not None and (origin is ours or getattr(origin, "_name", getattr(origin, "__name__", "")) == name)

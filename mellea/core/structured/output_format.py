@@ -1,4 +1,4 @@
-"""Output formats: from a Python type to a JSON Schema, and from the model's text to a value of the type."""
+"""Output formats: turn a Python type into a JSON Schema, and the model's text into a value of the type."""
 
 from __future__ import annotations
 
@@ -13,21 +13,29 @@ from typing import Annotated, Any, Generic, TypeVar, cast, get_args, get_origin
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema
-from mellea.core.structured.bundle import bundled
-from mellea.core.structured.core_schema import calls_user_code, why_unreadable
+from mellea.core.structured.bundle import bundle_schema
+from mellea.core.structured.core_schema import calls_user_code, explain_unreadable
 from mellea.core.structured.document import Search
-from mellea.core.structured.extract import readings
-from mellea.core.structured.kinds import is_same_json, type_name
-from mellea.core.structured.satisfiable import why_impossible
+from mellea.core.structured.extract import read_candidates
+from mellea.core.structured.kinds import format_type, is_same_json
+from mellea.core.structured.satisfiable import explain_impossible
 from mellea.core.structured.scanner import Scanner
-from mellea.core.structured.schema import Shape, branches, shapes_of
+from mellea.core.structured.schema import Shape, get_shapes, list_branches
 from mellea.core.structured.schema_check import MismatchError, check
-from mellea.core.structured.strict import strict
-from mellea.core.structured.visibility import unmarked
-from mellea.core.structured.wellformed import problem_of
-from mellea.errors import ParseError, UsageError
+from mellea.core.structured.strict import make_strict
+from mellea.core.structured.visibility import strip_marks
+from mellea.core.structured.wellformed import find_schema_problem
+from mellea.errors import OutputError, ParseError, UsageError
 
-__all__ = ["OutputFormat", "SeveralError", "calls_user_code", "output_format", "reason_of", "texts_of", "validator_of"]
+__all__ = [
+    "OutputFormat",
+    "SeveralError",
+    "calls_user_code",
+    "explain_error",
+    "get_step_texts",
+    "make_output_format",
+    "make_validator",
+]
 
 T = TypeVar("T")
 
@@ -35,20 +43,24 @@ _CUTS = {
     "length": ("at the token limit", "raise model_options={'max_tokens': …}"),
     "content_filter": ("by the provider's content filter", "ask for something else"),
 }
-"""Where an answer ends that isn't complete: what cut it off, and what to do."""
+"""For an answer that was cut off: where, and what to do about it."""
+
+
+_MISTAKES = (NameError, ImportError, AttributeError, TypeError)
+"""Exceptions that show a mistake in a validator, whatever the model wrote; others say that the value isn't valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat(Generic[T]):
-    """A type that the answer is to have.
+    """The requested type of an answer.
 
     Args:
-        schema: its JSON Schema, which goes to the backend.
-        validator: pydantic's validator of the type, `None` for a plain JSON Schema.
-        kind: the type, or the JSON Schema, as it was given.
-        is_quick: whether validating a value calls nobody's code.
-        marked: the JSON Schema with the marks of `HoldBack` and `Needed`.
-        shapes: what an answer looks like at the top.
+        schema: its JSON Schema, which is sent to the backend.
+        validator: pydantic's validator for the type; `None` for a plain JSON Schema.
+        kind: the type or the JSON Schema as it was given.
+        is_quick: whether validation calls no user code, so that it needs no worker thread.
+        marked: the JSON Schema with the keywords of `HoldBack` and `Needed`.
+        shapes: the possible shapes of an answer at the top level.
     """
 
     schema: OutputSchema
@@ -60,105 +72,119 @@ class OutputFormat(Generic[T]):
 
     @classmethod
     def of(cls, kind: Any, validator: Any) -> OutputFormat[Any]:
-        """Make a format of a type and its validator, or of a JSON Schema and `None`.
+        """Make a format from a type and its validator, or from a JSON Schema and `None`.
 
         Raises:
-            UsageError: no answer can be a value of it.
+            UsageError: no answer can be valid.
         """
-        marked = bundled(kind) if validator is None else _schema_of(validator)
-        if (why := why_impossible(marked)) is not None:
-            raise UsageError(f"format can't be {type_name(kind)}: no answer can be a valid one, since {why}")
-        name = str(kind.get("title", "output")) if validator is None else _name(kind)
+        marked = bundle_schema(kind) if validator is None else _generate_schema(validator)
+        if (why := explain_impossible(marked)) is not None:
+            raise UsageError(f"format can't be {format_type(kind)}: no answer can be a valid one, since {why}")
+        name = str(kind.get("title", "output")) if validator is None else _make_wire_name(kind)
         is_quick = validator is None or not calls_user_code(validator.core_schema)
-        return cls(OutputSchema(name, unmarked(marked)), validator, kind, marked, shapes_of(marked, marked), is_quick)
+        return cls(
+            OutputSchema(name, strip_marks(marked)), validator, kind, marked, get_shapes(marked, marked), is_quick
+        )
 
     @property
     def name(self) -> str:
-        """The type as a person would write it: `list[Person]`, which no wire takes as a name."""
-        return self.schema.name if isinstance(self.kind, Mapping) else type_name(self.kind)
+        """The type as a person would write it, such as `list[Person]`; for error messages, not for the wire."""
+        return self.schema.name if isinstance(self.kind, Mapping) else format_type(self.kind)
 
     def parse(self, generation: Generation) -> T:
-        """Make a value of the type out of the complete answer.
+        """Return the value that a complete answer stands for.
 
-        It is made of the document in the text, as `Search` finds it for all readers; where there is no document, of
-        the number, text or word that the text stands for. Of an answer that was cut off only a value that is surely
-        complete is taken.
+        That is the JSON document in the text, which `Search` finds for all readers; without a document it is the
+        number, string or word that the text consists of. From an answer that was cut off, only a value that is
+        certainly complete is accepted.
 
         Raises:
-            ParseError: there is no such value, or there are several; the message says whether the text was cut off.
+            ParseError: there is no valid value, or more than one; the message says whether the text was cut off.
+            OutputError: a validator has a mistake in it.
         """
-        return self.found(generation)[0]
+        return self.parse_with_text(generation)[0]
 
-    def found(self, generation: Generation) -> tuple[T, str]:
-        """Return the value that `parse` makes, and the JSON that it is made of; raises like `parse`."""
+    def parse_with_text(self, generation: Generation) -> tuple[T, str]:
+        """Return the value and its JSON text; raises as `parse` does."""
         is_cut = generation.finish_reason in _CUTS
         try:
-            return self._read(texts_of(generation), is_cut=is_cut)
+            return self._read(get_step_texts(generation), is_cut=is_cut)
         except _NoValueError as error:
             why, said = _explain(self.name, generation, error.said), error.said
         raise ParseError(why, partial=generation.text) from said and said.with_traceback(None)
 
     def _read(self, texts: Sequence[str], *, is_cut: bool) -> tuple[T, str]:
-        search = Search(self, _whole, looks_on=True)
+        if not is_cut and len(texts) == 1 and (read := self._read_whole(texts[0])) is not None:
+            return read
+        search = Search(self, _make_scanner, looks_on=True)
         for number, text in enumerate(texts):
             if number:
-                search.step()
+                search.end_step()
             search.feed(text)
         search.close()
         if search.has_document:
-            return self._document(search, is_cut=is_cut)
+            return self._parse_document(search, is_cut=is_cut)
         if is_cut and search.has_open_candidate:
             raise _NoValueError
-        return self._scalar(texts[-1], search.problem, is_cut=is_cut)
+        return self._parse_scalar(texts[-1], search.problem, is_cut=is_cut)
 
-    def _document(self, search: Search, *, is_cut: bool) -> tuple[T, str]:
-        text = search.document
+    def _read_whole(self, text: str) -> tuple[T, str] | None:
+        """Return the value of a text that is one JSON document and nothing else, as most answers are.
+
+        `Search` would find the same one at ten times the cost. A validator that calls code of the user's is left to
+        it, since such code may count its calls.
+        """
+        document = text.strip(" \t\r\n")
+        if self.validator is None or not self.is_quick or not document.startswith(("{", "[")):
+            return None
         try:
-            value = self.value(text)
-        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
-            raise _NoValueError(error) from None
-        if is_cut and search.has_open_candidate:  # the one that was cut off may be what is meant
+            return self.validate(document), document
+        except ValueError:  # what is wrong is found by the search, which also knows how to go on
+            return None
+
+    def _parse_document(self, search: Search, *, is_cut: bool) -> tuple[T, str]:
+        text = search.document
+        value, problem = self._try(text)
+        if problem is not None:
+            raise _NoValueError(problem)
+        if is_cut and search.has_open_candidate:  # the document that was cut off may be the intended one
             raise _NoValueError
-        others = [other for other in search.others if not is_same_json(other, text) and self.value(other) != value]
+        others = [other for other in search.others if not is_same_json(other, text) and self.validate(other) != value]
         if others:
-            raise _several(len(others) + 1)
-        return value, text
+            raise _make_several_error(len(others) + 1)
+        return cast("T", value), text
 
-    def scalar_in(self, text: str) -> str | None:
-        """Return the JSON that a text without a document stands for, if it does.
+    def find_scalar(self, text: str) -> str | None:
+        """Return the JSON of the number, string or word that a text without a document stands for, or `None`.
 
-        It is a number, text or word; or what a validator of the user's takes though its JSON Schema doesn't say so.
+        A user validator may accept more than the JSON Schema allows; such values are found as well.
         """
         try:
-            return self._scalar(text, None, is_cut=False)[1]
+            return self._parse_scalar(text, None, is_cut=False)[1]
         except _NoValueError:
             return None
 
-    def _scalar(self, text: str, problem: Exception | None, *, is_cut: bool) -> tuple[T, str]:
-        """Read an answer without a document; raises what is wrong with it."""
+    def _parse_scalar(self, text: str, problem: Exception | None, *, is_cut: bool) -> tuple[T, str]:
+        """Parse an answer without a document; raises `_NoValueError`."""
         said: Exception | None = None
-        for candidates in readings(text, self.schema.schema, is_cut=is_cut):
-            good, errors = self._values(candidates)
+        for candidates in read_candidates(text, self.schema.schema, is_cut=is_cut):
+            good, errors = self._validate_all(candidates)
             if len(good) > 1:
-                raise _several(len(good))
+                raise _make_several_error(len(good))
             if good:
                 return good[0]
             for error in errors:
-                # What is wrong with the JSON says more than that there is something around it.
+                # An error inside the JSON is more helpful than "not JSON" because of the text around it.
                 has_around = said is not None and _is_no_json(said) and not text.lstrip().startswith(("{", "["))
                 said = error if said is None or has_around else said
         raise _NoValueError(problem or said)
 
-    def problem_of(self, text: str) -> Exception | None:
-        """Return what the validator has against a JSON text, `None` if it makes a value of it."""
-        try:
-            self.value(text)
-        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
-            return error
-        return None
+    def find_problem(self, text: str) -> Exception | None:
+        """Return why a JSON text isn't a value of the type, or `None`."""
+        return self._try(text)[1]
 
     def is_item(self, text: str) -> bool:
-        """Whether a JSON text is an element of the lists that the type takes, wherever in them it may stand."""
+        """Whether a JSON text is a possible element of the type's lists, at any index."""
         if self.validator is None:
             return _is_element(text, self.marked)
         from pydantic_core import ValidationError  # lazy: plain text needs no pydantic
@@ -167,42 +193,62 @@ class OutputFormat(Generic[T]):
             self.validator.validate_json(f"[{text}]")
         except ValidationError as error:
             return not _is_no_item(error)
-        except Exception:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+        except _MISTAKES as error:
+            raise _make_mistake_error(self.name, error) from error
+        except Exception:  # noqa: BLE001 - user code: a validator may raise anything
             return False
         return True
 
-    def _values(self, candidates: Iterable[str]) -> tuple[list[tuple[T, str]], list[Exception]]:
-        """Return the different values among some JSON texts, and what is wrong with the other texts."""
+    def _validate_all(self, candidates: Iterable[str]) -> tuple[list[tuple[T, str]], list[Exception]]:
+        """Return the distinct valid values among some JSON texts, and the errors of the other ones."""
         good: list[tuple[T, str]] = []
         errors: list[Exception] = []
         for candidate in candidates:
-            try:
-                good.append((self.value(candidate), candidate))
-            except Exception as error:  # noqa: BLE001 - a validator of the user's may raise whatever it likes
+            value, error = self._try(candidate)
+            if error is None:
+                good.append((cast("T", value), candidate))
+            else:
                 errors.append(error)
         if len(good) > 1:
             good = list({json.dumps(json.loads(pair[1]), sort_keys=True): pair for pair in good}.values())
         return good, errors
 
-    def value(self, text: str) -> T:
-        """Make a value of the type out of a text that is all JSON; raises whatever its validator raises."""
+    def validate(self, text: str) -> T:
+        """Make a value of the type from a text that is JSON and nothing else.
+
+        Raises:
+            OutputError: a validator has a mistake in it, such as an unknown name; no other answer would do better.
+            Exception: whatever else the validator raises, because the text isn't a value of the type.
+        """
         if self.validator is None:
             from pydantic_core import from_json  # lazy: plain text needs no pydantic
 
             value = from_json(text, allow_inf_nan=False)
             check(value, self.marked, self.marked)
             return cast("T", value)
-        return cast("T", self.validator.validate_json(text))
+        try:
+            return cast("T", self.validator.validate_json(text))
+        except _MISTAKES as error:
+            raise _make_mistake_error(self.name, error) from error
+
+    def _try(self, text: str) -> tuple[T | None, Exception | None]:
+        """Return the value that a JSON text stands for, or why it stands for none."""
+        try:
+            return self.validate(text), None
+        except OutputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - user code: a validator may raise anything
+            return None, error
 
     def __reduce__(self) -> Any:
-        return output_format, (self.kind,)
+        return make_output_format, (self.kind,)
 
 
 class _NoValueError(Exception):
-    """A text stands for no value, or for several.
+    """A text doesn't stand for exactly one value.
 
     Args:
-        said: what is wrong with it; `None` where there is no more to say than that it was cut off.
+        said: why; `None` if all there is to say is that it was cut off.
     """
 
     def __init__(self, said: Exception | None = None) -> None:
@@ -211,27 +257,31 @@ class _NoValueError(Exception):
 
 
 class SeveralError(ValueError):
-    """A text has several values, and one was asked for."""
+    """A text has several different values where one was requested."""
 
 
-def _several(count: int) -> _NoValueError:
-    return _NoValueError(SeveralError(f"it holds {count} values, and one was asked for"))
+def _make_mistake_error(name: str, error: Exception) -> OutputError:
+    return OutputError(f"a validator of the format {name!r} failed: {type(error).__name__}: {error}")
 
 
-def texts_of(generation: Generation) -> list[str]:
-    """Return the text of each step of an answer; one where no tools ran in between."""
+def _make_several_error(count: int) -> _NoValueError:
+    return _NoValueError(SeveralError(f"it has {count} values, and one was requested"))
+
+
+def get_step_texts(generation: Generation) -> list[str]:
+    """Return the text of each step of an answer; without tool calls there is one step."""
     texts = [message.content for message in generation.messages if message.role == "assistant"]
     return texts or [generation.text]
 
 
-def _whole() -> Scanner:
+def _make_scanner() -> Scanner:
     return Scanner(0)
 
 
 def _is_no_item(error: Any) -> bool:
-    """Whether a list of one element is refused for the element; not for the list, as for its length.
+    """Whether the validation error of a one-element list is about the element, not about the list, such as its length.
 
-    Of a union, what is wrong stands under each of its members; one that has nothing against the element does.
+    For a union there are errors under each member; it is enough if one member accepts the element.
     """
     inside: dict[Any, bool] = {}
     for each in error.errors(include_url=False, include_context=False, include_input=False):
@@ -247,7 +297,7 @@ def _is_element(text: str, root: Mapping[str, Any]) -> bool:
         value = from_json(text)
     except ValueError:
         return False
-    for branch in branches(root, root):
+    for branch in list_branches(root, root):
         elements = branch.get("items", True)
         if _opens_list(branch) and not branch.get("prefixItems"):
             try:
@@ -262,18 +312,17 @@ def _opens_list(branch: Mapping[str, Any]) -> bool:
     return branch.get("type", "array") == "array" or "array" in branch["type"]
 
 
-def _schema_of(validator: Any) -> dict[str, Any]:
+def _generate_schema(validator: Any) -> dict[str, Any]:
     from mellea.core.structured.generator import MarkedJsonSchema  # lazy: plain text needs no pydantic
 
     schema: dict[str, Any] = validator.json_schema(schema_generator=MarkedJsonSchema)
     return schema
 
 
-def output_format(format: Any) -> OutputFormat[Any]:
-    """Take a type, or a JSON Schema as a dict, as an output format.
+def make_output_format(format: Any) -> OutputFormat[Any]:
+    """Make an output format from a type, or from a JSON Schema as a dict; a format is returned as it is.
 
-    Dataclasses and TypedDicts refuse unknown keys and wrong JSON types; pydantic's own classes do as they
-    are configured.
+    Dataclasses and TypedDicts reject unknown keys and wrong JSON types; pydantic classes follow their configuration.
 
     Raises:
         UsageError: it is neither, or a name in its annotations can't be found.
@@ -281,7 +330,7 @@ def output_format(format: Any) -> OutputFormat[Any]:
     if isinstance(format, OutputFormat):
         return format
     if isinstance(format, Mapping):
-        return OutputFormat.of(_json_schema(format), None)
+        return OutputFormat.of(_check_json_schema(format), None)
     from pydantic import PydanticUserError  # lazy: plain text needs no pydantic
 
     try:
@@ -289,36 +338,36 @@ def output_format(format: Any) -> OutputFormat[Any]:
             raise TypeError("it is not a type")
         if isinstance(format, list):
             raise TypeError("list[…] stands for a list")
-        return _known(format) if _is_settled(format) else OutputFormat.of(format, validator_of(format))
+        return _make_cached(format) if _is_settled(format) else OutputFormat.of(format, make_validator(format))
     except (PydanticUserError, TypeError, NameError) as error:
         raise UsageError(
-            f"format can't be {type_name(format)}: {_in_short(error)}; it takes a pydantic model, a dataclass, a "
-            "TypedDict, list[…], dict[str, …], a Literal, an enum, a union, a builtin such as int, or a JSON Schema as "
-            "a dict"
+            f"format can't be {format_type(format)}: {_shorten_error(error)}; it takes a pydantic model, a dataclass, "
+            "a TypedDict, list[…], dict[str, …], a Literal, an enum, a union, a builtin such as int, or a JSON Schema "
+            "as a dict"
         ) from error.with_traceback(None)
 
 
 @functools.lru_cache(maxsize=128)
-def _known(kind: Any) -> OutputFormat[Any]:
-    """Make a format once: to make a validator takes a millisecond."""
-    return OutputFormat.of(kind, validator_of(kind))
+def _make_cached(kind: Any) -> OutputFormat[Any]:
+    """Make a format once per type, because making a validator takes about a millisecond."""
+    return OutputFormat.of(kind, make_validator(kind))
 
 
 def _is_settled(kind: Any) -> bool:
-    """Whether a type means the same wherever it stands: it is made of classes, not of names or unions."""
+    """Whether a type consists of classes only, so that it always means the same and can be cached."""
     args = get_args(kind)
     if not args:
         return isinstance(kind, type)
     return get_origin(kind) in (list, dict, Sequence, Iterable) and all(_is_settled(arg) for arg in args)
 
 
-def _json_schema(format: Mapping[str, Any]) -> dict[str, Any]:
+def _check_json_schema(format: Mapping[str, Any]) -> dict[str, Any]:
     problem = None
     try:
-        problem = problem_of(format)
+        problem = find_schema_problem(format)
         json.dumps(dict(format))
         if problem is None:
-            bundled(format)
+            bundle_schema(format)
     except (TypeError, ValueError, RecursionError) as error:
         problem = problem or str(error)
     if problem is not None:
@@ -330,51 +379,51 @@ def _json_schema(format: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_instance(format: Any) -> bool:
-    """Whether it is a value of a class that would do as a format."""
+    """Whether a value was given whose class would be a valid format."""
     cls = type(format)
     return isinstance(format, enum.Enum) or dataclasses.is_dataclass(cls) or hasattr(cls, "model_fields")
 
 
-def _in_short(error: Exception) -> str:
-    """Say what pydantic has against a type, without its advice to those who call pydantic themselves."""
+def _shorten_error(error: Exception) -> str:
+    """Return pydantic's error for a type, without the advice that only applies to callers of pydantic."""
     return str(error).splitlines()[0].partition(". Set `arbitrary_types_allowed")[0]
 
 
-def validator_of(kind: Any, *, owner_config: Mapping[str, Any] | None = None) -> Any:
-    """Make pydantic's validator of a type.
+def make_validator(kind: Any, *, owner_config: Mapping[str, Any] | None = None) -> Any:
+    """Make pydantic's validator for a type; types other than pydantic's classes are validated strictly.
 
     Args:
-        kind: what isn't a class of pydantic's is validated strictly.
-        owner_config: that of the pydantic class which the type stands in; pydantic validates it then as it does there.
+        kind: the type.
+        owner_config: the configuration of the pydantic class that has a field of this type; it then applies instead.
     """
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: plain text needs no pydantic
 
-    rewritten = strict(kind) if owner_config is None else kind
+    rewritten = make_strict(kind) if owner_config is None else kind
     config = ConfigDict(strict=True) if owner_config is None else cast("ConfigDict", owner_config)
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(rewritten, config=config)
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
-        adapter = TypeAdapter(rewritten)  # it has a configuration of its own
-    if (why := why_unreadable(adapter.core_schema)) is not None:
+        adapter = TypeAdapter(rewritten)  # it has a configuration of its own, and pydantic allows only one
+    if (why := explain_unreadable(adapter.core_schema)) is not None:
         raise UsageError(
-            f"format can't be {type_name(kind)}: {why}, so that no answer would do; annotate it with the enum itself, "
-            "or with the values that JSON has"
+            f"format can't be {format_type(kind)}: {why}, so no answer would be valid; annotate it with the enum "
+            "itself, or with the values that JSON has"
         )
     return adapter
 
 
-def _name(kind: Any) -> str:
-    """Return a name that a wire takes."""
+def _make_wire_name(kind: Any) -> str:
+    """Return a name for the schema that providers accept: up to 64 letters, digits, `_` and `-`."""
     while get_origin(kind) is Annotated:
         kind = kind.__origin__
     name = getattr(kind, "__name__", "output")
     return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in name)[:64]
 
 
-def reason_of(error: Exception | None) -> str:
-    """Say in a line what a validator has against a text: the first few places, and what is wrong there."""
+def explain_error(error: Exception | None) -> str:
+    """Return a validation error as one line with the first three places and what is wrong there."""
     errors = getattr(error, "errors", None)
     if not callable(errors):
         said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
@@ -395,4 +444,4 @@ def _explain(name: str, generation: Generation, error: Exception | None) -> str:
     if generation.finish_reason in _CUTS:
         where, advice = _CUTS[generation.finish_reason]
         return f"the answer was cut off {where} before the {name!r} was complete: {generation.text[-80:]!r}; {advice}"
-    return f"the answer is not a valid {name!r}: {reason_of(error)}; the text is {generation.text[:120]!r}"
+    return f"the answer is not a valid {name!r}: {explain_error(error)}; the text is {generation.text[:120]!r}"

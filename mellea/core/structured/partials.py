@@ -1,8 +1,8 @@
 """Partial objects: what is known so far of a value that is being written.
 
-The decoder keeps one structure of plain JSON values and adds to it. It takes the text's events one at a
-time, so that each partial object is what was known at that point, however much text came at once; a string
-that is being written is put together when somebody looks at it.
+The decoder keeps one structure of plain JSON values and extends it in place. It takes the scanner's events one at a
+time, so the sequence of partial objects doesn't depend on how much text arrived at once. A string that is being written
+is joined only when somebody reads it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 from mellea.core.structured.document import Search
 from mellea.core.structured.items import SUPERSEDED
 from mellea.core.structured.output_format import OutputFormat
-from mellea.core.structured.scanner import Event, Kind, Scanner
+from mellea.core.structured.scanner import Kind, ScanEvent, Scanner
 from mellea.core.structured.visibility import Plan
 from mellea.errors import ParseError, UsageError
 
@@ -29,18 +29,17 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Partial(Generic[T]):
-    """What is known of a value of the type `T` while it is being written.
+    """What is known of a value of type `T` while it is being written.
 
-    `path`, `text` and `is_complete` stay as they are. `data` and `state` tell of the moment: they are right
-    until the next partial object is taken, which adds to the same structure; `snapshot()` gives what may be
-    kept.
+    `path`, `text` and `is_complete` never change. `data` and `state` are live: they are valid until the next partial
+    object is taken, which extends the same structure. Use `snapshot()` for a copy to keep.
 
     Attributes:
-        path: what is being written, as `people[0].name`; `""` is the whole value. If it is an object or a list,
-            that has begun, has ended, or was held back until now and has come with what it holds.
-        text: the new text there, unescaped; `""` if what is new isn't text. A text that shows only when it is
-            complete comes in one piece.
-        is_complete: whether the whole value is there.
+        path: what changed, such as `people[0].name`; `""` is the whole value. For an object or a list it means that it
+            has begun, has ended, or was held back and is now visible with its content.
+        text: the new text of a string, unescaped; `""` for other changes. A string that only becomes visible when it is
+            complete arrives in one piece.
+        is_complete: whether the whole value is complete.
     """
 
     __slots__ = ("_decoder", "is_complete", "path", "text")
@@ -53,23 +52,23 @@ class Partial(Generic[T]):
 
     @property
     def data(self) -> Any:
-        """What is known so far, as dicts, lists and plain values; `None` as long as that is nothing.
+        """The value so far, as dicts, lists and plain values; `None` if nothing is known yet.
 
-        Fields that aren't known yet are missing. A text may still grow; numbers, booleans, nulls, members of
-        an enum, dates and the like are there when they are complete. Keys are those of the JSON. To look at
-        it copies the text that is being written; `path` and `text` cost no more for a long one.
+        Fields that aren't known yet are missing. Strings may still grow; numbers, booleans, nulls, enum members, dates
+        and the like appear when they are complete. Keys are those of the JSON. Reading `data` joins the string that is
+        being written; `path` and `text` cost the same however long it is.
         """
         return self._decoder.data()
 
     def snapshot(self) -> Any:
-        """Return a copy of `data` that nothing is added to."""
-        return _copied(self._decoder.data())
+        """Return a copy of `data` that doesn't change."""
+        return _copy(self._decoder.data())
 
     def state(self, path: str) -> FieldState:
-        """Tell whether what stands at a path hasn't begun, is being written, or is complete.
+        """Return whether the value at a path is `"pending"`, `"incomplete"` or `"complete"`.
 
         Raises:
-            UsageError: it is not a path, such as `people[0].name`.
+            UsageError: it is not a path such as `people[0].name`.
         """
         return self._decoder.state(path)
 
@@ -88,19 +87,19 @@ class _Open:
         self.plan = plan
         self.is_object = type(value) is dict
         self.is_shown = False
-        self.missing = set(plan.needed) if self.is_object else set()  # keys that it can't be shown without
-        self.key = ""  # of the value that comes next
+        self.missing = set(plan.needed) if self.is_object else set()  # keys that have to be present to show it
+        self.key = ""  # of the next value
 
 
 class _Repeat:
-    """The document of a later step, compared with what was read of the one before: it may write that again.
+    """Compares a later step's document with what was read from the earlier one, which it may repeat.
 
     Args:
-        taken: the events that were taken.
+        taken: the events that were taken from the earlier document.
     """
 
-    def __init__(self, taken: list[Event]) -> None:
-        self._expected: deque[tuple[Kind, Any]] = deque()  # a text is one event: all of it, a piece if it isn't ended
+    def __init__(self, taken: list[ScanEvent]) -> None:
+        self._expected: deque[tuple[Kind, Any]] = deque()  # with the pieces of each string joined
         pieces: list[str] = []
         for kind, value in taken:
             if kind is Kind.PIECE:
@@ -115,14 +114,14 @@ class _Repeat:
 
     @property
     def is_over(self) -> bool:
-        """Whether all that was read has been written again."""
+        """Whether everything that was read has been repeated."""
         return not self._expected
 
-    def news_in(self, event: Event) -> Event | None:
-        """Return what of the next event wasn't read before.
+    def take_news(self, event: ScanEvent) -> ScanEvent | None:
+        """Return the part of the next event that is new, or `None`.
 
         Raises:
-            ParseError: the document is another one.
+            ParseError: the document differs from the earlier one.
         """
         kind, value = event
         expected, known = self._expected.popleft()
@@ -130,7 +129,7 @@ class _Repeat:
             if expected is kind and (value == known and type(value) is type(known)):
                 return None
         elif value.startswith(known) and (expected is Kind.PIECE or value == known):
-            if expected is Kind.STRING and kind is Kind.PIECE:  # its end is still to come
+            if expected is Kind.STRING and kind is Kind.PIECE:  # the end of the string is still to come
                 self._expected.appendleft((expected, ""))
             is_news = expected is Kind.PIECE and (kind is Kind.STRING or value != known)
             return (kind, value[len(known) :]) if is_news else None
@@ -141,11 +140,11 @@ class _Repeat:
 
 
 class PartialDecoder(Generic[T]):
-    """Text in pieces, partial objects out: feed it text, then take what `next` gives.
+    """Turns pieces of text into partial objects: `feed` it text, then call `next`.
 
     Args:
-        format: what the answer is to be.
-        has_steps: the text may have several steps, whose ends `step` tells.
+        format: the format of the answer.
+        has_steps: the text may have several steps; `end_step` is called at the end of each.
     """
 
     def __init__(self, format: OutputFormat[T] | None, *, has_steps: bool = False) -> None:
@@ -155,18 +154,18 @@ class PartialDecoder(Generic[T]):
         self._search = Search(format, Scanner, has_steps=has_steps)
         self._text: list[str] | None = []  # of the step, as long as no document was found in it
         self._has_given = False
-        self._taken: list[Event] | None = [] if has_steps else None  # of the document, which may be written again
+        self._taken: list[ScanEvent] | None = [] if has_steps else None  # a later step's document may repeat them
         self._repeat: _Repeat | None = None
         self._plan = Plan(format.marked, format.marked)
-        self._events: deque[Event] = deque()
+        self._events: deque[ScanEvent] = deque()
         self._stack: list[_Open] = []
         self._root: Any = None
-        self._is_shown = False  # whether there is anything at the root
+        self._is_shown = False  # whether the root is visible
         self._has_ended = False
-        self._hidden = 0  # open containers that aren't shown
-        self._revealed: str | None = None  # path of the one that was shown last, and late
-        self._later: Partial[T] | None = None  # comes after one that tells of that
-        # The string that is being written: where it is, how it shows, and its text.
+        self._hidden = 0  # open containers that aren't visible
+        self._revealed: str | None = None  # path of a container that has just become visible, late
+        self._later: Partial[T] | None = None  # returned after the partial object that announces it
+        # The string that is being written: its path, whether it shows while it grows, and its text.
         self._path: str | None = None
         self._grows = False
         self._pieces: list[str] = []
@@ -174,17 +173,17 @@ class PartialDecoder(Generic[T]):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the whole value is there, and was taken."""
+        """Whether the whole value is complete and was taken."""
         return self._has_ended and not self._events and self._later is None
 
     @property
     def has_more(self) -> bool:
-        """Whether `next` has something to give without more text."""
+        """Whether `next` has something to return without more text."""
         return bool(self._events) or self._later is not None
 
     @property
     def is_settled(self) -> bool:
-        """Whether the document was found, so that `feed` asks no validator any more."""
+        """Whether the document was found, so that `feed` calls no validator any more."""
         return self._search.is_settled
 
     def feed(self, text: str) -> None:
@@ -197,50 +196,50 @@ class PartialDecoder(Generic[T]):
             self._text.append(text)
             self._text = None if self._search.is_settled else self._text
 
-    def step(self) -> None:
-        """Note that a step has ended, and that the text of another one follows."""
-        self._take(self._search.step())
+    def end_step(self) -> None:
+        """End the step; the text of another one follows."""
+        self._take(self._search.end_step())
         self._text = []
 
     def close(self) -> None:
-        """Say that there is no more text, and that it wasn't cut off: what isn't a document is read now."""
+        """End the text, which wasn't cut off; if it has no document, it is read as a single number, string or word."""
         self._take(self._search.close())
         if self._text is None or self._search.has_document:
             return
-        found = self._format.scalar_in("".join(self._text))
+        found = self._format.find_scalar("".join(self._text))
         if found is not None:
             self._take([(Kind.RESTART, None), *Scanner().feed(f"{found}\n")])
 
-    def _take(self, events: list[Event]) -> None:
-        if events and events[0][0] is Kind.RESTART:  # what nobody has looked at isn't superseded
+    def _take(self, events: list[ScanEvent]) -> None:
+        if events and events[0][0] is Kind.RESTART:  # events that nobody has read can simply be dropped
             self._events.clear()
         self._events += events
 
     def next(self) -> Partial[T] | None:
-        """Take one step and return what is known then; `None` if there is no more text."""
+        """Return the next partial object, `None` if that takes more text."""
         events = self._events
         if self._later is not None:
             later, self._later = self._later, None
             return later
         while events:
             event = events.popleft()
-            news = event if self._taken is None else self._without_known(self._taken, event)
+            news = event if self._taken is None else self._drop_known(self._taken, event)
             if news is None:
                 continue
             kind, value = news
             partial: Partial[T] | None = _STEPS[kind](self, value)
             if partial is not None and self._hidden == 0:
                 self._has_given = True
-                return partial if self._revealed is None else self._after_revealed(partial)
+                return partial if self._revealed is None else self._reveal_before(partial)
         return None
 
-    def _without_known(self, taken: list[Event], event: Event) -> Event | None:
-        """Return what of an event wasn't read in an earlier step, and note it."""
+    def _drop_known(self, taken: list[ScanEvent], event: ScanEvent) -> ScanEvent | None:
+        """Return the part of an event that wasn't read in an earlier step, and remember it."""
         if event[0] is Kind.RESTART and self._has_given:
             self._repeat = _Repeat(taken)
             return None
         if self._repeat is not None:
-            news = self._repeat.news_in(event)
+            news = self._repeat.take_news(event)
             self._repeat = None if self._repeat.is_over else self._repeat
             if news is None:
                 return None
@@ -248,7 +247,7 @@ class PartialDecoder(Generic[T]):
         taken.append(event)
         return event
 
-    def _after_revealed(self, partial: Partial[T]) -> Partial[T]:
+    def _reveal_before(self, partial: Partial[T]) -> Partial[T]:
         path, self._revealed = self._revealed or "", None
         if path == partial.path:
             return partial
@@ -256,7 +255,7 @@ class PartialDecoder(Generic[T]):
         return Partial(self, path, "", False)
 
     def data(self) -> Any:
-        """Return what is known so far."""
+        """Return the value so far."""
         if self._is_stale:
             text = "".join(self._pieces)
             self._pieces[:] = [text]
@@ -264,7 +263,7 @@ class PartialDecoder(Generic[T]):
             self._is_stale = False
         return self._root
 
-    # -- one step for each kind of event --------------------------------------------------------------
+    # -- one method for each kind of event ------------------------------------------------------------
 
     def _open_object(self, _: Any) -> Partial[T]:
         return self._open({})
@@ -273,7 +272,7 @@ class PartialDecoder(Generic[T]):
         return self._open([])
 
     def _open(self, value: Any) -> Partial[T]:
-        path, plan = self._place()
+        path, plan = self._locate()
         opened = _Open(value, path, plan)
         self._stack.append(opened)
         self._hidden += 1
@@ -282,13 +281,13 @@ class PartialDecoder(Generic[T]):
             self._revealed = None
         return Partial(self, path, "", False)
 
-    def _key(self, key: str) -> None:
+    def _set_key(self, key: str) -> None:
         self._stack[-1].key = key
 
-    def _piece(self, text: str) -> Partial[T] | None:
+    def _add_piece(self, text: str) -> Partial[T] | None:
         is_first = self._path is None
         if self._path is None:
-            self._path, plan = self._place()
+            self._path, plan = self._locate()
             self._grows = plan.grows and not plan.is_held
         self._pieces.append(text)
         if not self._grows:
@@ -299,9 +298,9 @@ class PartialDecoder(Generic[T]):
             self._is_stale = True
         return Partial(self, self._path, text, False)
 
-    def _string(self, text: str) -> Partial[T]:
+    def _end_string(self, text: str) -> Partial[T]:
         if self._path is None:
-            path, _ = self._place()
+            path, _ = self._locate()
             self._put(text, is_new=True)
         else:
             path, grows = self._path, self._grows
@@ -310,19 +309,19 @@ class PartialDecoder(Generic[T]):
             self._forget_string()
             self._put(whole, is_new=not grows)
             text = text if grows else whole
-        return self._ended(path, text)
+        return self._end_value(path, text)
 
-    def _scalar(self, value: Any) -> Partial[T]:
-        path, _ = self._place()
+    def _add_scalar(self, value: Any) -> Partial[T]:
+        path, _ = self._locate()
         self._put(value, is_new=True)
-        return self._ended(path)
+        return self._end_value(path)
 
     def _close(self, _: Any) -> Partial[T]:
         last = self._stack[-1]
         if not last.is_shown:
             self._show(len(self._stack) - 1)
         self._stack.pop()
-        return self._ended(last.path)
+        return self._end_value(last.path)
 
     def _restart(self, _: Any) -> None:
         if self._taken is not None:
@@ -333,18 +332,18 @@ class PartialDecoder(Generic[T]):
 
     # -- the structure --------------------------------------------------------------------------------
 
-    def _place(self) -> tuple[str, Plan]:
-        """Return the path and the plan of the value that begins."""
+    def _locate(self) -> tuple[str, Plan]:
+        """Return the path and the plan of the value that begins here."""
         if not self._stack:
             return "", self._plan
         parent = self._stack[-1]
         if parent.is_object:
-            return _joined(parent.path, parent.key), parent.plan.at(parent.key)
+            return _join_path(parent.path, parent.key), parent.plan.get_part(parent.key)
         index = len(parent.value)
-        return f"{parent.path}[{index}]", parent.plan.item(index)
+        return f"{parent.path}[{index}]", parent.plan.get_item(index)
 
     def _put(self, value: Any, *, is_new: bool = False) -> None:
-        """Put a value where the innermost open container has its place for it."""
+        """Store a value in the innermost open container."""
         if not self._stack:
             self._root, self._is_shown = value, True
             return
@@ -365,7 +364,7 @@ class PartialDecoder(Generic[T]):
                 self._show(depth)
 
     def _show(self, depth: int) -> None:
-        """Put an open container into the one around it."""
+        """Make an open container visible, by storing it in the one around it."""
         opened = self._stack[depth]
         opened.is_shown = True
         self._hidden -= 1
@@ -380,49 +379,49 @@ class PartialDecoder(Generic[T]):
         self._pieces.clear()
         self._is_stale = False
 
-    def _ended(self, path: str, text: str = "") -> Partial[T]:
+    def _end_value(self, path: str, text: str = "") -> Partial[T]:
         self._has_ended = not self._stack
         return Partial(self, path, text, self._has_ended)
 
     # -- states ---------------------------------------------------------------------------------------
 
     def state(self, path: str) -> FieldState:
-        """Tell whether what stands at a path hasn't begun, is being written, or is complete."""
+        """Return the state of the value at a path."""
         wanted = ""
-        for step in _steps(path):
-            wanted = _joined(wanted, step) if isinstance(step, str) else f"{wanted}[{step}]"
+        for step in _split_path(path):
+            wanted = _join_path(wanted, step) if isinstance(step, str) else f"{wanted}[{step}]"
         if wanted == self._path or any(opened.path == wanted for opened in self._stack):
             return "incomplete"
         for opened in reversed(self._stack):
-            # Under the innermost open container on the way, all that is there is complete.
+            # Below the innermost open container on the path, everything that exists is complete.
             rest = wanted.removeprefix(opened.path)
             if not opened.path or (rest != wanted and rest[:1] in (".", "[")):
-                return "complete" if _leads(opened.value, _steps(rest)) else "pending"
-        return "complete" if self._is_shown and _leads(self._root, _steps(wanted)) else "pending"
+                return "complete" if _has_path(opened.value, _split_path(rest)) else "pending"
+        return "complete" if self._is_shown and _has_path(self._root, _split_path(wanted)) else "pending"
 
 
 _BY_KIND: dict[Kind, Any] = {
     Kind.OBJECT: PartialDecoder._open_object,
     Kind.ARRAY: PartialDecoder._open_array,
-    Kind.KEY: PartialDecoder._key,
-    Kind.PIECE: PartialDecoder._piece,
-    Kind.STRING: PartialDecoder._string,
-    Kind.SCALAR: PartialDecoder._scalar,
+    Kind.KEY: PartialDecoder._set_key,
+    Kind.PIECE: PartialDecoder._add_piece,
+    Kind.STRING: PartialDecoder._end_string,
+    Kind.SCALAR: PartialDecoder._add_scalar,
     Kind.END: PartialDecoder._close,
     Kind.RESTART: PartialDecoder._restart,
 }
 _STEPS: list[Any] = [_BY_KIND.get(kind) for kind in Kind]
 
 
-def _joined(path: str, key: str) -> str:
+def _join_path(path: str, key: str) -> str:
     if key.isidentifier():
         return f"{path}.{key}" if path else key
     quoted = key.replace("\\", "\\\\").replace('"', '\\"')
     return f'{path}["{quoted}"]'
 
 
-def _steps(path: str) -> list[str | int]:
-    """Take a path apart into keys and indexes."""
+def _split_path(path: str) -> list[str | int]:
+    """Split a path into keys and indexes."""
     steps: list[str | int] = []
     place = 0
     while place < len(path):
@@ -435,14 +434,14 @@ def _steps(path: str) -> list[str | int]:
     return steps
 
 
-def _copied(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _copy(inner) for key, inner in value.items()}
+    return [_copy(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _leads(value: Any, steps: list[str | int]) -> bool:
-    """Whether there is something at the end of the steps."""
+def _has_path(value: Any, steps: list[str | int]) -> bool:
+    """Whether a value has something at a path."""
     for step in steps:
         is_there = step < len(value) if isinstance(value, list) and isinstance(step, int) else False
         if not is_there and not (isinstance(value, dict) and step in value):

@@ -1,9 +1,9 @@
-"""Regular expressions of JSON Schemas, matched in linear time whatever the text.
+"""Match the regular expressions of JSON Schemas in linear time, whatever the text.
 
-The pattern is the user's own, but the text comes from a model. So it isn't Python's engine that matches, which may
-take exponential time, but the one of pydantic's core (Rust's `regex`), which has no look-around and no
-back-references. Conditions at the very beginning, `^(?=…)(?!…)`, are matched one by one; any other
-look-around can't be checked, and is refused where the schema is given.
+The pattern is the user's own, but the text comes from a model. Python's engine may take exponential time, so patterns
+are matched by the engine in pydantic's core (Rust's `regex`), which has no look-around and no back-references.
+Conditions at the very beginning, `^(?=…)(?!…)`, are matched one by one; any other look-around is refused when the
+format is made.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Callable
 
-__all__ = ["PatternError", "matcher"]
+__all__ = ["PatternError", "compile_pattern"]
 
 _CONDITION = re.compile(r"\(\?([=!])")
 
@@ -22,25 +22,25 @@ class PatternError(ValueError):
 
 
 @functools.lru_cache(maxsize=512)
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """Return whether a pattern occurs in a text, as a function of the text.
+def compile_pattern(pattern: str) -> Callable[[str], bool]:
+    """Compile a pattern into a function that returns whether it occurs in a text.
 
     Raises:
-        PatternError: it isn't a pattern, or takes look-around or back-references.
+        PatternError: it isn't a regular expression, or needs look-around or back-references.
     """
     if not pattern.startswith("^(?"):
-        return _linear(pattern)
+        return _compile_linear(pattern)
     rest, parts = pattern[1:], []
     while condition := _CONDITION.match(rest):
-        end = _end_of_group(rest)
-        parts.append((_linear(f"^(?:{rest[3:end]})"), condition[1] == "="))
+        end = _find_group_end(rest)
+        parts.append((_compile_linear(f"^(?:{rest[3:end]})"), condition[1] == "="))
         rest = rest[end + 1 :]
-    parts.append((_linear(f"^(?:{rest})" if "|" in rest else f"^{rest}"), True))
+    parts.append((_compile_linear(f"^(?:{rest})" if "|" in rest else f"^{rest}"), True))
     return lambda text: all(matches(text) is wanted for matches, wanted in parts)
 
 
-def _end_of_group(pattern: str) -> int:
-    """Return where the group ends that the pattern begins with."""
+def _find_group_end(pattern: str) -> int:
+    """Return the end of the group that the pattern begins with."""
     depth, is_class, place = 0, False, 0
     while place < len(pattern):
         char = pattern[place]
@@ -58,7 +58,7 @@ def _end_of_group(pattern: str) -> int:
     raise PatternError(f"the pattern {pattern!r} has a group without an end")
 
 
-def _linear(pattern: str) -> Callable[[str], bool]:
+def _compile_linear(pattern: str) -> Callable[[str], bool]:
     from pydantic_core import SchemaError, SchemaValidator, core_schema  # lazy: plain text needs no pydantic
 
     try:

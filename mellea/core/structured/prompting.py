@@ -1,4 +1,4 @@
-"""Asking for a schema in the prompt, where a model can be held to it by nothing else."""
+"""Put the JSON Schema into the prompt, for backends without structured output."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["prompt_for_schema"]
 
 
 def prompt_for_schema(request: Request, schema: Mapping[str, Any] | None = None) -> Request:
-    """Return the request with the wish for its schema in the system message; for backends that need it there.
+    """Return the request with its schema added to the system message.
 
     Args:
-        request: one with an `output_schema`; without one it is returned as it is.
-        schema: what to ask for in place of it, such as an object around the value.
+        request: a request; without an `output_schema` it is returned unchanged.
+        schema: the schema to add instead, such as one with the value wrapped in an object.
     """
     if request.output_schema is None:
         return request

@@ -1,4 +1,4 @@
-"""What a reader of items or partial objects does with each piece of text, whether it waits as a task or as a thread."""
+"""The part of reading items and partial objects that async iterators and sync ones have in common."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from mellea.core.runtime.visible_text import Pieces
-from mellea.core.structured.items import ItemDecoder, item_format
+from mellea.core.structured.items import ItemDecoder, make_item_format
 from mellea.core.structured.output_format import SeveralError
 from mellea.core.structured.partials import Partial, PartialDecoder
 from mellea.errors import MelleaError, OutputError, ParseError, UsageError
@@ -21,62 +21,62 @@ OnError = Literal["raise", "skip"]
 
 
 class ReadRun(Protocol):
-    """What has to be known of a run whose text is read."""
+    """What a reading has to know of the run whose text it reads."""
 
     @property
     def format(self) -> Any:
-        """Its output format, if it has one."""
+        """The output format, if there is one."""
 
     @property
     def is_composite(self) -> bool:
-        """Whether it is made of other runs."""
+        """Whether the run consists of other runs, so that its text may have several steps."""
 
     @property
     def error(self) -> MelleaError | None:
-        """What it failed with."""
+        """The error that the run failed with."""
 
     @property
     def parsed(self) -> Any:
-        """Its result."""
+        """The typed result."""
 
     def text(self) -> str:
         """Return the text so far."""
 
 
-_STEP = str(b"step", "ascii")  # an object of its own: a step ends here
+_STEP = str(b"step", "ascii")  # marks the end of a step in the queue; not interned, so that `is` tells it from text
 
 
 class _Decoder(Protocol):
-    """Text in pieces, values out."""
+    """Turns pieces of text into values."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether `feed` asks no validator any more."""
+        """Whether `feed` calls no validator any more."""
 
     @property
     def has_more(self) -> bool:
-        """Whether there is something to read without more text."""
+        """Whether there is a value to read without more text."""
 
     def feed(self, text: str) -> None:
         """Take more text."""
 
-    def step(self) -> None:
-        """Note the end of a step."""
+    def end_step(self) -> None:
+        """End a step."""
 
     def close(self) -> None:
-        """Say that there is no more text."""
+        """End the text."""
 
 
 class _Reading:
-    """Hands text on to a decoder: at once, or, where that may call the user's code, in a worker thread.
+    """Passes text to a decoder: at once, or in a worker thread if that may call user code.
 
-    A wait for the thread may be cancelled, and the thread still goes on; so the text waits in a queue.
+    If the wait for the thread is cancelled, the thread runs on; therefore text is queued until the thread is done.
 
     Args:
-        run: whose text it is.
-        deliver: what to do at the end; it raises what the run failed with.
-        is_quick: validating calls no code of the user's.
-        by_step: read nothing before the end: what a step has written may be superseded by the next one.
+        run: the run whose text is read.
+        deliver: called at the end; raises the error that the run failed with.
+        is_quick: validation calls no user code.
+        by_step: read nothing before the end, since a later step may replace what a step has written.
     """
 
     __slots__ = (
@@ -107,13 +107,13 @@ class _Reading:
 
     @property
     def _has_waiting(self) -> bool:
-        """Whether text can be taken out of the queue; not a step's end, before what the step has given is read."""
+        """Whether queued text can be decoded. The end of a step has to wait until the step's values were read."""
         if not self._waiting or self._is_held:
             return False
         return self._by_step or self._waiting[0] is not _STEP or not self._decoder.has_more
 
     def _put(self, text: str | None) -> None:
-        """Take more text; `None` says that there is no more."""
+        """Take more text; `None` is the end."""
         if self.is_quick and type(text) is str and not self._waiting and not self._is_held:
             self._decoder.feed(text)
             return
@@ -123,7 +123,7 @@ class _Reading:
             self._waiting += [_STEP if part is None else part for part in text.parts]
         else:
             self._waiting.append(text)
-        if self._lock.acquire(blocking=False):  # else a thread is at work still, whose wait was given up
+        if self._lock.acquire(blocking=False):  # otherwise a thread is still working, whose wait was cancelled
             try:
                 while self._has_waiting and self._needs_no_thread(self._waiting[0]):
                     self._take()
@@ -134,13 +134,13 @@ class _Reading:
         return self.is_quick or (text is not None and text is not _STEP and self._decoder.is_settled)
 
     def _take(self) -> None:
-        """Hand on what waits longest."""
+        """Decode the oldest queued text."""
         text = self._waiting.popleft()
         if text is None:
             self._has_closed = True
             self._close()
         elif text is _STEP:
-            self._decoder.step()
+            self._decoder.end_step()
         else:
             self._decoder.feed(text)
 
@@ -149,20 +149,20 @@ class _Reading:
 
 
 class ItemReading(_Reading, Generic[T]):
-    """Items out of pieces of text: `feed` it, `validate` while `has_work`, and take what is `ready`.
+    """Turns pieces of text into items: `feed` it, call `work` while it `has_work`, and take items from `ready`.
 
-    A bad item is a `ParseError`, after which there are no more; or it is passed over.
+    An invalid item raises a `ParseError` and ends the reading, unless invalid items are skipped.
 
     Args:
-        run: whose text it is.
-        deliver: what to do at the end; it raises what the run failed with.
-        on_error: `"raise"`, or `"skip"` to pass over bad items.
-        by_step: read nothing before the end, so that no later step can supersede it.
+        run: the run whose text is read.
+        deliver: called at the end; raises the error that the run failed with.
+        on_error: `"raise"`, or `"skip"` to leave out invalid items.
+        by_step: read nothing before the end, so that no later step can replace it.
 
     Attributes:
-        ready: items that nobody has taken yet.
-        is_over: there are no more.
-        is_quick: validating an item calls nobody's code, so that it needs no thread.
+        ready: validated items that weren't taken yet.
+        is_over: there are no more items.
+        is_quick: validation calls no user code, so it needs no thread.
     """
 
     __slots__ = ("_has_skipped", "_items", "_skips", "ready")
@@ -170,7 +170,7 @@ class ItemReading(_Reading, Generic[T]):
     def __init__(self, run: ReadRun, deliver: Callable[[], Any], on_error: OnError, *, by_step: bool = False) -> None:
         if on_error not in ("raise", "skip"):
             raise UsageError(f"on_error takes 'raise' or 'skip', not {on_error!r}")
-        items = item_format(run.format)
+        items = make_item_format(run.format)
         self._items: ItemDecoder[T] = ItemDecoder(items, has_steps=run.is_composite)
         is_quick = items.is_quick and items.whole.is_quick
         super().__init__(run, deliver, self._items, is_quick=is_quick, by_step=by_step)
@@ -180,12 +180,12 @@ class ItemReading(_Reading, Generic[T]):
 
     @property
     def has_work(self) -> bool:
-        """Whether `validate` has something to do."""
+        """Whether `work` has something to do."""
         return not self.is_over and (self._has_waiting or self._items.has_more or self._items.is_broken)
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether an error of `validate` means that the result can't be valid either: no later step can replace it."""
+        """Whether an invalid item means that the result is invalid, too, because no later step can replace it."""
         return not self._run.is_composite
 
     def feed(self, text: str | None) -> None:
@@ -199,11 +199,12 @@ class ItemReading(_Reading, Generic[T]):
         if self._has_closed and not self.has_work:
             self._finish()
 
-    def validate(self) -> None:
-        """Take text that waits, or else make an item out of the text of one.
+    def work(self) -> None:
+        """Decode queued text, or validate one item.
 
         Raises:
-            ParseError: it is none, or what stands between the items is not JSON.
+            ParseError: the item isn't valid, or the text between the items isn't JSON.
+            OutputError: a validator has a mistake in it.
         """
         with self._lock:
             if self._has_waiting:
@@ -212,8 +213,8 @@ class ItemReading(_Reading, Generic[T]):
             can_go_on = not self._items.is_broken
             try:
                 self.ready.append(self._items.next())
-            except ParseError as error:
-                if self._skips and can_go_on:
+            except OutputError as error:
+                if self._skips and can_go_on and isinstance(error, ParseError):
                     self._has_skipped = True
                     return
                 self.is_over = True
@@ -224,12 +225,12 @@ class ItemReading(_Reading, Generic[T]):
         self.is_over = True
         error = self._run.error
         is_ambiguous = error is not None and isinstance(error.__cause__, SeveralError)
-        # That the result isn't valid is no news after a bad item; else something beside the items is wrong.
+        # After skipped items the result is invalid as a matter of course; otherwise the error is worth raising.
         is_read = self._has_skipped and self._items.is_complete and isinstance(error, OutputError) and not is_ambiguous
         try:
             if not is_read:
                 self._deliver()
-                self.ready += self._items.rest_of(self._run.parsed)
+                self.ready += self._items.find_rest(self._run.parsed)
         except ParseError as failed:
             failed.items = failed.items or tuple(self._items.good)
             failed.partial = failed.partial or self._run.text()
@@ -237,12 +238,12 @@ class ItemReading(_Reading, Generic[T]):
 
 
 class PartialReading(_Reading, Generic[T]):
-    """Partial objects out of pieces of text: `feed` it, `work` while it `has_work`, and take what `next` gives.
+    """Turns pieces of text into partial objects: `feed` it, call `work` while it `has_work`, then `next`.
 
     Args:
-        run: whose text it is.
-        deliver: what to do at the end; it raises what the run failed with.
-        by_step: read nothing before the end, so that no later step can supersede it.
+        run: the run whose text is read.
+        deliver: called at the end; raises the error that the run failed with.
+        by_step: read nothing before the end, so that no later step can replace it.
     """
 
     __slots__ = ("_partials",)
@@ -257,10 +258,10 @@ class PartialReading(_Reading, Generic[T]):
         return not self.is_over and self._has_waiting
 
     def next(self) -> Partial[T] | None:
-        """Return the next partial object, if there is one without more text.
+        """Return the next partial object, `None` if that takes more text.
 
         Raises:
-            ParseError: a later step superseded what was read.
+            ParseError: a later step replaced what was read.
         """
         try:
             return self._partials.next()
@@ -282,11 +283,11 @@ class PartialReading(_Reading, Generic[T]):
             self._deliver()
 
     def work(self) -> None:
-        """Take all text that waits."""
+        """Decode all queued text."""
         with self._lock:
             while self._has_waiting:
                 self._take()
 
     def _close(self) -> None:
-        if self._run.error is None:  # else a number that was cut off would be taken for a complete one
+        if self._run.error is None:  # otherwise a number that was cut off would count as a complete one
             self._partials.close()

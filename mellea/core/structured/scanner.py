@@ -1,18 +1,18 @@
-"""An incremental JSON scanner: text in pieces, events out.
+"""An incremental JSON scanner: pieces of text in, events out.
 
 Rules:
 
-- It does no I/O and is blind to boundaries: however the text is split, the events are the same, but for a
-  string, which comes in as many pieces as it arrived in.
-- It goes over each character once or twice and keeps no more than the token that isn't finished; runs of
-  characters are skipped by one match of a regular expression.
-- A value that stands `whole_at` containers deep comes as one event, its raw text, whose inside nobody has
-  looked at but for brackets and quotes. With `ways`, the elements of the lists that they lead to do, and all that
-  stands beside the ways is passed over in the same manner.
-- Text that is not JSON ends it: `error` says what and where, and the events before it have been given.
+- It does no I/O, and the events don't depend on how the text was split, except that a string comes in as many pieces
+  as it arrived in.
+- It reads each character once or twice and only keeps the unfinished token; runs of characters are matched by one
+  regular expression.
+- A value `whole_at` containers deep is one event with its raw text; inside it only brackets and quotes are tracked.
+  With a `way`, that applies to the elements of the lists that the way leads to, and everything off the way is skipped
+  in the same manner.
+- Text that isn't JSON ends the scan: `error` says what and where, and the events before it were returned.
 - A number ends with the character after it, or with `close`.
 
-The grammar is that of RFC 8259, with the NaN and Infinity that Python and pydantic know besides.
+The grammar is that of RFC 8259, plus the NaN and Infinity that Python and pydantic read.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ITEMS", "MAX_DEPTH", "Event", "Kind", "ScanError", "Scanner", "Way", "way_of"]
+__all__ = ["ITEMS", "MAX_DEPTH", "Kind", "ScanError", "ScanEvent", "Scanner", "Way", "make_way"]
 
 MAX_DEPTH = 200
-"""How many containers may stand in one another; pydantic's parser has the same limit."""
+"""How deeply containers may be nested; pydantic's parser has the same limit."""
 
 _MAX_NUMBER = 4300
-"""How long a number may be; Python makes no longer ones out of text."""
+"""The most characters of a number; Python refuses to convert longer ones."""
 
 
 class Kind(IntEnum):
-    """What an event says; each is a pair of its kind and a value, `None` where none is named here."""
+    """The kind of an event. An event is a pair of its kind and a value, which is `None` for brackets and `RESTART`."""
 
     OBJECT = 0  # begins
     ARRAY = 1  # begins
@@ -45,20 +45,20 @@ class Kind(IntEnum):
     SCALAR = 5  # a number, true, false or null
     WHOLE = 6  # the raw text of a value
     END = 7  # of an object or array
-    RESTART = 8  # what came before is void: another document begins
+    RESTART = 8  # earlier events are void: another document begins
 
 
-Event = tuple[Kind, Any]
+ScanEvent = tuple[Kind, Any]
 
 Way = Mapping[str | int, Any]
-"""Where lists are whose elements come whole: keys and indexes, and inside each a way again; `ITEMS` at such a list."""
+"""The paths to lists whose elements are returned whole, as a tree of keys and indexes with `ITEMS` at each list."""
 
 ITEMS: Way = MappingProxyType({})
 
 
 @functools.lru_cache(maxsize=128)
-def way_of(paths: tuple[tuple[str | int, ...], ...]) -> Way:
-    """Return the way that leads along all of the paths; `ITEMS` if the whole value is the list."""
+def make_way(paths: tuple[tuple[str | int, ...], ...]) -> Way:
+    """Build the way for some paths; `ITEMS` if the whole value is the list."""
     root: dict[str | int, Any] = {}
     for path in paths:
         if not path:
@@ -66,7 +66,7 @@ def way_of(paths: tuple[tuple[str | int, ...], ...]) -> Way:
         inside = root
         for step in path[:-1]:
             inside = inside.setdefault(step, {})
-            if inside is ITEMS:  # a path leads into what another one takes for the list
+            if inside is ITEMS:  # another path ends here already
                 break
         else:
             inside.setdefault(path[-1], ITEMS)
@@ -124,6 +124,7 @@ class Scanner:
         "_before",
         "_closers",
         "_end",
+        "_has_ways",
         "_held",
         "_index",
         "_inner",
@@ -139,34 +140,35 @@ class Scanner:
 
     def __init__(self, whole_at: int | None = None, *, way: Way | None = None) -> None:
         self._whole_at = whole_at
-        self._way = way  # of the value that comes next, if it is on a way
-        self._trail: list[Way] | None = None if way is None else []  # the way of each open container
+        self._way = way  # of the next value, if it is on a way
+        self._has_ways = way is not None
+        self._trail: list[Way] = []  # the way of each open container that is on one
         self._index = 0  # in the innermost container, if that is an array on a way
-        self._is_silent = False  # whether values that come whole are beside the ways
+        self._is_silent = False  # whether whole values are off the way, and skipped
         self.error: ScanError | None = None
-        self._state: Callable[[Scanner, str, int, list[Event]], int] = Scanner._value
-        self._closers: list[str] = []  # of the open containers
-        self._held = ""  # the token that isn't finished
-        self._before = 0  # characters that came before the held ones
-        self._parts: list[str] = []  # of a key, or of a value that comes whole
-        self._inner = 0  # containers that are open inside a value that comes whole
-        self._is_quoted = False  # whether that value stands in the middle of a string
+        self._state: Callable[[Scanner, str, int, list[ScanEvent]], int] = Scanner._read_value
+        self._closers: list[str] = []  # closing brackets of the open containers
+        self._held = ""  # the unfinished token
+        self._before = 0  # how many characters precede it
+        self._parts: list[str] = []  # of a key, or of a whole value
+        self._inner = 0  # open containers inside a whole value
+        self._is_quoted = False  # whether a whole value is inside a string
         self._end = -1
-        self._base = 0  # characters before the text that is being scanned
+        self._base = 0  # how many characters precede the text that is being scanned
 
     @property
     def is_complete(self) -> bool:
         """Whether the document has ended."""
-        return self._state is Scanner._after_all
+        return self._state is Scanner._read_after_all
 
     @property
     def end(self) -> int:
-        """How many characters the document has, once it is complete."""
+        """The length of the document, once it is complete."""
         return self._before if self._end < 0 else self._end
 
-    def feed(self, text: str, start: int = 0) -> list[Event]:
-        """Take more text, from `start` on, and return what it says; nothing after an error."""
-        events: list[Event] = []
+    def feed(self, text: str, start: int = 0) -> list[ScanEvent]:
+        """Take more text, from `start` on, and return its events; none after an error."""
+        events: list[ScanEvent] = []
         if self.error is not None:
             return events
         if self._held:
@@ -176,7 +178,7 @@ class Scanner:
         try:
             while place < end:
                 new = self._state(self, text, place, events)
-                if new < 0:  # the token goes on in the next piece
+                if new < 0:  # the token continues in the next piece
                     place = ~new
                     break
                 place = new
@@ -189,19 +191,24 @@ class Scanner:
         self._before += place - start
         return events
 
-    def close(self) -> list[Event]:
-        """Say that there is no more text; a number may end with it."""
-        events: list[Event] = []
+    def close(self) -> list[ScanEvent]:
+        """End the text, which may complete a number."""
+        events: list[ScanEvent] = []
         place = self._before + len(self._held)
-        if self.error is None and not self._closers and self._state in (Scanner._value, Scanner._whole_scalar):
+        if (
+            self.error is None
+            and not self._closers
+            and self._state in (Scanner._read_value, Scanner._read_whole_scalar)
+        ):
             events = self.feed("\n")
         if self.error is None and not self.is_complete:
             self.error = ScanError("the text ends before the JSON does", place)
         return events
 
-    # Each state takes the text and a place in it, and returns the next place: `~place` if more text is needed.
+    # Each state is a method that takes the text and a place in it, and returns the next place; the complement `~place`
+    # means that the token at `place` needs more text.
 
-    def _value(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_value(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
@@ -209,45 +216,43 @@ class Scanner:
         if self._whole_at == len(self._closers) and char not in ",]}:":
             return self._begin_whole(text, place)
         if self._way is not None and char in "{[":
-            return self._open_on_way(char, place, events)
+            return self._open_on_way(self._way, char, place, events)
         if char == '"':
             if (plain := _PLAIN.match(text, place)) is not None:
                 events.append((STRING, plain[1]))
                 self._end_value()
                 return plain.end()
-            self._state = Scanner._string
+            self._state = Scanner._read_string
             return place + 1
         if char == "{" or char == "[":
             return self._open(char, place, events)
-        if char == "]" and self._state is Scanner._first_item:
+        if char == "]" and self._state is Scanner._read_first_item:
             return self._close_container(place, events)
-        return self._scalar(text, place, events)
+        return self._read_scalar(text, place, events)
 
-    def _first_item(self, text: str, place: int, events: list[Event]) -> int:
-        return self._value(text, place, events)
+    def _read_first_item(self, text: str, place: int, events: list[ScanEvent]) -> int:
+        return self._read_value(text, place, events)
 
-    def _open(self, char: str, place: int, events: list[Event]) -> int:
+    def _open(self, char: str, place: int, events: list[ScanEvent]) -> int:
         if len(self._closers) == MAX_DEPTH:
-            raise ScanError(f"more than {MAX_DEPTH} objects and arrays stand in one another", place)
+            raise ScanError(f"objects and arrays are nested more than {MAX_DEPTH} deep", place)
         if char == "{":
             events.append((OBJECT, None))
             self._closers.append("}")
-            self._state = Scanner._first_key
+            self._state = Scanner._read_first_key
         else:
             events.append((ARRAY, None))
             self._closers.append("]")
-            self._state = Scanner._first_item
+            self._state = Scanner._read_first_item
         return place + 1
 
-    def _open_on_way(self, char: str, place: int, events: list[Event]) -> int:
-        """Open a container on a way: what is in it comes whole, and only the elements of the right list count."""
-        way, self._way = self._way, None
+    def _open_on_way(self, way: Way, char: str, place: int, events: list[ScanEvent]) -> int:
+        """Open a container on the way; its values come whole, and only elements of a list at `ITEMS` are returned."""
+        self._way = None
         is_list = char == "["
-        if way is ITEMS and not is_list and self._closers:  # something else stands where the list should be
+        if way is ITEMS and not is_list and self._closers:  # there is no list where there should be one
             self._whole_at, self._is_silent = len(self._closers), True
             return place
-        assert way is not None
-        assert self._trail is not None
         self._trail.append(way)
         place = self._open(char, place, events)
         self._whole_at, self._is_silent = len(self._closers), not (is_list and way is ITEMS)
@@ -257,106 +262,105 @@ class Scanner:
         return place
 
     def _enter(self, step: str | int) -> None:
-        """Note the key or index of the value that comes next."""
-        assert self._trail is not None
+        """Follow the way to the next value, given its key or index."""
         if len(self._trail) == len(self._closers):
             self._way = self._trail[-1].get(step)
             self._whole_at = len(self._closers) if self._way is None else None
 
-    def _close_container(self, place: int, events: list[Event]) -> int:
+    def _close_container(self, place: int, events: list[ScanEvent]) -> int:
         self._closers.pop()
         events.append((END, None))
-        if self._trail is not None and len(self._trail) > len(self._closers):
+        if self._has_ways and len(self._trail) > len(self._closers):
             self._trail.pop()
             self._whole_at, self._is_silent, self._way = len(self._closers), True, None
         self._end_value()
         return place + 1
 
     def _end_value(self) -> None:
-        self._state = Scanner._after_value if self._closers else Scanner._after_all
+        self._state = Scanner._read_after_value if self._closers else Scanner._read_after_all
 
-    def _scalar(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_scalar(self, text: str, place: int, events: list[ScanEvent]) -> int:
         end = _WORD.match(text, place).end()  # type: ignore[union-attr]
         if end == place:
-            raise _unexpected("a value", text, place)
+            raise _make_error("a value", text, place)
         if end - place > _MAX_NUMBER:
             raise ScanError(f"a number has more than {_MAX_NUMBER} characters", place)
         if end == len(text):
             return ~place
         word = text[place:end]
-        events.append((SCALAR, _WORDS[word] if word in _WORDS else _number(word, place)))
+        events.append((SCALAR, _WORDS[word] if word in _WORDS else _parse_number(word, place)))
         self._end_value()
         return end
 
-    def _after_value(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_after_value(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
         char, closer = text[place], self._closers[-1]
         if char == ",":
-            self._state = Scanner._key if closer == "}" else Scanner._value
-            if self._trail is not None and closer == "]" and self._trail[-1] is not ITEMS:
+            self._state = Scanner._read_key if closer == "}" else Scanner._read_value
+            if self._has_ways and closer == "]" and self._trail[-1] is not ITEMS:
                 self._index += 1
                 self._enter(self._index)
             return place + 1
         if char == closer:
             return self._close_container(place, events)
-        raise _unexpected(f"',' or {closer!r}", text, place)
+        raise _make_error(f"',' or {closer!r}", text, place)
 
-    def _after_all(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_after_all(self, text: str, place: int, events: list[ScanEvent]) -> int:
         if self._end < 0:
             self._end = self._base + place
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place < len(text):
-            raise _unexpected("nothing more", text, place)
+            raise _make_error("nothing more", text, place)
         return place
 
-    def _first_key(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_first_key(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place < len(text) and text[place] == "}":
             return self._close_container(place, events)
-        return self._key(text, place, events)
+        return self._read_key(text, place, events)
 
-    def _key(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_key(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
         if (plain := _PLAIN_KEY.match(text, place)) is not None:
             events.append((KEY, plain[1]))
-            self._state = Scanner._value
-            if self._trail is not None:
+            self._state = Scanner._read_value
+            if self._has_ways:
                 self._enter(plain[1])
             return plain.end()
         if text[place] != '"':
-            raise _unexpected("a key in quotes", text, place)
-        self._state = Scanner._key_rest
+            raise _make_error("a key in quotes", text, place)
+        self._state = Scanner._read_key_rest
         return place + 1
 
-    def _key_rest(self, text: str, place: int, events: list[Event]) -> int:
-        piece, end, is_last = _string_piece(text, place)
+    def _read_key_rest(self, text: str, place: int, events: list[ScanEvent]) -> int:
+        piece, end, is_last = _read_string_piece(text, place)
         self._parts.append(piece)
         if not is_last:
             _check_escape(text, end)
             return ~end
         key = "".join(self._parts)
         events.append((KEY, key))
-        if self._trail is not None:
+        if self._has_ways:
             self._enter(key)
         self._parts.clear()
-        self._state = Scanner._colon
+        self._state = Scanner._read_colon
         return end
 
-    def _colon(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_colon(self, text: str, place: int, events: list[ScanEvent]) -> int:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         if place == len(text):
             return place
         if text[place] != ":":
-            raise _unexpected("':'", text, place)
-        self._state = Scanner._value
+            raise _make_error("':'", text, place)
+        self._state = Scanner._read_value
         return place + 1
 
-    def _string(self, text: str, place: int, events: list[Event]) -> int:
-        piece, end, is_last = _string_piece(text, place)
+    def _read_string(self, text: str, place: int, events: list[ScanEvent]) -> int:
+        piece, end, is_last = _read_string_piece(text, place)
         if is_last:
             events.append((STRING, piece))
             self._end_value()
@@ -366,21 +370,21 @@ class Scanner:
         _check_escape(text, end)
         return ~end
 
-    # -- values that come whole -----------------------------------------------------------------------
+    # -- values that are returned whole ---------------------------------------------------------------
 
     def _begin_whole(self, text: str, place: int) -> int:
         if text[place] in '"{[':
-            self._state = Scanner._whole
+            self._state = Scanner._read_whole
             self._inner, self._is_quoted = 0, False
             if text[place] == '"':
                 self._is_quoted = True
                 self._parts.append('"')
                 return place + 1
         else:
-            self._state = Scanner._whole_scalar
+            self._state = Scanner._read_whole_scalar
         return place
 
-    def _whole(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_whole(self, text: str, place: int, events: list[ScanEvent]) -> int:
         start, end = place, len(text)
         while place < end:
             if self._is_quoted:
@@ -405,26 +409,26 @@ class Scanner:
             self._parts.append(text[start:place])
         return ~place
 
-    def _whole_scalar(self, text: str, place: int, events: list[Event]) -> int:
+    def _read_whole_scalar(self, text: str, place: int, events: list[ScanEvent]) -> int:
         end = _WHOLE_SCALAR.match(text, place).end()  # type: ignore[union-attr]
         if end > place:
             self._parts.append(text[place:end])
         if end < len(text):
             word = "".join(self._parts)
             if word not in _WORDS:
-                _number(word, end - len(word))
+                _parse_number(word, end - len(word))
             self._end_whole(events)
         return end
 
-    def _end_whole(self, events: list[Event]) -> None:
+    def _end_whole(self, events: list[ScanEvent]) -> None:
         if not self._is_silent:
             events.append((WHOLE, "".join(self._parts)))
         self._parts.clear()
         self._end_value()
 
 
-def _string_piece(text: str, place: int) -> tuple[str, int, bool]:
-    """Return what of a string's inside is certain, unescaped; where it ends; and whether the string does, too."""
+def _read_string_piece(text: str, place: int) -> tuple[str, int, bool]:
+    """Return the certain part of a string's content, unescaped; where it ends; and whether the string ends there."""
     end = _RUN.match(text, place).end()  # type: ignore[union-attr]
     if end == len(text):
         return text[place:], end, False
@@ -432,16 +436,16 @@ def _string_piece(text: str, place: int) -> tuple[str, int, bool]:
         return text[place:end], end + 1, True
     end = _BODY.match(text, place).end()  # type: ignore[union-attr]
     if end < len(text) and text[end] == '"':
-        return _unescaped(text, place, end), end + 1, True
-    # The second half of a character outside the first plane may come next.
+        return _unescape(text, place, end), end + 1, True
+    # The low surrogate of this pair may be in the next piece.
     half = _HIGH_SURROGATE.search(text, max(place, end - 6), end)
     if half is not None and _is_escape(text, place, half.start()):
         end = half.start()
-    return _unescaped(text, place, end), end, False
+    return _unescape(text, place, end), end, False
 
 
 def _check_escape(text: str, end: int) -> None:
-    """Refuse what stands where the certain inside of a string ends, unless it may become an escape."""
+    """Raise an error for the character after the certain part of a string, unless it may become an escape."""
     if (half := _HIGH_SURROGATE_FIRST.match(text, end)) is not None:
         end = half.end()
     if end < len(text) and _HALF_ESCAPE.match(text, end) is None:
@@ -450,14 +454,14 @@ def _check_escape(text: str, end: int) -> None:
 
 
 def _is_escape(text: str, place: int, backslash: int) -> bool:
-    """Whether a backslash begins an escape, and isn't the second one of a pair."""
+    """Whether a backslash begins an escape, rather than being escaped itself."""
     before = backslash
     while before > place and text[before - 1] == "\\":
         before -= 1
     return (backslash - before) % 2 == 0
 
 
-def _unescaped(text: str, place: int, end: int) -> str:
+def _unescape(text: str, place: int, end: int) -> str:
     body = text[place:end]
     if "\\" not in body:
         return body
@@ -465,7 +469,7 @@ def _unescaped(text: str, place: int, end: int) -> str:
     return whole
 
 
-def _number(word: str, place: int) -> int | float:
+def _parse_number(word: str, place: int) -> int | float:
     number = _NUMBER.match(word) if len(word) <= _MAX_NUMBER else None
     if number is None:
         raise ScanError(f"expected a number, true, false or null, not {word[:40]!r}", place)
@@ -474,5 +478,5 @@ def _number(word: str, place: int) -> int | float:
     return int(word)
 
 
-def _unexpected(wanted: str, text: str, place: int) -> ScanError:
+def _make_error(wanted: str, text: str, place: int) -> ScanError:
     return ScanError(f"expected {wanted}, not {text[place]!r}", place)

@@ -1,4 +1,4 @@
-"""What can be read off a JSON Schema."""
+"""Queries on JSON Schemas: sub-schemas, references, unions, the shape of the values."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ __all__ = [
     "Elements",
     "Schema",
     "Shape",
-    "branches",
-    "elements_of_schema",
-    "followed",
+    "follow_pointer",
+    "follow_references",
+    "get_elements",
+    "get_openings",
+    "get_property",
+    "get_shapes",
+    "iterate_parts",
+    "list_branches",
     "map_parts",
-    "openings_of",
-    "parts_of",
-    "pointed_at",
-    "property_of",
-    "shapes_of",
-    "target_of",
+    "resolve_reference",
 ]
 
 KEYS = "x-mellea-keys"
-"""The ways in which a property is read, where there are several; each a list of keys and indexes."""
+"""Keyword for the alternative paths that a property is read from; each is a list of keys and indexes."""
 
 Schema = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the JSON of a value looks like, or that of one member of a union.
+    """What the JSON of a value, or of one member of a union, looks like at the top level.
 
     Args:
-        opening: the bracket that it begins with; `""` where that isn't certain.
-        keys: all keys at the top of an object that it is read by: every alias, and names where they count.
-        required: a set for each required property; one of its keys has to be there.
-        is_open: an object may have other keys than these, which mean something.
-        is_text: it may be a text.
+        opening: the bracket that it begins with; `""` if that isn't certain.
+        keys: all keys that the object is read from: every alias, and field names where pydantic accepts them.
+        required: for each required property the set of its keys, one of which has to be present.
+        is_open: the object may have other keys as well, whose values are used.
+        is_text: the value may be a string.
     """
 
     opening: str
@@ -53,19 +53,19 @@ SCHEMAS = frozenset(
     {"additionalItems", "additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then"}
     | {"unevaluatedItems", "unevaluatedProperties"}
 )
-"""Keywords that hold a schema."""
+"""Keywords whose value is a schema."""
 
 SCHEMA_LISTS = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
-"""Keywords that hold a list of schemas; `items` did in old drafts."""
+"""Keywords whose value is a list of schemas; `items` may be one in old drafts."""
 
 SCHEMA_DICTS = frozenset(
     {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
 )
-"""Keywords that hold schemas by name; `dependencies` of old drafts has lists of names too."""
+"""Keywords whose value maps names to schemas; `dependencies` of old drafts has lists of names, too."""
 
 
-def parts_of(schema: Schema) -> Iterator[tuple[str, Any]]:
-    """Yield the schemas that stand right inside of a schema, each with where it stands."""
+def iterate_parts(schema: Schema) -> Iterator[tuple[str, Any]]:
+    """Yield the direct sub-schemas of a schema, each with its place."""
     for name, value in schema.items():
         if name in SCHEMA_DICTS and isinstance(value, Mapping):
             yield from ((f"{name}.{key}", part) for key, part in value.items())
@@ -76,7 +76,7 @@ def parts_of(schema: Schema) -> Iterator[tuple[str, Any]]:
 
 
 def map_parts(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return a copy of a schema in which each schema right inside of it is changed."""
+    """Return a copy of a schema with `change` applied to its direct sub-schemas."""
     new = dict(schema)
     for name, value in schema.items():
         if name in SCHEMA_DICTS and isinstance(value, Mapping):
@@ -88,8 +88,8 @@ def map_parts(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
     return new
 
 
-def pointed_at(root: Any, pointer: str) -> Any:
-    """Return what a JSON Pointer (RFC 6901) leads to, written as the fragment of a URI; `None` if nowhere."""
+def follow_pointer(root: Any, pointer: str) -> Any:
+    """Return the target of a JSON Pointer (RFC 6901) in the form of a URI fragment, or `None`."""
     target = root
     for step in pointer.removeprefix("#").split("/")[1:]:
         name = unquote(step).replace("~1", "/").replace("~0", "~")
@@ -100,30 +100,30 @@ def pointed_at(root: Any, pointer: str) -> Any:
     return target
 
 
-def target_of(pointer: Any, root: Schema) -> Any:
-    """Return the schema that a reference such as `#/$defs/Person` leads to; `True`, which says nothing, if nowhere."""
-    target = pointed_at(root, str(pointer))
+def resolve_reference(pointer: Any, root: Schema) -> Any:
+    """Return the target of a reference such as `#/$defs/Person`; `True`, which allows anything, if there is none."""
+    target = follow_pointer(root, str(pointer))
     return target if isinstance(target, (Mapping, bool)) else True
 
 
-def followed(schema: Schema, root: Schema) -> Schema:
-    """Follow `$ref`s within the root; what stands beside one stays. A reference that leads nowhere says nothing."""
+def follow_references(schema: Schema, root: Schema) -> Schema:
+    """Replace a schema's `$ref` by its target in `root`; keywords beside it are kept."""
     seen: set[str] = set()
     while isinstance(pointer := schema.get("$ref"), str) and pointer not in seen:
         seen.add(pointer)
-        target = target_of(pointer, root)
+        target = resolve_reference(pointer, root)
         beside = {name: value for name, value in schema.items() if name != "$ref"}
         schema = {**(target if isinstance(target, Mapping) else {}), **beside}
     return schema
 
 
-def branches(schema: Schema, root: Schema) -> list[Schema]:
-    """Return what a value may be, as schemas without references and unions; null is left out."""
+def list_branches(schema: Schema, root: Schema) -> list[Schema]:
+    """Return the alternatives for a value as schemas without references and unions; null is left out."""
     found: list[Schema] = []
     waiting, seen = [schema], 0
-    while waiting and seen < 200:  # a union may hold itself
+    while waiting and seen < 200:  # bounded, because a union may contain itself
         seen += 1
-        one = followed(waiting.pop(), root)
+        one = follow_references(waiting.pop(), root)
         options = one.get("anyOf") or one.get("oneOf")
         if isinstance(options, list):
             beside = {name: value for name, value in one.items() if name not in ("anyOf", "oneOf")}
@@ -135,13 +135,13 @@ def branches(schema: Schema, root: Schema) -> list[Schema]:
     return found
 
 
-def openings_of(schema: Schema, root: Schema | None = None) -> str:
-    """Return the brackets that a value begins with; `""` if it may begin with something else."""
-    openings = {_opening(branch) for branch in branches(schema, schema if root is None else root)}
+def get_openings(schema: Schema, root: Schema | None = None) -> str:
+    """Return the brackets that a value may begin with; `""` if it may begin with something else."""
+    openings = {_get_opening(branch) for branch in list_branches(schema, schema if root is None else root)}
     return "" if "" in openings else "".join(sorted(openings))
 
 
-def _opening(schema: Schema) -> str:
+def _get_opening(schema: Schema) -> str:
     if schema.get("type") == "object" or "properties" in schema:
         return "{"
     return "[" if schema.get("type") == "array" else ""
@@ -149,34 +149,34 @@ def _opening(schema: Schema) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """The elements of an array: the schemas of the first ones, and of all others."""
+    """The schemas of an array's first elements, and of all others."""
 
     first: Sequence[Any]
     others: Any
 
 
-def elements_of_schema(schema: Any, root: Schema) -> Elements | None:
-    """Return the elements of what can only be an array or null; `None` of anything else."""
-    found = branches(schema, root) if isinstance(schema, Mapping) else []
+def get_elements(schema: Any, root: Schema) -> Elements | None:
+    """Return the elements of a schema that only allows arrays (or null), otherwise `None`."""
+    found = list_branches(schema, root) if isinstance(schema, Mapping) else []
     kinds = found[0].get("type") if len(found) == 1 else None
     if {*(kinds if isinstance(kinds, list) else [kinds])} - {"null"} != {"array"}:
         return None
     return Elements(found[0].get("prefixItems", ()), found[0].get("items", True))
 
 
-def shapes_of(schema: Schema, root: Schema) -> tuple[Shape, ...]:
-    """Return the shapes that a value may have, for a union those of its members; null is left out."""
-    return tuple(shape for branch in branches(schema, root) for shape in _shapes(branch))
+def get_shapes(schema: Schema, root: Schema) -> tuple[Shape, ...]:
+    """Return the possible shapes of a value, one or more for each member of a union; null is left out."""
+    return tuple(shape for branch in list_branches(schema, root) for shape in _make_shapes(branch))
 
 
-def _shapes(branch: Schema) -> Iterator[Shape]:
+def _make_shapes(branch: Schema) -> Iterator[Shape]:
     kinds = branch.get("type")
     names = set(kinds if isinstance(kinds, list) else [kinds]) - {None, "null"}
     is_listed = "enum" in branch or "const" in branch
     if not names and not is_listed and "properties" not in branch:
-        names = {"object", "array", "string"}  # nothing is said of it
+        names = {"object", "array", "string"}  # the schema doesn't restrict the type
     if "object" in names or "properties" in branch:
-        yield _object(branch)
+        yield _make_object_shape(branch)
     if "array" in names:
         yield Shape("[")
     if names - {"object", "array"} or is_listed:
@@ -184,25 +184,25 @@ def _shapes(branch: Schema) -> Iterator[Shape]:
         yield Shape("", is_text="string" in names or any(isinstance(word, str) for word in words))
 
 
-def _object(branch: Schema) -> Shape:
+def _make_object_shape(branch: Schema) -> Shape:
     properties = branch.get("properties", {})
-    keys = {name: _keys(name, part) for name, part in properties.items()}
+    keys = {name: _collect_keys(name, part) for name, part in properties.items()}
     required = tuple(keys.get(name, frozenset({name})) for name in branch.get("required", ()))
     others = branch.get("additionalProperties", not properties) not in (None, False)
     is_open = others or bool(branch.get("patternProperties"))
     return Shape("{", frozenset().union(*keys.values()), required, is_open)
 
 
-def _keys(name: str, part: Any) -> frozenset[str]:
+def _collect_keys(name: str, part: Any) -> frozenset[str]:
     paths = part.get(KEYS, ()) if isinstance(part, Mapping) else ()
     return frozenset({name, *(str(path[0]) for path in paths)})
 
 
-def property_of(branch: Schema, key: str) -> Any:
-    """Return the schema of the property that is read by a key, under whichever of its aliases.
+def get_property(branch: Schema, key: str) -> Any:
+    """Return the schema of the property with a key, which may be any of its aliases.
 
     Returns:
-        `additionalProperties` for other keys; `None` if nothing is said of them.
+        `additionalProperties` for other keys; `None` if the schema doesn't restrict them.
     """
     properties = branch.get("properties", {})
     if key in properties:

@@ -1,4 +1,4 @@
-"""Whether a dict is a JSON Schema: what each keyword takes, and what can be checked of it."""
+"""Check that a dict is a JSON Schema, keyword by keyword."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mellea.core.structured.patterns import PatternError, matcher
-from mellea.core.structured.schema import SCHEMA_DICTS, SCHEMA_LISTS, SCHEMAS, parts_of
+from mellea.core.structured.patterns import PatternError, compile_pattern
+from mellea.core.structured.schema import SCHEMA_DICTS, SCHEMA_LISTS, SCHEMAS, iterate_parts
 from mellea.core.structured.schema_check import JSON_TYPES
 
-__all__ = ["problem_of"]
+__all__ = ["find_schema_problem"]
 
 _Test = tuple[Callable[[Any], bool], str]
 
@@ -27,9 +27,9 @@ def _is_count(value: Any) -> bool:
     return JSON_TYPES["integer"](value) and value >= 0
 
 
-_COUNT: _Test = (_is_count, "a number of things")
+_COUNT: _Test = (_is_count, "a whole number from 0")
 _NUMBER: _Test = (lambda value: _is_number(value) or isinstance(value, bool), "a number")
-_TEXT: _Test = (lambda value: isinstance(value, str), "a text")
+_TEXT: _Test = (lambda value: isinstance(value, str), "a string")
 _FLAG: _Test = (lambda value: isinstance(value, bool), "true or false")
 _LIST: _Test = (lambda value: _is_list(value, object) and bool(value), "a list of schemas")
 _DICT: _Test = (lambda value: isinstance(value, Mapping), "a dict of schemas")
@@ -55,12 +55,12 @@ _KNOWN |= {"type", "const", "description", "default", "examples", "$comment", "$
 _KNOWN |= {"$recursiveRef", "readOnly", "writeOnly", "deprecated", "contentEncoding", "contentMediaType", "nullable"}
 
 
-def problem_of(schema: Any, place: str = "") -> str | None:
-    """Say why a dict isn't a JSON Schema that answers can be checked against; `None` if it is one.
+def find_schema_problem(schema: Any, place: str = "") -> str | None:
+    """Return why a dict isn't a JSON Schema, or `None`.
 
     Args:
-        schema: what was given.
-        place: where it stands in the whole.
+        schema: the dict, or a part of it.
+        place: the path of that part.
     """
     if isinstance(schema, bool):
         return None
@@ -69,34 +69,36 @@ def problem_of(schema: Any, place: str = "") -> str | None:
         return f"{schema!r}{where} isn't a JSON Schema"
     if schema and not _KNOWN & schema.keys():
         return f"there is no keyword of JSON Schema{where}, such as 'type' or 'properties', among {', '.join(schema)}"
-    own = _problem_of_type(schema.get("type", []), where) or _problem_of_keywords(schema, where)
+    own = _find_type_problem(schema.get("type", []), where) or _find_keyword_problem(schema, where)
     if own is not None:
         return own
-    inside = (problem_of(part, f"{place}.{name}".lstrip(".")) for name, part in _schemas_in(schema))
+    inside = (find_schema_problem(part, f"{place}.{name}".lstrip(".")) for name, part in _list_schemas(schema))
     return next((problem for problem in inside if problem), None)
 
 
-def _problem_of_type(kinds: Any, where: str) -> str | None:
+def _find_type_problem(kinds: Any, where: str) -> str | None:
     for kind in kinds if isinstance(kinds, list) else [kinds]:
         if not isinstance(kind, str) or kind not in JSON_TYPES:
             return f"the type {kind!r}{where} isn't one of JSON's: {', '.join(JSON_TYPES)}"
     return None
 
 
-def _problem_of_keywords(schema: Mapping[str, Any], where: str) -> str | None:
+def _find_keyword_problem(schema: Mapping[str, Any], where: str) -> str | None:
     for name, (is_right, wanted) in _SHAPES.items():
         if name in schema and not is_right(schema[name]):
             return f"{name}{where} takes {wanted}, not {schema[name]!r}"
     patterns = [schema["pattern"]] if "pattern" in schema else []
     for pattern in [*patterns, *schema.get("patternProperties", ())]:
         try:
-            matcher(pattern)
+            compile_pattern(pattern)
         except PatternError as error:
             return f"{error}{where}"
     return None
 
 
-def _schemas_in(schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return the schemas inside, named as a person would; `dependencies` may hold lists of names instead."""
-    found = [(name, part) for name, part in parts_of(schema) if not (name.startswith("dep") and isinstance(part, list))]
+def _list_schemas(schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the direct sub-schemas with readable names, without the lists of names that `dependencies` may have."""
+    found = [
+        (name, part) for name, part in iterate_parts(schema) if not (name.startswith("dep") and isinstance(part, list))
+    ]
     return [(name.removeprefix("properties."), part) for name, part in found]

@@ -9,14 +9,14 @@ from mellea.core.messages import Message
 from mellea.stdlib.components.conversation import Conversation
 from mellea.stdlib.components.document import Document
 from mellea.stdlib.components.instruction import Instruction
-from mellea.stdlib.components.methods import call_method, told_as_shown
+from mellea.stdlib.components.methods import call_method, render_result
 from mellea.stdlib.components.mobject import MObject, mify
-from mellea.stdlib.components.object_view import tools_of
+from mellea.stdlib.components.object_view import get_tools
 from mellea.stdlib.components.query import Query, Transform
 from mellea.stdlib.components.repair import Correction, Repair
 from mellea.stdlib.components.simple import SimpleComponent
 from mellea.stdlib.components.table import Table
-from mellea.stdlib.components.wording import as_component, messages_of
+from mellea.stdlib.components.wording import as_component, render_messages
 
 __all__ = [
     "CBlock",
@@ -35,8 +35,8 @@ __all__ = [
     "Transform",
     "as_component",
     "call_method",
-    "messages_of",
+    "get_tools",
     "mify",
-    "told_as_shown",
-    "tools_of",
+    "render_messages",
+    "render_result",
 ]

@@ -55,9 +55,9 @@ class Instruction:
 
     def __post_init__(self) -> None:
         _check_text("description", self.description, ModelOutputThunk)
-        for name in ("prefix", "output_prefix", "name"):
-            if getattr(self, name) is not None:
-                _check_text(name, getattr(self, name))
+        for name, text in (("prefix", self.prefix), ("output_prefix", self.output_prefix), ("name", self.name)):
+            if text is not None:
+                _check_text(name, text)
         for name in ("requirements", "images", "icl_examples"):
             _freeze_sequence(self, name)
         for name in ("grounding_context", "user_variables"):
@@ -78,19 +78,20 @@ class Instruction:
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values."""
-        kept = {name for name, text in self.grounding_context.items() if _is_kept(text)}
+        context = self.grounding_context
+        kept = {name: text for name, text in context.items() if _is_kept(text)}
         args = {
-            "description": self._filled_description(),
+            "description": self._fill_description(),
             "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
             "input": self.input,
             "icl_examples": self.icl_examples,
-            "kept_context": {name: text for name, text in self.grounding_context.items() if name in kept},
-            "grounding_context": {name: text for name, text in self.grounding_context.items() if name not in kept},
+            "kept_context": kept,
+            "grounding_context": {name: text for name, text in context.items() if name not in kept},
             "prefix": self.prefix,
         }
         return TemplateRepresentation("Instruction", args, self.images)
 
-    def _filled_description(self) -> Any:
+    def _fill_description(self) -> Any:
         if not self.user_variables:
             return self.description
         cache = _is_kept(self.description)
@@ -126,7 +127,7 @@ def _check_variables(instruction: Instruction) -> None:
         )
     for name in instruction.user_variables:
         placeholder = re.compile(rf"\{{\{{-?\s*{re.escape(name)}\b")
-        for argument, text in _other_texts(instruction):
+        for argument, text in _list_other_texts(instruction):
             if placeholder.search(text):
                 raise UsageError(
                     f"{text[:60]!r} in {argument} has a placeholder for {name!r}, but only the description is filled "
@@ -135,7 +136,7 @@ def _check_variables(instruction: Instruction) -> None:
     check_variables(str(description), instruction.user_variables)
 
 
-def _other_texts(instruction: Instruction) -> Iterator[tuple[str, str]]:
+def _list_other_texts(instruction: Instruction) -> Iterator[tuple[str, str]]:
     for requirement in instruction.requirements:
         yield "requirements", str(requirement)
     for name in ("prefix", "output_prefix"):
@@ -146,6 +147,8 @@ def _other_texts(instruction: Instruction) -> Iterator[tuple[str, str]]:
 
 def _freeze_sequence(instruction: Instruction, name: str) -> None:
     value = getattr(instruction, name)
+    if type(value) is tuple:
+        return
     if value is None:
         value = ()
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
@@ -157,6 +160,6 @@ def _freeze_mapping(instruction: Instruction, name: str) -> None:
     value = getattr(instruction, name)
     if value is None:
         value = {}
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, (dict, Mapping)) or not all(isinstance(key, str) for key in value):
         raise UsageError(f"{name} takes a dict with names as keys, not {value!r}")
     object.__setattr__(instruction, name, dict(value))

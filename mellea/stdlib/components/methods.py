@@ -11,11 +11,11 @@ from mellea.core.component import is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
-from mellea.stdlib.components.object_view import shown
-from mellea.stdlib.tools import Tool, perform, told
+from mellea.stdlib.components.object_view import make_promptable
+from mellea.stdlib.tools import Tool, perform, serialise_result
 from mellea.templates import to_text
 
-__all__ = ["call_method", "told_as_shown"]
+__all__ = ["call_method", "render_result"]
 
 _log = logging.getLogger("mellea")
 
@@ -30,20 +30,20 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
     result = await perform(first, {tool.name: tool for tool in tools})
     if others:
         _log.warning("the model called %d methods; only the first, %r, was run", len(calls), first.tool_name)
-    outputs = [ToolOutput(first.tool_call_id, first.tool_name, _told(result))]
+    outputs = [ToolOutput(first.tool_call_id, first.tool_name, _render_for_message(result))]
     # A provider refuses a history in which a call has no output.
     outputs += [ToolOutput(call.tool_call_id, call.tool_name, "not run", is_error=True) for call in others]
     return result, Message("tool", outputs)
 
 
-def told_as_shown(result: Any) -> Any:
+def render_result(result: Any) -> Any:
     """Return a tool's result as the model is told it: what says itself is said as it shows itself."""
     says_itself = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
-    return to_text(result) if says_itself else told(result)
+    return to_text(result) if says_itself else serialise_result(result)
 
 
-def _told(result: Any) -> str:
+def _render_for_message(result: Any) -> str:
     try:
-        return to_text(shown(result))
+        return to_text(make_promptable(result))
     except UsageError:  # it has no form for a model, and the method has done its work all the same
         return str(result)

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, overload
 from mellea.core.accumulator import Generation
 from mellea.core.component import VIEW
 from mellea.errors import UsageError
-from mellea.stdlib.components.object_view import SETTINGS, View, own_wording, say_viewed, view_of
+from mellea.stdlib.components.object_view import SETTINGS, View, find_own_format, get_view, represent_by_view
 
 __all__ = ["MObject", "mify"]
 
@@ -34,9 +34,9 @@ class MObject:
 
     def parts(self) -> Sequence[Any]:
         """Return the fields that are shown."""
-        return list(view_of(self).fields(self).values())
+        return list(get_view(self).get_fields(self).values())
 
-    format_for_llm = say_viewed
+    format_for_llm = represent_by_view
 
     def parse(self, generation: Generation) -> Any:
         """Return the text of the answer."""
@@ -88,7 +88,7 @@ def mify(obj: Any = _NOTHING, /, **settings: Any) -> Any:
             raise UsageError(f"mify takes a class or an object, not {obj!r}")
         cls = obj if isinstance(obj, type) else type(obj)
         wording = settings.keys() - {"funcs_include", "funcs_exclude"}
-        if wording and own_wording(cls) is not None:
+        if wording and find_own_format(cls) is not None:
             raise UsageError(
                 f"{cls.__name__} says itself by its format_for_llm(), so {min(wording)} would have no effect; "
                 "leave one of them out"

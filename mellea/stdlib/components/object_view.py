@@ -25,13 +25,22 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.tools import Tool, as_tool
 
-__all__ = ["SETTINGS", "View", "Viewed", "own_wording", "say_viewed", "shown", "tools_of", "view_of"]
+__all__ = [
+    "SETTINGS",
+    "View",
+    "Viewed",
+    "find_own_format",
+    "get_tools",
+    "get_view",
+    "make_promptable",
+    "represent_by_view",
+]
 
 SETTINGS = "__mellea_settings__"
 """Where a class that is a component by itself keeps its view."""
 
 _NOT_OWN = frozenset({*sys.stdlib_module_names, "mellea", "pydantic"}) - {"__main__"}
-_SAID_AS_THEY_ARE = (
+_PROMPTABLE = (
     type(None), str, CBlock, Message, ModelOutputThunk, FileBlock, bool, int, float, enum.Enum,
     list, tuple, dict, set, frozenset,
 )  # fmt: skip
@@ -82,10 +91,10 @@ class View:
         if stringify_func is not None and (template is not None or fields_include is not None or fields_exclude):
             raise UsageError("stringify_func makes the whole text; leave out fields_include, fields_exclude, template")
         return cls(
-            None if fields_include is None else _names("fields_include", fields_include),
-            _names("fields_exclude", fields_exclude or ()),
-            None if funcs_include is None else _names("funcs_include", funcs_include),
-            _names("funcs_exclude", funcs_exclude or ()),
+            None if fields_include is None else _check_names("fields_include", fields_include),
+            _check_names("fields_exclude", fields_exclude or ()),
+            None if funcs_include is None else _check_names("funcs_include", funcs_include),
+            _check_names("funcs_exclude", funcs_exclude or ()),
             stringify_func,
             template,
         )
@@ -94,29 +103,29 @@ class View:
         """Make the component that says an object."""
         return Viewed(obj, self)
 
-    def fields(self, obj: Any) -> dict[str, Any]:
+    def get_fields(self, obj: Any) -> dict[str, Any]:
         """Return the fields that are shown.
 
         Raises:
             UsageError: a name is chosen that the object doesn't have.
         """
-        found = _public_fields(obj)
+        found = _get_public_fields(obj)
         if self.fields_include is not None:
             # In the object's own order, whatever a set of names makes of it; then what it has besides.
             known = [name for name in found if name in self.fields_include]
-            found = {name: _field(obj, name) for name in dict.fromkeys([*known, *self.fields_include])}
+            found = {name: _get_field(obj, name) for name in dict.fromkeys([*known, *self.fields_include])}
         for name in self.fields_exclude:
             if name not in found and not hasattr(obj, name):
-                raise _missing(obj, name, found)
+                raise _make_missing_error(obj, name, found)
         return {name: value for name, value in found.items() if name not in self.fields_exclude}
 
-    def tools(self, obj: Any) -> tuple[Tool[..., Any], ...]:
+    def get_tools(self, obj: Any) -> tuple[Tool[..., Any], ...]:
         """Return the methods that are tools.
 
         Raises:
             UsageError: a name is chosen that is not a method, or a method is none that a model can call.
         """
-        names = _documented_methods(obj) if self.funcs_include is None else self.funcs_include
+        names = _list_documented_methods(obj) if self.funcs_include is None else self.funcs_include
         for name in (*names, *self.funcs_exclude):
             if not callable(getattr(obj, name, None)):
                 raise UsageError(f"{type(obj).__name__} has no method {name!r} to show to a model")
@@ -128,7 +137,7 @@ class View:
         Raises:
             UsageError: a name is chosen that the object doesn't have, or `stringify_func` returns no text.
         """
-        if (own := own_wording(type(obj))) is not None:
+        if (own := find_own_format(type(obj))) is not None:
             return cast("TemplateRepresentation | str", own(obj))
         return self.represent_fields(obj)
 
@@ -146,12 +155,12 @@ class View:
         is_chosen = self.fields_include is not None or bool(self.fields_exclude)
         if self.template is None and not is_chosen and _has_own_text(type(obj)):
             return str(obj)
-        fields = self.fields(obj)
+        fields = self.get_fields(obj)
         if self.template is not None:
             return TemplateRepresentation(self.template, fields, is_inline="{" in self.template)
         images = tuple(value for value in fields.values() if isinstance(value, ImageBlock))
-        shown = {name: value for name, value in fields.items() if not isinstance(value, ImageBlock)}
-        return TemplateRepresentation("MObject", {"name": type(obj).__name__, "fields": shown}, images)
+        make_promptable = {name: value for name, value in fields.items() if not isinstance(value, ImageBlock)}
+        return TemplateRepresentation("MObject", {"name": type(obj).__name__, "fields": make_promptable}, images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +172,7 @@ class Viewed:
 
     def parts(self) -> Sequence[Any]:
         """Return the fields that are shown; all public ones if a function makes the text."""
-        return list(self.view.fields(self.obj).values())
+        return list(self.view.get_fields(self.obj).values())
 
     def format_for_llm(self) -> TemplateRepresentation | str:
         """Return what is said of the object."""
@@ -174,44 +183,44 @@ class Viewed:
         return generation.text
 
 
-def view_of(obj: Any) -> View:
+def get_view(obj: Any) -> View:
     """Return the view of an object: the one it was given, or the plain one."""
     view = getattr(obj, VIEW, None) or getattr(type(obj), SETTINGS, None)
     return view if isinstance(view, View) else View()
 
 
-def say_viewed(obj: Any) -> TemplateRepresentation | str:
+def represent_by_view(obj: Any) -> TemplateRepresentation | str:
     """Return what is said of the object: its fields, or what its view makes of them.
 
     It is `MObject.format_for_llm`, which a class's own may call by `super()`.
     """
-    return view_of(obj).represent_fields(obj)
+    return get_view(obj).represent_fields(obj)
 
 
-def own_wording(cls: type) -> Callable[[Any], Any] | None:
+def find_own_format(cls: type) -> Callable[[Any], Any] | None:
     """Return the class's own `format_for_llm`, if it has one."""
     own = getattr(cls, "format_for_llm", None)
-    return None if own is say_viewed else own
+    return None if own is represent_by_view else own
 
 
-def shown(obj: Any) -> Any:
+def make_promptable(obj: Any) -> Any:
     """Return an object as something that can stand in a prompt: itself, or as its view shows it."""
-    if isinstance(obj, _SAID_AS_THEY_ARE) or is_component(obj):
+    if isinstance(obj, _PROMPTABLE) or is_component(obj):
         return obj
     # A date, a path and the like have no fields that would say them.
-    return Viewed(obj, view_of(obj)) if _users_classes(type(obj)) or _public_fields(obj) else obj
+    return Viewed(obj, get_view(obj)) if _list_user_classes(type(obj)) or _get_public_fields(obj) else obj
 
 
-def tools_of(obj: Any) -> tuple[Tool[..., Any], ...]:
+def get_tools(obj: Any) -> tuple[Tool[..., Any], ...]:
     """Return the methods of an object that a model may call, as tools.
 
     Raises:
         UsageError: a method was chosen that isn't there, or is none that a model can call.
     """
-    return view_of(obj).tools(obj)
+    return get_view(obj).get_tools(obj)
 
 
-def _names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
+def _check_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise UsageError(f"{argument} takes a set of names, not {names!r}; put it into one")
     found = tuple(sorted(names) if isinstance(names, (set, frozenset)) else names)
@@ -220,28 +229,28 @@ def _names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def _field(obj: Any, name: str) -> Any:
+def _get_field(obj: Any, name: str) -> Any:
     try:
         return getattr(obj, name)
     except AttributeError:
-        raise _missing(obj, name, _public_fields(obj)) from None
+        raise _make_missing_error(obj, name, _get_public_fields(obj)) from None
 
 
-def _missing(obj: Any, name: str, known: Iterable[str]) -> UsageError:
+def _make_missing_error(obj: Any, name: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, known)) or 'none'}"
     return UsageError(f"{type(obj).__name__} has no field {name!r}; {hint}")
 
 
-def _users_classes(cls: type) -> list[type]:
+def _list_user_classes(cls: type) -> list[type]:
     """Return the classes whose parts are the object's own, the oldest first: what the user wrote, and our tables."""
     classes = cls.__mro__[::-1]
     return [each for each in classes if each.__module__.partition(".")[0] not in _NOT_OWN or SETTINGS in vars(each)]
 
 
-def _public_fields(obj: Any) -> dict[str, Any]:
+def _get_public_fields(obj: Any) -> dict[str, Any]:
     names: dict[str, None] = {}
-    for cls in _users_classes(type(obj)):
+    for cls in _list_user_classes(type(obj)):
         annotations = inspect.get_annotations(cls)
         names |= dict.fromkeys(name for name, hint in annotations.items() if not _is_class_variable(hint))
         slots = vars(cls).get("__slots__", ())
@@ -258,9 +267,9 @@ def _is_class_variable(hint: Any) -> bool:
     return hint is ClassVar or get_origin(hint) is ClassVar
 
 
-def _documented_methods(obj: Any) -> list[str]:
+def _list_documented_methods(obj: Any) -> list[str]:
     names: dict[str, bool] = {}
-    for cls in _users_classes(type(obj)):
+    for cls in _list_user_classes(type(obj)):
         for name, member in vars(cls).items():
             if isinstance(member, (staticmethod, classmethod, Tool)) or inspect.isfunction(member):
                 names[name] = bool((getattr(member, "__doc__", None) or "").strip())
@@ -270,4 +279,4 @@ def _documented_methods(obj: Any) -> list[str]:
 
 
 def _has_own_text(cls: type) -> bool:
-    return any("__str__" in vars(each) for each in _users_classes(cls))
+    return any("__str__" in vars(each) for each in _list_user_classes(cls))

@@ -10,7 +10,7 @@ from mellea.core.blocks import CBlock
 from mellea.core.component import TemplateRepresentation
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
-from mellea.stdlib.components.object_view import shown
+from mellea.stdlib.components.object_view import make_promptable
 
 __all__ = ["Query", "Transform"]
 
@@ -36,11 +36,11 @@ class Query:
 
     def parts(self) -> Sequence[Any]:
         """Return the object and the question."""
-        return [shown(self.obj), self.query]
+        return [make_promptable(self.obj), self.query]
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the template, the object and the question."""
-        return TemplateRepresentation("Query", {"content": shown(self.obj), "query": self.query})
+        return TemplateRepresentation("Query", {"content": make_promptable(self.obj), "query": self.query})
 
     def parse(self, generation: Generation) -> str:
         """Return the text of the answer."""
@@ -74,11 +74,15 @@ class Transform:
 
     def parts(self) -> Sequence[Any]:
         """Return the object and the change."""
-        return [shown(self.obj), self.transformation]
+        return [make_promptable(self.obj), self.transformation]
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the template, the object and the change."""
-        args = {"content": shown(self.obj), "transformation": self.transformation, "has_tools": self.has_tools}
+        args = {
+            "content": make_promptable(self.obj),
+            "transformation": self.transformation,
+            "has_tools": self.has_tools,
+        }
         return TemplateRepresentation("Transform", args)
 
     def parse(self, generation: Generation) -> str:

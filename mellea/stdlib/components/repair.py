@@ -11,12 +11,12 @@ from mellea.core.component import TemplateRepresentation, is_component
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
 
-__all__ = ["Correction", "Repair", "failure_lines"]
+__all__ = ["Correction", "Repair", "format_failures"]
 
 Failures = Sequence[tuple[Requirement, ValidationResult]]
 
 
-def failure_lines(failures: Failures) -> list[str]:
+def format_failures(failures: Failures) -> list[str]:
     """Say what failed and why, a line each; a reason that only repeats the requirement is left out."""
     lines = []
     for requirement, result in failures:
@@ -26,7 +26,7 @@ def failure_lines(failures: Failures) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Again:
+class _Retry:
     """A task that is set once more; its answer is read as the task itself would read it.
 
     Args:
@@ -50,7 +50,7 @@ class _Again:
 
 
 @dataclass(frozen=True, slots=True)
-class Repair(_Again):
+class Repair(_Retry):
     """The task again, with the answer that failed and what was wrong with it.
 
     Args:
@@ -67,12 +67,12 @@ class Repair(_Again):
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the template of a repair, and its values."""
-        args = {"task": self.task, "answer": self.answer.strip(), "failures": failure_lines(self.failures)}
+        args = {"task": self.task, "answer": self.answer.strip(), "failures": format_failures(self.failures)}
         return TemplateRepresentation("Repair", args)
 
 
 @dataclass(frozen=True, slots=True)
-class Correction(_Again):
+class Correction(_Retry):
     """What was wrong with the answer before, as the next message of the conversation.
 
     Args:
@@ -86,4 +86,4 @@ class Correction(_Again):
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the template of a correction, and its values."""
-        return TemplateRepresentation("Correction", {"failures": failure_lines(self.failures)})
+        return TemplateRepresentation("Correction", {"failures": format_failures(self.failures)})

@@ -39,7 +39,7 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
     def __init__(self, rows: Iterable[Any], columns: Iterable[str] | None = None, *, title: str | None = None) -> None:
         if title is not None and not isinstance(title, str):
             raise UsageError(f"a Table's title is a text, not {title!r}")
-        laid_out = _laid_out(rows, columns)
+        laid_out = _lay_out(rows, columns)
         object.__setattr__(self, "columns", laid_out[0])
         object.__setattr__(self, "rows", laid_out[1])
         object.__setattr__(self, "title", title)
@@ -63,20 +63,20 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
         Raises:
             UsageError: the text is not a table.
         """
-        lines = [_cells(line) for line in text.strip().splitlines() if "|" in line]
+        lines = [_split_cells(line) for line in text.strip().splitlines() if "|" in line]
         if len(lines) < 2 or not all(re.fullmatch(r":?-+:?", cell) for cell in lines[1]):
             raise UsageError(f"a Markdown table has a second line of dashes, as in '| --- |', unlike {text[:100]!r}")
         return cls([lines[0], *lines[2:]])
 
     def to_markdown(self) -> str:
         """Return the table in Markdown; line breaks in cells become `<br>`."""
-        head, *rows = ([_cell(cell) for cell in row] for row in (self.columns, *self.rows))
+        head, *rows = ([_format_cell(cell) for cell in row] for row in (self.columns, *self.rows))
         return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
     def transpose(self) -> Self:
         """Turn the columns of the table into rows."""
         first, *others = self.columns
-        columns = [first, *[_plain(row[0]) for row in self.rows]]
+        columns = [first, *[_format_value(row[0]) for row in self.rows]]
         rows = [[name, *[row[place] for row in self.rows]] for place, name in enumerate(others, 1)]
         return type(self)(rows, columns, title=self.title)
 
@@ -92,7 +92,7 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
         return self.to_markdown()
 
 
-def _laid_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:
+def _lay_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]:
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
         raise UsageError(f"a Table takes a list of rows, not {rows!r}; Table.from_csv(…) reads text")
     found = list(rows)
@@ -106,7 +106,9 @@ def _laid_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any
         names = list(names)
         found = [[row.get(name) for name in names] for row in found]
     else:
-        names = list(columns) if columns is not None else [_plain(cell) for cell in found.pop(0)] if found else []
+        names = (
+            list(columns) if columns is not None else [_format_value(cell) for cell in found.pop(0)] if found else []
+        )
     if not names or not all(isinstance(name, str) for name in names):
         raise UsageError(f"a Table takes texts as names of its columns, one at least, not {names!r}")
     for row in found:
@@ -115,20 +117,20 @@ def _laid_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any
     return tuple(names), tuple((*row, *[None] * (len(names) - len(row))) for row in found)
 
 
-def _plain(cell: Any) -> str:
+def _format_value(cell: Any) -> str:
     if cell is None:
         return ""
     has_form = isinstance(cell, (Mapping, list, tuple, set, frozenset, bool)) or is_component(cell) or fields_in(cell)
     return to_text(cell) if has_form else str(cell)
 
 
-def _cell(cell: Any) -> str:
-    text = re.sub(r"\r\n?|\n", _LINE_BREAK, _plain(cell))
+def _format_cell(cell: Any) -> str:
+    text = re.sub(r"\r\n?|\n", _LINE_BREAK, _format_value(cell))
     # A backslash stays as it is where it can't be taken for the beginning of an escape.
     return re.sub(r"\\(?=[\\|]|$)", r"\\\\", text).replace("|", r"\|")
 
 
-def _cells(line: str) -> list[str]:
+def _split_cells(line: str) -> list[str]:
     cells = [""]
     for token in re.findall(r"\\[\\|]|.", line.strip().removeprefix("|")):
         if token == "|":

@@ -13,7 +13,7 @@ from mellea.stdlib.components.conversation import Conversation
 from mellea.stdlib.components.repair import Correction, Repair
 from mellea.templates import is_verbatim, render, render_blocks
 
-__all__ = ["as_component", "messages_of"]
+__all__ = ["as_component", "render_messages"]
 
 
 def as_component(value: Any) -> Any:
@@ -31,7 +31,7 @@ def as_component(value: Any) -> Any:
     raise UsageError(f"expected a text, a message or a component, not {value!r}")
 
 
-def messages_of(value: Any, model: str | None = None) -> list[Message]:
+def render_messages(value: Any, model: str | None = None) -> list[Message]:
     """Say a component, a message or a text as messages; every thunk in it has to be computed.
 
     Args:
@@ -42,13 +42,13 @@ def messages_of(value: Any, model: str | None = None) -> list[Message]:
         UsageError: its template can't be filled.
     """
     if isinstance(value, Conversation):
-        return [_plain(message) for message in value.messages]
+        return [_fill_in_thunks(message) for message in value.messages]
     if isinstance(value, Message):
-        return [_worded(_plain(value), model)]
-    if isinstance(value, Repair) and _is_said_as_it_is(value.task):
+        return [_render_message(_fill_in_thunks(value), model)]
+    if isinstance(value, Repair) and _is_sent_as_is(value.task):
         answer = [Message("assistant", value.answer)] if value.answer.strip() else []
         correction = Correction(value.task, value.failures)
-        return [*messages_of(value.task, model), *answer, *messages_of(correction, model)]
+        return [*render_messages(value.task, model), *answer, *render_messages(correction, model)]
     if isinstance(value, (str, CBlock)):
         return [Message("user", value)]
     component = component_of(value)
@@ -58,12 +58,12 @@ def messages_of(value: Any, model: str | None = None) -> list[Message]:
     return [Message("user", [*rendered.blocks, *rendered.images])]
 
 
-def _is_said_as_it_is(task: Any) -> bool:
+def _is_sent_as_is(task: Any) -> bool:
     """Whether a task isn't a text that others can be put into."""
     return isinstance(task, Conversation) or (isinstance(task, Message) and task.role != "user")
 
 
-def _plain(message: Message) -> Message:
+def _fill_in_thunks(message: Message) -> Message:
     """Put the text of computed thunks in their place."""
     if not any(isinstance(block, ModelOutputThunk) for block in message.blocks):
         return message
@@ -71,14 +71,14 @@ def _plain(message: Message) -> Message:
     return Message(message.role, blocks)
 
 
-def _worded(message: Message, model: str | None) -> Message:
+def _render_message(message: Message, model: str | None) -> Message:
     if is_verbatim("Message", model):  # as nearly always; a long history has thousands of messages
         return message
 
-    def word(block: Block) -> Block:
+    def render_block(block: Block) -> Block:
         if not isinstance(block, CBlock):
             return block
         args = {"role": message.role, "content": block.value}
         return CBlock(render(TemplateRepresentation("Message", args), model=model), cache=block.cache)
 
-    return Message(message.role, [word(block) for block in message.blocks])
+    return Message(message.role, [render_block(block) for block in message.blocks])

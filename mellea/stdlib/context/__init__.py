@@ -1,6 +1,6 @@
-"""Contexts: what a call knows of the calls before it.
+"""Contexts: what a call knows of earlier calls.
 
-May import: core. Read `chat.py` first, then `view.py`.
+May import: core. Read `chat.py` first, then `window.py`.
 """
 
 from mellea.core.context import Context, Turn

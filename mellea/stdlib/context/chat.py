@@ -12,14 +12,14 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.context.compaction import Compaction, Compactor, refuse_own_call
 from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens
-from mellea.stdlib.context.window import Limits, answers_tools, groups, select
+from mellea.stdlib.context.window import Limits, answers_tools, group_turns, select
 
 __all__ = ["ChatContext"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Settings:
-    """What all contexts of one conversation have in common."""
+    """The settings that all contexts of one conversation share."""
 
     window_size: int | None
     token_budget: int | None
@@ -27,30 +27,30 @@ class _Settings:
     counter: TokenCounter
     pinned: tuple[Any, ...]
 
-    def limits(self) -> Limits:
-        return Limits(self.window_size, self.token_budget, self.counter.turn)
+    def get_limits(self) -> Limits:
+        return Limits(self.window_size, self.token_budget, self.counter.count_turn)
 
 
 class ChatContext(Context):
-    """Remembers every turn; each call sees those before it, or as many as the settings let it see.
+    """Remembers every turn; each call sees the earlier ones, within the limits of the settings.
 
-    A turn may be added while the turn before it is still being written: the call that sees it waits for
-    it. A turn that failed or was cancelled is left out of what later calls see. The output of a tool is never
-    seen without the call that it answers, nor the call without it.
+    A turn may be added while the previous one is still being written: a call that sees it waits for it. A turn that
+    failed or was cancelled isn't visible to later calls. The output of a tool is never visible without the call that it
+    belongs to, and vice versa.
 
     Args:
-        window_size: how many turns, at most, a call sees, not counting pinned ones; all of them by default.
-        token_budget: how many tokens, at most, the turns take that a call sees, pinned ones included. The
-            oldest are dropped first. What the call itself says isn't counted.
-        compactor: takes the turns that aren't pinned, once they are complete, and returns those that are to be seen
-            in their place, such as a `SummaryCompactor`. A plain function will do, sync (then it runs in a thread)
-            or async. It is called once at each point of the conversation, with what came of it before and the
-            turns since; window and budget apply to what it returns.
-        count_tokens: takes a text, returns how many tokens it has; by default an estimate.
-        pinned: texts, messages or components that come first and that every call sees.
+        window_size: the most turns that a call sees, not counting pinned ones; unlimited by default.
+        token_budget: the most tokens of the turns that a call sees, including pinned ones. The oldest turns are dropped
+            first. The call's own input isn't counted.
+        compactor: takes the complete turns that aren't pinned, and returns the turns to show in their place; for
+            example a `SummaryCompactor`, or any function, sync (then it runs in a thread) or async. It is called once
+            at each point of the conversation, with its previous result and the turns since then. Window and budget
+            apply to what it returns.
+        count_tokens: takes a text and returns its number of tokens; by default an estimate.
+        pinned: texts, messages or components that come first and are visible to every call.
 
     Raises:
-        UsageError: an argument is of a wrong type.
+        UsageError: an argument has a wrong type.
     """
 
     __slots__ = ("_compaction", "_depth", "_is_pinned", "_pins", "_previous", "_settings", "_turn")
@@ -67,13 +67,13 @@ class ChatContext(Context):
         _check_number("window_size", window_size)
         _check_number("token_budget", token_budget)
         if compactor is not None and (not callable(compactor) or isinstance(compactor, type)):
-            raise UsageError(f"compactor takes a function of turns, or a compactor such as that, not {compactor!r}")
+            raise UsageError(f"compactor takes a function of turns, such as WindowCompactor(4), not {compactor!r}")
         if isinstance(pinned, (str, bytes)) or not isinstance(pinned, Iterable):
             raise UsageError(f"pinned takes a list of messages or components, not {pinned!r}")
         settings = _Settings(window_size, token_budget, compactor, TokenCounter(count_tokens), tuple(pinned))
         self._begin(settings, None, None)
         for value in settings.pinned:
-            self._begin(settings, self._twin(), Turn(value), is_pinned=True)
+            self._begin(settings, self._copy(), Turn(value), is_pinned=True)
 
     def _begin(
         self, settings: _Settings, previous: ChatContext | None, turn: Turn | None, *, is_pinned: bool = False
@@ -88,65 +88,65 @@ class ChatContext(Context):
         self._depth: int = 0 if previous is None else previous._depth + 1
         self._compaction = Compaction() if settings.compactor is not None else None
 
-    def _twin(self) -> ChatContext:
-        return self._after(self._previous, self._turn, is_pinned=self._is_pinned)
+    def _copy(self) -> ChatContext:
+        return self._make_node(self._previous, self._turn, is_pinned=self._is_pinned)
 
-    def _after(self, previous: ChatContext | None, turn: Turn | None, *, is_pinned: bool) -> ChatContext:
+    def _make_node(self, previous: ChatContext | None, turn: Turn | None, *, is_pinned: bool) -> ChatContext:
         new = ChatContext.__new__(type(self))
         new._begin(self._settings, previous, turn, is_pinned=is_pinned)
         return new
 
     @property
     def window_size(self) -> int | None:
-        """How many turns, at most, a call sees, not counting pinned ones."""
+        """The most turns that a call sees, not counting pinned ones."""
         return self._settings.window_size
 
     @property
     def token_budget(self) -> int | None:
-        """How many tokens, at most, the turns take that a call sees."""
+        """The most tokens of the turns that a call sees."""
         return self._settings.token_budget
 
     # -- adding ---------------------------------------------------------------------------------------
 
     def add(self, value: Any) -> ChatContext:
-        """Return a context with `value` added: a thunk completes the last turn, all else begins one."""
+        """Return a context with `value` added: a thunk completes the last turn, anything else begins a new one."""
         if isinstance(value, Turn):
-            return self._with(value)
+            return self._add_turn(value)
         if not isinstance(value, ModelOutputThunk):
-            return self._with(Turn(value))
+            return self._add_turn(Turn(value))
         last = self._turn
         if last is None or last.output is not None:
-            return self._with(Turn(None, value))
-        return self._after(self._previous, Turn(last.input, value), is_pinned=self._is_pinned)
+            return self._add_turn(Turn(None, value))
+        return self._make_node(self._previous, Turn(last.input, value), is_pinned=self._is_pinned)
 
     def pin(self, value: Any = None) -> ChatContext:
-        """Return a context with `value` added as a turn that every call sees; without one, pin the last turn.
+        """Return a context with `value` added as a turn that every call sees; without a value, pin the last turn.
 
-        If the last turn answers tool calls, the turns with these calls are pinned with it.
+        If the last turn answers tool calls, the turns with these calls are pinned as well.
 
         Raises:
             UsageError: there is neither a value nor a last turn.
         """
         if value is not None:
-            return self.add(value)._pinning_last()
+            return self.add(value)._pin_last()
         if self._turn is None:
             raise UsageError("pin() pins the last turn, and this context has none; give pin(…) what to pin")
-        return self._pinning_last()
+        return self._pin_last()
 
-    def _with(self, turn: Turn) -> ChatContext:
-        # An answer to the calls of a pinned turn belongs to it.
-        return self._after(self, turn, is_pinned=self._is_pinned and answers_tools(turn))
+    def _add_turn(self, turn: Turn) -> ChatContext:
+        # The output of a pinned turn's tool calls belongs to that turn.
+        return self._make_node(self, turn, is_pinned=self._is_pinned and answers_tools(turn))
 
-    def _pinning_last(self) -> ChatContext:
+    def _pin_last(self) -> ChatContext:
         if self._is_pinned or self._turn is None:
             return self
         previous = self._previous
         if previous is not None and answers_tools(self._turn):
-            previous = previous._pinning_last()
-        return self._after(previous, self._turn, is_pinned=True)
+            previous = previous._pin_last()
+        return self._make_node(previous, self._turn, is_pinned=True)
 
     def empty(self) -> ChatContext:
-        """Return a context with the same settings and no turn but what was pinned when it was made."""
+        """Return a context with the same settings, without any turns but those pinned in the constructor."""
         settings = self._settings
         return type(self)(
             window_size=settings.window_size,
@@ -160,46 +160,46 @@ class ChatContext(Context):
 
     def turns(self) -> list[Turn]:
         """Return all turns, oldest first."""
-        return [node._turn for node in self._nodes() if node._turn is not None][::-1]
+        return [node._turn for node in self._walk_nodes() if node._turn is not None][::-1]
 
     def last_turn(self) -> Turn | None:
-        """Return the last exchange, or `None` if there was none."""
+        """Return the last turn, or `None`."""
         return self._turn
 
     def view_for_generation(self) -> list[Turn]:
-        """Return the turns that the next call is to see, oldest first: sound ones, within window and budget.
+        """Return the turns that the next call will see, oldest first: sound ones, within window and budget.
 
-        A compactor that has to be awaited is at work when a call is made, not here: what it hasn't compacted
-        yet is seen as it is.
+        A compactor that has to be awaited runs when a call is made, not here; turns that it hasn't compacted yet are
+        returned as they are.
         """
         compaction, compactor = self._compaction, self._settings.compactor
         if compaction is not None and compactor is not None and not compaction.is_done and self._is_settled():
-            compaction.make_now(compactor, self._compactable())
-        return select(self._backwards(), self._pins, self._settings.limits())
+            compaction.make_now(compactor, self._list_compactable())
+        return select(self._walk_turns(), self._pins, self._settings.get_limits())
 
     # -- for a call that is being made ----------------------------------------------------------------
 
     @property
     def is_immediate(self) -> bool:
-        """Whether no compactor, and nobody's own count of tokens, stands before the view."""
+        """Whether the view needs neither a compactor nor a token counter of the user's."""
         settings = self._settings
         has_own_count = settings.token_budget is not None and settings.counter.count is not estimate_tokens
         return settings.compactor is None and not has_own_count
 
-    def awaited_turns(self) -> list[Turn]:
+    def list_awaited_turns(self) -> list[Turn]:
         """Return the turns that have to be complete before the view can be prepared, oldest first.
 
         Raises:
-            UsageError: the compactor itself asks, so that it would wait for itself.
+            UsageError: the compactor itself makes the call, so it would wait for itself.
         """
         if self.is_immediate:
             return self.view_for_generation()
         if self._settings.compactor is not None:
             refuse_own_call(self._settings.compactor)
-        return select(self._backwards(), self._pins, Limits())
+        return select(self._walk_turns(), self._pins, Limits())
 
-    async def prepared_view(self) -> list[Turn]:
-        """Have the compactor at work, and return the turns that a call sees.
+    async def prepare_view(self) -> list[Turn]:
+        """Run the compactor, and return the turns that a call sees.
 
         Raises:
             MelleaError: the compactor, or the count of tokens, failed.
@@ -207,25 +207,25 @@ class ChatContext(Context):
         if self.is_immediate:
             return self.view_for_generation()
         if self._compaction is not None and self._settings.compactor is not None:
-            await self._compaction.make(self._settings.compactor, self._compactable())
+            await self._compaction.make(self._settings.compactor, self._list_compactable())
         return await in_thread(self.view_for_generation)
 
     def _is_settled(self) -> bool:
-        return all(turn.output is None or turn.output.record.is_final for turn, _ in self._backwards())
+        return all(turn.output is None or turn.output.record.is_final for turn, _ in self._walk_turns())
 
-    def _compactable(self) -> tuple[Turn, ...]:
-        found = [turn for group, is_pinned in groups(self._backwards()) if not is_pinned for turn in group[::-1]]
+    def _list_compactable(self) -> tuple[Turn, ...]:
+        found = [turn for group, is_pinned in group_turns(self._walk_turns()) if not is_pinned for turn in group[::-1]]
         return tuple(found[::-1])
 
-    def _nodes(self) -> Iterator[ChatContext]:
+    def _walk_nodes(self) -> Iterator[ChatContext]:
         node: ChatContext | None = self
         while node is not None:
             yield node
             node = node._previous
 
-    def _backwards(self) -> Iterator[tuple[Turn, bool]]:
-        """Yield the turns, newest first, and whether each is pinned; what was compacted in place of its turns."""
-        for node in self._nodes():
+    def _walk_turns(self) -> Iterator[tuple[Turn, bool]]:
+        """Yield the turns, newest first, and whether each is pinned; compacted turns replace the original ones."""
+        for node in self._walk_nodes():
             kept = node._compaction.turns if node._compaction is not None else None
             if kept is not None:
                 yield from ((turn, False) for turn in reversed(kept))
@@ -240,11 +240,15 @@ class ChatContext(Context):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ChatContext:
-        return self  # immutable, as far as anybody can see
+        return self  # immutable from the outside
 
     def __reduce__(self) -> Any:
-        nodes = [(node._turn, node._is_pinned) for node in self._nodes()]
-        return _rebuild, (type(self), self._settings, nodes[::-1])  # a chain would be too deep to pickle
+        nodes = [(node._turn, node._is_pinned) for node in self._walk_nodes()]
+        return _rebuild, (
+            type(self),
+            self._settings,
+            nodes[::-1],
+        )  # the linked list itself would exceed pickle's recursion
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {self._depth} turns>"

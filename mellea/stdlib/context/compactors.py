@@ -1,4 +1,4 @@
-"""Compactors: what becomes of turns that a conversation can do without."""
+"""Compactors: shorten the history of a conversation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import OutputError, UsageError
 from mellea.stdlib.context.compaction import Compactor
-from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens, texts_of
+from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens, get_turn_texts
 from mellea.stdlib.context.window import Limits, select
 
 __all__ = ["SUMMARY_PROMPT", "SummaryCompactor", "ThresholdCompactor", "WindowCompactor"]
@@ -27,10 +27,10 @@ _SUMMARY_QUESTION = "What have we said so far?"
 
 @dataclass(frozen=True, slots=True)
 class WindowCompactor:
-    """Keeps the last turns. Alone, it does what `window_size=` does; a `ThresholdCompactor` may hold it.
+    """Keeps the last turns. On its own it does what `window_size=` does; it is meant for a `ThresholdCompactor`.
 
     Args:
-        size: how many turns, at most.
+        size: the most turns to keep.
     """
 
     size: int
@@ -40,20 +40,20 @@ class WindowCompactor:
 
     def __call__(self, turns: Sequence[Turn]) -> list[Turn]:
         """Return the last turns."""
-        return _last(turns, self.size)
+        return _keep_last(turns, self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdCompactor:
-    """Has another compactor at work only when the turns take more than so many tokens.
+    """Calls another compactor only when the turns exceed a number of tokens.
 
-    Between two times, what the model sees only grows at its end, so that a provider's cache of the prompt, and the
-    embedded engine's, stay of use.
+    In between, what the model sees only grows at the end, so the prompt caches of providers and of the embedded engine
+    stay useful.
 
     Args:
-        compactor: what is to be done then.
-        tokens: how many tokens are too many; pinned turns aren't counted.
-        count_tokens: takes a text, returns how many tokens it has; by default an estimate.
+        compactor: the compactor to call.
+        tokens: the limit; pinned turns aren't counted.
+        count_tokens: takes a text and returns its number of tokens; by default an estimate.
     """
 
     compactor: Compactor
@@ -67,29 +67,29 @@ class ThresholdCompactor:
 
     def __call__(self, turns: Sequence[Turn]) -> Any:
         """Return the turns as they are, or what the other compactor makes of them."""
-        size = TokenCounter(self.count_tokens).turn
+        size = TokenCounter(self.count_tokens).count_turn
         return self.compactor(turns) if sum(map(size, turns)) > self.tokens else turns
 
 
 @dataclass(frozen=True, slots=True)
 class SummaryTurn(Turn):
-    """A turn that stands in place of many: the question what was said, and the summary as its answer."""
+    """A turn that replaces many: it asks what was said so far, and its output is the summary."""
 
 
 @dataclass(frozen=True, slots=True)
 class SummaryCompactor:
-    """Has a model summarise the older turns, and keeps the last ones as they are.
+    """Lets a model summarise the older turns, and keeps the last ones unchanged.
 
-    The summary takes the form of a turn. The next one is made of it and of the turns since, so that each turn is
-    summarised once. Images and files in the older turns are lost.
+    The summary becomes a turn. The next summary is made from it and the turns since then, so each turn is summarised
+    once. Images and files in the older turns are lost.
 
     Args:
-        call: takes the task as a text, and returns the summary: a text or a thunk; sync or async. The verb `ainstruct`
-            of a session of its own will do, not that of the conversation itself, which would wait for the summary.
-        keep: how many of the last turns stay as they are.
-        tokens: how many tokens the turns before them may take until they are summarised.
-        prompt: what to say to the model; the conversation follows it.
-        count_tokens: takes a text, returns how many tokens it has; by default an estimate.
+        call: takes the task as a text and returns the summary, as a text or a thunk; sync or async. Use the verb
+            `ainstruct` of a separate session: the conversation's own would wait for the summary.
+        keep: how many of the last turns are kept unchanged.
+        tokens: older turns are summarised when they exceed this number of tokens.
+        prompt: the instruction for the model; the conversation is appended.
+        count_tokens: takes a text and returns its number of tokens; by default an estimate.
     """
 
     call: Callable[[str], Any]
@@ -111,34 +111,34 @@ class SummaryCompactor:
             OutputError: the model wrote nothing.
             MelleaError: its generation failed.
         """
-        kept = _last(turns, self.keep)
+        kept = _keep_last(turns, self.keep)
         older = turns[: len(turns) - len(kept)]
-        size = TokenCounter(self.count_tokens).turn
+        size = TokenCounter(self.count_tokens).count_turn
         if sum(size(turn) for turn in older if not isinstance(turn, SummaryTurn)) <= self.tokens:
             return turns
-        summary = await self._text(f"{self.prompt}\n\n{_transcript(older)}")
+        summary = await self._summarise(f"{self.prompt}\n\n{_write_transcript(older)}")
         return [SummaryTurn(Message("user", _SUMMARY_QUESTION), ComputedModelOutputThunk(summary)), *kept]
 
-    async def _text(self, task: str) -> str:
+    async def _summarise(self, task: str) -> str:
         said = await outcome_of(self.call, task)
         if isinstance(said, ModelOutputThunk):
             said = await said.avalue()
         if not isinstance(said, str):
             raise UsageError(f"the call of a SummaryCompactor returns a text or a thunk, not {said!r}")
         if not said.strip():
-            raise OutputError("the model that was to summarise the conversation wrote nothing")
+            raise OutputError("the model that should summarise the conversation wrote nothing")
         return said.strip()
 
 
-def _last(turns: Sequence[Turn], size: int) -> list[Turn]:
-    """Return the last turns, at most `size` of them, without tearing apart what belongs together."""
+def _keep_last(turns: Sequence[Turn], size: int) -> list[Turn]:
+    """Return the last turns, at most `size` of them, without separating tool calls from their outputs."""
     return select(((turn, False) for turn in reversed(turns)), (), Limits(turns=size))
 
 
-def _transcript(turns: Sequence[Turn]) -> str:
+def _write_transcript(turns: Sequence[Turn]) -> str:
     lines = []
     for turn in turns:
-        said, answered = texts_of(turn)
+        said, answered = get_turn_texts(turn)
         for role, texts in (("User", said), ("Assistant", answered)):
             if texts:
                 lines.append(f"{role}: " + "\n".join(texts))

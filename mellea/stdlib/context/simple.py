@@ -1,4 +1,4 @@
-"""The context of calls that stand alone."""
+"""The context of independent calls."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = ["SimpleContext"]
 
 
 class SimpleContext(Context):
-    """Every call stands alone: it sees no turn before it.
+    """A context in which each call is independent: it sees no earlier turns.
 
-    The last turn can be looked up, as long as the program itself holds its output: the context doesn't,
-    so that an output that was dropped is cancelled, as are the thunks that it was to be made of, and
-    thousands of calls take no memory.
+    The last turn can be looked up as long as the program itself holds its output. The context only has a weak
+    reference, so an output that the program drops is cancelled, as are the thunks it depends on, and thousands of calls
+    take no memory.
     """
 
     __slots__ = ("_input", "_last")
 
     def __init__(self) -> None:
         self._input: Any = None  # of a turn that has no output yet
-        # The last output and its input, which lives no longer than that.
-        self._last: weakref.WeakKeyDictionary[ModelOutputThunk[Any], Any] = weakref.WeakKeyDictionary()
+        # The last output and its input, which is released with it; most contexts never have one.
+        self._last: weakref.WeakKeyDictionary[ModelOutputThunk[Any], Any] | None = None
 
     def add(self, value: Any) -> SimpleContext:
-        """Return a context that remembers `value` as its last turn, or as the output of it."""
+        """Return a context with `value` as the last turn, or as the output of it."""
         new = SimpleContext()
         if isinstance(value, ModelOutputThunk):
-            new._last[value] = self._input
+            new._last = weakref.WeakKeyDictionary({value: self._input})
         else:
             new._input = value
         return new
@@ -39,19 +39,19 @@ class SimpleContext(Context):
         """Return the last turn, if there was one."""
         if self._input is not None:
             return [Turn(self._input)]
-        return [Turn(input, output) for output, input in self._last.items()]
+        return [] if self._last is None else [Turn(input, output) for output, input in self._last.items()]
 
     @property
     def shows_turns(self) -> bool:
-        """Whether calls see earlier turns at all: no."""
+        """Whether calls see earlier turns: never."""
         return False
 
     def view_for_generation(self) -> list[Turn]:
-        """Return nothing: calls stand alone."""
+        """Return an empty list, because calls are independent."""
         return []
 
     def empty(self) -> SimpleContext:
-        """Return a context that remembers nothing."""
+        """Return a new context without a last turn."""
         return SimpleContext()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""How many tokens turns take: an estimate, unless somebody counts."""
+"""Count the tokens of turns, by an estimate or by a function of the user's."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 
-__all__ = ["TokenCounter", "estimate_tokens", "texts_of"]
+__all__ = ["TokenCounter", "estimate_tokens", "get_turn_texts"]
 
 _BYTES_A_TOKEN = 4
 
 FILE_TOKENS = 1000
-"""What an image or another file counts. Providers differ widely; this is the order of it."""
+"""The assumed tokens of an image or another file. Providers differ widely; this is the order of magnitude."""
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate the tokens of a text: four bytes of UTF-8 make one, so about four letters of English."""
+    """Estimate the tokens of a text: one for four bytes of UTF-8, which is about four letters of English."""
     return -(-len(text.encode("utf-8", "replace")) // _BYTES_A_TOKEN)
 
 
 class TokenCounter:
-    """Counts the tokens of whole turns, each complete one once.
+    """Counts the tokens of turns, and remembers the result for complete ones.
 
     Args:
-        count: takes a text and returns its tokens. It is called in worker threads.
+        count: takes a text and returns its number of tokens; called in worker threads.
 
     Raises:
         UsageError: `count` is not a function.
@@ -44,56 +44,56 @@ class TokenCounter:
         self.count = count
         self._known: weakref.WeakKeyDictionary[ModelOutputThunk[Any], int] = weakref.WeakKeyDictionary()
 
-    def turn(self, turn: Turn) -> int:
-        """Return the tokens of a turn: those of its texts, and a thousand for each image or other file."""
+    def count_turn(self, turn: Turn) -> int:
+        """Return the tokens of a turn: those of its texts, and a thousand for each image or file."""
         output = turn.output
         if output is None or not output.record.is_final:
-            return self._sum(turn)
+            return self._count(turn)
         known = self._known.get(output)
         if known is None:
-            known = self._known[output] = self._sum(turn)
+            known = self._known[output] = self._count(turn)
         return known
 
     def __reduce__(self) -> Any:
         return TokenCounter, (self.count,)
 
-    def _sum(self, turn: Turn) -> int:
-        said, answered = texts_of(turn)
-        return sum(map(self._checked, [*said, *answered])) + FILE_TOKENS * _files(turn)
+    def _count(self, turn: Turn) -> int:
+        said, answered = get_turn_texts(turn)
+        return sum(map(self._count_text, [*said, *answered])) + FILE_TOKENS * _count_files(turn)
 
-    def _checked(self, text: str) -> int:
+    def _count_text(self, text: str) -> int:
         tokens = self.count(text)
         if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
             raise UsageError(f"count_tokens returns a whole number from 0, not {tokens!r}")
         return tokens
 
 
-def texts_of(turn: Turn) -> tuple[list[str], list[str]]:
-    """Return the texts that were said in a turn, and those that the model answered, tools included."""
-    return list(_texts(turn.words)), list(_texts(_answered(turn)))
+def get_turn_texts(turn: Turn) -> tuple[list[str], list[str]]:
+    """Return the texts of a turn's input, and those of its output, including tool calls and their results."""
+    return list(_iterate_texts(turn.rendered)), list(_iterate_texts(_get_answer(turn)))
 
 
-def _answered(turn: Turn) -> tuple[Message, ...]:
+def _get_answer(turn: Turn) -> tuple[Message, ...]:
     return turn.output.so_far().messages if turn.output is not None else ()
 
 
-def _files(turn: Turn) -> int:
-    return sum(isinstance(part, FileBlock) for part in walk([turn.words, _answered(turn)]))
+def _count_files(turn: Turn) -> int:
+    return sum(isinstance(part, FileBlock) for part in walk([turn.rendered, _get_answer(turn)]))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _iterate_texts(value: Any) -> Iterator[str]:
     if isinstance(value, tuple):
         for message in value:
-            yield from _texts(message)
+            yield from _iterate_texts(message)
     elif isinstance(value, Message):
         for block in value.blocks:
-            yield from _text_of(block)
+            yield from _iterate_part_texts(block)
     else:
         for part in walk(value):
-            yield from _text_of(part)
+            yield from _iterate_part_texts(part)
 
 
-def _text_of(part: Any) -> Iterator[str]:
+def _iterate_part_texts(part: Any) -> Iterator[str]:
     match part:
         case str() if part:
             yield part

@@ -12,7 +12,7 @@ from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunctio
 from mellea.stdlib.generative.output import ReturnType
 from mellea.stdlib.generative.settings import FunctionOptions
 from mellea.stdlib.generative.wording import BodyWording
-from mellea.stdlib.tools.signature import name_of
+from mellea.stdlib.tools.signature import get_name
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
@@ -75,6 +75,6 @@ def _check_annotation(function: Callable[..., Any], annotation: ReturnType) -> N
     if kind not in (str, Any):
         shown = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
         raise UsageError(
-            f"{name_of(function)}() is annotated with {shown}, but a command's output is text by default; "
+            f"{get_name(function)}() is annotated with {shown}, but a command's output is text by default; "
             f"write @command(output={shown})"
         )

@@ -9,7 +9,7 @@ from mellea.core.backend import Backend
 from mellea.core.runtime import Record, Run, launch
 from mellea.core.runtime.cursor import relay
 from mellea.core.runtime.failure import describe_error
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
 
@@ -55,7 +55,7 @@ def deferred(
             work=work,
             kind="work",
             label=name,
-            format=None if format is None else output_format(format),
+            format=None if format is None else make_output_format(format),
             dependencies=dependencies,
             backend=backend.name,
             model=backend.model_id,

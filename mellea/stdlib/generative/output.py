@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.errors import UsageError
-from mellea.stdlib.tools.signature import name_of, type_hints
+from mellea.stdlib.tools.signature import get_name, resolve_type_hints
 
 __all__ = ["ReturnType", "check_output"]
 
@@ -26,7 +26,7 @@ class ReturnType:
 
     def __init__(self, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
         self._function = function
-        self._what = f"{name_of(function)}()"
+        self._what = f"{get_name(function)}()"
         self._type = _UNKNOWN
         try:
             self._resolve(names)
@@ -46,7 +46,7 @@ class ReturnType:
         return self._type
 
     def _resolve(self, names: Mapping[str, Any] | None) -> None:
-        self._type = type_hints(self._function, self._what, names, of=("return",)).get("return", str)
+        self._type = resolve_type_hints(self._function, self._what, names, of=("return",)).get("return", str)
 
 
 def check_output(output: Callable[[], Any]) -> None:
@@ -64,7 +64,7 @@ def check_output(output: Callable[[], Any]) -> None:
     if kind is str:
         return
     try:
-        output_format(kind)
+        make_output_format(kind)
     except UsageError as error:
         code = getattr(error.__cause__, "code", None)
         if not isinstance(error.__cause__, NameError) and code != "class-not-fully-defined":

@@ -20,7 +20,7 @@ from mellea.stdlib.generative.arguments import Arguments
 from mellea.stdlib.generative.settings import RESERVED, WAYS
 from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
-from mellea.stdlib.tools.signature import name_of, type_hints
+from mellea.stdlib.tools.signature import get_name, resolve_type_hints
 
 __all__ = ["BodyWording", "Call", "DocstringWording", "Prompt", "Wording"]
 
@@ -73,7 +73,7 @@ class DocstringWording:
             )
         if isinstance(function, type):
             raise UsageError(f"a prompt is made of a function, not of the class {function!r}")
-        self.name = name_of(function)
+        self.name = get_name(function)
         try:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
@@ -174,7 +174,7 @@ Wording = DocstringWording | BodyWording
 
 def _hints_of(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
     try:
-        return type_hints(function, "", of=names)
+        return resolve_type_hints(function, "", of=names)
     except UsageError:  # a name isn't known any more; what stands in `Field(…)` is checked all the same
         return {}
 

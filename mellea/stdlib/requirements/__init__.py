@@ -1,4 +1,4 @@
-"""Requirements: checks by Python functions, and by a model that judges.
+"""Requirements: checks of an output, by Python functions or by a model that judges it.
 
 May import: core, stdlib.call and what is below it. Read `validation.py` first, then `shorthand.py`.
 """

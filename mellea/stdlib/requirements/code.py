@@ -1,4 +1,4 @@
-"""Requirements on code in an output. Code is parsed, never run."""
+"""Requirements on code in an output. The code is parsed, never run."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ import threading
 import warnings
 
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.stdlib.requirements.fences import fenced_blocks
+from mellea.stdlib.requirements.markdown import find_fenced_blocks
 from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["python_syntax"]
 
 _PYTHON = frozenset({"", "py", "py3", "python", "python3"})
 _LONGEST = 1_000_000
-"""Characters; the parser's cost, and the depth of what it makes, have no bound of their own."""
+"""Characters; Python's parser has no limit of its own on time or memory."""
 
-_filters = threading.Lock()
+_filters = threading.Lock()  # `catch_warnings` changes the filters of the whole process
 
 
 def python_syntax(*, description: str | None = None, check_only: bool = False) -> Requirement:
-    """Make a requirement that the output is Python code, by the grammar of the running Python.
+    """Make a requirement that the output is Python code that the running Python can parse.
 
-    Where there are code blocks between fences, they are the code: all that say nothing of their language, or that it is
-    Python. The code is parsed, and never run; whether its names exist, nobody looks.
+    If the output has fenced code blocks, those without a language and those in Python are checked. The code is never
+    run, and names aren't resolved.
 
     Args:
-        description: says it in the prompt, in place of the default.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
     """
-    said = description or "Write valid Python code, and nothing else."
-    return Requirement(said, simple_validate(_validate), check_only)
+    text = description or "Write valid Python code, and nothing else."
+    return Requirement(text, simple_validate(_validate), check_only)
 
 
 def _validate(text: str) -> ValidationResult:
     if len(text) > _LONGEST:
-        return ValidationResult(False, f"it has {len(text)} characters, too many to look at")
-    fenced = fenced_blocks(text)
+        return ValidationResult(False, f"it has {len(text)} characters, too many to parse")
+    fenced = find_fenced_blocks(text)
     blocks = [code for language, code in fenced if language in _PYTHON]
     if fenced and not blocks:
         return ValidationResult(False, f"its code is {fenced[0][0]!r}, not Python")
     blocks = blocks or [text]
     if not any(block.strip() for block in blocks):
         return ValidationResult(False, "it has no code")
-    wrong = next((reason for block in blocks if (reason := _error(block)) is not None), None)
+    wrong = next((reason for block in blocks if (reason := _find_error(block)) is not None), None)
     return ValidationResult(wrong is None, wrong)
 
 
-def _error(code: str) -> str | None:
+def _find_error(code: str) -> str | None:
     try:
-        # Python warns of doubtful code, such as an unknown escape; that is the model's business, not the program's.
+        # Python warns about doubtful code, such as an unknown escape; the program's user shouldn't see that.
         with _filters, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ast.parse(code)

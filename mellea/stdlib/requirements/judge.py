@@ -1,4 +1,4 @@
-"""Judges: models that tell whether an output meets a requirement, and why."""
+"""Judges: models that decide whether an output meets a requirement, and say why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mellea.templates import to_text
 __all__ = ["Judge", "JudgedRequirement", "as_judge"]
 
 _LONGEST_REASON = 300
-"""Characters: a small model would go on and on."""
+"""Characters; a small model might not stop otherwise."""
 
 _TOP_SCORE = 10
 
@@ -31,16 +31,16 @@ _TOP_SCORE = 10
 class Judge:
     """A model that judges outputs.
 
-    It is shown the task, the output's text and the requirement, and answers with a reason and a verdict, as a value of
-    a schema. What is no such value is a no.
+    It gets the task, the output's text and the requirement, and answers with a reason and a verdict in a fixed schema.
+    An answer that doesn't match the schema counts as a no.
 
     Args:
-        model: a backend, or a session, whose backend and model options it takes; by default the backend that wrote
-            the output. What shapes an answer there (length, stop sequences, seed, tools, system prompt) isn't
-            taken: a verdict could be cut short by it.
-        threshold: from 0 to 1: the model gives a score, and the requirement is met from there on. Without one it
-            says yes or no, and there is no score.
-        model_options: options of the judging calls, such as `{"temperature": 0}`; any will do here.
+        model: a backend, or a session, whose backend and model options are used; by default the backend that wrote
+            the output. Options of the session that shape an answer (length, stop sequences, seed, tools, system prompt)
+            are left out, because they could cut a verdict short.
+        threshold: from 0 to 1. The model gives a score, and the requirement is met from the threshold on. Without a
+            threshold it answers yes or no, and there is no score.
+        model_options: options of the judging calls, such as `{"temperature": 0}`.
 
     Raises:
         UsageError: an argument is of a wrong type, or an option is unknown.
@@ -62,36 +62,36 @@ class Judge:
         """Ask the model whether the context's last output meets the requirement.
 
         Args:
-            requirement: whose description is judged.
-            context: the output is its last one.
-            backend: whom to ask if the judge names no model.
+            requirement: the requirement; its description is judged.
+            context: the context whose last output is judged.
+            backend: the backend to use if the judge has no model of its own.
 
         Raises:
-            MelleaError: the model failed, or can't answer in a given form.
+            MelleaError: the model failed, or can't write structured output.
         """
         options = check_options(self.model_options)
         if self.model is not None:
             backend = getattr(self.model, "backend", self.model)
             options = merge_options(without_shape(getattr(self.model, "model_options", {})), options)
         is_rated = self.threshold is not None
-        question = _question(requirement, context, is_rated=is_rated)
-        call = Call.make(question, backend, format=_form(is_rated), model_options=options, tools=(), is_own=True)
+        question = _make_question(requirement, context, is_rated=is_rated)
+        call = Call.make(question, backend, format=_make_form(is_rated), model_options=options, tools=(), is_own=True)
         verdict, _ = call.launch(SimpleContext())
         try:
             await finish(verdict)
         except ParseError as error:
-            return self._unclear(error.partial)
-        return self._result(verdict.parsed)
+            return self._read_unclear(error.partial)
+        return self._make_result(verdict.parsed)
 
-    def _result(self, said: Any) -> ValidationResult:
+    def _make_result(self, said: Any) -> ValidationResult:
         reason = " ".join(said.reason.split()) or None
         if self.threshold is None:
             return ValidationResult(said.verdict == "yes", reason)
         score = said.score / _TOP_SCORE
         return ValidationResult(score >= self.threshold, reason, score)
 
-    def _unclear(self, text: str) -> ValidationResult:
-        """Take an answer that isn't of the form: one word alone is a verdict, anything else a no."""
+    def _read_unclear(self, text: str) -> ValidationResult:
+        """Interpret an answer that doesn't match the schema: a single yes or no is a verdict, anything else a no."""
         word = text.strip().strip("\"'.!*").lower()
         if self.threshold is None and word in ("yes", "no"):
             return ValidationResult(word == "yes", None if word == "yes" else "a model judged that it isn't met")
@@ -100,13 +100,13 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class JudgedRequirement(Requirement):
-    """A requirement that a given judge judges; `req` and `check` make it with `judge=`."""
+    """A requirement with a judge of its own; `req` and `check` make it from `judge=`."""
 
     judge: Judge = Judge()
 
 
 def as_judge(judge: Any) -> Judge:
-    """Take a backend, a session or a judge as a judge.
+    """Make a judge from a backend or a session; a judge is returned as it is.
 
     Raises:
         UsageError: it is none of them.
@@ -116,7 +116,7 @@ def as_judge(judge: Any) -> Judge:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What a judge is asked."""
+    """The prompt for a judge."""
 
     task: str
     text: str
@@ -137,20 +137,20 @@ class _Question:
         return generation.text
 
 
-def _question(requirement: Requirement, context: Context, *, is_rated: bool) -> _Question:
+def _make_question(requirement: Requirement, context: Context, *, is_rated: bool) -> _Question:
     output = context.last_output()
     turn = context.last_turn()
     task = turn.input if turn is not None else None
-    while isinstance(task, (Correction, Repair)):  # which say what was wrong with another answer
+    while isinstance(task, (Correction, Repair)):  # these are about the mistakes of an earlier answer
         task = task.task
     if isinstance(task, Instruction):
-        task = replace(task, requirements=())  # of which the judge would judge them all
+        task = replace(task, requirements=())  # otherwise the judge would judge all of them
     said = "" if task is None else to_text(task).strip()
     return _Question(said, str(output) if output is not None else "", str(requirement), is_rated)
 
 
 @lru_cache(maxsize=2)
-def _form(is_rated: bool) -> Any:
+def _make_form(is_rated: bool) -> Any:
     from pydantic import Field  # lazy: only judges need it
 
     reason = Annotated[str, Field(max_length=_LONGEST_REASON)]

@@ -1,8 +1,8 @@
-"""Requirements on the language of an output, told by its script and its most frequent words.
+"""Requirements on the language of an output, recognised by its script and its most frequent words.
 
-What this can't do: tell languages that aren't in the table, tell apart close relatives for sure (the Scandinavian
-languages; Spanish and Portuguese; Bulgarian, which isn't in the table, and Russian), or tell anything of a few words.
-Where it can't tell, the requirement is met, and the reason says so: it is there to catch answers in a wrong language,
+This can't recognise languages that aren't in the table, can't reliably distinguish close relatives (the Scandinavian
+languages; Spanish and Portuguese; Russian and Bulgarian, which isn't in the table), and needs more than a few words. If
+it can't decide, the requirement is met and the reason says so: its purpose is to catch answers in the wrong language,
 not to prove the right one.
 """
 
@@ -23,13 +23,13 @@ __all__ = ["language"]
 
 @dataclass(frozen=True, slots=True)
 class _Language:
-    """What a language is known by.
+    """The features of a language.
 
     Args:
-        name: in English.
-        scripts: in which it is written, by the first words of Unicode's names of letters.
-        words: frequent ones that carry no topic.
-        letters: that others of the same script don't have.
+        name: its English name.
+        scripts: the scripts it is written in: the first word of its letters' Unicode names.
+        words: frequent words that don't depend on the topic.
+        letters: letters that other languages with the same script don't have.
     """
 
     name: str
@@ -38,62 +38,68 @@ class _Language:
     letters: frozenset[str] = frozenset()
 
 
-def _latin(name: str, words: str) -> _Language:
+def _make_latin(name: str, words: str) -> _Language:
     return _Language(name, frozenset({"LATIN"}), frozenset(words.split()))
 
 
-def _other(name: str, scripts: str, letters: str = "") -> _Language:
+def _make_other(name: str, scripts: str, letters: str = "") -> _Language:
     return _Language(name, frozenset(scripts.split()), letters=frozenset(letters))
 
 
 _LANGUAGES: dict[str, _Language] = {
-    "cs": _latin(
+    "cs": _make_latin(
         "Czech", "a se na je že v z s do o k i ale jako za by jsem jsou byl to ve po které která pro při nebo"
     ),
-    "da": _latin(
+    "da": _make_latin(
         "Danish", "og det er at en den til på som med de af for ikke der var mig et har om vi jeg han af hvad"
     ),
-    "de": _latin(
+    "de": _make_latin(
         "German", "der die das und ist nicht ich sie es ein eine zu den mit von auf für im dem auch sich wir war"
     ),
-    "en": _latin(
+    "en": _make_latin(
         "English", "the and of to a in is that it was for on are with as be this have from or by not you but at"
     ),
-    "es": _latin(
+    "es": _make_latin(
         "Spanish", "de la que el en y los se del las un por con una no es para al lo como más pero sus le está"
     ),
-    "fi": _latin(
+    "fi": _make_latin(
         "Finnish", "ja on ei se että oli hän mutta ovat joka kun niin mitä tämä myös vain minä jos ole voi sen"
     ),
-    "fr": _latin(
+    "fr": _make_latin(
         "French", "de la le et les des en un du une que est pour qui dans pas il au sur ne ce plus par je vous"
     ),
-    "it": _latin(
+    "it": _make_latin(
         "Italian", "di e il la che in un per è non una con sono da del le si i dei della al come ma ho più gli"
     ),
-    "nb": _latin("Norwegian", "og i det er at en den til på som med de av for ikke var meg et har om vi jeg han hva å"),
-    "nl": _latin(
+    "nb": _make_latin(
+        "Norwegian", "og i det er at en den til på som med de av for ikke var meg et har om vi jeg han hva å"
+    ),
+    "nl": _make_latin(
         "Dutch", "de het een en van ik is dat die in te niet zijn op aan met voor er maar om ook als bij naar"
     ),
-    "pl": _latin("Polish", "i w nie na się że z do jest to o jak ale po co tak za od już przez dla czy są być był lub"),
-    "pt": _latin(
+    "pl": _make_latin(
+        "Polish", "i w nie na się że z do jest to o jak ale po co tak za od już przez dla czy są być był lub"
+    ),
+    "pt": _make_latin(
         "Portuguese", "de a o que e do da em um para é com não uma os no se na por mais as dos como mas ao ele"
     ),
-    "sv": _latin("Swedish", "och att det i en jag är som på för av den med han inte var ett till de har om vi men så"),
-    "tr": _latin(
+    "sv": _make_latin(
+        "Swedish", "och att det i en jag är som på för av den med han inte var ett till de har om vi men så"
+    ),
+    "tr": _make_latin(
         "Turkish", "ve bir bu da de için çok ne ile olarak daha var gibi kadar ama en ben olan sonra değil mi"
     ),
-    "ar": _other("Arabic", "ARABIC"),
-    "el": _other("Greek", "GREEK"),
-    "fa": _other("Persian", "ARABIC", "پچژگ"),
-    "he": _other("Hebrew", "HEBREW"),
-    "hi": _other("Hindi", "DEVANAGARI"),
-    "ja": _other("Japanese", "HIRAGANA KATAKANA CJK"),
-    "ko": _other("Korean", "HANGUL"),
-    "ru": _other("Russian", "CYRILLIC", "ыэёъ"),
-    "th": _other("Thai", "THAI"),
-    "uk": _other("Ukrainian", "CYRILLIC", "іїєґ"),
-    "zh": _other("Chinese", "CJK"),
+    "ar": _make_other("Arabic", "ARABIC"),
+    "el": _make_other("Greek", "GREEK"),
+    "fa": _make_other("Persian", "ARABIC", "پچژگ"),
+    "he": _make_other("Hebrew", "HEBREW"),
+    "hi": _make_other("Hindi", "DEVANAGARI"),
+    "ja": _make_other("Japanese", "HIRAGANA KATAKANA CJK"),
+    "ko": _make_other("Korean", "HANGUL"),
+    "ru": _make_other("Russian", "CYRILLIC", "ыэёъ"),
+    "th": _make_other("Thai", "THAI"),
+    "uk": _make_other("Ukrainian", "CYRILLIC", "іїєґ"),
+    "zh": _make_other("Chinese", "CJK"),
 }
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.DOTALL)
@@ -102,10 +108,10 @@ _WORD = re.compile(r"[^\W\d_]+")
 _FEWEST_LETTERS = 10
 _FEWEST_HITS = 3
 _CLEARLY = 1.5
-"""How many times more of its words another language must have, to be the one that it is."""
+"""How many times as many frequent words another language must have to count as the language of the text."""
 
 _KANA_SHARE = 0.05
-"""Of the letters of a Japanese text; Chinese has none."""
+"""The least share of kana among the letters of a Japanese text; a Chinese one has none."""
 
 _OWN_LETTERS_SHARE = 0.005
 
@@ -113,40 +119,40 @@ _OWN_LETTERS_SHARE = 0.005
 def language(name: str, *, description: str | None = None, check_only: bool = False) -> Requirement:
     """Make a requirement that the output is in a language.
 
-    It is told by script, and by frequent words where several languages share one; code and addresses are left out.
-    An output that is too short to tell, or in a language that nothing is known of, passes, with a reason that says so.
+    The language is recognised by its script, and by frequent words where several languages share a script; code and
+    URLs are ignored. An output that is too short, or in an unknown language, passes, with a reason that says so.
 
     Args:
-        name: its code or its English name, such as `"de"` or `"German"`: Arabic, Chinese, Czech, Danish, Dutch,
+        name: the language's code or English name, such as `"de"` or `"German"`: Arabic, Chinese, Czech, Danish, Dutch,
             English, Finnish, French, German, Greek, Hebrew, Hindi, Italian, Japanese, Korean, Norwegian, Persian,
             Polish, Portuguese, Russian, Spanish, Swedish, Thai, Turkish, Ukrainian.
-        description: says it in the prompt, in place of the default.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: nothing is known of the language.
+        UsageError: the language isn't among them.
     """
-    code = _code(name)
+    code = _find_code(name)
 
     def validate(text: str) -> ValidationResult:
         return _validate(text, code)
 
-    said = description or f"Answer in {_LANGUAGES[code].name}."
-    return Requirement(said, simple_validate(validate), check_only)
+    text = description or f"Answer in {_LANGUAGES[code].name}."
+    return Requirement(text, simple_validate(validate), check_only)
 
 
-def _code(name: str) -> str:
+def _find_code(name: str) -> str:
     wanted = name.strip().lower() if isinstance(name, str) else ""
     for code, known in _LANGUAGES.items():
         if wanted in (code, known.name.lower()) or wanted.split("-")[0] == code:
             return code
     names = ", ".join(sorted(f"{known.name} ({code!r})" for code, known in _LANGUAGES.items()))
-    raise UsageError(f"language takes a language that it knows, not {name!r}: {names}; a model can judge others")
+    raise UsageError(f"language takes one of the languages it knows, not {name!r}: {names}; a model can judge others")
 
 
 def _validate(text: str, code: str) -> ValidationResult:
     text = unicodedata.normalize("NFC", _CODE.sub(" ", text))
-    letters = Counter(_script(letter) for letter in text if letter.isalpha())
+    letters = Counter(_get_script(letter) for letter in text if letter.isalpha())
     total = letters.total()
     if total < _FEWEST_LETTERS:
         return ValidationResult(True, "it is too short to tell its language")
@@ -158,15 +164,15 @@ def _validate(text: str, code: str) -> ValidationResult:
             return ValidationResult(False, f"it is written in {script.capitalize()} letters, not in {wanted.name}")
         return ValidationResult(True, "its scripts are too mixed to tell its language")
     if wanted.words:
-        return _by_words(text, code)
+        return _compare_words(text, code)
     if code in ("ja", "zh"):
         is_japanese = kana > _KANA_SHARE * total
         met = is_japanese == (code == "ja")
         return ValidationResult(met, None if met else f"it is in {'Japanese' if is_japanese else 'Chinese'}")
-    return _by_letters(text, code, total)
+    return _compare_letters(text, code, total)
 
 
-def _by_words(text: str, code: str) -> ValidationResult:
+def _compare_words(text: str, code: str) -> ValidationResult:
     words = Counter(word.lower() for word in _WORD.findall(text))
     hits = {other: sum(words[word] for word in known.words) for other, known in _LANGUAGES.items() if known.words}
     best = max(hits, key=lambda other: (hits[other], other == code))
@@ -177,7 +183,7 @@ def _by_words(text: str, code: str) -> ValidationResult:
     return ValidationResult(True)
 
 
-def _by_letters(text: str, code: str, total: int) -> ValidationResult:
+def _compare_letters(text: str, code: str, total: int) -> ValidationResult:
     """Tell apart languages of one script by letters that only one of them has."""
     wanted = _LANGUAGES[code]
     low = text.lower()
@@ -191,5 +197,5 @@ def _by_letters(text: str, code: str, total: int) -> ValidationResult:
 
 
 @lru_cache(maxsize=4096)
-def _script(letter: str) -> str:
+def _get_script(letter: str) -> str:
     return unicodedata.name(letter, "UNKNOWN").split()[0].split("-")[0]

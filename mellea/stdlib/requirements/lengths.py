@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from mellea.core.chunkers import Chunk, Scope, text_chunker
+from mellea.core.chunkers import Chunk, Scope, make_text_chunker
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -29,21 +29,21 @@ def length(
     description: str | None = None,
     check_only: bool = False,
 ) -> Requirement:
-    """Make a requirement on how long the output is.
+    """Make a requirement on the length of the output.
 
-    Where there is a `max`, a stream is stopped as soon as the output is too long.
+    With `max`, a stream is stopped as soon as the output is too long.
 
     Args:
-        unit: `"words"`, which stand between white space (count Chinese, Japanese and Thai in characters);
-            `"characters"`, white space at the end aside; `"sentences"`, by their punctuation; or `"paragraphs"`, with
-            an empty line between them.
-        min: how many at least.
-        max: how many at most.
-        description: says it in the prompt, in place of the default.
+        unit: `"words"`, separated by white space (use characters for Chinese, Japanese and Thai); `"characters"`,
+            without trailing white space; `"sentences"`, recognised by their punctuation; or `"paragraphs"`, separated
+            by empty lines.
+        min: the least number.
+        max: the greatest number.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: there is neither `min` nor `max`, or one of them is not a whole number.
+        UsageError: neither `min` nor `max` is given, or one of them is not a whole number.
     """
     if unit not in get_args(Unit):
         raise UsageError(f"length takes one of {', '.join(map(repr, get_args(Unit)))} as unit, not {unit!r}")
@@ -52,15 +52,15 @@ def length(
     def validate(text: str) -> ValidationResult:
         count = _count(unit, text)
         met = (min is None or count >= min) and (max is None or count <= max)
-        return ValidationResult(met, f"it has {_many(count, unit)}")
+        return ValidationResult(met, f"it has {_format_count(count, unit)}")
 
     def validate_chunk(chunk: Chunk) -> ValidationResult:
         count = chunk.start + len(chunk.rstrip()) if unit == "characters" else chunk.number + 1
         met = max is None or count <= max
-        return ValidationResult(met, None if met else f"it has {_many(count, unit)}, and isn't done")
+        return ValidationResult(met, None if met else f"it has {_format_count(count, unit)}, and isn't done")
 
     return Requirement(
-        description or _description(unit, min, max),
+        description or _describe(unit, min, max),
         simple_validate(validate),
         check_only,
         validate_chunk if max is not None else None,
@@ -73,21 +73,21 @@ def _count(unit: Unit, text: str) -> int:
         return len(text.split())
     if unit == "characters":
         return len(text.rstrip())
-    chunker = text_chunker(_SCOPES[unit])
+    chunker = make_text_chunker(_SCOPES[unit])
     return len([*chunker.feed(text), *chunker.close()])
 
 
-def _description(unit: Unit, min: int | None, max: int | None) -> str:
+def _describe(unit: Unit, min: int | None, max: int | None) -> str:
     if min == max and max is not None:
-        return f"Write exactly {_many(max, unit)}."
+        return f"Write exactly {_format_count(max, unit)}."
     if min is None and max is not None:
-        return f"Write at most {_many(max, unit)}."
+        return f"Write at most {_format_count(max, unit)}."
     if max is None and min is not None:
-        return f"Write at least {_many(min, unit)}."
+        return f"Write at least {_format_count(min, unit)}."
     return f"Write {min} to {max} {unit}."
 
 
-def _many(count: int, unit: Unit) -> str:
+def _format_count(count: int, unit: Unit) -> str:
     return f"{count} {unit.removesuffix('s') if count == 1 else unit}"
 
 

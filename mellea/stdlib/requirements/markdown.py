@@ -6,19 +6,23 @@ import re
 
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
-from mellea.stdlib.requirements.fences import unfenced
 from mellea.stdlib.requirements.shorthand import simple_validate
 
-__all__ = ["markdown_list", "markdown_table"]
+__all__ = ["find_fenced_blocks", "markdown_list", "markdown_table", "strip_fence"]
 
 _ITEM = re.compile(r"(?P<marker> {0,3}(?:[-*+]|(?P<number>\d{1,9})[.)]))(?: (?P<gap> *+)(?=\S)|\Z)")
 _BREAK = re.compile(r" {0,3}(?:(?:\*[ \t]*+){3,}+|(?:-[ \t]*+){3,}+|(?:_[ \t]*+){3,}+)")
 _FENCE = re.compile(r" *+(?P<mark>`{3,}+(?=[^`]*+\Z)|~{3,}+)")
 _MARKS = re.compile(r"(?:[ >]|(?:[-*+]|\d{1,9}[.)])(?= ))*+")
-"""What may stand before the text of a paragraph that is inside other blocks."""
+"""Markers of enclosing blocks that may precede the text of a paragraph."""
 
 _NO_PARAGRAPH = re.compile(r"#{1,6}+(?: |\Z)|[<>]|`{3}|~{3}")
 _DELIMITER = re.compile(r"\|?(?: *:?-+:? *\|)+(?: *:?-+:? *)?|\| *:?-+:? *\|?")
+
+# Possessive, so that a line of nothing but backticks, or a very long one, costs linear time.
+_FENCED_BLOCK = re.compile(
+    r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([\w+-]*+)[^\n]*+\n(.*?)(?:^[ \t]*+\1[ \t]*+$|\Z)", re.DOTALL | re.MULTILINE
+)
 
 
 def markdown_list(
@@ -31,35 +35,35 @@ def markdown_list(
 ) -> Requirement:
     """Make a requirement that the output is a Markdown list and nothing else.
 
-    An item may go on over several lines and have items of its own, which aren't counted. Lines behind a blank one are
-    part of it only if they are indented.
+    An item may span several lines and have sub-items, which aren't counted. After a blank line only indented lines
+    belong to the item.
 
     Args:
-        ordered: whether the items are numbered; both will do by default.
-        min_items: how many at least.
-        max_items: how many at most.
-        description: says it in the prompt, in place of the default.
+        ordered: whether the items have to be numbered; either is accepted by default.
+        min_items: the least number of items.
+        max_items: the greatest number of items.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: a number is none.
+        UsageError: a limit isn't a whole number, or `min_items` is above `max_items`.
     """
     _check_range("items", min_items, max_items)
 
     def validate(text: str) -> ValidationResult:
         reader = _ListReader()
-        for line in unfenced(text).split("\n"):
+        for line in strip_fence(text).split("\n"):
             item = reader.read(line)
             if not reader.is_list:
-                return ValidationResult(False, f"{_shown(line)} is not an item of a list")
+                return ValidationResult(False, f"{_shorten(line)} is not an item of a list")
             if item is not None and ordered not in (None, item["number"] is not None):
-                return ValidationResult(False, f"{_shown(line)} is {'not ' if ordered else ''}numbered")
+                return ValidationResult(False, f"{_shorten(line)} is {'not ' if ordered else ''}numbered")
         count = reader.count
         met = min_items <= count and (max_items is None or count <= max_items)
-        return ValidationResult(met, f"it has {_many(count, 'item')}")
+        return ValidationResult(met, f"it has {_format_count(count, 'item')}")
 
     kind = {None: "", True: "numbered ", False: "bulleted "}[ordered]
-    said = f"Answer with a {kind}Markdown list{_range('item', min_items, max_items)}, and nothing else."
+    said = f"Answer with a {kind}Markdown list{_describe_range('item', min_items, max_items)}, and nothing else."
     return Requirement(description or said, simple_validate(validate), check_only)
 
 
@@ -74,47 +78,47 @@ def markdown_table(
     """Make a requirement that the output is a Markdown table and nothing else.
 
     Args:
-        columns: how many columns; any number by default.
-        min_rows: how many rows at least, without the head.
-        max_rows: how many at most.
-        description: says it in the prompt, in place of the default.
+        columns: the number of columns; any by default.
+        min_rows: the least number of rows, without the header.
+        max_rows: the greatest number of rows.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: a number is none.
+        UsageError: a limit isn't a whole number, or `min_rows` is above `max_rows`.
     """
     _check_range("rows", min_rows, max_rows)
     _check_range("columns", columns if columns is not None else 1, None)
 
     def validate(text: str) -> ValidationResult:
-        lines = [line.strip() for line in unfenced(text).strip().split("\n")]
+        lines = [line.strip() for line in strip_fence(text).strip().split("\n")]
         if len(lines) < 2 or _DELIMITER.fullmatch(lines[1]) is None:
             return ValidationResult(False, "its second line isn't the one of dashes, as in | --- | --- |")
-        head = len(_cells(lines[0]))
+        head = len(_split_cells(lines[0]))
         for line in lines:
-            if "|" not in line or len(_cells(line)) != head:
-                return ValidationResult(False, f"{_shown(line)} is not a row of {_many(head, 'cell')}")
+            if "|" not in line or len(_split_cells(line)) != head:
+                return ValidationResult(False, f"{_shorten(line)} is not a row of {_format_count(head, 'cell')}")
         rows = len(lines) - 2
         met = min_rows <= rows and (max_rows is None or rows <= max_rows) and columns in (None, head)
-        return ValidationResult(met, f"it has {_many(head, 'column')} and {_many(rows, 'row')}")
+        return ValidationResult(met, f"it has {_format_count(head, 'column')} and {_format_count(rows, 'row')}")
 
-    width = "" if columns is None else f" of {_many(columns, 'column')}"
-    said = f"Answer with a Markdown table{width}{_range('row', min_rows, max_rows)}, and nothing else."
+    width = "" if columns is None else f" of {_format_count(columns, 'column')}"
+    said = f"Answer with a Markdown table{width}{_describe_range('row', min_rows, max_rows)}, and nothing else."
     return Requirement(description or said, simple_validate(validate), check_only)
 
 
 class _ListReader:
-    """Reads a list line by line (GFM 0.29, 5.2 and 5.3): which lines begin its items, and whether the others belong."""
+    """Reads a list line by line (GFM 0.29, 5.2 and 5.3): which lines begin an item, and which others belong to one."""
 
     def __init__(self) -> None:
         self.count = 0
         self.is_list = True
-        self._content = 0  # the column from which on a line belongs to the open item
-        self._has_paragraph = False  # which a line may go on with that isn't indented ("lazy continuation", 5.1)
+        self._content = 0  # a line indented this far belongs to the open item
+        self._has_paragraph = False  # an unindented line may then continue it ("lazy continuation", 5.1)
         self._fence = ""
 
     def read(self, line: str) -> re.Match[str] | None:
-        """Take a line; returns what begins an item, `None` if nothing does."""
+        """Read a line; return the match of the marker if the line begins an item."""
         line = line.expandtabs(4).rstrip()
         if not line:
             self._has_paragraph = False
@@ -134,7 +138,7 @@ class _ListReader:
 
     def _begin(self, item: re.Match[str]) -> None:
         gap = len(item["gap"] or "")
-        # Behind five blanks or more the item begins with indented code.
+        # After five spaces or more the item begins with indented code.
         self._content = len(item["marker"]) + (1 + gap if gap < 4 else 1)
         self._fence = ""
         self.count += 1
@@ -152,25 +156,25 @@ class _ListReader:
         self._has_paragraph = bool(text) and not is_break and _NO_PARAGRAPH.match(text) is None
 
 
-def _cells(line: str) -> list[str]:
+def _split_cells(line: str) -> list[str]:
     inner = re.sub(r"(?<!\\)\|$", "", line.removeprefix("|"))
     return re.split(r"(?<!\\)\|", inner)
 
 
-def _shown(line: str) -> str:
+def _shorten(line: str) -> str:
     return repr(line.strip() if len(line) <= 60 else line.strip()[:60] + "…")
 
 
-def _many(count: int, noun: str) -> str:
+def _format_count(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _range(noun: str, least: int, most: int | None) -> str:
+def _describe_range(noun: str, least: int, most: int | None) -> str:
     if most is None:
-        return f" of at least {_many(least, noun)}" if least > 1 else ""
+        return f" of at least {_format_count(least, noun)}" if least > 1 else ""
     if least == most:
-        return f" of exactly {_many(most, noun)}"
-    return f" of at most {_many(most, noun)}" if least <= 1 else f" of {least} to {_many(most, noun)}"
+        return f" of exactly {_format_count(most, noun)}"
+    return f" of at most {_format_count(most, noun)}" if least <= 1 else f" of {least} to {_format_count(most, noun)}"
 
 
 def _check_range(name: str, least: int, most: int | None) -> None:
@@ -178,4 +182,20 @@ def _check_range(name: str, least: int, most: int | None) -> None:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise UsageError(f"the number of {name} takes a whole number from 0, not {value!r}")
     if most is not None and least > most:
-        raise UsageError(f"{least} {name} at least can't go with {most} at most")
+        raise UsageError(f"at least {least} {name} and at most {most} exclude each other")
+
+
+def find_fenced_blocks(text: str) -> list[tuple[str, str]]:
+    """Return the language, in lower case, and the code of each fenced block; the last one may be unclosed."""
+    return [(language.lower(), code) for _, language, code in _FENCED_BLOCK.findall(text)]
+
+
+def strip_fence(text: str) -> str:
+    """Return the content of a text that is one fenced block as a whole, otherwise the text."""
+    first, _, rest = text.strip().partition("\n")
+    marker = first[: len(first) - len(first.lstrip("`"))]
+    body, _, last = rest.rpartition("\n")
+    is_one = len(marker) >= 3 and last.strip() == marker
+    if not is_one or any(line.strip() == marker for line in body.split("\n")):
+        return text
+    return body

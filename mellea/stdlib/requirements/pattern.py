@@ -1,8 +1,8 @@
 """Requirements by regular expressions.
 
-Python's `re` can't be interrupted, and holds the whole interpreter while it searches. A pattern that goes back over and
-over, such as `(a+)+$`, can take for ever on a text that a model is free to choose; no thread helps. Write patterns in
-which a piece of text can match in one way only, and put bounds on repetitions.
+Python's `re` can't be interrupted and holds the interpreter's lock while it searches. A pattern that backtracks, such
+as `(a+)+$`, can take forever on a text that a model is free to choose, and blocks every thread meanwhile. Write
+patterns in which a piece of text can match in only one way, and limit repetitions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["matches", "no_match"]
 
-_SHOWN = 80
+_LONGEST_QUOTE = 80
 
 
 def matches(
@@ -30,30 +30,30 @@ def matches(
 ) -> Requirement:
     """Make a requirement that a regular expression matches the output.
 
-    A pattern that goes back over and over may take for ever, and stops the whole process meanwhile.
+    A pattern that backtracks may take forever, and blocks the whole process meanwhile.
 
     Args:
-        pattern: of the module `re`; `(?i)` and such set flags.
-        full: it has to match the whole text, white space around it aside, not just a part of it.
-        each_line: it has to match every line that isn't empty; a stream is stopped at the first that doesn't.
-        description: says it in the prompt, in place of the default. A model understands words better than a pattern.
+        pattern: a pattern of the module `re`; flags can be set in it, as in `(?i)`.
+        full: it has to match the whole text, except white space around it, not just a part.
+        each_line: it has to match every line that isn't empty; a stream is stopped at the first other line.
+        description: the text for the prompt, instead of the default. A model understands words better than a pattern.
         check_only: keep it out of the prompt.
 
     Raises:
         UsageError: it is not a regular expression.
     """
-    compiled = _compiled(pattern)
+    compiled = _compile(pattern)
     search = compiled.fullmatch if full else compiled.search
 
     def validate(text: str) -> ValidationResult:
-        bad = next((line for line in _lines(text) if search(line) is None), None) if each_line else None
+        bad = next((line for line in _split_lines(text) if search(line) is None), None) if each_line else None
         if each_line:
-            return ValidationResult(bad is None, None if bad is None else f"the line {_shown(bad)} doesn't match it")
+            return ValidationResult(bad is None, None if bad is None else f"the line {_shorten(bad)} doesn't match it")
         met = search(text.strip()) is not None
-        return ValidationResult(met, None if met else f"{_shown(text)} doesn't match it")
+        return ValidationResult(met, None if met else f"{_shorten(text)} doesn't match it")
 
     what = "Every line matches" if each_line else "The whole text matches" if full else "The text has a match of"
-    return _requirement(
+    return _make_requirement(
         validate, description or f"{what} the regular expression {compiled.pattern}", check_only, each_line
     )
 
@@ -63,27 +63,27 @@ def no_match(
 ) -> Requirement:
     """Make a requirement that a regular expression matches no part of any line; a match stops a stream.
 
-    A pattern that goes back over and over may take for ever, and stops the whole process meanwhile.
+    A pattern that backtracks may take forever, and blocks the whole process meanwhile.
 
     Args:
-        pattern: of the module `re`; `(?i)` and such set flags.
-        description: says it in the prompt, in place of the default.
+        pattern: a pattern of the module `re`; flags can be set in it, as in `(?i)`.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
         UsageError: it is not a regular expression.
     """
-    compiled = _compiled(pattern)
+    compiled = _compile(pattern)
 
     def validate(text: str) -> ValidationResult:
-        found = next((match for line in _lines(text) if (match := compiled.search(line)) is not None), None)
-        return ValidationResult(found is None, None if found is None else f"it has {_shown(found[0])}")
+        found = next((match for line in _split_lines(text) if (match := compiled.search(line)) is not None), None)
+        return ValidationResult(found is None, None if found is None else f"it has {_shorten(found[0])}")
 
     said = description or f"The text has no match of the regular expression {compiled.pattern}"
-    return _requirement(validate, said, check_only, True)
+    return _make_requirement(validate, said, check_only, True)
 
 
-def _requirement(
+def _make_requirement(
     validate: Callable[[str], ValidationResult], description: str, check_only: bool, by_line: bool
 ) -> Requirement:
     def validate_chunk(chunk: Chunk) -> ValidationResult:
@@ -95,7 +95,7 @@ def _requirement(
     return Requirement(description, function, check_only, validate_chunk, "line")
 
 
-def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+def _compile(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except (re.error, TypeError, OverflowError) as error:
@@ -105,11 +105,11 @@ def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
     return compiled
 
 
-def _lines(text: str) -> Iterable[str]:
-    """Return the lines that aren't empty; a line ends at a line feed alone, as the chunks of a stream do."""
+def _split_lines(text: str) -> Iterable[str]:
+    """Return the lines that aren't empty. Only a line feed ends a line, as in the chunks of a stream."""
     return (stripped for line in text.split("\n") if (stripped := line.strip()))
 
 
-def _shown(text: str) -> str:
+def _shorten(text: str) -> str:
     text = text.strip()
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+    return repr(text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…")

@@ -1,10 +1,10 @@
-"""Watching a stream: its text, divided into chunks, against the requirements that can look at chunks.
+"""Validate a stream while it is being written: its text is divided into chunks, which the requirements check.
 
 Rules:
 
-- Every requirement looks at its chunks in their order. All requirements do so at the same time, and while more of the
-  text is read: none waits for another one, and the first no ends everything.
-- Of chunks that wait for white space only (see `core/chunkers.py`), the reader decides how long: it calls `flush`.
+- Each requirement gets its chunks in order. All requirements work at the same time, and while more text is read: none
+  waits for another, and the first no ends everything.
+- A chunk that only waits for trailing white space (see `core/chunkers.py`) is released when the reader calls `flush`.
 """
 
 from __future__ import annotations
@@ -12,48 +12,50 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from mellea.core.chunkers import Chunk, InkedChunker, Scope, text_chunker
+from mellea.core.chunkers import Chunk, NonBlankChunker, Scope, make_text_chunker
 from mellea.core.observer import span_around
-from mellea.core.requirement import Requirement, ValidationResult, stream_validated
+from mellea.core.requirement import Requirement, ValidationResult, run_stream_validation
 from mellea.core.runtime.tasks import together
-from mellea.core.structured import OutputFormat
 from mellea.errors import UsageError
+
+if TYPE_CHECKING:
+    from mellea.core.structured import OutputFormat
 
 __all__ = ["Failure", "Watch", "check_watchable"]
 
 Failure = tuple[Requirement, ValidationResult]
-"""The requirement that said no, and why."""
+"""The requirement that wasn't met, and why."""
 
 OnPassed = Callable[[list[Chunk], bool], None]
-"""Takes chunks that no requirement of their scope has anything against, and whether the text had ended by then."""
+"""Takes chunks that all requirements of their scope accept, and whether the text had ended by then."""
 
 
 def check_watchable(requirements: Iterable[Requirement], format: OutputFormat[Any] | None) -> None:
-    """Refuse requirements that look at items where the answer has none.
+    """Reject requirements on items for an answer that has none.
 
     Raises:
-        UsageError: names the first one.
+        UsageError: names the first such requirement.
     """
     for requirement in requirements:
         if requirement.is_streaming and requirement.scope == "item":
-            from mellea.core.structured.items import item_format  # lazy: few requirements look at items
+            from mellea.core.structured.items import make_item_format  # lazy: few requirements look at items
 
             try:
-                item_format(format)
+                make_item_format(format)
             except UsageError:
                 raise UsageError(
-                    f"the requirement {str(requirement)!r} looks at items, and the answer has none; ask for a sequence "
+                    f"the requirement {str(requirement)!r} checks items, but the answer has none; ask for a sequence "
                     "with format=list[…], or give the requirement another scope"
                 ) from None
 
 
 @dataclass(slots=True)
 class _Judging:
-    """A chunk, and how many requirements haven't judged it yet."""
+    """A chunk, and how many requirements haven't checked it yet."""
 
     chunk: Chunk
     is_end: bool
@@ -63,16 +65,16 @@ class _Judging:
 
 @dataclass(slots=True)
 class _Lane:
-    """The chunks of one scope, and who looks at them."""
+    """The chunks of one scope, and the requirements that check them."""
 
-    chunker: InkedChunker
+    chunker: NonBlankChunker
     requirements: list[Requirement]
     judgings: list[_Judging] = field(default_factory=list)
-    decided: int = 0  # how many of them every requirement has judged
-    undecided: list[Chunk] = field(default_factory=list)  # those held back until a requirement can tell
+    decided: int = 0  # how many of them all requirements have checked
+    undecided: list[Chunk] = field(default_factory=list)  # held back until a requirement can decide
 
     def take_decided(self) -> tuple[list[Chunk], bool]:
-        """Return the chunks that have passed since the last call, and whether the text had ended by then."""
+        """Return the chunks that were accepted since the last call, and whether the text had ended by then."""
         passed: list[Chunk] = []
         is_end = False
         while self.decided < len(self.judgings) and not (judging := self.judgings[self.decided]).left:
@@ -86,7 +88,7 @@ class _Lane:
 
 
 class _RefusedError(Exception):
-    """Ends the watch: a requirement said no."""
+    """Ends the watch: a requirement isn't met."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__()
@@ -94,20 +96,20 @@ class _RefusedError(Exception):
 
 
 class Watch:
-    """Looks at the text of one attempt while it is being written.
+    """Validates the text of one attempt while it is being written.
 
-    A requirement that can't tell yet holds its chunk back until it says yes to a later one.
+    If a requirement can't decide about a chunk yet, the chunk is held back until the requirement accepts a later one.
 
     Args:
-        requirements: all of the call; those that don't look at chunks are left out.
-        format: what the answer is to be, for the scope `"item"`.
-        number: of the first chunk of each scope.
-        before: the text of the answer that came before, and isn't looked at.
-        on_passed: is told of chunks that passed.
+        requirements: all requirements of the call; those that don't check chunks are ignored.
+        format: the format of the answer, for the scope `"item"`.
+        number: number of the first chunk of each scope.
+        before: text of the answer that came before and isn't checked.
+        on_passed: called with accepted chunks.
         is_told: whether observers are told of each requirement's check; if not, who makes the watch tells them.
 
     Raises:
-        UsageError: a requirement looks at items, and the answer has none.
+        UsageError: a requirement checks items, but the answer has none.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class Watch:
         for requirement in requirements:
             if requirement.is_streaming and requirement.scope is not None:
                 by_scope.setdefault(requirement.scope, []).append(requirement)
-        self._lanes = [_Lane(_chunker(scope, format, number, before), found) for scope, found in by_scope.items()]
+        self._lanes = [_Lane(_make_chunker(scope, format, number, before), found) for scope, found in by_scope.items()]
         self._on_passed = on_passed
         self._is_told = is_told
         self._is_over = False
@@ -135,23 +137,23 @@ class Watch:
 
     @property
     def is_on(self) -> bool:
-        """Whether any requirement looks at chunks."""
+        """Whether any requirement checks chunks."""
         return bool(self._lanes)
 
     @property
     def is_keeping(self) -> bool:
-        """Whether a chunk waits for white space only."""
+        """Whether a chunk only waits for trailing white space."""
         return any(lane.chunker.is_keeping for lane in self._lanes)
 
-    async def during(self, read: Callable[[], Awaitable[bool]]) -> Failure | None:
-        """Look at the text while it is read; return the first no, which ends the reading.
+    async def run(self, read: Callable[[], Awaitable[bool]]) -> Failure | None:
+        """Check the text while it is read; return the first failure, which ends the reading.
 
         Args:
-            read: reads the text and calls `add`; returns whether it came to the text's end, so that what is left
-                of it is looked at too.
+            read: reads the text and calls `add`; returns whether it reached the end, so that the last chunk is checked,
+                too.
 
         Raises:
-            Exception: what `read` or a requirement raised; the first one, if several do.
+            Exception: what `read` or a requirement raised; the first, if several do.
         """
         if not self.is_on:
             await read()
@@ -162,10 +164,14 @@ class Watch:
                 for lane in self._lanes:
                     self._put(lane, lane.chunker.close(), is_end=True)
             self._is_over = True
-            self._tell()
+            self._notify()
 
         calls: list[Callable[[], Awaitable[None]]] = [read_all]
-        calls += [partial(self._check, lane, requirement) for lane in self._lanes for requirement in lane.requirements]
+        calls += [
+            partial(self._validate_chunks, lane, requirement)
+            for lane in self._lanes
+            for requirement in lane.requirements
+        ]
         try:
             await together(calls)
         except _RefusedError as refused:
@@ -173,17 +179,17 @@ class Watch:
         return None
 
     def add(self, text: str) -> None:
-        """Take more of the text."""
+        """Take more text."""
         for lane in self._lanes:
             self._put(lane, lane.chunker.feed(text))
 
     def flush(self) -> None:
-        """Have the chunks looked at that only wait for white space."""
+        """Release the chunks that only wait for trailing white space."""
         for lane in self._lanes:
             self._put(lane, lane.chunker.flush())
 
     async def settle(self, seconds: float) -> None:
-        """Wait until all chunks so far have been judged, but no longer than that."""
+        """Wait until all chunks so far were checked, at most `seconds`."""
         if self._open:
             self._quiet = anyio.Event()
             with anyio.move_on_after(seconds):
@@ -193,13 +199,13 @@ class Watch:
         if chunks:
             lane.judgings += [_Judging(chunk, is_end, len(lane.requirements)) for chunk in chunks]
             self._open += len(chunks) * len(lane.requirements)
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         news, self._news = self._news, anyio.Event()
         news.set()
 
-    async def _check(self, lane: _Lane, requirement: Requirement) -> None:
+    async def _validate_chunks(self, lane: _Lane, requirement: Requirement) -> None:
         if not self._is_told:
             refusal = await self._look(lane, requirement)
         else:
@@ -219,13 +225,13 @@ class Watch:
                     return None
                 await self._news.wait()
             judging = lane.judgings[seen]
-            verdict = await stream_validated(requirement, judging.chunk)
+            verdict = await run_stream_validation(requirement, judging.chunk)
             if verdict is not None and not verdict:
                 return verdict
             seen += 1
-            self._note(lane, judging, is_sure=verdict is not None)
+            self._record(lane, judging, is_sure=verdict is not None)
 
-    def _note(self, lane: _Lane, judging: _Judging, *, is_sure: bool) -> None:
+    def _record(self, lane: _Lane, judging: _Judging, *, is_sure: bool) -> None:
         judging.left -= 1
         judging.is_sure = judging.is_sure and is_sure
         passed, is_end = lane.take_decided()
@@ -236,9 +242,9 @@ class Watch:
             self._quiet.set()
 
 
-def _chunker(scope: Scope, format: OutputFormat[Any] | None, number: int, before: str) -> InkedChunker:
+def _make_chunker(scope: Scope, format: OutputFormat[Any] | None, number: int, before: str) -> NonBlankChunker:
     if scope != "item":
-        return text_chunker(scope, number=number, start=len(before))
+        return make_text_chunker(scope, number=number, start=len(before))
     from mellea.core.structured.item_chunker import ItemChunker  # lazy: few requirements look at items
 
     return ItemChunker(format, number=number, before=before)

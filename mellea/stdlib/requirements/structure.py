@@ -6,42 +6,43 @@ import json
 from typing import Any
 
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.errors import ParseError
-from mellea.stdlib.requirements.fences import unfenced
+from mellea.stdlib.requirements.markdown import strip_fence
 from mellea.stdlib.requirements.shorthand import simple_validate
 
 __all__ = ["valid_json"]
 
 
 def valid_json(format: Any = None, *, description: str | None = None, check_only: bool = False) -> Requirement:
-    """Make a requirement that the output is JSON, or the JSON form of a value of a type, and nothing else.
+    """Make a requirement that the output is JSON, or the JSON of a value of some type, and nothing else.
 
-    A fence around it is tolerated. `format=` does more: it has the backend write such a value, and `.parsed` holds it.
+    A code fence around it is accepted. The argument `format=` of a verb does more: the backend is made to write such a
+    value, and `.parsed` holds it.
 
     Args:
         format: a pydantic model, dataclass, TypedDict, `list[…]`, a JSON Schema as a dict, or whatever else `format=`
             takes.
-        description: says it in the prompt, in place of the default.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
         UsageError: it is not a type.
     """
-    form = None if format is None else output_format(format)
+    form = None if format is None else make_output_format(format)
 
     def validate(text: str) -> ValidationResult:
-        inner = unfenced(text).strip()
+        inner = strip_fence(text).strip()
         if not inner:
             return ValidationResult(False, "it is empty")
         try:
             _load(inner)
             if form is not None:
-                form.value(inner)
+                form.validate(inner)
         except RecursionError:
             return ValidationResult(False, "it is nested too deep")
         except (ValueError, AssertionError, ParseError) as error:  # pydantic's is a ValueError
-            return ValidationResult(False, _said(error))
+            return ValidationResult(False, _format_error(error))
         return ValidationResult(True)
 
     if description is None:
@@ -57,7 +58,7 @@ def _load(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def _said(error: Exception) -> str:
-    """Say an error in one line; pydantic's has one for each fault, and a link."""
+def _format_error(error: Exception) -> str:
+    """Return an error as one line; pydantic's messages have several, and a link."""
     lines = [line.strip() for line in str(error).splitlines() if "errors.pydantic.dev" not in line]
     return "; ".join(filter(None, lines[:5])) or type(error).__name__

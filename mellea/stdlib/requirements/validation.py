@@ -1,4 +1,4 @@
-"""Checking an output against its requirements, by function or by a model's judgement."""
+"""Check an output against its requirements, by functions or by a model that judges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from mellea.core.backend import Backend
 from mellea.core.context import Context
 from mellea.core.observer import span_around
-from mellea.core.requirement import Requirement, ValidationResult, validated
+from mellea.core.requirement import Requirement, ValidationResult, run_validation
 from mellea.core.runtime.tasks import together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
@@ -17,11 +17,11 @@ from mellea.stdlib.components import Instruction
 from mellea.stdlib.requirements.judge import Judge, JudgedRequirement
 from mellea.stdlib.requirements.streaming import Watch
 
-__all__ = ["as_requirements", "validate_all", "with_own_requirements"]
+__all__ = ["add_own_requirements", "as_requirements", "validate_all"]
 
 
 def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[Requirement, ...]:
-    """Take texts and requirements as requirements, in their order.
+    """Make requirements from texts and requirements, in their order.
 
     Raises:
         UsageError: one of them is neither.
@@ -36,8 +36,8 @@ def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[R
     return tuple(found)
 
 
-def with_own_requirements(component: Any, requirements: Iterable[Requirement]) -> tuple[Requirement, ...]:
-    """Return what an answer to a component has to meet: its own requirements first, if it is an instruction."""
+def add_own_requirements(component: Any, requirements: Iterable[Requirement]) -> tuple[Requirement, ...]:
+    """Return the requirements of an answer: first those of the component itself, if it is an instruction."""
     own = as_requirements(component.requirements) if isinstance(component, Instruction) else ()
     return (*own, *[requirement for requirement in requirements if requirement not in own])
 
@@ -47,13 +47,14 @@ async def validate_all(
 ) -> tuple[tuple[Requirement, ValidationResult], ...]:
     """Check the last output of the context against every requirement, all at the same time.
 
-    The results are in the order of the requirements. A requirement without a function is judged by a model; one
-    that looks at chunks alone gets those of the output, unless it `is_watched` and got them while it was written.
+    The results are in the order of the requirements. A requirement without a function is judged by a model. One that
+    only checks chunks is run on the chunks of the output, unless the output `is_watched`: then it was checked while it
+    was written.
 
     Raises:
         UsageError: there is no output.
-        MelleaError: a judging model failed.
-        Exception: what a validation function raised; the first one, if several do.
+        MelleaError: the judging model failed.
+        Exception: what a validation function raised; the first, if several do.
     """
     output = context.last_output()
     if output is None:
@@ -78,9 +79,9 @@ async def _check(
     requirement: Requirement, output: ModelOutputThunk[Any], context: Context, backend: Backend
 ) -> ValidationResult:
     if requirement.has_function:
-        return await validated(requirement, context)
+        return await run_validation(requirement, context)
     if requirement.is_streaming:
-        return await _chunk_by_chunk(requirement, output)
+        return await _validate_by_chunk(requirement, output)
     judge = requirement.judge if isinstance(requirement, JudgedRequirement) else Judge()
     try:
         return await judge.judge(requirement, context, backend)
@@ -89,12 +90,12 @@ async def _check(
         raise
 
 
-async def _chunk_by_chunk(requirement: Requirement, output: ModelOutputThunk[Any]) -> ValidationResult:
+async def _validate_by_chunk(requirement: Requirement, output: ModelOutputThunk[Any]) -> ValidationResult:
     watch, text = Watch([requirement], output.record.format, is_told=False), await output.avalue()
 
     async def read() -> bool:
         watch.add(text)
         return True
 
-    failure = await watch.during(read)
+    failure = await watch.run(read)
     return ValidationResult(True) if failure is None else failure[1]

@@ -1,4 +1,4 @@
-"""Requirements on the words of an output: those it has, and those it hasn't."""
+"""Requirements on the words that an output contains or avoids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mellea.stdlib.requirements.shorthand import simple_validate
 __all__ = ["contains", "excludes"]
 
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-"""Scripts that put no space between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+"""Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 
 
 def contains(
@@ -22,28 +22,28 @@ def contains(
     description: str | None = None,
     check_only: bool = False,
 ) -> Requirement:
-    """Make a requirement that the output has all of some words or phrases.
+    """Make a requirement that the output contains all of some words or phrases.
 
     Args:
-        words: whole words, so that `"art"` isn't found in `"part"`; or phrases, with any white space in between.
+        words: whole words, so `"art"` isn't found in `"part"`; or phrases, with any white space between their words.
         any: one of them is enough.
-        case_sensitive: tell capitals from small letters.
-        description: says it in the prompt, in place of the default.
+        case_sensitive: distinguish upper and lower case.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: there is no word, or one of them is empty or no text.
+        UsageError: no word is given, or one is empty or not a string.
     """
-    patterns = _patterns("contains", words, case_sensitive)
+    patterns = _compile_patterns("contains", words, case_sensitive)
 
     def validate(text: str) -> ValidationResult:
         missing = [word for word, pattern in patterns.items() if pattern.search(text) is None]
         if not missing or (any and len(missing) < len(patterns)):
             return ValidationResult(True)
-        return ValidationResult(False, f"it has {'none of' if any else 'no'} {_list(missing)}")
+        return ValidationResult(False, f"it has {'none of' if any else 'no'} {_join_quoted(missing)}")
 
-    one_of = "at least one of the words" if any and len(words) > 1 else _noun(words)
-    return Requirement(description or f"Use {one_of} {_list(words)}.", simple_validate(validate), check_only)
+    one_of = "at least one of the words" if any and len(words) > 1 else _choose_noun(words)
+    return Requirement(description or f"Use {one_of} {_join_quoted(words)}.", simple_validate(validate), check_only)
 
 
 def excludes(
@@ -53,21 +53,21 @@ def excludes(
     description: str | None = None,
     check_only: bool = False,
 ) -> Requirement:
-    """Make a requirement that the output has none of some words or phrases; a stream is stopped at the first of them.
+    """Make a requirement that the output contains none of some words or phrases; the first of them stops a stream.
 
-    A model that is told a word may be tempted by it: `check_only=True` keeps the words out of the prompt.
+    Naming a word in the prompt may tempt a model to use it; `check_only=True` keeps the words out of the prompt.
 
     Args:
         words: as in `contains`.
-        case_sensitive: tell capitals from small letters.
-        scope: in which chunks a stream is looked at; by default words, and sentences if there are phrases.
-        description: says it in the prompt, in place of the default.
+        case_sensitive: distinguish upper and lower case.
+        scope: the chunks in which a stream is checked; by default words, or sentences if there are phrases.
+        description: the text for the prompt, instead of the default.
         check_only: keep it out of the prompt.
 
     Raises:
-        UsageError: there is no word, or one of them is empty or no text; or a phrase is to be found in single words.
+        UsageError: no word is given, one is empty or not a string, or the scope is `"word"` and there is a phrase.
     """
-    patterns = _patterns("excludes", words, case_sensitive)
+    patterns = _compile_patterns("excludes", words, case_sensitive)
     phrase = next((word for word in words if len(word.split()) > 1), None)
     if scope is None:
         scope = "word" if phrase is None else "sentence"
@@ -78,13 +78,13 @@ def excludes(
 
     def validate(text: str) -> ValidationResult:
         found = [word for word, pattern in patterns.items() if pattern.search(text) is not None]
-        return ValidationResult(not found, f"it has {_list(found)}" if found else None)
+        return ValidationResult(not found, f"it has {_join_quoted(found)}" if found else None)
 
     def validate_chunk(chunk: Chunk) -> ValidationResult:
         return validate(chunk)
 
     return Requirement(
-        description or f"Don't use {_noun(words)} {_list(words)}.",
+        description or f"Don't use {_choose_noun(words)} {_join_quoted(words)}.",
         simple_validate(validate),
         check_only,
         validate_chunk,
@@ -92,16 +92,16 @@ def excludes(
     )
 
 
-def _patterns(what: str, words: tuple[str, ...], case_sensitive: bool) -> dict[str, re.Pattern[str]]:
+def _compile_patterns(what: str, words: tuple[str, ...], case_sensitive: bool) -> dict[str, re.Pattern[str]]:
     if not words:
         raise UsageError(f"{what} takes at least one word")
     for word in words:
         if not isinstance(word, str) or not word.strip():
             raise UsageError(f"{what} takes words or phrases, not {word!r}")
-    return {word: re.compile(_pattern(word), re.NOFLAG if case_sensitive else re.IGNORECASE) for word in words}
+    return {word: re.compile(_make_pattern(word), re.NOFLAG if case_sensitive else re.IGNORECASE) for word in words}
 
 
-def _pattern(word: str) -> str:
+def _make_pattern(word: str) -> str:
     pieces = word.split()
     return (
         (r"(?<!\w)" if _has_edge(pieces[0][0]) else "")
@@ -114,11 +114,11 @@ def _has_edge(letter: str) -> bool:
     return re.match(r"\w", letter) is not None and _UNSPACED.match(letter) is None
 
 
-def _noun(words: tuple[str, ...]) -> str:
+def _choose_noun(words: tuple[str, ...]) -> str:
     if len(words) > 1:
         return "the words"
     return "the phrase" if len(words[0].split()) > 1 else "the word"
 
 
-def _list(words: list[str] | tuple[str, ...]) -> str:
+def _join_quoted(words: list[str] | tuple[str, ...]) -> str:
     return ", ".join(map(repr, words))

@@ -1,4 +1,4 @@
-"""Sampling strategies: ways to come to an output that meets its requirements.
+"""Sampling strategies: how attempts are made until an output meets its requirements.
 
 May import: core, stdlib.requirements and what is below it. Read `rejection.py` first.
 """

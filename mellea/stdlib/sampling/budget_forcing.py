@@ -1,4 +1,4 @@
-"""Budget forcing: a thinking model is made to think for a given number of tokens, no less and no more."""
+"""Budget forcing: make a thinking model think for a given number of tokens, no less and no more."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from mellea.core.sampling import Generate, Sampler, SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, make_computed
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, met
+from mellea.stdlib.sampling.draws import check_budget, rank_attempt
 
 __all__ = ["BudgetForcingStrategy"]
 
 
 class BudgetForcingStrategy:
-    """Has the model think between two marks, for so many tokens, and then answer.
+    """Makes the model think between two markers for a number of tokens, and then answer.
 
-    Where the model would stop thinking, it is made to go on with `wait`; where its tokens are used up, the thinking is
-    ended. After "s1: Simple test-time scaling" (Muennighoff et al., 2025). It takes a backend that goes on from a given
-    beginning of the answer (`prefill`). What was thought is in the output's `thinking`, its text is the answer alone.
+    If the model stops thinking early, it is made to continue with `wait`; if its tokens are used up, the thinking is
+    ended. After "s1: Simple test-time scaling" (Muennighoff et al., 2025). This needs a backend that can continue a
+    given beginning of the answer (`prefill`). The output's `thinking` holds the thoughts, its text is the answer alone.
 
     Args:
-        think_tokens: tokens for thinking, at most.
-        answer_tokens: tokens for the answer, at most; as the call says by default.
-        more: how many times the model is made to go on where it would stop thinking.
-        wait: what it goes on with.
-        start: the mark before the thinking.
-        end: the mark after it.
-        answer_prefix: what the answer begins with, such as `"The final answer is "`.
-        loop_budget: how many attempts, at most, until one meets the requirements.
+        think_tokens: the most tokens for thinking.
+        answer_tokens: the most tokens for the answer; by default the limit of the call.
+        more: how many times the model is made to continue when it stops thinking.
+        wait: the text to continue with.
+        start: the marker before the thoughts.
+        end: the marker after them.
+        answer_prefix: the beginning of the answer, such as `"The final answer is "`.
+        loop_budget: the most attempts until one meets the requirements.
         requirements: requirements in addition to those of the call.
     """
 
-    is_sequential = False  # an attempt is shown when its last request has ended
+    is_sequential = False  # the text of an attempt is only known when its last request has ended
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class BudgetForcingStrategy:
         if not isinstance(more, int) or isinstance(more, bool) or more < 0:
             raise UsageError(f"more takes a whole number from 0, not {more!r}")
         if not start.strip() or not end.strip():
-            raise UsageError(f"start and end are the marks around the thinking, not {start!r} and {end!r}")
+            raise UsageError(f"start and end are the markers around the thinking, not {start!r} and {end!r}")
         self.think_tokens = check_budget("think_tokens", think_tokens)
         self.answer_tokens = None if answer_tokens is None else check_budget("answer_tokens", answer_tokens)
         self.more, self.wait = more, wait
@@ -63,11 +63,11 @@ class BudgetForcingStrategy:
         self.requirements = as_requirements(requirements)
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
-        """Draw attempts, each of them thought through, until one passes or none is left."""
+        """Make attempts until one passes or the budget is used up."""
         attempts = [await sampler.draw(compose=self._compose)]
         while not attempts[-1].success and len(attempts) < self.loop_budget:
             attempts.append(await sampler.draw(compose=self._compose))
-        chosen = max(range(len(attempts)), key=lambda number: (met(attempts[number]), -number))
+        chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), -number))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
     async def _compose(self, generate: Generate) -> ComputedModelOutputThunk[Any]:
@@ -78,9 +78,9 @@ class BudgetForcingStrategy:
                 text += self.wait
             options: dict[str, Any] = {ModelOption.MAX_NEW_TOKENS: left, ModelOption.STOP_SEQUENCES: [self.end.strip()]}
             requests.append(await generate(text, options, is_answer=False))
-            thought = self._thought(requests[-1], text)
+            thought = self._read_thought(requests[-1], text)
             text += thought
-            left -= _tokens(requests[-1], thought)
+            left -= _count_tokens(requests[-1], thought)
             if left <= 0 or requests[-1].finish_reason == "length":
                 break
         begun = text + self.end + self.answer_prefix
@@ -88,14 +88,14 @@ class BudgetForcingStrategy:
             {} if self.answer_tokens is None else {ModelOption.MAX_NEW_TOKENS: self.answer_tokens}
         )
         requests.append(await generate(begun, answer_options))
-        return make_computed(self._events(text, requests[-1].value[len(text + self.end) :], requests))
+        return make_computed(self._make_events(text, requests[-1].value[len(text + self.end) :], requests))
 
-    def _thought(self, request: ComputedModelOutputThunk[Any], before: str) -> str:
-        """Return what a request has thought after the text before, up to the mark if the model wrote that."""
-        thought = request.thinking + request.value[len(before) :]  # some backends know thinking from the rest
+    def _read_thought(self, request: ComputedModelOutputThunk[Any], before: str) -> str:
+        """Return the thoughts that a request added after `before`, up to the end marker if there is one."""
+        thought = request.thinking + request.value[len(before) :]  # some backends separate the thinking themselves
         return thought.partition(self.end.strip())[0].rstrip()
 
-    def _events(self, thought: str, answer: str, requests: list[ComputedModelOutputThunk[Any]]) -> list[Event]:
+    def _make_events(self, thought: str, answer: str, requests: list[ComputedModelOutputThunk[Any]]) -> list[Event]:
         last = requests[-1]
         usages = [request.usage for request in requests if request.usage is not None]
         return [
@@ -111,10 +111,10 @@ class BudgetForcingStrategy:
 
 
 _OWN = (TextDelta, ReasoningDelta, UsageEvent, StreamEnd)
-"""The events that are made anew out of those of the requests."""
+"""The events that are built from those of all requests."""
 
 
-def _tokens(request: ComputedModelOutputThunk[Any], text: str) -> int:
-    """Return how many tokens a request wrote; about four characters each, where the provider doesn't say."""
+def _count_tokens(request: ComputedModelOutputThunk[Any], text: str) -> int:
+    """Return how many tokens a request wrote; an estimate of four characters each if the provider doesn't report it."""
     known = request.usage.output_tokens if request.usage is not None else None
     return max(1, len(text) // 4) if known is None else max(1, known)

@@ -1,4 +1,4 @@
-"""Drawing attempts, several at the same time, and comparing them."""
+"""Make attempts, several at the same time, and rank them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mellea.core.runtime.tasks import together
 from mellea.core.sampling import Attempt
 from mellea.errors import UsageError
 
-__all__ = ["check_budget", "draw_together", "met"]
+__all__ = ["check_budget", "draw_together", "rank_attempt"]
 
 IsEnough = Callable[[list[Attempt]], bool]
 
 
 def check_budget(name: str, value: Any) -> int:
-    """Return a number of attempts.
+    """Return the value of a budget.
 
     Raises:
         UsageError: it is not a whole number from 1.
@@ -27,8 +27,8 @@ def check_budget(name: str, value: Any) -> int:
     return value
 
 
-def met(attempt: Attempt) -> tuple[bool, bool, int]:
-    """Return how much of what was asked an attempt meets, to compare it with others."""
+def rank_attempt(attempt: Attempt) -> tuple[bool, bool, int]:
+    """Return a key to compare attempts by: passed, valid, and how many requirements are met."""
     has_value = attempt.is_complete and attempt.error is None
     return attempt.success, has_value, sum(bool(result) for _, result in attempt.validations) if has_value else 0
 
@@ -36,16 +36,17 @@ def met(attempt: Attempt) -> tuple[bool, bool, int]:
 async def draw_together(
     draw: Callable[[], Awaitable[Attempt]], budget: int, at_once: int, is_enough: IsEnough
 ) -> list[Attempt]:
-    """Draw attempts until there are enough, and return those that came to their end, in the order of their numbers.
+    """Make attempts until there are enough, and return those that ended, ordered by number.
 
     Args:
         draw: makes one attempt.
-        budget: how many, at most.
-        at_once: how many at the same time.
-        is_enough: looks at the attempts in the order in which they ended; a yes cancels those still being made.
+        budget: the most attempts.
+        at_once: how many attempts run at the same time.
+        is_enough: takes the attempts in the order in which they ended; if it returns true, the running ones are
+            cancelled.
 
     Raises:
-        MelleaError: the first that an attempt raises; the others are cancelled.
+        MelleaError: the first error of an attempt; the other attempts are cancelled.
     """
     ended: list[Attempt] = []
     left = budget

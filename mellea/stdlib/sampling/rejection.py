@@ -1,4 +1,4 @@
-"""Strategies that try again until an attempt passes: with the same words, or with what was wrong added to them."""
+"""Strategies that try again until an attempt passes: with the same prompt, or with the failures added to it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.stdlib.components import Correction, Repair
 from mellea.stdlib.context import ChatContext
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, draw_together, met
+from mellea.stdlib.sampling.draws import check_budget, draw_together, rank_attempt
 
 __all__ = ["FormatRepairStrategy", "MultiTurnStrategy", "RejectionSamplingStrategy", "RepairTemplateStrategy"]
 
 
 class RejectionSamplingStrategy:
-    """Makes attempts with the same words until one meets every requirement.
+    """Makes attempts with the same prompt until one meets every requirement.
 
-    If none does, the first of those that meet most is the result, and its `success` is false.
+    If none does, the result is the first of those that meet most requirements, and its `success` is false.
 
     Args:
-        loop_budget: how many attempts, at most.
+        loop_budget: the most attempts.
         requirements: requirements in addition to those of the call.
-        concurrency_budget: how many attempts are made at the same time; the first that passes has the others
-            cancelled.
+        concurrency_budget: how many attempts run at the same time; when one passes, the others are cancelled.
     """
 
     def __init__(
@@ -43,22 +42,22 @@ class RejectionSamplingStrategy:
 
     @property
     def is_sequential(self) -> bool:
-        """Whether there is one attempt after the other."""
+        """Whether attempts are made one after the other."""
         return self.concurrency_budget == 1
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
-        """Draw attempts until one passes, or none is left."""
+        """Make attempts until one passes or the budget is used up."""
         attempts = await draw_together(
             sampler.draw, self.loop_budget, self.concurrency_budget, lambda found: found[-1].success
         )
-        return _result(attempts, prefers_last=False)
+        return _choose(attempts, prefers_last=False)
 
     def __repr__(self) -> str:
         return f"RejectionSamplingStrategy(loop_budget={self.loop_budget})"
 
 
 class _Correcting(ABC):
-    """A strategy whose next attempt knows what was wrong with the last one."""
+    """A strategy whose next attempt is told what was wrong with the last one."""
 
     is_sequential = True
 
@@ -67,18 +66,18 @@ class _Correcting(ABC):
         self.requirements = as_requirements(requirements)
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
-        """Draw attempts until one passes, or none is left."""
+        """Make attempts until one passes or the budget is used up."""
         attempts = [await sampler.draw()]
         while not attempts[-1].success and len(attempts) < self.loop_budget and self._has_hope(attempts[-1]):
-            attempts.append(await sampler.draw(**await self._again(sampler, attempts)))
-        return _result(attempts, prefers_last=True)
+            attempts.append(await sampler.draw(**await self._prepare_retry(sampler, attempts)))
+        return _choose(attempts, prefers_last=True)
 
     def _has_hope(self, attempt: Attempt) -> bool:
         # An answer that was cut off at the token limit isn't wrong, and would be cut off again.
         return attempt.error is None or attempt.output.finish_reason != "length"
 
     @abstractmethod
-    async def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         """Return the arguments of the next draw."""
 
     def __repr__(self) -> str:
@@ -86,25 +85,25 @@ class _Correcting(ABC):
 
 
 class RepairTemplateStrategy(_Correcting):
-    """Makes attempts whose prompts hold the answer before, and which requirements it doesn't meet, and why.
+    """Makes attempts whose prompts include the previous answer, the requirements that it failed, and why.
 
-    If no attempt meets every requirement, the last of those that meet most is the result.
+    If no attempt meets every requirement, the result is the last of those that meet most.
 
     Args:
-        loop_budget: how many attempts, at most.
+        loop_budget: the most attempts.
         requirements: requirements in addition to those of the call.
     """
 
-    async def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         last = attempts[-1]
         return {"component": Repair(sampler.component, last.failures, last.output.value)}
 
 
 class FormatRepairStrategy(RepairTemplateStrategy):
-    """Asks once more for the form of an answer that doesn't have it; a verb with a `format` does so by itself.
+    """Asks the model to correct an answer that isn't valid; verbs with a `format` use it by themselves.
 
-    What was asked for to shape the answer, such as its length or tools, isn't there the second time: the answer is
-    there, and only has to be put into the form.
+    Options that shape the answer, such as its length or tools, don't apply to the second request: the answer exists,
+    and only its format has to be corrected.
     """
 
     begins_plainly = True
@@ -112,32 +111,32 @@ class FormatRepairStrategy(RepairTemplateStrategy):
 
 
 class MultiTurnStrategy(_Correcting):
-    """Makes attempts in a conversation: each is told what is wrong with the answers before.
+    """Makes attempts in a conversation, in which the model is told what was wrong with each answer.
 
-    If no attempt meets every requirement, the last of those that meet most is the result. The session's context
-    gets one turn: the task, and the answer that was chosen.
+    If no attempt meets every requirement, the result is the last of those that meet most. The session's context gets
+    one turn: the task and the chosen answer.
 
     Args:
-        loop_budget: how many attempts, at most.
+        loop_budget: the most attempts.
         requirements: requirements in addition to those of the call.
     """
 
-    async def _again(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         context = ChatContext()
-        for turn in await sampler.context.prepared_view():
+        for turn in await sampler.context.prepare_view():
             context = context.add(turn.input) if turn.input is not None else context
             context = context.add(turn.output) if turn.output is not None else context
         for attempt in attempts:
             context = context.add(attempt.component).add(attempt.output)
-            for call in attempt.output.tool_calls:  # a provider refuses a call that stands without a result
+            for call in attempt.output.tool_calls:  # providers reject a history with a call that has no result
                 unrun = ToolOutput(call.tool_call_id, call.tool_name, "It wasn't run.", is_error=True)
                 context = context.add(Message("tool", unrun))
         return {"component": Correction(sampler.component, attempts[-1].failures), "context": context}
 
 
-def _result(attempts: Sequence[Attempt], *, prefers_last: bool) -> SamplingResult:
+def _choose(attempts: Sequence[Attempt], *, prefers_last: bool) -> SamplingResult:
     numbered = list(enumerate(attempts))
     if prefers_last:
         numbered.reverse()
-    chosen = max(numbered, key=lambda pair: met(pair[1]))[0]
+    chosen = max(numbered, key=lambda pair: rank_attempt(pair[1]))[0]
     return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)

@@ -1,4 +1,4 @@
-"""Strategies that make several attempts anyway, and choose among them."""
+"""Strategies that make several attempts in any case, and choose one of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.core.tracebacks import add_note
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, draw_together, met
+from mellea.stdlib.sampling.draws import check_budget, draw_together, rank_attempt
 
 __all__ = ["BestOfNStrategy", "MajorityVotingStrategy"]
 
@@ -26,16 +26,16 @@ Scorer = Callable[[ComputedModelOutputThunk[Any]], Any]
 
 
 class BestOfNStrategy:
-    """Makes n attempts and takes the one with the highest score, among those that meet the requirements.
+    """Makes n attempts and chooses the one with the highest score among those that meet the requirements.
 
-    If none meets them, the best of those that meet most is the result, and its `success` is false.
+    If none meets them, the result is the best of those that meet most, and its `success` is false.
 
     Args:
-        n: how many attempts.
+        n: the number of attempts.
         scorer: takes the output and returns a number, the higher the better; sync (then it runs in a thread) or
-            async. By default the mean of the scores of the validations, where a bare yes is 1 and a no is 0.
+            async. By default the mean of the validations' scores, where a yes without a score is 1 and a no is 0.
         requirements: requirements in addition to those of the call.
-        concurrency_budget: how many attempts are made at the same time; all of them by default.
+        concurrency_budget: how many attempts run at the same time; all of them by default.
     """
 
     is_sequential = False
@@ -58,10 +58,10 @@ class BestOfNStrategy:
         )
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
-        """Draw all attempts, and choose."""
+        """Make all attempts, and choose one."""
         attempts = await draw_together(sampler.draw, self.n, self.concurrency_budget, lambda found: False)
         scores = [await self._score(attempt) for attempt in attempts]
-        chosen = max(range(len(attempts)), key=lambda number: (met(attempts[number]), scores[number]))
+        chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), scores[number]))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
     async def _score(self, attempt: Attempt) -> float:
@@ -72,7 +72,7 @@ class BestOfNStrategy:
             return sum(scores) / len(scores) if scores else 0.0
         if not attempt.is_complete or attempt.error is not None:
             return float("-inf")
-        score = await _outcome(self.scorer, attempt, f"the scorer of {self!r}")
+        score = await _call(self.scorer, attempt, f"the scorer of {self!r}")
         if isinstance(score, bool) or not isinstance(score, Real) or isnan(score):
             raise UsageError(f"the scorer of {self!r} returns a number, not {score!r}")
         return float(score)
@@ -82,17 +82,17 @@ class BestOfNStrategy:
 
 
 class MajorityVotingStrategy:
-    """Makes several attempts and takes the answer that most of them agree on.
+    """Makes several attempts and chooses the answer that most of them agree on.
 
-    Only attempts that meet the requirements vote, unless none does. Of answers with as many votes the one that was
-    given first is taken. Once the outcome is certain, the attempts that are still being made are cancelled.
+    Only attempts that meet the requirements vote, unless none does. If there is a tie, the earliest answer wins. Once
+    the outcome is certain, the attempts that are still running are cancelled.
 
     Args:
-        n: how many attempts, at most.
-        key: takes the output and returns what is compared; by default the typed result where there is a
-            `format`, else the text without white space around and without regard to case. Sync or async.
+        n: the most attempts.
+        key: takes the output and returns the value to compare; by default the typed result with a `format`, otherwise
+            the text, ignoring case and surrounding white space. Sync or async.
         requirements: requirements in addition to those of the call.
-        concurrency_budget: how many attempts are made at the same time; all of them by default.
+        concurrency_budget: how many attempts run at the same time; all of them by default.
     """
 
     is_sequential = False
@@ -115,12 +115,12 @@ class MajorityVotingStrategy:
         )
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
-        """Draw attempts until a majority is certain, and choose its first."""
+        """Make attempts until a majority is certain, and choose its first."""
         ballots = _Ballots()
 
         async def draw() -> Attempt:
             attempt = await sampler.draw()
-            ballots.cast(attempt, await self._choice(attempt))
+            ballots.cast(attempt, await self._find_choice(attempt))
             return attempt
 
         def is_certain(found: list[Attempt]) -> bool:
@@ -129,13 +129,13 @@ class MajorityVotingStrategy:
             return bool(counts) and counts[0][1] > second + self.n - len(found)
 
         attempts = await draw_together(draw, self.n, self.concurrency_budget, is_certain)
-        chosen = _elected(attempts, ballots)
+        chosen = _elect(attempts, ballots)
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
-    async def _choice(self, attempt: Attempt) -> Any:
+    async def _find_choice(self, attempt: Attempt) -> Any:
         output = attempt.output
         if attempt.error is None and attempt.is_complete and self.key is not None:
-            return await _outcome(self.key, attempt, f"the key of {self!r}")
+            return await _call(self.key, attempt, f"the key of {self!r}")
         has_value = attempt.error is None and output.record.format is not None
         if isinstance(output.parsed, str) or (output.parsed is None and not has_value):
             return " ".join(output.value.split()).casefold()
@@ -145,25 +145,25 @@ class MajorityVotingStrategy:
         return f"MajorityVotingStrategy({self.n})"
 
 
-async def _outcome(function: Scorer, attempt: Attempt, what: str) -> Any:
+async def _call(function: Scorer, attempt: Attempt, what: str) -> Any:
     try:
         return await outcome_of(function, attempt.output)
     except Exception as error:
         add_note(error, f"raised while {what} looked at attempt {attempt.number}")
         if isinstance(error, (AttributeError, TypeError)) and type(attempt.output).__name__ in str(error):
-            add_note(error, "it is given the output's thunk: .value is the text, .parsed the typed result")
+            add_note(error, "its argument is the output's thunk: .value is the text, .parsed the typed result")
         raise
 
 
 class _Ballots:
-    """Who voted for what; equal values are one choice."""
+    """The votes: which attempt chose which value; equal values are one choice."""
 
     def __init__(self) -> None:
-        self._choices: list[tuple[Any, str]] = []  # each with its text
-        self._votes: dict[int, int] = {}  # the number of an attempt, and the place of its choice
+        self._choices: list[tuple[Any, str]] = []  # each with its canonical text
+        self._votes: dict[int, int] = {}  # from an attempt's number to the index of its choice
 
     def cast(self, attempt: Attempt, value: Any) -> None:
-        text = _canonical(value)
+        text = _canonicalise(value)
         place = next((place for place, known in enumerate(self._choices) if _is_same(known, (value, text))), None)
         if place is None:
             place = len(self._choices)
@@ -171,30 +171,30 @@ class _Ballots:
         self._votes[attempt.number] = place
 
     def count(self, voters: Iterable[Attempt]) -> Counter[int]:
-        return Counter(self.of(attempt) for attempt in voters)
+        return Counter(self.get_choice(attempt) for attempt in voters)
 
-    def of(self, attempt: Attempt) -> int:
+    def get_choice(self, attempt: Attempt) -> int:
         return self._votes[attempt.number]
 
 
-def _elected(attempts: Sequence[Attempt], ballots: _Ballots) -> int:
-    most = max(met(attempt) for attempt in attempts)
-    voters = [attempt for attempt in attempts if met(attempt) == most]
+def _elect(attempts: Sequence[Attempt], ballots: _Ballots) -> int:
+    most = max(rank_attempt(attempt) for attempt in attempts)
+    voters = [attempt for attempt in attempts if rank_attempt(attempt) == most]
     votes = ballots.count(voters)
-    return attempts.index(max(voters, key=lambda attempt: votes[ballots.of(attempt)]))
+    return attempts.index(max(voters, key=lambda attempt: votes[ballots.get_choice(attempt)]))
 
 
 def _is_same(one: tuple[Any, str], other: tuple[Any, str]) -> bool:
     if one[1] == other[1]:
         return True
     try:
-        return bool(one[0] == other[0]) and not _differ_in_truth(_plain(one[0]), _plain(other[0]))
+        return bool(one[0] == other[0]) and not _differ_in_truth(_to_plain(one[0]), _to_plain(other[0]))
     except Exception:  # noqa: BLE001 - values of the user's, which may not compare
         return False
 
 
 def _differ_in_truth(one: Any, other: Any) -> bool:
-    """Whether one has a boolean where the other has a number: Python takes `True` for 1, and a voter doesn't."""
+    """Whether one has a boolean where the other has a number: `True == 1` in Python, but the answers differ."""
     if isinstance(one, list) and isinstance(other, list):
         return any(map(_differ_in_truth, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
@@ -202,15 +202,15 @@ def _differ_in_truth(one: Any, other: Any) -> bool:
     return isinstance(one, bool) is not isinstance(other, bool)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     try:
         return to_jsonable_python(value)
     except (PydanticSerializationError, ValueError, TypeError):
         return value
 
 
-def _canonical(value: Any) -> str:
-    """Return a text that is the same for values of the same parts, also where these aren't equal to themselves."""
+def _canonicalise(value: Any) -> str:
+    """Return a text that is the same for values with the same content, even if it includes NaN."""
     try:
         return json.dumps(to_jsonable_python(value), sort_keys=True)
     except (PydanticSerializationError, ValueError, TypeError):

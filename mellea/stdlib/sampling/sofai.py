@@ -1,4 +1,4 @@
-"""Two solvers: a fast model that tries first, and a slow one for what the fast one can't do."""
+"""Two solvers: a fast model that tries first, and a slow one for what the fast one can't solve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.errors import UsageError
 from mellea.stdlib.components import Repair
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, met
+from mellea.stdlib.sampling.draws import check_budget, rank_attempt
 
 __all__ = ["SOFAIStrategy"]
 
@@ -19,17 +19,17 @@ Handover = Literal["fresh", "repair"]
 
 
 class SOFAIStrategy:
-    """Lets the session's model try, with what was wrong told to it, and then asks a stronger one.
+    """Lets the session's model try and correct itself, and then asks a stronger model.
 
     The fast model tries until an attempt passes, its budget is used up, or an attempt meets no more requirements than
-    the one before. Then the slow model makes one attempt. After "Thinking Fast and Slow in AI" (Ganapini et al.,
-    2021), where a metacognitive module governs two solvers.
+    the previous one. Then the slow model makes one attempt. SOFAI stands for Slow and Fast AI, after "Thinking Fast and
+    Slow in AI" (Ganapini et al., 2021), where a metacognitive module governs two solvers.
 
     Args:
-        slow: the stronger model: a backend, or a session whose backend is taken.
-        loop_budget: how many attempts the fast model makes, at most.
-        handover: what the slow model is told: the task alone (`"fresh"`), or also the fast model's best answer and
-            what is wrong with it (`"repair"`).
+        slow: the stronger model: a backend, or a session whose backend is used.
+        loop_budget: the most attempts of the fast model.
+        handover: what the slow model gets: the task alone (`"fresh"`), or also the fast model's best answer and what is
+            wrong with it (`"repair"`).
         requirements: requirements in addition to those of the call.
     """
 
@@ -55,19 +55,19 @@ class SOFAIStrategy:
 
     @property
     def backends(self) -> tuple[Backend, ...]:
-        """The backends that may be asked besides that of the call."""
+        """The backends that may be used besides the one of the call."""
         return (self.slow,)
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
-        """Draw from the fast model, and from the slow one if that isn't enough."""
+        """Make attempts with the fast model, and one with the slow one if none passes."""
         attempts = [await sampler.draw()]
         while not attempts[-1].success and len(attempts) < self.loop_budget and _improves(attempts):
             attempts.append(await sampler.draw(_repair(sampler, attempts[-1])))
         if not attempts[-1].success:
-            best = max(attempts, key=met)
+            best = max(attempts, key=rank_attempt)
             component = _repair(sampler, best) if self.handover == "repair" else None
             attempts.append(await sampler.draw(component, backend=self.slow))
-        chosen = max(range(len(attempts)), key=lambda number: (met(attempts[number]), number))
+        chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), number))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
     def __repr__(self) -> str:
@@ -75,7 +75,7 @@ class SOFAIStrategy:
 
 
 def _improves(attempts: list[Attempt]) -> bool:
-    return len(attempts) < 2 or met(attempts[-1]) > met(attempts[-2])
+    return len(attempts) < 2 or rank_attempt(attempts[-1]) > rank_attempt(attempts[-2])
 
 
 def _repair(sampler: Sampler, attempt: Attempt) -> Repair:

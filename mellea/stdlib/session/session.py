@@ -19,6 +19,7 @@ import anyio
 
 from mellea.core.arguments import knows_names
 from mellea.core.backend import Backend
+from mellea.core.blocking import blocking
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.component import Component
 from mellea.core.context import Context
@@ -27,14 +28,13 @@ from mellea.core.options import check_options
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.runtime import CLOSE_SECONDS, Register, Run, held_up_loops, launch
-from mellea.core.runtime.portal import blocking
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.call import finish
-from mellea.stdlib.components import Conversation, Query, call_method, messages_of
+from mellea.stdlib.components import Conversation, Query, call_method, render_messages
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.session.arguments import (
     ACT,
@@ -380,7 +380,7 @@ class MelleaSession:
             raise UsageError(f"n takes a whole number from 1, not {n!r}")
         if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
             raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
-        messages = messages_of(functional.message(prompt), self.backend.model_id)
+        messages = render_messages(functional.message(prompt), self.backend.model_id)
         return cast(
             "ImageResult",
             await self._do(

@@ -10,7 +10,7 @@ from mellea.core.events import AttemptAccepted, StreamEnd
 from mellea.core.runtime import Run
 from mellea.core.sampling import Attempt, SamplingResult
 from mellea.errors import RequirementError, UsageError
-from mellea.stdlib.components.repair import failure_lines
+from mellea.stdlib.components.repair import format_failures
 
 __all__ = ["accept", "check_result"]
 
@@ -77,13 +77,13 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
         ]
     )
     if chosen.error is not None:
-        raise chosen.error.another()
+        raise chosen.error.clone()
     return output.parsed
 
 
 def _requirement_error(result: SamplingResult, let_out: str | None) -> RequirementError:
     attempt = result.attempts[result.chosen]
-    failed = "; ".join(failure_lines(attempt.failures))
+    failed = "; ".join(format_failures(attempt.failures))
     return RequirementError(
         f"no attempt of {len(result.attempts)} met the requirements; the chosen one fails: {failed}",
         results=[[outcome for _, outcome in attempt.validations] for attempt in result.attempts],

@@ -91,7 +91,7 @@ class ItemReader(_TypedReader[T]):
 
     def _validate(self, reading: ItemReading[T]) -> None:
         try:
-            reading.validate()
+            reading.work()
         except ParseError:
             if reading.is_hopeless:
                 self._stream._close_now()

@@ -40,7 +40,7 @@ from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.requirements.streaming import Failure, Watch
-from mellea.stdlib.requirements.validation import validate_all, with_own_requirements
+from mellea.stdlib.requirements.validation import add_own_requirements, validate_all
 from mellea.stdlib.streaming.outcome import accept, check_result
 
 __all__ = ["launch_sampled"]
@@ -291,7 +291,7 @@ class _Attempting:
         self._to_skip = len(committed)  # characters that begin the answer and are known
         self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
         self._text_of: TextFilter = join_text
-        self._requirements = with_own_requirements(call.component, drawing.requirements)
+        self._requirements = add_own_requirements(call.component, drawing.requirements)
         self._watch = Watch(
             self._requirements,
             call.format,
@@ -336,7 +336,7 @@ class _Attempting:
     async def _follow(self, thunk: ModelOutputThunk[Any]) -> Failure | None:
         """Hand the events of the attempt on and watch its text; stops it at the first no, which is returned."""
         async with thunk:
-            failure = await self._watch.during(partial(self._read, Cursor(thunk.record)))
+            failure = await self._watch.run(partial(self._read, Cursor(thunk.record)))
             if failure is None:
                 thunk.record.raise_error_unless(ParseError)
             return failure
@@ -377,7 +377,7 @@ class _Attempting:
             await self._take(output.record.events)
             return True
 
-        return await self._watch.during(read)
+        return await self._watch.run(read)
 
     async def _take(self, events: list[Event]) -> None:
         new = [event for event in events if type(event) is not StreamEnd]

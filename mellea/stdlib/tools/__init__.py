@@ -3,7 +3,7 @@
 May import: core. Read `tool.py` first.
 """
 
-from mellea.stdlib.tools.execute import perform, run_call, run_calls, told
+from mellea.stdlib.tools.execute import perform, run_call, run_calls, serialise_result
 from mellea.stdlib.tools.policy import Allow, Ask, Decision, Deny, Policy, decide
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tool, as_tools, tool
 from mellea.stdlib.tools.tool_loop import MAX_TURNS, LoopTask, Step, ToolCalls, ToolLoop, loop_of, runnable_tools
@@ -29,6 +29,6 @@ __all__ = [
     "run_call",
     "run_calls",
     "runnable_tools",
-    "told",
+    "serialise_result",
     "tool",
 ]

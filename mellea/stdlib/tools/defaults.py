@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
 
-from mellea.core.structured.kinds import default_info
+from mellea.core.structured.kinds import find_field_info
 from mellea.errors import UsageError
 
 __all__ = ["FieldDefaults"]
@@ -34,17 +34,17 @@ class FieldDefaults:
     ) -> None:
         self._what = what
         self._hints = hints
-        found = {name: default_info(None, each.default) for name, each in signature.parameters.items()}
+        found = {name: find_field_info(None, each.default) for name, each in signature.parameters.items()}
         self._infos = {name: info for name, info in found.items() if info is not None}
-        self.shown = signature.replace(parameters=[self._written(each) for each in signature.parameters.values()])
+        self.shown = signature.replace(parameters=[self._write_default(each) for each in signature.parameters.values()])
         self.descriptions = {name: info.description for name, info in self._infos.items() if info.description}
 
     def __bool__(self) -> bool:
         return bool(self._infos)
 
-    def _written(self, parameter: inspect.Parameter) -> inspect.Parameter:
+    def _write_default(self, parameter: inspect.Parameter) -> inspect.Parameter:
         info = self._infos.get(parameter.name)
-        return parameter if info is None else parameter.replace(default=_Written(info))
+        return parameter if info is None else parameter.replace(default=_ShortField(info))
 
     def fill(self, bound: inspect.BoundArguments) -> None:
         """Put pydantic's defaults in place of what a call doesn't give.
@@ -95,7 +95,7 @@ class FieldDefaults:
         return adapters
 
 
-class _Written:
+class _ShortField:
     """A `Field(…)` as somebody would write it, in short."""
 
     def __init__(self, info: Any) -> None:

@@ -57,18 +57,18 @@ class Docstring:
     sections: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_docstring(docstring: str | None) -> Docstring:
+def parse_docstring(build: str | None) -> Docstring:
     """Take a docstring apart; one without sections is all text."""
-    if not docstring:
+    if not build:
         return Docstring()
-    reader = _Reader()
-    lines = inspect.cleandoc(docstring).splitlines()
+    reader = _SectionReader()
+    lines = inspect.cleandoc(build).splitlines()
     for number, line in enumerate(lines):
         reader.read(line, lines[number + 1] if number + 1 < len(lines) else "")
-    return reader.docstring()
+    return reader.build()
 
 
-class _Reader:
+class _SectionReader:
     """Reads line by line; a section goes on until a line shows that it doesn't."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class _Reader:
                 return "sphinx", "", []
         return None
 
-    def docstring(self) -> Docstring:
+    def build(self) -> Docstring:
         text: list[str] = []
         arguments: dict[str, str] = {}
         sections: dict[str, str] = {}
@@ -109,13 +109,13 @@ class _Reader:
             if not style:
                 text += lines
             elif title == "Args":
-                arguments |= _entries(body.splitlines(), _NUMPY_ENTRY if style == "numpy" else _GOOGLE_ENTRY)
+                arguments |= _parse_entries(body.splitlines(), _NUMPY_ENTRY if style == "numpy" else _GOOGLE_ENTRY)
             elif title and body:
                 sections[title] = f"{sections[title]}\n{body}" if title in sections else body
         return Docstring(re.sub(r"\n{3,}", "\n\n", "\n".join(text)).strip(), arguments, sections)
 
 
-def _entries(lines: list[str], entry: re.Pattern[str]) -> dict[str, str]:
+def _parse_entries(lines: list[str], entry: re.Pattern[str]) -> dict[str, str]:
     """Read `name: text` with further lines indented, or NumPy's `name : type` with all text indented."""
     found: dict[str, list[str]] = {}
     current: list[str] = []

@@ -11,7 +11,7 @@ from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool import Tool
 
-__all__ = ["perform", "run_call", "run_calls", "told"]
+__all__ = ["perform", "run_call", "run_calls", "serialise_result"]
 
 _LONGEST = 500
 """Characters of an error that a model is told."""
@@ -29,9 +29,11 @@ async def run_call(
     """
     with span_around("tool", call.tool_name, tool_call=call) as span:
         try:
-            output = ToolOutput(call.tool_call_id, call.tool_name, (tell or told)(await perform(call, tools)))
+            output = ToolOutput(
+                call.tool_call_id, call.tool_name, (tell or serialise_result)(await perform(call, tools))
+            )
         except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
-            output = ToolOutput(call.tool_call_id, call.tool_name, _error(error), is_error=True)
+            output = ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
             if span is not None:
                 span.error = error
         if span is not None:
@@ -92,12 +94,12 @@ async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
     return await tool.call(call.tool_args)
 
 
-def told(result: Any) -> Any:
+def serialise_result(result: Any) -> Any:
     """Return a result as the model is told it: texts and blocks as they are, the rest as JSON values."""
     if isinstance(result, (str, Block)):
         return result
     if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
-        return [told(item) for item in result]
+        return [serialise_result(item) for item in result]
     from pydantic_core import to_jsonable_python  # lazy: most programs have no tools
 
     return to_jsonable_python(result, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="strings")
@@ -107,7 +109,7 @@ def _deny(call: ToolCall, reason: str) -> ToolOutput:
     return ToolOutput(call.tool_call_id, call.tool_name, reason, is_error=True)
 
 
-def _error(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     try:
         said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated, Any
 
-from mellea.core.structured.kinds import default_info
+from mellea.core.structured.kinds import find_field_info
 from mellea.core.structured.strict import StrictTypes
-from mellea.core.structured.visibility import unmarked
+from mellea.core.structured.visibility import strip_marks
 from mellea.errors import ToolError, UsageError
 
-__all__ = ["Arguments", "Parameter", "doc_of", "name_of", "parameters_of", "type_hints"]
+__all__ = ["Parameter", "ToolArguments", "get_docstring", "get_name", "get_parameters", "resolve_type_hints"]
 
 EMPTY = inspect.Parameter.empty
 
@@ -38,23 +38,23 @@ class Parameter:
     default: Any
 
 
-def name_of(function: Any) -> str:
+def get_name(function: Any) -> str:
     """Return what a function, a partial function or a callable object is called."""
     if isinstance(function, functools.partial):
-        return name_of(function.func)
+        return get_name(function.func)
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def doc_of(function: Any) -> str | None:
+def get_docstring(function: Any) -> str | None:
     """Return the docstring of a function, a partial function or a callable object."""
     if isinstance(function, functools.partial):
-        return doc_of(function.func)
+        return get_docstring(function.func)
     if inspect.isroutine(function):
         return inspect.getdoc(function)
     return inspect.getdoc(type(function).__call__) or inspect.getdoc(type(function))
 
 
-def parameters_of(function: Callable[..., Any], what: str) -> tuple[Parameter, ...]:
+def get_parameters(function: Callable[..., Any], what: str) -> tuple[Parameter, ...]:
     """Return a function's parameters; a bound method's without `self`, a partial's without those that are set.
 
     Args:
@@ -79,7 +79,7 @@ def parameters_of(function: Callable[..., Any], what: str) -> tuple[Parameter, .
     return tuple(Parameter(parameter.name, parameter.kind, parameter.default) for parameter in parameters)
 
 
-def type_hints(
+def resolve_type_hints(
     function: Any, what: str, names: Mapping[str, Any] | None = None, *, of: Collection[str]
 ) -> dict[str, Any]:
     """Return some of a function's annotations, with those that are texts resolved.
@@ -93,7 +93,7 @@ def type_hints(
     Raises:
         UsageError: a name in one of these annotations means nothing.
     """
-    function = _plain_function(function)
+    function = _unwrap_function(function)
     closure = getattr(function, "__closure__", None) or ()
     free = zip(getattr(getattr(function, "__code__", None), "co_freevars", ()), closure, strict=False)
     wanted = SimpleNamespace(
@@ -113,7 +113,7 @@ def type_hints(
         raise UsageError(f"{what} has an annotation that is not a type: {error}") from None
 
 
-def _plain_function(function: Any) -> Any:
+def _unwrap_function(function: Any) -> Any:
     while isinstance(function, functools.partial):
         function = function.func
     if not hasattr(function, "__annotations__") and not inspect.isroutine(function):
@@ -129,7 +129,7 @@ def _is_filled(cell: Any) -> bool:
     return True
 
 
-class Arguments:
+class ToolArguments:
     """The arguments of a function, as a model is to give them.
 
     Args:
@@ -159,24 +159,24 @@ class Arguments:
         types = StrictTypes()
         # The fields have names of our own: a parameter may be called `json`, `schema` or `_x`.
         fields: dict[str, Any] = {
-            f"p{number}": self._field(parameter, types.rewritten(_hint(parameter, hints)), descriptions)
+            f"p{number}": self._make_field(parameter, types.rewrite(_get_hint(parameter, hints)), descriptions)
             for number, parameter in enumerate(parameters)
         }
         try:
             self._model = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
             self._model.model_rebuild()
-            self.schema: Mapping[str, Any] = _schema_of(self._model)
+            self.schema: Mapping[str, Any] = _generate_schema(self._model)
         except (PydanticUserError, TypeError, NameError) as error:
             raise UsageError(
                 f"a parameter of {what} has a type without a JSON form: {str(error).splitlines()[0]}"
             ) from error.with_traceback(None)
 
-    def _field(self, parameter: Parameter, hint: Any, descriptions: Mapping[str, str]) -> tuple[Any, Any]:
+    def _make_field(self, parameter: Parameter, hint: Any, descriptions: Mapping[str, str]) -> tuple[Any, Any]:
         """Return what pydantic makes a field of: the type, and what else is known of it."""
         from pydantic import Field  # lazy: as above
 
-        info = default_info(hint, parameter.default)
-        if default_info(None, parameter.default) is not None:
+        info = find_field_info(hint, parameter.default)
+        if find_field_info(None, parameter.default) is not None:
             hint, has_default = Annotated[hint, parameter.default], False
         else:
             has_default = parameter.default is not EMPTY
@@ -223,14 +223,14 @@ class Arguments:
         return positional, by_name
 
 
-def _hint(parameter: Parameter, hints: Mapping[str, Any]) -> Any:
+def _get_hint(parameter: Parameter, hints: Mapping[str, Any]) -> Any:
     hint = hints.get(parameter.name, Any)
     if hint is Any and isinstance(parameter.default, (bool, int, float, str)):
         return type(parameter.default)  # `limit=10` says enough
     return hint
 
 
-def _schema_of(model: Any) -> dict[str, Any]:
+def _generate_schema(model: Any) -> dict[str, Any]:
     from mellea.core.structured.generator import MarkedJsonSchema  # lazy: it loads pydantic
 
     class _Terse(MarkedJsonSchema):
@@ -241,7 +241,7 @@ def _schema_of(model: Any) -> dict[str, Any]:
         def field_title_should_be_set(self, schema: Any) -> bool:
             return False
 
-    schema: dict[str, Any] = unmarked(model.model_json_schema(schema_generator=_Terse))
+    schema: dict[str, Any] = strip_marks(model.model_json_schema(schema_generator=_Terse))
     schema.pop("title", None)
     return schema
 

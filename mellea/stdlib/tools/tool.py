@@ -14,7 +14,7 @@ from mellea.core.runtime.tasks import outcome_of
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
-from mellea.stdlib.tools.signature import Arguments, doc_of, name_of, parameters_of, type_hints
+from mellea.stdlib.tools.signature import ToolArguments, get_docstring, get_name, get_parameters, resolve_type_hints
 
 __all__ = ["AnyTool", "Tool", "as_tool", "as_tools", "tool"]
 
@@ -50,7 +50,7 @@ class Tool(Generic[P, R]):
     ) -> None:
         if not callable(function) or inspect.isclass(function):
             raise UsageError(f"a tool is made of a function, not of {function!r}")
-        self.name = name_of(function) if name is None else name
+        self.name = get_name(function) if name is None else name
         what = f"the tool {self.name!r}"
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise UsageError(
@@ -60,8 +60,8 @@ class Tool(Generic[P, R]):
             raise UsageError(f"{what} yields; a tool returns its result at once")
         self._function = function
         self._description = description
-        self._parameters = parameters_of(function, what)
-        self._hints = _early_hints(function, names, self._parameter_names)
+        self._parameters = get_parameters(function, what)
+        self._hints = _resolve_early(function, names, self._parameter_names)
         functools.update_wrapper(self, function, updated=())
 
     @functools.cached_property
@@ -73,13 +73,13 @@ class Tool(Generic[P, R]):
         """
         text = self._description
         if text is None:
-            doc = parse_docstring(doc_of(self._function))
+            doc = parse_docstring(get_docstring(self._function))
             kept = [f"{title}: {body}" for title, body in doc.sections.items() if title != "Raises"]
             text = "\n\n".join(filter(None, [doc.text, *kept]))
         return ToolSpec(self.name, text, self._arguments.schema)
 
     @functools.cached_property
-    def _arguments(self) -> Arguments:
+    def _arguments(self) -> ToolArguments:
         what = f"the tool {self.name!r}"
         if self._parameters and self._parameters[0].name in ("self", "cls"):
             raise UsageError(
@@ -87,8 +87,8 @@ class Tool(Generic[P, R]):
             )
         hints = self._hints
         if hints is None:
-            hints = type_hints(self._function, what, of=self._parameter_names)
-        return Arguments(what, self._parameters, hints, parse_docstring(doc_of(self._function)).arguments)
+            hints = resolve_type_hints(self._function, what, of=self._parameter_names)
+        return ToolArguments(what, self._parameters, hints, parse_docstring(get_docstring(self._function)).arguments)
 
     @property
     def _parameter_names(self) -> frozenset[str]:
@@ -191,7 +191,7 @@ def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | Buil
     return checked
 
 
-def _early_hints(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:
+def _resolve_early(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:
     """Resolve the annotations with the names at hand, or later if one of them isn't defined yet.
 
     The names aren't kept: they are all variables of the calling function.
@@ -199,6 +199,6 @@ def _early_hints(function: Any, names: Mapping[str, Any] | None, of: frozenset[s
     if names is None:
         return None
     try:
-        return type_hints(function, "", names, of=of)
+        return resolve_type_hints(function, "", names, of=of)
     except UsageError:
         return None

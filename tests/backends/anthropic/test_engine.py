@@ -15,7 +15,7 @@ from mellea.core.events import Event, ToolDelta, ToolEnd, ToolStart
 from mellea.core.messages import Message, system_message, user_message
 from mellea.errors import AuthError, BadRequestError, ConfigurationError
 from mellea.testing.contract import BackendContract
-from mellea.testing.engine_server import EngineServer, busy_slots, engine_server
+from mellea.testing.engine_server import EngineServer, count_busy_slots, engine_server
 from tests.backends.anthropic.hermes import TEMPLATE, calls_before
 from tests.backends.anthropic.hermes import WEATHER as WEATHER_PROMPT
 
@@ -73,13 +73,14 @@ class TestContract(BackendContract):
         return backend_of(self.server, self.model)
 
     def assert_idle(self, backend: Backend) -> None:
-        assert busy_slots(self.server.url, self.server.api_key) == 0, "the server is still writing"
+        assert count_busy_slots(self.server.url, self.server.api_key) == 0, "the server is still writing"
 
     def request(self, *messages: Message | str, output_schema: OutputSchema | None = None, **more: Any) -> Request:
         """Keep the small model from writing until its context is full, and lead it to the call that is its answer."""
         if output_schema is not None:
             messages = (*TOWNS, *messages)
-        return super().request(*messages, output_schema=output_schema, **{"max_tokens": 200, "temperature": 0, **more})
+        room = 200 if self.long_prompt in messages else 60 if output_schema or more.get("tools") else 16
+        return super().request(*messages, output_schema=output_schema, **{"max_tokens": room, "temperature": 0, **more})
 
 
 @pytest.mark.anyio

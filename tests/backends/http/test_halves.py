@@ -10,7 +10,7 @@ from mellea.backends.http.halves import Halves, parse_odd
 from mellea.core.blocks import Source
 from mellea.core.events import Event, ReasoningDelta, SourceEvent, StreamEnd, TextDelta, ToolDelta, ToolEnd, ToolStart
 from mellea.core.messages import parse_tool_call
-from mellea.core.surrogates import mended, mended_value
+from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 
 HIGH, LOW, ALONE, FACE = "\ud83d", "\ude00", "\ufffd", "\U0001f600"
 END = StreamEnd("stop")
@@ -48,7 +48,7 @@ def test_text(chunks: list[str], whole: str) -> None:
 
 @given(st.lists(st.text(st.sampled_from([HIGH, LOW, "a", FACE]), max_size=3), max_size=6))
 def test_any_cut_comes_to_the_same(chunks: list[str]) -> None:
-    assert text(*chunks) == mended("".join(chunks))
+    assert text(*chunks) == replace_surrogates("".join(chunks))
     text(*chunks).encode()
 
 
@@ -78,7 +78,7 @@ def test_escapes_inside_the_arguments() -> None:
 
 
 def test_values_and_bytes() -> None:
-    assert mended_value({"a": [HIGH, (LOW,)]}) == {"a": [ALONE, (ALONE,)]}
+    assert replace_surrogates_in({"a": [HIGH, (LOW,)]}) == {"a": [ALONE, (ALONE,)]}
     assert parse_odd(rb'{"a": "\ud83d"}') == {"a": HIGH}
     assert parse_odd(b'{"a": "\xed\xa0\xbd"}') == {"a": HIGH}
     assert parse_odd(b'{"a": "\xff"}') == {"a": ALONE}

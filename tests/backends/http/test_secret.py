@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mellea.backends.openai import OpenAIBackend
-from mellea.core.masking import is_sensitive, without_keys
+from mellea.core.masking import hide_keys, is_sensitive
 from mellea.errors import ConfigurationError, MelleaError, UsageError
 from tests.backends.http.misbehaving import END, LAST, OK, Connection, chunk, misbehaving, text
 from tests.backends.http.tiny import TinyBackend, request
@@ -107,7 +107,7 @@ def test_what_counts_as_a_key() -> None:
     assert [
         name for name in [*hidden, "max_tokens", "author", "keep_alive", "keywords", "model"] if is_sensitive(name)
     ] == hidden
-    shown = without_keys({"max_tokens": 3, "a": [{"token": "t"}], "key": {"type": "string"}, "s": "say KEY!"}, {"KEY"})
+    shown = hide_keys({"max_tokens": 3, "a": [{"token": "t"}], "key": {"type": "string"}, "s": "say KEY!"}, {"KEY"})
     assert shown == {"max_tokens": 3, "a": [{"token": "***"}], "key": {"type": "string"}, "s": "say ***!"}
 
 

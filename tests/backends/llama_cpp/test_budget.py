@@ -7,7 +7,7 @@ import pytest
 
 from mellea.backends.llama_cpp.budget import LEAST_ITEMS, LEAST_LENGTH
 from mellea.backends.llama_cpp.schema import MAX_ITEMS, MAX_LENGTH, json_grammar
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 
 TEXT = {"type": "string"}
 
@@ -65,7 +65,7 @@ class Node:
 
 @pytest.mark.parametrize("kind", [Node, list[Node], dict[str, Node], dict[str, list[str]], list[list[list[str]]]])
 def test_types_within_types_end(kind):
-    body = json.dumps(limited(output_format(kind).schema.schema))
+    body = json.dumps(limited(make_output_format(kind).schema.schema))
     assert str(MAX_LENGTH) not in body
 
 

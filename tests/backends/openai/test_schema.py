@@ -17,7 +17,7 @@ from mellea.backends.openai.schema import schema_name, sent_schema, strict_schem
 from mellea.backends.openai.services import COMPATIBLE, SERVICES
 from mellea.core.backend import OutputSchema, Request
 from mellea.core.messages import user_message
-from mellea.core.structured.envelope import Unwrapper, is_wrapped, wrapped
+from mellea.core.structured.envelope import Unwrapper, needs_wrapping, wrap_schema
 
 
 class Colour(Enum):
@@ -94,7 +94,7 @@ def test_the_schema_itself_stays_as_it_was() -> None:
 
 def test_what_is_wrapped() -> None:
     for kind, wraps in ((Cart, False), (Node, False), (list[int], True), (Cart | Wheel, True), (int, True)):
-        assert is_wrapped(TypeAdapter(kind).json_schema()) is wraps
+        assert needs_wrapping(TypeAdapter(kind).json_schema()) is wraps
 
 
 def test_names() -> None:
@@ -143,7 +143,7 @@ def test_a_server_of_open_weights_is_sent_the_whole_schema(name: str, kind: Any)
     whole = TypeAdapter(kind).json_schema()
     sent = sent_schema(whole, SERVICES[name].holding)
     assert sent.is_strict
-    assert sent.schema == (wrapped(whole) if is_wrapped(whole) else whole)
+    assert sent.schema == (wrap_schema(whole) if needs_wrapping(whole) else whole)
 
 
 def test_openai_is_sent_its_strict_form() -> None:

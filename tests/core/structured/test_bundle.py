@@ -11,7 +11,7 @@ import pytest
 from mellea.backends.openai.schema import strict_schema
 from mellea.core.accumulator import Generation
 from mellea.core.messages import Message
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.errors import ParseError, UsageError
 
 INTEGER = {"type": "integer"}
@@ -20,7 +20,7 @@ INTEGER = {"type": "integer"}
 def is_taken(schema: Any, value: Any) -> bool:
     text = json.dumps(value)
     try:
-        output_format(schema).parse(Generation(text, Message("assistant", text), finish_reason="stop"))
+        make_output_format(schema).parse(Generation(text, Message("assistant", text), finish_reason="stop"))
     except ParseError:
         return False
     return True
@@ -67,8 +67,8 @@ def test_a_reference_from_the_top_still_leads_there_when_the_schema_is_wrapped(i
 
 @pytest.mark.parametrize("pointer", ["#/$defs/B", "#b", "other.json", "http://x/y", "#/$defs/A/-1", 3])
 def test_a_reference_that_leads_nowhere_is_refused_at_once(pointer: Any) -> None:
-    with pytest.raises(UsageError, match=r"leads|takes a text"):
-        output_format(x(pointer, **{"$defs": {"A": {}}}))
+    with pytest.raises(UsageError, match=r"points|takes a string"):
+        make_output_format(x(pointer, **{"$defs": {"A": {}}}))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_pattern_costs_linear_time_whatever_the_text() -> None:
 @pytest.mark.parametrize("pattern", [r"(a)\1", "a(?=b)", "(", "(?<=a)b"])
 def test_a_pattern_that_cant_be_checked_is_refused_at_once(pattern: str) -> None:
     with pytest.raises(UsageError, match="linear time"):
-        output_format({"type": "string", "pattern": pattern})
+        make_output_format({"type": "string", "pattern": pattern})
 
 
 def test_a_union_that_holds_itself_costs_no_more_than_its_size() -> None:

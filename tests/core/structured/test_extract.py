@@ -16,7 +16,7 @@ import mellea
 from mellea.core.accumulator import Generation
 from mellea.core.events import StreamEnd
 from mellea.core.messages import Message
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.errors import ParseError
 from mellea.testing import ScriptedBackend
 
@@ -31,7 +31,7 @@ class Model(BaseModel):
 
 
 def parse(format: Any, text: str, finish_reason: Any = "stop") -> Any:
-    return output_format(format).parse(Generation(text, Message("assistant", text), finish_reason=finish_reason))
+    return make_output_format(format).parse(Generation(text, Message("assistant", text), finish_reason=finish_reason))
 
 
 WORDS = [
@@ -77,10 +77,10 @@ OPEN = [
     (int, "2/2", ""),
     (int, "1,234", ""),
     (int, "It is \u22125.", ""),
-    (int, "12 of 13", "it holds 2 values"),
-    (dict[str, int], '<think>{"a": 3}</think>{"a": 1}', "it holds 2 values"),
-    (list[int], "As [1] says, it is [1, 2].", "it holds 2 values"),
-    (Model, '```json\n{"a": 1}\n```\nor\n```json\n{"a": 2}\n```', "it holds 2 values"),
+    (int, "12 of 13", "it has 2 values"),
+    (dict[str, int], '<think>{"a": 3}</think>{"a": 1}', "it has 2 values"),
+    (list[int], "As [1] says, it is [1, 2].", "it has 2 values"),
+    (Model, '```json\n{"a": 1}\n```\nor\n```json\n{"a": 2}\n```', "it has 2 values"),
     (str | Model, 'Here: {"a": "x"}', ""),
 ]
 

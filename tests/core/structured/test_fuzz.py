@@ -16,9 +16,10 @@ from pydantic_core import to_jsonable_python
 
 from mellea.core.accumulator import Generation
 from mellea.core.messages import Message
-from mellea.core.structured import OutputFormat, output_format
+from mellea.core.structured import OutputFormat, make_output_format
 from mellea.core.structured.schema_check import check
 from mellea.errors import ParseError
+from tests.soak import examples
 
 
 class Color(enum.Enum):
@@ -101,14 +102,14 @@ def parse(format: OutputFormat[Any], text: str, reason: Any = "stop") -> Any:
     return format.parse(Generation(text, Message("assistant", text), finish_reason=reason))
 
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @quick
 @given(pairs())
 def test_a_value_written_as_json_comes_back(pair: tuple[Any, Any]) -> None:
     kind, value = pair
-    format = output_format(kind)
+    format = make_output_format(kind)
     text = json.dumps(to_jsonable_python(value), ensure_ascii=False)
     assert parse(format, text) == value
     assert parse(format, text, "length" if not text[-1].isdigit() else "stop") == value
@@ -119,7 +120,7 @@ def test_a_value_written_as_json_comes_back(pair: tuple[Any, Any]) -> None:
 @given(pairs())
 def test_fences_and_prose_dont_change_a_value(pair: tuple[Any, Any]) -> None:
     kind, value = pair
-    format = output_format(kind)
+    format = make_output_format(kind)
     text = json.dumps(to_jsonable_python(value), indent=1)
     if kind is str or "```" in text:
         return
@@ -137,7 +138,7 @@ def test_a_part_of_an_answer_that_was_cut_off_is_never_taken_for_another_value(
     pair: tuple[Any, Any], data: st.DataObject
 ) -> None:
     kind, value = pair
-    format = output_format(kind)
+    format = make_output_format(kind)
     text = json.dumps(to_jsonable_python(value))
     part = text[: data.draw(st.integers(0, len(text) - 1))]
     with pytest.raises(ParseError):
@@ -168,7 +169,7 @@ FORESTS: Values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(FORESTS)
 def test_types_that_hold_themselves_come_back(value: Any) -> None:
-    assert parse(output_format(Forest), json.dumps(to_jsonable_python(value))) == value
+    assert parse(make_output_format(Forest), json.dumps(to_jsonable_python(value))) == value

@@ -20,12 +20,13 @@ from mellea import MelleaSession
 from mellea.core.blocks import ToolCall
 from mellea.core.events import ReasoningDelta, StepEnd, StepStart, StreamEnd, TextDelta, ToolEnd, ToolStart
 from mellea.core.runtime import Run, launch
-from mellea.core.structured import output_format
-from mellea.core.structured.items import ItemDecoder, item_format
+from mellea.core.structured import make_output_format
+from mellea.core.structured.items import ItemDecoder, make_item_format
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import BackendError, GenerationCancelledError, ParseError, UsageError
 from mellea.stdlib.requirements import req, simple_validate
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.soak import examples
 
 
 @dataclass
@@ -64,12 +65,12 @@ def session(*replies: Any, **kwargs: Any) -> MelleaSession:
 
 def decoded(format: Any, parts: Iterable[str]) -> list[list[Any]]:
     """Return the items that are there after each piece of text."""
-    decoder = ItemDecoder(item_format(output_format(format)))
+    decoder = ItemDecoder(make_item_format(make_output_format(format)))
     found: list[list[Any]] = []
     for part in parts:
         decoder.feed(part)
         new: list[Any] = []
-        while decoder.has_raw:
+        while decoder.has_more:
             new.append(decoder.next())
         found.append(new)
     return found
@@ -110,7 +111,7 @@ def test_items_of_every_kind_of_sequence_however_the_text_is_split(format: Any, 
 )
 def test_what_has_no_items_is_refused(format: Any) -> None:
     with pytest.raises(UsageError, match=r"items\(\) reads the elements of a sequence"):
-        item_format(None if format in (None, str) else output_format(format))
+        make_item_format(None if format in (None, str) else make_output_format(format))
 
 
 def ends(text: str) -> list[int]:
@@ -128,7 +129,7 @@ VALUES = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(VALUES, st.lists(st.integers(0, 500), max_size=10), st.none() | st.integers(0, 1))
 @example([1, 2], [2, 3, 4], None)
 def test_an_item_is_there_with_its_last_character_for_every_way_to_split(
@@ -166,7 +167,7 @@ class Acknowledged(ScriptedBackend):
         yield StreamEnd("stop")
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(cuts=st.lists(st.integers(0, 500), max_size=12))
 @pytest.mark.parametrize("kind", ["asyncio", "trio"])
 def test_11_an_item_is_delivered_before_the_next_chunk_is_sent(kind: str, cuts: list[int]) -> None:
@@ -345,7 +346,7 @@ async def test_steps_of_a_tool_loop_resume_or_begin_anew_and_no_item_comes_twice
         run.emit([StreamEnd("stop")])
         return PEOPLE
 
-    run = launch(work=work, format=output_format(list[Person]))
+    run = launch(work=work, format=make_output_format(list[Person]))
     thunk: ModelOutputThunk[list[Person]] = ModelOutputThunk(run)
     assert [person async for person in thunk.items()] == PEOPLE
 
@@ -392,7 +393,7 @@ class WithPost:
     ("kind", "is_quick"), [(Person, True), (Town, True), (Model, True), (int, True), (WithPost, False)], ids=str
 )
 def test_only_a_users_code_needs_a_thread(kind: Any, is_quick: bool) -> None:
-    assert item_format(output_format(list[kind])).is_quick is is_quick
+    assert make_item_format(make_output_format(list[kind])).is_quick is is_quick
 
 
 @pytest.mark.anyio
@@ -423,15 +424,15 @@ NONSENSE = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(NONSENSE, st.booleans())
 def test_nonsense_gives_the_same_items_and_the_same_error_however_it_is_split(text: str, may_restart: bool) -> None:
     def read(parts: Iterable[str]) -> object:
-        decoder = ItemDecoder(item_format(output_format(list[Person])), has_steps=may_restart)
+        decoder = ItemDecoder(make_item_format(make_output_format(list[Person])), has_steps=may_restart)
         try:
             for part in parts:
                 decoder.feed(part)
-                while decoder.has_raw or decoder.is_broken:
+                while decoder.has_more or decoder.is_broken:
                     decoder.next()
         except ParseError as error:
             return decoder.good, str(error), error.raw

@@ -18,7 +18,7 @@ from typing_extensions import TypeAliasType
 
 import mellea
 from mellea import ask
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.errors import ParseError, UsageError
 from mellea.testing import ScriptedBackend
 
@@ -216,7 +216,7 @@ def test_a_format_that_no_answer_can_meet_is_refused_before_anything_is_sent(for
 
 @pytest.mark.parametrize("format", [Loop | None, list[Loop], {"type": ["array", "null"], "minItems": 2, "maxItems": 1}])
 def test_a_format_that_some_answer_can_meet_is_taken(format: Any) -> None:
-    output_format(format)
+    make_output_format(format)
 
 
 @dataclass
@@ -230,7 +230,7 @@ class Person:
 
 def test_a_field_as_default_of_a_dataclass_means_what_pydantic_means_by_it() -> None:
     assert session('{"Name": "Ann"}').instruct("x", format=Person).parsed == Person("Ann", 3, [], [], 7)
-    schema = output_format(Person).schema.schema
+    schema = make_output_format(Person).schema.schema
     assert schema["required"] == ["Name"]
     assert schema["properties"]["Name"]["description"] == "first name"
     for text in ("{}", '{"Name": "Maximilian"}', '{"Name": "Ann", "age": 0}'):
@@ -249,7 +249,7 @@ class Inner(BaseModel):
 
 
 def test_the_schema_shows_a_field_where_it_is_read_from() -> None:
-    schema = output_format(Inner).schema.schema
+    schema = make_output_format(Inner).schema.schema
     assert "a" not in schema["properties"]
     assert schema["required"] == ["data"]
     inner = schema["properties"]["data"]["properties"]["list"]
@@ -258,7 +258,7 @@ def test_the_schema_shows_a_field_where_it_is_read_from() -> None:
 
 
 def test_no_model_sees_the_marks_of_aliases() -> None:
-    format = output_format(list[Aliases])
+    format = make_output_format(list[Aliases])
     assert "x-mellea" not in json.dumps(format.schema.schema)
     assert "x-mellea" in json.dumps(format.marked)
 
@@ -270,3 +270,21 @@ def test_no_model_sees_the_marks_of_aliases() -> None:
 def test_errors_name_the_type_as_it_was_written(format: Any, name: str) -> None:
     with pytest.raises(ParseError, match=name):
         session("-1", "-1").instruct("x", format=format)
+
+
+def test_classes_that_a_function_defines_may_name_each_other_in_a_sync_verb() -> None:
+    @dataclass
+    class Member:
+        name: str
+
+    @dataclass
+    class Club:
+        members: list[Member]
+
+    parsed = session('{"members": [{"name": "Ada"}]}').instruct("x", format=Club).parsed
+    assert parsed == Club([Member("Ada")])
+
+
+def test_a_name_that_cant_be_found_says_so_in_the_callers_thread() -> None:
+    with pytest.raises(UsageError, match=r"'Nowhere'.*can't be found; define it in the module"):
+        session("[]").instruct("x", format=list["Nowhere"])  # type: ignore[name-defined]  # noqa: F821

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import mellea
 from mellea.core.accumulator import Generation
 from mellea.core.messages import Message
-from mellea.core.structured import HoldBack, Needed, output_format
+from mellea.core.structured import HoldBack, Needed, make_output_format
 from mellea.errors import ParseError, UsageError
 from mellea.testing import ScriptedBackend
 
@@ -77,7 +77,7 @@ class Box(Generic[T]):
 
 
 def parse(format: Any, text: str, finish_reason: Any = "stop") -> Any:
-    return output_format(format).parse(Generation(text, Message("assistant", text), finish_reason=finish_reason))
+    return make_output_format(format).parse(Generation(text, Message("assistant", text), finish_reason=finish_reason))
 
 
 class AddressBox(Box[Address]):
@@ -182,7 +182,7 @@ def test_a_cut_is_no_bad_output() -> None:
 
 
 def test_schemas_of_dataclasses_and_typed_dicts_allow_no_other_keys() -> None:
-    town = output_format(Town).schema.schema
+    town = make_output_format(Town).schema.schema
     assert town["additionalProperties"] is False
     assert town["required"] == ["name"]
     assert {name: each["additionalProperties"] for name, each in town["$defs"].items() if "properties" in each} == {
@@ -194,8 +194,8 @@ def test_schemas_of_dataclasses_and_typed_dicts_allow_no_other_keys() -> None:
 
 
 def test_pydantic_models_keep_their_own_configuration() -> None:
-    assert output_format(OpenModel).schema.schema["additionalProperties"] is True
-    assert "additionalProperties" not in output_format(Model).schema.schema
+    assert make_output_format(OpenModel).schema.schema["additionalProperties"] is True
+    assert "additionalProperties" not in make_output_format(Model).schema.schema
     assert parse(OpenModel, '{"name": "Ada", "age": 3}').age == 3
 
 
@@ -299,13 +299,13 @@ def test_a_name_that_is_nowhere_is_named() -> None:
         return Outer
 
     with pytest.raises(UsageError, match=r"'Inner' in the annotations of 'Outer'.*in the module"):
-        output_format(make())
+        make_output_format(make())
 
 
 @pytest.mark.parametrize("format", [object(), "json", 42, lambda: 1], ids=["object", "str", "int", "function"])
 def test_what_is_no_type_is_refused(format: Any) -> None:
     with pytest.raises(UsageError, match="format can't be"):
-        output_format(format)
+        make_output_format(format)
 
 
 def test_marks_are_for_us_and_never_in_the_schema_that_is_sent() -> None:
@@ -313,20 +313,20 @@ def test_marks_are_for_us_and_never_in_the_schema_that_is_sent() -> None:
         id: Annotated[str, HoldBack()]
         address: Annotated[Address, Needed(), HoldBack()]
 
-    format = output_format(list[Marked])
+    format = make_output_format(list[Marked])
     assert "x-mellea" not in json.dumps(format.schema.schema)
     assert json.dumps(format.marked).count("x-mellea") == 3
 
 
 def test_a_format_is_made_once_for_a_type_that_means_the_same_everywhere() -> None:
-    assert output_format(list[Person]) is output_format(list[Person])
-    assert output_format(list["Person"]) is not output_format(list["Person"])
-    assert output_format(int | str).schema.schema != output_format(str | int).schema.schema
+    assert make_output_format(list[Person]) is make_output_format(list[Person])
+    assert make_output_format(list["Person"]) is not make_output_format(list["Person"])
+    assert make_output_format(int | str).schema.schema != make_output_format(str | int).schema.schema
 
 
 def test_a_format_pickles_with_its_type() -> None:
-    twin = pickle.loads(pickle.dumps(output_format(list[Person])))
-    assert twin.value('[{"name": "Ada"}]') == [Person("Ada")]
+    twin = pickle.loads(pickle.dumps(make_output_format(list[Person])))
+    assert twin.validate('[{"name": "Ada"}]') == [Person("Ada")]
 
 
 @pytest.mark.parametrize(
@@ -337,13 +337,13 @@ def test_a_format_pickles_with_its_type() -> None:
         ({"type": "integer", "minimum": 1.2, "maximum": 1.7}, "no integer"),
         ({"type": "number", "multipleOf": float("inf")}, "a number above 0, not inf"),
         ({"type": "number", "minimum": float("nan")}, "a number, not nan"),
-        (type[int], "JSON has none"),
-        (list[type[int]], "JSON has none"),
+        (type[int], "JSON has no classes"),
+        (list[type[int]], "JSON has no classes"),
     ],
 )
 def test_what_no_number_and_no_json_can_meet_is_refused(schema: Any, why: str) -> None:
     with pytest.raises(UsageError, match=why):
-        output_format(schema)
+        make_output_format(schema)
 
 
 def test_limits_that_one_number_meets_are_taken() -> None:
@@ -352,4 +352,4 @@ def test_limits_that_one_number_meets_are_taken() -> None:
         {"type": "integer", "exclusiveMinimum": 10, "maximum": 20, "multipleOf": 10},
         {"type": "integer", "minimum": 10**400, "maximum": 10**400},
     ):
-        assert output_format(schema)
+        assert make_output_format(schema)

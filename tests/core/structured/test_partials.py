@@ -20,11 +20,12 @@ from typing_extensions import TypedDict
 import mellea
 from mellea.core import ToolCall
 from mellea.core.events import StreamEnd, ToolEnd
-from mellea.core.structured import HoldBack, Needed, output_format
+from mellea.core.structured import HoldBack, Needed, make_output_format
 from mellea.core.structured.partials import Partial, PartialDecoder
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import BackendError, ParseError, UsageError
 from mellea.testing import ScriptedBackend
+from tests.soak import examples
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -51,7 +52,7 @@ class Report(BaseModel):
 
 
 def decoder(format: Any) -> PartialDecoder[Any]:
-    return PartialDecoder(output_format(format))
+    return PartialDecoder(make_output_format(format))
 
 
 def partials(decoder: PartialDecoder[Any], parts: Iterable[str]) -> Iterable[Partial[Any]]:
@@ -86,7 +87,7 @@ def grows(old: Any, new: Any) -> bool:
     return repr(old) == repr(new)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(JSON, st.lists(st.integers(0, 2000), max_size=10), st.booleans())
 def test_they_grow_and_end_in_the_final_object_however_the_text_is_split(
     value: Any, cuts: list[int], is_ascii: bool
@@ -128,11 +129,11 @@ NONSENSE = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(NONSENSE, st.booleans(), st.sampled_from([Any, dict[str, Any], list[Any], int]))
 def test_nonsense_shows_the_same_however_it_is_split(text: str, may_restart: bool, format: Any) -> None:
     def read(parts: Iterable[str]) -> object:
-        one = PartialDecoder(output_format(format), has_steps=may_restart)
+        one = PartialDecoder(make_output_format(format), has_steps=may_restart)
         states = {partial.state(partial.path) for partial in partials(one, parts)} - {"incomplete", "complete"}
         return one.data(), one.is_complete, states
 

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 import mellea.core.structured as room
-from mellea.core.structured.extract import readings
+from mellea.core.structured.extract import read_candidates
 
 KIB = 1024
 UNITS = [
@@ -98,7 +98,7 @@ def test_each_regular_expression_is_linear_in_a_long_text(name: str, pattern: re
 def test_numbers_and_texts_among_prose_are_found_in_linear_time() -> None:
     def cost(text: str) -> float:
         started = time.process_time()
-        for _ in readings(text, {"type": "integer"}):
+        for _ in read_candidates(text, {"type": "integer"}):
             list(_)
         return time.process_time() - started
 

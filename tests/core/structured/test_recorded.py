@@ -14,8 +14,8 @@ from mellea.backends.gemini.decode import Decoder as GeminiDecoder
 from mellea.backends.openai.chat.decode import Decoder as ChatDecoder
 from mellea.backends.openai.responses.decode import Decoder as ResponsesDecoder
 from mellea.core.events import TextDelta, ToolDelta
-from mellea.core.structured import output_format
-from mellea.core.structured.items import ItemDecoder, item_format
+from mellea.core.structured import make_output_format
+from mellea.core.structured.items import ItemDecoder, make_item_format
 from mellea.core.structured.partials import PartialDecoder
 from tests.backends.recorded import Exchange, exchanges, outcome
 from tests.core.structured.test_partials import grows
@@ -62,7 +62,7 @@ def documents(exchange: Exchange) -> Iterator[list[str]]:
 
 def check(pieces: list[str], value: Any) -> None:
     for parts in (pieces, "".join(pieces)):
-        decoder: PartialDecoder[Any] = PartialDecoder(output_format(dict[str, Any]))
+        decoder: PartialDecoder[Any] = PartialDecoder(make_output_format(dict[str, Any]))
         last: Any = None
         for part in parts:
             decoder.feed(part)
@@ -95,11 +95,11 @@ def test_items_of_a_recorded_list_come_one_by_one() -> None:
         pytest.skip("no recordings; MELLEA_FIXTURES says where they are")
     pieces = next(documents(recorded[0]))  # type: ignore[arg-type]
     schema = {"type": "object", "properties": {"characters": {"type": "array"}}}
-    decoder = ItemDecoder(item_format(output_format(schema)))
+    decoder = ItemDecoder(make_item_format(make_output_format(schema)))
     came: list[tuple[int, Any]] = []
     for number, piece in enumerate(pieces):
         decoder.feed(piece)
-        while decoder.has_raw:
+        while decoder.has_more:
             came.append((number, decoder.next()))
     assert [item for _, item in came] == json.loads("".join(pieces))["characters"]
     assert len({number for number, _ in came}) == len(came) > 1, "each with a piece of its own"

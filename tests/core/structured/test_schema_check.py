@@ -9,7 +9,7 @@ import pytest
 import mellea
 from mellea.core.accumulator import Generation
 from mellea.core.messages import Message
-from mellea.core.structured import output_format
+from mellea.core.structured import make_output_format
 from mellea.errors import ParseError, UsageError
 from mellea.testing import ScriptedBackend
 
@@ -23,7 +23,7 @@ TREE = {"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "array", "items": {"$
 
 
 def parse(schema: Any, text: str) -> Any:
-    return output_format(schema).parse(Generation(text, Message("assistant", text), finish_reason="stop"))
+    return make_output_format(schema).parse(Generation(text, Message("assistant", text), finish_reason="stop"))
 
 
 GOOD = [

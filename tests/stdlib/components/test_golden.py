@@ -26,8 +26,8 @@ from mellea.stdlib.components import (
     SimpleComponent,
     Table,
     Transform,
-    messages_of,
     mify,
+    render_messages,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -133,7 +133,7 @@ FOR_CLAUDE = [name for name in CASES if name.startswith("instruction")]
 
 
 def rendered(component: Any, model: str | None) -> str:
-    said = messages_of(component, model)
+    said = render_messages(component, model)
     return "\n\n".join(f"--- {message.role}\n{message.content}" for message in said) + "\n"
 
 

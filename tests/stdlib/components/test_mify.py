@@ -27,20 +27,20 @@ from mellea.stdlib.components import (
     Query,
     Table,
     Transform,
-    messages_of,
+    get_tools,
     mify,
-    tools_of,
+    render_messages,
 )
 from mellea.templates import to_text
 from mellea.testing import ScriptedBackend
 
 
 def said(obj: Any) -> str:
-    return messages_of(Query(obj, "?"))[0].content.removesuffix("\n\nAnswer this from the above: ?")
+    return render_messages(Query(obj, "?"))[0].content.removesuffix("\n\nAnswer this from the above: ?")
 
 
 def names(obj: Any) -> list[str]:
-    return [tool.name for tool in tools_of(obj)]
+    return [tool.name for tool in get_tools(obj)]
 
 
 class Shop:
@@ -88,7 +88,7 @@ def test_public_fields_are_shown_in_their_order_and_documented_methods_are_tools
     shop = Shop(["tea", "oil"])
     assert said(shop) == 'Shop:\n- country: Norway\n- goods: ["tea", "oil"]'
     assert names(shop) == ["sell", "make", "greet"]
-    spec = tools_of(shop)[0].spec
+    spec = get_tools(shop)[0].spec
     assert spec.description == "Sell a thing."
     assert list(spec.parameters["properties"]) == ["thing"]
 
@@ -199,7 +199,7 @@ def test_a_marked_object_is_a_component() -> None:
     assert to_text(ann) == "Person:\n- name: Ann\n- friends: []"
     assert to_text(ann.format_for_llm()) == to_text(ann)  # type: ignore[attr-defined]
     task = Instruction("Greet {{ who.name }} {{ who }}", user_variables={"who": {"name": "A"}}, input=ann)
-    assert messages_of(task)[0].content.endswith("Input:\nPerson:\n- name: Ann\n- friends: []")
+    assert render_messages(task)[0].content.endswith("Input:\nPerson:\n- name: Ann\n- friends: []")
     assert is_component(mify(Shop([])))
 
 
@@ -218,7 +218,7 @@ def test_names_of_the_class_itself_stay_its_own() -> None:
     parser = Parser()
     assert parser.parse("abc") == 3
     assert said(parser) == 'Parser:\n- parts: ["wheel", "door"]'
-    assert messages_of(parser)[0].content == said(parser)
+    assert render_messages(parser)[0].content == said(parser)
 
 
 def test_a_class_that_says_itself_is_heard() -> None:

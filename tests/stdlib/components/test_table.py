@@ -7,7 +7,7 @@ import pytest
 import mellea
 from mellea.core import ComputedModelOutputThunk
 from mellea.errors import UsageError
-from mellea.stdlib.components import Table, tools_of
+from mellea.stdlib.components import Table, get_tools
 from mellea.testing import ScriptedBackend
 
 CELLS = ["a|b", "back\\slash", "ends\\", "\\|", "\\\\|", "two\nlines", "C:\\new\\|x", "", "ü|"]
@@ -66,7 +66,7 @@ def test_a_table_is_transposed() -> None:
 
 
 def test_a_models_tools_for_a_table() -> None:
-    assert [tool.name for tool in tools_of(Table([], ["a"]))] == ["from_markdown", "transpose"]
+    assert [tool.name for tool in get_tools(Table([], ["a"]))] == ["from_markdown", "transpose"]
 
 
 def test_a_thunk_in_a_cell_is_awaited() -> None:

@@ -12,10 +12,10 @@ import pytest
 
 import mellea
 from mellea.core import CBlock, Message, Requirement, ToolCall, ValidationResult
-from mellea.core.chunkers import text_chunker
+from mellea.core.chunkers import make_text_chunker
 from mellea.core.context import Context
 from mellea.core.events import ToolEnd
-from mellea.core.requirement import stream_validated, validated
+from mellea.core.requirement import run_stream_validation, run_validation
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.context import ChatContext
@@ -39,15 +39,15 @@ from mellea.testing import Pause, ScriptedBackend
 
 def verdict(requirement: Requirement, text: str) -> ValidationResult:
     context = ChatContext().add(CBlock("task")).add(ComputedModelOutputThunk(text))
-    return anyio.run(validated, requirement, context)
+    return anyio.run(run_validation, requirement, context)
 
 
 async def _streamed(requirement: Requirement, text: str) -> str | None:
     assert requirement.scope is not None
-    chunker = text_chunker(requirement.scope)
+    chunker = make_text_chunker(requirement.scope)
     chunks = [chunk for letter in text for chunk in chunker.feed(letter)] + chunker.close()
     for chunk in chunks:
-        result = await stream_validated(requirement, chunk)
+        result = await run_stream_validation(requirement, chunk)
         if result is not None and not result:
             return result.reason
     return None
@@ -368,7 +368,7 @@ WAIT = ToolCall("2", "wait", {"depth": 5})
 
 
 def tool_verdict(requirement: Requirement, *calls: ToolCall) -> ValidationResult:
-    return anyio.run(validated, requirement, tool_context(*calls))
+    return anyio.run(run_validation, requirement, tool_context(*calls))
 
 
 def test_a_tool_has_to_be_called() -> None:
@@ -416,7 +416,7 @@ def test_arguments_that_are_no_json_fail() -> None:
 
 def test_a_message_without_output_has_no_calls() -> None:
     context = ChatContext().add(Message("user", "x"))
-    assert not anyio.run(validated, uses_tool("look"), context)
+    assert not anyio.run(run_validation, uses_tool("look"), context)
 
 
 # -- cost -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 import mellea
 from mellea.core import Requirement, ToolCall
 from mellea.core.events import ToolEnd
-from mellea.errors import MelleaError, OutputError, RequirementError, UsageError
+from mellea.errors import MelleaError, OutputError, ParseError, RequirementError, UsageError
 from mellea.stdlib.requirements import check, req, simple_validate, tool_arg_validator, valid_json
 from mellea.stdlib.sampling import BestOfNStrategy, MajorityVotingStrategy, RepairTemplateStrategy
 from mellea.testing import ScriptedBackend
@@ -311,3 +311,29 @@ async def test_an_outcome_that_is_neither_yes_nor_no_is_told_what_to_do() -> Non
     match = simple_validate(lambda text: re.search("x", text) or 5)
     with pytest.raises(UsageError, match=r"'r' returns .* not 5; bool\(…\) makes one"):
         await session().ainstruct("x", requirements=[Requirement("r", match)])
+
+
+@pytest.mark.parametrize("mistake", ["NameError", "AttributeError", "TypeError"])
+async def test_a_mistake_in_a_validator_of_a_format_comes_out_and_is_not_asked_for_again(mistake: str) -> None:
+    from pydantic import BaseModel, field_validator
+
+    raised = {"NameError": NameError, "AttributeError": AttributeError, "TypeError": TypeError}[mistake]
+
+    class Even(BaseModel):
+        n: int
+
+        @field_validator("n")
+        @classmethod
+        def is_even(cls, n: int) -> int:
+            raise raised("a slip")
+
+    m = session('{"n": 1}')
+    with pytest.raises(OutputError, match=f"a validator of the format 'Even' failed: {mistake}: a slip") as caught:
+        await m.ainstruct("x", format=Even)
+    assert not isinstance(caught.value, ParseError)
+    assert isinstance(caught.value.__cause__, raised)
+    assert requests(m) == 1
+    thunk = await session('[{"n": 1}, {"n": 2}]').ainstruct("x", format=list[Even], await_result=False, strategy=None)
+    with pytest.raises(OutputError, match="a slip"):
+        async for _ in thunk.items(on_error="skip"):
+            pass

@@ -125,7 +125,7 @@ def test_a_class_that_several_parameters_take_is_defined_once() -> None:
 
     assert len(Tool(move).spec.parameters["$defs"]) == 1
     types = StrictTypes()
-    assert types.rewritten(Node) is types.rewritten(Node)
+    assert types.rewrite(Node) is types.rewrite(Node)
 
 
 def test_an_error_shows_the_field_as_it_was_written() -> None:

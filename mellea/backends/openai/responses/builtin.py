@@ -14,7 +14,7 @@ from mellea.backends.http.fields import known_bytes, known_id, known_mapping, kn
 from mellea.backends.openai.responses.wire import ACTIONS_BACK, BUILTIN_NAMES, ITEMS_BACK, JsonObject
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import BuiltinToolEnd, BuiltinToolResult, BuiltinToolStart, Event, FileEvent
-from mellea.core.surrogates import mended
+from mellea.core.surrogates import replace_surrogates
 
 __all__ = ["cut_builtin", "end_builtin", "is_builtin", "output_of", "start_builtin"]
 
@@ -39,8 +39,10 @@ def start_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
 def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event]) -> None:
     """Add the events of an item that is done."""
     kind, name, args = known_text(item, "type"), _name(item), _arguments(item)
-    signature = f"{backend}:{mended(json.dumps(_back(item, kind), ensure_ascii=False, separators=(',', ':')))}"
-    raw = mended(json.dumps(args, ensure_ascii=False))
+    signature = (
+        f"{backend}:{replace_surrogates(json.dumps(_back(item, kind), ensure_ascii=False, separators=(',', ':')))}"
+    )
+    raw = replace_surrogates(json.dumps(args, ensure_ascii=False))
     events.append(BuiltinToolEnd(ToolCall(call_id, name, args, raw, is_builtin=True, signature=signature)))
     if kind == "image_generation_call":
         _add_image(known_text(item, "result"), f"image/{known_text(item, 'output_format') or 'png'}", events)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from mellea.backends.openai.responses.items import Item
 from mellea.core.events import Event, ToolDelta, ToolEnd
 from mellea.core.messages import parse_tool_call
-from mellea.core.surrogates import mended
+from mellea.core.surrogates import replace_surrogates
 
 __all__ = ["end_call", "end_custom_call"]
 
@@ -33,7 +33,7 @@ def end_call(item: Item, whole: str, events: list[Event], *, is_cut_off: bool) -
 
 def end_custom_call(item: Item, whole: str, backend: str, events: list[Event], *, is_cut_off: bool = False) -> None:
     """Add the end of a custom tool's call, which takes a text."""
-    written = mended(_written(item, whole, events))
+    written = replace_surrogates(_written(item, whole, events))
     call = parse_tool_call(item.call_id, item.name, "")
     signature = f'{backend}:{{"type":"custom_tool_call"}}'
     args = {} if is_cut_off and not written else {"input": written}

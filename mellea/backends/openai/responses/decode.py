@@ -50,7 +50,7 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
-from mellea.core.surrogates import mended
+from mellea.core.surrogates import replace_surrogates
 from mellea.errors import WireError
 
 __all__ = ["Decoder"]
@@ -395,7 +395,7 @@ class Decoder(StreamDecoder):
 
 def _rest(said: str, whole: str) -> str:
     """Return what of a whole text its deltas left out."""
-    said = mended(said)
+    said = replace_surrogates(said)
     return whole[len(said) :] if whole.startswith(said) else ""
 
 
