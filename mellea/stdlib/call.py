@@ -287,7 +287,7 @@ class Call:
         thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
         if isinstance(self.component, Conversation):
             return thunk, context
-        return thunk, context.add(self.component).add(thunk)
+        return thunk, context.add_turn(self.component, thunk)
 
     def ingredients(self, context: Context) -> list[ModelOutputThunk[Any]]:
         """Return the thunks that the call waits for, each once."""
@@ -418,10 +418,13 @@ def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
 
 async def finish(thunk: ModelOutputThunk[Any]) -> None:
     """Wait for a thunk that nobody else holds: if the wait is cancelled, so is the request."""
+    record = thunk.record
     try:
-        await thunk
+        await record.until_final()
     finally:
-        await thunk.cancel()  # of a run that has ended it waits for the close only
+        if not record.is_closed:
+            await record.cancelled()  # of a run that has ended it waits for the close only
+    thunk.deliver()
 
 
 async def _await_ingredients(thunks: Iterable[ModelOutputThunk[Any]], component: Any) -> None:

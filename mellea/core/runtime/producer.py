@@ -151,7 +151,7 @@ class Run(Record):
         self._task = self._held_end = self._whole = None
         self.dependencies = ()
         self._close_lost()
-        self._wake()
+        self._wake_all()
 
     def _log_end(self) -> None:
         """Log how the request ended, once."""

@@ -239,7 +239,7 @@ class Record(Waits):
             self.events = joined
         if is_settled and self.spans is not None:
             self.spans.end(self)
-        self._wake()
+        self._wake_all()
         return True
 
     def cancel(self) -> None:

@@ -15,8 +15,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -75,15 +74,9 @@ class Register(Generic[R]):
         with self._lock:
             return [run for run in self._runs if not run.is_final]
 
-    @contextmanager
-    def registering(self) -> Iterator[None]:
+    def registering(self) -> AbstractContextManager[None]:
         """Register here what the `with` block launches."""
-        token = current_register.set(self)
-        try:
-            yield
-        finally:
-            with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
-                current_register.reset(token)
+        return _Registering(self)
 
     def cancel(self) -> list[R]:
         """Cancel every run that hasn't ended, and return those; safe from any thread, returns at once."""
@@ -98,6 +91,20 @@ class Register(Generic[R]):
         runs, self._runs = self._runs, set()
         for run in runs:
             run.abandon()
+
+
+class _Registering(AbstractContextManager[None]):
+    __slots__ = ("_register", "_token")
+
+    def __init__(self, register: Register[Any]) -> None:
+        self._register = register
+
+    def __enter__(self) -> None:
+        self._token = current_register.set(self._register)
+
+    def __exit__(self, *exception: object) -> None:
+        with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
+            current_register.reset(self._token)
 
 
 running: Register[Registered] = Register()

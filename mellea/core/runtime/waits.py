@@ -35,12 +35,13 @@ class Waits(ABC):
         dependencies: what has to end before it can begin.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_loop", "_waiters", "awaited", "dependencies")
+    __slots__ = ("__weakref__", "_end_waiters", "_lock", "_loop", "_waiters", "awaited", "dependencies")
 
     def __init__(self, dependencies: Iterable[Waitable] = ()) -> None:
         self._lock = threading.Lock()
         self._loop: Loop | None = None
         self._waiters: dict[_Wakeable, Callable[[], bool]] = {}  # and what each one waits for
+        self._end_waiters: dict[_Wakeable, Callable[[], bool]] = {}  # those that nothing but the end can wake
         self.dependencies: tuple[Waitable, ...] = tuple(dependencies)
         self.awaited: list[Waitable] = []
 
@@ -56,7 +57,7 @@ class Waits(ABC):
     async def until_final(self) -> None:
         """Wait until it has ended."""
         if not self.is_final:
-            await self.until(lambda: self.is_final)
+            await self._wait(lambda: self.is_final, self._end_waiters)
 
     async def until(self, is_ready: Callable[[], bool]) -> None:
         """Wait until `is_ready()`; it may turn true with an event, at the end, and when the run is closed.
@@ -64,20 +65,25 @@ class Waits(ABC):
         Raises:
             StreamingError: the run can't end before the code that waits does.
         """
-        if is_ready():
-            return
+        if not is_ready():
+            await self._wait(is_ready, self._waiters)
+
+    async def _wait(self, is_ready: Callable[[], bool], waiters: dict[_Wakeable, Callable[[], bool]]) -> None:
         loop = self._loop
         elsewhere = loop is None or not loop.is_current()
         with waiting_for(self):
             while not is_ready():
                 waiter = new_waiter()
-                self._register(waiter, is_ready)
+                with self._lock:
+                    waiters[waiter] = is_ready
                 try:
                     if is_ready():
                         return
                     await waiter.wait(_LOOK_SECONDS if elsewhere else None)
                 finally:
-                    self._forget(waiter)
+                    if waiter in waiters:  # whoever wakes it takes it out
+                        with self._lock:
+                            waiters.pop(waiter, None)
                 if elsewhere and self._is_lost() and not is_ready():
                     return
 
@@ -94,23 +100,17 @@ class Waits(ABC):
         with waiting_for(self):
             while not is_ready():
                 waiter = ThreadWaiter()
-                self._register(waiter, is_ready)
+                with self._lock:
+                    self._waiters[waiter] = is_ready
                 try:
                     if is_ready():
                         return
                     waiter.wait(_LOOK_SECONDS)
                 finally:
-                    self._forget(waiter)
+                    with self._lock:
+                        self._waiters.pop(waiter, None)
                 if self._is_lost() and not is_ready():
                     return
-
-    def _register(self, waiter: _Wakeable, is_ready: Callable[[], bool]) -> None:
-        with self._lock:
-            self._waiters[waiter] = is_ready
-
-    def _forget(self, waiter: _Wakeable) -> None:
-        with self._lock:
-            self._waiters.pop(waiter, None)
 
     def _is_lost(self) -> bool:
         """Whether the producing loop has gone; then the run has ended, and nothing will close it."""
@@ -125,11 +125,20 @@ class Waits(ABC):
         """End the run, whose loop has gone; `how` says how, such as "has been closed"."""
 
     def _wake(self) -> None:
-        if not self._waiters:  # whoever registers looks again afterwards
-            return
+        """Wake those that wait for what has come; whoever registers now looks again afterwards."""
+        if self._waiters:
+            self._wake_ready(self._waiters)
+
+    def _wake_all(self) -> None:
+        """Wake also those that wait for the end."""
+        self._wake()
+        if self._end_waiters:
+            self._wake_ready(self._end_waiters)
+
+    def _wake_ready(self, waiters: dict[_Wakeable, Callable[[], bool]]) -> None:
         with self._lock:
-            ready = [waiter for waiter, is_ready in self._waiters.items() if is_ready()]
+            ready = [waiter for waiter, is_ready in waiters.items() if is_ready()]
             for waiter in ready:
-                del self._waiters[waiter]
+                del waiters[waiter]
         for waiter in ready:
             waiter.wake()
