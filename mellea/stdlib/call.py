@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mellea.core.accumulator import Generation
-from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
+from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
 from mellea.core.blocks import CBlock, FileBlock
 from mellea.core.component import component_of, walk
 from mellea.core.context import Context, Turn
@@ -34,7 +34,7 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.tools import MAX_TURNS, AnyTool, Step, Tool, ToolCalls, ToolLoop, as_tools, loop_of, runnable_tools
+from mellea.stdlib.tools import MAX_TURNS, AnyTool, Step, Tool, ToolCalls, ToolLoop, as_tools, loop_of
 
 if TYPE_CHECKING:
     from mellea.core.structured import OutputFormat
@@ -156,7 +156,7 @@ class Call:
             backend=backend,
             options=options,
             given=given,
-            tools=tools if loop is None else runnable_tools(tools),
+            tools=tools if loop is None else loop.check_tools(tools),
             deadlines=deadlines,
             loop=loop,
             **parts,
@@ -369,7 +369,7 @@ class _Asking:
 
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
-        request = self._request
+        request = narrow_tools(self._request)
         run.sent = SentRequest(self._call.backend, request)
         return self._call._events(request)
 
@@ -399,7 +399,7 @@ class _Asking:
         call, whole, backend = self._call, self._run, step.backend
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
-        request = Request(step.messages, _specs(step.tools), schema, step.options, deadlines)
+        request = narrow_tools(Request(step.messages, _specs(step.tools), schema, step.options, deadlines))
 
         def open(run: Run) -> AsyncIterator[Event]:
             whole.sent = run.sent = SentRequest(backend, request)
@@ -504,12 +504,16 @@ def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     return [thunk for thunk in found.values() if not thunk.is_computed()]
 
 
-def _check_choice(choice: str | None, names: Sequence[str]) -> None:
-    if choice is None or not names or choice in ("auto", "required", "none", *names):
+def _check_choice(choice: str | Sequence[str] | None, names: Sequence[str]) -> None:
+    if choice is None or not names or choice in ("auto", "required", "none"):
         return
-    near = difflib.get_close_matches(choice, names, n=1)
+    unknown = next((name for name in ([choice] if isinstance(choice, str) else choice) if name not in names), None)
+    if unknown is None:
+        return
+    near = difflib.get_close_matches(unknown, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"the tools are {', '.join(map(repr, names))}"
-    raise UsageError(f"tool_choice={choice!r} is none of the call's tools; {hint}")
+    what = f"{choice!r} is" if isinstance(choice, str) else f"{choice!r} has {unknown!r}, which is"
+    raise UsageError(f"tool_choice={what} none of the call's tools; {hint}")
 
 
 def _format(format: Any) -> OutputFormat[Any] | None:

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mellea.core.blocks import Block, ToolCall, ToolOutput
+from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.events import ToolProgress
 from mellea.core.observer import span_around
 from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError, UsageError
+from mellea.stdlib.tools.progress import Report
+from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 from mellea.stdlib.tools.tool import Tool
 
-__all__ = ["perform", "run_call", "run_calls", "serialise_result"]
+__all__ = ["perform", "run_call", "run_calls"]
 
 _LONGEST = 500
 """Characters of an error that a model is told."""
 
 
 async def run_call(
-    call: ToolCall, tools: Mapping[str, Tool[..., Any]], tell: Callable[[Any], Any] | None = None
+    call: ToolCall,
+    tools: Mapping[str, Tool[..., Any]],
+    tell: Callable[[Any], Any] | None = None,
+    on_progress: Callable[[ToolProgress], object] | None = None,
 ) -> ToolOutput:
     """Run one call, and return what the tool gave back, or what went wrong.
 
@@ -26,12 +32,20 @@ async def run_call(
         call: what the model asks for.
         tools: the tools that there are, by name.
         tell: makes of a result what the model is told; by default texts stay as they are, the rest becomes JSON.
+        on_progress: is told what the tool yields.
     """
+
+    def report(value: Any) -> None:
+        if on_progress is not None:
+            on_progress(ToolProgress(call.tool_call_id, call.tool_name, value))
+
     with span_around("tool", call.tool_name, tool_call=call) as span:
         try:
-            output = ToolOutput(
-                call.tool_call_id, call.tool_name, (tell or serialise_result)(await perform(call, tools))
-            )
+            returned = await perform(call, tools, report)
+            result = ToolReturn.of(returned)
+            value = result.value if returned is result else None
+            told = (tell or serialise_result)(result.text)
+            output = ToolOutput(call.tool_call_id, call.tool_name, told, value=value)
         except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
             output = ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
             if span is not None:
@@ -47,6 +61,7 @@ async def run_calls(
     *,
     limit: int = 8,
     on_result: Callable[[ToolOutput], object] | None = None,
+    on_progress: Callable[[ToolProgress], object] | None = None,
     tell: Callable[[Any], Any] | None = None,
     denied: Mapping[int, str] | None = None,
 ) -> list[ToolOutput]:
@@ -57,6 +72,7 @@ async def run_calls(
         tools: the tools that there are, by name.
         limit: how many calls run at once; 1 runs them one after the other.
         on_result: is told each output as soon as it is there.
+        on_progress: is told what a tool yields, as soon as it does.
         tell: see `run_call`.
         denied: places of calls that aren't to run, and why, which the model is told as their results.
 
@@ -66,24 +82,59 @@ async def run_calls(
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise UsageError(f"limit takes a whole number from 1, not {limit!r}")
     outputs: dict[int, ToolOutput] = {}
-    waiting = iter(enumerate(calls))
+    queues = _sort_into_queues(calls, tools)
+    waiting = iter(queues)
+
+    async def run(number: int) -> ToolOutput:
+        call = calls[number]
+        if denied is not None and number in denied:
+            return ToolOutput(call.tool_call_id, call.tool_name, denied[number], is_error=True)
+        return await run_call(call, tools, tell, on_progress)
 
     async def work() -> None:
-        for number, call in waiting:  # shared by all that work, so that calls begin in their order
-            reason = None if denied is None else denied.get(number)
-            output = outputs[number] = _deny(call, reason) if reason is not None else await run_call(call, tools, tell)
-            if on_result is not None:
-                on_result(output)
+        for queue in waiting:  # shared by all that work, so that calls begin in their order
+            for number in queue:
+                output = outputs[number] = await run(number)
+                if on_result is not None:
+                    on_result(output)
 
-    await together([work] * min(limit, len(calls)))
+    await together([work] * min(limit, len(queues)))
     return [outputs[number] for number in range(len(calls))]
 
 
-async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
+def _sort_into_queues(calls: Sequence[ToolCall], tools: Mapping[str, Tool[..., Any]]) -> list[list[int]]:
+    """Return the numbers of the calls in queues that run at once: those of a tool that runs one at a time are one."""
+    queues: list[list[int]] = []
+    of_tool: dict[str, list[int]] = {}
+    for number, call in enumerate(calls):
+        tool = tools.get(call.tool_name)
+        if tool is not None and tool.one_at_a_time and tool.name in of_tool:
+            of_tool[tool.name].append(number)
+            continue
+        queues.append([number])
+        if tool is not None:
+            of_tool[tool.name] = queues[-1]
+    return queues
+
+
+async def perform(
+    call: ToolCall,
+    tools: Mapping[str, Tool[..., Any]],
+    on_progress: Report | None = None,
+    *,
+    is_approved: bool = False,
+) -> Any:
     """Run one call, and return what the tool gave back.
 
+    Args:
+        call: what the model asks for.
+        tools: the tools that there are, by name.
+        on_progress: is called with each value that the tool yields.
+        is_approved: whether a person has approved of the call; without that, one that needs it isn't run.
+
     Raises:
-        ToolError: there is no such tool, or the arguments don't fit; what the tool raises comes as it is.
+        ToolError: there is no such tool, the arguments don't fit, or nobody has approved of the call; what the tool
+            raises comes as it is.
     """
     tool = tools.get(call.tool_name)
     if tool is None:
@@ -91,22 +142,9 @@ async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
         raise ToolError(f"there is no tool {call.tool_name!r}; the tools are {known}")
     if not call.is_valid:
         raise ToolError(f"the arguments of {call.tool_name!r} are no JSON object: {call.raw_args[:100]!r}")
-    return await tool.call(call.tool_args)
-
-
-def serialise_result(result: Any) -> Any:
-    """Return a result as the model is told it: texts and blocks as they are, the rest as JSON values."""
-    if isinstance(result, (str, Block)):
-        return result
-    if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
-        return [serialise_result(item) for item in result]
-    from pydantic_core import to_jsonable_python  # lazy: most programs have no tools
-
-    return to_jsonable_python(result, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="strings")
-
-
-def _deny(call: ToolCall, reason: str) -> ToolOutput:
-    return ToolOutput(call.tool_call_id, call.tool_name, reason, is_error=True)
+    if not is_approved and await tool.needs_approval(call.tool_args):
+        raise ToolError(f"{call.tool_name!r} wasn't run: it needs a person's approval, and nobody was asked")
+    return await tool.call(call.tool_args, on_progress=on_progress)
 
 
 def _format_error(error: Exception) -> str:

@@ -5,7 +5,7 @@ Rules:
 - A `ToolLoop` is a value: how to go on. What is asked, and which tools there are, comes from the call (a `LoopTask`).
 - A step is one request and the tools that its answer calls. Its events go on to the run of the whole call as they come.
 - The policy decides about every call of an answer before the first of them runs.
-- Subclasses may change `prepare`, `run_tools` and `reach_limit`; `work` is the loop itself.
+- Subclasses may change `check_tools`, `prepare`, `run_tools` and `reach_limit`; `work` is the loop itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, ToolSpec
-from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.blocks import ToolCall
 from mellea.core.events import StepEnd, StepStart, StreamEnd, ToolResult
 from mellea.core.messages import Message
 from mellea.core.observer import span_around
@@ -30,7 +30,7 @@ from mellea.stdlib.tools.execute import run_calls
 from mellea.stdlib.tools.policy import Ask, Deny, Policy, decide
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tools
 
-__all__ = ["MAX_TURNS", "LoopTask", "Step", "ToolCalls", "ToolLoop", "loop_of", "runnable_tools"]
+__all__ = ["MAX_TURNS", "LoopTask", "Step", "ToolCalls", "ToolLoop", "loop_of"]
 
 MAX_TURNS = 10
 """How many times a loop asks the model, unless it is told otherwise."""
@@ -129,6 +129,29 @@ class ToolLoop:
                     run.emit([StepEnd(number)])
         return self.reach_limit(run, answer, end)
 
+    def check_tools(self, tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
+        """Take tools that the loop is to run.
+
+        Raises:
+            UsageError: one of them is nothing that it can run.
+        """
+        checked = as_tools(tools)
+        for tool in checked:
+            if isinstance(tool, ToolSpec):
+                raise UsageError(
+                    f"tool_calls='run' can't run {tool.name!r}, which is a schema alone; give a function for it"
+                )
+            if isinstance(tool, Tool) and tool.runs == "outside":
+                raise UsageError(
+                    f"tool_calls='run' can't run {tool.name!r}, which runs outside; tool_calls='show' shows its calls"
+                )
+            if isinstance(tool, Tool) and tool.requires_approval:
+                raise UsageError(
+                    f"tool_calls='run' can't ask for the approval that {tool.name!r} requires; "
+                    "tool_calls='show' shows its calls"
+                )
+        return checked
+
     async def prepare(self, step: Step) -> Step:
         """Return the step as `prepare_step` changes it.
 
@@ -145,7 +168,7 @@ class ToolLoop:
         return replace(
             changed,
             messages=tuple(changed.messages),
-            tools=runnable_tools(changed.tools),
+            tools=self.check_tools(changed.tools),
             options=check_options(changed.options),
         )
 
@@ -166,11 +189,16 @@ class ToolLoop:
                     "nobody to ask; let the policy return Allow() or Deny(reason), or use an agent, which can wait"
                 )
 
-        def emit(output: ToolOutput) -> None:
-            run.emit([ToolResult(output)])
-
         tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool)}
-        await run_calls(calls, tools, limit=self.concurrency, tell=task.tell, on_result=emit, denied=denied)
+        await run_calls(
+            calls,
+            tools,
+            limit=self.concurrency,
+            tell=task.tell,
+            on_result=lambda output: run.emit([ToolResult(output)]),
+            on_progress=lambda progress: run.emit([progress]),
+            denied=denied,
+        )
 
     def reach_limit(self, run: Run, answer: Generation, end: StreamEnd) -> Generation:
         """Return what the run comes to if the last answer still calls tools.
@@ -211,18 +239,6 @@ def loop_of(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = MAX_T
     if max_turns not in (MAX_TURNS, loop.max_steps):
         raise UsageError(f"max_turns={max_turns!r} can't go with loop=, which has max_steps={loop.max_steps!r}")
     return loop
-
-
-def runnable_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
-    """Take tools that a loop is to run.
-
-    Raises:
-        UsageError: one of them is nothing that can be run.
-    """
-    checked = as_tools(tools)
-    if bare := next((tool for tool in checked if isinstance(tool, ToolSpec)), None):
-        raise UsageError(f"tool_calls='run' can't run {bare.name!r}, which is a schema alone; give a function for it")
-    return checked
 
 
 def _whole_calls(answer: Generation) -> tuple[ToolCall, ...]:
