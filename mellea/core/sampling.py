@@ -162,8 +162,10 @@ class SamplingStrategy(Protocol):
     def requirements(self) -> Sequence[Requirement]:
         """Requirements that the strategy adds to those of the call."""
 
-    # A strategy may have `is_sequential`, true if it makes one attempt after the other, which `release=` asks for, and
-    # `backends`, others than the call's that it may ask, which are checked before anything is sent.
+    # A strategy may have `is_sequential`, true if it makes one attempt after the other, which `release=` asks for;
+    # `backends`, others than the call's that it may ask, which are checked before anything is sent; and
+    # `begins_plainly`, true if its first attempt is the call as it is, and the result if it is of the asked type and
+    # there are no requirements: `sample` is called only if it isn't, and draws that attempt first.
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Draw attempts until one is good enough, or none is left."""

@@ -4,7 +4,8 @@ May import: backends, core. Nothing in the package imports this room. Read `scri
 """
 
 from mellea.testing.contract import BackendContract
+from mellea.testing.observing import RecordingObserver
 from mellea.testing.replay import replay
 from mellea.testing.scripted import Gate, Pause, ScriptedBackend
 
-__all__ = ["BackendContract", "Gate", "Pause", "ScriptedBackend", "replay"]
+__all__ = ["BackendContract", "Gate", "Pause", "RecordingObserver", "ScriptedBackend", "replay"]

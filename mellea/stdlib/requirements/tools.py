@@ -92,7 +92,7 @@ def _get_name(tool: Any) -> str:
 
 def _list_calls(context: Context) -> tuple[ToolCall, ...]:
     output = context.last_output()
-    messages: Iterable[Message] = () if output is None else output._run.so_far().messages
+    messages: Iterable[Message] = () if output is None else output.so_far().messages
     return tuple(call for message in messages for call in message.tool_calls)
 
 

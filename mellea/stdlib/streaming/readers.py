@@ -78,7 +78,7 @@ class ItemReader(_TypedReader[T]):
         if reading is None:
             thunk = self._stream._started()
             reading = self._reading = ItemReading(
-                thunk._run, thunk._deliver, self._on_error, by_step=self._stream._by_step
+                thunk.record, thunk.deliver, self._on_error, by_step=self._stream._by_step
             )
         while not reading.ready:
             if reading.has_work:
@@ -109,7 +109,7 @@ class PartialReader(_TypedReader[Partial[T]]):
         reading = self._reading
         if reading is None:
             thunk = self._stream._started()
-            reading = self._reading = PartialReading(thunk._run, thunk._deliver, by_step=self._stream._by_step)
+            reading = self._reading = PartialReading(thunk.record, thunk.deliver, by_step=self._stream._by_step)
         while (partial := reading.next()) is None:
             if reading.has_work:
                 reading.work()

@@ -5,25 +5,34 @@ May import: core. Read `tool.py` first.
 
 from mellea.stdlib.tools.contracts import ensure, require
 from mellea.stdlib.tools.execute import perform, run_call, run_calls
+from mellea.stdlib.tools.policy import Allow, Ask, Decision, Deny, Policy, decide
 from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tool, as_tools, tool
-from mellea.stdlib.tools.tool_loop import MAX_TURNS, ToolCalls, ToolLoop, tool_loop
+from mellea.stdlib.tools.tool_loop import MAX_TURNS, LoopTask, Step, ToolCalls, ToolLoop, loop_of
 
 __all__ = [
     "MAX_TURNS",
+    "Allow",
     "AnyTool",
+    "Ask",
+    "Decision",
+    "Deny",
+    "LoopTask",
+    "Policy",
+    "Step",
     "Tool",
     "ToolCalls",
     "ToolLoop",
     "ToolReturn",
     "as_tool",
     "as_tools",
+    "decide",
     "ensure",
+    "loop_of",
     "perform",
     "require",
     "run_call",
     "run_calls",
     "serialise_result",
     "tool",
-    "tool_loop",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import ToolProgress
+from mellea.core.observer import span_around
 from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.progress import Report
@@ -38,13 +39,20 @@ async def run_call(
         if on_progress is not None:
             on_progress(ToolProgress(call.tool_call_id, call.tool_name, value))
 
-    try:
-        returned = await perform(call, tools, report)
-        result = ToolReturn.of(returned)
-        value = result.value if returned is result else None
-        return ToolOutput(call.tool_call_id, call.tool_name, (tell or serialise_result)(result.text), value=value)
-    except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
-        return ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
+    with span_around("tool", call.tool_name, tool_call=call) as span:
+        try:
+            returned = await perform(call, tools, report)
+            result = ToolReturn.of(returned)
+            value = result.value if returned is result else None
+            told = (tell or serialise_result)(result.text)
+            output = ToolOutput(call.tool_call_id, call.tool_name, told, value=value)
+        except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
+            output = ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
+            if span is not None:
+                span.error = error
+        if span is not None:
+            span.result = output
+        return output
 
 
 async def run_calls(
@@ -55,6 +63,7 @@ async def run_calls(
     on_result: Callable[[ToolOutput], object] | None = None,
     on_progress: Callable[[ToolProgress], object] | None = None,
     tell: Callable[[Any], Any] | None = None,
+    denied: Mapping[int, str] | None = None,
 ) -> list[ToolOutput]:
     """Run calls at the same time, and return their outputs in the order of the calls.
 
@@ -65,6 +74,7 @@ async def run_calls(
         on_result: is told each output as soon as it is there.
         on_progress: is told what a tool yields, as soon as it does.
         tell: see `run_call`.
+        denied: places of calls that aren't to run, and why, which the model is told as their results.
 
     Raises:
         UsageError: the limit is not a whole number from 1.
@@ -75,10 +85,16 @@ async def run_calls(
     queues = _sort_into_queues(calls, tools)
     waiting = iter(queues)
 
+    async def run(number: int) -> ToolOutput:
+        call = calls[number]
+        if denied is not None and number in denied:
+            return ToolOutput(call.tool_call_id, call.tool_name, denied[number], is_error=True)
+        return await run_call(call, tools, tell, on_progress)
+
     async def work() -> None:
         for queue in waiting:  # shared by all that work, so that calls begin in their order
             for number in queue:
-                output = outputs[number] = await run_call(calls[number], tools, tell, on_progress)
+                output = outputs[number] = await run(number)
                 if on_result is not None:
                     on_result(output)
 
