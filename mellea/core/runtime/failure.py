@@ -11,7 +11,7 @@ from mellea.errors import (
     StreamingError,
 )
 
-__all__ = ["as_mellea_error", "describe_error", "interrupted", "lost", "overdue"]
+__all__ = ["as_mellea_error", "describe_error", "interrupted", "left_behind", "lost", "overdue"]
 
 
 def as_mellea_error(error: BaseException, *, backend: str | None, model: str | None, is_work: bool) -> MelleaError:
@@ -50,6 +50,11 @@ def lost(how: str) -> StreamingError:
         f"the event loop that ran this generation {how}, so the rest of it never came; "
         "keep that loop running until the thunk has been awaited"
     )
+
+
+def left_behind() -> StreamingError:
+    """Make the error for readers, in a forked child, of a run of the parent's."""
+    return StreamingError("this generation belongs to the parent process; start a new one after the fork")
 
 
 def interrupted(backend: str | None, model: str | None) -> InterruptedStreamError:

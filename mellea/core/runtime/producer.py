@@ -29,22 +29,21 @@ from mellea.core.runtime.call_log import log_end, log_request
 from mellea.core.runtime.clock import Clock
 from mellea.core.runtime.correction import Correction
 from mellea.core.runtime.deadlock import runs_around
-from mellea.core.runtime.failure import as_mellea_error, interrupted, lost, overdue
+from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behind, lost, overdue
 from mellea.core.runtime.loop import current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
 from mellea.core.runtime.register import Register, current_register
 from mellea.core.runtime.source import close_source, is_open
 from mellea.core.runtime.spans import RunSpans
 from mellea.core.runtime.tasks import in_thread
-from mellea.core.state import TRANSITIONS, State
-from mellea.errors import ParseError, StreamingError
+from mellea.core.state import State
+from mellea.errors import ParseError
 
-__all__ = ["Emit", "Open", "Parse", "Ready", "Run", "Work"]
+__all__ = ["Open", "Parse", "Ready", "Run", "Work"]
 
 Open = Callable[["Run"], AsyncIterator[Event]]
 Ready = Callable[["Run"], Awaitable[None]]
 Parse = Callable[[Generation], Any]
-Emit = Callable[[list[Event]], None]
 Work = Callable[["Run"], Awaitable[Any]]
 
 
@@ -92,14 +91,9 @@ class Run(Record):
             is_composite=not is_request or correction is not None,
         )
         self.is_request = is_request
-        self._open = open
-        self._work = work
-        self._ready = ready
-        self._parse = parse
-        self._quick_length = quick_length
-        self._correction = correction
-        self._clock = Clock(deadlines)
-        self._overdue = overdue
+        self._ready, self._open, self._work = ready, open, work
+        self._parse, self._quick_length, self._correction = parse, quick_length, correction
+        self._clock, self._overdue = Clock(deadlines), overdue
         self._held_end: StreamEnd | None = None  # which readers get once the answer could be parsed
         self._registers: tuple[Register[Any], ...] = ()
         self._is_logged = open is None  # work logs the requests that it makes
@@ -169,10 +163,7 @@ class Run(Record):
         """After a fork, end the parent's run in the child, where nobody produces it."""
         self._lock = threading.Lock()
         self.spans, self._registers = None, ()  # the parent tells of it
-        self.end(
-            State.FAILED,
-            StreamingError("this generation belongs to the parent process; start a new one after the fork"),
-        )
+        self.end(State.FAILED, left_behind())
         self._closed = True
 
     async def _produce(self) -> None:
@@ -221,7 +212,11 @@ class Run(Record):
         parse = self._parse
         if parse is None:
             return THE_TEXT
-        generation = self._fold_whole()
+        events = self.events[:]
+        if self._correction is not None and self._held_end is not None:  # as they will be if it can be parsed
+            events += (*self._correction.after, self._held_end)
+        self._whole = (len(events), *fold_joined(events))
+        generation = self._whole[2]
         is_quick = len(generation.text) <= self._quick_length
         return parse(generation) if is_quick else await in_thread(parse, generation)
 
@@ -229,14 +224,6 @@ class Run(Record):
         self._is_closing = True  # asyncio's own cancel goes through a shield
         await close_source(source)
         self._is_closing = False
-
-    def _fold_whole(self) -> Generation:
-        """Fold the answer as it will be if it can be parsed."""
-        events = self.events[:]
-        if self._correction is not None and self._held_end is not None:
-            events += (*self._correction.after, self._held_end)
-        self._whole = (len(events), *fold_joined(events))
-        return self._whole[2]
 
     async def _read_all(self, source: AsyncIterator[Event]) -> bool:
         events, is_batched, has_ended = self.events, isinstance(source, Batches), False  # `end` replaces the list
@@ -285,15 +272,9 @@ class Run(Record):
         return True
 
     def _note_first(self, kind: type[Event], now: float) -> None:
-        if self.state is not State.STREAMING:
-            self._move_to_streaming()
+        self._move_to_streaming()
         if kind in (TextDelta, ReasoningDelta, ToolStart) and self.time_to_first_token is None:
             self.time_to_first_token = now - self._clock.opened
-
-    def _move_to_streaming(self) -> None:
-        with self._lock:
-            if State.STREAMING in TRANSITIONS[self.state]:
-                self.state = State.STREAMING
 
     def emit(self, events: list[Event]) -> None:
         """Take events from `work`."""
@@ -301,17 +282,14 @@ class Run(Record):
         if self.limit is not None or not events:
             return
         if self._correction is not None:
-            events = self._hold_end(events)
+            self._held_end = next((event for event in events if isinstance(event, StreamEnd)), self._held_end)
+            events = [event for event in events if event is not self._held_end]
         taken += events
         if self.time_to_first_token is None:
             now = time.monotonic()
             for event in events:
                 self._note_first(type(event), now)
         self._wake()
-
-    def _hold_end(self, events: list[Event]) -> list[Event]:
-        self._held_end = next((event for event in events if isinstance(event, StreamEnd)), self._held_end)
-        return [event for event in events if event is not self._held_end]
 
     def _expire(self, late: str, seconds: float) -> None:
         what = self._overdue or f"the model {self.model!r} at backend {self.backend!r} was {late}"

@@ -23,7 +23,6 @@ import anyio
 
 from mellea.core.accumulator import Accumulator, Generation, count_sound, fold_joined
 from mellea.core.events import AttemptStart, Event, StepStart, Usage
-from mellea.core.runtime.deadlock import runs_around
 from mellea.core.runtime.failure import as_mellea_error, lost
 from mellea.core.runtime.loop import Detached
 from mellea.core.runtime.waits import Waits
@@ -71,7 +70,6 @@ class Record(Waits):
     """
 
     __slots__ = (
-        "_closed",
         "_folded",
         "_is_closing",
         "_live",
@@ -106,7 +104,6 @@ class Record(Waits):
         self._live: Accumulator | None = None  # has folded the first `_folded` events, for who asks before the end
         self._folded = 0
         self._task: Detached | None = None
-        self._closed = False
         self._is_closing = False
         self._sampling: Any = None
         self.backend = backend
@@ -139,11 +136,6 @@ class Record(Waits):
     def is_final(self) -> bool:
         """Whether the run has ended, in whatever way."""
         return self.limit is not None
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the run has ended and its backend has given back what it held."""
-        return self._closed
 
     @property
     def has_succeeded(self) -> bool:
@@ -194,6 +186,13 @@ class Record(Waits):
         self._folded += len(new)
         live.feed(new)
         return live
+
+    def _move_to_streaming(self) -> None:
+        if self.state is State.STREAMING:
+            return
+        with self._lock:
+            if State.STREAMING in TRANSITIONS[self.state]:
+                self.state = State.STREAMING
 
     # -- the end --------------------------------------------------------------------------------------
 
@@ -261,14 +260,6 @@ class Record(Waits):
         self.cancel()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             await self.until_closed()
-
-    async def until_closed(self) -> None:
-        """Wait until the run has ended and its backend has closed its connection.
-
-        Code that is part of the run, such as a tool of it, doesn't wait: the run can't close before that code ends.
-        """
-        if not any(known() is self for known in runs_around.get()):
-            await self.until(lambda: self._closed)
 
     def raise_error(self) -> None:
         """Raise this reader's own copy of the error, if the run has failed or was cancelled."""

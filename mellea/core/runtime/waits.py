@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from mellea.core.runtime.deadlock import Waitable, check_blocking_wait, waiting_for
+from mellea.core.runtime.deadlock import Waitable, check_blocking_wait, runs_around, waiting_for
 from mellea.core.runtime.loop import Loop, ThreadWaiter, new_waiter
 
 __all__ = ["Waits"]
@@ -35,11 +35,12 @@ class Waits(ABC):
         dependencies: what has to end before it can begin.
     """
 
-    __slots__ = ("__weakref__", "_end_waiters", "_lock", "_loop", "_waiters", "awaited", "dependencies")
+    __slots__ = ("__weakref__", "_closed", "_end_waiters", "_lock", "_loop", "_waiters", "awaited", "dependencies")
 
     def __init__(self, dependencies: Iterable[Waitable] = ()) -> None:
         self._lock = threading.Lock()
         self._loop: Loop | None = None
+        self._closed = False
         self._waiters: dict[_Wakeable, Callable[[], bool]] = {}  # and what each one waits for
         self._end_waiters: dict[_Wakeable, Callable[[], bool]] = {}  # those that nothing but the end can wake
         self.dependencies: tuple[Waitable, ...] = tuple(dependencies)
@@ -53,6 +54,11 @@ class Waits(ABC):
     def on_any(self, loops: Iterable[Loop]) -> bool:
         """Whether one of the loops is the one that this run works on."""
         return self._loop is not None and any(self._loop.native is loop.native for loop in loops)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run has ended and its backend has given back what it held."""
+        return self._closed
 
     async def until_final(self) -> None:
         """Wait until it has ended."""
@@ -86,6 +92,14 @@ class Waits(ABC):
                             waiters.pop(waiter, None)
                 if elsewhere and self._is_lost() and not is_ready():
                     return
+
+    async def until_closed(self) -> None:
+        """Wait until the run has ended and its backend has closed its connection.
+
+        Code that is part of the run, such as a tool of it, doesn't wait: the run can't close before that code ends.
+        """
+        if not any(known() is self for known in runs_around.get()):
+            await self.until(lambda: self._closed)
 
     def until_blocking(self, is_ready: Callable[[], bool]) -> None:
         """Wait in a plain thread until `is_ready()`.

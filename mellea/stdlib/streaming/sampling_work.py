@@ -6,7 +6,7 @@ outer run, one attempt after the other, even where several are being written at 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from mellea.core.events import (
 from mellea.core.observer import span_around
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.runtime import Emit, Record, Run
+from mellea.core.runtime import Record, Run
 from mellea.core.runtime.cursor import Cursor
 from mellea.core.runtime.visible_text import TextFilter, join_text, text_filter
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
@@ -46,6 +46,8 @@ from mellea.stdlib.streaming.outcome import accept, check_result
 __all__ = ["launch_sampled"]
 
 C = TypeVar("C", bound=Context)
+
+Emit = Callable[[list[Event]], None]
 
 _ANSWER = "an answer of the asked form"
 
