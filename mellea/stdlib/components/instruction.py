@@ -1,4 +1,4 @@
-"""Instructions: a task for a model, with all that belongs to it."""
+"""Instructions: a task for a model, with its inputs, examples and requirements."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ class Instruction:
     """A task for a model.
 
     Args:
-        description: the task in words. With `user_variables`, `{{name}}` in it stands for a variable. Nothing else is
-            a template.
-        requirements: what the output has to meet, in the order in which it is said; texts or `Requirement`s.
-        input: a value that the task is about; anything but a text is said as JSON.
+        description: the task in words. With `user_variables`, `{{name}}` in it is replaced by a variable. No other
+            argument is a template.
+        requirements: what the output has to meet, in the order of the prompt; texts or `Requirement`s.
+        input: a value that the task is about; values other than texts are rendered as JSON.
         images: images that the task is about.
-        icl_examples: examples of what is wanted.
-        grounding_context: texts that the answer is to rest on, by name. Those with a `CBlock(cache=True)` in
-            them stand before the task, so that calls with other tasks can reuse them.
-        user_variables: values for the description, which has a placeholder for each; never read as templates
-            themselves.
+        icl_examples: examples of good outputs (ICL is in-context learning: the model learns from the prompt).
+        grounding_context: texts that the answer should be based on, by name. Those with a `CBlock(cache=True)` in them
+            precede the task, so that calls with other tasks can reuse the cached prompt.
+        user_variables: values for the placeholders in the description; never treated as templates themselves.
         prefix: text before the description.
-        output_prefix: text that the output begins with.
-        name: what to call the task in traces.
+        output_prefix: the beginning of the output.
+        name: the name of the task in traces.
 
     Raises:
-        UsageError: the description is empty or no text, a variable has no placeholder, or another argument is of a
-            wrong type.
+        UsageError: the description is empty or not text, a variable has no placeholder, or another argument has a wrong
+            type.
     """
 
     description: str | CBlock | ModelOutputThunk[Any]
@@ -72,7 +71,7 @@ class Instruction:
             _check_variables(self)
 
     def parts(self) -> Sequence[Any]:
-        """Return all values in the instruction; thunks among them are awaited before it is said."""
+        """Return all values in the instruction; thunks among them are awaited before it is rendered."""
         values = [value for value in (self.icl_examples, self.grounding_context, self.user_variables) if value]
         return [self.description, self.input, *values, *self.images]
 
@@ -117,7 +116,7 @@ def _check_text(name: str, value: Any, *others: type) -> None:
 
 
 def _check_variables(instruction: Instruction) -> None:
-    """Refuse variables that wouldn't get where they are wanted."""
+    """Reject variables that have no placeholder, or whose placeholder isn't in the description."""
     description = instruction.description
     if isinstance(description, ModelOutputThunk):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Methods of an object that a model has called in place of an answer."""
+"""Run the methods of an object that a model calls instead of answering."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ _log = logging.getLogger("mellea")
 
 
 async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]) -> tuple[Any, Message]:
-    """Run the first of the calls; return its result, and the message that tells the model of it.
+    """Run the first of the calls; return its result and the message with the outputs for the model.
 
     Raises:
-        ToolError: there is no such method, or the arguments don't fit; what the method raises comes as it is.
+        ToolError: there is no such method, or the arguments aren't valid.
+        Exception: what the method raises.
     """
     first, *others = calls
     result = await perform(first, {tool.name: tool for tool in tools})
     if others:
         _log.warning("the model called %d methods; only the first, %r, was run", len(calls), first.tool_name)
     outputs = [ToolOutput(first.tool_call_id, first.tool_name, _render_for_message(result))]
-    # A provider refuses a history in which a call has no output.
+    # Providers reject a history with a call that has no output.
     outputs += [ToolOutput(call.tool_call_id, call.tool_name, "not run", is_error=True) for call in others]
     return result, Message("tool", outputs)
 
 
 def render_result(result: Any) -> Any:
-    """Return a tool's result as the model is told it: what says itself is said as it shows itself."""
+    """Return a tool's result as prompt text; components are rendered by their own template."""
     says_itself = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
     return to_text(result) if says_itself else serialise_result(result)
 
@@ -45,5 +46,5 @@ def render_result(result: Any) -> Any:
 def _render_for_message(result: Any) -> str:
     try:
         return to_text(make_promptable(result))
-    except UsageError:  # it has no form for a model, and the method has done its work all the same
+    except UsageError:  # it can't be rendered, but the method has done its work all the same
         return str(result)

@@ -1,4 +1,4 @@
-"""Asking again: what is said to a model after an attempt that failed its requirements."""
+"""Prompts for another attempt, after one that failed its requirements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Failures = Sequence[tuple[Requirement, ValidationResult]]
 
 
 def format_failures(failures: Failures) -> list[str]:
-    """Say what failed and why, a line each; a reason that only repeats the requirement is left out."""
+    """Return a line for each failure with its reason, unless that only repeats the requirement."""
     lines = []
     for requirement, result in failures:
         named, reason = " ".join(str(requirement).split()), " ".join((result.reason or "").split())
@@ -27,7 +27,7 @@ def format_failures(failures: Failures) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
-    """A task that is set once more; its answer is read as the task itself would read it.
+    """Another attempt at a task; the answer is parsed by the task itself.
 
     Args:
         task: the component whose answer failed.
@@ -39,11 +39,11 @@ class _Retry:
 
     @property
     def output_prefix(self) -> Any:
-        """What the answer begins with: as in the task."""
+        """The beginning of the answer, as in the task."""
         return getattr(self.task, "output_prefix", None)
 
     def parse(self, generation: Generation) -> Any:
-        """Make of the answer what the task makes of it."""
+        """Parse the answer as the task does."""
         if isinstance(self.task, Message):
             return generation.message
         return self.task.parse(generation) if is_component(self.task) else generation.text
@@ -51,7 +51,7 @@ class _Retry:
 
 @dataclass(frozen=True, slots=True)
 class Repair(_Retry):
-    """The task again, with the answer that failed and what was wrong with it.
+    """The task again, with the failed answer and what was wrong with it.
 
     Args:
         task: the component whose answer failed.
@@ -81,7 +81,7 @@ class Correction(_Retry):
     """
 
     def parts(self) -> Sequence[Any]:
-        """Return nothing: it is made of words alone."""
+        """Return an empty list, because it only contains text."""
         return []
 
     def format_for_llm(self) -> TemplateRepresentation:

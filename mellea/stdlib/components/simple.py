@@ -1,4 +1,4 @@
-"""The simplest component: parts with names."""
+"""The simplest component: named parts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["SimpleComponent"]
 
 
 class SimpleComponent:
-    """Parts that are said one after the other, each behind its name.
+    """Named parts that are rendered one after the other.
 
     Args:
-        parts: any values: texts, thunks, other components; the rest is said as JSON.
+        parts: texts, thunks, other components; other values are rendered as JSON.
 
     Raises:
         UsageError: there is no part.

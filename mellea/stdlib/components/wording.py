@@ -1,4 +1,4 @@
-"""From components to messages: the wording of a request."""
+"""Render components into messages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["as_component", "render_messages"]
 
 
 def as_component(value: Any) -> Any:
-    """Take a text, a block or a component as something that can be said.
+    """Check that a value can be sent to a model, and make a text a `CBlock`.
 
     Raises:
-        UsageError: it is something else, or an empty text.
+        UsageError: it is not a text, a message or a component, or the text is empty.
     """
     if isinstance(value, str):
         value = CBlock(value)
@@ -32,14 +32,14 @@ def as_component(value: Any) -> Any:
 
 
 def render_messages(value: Any, model: str | None = None) -> list[Message]:
-    """Say a component, a message or a text as messages; every thunk in it has to be computed.
+    """Render a component, a message or a text into messages; every thunk in it must be computed.
 
     Args:
-        value: what is said.
-        model: the model it is for, whose family may have templates of its own.
+        value: the value to render.
+        model: the model to render for, whose family may have templates of its own.
 
     Raises:
-        UsageError: its template can't be filled.
+        UsageError: the template can't be rendered.
     """
     if isinstance(value, Conversation):
         return [_fill_in_thunks(message) for message in value.messages]
@@ -59,12 +59,12 @@ def render_messages(value: Any, model: str | None = None) -> list[Message]:
 
 
 def _is_sent_as_is(task: Any) -> bool:
-    """Whether a task isn't a text that others can be put into."""
+    """Whether a task consists of messages of its own, so that it can't be included in another prompt."""
     return isinstance(task, Conversation) or (isinstance(task, Message) and task.role != "user")
 
 
 def _fill_in_thunks(message: Message) -> Message:
-    """Put the text of computed thunks in their place."""
+    """Replace computed thunks by their text."""
     if not any(isinstance(block, ModelOutputThunk) for block in message.blocks):
         return message
     blocks = [CBlock(str(block)) if isinstance(block, ModelOutputThunk) else block for block in message.blocks]

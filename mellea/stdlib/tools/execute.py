@@ -1,4 +1,4 @@
-"""Running the calls that a model asks for: whatever goes wrong is told to the model, and nothing crashes."""
+"""Run the calls that a model makes; errors become outputs for the model instead of exceptions."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mellea.stdlib.tools.tool import Tool
 __all__ = ["perform", "run_call", "run_calls", "serialise_result"]
 
 _LONGEST = 500
-"""Characters of an error that a model is told."""
+"""The most characters of an error that are sent to the model."""
 
 
 async def run_call(
     call: ToolCall, tools: Mapping[str, Tool[..., Any]], tell: Callable[[Any], Any] | None = None
 ) -> ToolOutput:
-    """Run one call, and return what the tool gave back, or what went wrong.
+    """Run one call, and return the tool's result or its error as an output.
 
     Args:
-        call: what the model asks for.
-        tools: the tools that there are, by name.
-        tell: makes of a result what the model is told; by default texts stay as they are, the rest becomes JSON.
+        call: the model's call.
+        tools: the available tools by name.
+        tell: serialises a result for the model; by default texts are kept and other values become JSON.
     """
     try:
         return ToolOutput(call.tool_call_id, call.tool_name, (tell or serialise_result)(await perform(call, tools)))
-    except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
+    except Exception as error:  # noqa: BLE001 - user code: the model gets whatever error a tool raises
         return ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
 
 
@@ -43,10 +43,10 @@ async def run_calls(
     """Run calls at the same time, and return their outputs in the order of the calls.
 
     Args:
-        calls: what the model asks for.
-        tools: the tools that there are, by name.
+        calls: the model's calls.
+        tools: the available tools by name.
         limit: how many calls run at once; 1 runs them one after the other.
-        on_result: is told each output as soon as it is there.
+        on_result: called with each output as soon as it is available.
         tell: see `run_call`.
 
     Raises:
@@ -58,7 +58,7 @@ async def run_calls(
     waiting = iter(enumerate(calls))
 
     async def work() -> None:
-        for number, call in waiting:  # shared by all that work, so that calls begin in their order
+        for number, call in waiting:  # one iterator for all workers, so calls begin in order
             output = outputs[number] = await run_call(call, tools, tell)
             if on_result is not None:
                 on_result(output)
@@ -68,22 +68,23 @@ async def run_calls(
 
 
 async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
-    """Run one call, and return what the tool gave back.
+    """Run one call, and return the tool's result.
 
     Raises:
-        ToolError: there is no such tool, or the arguments don't fit; what the tool raises comes as it is.
+        ToolError: there is no such tool, or the arguments aren't valid.
+        Exception: what the tool raises.
     """
     tool = tools.get(call.tool_name)
     if tool is None:
         known = ", ".join(map(repr, tools)) or "none"
         raise ToolError(f"there is no tool {call.tool_name!r}; the tools are {known}")
     if not call.is_valid:
-        raise ToolError(f"the arguments of {call.tool_name!r} are no JSON object: {call.raw_args[:100]!r}")
+        raise ToolError(f"the arguments of {call.tool_name!r} are not a JSON object: {call.raw_args[:100]!r}")
     return await tool.call(call.tool_args)
 
 
 def serialise_result(result: Any) -> Any:
-    """Return a result as the model is told it: texts and blocks as they are, the rest as JSON values."""
+    """Serialise a tool's result for the model: texts and blocks are kept, other values become JSON values."""
     if isinstance(result, (str, Block)):
         return result
     if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
@@ -96,6 +97,6 @@ def serialise_result(result: Any) -> Any:
 def _format_error(error: Exception) -> str:
     try:
         said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
+    except Exception:  # noqa: BLE001 - user code: even `__str__` of an error may fail
         said = type(error).__name__
     return said[:_LONGEST]

@@ -1,4 +1,4 @@
-"""Tools: a function, with what a model has to know to call it."""
+"""Tools: functions with the description that a model needs to call them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Tool(Generic[P, R]):
-    """A function that a model may call; it can still be called as the function that it is.
+    """A function that a model may call; your code can still call it directly.
 
-    The schema comes from the annotations and the docstring: each argument's description from its `Args:`
-    section (or NumPy's, or Sphinx's), the tool's description from the rest.
+    The schema comes from the annotations and the docstring: the descriptions of the arguments from its `Args:` section
+    (or NumPy's, or Sphinx's), the tool's description from the rest.
 
     Args:
-        function: sync (then the model's calls run in a worker thread) or async; a bound method does too.
-        name: what the model calls it; the function's name by default.
-        description: what it is for; the docstring by default.
-        names: more names that the annotations may use.
+        function: a function or a bound method, sync (then the model's calls run in a worker thread) or async.
+        name: the name for the model; by default the function's name.
+        description: the description for the model; by default the docstring.
+        names: names that the annotations may use in addition to the function's module and closure.
 
     Raises:
-        UsageError: it is not a function, takes `*args` or `**kwargs`, or its name is none for a model.
+        UsageError: it is not a function, takes `*args` or `**kwargs`, or its name isn't valid for a tool.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Tool(Generic[P, R]):
         """The tool as the model sees it.
 
         Raises:
-            UsageError: an annotation means nothing, or has no JSON form.
+            UsageError: an annotation can't be resolved, or has no JSON form.
         """
         text = self._description
         if text is None:
@@ -95,13 +95,14 @@ class Tool(Generic[P, R]):
         return frozenset(parameter.name for parameter in self._parameters)
 
     async def call(self, args: Mapping[str, Any] | None = None) -> Any:
-        """Check the arguments and call the function; a sync one runs in a worker thread.
+        """Validate the arguments and call the function; a sync one runs in a worker thread.
 
         Args:
             args: the arguments by name, as JSON values.
 
         Raises:
-            ToolError: the arguments don't fit; what the function itself raises comes as it is.
+            ToolError: the arguments aren't valid.
+            Exception: what the function raises.
         """
         if args is not None and not isinstance(args, Mapping):
             raise ToolError(f"the tool {self.name!r} takes its arguments as an object, not {args!r}")
@@ -110,10 +111,10 @@ class Tool(Generic[P, R]):
         return await outcome_of(functools.partial(self._function, *positional, **by_name))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself; `Field(…)` as a default of a parameter means what pydantic means by it.
+        """Call the function itself; pydantic's `Field(…)` as a default is applied as in pydantic.
 
         Raises:
-            UsageError: an argument that such a parameter requires is missing, or isn't what it allows.
+            UsageError: the argument of a parameter with a `Field(…)` is missing or not valid.
         """
         if not self._fields:
             return self._function(*args, **kwargs)
@@ -127,7 +128,7 @@ class Tool(Generic[P, R]):
         return FieldDefaults(f"{self.name}()", inspect.signature(self._function), lambda names: self._hints or {})
 
     def __get__(self, instance: Any, owner: type | None = None) -> Tool[..., R]:
-        """Bind a tool that was made of a method, as the method itself would be bound."""
+        """Bind a tool made from a method, as the method itself would be bound."""
         binds = getattr(self._function, "__get__", None)
         if instance is None or binds is None:
             return self
@@ -142,14 +143,14 @@ def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
 @overload
 def tool(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def tool(function: Any = None, /, *, name: str | None = None, description: str | None = None) -> Any:
-    """Make a tool of a function, as a decorator: bare, or with a name or a description of its own.
+    """Make a function a tool, as a decorator with or without arguments.
 
-    A plain function does as a tool as well; this one checks it at its definition.
+    Plain functions can be passed as tools, too; the decorator checks the function where it is defined.
 
     Raises:
-        UsageError: the function is none that a model can call.
+        UsageError: a model can't call the function.
     """
-    names = sys._getframe(1).f_locals
+    names = sys._getframe(1).f_locals  # the function's annotations may use names that are local to its definition
 
     def make(function: Any) -> Tool[Any, Any]:
         return Tool(function, name=name, description=description, names=names)
@@ -158,10 +159,10 @@ def tool(function: Any = None, /, *, name: str | None = None, description: str |
 
 
 def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = None) -> Tool[..., Any]:
-    """Take a function or a tool as a tool.
+    """Make a tool from a function; a tool is returned as it is, or with another name.
 
     Raises:
-        UsageError: it is neither, or none that a model can call.
+        UsageError: it is neither, or a model can't call it.
     """
     if isinstance(function, Tool):
         if name is None or name == function.name:
@@ -173,14 +174,14 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
 
 
 AnyTool = Callable[..., Any] | Tool[..., Any] | ToolSpec | BuiltinTool
-"""What `tools=` takes: a function, a `Tool`, a schema alone, or a tool that the provider runs itself."""
+"""What `tools=` takes: a function, a `Tool`, just a schema, or a tool that the provider runs itself."""
 
 
 def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
-    """Take what `tools=` was given, with functions made into tools.
+    """Check the value of `tools=`, and make its functions into tools.
 
     Raises:
-        UsageError: it is not a list, one of them is not a tool, or two have one name.
+        UsageError: it is not a list, one of them is not a tool, or two have the same name.
     """
     if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
         raise UsageError(f"tools takes a list, not {tools!r}")
@@ -192,9 +193,9 @@ def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | Buil
 
 
 def _resolve_early(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:
-    """Resolve the annotations with the names at hand, or later if one of them isn't defined yet.
+    """Resolve the annotations now if possible; `None` if a name isn't defined yet, so it has to be done later.
 
-    The names aren't kept: they are all variables of the calling function.
+    The names aren't kept, because they are all the local variables of the calling function.
     """
     if names is None:
         return None

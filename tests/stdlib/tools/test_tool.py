@@ -229,9 +229,9 @@ def test_a_default_without_a_json_form_is_no_warning() -> None:
     ("args", "said"),
     [
         ({}, "the argument 'city' is missing"),
-        ({"city": 3}, "the argument 'city' is wrong: Input should be a valid string; given was 3"),
+        ({"city": 3}, "the argument 'city' is not valid: Input should be a valid string; it was 3"),
         ({"city": "x", "town": 1}, "there is no argument 'town'"),
-        ({"city": "x", "unit": "K"}, "the argument 'unit' is wrong: Input should be 'C' or 'F'; given was \"K\""),
+        ({"city": "x", "unit": "K"}, "the argument 'unit' is not valid: Input should be 'C' or 'F'; it was \"K\""),
         ({"city": "x", "days": [], "unit": 1}, "'days' is wrong.*; the argument 'unit' is wrong"),
         ({"city": object()}, "the arguments can't be read"),
     ],
