@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 
 from benchmarks.figures import FIGURES, Figure
-from benchmarks.pairs import Samples, Skipped
+from benchmarks.measuring import measure, measure_against
+from benchmarks.pairs import Samples, Setting, Skipped
 from benchmarks.server import running
 
-ROOT = Path(__file__).resolve().parents[1]
-
 HEADINGS = ("figure", "what", "unit", "floor", "ours", "ratio", "min", "max", "target", "")
+AGAINST = ("figure", "what", "unit", "there", "here", "ratio", "min", "max", "", "")
 WIDTHS = (14, 34, 8, 9, 9, 7, 7, 7, 7, 4)
 
 
@@ -25,14 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     names = _chosen(asked.only)
     pairs = asked.pairs or (5 if asked.quick else 15)
-    print(_line(HEADINGS))
+    print(_line(HEADINGS if asked.against is None else AGAINST))
     missed: list[str] = []
     with running() as url:
         for name in names:
             figure = FIGURES[name]
-            limit = figure.gate if asked.check else figure.target
+            limit = None if asked.against else figure.gate if asked.check else figure.target
             try:
-                samples = _measure(name, pairs, asked.quick, url)
+                samples = _measure(name, Setting(pairs, asked.quick, url), asked.against)
             except Skipped as reason:
                 print(f"{name.ljust(WIDTHS[0])} {figure.what.ljust(WIDTHS[1])} skipped: {reason}", flush=True)
                 continue
@@ -51,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small sizes and 5 pairs: does it run?")
     parser.add_argument("--only", help="figures, with commas; `*` stands for anything, as in 'W*'")
     parser.add_argument("--check", action="store_true", help="hold to CI's loose gates; ends in 1 if one is missed")
+    parser.add_argument("--against", type=Path, help="another checkout, measured in turns with this one")
     return parser
 
 
@@ -64,20 +62,8 @@ def _chosen(only: str | None) -> list[str]:
     return [name for name in FIGURES if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def _measure(name: str, pairs: int, is_quick: bool, url: str) -> Samples:
-    command = [sys.executable, "-m", "benchmarks.child", name, str(pairs), "quick" if is_quick else "full", url]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=_environment())
-    if done.returncode:
-        sys.exit(f"the figure {name} could not be measured: its process ended in {done.returncode}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    if "skipped" in found:
-        raise Skipped(found["skipped"])
-    return Samples(**found)
-
-
-def _environment() -> dict[str, str]:
-    # A proxy of the machine's would stand between the client and the loopback server.
-    return {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+def _measure(name: str, setting: Setting, other: Path | None) -> Samples:
+    return measure(name, setting) if other is None else measure_against(other, name, setting)
 
 
 def _row(name: str, figure: Figure, samples: Samples, limit: float | None, holds: bool) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from benchmarks import engine, history, peers, scripted, startup, structured, wire
+from benchmarks import call, engine, history, many, peers, scripted, startup, structured, way, wire
 from benchmarks.pairs import Samples, Setting
 
 __all__ = ["FIGURES", "Figure"]
@@ -48,9 +48,13 @@ FIGURES: dict[str, Figure] = {
     "W1-sync": Figure("… for chunk in m.stream()", "µs/chunk", wire.one_sync_stream, 1.5, 1.85),
     "W2/W1": Figure("20,000 chunks : 2,000", "µs/chunk", wire.growth, 1.1, 1.25),
     "W3": Figure("200 streams of 200 at once", "µs/chunk", wire.many_streams, 1.10, 1.35),
-    "W4": Figure("first text, warm client", "ms", wire.first_text, 1.3, 1.6),
-    "W5": Figure("plain request", "ms", wire.plain_request, 1.3, 1.6),
-    "W8": Figure("32 streams, 2 ms between", "µs/chunk", wire.spaced_streams, 1.10, 1.35),
+    "W4": Figure("first text, warm client", "ms", wire.first_text, 1.15, 1.6),
+    "W5": Figure("plain request", "ms", wire.plain_request, 1.15, 1.6),
+    "W8": Figure("32 streams, 2 ms between", "µs/chunk", wire.spaced_streams, 1.0, 1.35),
+    "many-500": Figure("500 streams, 200 ms between", "s", many.streams(500)),
+    "many-2000": Figure("2,000 streams, 200 ms between", "s", many.streams(2000)),
+    "many-2000-first": Figure("… the last one's first text", "s", many.streams(2000, is_first=True)),
+    "many-4000": Figure("4,000 streams, 200 ms between", "s", many.streams(4000)),
     **{
         f"{name}-{peer}": Figure(f"… by the client {peer}", unit, measure(peer))
         for peer in peers.PEERS
@@ -60,6 +64,21 @@ FIGURES: dict[str, Figure] = {
             ("W4", "ms", peers.first_text),
             ("W5", "ms", peers.plain_request),
         )
+    },
+    "call": Figure("scripted call: instruct", "µs/call", call.per_call(call.plain)),
+    "call-template": Figure("… with a variable", "µs/call", call.per_call(call.template)),
+    "call-sections": Figure("… with examples and context", "µs/call", call.per_call(call.sections)),
+    "call-chat": Figure("… chat, second turn of two", "µs/call", call.per_call(call.chat, calls=2)),
+    "call-typed": Figure("… format=Person", "µs/call", call.per_call(call.typed)),
+    "call-100": Figure("… 100 at once", "µs/call", call.per_call(call.plain, 100)),
+    "call-typed-100": Figure("… format=Person, 100 at once", "µs/call", call.per_call(call.typed, 100)),
+    **{
+        f"way-{what}": Figure(f"{what} to the first chunk", what, way.count(what), most)
+        for what, most in (("calls", 240), ("functions", None), ("files", None))
+    },
+    **{
+        f"delta-{what}": Figure(f"{what} for each chunk", what, way.count(what, per_chunk=True), most)
+        for what, most in (("calls", 35), ("functions", 25), ("files", 9))
     },
     "S1": Figure("scripted, 1 delta at a time", "µs/delta", scripted.per_delta(wire.by_text, 1)),
     "S1-events": Figure("… thunk.events()", "µs/delta", scripted.per_delta(wire.by_events, 1)),
@@ -148,7 +167,7 @@ FIGURES: dict[str, Figure] = {
     "turn": Figure("one more turn after 4,000", "ms", history.one_more_turn, 25, 50),
     "turn-growth": Figure("4,000 turns : 400", "µs/turn", history.growth, 1.5, 2.0),
     "import": Figure("import mellea", "s", startup.import_time, 0.1, 0.2),
-    "first-text": Figure("first text, fresh process", "s", startup.first_text, 1.5, 1.85),
+    "first-text": Figure("first text, fresh process", "s", startup.first_text, 1.15, 1.5),
     "engine-1": Figure("embedded model, 1 stream", "tokens/s", engine.speed(1), 0.95, 0.8, is_rate=True),
     "engine-4": Figure("embedded model, 4 streams", "tokens/s", engine.speed(4), 0.95, 0.8, is_rate=True),
 }

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from typing import Any
 
 EVENT_BYTES = 286
 """The size of one event, which is that of a text chunk from a large provider."""
+
+MOST_FILES = 10_000
+"""How many connections the server may have, where the system lets it."""
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
@@ -146,8 +150,18 @@ def _options(path: str) -> dict[str, float]:
     return how
 
 
+def allow_files(needed: int) -> bool:
+    """Raise the limit of open files as far as that is needed and allowed; tells whether it is enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft == resource.RLIM_INFINITY or soft >= needed
+
+
 async def _serve() -> None:
-    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0, backlog=1024)
+    allow_files(MOST_FILES)
+    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)  # until whoever started this closes the pipe, or ends
 

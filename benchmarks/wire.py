@@ -18,6 +18,9 @@ from mellea.backends.openai import OpenAIBackend
 
 PROMPT = floor.MESSAGES[0]["content"]
 
+IN_A_ROW = 200
+"""How many calls a client makes in a row where the cost of one call is measured."""
+
 Read = Callable[[MelleaSession], Awaitable[str | None]]
 Once = Callable[[], Awaitable[str | None]]
 
@@ -164,9 +167,9 @@ def spaced_streams(setting: Setting) -> Samples:
 
 def first_text(setting: Setting) -> Samples:
     """W4: from the call to the first text, on a warm client; the rest is read and not counted."""
-    calls = setting.size(20, 5)
+    calls = setting.size(IN_A_ROW, 5)
     with asyncio.Runner() as runner:
-        bench = Bench(setting, runner, chunks=3, spacing=2)
+        bench = Bench(setting, runner, chunks=1, spacing=1)
 
         async def by_ours() -> float:
             before = process_time()
@@ -181,7 +184,7 @@ def first_text(setting: Setting) -> Samples:
 
 def plain_request(setting: Setting) -> Samples:
     """W5: a request that is answered by one plain JSON response."""
-    calls = setting.size(20, 5)
+    calls = setting.size(IN_A_ROW, 5)
     with asyncio.Runner() as runner:
         bench = Bench(setting, runner, chunks=20)
 

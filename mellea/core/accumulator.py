@@ -176,11 +176,13 @@ class _Answer:
 
     def text(self) -> str:
         """Return the text of all messages."""
-        return STEP_BREAK.join(filter(None, [*self._texts, self._get_message_text()]))
+        text = self._get_message_text()
+        return STEP_BREAK.join(filter(None, [*self._texts, text])) if self._texts else text
 
     def _get_message_text(self) -> str:
         # A single piece is returned as it is, so that a generation and its message share one string.
-        return "".join([text for text in (*self._block_texts, _join_in_place(self._text)) if text])
+        text = _join_in_place(self._text)
+        return "".join([text for text in (*self._block_texts, text) if text]) if self._block_texts else text
 
     def messages(self) -> tuple[Message, ...]:
         """Return the messages, the last one from the model."""

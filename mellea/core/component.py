@@ -54,6 +54,7 @@ class Component(Protocol[T_co]):
 
 # Asking a protocol whether a value is one of it takes 20 microseconds for a no, and most values are these.
 _PLAIN = (str, type(None), CBlock, bytes, int, float, type)
+_EXACTLY_PLAIN = frozenset((*_PLAIN, bool))
 
 
 VIEW = "__mellea_view__"
@@ -108,21 +109,25 @@ def walk(value: Any) -> list[Any]:
         if depth > _DEEPEST:
             raise UsageError(f"a {type(value).__name__} can't be said in a prompt: it is nested too deep, or endlessly")
         seen.add(id(item))
-        waiting += [(part, depth + 1) for part in list(_inside(item))[::-1]]
+        parts = list(_inside(item))
+        if _EXACTLY_PLAIN.issuperset(map(type, parts)):  # as most are: there is nothing to look into
+            found += parts
+        else:
+            waiting += [(part, depth + 1) for part in reversed(parts)]
     return found
 
 
 def _inside(value: Any) -> Iterable[Any]:
     if isinstance(value, (list, tuple, set, frozenset)):
         return value
-    if isinstance(value, Mapping):
-        return value.values()
     if isinstance(value, Message):
         return value.blocks
+    if isinstance(value, Mapping):
+        return value.values()
     component = component_of(value)
     if component is None:
         return [] if isinstance(value, Block) else fields_in(value).values()
     parts = component.parts()
-    if not isinstance(parts, Iterable):
+    if not isinstance(parts, (list, tuple, Iterable)):  # the first two are told at once, without an abstract class
         raise UsageError(f"parts() of {type(value).__name__} returns a list of what is inside, not {parts!r}")
     return parts

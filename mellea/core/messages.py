@@ -40,12 +40,12 @@ class Message:
     def __init__(self, role: str, content: Any = "", *, images: Iterable[ImageBlock] = ()) -> None:
         if role not in _ROLES:
             raise UsageError(f"a message's role is one of {', '.join(map(repr, _ROLES))}, not {role!r}")
-        many = isinstance(content, Sequence) and not isinstance(content, (str, bytes))
-        if isinstance(images, str) or not isinstance(images, Iterable):
-            images = [images]
-        pieces = [*(content if many else [content]), *map(_as_image, images)]
+        blocks = _blocks_of(content)
+        if type(images) is not tuple or images:
+            several = isinstance(images, Iterable) and not isinstance(images, str)
+            blocks += tuple(map(_as_image, images if several else [images]))
         object.__setattr__(self, "role", role)
-        object.__setattr__(self, "blocks", tuple(block for piece in pieces if (block := _as_block(piece)) is not None))
+        object.__setattr__(self, "blocks", blocks)
 
     @property
     def content(self) -> str:
@@ -120,11 +120,25 @@ def _as_image(image: Any) -> ImageBlock:
     raise UsageError(f"images takes ImageBlocks, not {image!r}; ImageBlock.from_path(…) reads a file")
 
 
+_BLOCKS: tuple[type, ...] = get_args(Block)
+_EXACT_BLOCKS = frozenset(_BLOCKS)
+
+
+def _blocks_of(content: Any) -> tuple[Block, ...]:
+    if type(content) is str:
+        return (CBlock(content),) if content else ()
+    several = isinstance(content, (list, tuple)) or (isinstance(content, Sequence) and not isinstance(content, bytes))
+    pieces = content if several and not isinstance(content, str) else (content,)
+    if _EXACT_BLOCKS.issuperset(map(type, pieces)):  # as the answers of models are
+        return tuple(pieces)
+    return tuple([block for piece in pieces if (block := _as_block(piece)) is not None])
+
+
 def _as_block(piece: Any) -> Block | None:
     if isinstance(piece, str):
         return CBlock(piece) if piece else None
-    if isinstance(piece, Block):
-        return piece
+    if isinstance(piece, _BLOCKS):
+        return cast(Block, piece)
     if hasattr(piece, "avalue"):  # a thunk; the call that sends the message replaces it by its text
         return cast(Block, piece)
     raise UsageError(

@@ -73,12 +73,14 @@ class Deadlines:
     total: float | None = None
 
     @classmethod
-    def of(cls, timeout: float | Deadlines) -> Deadlines:
+    def of(cls, timeout: float | Deadlines | None) -> Deadlines:
         """Return the deadlines that the option `timeout` means.
 
         A number of seconds is the total, and the first byte and the pauses between bytes may take as long; for the
-        connection the default stays.
+        connection the default stays. Without the option all defaults hold.
         """
+        if timeout is None:
+            return DEFAULT_DEADLINES
         if isinstance(timeout, Deadlines):
             return timeout
         seconds = float(timeout)
@@ -100,6 +102,9 @@ def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
             return False
 
     return check
+
+
+DEFAULT_DEADLINES = Deadlines()
 
 
 def _is_int(low: int) -> Callable[[Any], bool]:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 
@@ -18,6 +18,7 @@ from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.options import (
+    DEFAULT_DEADLINES,
     Deadlines,
     ModelOption,
     check_options,
@@ -30,12 +31,14 @@ from mellea.core.options import (
 from mellea.core.runtime import Parse, Record, Run, check_wait
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.sent import SentRequest
-from mellea.core.structured import OutputFormat, make_output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
+
+if TYPE_CHECKING:
+    from mellea.core.structured import OutputFormat
 
 __all__ = ["Call", "finish"]
 
@@ -75,7 +78,7 @@ class Call:
     given: Mapping[str, Any] = field(repr=False)
     format: OutputFormat[Any] | None = None
     tools: tuple[ToolSpec | BuiltinTool, ...] = ()
-    deadlines: Deadlines = Deadlines()  # noqa: RUF009 - it is frozen
+    deadlines: Deadlines = DEFAULT_DEADLINES
     loop: ToolLoop | None = None
     prefix: str | None = None
     tool_calls: ToolCalls = "show"
@@ -151,7 +154,7 @@ class Call:
         """Make a call of its component, backend and given options, which decide all that comes of options."""
         others = own_options(backend)
         options = merge_options(without_shape(others) if is_own else others, given)
-        deadlines = _deadlines(options.pop(ModelOption.TIMEOUT, None))
+        deadlines = Deadlines.of(options.pop(ModelOption.TIMEOUT, None))
         tools = as_tools(options.pop(ModelOption.TOOLS, ()))
         call = cls(
             component=component,
@@ -463,7 +466,9 @@ def _check_choice(choice: str | None, names: Sequence[str]) -> None:
 def _format(format: Any) -> OutputFormat[Any] | None:
     if format is None or format is str:
         return None
-    return format if isinstance(format, OutputFormat) else make_output_format(format)
+    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+
+    return make_output_format(format)
 
 
 def _unsaid(turns: Iterable[Turn]) -> list[Any]:
@@ -485,7 +490,3 @@ async def _prepared(history: Context) -> list[Turn]:
 
 def _is_file(part: Any) -> bool:
     return isinstance(part, FileBlock)
-
-
-def _deadlines(timeout: Any) -> Deadlines:
-    return Deadlines() if timeout is None else Deadlines.of(timeout)

@@ -3,8 +3,8 @@
 May import: core. Read `render.py` first.
 """
 
-from mellea.templates.render import Rendered, check_variables, fill, render, render_blocks, to_text
-from mellea.templates.sources import add_folder, add_package, find, is_verbatim
+from mellea.templates.render import Rendered, check_variables, fill, find, render, render_blocks, to_text
+from mellea.templates.sources import add_folder, add_package, is_verbatim
 
 __all__ = [
     "Rendered",

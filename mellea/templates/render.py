@@ -1,11 +1,14 @@
 """Rendering: a value never becomes a template, and a variable that isn't there is an error.
 
-Values are said before a template sees them: texts and thunks become texts, components what their own templates
+Values are rendered before a template sees them: texts and thunks become texts, components what their own templates
 make of them; lists and dicts stay what they are, for templates that go through them. What a template then puts
 out is text as it is, and anything else as JSON.
 
-A text that is to be remembered by the provider is put out with a mark behind it, a random number that stands in no
-other text. At the end the marks divide the whole into blocks, and are gone.
+A text that the provider is to cache is put out with a mark behind it, a random number that stands in no other text.
+At the end the marks divide the whole into blocks, and are gone.
+
+Two kinds of prompts are most of them, and need no Jinja2: a description alone, and a description with nothing but
+`{{name}}` in it. All others are compiled by `environment.py`; a test holds the two ways to the same text.
 """
 
 from __future__ import annotations
@@ -16,23 +19,28 @@ import os
 import re
 import secrets
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Template, TemplateError, Undefined, meta
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.component import TemplateRepresentation, component_of, fields_in, is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import MelleaError, UsageError
-from mellea.templates.sources import ENVIRONMENT, find
+from mellea.errors import UsageError
+from mellea.templates.sources import find_prompt
 
-__all__ = ["Rendered", "check_variables", "fill", "render", "render_blocks", "to_text"]
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from mellea.templates.environment import Jinja
+
+__all__ = ["Rendered", "check_variables", "fill", "find", "render", "render_blocks", "to_text"]
 
 _AS_IT_IS = (str, type(None), bool, int, float)
+_AS_THEY_ARE = frozenset(_AS_IT_IS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +56,31 @@ class Rendered:
     images: tuple[ImageBlock, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Voice:
-    """What is the same for all that is said in one go: for which model, the mark, and the images found so far."""
+class _Rendering:
+    """What is the same for all that is rendered in one go.
 
-    model: str | None = None
-    mark: str = ""
-    images: list[ImageBlock] = field(default_factory=list)
+    Args:
+        model: the model it is for.
+        has_blocks: whether texts that the provider is to cache are marked.
+    """
+
+    __slots__ = ("has_blocks", "images", "mark", "model")
+
+    def __init__(self, model: str | None = None, *, has_blocks: bool = False) -> None:
+        self.model = model
+        self.has_blocks = has_blocks
+        self.mark = ""  # made when the first text needs it
+        self.images: list[ImageBlock] = []
+
+    def text_of(self, block: CBlock) -> str:
+        """Return a block's text, with the mark if it is to be cached."""
+        return _Kept(block.value, self.make_mark()) if block.cache else block.value
+
+    def make_mark(self) -> str:
+        """Return what stands behind texts that are to be cached, or nothing where there are no blocks."""
+        if self.has_blocks and not self.mark:
+            self.mark = f"~{secrets.randbits(96)}~"
+        return self.mark
 
 
 class _Kept(str):
@@ -78,7 +104,7 @@ def render(representation: TemplateRepresentation | str, *, model: str | None = 
     Raises:
         UsageError: there is no such template, or a value is missing.
     """
-    return _representation(representation, _Voice(model))
+    return _render_representation(representation, _Rendering(model))
 
 
 def render_blocks(representation: TemplateRepresentation | str, *, model: str | None = None) -> Rendered:
@@ -86,10 +112,27 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
 
     White space around the whole text is dropped; the arguments and errors are those of `render`.
     """
-    voice = _Voice(model, f"~{secrets.randbits(96)}~")
-    *kept, rest = _representation(representation, voice).strip().split(voice.mark)
+    rendering = _Rendering(model, has_blocks=True)
+    text = _render_representation(representation, rendering).strip()
+    if not rendering.mark:
+        return Rendered((CBlock(text),) if text else (), tuple(rendering.images))
+    *kept, rest = text.split(rendering.mark)
     blocks = [*[CBlock(text, cache=True) for text in kept], CBlock(rest)]
-    return Rendered(tuple(block for block in blocks if block.value), tuple(voice.images))
+    return Rendered(tuple(block for block in blocks if block.value), tuple(rendering.images))
+
+
+def find(name: str, model: str | None = None, package: str | None = None) -> Template:
+    """Return the template of this name that fits the model best, compiled.
+
+    Args:
+        name: the template's name, without its ending.
+        model: the model, as its provider calls it.
+        package: the package to search first, added or not.
+
+    Raises:
+        UsageError: there is no such template, or Jinja2 can't read it.
+    """
+    return _jinja().load(find_prompt(name, model, package))
 
 
 def fill(description: str, variables: Mapping[str, Any], *, model: str | None = None) -> str:
@@ -123,95 +166,144 @@ def check_variables(description: str, variables: Iterable[str]) -> None:
     )
 
 
-@lru_cache(maxsize=256)
 def _used_variables(description: str) -> frozenset[str] | None:
     """Return the names that a template takes from outside; `None` where other templates may take some too."""
-    try:
-        tree = ENVIRONMENT.parse(description)
-        has_others = next(meta.find_referenced_templates(tree), "") != ""
-        return None if has_others else frozenset(meta.find_undeclared_variables(tree) - ENVIRONMENT.globals.keys())
-    except TemplateError:  # which is told where it is filled
-        return None
+    pieces = _split(description)
+    return _jinja().names_in(description) if pieces is None else frozenset(pieces[1::2])
 
 
 def to_text(value: Any, *, model: str | None = None) -> str:
-    """Say a value in a prompt: texts and computed thunks as they are, components rendered, the rest as JSON.
+    """Return a value as prompt text: texts and computed thunks as they are, components rendered, the rest as JSON.
 
     Raises:
         UsageError: a thunk in it isn't computed, or it has no JSON form.
     """
     if isinstance(value, str):
         return value
-    return _put_out(_said_whole(value, _Voice(model)))
+    return _put_out(_prepare_whole(value, _Rendering(model)))
 
 
-def _said_whole(value: Any, voice: _Voice) -> Any:
+def _prepare_whole(value: Any, rendering: _Rendering) -> Any:
     try:
-        return _said(value, voice)
+        return _prepare(value, rendering)
     except RecursionError:
         raise UsageError(
             f"a {type(value).__name__} can't be said in a prompt: it is nested too deep, or contains itself"
         ) from None
 
 
-def _said(value: Any, voice: _Voice) -> Any:
-    if isinstance(value, _AS_IT_IS):
+def _prepare(value: Any, rendering: _Rendering) -> Any:
+    if type(value) in _AS_THEY_ARE or isinstance(value, _AS_IT_IS):
         return value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_prepare(item, rendering) for item in value]
     if isinstance(value, CBlock):
-        return _Kept(value.value, voice.mark) if value.cache else value.value
+        return rendering.text_of(value)
     if isinstance(value, ModelOutputThunk):
         return str(value)
-    if isinstance(value, Mapping):
-        return {key: _said(item, voice) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_said(item, voice) for item in value]
-    return _said_object(value, voice)
+    if isinstance(value, (dict, Mapping)):  # a dict is known without a look at the abstract class
+        return {key: _prepare(item, rendering) for key, item in value.items()}
+    return _prepare_object(value, rendering)
 
 
-def _said_object(value: Any, voice: _Voice) -> Any:
+def _prepare_object(value: Any, rendering: _Rendering) -> Any:
     if isinstance(value, Message):
-        voice.images.extend(block for block in value.blocks if isinstance(block, ImageBlock))
+        rendering.images.extend(block for block in value.blocks if isinstance(block, ImageBlock))
         said = [block for block in value.blocks if isinstance(block, (CBlock, ModelOutputThunk))]
-        return "".join([_put_out(_said(block, voice)) for block in said])
+        return "".join([_put_out(_prepare(block, rendering)) for block in said])
     if isinstance(value, ImageBlock):
-        voice.images.append(value)
-        return f"(image {len(voice.images)})"
+        rendering.images.append(value)
+        return f"(image {len(rendering.images)})"
     if isinstance(value, TemplateRepresentation):
-        return _representation(value, voice)
+        return _render_representation(value, rendering)
     component = component_of(value)
     if component is not None:
-        return _representation(component.format_for_llm(), voice)
+        return _render_representation(component.format_for_llm(), rendering)
     if isinstance(value, Generator):
         raise UsageError("a generator can't be said in a prompt, which would use it up; make a list of it first")
     # Field by field where something inside says itself, and may have fields that it doesn't show.
     fields = fields_in(value)
     if any(is_component(part) or isinstance(part, (CBlock, ModelOutputThunk)) for part in walk(fields)):
-        return {name: _said(item, voice) for name, item in fields.items()}
+        return {name: _prepare(item, rendering) for name, item in fields.items()}
     return value
 
 
-def _representation(representation: TemplateRepresentation | str, voice: _Voice) -> str:
+def _render_representation(representation: TemplateRepresentation | str, rendering: _Rendering) -> str:
     if isinstance(representation, str):
         return representation
     if not isinstance(representation, TemplateRepresentation):
         raise UsageError(f"format_for_llm() returns a TemplateRepresentation or a text, not {representation!r}")
-    args = {name: _said_whole(value, voice) for name, value in representation.args.items()}
-    voice.images.extend(representation.images)
+    args = {
+        name: value if type(value) in _AS_THEY_ARE else _prepare_whole(value, rendering)
+        for name, value in representation.args.items()
+    }
+    rendering.images.extend(representation.images)
     if representation.is_inline:
-        what = f"the description {representation.template[:60]!r}"
-        text = _filled(_compiled(representation.template), args, what)
+        text = _fill(representation.template, args)
     else:
-        template = find(representation.template, voice.model, representation.package)
-        text = _filled(template, args, f"the template {representation.template!r}").strip("\n")
-    return text + voice.mark if representation.cache else text
+        text = _render_named(representation, args, rendering.model).strip("\n")
+    return text + rendering.make_mark() if representation.cache else text
+
+
+def _render_named(representation: TemplateRepresentation, args: Mapping[str, Any], model: str | None) -> str:
+    prompt = find_prompt(representation.template, model, representation.package)
+    if prompt.alone is not None:
+        text = args.get(prompt.alone)
+        if args == {**prompt.nothing, prompt.alone: text}:
+            return _trimmed(text)
+    return _jinja().render(prompt, args)
+
+
+@cache
+def _jinja() -> Jinja:
+    from mellea.templates.environment import Jinja  # lazy: its import takes longer than a short prompt to send
+
+    return Jinja(_put_out, {"block": _trimmed})
+
+
+# -- descriptions with nothing but names to fill in ----------------------------------------------------------
+
+_PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+
+_CONSTANTS = ("True", "False", "None", "true", "false", "none")
+_OPERATORS = ("and", "or", "not", "in", "is", "if", "else")
+_GLOBALS = ("range", "dict", "lipsum", "cycler", "joiner", "namespace")
+_LOCALS = ("self", "super", "caller", "varargs", "kwargs", "loop")
+_JINJAS_OWN = frozenset((*_CONSTANTS, *_OPERATORS, *_GLOBALS, *_LOCALS))
+"""Names that mean something in a template by themselves."""
+
+
+@lru_cache(maxsize=256)
+def _split(description: str) -> tuple[str, ...] | None:
+    """Split a description into texts and the names between them; `None` if it needs Jinja2 to be read.
+
+    Jinja2 reads `{%` and `{#` as its own, turns every kind of line end into `\\n`, and drops the last one.
+    """
+    pieces = tuple(_PLACEHOLDER.split(description))
+    is_simple = (
+        "\r" not in description
+        and not any(text.endswith("{") or "{{" in text or "{%" in text or "{#" in text for text in pieces[::2])
+        and _JINJAS_OWN.isdisjoint(pieces[1::2])
+    )
+    return (*pieces[:-1], pieces[-1].removesuffix("\n")) if is_simple else None
+
+
+def _fill(description: str, args: Mapping[str, Any]) -> str:
+    pieces = _split(description)
+    if pieces is None or not all(name in args for name in pieces[1::2]):
+        return _jinja().render_text(description, args)
+    texts = list(pieces)
+    texts[1::2] = [_put_out(args[name]) for name in pieces[1::2]]
+    return "".join(texts)
+
+
+# -- from values to text -------------------------------------------------------------------------------------
 
 
 def _put_out(value: Any) -> str:
     """Turn what a template puts out into text."""
     if isinstance(value, str):
         return f"{value:s}{value.mark}" if isinstance(value, _Kept) else value
-    if isinstance(value, Undefined):
-        return str(value)  # which raises
     return _to_json(value)
 
 
@@ -220,10 +312,6 @@ def _trimmed(value: Any) -> str:
     if isinstance(value, _Kept):
         return value.strip("\n") + value.mark
     return _put_out(value).strip("\n")
-
-
-ENVIRONMENT.finalize = _put_out
-ENVIRONMENT.filters["block"] = _trimmed
 
 
 def _to_json(value: Any) -> str:
@@ -245,25 +333,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise ValueError(f"{type(value).__name__} has no JSON form")
-
-
-@lru_cache(maxsize=256)
-def _compiled(description: str) -> Template:
-    try:
-        return ENVIRONMENT.from_string(description)
-    except Exception as error:
-        raise UsageError(
-            f"the description {description[:60]!r} is not a template: {error}; "
-            "leave out user_variables= if its braces are meant as text"
-        ) from error
-
-
-def _filled(template: Template, args: Mapping[str, Any], what: str) -> str:
-    try:
-        return template.render(args)
-    except (MelleaError, RecursionError):
-        raise
-    except Exception as error:  # an expression in it may fail with anything
-        known = ", ".join(map(repr, args)) or "none"
-        said = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
-        raise UsageError(f"{what} can't be filled: {said}; the variables given are {known}") from error

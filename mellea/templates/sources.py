@@ -3,40 +3,65 @@
 - A source is a folder of `Name.jinja2` files. A folder in it, such as `llama/` or `granite-3-2/`, holds those of
   a model family: it counts where its name is part of the model's, compared word by word, and the longest such
   name goes first.
-- The source that was added last is looked through first, and this package's own last.
+- The source that was added last is searched first, and this package's own last.
 - A template that includes or extends another one gets it from its own source, else from this package; a
   source's name and a colon before the other's name chooses (`{% extends "mellea:Instruction.jinja2" %}`).
 - What is in a source is read once.
+
+Nothing here needs Jinja2, which takes longer to import than a short prompt takes to send: `environment.py` compiles
+what is found here, once a prompt needs it.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-
-from jinja2 import (
-    BaseLoader,
-    Environment,
-    FileSystemLoader,
-    PackageLoader,
-    StrictUndefined,
-    Template,
-    TemplateError,
-    TemplateNotFound,
-)
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import Any
 
 from mellea.errors import UsageError
 
-__all__ = ["ENVIRONMENT", "add_folder", "add_package", "find", "is_verbatim"]
+__all__ = ["Prompt", "add_folder", "add_package", "find_prompt", "find_source", "is_verbatim"]
 
 _OWN = "mellea"
 _ENDING = ".jinja2"
 _VERBATIM = "{{ content }}"
+
+_INSTRUCTIONS = frozenset({"Instruction.jinja2", "claude/Instruction.jinja2"})
+
+_NO_PARTS: Mapping[str, Any] = {
+    "requirements": [],
+    "input": None,
+    "icl_examples": [],
+    "kept_context": {},
+    "grounding_context": {},
+    "prefix": None,
+}
+"""The values of an instruction that is a description alone, which mellea's own templates say as it is.
+
+A test renders each of them both ways.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """A template that was found, not compiled yet.
+
+    Args:
+        name: its source and path, such as `"mellea:claude/Instruction.jinja2"`.
+        text: what stands in the file.
+        alone: the variable that is the whole text when the others are as in `nothing`; `None` if that isn't known.
+        nothing: the other variables, with nothing in them.
+    """
+
+    name: str
+    text: str
+    alone: str | None = None
+    nothing: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,18 +70,18 @@ class Source:
 
     Args:
         name: what errors and other templates call it.
-        loader: reads it.
+        root: the folder, which may be inside a zipped package.
         paths: the templates in it.
     """
 
     name: str
-    loader: BaseLoader
+    root: Any  # a Path, or a Traversable of importlib.resources, whose import a prompt needn't wait for
     paths: frozenset[str]
 
     @classmethod
-    def read(cls, name: str, loader: BaseLoader) -> Source:
-        """Look through a place once."""
-        return cls(name, loader, frozenset(path for path in loader.list_templates() if path.endswith(_ENDING)))
+    def read(cls, name: str, root: Any) -> Source:
+        """List the templates of a folder, once."""
+        return cls(name, root, frozenset(path for path in _list_files(root) if path.endswith(_ENDING)))
 
     def find(self, name: str, model: str | None) -> str | None:
         """Return the path of the template that fits the model best, `None` if there is none."""
@@ -65,9 +90,29 @@ class Source:
         found = [(rank, path) for path in self.paths if (rank := _rank(path, file, words)) is not None]
         return max(found)[1] if found else None
 
+    def load(self, path: str) -> str:
+        """Return the text of a template.
+
+        Raises:
+            OSError: there is no such file.
+            UnicodeDecodeError: it is not UTF-8.
+        """
+        text: str = self.root.joinpath(*path.split("/")).read_text("utf-8")
+        return text
+
+
+def _list_files(folder: Any, above: str = "") -> list[str]:
+    found: list[str] = []
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            found += _list_files(entry, f"{above}{entry.name}/")
+        else:
+            found.append(above + entry.name)
+    return found
+
 
 def _rank(path: str, file: str, model: list[str]) -> tuple[int, int] | None:
-    """Tell how well a template fits: words of the family in the model's name, and how early they stand."""
+    """Return how well a template fits: words of the family in the model's name, and how early they stand."""
     family, _, last = path.rpartition("/")
     if last != file or "/" in family:
         return None
@@ -83,37 +128,7 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[a-z]+|\d+[a-z]*", re.split(r"[/\\]", name.lower())[-1])
 
 
-class _Loader(BaseLoader):
-    """Loads `source:path`."""
-
-    def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:
-        name, _, path = template.rpartition(":")
-        if name not in _named:
-            raise TemplateNotFound(template)
-        return _named[name].loader.get_source(environment, path)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    def join_path(self, template: str, parent: str) -> str:
-        """Name the template that another one includes or extends."""
-        if ":" in template:
-            return template
-        name = parent.rpartition(":")[0]
-        is_there = name in _named and template in _named[name].paths
-        return f"{name if is_there else _OWN}:{template}"
-
-
-ENVIRONMENT = _Environment(
-    loader=_Loader(),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    autoescape=False,  # prompts are plain text
-    auto_reload=False,  # a look at the file for each prompt would be in vain
-)
-"""What templates run in: a sandbox, in which a variable that isn't there is an error."""
-
-_own = Source.read(_OWN, FileSystemLoader(Path(__file__).parent / "prompts"))
+_own = Source.read(_OWN, Path(__file__).parent / "prompts")
 _added: tuple[Source, ...] = ()
 _named = {_OWN: _own}
 """Every source that was ever read, also for one component alone."""
@@ -143,30 +158,45 @@ def add_folder(folder: str | Path) -> None:
     path = Path(folder)
     if not path.is_dir():
         raise UsageError(f"there is no folder {str(folder)!r} to take templates from")
-    _add(Source.read(str(folder), FileSystemLoader(path)))
+    _add(Source.read(str(folder), path))
 
 
-def find(name: str, model: str | None = None, package: str | None = None) -> Template:
-    """Return the template of this name that fits the model best.
+def find_prompt(name: str, model: str | None = None, package: str | None = None) -> Prompt:
+    """Return the template of this name that fits the model best, uncompiled.
 
     Args:
         name: the template's name, without its ending.
         model: the model, as its provider calls it.
-        package: whose templates are looked through first, added or not.
+        package: the package to search first, added or not.
 
     Raises:
-        UsageError: there is no such template, or it is none that Jinja2 can read.
+        UsageError: there is no such template, or it can't be read.
     """
-    return _found(name, model, package)[0]
+    return _found(name, model, package)
+
+
+def find_source(template: str, parent: str = "") -> tuple[Source, str] | None:
+    """Return the source that a template belongs to, and its path in it; `None` if there is no such source.
+
+    Args:
+        template: its path, which may have the name of a source and a colon before it.
+        parent: the template that includes or extends it, by source and path.
+    """
+    name, colon, path = template.rpartition(":")
+    if not colon:
+        own = _named.get(parent.rpartition(":")[0])
+        name = own.name if own is not None and path in own.paths else _OWN
+    source = _named.get(name)
+    return None if source is None else (source, path)
 
 
 def is_verbatim(name: str, model: str | None = None) -> bool:
-    """Tell whether the template of this name says its `content` and nothing else."""
-    return _found(name, model, None)[1]
+    """Return whether the template of this name says its `content` and nothing else."""
+    return _found(name, model, None).alone == "content"
 
 
 @lru_cache(maxsize=1024)
-def _found(name: str, model: str | None, package: str | None) -> tuple[Template, bool]:
+def _found(name: str, model: str | None, package: str | None) -> Prompt:
     sources = (*_added, _own)
     if package is not None:
         if package not in _named:
@@ -175,7 +205,7 @@ def _found(name: str, model: str | None, package: str | None) -> tuple[Template,
     for source in sources:
         path = source.find(name, model)
         if path is not None:
-            return _read(f"{source.name}:{path}", source, path)
+            return _read(source, path)
     places = ", ".join(repr(source.name) for source in sources)
     raise UsageError(
         f"there is no prompt template {name!r} in {places}; "
@@ -183,18 +213,25 @@ def _found(name: str, model: str | None, package: str | None) -> tuple[Template,
     )
 
 
-def _read(name: str, source: Source, path: str) -> tuple[Template, bool]:
+def _read(source: Source, path: str) -> Prompt:
+    name = f"{source.name}:{path}"
     try:
-        text = source.loader.get_source(ENVIRONMENT, path)[0]
-        return ENVIRONMENT.get_template(name), text.strip() == _VERBATIM
-    except TemplateError as error:
+        text = source.load(path)
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the prompt template {name!r} can't be read: {error}") from error
+    if source is _own and path in _INSTRUCTIONS:
+        return Prompt(name, text, "description", _NO_PARTS)
+    return Prompt(name, text, "content" if text.strip() == _VERBATIM else None)
 
 
 def _of_package(package: str, path: str = "templates/prompts") -> Source:
+    resources: Any = import_module("importlib.resources")  # lazy: most programs add no package
     try:
-        return Source.read(package, PackageLoader(package, path))
-    except (ImportError, ValueError) as error:
+        root = resources.files(package).joinpath(*path.split("/"))
+        if not root.is_dir():
+            raise ValueError("there is no such folder in it")
+        return Source.read(package, root)
+    except (ImportError, ValueError, TypeError) as error:
         raise UsageError(f"the package {package!r} has no templates in {path!r}: {error}") from error
 
 
@@ -204,5 +241,3 @@ def _add(source: Source) -> None:
         _added = (source, *[other for other in _added if other.name != source.name])
         _named[source.name] = source
         _found.cache_clear()
-        if ENVIRONMENT.cache is not None:
-            ENVIRONMENT.cache.clear()

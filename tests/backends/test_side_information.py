@@ -3,7 +3,7 @@
 Own and recorded streams are taken, and in one frame one field becomes null, another type, or nothing. If the field is
 beside the point the answer stays the same: its text, its calls, and why it ended. If it is essential the outcome is the
 same answer or a typed error, never another answer; null and nothing say less, but nothing else. What is essential
-stands in one table for each wire. 1,000 changes as a rule, 100,000 under `scripts/soak`.
+stands in one table for each wire. 1,000 changes in CI, 100,000 under `scripts/soak`.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
+from tests.soak import examples
 
 CALL = ToolCall("c1", "look", {"q": "x"}, '{"q": "x"}')
 OTHER = ToolCall("c2", "find", {}, "{}")
@@ -188,14 +189,14 @@ def cut(event: Any, places: list[int]) -> list[Event]:
             ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(streams, st.lists(st.integers(0, 12), max_size=4))
 def test_any_cut_of_the_deltas_gives_the_same_generation(events: list[Event], places: list[int]) -> None:
     pieces = [piece for event in events for piece in cut(event, places)]
     assert fold(*pieces) == fold(*events)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(streams, st.lists(st.integers(0, 12), max_size=4))
 def test_joined_deltas_fold_to_the_same_and_are_the_same_for_any_cut(events: list[Event], places: list[int]) -> None:
     joined = join_deltas(events)
@@ -205,7 +206,7 @@ def test_joined_deltas_fold_to_the_same_and_are_the_same_for_any_cut(events: lis
     assert join_deltas(pieces) == joined
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(streams, st.integers(0, 14))
 def test_feeding_at_once_or_bit_by_bit_is_the_same(events: list[Event], place: int) -> None:
     accumulator = Accumulator()
@@ -215,7 +216,7 @@ def test_feeding_at_once_or_bit_by_bit_is_the_same(events: list[Event], place: i
     assert accumulator.generation() == fold(*events)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(streams)
 def test_the_text_is_all_text_deltas_and_no_other(events: list[Event]) -> None:
     expected = "".join(event.chunk for event in events if isinstance(event, TextDelta))

@@ -145,15 +145,20 @@ async def test_a_thunk_is_read_from_the_loops_of_other_threads(launch, colour: s
 
 @pytest.mark.anyio
 async def test_a_reader_on_another_loop_is_woken_at_once_not_at_its_next_look(launch) -> None:
-    gate = Gate()
-    thunk = launch(ScriptedBackend([gate, "a"]))
-    thread, outcome = in_thread("asyncio", thunk.avalue)
-    await anyio.sleep(0.05)
-    began = time.monotonic()
-    gate.open()
-    with anyio.fail_after(5):
-        await anyio.to_thread.run_sync(thread.join)
-    assert outcome == ["a"] and time.monotonic() - began < 0.5
+    async def seconds_until_woken() -> float:
+        gate = Gate()
+        thunk = launch(ScriptedBackend([gate, "a"]))
+        thread, outcome = in_thread("asyncio", thunk.avalue)
+        await anyio.sleep(0.05)
+        began = time.monotonic()
+        gate.open()
+        with anyio.fail_after(30):
+            await anyio.to_thread.run_sync(thread.join)
+        assert outcome == ["a"]
+        return time.monotonic() - began
+
+    # It looks once a second: the best of several tries tells, however busy the machine is.
+    assert min([await seconds_until_woken() for _ in range(5)]) < 0.5
 
 
 @pytest.mark.anyio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -174,17 +175,15 @@ def test_a_state_that_can_wait_for_blocked_loops_is_found_through_dependencies()
         (Deadlines(first_byte=0.1), [Pause(60)], "silent for 0.1 s"),
         (Deadlines(between_bytes=0.1), ["a", Pause(60)], "silent for 0.1 s"),
         (Deadlines(first_byte=None, between_bytes=0.1), [Pause(0.25), "a", Pause(60)], "silent for 0.1 s"),
-        (Deadlines(total=0.15), [step for _ in range(100) for step in ("a", Pause(0.02))], "not done for 0.15 s"),
+        (Deadlines(total=0.15), [step for _ in range(3000) for step in ("a", Pause(0.02))], "not done for 0.15 s"),
         (Deadlines(None, None, None, 0.1), [Pause(60)], "not done for 0.1 s"),
     ],
 )
 async def test_a_deadline_ends_the_run_in_time(launch, deadlines: Deadlines, script: list[Any], what: str) -> None:
     backend = ScriptedBackend(script)
     thunk = launch(backend, deadlines=deadlines)
-    began = time.monotonic()
-    with anyio.fail_after(3), pytest.raises(DeadlineError, match=what) as caught:
-        await thunk
-    assert time.monotonic() - began < 1
+    with anyio.fail_after(10), pytest.raises(DeadlineError, match=what) as caught:
+        await thunk  # which would take a minute
     assert caught.value.is_retryable and caught.value.backend == "scripted"
     await thunk.cancel()
     backend.assert_closed()
@@ -377,7 +376,7 @@ async def test_a_close_that_takes_forever_is_left_to_itself(launch, monkeypatch)
     began = time.monotonic()
     with anyio.fail_after(5):
         await thunk.cancel()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 1.9, "it waited as long as it does where nobody says how long"
     assert thunk._run.is_closed
 
 
@@ -433,14 +432,19 @@ async def test_waiters_dont_pile_up(launch) -> None:
 
 @pytest.mark.anyio
 async def test_what_turns_ready_between_the_look_and_the_wait_is_seen(launch) -> None:
-    for _ in range(2):
-        run, looks = launch(ScriptedBackend([Pause(60)]))._run, iter([False, True])
-        with anyio.fail_after(0.5):
-            await run.until(lambda looks=looks: next(looks))
-    looks = iter([False, True])
-    began = time.monotonic()
-    await anyio.to_thread.run_sync(run.until_blocking, lambda: next(looks))
-    assert time.monotonic() - began < 0.5
+    # It looks once a second anyway: the best of several tries tells, however busy the machine is.
+    async def tries(wait: Callable[[Run, Iterator[bool]], Awaitable[object]]) -> float:
+        seconds = []
+        for _ in range(5):
+            run, looks = launch(ScriptedBackend([Pause(60)]))._run, iter([False, True])
+            began = time.monotonic()
+            await wait(run, looks)
+            seconds.append(time.monotonic() - began)
+        return min(seconds)
+
+    assert await tries(lambda run, looks: run.until(lambda: next(looks))) < 0.5
+    in_thread = anyio.to_thread.run_sync
+    assert await tries(lambda run, looks: in_thread(run.until_blocking, lambda: next(looks))) < 0.5
 
 
 @pytest.mark.anyio

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
-import time
 import traceback
 import tracemalloc
 import weakref
@@ -74,12 +73,15 @@ async def test_promise_1_a_thunk_is_there_before_the_first_byte(launch) -> None:
 
 
 async def test_promise_1_thunks_launched_in_a_row_run_at_the_same_time(launch) -> None:
-    backend = ScriptedBackend([Pause(0.2), "text"])
-    began = time.monotonic()
+    gate = Gate()
+    backend = ScriptedBackend([gate, "text"])
     thunks = [launch(backend) for _ in range(20)]
+    with anyio.fail_after(30):
+        while len(backend.requests) < 20:  # none of them gets any further
+            await anyio.sleep(0.001)
+    gate.open()
     for thunk in thunks[::-2] + thunks[::2]:  # in any order
         assert await thunk.avalue() == "text"
-    assert time.monotonic() - began < 0.6
 
 
 # -- 2: astream -------------------------------------------------------------------------------------------
@@ -642,16 +644,19 @@ async def test_promise_10_late_readers_get_few_big_events(launch) -> None:
 
 
 async def test_promise_11_a_call_waits_for_all_its_ingredients_at_the_same_time(launch) -> None:
-    ingredients = [launch(ScriptedBackend([Pause(0.1), str(n)])) for n in range(5)]
-    began = time.monotonic()
+    gates = [Gate() for _ in range(5)]
+    ingredients = [launch(ScriptedBackend([gate, str(n)])) for n, gate in enumerate(gates)]
 
     async def before() -> None:
         for ingredient in ingredients:
             await ingredient
 
     dish = launch(ScriptedBackend("dish"), before=before, dependencies=[thunk._run for thunk in ingredients])
+    for ingredient, gate in reversed([*zip(ingredients, gates, strict=True)]):  # the one that is awaited first is last
+        assert not dish.is_computed()
+        gate.open()
+        await ingredient
     assert await dish.avalue() == "dish"
-    assert time.monotonic() - began < 0.4
     assert all(ingredient.is_computed() for ingredient in ingredients)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.docs.chapters import Chapters, chapters
 from tests.docs.fences import PAGES, ROOT, fences
-from tests.docs.programs import PYTHON, watch
 
 LANGUAGES = {"python", "text", "bash", "console", "toml", "json", "jsonc", "yaml", "ini", "html", "mermaid", "diff"}
 
@@ -22,11 +23,17 @@ CHAPTERS = list(
 )
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chapters]:
+    with chapters(tmp_path_factory.mktemp("chapters")) as python:
+        yield python
+
+
 @pytest.mark.parametrize(("page", "chapter"), CHAPTERS, ids=[f"{_name(page)}: {title}" for page, title in CHAPTERS])
-def test_the_fences_of_a_chapter_run(page: Path, chapter: str) -> None:
+def test_the_fences_of_a_chapter_run(python: Chapters, page: Path, chapter: str) -> None:
     if any("from fastapi" in fence.code for fence in fences(page) if fence.chapter == chapter):
         pytest.importorskip("fastapi", reason="the group web isn't installed")
-    done = watch([*PYTHON, "-m", "tests.docs.run_chapter", page, chapter])
+    done = python.run(page, chapter)
     assert done.returncode == 0, done.out + done.err
     assert done.err == ""
 
@@ -48,10 +55,10 @@ def test_the_chapters_are_found() -> None:
         ("class TestOne:\n    def test_one(self):\n        assert 1 == 2", "assert 1 == 2"),
     ],
 )
-def test_a_fence_that_is_wrong_fails(code: str, why: str, tmp_path: Path) -> None:
+def test_a_fence_that_is_wrong_fails(python: Chapters, code: str, why: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"## One\n\n```python\n{code}\n```\n", "utf-8")
-    done = watch([*PYTHON, "-m", "tests.docs.run_chapter", page, "One"])
+    done = python.run(page, "One")
     assert done.returncode != 0
     assert why in done.err
 

@@ -15,7 +15,8 @@ from tests.house.tree import PACKAGE, ROOT, module, name, needs_lint_group, pyth
 OWNERS = {
     "asyncio": "mellea/core/runtime/loop.py",
     "trio": "mellea/core/runtime/loop.py",
-    "httpx": "mellea/backends/http/clients.py",
+    "httpcore": "mellea/backends/http/pool.py",
+    "httpx": "mellea/backends/http/httpx_clients.py",
     "xllamacpp": "mellea/backends/llama_cpp/engine.py",
 }
 """Packages that one file alone may name."""

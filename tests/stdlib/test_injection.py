@@ -15,6 +15,7 @@ from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.components import Document, SimpleComponent, Table, mify
 from mellea.stdlib.context import ChatContext
 from mellea.testing import ScriptedBackend
+from tests.soak import examples
 
 EVIL = st.sampled_from(
     [
@@ -60,7 +61,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("where", ARGUMENTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(text=EVIL)
 def test_braces_in_a_value_stay_text_wherever_it_stands(where: str, text: str) -> None:
     backend = ScriptedBackend("ok")
@@ -69,7 +70,7 @@ def test_braces_in_a_value_stay_text_wherever_it_stands(where: str, text: str) -
     assert text in backend.prompts[0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(text=EVIL)
 def test_braces_in_what_models_and_users_say_stay_text(text: str) -> None:
     backend = ScriptedBackend(text)

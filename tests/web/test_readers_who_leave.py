@@ -118,30 +118,38 @@ CELLS = {
 }
 
 
-@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
-def test_an_interrupted_cell_stops_the_model_and_the_kernel_goes_on(
-    model: ModelServer, cell: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    """One kernel for all cells, with its manager and a client: it goes on after each of them."""
     pytest.importorskip("ipykernel", reason="the group web isn't installed")
     manager_module = pytest.importorskip("jupyter_client.manager", reason="the group web isn't installed")
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    manager, client = manager_module.start_new_kernel(kernel_name="python3", startup_timeout=60)
-    try:
-        start = f"import mellea; m = mellea.start_session('openai', 'm', base_url={model.url!r}, api_key='k')"
-        assert client.execute_interactive(start, timeout=60, output_hook=_quiet)["content"]["status"] == "ok"
-        client.execute(cell, stop_on_error=False)  # else the next cell is refused for a moment
-        end = time.monotonic() + 30
-        while not model.begun and time.monotonic() < end:
-            time.sleep(0.01)
-        time.sleep(0.3)
-        manager.interrupt_kernel()
-        assert model.wait_closed(SECONDS)
-        assert client.execute_interactive("1 + 1", timeout=30, output_hook=_quiet)["content"]["status"] == "ok"
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+            monkeypatch.setenv(name, str(tmp_path_factory.mktemp("jupyter")))
+        monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+        manager, client = manager_module.start_new_kernel(kernel_name="python3", startup_timeout=60)
+        try:
+            yield manager, client
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_an_interrupted_cell_stops_the_model_and_the_kernel_goes_on(
+    model: ModelServer, kernel: tuple[Any, Any], cell: str
+) -> None:
+    manager, client = kernel
+    start = f"import mellea; m = mellea.start_session('openai', 'm', base_url={model.url!r}, api_key='k')"
+    assert client.execute_interactive(start, timeout=60, output_hook=_quiet)["content"]["status"] == "ok"
+    client.execute(cell, stop_on_error=False)  # else the next cell is refused for a moment
+    end = time.monotonic() + 30
+    while not model.begun and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    manager.interrupt_kernel()
+    assert model.wait_closed(SECONDS)
+    assert client.execute_interactive("1 + 1", timeout=30, output_hook=_quiet)["content"]["status"] == "ok"
 
 
 def _quiet(message: Any) -> None:

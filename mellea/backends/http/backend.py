@@ -30,13 +30,14 @@ from pydantic_core import from_json
 from mellea.backends.http.address import Address
 from mellea.backends.http.decoding import MAX_BODY_BYTES, WireDecoder
 from mellea.backends.http.exchange import Exchange
-from mellea.backends.http.outgoing import HTTP_OPTIONS, Outgoing, json_body
+from mellea.backends.http.httpx_clients import FormFile, form_body
+from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing, json_body
 from mellea.backends.http.portable import without_secrets
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.receive import last_events, late_events
 from mellea.backends.http.retry import Attempts, nap_of
 from mellea.backends.http.secret import Headers, Secret, key_from
-from mellea.backends.http.send import Call, Connector, FormFile, form_body
+from mellea.backends.http.send import Connector
 from mellea.backends.http.words import shortened
 from mellea.core.backend import Backend, Batches, Request, check_supported
 from mellea.core.events import Event, KeepAlive, StreamEnd
@@ -342,15 +343,15 @@ class HttpBackend(Backend):
         headers |= Headers.checked(self._headers()) | self._extra_headers
         headers |= Headers.checked(outgoing.headers) | Headers.checked(options.get(ModelOption.EXTRA_HEADERS))
         url = self._address.join(outgoing.path)
-        call = Call(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
+        sent = HttpRequest(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
         attempts = Attempts(self.retries if retries is None else retries)
         return Exchange(
-            self._connector, call, attempts, nap_of(deadlines), self.name, self.model_id, self._status_error
+            self._connector, sent, attempts, nap_of(deadlines), self.name, self.model_id, self._status_error
         )
 
     async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:
         exchange = self._exchange(method, outgoing, _PLAIN, deadlines, retries)
-        exchange.call.read, exchange.nap = deadlines.first_byte, None  # no run watches this one
+        exchange.request.read, exchange.nap = deadlines.first_byte, None  # no run watches this one
         with exchange.described():
             with anyio.move_on_after(deadlines.total):
                 while (response := await exchange.open()) is None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.report import is_used_up
 from mellea.backends.http.response import Response
 from mellea.backends.http.retry import Attempts, asked_pause
 from mellea.backends.http.secret import scrub_error
-from mellea.backends.http.send import Call, Connector
+from mellea.backends.http.send import Connector
 from mellea.backends.http.status import error_for_status, message_of, redirect_message, request_id
 from mellea.errors import BackendError, MelleaError, RateLimitError
 
@@ -34,7 +35,7 @@ class Exchange:
 
     Args:
         connector: the way to the server.
-        call: what is sent.
+        request: what is sent.
         attempts: how often.
         nap: how long a run that waits for the answer does without a sign of life; `None` if none waits.
         backend: name of the backend, for errors.
@@ -43,7 +44,7 @@ class Exchange:
     """
 
     connector: Connector
-    call: Call
+    request: HttpRequest
     attempts: Attempts
     nap: float | None
     backend: str
@@ -81,7 +82,7 @@ class Exchange:
         """Send the request; returns the open response, or how many seconds to wait before the next attempt."""
         asked = None
         try:
-            response = await self.connector.send(self.call)
+            response = await self.connector.send(self.request)
         except BackendError as error:
             failure = error
         else:
@@ -95,7 +96,7 @@ class Exchange:
                 raise failure
         finally:
             del failure  # it holds this frame by its traceback
-        _log.info("%s %s failed, next attempt in %.1f s", self.call.method, self.call.origin, pause)
+        _log.info("%s %s failed, next attempt in %.1f s", self.request.method, self.request.origin, pause)
         return pause
 
     @contextmanager
@@ -108,7 +109,7 @@ class Exchange:
                 error.backend = error.backend or self.backend
                 error.model = error.model or self.model
                 error.request_id = error.request_id or request_id(self._headers)
-            scrub_error(error, self.call.headers.secrets() | self.connector.secrets())
+            scrub_error(error, self.request.headers.secrets() | self.connector.secrets())
             raise
 
     async def _refusal(self, response: Response) -> tuple[BackendError, float | None]:
@@ -124,10 +125,10 @@ class Exchange:
         if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
             fields["is_retryable"] = should
         if 300 <= status < 400:
-            message = redirect_message(self.call.origin, headers.get("location", ""))
+            message = redirect_message(self.request.origin, headers.get("location", ""))
         else:
             used_up = is_used_up(status, body)
-            message = message_of(status, body, self.call.origin, is_used_up=used_up)
+            message = message_of(status, body, self.request.origin, is_used_up=used_up)
             fields |= {"is_retryable": False} if used_up else {}
         error = self.refine(error_for_status(status, message, **fields), body)
         if isinstance(error, RateLimitError) and error.retry_after is not None:

@@ -1,17 +1,18 @@
-"""What goes to a provider: a path, a JSON body, headers."""
+"""What goes to a provider: a path, a JSON body, headers; and the HTTP request that is made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from mellea.backends.http.secret import Headers
 from mellea.core.options import ModelOption
 from mellea.errors import UsageError
 
-__all__ = ["HTTP_OPTIONS", "Outgoing", "json_body"]
+__all__ = ["HTTP_OPTIONS", "HttpRequest", "Once", "Outgoing", "json_body"]
 
 HTTP_OPTIONS = frozenset(map(str, (ModelOption.STREAM, ModelOption.EXTRA_BODY, ModelOption.EXTRA_HEADERS)))
 """The options that every HTTP backend takes; put them into `Capabilities.options`."""
@@ -39,6 +40,48 @@ class Outgoing:
         for extra in extras:
             payload = _merged(payload, extra) if extra else payload
         return replace(self, payload=payload)
+
+
+@dataclass(slots=True)
+class HttpRequest:
+    """One HTTP request.
+
+    Args:
+        method: `"GET"` or `"POST"`.
+        url: the whole address.
+        origin: the address as errors show it, without anything secret.
+        headers: all of them, the key included, but those that the connection sets.
+        body: of a POST.
+        connect: seconds until the connection has to stand.
+        read: seconds between two reads; a run watches its own deadlines and needs none.
+    """
+
+    method: str
+    url: str
+    origin: str
+    headers: Headers
+    body: bytes | None = field(default=None, repr=False)
+    connect: float | None = None
+    read: float | None = None
+
+
+class Once(AsyncIterator[bytes]):
+    """A body in one piece, in an iterator that nobody has to close.
+
+    An async generator, as httpx and httpcore make of it, is left unfinished by a request that is cancelled while it is
+    sent, and trio warns of that.
+    """
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes | None) -> None:
+        self._body = body
+
+    async def __anext__(self) -> bytes:
+        body, self._body = self._body, None
+        if not body:
+            raise StopAsyncIteration
+        return body
 
 
 def _merged(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

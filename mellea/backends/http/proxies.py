@@ -46,13 +46,18 @@ class Proxy:
         """Whether it speaks SOCKS and not HTTP."""
         return self.url.startswith("socks")
 
-    def headers(self) -> dict[str, str]:
-        """Return the header that tells the proxy who asks, if its address says so."""
+    def credentials(self) -> tuple[bytes, bytes] | None:
+        """Return user and password, if its address holds them."""
         parts = urlsplit(self.url)
         if parts.username is None:
+            return None
+        return unquote(parts.username).encode(), unquote(parts.password or "").encode()
+
+    def headers(self) -> dict[str, str]:
+        """Return the header that tells the proxy who asks, if its address says so."""
+        if (pair := self.credentials()) is None:
             return {}
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        return {"proxy-authorization": f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"}
+        return {"proxy-authorization": f"Basic {base64.b64encode(b':'.join(pair)).decode('ascii')}"}
 
     def secrets(self) -> set[str]:
         """Return the password, as it is written and as it is meant."""

@@ -27,7 +27,7 @@ class Response:
         response: the client's own.
         errors: what that raises.
         release: called once, when the response has been closed.
-        is_stock: it comes from a client of ours, whose inside is known.
+        is_ours: it comes from a client of ours, whose body is read without a copy.
 
     Attributes:
         status: the HTTP status.
@@ -43,7 +43,7 @@ class Response:
         errors: tuple[type[BaseException], ...],
         release: Callable[[], None],
         *,
-        is_stock: bool = False,
+        is_ours: bool = False,
     ) -> None:
         self._response = response
         self._release: Callable[[], None] | None = release
@@ -53,10 +53,10 @@ class Response:
         self.headers: Mapping[str, str] = response.headers
         self._raw: AsyncIterator[bytes]
         # One that came with its body, as from a mock, has no raw bytes any more; other codings are left to the client.
-        if response.is_stream_consumed or not (is_stock or ASKED.issuperset(codings)):
+        if response.is_stream_consumed or not (is_ours or ASKED.issuperset(codings)):
             self._raw = response.aiter_bytes()
             codings = [] if response.is_stream_consumed else codings[:1]
-        elif is_stock and self.media_type in _STREAMS:
+        elif is_ours and self.media_type in _STREAMS:
             self._raw = aiter(response.stream)  # what `aiter_raw` cuts into pieces, at 400 ns each
         else:
             self._raw = response.aiter_raw()
@@ -97,23 +97,23 @@ class Response:
             return
         release, self._release = self._release, None
         try:
-            # Read to its end, or ended by a cancellation, the iterator has no frame any more.
-            if not self._response.is_closed or getattr(self._raw, "ag_frame", self) is not None:
-                await self._cut(grace)
+            await self._end(grace)
         except self.errors:
             _log.debug("a response failed to close", exc_info=True)
         finally:
             release()
 
-    async def _cut(self, grace: float) -> None:
+    async def _end(self, grace: float) -> None:
         try:
-            with anyio.move_on_after(grace, shield=True):
-                # A client's iterator is a chain of generators. An exception out of the innermost one, which the
-                # scope sends, ends all of them; closing the outermost would leave the others to the collector.
-                async for _ in self._raw:
-                    pass
-                if grace:  # at its proper end nothing is left to wait for
-                    await self._response.aclose()
+            # Read to its end, or ended by a cancellation, the iterator has no frame any more.
+            if getattr(self._raw, "ag_frame", self) is not None:
+                with anyio.move_on_after(grace, shield=True):
+                    # A client's iterator is a chain of generators. An exception out of the innermost one, which the
+                    # scope sends, ends all of them; closing the outermost would leave the others to the collector.
+                    async for _ in self._raw:
+                        pass
+                    if grace:  # at its proper end nothing is left to wait for
+                        await self._response.aclose()
         finally:
             if not self._response.is_closed:
                 with anyio.move_on_after(_CLOSE_SECONDS, shield=True):

@@ -54,9 +54,9 @@ class Instruction:
 
     def __post_init__(self) -> None:
         _check_text("description", self.description, ModelOutputThunk)
-        for name in ("prefix", "output_prefix", "name"):
-            if getattr(self, name) is not None:
-                _check_text(name, getattr(self, name))
+        for name, text in (("prefix", self.prefix), ("output_prefix", self.output_prefix), ("name", self.name)):
+            if text is not None:
+                _check_text(name, text)
         for name in ("requirements", "images", "icl_examples"):
             _freeze_sequence(self, name)
         for name in ("grounding_context", "user_variables"):
@@ -77,14 +77,15 @@ class Instruction:
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values."""
-        kept = {name for name, text in self.grounding_context.items() if _is_kept(text)}
+        context = self.grounding_context
+        kept = {name: text for name, text in context.items() if _is_kept(text)}
         args = {
             "description": self._fill_description(),
             "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
             "input": self.input,
             "icl_examples": self.icl_examples,
-            "kept_context": {name: text for name, text in self.grounding_context.items() if name in kept},
-            "grounding_context": {name: text for name, text in self.grounding_context.items() if name not in kept},
+            "kept_context": kept,
+            "grounding_context": {name: text for name, text in context.items() if name not in kept},
             "prefix": self.prefix,
         }
         return TemplateRepresentation("Instruction", args, self.images)
@@ -145,6 +146,8 @@ def _list_other_texts(instruction: Instruction) -> Iterator[tuple[str, str]]:
 
 def _freeze_sequence(instruction: Instruction, name: str) -> None:
     value = getattr(instruction, name)
+    if type(value) is tuple:
+        return
     if value is None:
         value = ()
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
@@ -156,6 +159,6 @@ def _freeze_mapping(instruction: Instruction, name: str) -> None:
     value = getattr(instruction, name)
     if value is None:
         value = {}
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, (dict, Mapping)) or not all(isinstance(key, str) for key in value):
         raise UsageError(f"{name} takes a dict with names as keys, not {value!r}")
     object.__setattr__(instruction, name, dict(value))

@@ -23,14 +23,14 @@ class SimpleContext(Context):
 
     def __init__(self) -> None:
         self._input: Any = None  # of a turn that has no output yet
-        # The last output and its input, which is released with it.
-        self._last: weakref.WeakKeyDictionary[ModelOutputThunk[Any], Any] = weakref.WeakKeyDictionary()
+        # The last output and its input, which is released with it; most contexts never have one.
+        self._last: weakref.WeakKeyDictionary[ModelOutputThunk[Any], Any] | None = None
 
     def add(self, value: Any) -> SimpleContext:
         """Return a context with `value` as the last turn, or as the output of it."""
         new = SimpleContext()
         if isinstance(value, ModelOutputThunk):
-            new._last[value] = self._input
+            new._last = weakref.WeakKeyDictionary({value: self._input})
         else:
             new._input = value
         return new
@@ -39,7 +39,7 @@ class SimpleContext(Context):
         """Return the last turn, if there was one."""
         if self._input is not None:
             return [Turn(self._input)]
-        return [Turn(input, output) for output, input in self._last.items()]
+        return [] if self._last is None else [Turn(input, output) for output, input in self._last.items()]
 
     @property
     def shows_turns(self) -> bool:

@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from mellea.core.chunkers import Chunk, NonBlankChunker, Scope, make_text_chunker
 from mellea.core.requirement import Requirement, ValidationResult, run_stream_validation
 from mellea.core.runtime.tasks import together
-from mellea.core.structured import OutputFormat
 from mellea.errors import UsageError
+
+if TYPE_CHECKING:
+    from mellea.core.structured import OutputFormat
 
 __all__ = ["Failure", "Watch", "check_watchable"]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mellea.backends.gemini.decode import Decoder
 from tests.backends.gemini import answers
 from tests.backends.recorded import check_order, outcome
+from tests.soak import examples
 
 CHUNKS: list[Any] = [
     json.loads(event[6:]) for body in answers.ALL.values() for event in body.replace(b"\r", b"").split(b"\n\n") if event
@@ -29,7 +30,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     return [place for key in keys for place in [(value, key), *_places(value[key])]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_a_chunk_with_something_else_in_one_place(data: st.DataObject) -> None:
     chunk = json.loads(json.dumps(data.draw(st.sampled_from(CHUNKS))))
@@ -41,7 +42,7 @@ def test_a_chunk_with_something_else_in_one_place(data: st.DataObject) -> None:
             check_order(whole)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes(data: bytes) -> None:
     outcome(Decoder("m"), answers.HELLO[:200] + data)

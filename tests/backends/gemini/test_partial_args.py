@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mellea.backends.gemini.partial_args import PartialArgs
 from mellea.errors import WireError
+from tests.soak import examples
 
 NAMES = st.text(min_size=1, max_size=4)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
@@ -49,7 +50,7 @@ def _scalar(path: str, value: Any, cut: int) -> list[dict[str, Any]]:
     return [{"jsonPath": path, kind: "NULL_VALUE" if value is None else value}]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,4}", fullmatch=True), VALUES, min_size=1, max_size=3), st.integers(0, 5))
 def test_any_arguments_come_through(args: dict[str, Any], cut: int) -> None:
     partials = in_pieces("$", args, cut)

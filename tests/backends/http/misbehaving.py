@@ -122,6 +122,7 @@ def misbehaving(*behaviours: Callable[[Connection], Any]) -> Iterator[Misbehavin
     listener = socket.create_server(("127.0.0.1", 0))
     server.port = listener.getsockname()[1]
     threads: list[threading.Thread] = []
+    clients: list[socket.socket] = []
 
     def accept() -> None:
         while True:
@@ -129,6 +130,7 @@ def misbehaving(*behaviours: Callable[[Connection], Any]) -> Iterator[Misbehavin
                 client, _ = listener.accept()
             except OSError:
                 return
+            clients.append(client)
             thread = threading.Thread(target=server.handle, args=(client,), daemon=True)
             threads.append(thread)
             thread.start()
@@ -142,6 +144,9 @@ def misbehaving(*behaviours: Callable[[Connection], Any]) -> Iterator[Misbehavin
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         acceptor.join(5)
+        for client in clients:
+            with suppress(OSError):  # it is closed already
+                client.shutdown(socket.SHUT_RDWR)
         for thread in threads:
             thread.join(5)
 

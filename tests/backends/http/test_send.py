@@ -164,15 +164,6 @@ def test_making_a_backend_imports_no_httpx() -> None:
     assert done.stdout.strip() in ("[]", "['ssl']"), "asyncio imports ssl by itself"
 
 
-def test_a_missing_sniffio_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "sniffio", raising=False)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    clients._spare_lookups()
-    assert sys.modules["sniffio"] is None
-    with pytest.raises(ImportError):
-        import sniffio  # noqa: F401
-
-
 # -- the caller's own client ----------------------------------------------------------------------------
 
 

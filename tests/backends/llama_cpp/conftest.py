@@ -1,6 +1,5 @@
 """The embedded model for tests: one backend with the default settings, so that it loads once."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.messages import user_message
 from mellea.errors import ConfigurationError
-from mellea.testing.engine_server import count_busy_slots
+from tests.backends.slots import tokens_until_free
 
 LONG_PROMPT = "word river stone " * 460  # about 1,400 tokens, 11 s to read
 
@@ -30,15 +29,9 @@ async def read_all(backend: LlamaCppBackend, request: Request) -> Generation:
     return accumulator.generation()
 
 
-async def wait_free(backend: LlamaCppBackend) -> float:
-    """Return the seconds until no slot is busy any more; the engine itself is asked."""
-    engine = await backend.engine()
-    started = time.monotonic()
-    while await anyio.to_thread.run_sync(count_busy_slots, engine.address, engine.api_key):
-        if time.monotonic() - started > 20:
-            pytest.fail("a slot is still busy after 20 s")
-        await anyio.sleep(0.01)
-    return time.monotonic() - started
+async def wait_free(backend: LlamaCppBackend) -> int:
+    """Wait until no slot is busy any more; return the tokens that were still read and written meanwhile."""
+    return await tokens_until_free(await backend.engine())
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,7 @@ async def test_closing_while_it_writes_frees_the_slot(backend, request_for, free
     started = time.monotonic()
     await stream.aclose()
     assert time.monotonic() - started < 1
-    assert await freed(backend) < 0.5
+    assert await freed(backend) < 100, "tokens"
 
 
 async def test_cancelling_while_it_writes_frees_the_slot(backend, request_for, freed):
@@ -98,7 +98,7 @@ async def test_cancelling_while_it_writes_frees_the_slot(backend, request_for, f
         async for _ in stream:
             pass
     assert scope.cancelled_caught
-    assert await freed(backend) < 0.5
+    assert await freed(backend) < 100, "tokens"
 
 
 async def test_cancelling_while_it_reads_a_long_prompt_frees_the_slot(backend, request_for, freed, long_prompt):
@@ -108,7 +108,7 @@ async def test_cancelling_while_it_reads_a_long_prompt_frees_the_slot(backend, r
         async for event in stream:
             kinds.add(type(event))
     assert kinds == {KeepAlive}
-    assert await freed(backend) < 2.0
+    assert await freed(backend) <= 512, "of 1,400 tokens"
 
 
 async def test_a_request_over_the_number_of_slots_waits_and_can_be_cancelled(backend, request_for, freed):
@@ -129,13 +129,13 @@ async def test_a_request_over_the_number_of_slots_waits_and_can_be_cancelled(bac
         await waiting.aclose()
         assert time.monotonic() - started < 0.5  # nobody waits for what no worker has taken up
         tasks.cancel_scope.cancel()
-    assert await freed(backend) < 1
+    assert await freed(backend) < 100, "tokens"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio finalises it as well, but warns
 async def test_a_stream_that_nobody_holds_any_more_frees_the_slot(backend, request_for, freed):
     await first_text(backend.run(request_for("Tell a long story.", max_tokens=400, temperature=0)))
-    assert await freed(backend) < 3
+    assert await freed(backend) < 100, "tokens"
 
 
 async def test_many_streams_at_once_with_random_ends(backend, request_for, freed):
@@ -149,7 +149,7 @@ async def test_many_streams_at_once_with_random_ends(backend, request_for, freed
     async with anyio.create_task_group() as tasks:
         for number in range(10):
             tasks.start_soon(use, number)
-    assert await freed(backend) < 1
+    assert await freed(backend) < 100, "tokens"
 
 
 async def test_several_loops_on_one_backend(backend, request_for, read):
@@ -204,7 +204,7 @@ async def test_refusals_of_the_engine(backend, request_for, read, freed):
         await read(backend, request_for("a\ud800b", max_tokens=2))
     with pytest.raises(BadRequestError, match="penalty_repeat"):
         await read(backend, request_for("a", repeat_penalty=0, max_tokens=2))
-    assert await freed(backend) < 1
+    assert await freed(backend) < 100, "tokens"
 
 
 async def test_what_it_cannot_do_is_refused_before_it_loads(request_for):
@@ -250,7 +250,7 @@ async def test_the_loop_goes_on_while_it_writes(backend, request_for, read):
         tasks.start_soon(tick)
         await read(backend, request_for("Tell a story.", max_tokens=24))
         tasks.cancel_scope.cancel()
-    assert sorted(gaps)[len(gaps) // 2] < 0.05
+    assert sorted(gaps)[len(gaps) // 2] < sum(gaps) / 10
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -263,7 +263,7 @@ async def test_a_loop_that_ends_frees_the_slot(backend, request_for, freed):
         asyncio.run(main())
 
     await asyncio.to_thread(leave_behind)
-    assert await freed(backend) < 2
+    assert await freed(backend) < 100, "tokens"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -275,7 +275,7 @@ async def test_a_stream_left_behind_by_a_closed_loop_frees_the_slot(backend, req
         loop.close()  # nobody closes the stream any more; it just falls out of use
 
     await asyncio.to_thread(leave_behind)
-    assert await freed(backend) < 2
+    assert await freed(backend) < 100, "tokens"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -292,4 +292,4 @@ async def test_a_text_that_only_repeats_itself_is_ended_and_frees_the_slot(backe
     assert answer.finish_reason in ("length", "stop")
     assert answer.usage.output_tokens < 300
     assert answer.usage.input_tokens > 10
-    assert await freed(backend) < 3
+    assert await freed(backend) < 100, "tokens"

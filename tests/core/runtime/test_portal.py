@@ -111,16 +111,22 @@ def test_an_error_that_was_handled_is_gone_with_all_that_its_traceback_holds() -
 
 
 def test_verbs_run_at_the_same_time_from_many_threads() -> None:
-    async def anap() -> None:
-        await anyio.sleep(0.1)
+    inside: list[int] = []
+    met: list[int] = []
 
-    nap, began = blocking(anap), time.monotonic()
-    threads = [threading.Thread(target=nap) for _ in range(10)]
+    async def ameet(number: int) -> None:
+        inside.append(number)
+        with anyio.fail_after(30):
+            while len(inside) < 10:
+                await anyio.sleep(0.001)
+        met.append(number)
+
+    threads = [threading.Thread(target=blocking(ameet), args=(number,)) for number in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - began < 0.5
+    assert sorted(met) == list(range(10))
 
 
 @pytest.mark.anyio

@@ -17,6 +17,7 @@ from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights
 from mellea.core.backend import Request
 from mellea.core.structured import make_output_format
 from mellea.errors import ConfigurationError
+from tests.soak import is_thorough
 
 
 @dataclass
@@ -121,7 +122,8 @@ def test_twenty_records_are_all_valid_and_as_right_as_the_engine_itself_gets_the
     engine = anyio.run(m.backend.engine)
     format = make_output_format(Resident)
     ours = bare = 0
-    for person in PEOPLE:
+    people = PEOPLE if is_thorough() else PEOPLE[:6]
+    for person in people:
         prompt = PROMPT.format(name=person[0], age=person[1], town=person[2])
         thunk = m.instruct(prompt, format=Resident, strategy=None)
         assert isinstance(thunk.parsed, Resident)
@@ -130,8 +132,9 @@ def test_twenty_records_are_all_valid_and_as_right_as_the_engine_itself_gets_the
         sent = Request(thunk.request.messages, output_schema=format.schema, options=thunk.request.options)
         payload = encode(sent) | {"messages": encode_messages(sent)}
         bare += right_fields(Resident.model_validate_json(_bare(engine.server, payload)), person)
-    assert ours >= bare, f"{ours} of 60 fields are right, of the engine's own {bare}"
-    assert ours >= 45, f"only {ours} of 60 fields are right"
+    fields = 3 * len(people)
+    assert ours >= bare, f"{ours} of {fields} fields are right, of the engine's own {bare}"
+    assert ours >= 0.75 * fields, f"only {ours} of {fields} fields are right"
 
 
 def _bare(server: Any, payload: dict[str, Any]) -> str:

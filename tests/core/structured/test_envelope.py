@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mellea.core.structured.envelope import Unwrapper, needs_wrapping, wrap_schema
+from tests.soak import examples
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('"\\{}[]a 😀'), max_size=6),
@@ -25,7 +26,7 @@ def unwrap(parts: Any) -> list[str]:
     return [*[unwrapper.feed(part) for part in parts], unwrapper.close()]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(JSON, st.integers(0, 2) | st.none(), st.lists(st.integers(0, 300), max_size=6))
 def test_the_value_comes_out_however_the_text_is_split(value: Any, indent: int | None, cuts: list[int]) -> None:
     text = json.dumps({"value": value}, indent=indent) + "\n"
@@ -36,7 +37,7 @@ def test_the_value_comes_out_however_the_text_is_split(value: Any, indent: int |
     assert "".join(unwrap([text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)])) == inside
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(JSON)
 def test_nothing_is_held_back_once_the_value_has_begun(value: Any) -> None:
     text = json.dumps({"value": value})

@@ -19,6 +19,7 @@ from mellea.core.messages import Message
 from mellea.core.structured import OutputFormat, make_output_format
 from mellea.core.structured.schema_check import check
 from mellea.errors import ParseError
+from tests.soak import examples
 
 
 class Color(enum.Enum):
@@ -101,7 +102,7 @@ def parse(format: OutputFormat[Any], text: str, reason: Any = "stop") -> Any:
     return format.parse(Generation(text, Message("assistant", text), finish_reason=reason))
 
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @quick
@@ -168,7 +169,7 @@ FORESTS: Values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(FORESTS)
 def test_types_that_hold_themselves_come_back(value: Any) -> None:
     assert parse(make_output_format(Forest), json.dumps(to_jsonable_python(value))) == value

@@ -26,6 +26,7 @@ from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import BackendError, GenerationCancelledError, ParseError, UsageError
 from mellea.stdlib.requirements import req, simple_validate
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.soak import examples
 
 
 @dataclass
@@ -128,7 +129,7 @@ VALUES = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(VALUES, st.lists(st.integers(0, 500), max_size=10), st.none() | st.integers(0, 1))
 @example([1, 2], [2, 3, 4], None)
 def test_an_item_is_there_with_its_last_character_for_every_way_to_split(
@@ -166,7 +167,7 @@ class Acknowledged(ScriptedBackend):
         yield StreamEnd("stop")
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(cuts=st.lists(st.integers(0, 500), max_size=12))
 @pytest.mark.parametrize("kind", ["asyncio", "trio"])
 def test_11_an_item_is_delivered_before_the_next_chunk_is_sent(kind: str, cuts: list[int]) -> None:
@@ -424,7 +425,7 @@ NONSENSE = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(NONSENSE, st.booleans())
 def test_nonsense_gives_the_same_items_and_the_same_error_however_it_is_split(text: str, may_restart: bool) -> None:
     def read(parts: Iterable[str]) -> object:

@@ -25,6 +25,7 @@ from mellea.core.structured.partials import Partial, PartialDecoder
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import BackendError, ParseError, UsageError
 from mellea.testing import ScriptedBackend
+from tests.soak import examples
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -86,7 +87,7 @@ def grows(old: Any, new: Any) -> bool:
     return repr(old) == repr(new)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(JSON, st.lists(st.integers(0, 2000), max_size=10), st.booleans())
 def test_they_grow_and_end_in_the_final_object_however_the_text_is_split(
     value: Any, cuts: list[int], is_ascii: bool
@@ -128,7 +129,7 @@ NONSENSE = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(NONSENSE, st.booleans(), st.sampled_from([Any, dict[str, Any], list[Any], int]))
 def test_nonsense_shows_the_same_however_it_is_split(text: str, may_restart: bool, format: Any) -> None:
     def read(parts: Iterable[str]) -> object:

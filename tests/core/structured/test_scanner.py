@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mellea.core.structured.scanner import MAX_DEPTH, Kind, ScanError, Scanner
+from tests.soak import examples
 
 JSON = st.recursive(
     st.none()
@@ -83,7 +84,7 @@ def key(result: tuple[list[tuple[Kind, Any]], ScanError | None]) -> str:
     return repr((events, error and (str(error), error.place)))
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(TEXTS, CUTS)
 @example('"\\ud83d\\ude00"', [4, 7, 9])
 @example('{"\\ud83d\\ude00": "\\\\u0041"}', list(range(30)))
@@ -97,7 +98,7 @@ def test_the_value_is_json_s_however_the_text_is_split(text: str, cuts: list[int
     assert key(scan(text)) == key(whole), "one by one"
 
 
-@settings(max_examples=1500)
+@settings(max_examples=examples(1500))
 @given(NONSENSE, CUTS)
 def test_nonsense_is_refused_where_json_refuses_it_however_it_is_split(text: str, cuts: list[int]) -> None:
     events, error = whole = scan([text])
@@ -112,7 +113,7 @@ def test_nonsense_is_refused_where_json_refuses_it_however_it_is_split(text: str
     assert key(scan(text)) == key(whole), "one by one"
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(TEXTS, CUTS, st.integers(0, 3))
 def test_values_that_come_whole_are_slices_of_the_text(text: str, cuts: list[int], depth: int) -> None:
     whole = scan([text], depth)

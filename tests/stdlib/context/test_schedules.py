@@ -15,6 +15,7 @@ from mellea.core import ModelOutputThunk, Request
 from mellea.errors import MelleaError
 from mellea.stdlib.context import ChatContext, WindowCompactor
 from mellea.testing import Gate, ScriptedBackend
+from tests.soak import examples
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["say", "say", "end", "end", "cancel", "pin", "look"]), st.integers(0, 20)),
@@ -124,7 +125,7 @@ class Schedule:
 
 @pytest.mark.parametrize("kind", ["asyncio", "trio"])
 @pytest.mark.parametrize("chosen", SETTINGS, ids=["all", "window", "compactor"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(steps=STEPS)
 def test_each_call_sees_the_turns_of_its_start_whatever_becomes_of_them(
     kind: str, chosen: dict[str, Any], steps: list[tuple[str, int]]

@@ -27,6 +27,7 @@ from mellea.errors import BackendError, OutputError, ParseError, RequirementErro
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.stdlib.sampling import BestOfNStrategy, MultiTurnStrategy, RejectionSamplingStrategy, RepairTemplateStrategy
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.soak import examples
 
 pytestmark = pytest.mark.anyio
 
@@ -248,7 +249,7 @@ WORDS = st.lists(st.sampled_from(["fine ", "bad ", "so ", "it. ", "goes. ", "Now
 
 
 @given(replies=st.lists(WORDS, min_size=1, max_size=3), release=st.sampled_from([None, "word", "sentence"]))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_comes_out_is_always_the_beginning_of_the_final_text(replies: list[list[str]], release: Any) -> None:
     """Whatever the model writes, however it is cut, on either loop."""
 
@@ -378,7 +379,7 @@ async def test_a_refused_chunk_goes_before_the_failure_that_cut_the_text_off() -
 
 @pytest.mark.parametrize("scope", ["word", "sentence", "line", "paragraph"])
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_checks_see_no_blank_chunk_and_each_character_once(scope: Any, data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:  # on a busy machine a pause may be nobody's
         patch.setattr("mellea.stdlib.streaming.sampling_work._PAUSE_SECONDS", 60)

@@ -1,0 +1,190 @@
+"""Clients of httpx's shape: the caller's own, and the faster transport that the extra `fast` brings.
+
+The only file that names httpx. A caller's own client may come from httpx, from httpx2, or be anything of the same
+shape. Our stock transport needs no httpx, which takes 50 ms to import: see `pool.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from mellea.backends.http.outgoing import HttpRequest, Once
+from mellea.backends.http.proxies import Proxy
+from mellea.errors import UsageError
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["CallersClient", "FastTransport", "FormFile", "errors_of", "form_body", "has_fast", "split_url"]
+
+_READ_BYTES = 64 * 1024
+"""How much of what has arrived is read at once: as much as aiohttp keeps before it stops the server."""
+
+FormFile = tuple[str, str, bytes, str]
+"""A file in a form: the field's name, the file's, its bytes, its media type."""
+
+
+@cache
+def has_fast() -> bool:
+    """Tell whether the extra `fast` is installed; what it brings is imported then."""
+    if importlib.util.find_spec("httpx_aiohttp") is None:
+        return False
+    import httpx_aiohttp  # type: ignore[import-not-found, unused-ignore]  # optional: the extra `fast`
+
+    return httpx_aiohttp is not None
+
+
+def form_body(fields: Mapping[str, str], files: Sequence[FormFile]) -> tuple[bytes, str]:
+    """Return a form's body and its content type, which names the boundary; blocks for as long as an import takes."""
+    import httpx  # lazy: costs 50 ms
+
+    parts = [(field, (name, data, media_type)) for field, name, data, media_type in files]
+    request = httpx.Request("POST", "http://form", data=dict(fields), files=parts)
+    return request.read(), request.headers["content-type"]
+
+
+def split_url(url: str) -> tuple[bytes, bytes, int | None, bytes]:
+    """Return an address as it is sent: scheme, host, port, and path with query; letters beyond ASCII are escaped.
+
+    Raises:
+        UsageError: it is not a valid address.
+    """
+    split = _url(url)
+    return split.raw_scheme, split.raw_host, split.port, split.raw_path
+
+
+class CallersClient:
+    """A client that was given to a backend.
+
+    Args:
+        client: an `httpx.AsyncClient`, or one of its shape.
+
+    Attributes:
+        headers: those that it adds to each request.
+
+    Raises:
+        UsageError: the client has another shape.
+    """
+
+    def __init__(self, client: Any) -> None:
+        if not inspect.iscoroutinefunction(getattr(client, "send", None)) or not hasattr(client, "build_request"):
+            raise UsageError(f"client takes an httpx.AsyncClient, or one of its shape, not {type(client).__name__}")
+        self._client = client
+        self.errors = errors_of(type(client))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that it adds to each request."""
+        return getattr(self._client, "headers", None) or {}
+
+    async def send(self, request: HttpRequest, url: str) -> Any:
+        """Send a request and return the response, once its head is there.
+
+        Raises:
+            UsageError: the client has been closed.
+        """
+        client = self._client
+        if getattr(client, "is_closed", False):
+            raise UsageError(
+                "the client that was given to the backend has been closed; keep it open, or leave out client="
+            )
+        timeout = (request.connect, request.read, None, None)
+        sent = client.build_request(request.method, url, headers=request.headers, content=request.body, timeout=timeout)
+        return await client.send(_in_one_piece(sent, request.body), stream=True, follow_redirects=False)
+
+    async def aclose(self) -> None:
+        """Do nothing: the client belongs to the caller."""
+
+
+class FastTransport:
+    """The transport of `httpx-aiohttp`, for asyncio.
+
+    Args:
+        context: for TLS.
+        proxy: what stands between here and the server.
+        is_tls: whether the server is reached by TLS.
+    """
+
+    def __init__(self, context: ssl.SSLContext, proxy: Proxy | None, *, is_tls: bool) -> None:
+        import httpx  # lazy: costs 50 ms
+        import httpx_aiohttp  # optional: the extra `fast`
+
+        # aiohttp takes no number as a hundred, and 0 as no limit.
+        limits = httpx.Limits(max_connections=0, max_keepalive_connections=20, keepalive_expiry=30.0)
+        # As a header, since aiohttp deprecates its other way, which the adapter takes.
+        through = None if proxy is None else httpx.Proxy(proxy.place, headers=proxy.headers())
+        # Without TLS the proxy reads the request itself, and aiohttp adds nothing to that.
+        self._headers = {} if proxy is None or is_tls else proxy.headers()
+        self._transport = httpx_aiohttp.AiohttpTransport(verify=context, limits=limits, proxy=through)
+        self._library = httpx
+        self.errors = errors_of(httpx.AsyncClient)
+
+    async def send(self, request: HttpRequest, url: str) -> Any:
+        """Send a request and return the response, once its head is there."""
+        timeout = {"connect": request.connect, "read": request.read, "write": None, "pool": None}
+        sent = self._library.Request(
+            request.method,
+            _url(url),
+            headers=request.headers | self._headers if self._headers else request.headers,
+            content=request.body,
+            extensions={"timeout": timeout},
+        )
+        response = await self._transport.handle_async_request(_in_one_piece(sent, request.body))
+        response.request = sent
+        if hasattr(response.stream, "CHUNK_SIZE"):  # a quarter of it by default
+            response.stream.CHUNK_SIZE = _READ_BYTES
+        return response
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._transport.aclose()
+
+
+@lru_cache(maxsize=256)
+def _url(url: str) -> Any:
+    import httpx  # lazy: costs 50 ms
+
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"{url.partition('?')[0]!r} is not a valid address: {error}; check base_url") from None
+
+
+def errors_of(kind: type) -> tuple[type[BaseException], ...]:
+    """Return what a kind of client raises: the errors of the library that it, or one of its bases, comes from."""
+    found: list[type[BaseException]] = [OSError]
+    for base in kind.__mro__:
+        library = sys.modules.get(base.__module__.partition(".")[0])
+        names = ("HTTPError", "StreamError", "InvalidURL") if library is not None else ()
+        found += [getattr(library, name) for name in names if isinstance(getattr(library, name, None), type)]
+    aiohttp = sys.modules.get("aiohttp")  # its errors pass its adapter in part
+    if aiohttp is not None:
+        found.append(aiohttp.ClientError)
+    return tuple(dict.fromkeys(found))
+
+
+def _in_one_piece(request: Any, body: bytes | None) -> Any:
+    """Have the body sent by an iterator that nobody has to close."""
+    stream: Any = getattr(request, "stream", None)
+    if body and hasattr(stream, "__aiter__"):
+        kind: Any = type(stream)
+        request.stream = _whole_body(kind)(body)
+    return request
+
+
+@lru_cache(maxsize=8)
+def _whole_body(base: Any) -> type:
+    class WholeBody(base):  # type: ignore[misc]
+        def __init__(self, body: bytes) -> None:
+            super().__init__(body)
+            self._body = body
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return Once(self._body)
+
+    return WholeBody

@@ -1,0 +1,366 @@
+"""A pool of connections to one server: what a request costs doesn't grow with their number.
+
+The only file that names httpcore. Rules:
+
+- The connections are httpcore's: direct, through an HTTP proxy, through SOCKS. httpcore's own pool looks through all of
+  its connections at each request and at each end of one, which makes 2,000 streams at once four times as slow.
+- A request takes the idle connection that was used last, so that a program which sends one request after another keeps
+  one connection warm; where none is idle it opens a new one at once. No request waits for another one.
+- A connection is either in use, idle, or closed. It becomes idle only when its response came to a proper end.
+- Idle connections are closed when they have been idle for `IDLE_SECONDS`, when there are more than `MOST_IDLE` of them,
+  and when the server has hung up; this is looked at when a request is sent or ends.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import nullcontext, suppress
+from typing import Any
+
+import anyio
+import httpcore
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSAttribute, TLSStream
+
+from mellea.backends.http.outgoing import HttpRequest, Once
+from mellea.backends.http.proxies import Proxy
+
+__all__ = ["ERRORS", "IDLE_SECONDS", "MOST_IDLE", "Pool", "PooledResponse", "Split", "is_plain"]
+
+IDLE_SECONDS = 30.0
+"""How long a connection is kept after its last request."""
+
+MOST_IDLE = 100
+"""How many connections are kept; the one that was used longest ago goes first."""
+
+ERRORS: tuple[type[BaseException], ...] = (
+    OSError,
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
+"""What sending a request, and reading its response, may raise."""
+
+_MOST_URLS = 256
+_MOST_UNSENT = 64 * 1024
+
+_PORTS = {b"http": 80, b"https": 443}
+
+_PLAIN = re.compile(
+    r"(?:https?|socks5h?)://(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d+)?"
+    r"(?:/(?:[\w.~:@/+,=$!*()&-]|%[0-9a-fA-F]{2})*)?"
+    r"(?:\?(?:[\w.~:@/+,;=$!*()&?-]|%[0-9a-fA-F]{2})*)?",
+    re.ASCII,
+)
+
+
+def is_plain(url: str) -> bool:
+    """Tell whether an address can be sent as it is; any other one has to be split and escaped first."""
+    return _PLAIN.fullmatch(url) is not None and "/." not in url
+
+
+Split = Callable[[str], tuple[bytes, bytes, int | None, bytes]]
+"""Splits an address that isn't plain into scheme, host, port and target, as they are sent."""
+
+
+class Pool:
+    """The connections to one server.
+
+    Args:
+        context: for TLS with the server.
+        split: splits an address that isn't plain.
+        proxy: what stands between here and the server.
+        proxy_context: for TLS with the proxy.
+
+    Attributes:
+        errors: what sending a request, and reading its response, may raise.
+    """
+
+    errors = ERRORS
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        split: Split,
+        proxy: Proxy | None = None,
+        proxy_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._split = split
+        self._urls: dict[str, httpcore.URL] = {}
+        # Of httpcore's pool only the part is used that knows which kind of connection leads where.
+        self._connections = httpcore.AsyncConnectionPool(
+            ssl_context=context,
+            proxy=None if proxy is None else self._through(proxy, proxy_context),
+            keepalive_expiry=IDLE_SECONDS,
+            network_backend=_Network(),
+        )
+        self._idle: deque[httpcore.AsyncConnectionInterface] = deque()  # the one that was used last at the end
+        self._used: set[httpcore.AsyncConnectionInterface] = set()
+        self._is_closed = False
+
+    async def send(self, request: HttpRequest, url: str) -> PooledResponse:
+        """Send a request and return the response once its head is there; it must be closed.
+
+        Args:
+            request: what is sent.
+            url: where; a redirect leads elsewhere than the request says.
+        """
+        target = self._urls.get(url) or self._parse(url)
+        timeout = {"connect": request.connect, "read": request.read, "write": None, "pool": None}
+        sent = httpcore.Request(
+            request.method,
+            target,
+            headers=_raw_headers(request, target),
+            content=_Body(request.body),
+            extensions={"timeout": timeout},
+        )
+        while True:
+            connection = await self._take(target.origin)
+            self._used.add(connection)
+            try:
+                response = await connection.handle_async_request(sent)
+            except httpcore.ConnectionNotAvailable:  # it was closed meanwhile
+                self._used.discard(connection)
+            except BaseException:
+                self._used.discard(connection)
+                if not connection.is_closed():
+                    await _close(connection)
+                raise
+            else:
+                return PooledResponse(self, connection, response, url)
+
+    async def _take(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        idle = self._idle
+        while len(idle) > 1 and idle[0].has_expired():
+            await _close(idle.popleft())
+        while idle:
+            connection = idle.pop()
+            if connection.is_available() and not connection.has_expired():
+                return connection
+            await _close(connection)
+        return self._connections.create_connection(origin)
+
+    async def release(self, connection: httpcore.AsyncConnectionInterface) -> None:
+        """Take a connection back whose response has been closed."""
+        self._used.discard(connection)
+        if self._is_closed or not connection.is_available():
+            if not connection.is_closed():
+                await _close(connection)
+            return
+        self._idle.append(connection)
+        if len(self._idle) > MOST_IDLE:
+            await _close(self._idle.popleft())
+
+    async def aclose(self) -> None:
+        """Close all connections, those in use as well."""
+        self._is_closed = True
+        connections = [*self._idle, *self._used]
+        self._idle.clear()
+        for connection in connections:
+            await _close(connection)
+
+    def _parse(self, url: str) -> httpcore.URL:
+        """Return an address in its parts; the last few are remembered."""
+        if is_plain(url):
+            parsed = httpcore.URL(url)
+        else:
+            scheme, host, port, target = self._split(url)
+            parsed = httpcore.URL(scheme=scheme, host=host, port=port, target=target)
+        if len(self._urls) >= _MOST_URLS:
+            self._urls.clear()
+        self._urls[url] = parsed
+        return parsed
+
+    def _through(self, proxy: Proxy, context: ssl.SSLContext | None) -> httpcore.Proxy:
+        return httpcore.Proxy(self._parse(proxy.place), auth=proxy.credentials(), ssl_context=context)
+
+
+class PooledResponse:
+    """A response, with as much of the shape of `httpx.Response` as is used here.
+
+    Attributes:
+        status_code: the HTTP status.
+        headers: under their names in lower case; values of one name are joined by commas.
+        url: where the request went.
+        stream: the body, as it comes from the network.
+        is_closed: whether it has been closed.
+        is_stream_consumed: whether the body has been read already.
+    """
+
+    __slots__ = ("_connection", "_pool", "headers", "is_closed", "status_code", "stream", "url")
+
+    is_stream_consumed = False
+
+    def __init__(
+        self, pool: Pool, connection: httpcore.AsyncConnectionInterface, response: httpcore.Response, url: str
+    ) -> None:
+        self._pool = pool
+        self._connection = connection
+        self.stream: Any = response.stream
+        self.status_code = response.status
+        self.headers = _mapping(response.headers)
+        self.url = url
+        self.is_closed = False
+
+    def aiter_raw(self) -> AsyncIterator[bytes]:
+        """Return the iterator over the body as it comes from the network; there is one."""
+        return aiter(self.stream)
+
+    async def aclose(self) -> None:
+        """Give the connection back if the body has been read to its end, else close it."""
+        if not self.is_closed:
+            self.is_closed = True
+            try:
+                await self.stream.aclose()
+            finally:
+                await self._pool.release(self._connection)
+
+
+class _Body:
+    """A request's body, which a second connection can send again."""
+
+    def __init__(self, body: bytes | None) -> None:
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return Once(self._body)
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    """Connects by anyio on every loop; a read or write without a deadline enters no cancel scope."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            with anyio.fail_after(timeout):
+                return _Stream(await anyio.connect_tcp(host, port))
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(error) from error
+        except (OSError, anyio.BrokenResourceError) as error:
+            raise httpcore.ConnectError(error) from error
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection's bytes.
+
+    What is written waits until something is read, so that the head of a request and its body leave by one call of the
+    system; every protocol that is spoken here reads when it has written what it wants to say.
+    """
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._unsent = b""
+        self._socket = stream.extra(SocketAttribute.raw_socket)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._unsent:
+            # A server may refuse a request before it has all of it, and hang up; then its answer counts.
+            with suppress(httpcore.WriteError):
+                await self._send(b"", timeout)
+        try:
+            if timeout is None:
+                return await self._stream.receive(max_bytes)
+            with anyio.fail_after(timeout):
+                return await self._stream.receive(max_bytes)
+        except anyio.EndOfStream:
+            return b""
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout(error) from error
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise httpcore.ReadError(error) from error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if len(self._unsent) + len(buffer) <= _MOST_UNSENT:
+            self._unsent += buffer
+        else:
+            await self._send(buffer, timeout)
+
+    async def _send(self, buffer: bytes, timeout: float | None) -> None:
+        unsent, self._unsent = self._unsent, b""
+        try:
+            with nullcontext() if timeout is None else anyio.fail_after(timeout):
+                for data in filter(None, (unsent, buffer)):
+                    await self._stream.send(data)
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout(error) from error
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise httpcore.WriteError(error) from error
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            with anyio.fail_after(timeout):
+                return _Stream(
+                    await TLSStream.wrap(
+                        self._stream, ssl_context=ssl_context, hostname=server_hostname, standard_compatible=False
+                    )
+                )
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await self.aclose()
+            if isinstance(error, TimeoutError):
+                raise httpcore.ConnectTimeout(error) from error
+            if isinstance(error, (anyio.BrokenResourceError, anyio.EndOfStream, ssl.SSLError)):
+                raise httpcore.ConnectError(error) from error
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "ssl_object":
+            return self._stream.extra(TLSAttribute.ssl_object, None)
+        if info == "is_readable":
+            return _is_readable(self._socket.fileno())
+        return None
+
+
+def _is_readable(number: int) -> bool:
+    """Tell whether there is something to read on an idle connection's socket: as a rule its end."""
+    if number < 0:
+        return True
+    if not hasattr(select, "poll"):
+        return bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def _close(connection: httpcore.AsyncConnectionInterface) -> None:
+    with anyio.CancelScope(shield=True):
+        await connection.aclose()
+
+
+def _raw_headers(request: HttpRequest, url: httpcore.URL) -> list[tuple[bytes, bytes]]:
+    raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in request.headers.items()]
+    if "host" not in request.headers:
+        raw.insert(0, (b"host", _host(url)))
+    if request.body is not None:
+        raw.append((b"content-length", b"%d" % len(request.body)))
+    return raw
+
+
+def _host(url: httpcore.URL) -> bytes:
+    host = b"[%b]" % url.host if b":" in url.host else url.host
+    return host if url.port in (None, _PORTS[url.scheme]) else b"%b:%d" % (host, url.port)
+
+
+def _mapping(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
