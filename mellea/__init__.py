@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mellea import errors as errors
     from mellea import events as events
     from mellea import mfuncs as mfuncs
+    from mellea import prices as prices
+    from mellea import tools as tools
     from mellea.backends.registry import get_backend as get_backend
     from mellea.core.backend import Backend as Backend
     from mellea.core.blocks import CBlock as CBlock
@@ -69,10 +71,12 @@ _HOMES = {
     "mfuncs": "",
     "mify": "mellea.stdlib.components",
     "options": "mellea.core.options",
+    "prices": "",
     "resolve": "mellea.core.gather",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
     "tool": "mellea.stdlib.tools",
+    "tools": "",
     "user_message": "mellea.core.messages",
 }
 
@@ -102,10 +106,12 @@ __all__ = [
     "mfuncs",
     "mify",
     "options",
+    "prices",
     "resolve",
     "start_session",
     "system_message",
     "tool",
+    "tools",
     "user_message",
 ]
 

@@ -3,6 +3,7 @@
     MelleaError
       UsageError (RuntimeError)             the call is wrong, whatever the model does
         StreamingError                      streaming was requested where it can't work, or its loop is gone
+        StateError                          saved state can't be read back: unknown, changed or damaged
       ConfigurationError                    something has to be installed, set or chosen first
         MissingExtraError (ImportError)     an optional dependency isn't installed
       BackendError                          the model's side failed
@@ -49,6 +50,7 @@ __all__ = [
     "ParseError",
     "RateLimitError",
     "RequirementError",
+    "StateError",
     "StatusError",
     "StreamingError",
     "ToolError",
@@ -97,6 +99,10 @@ class UsageError(MelleaError, RuntimeError):
 
 class StreamingError(UsageError):
     """Streaming was requested where it can't work, or the loop that ran a stream is gone."""
+
+
+class StateError(UsageError):
+    """Saved state can't be read back: its version or a kind in it is unknown, or it was changed or damaged."""
 
 
 class ConfigurationError(MelleaError):

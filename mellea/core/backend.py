@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mellea.core.blocks import FileBlock, ImageBlock, ToolOutput
@@ -23,6 +23,7 @@ __all__ = [
     "Request",
     "ToolSpec",
     "check_supported",
+    "narrow_tools",
     "unsupported",
 ]
 
@@ -68,7 +69,8 @@ class Request:
         tools: tools that the model may ask for.
         output_schema: what the answer has to match, if anything.
         options: checked model options; `system_prompt`, `tools` and `timeout` have been taken out of
-            them and stand in `messages`, `tools` and `deadlines`.
+            them and stand in `messages`, `tools` and `deadlines`. A `tool_choice` is `"auto"`, `"required"`, `"none"`
+            or one name: for several names see `narrow_tools`.
         deadlines: how long to wait.
     """
 
@@ -258,6 +260,18 @@ def check_supported(backend: Backend, request: Request) -> None:
     else:
         return
     raise unsupported(backend, feature, advice)
+
+
+def narrow_tools(request: Request) -> Request:
+    """Return the request with the tools of a `tool_choice` that names several, one of which has to be called.
+
+    No two providers write such a choice alike and most have none; offering those tools alone says the same to all.
+    """
+    choice = request.options.get(ModelOption.TOOL_CHOICE)
+    if not isinstance(choice, (list, tuple)):
+        return request
+    tools = tuple(tool for tool in request.tools if tool.name in choice)
+    return replace(request, tools=tools, options={**request.options, ModelOption.TOOL_CHOICE: "required"})
 
 
 def unsupported(backend: Backend, feature: str, advice: str = "") -> UnsupportedError:

@@ -155,9 +155,10 @@ class ToolOutput:
     Args:
         tool_call_id: the call that this answers.
         tool_name: name of the tool.
-        result: the value.
+        result: what the model reads.
         is_error: whether `result` describes a failure.
         is_builtin: whether the provider ran the tool itself.
+        value: what the tool returned for the program, where that isn't `result` itself.
     """
 
     tool_call_id: str
@@ -165,6 +166,7 @@ class ToolOutput:
     result: Any
     is_error: bool = False
     is_builtin: bool = False
+    value: Any = None
 
     @property
     def parts(self) -> tuple[CBlock | FileBlock, ...]:

@@ -32,6 +32,7 @@ __all__ = [
     "TextDelta",
     "ToolDelta",
     "ToolEnd",
+    "ToolProgress",
     "ToolResult",
     "ToolStart",
     "Usage",
@@ -249,6 +250,15 @@ class StepEnd(Event):
     """The model's answer in that step is complete, and the tools that it called have run."""
 
     step: int
+
+
+@_event
+class ToolProgress(Event):
+    """A tool of the program is still running and reports `value`, which it yielded; the model doesn't see it."""
+
+    tool_call_id: str
+    tool_name: str
+    value: Any
 
 
 @_event

@@ -124,6 +124,11 @@ def _is_timeout(value: Any) -> bool:
     return value is None or isinstance(value, Deadlines) or (_is_number(0)(value) and value > 0)
 
 
+def _is_choice(value: Any) -> bool:
+    names = value if isinstance(value, (list, tuple)) else [value]
+    return bool(names) and all(isinstance(name, str) for name in names)
+
+
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ModelOption.TEMPERATURE: ("a number from 0", _is_number(0)),
     ModelOption.MAX_NEW_TOKENS: ("a whole number from 1", _is_int(1)),
@@ -138,7 +143,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ModelOption.SYSTEM_PROMPT: ("a text", _is_a(str)),
     ModelOption.THINKING: ("True, False, or an effort such as 'low'", _is_a(bool, str, int)),
     ModelOption.TOOLS: ("a list of tools", _is_a(list, tuple)),
-    ModelOption.TOOL_CHOICE: ("'auto', 'required', 'none', or the name of a tool", _is_a(str)),
+    ModelOption.TOOL_CHOICE: ("'auto', 'required', 'none', the name of a tool, or a list of names", _is_choice),
     ModelOption.CONTEXT_WINDOW: ("a whole number from 1", _is_int(1)),
     ModelOption.STREAM: ("True or False", _is_a(bool)),
     ModelOption.TIMEOUT: ("seconds above 0, Deadlines, or None", _is_timeout),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import anyio
 
 from mellea.core.accumulator import Generation
-from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
+from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
 from mellea.core.blocks import CBlock, FileBlock
 from mellea.core.component import component_of, walk
 from mellea.core.context import Context, Turn
@@ -288,7 +288,7 @@ class Call:
         if loop is None:
 
             async def open() -> tuple[AsyncIterator[Event], Deadlines]:
-                request = await ready()
+                request = narrow_tools(await ready())
                 run.sent = SentRequest(self.backend, request)
                 return self._events(request), request.deadlines
 
@@ -316,7 +316,7 @@ class Call:
         if said:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
         deadlines = replace(request.deadlines, total=None)  # the loop has that as a whole
-        step = replace(request, messages=(*request.messages, *said), options=options, deadlines=deadlines)
+        step = narrow_tools(replace(request, messages=(*request.messages, *said), options=options, deadlines=deadlines))
 
         async def open() -> tuple[AsyncIterator[Event], Deadlines]:
             whole.sent = run.sent = SentRequest(self.backend, step)
@@ -455,12 +455,16 @@ def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     return [thunk for thunk in found.values() if not thunk.is_computed()]
 
 
-def _check_choice(choice: str | None, names: Sequence[str]) -> None:
-    if choice is None or not names or choice in ("auto", "required", "none", *names):
+def _check_choice(choice: str | Sequence[str] | None, names: Sequence[str]) -> None:
+    if choice is None or not names or choice in ("auto", "required", "none"):
         return
-    near = difflib.get_close_matches(choice, names, n=1)
+    unknown = next((name for name in ([choice] if isinstance(choice, str) else choice) if name not in names), None)
+    if unknown is None:
+        return
+    near = difflib.get_close_matches(unknown, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"the tools are {', '.join(map(repr, names))}"
-    raise UsageError(f"tool_choice={choice!r} is none of the call's tools; {hint}")
+    what = f"{choice!r} is" if isinstance(choice, str) else f"{choice!r} has {unknown!r}, which is"
+    raise UsageError(f"tool_choice={what} none of the call's tools; {hint}")
 
 
 def _format(format: Any) -> OutputFormat[Any] | None:

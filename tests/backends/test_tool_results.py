@@ -16,7 +16,7 @@ from mellea.core.backend import Request
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message, user_message
 from mellea.errors import UnsupportedError
-from mellea.stdlib.tools.execute import serialise_result
+from mellea.stdlib.tools import serialise_result
 
 PNG = ImageBlock(data=b"png-bytes-here")
 DATA = PNG.base64()

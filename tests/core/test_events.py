@@ -32,6 +32,7 @@ ONE_OF_EACH: list[Event] = [
     events.AttemptRejected(2, "no cats", "there is one"),
     events.AttemptAccepted(3),
     events.StepStart(1),
+    events.ToolProgress("c1", "look", 0.5),
     events.ToolResult(ToolOutput("c1", "look", "seen")),
     events.StepEnd(1),
 ]

@@ -235,8 +235,8 @@ def test_when_the_producing_loop_ends_readers_elsewhere_are_told(colour: str, re
         time.sleep(0.005)
     thread = threading.Thread(target=read)
     thread.start()
-    thread.join(5)
-    producer.join(5)
+    thread.join(30)
+    producer.join(30)
     assert "the event loop that ran this generation ended" in str(outcome[0])
     assert outcome[0].partial == held[0].partial == "a"
 

@@ -261,7 +261,7 @@ async def test_promise_5_a_slow_reader_gets_deltas_joined_and_a_late_one_gets_ev
     thunk = launch(ScriptedBackend([step for _ in range(50) for step in ("word ", Pause(0))]))
     slow = aiter(thunk)
     pieces = [await anext(slow)]
-    await anyio.sleep(0.1)
+    await thunk
     pieces += [delta async for delta in slow]
     assert len(pieces) == 2 and "".join(pieces) == "word " * 50
     assert [delta async for delta in thunk] == ["word " * 50]

@@ -118,7 +118,8 @@ async def test_what_came_while_the_loop_was_held_up_counts_before_the_deadline()
         await anyio.sleep(0.001)
     opener = threading.Timer(0.1, gate.open)
     opener.start()
-    time.sleep(0.6)  # holds the loop up past the deadline, with the rest there in time
+    opener.join()
+    time.sleep(0.5)  # holds the loop up past the deadline, with the rest there in time
     assert await thunk.avalue() == "ab"
 
 

@@ -15,7 +15,8 @@ import mellea
 from tests.docs.fences import ROOT, fences
 from tests.web.model_server import ModelServer
 
-SECONDS = 1.0
+SECONDS = 10.0
+"""Within which the model is told, on however busy a machine; it would write for two minutes."""
 
 
 @pytest.fixture

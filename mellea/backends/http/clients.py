@@ -37,7 +37,7 @@ from mellea.errors import MissingExtraError
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Client", "Held", "held", "hold"]
+__all__ = ["Client", "SharedClient", "find_client", "open_client"]
 
 
 class Client(Protocol):
@@ -60,7 +60,7 @@ class Client(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class SharedClient:
     """A client on one loop, the connectors that use it, and how many requests and responses are under way.
 
     Attributes:
@@ -80,17 +80,17 @@ class Held:
         self.active -= 1
 
 
-_clients: dict[tuple[Any, str], Held] = {}  # by the loop and the server's address
+_clients: dict[tuple[Any, str], SharedClient] = {}  # by the loop and the server's address
 _making: dict[tuple[Any, str], anyio.Event] = {}  # so that a thousand first requests don't ask for a thread each
 _preparing = threading.Lock()
 
 
-def held(origin: str) -> Held | None:
+def find_client(origin: str) -> SharedClient | None:
     """Return the running loop's client for a server, if there is one."""
     return _clients.get((current_loop().native, origin))
 
 
-async def hold(address: Address) -> Held:
+async def open_client(address: Address) -> SharedClient:
     """Return the running loop's client for a server; it is made if need be.
 
     Raises:
@@ -111,19 +111,19 @@ async def hold(address: Address) -> Held:
         made.set()
 
 
-async def _make(loop: Loop, address: Address, proxy: Proxy | None) -> Held:
+async def _make(loop: Loop, address: Address, proxy: Proxy | None) -> SharedClient:
     for other in list(_clients.values()):
         if other.loop is not None and not other.loop.post(_nothing):  # closed without a shutdown
             _forget(other)
     client = _new_client(address.is_tls, proxy, is_asyncio=hasattr(loop.native, "call_soon_threadsafe"))
-    made = Held(client, loop, None, proxy)
+    made = SharedClient(client, loop, None, proxy)
     made.lifetime = _live(made)
     _clients[loop.native, address.origin] = made
     await anext(made.lifetime)
     return made
 
 
-async def _live(made: Held) -> AsyncGenerator[None, None]:
+async def _live(made: SharedClient) -> AsyncGenerator[None, None]:
     """Stay until somebody, at the latest the loop's own shutdown, closes this generator."""
     try:
         yield
@@ -132,7 +132,7 @@ async def _live(made: Held) -> AsyncGenerator[None, None]:
         await made.client.aclose()
 
 
-def _forget(gone: Held) -> None:
+def _forget(gone: SharedClient) -> None:
     for key, one in list(_clients.items()):
         if one is gone:
             _clients.pop(key, None)

@@ -13,7 +13,7 @@ import anyio
 from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.report import is_used_up
 from mellea.backends.http.response import Response
-from mellea.backends.http.retry import Attempts, asked_pause
+from mellea.backends.http.retry import Attempts, parse_retry_after
 from mellea.backends.http.secret import scrub_error
 from mellea.backends.http.send import Connector
 from mellea.backends.http.status import error_for_status, message_of, redirect_message, request_id
@@ -120,7 +120,7 @@ class Exchange:
                 body, _ = await response.read(_ERROR_BYTES, _ERROR_SECONDS)
         finally:
             await response.aclose()
-        asked = asked_pause(headers)
+        asked = parse_retry_after(headers)
         fields = {"retry_after": asked, "request_id": request_id(headers)}
         if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
             fields["is_retryable"] = should

@@ -55,7 +55,7 @@ _PORTS = {b"http": 80, b"https": 443}
 _PLAIN = re.compile(
     r"(?:https?|socks5h?)://(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d+)?"
     r"(?:/(?:[\w.~:@/+,=$!*()&-]|%[0-9a-fA-F]{2})*)?"
-    r"(?:\?(?:[\w.~:@/+,;=$!*()&?-]|%[0-9a-fA-F]{2})*)?",
+    r"(?:\?(?:[\w.~:@/+,;=$!*()&?-]|%[0-9a-fA-F]{2})+)?",
     re.ASCII,
 )
 
@@ -361,6 +361,13 @@ def _host(url: httpcore.URL) -> bytes:
 def _mapping(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in raw:
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        key, text = name.decode("latin-1").lower(), _header_text(value)
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
+
+
+def _header_text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from mellea.core.options import Deadlines
 from mellea.errors import BackendError, DeadlineError
 
-__all__ = ["LONGEST_PAUSE", "Attempts", "asked_pause", "nap_of"]
+__all__ = ["LONGEST_PAUSE", "Attempts", "nap_of", "parse_retry_after"]
 
 LONGEST_PAUSE = 60.0
 """Seconds; a provider that asks for more gets no further attempt, and its error is raised at once."""
@@ -47,7 +47,7 @@ class Attempts:
         return own * random.uniform(0.5, 1.0) if asked is None else asked + own * random.uniform(0.0, 0.2)
 
 
-def asked_pause(headers: Mapping[str, str]) -> float | None:
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a provider asks to wait, `None` if it says nothing that can be read.
 
     RFC 9110, section 10.2.3: `Retry-After` holds seconds or a date. OpenAI and Azure send milliseconds too.

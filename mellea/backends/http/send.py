@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from mellea.backends.http.address import Address
-from mellea.backends.http.clients import Held, held, hold
+from mellea.backends.http.clients import SharedClient, find_client, open_client
 from mellea.backends.http.failure import failure_of
 from mellea.backends.http.httpx_clients import CallersClient
 from mellea.backends.http.outgoing import HttpRequest
@@ -45,7 +45,7 @@ class Connector:
 
     def __init__(self, client: Any, address: Address) -> None:
         self._own = None if client is None else CallersClient(client)
-        self._foreign = None if self._own is None else Held(self._own)
+        self._foreign = None if self._own is None else SharedClient(self._own)
         self._address = address
 
     @property
@@ -63,7 +63,7 @@ class Connector:
             UsageError: the request can't be sent at all, or the caller's client belongs to another event loop.
             ConfigurationError: the proxy that the environment names can't be used.
         """
-        one = self._foreign or held(self._address.origin) or await hold(self._address)
+        one = self._foreign or find_client(self._address.origin) or await open_client(self._address)
         is_ours = self._foreign is None
         if is_ours:
             one.users.add(self)
@@ -83,7 +83,7 @@ class Connector:
         finally:
             del failure  # it holds this frame by its traceback
 
-    def _failure(self, error: BaseException, one: Held, request: HttpRequest) -> BaseException:
+    def _failure(self, error: BaseException, one: SharedClient, request: HttpRequest) -> BaseException:
         """Return what to raise in place of what a client raised."""
         is_known = isinstance(error, one.client.errors)
         is_elsewhere = self._foreign is not None and one.loop is not None and not one.loop.is_current()
@@ -96,7 +96,7 @@ class Connector:
 
     async def aclose(self) -> None:
         """Close the running loop's client, unless another backend uses it; the caller's own stays open."""
-        one = held(self._address.origin)
+        one = find_client(self._address.origin)
         if one is None or self._foreign is not None:
             return
         one.users.discard(self)
@@ -107,25 +107,25 @@ class Connector:
         """Return the keys in the address, and those that the caller's own client, or a proxy, is given."""
         headers = {} if self._own is None else self._own.headers
         found = self._address.secrets() | Headers(headers.items()).secrets()
-        one = None if self._foreign is not None else held(self._address.origin)
+        one = None if self._foreign is not None else find_client(self._address.origin)
         return found if one is None or one.proxy is None else found | one.proxy.secrets()
 
 
-async def _send(one: Held, request: HttpRequest) -> Any:
+async def _send(one: SharedClient, request: HttpRequest) -> Any:
     url = request.url
     for _ in range(_MAX_REDIRECTS):
         response = await one.client.send(request, url)
         if response.status_code not in _REDIRECTS:
             return response
-        further = _further(response, request.method)
-        if further is None:
+        url_there = _next_url(response, request.method)
+        if url_there is None:
             return response
         await response.aclose()
-        url = further
+        url = url_there
     return await one.client.send(request, url)
 
 
-def _further(response: Any, method: str) -> str | None:
+def _next_url(response: Any, method: str) -> str | None:
     """Return the address that a redirect leads to, if it may be followed: the same server gets the same request."""
     url = str(response.url)
     location = response.headers.get("location", "").strip()
@@ -133,12 +133,12 @@ def _further(response: Any, method: str) -> str | None:
         return None
     try:
         target = urljoin(url, location).partition("#")[0]
-        return target if target.isprintable() and " " not in target and _place(target) == _place(url) else None
+        return target if target.isprintable() and " " not in target and _server_of(target) == _server_of(url) else None
     except ValueError:
         return None
 
 
-def _place(url: str) -> tuple[str, str | None, int | None, str | None]:
+def _server_of(url: str) -> tuple[str, str | None, int | None, str | None]:
     parts = urlsplit(url)
     port = parts.port if parts.port is not None else {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, parts.hostname, port, parts.username

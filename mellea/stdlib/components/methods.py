@@ -12,7 +12,7 @@ from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.components.object_view import make_promptable
-from mellea.stdlib.tools import Tool, perform, serialise_result
+from mellea.stdlib.tools import Tool, ToolReturn, perform, serialise_result
 from mellea.templates import to_text
 
 __all__ = ["call_method", "render_result"]
@@ -28,13 +28,13 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
         Exception: what the method raises.
     """
     first, *others = calls
-    result = await perform(first, {tool.name: tool for tool in tools})
+    result = ToolReturn.of(await perform(first, {tool.name: tool for tool in tools}))
     if others:
         _log.warning("the model called %d methods; only the first, %r, was run", len(calls), first.tool_name)
-    outputs = [ToolOutput(first.tool_call_id, first.tool_name, _render_for_message(result))]
+    outputs = [ToolOutput(first.tool_call_id, first.tool_name, _render_for_message(result.text))]
     # Providers reject a history with a call that has no output.
     outputs += [ToolOutput(call.tool_call_id, call.tool_name, "not run", is_error=True) for call in others]
-    return result, Message("tool", outputs)
+    return result.value, Message("tool", outputs)
 
 
 def render_result(result: Any) -> Any:

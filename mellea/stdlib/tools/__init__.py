@@ -3,7 +3,9 @@
 May import: core. Read `tool.py` first.
 """
 
-from mellea.stdlib.tools.execute import perform, run_call, run_calls, serialise_result
+from mellea.stdlib.tools.contracts import ensure, require
+from mellea.stdlib.tools.execute import perform, run_call, run_calls
+from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tool, as_tools, tool
 from mellea.stdlib.tools.tool_loop import MAX_TURNS, ToolCalls, ToolLoop, tool_loop
 
@@ -13,9 +15,12 @@ __all__ = [
     "Tool",
     "ToolCalls",
     "ToolLoop",
+    "ToolReturn",
     "as_tool",
     "as_tools",
+    "ensure",
     "perform",
+    "require",
     "run_call",
     "run_calls",
     "serialise_result",

@@ -37,8 +37,19 @@ _GOOGLE = re.compile(r"(?P<title>[A-Za-z][A-Za-z ]*+):\s*+")
 _DASHES = re.compile(r"-{3,}+\s*+")
 _FIELD = re.compile(r":(?P<name>[a-z]++)(?:\s++(?P<subject>[^:]*+))?:\s*+(?P<text>.*)")
 _FIELDS = {"param": "Args", "parameter": "Args", "arg": "Args", "argument": "Args", "key": "Args", "keyword": "Args"}
-_OTHER_FIELDS = {"return": "Returns", "returns": "Returns", "raises": "Raises", "raise": "Raises", "except": "Raises"}
-_GOOGLE_ENTRY = re.compile(r"\*{0,2}(?P<names>\w++)\s*+(?:\([^)]*+\)\s*+)?:\s*+(?P<text>.*)")
+_OTHER_FIELDS = {
+    "return": "Returns",
+    "returns": "Returns",
+    "yield": "Returns",
+    "yields": "Returns",
+    "raises": "Raises",
+    "raise": "Raises",
+    "except": "Raises",
+    "exception": "Raises",
+}
+_GOOGLE_ENTRY = re.compile(
+    r"\*{0,2}(?P<names>\w++)\s*+(?:\((?:[^()]++|\([^()]*+\))*+\)\s*+)?:\s*+(?P<text>.*)"  # a type may have brackets
+)
 _NUMPY_ENTRY = re.compile(r"(?P<names>\*{0,2}\w++(?:\s*+,\s*+\*{0,2}\w++)*+)\s*+(?::.*)?")
 
 
@@ -57,12 +68,12 @@ class Docstring:
     sections: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_docstring(build: str | None) -> Docstring:
+def parse_docstring(docstring: str | None) -> Docstring:
     """Parse a docstring; without sections it is all text."""
-    if not build:
+    if not docstring:
         return Docstring()
     reader = _SectionReader()
-    lines = inspect.cleandoc(build).splitlines()
+    lines = inspect.cleandoc(docstring).splitlines()
     for number, line in enumerate(lines):
         reader.read(line, lines[number + 1] if number + 1 < len(lines) else "")
     return reader.build()
@@ -86,8 +97,12 @@ class _SectionReader:
             lines.append(line)
 
     def _begin(self, line: str, following: str) -> tuple[str, str, list[str]] | None:
-        if _DASHES.fullmatch(following) and (title := _TITLES.get(line.strip().lower())):
-            return "numpy", title, []
+        if _DASHES.fullmatch(following):
+            title = _TITLES.get(line.strip().lower())
+            if title is None and self._parts[-1][0] == "numpy":
+                title = line.strip()  # such as "See Also", which ends the section before it
+            if title:
+                return "numpy", title, []
         if (match := _GOOGLE.fullmatch(line)) and (title := _TITLES.get(match["title"].lower())):
             return "google", title, []
         if match := _FIELD.fullmatch(line):

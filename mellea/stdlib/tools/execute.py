@@ -5,29 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mellea.core.blocks import Block, ToolCall, ToolOutput
+from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.events import ToolProgress
 from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError, UsageError
+from mellea.stdlib.tools.progress import Report
+from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 from mellea.stdlib.tools.tool import Tool
 
-__all__ = ["perform", "run_call", "run_calls", "serialise_result"]
+__all__ = ["perform", "run_call", "run_calls"]
 
 _LONGEST = 500
 """The most characters of an error that are sent to the model."""
 
 
 async def run_call(
-    call: ToolCall, tools: Mapping[str, Tool[..., Any]], tell: Callable[[Any], Any] | None = None
+    call: ToolCall,
+    tools: Mapping[str, Tool[..., Any]],
+    tell: Callable[[Any], Any] | None = None,
+    on_progress: Callable[[ToolProgress], object] | None = None,
 ) -> ToolOutput:
     """Run one call, and return the tool's result or its error as an output.
 
     Args:
-        call: the model's call.
-        tools: the available tools by name.
-        tell: serialises a result for the model; by default texts are kept and other values become JSON.
+        call: what the model asks for.
+        tools: the tools that there are, by name.
+        tell: makes of a result what the model is told; by default texts stay as they are, the rest becomes JSON.
+        on_progress: is told what the tool yields.
     """
+
+    def report(value: Any) -> None:
+        if on_progress is not None:
+            on_progress(ToolProgress(call.tool_call_id, call.tool_name, value))
+
     try:
-        return ToolOutput(call.tool_call_id, call.tool_name, (tell or serialise_result)(await perform(call, tools)))
+        returned = await perform(call, tools, report)
+        result = ToolReturn.of(returned)
+        value = result.value if returned is result else None
+        return ToolOutput(call.tool_call_id, call.tool_name, (tell or serialise_result)(result.text), value=value)
     except Exception as error:  # noqa: BLE001 - user code: the model gets whatever error a tool raises
         return ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
 
@@ -38,6 +53,7 @@ async def run_calls(
     *,
     limit: int = 8,
     on_result: Callable[[ToolOutput], object] | None = None,
+    on_progress: Callable[[ToolProgress], object] | None = None,
     tell: Callable[[Any], Any] | None = None,
 ) -> list[ToolOutput]:
     """Run calls at the same time, and return their outputs in the order of the calls.
@@ -46,7 +62,8 @@ async def run_calls(
         calls: the model's calls.
         tools: the available tools by name.
         limit: how many calls run at once; 1 runs them one after the other.
-        on_result: called with each output as soon as it is available.
+        on_result: is told each output as soon as it is there.
+        on_progress: is told what a tool yields, as soon as it does.
         tell: see `run_call`.
 
     Raises:
@@ -55,24 +72,53 @@ async def run_calls(
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise UsageError(f"limit takes a whole number from 1, not {limit!r}")
     outputs: dict[int, ToolOutput] = {}
-    waiting = iter(enumerate(calls))
+    queues = _sort_into_queues(calls, tools)
+    waiting = iter(queues)
 
     async def work() -> None:
-        for number, call in waiting:  # one iterator for all workers, so calls begin in order
-            output = outputs[number] = await run_call(call, tools, tell)
-            if on_result is not None:
-                on_result(output)
+        for queue in waiting:  # shared by all that work, so that calls begin in their order
+            for number in queue:
+                output = outputs[number] = await run_call(calls[number], tools, tell, on_progress)
+                if on_result is not None:
+                    on_result(output)
 
-    await together([work] * min(limit, len(calls)))
+    await together([work] * min(limit, len(queues)))
     return [outputs[number] for number in range(len(calls))]
 
 
-async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
-    """Run one call, and return the tool's result.
+def _sort_into_queues(calls: Sequence[ToolCall], tools: Mapping[str, Tool[..., Any]]) -> list[list[int]]:
+    """Return the numbers of the calls in queues that run at once: those of a tool that runs one at a time are one."""
+    queues: list[list[int]] = []
+    of_tool: dict[str, list[int]] = {}
+    for number, call in enumerate(calls):
+        tool = tools.get(call.tool_name)
+        if tool is not None and tool.one_at_a_time and tool.name in of_tool:
+            of_tool[tool.name].append(number)
+            continue
+        queues.append([number])
+        if tool is not None:
+            of_tool[tool.name] = queues[-1]
+    return queues
+
+
+async def perform(
+    call: ToolCall,
+    tools: Mapping[str, Tool[..., Any]],
+    on_progress: Report | None = None,
+    *,
+    is_approved: bool = False,
+) -> Any:
+    """Run one call, and return what the tool gave back.
+
+    Args:
+        call: what the model asks for.
+        tools: the tools that there are, by name.
+        on_progress: is called with each value that the tool yields.
+        is_approved: whether a person has approved of the call; without that, one that needs it isn't run.
 
     Raises:
-        ToolError: there is no such tool, or the arguments aren't valid.
-        Exception: what the tool raises.
+        ToolError: there is no such tool, the arguments don't fit, or nobody has approved of the call; what the tool
+            raises comes as it is.
     """
     tool = tools.get(call.tool_name)
     if tool is None:
@@ -80,18 +126,9 @@ async def perform(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
         raise ToolError(f"there is no tool {call.tool_name!r}; the tools are {known}")
     if not call.is_valid:
         raise ToolError(f"the arguments of {call.tool_name!r} are not a JSON object: {call.raw_args[:100]!r}")
-    return await tool.call(call.tool_args)
-
-
-def serialise_result(result: Any) -> Any:
-    """Serialise a tool's result for the model: texts and blocks are kept, other values become JSON values."""
-    if isinstance(result, (str, Block)):
-        return result
-    if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
-        return [serialise_result(item) for item in result]
-    from pydantic_core import to_jsonable_python  # lazy: most programs have no tools
-
-    return to_jsonable_python(result, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="strings")
+    if not is_approved and await tool.needs_approval(call.tool_args):
+        raise ToolError(f"{call.tool_name!r} wasn't run: it needs a person's approval, and nobody was asked")
+    return await tool.call(call.tool_args, on_progress=on_progress)
 
 
 def _format_error(error: Exception) -> str:

@@ -6,20 +6,28 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
+
+import anyio
 
 from mellea.core.backend import BuiltinTool, ToolSpec
 from mellea.core.runtime.tasks import outcome_of
 from mellea.errors import ToolError, UsageError
+from mellea.stdlib.tools.contracts import Check, Contract, contracts_of
 from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
+from mellea.stdlib.tools.progress import Report, run_generator
+from mellea.stdlib.tools.returned import ToolReturn
 from mellea.stdlib.tools.signature import ToolArguments, get_docstring, get_name, get_parameters, resolve_type_hints
 
-__all__ = ["AnyTool", "Tool", "as_tool", "as_tools", "tool"]
+__all__ = ["AnyTool", "Runs", "Tool", "as_tool", "as_tools", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Runs = Literal["here", "outside"]
+"""Where a tool runs: in this process, or where somebody else does it and hands in the result."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -30,14 +38,25 @@ class Tool(Generic[P, R]):
     The schema comes from the annotations and the docstring: the descriptions of the arguments from its `Args:` section
     (or NumPy's, or Sphinx's), the tool's description from the rest.
 
+    A generator function, sync or async, reports its progress: each value that it yields is a `ToolProgress` event, and
+    what it returns, else the last value, is the result. A `ToolReturn` as the result tells the model something else.
+
     Args:
-        function: a function or a bound method, sync (then the model's calls run in a worker thread) or async.
-        name: the name for the model; by default the function's name.
-        description: the description for the model; by default the docstring.
-        names: names that the annotations may use in addition to the function's module and closure.
+        function: sync (then the model's calls run in a worker thread) or async; a bound method does too.
+        name: what the model calls it; the function's name by default.
+        description: what it is for; the docstring by default.
+        timeout: seconds after which a call is given up, and the model told so. A sync function then runs on in its
+            thread, and its result is dropped; a sync generator ends at its next `yield`.
+        one_at_a_time: never run two calls of one answer at once, but in their order.
+        runs: `"outside"` if somebody else runs it and hands in the result; its body is never called.
+        requires_approval: whether a person has to approve of each call; or a function, sync or async, that takes some
+            of the tool's arguments by name and says so.
+        names: more names that the annotations may use.
+        contracts: the conditions of `@require` and `@ensure`; those that were set on the function by default.
 
     Raises:
-        UsageError: it is not a function, takes `*args` or `**kwargs`, or its name isn't valid for a tool.
+        UsageError: it is not a function, takes `*args` or `**kwargs`, or its name is none for a model; or one of the
+            other arguments is wrong.
     """
 
     def __init__(
@@ -46,7 +65,12 @@ class Tool(Generic[P, R]):
         *,
         name: str | None = None,
         description: str | None = None,
+        timeout: float | None = None,
+        one_at_a_time: bool = False,
+        runs: Runs = "here",
+        requires_approval: bool | Callable[..., Any] = False,
         names: Mapping[str, Any] | None = None,
+        contracts: tuple[Contract, ...] | None = None,
     ) -> None:
         if not callable(function) or inspect.isclass(function):
             raise UsageError(f"a tool is made of a function, not of {function!r}")
@@ -56,11 +80,18 @@ class Tool(Generic[P, R]):
             raise UsageError(
                 f"a tool's name takes up to 64 letters, digits, _ and -, not {self.name!r}; give it one with name="
             )
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise UsageError(f"{what} yields; a tool returns its result at once")
+        _check_settings(what, timeout, one_at_a_time, runs)
+        self.timeout = timeout
+        self.one_at_a_time = one_at_a_time
+        self.runs = runs
+        self.requires_approval = requires_approval
         self._function = function
         self._description = description
         self._parameters = get_parameters(function, what)
+        self._contracts = contracts_of(function) if contracts is None else contracts
+        self._approval = None if isinstance(requires_approval, bool) else Check(requires_approval, "requires_approval=")
+        for check in [*(contract.check for contract in self._contracts), *([self._approval] if self._approval else [])]:
+            check.fit([parameter.name for parameter in self._parameters])
         self._hints = _resolve_early(function, names, self._parameter_names)
         functools.update_wrapper(self, function, updated=())
 
@@ -94,21 +125,68 @@ class Tool(Generic[P, R]):
     def _parameter_names(self) -> frozenset[str]:
         return frozenset(parameter.name for parameter in self._parameters)
 
-    async def call(self, args: Mapping[str, Any] | None = None) -> Any:
-        """Validate the arguments and call the function; a sync one runs in a worker thread.
+    async def call(self, args: Mapping[str, Any] | None = None, *, on_progress: Report | None = None) -> Any:
+        """Check the arguments and conditions and call the function; a sync one runs in a worker thread.
 
         Args:
             args: the arguments by name, as JSON values.
+            on_progress: is called with each value that a generator yields.
+
+        Returns:
+            What the function returns, or a generator's result; a `ToolReturn` as it is.
 
         Raises:
-            ToolError: the arguments aren't valid.
-            Exception: what the function raises.
+            ToolError: the arguments don't fit, a condition doesn't hold, or the time is over; what the function itself
+                raises comes as it is.
+            UsageError: the tool runs outside.
         """
+        if self.runs == "outside":
+            raise UsageError(f"the tool {self.name!r} runs outside this program, which can't call it")
+        values = self._checked(args)
+        if self.timeout is None:
+            return await self._run(values, on_progress or _ignore)
+        with anyio.move_on_after(self.timeout):
+            return await self._run(values, on_progress or _ignore)
+        raise ToolError(f"the tool {self.name!r} took longer than {self.timeout:g} s and was given up")
+
+    async def needs_approval(self, args: Mapping[str, Any] | None = None) -> bool:
+        """Tell whether a person has to approve of a call with these arguments, as JSON values.
+
+        A call whose arguments don't fit needs none: it isn't run. If the function that decides raises, the call does.
+        """
+        if self._approval is None:
+            return bool(self.requires_approval)
+        try:
+            values = self._checked(args)
+        except ToolError:
+            return False
+        try:
+            return bool(await self._approval.run(self._named(values)))
+        except Exception:  # noqa: BLE001 - the user's function: what can't be decided is for a person
+            return True
+
+    async def _run(self, values: Mapping[str, Any], report: Report) -> Any:
+        named = self._named(values) if self._contracts else {}
+        for contract in self._contracts:
+            if not contract.is_ensured:
+                await contract.hold(self.name, named)
+        positional, by_name = self._arguments.bind(values)
+        result = await outcome_of(functools.partial(self._function, *positional, **by_name))
+        if isinstance(result, (Generator, AsyncGenerator)):
+            result = await run_generator(result, report)
+        for contract in self._contracts:
+            if contract.is_ensured:
+                await contract.hold(self.name, named, ToolReturn.of(result).value)
+        return result
+
+    def _checked(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
         if args is not None and not isinstance(args, Mapping):
             raise ToolError(f"the tool {self.name!r} takes its arguments as an object, not {args!r}")
-        values = self._arguments.check(args or {})
-        positional, by_name = self._arguments.bind(values)
-        return await outcome_of(functools.partial(self._function, *positional, **by_name))
+        return self._arguments.check(args or {})
+
+    def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all arguments of a call by name, those with their defaults included."""
+        return {each.name: values.get(each.name, each.default) for each in self._parameters}
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself; pydantic's `Field(…)` as a default is applied as in pydantic.
@@ -132,7 +210,30 @@ class Tool(Generic[P, R]):
         binds = getattr(self._function, "__get__", None)
         if instance is None or binds is None:
             return self
-        return Tool(binds(instance, owner), name=self.name, description=self._description)
+        return self._like(binds(instance, owner))
+
+    def with_contract(self, contract: Contract) -> Tool[P, R]:
+        """Return this tool with one more condition, which comes before the others."""
+        return self._like(self._function, contracts=(contract, *self._contracts))
+
+    def renamed(self, name: str) -> Tool[P, R]:
+        """Return this tool under another name."""
+        return self._like(self._function, name=name)
+
+    def _like(self, function: Any, **changes: Any) -> Tool[Any, Any]:
+        settings: dict[str, Any] = {
+            "name": self.name,
+            "description": self._description,
+            "timeout": self.timeout,
+            "one_at_a_time": self.one_at_a_time,
+            "runs": self.runs,
+            "requires_approval": self.requires_approval,
+            "contracts": self._contracts,
+        }
+        made: Tool[Any, Any] = Tool(function, **(settings | changes))
+        if function is self._function:
+            made._hints = self._hints
+        return made
 
     def __repr__(self) -> str:
         return f"<Tool {self.name!r}>"
@@ -141,9 +242,27 @@ class Tool(Generic[P, R]):
 @overload
 def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
 @overload
-def tool(*, name: str | None = None, description: str | None = None) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
-def tool(function: Any = None, /, *, name: str | None = None, description: str | None = None) -> Any:
-    """Make a function a tool, as a decorator with or without arguments.
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    one_at_a_time: bool = False,
+    runs: Runs = "here",
+    requires_approval: bool | Callable[..., Any] = False,
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    one_at_a_time: bool = False,
+    runs: Runs = "here",
+    requires_approval: bool | Callable[..., Any] = False,
+) -> Any:
+    """Make a tool of a function, as a decorator: bare, or with settings of its own, which `Tool` explains.
 
     Plain functions can be passed as tools, too; the decorator checks the function where it is defined.
 
@@ -153,7 +272,16 @@ def tool(function: Any = None, /, *, name: str | None = None, description: str |
     names = sys._getframe(1).f_locals  # the function's annotations may use names that are local to its definition
 
     def make(function: Any) -> Tool[Any, Any]:
-        return Tool(function, name=name, description=description, names=names)
+        return Tool(
+            function,
+            name=name,
+            description=description,
+            timeout=timeout,
+            one_at_a_time=one_at_a_time,
+            runs=runs,
+            requires_approval=requires_approval,
+            names=names,
+        )
 
     return make if function is None else make(function)
 
@@ -167,7 +295,7 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
     if isinstance(function, Tool):
         if name is None or name == function.name:
             return function
-        return Tool(function._function, name=name, description=function._description)
+        return function.renamed(name)
     if not callable(function):
         raise UsageError(f"tools takes functions and Tools, not {function!r}")
     return Tool(function, name=name)
@@ -190,6 +318,20 @@ def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | Buil
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"two tools have the name {twice!r}; mellea.tool(name=…) gives one of them another")
     return checked
+
+
+def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> None:
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and 0 < timeout < float("inf")):
+        raise UsageError(f"timeout= of {what} takes seconds above 0, not {timeout!r}")
+    if not isinstance(one_at_a_time, bool):
+        raise UsageError(f"one_at_a_time= of {what} takes True or False, not {one_at_a_time!r}")
+    if runs not in get_args(Runs):
+        raise UsageError(f"runs= of {what} takes 'here' or 'outside', not {runs!r}")
+
+
+def _ignore(value: Any) -> None:
+    """Do nothing with what a tool reports, where nobody asked for it."""
 
 
 def _resolve_early(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:

@@ -83,6 +83,7 @@ class ToolLoop:
                     limit=self.concurrency,
                     tell=self.tell,
                     on_result=lambda output: run.emit([ToolResult(output)]),
+                    on_progress=lambda progress: run.emit([progress]),
                 )
                 run.emit([StepEnd(step)])
         raise ToolLoopLimitError(
@@ -109,6 +110,16 @@ def tool_loop(
         return None
     if bare := next((tool for tool in tools if isinstance(tool, ToolSpec)), None):
         raise UsageError(f"tool_calls='run' can't run {bare.name!r}, which is a schema alone; give a function for it")
+    for tool in loop.tools.values():
+        if tool.runs == "outside":
+            raise UsageError(
+                f"tool_calls='run' can't run {tool.name!r}, which runs outside; tool_calls='show' shows its calls"
+            )
+        if tool.requires_approval:
+            raise UsageError(
+                f"tool_calls='run' can't ask for the approval that {tool.name!r} requires; "
+                "tool_calls='show' shows its calls"
+            )
     return loop
 
 

@@ -20,6 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mellea.backends.http import clients, httpx_clients, pool
+from mellea.backends.http.address import Address
+from mellea.backends.http.proxies import Proxy
 from mellea.errors import ConnectError, UsageError
 from tests.backends.http.misbehaving import END, LAST, OK, Connection, MisbehavingServer, chunk, misbehaving, text
 from tests.backends.http.tiny import TinyBackend, request
@@ -188,7 +190,7 @@ async def test_many_first_requests_prepare_the_client_once(
 ) -> None:
     prepared, real = 0, clients._prepare
 
-    def counted(address: clients.Address) -> clients.Proxy | None:
+    def counted(address: Address) -> Proxy | None:
         nonlocal prepared
         prepared += 1
         return real(address)
@@ -205,7 +207,7 @@ async def test_a_first_request_that_is_cancelled_takes_no_other_with_it(
 ) -> None:
     begun, go, real = threading.Event(), threading.Event(), clients._prepare
 
-    def slow(address: clients.Address) -> clients.Proxy | None:
+    def slow(address: Address) -> Proxy | None:
         begun.set()
         go.wait(5)
         return real(address)

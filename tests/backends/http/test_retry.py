@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from mellea.backends.http.retry import LONGEST_PAUSE, Attempts, asked_pause, nap_of
+from mellea.backends.http.retry import LONGEST_PAUSE, Attempts, nap_of, parse_retry_after
 from mellea.core.options import Deadlines
 from mellea.errors import BackendError, BadRequestError, ConnectError, DeadlineError, OverloadedError
 
@@ -62,7 +62,7 @@ def test_no_retries() -> None:
     ],
 )
 def test_what_a_provider_asks_for(headers: dict[str, str], low: float, high: float) -> None:
-    asked = asked_pause(headers)
+    asked = parse_retry_after(headers)
     assert asked is not None
     assert low <= asked <= high
 
@@ -70,14 +70,14 @@ def test_what_a_provider_asks_for(headers: dict[str, str], low: float, high: flo
 @pytest.mark.parametrize(("seconds", "low", "high"), [(100, 90, 101), (-100, 0, 0)])
 def test_a_provider_names_a_date(seconds: float, low: float, high: float) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
-    asked = asked_pause({"retry-after": date})
+    asked = parse_retry_after({"retry-after": date})
     assert asked is not None
     assert low <= asked <= high
 
 
 @pytest.mark.parametrize("value", ["", "soon", "-1", "nan", "inf", "Fri, 99 Foo 2026 00:00:00 GMT"])
 def test_what_makes_no_sense_is_left_out(value: str) -> None:
-    assert asked_pause({"retry-after": value}) is None
+    assert parse_retry_after({"retry-after": value}) is None
 
 
 def test_naps_end_before_the_run_gives_up() -> None:

@@ -96,7 +96,7 @@ async def test_a_wait_on_a_thunk_may_be_cancelled_and_taken_up_again() -> None:
 def test_an_interrupted_reader_of_a_plain_stream_cancels_the_generation(read: str) -> None:
     stream, backend = _stream("stream", read)
     with pytest.raises(KeyboardInterrupt) as held:
-        threading.Timer(0.3, _thread.interrupt_main).start()
+        threading.Timer(0.1, _thread.interrupt_main).start()
         for _ in READS[read](stream):
             pass
     began = time.monotonic()

@@ -85,3 +85,51 @@ def test_a_docstring_without_sections_is_all_text() -> None:
 
 def test_no_docstring_is_an_empty_one() -> None:
     assert parse_docstring(None).text == parse_docstring("").text == ""
+
+
+def test_google_types_may_have_brackets_of_their_own() -> None:
+    text = """Do.
+
+    Args:
+        f (Callable[[int], str] (optional)): what, see: this
+        g (tuple(int, str)):
+            more
+    """
+    assert parse_docstring(text).arguments == {"f": "what, see: this", "g": "more"}
+
+
+def test_a_numpy_section_ends_at_any_title() -> None:
+    text = """Do.
+
+    Parameters
+    ----------
+    a : {'x', 'y'}
+        which
+    b: int, default 3
+
+    See Also
+    --------
+    other : does more
+
+    Yields
+    ------
+    int
+        a number
+    """
+    doc = parse_docstring(text)
+    assert doc.text == "Do."
+    assert doc.arguments == {"a": "which", "b": ""}
+    assert doc.sections == {"See Also": "other : does more", "Returns": "int\n    a number"}
+
+
+def test_a_line_of_dashes_in_a_text_is_no_section() -> None:
+    text = "A table:\n\nname\n----\nAnn"
+    assert parse_docstring(text).text == text
+
+
+def test_sphinx_fields_of_a_generator() -> None:
+    doc = parse_docstring(
+        "Do.\n\n:param dict[str, int] a: what\n:yields: numbers\n:exception KeyError: never\n:rtype: int"
+    )
+    assert doc.arguments == {"a": "what"}
+    assert doc.sections == {"Returns": "numbers", "Raises": "KeyError: never"}

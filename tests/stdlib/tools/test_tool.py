@@ -93,7 +93,11 @@ async def test_typed_dicts_and_dataclasses_are_held_strictly() -> None:
         return keys, place
 
     assert await as_tool(take).call({"keys": {"a": 1}, "place": {"city": "Rome"}}) == ({"a": 1}, Place("Rome"))
-    for bad, said in [({"a": "1"}, "'keys.a' is not valid"), ({"a": 1, "c": 2}, "no argument 'keys.c'"), ({}, "missing")]:
+    for bad, said in [
+        ({"a": "1"}, "'keys.a' is not valid"),
+        ({"a": 1, "c": 2}, "no argument 'keys.c'"),
+        ({}, "missing"),
+    ]:
         with pytest.raises(ToolError, match=said):
             await as_tool(take).call({"keys": bad, "place": {"city": "Rome"}})
 
@@ -245,8 +249,6 @@ def variadic(*args: int) -> None: ...
 def keywords(**kwargs: int) -> None: ...
 def unknown(x: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def no_json(x: threading.Thread) -> None: ...
-def yields() -> Any:
-    yield 1
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,6 @@ def yields() -> Any:
         (keywords, r"the tool 'keywords' takes \*\*kwargs"),
         (unknown, "the tool 'unknown' has an annotation with an unknown name: name 'Nowhere' is not defined"),
         (no_json, "a parameter of the tool 'no_json' has a type without a JSON form"),
-        (yields, "the tool 'yields' yields"),
         (Shop, "a tool is made of a function, not of <class"),
         ("weather", "tools takes functions and Tools, not 'weather'"),
         (lambda x: x, "'<lambda>'; give it one with name="),

@@ -1,0 +1,339 @@
+"""What models cost: a dated table of list prices, which a program can replace or extend, and the cost of a usage.
+
+Rules:
+
+- A price that no source states isn't in the table, and what needs it costs `None`: nothing is estimated.
+- `"provider/model"` is looked up as it is, then without a date or version at its end (`-2024-08-06`, `-20250929`,
+  `@20250929`, `-001`), then as `"provider/*"`. Other names are other models: `gpt-4o-mini` is no `gpt-4o`.
+- A model that runs on the user's own machine costs nothing per token: `llama_cpp`, `ollama` and `lmstudio` are 0.0.
+  Ollama's cloud models (`…-cloud`, `…:cloud`) aren't local and aren't in the table.
+- Prices hold for text and what is billed like it; sound is dearer with some models, and a usage doesn't tell it apart.
+
+Sources, read 2026-11 in stored copies, which may be some weeks older than that:
+platform.claude.com/docs/en/about-claude/pricing and the models' own pages there; ai.google.dev/gemini-api/docs/pricing
+as quoted on 2026-10-07, and for cached tokens a table kept by hand (llm-prices, 2025-11); OpenAI's pricing page as
+noted in genai-prices, where each model has the day it was checked. `Price.as_of` has the date. What moved since then
+and could not be confirmed (OpenAI's models after GPT-5.1) was left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mellea.core.events import (
+    AttemptStart,
+    BuiltinToolEnd,
+    Event,
+    FileEvent,
+    ReasoningDelta,
+    StepStart,
+    StreamEnd,
+    TextDelta,
+    ToolEnd,
+    ToolStart,
+    Usage,
+    UsageEvent,
+)
+from mellea.errors import UsageError
+
+__all__ = ["Price", "cost", "cost_of", "cost_of_events", "price_of", "prices", "reset_prices", "set_prices"]
+
+_LARGEST_FILE = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """List prices of one model, in US dollars for a million tokens; `None` where no source states one.
+
+    Args:
+        input: of the prompt.
+        output: of the answer, reasoning included.
+        cached: of the prompt that came out of a cache.
+        cache_write: of the prompt that went into a cache; where the provider bills nothing extra, that of `input`.
+        reasoning: of reasoning, if it is billed apart from the answer.
+        batch: what a batch costs, as a fraction of these prices, such as 0.5.
+        batch_cached: the same fraction for tokens of a cache.
+        up_to: the longest prompt, in tokens, for which these prices hold; `None` if for all.
+        above: the prices of longer prompts; without them their cost is unknown.
+        as_of: when the source stated them, as an ISO date or month.
+    """
+
+    input: float | None = None
+    output: float | None = None
+    cached: float | None = None
+    cache_write: float | None = None
+    reasoning: float | None = None
+    batch: float | None = None
+    batch_cached: float | None = None
+    up_to: int | None = None
+    above: Price | None = field(default=None)
+    as_of: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output", "cached", "cache_write", "reasoning", "batch", "batch_cached", "up_to"):
+            value = getattr(self, name)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (is_number and 0 <= value < float("inf")):
+                raise UsageError(f"{name}= of a Price takes a number from 0, or None, not {value!r}")
+
+    def cost(self, usage: Usage, *, batch: bool = False) -> float | None:
+        """Return what a request with this usage costs in US dollars, or `None` if a part of it is unknown.
+
+        Tokens that the provider doesn't tell apart (cached, reasoning) are billed as ordinary ones.
+        """
+        if usage.input_tokens is None or usage.output_tokens is None:
+            return None
+        if self.up_to is not None and usage.input_tokens > self.up_to:
+            return None if self.above is None else self.above.cost(usage, batch=batch)
+        cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+        reasoned = 0 if self.reasoning is None else usage.reasoning_tokens or 0
+        fresh, answered = usage.input_tokens - cached - written, usage.output_tokens - reasoned
+        if fresh < 0 or answered < 0:
+            return None  # the numbers contradict each other
+        factor, cached_factor = (self.batch, self.batch_cached) if batch else (1.0, 1.0)
+        parts = [
+            (fresh, self.input, factor),
+            (cached, self.cached, cached_factor),
+            (written, self.cache_write, cached_factor),
+            (answered, self.output, factor),
+            (reasoned, self.reasoning, factor),
+        ]
+        total = 0.0
+        for tokens, price, share in parts:
+            if tokens and (price is None or share is None):
+                return None
+            total += tokens * (price or 0.0) * (share or 0.0)
+        return total / 1e6
+
+
+_FREE = Price(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0)
+
+
+def _claude(input: float, output: float, write: float | None, cached: float, up_to: int | None = None) -> Price:
+    # The write price is that of a cache of five minutes, the only one that is asked for; a batch halves all of them.
+    return Price(input, output, cached, write, batch=0.5, batch_cached=0.5, up_to=up_to, as_of="2026-11")
+
+
+def _gpt(input: float, output: float, cached: float | None, as_of: str) -> Price:
+    # Filling its cache costs nothing extra.
+    return Price(input, output, cached, input, batch=0.5, as_of=as_of)
+
+
+def _gemini(
+    input: float, output: float, cached: float | None = None, above: tuple[float, float, float | None] | None = None
+) -> Price:
+    as_of = "2026-10-07"
+    if above is None:
+        return Price(input, output, cached, batch=0.5, as_of=as_of)
+    longer = Price(*above, batch=0.5, as_of=as_of)
+    return Price(input, output, cached, batch=0.5, up_to=200_000, above=longer, as_of=as_of)
+
+
+_LIST: Mapping[str, Price] = {
+    "anthropic/claude-fable-5-1": _claude(10, 50, 12.5, 0.25),
+    "anthropic/claude-fable-5": _claude(10, 50, 12.5, 1),
+    "anthropic/claude-opus-5": _claude(5, 25, 6.25, 0.5),
+    "anthropic/claude-opus-4-8": _claude(5, 25, 6.25, 0.5),
+    "anthropic/claude-opus-4-7": _claude(5, 25, 6.25, 0.5),
+    "anthropic/claude-opus-4-6": _claude(5, 25, 6.25, 0.5),
+    "anthropic/claude-opus-4-5": _claude(5, 25, 6.25, 0.5),
+    "anthropic/claude-opus-4-1": _claude(15, 75, 18.75, 1.5),
+    "anthropic/claude-opus-4": _claude(15, 75, 18.75, 1.5),
+    "anthropic/claude-opus-4-0": _claude(15, 75, 18.75, 1.5),
+    "anthropic/claude-sonnet-5": _claude(2, 10, 2.5, 0.2),
+    # The sources don't agree on whether prompts above 200,000 tokens cost more with these three.
+    "anthropic/claude-sonnet-4-6": _claude(3, 15, 3.75, 0.3, up_to=200_000),
+    "anthropic/claude-sonnet-4-5": _claude(3, 15, 3.75, 0.3, up_to=200_000),
+    "anthropic/claude-sonnet-4": _claude(3, 15, 3.75, 0.3, up_to=200_000),
+    "anthropic/claude-sonnet-4-0": _claude(3, 15, 3.75, 0.3, up_to=200_000),
+    "anthropic/claude-haiku-4-5": _claude(1, 5, 1.25, 0.1),
+    "anthropic/claude-3-7-sonnet": _claude(3, 15, 3.75, 0.3),
+    "anthropic/claude-3-5-sonnet": _claude(3, 15, 3.75, 0.3),
+    "anthropic/claude-3-5-haiku": _claude(0.8, 4, 1, 0.08),
+    "anthropic/claude-3-haiku": _claude(0.25, 1.25, 0.3, 0.03),
+    "openai/gpt-5.1": _gpt(1.25, 10, 0.125, "2025-11-13"),
+    "openai/gpt-5": _gpt(1.25, 10, 0.125, "2025-11-13"),
+    "openai/gpt-5-mini": _gpt(0.25, 2, 0.025, "2025-11-13"),
+    "openai/gpt-5-nano": _gpt(0.05, 0.4, 0.005, "2025-11-13"),
+    "openai/gpt-5-pro": _gpt(15, 120, None, "2025-11-13"),
+    "openai/gpt-4.1": _gpt(2, 8, 0.5, "2025-07-04"),
+    "openai/gpt-4.1-mini": _gpt(0.4, 1.6, 0.1, "2025-07-04"),
+    "openai/gpt-4.1-nano": _gpt(0.1, 0.4, 0.025, "2025-07-04"),
+    "openai/gpt-4o": _gpt(2.5, 10, 1.25, "2025-07-04"),
+    "openai/gpt-4o-2024-05-13": Price(as_of="2025-07-04"),  # dearer than later ones; the sources don't say by how much
+    "openai/gpt-4o-mini": _gpt(0.15, 0.6, 0.075, "2025-07-04"),
+    "openai/o3": _gpt(2, 8, 0.5, "2025-07-12"),
+    "openai/o3-mini": _gpt(1.1, 4.4, 0.55, "2025-07-04"),
+    "openai/o4-mini": _gpt(1.1, 4.4, 0.275, "2025-07-04"),
+    "openai/o1": _gpt(15, 60, 7.5, "2025-07-04"),
+    "openai/text-embedding-3-small": Price(0.02, as_of="2025-07-04"),
+    "openai/text-embedding-3-large": Price(0.13, as_of="2025-07-04"),
+    "gemini/gemini-3.5-flash": _gemini(1.5, 9),
+    "gemini/gemini-3.5-flash-lite": _gemini(0.3, 2.5),
+    "gemini/gemini-3.1-pro-preview": _gemini(2, 12, above=(4, 18, None)),
+    "gemini/gemini-2.5-pro": _gemini(1.25, 10, 0.125, above=(2.5, 15, 0.25)),
+    "gemini/gemini-2.5-flash": _gemini(0.3, 2.5, 0.03),
+    "gemini/gemini-2.5-flash-lite": _gemini(0.1, 0.4, 0.01),
+    "llama_cpp/*": _FREE,
+    "lmstudio/*": _FREE,
+    "ollama/*": _FREE,
+}
+
+_table: Mapping[str, Price] = MappingProxyType(dict(_LIST))  # replaced as a whole, so that readers need no lock
+_lock = threading.Lock()
+
+_VERSION = re.compile(r"(?:[-@]20\d{6}|-20\d\d-\d\d-\d\d|-0\d\d)\Z")
+_CLOUD = ("-cloud", ":cloud")
+
+
+def prices() -> Mapping[str, Price]:
+    """Return the table that holds now, by `"provider/model"`."""
+    return _table
+
+
+def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, replace: bool = False) -> None:
+    """Add prices to the table, or put others in place of what it has, for the whole process and at once.
+
+    Args:
+        table: `Price`s, or mappings of their fields, by `"provider/model"` (`"provider/*"` for all of a provider's
+            models); or the path of a JSON file with such an object.
+        replace: forget all other prices.
+
+    Raises:
+        UsageError: a name or a price is wrong, or the file isn't such JSON.
+        OSError: the file can't be read.
+    """
+    global _table
+    added = {_checked_name(name): _as_price(name, price) for name, price in _entries(table).items()}
+    with _lock:
+        _table = MappingProxyType(added if replace else {**_table, **added})
+
+
+def reset_prices() -> None:
+    """Go back to the list prices that came with the library."""
+    set_prices(_LIST, replace=True)
+
+
+def price_of(provider: str, model: str) -> Price | None:
+    """Return the price of a model, `None` if the table has none; the rule for names stands at the top of this file."""
+    table = _table
+    whole = f"{provider}/{model}"
+    found = table.get(whole) or table.get(_VERSION.sub("", whole))
+    if found is None and not model.endswith(_CLOUD):
+        found = table.get(f"{provider}/*")
+    return found
+
+
+def cost(usage: Usage | None, provider: str, model: str, *, batch: bool = False) -> float | None:
+    """Return what one request costs in US dollars, by list prices, or `None` if any part of it is unknown.
+
+    Prices may depend on the length of the prompt: give it the usage of one request, not the sum of several.
+
+    Args:
+        usage: the tokens that it took.
+        provider: the backend's name, such as `"anthropic"`.
+        model: the model that answered.
+        batch: whether it was sent in a batch.
+    """
+    price = price_of(provider, model)
+    return None if usage is None or price is None else price.cost(usage, batch=batch)
+
+
+def cost_of(thunk: Any) -> float | None:
+    """Return what a computed thunk's requests cost together in US dollars, or `None` if that of any is unknown.
+
+    Under a strategy that is all attempts, whoever made them. What a judge or a compactor asks is not part of it. A
+    thunk that isn't computed yet costs `None`, and so does one that was pickled, which doesn't know its provider.
+    """
+    if not thunk.is_computed():
+        return None
+    if thunk.sampling is not None:
+        outputs = [attempt.output for attempt in thunk.sampling.attempts]
+        return _sum(None if output is thunk else cost_of(output) for output in outputs)
+    request = thunk.request
+    if request is None:
+        return None
+    return cost_of_events(thunk._run.events, request.backend, thunk.model or request.model)
+
+
+def cost_of_events(events: Iterable[Event], provider: str, model: str) -> float | None:
+    """Return what the requests of a run cost together in US dollars, or `None` if that of any is unknown.
+
+    Each attempt of a strategy and each step of a tool loop is a request of its own, and priced as one. One that was
+    stopped before its usage came, such as a rejected attempt, is unknown.
+    """
+    return _sum(cost(usage, provider, model) for usage in _usages(events))
+
+
+def _sum(costs: Iterable[float | None]) -> float | None:
+    total = 0.0
+    for dollars in costs:
+        if dollars is None:
+            return None
+        total += dollars
+    return total
+
+
+_ANSWER = frozenset({TextDelta, ReasoningDelta, ToolStart, ToolEnd, BuiltinToolEnd, FileEvent, StreamEnd})
+"""Events that only a request that was answered has."""
+
+
+def _usages(events: Iterable[Event]) -> list[Usage | None]:
+    """Return the usage of each request, `None` if its provider said nothing of it."""
+    usages: list[Usage | None] = []
+    usage: Usage | None = None
+    was_answered = False
+    for event in (*events, StepStart(0)):
+        kind = type(event)
+        if isinstance(event, UsageEvent):
+            usage = event.usage if usage is None else usage.merge(event.usage)
+        elif kind in _ANSWER:
+            was_answered = True
+        elif kind is AttemptStart or kind is StepStart:
+            if was_answered or usage is not None:
+                usages.append(usage)
+            usage, was_answered = None, False
+    return usages
+
+
+def _entries(table: Any) -> Mapping[str, Any]:
+    if isinstance(table, (str, Path)):
+        path = Path(table)
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
+        if len(data) > _LARGEST_FILE:
+            raise UsageError(f"the file {str(path)!r} has more than {_LARGEST_FILE:,} bytes, too many for prices")
+        try:
+            table = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"the file {str(path)!r} isn't JSON: {error}") from None
+    if not isinstance(table, Mapping):
+        raise UsageError(f"prices are a mapping from 'provider/model' to a Price, not {table!r}")
+    return table
+
+
+def _checked_name(name: Any) -> str:
+    if isinstance(name, str):
+        provider, _, model = name.partition("/")
+        if provider and model and name.split() == [name]:
+            return name
+    raise UsageError(f"a price is for 'provider/model', or 'provider/*', not for {name!r}")
+
+
+def _as_price(name: str, given: Any) -> Price:
+    if isinstance(given, Price):
+        return given
+    if not isinstance(given, Mapping):
+        raise UsageError(f"the price of {name!r} is a Price or a mapping of its fields, not {given!r}")
+    known = {each.name for each in fields(Price)}
+    if unknown := sorted(map(str, given.keys() - known)):
+        raise UsageError(f"the price of {name!r} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    above = given.get("above")
+    return Price(**{**given, "above": None if above is None else _as_price(name, above)})

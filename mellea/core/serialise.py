@@ -1,0 +1,403 @@
+"""Messages, blocks, events, tool calls and their results, usage and generations as versioned JSON, and back.
+
+A document is `{"format": "mellea", "version": 1, "value": …}`. Each value in it is an object whose `"type"` names its
+kind and whose other fields are those of the class; a field that has its default is left out. Bytes are base64, free
+values (the result of a tool) are JSON. What is unknown when it is read back (a version, a kind, a field, a value of
+the wrong type) is refused: nothing is guessed, and no class is looked up by a name from outside. `docs/saved_state.md`
+has the schema.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import json
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mellea.core import events
+from mellea.core.accumulator import Generation
+from mellea.core.backend import OutputSchema, ToolSpec
+from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.messages import Message
+from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
+from mellea.errors import StateError, UsageError
+
+__all__ = ["KINDS", "LARGEST", "VERSION", "from_json", "from_jsonable", "json_value", "to_json", "to_jsonable"]
+
+T = TypeVar("T")
+
+VERSION = 1
+"""The version that is written, and the only one that is read."""
+
+LARGEST = 64 * 2**20
+"""Characters of a document, unless a call sets another limit."""
+
+KINDS: dict[str, type] = {
+    "message": Message,
+    "text": CBlock,
+    "file": FileBlock,
+    "image": ImageBlock,
+    "thinking": ThinkingBlock,
+    "tool_call": ToolCall,
+    "tool_output": ToolOutput,
+    "source": Source,
+    "usage": events.Usage,
+    "generation": Generation,
+    "tool_spec": ToolSpec,
+    "output_schema": OutputSchema,
+    "text_delta": events.TextDelta,
+    "reasoning_delta": events.ReasoningDelta,
+    "tool_start": events.ToolStart,
+    "tool_delta": events.ToolDelta,
+    "tool_end": events.ToolEnd,
+    "tool_progress": events.ToolProgress,
+    "tool_result": events.ToolResult,
+    "builtin_tool_start": events.BuiltinToolStart,
+    "builtin_tool_end": events.BuiltinToolEnd,
+    "builtin_tool_result": events.BuiltinToolResult,
+    "file_event": events.FileEvent,
+    "source_event": events.SourceEvent,
+    "usage_event": events.UsageEvent,
+    "stream_end": events.StreamEnd,
+    "attempt_start": events.AttemptStart,
+    "attempt_rejected": events.AttemptRejected,
+    "attempt_accepted": events.AttemptAccepted,
+    "chunk_validated": events.ChunkValidated,
+    "step_start": events.StepStart,
+    "step_end": events.StepEnd,
+}
+"""Every kind that can be saved, by its name in the JSON. The names are part of the format: they never change.
+
+A provider's own tool isn't among them: its declaration may hold a key."""
+
+_NAMES = {cls: name for name, cls in KINDS.items()}
+
+_FORMAT = "mellea"
+
+_DEEPEST = 100
+"""Levels of nesting in a free value, far below where Python's own recursion ends."""
+
+
+def to_json(value: Any, *, limit: int = LARGEST) -> str:
+    """Return a value of one of the kinds, or a list of them, as a JSON document.
+
+    Halves of a character become U+FFFD. A free value (a tool's result, its progress) is written as JSON: a dataclass
+    or a pydantic model comes back as a dict, a tuple as a list, NaN as the text "NaN". A `value` that is meant for the
+    program alone and has no JSON form comes back as `None`.
+
+    Args:
+        value: a message, block, event, usage, generation, tool's or output's schema, or a list of such values.
+        limit: the most characters that the document may have.
+
+    Raises:
+        UsageError: the value is of no such kind, holds a thunk that isn't computed, has no JSON form or is too big.
+    """
+    document = {"format": _FORMAT, "version": VERSION, "value": to_jsonable(value)}
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (ValueError, RecursionError) as error:  # such as an integer of more digits than Python prints
+        raise UsageError(f"the value has no JSON form: {error}") from None
+    text = replace_surrogates(
+        text
+    )  # halves of a character stand inside the quotes, so that the whole text can be mended at once
+    if len(text) > limit:
+        raise UsageError(f"the document has {len(text):,} characters, more than limit={limit:,}; raise limit=")
+    return text
+
+
+def from_json(text: str | bytes, kind: type[T] | None = None, *, limit: int = LARGEST) -> Any:
+    """Return the value, or the list of values, that `to_json` wrote.
+
+    Args:
+        text: the document, from anywhere.
+        kind: the class that the value, or each value of the list, has to be an instance of.
+        limit: the most characters (or bytes) that the document may have.
+
+    Raises:
+        StateError: it isn't such a document, its version or a kind in it is unknown, or a value has the wrong type.
+    """
+    if not isinstance(text, (str, bytes)):
+        raise UsageError(f"from_json takes JSON as text, not {text!r}")
+    if len(text) > limit:
+        raise StateError(f"the saved state has {len(text):,} characters, more than limit={limit:,}; raise limit=")
+    try:
+        value = from_jsonable(_open_document(text))
+    except RecursionError:
+        raise StateError("the saved state is nested too deep") from None
+    for one in value if isinstance(value, list) else [value]:
+        if kind is not None and not isinstance(one, kind):
+            raise StateError(f"the saved state holds a {_NAMES[type(one)]!r}, not a {_name_of(kind)}")
+    return value
+
+
+def to_jsonable(value: Any) -> Any:
+    """Return a value of one of the kinds, or a list of them, as a JSON value, to be put into a larger document.
+
+    Raises:
+        UsageError: see `to_json`.
+    """
+    if isinstance(value, (list, tuple)):
+        return [to_jsonable(item) for item in value]
+    if hasattr(value, "avalue"):  # a thunk among a message's blocks
+        if not value.is_computed():
+            raise UsageError("a message with a thunk that isn't computed yet can't be saved; await the thunk first")
+        value = CBlock(value.value)
+    name = _NAMES.get(type(value))
+    if name is None:
+        raise UsageError(f"{value!r} can't be saved; to_json takes {', '.join(_classes())}, or lists of them")
+    data: dict[str, Any] = {"type": name}
+    cls: type = type(value)
+    for field in _schema(cls).values():
+        item = getattr(value, field.name)
+        if field.is_required or (item is not None if field.default is None else item != field.default):
+            data[field.name] = field.form.dump(item)
+    return data
+
+
+def from_jsonable(data: Any, path: str = "value") -> Any:
+    """Return the value, or the list of values, that `to_jsonable` made a JSON value of.
+
+    Args:
+        data: the JSON value.
+        path: where it stands, for errors.
+
+    Raises:
+        StateError: see `from_json`.
+    """
+    if isinstance(data, list):
+        return [from_jsonable(item, f"{path}[{number}]") for number, item in enumerate(data)]
+    if not isinstance(data, dict) or not isinstance(data.get("type"), str):
+        raise StateError(f"{path} is not an object with a 'type': {_short(data)}")
+    cls = KINDS.get(data["type"])
+    if cls is None:
+        raise StateError(f"{path} is of the unknown kind {data['type']!r}; a newer version of mellea may have saved it")
+    return _make(cls, data, path)
+
+
+def _make(cls: type, data: dict[str, Any], path: str) -> Any:
+    schema = _schema(cls)
+    for name in data:
+        if name not in schema and name != "type":
+            raise StateError(f"{path} has the unknown field {name!r}")
+    values = {}
+    for name, field in schema.items():
+        if name in data:
+            values[name] = field.form.load(data[name], f"{path}.{name}")
+        elif field.is_required:
+            raise StateError(f"{path} lacks the field {name!r}")
+    try:
+        return Message(values["role"], values["blocks"]) if cls is Message else cls(**values)
+    except UsageError as error:  # the class has rules of its own, such as either data or url
+        raise StateError(f"{path} isn't valid: {error}") from None
+
+
+def _open_document(text: str | bytes) -> Any:
+    try:
+        whole = replace_surrogates(text if isinstance(text, str) else text.decode())
+        document = json.loads(whole, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise StateError(f"the saved state isn't JSON: {type(error).__name__}: {str(error)[:200]}") from None
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise StateError(f"this isn't a document that mellea saved: {_short(document)}")
+    if type(document.get("version")) is not int or document["version"] != VERSION:
+        raise StateError(
+            f"the saved state has version {document.get('version')!r}, and this version of mellea reads {VERSION}; "
+            "read it with the version that saved it"
+        )
+    if unknown := document.keys() ^ {"format", "version", "value"}:
+        raise StateError(f"the saved state has a field too many or too few: {sorted(unknown)[0]!r}")
+    # An escape in a document from elsewhere may be half a character.
+    return replace_surrogates_in(document["value"]) if "\\u" in whole else document["value"]
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+# -- the fields of each kind, read off its annotations -----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How the values of one annotation are written and read."""
+
+    dump: Callable[[Any], Any]
+    load: Callable[[Any, str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    form: _Form
+    is_required: bool
+    default: Any = None
+
+
+@functools.cache
+def _schema(cls: type) -> Mapping[str, _Field]:
+    hints = get_type_hints(cls)
+    return {
+        field.name: _Field(
+            field.name,
+            _FOR_THE_PROGRAM if field.name == "value" and hints["value"] is Any else _form(hints[field.name]),
+            field.default is MISSING,
+            field.default,
+        )
+        for field in fields(cls)
+    }
+
+
+def _form(hint: Any) -> _Form:
+    if hint is Any:
+        return _Form(_dump_free, _load_free)
+    if hint in _SIMPLE:
+        return _plain(hint)
+    if hint is bytes:
+        return _Form(lambda data: base64.b64encode(data).decode("ascii"), _load_bytes)
+    if hint in _NAMES:
+        return _Form(to_jsonable, functools.partial(_load_kind, (hint,)))
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return _Form(lambda value: value, functools.partial(_load_choice, args))
+    if origin is tuple:
+        return _many(_form(args[0]))
+    if origin in (Union, types.UnionType):
+        return _union(args)
+    return _Form(json_value, _load_object)  # the arguments of a call, a mapping
+
+
+def _union(args: tuple[Any, ...]) -> _Form:
+    kinds = tuple(arg for arg in args if arg is not type(None))
+    form = _form(kinds[0]) if len(kinds) == 1 else _Form(to_jsonable, functools.partial(_load_kind, kinds))
+    if len(kinds) == len(args):
+        return form
+    return _Form(
+        lambda value: None if value is None else form.dump(value),
+        lambda data, path: None if data is None else form.load(data, path),
+    )
+
+
+def _many(form: _Form) -> _Form:
+    def load(data: Any, path: str) -> tuple[Any, ...]:
+        if not isinstance(data, list):
+            raise StateError(f"{path} is not a list: {_short(data)}")
+        return tuple(form.load(item, f"{path}[{number}]") for number, item in enumerate(data))
+
+    return _Form(lambda items: [form.dump(item) for item in items], load)
+
+
+_SIMPLE = {str: "text", int: "a whole number", bool: "true or false"}
+
+
+def _plain(kind: type) -> _Form:
+    def load(data: Any, path: str) -> Any:
+        if type(data) is not kind:
+            raise StateError(f"{path} is not {_SIMPLE[kind]}: {_short(data)}")
+        return data
+
+    return _Form(lambda value: value, load)
+
+
+def _load_bytes(data: Any, path: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raise StateError(f"{path} is not base64: {_short(data)}") from None
+
+
+def _load_kind(classes: tuple[Any, ...], data: Any, path: str) -> Any:
+    value = from_jsonable(data, path)
+    if not isinstance(value, classes):
+        given = "a list" if isinstance(value, list) else f"a {_NAMES[type(value)]!r}"
+        raise StateError(f"{path} takes {' or '.join(map(_name_of, classes))}, not {given}")
+    return value
+
+
+def _load_choice(choices: tuple[Any, ...], data: Any, path: str) -> Any:
+    if not isinstance(data, str) or data not in choices:
+        raise StateError(f"{path} is none of {', '.join(map(repr, choices))}: {_short(data)}")
+    return data
+
+
+def _load_object(data: Any, path: str) -> Any:
+    if not isinstance(data, dict):
+        raise StateError(f"{path} is not an object: {_short(data)}")
+    return data
+
+
+# -- free values: the result of a tool, and what it reports ------------------------------------------
+
+
+def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
+    """Write blocks as blocks, lists with blocks in them as lists, and the rest as JSON; a label says which it is."""
+    if depth > _DEEPEST:
+        raise UsageError("a tool's result is nested too deep to be saved")
+    if isinstance(value, Block):
+        return {"block": to_jsonable(value)}
+    if isinstance(value, (list, tuple)) and any(isinstance(item, (Block, list, tuple)) for item in value):
+        return {"list": [_dump_free(item, depth + 1) for item in value]}
+    return {"json": json_value(value)}
+
+
+def _load_free(data: Any, path: str) -> Any:
+    match data:
+        case {"json": value, **rest} if not rest:
+            return value
+        case {"block": block, **rest} if not rest:
+            return _load_kind(get_args(Block), block, f"{path}.block")
+        case {"list": [*items], **rest} if not rest:
+            return [_load_free(item, f"{path}.list[{number}]") for number, item in enumerate(items)]
+    raise StateError(f"{path} is not an object with 'json', 'block' or 'list': {_short(data)}")
+
+
+def _dump_for_the_program(value: Any) -> dict[str, Any]:
+    """Write what the model never reads; what has no JSON form, such as a data frame, is left out."""
+    try:
+        return _dump_free(value)
+    except UsageError:
+        return {"json": None}
+
+
+_FOR_THE_PROGRAM = _Form(_dump_for_the_program, _load_free)
+
+
+def json_value(value: Any, *, serialize_unknown: bool = False) -> Any:
+    """Return a value as JSON values: dataclasses and pydantic models as dicts, bytes as base64, NaN as a text.
+
+    Args:
+        value: any value.
+        serialize_unknown: write an object that has no JSON form as its `str()`.
+
+    Raises:
+        UsageError: the value has no JSON form.
+    """
+    if value is None or type(value) in (str, int, bool):
+        return value
+    from pydantic_core import to_json as dump  # lazy: most programs save nothing and have no tools
+
+    write = functools.partial(dump, inf_nan_mode="strings", bytes_mode="base64", serialize_unknown=serialize_unknown)
+    try:
+        try:
+            text = write(value)
+        except ValueError:  # pydantic's own error is one; it refuses halves of characters, too
+            text = write(replace_surrogates_in(value))
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"a {type(value).__name__} has no JSON form: {str(error)[:200]}") from None
+
+
+def _classes() -> list[str]:
+    return ["Message", "blocks", "events", "Usage", "Generation", "ToolSpec", "OutputSchema"]
+
+
+def _name_of(cls: type) -> str:
+    return repr(_NAMES.get(cls, cls.__name__))
+
+
+def _short(data: Any) -> str:
+    shown = json.dumps(data, ensure_ascii=False, default=repr)
+    return shown if len(shown) <= 80 else shown[:79] + "…"

@@ -1,0 +1,165 @@
+"""Contracts of tools: what has to hold before a model's call is run, and after it.
+
+A check is any function, sync or async, that takes some of the tool's arguments by their names. If it says no, or
+raises, the model is told and may try again; the program's own calls of the function are not checked.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mellea.core.runtime.tasks import outcome_of
+from mellea.errors import ToolError, UsageError
+
+__all__ = ["Check", "Contract", "contracts_of", "ensure", "require"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ATTRIBUTE = "__mellea_contracts__"
+
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Check:
+    """A function of the user's that looks at a tool's arguments.
+
+    Args:
+        function: takes some of the arguments by name, or all of them with `**kwargs`.
+        what: how an error is to call it.
+        leading: how many values it takes before the arguments, by position.
+
+    Raises:
+        UsageError: it isn't such a function.
+    """
+
+    def __init__(self, function: Callable[..., Any], what: str, leading: int = 0) -> None:
+        if not callable(function):
+            raise UsageError(f"{what} takes a function, not {function!r}")
+        parameters = _parameters(function)
+        if len([each for each in parameters if each.kind in _BY_POSITION]) < leading:
+            raise UsageError(f"{what} takes a function whose first parameter is the result, not {function!r}")
+        self._function = function
+        self._what = what
+        self._takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters)
+        self._names = {each.name: each.default is each.empty for each in parameters[leading:] if _is_named(each)}
+
+    def fit(self, names: Collection[str]) -> None:
+        """Make sure that a tool with these parameters can be checked.
+
+        Raises:
+            UsageError: the function wants an argument that the tool doesn't have.
+        """
+        missing = next((name for name, is_required in self._names.items() if is_required and name not in names), None)
+        if missing is not None:
+            known = ", ".join(map(repr, names)) or "none"
+            raise UsageError(f"{self._what} has a function with the parameter {missing!r}; the tool's are {known}")
+
+    async def run(self, arguments: Mapping[str, Any], *leading: Any) -> Any:
+        """Call the function, a sync one in a worker thread, and return what it says."""
+        names = arguments if self._takes_all else [name for name in arguments if name in self._names]
+        return await outcome_of(
+            functools.partial(self._function, *leading, **{name: arguments[name] for name in names})
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One condition of a tool.
+
+    Attributes:
+        check: says whether it holds.
+        message: what the model reads if it doesn't.
+        is_ensured: whether it is about the result.
+    """
+
+    check: Check
+    message: str
+    is_ensured: bool
+
+    async def hold(self, tool: str, arguments: Mapping[str, Any], *result: Any) -> None:
+        """Check the condition.
+
+        Raises:
+            ToolError: it doesn't hold, or can't be checked; the message is for the model.
+        """
+        try:
+            does_hold, why = bool(await self.check.run(arguments, *result)), ""
+        except Exception as error:  # noqa: BLE001 - the user's function
+            does_hold, why = False, f" ({type(error).__name__}: {error})"
+        if not does_hold:
+            what = f"the result of {tool!r} was rejected" if self.is_ensured else f"{tool!r} wasn't run"
+            raise ToolError(f"{what}: {self.message}{why}")
+
+
+def require(check: Callable[..., Any], message: str) -> Callable[[F], F]:
+    """Check the arguments of a tool before it runs, as in `@require(lambda sum: sum > 0, "sum must be above 0")`.
+
+    It stands below or above `@tool`. Conditions are checked from the top, after the types of the arguments.
+
+    Args:
+        check: takes some of the tool's arguments by name (with `**kwargs` all) and returns whether the call is right.
+        message: what the model reads if it isn't.
+
+    Raises:
+        UsageError: the check isn't a function, the message no text, or (at the tool) it names an unknown argument.
+    """
+    return _decorate(Contract(Check(check, f"@require({message!r})"), _text(message, "require"), is_ensured=False))
+
+
+def ensure(check: Callable[..., Any], message: str) -> Callable[[F], F]:
+    """Check the result of a tool before the model reads it, as in `@ensure(bool, "nothing was found")`.
+
+    It stands below or above `@tool`. What the tool has done by then stays done.
+
+    Args:
+        check: takes the result (of a `ToolReturn` its value), then some of the tool's arguments by name.
+        message: what the model reads instead.
+
+    Raises:
+        UsageError: the check isn't a function, the message no text, or (at the tool) it names an unknown argument.
+    """
+    return _decorate(Contract(Check(check, f"@ensure({message!r})", 1), _text(message, "ensure"), is_ensured=True))
+
+
+def contracts_of(function: Any) -> tuple[Contract, ...]:
+    """Return the conditions that were set on a function, from the top."""
+    while isinstance(function, functools.partial) and not hasattr(function, _ATTRIBUTE):
+        function = function.func
+    return tuple(getattr(function, _ATTRIBUTE, ()))
+
+
+def _decorate(contract: Contract) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        add = getattr(function, "with_contract", None)  # of a Tool
+        if add is not None:
+            return add(contract)  # type: ignore[no-any-return]
+        try:
+            setattr(function, _ATTRIBUTE, (contract, *contracts_of(function)))
+        except AttributeError:
+            raise UsageError(
+                f"a condition can't be kept on {function!r}; set it on a function, or on what @tool made"
+            ) from None
+        return function
+
+    return decorate
+
+
+def _text(message: Any, name: str) -> str:
+    if not isinstance(message, str) or not message:
+        raise UsageError(f"{name} takes a text that tells the model what is wrong, not {message!r}")
+    return message
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except ValueError:  # such as `bool`, which takes the result alone
+        return [inspect.Parameter("result", inspect.Parameter.POSITIONAL_ONLY)]
+
+
+def _is_named(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)

@@ -1,0 +1,120 @@
+"""Generator tools: what they yield is reported while they run; what they return, or yield last, is the result."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import aclosing
+from typing import Any
+
+from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.core.runtime.tasks import in_thread, outcome_of, together
+from mellea.stdlib.tools.returned import ToolReturn
+
+__all__ = ["Report", "run_generator"]
+
+Report = Callable[[Any], object]
+"""Is called, on the loop, with each value that a tool yields."""
+
+
+async def run_generator(generator: Generator[Any, Any, Any] | AsyncGenerator[Any, Any], report: Report) -> Any:
+    """Run a tool's generator to its end, a sync one in one worker thread, and return its result.
+
+    The result is what a sync generator returns, else a `ToolReturn` that was yielded, else the last value that was.
+    If the wait is cancelled, an async generator is closed, and a sync one at its next `yield`.
+    """
+    if isinstance(generator, Generator):
+        return await _run_sync(generator, report)
+    return await outcome_of(functools.partial(_run_async, generator, report))
+
+
+async def _run_async(generator: AsyncGenerator[Any, Any], report: Report) -> Any:
+    result: Any = None
+    async with aclosing(generator):
+        async for value in generator:
+            result = _later(result, value)
+            if not isinstance(value, ToolReturn):
+                report(value)
+    return result
+
+
+async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
+    queue = _Queue()
+
+    def drive() -> Any:
+        result: Any = None
+        try:
+            while not queue.is_abandoned:
+                value = next(generator)
+                result = _later(result, value)
+                if not isinstance(value, ToolReturn):
+                    queue.put(value)
+            generator.close()
+        except StopIteration as stop:
+            return result if stop.value is None else stop.value
+        finally:
+            queue.end()
+        return result
+
+    async def relay() -> None:
+        while (values := await queue.take()) is not None:
+            for value in values:
+                report(value)
+
+    try:
+        work: list[Callable[[], Awaitable[Any]]] = [functools.partial(in_thread, drive), relay]
+        return (await together(work))[0]
+    finally:
+        queue.is_abandoned = True
+
+
+def _later(before: Any, value: Any) -> Any:
+    return before if isinstance(before, ToolReturn) and not isinstance(value, ToolReturn) else value
+
+
+class _Queue:
+    """Values on their way from a worker thread to the loop. The thread never waits: a loop that is gone holds nobody.
+
+    Attributes:
+        is_abandoned: nobody reads any more, and the thread is to stop at the next value.
+    """
+
+    def __init__(self) -> None:
+        self.is_abandoned = False
+        self._lock = threading.Lock()
+        self._values: deque[Any] = deque()
+        self._waiter: Waiter | None = None
+        self._is_over = False
+
+    def put(self, value: Any) -> None:
+        """Add a value; from the thread."""
+        with self._lock:
+            self._values.append(value)
+            waiter = self._waiter
+        if waiter is not None:
+            waiter.wake()
+
+    def end(self) -> None:
+        """Note that no value comes any more; from the thread."""
+        with self._lock:
+            self._is_over = True
+            waiter = self._waiter
+        if waiter is not None:
+            waiter.wake()
+
+    async def take(self) -> list[Any] | None:
+        """Wait for more values and return them; `None` at the end."""
+        while True:
+            with self._lock:
+                values = list(self._values)
+                self._values.clear()
+                if not values and not self._is_over:
+                    self._waiter = new_waiter()
+                waiter = self._waiter
+            if values:
+                return values
+            if self._is_over or waiter is None:
+                return None
+            await waiter.wait()

@@ -1,0 +1,51 @@
+"""What a tool returns: for the program a value, for the model what it reads of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mellea.core.blocks import Block
+from mellea.core.serialise import json_value
+
+__all__ = ["ToolReturn", "serialise_result"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReturn:
+    """A tool's result with a text for the model that differs from the value for the program.
+
+    Args:
+        value: what the program finds in the event of the result, `event.result.value`.
+        text: what the model reads: a text, a block such as an image, a list of both, or any value with a JSON form.
+    """
+
+    value: Any
+    text: Any
+
+    @classmethod
+    def of(cls, returned: Any) -> ToolReturn:
+        """Return what a tool returned as a `ToolReturn`; without one, the model reads the value itself."""
+        return returned if isinstance(returned, cls) else cls(returned, returned)
+
+
+def serialise_result(result: Any) -> Any:
+    """Return a tool's result as the model reads it: texts and blocks as they are, the rest as JSON values.
+
+    Files and images in a list or a dict stay blocks, so that the model sees them and not their base64.
+
+    Raises:
+        UsageError: it has no JSON form, such as a list that holds itself.
+    """
+    if isinstance(result, ToolReturn):
+        return serialise_result(result.text)
+    if isinstance(result, (str, Block)):
+        return result
+    if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
+        return [serialise_result(item) for item in result]
+    if isinstance(result, Mapping) and any(isinstance(item, Block) for item in result.values()):
+        rest = {name: item for name, item in result.items() if not isinstance(item, Block)}
+        blocks = [part for name, item in result.items() if isinstance(item, Block) for part in (f"{name}:", item)]
+        return [*([serialise_result(rest)] if rest else []), *blocks]
+    return json_value(result, serialize_unknown=True)
