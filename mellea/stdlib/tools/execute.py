@@ -28,10 +28,10 @@ async def run_call(
     """Run one call, and return the tool's result or its error as an output.
 
     Args:
-        call: what the model asks for.
-        tools: the tools that there are, by name.
-        tell: makes of a result what the model is told; by default texts stay as they are, the rest becomes JSON.
-        on_progress: is told what the tool yields.
+        call: the model's call.
+        tools: the available tools by name.
+        tell: serialises a result for the model; by default texts are kept and other values become JSON.
+        on_progress: called with each value that the tool yields.
     """
 
     def report(value: Any) -> None:
@@ -62,8 +62,8 @@ async def run_calls(
         calls: the model's calls.
         tools: the available tools by name.
         limit: how many calls run at once; 1 runs them one after the other.
-        on_result: is told each output as soon as it is there.
-        on_progress: is told what a tool yields, as soon as it does.
+        on_result: called with each output as soon as it is available.
+        on_progress: called with each value that a tool yields, as soon as it does.
         tell: see `run_call`.
 
     Raises:
@@ -87,7 +87,7 @@ async def run_calls(
 
 
 def _sort_into_queues(calls: Sequence[ToolCall], tools: Mapping[str, Tool[..., Any]]) -> list[list[int]]:
-    """Return the numbers of the calls in queues that run at once: those of a tool that runs one at a time are one."""
+    """Return the indexes of the calls in queues that run at once; calls of a tool with one_at_a_time share a queue."""
     queues: list[list[int]] = []
     of_tool: dict[str, list[int]] = {}
     for number, call in enumerate(calls):
@@ -108,11 +108,11 @@ async def perform(
     *,
     is_approved: bool = False,
 ) -> Any:
-    """Run one call, and return what the tool gave back.
+    """Run one call, and return the tool's result.
 
     Args:
-        call: what the model asks for.
-        tools: the tools that there are, by name.
+        call: the model's call.
+        tools: the available tools by name.
         on_progress: is called with each value that the tool yields.
         is_approved: whether a person has approved of the call; without that, one that needs it isn't run.
 

@@ -27,7 +27,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Runs = Literal["here", "outside"]
-"""Where a tool runs: in this process, or where somebody else does it and hands in the result."""
+"""Where a tool runs: in this process, or outside, from where the result is passed in."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -150,7 +150,7 @@ class Tool(Generic[P, R]):
         raise ToolError(f"the tool {self.name!r} took longer than {self.timeout:g} s and was given up")
 
     async def needs_approval(self, args: Mapping[str, Any] | None = None) -> bool:
-        """Tell whether a person has to approve of a call with these arguments, as JSON values.
+        """Return whether a person has to approve a call with these arguments, as JSON values.
 
         A call whose arguments don't fit needs none: it isn't run. If the function that decides raises, the call does.
         """
@@ -262,7 +262,7 @@ def tool(
     runs: Runs = "here",
     requires_approval: bool | Callable[..., Any] = False,
 ) -> Any:
-    """Make a tool of a function, as a decorator: bare, or with settings of its own, which `Tool` explains.
+    """Make a function a tool, as a decorator with or without settings, which `Tool` explains.
 
     Plain functions can be passed as tools, too; the decorator checks the function where it is defined.
 
@@ -331,7 +331,7 @@ def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> N
 
 
 def _ignore(value: Any) -> None:
-    """Do nothing with what a tool reports, where nobody asked for it."""
+    """Ignore what a tool reports."""
 
 
 def _resolve_early(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:
