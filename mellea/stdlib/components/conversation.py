@@ -34,7 +34,7 @@ class Conversation:
         return [block for message in self.messages for block in message.blocks]
 
     def format_for_llm(self) -> str:
-        """Return all texts as paragraphs, for a conversation inside another prompt."""
+        """Return all texts, a paragraph each, for a conversation inside another prompt."""
         return "\n\n".join(message.content for message in self.messages)
 
     def parse(self, generation: Generation) -> Message:

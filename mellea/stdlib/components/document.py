@@ -17,7 +17,7 @@ __all__ = ["Document"]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text that a task is about or that an answer should be based on.
+    """A text that a task is about or based on.
 
     Args:
         text: the text; with `CBlock(cache=True)` the provider is asked to cache the prompt up to its end.

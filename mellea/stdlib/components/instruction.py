@@ -1,4 +1,4 @@
-"""Instructions: a task for a model, with its inputs, examples and requirements."""
+"""Instructions: a task for a model, with everything that belongs to it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ class Instruction:
     """A task for a model.
 
     Args:
-        description: the task in words. With `user_variables`, `{{name}}` in it is replaced by a variable. No other
-            argument is a template.
+        description: the task in words. With `user_variables`, `{{name}}` in it stands for a variable. Nothing else is
+            a template.
         requirements: what the output has to meet, in the order of the prompt; texts or `Requirement`s.
-        input: a value that the task is about; values other than texts are rendered as JSON.
+        input: a value that the task is about; anything but a text is rendered as JSON.
         images: images that the task is about.
-        icl_examples: examples of good outputs (ICL is in-context learning: the model learns from the prompt).
-        grounding_context: texts that the answer should be based on, by name. Those with a `CBlock(cache=True)` in them
-            precede the task, so that calls with other tasks can reuse the cached prompt.
-        user_variables: values for the placeholders in the description; never treated as templates themselves.
+        icl_examples: examples of what is wanted.
+        grounding_context: texts that the answer is to be based on, by name. Those with a `CBlock(cache=True)` in
+            them stand before the task, so that calls with other tasks can reuse them.
+        user_variables: values for the description, which has a placeholder for each; never read as templates
+            themselves.
         prefix: text before the description.
         output_prefix: the beginning of the output.
         name: the name of the task in traces.
@@ -78,7 +79,7 @@ class Instruction:
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values."""
         context = self.grounding_context
-        kept = {name: text for name, text in context.items() if _is_kept(text)}
+        kept = {name: text for name, text in context.items() if _is_cached(text)}
         args = {
             "description": self._fill_description(),
             "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
@@ -93,7 +94,7 @@ class Instruction:
     def _fill_description(self) -> Any:
         if not self.user_variables:
             return self.description
-        cache = _is_kept(self.description)
+        cache = _is_cached(self.description)
         return TemplateRepresentation(str(self.description), self.user_variables, is_inline=True, cache=cache)
 
     def parse(self, generation: Generation) -> str:
@@ -105,7 +106,7 @@ def _is_hidden(requirement: str | Requirement) -> bool:
     return isinstance(requirement, Requirement) and (requirement.check_only or requirement.description is None)
 
 
-def _is_kept(text: Any) -> bool:
+def _is_cached(text: Any) -> bool:
     return any(isinstance(part, CBlock) and part.cache for part in walk(text))
 
 
@@ -117,7 +118,7 @@ def _check_text(name: str, value: Any, *others: type) -> None:
 
 
 def _check_variables(instruction: Instruction) -> None:
-    """Reject variables that have no placeholder, or whose placeholder isn't in the description."""
+    """Refuse variables that nothing would be filled with."""
     description = instruction.description
     if isinstance(description, ModelOutputThunk):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Run the methods of an object that a model calls instead of answering."""
+"""Calls of an object's methods that a model asked for instead of answering."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger("mellea")
 
 
 async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]) -> tuple[Any, Message]:
-    """Run the first of the calls; return its result and the message with the outputs for the model.
+    """Run the first of the calls; return its result, and the tool message for the model.
 
     Raises:
         ToolError: there is no such method, or the arguments aren't valid.
@@ -38,13 +38,13 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
 
 
 def render_result(result: Any) -> Any:
-    """Return a tool's result as prompt text; components are rendered by their own template."""
-    says_itself = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
-    return to_text(result) if says_itself else serialise_result(result)
+    """Return a tool's result as prompt text; components render by their own template."""
+    has_components = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
+    return to_text(result) if has_components else serialise_result(result)
 
 
 def _render_for_message(result: Any) -> str:
     try:
         return to_text(make_promptable(result))
-    except UsageError:  # it can't be rendered, but the method has done its work all the same
+    except UsageError:  # it can't be rendered, but the method has done its work
         return str(result)

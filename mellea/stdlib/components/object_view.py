@@ -1,4 +1,4 @@
-"""Views: how an object that isn't a component is presented to a model.
+"""Views: how an object that knows nothing of models is rendered for one.
 
 - Its text comes from its own `format_for_llm`, `stringify_func` or `template`; otherwise from its own `__str__`, unless
   fields are chosen; otherwise from its public fields.
@@ -99,7 +99,7 @@ class View:
         )
 
     def __call__(self, obj: Any) -> Viewed:
-        """Make a component from an object."""
+        """Return the component that renders an object."""
         return Viewed(obj, self)
 
     def get_fields(self, obj: Any) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class View:
         return tuple(as_tool(getattr(obj, name), name) for name in names if name not in self.funcs_exclude)
 
     def represent(self, obj: Any) -> TemplateRepresentation | str:
-        """Return the representation of an object for a prompt.
+        """Return the object's representation.
 
         Raises:
             UsageError: the object doesn't have a chosen field, or `stringify_func` doesn't return a string.
@@ -141,7 +141,7 @@ class View:
         return self.represent_fields(obj)
 
     def represent_fields(self, obj: Any) -> TemplateRepresentation | str:
-        """Return the representation of an object, ignoring a `format_for_llm` of its own.
+        """Return the representation of an object's fields, whatever its own `format_for_llm` says.
 
         Raises:
             UsageError: as `represent` does.
@@ -164,7 +164,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
-    """An object and its view, as a component."""
+    """The component that a view makes of an object."""
 
     obj: Any
     view: View
@@ -174,7 +174,7 @@ class Viewed:
         return list(self.view.get_fields(self.obj).values())
 
     def format_for_llm(self) -> TemplateRepresentation | str:
-        """Return the representation of the object."""
+        """Return the object's representation."""
         return self.view.represent(self.obj)
 
     def parse(self, generation: Generation) -> str:
@@ -189,7 +189,7 @@ def get_view(obj: Any) -> View:
 
 
 def represent_by_view(obj: Any) -> TemplateRepresentation | str:
-    """Return the representation of the object by its view.
+    """Return the object's representation: its fields, or what its view makes of them.
 
     This is `MObject.format_for_llm`, which a subclass may call with `super()`.
     """

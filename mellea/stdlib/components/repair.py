@@ -1,4 +1,4 @@
-"""Prompts for another attempt, after one that failed its requirements."""
+"""Asking again: the prompts after an attempt that failed its requirements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Failures = Sequence[tuple[Requirement, ValidationResult]]
 
 
 def format_failures(failures: Failures) -> list[str]:
-    """Return a line for each failure with its reason, unless that only repeats the requirement."""
+    """Return what failed and why, one line each; a reason that only repeats the requirement is left out."""
     lines = []
     for requirement, result in failures:
         named, reason = " ".join(str(requirement).split()), " ".join((result.reason or "").split())
@@ -27,7 +27,7 @@ def format_failures(failures: Failures) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
-    """Another attempt at a task; the answer is parsed by the task itself.
+    """A task that is asked again; its answer is parsed as the task itself would parse it.
 
     Args:
         task: the component whose answer failed.
@@ -62,7 +62,7 @@ class Repair(_Retry):
     answer: str = ""
 
     def parts(self) -> Sequence[Any]:
-        """Return the task, since thunks and images may be in it."""
+        """Return the task, which may hold thunks and images."""
         return [self.task]
 
     def format_for_llm(self) -> TemplateRepresentation:
@@ -81,7 +81,7 @@ class Correction(_Retry):
     """
 
     def parts(self) -> Sequence[Any]:
-        """Return an empty list, because it only contains text."""
+        """Return nothing: it is text alone."""
         return []
 
     def format_for_llm(self) -> TemplateRepresentation:

@@ -13,10 +13,10 @@ __all__ = ["SimpleComponent"]
 
 
 class SimpleComponent:
-    """Named parts that are rendered one after the other.
+    """Named parts that are rendered one after the other, each after its name.
 
     Args:
-        parts: texts, thunks, other components; other values are rendered as JSON.
+        parts: any values: texts, thunks, other components; the rest is rendered as JSON.
 
     Raises:
         UsageError: there is no part.

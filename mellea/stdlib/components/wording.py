@@ -1,4 +1,4 @@
-"""Render components into messages."""
+"""From components to messages: how a request is rendered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["as_component", "render_messages"]
 
 
 def as_component(value: Any) -> Any:
-    """Check that a value can be sent to a model, and make a text a `CBlock`.
+    """Return a text, a block or a component as something that can be rendered.
 
     Raises:
         UsageError: it is not a text, a message or a component, or the text is empty.
@@ -32,11 +32,11 @@ def as_component(value: Any) -> Any:
 
 
 def render_messages(value: Any, model: str | None = None) -> list[Message]:
-    """Render a component, a message or a text into messages; every thunk in it must be computed.
+    """Render a component, a message or a text as messages; every thunk in it has to be computed.
 
     Args:
-        value: the value to render.
-        model: the model to render for, whose family may have templates of its own.
+        value: what to render.
+        model: the model it is for, whose family may have templates of its own.
 
     Raises:
         UsageError: the template can't be rendered.
