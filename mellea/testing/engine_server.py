@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads
+from mellea.backends.llama_cpp.engine import Engine, EngineSettings, default_threads
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights, name_of
 from mellea.errors import ConfigurationError
 
@@ -69,7 +69,7 @@ def engine_server(
         ConfigurationError: the engine or the weights are missing.
     """
     path = find_weights(model_id)
-    settings = Settings(
+    settings = EngineSettings(
         path=str(path),
         alias=name_of(model_id, path),
         context_window=context_window,

@@ -16,7 +16,7 @@ from mellea.core.structured.strict import StrictTypes
 from mellea.core.structured.visibility import strip_marks
 from mellea.errors import ToolError, UsageError
 
-__all__ = ["Parameter", "ToolArguments", "get_docstring", "get_name", "get_parameters", "resolve_type_hints"]
+__all__ = ["ArgumentValidator", "Parameter", "get_docstring", "get_name", "get_parameters", "resolve_type_hints"]
 
 EMPTY = inspect.Parameter.empty
 
@@ -130,7 +130,7 @@ def _is_filled(cell: Any) -> bool:
     return True
 
 
-class ToolArguments:
+class ArgumentValidator:
     """The arguments that a model may pass to a function.
 
     Args:

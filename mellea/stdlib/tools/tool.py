@@ -19,7 +19,7 @@ from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.progress import Report, run_generator
 from mellea.stdlib.tools.returned import ToolReturn
-from mellea.stdlib.tools.signature import ToolArguments, get_docstring, get_name, get_parameters, resolve_type_hints
+from mellea.stdlib.tools.signature import ArgumentValidator, get_docstring, get_name, get_parameters, resolve_type_hints
 
 __all__ = ["AnyTool", "Runs", "Tool", "as_tool", "as_tools", "tool"]
 
@@ -110,7 +110,7 @@ class Tool(Generic[P, R]):
         return ToolSpec(self.name, text, self._arguments.schema)
 
     @functools.cached_property
-    def _arguments(self) -> ToolArguments:
+    def _arguments(self) -> ArgumentValidator:
         what = f"the tool {self.name!r}"
         if self._parameters and self._parameters[0].name in ("self", "cls"):
             raise UsageError(
@@ -119,7 +119,9 @@ class Tool(Generic[P, R]):
         hints = self._hints
         if hints is None:
             hints = resolve_type_hints(self._function, what, of=self._parameter_names)
-        return ToolArguments(what, self._parameters, hints, parse_docstring(get_docstring(self._function)).arguments)
+        return ArgumentValidator(
+            what, self._parameters, hints, parse_docstring(get_docstring(self._function)).arguments
+        )
 
     @property
     def _parameter_names(self) -> frozenset[str]:
