@@ -1,4 +1,4 @@
-"""What it takes to test a generative program without a model: a scripted backend, and a contract for all backends.
+"""Test generative programs without a model: a scripted backend, and a contract suite for backends.
 
 May import: backends, core. Nothing in the package imports this room. Read `scripted.py` first.
 """

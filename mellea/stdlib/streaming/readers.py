@@ -17,7 +17,7 @@ __all__ = ["ItemReader", "PartialReader"]
 T = TypeVar("T")
 
 
-class Source(Protocol):
+class StreamSource(Protocol):
     """The stream that is read."""
 
     @property
@@ -42,7 +42,7 @@ class Place(Protocol):
 
 
 class _TypedReader(Iterator[T]):
-    def __init__(self, stream: Source, text: Iterator[str], place: Place) -> None:
+    def __init__(self, stream: StreamSource, text: Iterator[str], place: Place) -> None:
         self._stream = stream
         self._text = text
         self._place = place
@@ -68,7 +68,7 @@ class _TypedReader(Iterator[T]):
 class ItemReader(_TypedReader[T]):
     """Reads the items of a plain stream, in the reading thread; see `ModelOutputThunk.items`."""
 
-    def __init__(self, stream: Source, text: Iterator[str], on_error: OnError, place: Place) -> None:
+    def __init__(self, stream: StreamSource, text: Iterator[str], on_error: OnError, place: Place) -> None:
         super().__init__(stream, text, place)
         self._on_error = on_error
         self._reading: ItemReading[T] | None = None
@@ -101,7 +101,7 @@ class ItemReader(_TypedReader[T]):
 class PartialReader(_TypedReader[Partial[T]]):
     """Reads what is known of a plain stream's result so far; see `ModelOutputThunk.partials`."""
 
-    def __init__(self, stream: Source, text: Iterator[str], place: Place) -> None:
+    def __init__(self, stream: StreamSource, text: Iterator[str], place: Place) -> None:
         super().__init__(stream, text, place)
         self._reading: PartialReading[T] | None = None
 

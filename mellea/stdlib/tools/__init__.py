@@ -1,4 +1,4 @@
-"""Tools: functions that a model may call. What they are called, what they take, and how a call of one is run.
+"""Tools: functions that a model may call; their names and schemas, and how calls are run.
 
 May import: core. Read `tool.py` first.
 """

@@ -1,4 +1,4 @@
-"""Running the calls that a model asks for: whatever goes wrong is told to the model, and nothing crashes."""
+"""Run the calls that a model makes; errors become outputs for the model instead of exceptions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mellea.stdlib.tools.tool import Tool
 __all__ = ["perform", "run_call", "run_calls"]
 
 _LONGEST = 500
-"""Characters of an error that a model is told."""
+"""The most characters of an error that are sent to the model."""
 
 
 async def run_call(
@@ -26,13 +26,13 @@ async def run_call(
     tell: Callable[[Any], Any] | None = None,
     on_progress: Callable[[ToolProgress], object] | None = None,
 ) -> ToolOutput:
-    """Run one call, and return what the tool gave back, or what went wrong.
+    """Run one call, and return the tool's result or its error as an output.
 
     Args:
-        call: what the model asks for.
-        tools: the tools that there are, by name.
-        tell: makes of a result what the model is told; by default texts stay as they are, the rest becomes JSON.
-        on_progress: is told what the tool yields.
+        call: the model's call.
+        tools: the available tools by name.
+        tell: serialises a result for the model; by default texts are kept and other values become JSON.
+        on_progress: called with each value that the tool yields.
     """
 
     def report(value: Any) -> None:
@@ -46,7 +46,7 @@ async def run_call(
             value = result.value if returned is result else None
             told = (tell or serialise_result)(result.text)
             output = ToolOutput(call.tool_call_id, call.tool_name, told, value=value)
-        except Exception as error:  # noqa: BLE001 - the model has to hear of it, whatever it is
+        except Exception as error:  # noqa: BLE001 - user code: the model gets whatever error a tool raises
             output = ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
             if span is not None:
                 span.error = error
@@ -68,11 +68,11 @@ async def run_calls(
     """Run calls at the same time, and return their outputs in the order of the calls.
 
     Args:
-        calls: what the model asks for.
-        tools: the tools that there are, by name.
+        calls: the model's calls.
+        tools: the available tools by name.
         limit: how many calls run at once; 1 runs them one after the other.
-        on_result: is told each output as soon as it is there.
-        on_progress: is told what a tool yields, as soon as it does.
+        on_result: called with each output as soon as it is available.
+        on_progress: called with each value that a tool yields, as soon as it does.
         tell: see `run_call`.
         denied: places of calls that aren't to run, and why, which the model is told as their results.
 
@@ -103,7 +103,7 @@ async def run_calls(
 
 
 def _sort_into_queues(calls: Sequence[ToolCall], tools: Mapping[str, Tool[..., Any]]) -> list[list[int]]:
-    """Return the numbers of the calls in queues that run at once: those of a tool that runs one at a time are one."""
+    """Return the indexes of the calls in queues that run at once; calls of a tool with one_at_a_time share a queue."""
     queues: list[list[int]] = []
     of_tool: dict[str, list[int]] = {}
     for number, call in enumerate(calls):
@@ -124,11 +124,11 @@ async def perform(
     *,
     is_approved: bool = False,
 ) -> Any:
-    """Run one call, and return what the tool gave back.
+    """Run one call, and return the tool's result.
 
     Args:
-        call: what the model asks for.
-        tools: the tools that there are, by name.
+        call: the model's call.
+        tools: the available tools by name.
         on_progress: is called with each value that the tool yields.
         is_approved: whether a person has approved of the call; without that, one that needs it isn't run.
 
@@ -141,7 +141,7 @@ async def perform(
         known = ", ".join(map(repr, tools)) or "none"
         raise ToolError(f"there is no tool {call.tool_name!r}; the tools are {known}")
     if not call.is_valid:
-        raise ToolError(f"the arguments of {call.tool_name!r} are no JSON object: {call.raw_args[:100]!r}")
+        raise ToolError(f"the arguments of {call.tool_name!r} are not a JSON object: {call.raw_args[:100]!r}")
     if not is_approved and await tool.needs_approval(call.tool_args):
         raise ToolError(f"{call.tool_name!r} wasn't run: it needs a person's approval, and nobody was asked")
     return await tool.call(call.tool_args, on_progress=on_progress)
@@ -150,6 +150,6 @@ async def perform(
 def _format_error(error: Exception) -> str:
     try:
         said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
+    except Exception:  # noqa: BLE001 - user code: even `__str__` of an error may fail
         said = type(error).__name__
     return said[:_LONGEST]

@@ -1,4 +1,4 @@
-"""Tools: a function, with what a model has to know to call it."""
+"""Tools: functions with the description that a model needs to call them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.progress import Report, run_generator
 from mellea.stdlib.tools.returned import ToolReturn
-from mellea.stdlib.tools.signature import ToolArguments, get_docstring, get_name, get_parameters, resolve_type_hints
+from mellea.stdlib.tools.signature import ArgumentValidator, get_docstring, get_name, get_parameters, resolve_type_hints
 
 __all__ = ["AnyTool", "Runs", "Tool", "as_tool", "as_tools", "tool"]
 
@@ -27,16 +27,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Runs = Literal["here", "outside"]
-"""Where a tool runs: in this process, or where somebody else does it and hands in the result."""
+"""Where a tool runs: in this process, or outside, from where the result is passed in."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Tool(Generic[P, R]):
-    """A function that a model may call; it can still be called as the function that it is.
+    """A function that a model may call; your code can still call it directly.
 
-    The schema comes from the annotations and the docstring: each argument's description from its `Args:`
-    section (or NumPy's, or Sphinx's), the tool's description from the rest.
+    The schema comes from the annotations and the docstring: the descriptions of the arguments from its `Args:` section
+    (or NumPy's, or Sphinx's), the tool's description from the rest.
 
     A generator function, sync or async, reports its progress: each value that it yields is a `ToolProgress` event, and
     what it returns, else the last value, is the result. A `ToolReturn` as the result tells the model something else.
@@ -100,7 +100,7 @@ class Tool(Generic[P, R]):
         """The tool as the model sees it.
 
         Raises:
-            UsageError: an annotation means nothing, or has no JSON form.
+            UsageError: an annotation can't be resolved, or has no JSON form.
         """
         text = self._description
         if text is None:
@@ -110,7 +110,7 @@ class Tool(Generic[P, R]):
         return ToolSpec(self.name, text, self._arguments.schema)
 
     @functools.cached_property
-    def _arguments(self) -> ToolArguments:
+    def _arguments(self) -> ArgumentValidator:
         what = f"the tool {self.name!r}"
         if self._parameters and self._parameters[0].name in ("self", "cls"):
             raise UsageError(
@@ -119,7 +119,9 @@ class Tool(Generic[P, R]):
         hints = self._hints
         if hints is None:
             hints = resolve_type_hints(self._function, what, of=self._parameter_names)
-        return ToolArguments(what, self._parameters, hints, parse_docstring(get_docstring(self._function)).arguments)
+        return ArgumentValidator(
+            what, self._parameters, hints, parse_docstring(get_docstring(self._function)).arguments
+        )
 
     @property
     def _parameter_names(self) -> frozenset[str]:
@@ -150,7 +152,7 @@ class Tool(Generic[P, R]):
         raise ToolError(f"the tool {self.name!r} took longer than {self.timeout:g} s and was given up")
 
     async def needs_approval(self, args: Mapping[str, Any] | None = None) -> bool:
-        """Tell whether a person has to approve of a call with these arguments, as JSON values.
+        """Return whether a person has to approve a call with these arguments, as JSON values.
 
         A call whose arguments don't fit needs none: it isn't run. If the function that decides raises, the call does.
         """
@@ -189,10 +191,10 @@ class Tool(Generic[P, R]):
         return {each.name: values.get(each.name, each.default) for each in self._parameters}
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself; `Field(…)` as a default of a parameter means what pydantic means by it.
+        """Call the function itself; pydantic's `Field(…)` as a default is applied as in pydantic.
 
         Raises:
-            UsageError: an argument that such a parameter requires is missing, or isn't what it allows.
+            UsageError: the argument of a parameter with a `Field(…)` is missing or not valid.
         """
         if not self._fields:
             return self._function(*args, **kwargs)
@@ -206,7 +208,7 @@ class Tool(Generic[P, R]):
         return FieldDefaults(f"{self.name}()", inspect.signature(self._function), lambda names: self._hints or {})
 
     def __get__(self, instance: Any, owner: type | None = None) -> Tool[..., R]:
-        """Bind a tool that was made of a method, as the method itself would be bound."""
+        """Bind a tool made from a method, as the method itself would be bound."""
         binds = getattr(self._function, "__get__", None)
         if instance is None or binds is None:
             return self
@@ -262,14 +264,14 @@ def tool(
     runs: Runs = "here",
     requires_approval: bool | Callable[..., Any] = False,
 ) -> Any:
-    """Make a tool of a function, as a decorator: bare, or with settings of its own, which `Tool` explains.
+    """Make a function a tool, as a decorator with or without settings, which `Tool` explains.
 
-    A plain function does as a tool as well; this one checks it at its definition.
+    Plain functions can be passed as tools, too; the decorator checks the function where it is defined.
 
     Raises:
-        UsageError: the function is none that a model can call.
+        UsageError: a model can't call the function.
     """
-    names = sys._getframe(1).f_locals
+    names = sys._getframe(1).f_locals  # the function's annotations may use names that are local to its definition
 
     def make(function: Any) -> Tool[Any, Any]:
         return Tool(
@@ -287,10 +289,10 @@ def tool(
 
 
 def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = None) -> Tool[..., Any]:
-    """Take a function or a tool as a tool.
+    """Make a tool from a function; a tool is returned as it is, or with another name.
 
     Raises:
-        UsageError: it is neither, or none that a model can call.
+        UsageError: it is neither, or a model can't call it.
     """
     if isinstance(function, Tool):
         if name is None or name == function.name:
@@ -302,14 +304,14 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
 
 
 AnyTool = Callable[..., Any] | Tool[..., Any] | ToolSpec | BuiltinTool
-"""What `tools=` takes: a function, a `Tool`, a schema alone, or a tool that the provider runs itself."""
+"""What `tools=` takes: a function, a `Tool`, just a schema, or a tool that the provider runs itself."""
 
 
 def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
-    """Take what `tools=` was given, with functions made into tools.
+    """Check the value of `tools=`, and make its functions into tools.
 
     Raises:
-        UsageError: it is not a list, one of them is not a tool, or two have one name.
+        UsageError: it is not a list, one of them is not a tool, or two have the same name.
     """
     if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
         raise UsageError(f"tools takes a list, not {tools!r}")
@@ -331,13 +333,13 @@ def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> N
 
 
 def _ignore(value: Any) -> None:
-    """Do nothing with what a tool reports, where nobody asked for it."""
+    """Ignore what a tool reports."""
 
 
 def _resolve_early(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:
-    """Resolve the annotations with the names at hand, or later if one of them isn't defined yet.
+    """Resolve the annotations now if possible; `None` if a name isn't defined yet, so it has to be done later.
 
-    The names aren't kept: they are all variables of the calling function.
+    The names aren't kept, because they are all the local variables of the calling function.
     """
     if names is None:
         return None
