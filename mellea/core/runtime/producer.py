@@ -135,8 +135,10 @@ class Run(Record):
             self._retire()
 
     def _retire(self) -> None:
-        """Let go of everything that was only needed to produce."""
-        if not self.is_final:
+        """Let go of everything that was only needed to produce; once."""
+        if self._task is None:
+            return
+        if self.limit is None:
             # Cancelled by somebody else, perhaps before its first step, or thrown away: the loop is shutting down.
             self.end(State.FAILED, lost("ended"))
         self._clock.stop()
