@@ -27,7 +27,7 @@ from mellea.core.options import (
     unshaped_options,
     without_shape,
 )
-from mellea.core.runtime import Correction, Parse, Run, launch
+from mellea.core.runtime import Corrector, Parse, Run, launch
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.sent import SentRequest
 from mellea.core.thunk import ModelOutputThunk
@@ -241,7 +241,7 @@ class Call:
         if files or self.tools or self.format is not None or self.options.keys() - can.options:
             check_supported(self.backend, self._request(files))
 
-    def launch(self, context: C, *, correction: Correction | None = None) -> tuple[ModelOutputThunk[Any], C]:
+    def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
 
         A list of messages is the whole request: the context is neither read nor extended.

@@ -68,8 +68,8 @@ def test_the_front_door_stays_a_door() -> None:
     assert all(hasattr(mellea, name) for name in mellea.__all__)
 
 
-SHARED = {"Decoder", "Place"}
-"""Each provider's `decode.py` has a `Decoder`, as the protocol is called; `Place` has two meanings still."""
+SHARED = {"Decoder"}
+"""Each provider's `decode.py` has a `Decoder`, as the protocol is called."""
 
 
 def test_no_two_public_classes_share_a_name() -> None:

@@ -4,7 +4,7 @@ It imports values of the core and its loops, and nothing above. Read `record.py`
 `launch.py`.
 """
 
-from mellea.core.runtime.correction import Correction
+from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import Hold, check_wait, held_up_loops, needs, runs_around
 from mellea.core.runtime.launch import launch
 from mellea.core.runtime.producer import Parse, Run
@@ -13,7 +13,7 @@ from mellea.core.runtime.register import Register, cancel_all
 
 __all__ = [
     "CLOSE_SECONDS",
-    "Correction",
+    "Corrector",
     "Hold",
     "Parse",
     "Record",

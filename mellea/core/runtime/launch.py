@@ -11,7 +11,7 @@ from typing import Any
 
 from mellea.core.observer import listening
 from mellea.core.options import Deadlines
-from mellea.core.runtime.correction import Correction
+from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import check_wait
 from mellea.core.runtime.producer import Open, Parse, Ready, Run, Work
 from mellea.core.runtime.record import Record
@@ -30,7 +30,7 @@ def launch(
     ready: Ready | None = None,
     parse: Parse | None = None,
     quick_length: float = -1,
-    correction: Correction | None = None,
+    correction: Corrector | None = None,
     is_request: bool | None = None,
     kind: str = "call",
     label: Any = None,

@@ -27,7 +27,7 @@ from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, Text
 from mellea.core.options import Deadlines
 from mellea.core.runtime.call_log import log_end, log_request
 from mellea.core.runtime.clock import Clock
-from mellea.core.runtime.correction import Correction
+from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import runs_around
 from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behind, lost, overdue
 from mellea.core.runtime.loop import current_loop, launch
@@ -75,7 +75,7 @@ class Run(Record):
         parse: Parse | None = None,
         quick_length: float = -1,
         is_request: bool = True,
-        correction: Correction | None = None,
+        correction: Corrector | None = None,
         deadlines: Deadlines = Deadlines(),  # noqa: B008 - it is frozen
         overdue: str | None = None,
         format: Any = None,

@@ -126,7 +126,7 @@ class _Correcting:
         self._strict = strict
 
     async def correct(self, run: Run, end: StreamEnd | None, error: ParseError) -> Any:
-        """Go on with the strategy; see `core.runtime.Correction`."""
+        """Go on with the strategy; see `core.runtime.Corrector`."""
         has_own_options = getattr(self._strategy, "has_own_options", False)
         drawing = _Drawing(self._call, self._context, (), run.emit, release=None, has_own_options=has_own_options)
         output = make_computed([*_of_attempt(run.events), *([] if end is None else [end])], like=run)

@@ -21,8 +21,8 @@ from mellea.errors import (
     ToolLoopLimitError,
     UsageError,
 )
-from mellea.stdlib.call import Call
 from mellea.stdlib.context import ChatContext, SimpleContext
+from mellea.stdlib.functional import aact
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.stdlib.tools import Allow, Ask, Deny, Step, ToolLoop, loop_of
 from mellea.testing import Gate, Pause, ScriptedBackend
@@ -325,8 +325,8 @@ async def test_wrong_arguments_are_refused_before_anything_is_sent(arguments: di
 async def loop_through(loop: ToolLoop, *replies: Any, tools: Any = (look,)) -> tuple[Any, ScriptedBackend]:
     """Ask with such a loop, and return the thunk and the backend."""
     backend = ScriptedBackend(*replies)
-    thunk, _ = Call.make("x", backend, tools=tools, loop=loop).launch(SimpleContext())
-    return await thunk, backend
+    thunk, _ = await aact("x", SimpleContext(), backend, tools=tools, loop=loop)
+    return thunk, backend
 
 
 async def test_a_loop_is_handed_to_a_call() -> None:

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from mellea.core.events import Event, StreamEnd
 from mellea.errors import ParseError
 
-__all__ = ["Correction"]
+__all__ = ["Corrector"]
 
 
-class Correction(Protocol):
+class Corrector(Protocol):
     """What goes on in a run whose answer can't be parsed."""
 
     before: Sequence[Event]
