@@ -166,7 +166,9 @@ class Parameters(TypedDict, total=False):
     context: Annotated[Context, "the earlier turns that the model is shown."]
     backend: Annotated[Backend, "which model to ask, and how."]
     format: Annotated[Any, "the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it."]
-    await_result: Annotated[bool, "whether to wait for the end; if not, return once the generation is launched."]
+    await_result: Annotated[
+        bool, "whether to wait for the end; if not (in async code alone), return once the generation is launched."
+    ]
     return_sampling_results: Annotated[bool, "return the `SamplingResult` with all attempts instead of the thunk."]
     session: Annotated[Any, "the session to use; the current one by default."]
     n: Annotated[int, "how many images."]
