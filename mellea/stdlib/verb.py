@@ -100,7 +100,8 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
         "show",
     ]
     loop: Annotated[
-        ToolLoop | None, "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of the other two."
+        ToolLoop | None,
+        "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.",
     ]
 
 
@@ -121,7 +122,7 @@ class PartArguments(TypedDict, total=False):
     """The parts of an `Instruction` that are arguments, under the same names."""
 
     input: Annotated[Any, "a value that the task is about; anything but a text goes into the prompt as JSON."]
-    name: Annotated[str | None, "what to call the task in traces."]
+    name: Annotated[str | None, "what to call the task when observers are told of it."]
     images: Images
     icl_examples: Annotated[Iterable[Any] | None, "examples of good answers."]
     grounding_context: Annotated[Mapping[str, Any] | None, "texts that the answer has to rest on, by name."]

@@ -35,7 +35,7 @@ class Instruction:
             themselves.
         prefix: text before the description.
         output_prefix: the beginning of the output.
-        name: the name of the task in traces.
+        name: what to call the task when observers are told of it.
 
     Raises:
         UsageError: the description is empty or not text, a variable has no placeholder, or another argument has a wrong
