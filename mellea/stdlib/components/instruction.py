@@ -64,7 +64,10 @@ class Instruction:
             _freeze_mapping(self, name)
         for requirement in self.requirements:
             if not isinstance(requirement, (str, Requirement)):
-                raise UsageError(f"requirements takes texts and Requirements, not {requirement!r}")
+                raise UsageError(
+                    f"requirements takes texts and Requirements, not {requirement!r}; "
+                    "req(…, validation_fn=simple_validate(…)) makes one of a function of the text"
+                )
         for image in self.images:
             if not isinstance(image, ImageBlock):
                 raise UsageError(f"images takes ImageBlocks, not {image!r}; ImageBlock.from_path(…) reads a file")

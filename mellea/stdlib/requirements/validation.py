@@ -33,7 +33,10 @@ def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[R
     found = [Requirement(item) if isinstance(item, str) else item for item in requirements]
     for item in found:
         if not isinstance(item, Requirement):
-            raise UsageError(f"requirements takes texts and Requirements, not {item!r}")
+            raise UsageError(
+                f"requirements takes texts and Requirements, not {item!r}; "
+                "req(…, validation_fn=simple_validate(…)) makes one of a function of the text"
+            )
     return tuple(found)
 
 
