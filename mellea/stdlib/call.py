@@ -399,14 +399,13 @@ class _Asking:
             raise
         return await call.parse(answer if call.format is None else run.so_far())  # a value may go on over steps
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step of the loop: the request, and what was said since."""
         request, call = self._request, self._call
-        said = tuple(message for message in self._run.so_far().messages if message.blocks)
         options = dict(request.options)
-        if said:
+        if messages:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
-        return Step(number, call.backend, (*request.messages, *said), call.tools, options)
+        return Step(number, call.backend, (*request.messages, *messages), call.tools, options)
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
