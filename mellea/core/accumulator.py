@@ -21,6 +21,7 @@ from mellea.core.events import (
     ReasoningDelta,
     SourceEvent,
     StepStart,
+    Steered,
     StreamEnd,
     TextDelta,
     ToolDelta,
@@ -113,6 +114,13 @@ class Accumulator:
             return self._usage or self._used_before
         return self._used_before + self._usage
 
+    def messages_since(self, count: int) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+        """Return the messages so far in two parts, without the first `count` ones.
+
+        The first part is complete: those messages stay as they are, and are counted. The second one may change.
+        """
+        return self._answer.messages_since(count)
+
     def generation(self) -> Generation:
         """Return the generation so far."""
         messages = self._answer.messages()
@@ -186,7 +194,13 @@ class _Answer:
 
     def messages(self) -> tuple[Message, ...]:
         """Return the messages, the last one from the model."""
-        return (*self._messages, *self._sort_results(), Message("assistant", self._blocks + self._make_open_blocks()))
+        complete, open = self.messages_since(0)
+        return complete + open
+
+    def messages_since(self, count: int) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+        """Return the messages behind the first `count` ones: those that stay, and those that may change."""
+        written = Message("assistant", self._blocks + self._make_open_blocks())
+        return tuple(self._messages[count:]), (*self._sort_results(), written)
 
     def end_message(self) -> None:
         self._messages += self._sort_results()
@@ -261,6 +275,10 @@ class _Answer:
             self.end_message()
         self._results.append(Message("tool", event.result))
 
+    def _add_steering(self, event: Steered) -> None:
+        self.end_message()
+        self._messages.append(Message("user", event.text))
+
     def _add_source(self, event: SourceEvent) -> None:
         self.sources.append(event.source)
 
@@ -292,6 +310,7 @@ _ANSWER_FOLDS: dict[type, Callable[[_Answer, Any], None]] = {
     BuiltinToolEnd: _Answer._add_call,
     BuiltinToolResult: _Answer._add_builtin_result,
     SourceEvent: _Answer._add_source,
+    Steered: _Answer._add_steering,
 }
 
 

@@ -74,6 +74,12 @@ class LoopTask(Protocol):
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
 
+    def find_limit(self, step: Step, answer: Generation) -> str | None:
+        """Return which limit of its own the work has reached with an answer that calls tools, `None` if none."""
+
+    def goes_on(self) -> bool:
+        """Whether the model is asked again after an answer without calls, as when the user has said more."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolLoop:
@@ -121,13 +127,16 @@ class ToolLoop:
                 step = await self.prepare(task.step(number))
                 run.emit([StepStart(number)])
                 answer, end = await _relay_answer(run, task.ask(step))
-                if not answer.tool_calls:
+                if not answer.tool_calls and not (number < self.max_steps and task.goes_on()):
                     run.emit([StepEnd(number), end])
                     return answer
-                if number < self.max_steps:
+                limit = "steps" if number == self.max_steps else task.find_limit(step, answer)
+                if limit is not None:
+                    break
+                if answer.tool_calls:
                     await self.run_tools(run, task, step, _whole_calls(answer))
-                    run.emit([StepEnd(number)])
-        return self.reach_limit(run, answer, end)
+                run.emit([StepEnd(number)])
+        return self.reach_limit(run, number, answer, end, limit)
 
     def check_tools(self, tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
         """Take tools that the loop is to run.
@@ -200,20 +209,32 @@ class ToolLoop:
             denied=denied,
         )
 
-    def reach_limit(self, run: Run, answer: Generation, end: StreamEnd) -> Generation:
-        """Return what the run comes to if the last answer still calls tools.
+    def reach_limit(self, run: Run, number: int, answer: Generation, end: StreamEnd, limit: str) -> Generation:
+        """Return what the run comes to if the last answer still calls tools, which aren't run any more.
+
+        Args:
+            run: the run.
+            number: of the last step.
+            answer: the model's answer in that step.
+            end: the end of that answer.
+            limit: `"steps"`, or what the task calls its own limit.
 
         Raises:
             ToolLoopLimitError: unless the loop is to return what there is.
         """
         if self.on_limit == "return":
-            run.emit([StepEnd(self.max_steps), end])
+            run.emit([StepEnd(number), end])
             return answer
         names = ", ".join(repr(call.tool_name) for call in answer.tool_calls)
+        if limit == "steps":
+            raise ToolLoopLimitError(
+                f"the model was asked {number} times and still calls tools ({names}); "
+                "raise max_turns= (max_steps= of a ToolLoop), or say in the prompt when it is done; the text so far is "
+                "in .partial"
+            )
         raise ToolLoopLimitError(
-            f"the model was asked {self.max_steps} times and still calls tools ({names}); "
-            "raise max_turns= (max_steps= of a ToolLoop), or say in the prompt when it is done; the text so far is in "
-            ".partial"
+            f"the limit {limit!r} was reached in step {number}, and the model still calls tools ({names}); raise it, or "
+            "return what there is with on_limit='return'; the text so far is in .partial"
         )
 
 
