@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from mellea.core.blocks import ToolCall, ToolOutput
-from mellea.core.events import ToolProgress
+from mellea.core.events import Event, NestedEvent, ToolProgress
 from mellea.core.observer import span_around
 from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError, UsageError
@@ -30,7 +30,7 @@ async def run_call(
     call: ToolCall,
     tools: Mapping[str, Tool[..., Any]],
     tell: Callable[[Any], Any] | None = None,
-    on_progress: Callable[[ToolProgress], object] | None = None,
+    on_progress: Callable[[Event], object] | None = None,
     *,
     is_approved: bool = False,
 ) -> ToolOutput:
@@ -40,7 +40,7 @@ async def run_call(
         call: the model's call.
         tools: the available tools by name.
         tell: serialises a result for the model; by default texts are kept and other values become JSON.
-        on_progress: called with each value that the tool yields.
+        on_progress: called with each value that the tool yields, as a `ToolProgress`; an event as a `NestedEvent`.
         is_approved: whether a person has approved of the call, or need not.
 
     Raises:
@@ -49,7 +49,7 @@ async def run_call(
 
     def report(value: Any) -> None:
         if on_progress is not None:
-            on_progress(ToolProgress(call.tool_call_id, call.tool_name, value))
+            on_progress(_as_event(call, value))
 
     with span_around("tool", call.tool_name, tool_call=call) as span:
         try:
@@ -88,7 +88,7 @@ async def run_calls(
     *,
     limit: int = 8,
     on_result: Callable[[ToolOutput], object] | None = None,
-    on_progress: Callable[[ToolProgress], object] | None = None,
+    on_progress: Callable[[Event], object] | None = None,
     tell: Callable[[Any], Any] | None = None,
     denied: Mapping[int, str] | None = None,
 ) -> list[ToolOutput]:
@@ -122,6 +122,15 @@ async def run_calls(
 
     await run_in_queues(dict(enumerate(calls)), tools, run, limit)
     return [outputs[number] for number in range(len(calls))]
+
+
+def _as_event(call: ToolCall, value: Any) -> Event:
+    """Return what readers get of a value that a tool yields: events of a run inside it say whose they are."""
+    if isinstance(value, NestedEvent):
+        return NestedEvent(call.tool_call_id, f"{call.tool_name}/{value.path}", value.event)
+    if isinstance(value, Event):
+        return NestedEvent(call.tool_call_id, call.tool_name, value)
+    return ToolProgress(call.tool_call_id, call.tool_name, value)
 
 
 async def run_in_queues(

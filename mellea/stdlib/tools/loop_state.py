@@ -71,6 +71,7 @@ class LoopState:
         nested: how far the loops inside unfinished calls have come, by the keys of the calls.
         added: messages from outside that the next step takes in.
         spent: what was used up so far, as JSON values; for whoever runs the loop.
+        limit: which limit the last answer has reached, so that its calls aren't run.
         is_done: whether the last answer is the final one.
     """
 
@@ -82,6 +83,7 @@ class LoopState:
     nested: Mapping[str, LoopState] = field(default_factory=dict)
     added: tuple[Message, ...] = ()
     spent: Mapping[str, Any] = field(default_factory=dict)
+    limit: str | None = None
     is_done: bool = False
 
     @property

@@ -71,6 +71,9 @@ PrepareStep = Callable[[Step], Step | Awaitable[Step | None] | None]
 class LoopTask(Protocol):
     """What a loop works on: one call of a verb, or the run of an agent."""
 
+    def take_said(self) -> Sequence[Message]:
+        """Return what was said while the loop worked, since it was last asked; the next step takes it in."""
+
     def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step, as it is if nobody changes it.
 
@@ -84,6 +87,12 @@ class LoopTask(Protocol):
 
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
+
+    def find_limit(self, step: Step, answer: Generation) -> str | None:
+        """Return which limit of its own the work has reached with an answer that calls tools, `None` if none."""
+
+    def goes_on(self) -> bool:
+        """Whether the model is asked again after an answer without calls, as when the user has said more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +145,15 @@ class ToolLoop:
         """
         progress = LoopProgress(can_wait=False) if progress is None else progress
         while True:
-            number = progress.begin_step()
+            number = progress.begin_step(task.take_said)
             with span_around("step", f"step {number}", number=number):
                 step = await self.prepare(task.step(number, progress.messages), can_wait=progress.can_wait)
                 answer, end = await self.ask(run, task, step, progress)
                 if progress.is_done:
                     run.emit([StepEnd(number), end])
                     return answer
-                if number >= self.max_steps:
-                    return self.reach_limit(run, answer, end)
+                if progress.limit is not None:
+                    return self.reach_limit(run, number, answer, end, progress.limit)
                 await self.run_tools(run, task, step, progress)
                 if progress.is_waiting:
                     run.emit([StreamEnd("tool_call", end.response_id, end.model)])
@@ -217,7 +226,14 @@ class ToolLoop:
         await progress.begin()
         run.emit([StepStart(step.number)])
         answer, end = await _relay_answer(run, task.ask(step))
-        await progress.take_answer(_whole_message(answer))
+        limit = task.find_limit(step, answer)
+        may_go_on = step.number < self.max_steps
+        if answer.tool_calls:
+            progress.limit = limit if may_go_on else "steps"
+        is_done = not answer.tool_calls and not (may_go_on and task.goes_on())
+        if not answer.tool_calls and not is_done:
+            progress.added += task.take_said()
+        await progress.take_answer(_whole_message(answer), is_done)
         return answer, end
 
     async def run_tools(self, run: Run, task: LoopTask, step: Step, progress: LoopProgress) -> None:
@@ -247,6 +263,7 @@ class ToolLoop:
             await progress.begin()
         await run_in_queues(ready, tools, finish, self.concurrency)
         if progress.is_waiting and (ready or not progress.is_resumed):
+            progress.added += task.take_said()
             await progress.save()
 
     async def _settle_calls(self, tools: Mapping[str, Tool[..., Any]], progress: LoopProgress) -> dict[str, Verdict]:
@@ -260,20 +277,32 @@ class ToolLoop:
             verdicts[key] = await settle(key, call, tool, self.policy, answer, inner is not None)
         return verdicts
 
-    def reach_limit(self, run: Run, answer: Generation, end: StreamEnd) -> Generation:
-        """Return what the run comes to if the last answer still calls tools.
+    def reach_limit(self, run: Run, number: int, answer: Generation, end: StreamEnd, limit: str) -> Generation:
+        """Return what the run comes to if the last answer still calls tools, which aren't run any more.
+
+        Args:
+            run: the run.
+            number: of the last step.
+            answer: the model's answer in that step.
+            end: the end of that answer.
+            limit: `"steps"`, or what the task calls its own limit.
 
         Raises:
             ToolLoopLimitError: unless the loop is to return what there is.
         """
         if self.on_limit == "return":
-            run.emit([StepEnd(self.max_steps), end])
+            run.emit([StepEnd(number), end])
             return answer
         names = ", ".join(repr(call.tool_name) for call in answer.tool_calls)
+        if limit == "steps":
+            raise ToolLoopLimitError(
+                f"the model was asked {number} times and still calls tools ({names}); "
+                "raise max_turns= (max_steps= of a ToolLoop), or say in the prompt when it is done; the text so far is "
+                "in .partial"
+            )
         raise ToolLoopLimitError(
-            f"the model was asked {self.max_steps} times and still calls tools ({names}); "
-            "raise max_turns= (max_steps= of a ToolLoop), or say in the prompt when it is done; the text so far is in "
-            ".partial"
+            f"the limit {limit!r} was reached in step {number}, and the model still calls tools ({names}); raise it, "
+            "or return what there is with on_limit='return'; the text so far is in .partial"
         )
 
 
