@@ -74,6 +74,7 @@ class Call:
         loop: how the tools are run; `None` only shows the calls.
         prefix: text that the answer begins with.
         arguments: those of the verb; what they say of model options is in `given`, too.
+        turn: what is said as the turn of a context, which remembers what it was rendered into.
     """
 
     component: Any
@@ -86,6 +87,7 @@ class Call:
     loop: ToolLoop | None = None
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
+    turn: Turn = field(default_factory=partial(Turn, None), repr=False)
 
     @classmethod
     def make(
@@ -148,6 +150,7 @@ class Call:
         format: OutputFormat[Any] | None,
         prefix: str | None,
         is_own: bool,
+        turn: Turn | None = None,
     ) -> Self:
         """Make a call of its component, backend and given options, which decide all that comes of options."""
         others = own_options(backend)
@@ -170,6 +173,7 @@ class Call:
             loop,
             prefix,
             arguments,
+            Turn(component) if turn is None else turn,
         )
         call._check()
         return call
@@ -214,6 +218,7 @@ class Call:
             format=self.format,
             prefix=own_prefix if prefix is None else prefix,
             is_own=is_own,
+            turn=self.turn if component is None else None,
         )
 
     def untyped(self) -> Self:
@@ -315,7 +320,7 @@ class Call:
         thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
         if isinstance(self.component, Conversation):
             return thunk, context
-        return thunk, context.add_turn(self.component, thunk)
+        return thunk, context.add_turn(self.turn, thunk)
 
     def ingredients(self, context: Context) -> list[ModelOutputThunk[Any]]:
         """Return the thunks that the call waits for, each once."""
@@ -356,12 +361,10 @@ class Call:
         messages: list[Message] = []
         model = self.backend.model_id
         for turn in turns:
-            if turn.input is not None:
-                said = turn.get_rendered(model)
-                messages += turn.remember(model, render_messages(turn.input, model)) if said is None else said
+            messages += _render_turn(turn, model)
             answered = () if turn.output is None else turn.output.so_far().messages
             messages += [message for message in answered if message.blocks]
-        messages += render_messages(self.component, model)
+        messages += self.turn.remember(model, render_messages(self.component, model))
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
@@ -392,7 +395,7 @@ class Answering:
         if self._pending:
             await _await_ingredients(self._pending, self.call.component)
         with unshaped_options(self.call.backend):  # for a compactor that asks a model
-            turns = await _prepare_turns(self._history)
+            turns = await _prepare_turns(self._history, self.call.backend.model_id)
         self.request = self.call._render(turns)
 
     def open(self, run: Run) -> AsyncIterator[Event]:
@@ -584,7 +587,18 @@ def _unsaid(turns: Iterable[Turn]) -> list[Any]:
     ]
 
 
-async def _prepare_turns(history: Context) -> list[Turn]:
+def _render_turn(turn: Turn, model: str) -> Sequence[Message]:
+    """Return the messages of a complete turn's input, which it remembers."""
+    if turn.input is None:
+        return ()
+    said = turn.get_rendered(model)
+    return turn.remember(model, render_messages(turn.input, model)) if said is None else said
+
+
+async def _prepare_turns(history: Context, model: str) -> list[Turn]:
+    if not history.is_immediate:  # a compactor, or a count of tokens, is shown what was said
+        for turn in history.list_awaited_turns():
+            _render_turn(turn, model)
     turns = await history.prepare_view()
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk
