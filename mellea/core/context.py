@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -56,16 +56,21 @@ class Turn:
         known = self._rendering.known
         return self.input if known is None else known[1]
 
-    def get_rendered(self, model: str) -> tuple[Message, ...] | None:
-        """Return the messages of the input if it was rendered for that model before, otherwise `None`."""
-        known = self._rendering.known
-        return known[1] if known is not None and known[0] == model else None
+    def render(
+        self, model: str, render: Callable[[Any, str], Iterable[Message]], *, anew: bool = False
+    ) -> tuple[Message, ...]:
+        """Return and remember the messages of the input, in which every thunk must be computed.
 
-    def remember(self, model: str, said: Iterable[Message]) -> tuple[Message, ...]:
-        """Cache and return this turn's rendered messages; every thunk in the input must be computed."""
-        messages = tuple(said)
-        self._rendering.known = (model, messages)
-        return messages
+        Args:
+            model: the model that they are for.
+            render: renders an input for a model.
+            anew: render it also if that was done before.
+        """
+        known = self._rendering.known
+        if known is None or known[0] != model or anew:
+            messages = () if self.input is None else tuple(render(self.input, model))
+            known = self._rendering.known = (model, messages)
+        return known[1]
 
 
 class Context(ABC):

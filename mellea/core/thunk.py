@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.accumulator import Generation, fold_joined
+from mellea.core.attributes import by_name, find_attribute
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.iterators import EventIterator, Poll, TextIterator
@@ -38,6 +39,28 @@ __all__ = [
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
+
+_WAYS = by_name(
+    {
+        ".value is the text": "text output_text completion completions response answer reply generated_text raw "
+        "response_text content_text get",
+        ".value is the text, .message the whole answer": "choices candidates generations parts output_messages",
+        ".parsed is the result of a call with format=…, .value the text": "data output result results parsed_output "
+        "structured_response object json dict model_dump model_dump_json model_validate_json to_dict",
+        ".finish_reason says why the model stopped": "stop_reason finish_reasons done_reason",
+        ".usage has the tokens": "usage_metadata tokens token_count total_tokens token_usage input_tokens "
+        "output_tokens",
+        ".thinking is what the model thought": "reasoning reasoning_content thoughts thinking_blocks",
+        ".response_id is the provider's id": "id request_id",
+        ".model is the model that answered": "model_name model_id response_metadata",
+        ".tool_calls are the calls of tools": "function_call function_calls tools additional_kwargs",
+        "earlier turns are in the context of the session: m.ctx.turns()": "messages all_messages new_messages history",
+        ".is_computed() and .has_failed() say how far it is": "done is_done exception status completed",
+        ".sampling has every attempt and what the checks said": "attempts validations requirements",
+        "iterate over the thunk itself: async for piece in thunk": "text_stream stream stream_text iter_text chunks",
+    }
+)
+"""What to write in place of the attributes that results have elsewhere."""
 
 _THE_TEXT: Any = object()
 _poll_lock = threading.Lock()
@@ -327,6 +350,24 @@ class ModelOutputThunk(Generic[T]):
 
     # -- as a Python value ----------------------------------------------------------------------------
 
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, _WAYS)
+
+    @short_errors
+    def __eq__(self, other: object) -> bool:
+        if self is other or isinstance(other, ModelOutputThunk):
+            return self is other
+        if isinstance(other, str):
+            raise UsageError(  # it would be false whatever the model wrote
+                f"a thunk was compared with the text {other!r}; compare .value, which is its text"
+            )
+        return False
+
+    __hash__ = object.__hash__
+
     def __str__(self) -> str:
         raise UsageError(
             "a thunk that isn't computed yet was turned into text, where it would end up in a prompt as an object; "
@@ -398,6 +439,26 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
     def message(self) -> Message:
         """The whole answer as a message."""
         return self._run.so_far().message
+
+    @short_errors
+    def __eq__(self, other: object) -> bool:
+        parsed = self._run.parsed
+        if not isinstance(other, (str, ModelOutputThunk)) and parsed is not None and isinstance(other, type(parsed)):
+            raise UsageError(
+                f"a thunk was compared with {other!r}; compare .parsed, which is its result of type "
+                f"{type(parsed).__name__!r}"
+            )
+        return super().__eq__(other)
+
+    __hash__ = object.__hash__
+
+    @short_errors
+    def __bool__(self) -> bool:
+        if isinstance(self._run.parsed, bool):
+            raise UsageError(  # it would be true whatever the model wrote
+                "the truth of a thunk was asked for, whose result is a bool; ask for that of .parsed"
+            )
+        return True
 
     def __str__(self) -> str:
         return self._run.so_far().text

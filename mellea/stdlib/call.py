@@ -361,10 +361,10 @@ class Call:
         messages: list[Message] = []
         model = self.backend.model_id
         for turn in turns:
-            messages += _render_turn(turn, model)
+            messages += turn.render(model, render_messages)
             answered = () if turn.output is None else turn.output.so_far().messages
             messages += [message for message in answered if message.blocks]
-        messages += self.turn.remember(model, render_messages(self.component, model))
+        messages += self.turn.render(model, render_messages, anew=True)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
@@ -587,18 +587,10 @@ def _unsaid(turns: Iterable[Turn]) -> list[Any]:
     ]
 
 
-def _render_turn(turn: Turn, model: str) -> Sequence[Message]:
-    """Return the messages of a complete turn's input, which it remembers."""
-    if turn.input is None:
-        return ()
-    said = turn.get_rendered(model)
-    return turn.remember(model, render_messages(turn.input, model)) if said is None else said
-
-
 async def _prepare_turns(history: Context, model: str) -> list[Turn]:
     if not history.is_immediate:  # a compactor, or a count of tokens, is shown what was said
         for turn in history.list_awaited_turns():
-            _render_turn(turn, model)
+            turn.render(model, render_messages)
     turns = await history.prepare_view()
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk

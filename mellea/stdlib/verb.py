@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, is_typeddict
 
-from mellea.core.arguments import NameCheck
+from mellea.core.arguments import ArgumentCheck
 from mellea.core.backend import Backend
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.chunkers import Scope
@@ -191,7 +191,7 @@ def take_parts(arguments: InstructArguments) -> PartArguments:
 
 
 def verb(name: str, arguments: type = NoArguments, /, **ways: str) -> Callable[[F], F]:
-    """Make a decorator for a verb: it checks names, shortens tracebacks and documents every argument.
+    """Make a decorator for a verb: it checks arguments, shortens tracebacks and documents every argument.
 
     Args:
         name: what errors call the verb.
@@ -200,7 +200,7 @@ def verb(name: str, arguments: type = NoArguments, /, **ways: str) -> Callable[[
     """
 
     def decorate(function: F) -> F:
-        check = NameCheck(name, function, arguments.__annotations__, ways)
+        check = ArgumentCheck(name, function, arguments.__annotations__, ways)
         return document(arguments)(cast("F", wrap_entrance(function, check)))
 
     return decorate

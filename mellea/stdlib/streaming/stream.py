@@ -29,8 +29,9 @@ from mellea.core.runtime.visible_text import TextFilter, piece_filter
 from mellea.core.runtime.visible_text import text_filter as filter_of_text
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
+from mellea.core.attributes import by_name, find_attribute
 from mellea.core.tracebacks import short_errors, shorten
-from mellea.errors import GenerationCancelledError, ParseError, UsageError
+from mellea.errors import GenerationCancelledError, ParseError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.structured.partials import Partial
@@ -43,6 +44,24 @@ T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
 
 Launch = Callable[[], ModelOutputThunk[Any]]
+
+_WAYS = by_name(
+    {
+        "iterate over the stream; .text is the text so far, .output the result at its end": "value content output_text "
+        "choices delta response completion answer reply data",
+        ".result is the computed thunk, at the end": "thunk final get_final_message get_final_response "
+        "get_final_completion final_result get_output final_output wait join",
+        ".text is the text so far, .output the result at its end": "get_final_text get_text full_text partial",
+        "iterate over the stream itself": "text_stream stream stream_text stream_output iter_text iter_lines chunks "
+        "text_deltas iter read",
+        ".partials() gives the partial objects": "partial_stream partial_objects object_stream stream_structured",
+        ".events() gives the typed events": "stream_events event_stream on fullStream full_stream",
+        "aclose() or leaving its block cancels it": "cancel stop abort",
+        "it is there in .result, at the end": "finish_reason model response_id tool_calls thinking files request "
+        "sampling success time_to_first_token",
+    }
+)
+"""What to write in place of the attributes that streams have elsewhere."""
 
 
 class ReaderPlace:
@@ -191,6 +210,12 @@ class _Streaming(Generic[T]):
         if thunk is not None and not isinstance(thunk.record.error, ParseError):
             thunk.deliver()
 
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, _WAYS)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk.record.state.value}>"
 
@@ -242,6 +267,29 @@ class AsyncStream(_Streaming[T]):
     ) -> None:
         await self.aclose()
 
+    if not TYPE_CHECKING:  # what a checker refuses
+
+        @short_errors
+        def __await__(self) -> Any:
+            raise UsageTypeError(
+                "a stream isn't awaited: async for piece in m.astream(…); for the whole answer, await m.ainstruct(…)"
+            )
+
+        @short_errors
+        def __enter__(self) -> Any:
+            raise UsageTypeError(
+                "an async stream takes async with; in plain code, with m.stream(…) as stream: for piece in stream"
+            )
+
+        def __exit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
+
+        @short_errors
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
+            raise UsageTypeError(
+                "an async stream is read by async for piece in m.astream(…); in plain code, for piece in m.stream(…)"
+            )
+
 
 @short_errors
 class Stream(_Streaming[T]):
@@ -292,6 +340,19 @@ class Stream(_Streaming[T]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    if not TYPE_CHECKING:  # what a checker refuses
+
+        # There is no __aiter__, which would have web frameworks take this for an async stream.
+        @short_errors
+        async def __aenter__(self) -> Any:
+            raise UsageTypeError(
+                "a plain stream takes with and for; in async code, async for piece in m.astream(…), with or without "
+                "async with"
+            )
+
+        async def __aexit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
 
     def _start(self) -> ModelOutputThunk[Any]:
         return _start(self._launch)
