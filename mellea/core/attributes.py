@@ -35,5 +35,9 @@ def find_attribute(value: Any, name: str, ways: Mapping[str, str]) -> Any:
     if (found := getattr(kind, name, None)) is not None and hasattr(found, "__get__"):
         return found.__get__(value, kind)  # a property, whose own AttributeError made Python ask here: raise that
     if name in ways:
-        raise UsageAttributeError(f"a {kind.__name__} has no attribute {name!r}; {ways[name]}")
-    raise AttributeError(f"a {kind.__name__} has no attribute {name!r}", name=name, obj=value)
+        raise UsageAttributeError(f"{_article(kind)} has no attribute {name!r}; {ways[name]}")
+    raise AttributeError(f"{_article(kind)} has no attribute {name!r}", name=name, obj=value)
+
+
+def _article(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"

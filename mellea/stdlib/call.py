@@ -588,9 +588,8 @@ def _unsaid(turns: Iterable[Turn]) -> list[Any]:
 
 
 async def _prepare_turns(history: Context, model: str) -> list[Turn]:
-    if not history.is_immediate:  # a compactor, or a count of tokens, is shown what was said
-        for turn in history.list_awaited_turns():
-            turn.render(model, render_messages)
+    for turn in () if history.is_immediate else history.list_awaited_turns():
+        turn.render(model, render_messages)  # a compactor, or a count of tokens, is shown what was said
     turns = await history.prepare_view()
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk

@@ -56,7 +56,7 @@ _WAYS = by_name(
         "text_deltas iter read",
         ".partials() gives the partial objects": "partial_stream partial_objects object_stream stream_structured",
         ".events() gives the typed events": "stream_events event_stream on fullStream full_stream",
-        "aclose() or leaving its block cancels it": "cancel stop abort",
+        "closing it, or leaving its block, cancels it": "cancel stop abort",
         "it is there in .result, at the end": "finish_reason model response_id tool_calls thinking files request "
         "sampling success time_to_first_token",
     }
