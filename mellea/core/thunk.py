@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.accumulator import Generation, fold_joined
-from mellea.core.attributes import by_name, find_attribute
+from mellea.core.attributes import THUNK_WAYS, find_attribute
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.iterators import EventIterator, Poll, TextIterator
@@ -39,28 +39,6 @@ __all__ = [
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
-
-_WAYS = by_name(
-    {
-        ".value is the text": "text output_text completion completions response answer reply generated_text raw "
-        "response_text content_text get",
-        ".value is the text, .message the whole answer": "choices candidates generations parts output_messages",
-        ".parsed is the result of a call with format=…, .value the text": "data output result results parsed_output "
-        "structured_response object json dict model_dump model_dump_json model_validate_json to_dict",
-        ".finish_reason says why the model stopped": "stop_reason finish_reasons done_reason",
-        ".usage has the tokens": "usage_metadata tokens token_count total_tokens token_usage input_tokens "
-        "output_tokens",
-        ".thinking is what the model thought": "reasoning reasoning_content thoughts thinking_blocks",
-        ".response_id is the provider's id": "id request_id",
-        ".model is the model that answered": "model_name model_id response_metadata",
-        ".tool_calls are the calls of tools": "function_call function_calls tools additional_kwargs",
-        "earlier turns are in the context of the session: m.ctx.turns()": "messages all_messages new_messages history",
-        ".is_computed() and .has_failed() say how far it is": "done is_done exception status completed",
-        ".sampling has every attempt and what the checks said": "attempts validations requirements",
-        "iterate over the thunk itself: async for piece in thunk": "text_stream stream stream_text iter_text chunks",
-    }
-)
-"""What to write in place of the attributes that results have elsewhere."""
 
 _THE_TEXT: Any = object()
 _poll_lock = threading.Lock()
@@ -354,7 +332,7 @@ class ModelOutputThunk(Generic[T]):
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
-            return find_attribute(self, name, _WAYS)
+            return find_attribute(self, name, THUNK_WAYS)
 
     @short_errors
     def __eq__(self, other: object) -> bool:

@@ -19,6 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
+from mellea.core.attributes import STREAM_WAYS, find_attribute
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator, TextIterator
 from mellea.core.messages import Message
@@ -29,7 +30,6 @@ from mellea.core.runtime.visible_text import TextFilter, piece_filter
 from mellea.core.runtime.visible_text import text_filter as filter_of_text
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
-from mellea.core.attributes import by_name, find_attribute
 from mellea.core.tracebacks import short_errors, shorten
 from mellea.errors import GenerationCancelledError, ParseError, UsageError, UsageTypeError
 
@@ -44,24 +44,6 @@ T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
 
 Launch = Callable[[], ModelOutputThunk[Any]]
-
-_WAYS = by_name(
-    {
-        "iterate over the stream; .text is the text so far, .output the result at its end": "value content output_text "
-        "choices delta response completion answer reply data",
-        ".result is the computed thunk, at the end": "thunk final get_final_message get_final_response "
-        "get_final_completion final_result get_output final_output wait join",
-        ".text is the text so far, .output the result at its end": "get_final_text get_text full_text partial",
-        "iterate over the stream itself": "text_stream stream stream_text stream_output iter_text iter_lines chunks "
-        "text_deltas iter read",
-        ".partials() gives the partial objects": "partial_stream partial_objects object_stream stream_structured",
-        ".events() gives the typed events": "stream_events event_stream on fullStream full_stream",
-        "closing it, or leaving its block, cancels it": "cancel stop abort",
-        "it is there in .result, at the end": "finish_reason model response_id tool_calls thinking files request "
-        "sampling success time_to_first_token",
-    }
-)
-"""What to write in place of the attributes that streams have elsewhere."""
 
 
 class ReaderPlace:
@@ -214,7 +196,7 @@ class _Streaming(Generic[T]):
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
-            return find_attribute(self, name, _WAYS)
+            return find_attribute(self, name, STREAM_WAYS)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk.record.state.value}>"
@@ -342,7 +324,6 @@ class Stream(_Streaming[T]):
         self.close()
 
     if not TYPE_CHECKING:  # what a checker refuses
-
         # There is no __aiter__, which would have web frameworks take this for an async stream.
         @short_errors
         async def __aenter__(self) -> Any:
