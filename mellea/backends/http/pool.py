@@ -2,8 +2,10 @@
 
 The only file that names httpcore. Rules:
 
-- The connections are httpcore's: direct, through an HTTP proxy, through SOCKS. httpcore's own pool looks through all of
-  its connections at each request and at each end of one, which makes 2,000 streams at once four times as slow.
+- The connections are httpcore's: direct, or through an HTTP proxy. httpcore's own pool looks through all of its
+  connections at each request and at each end of one, which makes 2,000 streams at once four times as slow.
+- SOCKS is spoken below them, while a connection is being opened: httpcore's own keeps no deadline, and leaves the
+  connection open where the handshake fails.
 - A request takes the idle connection that was used last, so that a program which sends one request after another keeps
   one connection warm; where none is idle it opens a new one at once. No request waits for another one.
 - A connection is either in use, idle, or closed. It becomes idle only when its response came to a proper end.
@@ -28,6 +30,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from mellea.backends.http.outgoing import HttpRequest, Once
 from mellea.backends.http.proxies import Proxy
+from mellea.backends.http.socks import SocksError, shake_hands
 
 __all__ = ["ERRORS", "IDLE_SECONDS", "MOST_IDLE", "Pool", "PooledResponse", "Split", "is_plain"]
 
@@ -96,9 +99,9 @@ class Pool:
         # Of httpcore's pool only the part is used that knows which kind of connection leads where.
         self._connections = httpcore.AsyncConnectionPool(
             ssl_context=context,
-            proxy=None if proxy is None else self._through(proxy, proxy_context),
+            proxy=None if proxy is None or proxy.is_socks else self._through(proxy, proxy_context),
             keepalive_expiry=IDLE_SECONDS,
-            network_backend=_Network(),
+            network_backend=_Network(proxy if proxy is not None and proxy.is_socks else None),
         )
         self._idle: deque[httpcore.AsyncConnectionInterface] = deque()  # the one that was used last at the end
         self._used: set[httpcore.AsyncConnectionInterface] = set()
@@ -233,7 +236,14 @@ class _Body:
 
 
 class _Network(httpcore.AsyncNetworkBackend):
-    """Connects by anyio on every loop; a read or write without a deadline enters no cancel scope."""
+    """Connects by anyio on every loop; a read or write without a deadline enters no cancel scope.
+
+    Args:
+        socks: the SOCKS proxy that connects to the servers.
+    """
+
+    def __init__(self, socks: Proxy | None) -> None:
+        self._socks = socks
 
     async def connect_tcp(
         self,
@@ -245,11 +255,26 @@ class _Network(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         try:
             with anyio.fail_after(timeout):
-                return _Stream(await anyio.connect_tcp(host, port))
+                if self._socks is None:
+                    return _Stream(await anyio.connect_tcp(host, port))
+                return _Stream(await _connect_through(self._socks, host, port))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(error) from error
-        except (OSError, anyio.BrokenResourceError) as error:
+        except SocksError as error:
+            raise httpcore.ProxyError(error) from error
+        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
             raise httpcore.ConnectError(error) from error
+
+
+async def _connect_through(proxy: Proxy, host: str, port: int) -> ByteStream:
+    stream = await anyio.connect_tcp(*proxy.host_and_port())
+    try:
+        await shake_hands(stream, host, port, proxy.credentials())
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await stream.aclose()
+        raise
+    return stream
 
 
 class _Stream(httpcore.AsyncNetworkStream):

@@ -25,6 +25,7 @@ __all__ = ["Proxy", "is_loopback", "proxy_for"]
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
+_PROXY_PORTS = {**_PORTS, "socks5": 1080, "socks5h": 1080}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,11 @@ class Proxy:
     def is_socks(self) -> bool:
         """Whether it speaks SOCKS and not HTTP."""
         return self.url.startswith("socks")
+
+    def host_and_port(self) -> tuple[str, int]:
+        """Return where it listens."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or _PROXY_PORTS[parts.scheme]
 
     def credentials(self) -> tuple[bytes, bytes] | None:
         """Return user and password, if its address holds them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[R
     """
     if requirements is None or requirements == ():
         return ()
-    if isinstance(requirements, (str, Requirement)) or not isinstance(requirements, Iterable):
+    if isinstance(requirements, (str, Requirement, Mapping)) or not isinstance(requirements, Iterable):
         raise UsageError(f"requirements takes a list, not {requirements!r}; put it into one")
     found = [Requirement(item) if isinstance(item, str) else item for item in requirements]
     for item in found:
