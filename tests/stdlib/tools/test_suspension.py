@@ -202,7 +202,7 @@ async def test_a_finished_call_cant_be_answered_again() -> None:
 async def test_edited_arguments_outside_the_schema_are_refused_before_anything_runs() -> None:
     shop = Shop()
     ended = await suspended(call("buy", 1, what="tea"), call("buy", 2, what="jam"), shop=shop)
-    with pytest.raises(UsageError, match="the edited arguments of 'c1' don't fit the tool 'buy'.*'count' is not valid"):
+    with pytest.raises(UsageError, match=r"the edited arguments of 'c1' don't fit the tool 'buy'.*'count' is not valid"):
         await resumed(ended, {"c1": Edited({"what": "tea", "count": "many"}), "c2": True}, shop)
     with pytest.raises(UsageError, match="there is no argument 'colour'"):
         await resumed(ended, {"c1": Edited({"what": "tea", "colour": "red"})}, shop)
