@@ -262,7 +262,9 @@ class Call:
         ready = answering.get_ready if request is None else None
         if self.loop is not None:
             overdue = f"the model {self.backend.model_id!r} and its tools were not done"
-            return self.begin(context, pending, ready=ready, work=answering.work, overdue=overdue, correction=correction)
+            return self.begin(
+                context, pending, ready=ready, work=answering.work, overdue=overdue, correction=correction
+            )
         parse, quick_length = self._parse()
         return self.begin(
             context,

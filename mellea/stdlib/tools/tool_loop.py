@@ -75,7 +75,7 @@ class LoopTask(Protocol):
         """Return what the model is told of a tool's result."""
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
-        """Return which limit of its own the work has reached with an answer that calls tools, `None` if none."""
+        """Return which limit of its own the work has reached, `None` if none; the answer's tools aren't run then."""
 
     def goes_on(self) -> bool:
         """Whether the model is asked again after an answer without calls, as when the user has said more."""
@@ -127,10 +127,10 @@ class ToolLoop:
                 step = await self.prepare(task.step(number))
                 run.emit([StepStart(number)])
                 answer, end = await _relay_answer(run, task.ask(step))
-                if not answer.tool_calls and not (number < self.max_steps and task.goes_on()):
+                limit = "steps" if number == self.max_steps else task.find_limit(step, answer)
+                if not answer.tool_calls and (limit is not None or not task.goes_on()):
                     run.emit([StepEnd(number), end])
                     return answer
-                limit = "steps" if number == self.max_steps else task.find_limit(step, answer)
                 if limit is not None:
                     break
                 if answer.tool_calls:
