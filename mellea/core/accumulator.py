@@ -21,8 +21,8 @@ from mellea.core.events import (
     NestedEvent,
     ReasoningDelta,
     SourceEvent,
-    StepStart,
     Steered,
+    StepStart,
     StreamEnd,
     TextDelta,
     ToolDelta,
@@ -115,13 +115,6 @@ class Accumulator:
             return self._usage or self._used_before
         return self._used_before + self._usage
 
-    def messages_since(self, count: int) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-        """Return the messages so far in two parts, without the first `count` ones.
-
-        The first part is complete: those messages stay as they are, and are counted. The second one may change.
-        """
-        return self._answer.messages_since(count)
-
     def generation(self) -> Generation:
         """Return the generation so far."""
         messages = self._answer.messages()
@@ -195,13 +188,7 @@ class _Answer:
 
     def messages(self) -> tuple[Message, ...]:
         """Return the messages, the last one from the model."""
-        complete, open = self.messages_since(0)
-        return complete + open
-
-    def messages_since(self, count: int) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-        """Return the messages behind the first `count` ones: those that stay, and those that may change."""
-        written = Message("assistant", self._blocks + self._make_open_blocks())
-        return tuple(self._messages[count:]), (*self._sort_results(), written)
+        return (*self._messages, *self._sort_results(), Message("assistant", self._blocks + self._make_open_blocks()))
 
     def end_message(self) -> None:
         self._messages += self._sort_results()

@@ -414,19 +414,13 @@ class Answering:
             raise
         return await call.parse(answer if call.format is None else run.so_far())  # a value may go on over steps
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step of the loop: the request, and what was said since."""
+        call = self.call
         options = dict(self.request.options)
-        messages = self.messages()
-        if len(messages) > len(self.request.messages):
+        if messages:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
-        return Step(number, self.call.backend, messages, self.call.tools, options)
-
-    def messages(self) -> tuple[Message, ...]:
-        """Return the conversation so far: what was asked, and what was said since."""
-        complete, open = self.run.messages_since(len(self._complete))
-        self._complete += complete
-        return (*self.request.messages, *self._complete, *[message for message in open if message.blocks])
+        return Step(number, call.backend, (*self.request.messages, *messages), call.tools, options)
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
         """Return which limit an answer has reached: a call has none besides those of the loop."""

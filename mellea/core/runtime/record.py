@@ -23,7 +23,6 @@ import anyio
 
 from mellea.core.accumulator import Accumulator, Generation, count_sound, fold_joined
 from mellea.core.events import AttemptStart, Event, StepStart, Usage
-from mellea.core.messages import Message
 from mellea.core.runtime.failure import as_mellea_error, lost
 from mellea.core.runtime.loop import Detached
 from mellea.core.runtime.waits import Waits
@@ -179,13 +178,6 @@ class Record(Waits):
             return self.generation
         with self._lock:
             return self.generation if self.generation is not None else self._catch_up().generation()
-
-    def messages_since(self, count: int) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-        """Return the messages behind the first `count` ones: those that stay as they are, and those that may change."""
-        with self._lock:
-            if self.generation is None:
-                return self._catch_up().messages_since(count)
-            return self.generation.messages[count:], ()
 
     def _catch_up(self) -> Accumulator:
         """Fold what has come since somebody last asked; only under the lock, and before the end."""

@@ -15,8 +15,9 @@ from mellea.core.events import NestedEvent, StepStart
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.core.tracebacks import short_errors
-from mellea.errors import ToolError, UsageError
+from mellea.errors import UsageError
 from mellea.stdlib import functional
+from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.limits import Book, Limits, current_book
 from mellea.stdlib.agents.result import AgentRun, make_run
@@ -28,7 +29,7 @@ from mellea.stdlib.session import MelleaSession, start_session
 from mellea.stdlib.session.start import current_session
 from mellea.stdlib.streaming import AsyncStream, Stream
 from mellea.stdlib.tools import AnyTool, Tool, ToolLoop, ToolReturn, as_tools
-from mellea.stdlib.verb import OptionArguments, verb
+from mellea.stdlib.verb import verb
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
@@ -115,8 +116,8 @@ class Agent(Generic[T]):
 
     # -- runs -----------------------------------------------------------------------------------------
 
-    @verb("run", OptionArguments)
-    async def arun(self, prompt: Any, **arguments: Unpack[OptionArguments]) -> AgentRun[T]:
+    @verb("run", AgentArguments)
+    async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
         """Work until there is an answer, and return what the run came to.
 
         Args:
@@ -131,44 +132,29 @@ class Agent(Generic[T]):
 
     run = blocking(arun)
 
-    def stream(
-        self,
-        prompt: Any,
-        *,
-        live: bool = False,
-        chunk_size: int | None = None,
-        release: Any = None,
-        **arguments: Unpack[OptionArguments],
-    ) -> AgentStream[T]:
+    @verb("stream", AgentStreamArguments)
+    def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
         """Make a stream of a run for plain code; it begins when its reading begins.
 
         Args:
             prompt: see `arun`.
-            live: give the text of every step as it is written, then an empty final chunk. Without it the chunks are
-                those of the answer alone, once it has been read whole.
-            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks
-                are as the provider sends them.
-            release: `"step"` holds typed items and partials back until the step that answers has ended.
-            model_options: options for the model, by their names in `ModelOption`.
 
         Raises:
             MelleaError: an argument is wrong.
         """
-        work = self.prepare(prompt, arguments)
-        return self.open_stream(work, live=live, chunk_size=chunk_size, release=release)
+        return self.open_stream(self.prepare(prompt, arguments), arguments)
 
-    def astream(
-        self,
-        prompt: Any,
-        *,
-        live: bool = False,
-        chunk_size: int | None = None,
-        release: Any = None,
-        **arguments: Unpack[OptionArguments],
-    ) -> AsyncAgentStream[T]:
-        """Make a stream of a run for async code; not to be awaited itself. See `stream`."""
-        work = self.prepare(prompt, arguments)
-        return self.open_astream(work, live=live, chunk_size=chunk_size, release=release)
+    @verb("astream", AgentStreamArguments)
+    def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[T]:
+        """Make a stream of a run for async code; it begins when its reading begins, and isn't awaited itself.
+
+        Args:
+            prompt: see `arun`.
+
+        Raises:
+            MelleaError: an argument is wrong.
+        """
+        return self.open_astream(self.prepare(prompt, arguments), arguments)
 
     def conversation(
         self, saved: str | bytes | None = None, *, messages: Iterable[Message | Mapping[str, Any]] = ()
@@ -208,7 +194,9 @@ class Agent(Generic[T]):
 
         async def ask(task: str) -> AsyncGenerator[Any, None]:
             outer = current_book.get()
-            stream = self.astream(task)
+            work = self.prepare(task, {})
+            work.book.is_nested = True
+            stream = self.open_astream(work, {})
             step = 0
             try:
                 async with stream:
@@ -221,28 +209,28 @@ class Agent(Generic[T]):
                             yield NestedEvent("", str(step), event)
             finally:
                 if outer is not None:
-                    stream.charge(outer)
-            yield _as_returned(self.name, stream.result)
+                    outer.add(work.book.usage, work.book.cost)
+            work.book.raise_if_waiting()
+            yield ToolReturn(stream.result, stream.output)
 
-        return Tool(ask, name=name or self.name, description=description)
+        made: Tool[..., Any] = Tool(ask, name=name or self.name, description=description)
+        return made
 
     # -- for conversations ----------------------------------------------------------------------------
 
-    def open_stream(
-        self, work: AgentWork, *, live: bool = False, chunk_size: int | None = None, release: Any = None
-    ) -> AgentStream[T]:
+    def open_stream(self, work: AgentWork, arguments: AgentStreamArguments) -> AgentStream[T]:
         """Make a stream of a run that was prepared; the arguments are those of `stream`."""
-        by_step = self._check_release(live, release)
-        source: Stream[Any] = Stream(work.launch, has_format=self._format is not None, by_step=by_step)
-        return AgentStream(work, source, live=live, chunk_size=chunk_size)
+        source: Stream[Any] = Stream(
+            work.launch, has_format=self._format is not None, by_step=self._waits_for_steps(arguments)
+        )
+        return AgentStream(work.book, source, arguments)
 
-    def open_astream(
-        self, work: AgentWork, *, live: bool = False, chunk_size: int | None = None, release: Any = None
-    ) -> AsyncAgentStream[T]:
+    def open_astream(self, work: AgentWork, arguments: AgentStreamArguments) -> AsyncAgentStream[T]:
         """Make a stream of a run for async code; the arguments are those of `stream`."""
-        by_step = self._check_release(live, release)
-        source: AsyncStream[Any] = AsyncStream(work.launch, has_format=self._format is not None, by_step=by_step)
-        return AsyncAgentStream(work, source, live=live, chunk_size=chunk_size)
+        source: AsyncStream[Any] = AsyncStream(
+            work.launch, has_format=self._format is not None, by_step=self._waits_for_steps(arguments)
+        )
+        return AsyncAgentStream(work.book, source, arguments)
 
     async def finish(self, work: AgentWork) -> AgentRun[T]:
         """Launch a run that was prepared, and wait for what it comes to; raises like `arun`."""
@@ -250,17 +238,16 @@ class Agent(Generic[T]):
         await finish(thunk)
         return make_run(thunk.record, work.book)
 
-    def _check_release(self, live: bool, release: Any) -> bool:
-        """Return whether typed readers wait for the end of a step."""
-        functional.check_flag("live", live)
+    def _waits_for_steps(self, arguments: AgentStreamArguments) -> bool:
+        release = arguments.get("release")
         if release not in (None, "step"):
             raise UsageError(f"release takes 'step' or None in an agent's stream, not {release!r}")
         if release == "step" and self._format is None:
             raise UsageError("release='step' is for typed readers, and the agent has no output type; leave it out")
-        return bool(release == "step")
+        return release == "step"
 
     def prepare(
-        self, prompt: Any, arguments: OptionArguments, *, earlier: Sequence[Message] = (), corrects: bool = False
+        self, prompt: Any, arguments: AgentArguments, *, earlier: Sequence[Message] = (), corrects: bool = False
     ) -> AgentWork:
         """Check a run as far as it can be before it begins.
 
@@ -273,7 +260,7 @@ class Agent(Generic[T]):
         Raises:
             MelleaError: an argument is wrong.
         """
-        model = self._model if self._model is not None else current_session()
+        model = current_session() if self._model is None else self._model
         session = model if isinstance(model, MelleaSession) else None
         backend = model.backend if isinstance(model, MelleaSession) else model
         self.limits.check_price(backend)
@@ -292,12 +279,6 @@ class Agent(Generic[T]):
     def __repr__(self) -> str:
         tools = ", ".join(tool.name for tool in cast("Sequence[Tool[..., Any]]", self._tools))
         return f"<Agent {self.name!r} with {self._model!r}, tools: {tools or 'none'}>"
-
-
-def _as_returned(name: str, run: AgentRun[Any]) -> ToolReturn:
-    if run.pending is not None:
-        raise ToolError(f"the agent {name!r} has to ask a person, and nobody can answer inside a tool")
-    return ToolReturn(run, run.output)
 
 
 def _find_model(model: Any) -> MelleaSession | Backend | None:

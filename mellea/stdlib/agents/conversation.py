@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from mellea.core.blocking import blocking
@@ -11,14 +11,15 @@ from mellea.core.messages import Message, as_messages
 from mellea.core.serialise import from_json, to_json
 from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
+from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.result import AgentRun
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.agents.task import AgentWork
-from mellea.stdlib.verb import OptionArguments, verb
+from mellea.stdlib.verb import verb
 
 __all__ = ["AgentConversation"]
 
-T = TypeVar("T", covariant=True)
+T = TypeVar("T")
 
 
 class Speaker(Protocol[T]):
@@ -27,17 +28,17 @@ class Speaker(Protocol[T]):
     name: str
 
     def prepare(
-        self, prompt: Any, arguments: OptionArguments, *, earlier: tuple[Message, ...], corrects: bool
+        self, prompt: Any, arguments: AgentArguments, *, earlier: Sequence[Message] = (), corrects: bool = False
     ) -> AgentWork:
-        """Check a run; see `Agent.prepare`."""
+        """Check a run as far as it can be before it begins."""
 
     async def finish(self, work: AgentWork) -> AgentRun[T]:
         """Launch a run, and wait for what it comes to."""
 
-    def open_stream(self, work: AgentWork, **how: Any) -> AgentStream[T]:
+    def open_stream(self, work: AgentWork, arguments: AgentStreamArguments) -> AgentStream[T]:
         """Make a stream of a run."""
 
-    def open_astream(self, work: AgentWork, **how: Any) -> AsyncAgentStream[T]:
+    def open_astream(self, work: AgentWork, arguments: AgentStreamArguments) -> AsyncAgentStream[T]:
         """Make a stream of a run for async code."""
 
 
@@ -76,8 +77,8 @@ class AgentConversation(Generic[T]):
                 raise UsageError("conversation takes what is saved, or messages=, not both")
             self.messages = tuple(from_json(saved, Message)) if saved else ()
 
-    @verb("send", OptionArguments)
-    async def asend(self, prompt: Any, **arguments: Unpack[OptionArguments]) -> AgentRun[T]:
+    @verb("send", AgentArguments)
+    async def asend(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
         """Say something, and return what the agent's run comes to.
 
         Args:
@@ -91,15 +92,29 @@ class AgentConversation(Generic[T]):
 
     send = blocking(asend)
 
-    def stream(self, prompt: Any, *, model_options: Mapping[str, Any] | None = None, **how: Any) -> AgentStream[T]:
-        """Say something, and stream the agent's run; see `Agent.stream`."""
-        return self._agent.open_stream(self._prepare(prompt, {"model_options": model_options}), **how)
+    @verb("stream", AgentStreamArguments)
+    def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
+        """Say something, and stream the agent's run; see `Agent.stream`.
 
-    def astream(
-        self, prompt: Any, *, model_options: Mapping[str, Any] | None = None, **how: Any
-    ) -> AsyncAgentStream[T]:
-        """Say something, and stream the agent's run in async code; see `Agent.stream`."""
-        return self._agent.open_astream(self._prepare(prompt, {"model_options": model_options}), **how)
+        Args:
+            prompt: see `asend`.
+
+        Raises:
+            UsageError: the turn before isn't over, or an argument is wrong.
+        """
+        return self._agent.open_stream(self._prepare(prompt, arguments), arguments)
+
+    @verb("astream", AgentStreamArguments)
+    def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[T]:
+        """Say something, and stream the agent's run in async code; see `Agent.astream`.
+
+        Args:
+            prompt: see `asend`.
+
+        Raises:
+            UsageError: the turn before isn't over, or an argument is wrong.
+        """
+        return self._agent.open_astream(self._prepare(prompt, arguments), arguments)
 
     def to_json(self) -> str:
         """Return the conversation as versioned JSON, for `Agent.conversation(saved)`.
@@ -109,7 +124,7 @@ class AgentConversation(Generic[T]):
         """
         return to_json(self.messages)
 
-    def _prepare(self, prompt: Any, arguments: OptionArguments, *, corrects: bool = False) -> AgentWork:
+    def _prepare(self, prompt: Any, arguments: AgentArguments, *, corrects: bool = False) -> AgentWork:
         if self._work is not None and self._work.is_running:
             raise UsageError("the agent is still answering what was said before; wait for that, or close its stream")
         earlier = repair_history(self.messages)

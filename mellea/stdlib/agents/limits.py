@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,10 @@ from mellea.core import prices
 from mellea.core.backend import Backend
 from mellea.core.events import Usage
 from mellea.core.messages import Message
+from mellea.core.serialise import from_jsonable, to_jsonable
 from mellea.errors import ConfigurationError, UsageError
+from mellea.stdlib.tools import LoopProgress, LoopState, nested_progress
+from mellea.stdlib.tools.loop_progress import Save
 
 if TYPE_CHECKING:
     from mellea.core.runtime import Record
@@ -79,6 +82,11 @@ class Book:
         pending: what a suspended run waits for.
         messages: the whole conversation, once the run has ended.
         on_end: is given that, if the run has ended well.
+        start: where the run goes on, if it was suspended or stopped before.
+        save: is given the state of the run as it changes.
+        is_nested: whether it is the run of a sub-agent, which goes on where it stopped by itself.
+        progress: how far it has come, once it has begun.
+        added: what the user has said and the agent hasn't been told.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -89,9 +97,14 @@ class Book:
         self.pending: Any = None
         self.messages: tuple[Message, ...] = ()
         self.on_end: Callable[[tuple[Message, ...]], object] | None = None
+        self.start: LoopState | None = None
+        self.save: Save | None = None
+        self.is_nested = False
+        self.progress: LoopProgress | None = None
+        self.added: list[Message] = []
         self._calls = 0
         self._lock = threading.Lock()
-        self._said: list[str] | None = []  # by the user and not yet taken; `None` once nothing is taken any more
+        self._is_closed = False
 
     # -- what it takes --------------------------------------------------------------------------------
 
@@ -143,32 +156,65 @@ class Book:
         if not isinstance(text, str) or not text.strip():
             raise UsageError(f"steer takes a text, not {text!r}")
         with self._lock:
-            if self._said is None:
+            if self._is_closed:
                 raise UsageError(
                     "the agent has ended its work, so that nothing can steer it; say it in a turn of its own, as in "
                     "conversation.send(…)"
                 )
-            self._said.append(text)
-
-    def take_said(self) -> Iterable[str]:
-        """Return what the user has said since the last step."""
-        if not self._said:
-            return ()
-        with self._lock:
-            said, self._said = self._said, []
-        return said
+            self.added.append(Message("user", text))
 
     def is_steered(self) -> bool:
         """Whether the user has said something; if not, nothing is taken any more."""
         with self._lock:
-            if not self._said:
-                self._said = None
-            return self._said is not None
+            self._is_closed = not self.added
+            return not self._is_closed
 
     def close(self) -> None:
         """Take nothing any more."""
         with self._lock:
-            self._said = None
+            self._is_closed = True
+
+    # -- for suspension -------------------------------------------------------------------------------
+
+    def begin(self, messages: tuple[Message, ...]) -> LoopProgress:
+        """Return where the loop begins.
+
+        Args:
+            messages: what is asked, for a run that begins anew.
+        """
+        if self.is_nested:
+            self.progress = nested_progress(messages, self.list_spent)
+        else:
+            state = LoopState(messages) if self.start is None else self.start
+            self.progress = LoopProgress(state, save=self.save, spent=self.list_spent)
+        self._read_spent(self.progress.state.spent)
+        with self._lock:
+            self.added[:0] = self.progress.added
+            self.progress.added = self.added
+        return self.progress
+
+    def raise_if_waiting(self) -> None:
+        """Tell the loop around a sub-agent that the call waits for a person.
+
+        Raises:
+            SuspendedError: it does.
+        """
+        if self.progress is not None:
+            self.progress.raise_if_waiting()
+
+    def list_spent(self) -> dict[str, Any]:
+        """Return what was taken so far, as JSON values."""
+        usage = None if self.usage is None else to_jsonable(self.usage)
+        return {"usage": usage, "cost": self.cost, "tool_calls": self._calls}
+
+    def _read_spent(self, spent: Mapping[str, Any]) -> None:
+        """Take what a run before this one had taken."""
+        if not spent:
+            return
+        usage = spent.get("usage")
+        self.usage = None if usage is None else from_jsonable(usage, "spent.usage")
+        self.cost = spent.get("cost")
+        self._calls = spent.get("tool_calls", 0)
 
 
 current_book: ContextVar[Book | None] = ContextVar("mellea_agent", default=None)

@@ -54,8 +54,8 @@ class AgentRun(Generic[T]):
 
     Attributes:
         value: the text of the answer; at a limit, that of the last step which wrote any.
-        parsed: the answer as a value of the agent's `output`, which is the text for `str`; `None` if the run has reached
-            a limit before there was one, or waits for somebody.
+        parsed: the answer as a value of the agent's `output`, which is the text for `str`; `None` if the run has
+            reached a limit before there was one, or waits for somebody.
         messages: the whole conversation: instructions, what was asked, every step with its results, the answer.
         steps: every step, in order.
         usage: the tokens of all steps, and of sub-agents; `None` if no provider reported any.

@@ -62,7 +62,7 @@ class Router:
 
 def _as_check(rule: Any) -> Callable[[str], bool]:
     if callable(rule):
-        return rule
+        return lambda text: bool(rule(text))
     words = [rule] if isinstance(rule, str) else list(rule) if isinstance(rule, Iterable) else []
     if not words or not all(isinstance(word, str) and word for word in words):
         raise UsageError(f"a rule is a word, several words, or a function of the prompt's text, not {rule!r}")

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator
 from mellea.core.tracebacks import short_errors
+from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, make_run
-from mellea.stdlib.agents.task import AgentWork
+from mellea.stdlib.functional import check_flag
 from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
 from mellea.stdlib.streaming.stream import AsyncReader, EventReader
 
@@ -33,15 +34,15 @@ S = TypeVar("S", Stream[Any], AsyncStream[Any])
 class _AgentStreaming(Generic[T, S]):
     """What both kinds of stream know of their run, while it goes on and afterwards."""
 
-    def __init__(self, work: AgentWork, source: S, *, live: bool, chunk_size: int | None) -> None:
-        self._book = work.book
-        self._source = source
-        self._live = live
-        self._chunk_size = chunk_size
-        self._fold()  # so that a wrong size is an error now
+    def __init__(self, book: Book, source: S, arguments: AgentStreamArguments) -> None:
+        self._book = book
+        self._source: S = source
+        self._live, self._chunk_size = arguments.get("live", False), arguments.get("chunk_size")
+        check_flag("live", self._live)
+        self._chunks()  # a wrong size is an error now
 
-    def _fold(self) -> ChunkFold:
-        return ChunkFold(live=self._live, size=self._chunk_size)
+    def _chunks(self) -> Chunks:
+        return Chunks(ChunkFold(live=self._live, size=self._chunk_size), self._book)
 
     @property
     def text(self) -> str:
@@ -78,10 +79,6 @@ class _AgentStreaming(Generic[T, S]):
         """
         self._book.steer(text)
 
-    def charge(self, book: Book) -> None:
-        """Add what the run has taken to the book of another one, which it is a part of."""
-        book.add(self._book.usage, self._book.cost)
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._source!r}>"
 
@@ -96,7 +93,7 @@ class AgentStream(_AgentStreaming[T, Stream[Any]]):
 
     def __iter__(self) -> ChunkReader:
         """Read the answer in chunks, from the beginning."""
-        return ChunkReader(self._source.events(), self._fold(), self._book)
+        return ChunkReader(self._source.events(), self._chunks())
 
     def events(self) -> EventReader:
         """Read the typed events of every step as they come, from the beginning."""
@@ -134,7 +131,7 @@ class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]]):
 
     def __aiter__(self) -> AsyncChunkReader:
         """Read the answer in chunks, from the beginning."""
-        return AsyncChunkReader(self._source.events(), self._fold(), self._book)
+        return AsyncChunkReader(self._source.events(), self._chunks())
 
     def events(self) -> EventIterator:
         """Read the typed events of every step as they come, from the beginning; only inside a running event loop."""
@@ -162,27 +159,42 @@ class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]]):
         await self._source.__aexit__(exc_type, exc, traceback)
 
 
+class Chunks:
+    """The chunks of a run for one reader, made of its events."""
+
+    __slots__ = ("_book", "_fold", "is_over")
+
+    def __init__(self, fold: ChunkFold, book: Book) -> None:
+        self._fold = fold
+        self._book = book
+        self.is_over = False
+
+    def put(self, event: Event | None) -> None:
+        """Take the next event; `None` is the end."""
+        if event is not None:
+            self._fold.feed(event)
+            return
+        self.is_over = True
+        self._fold.finish(is_suspended=self._book.pending is not None)
+
+    def take(self) -> StreamChunk | None:
+        """Return the next chunk, `None` if that takes more events."""
+        return self._fold.ready.popleft() if self._fold.ready else None
+
+
 class ChunkReader(Iterator[StreamChunk]):
     """Reads the chunks of an agent's run; it may be advanced from any thread, one at a time."""
 
-    def __init__(self, events: Iterator[Event], fold: ChunkFold, book: Book) -> None:
-        self._events: Any = events
-        self._fold = fold
-        self._book = book
-        self._is_over = False
+    def __init__(self, events: EventReader, chunks: Chunks) -> None:
+        self._events = events
+        self._chunks = chunks
 
     def __next__(self) -> StreamChunk:
-        fold = self._fold
-        while not fold.ready:
-            if self._is_over:
+        while (chunk := self._chunks.take()) is None:
+            if self._chunks.is_over:
                 raise StopIteration
-            event = next(self._events, None)
-            if event is None:
-                self._is_over = True
-                fold.finish(is_suspended=self._book.pending is not None)
-            else:
-                fold.feed(event)
-        return fold.ready.popleft()
+            self._chunks.put(next(self._events, None))
+        return chunk
 
     def close(self) -> None:
         """Stop reading; the last reader cancels the run, and waits until everything in it has stopped."""
@@ -192,24 +204,16 @@ class ChunkReader(Iterator[StreamChunk]):
 class AsyncChunkReader(AsyncIterator[StreamChunk]):
     """Reads the chunks of an agent's run."""
 
-    def __init__(self, events: EventIterator, fold: ChunkFold, book: Book) -> None:
+    def __init__(self, events: EventIterator, chunks: Chunks) -> None:
         self._events = events
-        self._fold = fold
-        self._book = book
-        self._is_over = False
+        self._chunks = chunks
 
     async def __anext__(self) -> StreamChunk:
-        fold = self._fold
-        while not fold.ready:
-            if self._is_over:
+        while (chunk := self._chunks.take()) is None:
+            if self._chunks.is_over:
                 raise StopAsyncIteration
-            event = await anext(self._events, None)
-            if event is None:
-                self._is_over = True
-                fold.finish(is_suspended=self._book.pending is not None)
-            else:
-                fold.feed(event)
-        return fold.ready.popleft()
+            self._chunks.put(await anext(self._events, None))
+        return chunk
 
     async def aclose(self) -> None:
         """Stop reading; the last reader cancels the run, and waits until everything in it has stopped."""

@@ -1,7 +1,7 @@
 """The work of one run of an agent: a call whose tool loop keeps a book of what it takes.
 
-There is one loop in the project, `ToolLoop`. What an agent adds to it stands here: limits of its own, what the user says
-while it works, and what its sub-agents take.
+There is one loop in the project, `ToolLoop`. What an agent adds to it stands here: limits of its own, what the user
+says while it works, and what its sub-agents take.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import anyio
 
@@ -17,6 +17,8 @@ from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, Request
 from mellea.core.context import Context
 from mellea.core.events import Steered, StepEnd, StreamEnd
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
 from mellea.core.runtime import Record, Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, ParseError, ToolLoopLimitError
@@ -48,6 +50,8 @@ class AgentCall(Call):
     book: Book | None = None
     label: str = "agent"
 
+    can_wait: ClassVar[bool] = True
+
     def answering(
         self, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
     ) -> Answering:
@@ -68,7 +72,7 @@ class AgentCall(Call):
 class AgentTask(Answering):
     """What the loop of an agent's run works on."""
 
-    __slots__ = ("_asked", "_book", "_is_whole", "_step")
+    __slots__ = ("_asked", "_book", "_is_whole", "_seen", "_step")
 
     def __init__(
         self, call: AgentCall, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
@@ -76,7 +80,7 @@ class AgentTask(Answering):
         super().__init__(call, request, history, pending)
         self._book: Book = call.book  # type: ignore[assignment]  # there is one, or this wouldn't be made
         self._asked: tuple[Record, Backend] | None = None  # the last request, if its usage isn't in the book yet
-        self._step = 0
+        self._step = self._seen = 0
         self._is_whole = True  # the answer of that step
 
     async def work(self, run: Run) -> Any:
@@ -92,7 +96,7 @@ class AgentTask(Answering):
         finally:
             book.close()
             self._settle()
-        book.messages = self.messages()
+        book.messages = tuple(book.progress.messages) if book.progress is not None else ()
         parsed = await self._parse_answer(answer)
         if book.on_end is not None and book.pending is None:
             book.on_end(book.messages)
@@ -103,8 +107,12 @@ class AgentTask(Answering):
         book, loop = self._book, self.call.loop
         assert loop is not None
         with anyio.move_on_after(book.limits.seconds):
-            answer: Generation = await loop.work(self.run, self)
-            if answer.tool_calls:
+            progress = book.begin(self.request.messages)
+            self._seen = len(progress.messages)
+            answer: Generation = await loop.work(self.run, self, progress)
+            if progress.is_waiting:
+                book.pending = progress.state
+            elif answer.tool_calls:
                 book.limit = book.limit or "steps"
             return answer
         seconds = f"{book.limits.seconds:g} s"
@@ -118,7 +126,7 @@ class AgentTask(Answering):
         return None
 
     async def _parse_answer(self, answer: Generation | None) -> Any:
-        is_limited = self._book.limit is not None
+        is_limited = self._book.limit is not None or self._book.pending is not None
         if self.call.format is None:
             return find_text(self.run.events) if is_limited or answer is None else answer.text
         try:
@@ -130,10 +138,16 @@ class AgentTask(Answering):
 
     # -- for the loop ---------------------------------------------------------------------------------
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step: the conversation so far, with what the user has said meanwhile."""
-        self.run.emit([Steered(text) for text in self._book.take_said()])
-        return super().step(number)
+        said = [Steered(message.text) for message in messages[self._seen :] if message.role == "user"]
+        if said:
+            self.run.emit([*said])
+        self._seen = len(messages)
+        options = dict(self.request.options)
+        if number > 1:
+            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
+        return Step(number, self.call.backend, tuple(messages), self.call.tools, options)
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
