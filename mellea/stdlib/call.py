@@ -415,14 +415,11 @@ class Answering:
 
     def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step of the loop: the request, and what was said since."""
+        call = self.call
         options = dict(self.request.options)
         if messages:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
-        return Step(number, self.call.backend, (*self.request.messages, *messages), self.call.tools, options)
-
-    def take_said(self) -> Sequence[Message]:
-        """Return what was said while the loop worked: in a call nothing."""
-        return ()
+        return Step(number, call.backend, (*self.request.messages, *messages), call.tools, options)
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
         """Return which limit an answer has reached: a call has none besides those of the loop."""

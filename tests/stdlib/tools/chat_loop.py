@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mellea.core import Message, ToolCall
@@ -29,11 +29,6 @@ class ChatTask:
 
     backend: Backend
     tools: Sequence[Tool[..., Any]]
-    said: list[Message] = field(default_factory=list)
-
-    def take_said(self) -> Sequence[Message]:
-        said, self.said = self.said, []
-        return said
 
     def step(self, number: int, messages: Sequence[Message]) -> Step:
         return Step(number, self.backend, tuple(messages), tuple(self.tools), {})
@@ -50,7 +45,7 @@ class ChatTask:
         return None
 
     def goes_on(self) -> bool:
-        return bool(self.said)
+        return False
 
 
 @dataclass

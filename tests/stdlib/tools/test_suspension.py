@@ -202,7 +202,9 @@ async def test_a_finished_call_cant_be_answered_again() -> None:
 async def test_edited_arguments_outside_the_schema_are_refused_before_anything_runs() -> None:
     shop = Shop()
     ended = await suspended(call("buy", 1, what="tea"), call("buy", 2, what="jam"), shop=shop)
-    with pytest.raises(UsageError, match=r"the edited arguments of 'c1' don't fit the tool 'buy'.*'count' is not valid"):
+    with pytest.raises(
+        UsageError, match=r"the edited arguments of 'c1' don't fit the tool 'buy'.*'count' is not valid"
+    ):
         await resumed(ended, {"c1": Edited({"what": "tea", "count": "many"}), "c2": True}, shop)
     with pytest.raises(UsageError, match="there is no argument 'colour'"):
         await resumed(ended, {"c1": Edited({"what": "tea", "colour": "red"})}, shop)
@@ -284,12 +286,13 @@ async def test_a_loop_waits_again_and_again() -> None:
 
 async def test_what_was_said_before_a_run_waits_is_told_in_the_next_step() -> None:
     shop = Shop()
+    progress = LoopProgress(START)
 
     class Late(ChatTask):
         def find_limit(self, step: Step, answer: object) -> None:
-            self.said.append(user_message("Hurry."))
+            progress.added.append(user_message("Hurry."))
 
-    ended = await work(ScriptedBackend([call("buy", what="tea")]), shop.tools, task=Late)
+    ended = await work(ScriptedBackend([call("buy", what="tea")]), shop.tools, progress, task=Late)
     assert ended.state.added == (user_message("Hurry."),)
     _, backend = await resumed(ended, {"c1": True}, shop)
     assert [message.role for message in backend.requests[0].messages] == ["user", "assistant", "tool", "user"]
@@ -415,6 +418,7 @@ async def test_edited_arguments_inside_a_tool_are_checked_before_anything_runs()
     shop = Shop()
     inner = ScriptedBackend([call("buy", 8, what="tea")], "Found.")
     research = researcher(inner, shop)
+
     class Research(type(research)):  # type: ignore[misc]
         @property
         def inner_tools(self) -> Any:
