@@ -419,12 +419,7 @@ async def test_edited_arguments_inside_a_tool_are_checked_before_anything_runs()
     inner = ScriptedBackend([call("buy", 8, what="tea")], "Found.")
     research = researcher(inner, shop)
 
-    class Research(type(research)):  # type: ignore[misc]
-        @property
-        def inner_tools(self) -> Any:
-            return tuple(shop.tools)
-
-    research.__class__ = Research
+    research.inner_tools = tuple(shop.tools)
     ended = await work(
         ScriptedBackend([call("research", 1, task="tea"), call("buy", 2, what="jam")]), [research, *shop.tools]
     )
