@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
@@ -87,6 +87,8 @@ class Call:
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
 
+    can_wait: ClassVar[bool] = False  # whether its loop may wait for people
+
     @classmethod
     def make(
         cls,
@@ -165,7 +167,7 @@ class Call:
             options,
             given,
             format,
-            tools if loop is None else loop.check_tools(tools),
+            tools if loop is None else loop.check_tools(tools, can_wait=cls.can_wait),
             Deadlines.of(timeout),
             loop,
             prefix,
@@ -377,7 +379,7 @@ class Call:
 class Answering:
     """A call while it is answered: what its run works with."""
 
-    __slots__ = ("_complete", "_history", "_pending", "call", "request", "run")
+    __slots__ = ("_history", "_pending", "call", "request", "run")
 
     def __init__(
         self, call: Call, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
@@ -386,7 +388,6 @@ class Answering:
         self.request: Any = request  # there is one when `open` or `work` begins
         self._history = history
         self._pending = pending
-        self._complete: list[Message] = []  # of what was said in earlier steps
 
     async def get_ready(self, run: Run) -> None:
         """Wait for the ingredients, and render the request."""
