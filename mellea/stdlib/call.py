@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
@@ -87,6 +87,8 @@ class Call:
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
 
+    can_wait: ClassVar[bool] = False  # whether its loop may wait for people
+
     @classmethod
     def make(
         cls,
@@ -165,7 +167,7 @@ class Call:
             options,
             given,
             format,
-            tools if loop is None else loop.check_tools(tools),
+            tools if loop is None else loop.check_tools(tools, can_wait=cls.can_wait),
             Deadlines.of(timeout),
             loop,
             prefix,
