@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mellea.core.thunk import ComputedModelOutputThunk as ComputedModelOutputThunk
     from mellea.core.thunk import ModelOutputThunk as ModelOutputThunk
     from mellea.errors import MelleaError as MelleaError
+    from mellea.stdlib.agents import Agent as Agent
     from mellea.stdlib.components import mify as mify
     from mellea.stdlib.context import ChatContext as ChatContext
     from mellea.stdlib.context import SimpleContext as SimpleContext
@@ -41,11 +42,13 @@ if TYPE_CHECKING:
     from mellea.stdlib.generative import generative as generative
     from mellea.stdlib.session import MelleaSession as MelleaSession
     from mellea.stdlib.session import start_session as start_session
+    from mellea.stdlib.streaming import StreamChunk as StreamChunk
     from mellea.stdlib.tools import tool as tool
 
 
 # A name and the module it comes from; a name without one is a module itself.
 _HOMES = {
+    "Agent": "mellea.stdlib.agents",
     "Backend": "mellea.core.backend",
     "CBlock": "mellea.core.blocks",
     "ChatContext": "mellea.stdlib.context",
@@ -59,6 +62,7 @@ _HOMES = {
     "ModelOption": "mellea.core.options",
     "ModelOutputThunk": "mellea.core.thunk",
     "SimpleContext": "mellea.stdlib.context",
+    "StreamChunk": "mellea.stdlib.streaming",
     "aask": "mellea.stdlib.generative",
     "ask": "mellea.stdlib.generative",
     "assistant_message": "mellea.core.messages",
@@ -81,6 +85,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Agent",
     "Backend",
     "CBlock",
     "ChatContext",
@@ -94,6 +99,7 @@ __all__ = [
     "ModelOption",
     "ModelOutputThunk",
     "SimpleContext",
+    "StreamChunk",
     "aask",
     "ask",
     "assistant_message",

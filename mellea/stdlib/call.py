@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
@@ -87,6 +87,8 @@ class Call:
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
 
+    can_wait: ClassVar[bool] = False  # whether its loop may wait for people
+
     @classmethod
     def make(
         cls,
@@ -165,7 +167,7 @@ class Call:
             options,
             given,
             format,
-            tools if loop is None else loop.check_tools(tools),
+            tools if loop is None else loop.check_tools(tools, can_wait=cls.can_wait),
             Deadlines.of(timeout),
             loop,
             prefix,
@@ -415,14 +417,11 @@ class Answering:
 
     def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step of the loop: the request, and what was said since."""
+        call = self.call
         options = dict(self.request.options)
         if messages:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
-        return Step(number, self.call.backend, (*self.request.messages, *messages), self.call.tools, options)
-
-    def take_said(self) -> Sequence[Message]:
-        """Return what was said while the loop worked: in a call nothing."""
-        return ()
+        return Step(number, call.backend, (*self.request.messages, *messages), call.tools, options)
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
         """Return which limit an answer has reached: a call has none besides those of the loop."""
