@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from mellea import events as events
     from mellea import mfuncs as mfuncs
     from mellea import prices as prices
+    from mellea import telemetry as telemetry
     from mellea import tools as tools
+    from mellea import traces as traces
     from mellea.backends.registry import get_backend as get_backend
     from mellea.core.backend import Backend as Backend
     from mellea.core.blocks import CBlock as CBlock
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from mellea.core.options import options as options
     from mellea.core.thunk import ComputedModelOutputThunk as ComputedModelOutputThunk
     from mellea.core.thunk import ModelOutputThunk as ModelOutputThunk
+    from mellea.core.tracing import trace as trace
     from mellea.errors import MelleaError as MelleaError
     from mellea.stdlib.components import mify as mify
     from mellea.stdlib.context import ChatContext as ChatContext
@@ -75,8 +78,11 @@ _HOMES = {
     "resolve": "mellea.core.gather",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
+    "telemetry": "",
     "tool": "mellea.stdlib.tools",
     "tools": "",
+    "trace": "mellea.core.tracing",
+    "traces": "",
     "user_message": "mellea.core.messages",
 }
 
@@ -110,8 +116,11 @@ __all__ = [
     "resolve",
     "start_session",
     "system_message",
+    "telemetry",
     "tool",
     "tools",
+    "trace",
+    "traces",
     "user_message",
 ]
 

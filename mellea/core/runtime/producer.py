@@ -30,6 +30,7 @@ from mellea.core.runtime.clock import Clock
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import runs_around
 from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behind, lost, overdue
+from mellea.core.runtime.ledger import Ledger, current_ledger, enter_request
 from mellea.core.runtime.loop import current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
 from mellea.core.runtime.register import Register, current_register
@@ -55,6 +56,7 @@ class Run(Record):
         "_correction",
         "_held_end",
         "_is_logged",
+        "_ledger",
         "_open",
         "_overdue",
         "_parse",
@@ -98,6 +100,7 @@ class Run(Record):
         self._registers: tuple[Register[Any], ...] = ()
         self._is_logged = open is None  # work logs the requests that it makes
         self._whole: Folded | None = None
+        self._ledger: Ledger | None = None
         self.spans: RunSpans | None = None
 
     def start(self, registers: tuple[Register[Any], ...] = ()) -> None:
@@ -109,6 +112,7 @@ class Run(Record):
         self.is_left = bool(runs_around.get())  # a part of another run, which is the one to be missed
         self._loop = current_loop()
         self._registers = registers
+        self._ledger = current_ledger.get()
         for register in registers:
             register.add(self)
         self._task = launch(self._main, self._retire)
@@ -150,10 +154,13 @@ class Run(Record):
         self._wake_all()
 
     def _log_end(self) -> None:
-        """Log how the request ended, once."""
+        """Log how the request ended and enter what it cost, once."""
         if not self._is_logged:
             self._is_logged = True
-            log_end(self, self.so_far() if self._whole is None else self._whole[2], self._clock.opened)
+            said = self.so_far() if self._whole is None else self._whole[2]
+            log_end(self, said, self._clock.opened)
+            if self._ledger is not None:
+                enter_request(self._ledger, self, said)
 
     def _close_lost(self) -> None:
         super()._close_lost()
