@@ -321,11 +321,12 @@ def observe(observer: Any) -> Iterator[Any]:
         observer: an object with the methods of `Observer`.
     """
     token = _around.set((*_around.get(), observer))
-    listening[token] = None
+    place = object()
+    listening[place] = None
     try:
         yield observer
     finally:
-        listening.pop(token, None)
+        listening.pop(place, None)
         with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
             _around.reset(token)
 
