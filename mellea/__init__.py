@@ -4,6 +4,8 @@ The front door: every name is loaded at its first use; importing starts no threa
 May import: everything below it, lazily. Read `stdlib/session/session.py` first.
 """
 
+import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mellea._lazy_exports import lazily
@@ -130,3 +132,7 @@ __getattr__ = lazily(__name__, _HOMES)
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+if os.environ.get("MELLEA_TELEMETRY"):
+    import_module("mellea.telemetry").enable_from_environment()

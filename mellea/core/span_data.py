@@ -79,6 +79,7 @@ def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
         data["is_accepted"] = span.attempt.success
     if span.outcome is not None:
         data["is_met"], data["score"] = span.outcome.result, span.outcome.score
+        data["check"] = _check_name(span.requirement)
     if span.result is not None:
         data["is_error"] = span.result.is_error
     if content:
@@ -138,7 +139,7 @@ def _describe_content(span: Span, data: dict[str, Any]) -> None:
     if span.is_request and span.request is not None:
         sent = span.request
         data["messages"] = [message_data(message) for message in sent.messages]
-        data["tools"] = [{"type": "function", "name": tool.name} for tool in sent.tools]
+        data["tools"] = [{"type": "function", "name": tool.name} for tool in sent.tools] or None
     if span.is_request and span.generation is not None:
         said = span.generation
         data["answer"] = {**message_data(said.message), "finish_reason": said.finish_reason or "error"}
@@ -155,6 +156,13 @@ def _describe_content(span: Span, data: dict[str, Any]) -> None:
         data["arguments"] = hide_keys(span.tool_call.tool_args)
     if span.result is not None:
         data["result"] = _result(span.result)
+
+
+def _check_name(requirement: Any) -> str:
+    """Return what a check is called without its words: the name of its function or of its class."""
+    function = getattr(requirement, "validation_fn", None) or getattr(requirement, "stream_validation_fn", None)
+    name = getattr(function, "__name__", type(requirement).__name__)
+    return name if name.isidentifier() else type(requirement).__name__
 
 
 def message_data(message: Message) -> dict[str, Any]:
