@@ -132,39 +132,27 @@ class Span:
         data: for its maker, and for observers, to keep more with it.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_cancelled",
-        "_data",
-        "_enterers",
-        "_observers",
-        "_tell_events",
-        "attempt",
-        "backend",
-        "began",
-        "chunk_count",
-        "component",
-        "ended",
-        "error",
-        "generation",
-        "id",
-        "is_request",
-        "kind",
-        "links",
-        "model",
-        "name",
-        "number",
-        "outcome",
-        "parent",
-        "request",
-        "requirement",
-        "result",
-        "server",
-        "session",
-        "started",
-        "time_to_first_token",
-        "tool_call",
-    )
+    ended: float | None = None
+    error: BaseException | None = None
+    links: tuple[Span, ...] = ()
+    backend: str | None = None
+    model: str | None = None
+    server: tuple[str, int | None] | None = None
+    session: str | None = None
+    is_request = False
+    component: Any = None
+    request: SentRequest | None = None
+    generation: Generation | None = None
+    time_to_first_token: float | None = None
+    chunk_count: int | None = None
+    number: int | None = None
+    attempt: Any = None
+    requirement: Any = None
+    outcome: Any = None
+    tool_call: ToolCall | None = None
+    result: ToolOutput | None = None
+    _cancelled = False
+    _data: dict[str, Any] | None = None
 
     def __init__(self, kind: str, name: str, parent: Span | None, observers: tuple[Any, ...], **about: Any) -> None:
         self.id = next(_numbers)
@@ -173,32 +161,12 @@ class Span:
         self.parent = parent
         self.started = time.time()
         self.began = time.monotonic()
-        self.ended: float | None = None
-        self.error: BaseException | None = None
-        self.links: tuple[Span, ...] = ()
-        self.backend: str | None = None
-        self.model: str | None = None
-        self.server: tuple[str, int | None] | None = None
-        self.session: str | None = None if parent is None else parent.session
-        self.is_request = False
-        self.component: Any = None
-        self.request: SentRequest | None = None
-        self.generation: Generation | None = None
-        self.time_to_first_token: float | None = None
-        self.chunk_count: int | None = None
-        self.number: int | None = None
-        self.attempt: Any = None
-        self.requirement: Any = None
-        self.outcome: Any = None
-        self.tool_call: ToolCall | None = None
-        self.result: ToolOutput | None = None
-        for what, value in about.items():
-            setattr(self, what, value)
+        if parent is not None and parent.session is not None:
+            self.session = parent.session
+        self.__dict__.update(about)
         self._observers = observers
         self._tell_events = tuple([each for each in observers if getattr(each, "wants_events", False)])
         self._enterers = tuple([each for each in observers if hasattr(each, "enter")])
-        self._cancelled = False
-        self._data: dict[str, Any] | None = None
 
     @property
     def data(self) -> dict[str, Any]:

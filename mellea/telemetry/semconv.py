@@ -110,7 +110,17 @@ PROVIDERS: Mapping[str, str] = {
 IN_PROCESS = frozenset({"llama_cpp"})
 """Providers whose models run in this process, so that a span is internal and has no server."""
 
-METRIC_ATTRIBUTES = ("provider", "model", "response_model", "server", "port", "error_type")
+METRIC_ATTRIBUTES = (
+    "error.type",
+    "gen_ai.agent.name",
+    "gen_ai.operation.name",
+    "gen_ai.provider.name",
+    "gen_ai.request.model",
+    "gen_ai.response.model",
+    "gen_ai.tool.name",
+    "server.address",
+)
+"""Attributes of spans that metrics have as well: few values, and none that a prompt could choose."""
 
 
 @dataclass(frozen=True, slots=True)

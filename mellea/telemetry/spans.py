@@ -22,6 +22,7 @@ from mellea.core.events import Event
 from mellea.core.observer import Observer, Span
 from mellea.core.span_data import describe_end, describe_start
 from mellea.telemetry import semconv
+from mellea.telemetry.metrics import Histograms
 
 __all__ = ["Content", "SpanObserver", "operation_of"]
 
@@ -30,31 +31,37 @@ Content = Literal["none", "spans", "events", "both"]
 
 
 class SpanObserver(Observer):
-    """Makes OpenTelemetry spans.
+    """Makes OpenTelemetry spans, and records metrics where they end.
 
     Args:
-        tracer: makes them.
+        tracer: makes the spans; `None` makes none.
+        histograms: records the metrics.
         content: where prompts, answers, arguments and results of tools, and reasons of checks go.
     """
 
-    def __init__(self, tracer: Tracer, content: Content = "none") -> None:
+    def __init__(self, tracer: Tracer | None, histograms: Histograms | None = None, content: Content = "none") -> None:
         self._tracer = tracer
+        self._histograms = histograms
         self._content = content
         self._has_content = content != "none"
         self._key = f"otel-{id(self)}"
 
     def begin(self, span: Span) -> None:
         """Start a span."""
-        above = None if span.parent is None else self._made(span.parent)
         data = describe_start(span)
         name, attributes = _begin_attributes(span, data)
-        is_remote = span.is_request and span.backend not in semconv.IN_PROCESS
-        span.data[self._key] = self._tracer.start_span(
+        made = None if self._tracer is None else self._start(self._tracer, span, name, attributes)
+        span.data[self._key] = made, attributes
+
+    def _start(self, tracer: Tracer, span: Span, name: str, attributes: Mapping[str, Any]) -> OtelSpan:
+        above = None if span.parent is None else self._made(span.parent)
+        links = [Link(made.get_span_context()) for each in span.links if (made := self._made(each)) is not None]
+        return tracer.start_span(
             name,
             None if above is None else set_span_in_context(above),
-            SpanKind.CLIENT if is_remote else SpanKind.INTERNAL,
+            SpanKind.CLIENT if span.is_request and span.backend not in semconv.IN_PROCESS else SpanKind.INTERNAL,
             attributes,
-            [Link(made.get_span_context()) for each in span.links if (made := self._made(each)) is not None],
+            links,
         )
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
@@ -64,20 +71,31 @@ class SpanObserver(Observer):
 
     def end(self, span: Span) -> None:
         """End a span, with what came of it."""
-        made = self._made(span)
-        if made is None:
-            return
-        if made.is_recording():
+        made, begun = span.data.get(self._key, (None, {}))
+        operation = begun.get(semconv.OPERATION_NAME)
+        is_seen = made is not None and made.is_recording()
+        if is_seen or (operation is not None and self._histograms is not None):
             data = describe_end(span, content=self._has_content)
-            made.set_attributes(_end_attributes(data, has_content=self._content in ("spans", "both")))
-            if span.kind == "check" and "is_met" in data:
-                made.add_event(semconv.EVALUATION_EVENT, _evaluation(span, data))
-            if self._content in ("events", "both") and "messages" in data:
-                made.add_event(semconv.OPERATION_DETAILS_EVENT, _messages(data))
-            if "error_type" in data:
-                made.set_status(StatusCode.ERROR, data.get("error", data["error_type"]))
-        made.end()
-        span.data[self._key] = NonRecordingSpan(made.get_span_context())  # for links, and for spans that begin late
+            attributes = _end_attributes(data)
+            if operation is not None and self._histograms is not None:
+                self._histograms.record(operation, {**begun, **attributes}, data)
+            if is_seen:
+                self._tell(made, span, data, attributes)
+        if made is not None:
+            made.end()
+            # For links, and for spans that begin late.
+            span.data[self._key] = NonRecordingSpan(made.get_span_context()), {}
+
+    def _tell(self, made: OtelSpan, span: Span, data: Mapping[str, Any], attributes: dict[str, Any]) -> None:
+        if self._content in ("spans", "both"):
+            attributes.update(_content_attributes(data))
+        made.set_attributes(attributes)
+        if span.kind == "check" and "is_met" in data:
+            made.add_event(semconv.EVALUATION_EVENT, _evaluation(data))
+        if self._content in ("events", "both") and "messages" in data:
+            made.add_event(semconv.OPERATION_DETAILS_EVENT, _messages(data))
+        if "error_type" in data:
+            made.set_status(StatusCode.ERROR, data.get("error", data["error_type"]))
 
     def enter(self, span: Span) -> Any:
         """Make the span current for OpenTelemetry, too."""
@@ -93,7 +111,11 @@ class SpanObserver(Observer):
             otel_context.detach(token[1])
 
     def _made(self, span: Span) -> OtelSpan | None:
-        return span.data.get(self._key)
+        made: OtelSpan | None = span.data.get(self._key, _NOTHING)[0]
+        return made
+
+
+_NOTHING = (None, None)
 
 
 def operation_of(span: Span) -> str | None:
@@ -121,7 +143,7 @@ def _begin_attributes(span: Span, data: Mapping[str, Any]) -> tuple[str, dict[st
     return name, attributes
 
 
-def _end_attributes(data: Mapping[str, Any], *, has_content: bool) -> dict[str, Any]:
+def _end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     attributes = _renamed(data)
     if "provider" in data:
         attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
@@ -130,12 +152,15 @@ def _end_attributes(data: Mapping[str, Any], *, has_content: bool) -> dict[str, 
             attributes[semconv.OPTIONS[name]] = value
     if "finish_reason" in data:
         attributes["gen_ai.response.finish_reasons"] = (data["finish_reason"],)
-    if has_content:
-        attributes.update(_messages(data))
-        for field, attribute in semconv.JSON_ATTRIBUTES.items():
-            if field in data:
-                attributes[attribute] = _json(data[field])
     return attributes
+
+
+def _content_attributes(data: Mapping[str, Any]) -> dict[str, str]:
+    found = _messages(data)
+    for field, attribute in semconv.JSON_ATTRIBUTES.items():
+        if field in data:
+            found[attribute] = _json(data[field])
+    return found
 
 
 def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +181,7 @@ def _messages(data: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _evaluation(span: Span, data: Mapping[str, Any]) -> dict[str, Any]:
+def _evaluation(data: Mapping[str, Any]) -> dict[str, Any]:
     score = data.get("score")
     result = {
         "gen_ai.evaluation.name": data.get("requirement") or data["check"],

@@ -88,7 +88,7 @@ def enable(
         from opentelemetry.metrics import get_meter_provider  # lazy
         from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider  # lazy
 
-        from mellea.telemetry.metrics import MetricObserver  # lazy
+        from mellea.telemetry.metrics import Histograms  # lazy
         from mellea.telemetry.spans import SpanObserver  # lazy
 
         if exporter is None and not has_providers:
@@ -102,12 +102,10 @@ def enable(
         raise MissingExtraError(
             f"telemetry needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"
         ) from error
-    observers: list[Any] = []
-    if tracer_provider is not None:
-        observers.append(SpanObserver(tracer_provider.get_tracer("mellea", __version__), where))
-    if meter_provider is not None:
-        observers.append(MetricObserver(meter_provider.get_meter("mellea", __version__)))
-    _replace(observers, ends)
+    tracer = None if tracer_provider is None else tracer_provider.get_tracer("mellea", __version__)
+    meter = None if meter_provider is None else meter_provider.get_meter("mellea", __version__)
+    observer = SpanObserver(tracer, None if meter is None else Histograms(meter), where)
+    _replace([observer], ends)
 
 
 def disable() -> None:
