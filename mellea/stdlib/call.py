@@ -358,7 +358,6 @@ class Call:
         return self._request(messages)
 
 
-
 class _Asking:
     """A call while it is answered: what its run works with."""
 

@@ -100,6 +100,7 @@ OPTIONS: Mapping[str, str] = {
 
 PROVIDERS: Mapping[str, str] = {
     "azure": "azure.ai.openai",
+    "compatible": "openai",  # whoever speaks that wire, at an address that no table has
     "gemini": "gcp.gemini",
     "mistral": "mistral_ai",
     "moonshot": "moonshot_ai",
@@ -150,7 +151,9 @@ METRICS: Mapping[str, Metric] = {
         "gen_ai.client.operation.time_per_output_chunk", "s", "Mean time of a chunk behind the first.", _SECONDS
     ),
     "tokens": Metric("gen_ai.client.token.usage", "{token}", "Tokens of a request.", _doubling(1, 14, 4)),
-    "cost": Metric("gen_ai.client.operation.cost", "{USD}", "Cost of a request, by list prices.", _doubling(1e-6, 14, 4)),
+    "cost": Metric(
+        "gen_ai.client.operation.cost", "{USD}", "Cost of a request, by list prices.", _doubling(1e-6, 14, 4)
+    ),
     "tool": Metric("gen_ai.execute_tool.duration", "s", "Duration of a tool.", _SECONDS),
     "agent": Metric("gen_ai.invoke_agent.duration", "s", "Duration of a run of an agent.", _LONG),
     "workflow": Metric("gen_ai.invoke_workflow.duration", "s", "Duration of a call of several requests.", _HOURS),

@@ -131,7 +131,10 @@ def _read_content() -> Content:
     found = _CONTENT.get(given.upper())
     if found is None:
         _log.warning(
-            "%s takes %s, not %r; no content is captured", semconv.CONTENT_SWITCH, ", ".join(filter(None, _CONTENT)), given
+            "%s takes %s, not %r; no content is captured",
+            semconv.CONTENT_SWITCH,
+            ", ".join(filter(None, _CONTENT)),
+            given,
         )
     return found or "none"
 

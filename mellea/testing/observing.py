@@ -77,4 +77,3 @@ class RecordingObserver(Observer):
                 ended.append(span)
         left = [span for span in begun if span not in ended]
         assert not left, f"never ended: {left}"
-

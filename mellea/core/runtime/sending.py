@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mellea.core.accumulator import join_deltas
 from mellea.core.backend import Backend, Request, narrow_tools
 from mellea.core.events import Event, KeepAlive
+from mellea.core.runtime.call_log import log_request
 from mellea.core.runtime.source import close_source
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.sent import SentRequest
@@ -48,6 +49,7 @@ def send(run: Run, backend: Backend, request: Request, *, whole: Run | None = No
         run.sent = SentRequest(backend, request)
         if whole is not None:
             whole.sent = run.sent
+        log_request(run)
         return backend.run(request)
 
     if not before and not after:
