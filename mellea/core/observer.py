@@ -58,7 +58,9 @@ _lock = threading.Lock()
 
 
 class Observer:
-    """What is told of spans: the extension point of the library. Any object with these methods will do.
+    """What is told of spans: the extension point of the library. Derive from it and override what you need.
+
+    Any object with all three methods will do.
 
     The methods are called on the thread and loop that do the work, so they return at once and never wait. All
     observers of a span are called in the order in which they were registered.
