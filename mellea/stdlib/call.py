@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from mellea.core.accumulator import Generation
-from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
+from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
 from mellea.core.blocks import CBlock, FileBlock
 from mellea.core.component import component_of, walk
 from mellea.core.context import Context, Turn
-from mellea.core.events import Event, TextDelta
+from mellea.core.events import Event, TextDelta, UsageEvent
 from mellea.core.messages import Message
 from mellea.core.observer import listening
 from mellea.core.options import (
@@ -27,9 +27,10 @@ from mellea.core.options import (
     unshaped_options,
     without_shape,
 )
-from mellea.core.runtime import Corrector, Parse, Run, launch
+from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.core.runtime import Corrector, Parse, Run, change_request, launch, send
+from mellea.core.runtime.ledger import current_ledger
 from mellea.core.runtime.tasks import in_thread, together
-from mellea.core.sent import SentRequest
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Answering", "Call", "finish", "request_once"]
 
 C = TypeVar("C", bound=Context)
-T = TypeVar("T")
+R = TypeVar("R", EmbeddingResult, ImageResult)
 
 _QUICK_LENGTH = 4096
 """The longest text, in characters, that is parsed on the loop where no code of the user's is called: it takes less
@@ -312,6 +313,7 @@ class Call:
             format=self.format,
             backend=backend.name,
             model=backend.model_id,
+            server=backend.server,
             **how,
         )
         thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
@@ -371,10 +373,6 @@ class Call:
             messages.append(Message("assistant", self.prefix))
         return self._request(messages)
 
-    def _events(self, request: Request) -> AsyncIterator[Event]:
-        events = self.backend.run(request)
-        return events if self.prefix is None else _prefix_events(self.prefix, events)
-
 
 class Answering:
     """A call while it is answered: what its run works with."""
@@ -399,9 +397,9 @@ class Answering:
 
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
-        request = narrow_tools(self.request)
-        run.sent = SentRequest(self.call.backend, request)
-        return self.call._events(request)
+        call = self.call
+        events = send(run, call.backend, self.request)
+        return events if call.prefix is None else _prefix_events(call.prefix, events)
 
     async def work(self, run: Run) -> Any:
         """Let the tool loop answer."""
@@ -436,13 +434,15 @@ class Answering:
         call, whole, backend = self.call, self.run, step.backend
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
-        request = narrow_tools(Request(step.messages, _specs(step.tools), schema, step.options, deadlines))
-
-        def open(run: Run) -> AsyncIterator[Event]:
-            whole.sent = run.sent = SentRequest(backend, request)
-            return backend.run(request)
-
-        return launch(open, label=call.component, deadlines=deadlines, backend=backend.name, model=backend.model_id)
+        request = Request(step.messages, _specs(step.tools), schema, step.options, deadlines)
+        return launch(
+            lambda run: send(run, backend, request, whole=whole),
+            label=call.component,
+            deadlines=deadlines,
+            backend=backend.name,
+            model=backend.model_id,
+            server=backend.server,
+        )
 
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
@@ -453,16 +453,36 @@ def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
     return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in tools])
 
 
-async def request_once(kind: str, backend: Backend, ask: Callable[[], Awaitable[T]]) -> T:
+async def request_once(
+    kind: str, backend: Backend, messages: Sequence[Message], ask: Callable[[Sequence[Message]], Awaitable[R]]
+) -> R:
     """Make a request whose result comes all at once, such as vectors or images, as work of the session around.
+
+    Args:
+        kind: what observers are told that it is.
+        backend: whom to ask.
+        messages: what to ask, before hooks change it.
+        ask: asks it.
 
     Raises:
         MelleaError: the request failed, or was cancelled.
     """
-    run = launch(work=lambda run: ask(), kind=kind, is_request=True, backend=backend.name, model=backend.model_id)
-    thunk: ModelOutputThunk[T] = ModelOutputThunk(run)
+
+    async def work(run: Run) -> R:
+        request = await change_request(run, Request(tuple(messages)))
+        result = await ask(request.messages)
+        if result.usage is not None:
+            run.emit([UsageEvent(result.usage)])
+        if (ledger := current_ledger.get()) is not None:
+            ledger.add(backend.name, result.model or backend.model_id, result.usage)
+        return result
+
+    run = launch(
+        work=work, kind=kind, is_request=True, backend=backend.name, model=backend.model_id, server=backend.server
+    )
+    thunk: ModelOutputThunk[R] = ModelOutputThunk(run)
     await finish(thunk)
-    return cast("T", thunk.parsed)
+    return cast("R", thunk.parsed)
 
 
 async def finish(thunk: ModelOutputThunk[Any]) -> None:

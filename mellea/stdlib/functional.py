@@ -410,7 +410,10 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
     found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
     if not found or not all(isinstance(text, str) and text for text in found):
         raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
-    return await request_once("embedding", backend, lambda: backend.embed(found))
+    said = [Message("user", text) for text in found]
+    return await request_once(
+        "embedding", backend, said, lambda messages: backend.embed([message.text for message in messages])
+    )
 
 
 @verb("generate_image")
@@ -430,11 +433,11 @@ async def agenerate_image(
         raise UsageError(f"n takes a whole number from 1, not {n!r}")
     if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
         raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
-    messages = render_messages(message(prompt), backend.model_id)
     return await request_once(
         "image",
         backend,
-        lambda: backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options),
+        render_messages(message(prompt), backend.model_id),
+        lambda messages: backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options),
     )
 
 
