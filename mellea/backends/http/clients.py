@@ -176,7 +176,8 @@ def _new_client(is_tls: bool, proxy: Proxy | None, *, is_asyncio: bool) -> Clien
     if is_asyncio and has_fast() and not (proxy is not None and proxy.is_socks):
         return FastTransport(context, proxy, is_tls=is_tls)
     is_tls_proxy = proxy is not None and proxy.url.startswith("https:")
-    return Pool(context, split_url, proxy, _ssl_context(True) if is_tls_proxy else None)
+    has_tunnel = proxy is not None and (is_tls or proxy.is_socks)
+    return Pool(context, split_url, proxy, _ssl_context(True) if is_tls_proxy else None, has_tunnel=has_tunnel)
 
 
 def _nothing() -> None:

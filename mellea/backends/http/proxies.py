@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from mellea.errors import ConfigurationError
 
-__all__ = ["Proxy", "is_loopback", "proxy_for"]
+__all__ = ["Proxy", "ProxyRefusedError", "is_loopback", "proxy_for"]
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
@@ -69,6 +69,10 @@ class Proxy:
         """Return the password, as it is written and as it is meant."""
         password = urlsplit(self.url).password
         return set() if not password else {password, unquote(password)}
+
+
+class ProxyRefusedError(Exception):
+    """A proxy refuses to connect to a server, or doesn't speak the protocol that its address says."""
 
 
 def proxy_for(scheme: str, host: str, port: int | None, system: Mapping[str, str]) -> Proxy | None:

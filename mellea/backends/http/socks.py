@@ -8,7 +8,9 @@ from __future__ import annotations
 import ipaddress
 from typing import Protocol
 
-__all__ = ["SocksError", "shake_hands"]
+from mellea.backends.http.proxies import ProxyRefusedError
+
+__all__ = ["shake_hands"]
 
 _VERSION, _SIGN_IN_VERSION = 5, 1
 _OPEN, _SIGN_IN, _NONE_FITS = 0x00, 0x02, 0xFF
@@ -25,10 +27,6 @@ _REFUSALS = {
     7: "command not supported",
     8: "address type not supported",
 }
-
-
-class SocksError(Exception):
-    """The proxy refuses, or doesn't speak SOCKS 5."""
 
 
 class _Stream(Protocol):
@@ -49,25 +47,27 @@ async def shake_hands(stream: _Stream, host: str, port: int, credentials: tuple[
         credentials: user and password for the proxy.
 
     Raises:
-        SocksError: the proxy refuses, or doesn't speak SOCKS 5.
+        ProxyRefusedError: the proxy refuses, or doesn't speak SOCKS 5.
     """
     ways = bytes([_OPEN] if credentials is None else [_OPEN, _SIGN_IN])
     await stream.send(bytes([_VERSION, len(ways)]) + ways)
     version, way = await _exactly(stream, 2)
     if version != _VERSION or (way not in ways and way != _NONE_FITS):
-        raise SocksError("it doesn't speak SOCKS 5")
+        raise ProxyRefusedError("it doesn't speak SOCKS 5")
     if way == _NONE_FITS:
-        raise SocksError("the proxy wants " + ("user and password" if credentials is None else "another sign-in"))
+        raise ProxyRefusedError(
+            "the proxy wants " + ("user and password" if credentials is None else "another sign-in")
+        )
     if way == _SIGN_IN and credentials is not None:
         await stream.send(bytes([_SIGN_IN_VERSION]) + b"".join(_counted(part) for part in credentials))
         if (await _exactly(stream, 2))[1] != 0:
-            raise SocksError("the proxy refuses the user or the password")
+            raise ProxyRefusedError("the proxy refuses the user or the password")
     await stream.send(bytes([_VERSION, _CONNECT, 0]) + _address(host) + port.to_bytes(2, "big"))
     version, refusal, _, kind = await _exactly(stream, 4)
     if version != _VERSION or kind not in (_IPV4, _NAME, _IPV6):
-        raise SocksError("it doesn't speak SOCKS 5")
+        raise ProxyRefusedError("it doesn't speak SOCKS 5")
     if refusal:
-        raise SocksError(f"the proxy says {_REFUSALS.get(refusal, f'error {refusal}')!r}")
+        raise ProxyRefusedError(f"the proxy says {_REFUSALS.get(refusal, f'error {refusal}')!r}")
     length = (await _exactly(stream, 1))[0] if kind == _NAME else 4 if kind == _IPV4 else 16
     await _exactly(stream, length + 2)  # the address that it connects from
 
@@ -82,7 +82,7 @@ def _address(host: str) -> bytes:
 
 def _counted(part: bytes) -> bytes:
     if len(part) > 255:
-        raise SocksError(f"SOCKS 5 takes names and passwords of up to 255 bytes, and this one has {len(part)}")
+        raise ProxyRefusedError(f"SOCKS 5 takes names and passwords of up to 255 bytes, and this one has {len(part)}")
     return bytes([len(part)]) + part
 
 

@@ -1,4 +1,4 @@
-"""Requests through a SOCKS proxy: what goes over the wire, and that no failed handshake leaves a connection open."""
+"""Tunnels through a proxy: what goes over the wire, and that no failed handshake leaves a connection open."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ def good(connection: Connection) -> None:
     connection.send(OK, chunk(text("well")), chunk(END), LAST)
 
 
+Through = Callable[..., None]
+
+
 @dataclass
-class SocksProxy:
+class Tunneller:
     """Plays what it says to the client, between reads, and then passes everything on to a server, if there is one."""
 
     says: list[bytes]
@@ -72,9 +75,9 @@ def _pass_on(source: socket.socket, sink: socket.socket) -> None:
 
 
 @contextmanager
-def proxy(*says: bytes, server: int | None = None, hangs_up: bool = False) -> Iterator[SocksProxy]:
+def proxy(*says: bytes, server: int | None = None, hangs_up: bool = False) -> Iterator[Tunneller]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        one = SocksProxy(list(says), server, listener.getsockname()[1], hangs_up)
+        one = Tunneller(list(says), server, listener.getsockname()[1], hangs_up)
 
         def accept() -> None:
             with suppress(OSError):
@@ -87,9 +90,13 @@ def proxy(*says: bytes, server: int | None = None, hangs_up: bool = False) -> It
 
 
 @pytest.fixture
-def through(monkeypatch: pytest.MonkeyPatch) -> Callable[[SocksProxy, str], None]:
+def through(monkeypatch: pytest.MonkeyPatch) -> Through:
     monkeypatch.setattr(clients, "has_fast", lambda: False)
-    return lambda proxy, user: monkeypatch.setenv("ALL_PROXY", f"socks5://{user}127.0.0.1:{proxy.port}")
+
+    def set_proxy(proxy: Tunneller, user: str, scheme: str = "socks5") -> None:
+        monkeypatch.setenv("ALL_PROXY", f"{scheme}://{user}127.0.0.1:{proxy.port}")
+
+    return set_proxy
 
 
 async def said(url: str = URL, deadlines: Deadlines | None = None) -> int:
@@ -100,7 +107,7 @@ async def said(url: str = URL, deadlines: Deadlines | None = None) -> int:
         await backend.aclose()
 
 
-async def test_the_proxy_is_asked_for_the_server_by_its_name(through: Callable[[SocksProxy, str], None]) -> None:
+async def test_the_proxy_is_asked_for_the_server_by_its_name(through: Through) -> None:
     with misbehaving(good) as server, proxy(b"\x05\x00", CONNECTED, server=server.port) as socks:
         through(socks, "")
         assert await said() == 2
@@ -112,14 +119,14 @@ async def test_the_proxy_is_asked_for_the_server_by_its_name(through: Callable[[
     ("host", "sent"),
     [("10.1.2.3", b"\x01\x0a\x01\x02\x03"), ("[2001:db8::1]", b"\x04\x20\x01\x0d\xb8" + bytes(11) + b"\x01")],
 )
-async def test_an_address_is_sent_as_one(host: str, sent: bytes, through: Callable[[SocksProxy, str], None]) -> None:
+async def test_an_address_is_sent_as_one(host: str, sent: bytes, through: Through) -> None:
     with misbehaving(good) as server, proxy(b"\x05\x00", CONNECTED, server=server.port) as socks:
         through(socks, "")
         assert await said(f"http://{host}:8080/v1") == 2
         assert socks.heard[1] == b"\x05\x01\x00" + sent + b"\x1f\x90"
 
 
-async def test_user_and_password_are_told(through: Callable[[SocksProxy, str], None]) -> None:
+async def test_user_and_password_are_told(through: Through) -> None:
     with misbehaving(good) as server, proxy(b"\x05\x02", b"\x01\x00", CONNECTED, server=server.port) as socks:
         through(socks, "me:a%20b@")
         assert await said() == 2
@@ -137,9 +144,7 @@ async def test_user_and_password_are_told(through: Callable[[SocksProxy, str], N
         ([b"\x05\x00", b"\x05\x00\x00\x07"], "doesn't speak SOCKS 5"),
     ],
 )
-async def test_a_refusal_says_why_and_closes(
-    says: list[bytes], why: str, through: Callable[[SocksProxy, str], None]
-) -> None:
+async def test_a_refusal_says_why_and_closes(says: list[bytes], why: str, through: Through) -> None:
     with proxy(*says) as socks, warnings.catch_warnings():
         warnings.simplefilter("error")
         through(socks, "me:hush@")
@@ -150,7 +155,7 @@ async def test_a_refusal_says_why_and_closes(
         gc.collect()
 
 
-async def test_a_proxy_that_hangs_up_is_an_error(through: Callable[[SocksProxy, str], None]) -> None:
+async def test_a_proxy_that_hangs_up_is_an_error(through: Through) -> None:
     with proxy(b"\x05\x00", hangs_up=True) as socks:
         through(socks, "")
         with anyio.fail_after(5), pytest.raises(ConnectError, match="through the proxy"):
@@ -159,9 +164,7 @@ async def test_a_proxy_that_hangs_up_is_an_error(through: Callable[[SocksProxy, 
 
 
 @pytest.mark.parametrize("says", [[], [b"\x05\x00"], [b"\x05\x00", CONNECTED[:5]]])
-async def test_the_deadline_for_connecting_holds_for_the_handshake(
-    says: list[bytes], through: Callable[[SocksProxy, str], None]
-) -> None:
+async def test_the_deadline_for_connecting_holds_for_the_handshake(says: list[bytes], through: Through) -> None:
     with proxy(*says) as socks:
         through(socks, "")
         with anyio.fail_after(5), pytest.raises(DeadlineError, match="no connection to"):
@@ -169,9 +172,52 @@ async def test_the_deadline_for_connecting_holds_for_the_handshake(
         assert socks.until_closed() == 0
 
 
-async def test_a_cancelled_handshake_closes_its_connection(through: Callable[[SocksProxy, str], None]) -> None:
+async def test_a_cancelled_handshake_closes_its_connection(through: Through) -> None:
     with proxy(b"\x05\x00") as socks:
         through(socks, "")
         with anyio.move_on_after(0.1):
             await said()
         assert socks.until_closed() == 0
+
+
+# -- by the method CONNECT --------------------------------------------------------------------------------
+
+SECURE = "https://model.invalid/v1"
+
+
+async def test_a_server_with_tls_is_asked_for_by_connect(through: Through) -> None:
+    with proxy(b"HTTP/1.1 200 OK\r\nvia: x\r\n\r\n", b"no TLS") as tunnel:
+        through(tunnel, "me:a%20b@", "http")
+        with pytest.raises(ConnectError, match="through the proxy"):
+            await said(SECURE)
+        asked, hello = tunnel.heard
+        assert asked.startswith(b"CONNECT model.invalid:443 HTTP/1.1\r\nhost: model.invalid:443\r\n")
+        assert b"\r\nproxy-authorization: Basic bWU6YSBi\r\n" in asked
+        assert hello.startswith(b"\x16\x03")  # TLS begins
+        assert tunnel.until_closed() == 0
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "407 Proxy Authentication Required"),
+        (b"HTTP/1.0 502\n\n", "502"),
+        (b"\x05\x00\r\n\r\n", "doesn't speak HTTP"),
+        (b"x" * 20_000, "doesn't speak HTTP"),
+    ],
+)
+async def test_a_proxy_that_refuses_to_connect_says_why(says: bytes, why: str, through: Through) -> None:
+    with proxy(says) as tunnel:
+        through(tunnel, "", "http")
+        with pytest.raises(ConnectError, match=rf"through the proxy 'http://127.*{why}"):
+            await said(SECURE)
+        assert tunnel.until_closed() == 0
+
+
+@pytest.mark.parametrize("says", [[], [b"HTTP/1.1 200 OK\r\n"], [b"HTTP/1.1 200 OK\r\n\r\n"]])
+async def test_the_deadline_for_connecting_holds_for_connect_and_tls(says: list[bytes], through: Through) -> None:
+    with proxy(*says) as tunnel:
+        through(tunnel, "", "http")
+        with anyio.fail_after(5), pytest.raises(DeadlineError, match="no connection to"):
+            await said(SECURE, Deadlines(connect=0.05))
+        assert tunnel.until_closed() == 0
