@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mellea.core.sqlite import Database
@@ -58,6 +60,14 @@ class ResumeStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._database = Database(path, kind="mellea resumes", schema=_SCHEMA)
 
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._database.write() as connection:
+                yield connection
+        finally:
+            self._database.close()  # a run needs it once
+
     def claim(self, state: str, run: str, claimant: str) -> None:
         """Claim a state.
 
@@ -69,7 +79,7 @@ class ResumeStore:
         Raises:
             UsageError: it was resumed already.
         """
-        with self._database.write() as connection:
+        with self._write() as connection:
             row = connection.execute("SELECT has_begun FROM resumes WHERE state = ?", (state,)).fetchone()
             if row is not None and row[0]:
                 raise _resumed(state)
@@ -83,16 +93,12 @@ class ResumeStore:
         Raises:
             UsageError: somebody else has taken it over.
         """
-        with self._database.write() as connection:
+        with self._write() as connection:
             changed = connection.execute(
                 "UPDATE resumes SET has_begun = 1 WHERE state = ? AND claimant = ? AND has_begun = 0", (state, claimant)
             )
             if changed.rowcount != 1:
                 raise _resumed(state)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
 
 
 def _resumed(state: str) -> UsageError:

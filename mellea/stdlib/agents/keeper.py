@@ -122,7 +122,6 @@ class StateKeeper:
             await self._write(self._checkpoint, self._wrap(state))
         if resumed is not None and self._store is not None:
             await anyio.to_thread.run_sync(partial(self._store.begin, resumed.id, claimant))
-            self._store.close()  # it isn't needed any more
 
     async def _write(self, checkpoint: Path | Callable[[Pending], Any], pending: Pending) -> None:
         if isinstance(checkpoint, Path):
