@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mellea.core.blocks import CBlock, FileBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.masking import hide_keys
 from mellea.core.observer import Span
+from mellea.core.runtime.ledger import was_refused
 
 if TYPE_CHECKING:
     from mellea.core.messages import Message
@@ -95,14 +96,14 @@ def describe_error_type(span: Span) -> str:
 def cost_of_span(span: Span) -> float | None:
     """Return what a request cost in US dollars, `None` if that is unknown, as while it runs.
 
-    One that was refused, and one that was never sent, cost nothing.
+    One that was refused, or was never sent, cost nothing.
     """
     from mellea.core.prices import cost  # lazy: most programs never ask
 
     said = span.generation
     if said is None or span.ended is None:
         return None
-    if said.usage is None and span.time_to_first_token is None and span.status != "ok":
+    if said.usage is None and was_refused(span.error):
         return 0.0
     return cost(said.usage, _provider(span) or "", said.model or _model(span) or "")
 
@@ -127,8 +128,9 @@ def _describe_request(span: Span, data: dict[str, Any]) -> None:
     if said is None:
         return
     data["response_model"], data["response_id"] = said.model, said.response_id
-    data["finish_reason"], data["cost"] = said.finish_reason, cost_of_span(span)
+    data["finish_reason"] = said.finish_reason
     if said.usage is not None:
+        data["cost"] = cost_of_span(span)
         for name in type(said.usage).__slots__:
             data[name] = getattr(said.usage, name)
 

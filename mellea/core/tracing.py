@@ -154,7 +154,8 @@ def trace(function: Any = None, /, *, name: str | None = None) -> Any:
         return type(function)(trace(function.__func__, name=name))
     if not callable(function) or isinstance(function, type):
         raise UsageError(f"@trace is for functions, not for {function!r}")
-    return functools.wraps(function)(_wrap(function, name or getattr(function, "__name__", type(function).__name__)))
+    called = name or str(getattr(function, "__name__", type(function).__name__))
+    return functools.wraps(function)(_wrap(function, called))
 
 
 def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -251,7 +252,7 @@ def _wrap_generator(function: Callable[..., Generator[Any, Any, Any]], name: str
 
 def _close(body: Generator[Any, Any, Any], steps: _Steps) -> None:
     try:
-        if body.gi_frame is not None:
+        if inspect.getgeneratorstate(body) != inspect.GEN_CLOSED:
             with steps:
                 body.close()
     finally:
@@ -280,7 +281,7 @@ def _wrap_async_generator(function: Callable[..., AsyncGenerator[Any, Any]], nam
                     advance = functools.partial(body.asend, sent)
         finally:
             try:
-                if body.ag_frame is not None:
+                if getattr(body, "ag_frame", None) is not None:  # it hasn't ended by itself
                     with steps:
                         await body.aclose()
             finally:

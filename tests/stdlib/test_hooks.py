@@ -15,7 +15,6 @@ from mellea.core import ImageBlock, Message, Request, ToolCall
 from mellea.core.events import Event, ReasoningDelta, StreamEnd, TextDelta, ToolEnd
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.errors import OutputError, UsageError
-from mellea.stdlib.context import ChatContext
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import Pause, ScriptedBackend
 from mellea.traces import Observer, observe

@@ -6,12 +6,14 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from mellea.errors import ConfigurationError, ConnectError, StatusError, StreamingError, UsageError
+
 if TYPE_CHECKING:
     from mellea.core.accumulator import Generation
     from mellea.core.events import Usage
     from mellea.core.runtime.record import Record
 
-__all__ = ["Ledger", "current_ledger", "enter_request"]
+__all__ = ["Ledger", "current_ledger", "enter_request", "was_refused"]
 
 _MOST = 1000
 """How many requests may wait for being priced."""
@@ -51,19 +53,27 @@ class Ledger:
             return self._total
 
 
+def was_refused(error: BaseException | None) -> bool:
+    """Whether a request failed in a way that nobody bills: it was refused, or never sent."""
+    return isinstance(error, (ConfigurationError, ConnectError, StatusError, UsageError)) and not isinstance(
+        error,
+        StreamingError,  # its loop was lost: the model may have answered
+    )
+
+
 current_ledger: ContextVar[Ledger | None] = ContextVar("mellea_ledger", default=None)
 """Where the requests of the current code are entered: that of the session that it works for."""
 
 
 def enter_request(ledger: Ledger, run: Record, said: Generation) -> None:
-    """Enter a request that has ended, unless it was refused or not sent.
+    """Enter a request that has ended, unless it was refused or never sent.
 
     Args:
         ledger: that of the session.
         run: made the request.
         said: what it came to.
     """
-    if said.usage is None and run.time_to_first_token is None:
+    if said.usage is None and was_refused(run.error):
         return
     sent = run.sent
     provider, model = (run.backend, run.model) if sent is None else (sent.backend, sent.model)
