@@ -19,7 +19,9 @@ from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.conversation import AgentConversation
+from mellea.stdlib.agents.keeper import Saved, StateKeeper
 from mellea.stdlib.agents.limits import Book, Limits, current_book
+from mellea.stdlib.agents.pending import find_secret
 from mellea.stdlib.agents.result import AgentRun, make_run
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.agents.task import AgentCall, AgentWork
@@ -49,6 +51,8 @@ class _Settings(TypedDict, total=False):
     loop: ToolLoop | None
     name: str | None
     limits: Limits | None
+    secret: str | bytes | None
+    store: str | os.PathLike[str] | None
 
 
 @short_errors
@@ -65,6 +69,9 @@ class Agent(Generic[T]):
             model is asked at most 10 times, or as often as `limits` say.
         name: what it is called in traces, in the events of agents that use it, and as a tool.
         limits: how much a run may take. What happens at a limit says `on_limit` of the loop.
+        secret: signs the states of runs that wait, so that changed ones are refused; by default `MELLEA_SECRET` of the
+            environment.
+        store: an SQLite file where states are noted that were resumed, so that none is resumed twice.
 
     Raises:
         UsageError: an argument is wrong.
@@ -95,6 +102,8 @@ class Agent(Generic[T]):
         loop: ToolLoop | None = None,
         name: str | None = None,
         limits: Limits | None = None,
+        secret: str | bytes | None = None,
+        store: str | os.PathLike[str] | None = None,
     ) -> None:
         for what, value, kind in (
             ("instructions", instructions, str),
@@ -107,6 +116,8 @@ class Agent(Generic[T]):
         self.instructions = instructions
         self.name = name or "agent"
         self.limits = limits or Limits()
+        find_secret(secret)  # a wrong one is an error now
+        self._secret, self._store = secret, store
         self.loop = _bound_loop(loop, self.limits)
         self._model: MelleaSession | Backend | None = _find_model(model)
         self._tools: Sequence[AnyTool] = as_tools(
@@ -131,6 +142,33 @@ class Agent(Generic[T]):
         return await self.finish(self.prepare(prompt, arguments, corrects=True))
 
     run = blocking(arun)
+
+    @verb("resume", AgentArguments)
+    async def aresume(
+        self, pending: Saved, answers: Mapping[str, Any] | None = None, **arguments: Unpack[AgentArguments]
+    ) -> AgentRun[T]:
+        """Go on with a run that waits for answers, or was stopped, in this process or in another one.
+
+        The model isn't asked again for what it has answered, and no finished tool runs again. The policy is asked once
+        more about every call that is about to run. What isn't answered stays pending.
+
+        Args:
+            pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the states to come.
+            answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
+                result, or `Deny(reason)`, for a tool that runs outside.
+
+        Raises:
+            StateError: the state can't be read, or was changed.
+            UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
+            MelleaError: see `arun`.
+        """
+        keeper = self._keep_states(arguments)
+        state = await keeper.resume(pending, answers)
+        work = self.prepare(Conversation(state.closed_messages), arguments, corrects=True)
+        work.book.keeper, work.book.start = keeper, state
+        return await self.finish(work)
+
+    resume = blocking(aresume)
 
     @verb("stream", AgentStreamArguments)
     def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
@@ -214,6 +252,7 @@ class Agent(Generic[T]):
             yield ToolReturn(stream.result, stream.output)
 
         made: Tool[..., Any] = Tool(ask, name=name or self.name, description=description)
+        made.inner_tools = tuple(self._tools)
         return made
 
     # -- for conversations ----------------------------------------------------------------------------
@@ -274,7 +313,16 @@ class Agent(Generic[T]):
             format=self._format,
             defaults={} if session is None else session.model_options,
         )
-        return AgentWork(replace(call, book=Book(self.limits), label=self.name), session, corrects)
+        book = Book(self.limits, self._keep_states(arguments))
+        return AgentWork(replace(call, book=book, label=self.name), session, corrects)
+
+    def _keep_states(self, arguments: AgentArguments) -> StateKeeper:
+        return StateKeeper(
+            agent=self.name,
+            secret=arguments.get("secret", self._secret),
+            checkpoint=arguments.get("checkpoint"),
+            store=arguments.get("store", self._store),
+        )
 
     def __repr__(self) -> str:
         tools = ", ".join(tool.name for tool in cast("Sequence[Tool[..., Any]]", self._tools))

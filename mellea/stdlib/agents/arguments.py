@@ -2,8 +2,10 @@
 
 # The annotations are objects here, not texts: signatures and docstrings are made of them.
 
+import os
 from typing import Annotated, Literal
 
+from mellea.stdlib.agents.keeper import Checkpoint
 from mellea.stdlib.verb import OptionArguments
 
 __all__ = ["AgentArguments", "AgentStreamArguments"]
@@ -11,6 +13,23 @@ __all__ = ["AgentArguments", "AgentStreamArguments"]
 
 class AgentArguments(OptionArguments, total=False):
     """What every run of an agent takes."""
+
+    checkpoint: Annotated[
+        Checkpoint | None,
+        "a file that always has the latest state of the run, or a function that is called with it as a `Pending`: "
+        "after each answer of the model, after each finished tool, and when the run has to wait. `resume` goes on from "
+        "it.",
+    ]
+    secret: Annotated[
+        str | bytes | None,
+        "signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else that of "
+        "`MELLEA_SECRET` in the environment.",
+    ]
+    store: Annotated[
+        str | os.PathLike[str] | None,
+        "an SQLite file where states are noted that were resumed, so that none is resumed twice; by default the "
+        "agent's.",
+    ]
 
 
 class AgentStreamArguments(AgentArguments, total=False):

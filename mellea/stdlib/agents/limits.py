@@ -14,8 +14,9 @@ from mellea.core.events import Usage
 from mellea.core.messages import Message
 from mellea.core.serialise import from_jsonable, to_jsonable
 from mellea.errors import ConfigurationError, UsageError
+from mellea.stdlib.agents.keeper import StateKeeper
+from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.tools import LoopProgress, LoopState, nested_progress
-from mellea.stdlib.tools.loop_progress import Save
 
 if TYPE_CHECKING:
     from mellea.core.runtime import Record
@@ -82,23 +83,23 @@ class Book:
         pending: what a suspended run waits for.
         messages: the whole conversation, once the run has ended.
         on_end: is given that, if the run has ended well.
+        keeper: keeps the states of the run.
         start: where the run goes on, if it was suspended or stopped before.
-        save: is given the state of the run as it changes.
         is_nested: whether it is the run of a sub-agent, which goes on where it stopped by itself.
         progress: how far it has come, once it has begun.
         added: what the user has said and the agent hasn't been told.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, keeper: StateKeeper) -> None:
         self.limits = limits
+        self.keeper = keeper
         self.usage: Usage | None = None
         self.cost: float | None = 0.0
         self.limit: str | None = None
-        self.pending: Any = None
+        self.pending: Pending | None = None
         self.messages: tuple[Message, ...] = ()
         self.on_end: Callable[[tuple[Message, ...]], object] | None = None
         self.start: LoopState | None = None
-        self.save: Save | None = None
         self.is_nested = False
         self.progress: LoopProgress | None = None
         self.added: list[Message] = []
@@ -186,7 +187,7 @@ class Book:
             self.progress = nested_progress(messages, self.list_spent)
         else:
             state = LoopState(messages) if self.start is None else self.start
-            self.progress = LoopProgress(state, save=self.save, spent=self.list_spent)
+            self.progress = self.keeper.begin(state, self.list_spent)
         self._read_spent(self.progress.state.spent)
         with self._lock:
             self.added[:0] = self.progress.added

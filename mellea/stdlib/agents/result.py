@@ -23,6 +23,8 @@ from mellea.core.messages import Message
 from mellea.core.prices import cost_of_events
 from mellea.core.runtime import Record
 from mellea.stdlib.agents.limits import Book
+from mellea.stdlib.agents.pending import Pending
+from mellea.stdlib.tools import LoopState
 
 __all__ = ["AgentRun", "AgentStep", "find_text", "list_steps", "make_run"]
 
@@ -70,7 +72,7 @@ class AgentRun(Generic[T]):
     steps: tuple[AgentStep, ...] = field(repr=False)
     usage: Usage | None = None
     cost: float | None = None
-    pending: Any = None
+    pending: Pending | None = None
     limit: str | None = None
     has_format: bool = field(default=False, repr=False)
 
@@ -119,9 +121,14 @@ class _Writing:
         return AgentStep(self.number, "".join(self.text), tuple(self.calls), tuple(self.results), self._total())
 
 
-def list_steps(events: Iterable[Event]) -> tuple[AgentStep, ...]:
-    """Return the steps of a run; a corrective attempt belongs to its step."""
-    return tuple(step.end() for step in _read_steps(events))
+def list_steps(events: Iterable[Event], start: LoopState | None = None) -> tuple[AgentStep, ...]:
+    """Return the steps of a run; a corrective attempt belongs to its step.
+
+    Args:
+        events: those of the run.
+        start: where it went on from; the steps before that come first, without their usage.
+    """
+    return tuple(step.end() for step in _read_steps(events, _read_earlier(start)))
 
 
 def find_text(events: Iterable[Event]) -> str:
@@ -130,8 +137,26 @@ def find_text(events: Iterable[Event]) -> str:
     return next((text for text in reversed(texts) if text), "")
 
 
-def _read_steps(events: Iterable[Event]) -> list[_Writing]:
+def _read_earlier(start: LoopState | None) -> list[_Writing]:
+    """Return the steps before a state, as far as they can be told from the conversation; the last one may be open."""
+    if start is None:
+        return []
     steps: list[_Writing] = []
+    for message in start.messages:
+        if message.role == "assistant":
+            steps.append(_Writing(0, [message.text], list(message.tool_calls)))
+        elif steps:
+            steps[-1].results += [block for block in message.blocks if isinstance(block, ToolOutput)]
+    steps = steps[-start.step :] if start.step else []
+    for number, step in enumerate(steps, start.step - len(steps) + 1):
+        step.number = number
+    if steps:
+        steps[-1].results += start.outputs.values()
+    return steps
+
+
+def _read_steps(events: Iterable[Event], earlier: Iterable[_Writing] = ()) -> list[_Writing]:
+    steps: list[_Writing] = list(earlier)
     for event in events:
         if type(event) is StepStart:
             steps.append(_Writing(event.step))
@@ -155,7 +180,7 @@ def make_run(record: Record, book: Book) -> AgentRun[Any]:
         text,
         record.parsed if has_format else text,
         messages,
-        list_steps(events),
+        list_steps(events, book.start),
         usage,
         cost,
         book.pending,

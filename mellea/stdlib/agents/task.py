@@ -111,9 +111,9 @@ class AgentTask(Answering):
             self._seen = len(progress.messages)
             answer: Generation = await loop.work(self.run, self, progress)
             if progress.is_waiting:
-                book.pending = progress.state
+                book.pending = book.keeper.pending(progress)
             elif answer.tool_calls:
-                book.limit = book.limit or "steps"
+                book.limit = progress.limit
             return answer
         seconds = f"{book.limits.seconds:g} s"
         if loop.on_limit == "raise":

@@ -46,7 +46,8 @@ class LoopProgress:
         outputs: of the last answer's calls those that are finished, by their keys.
         asked: open questions about the others.
         nested: how far the loops inside unfinished calls have come.
-        added: messages that the next step takes in.
+        added: messages that the next step takes in; any thread may append to it.
+        limit: which limit the last answer has reached, so that its calls aren't run.
         is_resumed: whether the step that is under way was begun by a run before this one.
         is_done: whether the last answer is the final one.
     """
@@ -63,7 +64,7 @@ class LoopProgress:
         begun = LoopState() if state is None else state
         self.can_wait, self.is_nested = can_wait, is_nested
         self.messages: list[Message] = list(begun.messages)
-        self.step, self.is_done = begun.step, begun.is_done
+        self.step, self.limit, self.is_done = begun.step, begun.limit, begun.is_done
         self.calls: dict[str, ToolCall] = begun.calls
         self.outputs: dict[str, ToolOutput] = dict(begun.outputs)
         self.asked: tuple[Question, ...] = begun.asked
@@ -88,6 +89,7 @@ class LoopProgress:
             dict(self.nested),
             tuple(self.added),
             self._spent_before if self._spent is None else dict(self._spent()),
+            self.limit,
             self.is_done,
         )
 
@@ -115,12 +117,16 @@ class LoopProgress:
         answer = self.messages[-1] if self.messages and self.messages[-1].role == "assistant" else Message("assistant")
         return Generation(answer.text, answer, messages=(answer,), finish_reason="tool_call" if self.calls else "stop")
 
-    async def take_answer(self, answer: Message) -> None:
-        """Note an answer of the model; without calls it is the final one."""
+    async def take_answer(self, answer: Message, is_done: bool) -> None:
+        """Note an answer of the model.
+
+        Args:
+            answer: the answer.
+            is_done: whether it is the final one.
+        """
         if answer.blocks:
             self.messages.append(answer)
-        self.calls = key_calls(answer)
-        self.is_done = not self.calls
+        self.calls, self.is_done = key_calls(answer), is_done
         await self.save()
 
     def list_unfinished(self) -> dict[str, ToolCall]:

@@ -71,6 +71,7 @@ class LoopState:
         nested: how far the loops inside unfinished calls have come, by the keys of the calls.
         added: messages from outside that the next step takes in.
         spent: what was used up so far, as JSON values; for whoever runs the loop.
+        limit: which limit the last answer has reached, so that its calls aren't run.
         is_done: whether the last answer is the final one.
     """
 
@@ -82,6 +83,7 @@ class LoopState:
     nested: Mapping[str, LoopState] = field(default_factory=dict)
     added: tuple[Message, ...] = ()
     spent: Mapping[str, Any] = field(default_factory=dict)
+    limit: str | None = None
     is_done: bool = False
 
     @property
@@ -90,6 +92,11 @@ class LoopState:
         if self.is_done or not self.step or not self.messages or self.messages[-1].role != "assistant":
             return {}
         return key_calls(self.messages[-1])
+
+    @property
+    def closed_messages(self) -> tuple[Message, ...]:
+        """The conversation without an answer whose calls aren't finished."""
+        return self.messages[:-1] if self.calls else self.messages
 
     @property
     def questions(self) -> tuple[Question, ...]:

@@ -148,23 +148,17 @@ class ToolLoop:
             with span_around("step", f"step {number}", number=number):
                 step = await self.prepare(task.step(number, progress.messages), can_wait=progress.can_wait)
                 answer, end = await self.ask(run, task, step, progress)
-                limit = self._find_limit(task, step, answer, progress)
-                if progress.is_done and (limit is not None or not task.goes_on()):
+                if progress.is_done:
                     run.emit([StepEnd(number), end])
                     return answer
-                if limit is not None:
-                    return self.reach_limit(run, number, answer, end, limit)
+                if progress.limit is not None:
+                    return self.reach_limit(run, number, answer, end, progress.limit)
                 await self.run_tools(run, task, step, progress)
                 if progress.is_waiting:
                     run.emit([StreamEnd("tool_call", end.response_id, end.model)])
                     return answer
                 progress.end_step()
                 run.emit([StepEnd(number)])
-
-    def _find_limit(self, task: LoopTask, step: Step, answer: Generation, progress: LoopProgress) -> str | None:
-        if step.number >= self.max_steps:
-            return "steps"
-        return None if progress.is_resumed else task.find_limit(step, answer)  # a resumed answer was looked at before
 
     def check_tools(
         self, tools: Iterable[AnyTool], *, can_wait: bool = False
@@ -231,7 +225,12 @@ class ToolLoop:
         await progress.begin()
         run.emit([StepStart(step.number)])
         answer, end = await _relay_answer(run, task.ask(step))
-        await progress.take_answer(_whole_message(answer))
+        limit = task.find_limit(step, answer)
+        may_go_on = step.number < self.max_steps
+        if answer.tool_calls:
+            progress.limit = limit if may_go_on else "steps"
+        is_done = not answer.tool_calls and not (may_go_on and task.goes_on())
+        await progress.take_answer(_whole_message(answer), is_done)
         return answer, end
 
     async def run_tools(self, run: Run, task: LoopTask, step: Step, progress: LoopProgress) -> None:
