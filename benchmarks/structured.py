@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from statistics import median
 from time import process_time
 from typing import Any
@@ -19,9 +20,6 @@ from pydantic_core import from_json
 from benchmarks.pairs import Samples, Setting, interleave, on_loop
 from mellea import MelleaSession
 from mellea.core.events import TextDelta
-from mellea.core.structured import make_output_format
-from mellea.core.structured.items import ItemDecoder, make_item_format
-from mellea.core.structured.partials import PartialDecoder
 from mellea.testing import Pause, ScriptedBackend
 
 DELTA = 20
@@ -36,8 +34,19 @@ class Person:
     tags: list[str]
 
 
-FORMAT = make_output_format(list[Person])
-PEOPLE = make_item_format(FORMAT)
+@cache
+def people_format() -> Any:
+    from mellea.core.structured import make_output_format  # lazy: another checkout may have another name for it
+
+    return make_output_format(list[Person])
+
+
+@cache
+def person_format() -> Any:
+    from mellea.core.structured.items import make_item_format  # lazy: as above
+
+    return make_item_format(people_format())
+
 
 Read = Callable[[list[str]], int]
 """Reads deltas, and returns how many people there were."""
@@ -52,7 +61,9 @@ def document(size: int) -> list[str]:
 
 
 def items(deltas: list[str]) -> int:
-    decoder = ItemDecoder(PEOPLE)
+    from mellea.core.structured.items import ItemDecoder  # lazy: as above
+
+    decoder = ItemDecoder(person_format())
     for delta in deltas:
         decoder.feed(delta)
         while decoder.has_more:
@@ -61,7 +72,9 @@ def items(deltas: list[str]) -> int:
 
 
 def partials(deltas: list[str]) -> int:
-    decoder: PartialDecoder[Any] = PartialDecoder(FORMAT)
+    from mellea.core.structured.partials import PartialDecoder  # lazy: as above
+
+    decoder: PartialDecoder[Any] = PartialDecoder(people_format())
     for delta in deltas:
         decoder.feed(delta)
         while (partial := decoder.next()) is not None:
@@ -70,7 +83,7 @@ def partials(deltas: list[str]) -> int:
 
 
 def final_parse(deltas: list[str]) -> int:
-    return len(FORMAT.validate("".join(deltas)))
+    return len(people_format().validate("".join(deltas)))
 
 
 def parse_each_time(deltas: list[str]) -> int:

@@ -6,6 +6,7 @@ What lives here imports `mellea.core` and `mellea.errors` only; backends don't k
 
 from mellea.backends.fallback import FallbackBackend
 from mellea.backends.registry import get_backend, list_models, probe
+from mellea.backends.wrapped import WrappedBackend, open_stream
 from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolSpec, check_supported
 from mellea.core.options import Deadlines, ModelOption
 
@@ -19,8 +20,10 @@ __all__ = [
     "OutputSchema",
     "Request",
     "ToolSpec",
+    "WrappedBackend",
     "check_supported",
     "get_backend",
     "list_models",
+    "open_stream",
     "probe",
 ]

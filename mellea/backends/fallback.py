@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 import anyio
 
+from mellea.backends.wrapped import WrappedBackend, open_stream
 from mellea.core.backend import Backend, Capabilities, Request
 from mellea.core.events import Event, KeepAlive
 from mellea.core.messages import Message
-from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.core.options import check_options
+from mellea.core.results import EmbeddingResult, ImageResult, Probe
 from mellea.core.sent import SentRequest
 from mellea.errors import BackendError, ConfigurationError, DeadlineError, MelleaError, UsageError
 
@@ -21,12 +24,12 @@ __all__ = ["FallbackBackend"]
 _log = logging.getLogger("mellea")
 
 
-class FallbackBackend(Backend):
+class FallbackBackend(WrappedBackend):
     """Asks one model after the other, until one begins to answer.
 
     A model is passed over if it can't be reached, refuses the request, lacks a key or is silent for its
-    share of the first-byte deadline. Once one has begun to answer there is no other: text that was shown
-    is never taken back. What all of them can do is what the chain can do.
+    share of the first-byte deadline. Once one has begun to answer, no other is asked: text that was shown
+    is never taken back. The chain can do what all of its models can do.
 
     Args:
         backends: the models, the preferred one first.
@@ -36,18 +39,18 @@ class FallbackBackend(Backend):
         UsageError: there is no backend, or one of them is something else.
     """
 
-    name = "fallback"
-
     def __init__(self, backends: Sequence[Backend], *, model_options: Mapping[str, Any] | None = None) -> None:
-        super().__init__(model_options=model_options)
         if not backends or not all(isinstance(backend, Backend) for backend in backends):
             raise UsageError(f"a chain of models takes at least one, not {backends!r}")
+        super().__init__(backends[0])
+        self.model_options = check_options(model_options)  # each model adds its own
         self.backends = tuple(backends)
+        self.name = "fallback"
         self.model_id = ", ".join(f"{backend.name}/{backend.model_id}" for backend in self.backends)
         self.capabilities = reduce(_common, (backend.capabilities for backend in self.backends))
 
     async def run(self, request: Request) -> AsyncIterator[Event]:
-        """Yield what the first model says that begins to answer.
+        """Yield the answer of the first model that begins to give one.
 
         Raises:
             MelleaError: none did; it is the last model's error, with those before it as notes.
@@ -55,15 +58,8 @@ class FallbackBackend(Backend):
         failures: list[MelleaError] = []
         for number, backend in enumerate(self.backends, 1):
             is_last = number == len(self.backends)  # the same backend may stand in a chain twice
-            own = Request(
-                request.messages,
-                request.tools,
-                request.output_schema,
-                {**backend.model_options, **request.options},
-                request.deadlines,
-            )
-            source = backend.run(own)
-            try:
+            own = replace(request, options={**backend.model_options, **request.options})
+            async with open_stream(backend, own) as source:
                 try:
                     first, sent = await self._first(source, None if is_last else self._share(request), backend)
                 except (BackendError, ConfigurationError) as error:
@@ -79,8 +75,6 @@ class FallbackBackend(Backend):
                 async for event in source:
                     yield event
                 return
-            finally:
-                await _close(source)
 
     async def generate_image(
         self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
@@ -97,13 +91,26 @@ class FallbackBackend(Backend):
                 _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
         return await self.backends[-1].generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
-    async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
+    async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
         """Make vectors by the first model alone: those of different models can't be compared.
 
         Raises:
             MelleaError: it can't.
         """
-        return await self.backends[0].embed(texts)
+        return await super().embed(texts, **options)
+
+    async def list_models(self) -> list[str]:
+        """Return the models of the chain, as `"provider/model"`."""
+        return [f"{backend.name}/{backend.model_id}" for backend in self.backends]
+
+    async def probe(self) -> Probe:
+        """Tell whether one of the models can be reached, and why the first one can't if none can."""
+        first = await self.backends[0].probe()
+        if not first.ok:
+            for backend in self.backends[1:]:
+                if (found := await backend.probe()).ok:
+                    return found
+        return first
 
     def check_access(self) -> None:
         """Look whether requests can be sent to one of the models at least.
@@ -168,9 +175,3 @@ def _with_notes(failures: Sequence[MelleaError]) -> MelleaError:
     for error in failures[:-1]:
         last.add_note(f"before it: {error}")
     return last
-
-
-async def _close(source: AsyncIterator[Event]) -> None:
-    close = getattr(source, "aclose", None)
-    if close is not None:
-        await close()

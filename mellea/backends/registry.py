@@ -5,103 +5,49 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import logging
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from mellea.core.backend import Backend
+from mellea.backends.built_in import DEFAULT_MODEL, FILE_SUFFIXES, PROVIDERS, SERVICE_HOSTS
+from mellea.core.backend import Backend, set_provider_finder
 from mellea.core.options import ModelOption
 from mellea.core.results import Probe
 from mellea.core.tracebacks import short_errors
-from mellea.errors import ConfigurationError, UsageError
+from mellea.errors import ConfigurationError, MelleaError, UsageError
 
-__all__ = ["DEFAULT_MODEL", "PROVIDERS", "get_backend", "list_models", "probe", "providers"]
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
-DEFAULT_MODEL = "llama_cpp/smollm2-135m"
-"""The embedded model, which is there without a key, a server or a network."""
+__all__ = ["get_backend", "list_models", "probe", "providers", "providers_with"]
 
-PROVIDERS: Mapping[str, str] = {
-    "anthropic": "mellea.backends.anthropic:AnthropicBackend",
-    "gemini": "mellea.backends.gemini:GeminiBackend",
-    "llama_cpp": "mellea.backends.llama_cpp:LlamaCppBackend",
-    "ollama": "mellea.backends.ollama:OllamaModelBackend",
-    "openai": "mellea.backends.openai:OpenAIBackend",
-}
-"""The providers with a room of their own, and the class that reaches each."""
+ENTRY_POINT_GROUP = "mellea.backends"
+"""The group in which another package names its backend classes: `acme = "acme_mellea:AcmeBackend"`."""
+
+_log = logging.getLogger("mellea")
+
+
+class Offer(Protocol):
+    """What a provider's class, and a service that it hosts, declare of their names."""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names of it."""
+
+    @property
+    def model_patterns(self) -> tuple[str, ...]:
+        """What its models' names look like."""
+
 
 _REMOTE = frozenset({"api_key", "base_url", "headers", "client", "retries"})
-"""Arguments that the embedded model has no use for."""
-
-_ALIASES: Mapping[str, str] = {
-    "aigateway": "ai_gateway",
-    "alibabacloud": "alibaba",
-    "azureai": "azure",
-    "azureopenai": "azure",
-    "chatgpt": "openai",
-    "claude": "anthropic",
-    "dashscope": "alibaba",
-    "google": "gemini",
-    "googleai": "gemini",
-    "googlegenai": "gemini",
-    "gpt": "openai",
-    "grok": "xai",
-    "hf": "huggingface",
-    "kimi": "moonshot",
-    "llamacpp": "llama_cpp",
-    "llamacppserver": "llama_server",
-    "local": "llama_cpp",
-    "lmstudio": "lmstudio",
-    "mistralai": "mistral",
-    "moonshotai": "moonshot",
-    "openaiapi": "openai",
-    "qwen": "alibaba",
-    "togetherai": "together",
-    "vercel": "ai_gateway",
-    "vertexai": "gemini",
-    "zhipu": "zai",
-}
-"""What others call a provider, in lower case and without marks."""
-
-_FAMILIES: Sequence[tuple[str, str]] = (
-    ("gpt-oss", "ollama"),
-    ("gpt", "openai"),
-    ("chatgpt", "openai"),
-    ("o1", "openai"),
-    ("o3", "openai"),
-    ("o4", "openai"),
-    ("codex", "openai"),
-    ("text-embedding", "openai"),
-    ("dall-e", "openai"),
-    ("claude", "anthropic"),
-    ("gemini", "gemini"),
-    ("imagen", "gemini"),
-    ("grok", "xai"),
-    ("deepseek", "deepseek"),
-    ("kimi", "moonshot"),
-    ("moonshot", "moonshot"),
-    ("glm", "zai"),
-    ("sonar", "perplexity"),
-    ("codestral", "mistral"),
-    ("ministral", "mistral"),
-    ("mistral-", "mistral"),
-    ("magistral", "mistral"),
-    ("smollm2", "llama_cpp"),
-    ("granite", "ollama"),
-    ("llama", "ollama"),
-    ("qwen", "ollama"),
-    ("gemma", "ollama"),
-    ("phi", "ollama"),
-    ("mistral", "ollama"),
-    ("mixtral", "ollama"),
-    ("smollm", "ollama"),
-    ("olmo", "ollama"),
-)
-"""How the names of models begin, and who offers them, the first match counts."""
+"""Arguments that only make sense for a provider elsewhere, so that the provider has to be named."""
 
 _FOREIGN: Mapping[str, str] = {
     **dict.fromkeys(("key", "apikey", "token", "access_token", "auth", "auth_token", "secret"), "api_key"),
-    **dict.fromkeys(("url", "host", "endpoint", "api_base", "base", "server", "address", "azure_endpoint"), "base_url"),
+    **dict.fromkeys(("url", "host", "endpoint", "api_base", "base", "server", "address"), "base_url"),
     **dict.fromkeys(("max_retries", "num_retries", "retry"), "retries"),
     **dict.fromkeys(("default_headers", "extra_headers"), "headers"),
     **dict.fromkeys(("http_client", "async_client", "http_async_client", "session"), "client"),
@@ -112,7 +58,7 @@ _FOREIGN: Mapping[str, str] = {
     **dict.fromkeys(("context", "history", "memory"), "ctx"),
     **dict.fromkeys(("request_timeout", "deadline", "deadlines"), "timeout"),
 }
-"""What others call an argument or an option."""
+"""Other libraries' names for an argument or an option; a provider's name in front, as in `x_api_key`, is ignored."""
 
 
 @short_errors
@@ -138,23 +84,25 @@ def get_backend(
     full = model or os.environ.get("MELLEA_MODEL", "").strip() or DEFAULT_MODEL
     if full == DEFAULT_MODEL and not model and (given := sorted(_REMOTE & backend_kwargs.keys())):
         raise ConfigurationError(
-            f"{given[0]}= was given, but not whose it is: name the provider and the model, as in "
-            f"start_session('openai/gpt-5', {given[0]}=…), or set MELLEA_MODEL"
+            f"{given[0]}= was given, but no provider: name the provider and the model, as in "
+            f"start_session('provider/model', {given[0]}=…), or set MELLEA_MODEL"
         )
-    if full.lower().endswith(".gguf") and not full.startswith("llama_cpp/"):
-        full = f"llama_cpp/{full}"
+    opener = next((who for suffix, who in FILE_SUFFIXES.items() if full.lower().endswith(suffix)), None)
+    if opener is not None and not full.startswith(f"{opener}/"):
+        full = f"{opener}/{full}"
     provider, _, named = full.partition("/")
-    if provider not in PROVIDERS:
-        if provider not in providers():
-            raise ConfigurationError(f"unknown model {full!r}: {_advice_for_model(full, providers(), DEFAULT_MODEL)}")
-        backend_kwargs["service"], provider = provider, "openai"
-    module, _, cls = PROVIDERS[provider].partition(":")
-    factory = getattr(importlib.import_module(module), cls)  # lazy: a provider costs only those who use it
+    factory = _find_class(provider)
+    if factory is None:
+        raise ConfigurationError(f"unknown model {full!r}: {_advice_for_model(full)}")
+    if provider != factory.name and provider in factory.services:
+        backend_kwargs["service"] = provider
     chosen = model_id or named
-    if not chosen and provider in ("anthropic", "gemini", "ollama"):
+    if not chosen and _needs_model(factory):
         raise ConfigurationError(f"{full!r} names no model; say which, as in '{provider}/…', or with model_id=")
     _check_arguments(factory, backend_kwargs)
-    return cast("Backend", factory(chosen, **backend_kwargs) if chosen else factory(**backend_kwargs))
+    # Each class has parameters of its own, which were compared with the arguments just now.
+    make = cast("Callable[..., Backend]", factory)
+    return make(chosen, **backend_kwargs) if chosen else make(**backend_kwargs)
 
 
 async def list_models(provider: str, **backend_kwargs: Any) -> list[str]:
@@ -164,7 +112,9 @@ async def list_models(provider: str, **backend_kwargs: Any) -> list[str]:
         ConfigurationError: the provider is unknown.
         BackendError: it can't be reached, or refuses.
     """
-    backend = get_backend(provider, None if provider == "llama_cpp" else "any", **backend_kwargs)
+    factory = _find_class(provider)
+    has_default = factory is not None and factory.default_model is not None
+    backend = get_backend(provider, None if has_default else "any", **backend_kwargs)
     try:
         return await backend.list_models()
     finally:
@@ -185,9 +135,82 @@ async def probe(model: str, **backend_kwargs: Any) -> Probe:
 
 
 def providers() -> list[str]:
-    """Return the names of all providers that a model can be asked of."""
-    services = importlib.import_module("mellea.backends.openai.services").SERVICES  # lazy: see above
-    return sorted({*PROVIDERS, *services})
+    """Return the names of all providers that a model can be asked of, those of other packages included."""
+    hosted = (name for host in SERVICE_HOSTS for name in _load(host).services)
+    return sorted({*PROVIDERS, *hosted, *(entry.name for entry in _entry_points())})
+
+
+def providers_with(capability: str) -> list[str]:
+    """Return the names of the providers that have a capability, by its field in `Capabilities`."""
+    return sorted(name for name, cls in _all_classes().items() if getattr(cls.capabilities, capability))
+
+
+# -- finding a provider's class ---------------------------------------------------------------------------
+
+
+def _find_class(name: str) -> type[Backend] | None:
+    """Return the class that reaches a provider: a built-in one, a service of one, or another package's."""
+    if name in PROVIDERS:
+        return _load(name)
+    for host in SERVICE_HOSTS:
+        if name in (cls := _load(host)).services:
+            return cls
+    entry = next((entry for entry in _entry_points() if entry.name == name), None)
+    return None if entry is None else _load_entry(entry)
+
+
+def _load(name: str) -> type[Backend]:
+    module, _, cls = PROVIDERS[name].partition(":")
+    # Lazy: only those who use a provider pay for its import.
+    return cast("type[Backend]", getattr(importlib.import_module(module), cls))
+
+
+def _entry_points() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # lazy: it reads the metadata of all installed packages
+
+    return entry_points(group=ENTRY_POINT_GROUP)
+
+
+def _load_entry(entry: EntryPoint) -> type[Backend]:
+    """Import another package's backend class.
+
+    Raises:
+        ConfigurationError: it can't be imported, or isn't a backend class.
+    """
+    try:
+        cls = entry.load()
+    except MelleaError:  # such as a missing extra, which says what to do
+        raise
+    except Exception as error:  # importing another package's code may raise anything
+        raise ConfigurationError(
+            f"the provider {entry.name!r} can't be loaded from {entry.value!r}: {error!r}; reinstall or update "
+            "the package that brings it"
+        ) from error
+    if isinstance(cls, type) and issubclass(cls, Backend):
+        return cls
+    raise ConfigurationError(
+        f"the provider {entry.name!r} is not a Backend class but {cls!r}; its package has to name one in "
+        f"the entry point group {ENTRY_POINT_GROUP!r}"
+    )
+
+
+def _all_classes() -> dict[str, type[Backend]]:
+    """Load every provider's class, for advice in an error; one that can't be loaded is left out."""
+    found = {name: _load(name) for name in PROVIDERS}
+    for entry in _entry_points():
+        try:
+            cls = _load_entry(entry)
+            if entry.name not in cls.services:  # those come with the class
+                found.setdefault(entry.name, cls)
+        except ConfigurationError as error:
+            _log.debug("left out of the advice: %s", error)
+    return found
+
+
+set_provider_finder(providers_with)  # the core advises who can do what a backend can't, and names no provider itself
+
+
+# -- reading the arguments ---------------------------------------------------------------------------------
 
 
 def _chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Mapping[str, Any]) -> Backend:
@@ -210,6 +233,16 @@ def _text(name: str, value: Any) -> str | None:
     raise UsageError(f"{name} takes a text such as {DEFAULT_MODEL!r}, not {shown}")
 
 
+def _needs_model(factory: type[Backend]) -> bool:
+    """Tell whether the first parameter of a backend class, which is the model, has no default."""
+    first = next(iter(inspect.signature(factory).parameters.values()), None)
+    return (
+        first is not None
+        and first.default is first.empty
+        and first.kind in (first.POSITIONAL_OR_KEYWORD, first.POSITIONAL_ONLY)
+    )
+
+
 def _check_arguments(factory: Any, arguments: Mapping[str, Any]) -> None:
     taken: set[str] = set()
     for cls in factory.__mro__:  # a class hands on to the one above it what it doesn't take itself
@@ -224,30 +257,27 @@ def _check_arguments(factory: Any, arguments: Mapping[str, Any]) -> None:
         )
 
 
-def _advice_for_model(model: str, known: Collection[str], default: str) -> str:
-    """Return what to give in place of a model's name that names no known provider.
+# -- advice in errors ---------------------------------------------------------------------------------------
 
-    Args:
-        model: what was given.
-        known: the providers.
-        default: the full name of the embedded model.
-    """
+
+def _advice_for_model(model: str) -> str:
+    """Return what to give in place of a model's name that names no known provider."""
+    endings = " or ".join(map(repr, FILE_SUFFIXES))
     if os.path.isdir(model):
-        return "it is a folder; give the path of a model's file in it, which ends in '.gguf'"
+        return f"it is a folder; give the path of a model's file in it, which ends in {endings}"
     if os.path.isfile(model):
-        return "it is a file, but no model's; the name of a model's file ends in '.gguf'"
+        return f"it is a file, but not a model's; the name of a model's file ends in {endings}"
+    offers = _offers()
+    known = providers()
+    form = f"a model is named 'provider/model', and the providers are {', '.join(map(repr, known))}"
     provider, divider, rest = model.partition("/" if "/" in model or ":" not in model else ":")
-    meant = _provider(provider, known)
+    meant = _similar_provider(provider, known, offers)
     if meant is not None:
         named = f"{meant}/{rest}" if divider and rest else meant
-        return f"did you mean {named!r}? {_form(known)}"
-    ways = [f"{family}/{model}" for family in _families(model)]
-    if model == default.partition("/")[2]:
-        ways = [default]
-    if divider == "/" and not model.startswith(("/", ".", "~")):  # as on Hugging Face
-        ways += [f"huggingface/{model}", f"vllm/{model}"]
+        return f"did you mean {named!r}? {form}"
+    ways = [f"{offer}/{model}" for offer in _likely_providers(model, offers)]
     hint = f"did you mean {' or '.join(map(repr, ways))}? " if ways else ""
-    return f"there is no provider {provider!r}; {hint}{_form(known)}"
+    return f"there is no provider {provider!r}; {hint}{form}"
 
 
 def _advice_for_argument(name: str, taken: Collection[str], options: Collection[str]) -> str:
@@ -258,7 +288,9 @@ def _advice_for_argument(name: str, taken: Collection[str], options: Collection[
         taken: those that it takes.
         options: the model options, which go elsewhere.
     """
-    ours = _FOREIGN.get(name.lower(), name)
+    plain = name.lower()
+    # Some put the provider's name in front of it.
+    ours = _FOREIGN.get(plain) or next((_FOREIGN[end] for end in _endings(plain) if end in _FOREIGN), name)
     if ours in taken and ours != name:
         return f"it is {ours!r} here"
     if ours in options or ours == "model_options":
@@ -269,23 +301,46 @@ def _advice_for_argument(name: str, taken: Collection[str], options: Collection[
     return f"{hint}it takes {', '.join(sorted(taken))}, and model options go into model_options={{…}}"
 
 
-def _provider(name: str, known: Collection[str]) -> str | None:
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    by_plain = {re.sub(r"[^a-z0-9]", "", one): one for one in known}
-    found = by_plain.get(plain) or _ALIASES.get(plain)
+def _endings(name: str) -> list[str]:
+    """Return what is left of a name in snake case without its first word, its first two words, and so on."""
+    words = name.split("_")
+    return ["_".join(words[number:]) for number in range(1, len(words))]
+
+
+def _offers() -> dict[str, Offer]:
+    """Return the providers and the services that they host, by name."""
+    classes = _all_classes()
+    hosted = {name: service for cls in classes.values() for name, service in cls.services.items()}
+    return {**classes, **hosted}
+
+
+def _similar_provider(name: str, known: Collection[str], offers: Mapping[str, Offer]) -> str | None:
+    """Return the provider that a name is another spelling of, `None` if there is none."""
+    plain = _plain(name)
+    by_plain = {_plain(alias): one for one, offer in offers.items() for alias in offer.aliases}
+    found = {**by_plain, **{_plain(one): one for one in known}}.get(plain)
     if found is not None:
         return found
     near = difflib.get_close_matches(name.lower()[:40], known, n=1, cutoff=0.75)
     return near[0] if near else None
 
 
-def _families(model: str) -> list[str]:
-    name = model.rpartition("/")[2].lower()
-    found = next((provider for start, provider in _FAMILIES if name.startswith(start)), None)
-    if found is None and ":" in name and "/" not in model:  # as Ollama's names with their tags
-        found = "ollama"
-    return [found] if found else []
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _form(known: Collection[str]) -> str:
-    return f"a model is named 'provider/model', and the providers are {', '.join(map(repr, known))}"
+def _likely_providers(model: str, offers: Mapping[str, Offer]) -> list[str]:
+    """Return who may offer a model: the best match for the end of its name, and all that fit the whole of it.
+
+    A pattern with a slash is for names such as `organisation/model`, and several providers may offer these.
+    """
+    last, found, whole = model.rpartition("/")[2].lower(), list[tuple[int, str]](), list[str]()
+    is_path = model.startswith(("/", ".", "~"))
+    for name, offer in offers.items():
+        for pattern in offer.model_patterns:
+            if "/" not in pattern and fnmatchcase(last, pattern):
+                found.append((len(pattern), name))
+            elif "/" in pattern and not is_path and fnmatchcase(model, pattern):
+                whole.append(name)
+    best = [max(found, key=lambda match: match[0])[1]] if found else []
+    return best + whole

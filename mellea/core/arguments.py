@@ -1,20 +1,20 @@
-"""Arguments that a verb doesn't take: what they are called here, where other libraries have another name."""
+"""Unknown arguments: the error, with our name for what other libraries call something else."""
 
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import CodeType, FunctionType
+from typing import Any, TypeVar, cast
 
 from mellea.core.options import nearest_option
+from mellea.core.tracebacks import wrap_entrance
 from mellea.errors import UsageError
 
-__all__ = ["advice_for", "knows_names", "unknown_argument"]
+__all__ = ["NameCheck", "advice_for", "entrance", "unknown_argument"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _by_name(table: Mapping[str, str]) -> dict[str, str]:
@@ -45,7 +45,7 @@ _FOREIGN = _by_name(
         "release": "chunking",
     }
 )
-"""What others call an argument of ours."""
+"""The names that other libraries have for our arguments."""
 
 _ELSEWHERE = _by_name(
     {
@@ -75,7 +75,7 @@ _ELSEWHERE = _by_name(
         "the verbs of a session are its own: m.instruct(…)": "session",
     }
 )
-"""What to do about an argument that isn't taken here under any name."""
+"""What to do about arguments that aren't taken here under any name."""
 
 
 def unknown_argument(
@@ -84,17 +84,17 @@ def unknown_argument(
     """Make the error for an argument that isn't taken.
 
     Args:
-        what: what was called.
-        name: the argument.
-        taken: the names of those that are taken.
-        kind: what an argument is called there.
-        ways: what to do about arguments of ours where that isn't to give them here.
+        what: the function that was called.
+        name: the name of the argument.
+        taken: the names that are taken.
+        kind: the word for an argument: `"argument"` or `"option"`.
+        ways: what to do instead about arguments that other functions take and this one doesn't.
     """
     return UsageError(f"{what} takes no {kind} {name!r}; {advice_for(name, taken, ways or {})}")
 
 
 def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> str:
-    """Return what to give in place of an argument that isn't taken; see `unknown_argument`."""
+    """Return what to write in place of an argument that isn't taken; see `unknown_argument`."""
     ours = _FOREIGN.get(name, name)
     named = f"it is {ours!r} here: " if name in _FOREIGN else ""
     if ours in ways:
@@ -119,39 +119,68 @@ def _as_option(option: str, taken: Collection[str]) -> str:
     return f"{option!r} is a model option: with mellea.options({option}=…), or start_session(…, model_options=…)"
 
 
-def knows_names(what: str, *more: str, **ways: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a decorator: an argument that the function doesn't take is a `UsageError` which says what it takes.
+class NameCheck:
+    """Refuses arguments that a function doesn't take, with a `UsageError` that says what to write instead.
 
     Args:
-        what: what to call the function.
-        more: names that it takes besides those in its signature.
-        ways: what to do about arguments of ours where that isn't to give them here.
+        what: what errors call the function.
+        function: the function; the parameters in its own signature are taken.
+        declared: the names that it takes as `**arguments`.
+        ways: what to do instead about arguments that other functions take and this one doesn't.
     """
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        code: Any = function.__code__
-        own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        taken = tuple(name for name in (*own, *more) if name != "self")
+    __slots__ = ("_accepted", "_code", "_declared", "_ways", "_what")
 
-        def check(names: Collection[str]) -> None:
-            for name in names:
-                if name not in taken:
-                    raise unknown_argument(what, name, taken, ways=ways)
+    def __init__(
+        self,
+        what: str,
+        function: Callable[..., Any],
+        declared: Iterable[str] = (),
+        ways: Mapping[str, str] | None = None,
+    ) -> None:
+        self._what = what
+        self._code: CodeType = cast("FunctionType", function).__code__
+        self._declared = tuple(declared)
+        self._ways = ways or {}
+        self._accepted = frozenset((*self._positional(), *self._keywords(), *self._declared))
 
-        if inspect.iscoroutinefunction(function):
+    def __call__(self, names: Iterable[str]) -> None:
+        """Refuse a name that isn't taken.
 
-            @functools.wraps(function)
-            async def call_async(*args: Any, **kwargs: Any) -> Any:
-                check(kwargs)
-                return await function(*args, **kwargs)
+        Raises:
+            UsageError: says what the function takes.
+        """
+        if not self._accepted.issuperset(names) and not self._takes_any():
+            unknown = next(name for name in names if name not in self._accepted)
+            raise unknown_argument(self._what, unknown, self._shown(), ways=self._ways)
 
-            return cast("Callable[P, R]", call_async)
+    def _takes_any(self) -> bool:
+        return not self._declared and bool(self._code.co_flags & inspect.CO_VARKEYWORDS)
 
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            check(kwargs)
-            return function(*args, **kwargs)
+    def _positional(self) -> tuple[str, ...]:
+        names = self._code.co_varnames[: self._code.co_argcount]
+        return tuple(name for name in names if name != "self")
 
-        return call
+    def _keywords(self) -> tuple[str, ...]:
+        count = self._code.co_argcount
+        return self._code.co_varnames[count : count + self._code.co_kwonlyargcount]
+
+    def _shown(self) -> tuple[str, ...]:
+        """Return all names, in the order in which a person would look for them."""
+        keywords = self._keywords()
+        first = [name for name in keywords if name == "format"]
+        return (*first, *self._declared, *[name for name in keywords if name not in first], *self._positional())
+
+
+def entrance(what: str, **ways: str) -> Callable[[F], F]:
+    """Make a decorator for a function that programs call: it checks names and shortens tracebacks.
+
+    Args:
+        what: what errors call the function.
+        ways: what to do instead about arguments that other functions take and this one doesn't.
+    """
+
+    def decorate(function: F) -> F:
+        return cast("F", wrap_entrance(function, NameCheck(what, function, ways=ways)))
 
     return decorate

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from mellea.core.blocks import FileBlock, ImageBlock, ToolOutput
 from mellea.core.events import Event
+from mellea.core.fingerprint import digest, message_form, options_form
+from mellea.core.masking import hide_keys
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
 from mellea.core.results import EmbeddingResult, ImageResult, Probe
@@ -24,6 +26,7 @@ __all__ = [
     "ToolSpec",
     "check_supported",
     "narrow_tools",
+    "set_provider_finder",
     "unsupported",
 ]
 
@@ -39,7 +42,7 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class BuiltinTool:
-    """A tool that the provider runs itself, as functions such as `anthropic.tools.web_search()` make it.
+    """A tool that the provider runs itself, as the functions in the room of that provider make it.
 
     Args:
         provider: whose tool it is.
@@ -80,12 +83,44 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
 
+    def fingerprint(self, provider: str = "", model: str = "") -> str:
+        """Return a digest of what decides the answer, for caches and journals: 64 hexadecimal digits.
+
+        In it are the messages with the bytes of their files, tools, schema, and the options that shape the answer; not
+        in it are keys, headers, deadlines, whether the answer is streamed, and marks for a provider's cache. The order
+        of keys in schemas and arguments doesn't count. It is the same in every process and Python version.
+
+        Args:
+            provider: who is asked, such as the backend's `name`.
+            model: which model, such as its `model_id`.
+
+        Raises:
+            UsageError: an option, a schema or a tool holds something that JSON can't say.
+        """
+        schema = self.output_schema
+        return digest(
+            {
+                "provider": provider,
+                "model": model,
+                "messages": [message_form(message) for message in self.messages],
+                "tools": [_tool_form(tool) for tool in self.tools],
+                "schema": None if schema is None else {"name": schema.name, "schema": schema.schema},
+                "options": options_form(self.options),
+            }
+        )
+
     def __repr__(self) -> str:
         options = {name: "…" if name in MAY_HOLD_KEYS else value for name, value in self.options.items()}
         return (
             f"Request(messages={self.messages!r}, tools={self.tools!r}, output_schema={self.output_schema!r}, "
             f"options={options!r}, deadlines={self.deadlines!r})"
         )
+
+
+def _tool_form(tool: ToolSpec | BuiltinTool) -> dict[str, Any]:
+    if isinstance(tool, BuiltinTool):
+        return {"provider": tool.provider, "name": tool.name, "config": hide_keys(tool.config)}
+    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
 
 
 _SAMPLING = frozenset(
@@ -136,13 +171,25 @@ class Backend(ABC):
     """A way to reach one model.
 
     Attributes:
-        name: the provider, as in `"openai"`.
+        name: the provider, as in `"provider/model"`.
         model_id: the model, as the provider calls it.
-        capabilities: what can be asked of it.
+        capabilities: what can be asked of it; the class declares what its provider can do, an object of it what its
+            model can.
         model_options: defaults for every request.
+        aliases: other names of the provider, for "did you mean" in errors; case and marks don't matter.
+        model_patterns: what the names of its models look like, such as `"gpt*"`, for the same; the longest pattern
+            that fits counts. One with a slash is compared with the whole name, such as `"*/*"`.
+        default_model: the model that is taken where none is named; `None` where one has to be named.
+        services: other services that the class reaches, by name; each has `aliases` and `model_patterns` of its
+            own. The class takes the name as its argument `service`.
 
     One backend object serves any number of event loops and threads at once. Making one does no I/O.
     """
+
+    aliases: ClassVar[tuple[str, ...]] = ()
+    model_patterns: ClassVar[tuple[str, ...]] = ()
+    default_model: ClassVar[str | None] = None
+    services: ClassVar[Mapping[str, Any]] = {}
 
     name: str
     model_id: str
@@ -220,15 +267,31 @@ class Backend(ABC):
         return f"{type(self).__name__}(model_id={getattr(self, 'model_id', None)!r})"
 
 
-ABLE: Mapping[str, tuple[str, ...]] = {
-    "tools": ("anthropic", "gemini", "ollama", "openai"),
-    "structured output": ("anthropic", "gemini", "llama_cpp", "ollama", "openai"),
-    "images": ("anthropic", "gemini", "ollama", "openai"),
-    "files": ("anthropic", "gemini", "openai"),
-    "image generation": ("gemini", "openai"),
-    "embeddings": ("gemini", "llama_cpp", "ollama", "openai"),
+FEATURES: Mapping[str, str] = {
+    "tools": "tools",
+    "structured output": "structured_output",
+    "images": "images",
+    "files": "files",
+    "image generation": "image_generation",
+    "embeddings": "embeddings",
 }
-"""Providers that have a feature, for the advice in errors; a test holds it against their capabilities."""
+"""What errors call a feature, and the field of `Capabilities` that says whether a backend has it."""
+
+
+def _find_none(capability: str) -> Sequence[str]:
+    return ()
+
+
+_find_providers: Callable[[str], Sequence[str]] = _find_none
+
+
+def set_provider_finder(find: Callable[[str], Sequence[str]]) -> None:
+    """Set who is asked, when a backend lacks a capability, for the names of the providers that have it.
+
+    The core knows no provider; the registry above it does.
+    """
+    global _find_providers
+    _find_providers = find
 
 
 def check_supported(backend: Backend, request: Request) -> None:
@@ -276,7 +339,8 @@ def narrow_tools(request: Request) -> Request:
 
 def unsupported(backend: Backend, feature: str, advice: str = "") -> UnsupportedError:
     """Make the error for a feature that a backend doesn't have; it names the providers that have it."""
-    able = [name for name in ABLE.get(feature, ()) if name != backend.name]
+    capability = FEATURES.get(feature)
+    able = [] if capability is None else [name for name in _find_providers(capability) if name != backend.name]
     ways = [*([advice] if advice else []), *([f"use a model of {', '.join(able)}"] if able else [])]
     return UnsupportedError(
         f"the backend {backend.name!r} with model {backend.model_id!r} doesn't support {feature}"

@@ -21,7 +21,7 @@ _OTHER_NAMES: Final = {
     "image/pjpeg": "image/jpeg",
     "image/x-png": "image/png",
 }
-"""Media types that are written often and registered nowhere (IANA, 2026-11), and what providers call them."""
+"""Common media types that aren't registered (IANA, 2026-11), and what providers call them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class CBlock:
 
     Args:
         value: the text itself.
-        cache: ask the provider to remember the prompt up to the end of this block.
+        cache: ask the provider to cache the prompt up to the end of this block.
     """
 
     value: str
@@ -46,7 +46,7 @@ class CBlock:
 
 @dataclass(frozen=True, slots=True)
 class FileBlock:
-    """A file in a message: bytes that are at hand, or the address of some.
+    """A file in a message: its bytes, or a URL of them.
 
     Args:
         media_type: such as `"application/pdf"`.
@@ -113,7 +113,7 @@ class ImageBlock(FileBlock):
 
 @dataclass(frozen=True, slots=True)
 class ThinkingBlock:
-    """What a thinking model wrote before its answer.
+    """A model's reasoning before its answer.
 
     Args:
         text: the reasoning, or the provider's summary of it.
@@ -132,7 +132,7 @@ class ToolCall:
     Args:
         tool_call_id: the id that its output refers to.
         tool_name: name of the tool.
-        tool_args: the arguments by name; empty if they were no JSON object.
+        tool_args: the arguments by name; empty if they weren't a JSON object.
         raw_args: the arguments as the model wrote them.
         is_valid: whether `raw_args` was a JSON object, or empty.
         is_builtin: whether the provider runs this tool itself.
@@ -150,7 +150,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What a tool gave back.
+    """The result of a tool call.
 
     Args:
         tool_call_id: the call that this answers.

@@ -1,4 +1,4 @@
-"""Components: pieces of a generative program that know how to be said to a model."""
+"""Components: pieces of a generative program that a prompt can be rendered from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class TemplateRepresentation:
-    """What a component says: a template, and the values for it.
+    """How a component is rendered: a template, and the values for it.
 
     Args:
         template: name of the template, without its ending; with `is_inline`, the template itself.
@@ -40,66 +40,66 @@ class TemplateRepresentation:
 
 @runtime_checkable
 class Component(Protocol[T_co]):
-    """A piece of a generative program that can be said to a model, and understands the answer."""
+    """A piece of a generative program: it renders a prompt, and parses the answer."""
 
     def parts(self) -> Sequence[Any]:
         """Return what the component is made of: blocks, thunks, other components, plain values."""
 
     def format_for_llm(self) -> TemplateRepresentation | str:
-        """Return the template and the values that say it, or the text itself."""
+        """Return the template and its values, or the text itself."""
 
     def parse(self, generation: Generation) -> T_co:
         """Make the typed result out of the complete answer."""
 
 
-# Asking a protocol whether a value is one of it takes 20 microseconds for a no, and most values are these.
+# isinstance() with a protocol takes 20 microseconds to say no, and most values are of these types.
 _PLAIN = (str, type(None), CBlock, bytes, int, float, type)
 _EXACTLY_PLAIN = frozenset((*_PLAIN, bool))
 
 
 VIEW = "__mellea_view__"
-"""The attribute, of an object or of its class, that makes the component which says the object.
+"""The attribute, of an object or of its class, that makes the component which renders the object.
 
-It is for classes that are no components: their own fields and methods may have any names.
+It is for classes that aren't components: their own fields and methods may have any names.
 """
 
 
 def component_of(value: Any) -> Component[Any] | None:
-    """Return the component that says the value: itself, or the one that its view makes; `None` if it is none."""
+    """Return the component that renders the value: itself, or the one that its view makes; `None` if there is none."""
     if isinstance(value, _PLAIN):
         return None
     view = getattr(value, VIEW, None)
     if view is not None and callable(view):
         return cast("Component[Any]", view(value))
-    # The answer for a class is remembered; only a value that may have got methods by itself needs the long look.
+    # The answer for a class is cached; only an object that may have methods of its own takes the slow check.
     if issubclass(type(value), Component) or (hasattr(value, "__dict__") and isinstance(value, Component)):
         return cast("Component[Any]", value)
     return None
 
 
 def is_component(value: Any) -> bool:
-    """Tell whether the value can be said to a model as a component."""
+    """Return whether the value is a component, or has a view that makes one."""
     return component_of(value) is not None
 
 
 _DEEPEST = 10_000
-"""How deep anything may be nested; parts that are made anew each time would never end."""
+"""How deep values may be nested; a `parts()` that makes new components each time would never end."""
 
 
 def fields_in(value: Any) -> dict[str, Any]:
-    """Return the fields of an object of a dataclass or a pydantic model; nothing for anything else."""
+    """Return the fields of a dataclass instance or a pydantic model, by name; empty for anything else."""
     names: Any = getattr(value, "__dataclass_fields__", None) or getattr(type(value), "model_fields", ())
     return {name: getattr(value, name, None) for name in names}
 
 
 def walk(value: Any) -> list[Any]:
-    """Return the value and all that is inside: parts of components, items of lists, values of dicts.
+    """Return the value and everything inside it, depth first: parts of components, items of lists, values of dicts.
 
     Raises:
-        UsageError: a component's `parts()` gives no list, or ever new components.
+        UsageError: a component's `parts()` doesn't return a list, or values are nested without end.
     """
     found: list[Any] = []
-    seen: set[int] = set()  # of what has an inside; `found` keeps each of them alive
+    seen: set[int] = set()  # the ids of containers; `found` keeps each of them alive
     waiting = [(value, 0)]
     while waiting:
         item, depth = waiting.pop()
@@ -128,6 +128,6 @@ def _inside(value: Any) -> Iterable[Any]:
     if component is None:
         return [] if isinstance(value, Block) else fields_in(value).values()
     parts = component.parts()
-    if not isinstance(parts, (list, tuple, Iterable)):  # the first two are told at once, without an abstract class
+    if not isinstance(parts, (list, tuple, Iterable)):  # the first two spare the slow check of the abstract class
         raise UsageError(f"parts() of {type(value).__name__} returns a list of what is inside, not {parts!r}")
     return parts

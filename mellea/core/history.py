@@ -53,7 +53,7 @@ def find_faults(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Histor
     """Return what is wrong with the calls and results of a history, in the order of the messages.
 
     Args:
-        messages: messages, or dicts in the form of OpenAI's chat API.
+        messages: messages, or dicts in the form of a chat completions API.
 
     Raises:
         UsageError: one of them is neither.

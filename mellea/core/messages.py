@@ -1,4 +1,4 @@
-"""Messages: what goes to a model and what comes back, whoever the provider is."""
+"""Messages: what goes to a model and what comes back, the same for every provider."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Message:
 
     @property
     def thinking(self) -> str:
-        """What the model thought before it answered, `""` if it didn't say."""
+        """The model's reasoning before the answer; `""` if there is none."""
         return "".join([block.text for block in self.blocks if isinstance(block, ThinkingBlock)])
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ def assistant_message(*content: Any) -> Message:
 
 
 def as_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
-    """Take messages, or dicts in the form of OpenAI's chat API, as messages.
+    """Convert messages, or dicts in the form of a chat completions API, to messages.
 
     Raises:
         UsageError: one of them is neither, or names no role; or it is one message instead of a list.
@@ -103,7 +103,7 @@ def as_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Messag
 
 
 def parse_tool_call(tool_call_id: str, tool_name: str, raw_args: str, *, is_builtin: bool = False) -> ToolCall:
-    """Make a call out of the arguments as the model wrote them; no arguments at all are an empty object."""
+    """Parse a tool call from the arguments as the model wrote them; an empty text counts as `{}`."""
     raw_args = replace_surrogates(raw_args)
     try:
         args = json.loads(raw_args) if raw_args.strip() else {}
@@ -153,7 +153,7 @@ def _from_mapping(item: Any) -> Message:
     if unknown:
         raise UsageError(f"a message dict has no key {sorted(unknown)[0]!r}; use 'role' and 'content'")
     role, content = item["role"], item.get("content")
-    if role == "developer":  # OpenAI's newer name for the system role
+    if role == "developer":  # the newer name for the system role
         role = "system"
     if role == "tool":
         output = ToolOutput(str(item.get("tool_call_id", "")), str(item.get("name", "")), content)

@@ -90,7 +90,7 @@ class Deadlines:
         for name in ("connect", "first_byte", "between_bytes", "total"):
             value = getattr(self, name)
             if value is not None and not (_is_number(0)(value) and value > 0):
-                raise UsageError(f"Deadlines takes seconds above 0 as {name}, or None, not {_shown(value)}")
+                raise UsageError(f"Deadlines takes seconds above 0 as {name}, or None, not {_show(value)}")
 
 
 def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
@@ -171,7 +171,7 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
             raise UsageError(f"unknown model option {name!r} in model_options; {_advice(name)}")
         wanted, is_right = _CHECKS[name]
         if not is_right(value):
-            shown = type(value).__name__ if name in MAY_HOLD_KEYS else _shown(value)
+            shown = type(value).__name__ if name in MAY_HOLD_KEYS else _show(value)
             raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {shown}")
         checked[str(name)] = value
     return checked
@@ -205,7 +205,7 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Any) -> I
     try:
         yield
     finally:
-        with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
+        with suppress(ValueError):  # a generator may be closed in another context, where there is nothing to undo
             _scoped.reset(token)
 
 
@@ -258,13 +258,13 @@ _SHAPING_BODY = frozenset(
         "tools",
     ]
 )
-"""The same in the words of the providers' own requests."""
+"""The same options under the names of the providers' own requests."""
 
 
 def without_shape(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options without those that shape an answer: its length, end, seed, tools, form and system prompt.
+    """Return the options without those that shape an answer: length, stop, seed, tools, format and system prompt.
 
-    They are set for the user's answers. Calls that the library makes for itself, such as a judge's, have their own.
+    The user sets them for answers. Calls that the library makes on its own behalf, such as a judge's, bring their own.
     """
     found = {name: value for name, value in options.items() if name not in _SHAPING}
     if body := found.get(ModelOption.EXTRA_BODY):
@@ -274,22 +274,22 @@ def without_shape(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _body_without_shape(body: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in body.items() if name not in _SHAPING_BODY}
-    for name in ("options", "generationConfig", "generation_config"):  # where Ollama and Gemini keep theirs
+    for name in ("options", "generationConfig", "generation_config"):  # some wire formats keep them in there
         if isinstance(found.get(name), Mapping):
             found[name] = {key: value for key, value in found[name].items() if key not in _SHAPING_BODY}
     return found
 
 
 _unshaped: ContextVar[Any] = ContextVar("mellea_unshaped", default=None)
-"""The backend whose calls are the library's own, and not those for the user's answer."""
+"""The backend whose calls are made on the library's behalf, not for the user's answer."""
 
 
 @contextmanager
 def unshaped_options(backend: Any) -> Iterator[None]:
-    """Have calls inside the `with` block take nothing that shapes an answer, unless it is set for themselves.
+    """Ignore options that shape an answer in calls inside the `with` block, unless a call sets them itself.
 
     Args:
-        backend: the backend that the answer is asked of, whose own options shape it too.
+        backend: the backend of the user's answer; its own options are ignored in the same way.
     """
     scope, backends = _scoped.set(without_shape(_scoped.get())), _unshaped.set(backend)
     try:
@@ -300,20 +300,20 @@ def unshaped_options(backend: Any) -> Iterator[None]:
 
 
 def own_options(backend: Any) -> Mapping[str, Any]:
-    """Return the options that a backend has for every call, or for one of the library's own."""
+    """Return a backend's default options; without those that shape an answer inside `unshaped_options(backend)`."""
     options: Mapping[str, Any] = backend.model_options
     return without_shape(options) if _unshaped.get() is backend else options
 
 
 def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge checked options; a later layer goes before an earlier one."""
+    """Merge checked options; a later layer overrides an earlier one."""
     merged: dict[str, Any] = {}
     for layer in layers:
         merged.update(layer)
     return merged
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     try:
         return repr(value)
     except Exception:  # noqa: BLE001 - Python writes no number of more than 4300 digits
@@ -340,15 +340,15 @@ _ELSEWHERE = {
     "deadline": ModelOption.TIMEOUT,
     "headers": ModelOption.EXTRA_HEADERS,
 }
-"""What others call the same thing, where that looks nothing like our name."""
+"""What other libraries call the same option, where the name isn't similar to ours."""
 
 
 def nearest_option(name: Any, cutoff: float) -> str | None:
-    """Return the option that a name is for, by our name or somebody else's, `None` if it is for none.
+    """Return the option that a misspelt name, or another library's name, most likely means; `None` if there is none.
 
     Args:
         name: what was given.
-        cutoff: how alike the names are, from 0 to 1, which means that they are the same.
+        cutoff: how similar the names have to be, from 0 to 1 (equal).
     """
     known = dict(_ELSEWHERE) | {spelt: option for option in ModelOption for spelt in (option.name.lower(), str(option))}
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=cutoff)

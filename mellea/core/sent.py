@@ -30,7 +30,7 @@ class SentRequest:
 
     @property
     def backend(self) -> str:
-        """Name of the backend, such as `"openai"`."""
+        """Name of the provider that was asked."""
         return self._backend.name
 
     @property

@@ -1,13 +1,14 @@
-"""Short tracebacks: the frames of a program, and none of ours.
+"""Short tracebacks: the frames of the program, without those of this package.
 
 Rules:
 
-- What the program calls (a verb, a reader's next step, the wait for a thunk) catches an error on its way out,
-  calls `shorten`, and raises it again with a bare `raise`, which adds no frame of its own.
-- Frames of this package are dropped, with those of the libraries that it called. What was called by the program's own
-  code, such as a validator of it, stays.
-- A cause is shown if it has frames of the program, or once if it is one line that the message doesn't tell. Any other
-  is still there as `__context__`, which isn't printed.
+- An entrance is a function that the program calls: a verb, a reader's next step, the wait for a thunk. It catches
+  an error on the way out, calls `shorten`, and raises it again with a bare `raise`, which adds no frame.
+- An entrance is wrapped once. A wrapper of its own, such as that of a synchronous verb, calls the function inside.
+- Frames of this package are dropped, with those of the libraries that it called. What the program's own code
+  called, such as a validator, stays.
+- A cause is shown if it has frames of the program, or once if it is one line that the message doesn't contain. Other
+  causes are kept as `__context__`, which isn't printed.
 - `MELLEA_DEBUG=1` in the environment, or the logger "mellea" at DEBUG, leaves everything as it is.
 """
 
@@ -18,13 +19,23 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
-from types import FrameType, FunctionType, TracebackType
+from collections.abc import Callable, Iterable
+from types import FrameType, TracebackType
 from typing import Any, TypeVar, cast
 
-__all__ = ["add_note", "frames_of_program", "is_debugging", "short_errors", "shorten"]
+__all__ = [
+    "add_note",
+    "frames_of_program",
+    "is_debugging",
+    "short_errors",
+    "shorten",
+    "unwrap_entrance",
+    "wrap_entrance",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+Check = Callable[[Iterable[str]], None]
 
 _OURS = __name__.partition(".")[0]
 
@@ -34,7 +45,7 @@ _LIBRARIES = sys.stdlib_module_names | {
 }  # fmt: skip
 
 _LONGEST = 200
-"""Characters of a cause that is shown though it has no frames of the program."""
+"""The longest text, in characters, of a cause that is shown without frames of the program."""
 
 _ENTRANCES = frozenset({"__init__", "__call__", "__enter__", "__aenter__", "__iter__", "__aiter__"})
 
@@ -47,49 +58,76 @@ def is_debugging() -> bool:
 
 
 def short_errors(entrance: F) -> F:
-    """Decorate what the program calls, so that an error leaves it with a short traceback.
+    """Decorate a function or a class that programs call, so that errors leave it with a short traceback.
 
-    Of a class it is every public function and property, and what makes, calls, enters and begins to iterate its
-    instances; not what takes a step, which has to be quick.
+    In a class these are the public methods and properties, and those that make, call, enter and begin to iterate its
+    instances; not those that take a step, which have to be fast.
     """
     if isinstance(entrance, type):
         for name, value in list(vars(entrance).items()):
             if inspect.isfunction(value) and (not name.startswith("_") or name in _ENTRANCES):
-                setattr(entrance, name, _wrapped(value))
+                setattr(entrance, name, wrap_entrance(value))
             elif isinstance(value, property) and value.fget is not None and not name.startswith("_"):
                 setattr(
                     entrance,
                     name,
-                    property(_wrapped(cast("FunctionType", value.fget)), value.fset, value.fdel, value.__doc__),
+                    property(wrap_entrance(value.fget), value.fset, value.fdel, value.__doc__),
                 )
         return cast("F", entrance)
-    return cast("F", _wrapped(cast("FunctionType", entrance)))
+    return cast("F", wrap_entrance(entrance))
 
 
-def _wrapped(function: FunctionType) -> Callable[..., Any]:
-    if function.__globals__ is globals():  # it has been decorated
+def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> Callable[..., Any]:
+    """Wrap a function that programs call, once: its errors get a short traceback.
+
+    Args:
+        function: sync or async; one that has been wrapped already is returned as it is.
+        check: is given the names of the arguments, and raises if one isn't taken.
+    """
+    if _is_wrapped(function):
         return function
+
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             try:
+                if check is not None:
+                    check(kwargs)
                 return await function(*args, **kwargs)
             except Exception as error:
                 shorten(error)
                 raise
 
-        return call_async
+        return _noted(call_async, check)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
+            if check is not None:
+                check(kwargs)
             return function(*args, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
             shorten(error)
             raise
 
-    return call
+    return _noted(call, check)
+
+
+def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], Check | None]:
+    """Return the function inside an entrance, and the check of its names, for a wrapper that does both itself."""
+    if _is_wrapped(function):
+        return cast("Any", function).__wrapped__, cast("Any", function).check_names
+    return function, None
+
+
+def _noted(wrapper: Callable[..., Any], check: Check | None) -> Callable[..., Any]:
+    wrapper.check_names = check  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _is_wrapped(function: Callable[..., Any]) -> bool:
+    return getattr(function, "__globals__", None) is globals()
 
 
 def shorten(error: BaseException) -> None:
@@ -116,7 +154,7 @@ def _shorten(error: BaseException, *, may_be_bare: bool) -> None:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         _set_frames(link)
-        if link.__traceback__ is not None or (may_be_bare and link is first and _is_news(link, error)):
+        if link.__traceback__ is not None or (may_be_bare and link is first and _adds_something(link, error)):
             break
         link = _next(link)
     else:
@@ -126,7 +164,7 @@ def _shorten(error: BaseException, *, may_be_bare: bool) -> None:
         return
     if link is not first:
         _set(error, "__cause__", link)
-    _tell_once(link, error)
+    _drop_repeated_notes(link, error)
     _shorten(link, may_be_bare=False)
 
 
@@ -135,29 +173,29 @@ def _next(error: BaseException) -> BaseException | None:
     return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _is_news(cause: BaseException, error: BaseException) -> bool:
-    """Whether a cause is worth being shown though no code of the program raised it: a line that isn't told yet."""
-    said = _said(cause)
-    is_short = len(said) <= _LONGEST and "\n" not in said
-    return is_short and said not in _said(error) and not isinstance(cause, BaseExceptionGroup)
+def _adds_something(cause: BaseException, error: BaseException) -> bool:
+    """Whether a cause that no code of the program raised is shown: it is one line that the error doesn't contain."""
+    text = _text_of(cause)
+    is_short = len(text) <= _LONGEST and "\n" not in text
+    return is_short and text not in _text_of(error) and not isinstance(cause, BaseExceptionGroup)
 
 
-def _tell_once(cause: BaseException, error: BaseException) -> None:
-    """Take the notes from a cause that the error itself has or tells."""
+def _drop_repeated_notes(cause: BaseException, error: BaseException) -> None:
+    """Remove the notes of a cause that the error itself has or contains."""
     notes = getattr(cause, "__notes__", None)
     if notes:
-        told = (_said(error), *getattr(error, "__notes__", ()))
-        _set(cause, "__notes__", [note for note in notes if not any(str(note) in said for said in told)])
+        texts = (_text_of(error), *getattr(error, "__notes__", ()))
+        _set(cause, "__notes__", [note for note in notes if not any(str(note) in text for text in texts)])
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an error of the program's, which may be a frozen dataclass."""
+    """Add a note to an error from the program, which may be a frozen dataclass."""
     if getattr(error, "__notes__", None) is None:
         _set(error, "__notes__", [])
     error.add_note(note)
 
 
-def _said(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
@@ -188,7 +226,7 @@ def frames_of_program(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def _is_inside(frame: FrameType, is_inside: bool) -> bool:
-    """Whether a frame belongs to what the program called, and not to code of the program that was called back."""
+    """Whether a frame belongs to this package or its libraries, and not to code of the program that was called back."""
     names = frame.f_globals
     package = str(names.get("__name__", "")).partition(".")[0]
     # A template's frame has the name of its file, or none.

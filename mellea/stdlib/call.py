@@ -6,6 +6,7 @@ import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
@@ -22,7 +23,6 @@ from mellea.core.options import (
     Deadlines,
     ModelOption,
     check_options,
-    merge_options,
     own_options,
     scoped_options,
     unshaped_options,
@@ -35,7 +35,8 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls, ToolLoop, as_tools, tool_loop
+from mellea.stdlib.tools import MAX_TURNS, Tool, ToolLoop, as_tools, tool_loop
+from mellea.stdlib.verb import CallArguments
 
 if TYPE_CHECKING:
     from mellea.core.structured import OutputFormat
@@ -49,6 +50,10 @@ _QUICK_LENGTH = 4096
 than a few milliseconds."""
 
 _ANY_LENGTH = float("inf")
+
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
+_NO_ARGUMENTS: CallArguments = {}  # never changed in place
 
 _LONGEST_WAY = 3
 """How many steps of an error's way up are told, besides the last one."""
@@ -68,8 +73,7 @@ class Call:
         deadlines: how long to wait.
         loop: how the tools are run; `None` only shows the calls.
         prefix: text that the answer begins with.
-        tool_calls: whether tools are run, if there are any.
-        max_turns: how many times the model is asked at most, if tools are run.
+        arguments: those of the verb; what they say of model options is in `given`, too.
     """
 
     component: Any
@@ -81,21 +85,17 @@ class Call:
     deadlines: Deadlines = DEFAULT_DEADLINES
     loop: ToolLoop | None = None
     prefix: str | None = None
-    tool_calls: ToolCalls = "show"
-    max_turns: int = MAX_TURNS
+    arguments: CallArguments = field(default_factory=CallArguments, repr=False)
 
     @classmethod
     def make(
         cls,
         component: Any,
         backend: Backend,
+        arguments: CallArguments = _NO_ARGUMENTS,
         *,
         format: Any = None,
-        model_options: Mapping[str, Any] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        tools: Iterable[AnyTool] | None = None,
-        tool_calls: ToolCalls = "show",
-        max_turns: int = MAX_TURNS,
+        defaults: Mapping[str, Any] = _NO_OPTIONS,
         is_own: bool = False,
     ) -> Self:
         """Check the arguments of a call.
@@ -106,13 +106,9 @@ class Call:
         Args:
             component: what to say.
             backend: whom to say it to.
+            arguments: those of the verb.
             format: a type, or a JSON Schema as a dict, that the answer is to have.
-            model_options: names as in `ModelOption`.
             defaults: the session's options, checked.
-            tools: tools that the model may ask for.
-            tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
-                results, until an answer calls no tool.
-            max_turns: how many times the model is asked at most, if tools are run.
             is_own: whether the library makes the call for itself. It takes nothing that shapes the user's answer then,
                 such as its length; what shapes its own is in `model_options`.
 
@@ -122,8 +118,11 @@ class Call:
         """
         if not isinstance(backend, Backend):
             raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
-        around = merge_options(defaults or {}, scoped_options())
-        given = merge_options(without_shape(around) if is_own else around, check_options(model_options))
+        around = {**defaults, **scoped_options()}
+        given = without_shape(around) if is_own else around
+        options, tools = arguments.get("model_options"), arguments.get("tools")
+        if options is not None:
+            given.update(check_options(options))
         if tools is not None:
             given[ModelOption.TOOLS] = as_tools(tools)
         said = as_component(component)
@@ -132,10 +131,9 @@ class Call:
             said,
             backend,
             given,
+            arguments,
             format=_format(format),
             prefix=None if prefix is None else str(prefix),
-            tool_calls=tool_calls,
-            max_turns=max_turns,
             is_own=is_own,
         )
 
@@ -145,33 +143,38 @@ class Call:
         component: Any,
         backend: Backend,
         given: Mapping[str, Any],
+        arguments: CallArguments,
         *,
-        tool_calls: ToolCalls,
-        max_turns: int,
+        format: OutputFormat[Any] | None,
+        prefix: str | None,
         is_own: bool,
-        **parts: Any,
     ) -> Self:
         """Make a call of its component, backend and given options, which decide all that comes of options."""
         others = own_options(backend)
-        options = merge_options(without_shape(others) if is_own else others, given)
-        deadlines = Deadlines.of(options.pop(ModelOption.TIMEOUT, None))
-        tools = as_tools(options.pop(ModelOption.TOOLS, ()))
+        options = {**(without_shape(others) if is_own else others), **given}
+        timeout, tools = options.pop(ModelOption.TIMEOUT, None), options.pop(ModelOption.TOOLS, ())
+        if tools:
+            tools = as_tools(tools)
+        loop = None
+        if arguments:  # nearly always there are none
+            tool_calls, max_turns = arguments.get("tool_calls", "show"), arguments.get("max_turns", MAX_TURNS)
+            loop = tool_loop(tool_calls, tools, max_turns, render_result)
         call = cls(
-            component=component,
-            backend=backend,
-            options=options,
-            given=given,
-            tools=tuple(tool.spec if isinstance(tool, Tool) else tool for tool in tools),
-            deadlines=deadlines,
-            loop=tool_loop(tool_calls, tools, max_turns, render_result),
-            tool_calls=tool_calls,
-            max_turns=max_turns,
-            **parts,
+            component,
+            backend,
+            options,
+            given,
+            format,
+            tuple([tool.spec if isinstance(tool, Tool) else tool for tool in tools]),
+            Deadlines.of(timeout),
+            loop,
+            prefix,
+            arguments,
         )
         call._check()
         return call
 
-    def varied(
+    def vary(
         self,
         component: Any = None,
         *,
@@ -198,18 +201,18 @@ class Call:
             component = as_component(component)
             begins = getattr(component, "output_prefix", None)
             own_prefix = own_prefix if begins is None else str(begins)
-        given = dict(self.given)
+        given, arguments = self.given, self.arguments
         if is_own:
+            arguments = {**arguments, "tool_calls": "show"}
             system = self.options.get(ModelOption.SYSTEM_PROMPT)  # the task is to be understood all the same
             given = {**without_shape(given), **({} if system is None else {ModelOption.SYSTEM_PROMPT: system})}
         return self._of(
             self.component if component is None else component,
             self.backend if backend is None else backend,
-            merge_options(given, check_options(model_options)),
+            {**given, **check_options(model_options)},
+            arguments,
             format=self.format,
             prefix=own_prefix if prefix is None else prefix,
-            tool_calls="show" if is_own else self.tool_calls,
-            max_turns=self.max_turns,
             is_own=is_own,
         )
 
@@ -219,7 +222,8 @@ class Call:
         return replace(self, format=None, tools=(), loop=None, options=options)
 
     def _check(self) -> None:
-        _check_choice(self.options.get(ModelOption.TOOL_CHOICE), [tool.name for tool in self.tools])
+        if self.tools:
+            _check_choice(self.options.get(ModelOption.TOOL_CHOICE), [tool.name for tool in self.tools])
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
                 f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
@@ -232,8 +236,10 @@ class Call:
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
-        files = [Message("user", part) for part in walk(self.component) if _is_file(part)]
-        check_supported(self.backend, self._request(files))
+        can = self.backend.capabilities
+        files = [] if can.images and can.files else [Message("user", file) for file in _files_in(self.component)]
+        if files or self.tools or self.format is not None or self.options.keys() - can.options:
+            check_supported(self.backend, self._request(files))
 
     def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
@@ -456,7 +462,7 @@ def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
 
 
 def _check_choice(choice: str | Sequence[str] | None, names: Sequence[str]) -> None:
-    if choice is None or not names or choice in ("auto", "required", "none"):
+    if choice is None or choice in ("auto", "required", "none"):
         return
     unknown = next((name for name in ([choice] if isinstance(choice, str) else choice) if name not in names), None)
     if unknown is None:
@@ -492,5 +498,5 @@ async def _prepared(history: Context) -> list[Turn]:
     return turns
 
 
-def _is_file(part: Any) -> bool:
-    return isinstance(part, FileBlock)
+def _files_in(component: Any) -> list[FileBlock]:
+    return [part for part in walk(component) if isinstance(part, FileBlock)]

@@ -1,44 +1,65 @@
 """The verbs as functions over (context, backend) that return (result, context).
 
-A verb's coroutine doesn't let go of the loop before its generation has been launched, so verbs called in
-a row are launched in that order.
+Sessions have the same verbs. What both do is written once, for a `Host`: `answer`, `change`, and the functions that
+make the component that a verb says. A verb doesn't let go of the loop before its generation has been launched and its
+turn is in the host's context, so verbs called in a row are launched in that order.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
-from mellea.core.arguments import knows_names
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
+from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.tracebacks import short_errors
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib.call import Call, finish
-from mellea.stdlib.components import Conversation, Instruction, Query, Transform, call_method, get_tools
+from mellea.stdlib.components import (
+    Conversation,
+    Instruction,
+    Query,
+    Transform,
+    call_method,
+    get_tools,
+    render_messages,
+)
 from mellea.stdlib.requirements.streaming import check_watchable
 from mellea.stdlib.requirements.validation import add_own_requirements, as_requirements, validate_all
 from mellea.stdlib.sampling.rejection import FormatRepairStrategy, RejectionSamplingStrategy
 from mellea.stdlib.streaming import check_release, launch_sampled
-from mellea.stdlib.tools import MAX_TURNS, AnyTool, Tool, ToolCalls
+from mellea.stdlib.verb import (
+    ActArguments,
+    CallArguments,
+    ChatArguments,
+    InstructArguments,
+    OptionArguments,
+    take_parts,
+    verb,
+)
 
 __all__ = [
     "DEFAULT_STRATEGY",
     "aact",
     "achat",
     "act",
+    "aembed",
+    "agenerate_image",
     "ainstruct",
     "aquery",
     "atransform",
     "avalidate",
     "chat",
+    "embed",
+    "generate_image",
     "instruct",
     "query",
     "transform",
@@ -47,88 +68,55 @@ __all__ = [
 
 C = TypeVar("C", bound=Context)
 
-_ACT = (
-    "strategy",
-    "return_sampling_results",
-    "strict",
-    "format",
-    "model_options",
-    "tools",
-    "tool_calls",
-    "max_turns",
-    "await_result",
-)
-
 DEFAULT_STRATEGY: Final = RejectionSamplingStrategy(loop_budget=2)
-"""What `instruct` does about requirements if nothing else is said."""
+"""The strategy for requirements, unless another is given."""
 
 _CORRECTION: Final = FormatRepairStrategy(loop_budget=2)
-"""What is done about an answer that doesn't have the asked format."""
-
+"""What is done about an answer that isn't a value of its `format`."""
 
 JUDGE_OPTIONS: Final = "a judge has options of its own: judge=Judge(…, model_options={…})"
-"""What to say to who gives options to a verb that asks judges alone."""
+"""The advice for options given to `validate`."""
+
+TRANSFORM_TOOLS: Final = "transform offers the methods of the object; query takes tools="
+"""The advice for tools given to `transform`."""
 
 
-@short_errors
-@knows_names("act")
-async def aact(
-    component: Any,
-    context: C,
-    backend: Backend,
-    *,
-    requirements: Iterable[str | Requirement] | None = None,
-    strategy: SamplingStrategy | None = DEFAULT_STRATEGY,
-    return_sampling_results: bool = False,
-    strict: bool = False,
-    format: Any = None,
-    model_options: Mapping[str, Any] | None = None,
-    tools: Iterable[AnyTool] | None = None,
-    tool_calls: ToolCalls = "show",
-    max_turns: int = MAX_TURNS,
-    await_result: bool = True,
-) -> tuple[Any, C]:
-    """Say a component to a model; return the thunk of its answer, and the context with this turn.
+class Host(Protocol):
+    """What a verb works for: a session, or a context that stands alone.
 
-    Args:
-        component: a text, a message or a component.
-        context: what the model knows of earlier turns.
-        backend: whom to say it to.
-        requirements: what the output has to meet, besides those of an `Instruction`; checked if there is a strategy.
-        strategy: how to come to an output that meets them; `None` checks nothing.
-        return_sampling_results: return the `SamplingResult` instead of the thunk.
-        strict: raise if no attempt meets the requirements.
-        format: a type, or a JSON Schema as a dict, that the answer is to have; `.parsed` is a value of it.
-        model_options: names as in `ModelOption`.
-        tools: tools that the model may ask for; functions do.
-        tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
-            results, until an answer calls no tool.
-        max_turns: how many times the model is asked at most, if tools are run.
-        await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-
-    Raises:
-        StreamingError: `await_result=False` under a strategy, which validates complete outputs.
-        RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
-        MelleaError: an argument is wrong, or the generation failed.
+    Attributes:
+        backend: which model to ask.
+        model_options: options for every call, checked; those of a call go before them.
     """
-    verb = prepare(
-        component,
-        backend,
-        requirements=requirements,
-        strategy=strategy,
-        strict=strict,
-        await_result=await_result,
-        return_sampling_results=return_sampling_results,
-        format=format,
-        model_options=model_options,
-        tools=tools,
-        tool_calls=tool_calls,
-        max_turns=max_turns,
-    )
-    thunk, after = verb.launch(context)
-    if await_result:
-        await finish(thunk)
-    return thunk.sampling if return_sampling_results else thunk, after
+
+    backend: Backend
+    model_options: Mapping[str, Any]
+
+    def launch(self, verb: Verb) -> ModelOutputThunk[Any]:
+        """Launch a verb on the running loop and put its turn into the context, without letting go of the loop."""
+
+    def remember(self, message: Message) -> None:
+        """Put a message into the context, if later calls see its turns."""
+
+
+class _Alone(Generic[C]):
+    """The host of a functional verb: a context that no session has."""
+
+    __slots__ = ("backend", "context")
+
+    model_options: Mapping[str, Any] = {}
+
+    def __init__(self, context: C, backend: Backend) -> None:
+        self.context = context
+        self.backend = backend
+
+    def launch(self, verb: Verb) -> ModelOutputThunk[Any]:
+        thunk, self.context = verb.launch(self.context)
+        return thunk
+
+    def remember(self, message: Message) -> None:
+        if self.context.shows_turns:  # a SimpleContext would forget its last output for it
+            self.context = self.context.add(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +130,7 @@ class Verb:
     release: Scope | None
 
     def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
-        """Start the generation on the running loop, and return it with the context that has the new turn.
+        """Launch the generation on the running loop; return its thunk, and the context with the new turn.
 
         Raises:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
@@ -156,32 +144,30 @@ class Verb:
 
 def prepare(
     component: Any,
-    backend: Backend,
+    host: Host,
+    arguments: CallArguments,
     *,
-    requirements: Iterable[str | Requirement] | None = None,
-    strategy: SamplingStrategy | None = DEFAULT_STRATEGY,
-    strict: bool = False,
+    format: Any = None,
     await_result: bool = True,
     return_sampling_results: bool = False,
     is_stream: bool = False,
     release: Scope | None = None,
-    **call: Any,
 ) -> Verb:
-    """Check the arguments of a verb; those that aren't named here are `Call.make`'s.
+    """Check the arguments of a verb.
 
-    An answer that is awaited and doesn't have the asked format is asked for once more, with what was wrong.
+    If an awaited answer isn't a value of `format`, the model is asked once more and told what was wrong.
 
     Raises:
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
         MelleaError: an argument is wrong.
     """
-    for name, flag in {
-        "strict": strict,
-        "await_result": await_result,
-        "return_sampling_results": return_sampling_results,
-    }.items():
-        check_flag(name, flag)
-    asked = (*as_requirements(requirements), *_strategy_requirements(strategy))
+    checked = cast("ActArguments", arguments)  # the verbs that check nothing have none of those keys
+    strict = checked.get("strict", False)
+    check_flag("strict", strict)
+    check_flag("await_result", await_result)
+    check_flag("return_sampling_results", return_sampling_results)
+    strategy = checked.get("strategy", DEFAULT_STRATEGY)
+    asked = (*as_requirements(checked.get("requirements")), *_strategy_requirements(strategy))
     checks = add_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
@@ -190,107 +176,157 @@ def prepare(
         raise _strategy_guard(strategy)
     if release is not None and not is_checked:
         raise UsageError(f"release={release!r} takes a strategy, and requirements that look at such chunks")
-    made = Call.make(component, backend, **call)
-    corrects = made.format is not None and strategy is not None and await_result and not is_stream
+    call = Call.make(component, host.backend, arguments, format=format, defaults=host.model_options)
+    corrects = call.format is not None and strategy is not None and await_result and not is_stream
     chosen = strategy if is_checked else _CORRECTION if corrects else None
-    verb = Verb(made, chosen, checks if chosen is not None else (), strict, release)
-    if chosen is not None:
-        check_watchable(checks, made.format)
-        for other in getattr(chosen, "backends", ()):
-            made.varied(backend=other)
-    if release is not None and chosen is not None:
-        check_release(release, made, chosen, checks)
-    return verb
+    if chosen is None:
+        return Verb(call, None, (), strict, None)
+    check_watchable(checks, call.format)
+    for other in getattr(chosen, "backends", ()):
+        call.vary(backend=other)
+    if release is not None:
+        check_release(release, call, chosen, checks)
+    return Verb(call, chosen, checks, strict, release)
 
 
-@short_errors
-@knows_names("instruct", *_ACT)
+async def answer(
+    host: Host,
+    component: Any,
+    arguments: CallArguments,
+    *,
+    format: Any = None,
+    await_result: bool = True,
+    return_sampling_results: bool = False,
+) -> Any:
+    """Say a component for a host: the verb that all others are made of. Its arguments and errors are those of `act`."""
+    verb = prepare(
+        component,
+        host,
+        arguments,
+        format=format,
+        await_result=await_result,
+        return_sampling_results=return_sampling_results,
+    )
+    thunk = host.launch(verb)
+    if await_result:
+        await finish(thunk)
+    return thunk.sampling if return_sampling_results else thunk
+
+
+async def change(
+    host: Host,
+    obj: Any,
+    transformation: Any,
+    arguments: OptionArguments,
+    *,
+    format: Any = None,
+    await_result: bool = True,
+) -> Any:
+    """Have a model change an object for a host. The arguments and errors are those of `transform`."""
+    tools = get_tools(obj) if host.backend.capabilities.tools and format is None else ()
+    component = Transform(obj, transformation, has_tools=bool(tools))
+    with_tools = cast("CallArguments", {**arguments, "tools": tools} if tools else arguments)
+    thunk = await answer(host, component, with_tools, format=format, await_result=await_result)
+    if not await_result or not thunk.tool_calls:
+        return thunk
+    result, message = await call_method(thunk.tool_calls, tools)
+    host.remember(message)
+    return result
+
+
+# -- the verbs ----------------------------------------------------------------------------------------
+
+
+@verb("act", ActArguments)
+async def aact(
+    component: Any,
+    context: C,
+    backend: Backend,
+    *,
+    format: Any = None,
+    await_result: bool = True,
+    return_sampling_results: bool = False,
+    **arguments: Unpack[ActArguments],
+) -> tuple[Any, C]:
+    """Say a component to a model; return the thunk of its answer, and the context with this turn.
+
+    Args:
+        component: a text, a message or a component.
+
+    Raises:
+        StreamingError: `await_result=False` under a strategy, which validates complete outputs.
+        RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
+        MelleaError: an argument is wrong, or the generation failed.
+    """
+    host = _Alone(context, backend)
+    result = await answer(
+        host,
+        component,
+        arguments,
+        format=format,
+        await_result=await_result,
+        return_sampling_results=return_sampling_results,
+    )
+    return result, host.context
+
+
+@verb("instruct", InstructArguments)
 async def ainstruct(
     description: Any,
     context: C,
     backend: Backend,
     *,
-    input: Any = None,
-    name: str | None = None,
-    images: Iterable[Any] | None = None,
-    requirements: Iterable[str | Requirement] | None = None,
-    icl_examples: Iterable[Any] | None = None,
-    grounding_context: Mapping[str, Any] | None = None,
-    user_variables: Mapping[str, Any] | None = None,
-    prefix: Any = None,
-    output_prefix: Any = None,
-    **options: Any,
+    format: Any = None,
+    await_result: bool = True,
+    return_sampling_results: bool = False,
+    **arguments: Unpack[InstructArguments],
 ) -> tuple[Any, C]:
-    """Give a model a task. The arguments are those of `Instruction` and of `aact`; `name` shows in traces.
+    """Give a model a task; return the thunk of its answer, and the context with this turn.
+
+    Args:
+        description: the task in words, with `{{placeholders}}` for the `user_variables`.
 
     Raises:
+        StreamingError: `await_result=False` under a strategy, which validates complete outputs.
+        RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    component = instruction(
-        description,
-        input=input,
-        name=name,
-        images=images,
-        requirements=requirements,
-        icl_examples=icl_examples,
-        grounding_context=grounding_context,
-        user_variables=user_variables,
-        prefix=prefix,
-        output_prefix=output_prefix,
+    host = _Alone(context, backend)
+    result = await answer(
+        host,
+        instruction(description, arguments),
+        arguments,
+        format=format,
+        await_result=await_result,
+        return_sampling_results=return_sampling_results,
     )
-    return await aact(component, context, backend, **options)
+    return result, host.context
 
 
-@short_errors
-@knows_names("chat")
+@verb("chat", ChatArguments)
 async def achat(
     content: Any,
     context: C,
     backend: Backend,
     *,
-    role: str = "user",
-    images: Iterable[Any] | None = None,
     format: Any = None,
-    model_options: Mapping[str, Any] | None = None,
-    tools: Iterable[AnyTool] | None = None,
-    tool_calls: ToolCalls = "show",
-    max_turns: int = MAX_TURNS,
     await_result: bool = True,
+    **arguments: Unpack[ChatArguments],
 ) -> tuple[Any, C]:
     """Say a message; `.parsed` of the thunk is the assistant's `Message`, its `.content` the text.
 
     Args:
         content: text, blocks, a `Message`, or a list of messages, which is the whole request then.
-        context: what the model knows of earlier turns.
-        backend: whom to say it to.
-        role: who says it.
-        images: images that go with it.
-        format: a type that the answer is to have; `.parsed` is a value of it then.
-        model_options: names as in `ModelOption`.
-        tools: tools that the model may ask for; functions do.
-        tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
-            results, until an answer calls no tool.
-        max_turns: how many times the model is asked at most, if tools are run.
-        await_result: wait for the end.
 
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
     """
-    return await aact(
-        message(content, role=role, images=images),
-        context,
-        backend,
-        format=format,
-        model_options=model_options,
-        tools=tools,
-        tool_calls=tool_calls,
-        max_turns=max_turns,
-        await_result=await_result,
-    )
+    host = _Alone(context, backend)
+    said = message(content, arguments)
+    return await answer(host, said, arguments, format=format, await_result=await_result), host.context
 
 
-@short_errors
-@knows_names("query")
+@verb("query", CallArguments)
 async def aquery(
     obj: Any,
     query: Any,
@@ -298,45 +334,23 @@ async def aquery(
     backend: Backend,
     *,
     format: Any = None,
-    model_options: Mapping[str, Any] | None = None,
-    tools: Iterable[AnyTool] | None = None,
-    tool_calls: ToolCalls = "show",
-    max_turns: int = MAX_TURNS,
     await_result: bool = True,
+    **arguments: Unpack[CallArguments],
 ) -> tuple[Any, C]:
     """Ask a question about an object.
 
     Args:
-        obj: any object; `mify` says what the model is shown of it.
+        obj: any object; `mify` says what the model is shown of it. Its own methods are offered by `get_tools(obj)`.
         query: the question.
-        context: what the model knows of earlier turns.
-        backend: whom to ask.
-        format: a type that the answer is to have; `.parsed` is a value of it then.
-        model_options: names as in `ModelOption`.
-        tools: tools that the model may ask for; the object's own methods are `get_tools(obj)`.
-        tool_calls: `"show"` leaves the calls in the answer; `"run"` runs them and asks again with their
-            results, until an answer calls no tool.
-        max_turns: how many times the model is asked at most, if tools are run.
-        await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
 
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
     """
-    return await aact(
-        Query(obj, query),
-        context,
-        backend,
-        format=format,
-        model_options=model_options,
-        tools=tools,
-        tool_calls=tool_calls,
-        max_turns=max_turns,
-        await_result=await_result,
-    )
+    host = _Alone(context, backend)
+    return await answer(host, Query(obj, query), arguments, format=format, await_result=await_result), host.context
 
 
-@short_errors
-@knows_names("transform", tools="transform offers the methods of the object; query takes tools=")
+@verb("transform", OptionArguments, tools=TRANSFORM_TOOLS)
 async def atransform(
     obj: Any,
     transformation: Any,
@@ -344,8 +358,8 @@ async def atransform(
     backend: Backend,
     *,
     format: Any = None,
-    model_options: Mapping[str, Any] | None = None,
     await_result: bool = True,
+    **arguments: Unpack[OptionArguments],
 ) -> tuple[Any, C]:
     """Have a model change an object, by one of the object's documented methods or by writing the changed version.
 
@@ -355,45 +369,69 @@ async def atransform(
     Args:
         obj: any object; `mify` says what the model is shown of it, and which methods it may call.
         transformation: what is to be changed.
-        context: what the model knows of earlier turns; the method's result goes into it too.
-        backend: whom to ask.
-        format: a type that the answer is to have; `.parsed` is a value of it then.
-        model_options: names as in `ModelOption`.
-        await_result: wait for the end. If not, the thunk comes as soon as the generation is launched; its
-            `tool_calls` are shown then, and none is run.
+        context: the earlier turns that the model is shown; the method's result goes into it too.
+        await_result: whether to wait for the end; if not, the thunk shows `tool_calls`, and none is run.
 
     Raises:
         ToolError: the model called a method that isn't there, or with arguments that don't fit.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    component, tools = transformation_of(obj, transformation, backend, format)
-    thunk, after = await aact(
-        component,
-        context,
-        backend,
-        format=format,
-        model_options=model_options,
-        tools=tools or None,
-        await_result=await_result,
-    )
-    if not await_result or not thunk.tool_calls:
-        return thunk, after
-    result, message = await call_method(thunk.tool_calls, tools)
-    # Unless no later call sees it; a SimpleContext would forget its last output for it.
-    return result, after.add(message) if after.shows_turns else after
+    host = _Alone(context, backend)
+    result = await change(host, obj, transformation, arguments, format=format, await_result=await_result)
+    return result, host.context
 
 
-@short_errors
-@knows_names("validate", model_options=JUDGE_OPTIONS)
+@verb("validate", model_options=JUDGE_OPTIONS)
 async def avalidate(
     requirements: Iterable[str | Requirement], context: Context, backend: Backend
 ) -> list[ValidationResult]:
-    """Check the last output of the context against requirements; the results are in their order.
+    """Check the last output of a context against requirements; the results are in their order.
+
+    Args:
+        requirements: what to check, as texts or `Requirement`s.
 
     Raises:
         MelleaError: there is no output, or a judging model failed.
     """
     return [result for _, result in await validate_all(as_requirements(requirements), context, backend)]
+
+
+@verb("embed")
+async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResult:
+    """Make a vector for each text, in their order.
+
+    Args:
+        texts: a text, or several.
+
+    Raises:
+        UnsupportedError: the backend makes no embeddings.
+        MelleaError: there is no text, or the provider failed.
+    """
+    found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
+    if not found or not all(isinstance(text, str) and text for text in found):
+        raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
+    return await backend.embed(found)
+
+
+@verb("generate_image")
+async def agenerate_image(
+    prompt: Any, backend: Backend, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+) -> ImageResult:
+    """Have a model make images.
+
+    Args:
+        prompt: text, blocks, a `Message`, or a list of messages.
+
+    Raises:
+        UnsupportedError: the backend makes no images.
+        MelleaError: an argument is wrong, or the provider failed.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise UsageError(f"n takes a whole number from 1, not {n!r}")
+    if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
+        raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
+    messages = render_messages(message(prompt), backend.model_id)
+    return await backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
 
 act = blocking(aact)
@@ -402,24 +440,32 @@ chat = blocking(achat)
 query = blocking(aquery)
 transform = blocking(atransform)
 validate = blocking(avalidate)
+embed = blocking(aembed)
+generate_image = blocking(agenerate_image)
 
 
-def instruction(description: Any, **parts: Any) -> Instruction:
-    """Make the instruction of a verb's arguments.
+# -- from arguments to components ---------------------------------------------------------------------
+
+
+def instruction(description: Any, arguments: InstructArguments) -> Instruction:
+    """Make the instruction of a verb, and take its parts out of the arguments.
 
     Raises:
         UsageError: an argument is of a wrong type.
     """
-    parts["requirements"] = as_requirements(parts.get("requirements"))
-    return Instruction(description, **parts)
+    parts: Any = take_parts(arguments)  # any sequence; the instruction makes tuples of them
+    requirements = arguments.pop("requirements", None)
+    return Instruction(description, as_requirements(requirements), **parts)
 
 
-def message(content: Any, *, role: str = "user", images: Iterable[Any] | None = None) -> Message | Conversation:
-    """Make the message, or the whole conversation, of a verb's arguments.
+def message(content: Any, arguments: ChatArguments | None = None) -> Message | Conversation:
+    """Make the message, or the whole conversation, of `chat`, and take its parts out of the arguments.
 
     Raises:
-        UsageError: the content is empty, or something else than a message is made of.
+        UsageError: the content is empty, or no message can be made of it.
     """
+    arguments = {} if arguments is None else arguments
+    role, images = arguments.pop("role", "user"), arguments.pop("images", None)
     if isinstance(content, Message):
         return content
     if isinstance(content, (list, tuple)) and any(isinstance(item, (Message, Mapping)) for item in content):
@@ -428,18 +474,6 @@ def message(content: Any, *, role: str = "user", images: Iterable[Any] | None = 
     if not made.blocks or (made.content == content and not made.content.strip()):
         raise UsageError(f"the message is empty: {content!r}; say something")
     return made
-
-
-def transformation_of(
-    obj: Any, transformation: Any, backend: Backend, format: Any
-) -> tuple[Transform, tuple[Tool[..., Any], ...]]:
-    """Make the component of a change, and the tools that go with it.
-
-    Raises:
-        UsageError: an argument is of a wrong type, or a method is none that a model can call.
-    """
-    tools = get_tools(obj) if backend.capabilities.tools and format is None else ()
-    return Transform(obj, transformation, has_tools=bool(tools)), tools
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -107,8 +107,11 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def _refuse_undefined(turn: Callable[[Any], str]) -> Callable[[Any], str]:
-    # The text of a value that isn't there is an error, which names it.
-    return lambda value: str(value) if isinstance(value, Undefined) else turn(value)
+    def turn_unless_undefined(value: Any) -> str:
+        # The text of a value that isn't there is an error, which names it.
+        return turn(value) if type(value) is str or not isinstance(value, Undefined) else str(value)
+
+    return turn_unless_undefined
 
 
 def _fill(template: Template, args: Mapping[str, Any], what: str) -> str:

@@ -1,4 +1,4 @@
-"""The contract that every backend passes, as tests to inherit.
+"""The contract that every backend has to pass, as tests to inherit.
 
     from mellea.testing import BackendContract
 
@@ -7,8 +7,8 @@
             return MyBackend("a-model", base_url=server.url)
 
 `pytest` (or `unittest`, with `unittest.TestCase` as a second base) then runs all tests below, on asyncio
-and, where it is installed, on trio. They need no plugin and no fixture. What the backend's capabilities
-don't name is checked to be refused, or skipped.
+and, where it is installed, on trio. They need no plugin and no fixture. Features that the backend's capabilities
+don't name must be refused; their tests are skipped.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Test = Callable[[Any], Coroutine[Any, Any, None]]
 
 
 def _on_every_loop(test: Test) -> Callable[[Any], None]:
-    """Make an async test a plain one that runs on each kind of loop, in time."""
+    """Make a plain test of an async one: it runs on each kind of loop, with a time limit."""
 
     def run(self: BackendContract) -> None:
         async def main() -> None:
@@ -69,7 +69,7 @@ def _on_every_loop(test: Test) -> Callable[[Any], None]:
 
 
 class BackendContract:
-    """Tests of one backend; inherit, and say in `make_backend` how to make one.
+    """Tests of one backend: inherit from it and implement `make_backend`.
 
     Attributes:
         loops: kinds of event loop to run on.
@@ -78,9 +78,9 @@ class BackendContract:
         prompt: something with a short answer.
         long_prompt: something whose answer takes long enough to be cut off.
         tool_prompt: messages that lead to a call of `get_weather(city)`, which is asked for as well.
-        tool_choice: the option that forces a call; `None` where there is none, and the prompt has to do.
+        tool_choice: the option that forces a call; `None` if there is none and the prompt has to be enough.
         few_tokens: a `max_tokens` that no answer to `long_prompt` fits in.
-        secrets: keys that the backend was given, which it must never show.
+        secrets: keys that the backend was given and must never show.
     """
 
     loops: ClassVar[tuple[str, ...]] = ("asyncio", *(["trio"] if importlib.util.find_spec("trio") else []))
@@ -94,16 +94,16 @@ class BackendContract:
     secrets: ClassVar[tuple[str, ...]] = ()
 
     def make_backend(self) -> Backend:
-        """Return a new backend; called at least once in each test."""
+        """Return a new backend; called at least once per test."""
         raise NotImplementedError(f"{type(self).__name__} has to say how to make its backend: def make_backend(self)")
 
     def assert_idle(self, backend: Backend) -> None:
-        """Fail while the backend, or the server behind it, still works. Override it where that can be seen."""
+        """Fail if the backend, or the server behind it, is still working. Override it if you can tell."""
 
     # -- making one -----------------------------------------------------------------------------------
 
     def test_making_one_does_no_io(self) -> None:
-        """Neither the network nor a file is touched, no thread started, before the first request."""
+        """No network, file or thread is used before the first request."""
         self.make_backend()  # the first one may import
         began = time.monotonic()
         with _no_io():
@@ -111,7 +111,7 @@ class BackendContract:
         assert time.monotonic() - began < 0.5, "making a backend took more than half a second"
 
     def test_a_backend_says_what_it_is(self) -> None:
-        """It has a name, a model and capabilities whose options exist."""
+        """It has a name, a model, and capabilities with known options."""
         backend = self.make_backend()
         assert isinstance(backend, Backend), f"{backend!r} is not a mellea.backends.Backend"
         for name in ("name", "model_id"):
@@ -120,7 +120,7 @@ class BackendContract:
         assert not unknown, f"the capabilities name options that don't exist: {sorted(unknown)}"
 
     def test_its_repr_shows_no_key(self) -> None:
-        """Nothing that looks at a backend sees what it was given in secret."""
+        """No `repr` or `str` of a backend contains its keys."""
         backend = self.make_backend()
         for secret in self.secrets:
             assert secret not in repr(backend) + str(backend), "the backend's repr shows its key"
@@ -155,7 +155,7 @@ class BackendContract:
 
     @_on_every_loop
     async def test_a_conversation_is_accepted(self) -> None:
-        """A system message and several turns go through."""
+        """A system message and several turns are accepted."""
         messages = (
             system_message("Answer briefly."),
             user_message("My name is Ada."),
@@ -167,7 +167,7 @@ class BackendContract:
 
     @_on_every_loop
     async def test_max_tokens_ends_with_length(self) -> None:
-        """An answer that is cut off says so."""
+        """A truncated answer has the finish reason "length"."""
         backend = self.make_backend()
         if "max_tokens" not in backend.capabilities.options:
             raise SkipTest("the backend doesn't take max_tokens")
@@ -176,7 +176,7 @@ class BackendContract:
 
     @_on_every_loop
     async def test_a_schema_is_held(self) -> None:
-        """With a schema, the text is JSON that matches it."""
+        """The text is JSON that matches the schema."""
         backend = self.make_backend()
         if backend.capabilities.structured_output is None:
             raise SkipTest("the backend doesn't do structured output")
@@ -188,7 +188,7 @@ class BackendContract:
 
     @_on_every_loop
     async def test_a_tool_is_called(self) -> None:
-        """A call comes whole, with arguments that match; and its result goes back with all that led to it."""
+        """A call arrives complete, with valid arguments, and its result can be sent back."""
         backend = self.make_backend()
         if not backend.capabilities.tools:
             raise SkipTest("the backend has no tools")
@@ -209,7 +209,7 @@ class BackendContract:
 
     @_on_every_loop
     async def test_closing_early_stops_the_work(self) -> None:
-        """`aclose()` after the first event returns in time, again and again, and leaves room for others."""
+        """`aclose()` after the first event returns in time, several times in a row, and frees what it used."""
         backend = self.make_backend()
         for _ in range(5):
             async with _stream(backend, self.request(self.long_prompt)) as stream:
@@ -220,7 +220,7 @@ class BackendContract:
 
     @_on_every_loop
     async def test_closing_before_the_first_event_sends_nothing(self) -> None:
-        """A stream that is never begun costs nothing."""
+        """A stream that is never started sends nothing."""
         backend = self.make_backend()
         async with _stream(backend, self.request(self.long_prompt)) as stream:
             await self._in_close_time(stream.aclose)
@@ -258,7 +258,7 @@ class BackendContract:
 
     @_on_every_loop
     async def test_two_runs_at_the_same_time_dont_mix(self) -> None:
-        """Each of two streams is whole."""
+        """Both streams are complete."""
         backend = self.make_backend()
         request, whole = self.request(self.prompt), []
 
@@ -271,7 +271,7 @@ class BackendContract:
         assert len(whole) == 2
 
     def test_one_backend_runs_on_one_loop_after_another(self) -> None:
-        """`asyncio.run` twice, then trio, on one object; the first loop is left without a word."""
+        """`asyncio.run` twice, then trio, with one object; each loop ends without a warning."""
         backend = self.make_backend()
 
         async def main() -> None:
@@ -284,7 +284,7 @@ class BackendContract:
 
     @_on_every_loop
     async def test_a_closed_backend_can_be_used_again(self) -> None:
-        """`aclose()` gives back what is held on this loop, and no more."""
+        """`aclose()` releases what is held on this loop, and the backend still works."""
         backend = self.make_backend()
         await backend.aclose()
         await self._collect(backend, self.request(self.prompt))
@@ -397,7 +397,7 @@ def _fold(events: list[Event]) -> Generation:
 
 
 def _check_order(events: list[Event]) -> None:
-    """Fail unless these are the events of one whole stream."""
+    """Fail unless these events form one complete stream."""
     for event in events:
         assert isinstance(event, Event), f"{event!r} is not an event"
         if isinstance(event, (TextDelta, ReasoningDelta, ToolDelta)):

@@ -4,32 +4,25 @@ import pytest
 
 import mellea
 from mellea.backends import Capabilities, get_backend
-from mellea.backends.registry import PROVIDERS
-from mellea.core.backend import ABLE
+from mellea.backends.built_in import PROVIDERS
+from mellea.backends.registry import providers_with
+from mellea.core.backend import FEATURES
 from mellea.errors import UnsupportedError
 from mellea.testing import ScriptedBackend
 
 MODELS = {"anthropic": "claude-sonnet-4-5", "llama_cpp": "smollm2-135m"}
-FIELDS = {
-    "tools": "tools",
-    "structured output": "structured_output",
-    "images": "images",
-    "files": "files",
-    "image generation": "image_generation",
-    "embeddings": "embeddings",
-}
 
 
-@pytest.mark.parametrize("feature", ABLE)
-def test_the_advice_is_true(feature: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("capability", FEATURES.values())
+def test_the_advice_is_true(capability: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("OPENAI_BASE_URL", "OLLAMA_HOST", "ANTHROPIC_BASE_URL"):
         monkeypatch.delenv(variable, raising=False)
     able = {
         provider
         for provider in PROVIDERS
-        if getattr(get_backend(provider, MODELS.get(provider, "m")).capabilities, FIELDS[feature])
+        if getattr(get_backend(provider, MODELS.get(provider, "m")).capabilities, capability)
     }
-    assert set(ABLE[feature]) == able
+    assert set(providers_with(capability)) == able
 
 
 def test_an_error_names_who_can() -> None:

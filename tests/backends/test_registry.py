@@ -6,7 +6,8 @@ import pytest
 
 import mellea
 from mellea.backends import FallbackBackend, get_backend
-from mellea.backends.registry import PROVIDERS, providers
+from mellea.backends.built_in import PROVIDERS
+from mellea.backends.registry import providers
 from mellea.errors import ConfigurationError, MelleaError, UsageError
 from mellea.testing import ScriptedBackend
 

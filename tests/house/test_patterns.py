@@ -22,7 +22,7 @@ GENERAL: tuple[Worst, ...] = tuple(("", piece, "\0") for piece in ("a", " ", "\n
 
 MADE_OF_WORDS = {
     "pattern",
-    "_pattern(word)",
+    "_make_pattern(word)",
     "'|'.join(pieces)",
     "f'\\\\{{\\\\{{-?\\\\s*{re.escape(name)}\\\\b'",
     "f'(?<!\\\\{{)\\\\{{{re.escape(unused)}\\\\}}'",

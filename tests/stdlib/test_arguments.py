@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mellea
-from mellea.core.arguments import knows_names
+from mellea.core.arguments import entrance
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.requirements import check, req
@@ -185,7 +185,7 @@ def test_a_checked_function_keeps_its_name_and_signature() -> None:
     for name in ("requirements", "strategy", "model_options", "tools", "grounding_context", "user_variables"):
         assert name in str(mellea.MelleaSession.instruct.__doc__)
 
-    @knows_names("f")
+    @entrance("f")
     def f(a: int, *, b: int = 0) -> int:
         return a + b
 

@@ -78,6 +78,14 @@ def wrong_calls(m: MelleaSession) -> None:
     classify(m, tone="x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
+def wrong_options(m: MelleaSession) -> None:
+    generative(strategy=None, session=m, max_turns=2)
+    generative(strict=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    command(output=int, max_turns="2")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    classify.with_options(requirements=["x"], tools=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ask("x", tols=[])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
 async def async_calls(m: MelleaSession) -> None:
     assert_type(await people("x"), list[Person])
     assert_type(await people(m, "x"), list[Person])

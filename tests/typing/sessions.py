@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Optional, assert_type
 
-from mellea import ComputedModelOutputThunk, MelleaSession, Message, ModelOutputThunk
+from mellea import ChatContext, ComputedModelOutputThunk, MelleaSession, Message, ModelOutputThunk, mfuncs
 from mellea.core.accumulator import Generation
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingResult
@@ -103,3 +103,22 @@ async def items_of_async_streams(m: MelleaSession) -> None:
 async def async_streams(m: MelleaSession) -> None:
     async for chunk in m.astream("x"):
         assert_type(chunk, str)
+
+
+async def arguments_are_checked(m: MelleaSession) -> None:
+    m.instruct("x", strict=True, user_variables={"a": 1}, tools=[len], max_turns=3)
+    m.instruct("x", strict="yes")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    m.instruct("x", stict=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    m.chat("x", strategy=None)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    m.stream("x", release="sentence", live=True)
+    m.stream("x", release="page")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    assert_type(await m.aact("x", return_sampling_results=True), SamplingResult)
+
+
+async def functions_without_a_session(m: MelleaSession) -> None:
+    assert_type(await mfuncs.aembed("x", m.backend), EmbeddingResult)
+    assert_type(mfuncs.generate_image("x", m.backend, n=2), ImageResult)
+    assert_type(await mfuncs.ainstruct("x", ChatContext(), m.backend, format=int, strict=True), tuple[Any, ChatContext])
+    assert_type(mfuncs.chat("x", ChatContext(), m.backend, role="user"), tuple[Any, ChatContext])
+    mfuncs.chat("x", ChatContext(), m.backend, stict=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await mfuncs.aact("x", ChatContext(), m.backend, strict=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

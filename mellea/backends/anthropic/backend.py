@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,6 @@ from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, bet
 from mellea.backends.anthropic.models import traits
 from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
-from mellea.backends.http.secret import missing_key
 from mellea.core.backend import Capabilities, Request
 from mellea.core.structured.envelope import find_starts, needs_wrapping
 
@@ -36,7 +34,13 @@ class AnthropicBackend(HttpBackend):
     """
 
     name = PROVIDER
+    aliases = ("claude",)
+    model_patterns = ("claude*",)
+    default_url = BASE_URL
+    url_variable = "ANTHROPIC_BASE_URL"
     key_variables = ("ANTHROPIC_API_KEY",)
+    key_header = "x-api-key"
+    requires_key = True
     models_path = "models?limit=1000"
     capabilities = Capabilities(
         options=HTTP_OPTIONS | frozenset(map(str, OPTIONS)),
@@ -52,10 +56,7 @@ class AnthropicBackend(HttpBackend):
     def __init__(
         self, model_id: str, *, base_url: str | None = None, api_key: str | None = None, **settings: Any
     ) -> None:
-        address = base_url or os.environ.get("ANTHROPIC_BASE_URL") or BASE_URL
-        if isinstance(address, str):
-            address = _versioned(address)
-        super().__init__(model_id, base_url=address, api_key=api_key, **settings)
+        super().__init__(model_id, base_url=base_url, api_key=api_key, **settings)
         can = traits(model_id)
         refused = frozenset() if can.samples else frozenset(map(str, SAMPLING))
         self.capabilities = replace(
@@ -65,23 +66,29 @@ class AnthropicBackend(HttpBackend):
             prefill=can.prefill,
         )
 
-    def _headers(self) -> dict[str, str]:
-        headers = {"anthropic-version": API_VERSION}
-        if self.api_key is not None:
-            headers["x-api-key"] = self.api_key
-        elif self.base_url.startswith(BASE_URL) and not {"x-api-key", "authorization"} & self._extra_headers.keys():
-            way = f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/anthropic/{self.model_id}'"
-            raise missing_key(self.name, self.model_id, self.key_variables, way)
-        return headers
+    def find_url(self, base_url: str | None) -> str:
+        """Return the server's address with the `/v1` that the provider's own clients leave out."""
+        address = super().find_url(base_url)
+        return _add_version(address) if isinstance(address, str) else address  # a wrong type is refused later
 
-    def _encode(self, request: Request) -> Outgoing:
+    def make_headers(self) -> dict[str, str]:
+        """Return the key, and the version of the format."""
+        return {"anthropic-version": API_VERSION, **super().make_headers()}
+
+    def advise_on_key(self) -> str:
+        """Name the gateway."""
+        return f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/anthropic/{self.model_id}'"
+
+    def encode(self, request: Request) -> Outgoing:
+        """Return the path, the body and the headers of a request in this format."""
         payload, found = encode(request, self.model_id), betas(request)
         if not found:
             return Outgoing("messages", payload)
         own = self._extra_headers.get("anthropic-beta")
         return Outgoing("messages", payload, {"anthropic-beta": ",".join([*([own] if own else []), *found])})
 
-    def _decoder(self, request: Request) -> Decoder:
+    def make_decoder(self, request: Request) -> Decoder:
+        """Return a decoder for one answer."""
         output = request.output_schema
         return Decoder(
             self.model_id,
@@ -92,7 +99,7 @@ class AnthropicBackend(HttpBackend):
         )
 
 
-def _versioned(address: str) -> str:
+def _add_version(address: str) -> str:
     """Return the address with the `/v1` that the provider's own clients leave out."""
     base, mark, query = address.partition("?")
     base = base.rstrip("/")

@@ -12,14 +12,14 @@ from mellea.core.blocks import ToolCall
 from mellea.core.messages import parse_tool_call
 from mellea.errors import WireError
 
-__all__ = ["Call", "call_extras"]
+__all__ = ["CallBlock", "call_extras"]
 
 _EXTRAS = ("caller", "server_name", "toolset_name")
-"""What a call says beside its name and input. It has to go back with the call, and does so as its signature."""
+"""Fields of a call beside its name and input; they have to be sent back with it, and are kept in its signature."""
 
 
 @dataclass(slots=True)
-class Call:
+class CallBlock:
     """A call that has begun.
 
     Args:
@@ -43,7 +43,7 @@ class Call:
     has_stopped: bool = False
 
     @classmethod
-    def begun_by(cls, block: JsonObject, ids: CallIds, response_id: str | None) -> Call:
+    def begin(cls, block: JsonObject, ids: CallIds, response_id: str | None) -> CallBlock:
         """Return the call that a block begins.
 
         Raises:
@@ -73,11 +73,11 @@ class Call:
 
     @property
     def is_unclear(self) -> bool:
-        """Whether only what comes later tells if the call is complete, or which container waits for it."""
+        """Whether later events decide if the call is complete, or which container waits for it."""
         return not self.is_whole or (not self.is_builtin and "caller" in self.extras)
 
-    def made(self, *, container: str | None, is_cut: bool) -> ToolCall:
-        """Return the call as far as it is written; one that was cut off isn't valid."""
+    def make(self, *, container: str | None, is_cut: bool) -> ToolCall:
+        """Return the call as far as it was written; `is_valid` is false if it was cut off."""
         call = parse_tool_call(self.tool_call_id, self.tool_name, "".join(self.chunks), is_builtin=self.is_builtin)
         extras: dict[str, Json] = dict(self.extras)
         if "caller" in extras and container is not None:
@@ -96,6 +96,6 @@ def _is_json(text: str) -> bool:
 
 
 def call_extras(call: ToolCall) -> JsonObject:
-    """Return what has to go back with a call, out of its signature."""
+    """Return the fields to send back with a call, from its signature."""
     signature = call.signature or ""
     return dict(json.loads(signature.removeprefix(SIGNATURE))) if signature.startswith(f"{SIGNATURE}{{") else {}

@@ -4,9 +4,9 @@ A message is a list of blocks. Streamed, it comes as
 
     message_start (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
 
-with `ping` and `error` anywhere. Blocks have numbers and may be interleaved; `message_stop` is the end. Known of
-gateways, and read all the same: a `message_start` that comes twice, types that stand in the `event:` line alone,
-heartbeats without data, several blocks under one number, blocks that are never stopped. A second message that was
+with `ping` and `error` anywhere. Blocks have numbers and may be interleaved; `message_stop` is the end. Gateways are
+known to send, and are understood when they do: a repeated `message_start`, types in the `event:` line only,
+heartbeats without data, several blocks with one index, blocks that are never stopped. A second message that was
 spliced into one that broke off is an error: its thoughts couldn't be sent back.
 
 A call ends with its block, with the next call under its number, or with the reason for the stop. One whose arguments
@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from pydantic_core import from_json
 
-from mellea.backends.anthropic.calls import Call
+from mellea.backends.anthropic.calls import CallBlock
 from mellea.backends.anthropic.kept import KeptBlock
 from mellea.backends.anthropic.results import cited_source, file_ids_in, result_of
 from mellea.backends.anthropic.wire import (
@@ -36,7 +36,6 @@ from mellea.backends.anthropic.wire import (
     text_or_none,
 )
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.decoding import WireDecoder
 from mellea.backends.http.fields import (
     arguments_text,
     int_of,
@@ -49,8 +48,8 @@ from mellea.backends.http.fields import (
     mappings_of,
     text_of,
 )
+from mellea.backends.http.framing import SseWireDecoder
 from mellea.backends.http.report import is_report, reported
-from mellea.backends.http.sse import SseDecoder
 from mellea.backends.http.status import error_for_status
 from mellea.backends.http.words import words_of
 from mellea.core.events import (
@@ -77,16 +76,18 @@ from mellea.errors import BackendError, WireError
 __all__ = ["Decoder"]
 
 
-class Decoder(WireDecoder):
+class Decoder(SseWireDecoder):
     """Turns one message into events.
 
     Args:
         model: the model that was asked, until the provider names the one that answers.
         answer_tool: the tool whose arguments are the answer, where a schema is held by a forced call.
-        is_wrapped: whether the answer is JSON in an object of our own making.
+        is_wrapped: whether the answer is JSON inside the envelope that this request asked for.
         starts: the characters that the JSON in it may begin with; `""` for any.
-        drops_space: whether the answer's first white space has been said already, at the end of a prefix.
+        drops_space: whether to drop the answer's leading white space, since the prefix ended with it.
     """
+
+    end_mark = "the provider's message_stop"
 
     def __init__(
         self,
@@ -98,7 +99,6 @@ class Decoder(WireDecoder):
         drops_space: bool = False,
     ) -> None:
         super().__init__(model, backend=PROVIDER)
-        self._sse = SseDecoder()
         self._answer_tool = answer_tool
         self._wrap = Unwrapper(starts) if is_wrapped else None
         self._drops_space = drops_space
@@ -109,7 +109,7 @@ class Decoder(WireDecoder):
         self._tokens = TokenCounts()
         self._ids = CallIds()
         self._index: int | None = None  # of the last block that said one
-        self._calls: dict[int | None, Call] = {}  # that haven't ended, by the number of their block
+        self._calls: dict[int | None, CallBlock] = {}  # that haven't ended, by the number of their block
         self._waiting: list[int | None] = []  # of these, the ones that have stopped
         self._kept: dict[int | None, KeptBlock] = {}
         self._strange: set[int | None] = set()  # the numbers of blocks of unknown kinds
@@ -120,9 +120,10 @@ class Decoder(WireDecoder):
 
     # -- frames ----------------------------------------------------------------------------------------
 
-    def _take(self, data: bytes, events: list[Event]) -> None:
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into events; one that only adds text, as nearly all do, takes the shortest way."""
         for sse in self._sse.feed(data):
-            if self._has_end(events):
+            if self.has_end(events):
                 break
             event = None
             try:
@@ -137,22 +138,18 @@ class Decoder(WireDecoder):
                 pass  # of another form, or no JSON at all
             self._line = sse.event
             if event is None:
-                self._frame(sse.data, events)
+                self.read_frame(sse.data, events)
             else:
-                self._value(event, sse.data, events)
+                self.read_value(event, sse.data, events)
 
-    def _take_last(self, events: list[Event]) -> None:
+    def read_last_frame(self, events: list[Event]) -> None:
+        """Take the last frame, if only its own end is missing."""
         for sse in self._sse.close():
             self._line = sse.event
-            self._last_frame(sse.data, events)
+            self.read_unended(sse.data, events)
 
-    def _stray(self) -> bytes:
-        return self._sse.stray
-
-    def _end(self, events: list[Event]) -> None:
-        raise self._interrupted("the provider's message_stop")
-
-    def _plain(self, body: JsonObject, events: list[Event]) -> None:
+    def read_body(self, body: JsonObject, events: list[Event]) -> None:
+        """Append the events of an answer in one body."""
         if type(body.get("content")) not in (list, str):
             raise self._alien_message(body)
         self._message_start({"message": body}, events)
@@ -160,29 +157,30 @@ class Decoder(WireDecoder):
 
     def _alien_message(self, body: JsonObject) -> BackendError:
         if is_report(body):
-            return self._reported(body)
+            return self.reported(body)
         return WireError(f"the provider's answer has no content: {words_of(body) or repr(body)[:120]}")
 
-    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+    def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        """Append the events of one chunk."""
         kind = text_of(chunk, "type") or (self._line if self._line != "message" else "")
         handler = _HANDLERS.get(kind)
         if handler is not None:
             handler(self, chunk, events)
-        elif kind == "message" and not self._is_known:
-            self._plain(chunk, events)  # a whole answer in one event
+        elif kind == "message" and not self.is_known:
+            self.read_body(chunk, events)  # a whole answer in one event
         elif chunk.get("error") or (not kind and is_report(chunk)):
-            raise self._reported(chunk)
+            raise self.reported(chunk)
         elif chunk and not kind:
             raise WireError(f"the provider sent an event without a type: {repr(chunk)[:120]}")
         elif chunk:
-            self._overlook(chunk)
+            self.overlook(chunk)
 
     # -- the message -----------------------------------------------------------------------------------
 
     def _message_start(self, event: JsonObject, events: list[Event]) -> None:
         message = mapping_of(event, "message")
         response_id = known_id(message, "id") or None
-        if self._has_begun and self._response_id and response_id not in (None, self._response_id):
+        if self._has_begun and self.response_id and response_id not in (None, self.response_id):
             raise WireError(
                 "another message began before the first one had ended; somebody between here and the provider "
                 "has spliced two answers into one stream",
@@ -190,9 +188,9 @@ class Decoder(WireDecoder):
             )
         if self._has_begun:
             return
-        self._has_begun = self._is_known = True
-        self._response_id = response_id
-        self._model = known_text(message, "model") or self._model
+        self._has_begun = self.is_known = True
+        self.response_id = response_id
+        self.model = known_text(message, "model") or self.model
         self._take_container(message)
         self._take_usage(message, events)
         content = message.get("content")
@@ -211,11 +209,11 @@ class Decoder(WireDecoder):
         self._take_usage(event, events)
 
     def _message_stop(self, event: JsonObject, events: list[Event]) -> None:
-        if not self._is_known:
+        if not self.is_known:
             raise WireError("the provider sent the end of a message that had not begun")
         self._end_calls(events)
         self._say("" if self._wrap is None else self._wrap.close(), events)
-        events.append(StreamEnd(self._finish_reason(), self._response_id, self._model))
+        events.append(StreamEnd(self._finish_reason(), self.response_id, self.model))
 
     def _finish_reason(self) -> FinishReason:
         if not self._stop_reason:
@@ -225,13 +223,14 @@ class Decoder(WireDecoder):
 
     def _ping(self, event: JsonObject, events: list[Event]) -> None:
         if is_report(event):  # an error under the wrong name
-            raise self._reported(event)
+            raise self.reported(event)
         events.append(KeepAlive())
 
     def _error_event(self, event: JsonObject, events: list[Event]) -> None:
-        raise self._reported(event)
+        raise self.reported(event)
 
-    def _reported(self, report: Json) -> BackendError:
+    def reported(self, report: Json) -> BackendError:
+        """Make the error of what the provider reports."""
         error = known_mapping(report, "error") if isinstance(report, dict) else {}
         kind, request_id = text_or_none(error.get("type")), text_or_none(error and report.get("request_id"))
         if kind is None or kind not in ERROR_STATUS:
@@ -242,8 +241,8 @@ class Decoder(WireDecoder):
     # -- blocks ----------------------------------------------------------------------------------------
 
     def _block_start(self, event: JsonObject, events: list[Event]) -> None:
-        self._is_known = True
-        index, block = self._numbered(event), mapping_of(event, "content_block")
+        self.is_known = True
+        index, block = self._find_index(event), mapping_of(event, "content_block")
         kind = text_of(block, "type") or ("text" if "text" in block else "")
         self._strange.discard(index)
         if kind in CALLS:
@@ -258,19 +257,19 @@ class Decoder(WireDecoder):
             raise WireError(f"the provider sent a block without a type: {repr(block)[:120]}")
         elif block:
             self._strange.add(index)
-            self._overlook(block)
+            self.overlook(block)
 
     def _block_delta(self, event: JsonObject, events: list[Event]) -> None:
-        self._is_known = True
-        index, delta = self._numbered(event), mapping_of(event, "delta")
+        self.is_known = True
+        index, delta = self._find_index(event), mapping_of(event, "delta")
         kind = text_of(delta, "type") or next((kind for key, kind in _BY_KEY.items() if key in delta), "")
         if (handler := _DELTAS.get(kind)) is not None:
             handler(self, index, delta, events)
         elif delta:
-            self._overlook(delta)
+            self.overlook(delta)
 
     def _block_stop(self, event: JsonObject, events: list[Event]) -> None:
-        index = self._numbered(event)
+        index = self._find_index(event)
         if (kept := self._kept.pop(index, None)) is not None:
             events.append(ReasoningDelta("", kept.signature))
         call = self._calls.get(index)
@@ -281,8 +280,8 @@ class Decoder(WireDecoder):
             else:
                 self._end_call(index, events)
 
-    def _numbered(self, event: JsonObject) -> int | None:
-        """Return the number of an event's block; without one it belongs to the last that was named."""
+    def _find_index(self, event: JsonObject) -> int | None:
+        """Return the index of an event's block; an event without one belongs to the last index seen."""
         index = int_of(event, "index")
         if index is not None:
             self._index = index
@@ -310,7 +309,7 @@ class Decoder(WireDecoder):
         self._end_waiting(events)
         if index in self._calls:
             self._end_call(index, events)
-        call = self._calls[index] = Call.begun_by(block, self._ids, self._response_id)
+        call = self._calls[index] = CallBlock.begin(block, self._ids, self.response_id)
         if call.is_builtin:
             self._names[call.tool_call_id] = call.tool_name
             events.append(BuiltinToolStart(call.tool_call_id, call.tool_name))
@@ -324,11 +323,11 @@ class Decoder(WireDecoder):
         self._file(text_of(block, "file_id"), events)
 
     def _start_fallback(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
-        self._model = known_text(known_mapping(block, "to"), "model") or self._model
+        self.model = known_text(known_mapping(block, "to"), "model") or self.model
 
     # -- deltas ----------------------------------------------------------------------------------------
 
-    def _more(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+    def _add_more(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
         self._speak(text_of(delta, "text"), events)
 
     def _arguments(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
@@ -357,9 +356,9 @@ class Decoder(WireDecoder):
     # -- what they hold --------------------------------------------------------------------------------
 
     def _speak(self, text: str, events: list[Event]) -> None:
-        self._say(text if self._answer_tool is not None else self._unwrapped(text), events)
+        self._say(text if self._answer_tool is not None else self._unwrap(text), events)
 
-    def _unwrapped(self, text: str) -> str:
+    def _unwrap(self, text: str) -> str:
         return text if self._wrap is None else self._wrap.feed(text)
 
     def _say(self, text: str, events: list[Event]) -> None:
@@ -370,12 +369,12 @@ class Decoder(WireDecoder):
         if text:
             events.append(TextDelta(text))
 
-    def _write(self, call: Call, chunk: str, events: list[Event]) -> None:
+    def _write(self, call: CallBlock, chunk: str, events: list[Event]) -> None:
         if not chunk:
             return
         call.chunks.append(chunk)
         if not call.is_builtin and call.tool_name == self._answer_tool:
-            self._say(self._unwrapped(chunk), events)
+            self._say(self._unwrap(chunk), events)
         elif not call.is_builtin:
             events.append(ToolDelta(call.tool_call_id, chunk))
 
@@ -385,18 +384,18 @@ class Decoder(WireDecoder):
             self._write(call, call.given, events)
         if not call.is_builtin and call.tool_name == self._answer_tool:
             return
-        made = call.made(container=self._container, is_cut=is_cut)
+        made = call.make(container=self._container, is_cut=is_cut)
         events.append(BuiltinToolEnd(made) if call.is_builtin else ToolEnd(made))
 
     def _end_waiting(self, events: list[Event]) -> None:
-        """End the calls that only waited for what comes next: something did, so that they are whole."""
+        """End the calls that were waiting for the next event: since one came, they are complete."""
         for index in self._waiting:
             if index in self._calls and self._calls[index].has_stopped:
                 self._end_call(index, events)
         self._waiting.clear()
 
     def _end_calls(self, events: list[Event]) -> None:
-        """End the calls that are left, at the end of the message; the reason for that tells whether they are whole."""
+        """End the remaining calls at the end of the message; its stop reason says whether they are complete."""
         is_cut = self._stop_reason in CUT_OFF
         for index, call in list(self._calls.items()):
             # Code that the provider runs calls a tool with arguments that are complete.
@@ -443,7 +442,7 @@ _STARTS: dict[str, _Starter] = {
 }
 
 _DELTAS: dict[str, _Starter] = {
-    "text_delta": Decoder._more,
+    "text_delta": Decoder._add_more,
     "input_json_delta": Decoder._arguments,
     "thinking_delta": Decoder._think,
     "signature_delta": Decoder._sign,
@@ -452,7 +451,7 @@ _DELTAS: dict[str, _Starter] = {
 }
 
 _BY_KEY = {"text": "text_delta", "partial_json": "input_json_delta", "thinking": "thinking_delta"}
-"""What a delta without a type is."""
+"""The type of a delta that doesn't name it, by its field."""
 
 
 _NAMES = (
@@ -465,7 +464,7 @@ _NAMES = (
 
 
 class TokenCounts:
-    """What is known so far; later counts take the place of earlier ones, and `null` says nothing."""
+    """The latest token counts; later ones replace earlier ones, and `null` changes nothing."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}

@@ -41,7 +41,7 @@ _BUDGETS = {"low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max":
 _LEAST_BUDGET = 1024
 
 _MAX_TOKENS_AT_ONCE = 16_000
-"""Without a stream a longer answer could outlast the connections on its way."""
+"""An unstreamed answer that takes longer could run into time-outs of proxies on the way."""
 
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
@@ -50,7 +50,7 @@ def encode(request: Request, model: str) -> JsonObject:
     """Return the payload.
 
     Raises:
-        UnsupportedError: the model can't do what is asked, or the format can't say it.
+        UnsupportedError: the model or the format can't do what is asked.
         UsageError: an option has a value that no model takes.
     """
     can = traits(model)
@@ -97,7 +97,7 @@ def betas(request: Request) -> list[str]:
 
 
 def ends_in_space(messages: Sequence[Message]) -> bool:
-    """Tell whether the answer continues a text whose last white space can't be sent."""
+    """Tell whether the answer continues a prefix that ends in white space, which the API refuses."""
     if not messages or messages[-1].role != "assistant" or not messages[-1].blocks:
         return False
     last = messages[-1].blocks[-1]
@@ -129,7 +129,7 @@ def _refuse_prefix(request: Request, turns: list[JsonObject], can: Traits) -> No
 
 def _think(thinking: bool | int | str, payload: JsonObject, can: Traits, model: str) -> None:
     if thinking is False or thinking == "none":
-        _dont_think(payload, can, model)
+        _turn_thinking_off(payload, can, model)
     elif isinstance(thinking, str):
         effort = _EFFORTS.get(thinking)
         if effort is None:
@@ -150,7 +150,7 @@ def _think(thinking: bool | int | str, payload: JsonObject, can: Traits, model: 
         _think_within(thinking, payload)
 
 
-def _dont_think(payload: JsonObject, can: Traits, model: str) -> None:
+def _turn_thinking_off(payload: JsonObject, can: Traits, model: str) -> None:
     if can.off is None:
         raise UnsupportedError(f"the model {model!r} always thinks; leave out thinking, or say 'low'")
     if can.off:
@@ -162,7 +162,7 @@ def _think_adaptively(payload: JsonObject, can: Traits) -> None:
 
 
 def _think_within(budget: int, payload: JsonObject) -> None:
-    """Set a budget; it counts towards `max_tokens`, and has to be below."""
+    """Set a token budget; it counts towards `max_tokens`, and has to be smaller."""
     room = payload["max_tokens"] - 1
     if room < _LEAST_BUDGET:
         payload["max_tokens"] += max(budget, _LEAST_BUDGET)
@@ -203,5 +203,5 @@ def _hold(request: Request, output: OutputSchema, payload: JsonObject, can: Trai
     name = answer_tool(request, payload["model"]) or ""
     tool = {"name": name, "description": "Gives the answer.", "input_schema": object_schema(output.schema)}
     payload["tools"] = [*payload.get("tools", ()), tool]
-    # With other tools at hand the model may use them first; a call of any kind has to come.
+    # With other tools present the model may use them first, so any call will do.
     payload["tool_choice"] = {"type": "any"} if request.tools else {"type": "tool", "name": name}

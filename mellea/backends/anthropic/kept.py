@@ -1,4 +1,4 @@
-"""Blocks that say nothing to a user and have to go back as they came, such as a compaction of the conversation."""
+"""Blocks that a user doesn't see and that have to be sent back unchanged, such as a compaction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class KeptBlock:
     block: JsonObject
 
     def add(self, delta: JsonObject) -> None:
-        """Take more of it: texts go behind what there is, anything else takes its place."""
+        """Merge a delta: texts are appended, any other value replaces the old one."""
         for name, value in delta.items():
             if name == "type" or value is None:
                 continue
@@ -32,10 +32,10 @@ class KeptBlock:
 
     @property
     def signature(self) -> str:
-        """What it is kept as in a message."""
+        """The block as a signature, which is how a message keeps it."""
         return _PREFIX + json.dumps(self.block, ensure_ascii=False)
 
 
 def kept_block(signature: str) -> JsonObject | None:
-    """Return the block that a signature is, `None` if it is none."""
+    """Return the block that a signature holds, `None` if it holds none."""
     return dict(json.loads(signature.removeprefix(_PREFIX))) if signature.startswith(_PREFIX) else None

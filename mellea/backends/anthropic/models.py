@@ -1,7 +1,7 @@
-"""What a model takes, told from its name: families differ in what they refuse with a 400.
+"""What a model supports, by its name: families differ in what they refuse with a 400.
 
 From the provider's model pages and migration guides (as of 2026-11). A name without a version, such as that
-of a local model behind a compatible server, is trusted with everything.
+of a local model behind a compatible server, is assumed to support everything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MYTHOS_PREVIEW = (5, 0)
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What can be said to a model.
+    """What a model supports.
 
     Args:
         max_tokens: how much to ask for where the user doesn't say; the format wants a number.
@@ -44,7 +44,7 @@ class Traits:
 
 @lru_cache(maxsize=64)
 def traits(model: str) -> Traits:
-    """Return what the model of this name takes."""
+    """Return what the model of this name supports."""
     version = _version(model)
     if version is None:
         return Traits(max_tokens=4096)

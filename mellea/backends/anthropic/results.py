@@ -1,4 +1,4 @@
-"""What the provider's own tools gave back, and what an answer rests on."""
+"""Results of the provider's own tools, and citations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def file_ids_in(content: Json) -> Iterator[str]:
 
 
 def cited_source(citation: JsonObject) -> Source:
-    """Return what a citation names."""
+    """Return the source that a citation names."""
     url = text_or_none(citation.get("url")) or text_or_none(citation.get("source"))
     title = text_or_none(citation.get("title")) or text_or_none(citation.get("document_title"))
     return Source(url, title, text_or_none(citation.get("cited_text")))

@@ -28,13 +28,13 @@ def closed_schema(schema: Mapping[str, Json]) -> JsonObject:
     """Return the schema as the provider takes it: objects without further properties, and no limits.
 
     Raises:
-        UnsupportedError: a part of it has no shape, is an object of any keys, or holds itself.
+        UnsupportedError: a part of it has no type, is an object with arbitrary keys, or is recursive.
     """
     _refuse_recursion({name: _references(part) for name, part in schema.get("$defs", {}).items()})
-    return _closed(schema, "$")
+    return _close(schema, "$")
 
 
-def _closed(schema: Mapping[str, Json], path: str) -> JsonObject:
+def _close(schema: Mapping[str, Json], path: str) -> JsonObject:
     if not isinstance(schema, Mapping) or not _TELLS_SHAPE & schema.keys():
         raise UnsupportedError(f"Anthropic needs a type at {path} of the schema; give every part a type")
     closed: JsonObject = {}
@@ -51,12 +51,12 @@ def _closed(schema: Mapping[str, Json], path: str) -> JsonObject:
         _refuse_any_keys(schema, path)
         closed |= {"properties": closed.get("properties", {}), "additionalProperties": False}
     if limits and "$ref" not in closed:
-        closed["description"] = "\n\n".join(filter(None, [schema.get("description"), _told(limits)]))
+        closed["description"] = "\n\n".join(filter(None, [schema.get("description"), _describe(limits)]))
     return closed
 
 
 def object_schema(schema: Mapping[str, Json]) -> JsonObject:
-    """Return the schema as arguments of a tool, which have to be an object: anything else is put into one."""
+    """Return the schema for a tool's arguments, which have to be an object; anything else is wrapped in one."""
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/$defs/"):
         target = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"), {})
@@ -82,7 +82,7 @@ def _refuse_recursion(mentions: Mapping[str, set[str]]) -> None:
             todo = set().union(*(mentions.get(each, set()) for each in todo)) - reached
         if name in reached:
             raise UnsupportedError(
-                f"Anthropic can't hold a schema whose part {name!r} holds itself; refer to items by a number or a "
+                f"Anthropic can't hold a schema whose part {name!r} is recursive; refer to items by a number or a "
                 "name, or use the embedded model, llama_cpp"
             )
 
@@ -91,29 +91,29 @@ def _refuse_any_keys(schema: Mapping[str, Json], path: str) -> None:
     further = schema.get("additionalProperties", False)
     if (further and further is not True) or (further is True and not schema.get("properties")):
         raise UnsupportedError(
-            f"Anthropic can't hold an object of any keys, as at {path} of the schema; use a list of pairs, "
+            f"Anthropic doesn't support objects with arbitrary keys, as at {path} of the schema; use a list of pairs, "
             "or the embedded model, llama_cpp"
         )
 
 
-def _told(limits: JsonObject) -> str:
+def _describe(limits: JsonObject) -> str:
     told = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False, default=str)}" for key, value in limits.items())
     return f"({told})"
 
 
 def _many(schemas: Json, path: str) -> list[JsonObject]:
-    return [_closed(schema, f"{path}[{number}]") for number, schema in enumerate(schemas)]
+    return [_close(schema, f"{path}[{number}]") for number, schema in enumerate(schemas)]
 
 
-def _named(schemas: Json, path: str) -> JsonObject:
-    return {name: _closed(schema, f"{path}.{name}") for name, schema in schemas.items()}
+def _close_named(schemas: Json, path: str) -> JsonObject:
+    return {name: _close(schema, f"{path}.{name}") for name, schema in schemas.items()}
 
 
 _INNER: dict[str, Callable[[Json, str], Json]] = {
-    "$defs": _named,
+    "$defs": _close_named,
     "allOf": _many,
     "anyOf": _many,
-    "items": _closed,
+    "items": _close,
     "oneOf": _many,
-    "properties": _named,
+    "properties": _close_named,
 }

@@ -37,7 +37,7 @@ def web_search(
         user_location: such as `{"type": "approximate", "city": "Bern", "country": "CH"}`.
         version: of the tool, as the provider dates it.
     """
-    _at_most_one(allowed_domains, blocked_domains)
+    _check_one(allowed_domains, blocked_domains)
     return _tool(
         "web_search",
         version,
@@ -67,7 +67,7 @@ def web_fetch(
         max_content_tokens: of one page; the rest is cut off.
         version: of the tool, as the provider dates it.
     """
-    _at_most_one(allowed_domains, blocked_domains)
+    _check_one(allowed_domains, blocked_domains)
     return _tool(
         "web_fetch",
         version,
@@ -113,6 +113,6 @@ def _list(values: Sequence[str] | None) -> list[str] | None:
     return None if values is None else list(values)
 
 
-def _at_most_one(allowed: Sequence[str] | None, blocked: Sequence[str] | None) -> None:
+def _check_one(allowed: Sequence[str] | None, blocked: Sequence[str] | None) -> None:
     if allowed is not None and blocked is not None:
         raise UsageError("give allowed_domains or blocked_domains, not both")

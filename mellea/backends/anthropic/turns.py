@@ -1,7 +1,7 @@
 """From messages to Anthropic's turns: blocks of content under two roles, with the system prompt apart.
 
-Neighbours of one role become one turn, and results of tools come first in theirs. Thoughts and calls of the
-provider's own tools go back as they came, told by their signature or id; those of other providers are left
+Neighbours of one role become one turn, and results of tools come first in theirs. Thinking and calls of the
+provider's own tools are sent back unchanged, recognised by their signature or id; those of other providers are left
 out.
 """
 
@@ -58,11 +58,11 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")
     _strip_end(turns)
     _limit_marks([system, *(turn["content"] for turn in turns)])
-    return {"messages": turns} | ({"system": _joined(system)} if system else {})
+    return {"messages": turns} | ({"system": _join(system)} if system else {})
 
 
 def container_of(messages: Sequence[Message]) -> str | None:
-    """Return the container whose code waits for the results of tools, if one does."""
+    """Return the container whose code is waiting for tool results, if any."""
     calls = [block for message in messages[-2:] for block in message.blocks if isinstance(block, ToolCall)]
     found = [extras["container"] for call in calls if "container" in (extras := call_extras(call))]
     return found[-1] if found else None
@@ -111,7 +111,7 @@ def _texts(blocks: Iterable[Block]) -> list[JsonObject]:
 
 
 def _add_text(content: list[JsonObject], block: CBlock) -> None:
-    """Put a text behind the others; up to a mark, neighbours are one block, and nothing but space is none."""
+    """Append a text; neighbouring texts up to a cache mark form one block, and blank ones are dropped."""
     last = content[-1] if content else {}
     if last.get("type") == "text" and "cache_control" not in last:
         last["text"] += block.value
@@ -191,7 +191,7 @@ def _address(url: str) -> JsonObject:
     return {"type": "url", "url": url}
 
 
-def _joined(system: list[JsonObject]) -> str | list[JsonObject]:
+def _join(system: list[JsonObject]) -> str | list[JsonObject]:
     if any("cache_control" in block for block in system):
         return system
     return "\n\n".join(block["text"] for block in system)
@@ -205,7 +205,7 @@ def _strip_end(turns: list[JsonObject]) -> None:
 
 
 def _limit_marks(contents: Iterable[list[JsonObject]]) -> None:
-    """Keep the last marks: each one covers all that stands before it."""
+    """Keep only the last cache marks: each one covers everything before it."""
     marked = [block for content in contents for block in content if "cache_control" in block]
     for block in marked[:-MAX_CACHE_MARKS]:
         del block["cache_control"]

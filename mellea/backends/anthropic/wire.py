@@ -40,11 +40,11 @@ BASE_URL: Final = "https://api.anthropic.com"
 FILES_URL: Final = f"{BASE_URL}/v1/files"
 
 SIGNATURE: Final = f"{PROVIDER}:"
-"""What a signature begins with that goes back to this provider, and to no other."""
+"""Prefix of signatures that go back to this provider only."""
 
 SERVER_PREFIX: Final = "srvtoolu_"
 MCP_PREFIX: Final = "mcptoolu_"
-"""What the ids of calls begin with that the provider runs itself."""
+"""Prefix of the ids of calls that the provider runs itself."""
 
 MAX_CACHE_MARKS: Final = 4
 
@@ -65,7 +65,7 @@ CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 """The kinds of blocks that call a tool; `tool_use` is for the user's tools, all others the provider runs."""
 
 CUT_OFF: Final = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
-"""Why a message may stop in the middle of a call."""
+"""Stop reasons that may cut off a tool call."""
 
 ERROR_STATUS: Final[dict[str, int]] = {
     "invalid_request_error": 400,

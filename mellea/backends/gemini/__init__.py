@@ -4,6 +4,7 @@ What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends.http
 first, then `decode.py`.
 """
 
+from mellea.backends.gemini import tools
 from mellea.backends.gemini.backend import GeminiBackend
 
-__all__ = ["GeminiBackend"]
+__all__ = ["GeminiBackend", "tools"]

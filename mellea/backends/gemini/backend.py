@@ -22,7 +22,6 @@ from mellea.backends.gemini.images import (
 )
 from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, resource
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
-from mellea.backends.http.secret import missing_key
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Usage
 from mellea.core.messages import Message
@@ -49,7 +48,12 @@ class GeminiBackend(HttpBackend):
     """
 
     name = PROVIDER
+    aliases = ("google", "google_ai", "google_genai", "vertex_ai")
+    model_patterns = ("gemini*", "imagen*")
+    default_url = BASE_URL
     key_variables = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+    key_header = "x-goog-api-key"  # not in the query, since addresses are logged
+    requires_key = True
     models_path = f"models?pageSize={_LARGEST_PAGE}"
     capabilities = Capabilities(
         options=frozenset({*OPTIONS, str(ModelOption.THINKING), str(ModelOption.TOOL_CHOICE)}) | HTTP_OPTIONS,
@@ -62,13 +66,13 @@ class GeminiBackend(HttpBackend):
         embeddings=True,
     )
 
-    def __init__(self, model_id: str, *, base_url: str = BASE_URL, **options: Any) -> None:
+    def __init__(self, model_id: str, *, base_url: str | None = None, **options: Any) -> None:
         # The list of models gives their names without it.
         name = model_id.removeprefix("models/") if isinstance(model_id, str) else model_id
         if isinstance(name, str) and name and not _is_place(name):
             raise UsageError(
                 f"model_id takes the name of a model, such as 'gemini-3-flash-preview', not {model_id!r}: it becomes "
-                "part of an address, which it may not lead out of"
+                "part of the URL's path, so it can't contain empty or dot segments"
             )
         super().__init__(name, base_url=base_url, **options)
 
@@ -119,36 +123,35 @@ class GeminiBackend(HttpBackend):
         path = self.models_path
         while True:
             listing = await self.get_json(path)
-            names += self._models(listing)
+            names += self.read_models(listing)
             if not (token := listing.get("nextPageToken")):
                 return names
             path = f"{self.models_path}&{urlencode({'pageToken': token})}"
 
-    def _encode(self, request: Request) -> Outgoing:
+    def encode(self, request: Request) -> Outgoing:
+        """Return the path, the body and the headers of a request in this format."""
         payload = encode(request, self.model_id)
         if request.options.get(ModelOption.STREAM, True):
             return Outgoing(self._path("streamGenerateContent?alt=sse"), payload)
         return Outgoing(self._path("generateContent"), payload)
 
-    def _decoder(self, request: Request) -> Decoder:
+    def make_decoder(self, request: Request) -> Decoder:
+        """Return a decoder for one answer."""
         return Decoder(self.model_id)
 
-    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+    def explain_error(self, error: BackendError, body: bytes) -> BackendError:
+        """Return the error with what the provider's body tells of it."""
         if isinstance(error, RateLimitError) and error.retry_after is None:
             with suppress(ValueError):  # a proxy's page is not JSON
                 error.retry_after = retry_delay(from_json(body))
         return error
 
-    def _headers(self) -> dict[str, str]:
-        # In a header, since addresses are logged.
-        if self.api_key is not None:
-            return {"x-goog-api-key": self.api_key}
-        if self.base_url.startswith(BASE_URL) and not {"x-goog-api-key", "authorization"} & self._extra_headers.keys():
-            way = f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/google/{self.model_id}'"
-            raise missing_key(self.name, self.model_id, self.key_variables, way)
-        return {}
+    def advise_on_key(self) -> str:
+        """Name the gateway."""
+        return f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/google/{self.model_id}'"
 
-    def _models(self, listing: Json) -> list[str]:
+    def read_models(self, listing: Json) -> list[str]:
+        """Return the names in the list of models."""
         found: list[JsonObject] = listing.get("models", []) if isinstance(listing, Mapping) else []
         try:
             return [str(model["name"]).removeprefix("models/") for model in found]
@@ -160,7 +163,7 @@ class GeminiBackend(HttpBackend):
 
 
 def _is_place(name: str) -> bool:
-    """Whether a name is one or several steps downwards in a path."""
+    """Whether a name is a relative path that never goes up."""
     return not {"", ".", ".."} & set(name.split("/"))
 
 

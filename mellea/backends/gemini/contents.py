@@ -44,7 +44,7 @@ def contents(request: Request, model: str) -> list[JsonObject]:
         else:
             parts = [part for block in message.blocks for part in _user_parts(block, names, takes_files=is_new)]
         if message.role == last_role == "tool":
-            turns[-1]["parts"] += parts  # Gemini wants the results of calls made together together
+            turns[-1]["parts"] += parts  # parallel calls' results have to be in one turn
             turns[-1]["parts"].sort(key=lambda part: "functionResponse" not in part)
         elif parts:
             turns.append({"role": "model" if message.role == "assistant" else "user", "parts": parts})
@@ -80,7 +80,7 @@ def _function_response(output: ToolOutput, names: Mapping[str, str], files: list
 
 @dataclass(slots=True)
 class _ModelTurn:
-    """The parts of one turn of the model's, with what was signed signed again."""
+    """Return the parts of a model's turn, with their signatures restored."""
 
     must_sign: bool
     finished: frozenset[str]  # the provider's own calls that have a result
@@ -120,7 +120,7 @@ class _ModelTurn:
         if signature := (signature or "").removeprefix(SIGNATURE):
             part["thoughtSignature"] = signature
         elif self.must_sign and not call.is_builtin and not any("functionCall" in part for part in self.parts):
-            part["thoughtSignature"] = NO_SIGNATURE  # of calls made together, only the first one is signed
+            part["thoughtSignature"] = NO_SIGNATURE  # only the first of several parallel calls is signed
         self.parts.append(part)
 
 
@@ -159,5 +159,5 @@ def _file(block: FileBlock) -> JsonObject:
 
 
 def jsonable(value: Json) -> Json:
-    """Return a value as JSON has it; bytes in base64, and the rest as text."""
+    """Convert a value to JSON; bytes become base64, anything else that JSON can't represent its `str`."""
     return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")

@@ -1,13 +1,13 @@
 """From Gemini's chunks to events. Each chunk is a whole response of its own; `finishReason` is the end.
 
 Chunks hold candidates (one is asked for), a candidate holds parts, and the name of a part's field says what
-it is. Counts of tokens stand in every chunk and go up, so the last ones are the ones that count. They may come
-behind the end, and so may sources; nothing that comes there fails the answer.
+it is. Every chunk carries the token counts so far, so the last ones are final. They may arrive after the end, and so
+may sources; nothing after the end fails the answer.
 
 Calls come whole, or piece by piece (`willContinue`). One that is begun ends with its last piece, with the next call
 unless both have ids, or with a STOP; where the token limit or a filter ended the answer it ends with `is_valid` false.
-Any part may be signed. What a message has no place for, such as the signature of a text, is kept in an empty thought
-behind it.
+Any part may be signed. A signature that a message has no place for, such as a text's, is kept in an empty thinking
+block behind it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from pydantic_core import from_json
 from mellea.backends.gemini.failure import retry_delay
 from mellea.backends.gemini.partial_args import PartialArgs
 from mellea.backends.gemini.sources import search_queries, sources
-from mellea.backends.gemini.usage import read_usage
 from mellea.backends.gemini.wire import (
     CODE_EXECUTION,
     FINISH_REASONS,
@@ -34,12 +33,12 @@ from mellea.backends.gemini.wire import (
     JsonObject,
 )
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.decoding import WireDecoder
 from mellea.backends.http.fields import (
     arguments_text,
     bytes_of,
     int_of,
     known_id,
+    known_int,
     known_mapping,
     known_text,
     mapping_of,
@@ -47,8 +46,8 @@ from mellea.backends.http.fields import (
     text_of,
     wrong_type,
 )
+from mellea.backends.http.framing import SseWireDecoder
 from mellea.backends.http.report import is_report, reported
-from mellea.backends.http.sse import SseDecoder
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 from mellea.core.events import (
     BuiltinToolEnd,
@@ -64,12 +63,13 @@ from mellea.core.events import (
     ToolDelta,
     ToolEnd,
     ToolStart,
+    Usage,
     UsageEvent,
 )
 from mellea.core.messages import parse_tool_call
 from mellea.errors import BackendError, RateLimitError, WireError
 
-__all__ = ["Decoder", "decode_whole"]
+__all__ = ["Decoder", "decode_whole", "read_usage"]
 
 
 _PLAIN = frozenset({"content", "index", "role", "finishReason", "safetyRatings"})
@@ -94,24 +94,26 @@ class _OpenCall:
     text: list[str] = field(default_factory=list)
 
 
-class Decoder(WireDecoder):
+class Decoder(SseWireDecoder):
     """Turns the bytes of one answer into events.
 
     Args:
-        model: the model that was asked for, for errors, and for the end if the answer doesn't say.
+        model: the model that was asked for; used in errors, and where the answer doesn't name its model.
     """
 
     def __init__(self, model: str = "") -> None:
         super().__init__(model, backend=PROVIDER)
-        self._sse = SseDecoder()
         self._chunk_read: JsonObject = {}
-        self._counts: JsonObject = {}  # the last ones, not looked at yet
+        self._counts: JsonObject = {}  # the latest token counts, not parsed yet
         self._finish_word: str | None = None
         self._is_blocked = False
         self._is_named = False
         self._ids = CallIds()
         self._has_own_calls = False
-        self._open_calls: dict[str, _OpenCall] = {}  # by the ids that were sent; of those without one the last alone
+        self._has_first = False  # candidate 0, which alone is shown where there is one
+        self._other: int | None = None  # the candidate that is shown if candidate 0 never comes
+        self._held: list[JsonObject] = []  # what came of it
+        self._open_calls: dict[str, _OpenCall] = {}  # by the id that was sent; at most one without an id
         self._code_call: str | None = None
         self._has_searched = False
         self._sources: set[Source] = set()
@@ -122,18 +124,19 @@ class Decoder(WireDecoder):
         return self._finish_word is not None or self._is_blocked
 
     def whole(self, answer: Json) -> list[Event]:
-        """Return the events of an answer that has been parsed already.
+        """Return the events of an answer that is parsed JSON already.
 
         Raises:
-            BackendError: it is an error, or none of Gemini's answers.
+            BackendError: it reports an error, or isn't an answer of Gemini's.
         """
         events: list[Event] = []
-        self._plain(mapping_of({"answer": answer}, "answer"), events)
+        self.read_body(mapping_of({"answer": answer}, "answer"), events)
         return events
 
     # -- frames ----------------------------------------------------------------------------------------------
 
-    def _take(self, data: bytes, events: list[Event]) -> None:
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into chunks; one that only adds text, as nearly all do, takes the shortest way."""
         for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` takes apart no faster
             frame, chunk = sse.data, None
             try:
@@ -144,12 +147,12 @@ class Decoder(WireDecoder):
             except (ValueError, KeyError, TypeError, AttributeError):
                 pass  # of another form, or no JSON at all
             if chunk is None:
-                self._frame(frame, events)
+                self.read_frame(frame, events)
             else:
-                self._value(chunk, frame, events)
+                self.read_value(chunk, frame, events)
 
     def _more_text(self, chunk: Json) -> str:
-        """Return the text of a chunk that is more text and nothing else, as nearly all are; `""` for any other."""
+        """Return the text of a chunk that holds only text, as nearly all do; `""` for any other chunk."""
         (candidate,) = chunk["candidates"]
         (part,) = candidate["content"]["parts"]
         text = part["text"]
@@ -161,52 +164,61 @@ class Decoder(WireDecoder):
             self._counts = counts
         return text
 
-    def _take_last(self, events: list[Event]) -> None:
-        for sse in self._sse.close():
-            self._last_frame(sse.data, events)
-
-    def _stray(self) -> bytes:
-        return self._sse.stray
-
-    def _plain(self, body: JsonObject, events: list[Event]) -> None:
-        self._chunk(body, events)
-        if not self._is_known:
-            raise self._alien(json.dumps(body).encode())
-        self._end(events)
-
-    def _end(self, events: list[Event]) -> None:
+    def end_answer(self, events: list[Event]) -> None:
+        """End the answer, if the provider has said that it is complete."""
+        if not self._has_first:
+            for candidate in self._held:
+                self._candidate(candidate, events)
         if not self.is_complete:
-            raise self._interrupted("Gemini's finishReason")
+            raise self.interrupted("Gemini's finishReason")
         for call in list(self._open_calls.values()):
             self._end_call(call, events, is_whole=self._finish_word == "STOP")
         if self._counts:
             events.append(UsageEvent(read_usage(self._counts)))
-        events.append(StreamEnd(self._finish_reason(), self._response_id, self._model))
+        events.append(StreamEnd(self._finish_reason(), self.response_id, self.model))
 
-    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+    def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        """Append the events of one chunk."""
         self._chunk_read = chunk
         if not self._is_named or "error" in chunk or "promptFeedback" in chunk:
             self._head(chunk)
         self._counts = known_mapping(chunk, "usageMetadata") or self._counts
-        for candidate in mappings_of(chunk, "candidates"):
-            self._is_known = True
-            if not int_of(candidate, "index"):
+        candidates = mappings_of(chunk, "candidates")
+        if candidates and self._finish_word is not None and self._is_of_another(chunk):
+            return
+        for candidate in candidates:
+            self.is_known = True
+            if (index := int_of(candidate, "index") or 0) == 0:
+                self._has_first = True
                 self._candidate(candidate, events)
+            elif not self._has_first and index == (self._other or index):
+                self._other = index
+                self._held.append(candidate)
+
+    def _is_of_another(self, chunk: JsonObject) -> bool:
+        """Whether a chunk behind the end isn't of this answer: somebody has put two answers into one stream.
+
+        Older servers name no answer, and put a finish reason into each chunk; there all chunks are of this one.
+        """
+        return self.response_id is not None and known_id(chunk, "responseId") != self.response_id
 
     def _head(self, chunk: JsonObject) -> None:
-        """Take what concerns the answer as a whole."""
+        """Read a chunk's fields that concern the whole answer."""
         if chunk.get("error") or (not _OWN & chunk.keys() and is_report(chunk)):
-            raise self._reported(chunk)
+            raise self.reported(chunk)
         if not _OWN & chunk.keys():
-            self._overlook(chunk)
-        self._response_id = self._response_id or known_id(chunk, "responseId") or None
+            self.overlook(chunk)
+        self.response_id = self.response_id or known_id(chunk, "responseId") or None
         if version := known_text(chunk, "modelVersion"):
-            self._model = version
-        self._is_named = self._response_id is not None and bool(version)
+            self.model = version
+        # From the end on each chunk is looked at: it may be of another answer.
+        is_usual = self._has_first and self._finish_word is None
+        self._is_named = is_usual and self.response_id is not None and bool(version)
         if known_mapping(chunk, "promptFeedback").get("blockReason"):
-            self._is_known = self._is_blocked = True
+            self.is_known = self._is_blocked = True
 
-    def _reported(self, report: Json) -> BackendError:
+    def reported(self, report: Json) -> BackendError:
+        """Make the error of what the provider reports."""
         error = reported(report)
         if isinstance(error, RateLimitError):
             error.retry_after = retry_delay(report)
@@ -225,8 +237,9 @@ class Decoder(WireDecoder):
                     self._part(part, events)
         if reason := text_of(candidate, "finishReason"):
             self._finish_word = reason
+            self._is_named = False
         if not _PLAIN.issuperset(candidate):
-            self._found(candidate, events)
+            self._add_found(candidate, events)
 
     def _part(self, part: JsonObject, events: list[Event]) -> None:
         if part.get("text") is not None:
@@ -239,7 +252,7 @@ class Decoder(WireDecoder):
         if signature := _signature(part):
             events.append(ReasoningDelta("", signature))
         elif any(value is not None for value in part.values()):
-            self._overlook(part)
+            self.overlook(part)
 
     def _text_part(self, part: JsonObject, text: str, events: list[Event]) -> None:
         is_thought = _flag(part, "thought")
@@ -271,7 +284,7 @@ class Decoder(WireDecoder):
             self._end_call(opened, events)
 
     def _open_call(self, name: str, sent_id: str) -> _OpenCall | None:
-        """Return the call that goes on: the one of this id, or the last one where the call isn't named."""
+        """Return the open call that this part continues: the one with this id, or the last one for an unnamed part."""
         by_id = self._open_calls.get(sent_id) if sent_id else None
         return by_id or (None if name else next(reversed(self._open_calls.values()), None))
 
@@ -302,8 +315,8 @@ class Decoder(WireDecoder):
         del self._open_calls[ended.sent_id]
 
     def _call_id(self, sent_id: str) -> str:
-        """Return the call's own id or, where it has none, one that is the same whenever these bytes are read."""
-        return self._ids.new(sent_id, self._response_id, self._chunk_read)
+        """Return the call's id, or a deterministic one if the provider sent none."""
+        return self._ids.new(sent_id, self.response_id, self._chunk_read)
 
     # -- what the provider runs itself -------------------------------------------------------------------------
 
@@ -320,7 +333,7 @@ class Decoder(WireDecoder):
         self._keep_signature(part, events)
 
     def _server_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
-        self._has_searched = True  # it shows by itself, so that the grounding metadata needn't tell
+        self._has_searched = True  # reported here, so not again from the grounding metadata
         args = known_mapping(call, "args")
         self._builtin_call(self._call_id(known_id(call, "id")), _tool_name(call), args, part, events)
 
@@ -331,13 +344,13 @@ class Decoder(WireDecoder):
         self._keep_signature(part, events)
 
     def _builtin_call(self, call_id: str, name: str, args: JsonObject, part: JsonObject, events: list[Event]) -> None:
-        # An empty signature still says whose call this is, so that it goes back to nobody else.
+        # Even an empty signature names the provider, so that the call is never sent to another one.
         raw, signature = json.dumps(args, ensure_ascii=False), _signature(part) or SIGNATURE
         events.append(BuiltinToolStart(call_id, name))
         events.append(BuiltinToolEnd(ToolCall(call_id, name, args, raw, is_builtin=True, signature=signature)))
 
-    def _found(self, candidate: JsonObject, events: list[Event]) -> None:
-        """Tell about searches and sources; a search shows in no part of its own, and only once it is over."""
+    def _add_found(self, candidate: JsonObject, events: list[Event]) -> None:
+        """Emit searches and sources; a search has no part of its own and is reported only when it is over."""
         found = list(dict.fromkeys(sources(candidate)))
         queries = search_queries(candidate)
         if queries and not self._has_searched:
@@ -392,8 +405,23 @@ class Decoder(WireDecoder):
 
 
 def decode_whole(answer: Json, model: str) -> list[Event]:
-    """Return the events of an answer that has been parsed already; raises the same."""
+    """Return the events of an answer that is parsed JSON already; raises as `Decoder.whole` does."""
     return Decoder(model).whole(answer)
+
+
+def read_usage(usage: JsonObject) -> Usage:
+    """Return the counts of tokens; what a tool of the provider's found is part of the prompt."""
+
+    def total(*names: str) -> int | None:
+        counts = [count for name in names if (count := known_int(usage, name)) is not None]
+        return sum(counts) if counts else None
+
+    return Usage(
+        input_tokens=total("promptTokenCount", "toolUsePromptTokenCount"),
+        output_tokens=total("candidatesTokenCount", "thoughtsTokenCount"),
+        cached_tokens=total("cachedContentTokenCount"),
+        reasoning_tokens=total("thoughtsTokenCount"),
+    )
 
 
 def _signature(part: JsonObject, prefix: str = SIGNATURE) -> str | None:

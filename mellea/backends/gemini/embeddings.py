@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mellea.backends.gemini.usage import read_usage
+from mellea.backends.gemini.decode import read_usage
 from mellea.backends.gemini.wire import Json, JsonObject, resource
 from mellea.core.events import Usage
 from mellea.core.results import EmbeddingResult
@@ -30,7 +30,7 @@ def decode_embeddings(body: Json, model: str, count: int) -> EmbeddingResult:
     """Return the vectors of one batch of `count` texts.
 
     Raises:
-        WireError: the body makes no sense.
+        WireError: the body is not a valid answer.
     """
     try:
         vectors = tuple(tuple(map(float, each["values"])) for each in body["embeddings"])

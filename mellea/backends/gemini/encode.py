@@ -37,7 +37,7 @@ def encode(request: Request, model: str) -> JsonObject:
 
 
 def _check_tools(request: Request, model: str) -> None:
-    """Refuse what models before generation 3 answer with an error."""
+    """Refuse combinations that models before generation 3 reject."""
     own = any(isinstance(tool, ToolSpec) for tool in request.tools)
     number = generation(model)
     if not request.tools or number is None or number >= 3:
@@ -72,7 +72,7 @@ def _generation_config(request: Request, model: str) -> JsonObject:
 
 
 def _thinking(value: bool | int | str, model: str) -> JsonObject:
-    """Say how much to think: in levels from generation 3 on, in tokens before."""
+    """Set the thinking effort: a level from generation 3 on, a token budget before."""
     takes_levels = (generation(model) or 3) >= 3
     if value is True:
         return {"includeThoughts": True}

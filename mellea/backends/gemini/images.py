@@ -52,8 +52,8 @@ def decode_predictions(body: Json, model: str) -> ImageResult:
     """Return Imagen's images.
 
     Raises:
-        BackendError: there is none; the message says why, where Imagen does.
-        WireError: the body makes no sense.
+        BackendError: there are none; the message says why, if Imagen does.
+        WireError: the body is not a valid answer.
     """
     predictions = body.get("predictions", []) if isinstance(body, dict) else None
     if not isinstance(predictions, list) or not all(isinstance(item, dict) for item in predictions):
@@ -69,8 +69,8 @@ def decode_image(body: Json, model: str) -> ImageResult:
     """Return the images in a Gemini model's answer.
 
     Raises:
-        BackendError: there is none; the message holds what the model says instead.
-        WireError: the body makes no sense.
+        BackendError: there are none; the message holds what the model said instead.
+        WireError: the body is not a valid answer.
     """
     accumulator = Accumulator()
     accumulator.feed(decode_whole(body, model))

@@ -61,10 +61,10 @@ class PartialArgs:
         self.is_in_string = False
 
     def feed(self, partial: Json) -> str:
-        """Take one value, or more of one, and return the text that it adds.
+        """Take a value or the next piece of one, and return the JSON text that it adds.
 
         Raises:
-            WireError: it makes no sense behind what came before.
+            WireError: it doesn't fit what came before.
         """
         if not isinstance(partial, dict):
             raise WireError(f"a part of a call's arguments is {partial!r}, which is not an object")
@@ -102,7 +102,7 @@ class PartialArgs:
             pieces.append(self._open.pop().end)
 
     def _go_to(self, path: list[Step], pieces: list[str]) -> None:
-        """Leave the containers that the path doesn't lie in, and begin those that it does."""
+        """Close the containers that the path has left, and open those that it enters."""
         self._end_string(pieces)
         common = 0
         while common < min(len(path), len(self._path)) and path[common] == self._path[common]:
@@ -127,7 +127,7 @@ def _begin_member(container: _Container, step: Step, pieces: list[str]) -> None:
         container.length += 1
         pieces.append(f"{json.dumps(step, ensure_ascii=False)}:")
     elif isinstance(step, int) and container.is_array and step >= container.length:
-        # Elements that had no value, since they were empty, are passed over; their places have to be kept.
+        # Empty elements never come; fill their places, so that the indices stay right.
         pieces.append("null," * (step - container.length))
         container.length = step + 1
     else:

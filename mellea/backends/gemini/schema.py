@@ -62,11 +62,11 @@ def _part(schema: Json, depth: int) -> Json:
     if told:
         words = ", ".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in told.items())
         new["description"] = " ".join(filter(None, [new.get("description"), f"({words})"]))
-    return _apart(new)
+    return _wrap_reference(new)
 
 
-def _apart(schema: JsonObject) -> JsonObject:
-    """Put what stands beside a reference around it."""
+def _wrap_reference(schema: JsonObject) -> JsonObject:
+    """Move keywords beside a `$ref` into a schema around it."""
     beside = {name: value for name, value in schema.items() if not name.startswith("$")}
     if "$ref" not in schema or not beside:
         return schema
@@ -78,18 +78,18 @@ def _many(schemas: Json, depth: int) -> Json:
     return [_part(schema, depth) for schema in schemas] if isinstance(schemas, list) else schemas
 
 
-def _named(schemas: Json, depth: int) -> Json:
+def _rewrite_named(schemas: Json, depth: int) -> Json:
     if not isinstance(schemas, Mapping):
         return schemas
     return {name: _part(schema, depth) for name, schema in schemas.items()}
 
 
 _INNER: dict[str, Callable[[Json, int], Json]] = {
-    "$defs": _named,
+    "$defs": _rewrite_named,
     "additionalProperties": _part,
     "anyOf": _many,
     "items": _part,
     "oneOf": _many,
     "prefixItems": _many,
-    "properties": _named,
+    "properties": _rewrite_named,
 }

@@ -1,4 +1,4 @@
-"""What an answer rests on: from grounding metadata to sources."""
+"""Sources of an answer, from the grounding metadata."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def search_queries(candidate: JsonObject) -> list[str]:
     return [query for query in queries if isinstance(query, str)] if isinstance(queries, list) else []
 
 
-# A source is no part of the answer: what can't be understood here is left out instead of failing the answer.
+# Sources are not essential: one of an unknown form is left out, and never fails the answer.
 
 
 def _object(value: Json) -> JsonObject:

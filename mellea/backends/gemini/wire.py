@@ -31,15 +31,15 @@ PROVIDER: Final = "gemini"
 BASE_URL: Final = "https://generativelanguage.googleapis.com/v1beta"
 
 SIGNATURE: Final = f"{PROVIDER}:"
-"""What a signature begins with that goes back to this provider, and to no other."""
+"""Prefix of signatures that go back to this provider only."""
 
 SIGNATURE_OF_LAST: Final = f"{SIGNATURE}last:"
-"""The same for one that stood on a part with no place for it in a message, such as a text or an image. It is
-kept in an empty thought behind that part. The signature itself is base64, which has no colon."""
+"""The same for the signature of a part that has no field for one in a message, such as a text or an image. It is kept
+in an empty thinking block behind that part. The signature itself is base64, which has no colon."""
 
 NO_SIGNATURE: Final = "skip_thought_signature_validator"
-"""What to sign a call with that Gemini hasn't made: from generation 3 on it refuses calls without a signature,
-except for this word ("Thought signatures", FAQ)."""
+"""Signature of calls that Gemini didn't make: from generation 3 on it refuses unsigned calls, except for this word
+("Thought signatures", FAQ)."""
 
 CODE_EXECUTION: Final = "code_execution"
 GOOGLE_SEARCH: Final = "google_search"

@@ -1,11 +1,107 @@
-"""What all providers share: one HTTP backend, and the decoders of its two kinds of streams.
+"""For authors of providers: one HTTP backend to fill in, and the decoders of the two kinds of streams.
+
+A provider is a class on `HttpBackend` with `encode` and `make_decoder`, and a decoder on `SseWireDecoder` or
+`JsonLinesWireDecoder` with `read_chunk`; `docs/add_a_provider.md` shows one. All names here are loaded at their first
+use, so that a decoder can be used without the transport.
 
 What lives here imports `mellea.core` and `mellea.errors`; `pool.py` alone names httpcore and `httpx_clients.py` httpx,
-and both are imported at the first request at the earliest. Read `backend.py` first, then `send.py` and `pool.py`.
+and both are imported at the first request at the earliest. Read `backend.py` first, then `decoding.py`.
 """
 
-from mellea.backends.http.codec import Decoder
-from mellea.backends.http.jsonl import JsonLinesDecoder
-from mellea.backends.http.sse import ServerSentEvent, SseDecoder
+from typing import TYPE_CHECKING
 
-__all__ = ["Decoder", "JsonLinesDecoder", "ServerSentEvent", "SseDecoder"]
+from mellea._lazy_exports import lazily
+
+if TYPE_CHECKING:
+    from mellea.backends.http.backend import MAX_ANSWER_BYTES as MAX_ANSWER_BYTES
+    from mellea.backends.http.backend import HttpBackend as HttpBackend
+    from mellea.backends.http.call_ids import ANY_ID as ANY_ID
+    from mellea.backends.http.call_ids import CallIds as CallIds
+    from mellea.backends.http.call_ids import IdShape as IdShape
+    from mellea.backends.http.call_ids import with_fit_ids as with_fit_ids
+    from mellea.backends.http.decoding import Decoder as Decoder
+    from mellea.backends.http.decoding import Filter as Filter
+    from mellea.backends.http.decoding import WireDecoder as WireDecoder
+    from mellea.backends.http.fields import arguments_text as arguments_text
+    from mellea.backends.http.fields import known_int as known_int
+    from mellea.backends.http.fields import known_text as known_text
+    from mellea.backends.http.fields import mapping_of as mapping_of
+    from mellea.backends.http.fields import mappings_of as mappings_of
+    from mellea.backends.http.fields import text_of as text_of
+    from mellea.backends.http.fields import wrong_type as wrong_type
+    from mellea.backends.http.framing import JsonLinesWireDecoder as JsonLinesWireDecoder
+    from mellea.backends.http.framing import SseWireDecoder as SseWireDecoder
+    from mellea.backends.http.jsonl import JsonLinesDecoder as JsonLinesDecoder
+    from mellea.backends.http.outgoing import HTTP_OPTIONS as HTTP_OPTIONS
+    from mellea.backends.http.outgoing import Outgoing as Outgoing
+    from mellea.backends.http.report import is_report as is_report
+    from mellea.backends.http.retry import Attempts as Attempts
+    from mellea.backends.http.secret import missing_key as missing_key
+    from mellea.backends.http.sse import ServerSentEvent as ServerSentEvent
+    from mellea.backends.http.sse import SseDecoder as SseDecoder
+    from mellea.backends.http.status import error_for_status as error_for_status
+    from mellea.backends.http.thoughts import ThoughtTags as ThoughtTags
+
+_HOMES = {
+    "ANY_ID": "call_ids",
+    "Attempts": "retry",
+    "CallIds": "call_ids",
+    "Decoder": "decoding",
+    "Filter": "decoding",
+    "HTTP_OPTIONS": "outgoing",
+    "HttpBackend": "backend",
+    "IdShape": "call_ids",
+    "JsonLinesDecoder": "jsonl",
+    "JsonLinesWireDecoder": "framing",
+    "MAX_ANSWER_BYTES": "backend",
+    "Outgoing": "outgoing",
+    "ServerSentEvent": "sse",
+    "SseDecoder": "sse",
+    "SseWireDecoder": "framing",
+    "ThoughtTags": "thoughts",
+    "WireDecoder": "decoding",
+    "arguments_text": "fields",
+    "error_for_status": "status",
+    "is_report": "report",
+    "known_int": "fields",
+    "known_text": "fields",
+    "mapping_of": "fields",
+    "mappings_of": "fields",
+    "missing_key": "secret",
+    "text_of": "fields",
+    "with_fit_ids": "call_ids",
+    "wrong_type": "fields",
+}
+
+__all__ = [
+    "ANY_ID",
+    "HTTP_OPTIONS",
+    "MAX_ANSWER_BYTES",
+    "Attempts",
+    "CallIds",
+    "Decoder",
+    "Filter",
+    "HttpBackend",
+    "IdShape",
+    "JsonLinesDecoder",
+    "JsonLinesWireDecoder",
+    "Outgoing",
+    "ServerSentEvent",
+    "SseDecoder",
+    "SseWireDecoder",
+    "ThoughtTags",
+    "WireDecoder",
+    "arguments_text",
+    "error_for_status",
+    "is_report",
+    "known_int",
+    "known_text",
+    "mapping_of",
+    "mappings_of",
+    "missing_key",
+    "text_of",
+    "with_fit_ids",
+    "wrong_type",
+]
+
+__getattr__ = lazily(__name__, {name: f"{__name__}.{home}" for name, home in _HOMES.items()})

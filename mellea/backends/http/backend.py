@@ -1,14 +1,15 @@
 """The backend that all providers share: a `Request` goes out over HTTP, and its bytes come back as events.
 
-    class OpenAIBackend(HttpBackend):
-        name = "openai"
-        key_variables = ("OPENAI_API_KEY",)
+    class AcmeBackend(HttpBackend):
+        name = "acme"
+        default_url = "https://api.acme.example/v1"
+        key_variables = ("ACME_API_KEY",)
 
-        def _encode(self, request):
-            return Outgoing("chat/completions", encode(request, self.model_id))
+        def encode(self, request):
+            return Outgoing("chat", encode(request, self.model_id))
 
-        def _decoder(self, request):
-            return Decoder(self.model_id)
+        def make_decoder(self, request):
+            return Decoder(self.model_id, backend=self.name)
 
 The shared part checks what is supported, merges `extra_body` and `extra_headers`, holds the key, retries, makes
 errors of statuses, says what a cut connection means, closes, and fills in an error's backend, model and request id.
@@ -17,6 +18,7 @@ What the bytes are, the decoder finds out. Deadlines other than the connection's
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from abc import abstractmethod
@@ -28,7 +30,7 @@ import anyio.to_thread
 from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
-from mellea.backends.http.decoding import MAX_BODY_BYTES, WireDecoder
+from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
 from mellea.backends.http.exchange import Exchange
 from mellea.backends.http.httpx_clients import FormFile, form_body
 from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing, json_body
@@ -36,7 +38,7 @@ from mellea.backends.http.portable import without_secrets
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.receive import last_events, late_events
 from mellea.backends.http.retry import Attempts, nap_of
-from mellea.backends.http.secret import Headers, Secret, key_from
+from mellea.backends.http.secret import Headers, Secret, key_from, missing_key
 from mellea.backends.http.send import Connector
 from mellea.backends.http.words import shortened
 from mellea.core.backend import Backend, Batches, Request, check_supported
@@ -79,7 +81,7 @@ class HttpBackend(Backend):
 
     Args:
         model_id: the model, as the provider calls it.
-        base_url: where the provider's paths begin.
+        base_url: where the provider's paths begin; by default `url_variable` in the environment, else `default_url`.
         api_key: by default the first of `key_variables` that is set in the environment.
         headers: for every request; they go before the provider's own.
         extra_body: merged into the JSON body of every generation.
@@ -93,14 +95,23 @@ class HttpBackend(Backend):
     Pickled, it leaves out all keys: the one of the environment is taken when it is unpickled. A copy keeps them.
 
     Attributes:
-        key_variables: the environment variables that may hold the key.
+        default_url: where the provider's paths begin; `""` where each user has an address of their own.
+        url_variable: the environment variable that moves it elsewhere.
+        key_variables: the environment variables that may hold the key, the first one that is set.
+        key_header: the header that takes the key; `authorization` takes it as a bearer token.
+        requires_key: whether the provider at `default_url` refuses a request without a key.
         models_path: where the provider lists its models.
 
     Raises:
         UsageError: an argument has a bad value.
+        ConfigurationError: the provider's address is not known.
     """
 
-    key_variables: ClassVar[tuple[str, ...]] = ()
+    default_url: ClassVar[str] = ""
+    url_variable: ClassVar[str] = ""
+    key_variables: tuple[str, ...] = ()
+    key_header: str = "authorization"
+    requires_key: ClassVar[bool] = False
     models_path: ClassVar[str] = "models"
 
     @short_errors
@@ -108,7 +119,7 @@ class HttpBackend(Backend):
         self,
         model_id: str,
         *,
-        base_url: str,
+        base_url: str | None = None,
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
@@ -129,43 +140,80 @@ class HttpBackend(Backend):
         self.model_id = model_id
         self.retries = retries
         self.max_answer_bytes = max_answer_bytes
-        self._address = Address.parse(base_url)
-        self._key = Secret(api_key if api_key is not None else key_from(self._key_variables()))
+        self._address = Address.parse(self.find_url(base_url))
+        self._key = Secret(api_key if api_key is not None else key_from(self.key_variables))
         self._extra_headers = Headers.checked(headers)
         self._extra_body = dict(extra_body or {})
         self._connector = Connector(client, self._address)
         self._missing: tuple[str, ...] = ()  # what was left out when this was pickled
 
-    # -- what a provider says -------------------------------------------------------------------------
+    # -- what a provider fills in: `encode` and `make_decoder` always, the others where the defaults don't fit ---
 
     @abstractmethod
-    def _encode(self, request: Request) -> Outgoing:
-        """Return what to send; nothing has been sent yet, so that an `UnsupportedError` is cheap."""
+    def encode(self, request: Request) -> Outgoing:
+        """Return the path, the JSON body and the headers to send; called for each request, and does no I/O.
+
+        Raises:
+            UnsupportedError: the provider has no way to say this; nothing has been sent yet.
+        """
 
     @abstractmethod
-    def _decoder(self, request: Request) -> WireDecoder:
-        """Return the decoder of one answer, which may come as a stream or as one JSON body."""
+    def make_decoder(self, request: Request) -> Decoder:
+        """Return a new decoder for the answer to a request; it may come as a stream or as one JSON body."""
 
-    def _decode_plain(self, request: Request, body: bytes) -> list[Event]:
-        """Return the events of an answer that is there as a whole, such as one that was stored."""
-        decoder = self._decoder(request)
-        return [*decoder.feed(body), *decoder.close()]
+    def make_headers(self) -> dict[str, str]:
+        """Return the provider's own headers: the key, where there is one.
 
-    def _key_variables(self) -> tuple[str, ...]:
-        """Return the environment variables that may hold the key."""
-        return self.key_variables
+        Raises:
+            AuthError: the key is missing, and the provider wants one (`is_key_needed`).
+        """
+        if self.api_key is not None:
+            value = f"Bearer {self.api_key}" if self.key_header == "authorization" else self.api_key
+            return {self.key_header: value}
+        if self.is_key_needed():
+            raise missing_key(self.name, self.model_id, self.key_variables, self.advise_on_key())
+        return {}
 
-    def _headers(self) -> dict[str, str]:
-        """Return the provider's own headers: the key as a bearer token, where there is a key."""
-        return {} if self.api_key is None else {"authorization": f"Bearer {self.api_key}"}
+    def is_key_needed(self) -> bool:
+        """Tell whether a request fails without a key: at the provider's own address, unless a header brings one."""
+        is_there = self.base_url.startswith(self.default_url)
+        return self.requires_key and is_there and not {self.key_header, "authorization"} & self._extra_headers.keys()
 
-    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
-        """Return a better error than the one that follows from the status, where the provider's body tells."""
+    def advise_on_key(self) -> str:
+        """Return another way to the model for somebody without a key, `""` where there is none."""
+        return ""
+
+    def find_url(self, base_url: str | None) -> str:
+        """Return where the provider's paths begin: the argument, else the environment's, else `default_url`.
+
+        Raises:
+            ConfigurationError: none of them says, and a variable could.
+        """
+        if base_url is not None:
+            return base_url
+        variable = self.url_variable
+        url = (os.environ.get(variable, "").strip() if variable else "") or self.default_url
+        if not url and variable:
+            raise ConfigurationError(
+                f"{self.name!r} has another address for everybody: pass base_url=, or set {variable}"
+            )
+        return url
+
+    def explain_error(self, error: BackendError, body: bytes) -> BackendError:
+        """Return the error of a refused request; a better one than the status gives, where the body says more.
+
+        Args:
+            error: what follows from the status, with the server's own words in it.
+            body: what the server sent; not JSON, often enough.
+        """
         return error
 
-    def _models(self, listing: Any) -> list[str]:
-        """Return the names in the answer of `models_path`."""
-        models = listing if isinstance(listing, list) else listing["data"]  # Together's is bare
+    def read_models(self, listing: Any) -> list[str]:
+        """Return the names in the answer of `models_path`.
+
+        A `KeyError`, `TypeError`, `IndexError` or `AttributeError` says that it has another form.
+        """
+        models = listing if isinstance(listing, list) else listing["data"]  # some servers leave the object out
         return [str(model["id"]) for model in models]
 
     # -- for users, and for the other parts of a provider -------------------------------------------------
@@ -199,7 +247,7 @@ class HttpBackend(Backend):
             cut, has_ended, size, began = None, False, 0, time.monotonic()
             limit = sys.maxsize if self.max_answer_bytes is None else self.max_answer_bytes
             try:
-                decoder = self._decoder(request)
+                decoder = self.make_decoder(request)
                 decoder.media_type = response.media_type
                 feed = decoder.feed
                 try:
@@ -287,9 +335,9 @@ class HttpBackend(Backend):
         if self._missing:
             raise ConfigurationError(
                 f"this backend was pickled, which leaves out {', '.join(self._missing)}; make it anew there"
-                + (f", or set {' or '.join(names)}" if (names := self._key_variables()) else "")
+                + (f", or set {' or '.join(names)}" if (names := self.key_variables) else "")
             )
-        Headers.checked(self._headers())
+        Headers.checked(self.make_headers())
 
     def wire_payload(self, request: Request) -> Mapping[str, Any]:
         """Return the JSON body that `run` sends for a request, without keys."""
@@ -313,13 +361,13 @@ class HttpBackend(Backend):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._connector = Connector(None, self._address)
-        if state["_missing"][:1] == ("api_key=",) and (key := key_from(self._key_variables())):
+        if state["_missing"][:1] == ("api_key=",) and (key := key_from(self.key_variables)):
             self._key, self._missing = Secret(key), state["_missing"][1:]
 
     # -- inside -----------------------------------------------------------------------------------------
 
     def _outgoing(self, request: Request) -> Outgoing:
-        return self._encode(request).extended(self._extra_body, request.options.get(ModelOption.EXTRA_BODY, {}))
+        return self.encode(request).extended(self._extra_body, request.options.get(ModelOption.EXTRA_BODY, {}))
 
     def _exchange(
         self,
@@ -340,13 +388,13 @@ class HttpBackend(Backend):
             headers["content-type"] = "application/json"
         if self._address.authorization is not None:
             headers["authorization"] = self._address.authorization
-        headers |= Headers.checked(self._headers()) | self._extra_headers
+        headers |= Headers.checked(self.make_headers()) | self._extra_headers
         headers |= Headers.checked(outgoing.headers) | Headers.checked(options.get(ModelOption.EXTRA_HEADERS))
         url = self._address.join(outgoing.path)
         sent = HttpRequest(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
         attempts = Attempts(self.retries if retries is None else retries)
         return Exchange(
-            self._connector, sent, attempts, nap_of(deadlines), self.name, self.model_id, self._status_error
+            self._connector, sent, attempts, nap_of(deadlines), self.name, self.model_id, self.explain_error
         )
 
     async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:
@@ -366,7 +414,7 @@ class HttpBackend(Backend):
     async def _list_models(self, deadlines: Deadlines, retries: int) -> list[str]:
         listing = await self._fetch("GET", Outgoing(self.models_path, {}), deadlines, retries)
         try:
-            return self._models(listing)
+            return self.read_models(listing)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise WireError(
                 f"{self._address.origin} lists its models in an unknown form: {error!r}", backend=self.name

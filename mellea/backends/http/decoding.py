@@ -28,7 +28,7 @@ from mellea.backends.http.words import LONGEST, said_in, visible
 from mellea.core.events import Event, KeepAlive, SourceEvent, StreamEnd, TextDelta, UsageEvent
 from mellea.errors import BackendError, InterruptedStreamError, WireError
 
-__all__ = ["MAX_BODY_BYTES", "Filter", "WireDecoder"]
+__all__ = ["MAX_BODY_BYTES", "Decoder", "Filter", "WireDecoder"]
 
 _log = logging.getLogger("mellea")
 
@@ -53,6 +53,41 @@ class Filter(Protocol):
         """Return the events as they leave."""
 
 
+class Decoder(Protocol):
+    """Turns one response's bytes into events, wherever the bytes are split; it never sees a socket.
+
+    Attributes:
+        media_type: what the server called the answer, for errors; set before the first bytes.
+    """
+
+    media_type: str
+
+    @property
+    def error(self) -> BackendError | None:
+        """What `feed` would raise now."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the provider has said that the answer is complete; nothing that follows is waited for long."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take more bytes and return the events that they complete.
+
+        Events that come before an error in the same bytes are returned first; the next call raises.
+
+        Raises:
+            BackendError: the provider reports an error, or its bytes make no sense.
+        """
+
+    def close(self) -> list[Event]:
+        """Say that no more bytes will come; returns the last events.
+
+        Raises:
+            InterruptedStreamError: the provider's own end of the stream hasn't come.
+            BackendError: an error that the last bytes held.
+        """
+
+
 class WireDecoder:
     """Turns one response's bytes into events, wherever the bytes are split.
 
@@ -64,21 +99,25 @@ class WireDecoder:
 
     Attributes:
         error: what `feed` would raise now.
+        model: the model that answers; `response_id`: the answer's id. A wire sets both where the provider says so.
+        is_known: whether something of the wire's own format has come; true with the first event, at the latest.
         is_lines: whether the wire's frames are lines of JSON, not server-sent events.
+        end_mark: what the provider ends an answer with, for the error of a stream that was cut.
         media_type: what the server called the answer, for errors.
     """
 
     is_lines: ClassVar[bool] = False
+    end_mark: ClassVar[str] = "the provider's end mark"
 
     def __init__(self, model: str = "", *, backend: str, filters: Sequence[Filter] = ()) -> None:
         self._asked = model
-        self._model: str | None = model or None
-        self._response_id: str | None = None
+        self.model: str | None = model or None
+        self.response_id: str | None = None
         self._backend = backend
         self.error: BackendError | None = None
         self.media_type = ""
         self._has_ended = False  # its StreamEnd is out
-        self._is_known = False  # something of the wire's own format has come
+        self.is_known = False  # something of the wire's own format has come
         self._filters = list(filters)
         self._halves = Halves()
         self._has_halves = False
@@ -91,38 +130,51 @@ class WireDecoder:
         self._is_quick = False
         self._body: bytearray | None = None
 
-    # -- what a wire adds -----------------------------------------------------------------------------------
+    # -- what a wire adds: `read_chunk` always, the others where the defaults don't fit ------------------------
 
     @abstractmethod
-    def _take(self, data: bytes, events: list[Event]) -> None:
-        """Take bytes of a stream: split them into frames, and append the events of each."""
-
-    @abstractmethod
-    def _take_last(self, events: list[Event]) -> None:
-        """Take the last frame of a stream, if only its own end is missing."""
-
-    @abstractmethod
-    def _chunk(self, chunk: dict[str, Any], events: list[Event]) -> None:
-        """Append the events of one frame's JSON object."""
-
-    @abstractmethod
-    def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
-        """Append the events of an answer that came as one JSON object, with its end."""
-
-    @abstractmethod
-    def _end(self, events: list[Event]) -> None:
-        """End the answer where its bytes end: append the last events, `StreamEnd` the last one.
+    def read_chunk(self, chunk: dict[str, Any], events: list[Event]) -> None:
+        """Append the events of one frame's JSON object; the last one of an answer is its `StreamEnd`.
 
         Raises:
-            InterruptedStreamError: the provider's own end hasn't come (`_interrupted`).
+            BackendError: the chunk reports a failure (`raise self.reported(chunk)`), or an essential word in it has
+                another type than it should.
         """
+
+    def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
+        """Append the events of an answer that came as one JSON object, with its end; by default as of one chunk.
+
+        Raises:
+            BackendError: as for `read_chunk`; or it is no answer (`raise self.alien(...)`).
+        """
+        self.read_chunk(body, events)
+        if not events and not self.is_known:
+            raise self.alien(json.dumps(body).encode())
+        if not self.has_end(events):
+            self.end_answer(events)
+
+    def end_answer(self, events: list[Event]) -> None:
+        """End the answer where its bytes end: append what is left, `StreamEnd` last; by default it can't end there.
+
+        Raises:
+            InterruptedStreamError: the provider's own end hasn't come (`raise self.interrupted(...)`).
+        """
+        raise self.interrupted(self.end_mark)
 
     @property
     def is_complete(self) -> bool:
         """Whether the provider has said that the answer is complete; what follows can only be beside the point."""
         return self._has_ended
 
-    def _stray(self) -> bytes:
+    @abstractmethod
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Take bytes of a stream: split them into frames, and append the events of each."""
+
+    @abstractmethod
+    def read_last_frame(self, events: list[Event]) -> None:
+        """Take the last frame of a stream, if only its own end is missing."""
+
+    def stray(self) -> bytes:
         """Return what came between the frames."""
         return b""
 
@@ -138,7 +190,7 @@ class WireDecoder:
         failure: BackendError | None = None
         if self._is_quick:  # nearly always: a stream that has begun, and nothing that looks at its events
             try:
-                self._take(data, events)
+                self.read_stream(data, events)
             except BackendError as error:
                 failure = error
             if len(events) == 1 and type(event := events[0]) is TextDelta and failure is None and not self._has_halves:
@@ -154,7 +206,7 @@ class WireDecoder:
             return events
         try:
             if self._undecided is None and self._body is None:
-                self._take(data, events)
+                self.read_stream(data, events)
             else:
                 self._take_undecided(data, events)
         except BackendError as error:
@@ -186,8 +238,8 @@ class WireDecoder:
             raise self.error
         return events
 
-    def plain(self, body: bytes) -> list[Event]:
-        """Return the events of an answer that came as one body.
+    def decode_body(self, body: bytes) -> list[Event]:
+        """Return the events of an answer that is there as a whole.
 
         Raises:
             BackendError: the body holds an error, or makes no sense.
@@ -197,23 +249,25 @@ class WireDecoder:
 
     # -- for the wires ----------------------------------------------------------------------------------------
 
-    def _frame(self, data: bytes, events: list[Event], kind: str = "message") -> None:
+    def read_frame(self, data: bytes, events: list[Event], kind: str = "message") -> None:
         """Take the data of one frame, whatever they are; `kind` is the type in the event line."""
         try:
             chunk = from_json(data)
         except ValueError:
             if (chunk := self._parse_odd(data)) is None:
                 return
-        self._value(_typed(chunk, kind), data, events)
+        self.read_value(_typed(chunk, kind), data, events)
 
-    def _value(self, chunk: Any, data: bytes, events: list[Event]) -> None:
+    def read_value(self, chunk: Any, data: bytes, events: list[Event]) -> None:
         """Take one frame's JSON value; behind the end mark nothing of it can do harm."""
         try:
             if type(chunk) is dict:
-                self._chunk(chunk, events)
+                self.read_chunk(chunk, events)
+                if events:
+                    self.is_known = True
             elif type(chunk) is list:
                 for each in chunk:
-                    self._value(each, data, events)
+                    self.read_value(each, data, events)
             elif chunk is not None:
                 self._set_aside(data)
         except BackendError as error:
@@ -237,7 +291,7 @@ class WireDecoder:
         if len(self._odd) < _STRAY_BYTES:
             self._odd += data[:_STRAY_BYTES] + b"\n"
 
-    def _overlook(self, what: Any) -> None:
+    def overlook(self, what: Any) -> None:
         """Note a part of the answer that holds something, and isn't known: shown if nothing else comes."""
         if not self._overlooked:
             try:
@@ -246,13 +300,13 @@ class WireDecoder:
                 text = "something nested very deeply"
             self._overlooked = visible(text[: 2 * LONGEST])[:LONGEST]
 
-    def _reported(self, report: Any) -> BackendError:
+    def reported(self, report: Any) -> BackendError:
         """Make the error of what the provider reports."""
         return reported(report)
 
-    def _interrupted(self, missing: str) -> InterruptedStreamError:
+    def interrupted(self, missing: str) -> InterruptedStreamError:
         """Make the error of a stream that ended without the provider's end mark."""
-        said = said_in(self._stray() or bytes(self._odd))
+        said = said_in(self.stray() or bytes(self._odd))
         words = f"; the server said: {said}" if said else ""
         is_sentence = " " in said  # and not a heartbeat
         return InterruptedStreamError(
@@ -283,7 +337,7 @@ class WireDecoder:
         ):
             self._body = bytearray(head)
         else:
-            self._take(head if self.is_lines else data, events)
+            self.read_stream(head if self.is_lines else data, events)
 
     def _has_line(self, head: bytes) -> bool:
         return b"\n" in head or len(head) > _STRAY_BYTES
@@ -296,13 +350,13 @@ class WireDecoder:
         if self._body is not None:
             self._take_body(bytes(self._body), events)
             return
-        self._take_last(events)
-        if not self._has_end(events) and not self.is_complete:
+        self.read_last_frame(events)
+        if not self.has_end(events) and not self.is_complete:
             self._check_words(events)
-        if not self._has_end(events):
-            self._end(events)
+        if not self.has_end(events):
+            self.end_answer(events)
 
-    def _last_frame(self, data: bytes, events: list[Event], kind: str = "message") -> None:
+    def read_unended(self, data: bytes, events: list[Event], kind: str = "message") -> None:
         """Take a frame without its own end: it counts if it is whole, and ends the answer or reports a failure."""
         found: list[Event] = []
         try:
@@ -311,8 +365,8 @@ class WireDecoder:
             if data.lstrip()[:1] not in (b"{", b"["):
                 self._set_aside(data)
             return
-        self._value(_typed(chunk, kind), data, found)
-        if self.is_complete or self._has_end(found):
+        self.read_value(_typed(chunk, kind), data, found)
+        if self.is_complete or self.has_end(found):
             events += found
 
     def _take_body(self, body: bytes, events: list[Event]) -> None:
@@ -326,14 +380,14 @@ class WireDecoder:
         if len(values) == 1 and type(values[0]) is list:
             values = values[0]
         if len(values) == 1 and type(values[0]) is dict:
-            self._plain(values[0], events)
+            self.read_body(values[0], events)
             return
         for value in values:
-            self._value(value, body, events)
-        if not self._is_known and not self.is_complete:
-            raise self._alien(body)
-        if not self._has_end(events):
-            self._end(events)
+            self.read_value(value, body, events)
+        if not self.is_known and not self.is_complete:
+            raise self.alien(body)
+        if not self.has_end(events):
+            self.end_answer(events)
 
     def _json_values(self, body: bytes) -> list[Any] | None:
         """Return the values of a body that isn't one JSON value, `None` if it isn't JSON at all."""
@@ -346,32 +400,33 @@ class WireDecoder:
 
     def _unreadable(self, body: bytes, error: ValueError) -> BackendError:
         if body[:1] in (b"{", b"[") and "EOF" in str(error):
-            return self._interrupted("the end of its JSON")
-        return self._alien(body)
+            return self.interrupted("the end of its JSON")
+        return self.alien(body)
 
     def _check_words(self, events: list[Event]) -> None:
         """Look at what came between the frames: a server's words, or a body behind comments."""
-        said = (self._stray() or bytes(self._odd)).strip()
-        if said[:1] in (b"{", b"[") and not self._is_known:
+        said = (self.stray() or bytes(self._odd)).strip()
+        if said[:1] in (b"{", b"[") and not self.is_known:
             self._take_body(said, events)
-        elif said and not self._is_known and (self._stray() or b" " in said):  # more than a heartbeat
-            raise self._alien(said)
+        elif said and not self.is_known and (self.stray() or b" " in said):  # more than a heartbeat
+            raise self.alien(said)
         elif said and is_report(value := _json(said)):
-            raise self._reported(value)
-        elif not self._is_known and self._beginning.strip(_SPACE):
+            raise self.reported(value)
+        elif not self.is_known and self._beginning.strip(_SPACE):
             beginning = said_in(self._beginning[:1024])
-            raise self._interrupted(f"anything that is part of an answer; it began with {beginning!r}")
+            raise self.interrupted(f"anything that is part of an answer; it began with {beginning!r}")
 
-    def _alien(self, body: bytes) -> BackendError:
+    def alien(self, body: bytes) -> BackendError:
         """Make the error of bytes that are no answer."""
         kind = f"{self.media_type!r}" if self.media_type else "something"
         if is_report(value := _json(body)):
-            return self._reported(value)
+            return self.reported(value)
         return WireError(
             f"the server sent {kind} that is not a model's answer; check base_url. It begins: {said_in(body)!r}"
         )
 
-    def _has_end(self, events: list[Event]) -> bool:
+    def has_end(self, events: list[Event]) -> bool:
+        """Tell whether the answer has ended, in what went out or in these events."""
         return self._has_ended or (bool(events) and type(events[-1]) is StreamEnd)
 
     def _let_out(self, events: list[Event], failure: BackendError | None) -> list[Event]:
@@ -409,7 +464,7 @@ class WireDecoder:
 
     def _fail(self, error: BackendError) -> None:
         error.backend = error.backend or self._backend
-        error.model = error.model or self._asked or self._model
+        error.model = error.model or self._asked or self.model
         error.partial = error.partial or "".join(self._said)
         self.error = error
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import anyio
 
-from mellea.backends.http.decoding import WireDecoder
+from mellea.backends.http.decoding import Decoder
 from mellea.backends.http.failure import root_of
 from mellea.backends.http.response import Response
 from mellea.core.events import Event, StreamEnd
@@ -18,7 +18,7 @@ __all__ = ["last_events", "late_events"]
 _log = logging.getLogger("mellea")
 
 
-async def late_events(response: Response, decoder: WireDecoder, seconds: float) -> list[Event]:
+async def late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
     """Read on behind the answer's end mark, for the usage and the like, and return the events that end the answer.
 
     The answer is complete: nothing that happens here fails it.
@@ -41,7 +41,7 @@ async def late_events(response: Response, decoder: WireDecoder, seconds: float) 
     return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 
 
-def last_events(decoder: WireDecoder, cut: BaseException | None) -> list[Event]:
+def last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
     """Return the events that end an answer.
 
     Args:

@@ -47,7 +47,7 @@ def key_from(variables: Iterable[str]) -> str | None:
 
 
 def missing_key(provider: str, model: str, variables: Iterable[str], other_way: str = "") -> AuthError:
-    """Make the error for a key that a provider can't do without; it is raised at the first request."""
+    """Make the error for a missing key that the provider requires."""
     named = " or ".join(variables) or "no variable"
     way = f"; or {other_way}" if other_way else ""
     return AuthError(

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from mellea.backends.llama_cpp.call import Call
+from mellea.backends.llama_cpp.call import EngineCall
 from mellea.backends.llama_cpp.decode import Decoder, decode_embeddings, engine_error
 from mellea.backends.llama_cpp.encode import OPTIONS, encode, encode_messages
 from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads, shared_engine
@@ -25,7 +25,7 @@ from mellea.errors import UsageError
 __all__ = ["LlamaCppBackend"]
 
 _LOOK_SECONDS = 1.0
-"""How often a call that waits for a slot, or for the model to load, gives a sign of life."""
+"""How often a call that waits for a slot, or for the model to load, emits a keep-alive."""
 
 _CLOSE_SECONDS = 2.0
 
@@ -34,8 +34,8 @@ class LlamaCppBackend(Backend):
     """A model in this very process.
 
     Nothing is loaded before the first request, and each model once in a process, however many backends
-    use it. A request over the number of slots waits for one. Loading takes about a second, in which the
-    engine holds up all other threads. An answer ends after 1,024 tokens unless `max_tokens` says otherwise.
+    use it. Requests beyond the number of slots wait for one. Loading takes about a second, during which the engine
+    blocks all other threads. An answer ends after 1,024 tokens unless `max_tokens` says otherwise.
 
     Args:
         model_id: a published model, or the path of a `.gguf` file.
@@ -43,7 +43,7 @@ class LlamaCppBackend(Backend):
             takes memory for it.
         parallel: slots, which are generations at the same time.
         threads: of the computation; by default all cores but one, at most four.
-        stop_repetition: whether a text that only repeats itself is ended there, as if it had reached its limit.
+        stop_repetition: whether an answer that only repeats itself is ended, as if it had reached its limit.
         verbose: whether llama.cpp writes its log to stderr.
         model_options: defaults for every request; they go before those of the model itself (`MODELS` in `weights.py`).
 
@@ -53,6 +53,9 @@ class LlamaCppBackend(Backend):
     """
 
     name = "llama_cpp"
+    aliases = ("local",)
+    model_patterns = ("smollm2*",)
+    default_model = DEFAULT_MODEL
     capabilities = Capabilities(
         options=frozenset({*map(str, OPTIONS), str(ModelOption.STREAM)}),
         structured_output="native",
@@ -120,7 +123,7 @@ class LlamaCppBackend(Backend):
             await _stop(call)
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
-        """Make a vector for each text, the mean over its tokens; a model for chat is no good one for search.
+        """Make a vector for each text, the mean over its tokens; chat models make poor vectors for search.
 
         The weights are loaded a second time for it.
 
@@ -172,7 +175,7 @@ def _has_joiner(request: Request, payload: Mapping[str, Any]) -> bool:
     return "\\u2060" in payload.get("grammar", "") or any(JOINER in text for text in texts)
 
 
-async def _stop(call: Call) -> None:
+async def _stop(call: EngineCall) -> None:
     call.cancel()
     if call.is_started and not call.is_done:
         with anyio.CancelScope(shield=True):

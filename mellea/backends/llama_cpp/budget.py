@@ -1,9 +1,9 @@
 """How long texts and lists without a limit may get, so that an answer in JSON is complete before its tokens run out.
 
-A small model that may go on does: a text without a `maxLength` would take all of the answer's tokens, and the cut
-document would be none at all. So the room that `max_tokens` leaves is shared out. A text gets an equal part of it, but
-never less than `LEAST_LENGTH` characters; a list gets as many items as fit if their texts are of a usual length. Limits
-that the schema states are left alone, and so is an answer that is given too few tokens for either.
+A small model tends to go on: a text without a `maxLength` would take all of the answer's tokens, and the truncated
+document would be invalid. So the space that `max_tokens` leaves is divided. A text gets an equal part of it, but
+never less than `LEAST_LENGTH` characters; a list gets as many items as fit if their texts are of a usual length.
+Limits that the schema states are left alone, and so is an answer that is given too few tokens for either.
 """
 
 from __future__ import annotations

@@ -19,19 +19,19 @@ from typing import Any
 
 from mellea.core.runtime.loop import Waiter, new_waiter
 
-__all__ = ["Call", "Chunk"]
+__all__ = ["Chunk", "EngineCall"]
 
 Chunk = Mapping[str, Any]
 
 
-class Call:
+class EngineCall:
     """One generation in the engine.
 
     Attributes:
         payload: what the engine is given.
         is_started: whether a worker has taken it up.
         is_done: whether the engine has come back from it, or never got it.
-        is_cancelled: whether nobody wants it any more.
+        is_cancelled: whether its reader has given up.
         error: what the engine raised.
     """
 
@@ -58,7 +58,7 @@ class Call:
         return False
 
     def finish(self, error: Exception | None = None) -> None:
-        """Say that nothing more will come."""
+        """Mark the call as finished: no more chunks will come."""
         with self._lock:
             self.error = error or self._reason
             self.is_done = True
@@ -67,7 +67,7 @@ class Call:
             waiter.wake()
 
     def cancel(self, reason: Exception | None = None) -> None:
-        """Have the engine stop at its next chunk, from any thread; `reason` is for who still reads."""
+        """Have the engine stop at its next chunk, from any thread; `reason` is raised to whoever still reads."""
         self._reason = reason
         self.is_cancelled = True
 

@@ -34,13 +34,13 @@ class Decoder:
 
     Args:
         model: the model, for errors and for the end.
-        is_json: whether a grammar holds the answer to JSON, so that anything else means it got lost.
-        drops_joiners: whether an answer that repeats the user's text comes without the character that breaks the
-            control tokens in it.
-        stops_repetition: whether a text that goes round in circles is at its end; JSON never is.
+        is_json: whether a grammar restricts the answer to JSON, so that anything else means the grammar was lost.
+        drops_joiners: whether to remove the character that breaks control tokens from an answer that repeats the
+        prompt.
+        stops_repetition: whether to end a text that goes round in circles; JSON is never ended.
 
     Attributes:
-        is_over: whether nothing more is wanted of the engine.
+        is_over: whether the answer is complete, and the engine may stop.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ def decode_embeddings(answer: Mapping[str, Any], model: str, window: int) -> Emb
 
 
 def engine_error(error: Exception, model: str) -> MelleaError:
-    """Return what the engine raised as an error of mellea's."""
+    """Convert an error of the engine to one of mellea's."""
     if isinstance(error, MelleaError):
         return error
     kind = BadRequestError if isinstance(error, ValueError) or "parse_error" in str(error) else BackendError

@@ -30,7 +30,7 @@ OPTIONS = {
 """The options that reach the model, and the engine's names for them."""
 
 MAX_TOKENS = 1024
-"""How long an answer may be if nobody says: now and then a small model repeats itself for ever."""
+"""Default length of an answer: now and then a small model repeats itself forever."""
 
 PENALTY_WINDOW = 512
 """Tokens, of the prompt as well, that the penalties look back on. The engine's own 64 are fewer than the period with
@@ -44,12 +44,12 @@ def encode(request: Request) -> dict[str, Any]:
     """Return the engine's payload but for the messages, which `encode_messages` writes once the model is known.
 
     Raises:
-        UnsupportedError: the schema can't be held, or an answer is to be continued under a schema.
+        UnsupportedError: the engine can't enforce the schema, or the request continues an answer under a schema.
     """
     payload: dict[str, Any] = {
         "stream": True,
         "stream_options": {"include_usage": True},
-        # A sign of life, and a look at the cancel flag, after each batch of the prompt.
+        # Emit progress, and look at the cancel flag, after each batch of the prompt.
         "return_progress": True,
         # A trailing assistant message is continued; the answer must not begin by repeating it.
         "echo": False,
@@ -102,10 +102,10 @@ def _content(message: Message, guard: Callable[[str], str]) -> str:
         elif isinstance(block, ToolOutput):
             result = block.result if isinstance(block.result, str) else _json(block.result)
             texts.append(f"Error: {result}" if block.is_error else result)
-    return _checked(content + guard("".join(texts)))
+    return _check_text(content + guard("".join(texts)))
 
 
-def _checked(text: str) -> str:
+def _check_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""The engine's handle: loaded once, called from threads of its own, let go in order.
+"""The engine's handle: loaded once, called from its own threads, released in order.
 
 Rules:
 
@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from mellea.backends.llama_cpp.call import Call, Chunk
+from mellea.backends.llama_cpp.call import Chunk, EngineCall
 from mellea.errors import ConfigurationError, InterruptedStreamError, MissingExtraError
 
 __all__ = ["Engine", "Settings", "default_threads", "open_server", "shared_engine", "unload"]
@@ -51,7 +51,7 @@ _UNLOADED = "the embedded model was unloaded, or the interpreter ended, before i
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What makes two engines different.
+    """Settings of an engine; engines with equal settings are shared.
 
     Args:
         path: the weights.
@@ -137,8 +137,8 @@ class Engine:
         self.server: Any = None
         self._loading = threading.Lock()
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
-        self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
+        self._queue: queue.SimpleQueue[EngineCall | None] = queue.SimpleQueue()
+        self._calls: weakref.WeakSet[EngineCall] = weakref.WeakSet()
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         _alive.add(self)
@@ -160,13 +160,13 @@ class Engine:
             if self.server is None:
                 self.server = open_server(self.settings, api_key=self.api_key, **self.params)
 
-    def submit(self, payload: dict[str, Any]) -> Call:
+    def submit(self, payload: dict[str, Any]) -> EngineCall:
         """Have a worker run one generation, as soon as there is a slot.
 
         Raises:
             ConfigurationError: the engine has been unloaded meanwhile.
         """
-        call = Call(payload)
+        call = EngineCall(payload)
         with self._lock:
             if self._is_closed:
                 raise _closed()
@@ -195,7 +195,7 @@ class Engine:
         self.server = None
 
     def forget(self) -> bool:
-        """Let go of the engine in a forked child; true if there was one."""
+        """Drop the engine in a forked child; returns whether there was one."""
         self._is_closed = True
         if self.server is not None:
             _immortalise(self.server)
@@ -205,12 +205,12 @@ class Engine:
         while (ticket := self._next()) is not None:
             _report(ticket[1], self._run(*ticket))
 
-    def _next(self) -> tuple[dict[str, Any], weakref.ref[Call]] | None:
+    def _next(self) -> tuple[dict[str, Any], weakref.ref[EngineCall]] | None:
         # A function of its own, so that no variable of the worker keeps the call alive.
         call = self._queue.get()
         return None if call is None else (call.payload, weakref.ref(call))
 
-    def _run(self, payload: dict[str, Any], ref: weakref.ref[Call]) -> Exception | None:
+    def _run(self, payload: dict[str, Any], ref: weakref.ref[EngineCall]) -> Exception | None:
         put = _put_into(ref)
         if (call := ref()) is None or call.is_cancelled:
             return None
@@ -224,7 +224,7 @@ class Engine:
                 put(self.server.handle_embeddings(payload))
             else:
                 self.server.handle_chat_completions(payload, put)
-        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it on another thread
+        except Exception as error:  # noqa: BLE001 - any error has to reach the reader on another thread
             return error
         return None
 
@@ -233,7 +233,7 @@ def _closed() -> ConfigurationError:
     return ConfigurationError("the embedded model is being unloaded, or the interpreter ends; start no call")
 
 
-def _put_into(ref: weakref.ref[Call]) -> Callable[[Chunk], bool]:
+def _put_into(ref: weakref.ref[EngineCall]) -> Callable[[Chunk], bool]:
     def put(chunk: Chunk) -> bool:
         call = ref()
         return call is None or call.put(chunk)
@@ -241,7 +241,7 @@ def _put_into(ref: weakref.ref[Call]) -> Callable[[Chunk], bool]:
     return put
 
 
-def _report(ref: weakref.ref[Call], error: Exception | None) -> None:
+def _report(ref: weakref.ref[EngineCall], error: Exception | None) -> None:
     call = ref()
     if call is not None:
         call.finish(error)

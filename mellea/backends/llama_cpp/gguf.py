@@ -27,7 +27,7 @@ _ARRAY = 9
 
 
 def read_metadata(file: Path, is_wanted: Callable[[str], bool]) -> dict[str, Any]:
-    """Return those entries of the metadata whose names are wanted.
+    """Return the metadata entries with the given names.
 
     Raises:
         ValueError: the file ends too early, or isn't GGUF of a version from 2.
@@ -41,7 +41,7 @@ def read_metadata(file: Path, is_wanted: Callable[[str], bool]) -> dict[str, Any
 
 
 class _Reader:
-    """Walks through the file. Each step checks that what it takes is there, so that no number in it is trusted."""
+    """Reads the file step by step, checking each length against the file's end, so that no number in it is trusted."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data

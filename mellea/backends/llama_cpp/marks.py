@@ -3,7 +3,7 @@
 The engine tokenises the whole rendered conversation at once, so that a control token's text in a message would become
 that token, and the words that a chat template writes before an answer would begin one. Therefore an invisible
 character, U+2060 (word joiner), goes behind the first character of every such text in a message: it reads the same,
-but is a mark no more. This depends on no tokeniser and no template: what isn't there can't be found.
+but is no longer a mark. This doesn't depend on the tokeniser or the template.
 
 What the marks are is read from the model's file: the control tokens of its vocabulary, and what stands in its
 chat template in the form of a mark.

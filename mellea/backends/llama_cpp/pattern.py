@@ -1,4 +1,4 @@
-"""Which regular expressions the engine's grammar can hold.
+"""Which regular expressions the engine's grammar can enforce.
 
 They are Rust's, without assertions: an expression that it can't compile makes the whole constraint vanish
 without an error, so what isn't known to work is refused. Each form here is tried in the tests.
@@ -28,7 +28,7 @@ _BEGINNINGS = frozenset({None, "open", "bar"})
 
 
 def why_unsupported(pattern: str) -> str | None:
-    """Say what in the pattern can't be held, or `None` if all of it can."""
+    """Return what in the pattern the engine can't enforce, or `None`."""
     position, before, depth = 0, None, 0
     while position < len(pattern):
         token = _TOKEN.match(pattern, position)

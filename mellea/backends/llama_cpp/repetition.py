@@ -1,4 +1,4 @@
-"""Noticing that a text goes round in circles, as a small model's does that can't find its end."""
+"""Detects text that goes round in circles, as small models write when they don't stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Repetition:
         self._seen = 0
 
     def feed(self, piece: str) -> bool:
-        """Take the next piece, and tell whether the text of late is a repetition of what came before."""
+        """Add the next piece, and return whether the recent text only repeats what came before."""
         self._last.append(piece)
         if len(self._last) < _RUN:
             return False

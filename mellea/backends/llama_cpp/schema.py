@@ -1,4 +1,4 @@
-"""From a JSON Schema to a grammar that the engine really holds.
+"""Rewrites a JSON Schema into a grammar that the engine really enforces.
 
 The engine (LLGuidance) drops the whole constraint, without an error, for a keyword that it doesn't know.
 So the schema is written anew from the keywords that are known to hold, and anything else is refused with
@@ -101,7 +101,7 @@ def json_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> str
         UnsupportedError: the schema has a keyword that can't be held; the message names it and where.
     """
     try:
-        body = _Rewriter(schema).rewritten()
+        body = _GrammarSubset(schema).rewrite()
         share_out(body, max_tokens)
         return _grammar(body)
     except RecursionError as error:
@@ -125,8 +125,8 @@ def _grammar(body: dict[str, Any]) -> str:
         raise _unsupported(f"a value that JSON doesn't have ({error})", "#") from error
 
 
-class _Rewriter:
-    """Writes a schema anew; what a `$ref` points at becomes a definition with a name of our own."""
+class _GrammarSubset:
+    """Rewrites a schema; the target of a `$ref` becomes a definition with a generated name."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
@@ -161,7 +161,7 @@ class _Rewriter:
             "type": _type,
         }
 
-    def rewritten(self) -> dict[str, Any]:
+    def rewrite(self) -> dict[str, Any]:
         body = self._schema(self._root, "#", False)
         if not isinstance(body, dict):
             raise _unsupported(f"the schema {self._root!r}", "#")
@@ -174,16 +174,16 @@ class _Rewriter:
         if not _has_names(schema):
             raise _unsupported(f"{schema!r} as a schema", path)
         stated = {name: value for name, value in schema.items() if not _is_annotation(name, value)}
-        stated = self._with_known_names(self._with_known_items(stated))
+        stated = self._with_known_names(self._limit_known_items(stated))
         is_shared = is_open or (len(stated) > 1 and bool(stated.keys() & {"$ref", "allOf", "anyOf", "oneOf"}))
         new: dict[str, Any] = {}
         for name, value in stated.items():
             if name not in self._keywords:
                 raise _unsupported(f"the keyword {name!r}", path)
             _put(new, name, self._keywords[name](value, f"{path}/{name}", is_shared))
-        return _narrowed(new, path, is_shared)
+        return _narrow(new, path, is_shared)
 
-    def _with_known_items(self, schema: dict[str, Any]) -> dict[str, Any]:
+    def _limit_known_items(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Limit an array without duplicates to as many items as there are; the engine can't hold it to more."""
         if "uniqueItems" not in schema:
             return schema
@@ -233,14 +233,14 @@ class _Rewriter:
         return self._properties(schemas, path, is_open)
 
     def _ref(self, pointer: Any, path: str, is_open: bool) -> str:
-        target = self._resolved(pointer, path)
+        target = self._resolve(pointer, path)
         key = (pointer, is_open)
         if key not in self._names:
             name = self._names[key] = f"d{len(self._names)}"
             self._definitions[name] = self._schema(target, str(pointer), is_open)
         return f"#/$defs/{self._names[key]}"
 
-    def _resolved(self, pointer: Any, path: str) -> Any:
+    def _resolve(self, pointer: Any, path: str) -> Any:
         if not isinstance(pointer, str) or not (pointer == "#" or pointer.startswith("#/")):
             raise _unsupported(f"the reference {pointer!r}, which leads out of the schema,", path)
         target: Any = self._root
@@ -277,7 +277,7 @@ def _put(new: dict[str, Any], name: str, value: Any) -> None:
         new["format"] = value
 
 
-def _narrowed(schema: dict[str, Any], path: str, is_shared: bool) -> dict[str, Any]:
+def _narrow(schema: dict[str, Any], path: str, is_shared: bool) -> dict[str, Any]:
     if "properties" in schema:
         schema.setdefault("type", "object")
         if not is_shared and "patternProperties" not in schema:
@@ -357,7 +357,7 @@ def _names(value: Any, path: str, is_open: bool) -> Any:
 
 
 def _most(value: Any, path: str, is_open: bool) -> int:
-    # Narrower than stated, but nobody waits for an answer as long as that.
+    # Narrower than the schema, but an answer that long would never be waited for.
     return min(_count(value, path), _MAX_COUNT)
 
 

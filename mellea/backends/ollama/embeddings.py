@@ -13,7 +13,7 @@ __all__ = ["decode_embeddings", "encode_embeddings"]
 
 
 def encode_embeddings(texts: Sequence[str], model: str) -> JsonObject:
-    """Return the payload; a text that is too long is an error rather than cut off in silence."""
+    """Return the payload; a text that is too long fails instead of being truncated silently."""
     return {"model": model, "input": list(texts), "truncate": False}
 
 
@@ -21,7 +21,7 @@ def decode_embeddings(body: Json, model: str, count: int) -> EmbeddingResult:
     """Return the vectors of `count` texts.
 
     Raises:
-        WireError: the body makes no sense.
+        WireError: the body is not a valid answer.
     """
     try:
         vectors = tuple(tuple(map(float, vector)) for vector in body["embeddings"])

@@ -25,7 +25,7 @@ def encode(request: Request, model: str) -> JsonObject:
     """Return the payload of a request.
 
     Raises:
-        UnsupportedError: Ollama's format has no words for what is asked.
+        UnsupportedError: Ollama's format can't express what is asked.
     """
     options = request.options
     payload: JsonObject = {

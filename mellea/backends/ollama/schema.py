@@ -21,7 +21,7 @@ from mellea.core.structured.schema import follow_references
 __all__ = ["tool_schema"]
 
 _ROUNDS: Final = 2
-"""How often a type is written out within itself."""
+"""How often a recursive type is expanded."""
 
 _MOST_PARTS: Final = 500
 _DEEPEST: Final = 32
@@ -52,7 +52,7 @@ def tool_schema(parameters: Mapping[str, Json]) -> JsonObject:
 
 
 class _Writer:
-    """Writes a schema anew, with what its references lead to in their places."""
+    """Rewrites a schema with its references expanded in place."""
 
     def __init__(self, root: Mapping[str, Json]) -> None:
         self._root = root
@@ -65,22 +65,22 @@ class _Writer:
             return {}  # anything
         pointer = schema.get("$ref")
         if not isinstance(pointer, str):
-            return self._written(schema)
+            return self._rewrite(schema)
         target = follow_references(schema, self._root)
         if self._is_enough(pointer):
-            return _named(pointer, target)
+            return _describe_named(pointer, target)
         self._inside.append(pointer)
-        written = self._written(target)
+        written = self._rewrite(target)
         self._inside.pop()
         return written
 
     def _is_enough(self, pointer: str) -> bool:
         return self._parts > _MOST_PARTS or self._inside.count(pointer) >= _ROUNDS
 
-    def _written(self, schema: Mapping[str, Json]) -> JsonObject:
+    def _rewrite(self, schema: Mapping[str, Json]) -> JsonObject:
         self._parts += 1
         self._depth += 1
-        schema = self._joined(schema)
+        schema = self._join_all_of(schema)
         new: JsonObject = {name: value for name, value in schema.items() if name in _KEPT}
         if "const" in schema:
             new["enum"] = [schema["const"]]
@@ -97,10 +97,10 @@ class _Writer:
             told["every value"] = self.part(values)
         told |= {name: value for name, value in schema.items() if name not in _KEPT | _WRITTEN | _DROPPED}
         self._depth -= 1
-        return _described(new, told)
+        return _describe(new, told)
 
     def _items(self, schema: Mapping[str, Json], new: JsonObject) -> JsonObject:
-        """Say what an array holds; returns what only words can say of it."""
+        """Write what an array holds; returns the limits that have to go into the description."""
         places = schema.get("prefixItems")
         if isinstance(places, list) and places:
             written = [self.part(each) for each in places]
@@ -113,19 +113,19 @@ class _Writer:
             new["items"] = self.part(schema["items"])
         return {}
 
-    def _joined(self, schema: Mapping[str, Json], depth: int = 0) -> Mapping[str, Json]:
-        """Put the parts of an `allOf` together; what stands beside it goes before what stands within."""
+    def _join_all_of(self, schema: Mapping[str, Json], depth: int = 0) -> Mapping[str, Json]:
+        """Merge the parts of an `allOf`; keywords beside it take precedence over those inside."""
         parts = schema.get("allOf")
         if not isinstance(parts, list) or depth > _DEEPEST:
             return schema
         joined = {name: value for name, value in schema.items() if name != "allOf"}
         for each in parts:
             if isinstance(each, Mapping) and each.get("$ref") not in self._inside:
-                joined = _merged(joined, self._joined(follow_references(each, self._root), depth + 1))
+                joined = _merge(joined, self._join_all_of(follow_references(each, self._root), depth + 1))
         return joined
 
 
-def _merged(schema: JsonObject, part: Mapping[str, Json]) -> JsonObject:
+def _merge(schema: JsonObject, part: Mapping[str, Json]) -> JsonObject:
     merged = {**part, **schema}
     if properties := {**part.get("properties", {}), **schema.get("properties", {})}:
         merged["properties"] = properties
@@ -134,8 +134,8 @@ def _merged(schema: JsonObject, part: Mapping[str, Json]) -> JsonObject:
     return merged
 
 
-def _named(pointer: str, target: Mapping[str, Json]) -> JsonObject:
-    """Return what is said of a type that isn't written out once more."""
+def _describe_named(pointer: str, target: Mapping[str, Json]) -> JsonObject:
+    """Return the short form of a type that isn't expanded again."""
     name = target.get("title") or pointer.rpartition("/")[2]
     kept = {key: target[key] for key in ("type", "enum") if key in target}
     return {**kept, "description": f"{name}, as described above"}
@@ -145,8 +145,8 @@ def _kinds(values: Iterable[Json]) -> list[str]:
     return list(dict.fromkeys(_TYPES[type(value)] for value in values if type(value) in _TYPES))
 
 
-def _described(new: JsonObject, told: JsonObject) -> JsonObject:
-    """Put what the server would drop behind the description."""
+def _describe(new: JsonObject, told: JsonObject) -> JsonObject:
+    """Append to the description what the server would drop."""
     if told:
         words = ", ".join(
             f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}" for name, value in told.items()

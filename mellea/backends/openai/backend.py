@@ -11,26 +11,46 @@ from pydantic_core import from_json
 from mellea.backends.http.address import Address
 from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
 from mellea.backends.http.report import is_hopeless
-from mellea.backends.http.secret import missing_key
 from mellea.backends.openai import chat, responses
 from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddings
 from mellea.backends.openai.frames import StreamDecoder
 from mellea.backends.openai.images import decode_images, encode_images, encode_inputs, inputs_of
 from mellea.backends.openai.responses.encode import OPTIONS as RESPONSES_OPTIONS
-from mellea.backends.openai.services import SERVICES, Service, service_at
+from mellea.backends.openai.services import OPENAI, SERVICES, Service, service_at
 from mellea.core.backend import Capabilities, Request
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.structured.envelope import find_starts, needs_wrapping
-from mellea.errors import AuthError, BackendError, ConfigurationError, UnsupportedError, UsageError
+from mellea.errors import BackendError, ConfigurationError, UnsupportedError, UsageError
 
 __all__ = ["OpenAIBackend"]
 
 _SLOW = Deadlines(first_byte=300.0)
-"""Images come in one piece, when all of them are drawn."""
+"""Images arrive in one piece, once all of them are finished."""
 
 _BEHIND_GATEWAYS = frozenset({"openai", "azure", "xai", "groq", "mistral", "deepseek", "moonshot", "zai", "alibaba"})
+
+
+def _capabilities(service: Service, api: str = "chat") -> Capabilities:
+    is_chat = api == "chat"
+    options = set(service.options if is_chat else RESPONSES_OPTIONS) | set(HTTP_OPTIONS)
+    if service.has_tools:
+        options.add(str(ModelOption.TOOL_CHOICE))
+    if service.thinking is not None:
+        options.add(str(ModelOption.THINKING))
+    builtin = {"ai_gateway"} & {service.name} if is_chat else {"openai"}
+    return Capabilities(
+        options=frozenset(options),
+        tools=service.has_tools,
+        builtin_tools=frozenset(builtin),
+        structured_output=service.structured_output if is_chat else "native",
+        images=service.has_images,
+        files=service.has_files,
+        prompt_caching=service.has_cache_marks and is_chat,
+        image_generation=service.makes_images,
+        embeddings=service.embeds,
+    )
 
 
 class OpenAIBackend(HttpBackend):
@@ -56,6 +76,12 @@ class OpenAIBackend(HttpBackend):
         ConfigurationError: the service, its address or its model are unknown, or it lacks the API.
     """
 
+    name = OPENAI.name
+    aliases = OPENAI.aliases
+    model_patterns = OPENAI.model_patterns
+    services = SERVICES
+    capabilities = _capabilities(OPENAI)
+
     def __init__(
         self,
         model_id: str | None = None,
@@ -78,6 +104,8 @@ class OpenAIBackend(HttpBackend):
             raise ConfigurationError(f"{self.service.name!r} has no Responses API; leave out api='responses'")
         self.api = api
         self.name = self.service.name
+        self.key_variables = self.service.key_variables
+        self.key_header = self.service.key_header
         super().__init__(
             _model(model_id, self.service),
             base_url=url,
@@ -92,7 +120,8 @@ class OpenAIBackend(HttpBackend):
         self._may_lack_key = self.service.is_local or api_key == "" or headers is not None
         self.capabilities = _capabilities(self.service, api)
 
-    def _encode(self, request: Request) -> Outgoing:
+    def encode(self, request: Request) -> Outgoing:
+        """Return the path, the body and the headers of a request in this format."""
         try:
             if self.api == "responses":
                 return Outgoing("responses", responses.encode(request, self.model_id, self.service))
@@ -101,7 +130,8 @@ class OpenAIBackend(HttpBackend):
             error.backend, error.model = self.name, self.model_id
             raise
 
-    def _decoder(self, request: Request) -> StreamDecoder:
+    def make_decoder(self, request: Request) -> StreamDecoder:
+        """Return a decoder for one answer."""
         output = request.output_schema
         wraps = output is not None and needs_wrapping(output.schema)
         starts = find_starts(output.schema) if output is not None and wraps else ""
@@ -111,28 +141,21 @@ class OpenAIBackend(HttpBackend):
             )
         return chat.Decoder(self.model_id, backend=self.name, is_wrapped=wraps, starts=starts)
 
-    def _key_variables(self) -> tuple[str, ...]:
-        return self.service.key_variables
+    def is_key_needed(self) -> bool:
+        """Tell whether the service wants a key that nobody gave; a header may bring one."""
+        return not self._may_lack_key
 
-    def _headers(self) -> dict[str, str]:
-        if self.api_key is None:
-            if self._may_lack_key:
-                return {}
-            raise self._no_key()
-        if self.service.key_header == "authorization":
-            return {"authorization": f"Bearer {self.api_key}"}
-        return {self.service.key_header: self.api_key}
-
-    def _no_key(self) -> AuthError:
+    def advise_on_key(self) -> str:
+        """Name the gateway, or the provider behind it."""
         name = self.service.name
-        other = ""
         if name == "ai_gateway" and "/" in self.model_id:
-            other = f"leave out 'ai_gateway/' to reach {self.model_id!r} with its provider's own key"
-        elif name in _BEHIND_GATEWAYS:
-            other = f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/{name}/{self.model_id}'"
-        return missing_key(name, self.model_id, self.service.key_variables, other)
+            return f"leave out 'ai_gateway/' to reach {self.model_id!r} with its provider's own key"
+        if name in _BEHIND_GATEWAYS:
+            return f"go through the gateway with AI_GATEWAY_API_KEY: 'ai_gateway/{name}/{self.model_id}'"
+        return ""
 
-    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+    def explain_error(self, error: BackendError, body: bytes) -> BackendError:
+        """Return the error with what the provider's body tells of it."""
         try:
             said = from_json(body)
         except ValueError:
@@ -152,13 +175,13 @@ class OpenAIBackend(HttpBackend):
         """Make images with the images API; the model has to be one for images, such as `"gpt-image-1"`.
 
         Args:
-            messages: what to draw: a text, or messages; images in them are what is to be changed.
+            messages: the prompt, a text or messages; images in them are edited.
             n: how many images.
             aspect_ratio: such as `"16:9"`.
             options: more, as the provider names it, such as `quality="high"`.
 
         Raises:
-            UnsupportedError: the service has no images API, or changes none, or not to this aspect ratio.
+            UnsupportedError: the service has no images API, can't edit images, or doesn't know the aspect ratio.
             BackendError: as for `run`.
         """
         self._check("image_generation", "image generation")
@@ -166,7 +189,7 @@ class OpenAIBackend(HttpBackend):
             inputs = inputs_of(messages)
             if inputs and not self.service.changes_images:
                 able = ", ".join(repr(each.name) for each in SERVICES.values() if each.changes_images)
-                raise UnsupportedError(f"the backend {self.name!r} changes no images; these do: {able}")
+                raise UnsupportedError(f"the backend {self.name!r} can't edit images; these can: {able}")
             payload = encode_images(
                 messages, self.model_id, service=self.name, n=n, aspect_ratio=aspect_ratio, options=options
             )
@@ -219,7 +242,7 @@ def _find(service: str | Service | None, base_url: str | None) -> tuple[Service,
     if not url:
         variable = f", or set {own.url_variable}" if own.url_variable else ""
         raise ConfigurationError(f"{own.name!r} has another address for everybody: pass base_url={variable}")
-    base = Address.parse(url).base  # says what is wrong with it, before anything is looked up by it
+    base = Address.parse(url).base  # reports a bad address before a service is looked up by it
     return (service if service is not None else service_at(base)), url
 
 
@@ -233,24 +256,3 @@ def _model(model_id: str | None, service: Service) -> str:
 
 def _variable(*names: str) -> str | None:
     return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
-
-
-def _capabilities(service: Service, api: str = "chat") -> Capabilities:
-    is_chat = api == "chat"
-    options = set(service.options if is_chat else RESPONSES_OPTIONS) | set(HTTP_OPTIONS)
-    if service.has_tools:
-        options.add(str(ModelOption.TOOL_CHOICE))
-    if service.thinking is not None:
-        options.add(str(ModelOption.THINKING))
-    builtin = {"ai_gateway"} & {service.name} if is_chat else {"openai"}
-    return Capabilities(
-        options=frozenset(options),
-        tools=service.has_tools,
-        builtin_tools=frozenset(builtin),
-        structured_output=service.structured_output if is_chat else "native",
-        images=service.has_images,
-        files=service.has_files,
-        prompt_caching=service.has_cache_marks and is_chat,
-        image_generation=service.makes_images,
-        embeddings=service.embeds,
-    )

@@ -12,7 +12,7 @@ __all__ = ["arguments_of", "as_url", "filename_of", "result_text", "signed_by", 
 
 
 def as_url(block: FileBlock) -> str:
-    """Return the address of a file, which holds its bytes where they are at hand."""
+    """Return a file's URL: a data URL if its bytes are known."""
     return block.url if block.url is not None else f"data:{block.essence};base64,{block.base64()}"
 
 
@@ -30,13 +30,13 @@ def arguments_of(call: ToolCall) -> str:
 
 
 def result_text(output: ToolOutput) -> str:
-    """Return what a tool gave back, as a text."""
+    """Return a tool's result as text."""
     text = "\n\n".join(part.value for part in output.parts if isinstance(part, CBlock))
     return f"Error: {text}" if output.is_error else text
 
 
 def signed_by(backend: str, signature: str | None) -> Any:
-    """Return what a signature says, `None` if it is another service's or none at all."""
+    """Return what a signature holds, `None` if there is none or it is another service's."""
     name, _, text = (signature or "").partition(":")
     if name != backend or not text:
         return None
@@ -47,5 +47,5 @@ def signed_by(backend: str, signature: str | None) -> Any:
 
 
 def unsupported(what: str, advice: str) -> UnsupportedError:
-    """Make the error of something that the format has no words for."""
+    """Make the error for something that the format can't express."""
     return UnsupportedError(f"{what}; {advice}")

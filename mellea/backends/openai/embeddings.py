@@ -30,7 +30,7 @@ def decode_embeddings(body: Any, count: int, model_id: str) -> EmbeddingResult:
     """Return the vectors of an answer, in the order of the texts.
 
     Raises:
-        WireError: the answer is something else, or has another number of vectors.
+        WireError: the answer has another form, or a different number of vectors.
     """
     if not isinstance(body, dict):
         raise WireError(f"the provider sent {body!r:.100} where an object with embeddings has to be")

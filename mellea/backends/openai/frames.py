@@ -1,27 +1,27 @@
-"""What the decoders of both of OpenAI's formats share beyond what all share: event streams, and wrapped answers."""
+"""What the decoders of both of OpenAI's formats share: wrapped answers over server-sent events."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mellea.backends.http.decoding import Filter, WireDecoder
-from mellea.backends.http.sse import SseDecoder
+from mellea.backends.http.decoding import Filter
+from mellea.backends.http.framing import SseWireDecoder
 from mellea.core.events import Event, StreamEnd, TextDelta
 from mellea.core.structured.envelope import Unwrapper
 
 __all__ = ["DONE", "StreamDecoder"]
 
 DONE = b"[DONE]"
-"""What OpenAI's chat completions end with; others leave it out, or put it behind everything."""
+"""The last event of OpenAI's chat completions; other services leave it out."""
 
 
-class StreamDecoder(WireDecoder):
+class StreamDecoder(SseWireDecoder):
     """Turns one response's bytes into events, wherever the bytes are split.
 
     Args:
         model: the model that was asked for, until the provider names the one that answers.
         backend: name of the service, for errors and in front of what it signs.
-        is_wrapped: whether the answer is JSON in an object of our own making.
+        is_wrapped: whether the answer is JSON inside the envelope that this request asked for.
         starts: the characters that the JSON in it may begin with; `""` for any.
         filters: as for `WireDecoder`.
     """
@@ -36,14 +36,10 @@ class StreamDecoder(WireDecoder):
         filters: Sequence[Filter] = (),
     ) -> None:
         super().__init__(model, backend=backend, filters=[*filters, *([_Unwrapping(starts)] if is_wrapped else ())])
-        self._sse = SseDecoder()
-
-    def _stray(self) -> bytes:
-        return self._sse.stray
 
 
 class _Unwrapping:
-    """Takes the answer out of its object."""
+    """Unwraps the answer from its envelope."""
 
     def __init__(self, starts: str) -> None:
         self._wrap = Unwrapper(starts)

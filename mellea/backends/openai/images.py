@@ -45,16 +45,16 @@ def encode_images(
         options: more, as the provider names it, such as `quality`.
 
     Raises:
-        UnsupportedError: the aspect ratio is none of the known ones.
+        UnsupportedError: the aspect ratio is unknown to the model.
         UsageError: `n` is not a number from 1, or the prompt is empty.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise UsageError(f"n takes a whole number from 1, not {n!r}")
     payload: dict[str, Any] = {"model": model_id, "prompt": _text(messages), "n": n}
     if aspect_ratio is not None:
-        payload |= _size(aspect_ratio, model_id, service)
+        payload |= _encode_size(aspect_ratio, model_id, service)
     if model_id.rpartition("/")[2].startswith("dall-e") or service == "xai":
-        payload["response_format"] = "b64_json"  # newer models know nothing else, and refuse to be told
+        payload["response_format"] = "b64_json"  # newer models always return base64, and refuse the parameter
     return payload | dict(options or {})
 
 
@@ -75,7 +75,7 @@ def inputs_of(messages: str | Sequence[Message | Mapping[str, Any]]) -> list[Ima
 
 
 def encode_inputs(payload: Mapping[str, Any], images: Sequence[ImageBlock]) -> tuple[dict[str, str], list[Any]]:
-    """Return the fields and the files of the form that changes images."""
+    """Return the fields and the files of the form that edits images."""
     field = "image" if len(images) == 1 else "image[]"
     files = []
     for number, image in enumerate(images, 1):
@@ -92,7 +92,7 @@ def decode_images(body: Any, model_id: str) -> ImageResult:
     """Return the images of an answer.
 
     Raises:
-        WireError: the answer is something else.
+        WireError: the answer has another form.
     """
     if not isinstance(body, dict):
         raise WireError(f"the provider sent {body!r:.100} where an object with images has to be")
@@ -113,7 +113,7 @@ def _text(prompt: str | Sequence[Message | Mapping[str, Any]]) -> str:
     return text
 
 
-def _size(aspect_ratio: str, model_id: str, service: str) -> dict[str, str]:
+def _encode_size(aspect_ratio: str, model_id: str, service: str) -> dict[str, str]:
     if service not in ("openai", "azure", "compatible"):
         return {"aspect_ratio": aspect_ratio}
     sizes = _DALL_E_3_SIZES if model_id.startswith("dall-e-3") else _SIZES

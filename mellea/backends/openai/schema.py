@@ -24,7 +24,7 @@ from mellea.core.structured.schema import follow_references
 __all__ = ["Holding", "StrictSchema", "schema_name", "sent_schema", "strict_schema"]
 
 Holding = Literal["strict", "whole", "unknown"]
-"""How a service holds schemas: OpenAI's strict form alone, any schema, or nobody knows."""
+"""How a service enforces schemas: OpenAI's strict form only, any schema, or unknown."""
 
 _DROPPED = frozenset({"default", "discriminator", "examples", "example", "deprecated", "readOnly", "writeOnly"})
 _SAID = (
@@ -87,9 +87,9 @@ def schema_name(name: str) -> str:
 def strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
     """Return the schema in the strict form if it has one, else as it is; its top is an object in any case."""
     loose = _object(schema)
-    rewriter = _Rewriter(loose)
+    rewriter = _StrictSubset(loose)
     try:
-        return StrictSchema(rewriter.rewritten(), True, rewriter.has_lost_limits)
+        return StrictSchema(rewriter.rewrite(), True, rewriter.has_lost_limits)
     except _TooLoose:
         return StrictSchema(loose, False)
 
@@ -112,7 +112,7 @@ def _object(schema: Mapping[str, Any]) -> dict[str, Any]:
     return wrap_schema(schema) if needs_wrapping(schema) else bundle_schema(schema)
 
 
-class _Rewriter:
+class _StrictSubset:
     """Writes a schema anew, in the strict form."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
@@ -120,12 +120,12 @@ class _Rewriter:
         self._root = root
         self._inlined: list[str] = []  # references that are being written out, which may lead to themselves
 
-    def rewritten(self) -> dict[str, Any]:
+    def rewrite(self) -> dict[str, Any]:
         top = dict(follow_references(self._root, self._root))
         body = self._schema({name: value for name, value in top.items() if name not in ("$defs", "definitions")})
         for name in ("$defs", "definitions"):
             if name in self._root:
-                body[name] = self._named(self._root[name])
+                body[name] = self._rewrite_named(self._root[name])
         return body
 
     def _schema(self, schema: Any) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class _Rewriter:
             if name not in _DROPPED:
                 rewrite = _KEYWORDS.get(name)
                 new["anyOf" if name == "oneOf" else name] = value if rewrite is None else rewrite(self, value)
-        self.has_lost_limits |= _say(new)
+        self.has_lost_limits |= _describe_limits(new)
         if schema.get("type") == "object" or "properties" in schema:
             _close(new)
         elif schema.get("type") == "array" and "items" not in schema:
@@ -164,29 +164,29 @@ class _Rewriter:
         beside = {name: value for name, value in schema.items() if name != "allOf"}
         return self._schema({**parts[0], **beside})
 
-    def _named(self, schemas: Any) -> dict[str, Any]:
+    def _rewrite_named(self, schemas: Any) -> dict[str, Any]:
         if not isinstance(schemas, Mapping):
             raise _TooLoose
         return {name: self._schema(value) for name, value in schemas.items()}
 
-    def _listed(self, schemas: Any) -> list[Any]:
+    def _rewrite_listed(self, schemas: Any) -> list[Any]:
         if not isinstance(schemas, list):
             raise _TooLoose
         return [self._schema(value) for value in schemas]
 
 
-_KEYWORDS: dict[str, Callable[[_Rewriter, Any], Any]] = {
-    "$defs": _Rewriter._named,
-    "anyOf": _Rewriter._listed,
-    "definitions": _Rewriter._named,
-    "items": _Rewriter._schema,
-    "oneOf": _Rewriter._listed,
-    "properties": _Rewriter._named,
+_KEYWORDS: dict[str, Callable[[_StrictSubset, Any], Any]] = {
+    "$defs": _StrictSubset._rewrite_named,
+    "anyOf": _StrictSubset._rewrite_listed,
+    "definitions": _StrictSubset._rewrite_named,
+    "items": _StrictSubset._schema,
+    "oneOf": _StrictSubset._rewrite_listed,
+    "properties": _StrictSubset._rewrite_named,
 }
 
 
-def _say(new: dict[str, Any]) -> bool:
-    """Move what strict mode doesn't know into the description; tells whether there was anything."""
+def _describe_limits(new: dict[str, Any]) -> bool:
+    """Move keywords that strict mode doesn't know into the description; returns whether there were any."""
     said = [f"{name}={new.pop(name)!r}" for name in _SAID if name in new]
     if new.get("format") not in (None, *_FORMATS):
         said.append(f"format={new.pop('format')!r}")

@@ -12,7 +12,7 @@ services was called from here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -48,6 +48,8 @@ class Service:
         name: in front of a model's name, as in `"groq/llama-3.3-70b-versatile"`.
         base_url: where its paths begin, `""` where each user has an address of their own.
         key_variables: environment variables that may hold the key, the first one that is set.
+        aliases: other names of it, for "did you mean" in errors.
+        model_patterns: what the names of its models look like, such as `"grok*"`, for the same.
         key_header: how the key is sent; a bearer token unless it is another header.
         url_variable: the environment variable that moves it elsewhere.
         model_variable: the environment variable that names its model.
@@ -73,6 +75,9 @@ class Service:
     name: str
     base_url: str = ""
     key_variables: tuple[str, ...] = ()
+    _: KW_ONLY
+    aliases: tuple[str, ...] = ()
+    model_patterns: tuple[str, ...] = ()
     key_header: str = "authorization"
     url_variable: str | None = None
     model_variable: str | None = None
@@ -96,7 +101,9 @@ class Service:
 OPENAI = Service(
     "openai",
     "https://api.openai.com/v1",
-    ("OPENAI_API_KEY",),
+    aliases=("chatgpt", "gpt", "openai_api"),
+    model_patterns=("chatgpt*", "codex*", "dall-e*", "gpt*", "o1*", "o3*", "o4*", "text-embedding*"),
+    key_variables=("OPENAI_API_KEY",),
     url_variable="OPENAI_BASE_URL",
     options=_SAMPLING | _NEW_LIMIT,
     has_files=True,
@@ -123,6 +130,7 @@ _ALL = (
     OPENAI,
     Service(
         "azure",
+        aliases=("azure_ai", "azure_openai"),
         key_variables=("AZURE_OPENAI_API_KEY",),
         key_header="api-key",
         url_variable="AZURE_OPENAI_BASE_URL",  # https://<resource>.openai.azure.com/openai/v1
@@ -136,7 +144,8 @@ _ALL = (
     Service(
         "ai_gateway",
         "https://ai-gateway.vercel.sh/v1",
-        ("AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"),
+        aliases=("vercel",),
+        key_variables=("AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"),
         thinking="reasoning",
         has_files=True,
         has_cache_marks=True,
@@ -147,7 +156,7 @@ _ALL = (
     Service(
         "openrouter",
         "https://openrouter.ai/api/v1",
-        ("OPENROUTER_API_KEY",),
+        key_variables=("OPENROUTER_API_KEY",),
         options=_SAMPLING | _OPEN_WEIGHTS,
         thinking="reasoning",
         has_files=True,
@@ -158,14 +167,16 @@ _ALL = (
     Service(
         "groq",
         "https://api.groq.com/openai/v1",
-        ("GROQ_API_KEY",),
+        key_variables=("GROQ_API_KEY",),
         options=_SAMPLING | _NEW_LIMIT,
         has_responses=True,
     ),
     Service(
         "mistral",
         "https://api.mistral.ai/v1",
-        ("MISTRAL_API_KEY",),
+        aliases=("mistralai",),
+        model_patterns=("codestral*", "magistral*", "ministral*", "mistral-*"),
+        key_variables=("MISTRAL_API_KEY",),
         options=_SAMPLING | {"seed": "random_seed"},
         has_stream_options=False,  # usage comes unasked, and unknown fields are refused
         embeds=True,
@@ -173,7 +184,8 @@ _ALL = (
     Service(
         "deepseek",
         "https://api.deepseek.com/v1",
-        ("DEEPSEEK_API_KEY",),
+        model_patterns=("deepseek*",),
+        key_variables=("DEEPSEEK_API_KEY",),
         options={name: wire for name, wire in _SAMPLING.items() if name != "seed"},
         thinking="switch+effort",
         structured_output="prompt",
@@ -183,14 +195,17 @@ _ALL = (
     Service(
         "xai",
         "https://api.x.ai/v1",
-        ("XAI_API_KEY",),
+        aliases=("grok",),
+        model_patterns=("grok*",),
+        key_variables=("XAI_API_KEY",),
         has_responses=True,
         makes_images=True,
     ),
     Service(
         "together",
         "https://api.together.xyz/v1",
-        ("TOGETHER_API_KEY",),
+        aliases=("together_ai",),
+        key_variables=("TOGETHER_API_KEY",),
         options=_SAMPLING | _OPEN_WEIGHTS,
         makes_images=True,
         embeds=True,
@@ -198,7 +213,7 @@ _ALL = (
     Service(
         "fireworks",
         "https://api.fireworks.ai/inference/v1",
-        ("FIREWORKS_API_KEY",),
+        key_variables=("FIREWORKS_API_KEY",),
         options=_SAMPLING | _OPEN_WEIGHTS,
         has_responses=True,
         embeds=True,
@@ -206,7 +221,8 @@ _ALL = (
     Service(
         "alibaba",
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
-        ("DASHSCOPE_API_KEY", "ALIBABA_API_KEY"),
+        aliases=("alibaba_cloud", "dashscope", "qwen"),
+        key_variables=("DASHSCOPE_API_KEY", "ALIBABA_API_KEY"),
         url_variable="DASHSCOPE_BASE_URL",
         options=_SAMPLING | {"top_k": "top_k"},
         thinking="enable",
@@ -216,7 +232,9 @@ _ALL = (
     Service(
         "moonshot",
         "https://api.moonshot.ai/v1",
-        ("MOONSHOT_API_KEY",),
+        aliases=("kimi", "moonshot_ai"),
+        model_patterns=("kimi*", "moonshot*"),
+        key_variables=("MOONSHOT_API_KEY",),
         options=_SAMPLING | _NEW_LIMIT,
         thinking="switch",
         structured_output="prompt",
@@ -225,7 +243,9 @@ _ALL = (
     Service(
         "zai",
         "https://api.z.ai/api/paas/v4",
-        ("ZAI_API_KEY",),
+        aliases=("zhipu",),
+        model_patterns=("glm*",),
+        key_variables=("ZAI_API_KEY",),
         options={name: _SAMPLING[name] for name in ("temperature", "max_tokens", "top_p", "stop")},
         thinking="switch",
         structured_output="prompt",
@@ -234,16 +254,35 @@ _ALL = (
     Service(
         "cerebras",
         "https://api.cerebras.ai/v1",
-        ("CEREBRAS_API_KEY",),
+        key_variables=("CEREBRAS_API_KEY",),
         options={name: wire for name, wire in (_SAMPLING | _NEW_LIMIT).items() if not name.endswith("_penalty")},  # 400
     ),
-    Service("perplexity", "https://api.perplexity.ai", ("PERPLEXITY_API_KEY",), has_tools=False),
-    Service("huggingface", "https://router.huggingface.co/v1", ("HF_TOKEN",), thinking=None),
-    Service("nvidia", "https://integrate.api.nvidia.com/v1", ("NVIDIA_API_KEY",), thinking="template", embeds=True),
+    Service(
+        "perplexity",
+        "https://api.perplexity.ai",
+        model_patterns=("sonar*",),
+        key_variables=("PERPLEXITY_API_KEY",),
+        has_tools=False,
+    ),
+    Service(
+        "huggingface",
+        "https://router.huggingface.co/v1",
+        aliases=("hf",),
+        model_patterns=("*/*",),
+        key_variables=("HF_TOKEN",),
+        thinking=None,
+    ),
+    Service(
+        "nvidia",
+        "https://integrate.api.nvidia.com/v1",
+        key_variables=("NVIDIA_API_KEY",),
+        thinking="template",
+        embeds=True,
+    ),
     Service(
         "lmstudio",
         "http://localhost:1234/v1",
-        ("LMSTUDIO_API_KEY",),
+        key_variables=("LMSTUDIO_API_KEY",),
         url_variable="LMSTUDIO_BASE_URL",
         model_variable="LMSTUDIO_MODEL",
         is_local=True,
@@ -255,7 +294,8 @@ _ALL = (
     Service(
         "vllm",
         "http://localhost:8000/v1",
-        ("VLLM_API_KEY",),
+        model_patterns=("*/*",),
+        key_variables=("VLLM_API_KEY",),
         url_variable="VLLM_BASE_URL",
         model_variable="VLLM_MODEL",
         is_local=True,
@@ -268,7 +308,8 @@ _ALL = (
     Service(
         "llama_server",
         "http://localhost:8080/v1",
-        ("LLAMA_API_KEY",),
+        aliases=("llama_cpp_server",),
+        key_variables=("LLAMA_API_KEY",),
         url_variable="LLAMA_SERVER_BASE_URL",
         model_variable="LLAMA_SERVER_MODEL",
         is_local=True,
@@ -281,7 +322,7 @@ _ALL = (
     Service(
         "sglang",
         "http://localhost:30000/v1",
-        ("SGLANG_API_KEY",),
+        key_variables=("SGLANG_API_KEY",),
         url_variable="SGLANG_BASE_URL",
         model_variable="SGLANG_MODEL",
         is_local=True,

@@ -1,7 +1,7 @@
-"""The one thread on which synchronous verbs run their async twins.
+"""The portal: one thread with an event loop, on which synchronous verbs run their async twins.
 
 The thread and its loop start at the first use. They are forgotten after a fork (the child starts its
-own) and stopped when the interpreter leaves.
+own) and stopped when the interpreter exits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mellea.core.runtime.loop import (
     new_waiter,
     run_until_exit,
 )
-from mellea.core.tracebacks import short_errors
+from mellea.core.tracebacks import unwrap_entrance, wrap_entrance
 from mellea.errors import StreamingError
 
 __all__ = ["blocking"]
@@ -38,17 +38,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _CANCEL_SECONDS = 3.0
-"""How long Ctrl-C, and the end of the program, wait for the verbs to give back what they hold."""
+"""How long Ctrl-C and the end of the program wait for verbs to clean up, in seconds."""
 
 _GRACE = 600.0
-"""How long something that blocks may hold the thread up. It is alive all the while, and its answers come late."""
+"""How long a blocking function may hold up the loop, in seconds, before its runs count as lost."""
 
 _LOOK_SECONDS = 1.0
-"""How often a caller looks whether the portal's loop is still there."""
+"""How often a waiting caller checks that the portal's loop is alive, in seconds."""
 
 
 class _Portal:
-    """The thread, while there is one."""
+    """The thread and its loop, once they have been started."""
 
     def __init__(self) -> None:
         self.forget()
@@ -66,10 +66,10 @@ class _Portal:
                 "a synchronous verb was called on the thread that runs them all, so it would wait for itself; "
                 "inside async code use the a… verb"
             )
-        if sys.is_finalizing():  # a new thread would never get its turn
+        if sys.is_finalizing():  # a new thread would never be scheduled
             raise _stopped()
         with self._lock:
-            # Ctrl-C may come at any point here; a thread that is being started then is the next call's.
+            # Ctrl-C may come at any point here; the next call then uses the thread that is being started.
             if self._thread is None or not self._thread.is_alive():
                 self._opened = Future()
                 self._thread = threading.Thread(target=_serve, args=(self._opened,), name="mellea-portal", daemon=True)
@@ -125,6 +125,7 @@ def blocking(
         StreamingError: `await_result=False`; or called on the thread that runs synchronous verbs.
     """
     name = verb.__name__
+    inner, check = unwrap_entrance(verb)
 
     @functools.wraps(verb)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -136,12 +137,12 @@ def blocking(
             )
         if prepare is not None:
             prepare(kwargs)
-        return _call(functools.partial(verb, *args, **kwargs))
+        return cast("R", _call(functools.partial(inner, *args, **kwargs)))
 
     call.__name__ = name.removeprefix("a")
     call.__qualname__ = verb.__qualname__.removesuffix(name) + call.__name__
     call.__doc__ = f"Do what `{name}` does, and wait for it.\n\n{inspect.getdoc(verb) or ''}".strip()
-    return short_errors(call)
+    return cast("Callable[P, R]", wrap_entrance(call, check))
 
 
 def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
@@ -162,7 +163,7 @@ def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
 
 
 class _Running(Generic[R]):
-    """One verb on the portal's loop, and a caller that waits for it in another thread."""
+    """One verb that runs on the portal's loop while its caller waits in another thread."""
 
     def __init__(self, verb: Callable[[], Coroutine[Any, Any, R]]) -> None:
         self.has_ended = threading.Event()
@@ -175,7 +176,7 @@ class _Running(Generic[R]):
         launch(self._main, self.has_ended.set)
 
     def forget(self) -> None:
-        """Let go of what the verb came to, such as a thunk: the traceback of an interrupt may hold this for long."""
+        """Drop the result, such as a thunk: the traceback of an interrupt may keep this object alive."""
         self._outcome = (None, _stopped())
 
     def cancel(self) -> None:
@@ -206,7 +207,10 @@ class _Running(Generic[R]):
         try:
             raise error
         finally:
-            del error, self._outcome  # an error that held itself through its traceback would hold the thunks, too
+            del (
+                error,
+                self._outcome,
+            )  # the traceback refers to this frame: an error kept here would keep itself and the thunks alive
 
 
 def _held_up(how: str) -> StreamingError:

@@ -1,6 +1,6 @@
 """Wrap a schema in an object where a provider only accepts objects, and unwrap the answer while it streams.
 
-OpenAI's structured output and tool arguments need an object at the top level, so a list, a union or a number is
+Strict structured output and tool arguments need an object at the top level, so a list, a union or a number is
 requested as `{"value": …}`. The events carry the bare value, piece by piece.
 """
 

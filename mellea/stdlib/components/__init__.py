@@ -1,4 +1,4 @@
-"""The components that come with mellea: what is said to a model.
+"""The components that come with mellea: what prompts are rendered from.
 
 May import: core, templates, stdlib.context, stdlib.tools. Read `instruction.py` first.
 """

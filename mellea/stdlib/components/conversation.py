@@ -27,14 +27,14 @@ class Conversation:
     def __init__(self, messages: Iterable[Message | Mapping[str, Any]]) -> None:
         self.messages = as_messages(messages)
         if not self.messages:
-            raise UsageError("a list of messages was given that is empty; it takes at least one message")
+            raise UsageError("the list of messages is empty; it takes at least one message")
 
     def parts(self) -> Sequence[Any]:
         """Return the messages' blocks."""
         return [block for message in self.messages for block in message.blocks]
 
     def format_for_llm(self) -> str:
-        """Return all texts, a paragraph each, for where a conversation stands inside another prompt."""
+        """Return all texts, a paragraph each, for a conversation inside another prompt."""
         return "\n\n".join(message.content for message in self.messages)
 
     def parse(self, generation: Generation) -> Message:

@@ -17,7 +17,7 @@ __all__ = ["Document"]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text that a task is about or rests on.
+    """A text that a task is about or based on.
 
     Args:
         text: the text; a `CBlock(cache=True)` asks the provider to remember the prompt up to its end.

@@ -1,4 +1,4 @@
-"""Instructions: a task for a model, with all that belongs to it."""
+"""Instructions: a task for a model, with everything that belongs to it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Instruction:
     Args:
         description: the task in words. With `user_variables`, `{{name}}` in it stands for a variable. Nothing else is
             a template.
-        requirements: what the output has to meet, in the order in which it is said; texts or `Requirement`s.
-        input: a value that the task is about; anything but a text is said as JSON.
+        requirements: what the output has to meet, in the order of the prompt; texts or `Requirement`s.
+        input: a value that the task is about; anything but a text is rendered as JSON.
         images: images that the task is about.
         icl_examples: examples of what is wanted.
-        grounding_context: texts that the answer is to rest on, by name. Those with a `CBlock(cache=True)` in
+        grounding_context: texts that the answer is to be based on, by name. Those with a `CBlock(cache=True)` in
             them stand before the task, so that calls with other tasks can reuse them.
         user_variables: values for the description, which has a placeholder for each; never read as templates
             themselves.
@@ -72,14 +72,14 @@ class Instruction:
             _check_variables(self)
 
     def parts(self) -> Sequence[Any]:
-        """Return all values in the instruction; thunks among them are awaited before it is said."""
+        """Return all values in the instruction; thunks among them are awaited before it is rendered."""
         values = [value for value in (self.icl_examples, self.grounding_context, self.user_variables) if value]
         return [self.description, self.input, *values, *self.images]
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values."""
         context = self.grounding_context
-        kept = {name: text for name, text in context.items() if _is_kept(text)}
+        kept = {name: text for name, text in context.items() if _is_cached(text)}
         args = {
             "description": self._fill_description(),
             "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
@@ -94,7 +94,7 @@ class Instruction:
     def _fill_description(self) -> Any:
         if not self.user_variables:
             return self.description
-        cache = _is_kept(self.description)
+        cache = _is_cached(self.description)
         return TemplateRepresentation(str(self.description), self.user_variables, is_inline=True, cache=cache)
 
     def parse(self, generation: Generation) -> str:
@@ -106,7 +106,7 @@ def _is_hidden(requirement: str | Requirement) -> bool:
     return isinstance(requirement, Requirement) and (requirement.check_only or requirement.description is None)
 
 
-def _is_kept(text: Any) -> bool:
+def _is_cached(text: Any) -> bool:
     return any(isinstance(part, CBlock) and part.cache for part in walk(text))
 
 
@@ -118,7 +118,7 @@ def _check_text(name: str, value: Any, *others: type) -> None:
 
 
 def _check_variables(instruction: Instruction) -> None:
-    """Refuse variables that wouldn't get where they are wanted."""
+    """Refuse variables that nothing would be filled with."""
     description = instruction.description
     if isinstance(description, ModelOutputThunk):
         raise UsageError(

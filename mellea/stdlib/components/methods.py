@@ -1,4 +1,4 @@
-"""Methods of an object that a model has called in place of an answer."""
+"""Calls of an object's methods that a model asked for instead of answering."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger("mellea")
 
 
 async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]) -> tuple[Any, Message]:
-    """Run the first of the calls; return its result, and the message that tells the model of it.
+    """Run the first of the calls; return its result, and the tool message for the model.
 
     Raises:
         ToolError: there is no such method, or the arguments don't fit; what the method raises comes as it is.
@@ -37,13 +37,13 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
 
 
 def render_result(result: Any) -> Any:
-    """Return a tool's result as the model is told it: what says itself is said as it shows itself."""
-    says_itself = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
-    return to_text(result) if says_itself else serialise_result(result)
+    """Return a tool's result as prompt text; components render by their own template."""
+    has_components = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
+    return to_text(result) if has_components else serialise_result(result)
 
 
 def _render_for_message(result: Any) -> str:
     try:
         return to_text(make_promptable(result))
-    except UsageError:  # it has no form for a model, and the method has done its work all the same
+    except UsageError:  # it can't be rendered, but the method has done its work
         return str(result)

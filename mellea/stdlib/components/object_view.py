@@ -1,4 +1,4 @@
-"""Views: how an object that knows nothing of models is shown to one.
+"""Views: how an object that knows nothing of models is rendered for one.
 
 - Its text is what its own `format_for_llm`, `stringify_func` or `template` make of it; else its own `__str__`, unless
   fields are chosen; else its public fields.
@@ -49,7 +49,7 @@ _COMPONENT = frozenset({"format_for_llm", "parse", "parts"})
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Which parts of an object a model is shown, and how.
+    """Which parts of an object a model sees, and how they are rendered.
 
     Args:
         fields_include: names of the fields, properties included; all public ones by default.
@@ -100,7 +100,7 @@ class View:
         )
 
     def __call__(self, obj: Any) -> Viewed:
-        """Make the component that says an object."""
+        """Return the component that renders an object."""
         return Viewed(obj, self)
 
     def get_fields(self, obj: Any) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class View:
         return tuple(as_tool(getattr(obj, name), name) for name in names if name not in self.funcs_exclude)
 
     def represent(self, obj: Any) -> TemplateRepresentation | str:
-        """Return what is said of an object.
+        """Return the object's representation.
 
         Raises:
             UsageError: a name is chosen that the object doesn't have, or `stringify_func` returns no text.
@@ -142,7 +142,7 @@ class View:
         return self.represent_fields(obj)
 
     def represent_fields(self, obj: Any) -> TemplateRepresentation | str:
-        """Return what is said of an object but for a `format_for_llm` of its own.
+        """Return the representation of an object's fields, whatever its own `format_for_llm` says.
 
         Raises:
             UsageError: as `represent` does.
@@ -165,7 +165,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
-    """An object, as the component that a view makes of it."""
+    """The component that a view makes of an object."""
 
     obj: Any
     view: View
@@ -175,7 +175,7 @@ class Viewed:
         return list(self.view.get_fields(self.obj).values())
 
     def format_for_llm(self) -> TemplateRepresentation | str:
-        """Return what is said of the object."""
+        """Return the object's representation."""
         return self.view.represent(self.obj)
 
     def parse(self, generation: Generation) -> str:
@@ -190,7 +190,7 @@ def get_view(obj: Any) -> View:
 
 
 def represent_by_view(obj: Any) -> TemplateRepresentation | str:
-    """Return what is said of the object: its fields, or what its view makes of them.
+    """Return the object's representation: its fields, or what its view makes of them.
 
     It is `MObject.format_for_llm`, which a class's own may call by `super()`.
     """

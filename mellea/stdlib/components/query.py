@@ -1,4 +1,4 @@
-"""Questions about an object, and changes of it."""
+"""Questions about an object, and requests to change it."""
 
 from __future__ import annotations
 

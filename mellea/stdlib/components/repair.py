@@ -1,4 +1,4 @@
-"""Asking again: what is said to a model after an attempt that failed its requirements."""
+"""Asking again: the prompts after an attempt that failed its requirements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Failures = Sequence[tuple[Requirement, ValidationResult]]
 
 
 def format_failures(failures: Failures) -> list[str]:
-    """Say what failed and why, a line each; a reason that only repeats the requirement is left out."""
+    """Return what failed and why, one line each; a reason that only repeats the requirement is left out."""
     lines = []
     for requirement, result in failures:
         named, reason = " ".join(str(requirement).split()), " ".join((result.reason or "").split())
@@ -27,7 +27,7 @@ def format_failures(failures: Failures) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
-    """A task that is set once more; its answer is read as the task itself would read it.
+    """A task that is asked again; its answer is parsed as the task itself would parse it.
 
     Args:
         task: the component whose answer failed.
@@ -43,7 +43,7 @@ class _Retry:
         return getattr(self.task, "output_prefix", None)
 
     def parse(self, generation: Generation) -> Any:
-        """Make of the answer what the task makes of it."""
+        """Parse the answer as the task does."""
         if isinstance(self.task, Message):
             return generation.message
         return self.task.parse(generation) if is_component(self.task) else generation.text
@@ -62,7 +62,7 @@ class Repair(_Retry):
     answer: str = ""
 
     def parts(self) -> Sequence[Any]:
-        """Return the task, since thunks and images may be in it."""
+        """Return the task, which may hold thunks and images."""
         return [self.task]
 
     def format_for_llm(self) -> TemplateRepresentation:
@@ -81,7 +81,7 @@ class Correction(_Retry):
     """
 
     def parts(self) -> Sequence[Any]:
-        """Return nothing: it is made of words alone."""
+        """Return nothing: it is text alone."""
         return []
 
     def format_for_llm(self) -> TemplateRepresentation:

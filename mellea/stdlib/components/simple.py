@@ -13,10 +13,10 @@ __all__ = ["SimpleComponent"]
 
 
 class SimpleComponent:
-    """Parts that are said one after the other, each behind its name.
+    """Named parts that are rendered one after the other, each after its name.
 
     Args:
-        parts: any values: texts, thunks, other components; the rest is said as JSON.
+        parts: any values: texts, thunks, other components; the rest is rendered as JSON.
 
     Raises:
         UsageError: there is no part.

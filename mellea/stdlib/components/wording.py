@@ -1,4 +1,4 @@
-"""From components to messages: the wording of a request."""
+"""From components to messages: how a request is rendered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["as_component", "render_messages"]
 
 
 def as_component(value: Any) -> Any:
-    """Take a text, a block or a component as something that can be said.
+    """Return a text, a block or a component as something that can be rendered.
 
     Raises:
         UsageError: it is something else, or an empty text.
@@ -32,10 +32,10 @@ def as_component(value: Any) -> Any:
 
 
 def render_messages(value: Any, model: str | None = None) -> list[Message]:
-    """Say a component, a message or a text as messages; every thunk in it has to be computed.
+    """Render a component, a message or a text as messages; every thunk in it has to be computed.
 
     Args:
-        value: what is said.
+        value: what to render.
         model: the model it is for, whose family may have templates of its own.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The arguments of a call, as a component: each one said by its name."""
+"""The arguments of a prompt function as a component, which renders each one under its name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Arguments"]
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Named values that a prompt is about; thunks among them are awaited before they are said.
+    """Named values that a prompt is about; thunks among them are awaited before it is rendered.
 
     Args:
         values: the values by name.
-        descriptions: what they are, in words, for those that need it.
+        descriptions: a short description for each value that has one.
     """
 
     values: Mapping[str, Any]
@@ -30,10 +30,10 @@ class Arguments:
 
     def format_for_llm(self) -> str:
         """Return a line for each value; a text of several lines stands below its name."""
-        return "\n".join(self._said(name, to_text(value)) for name, value in self.values.items())
+        return "\n".join(self._render(name, to_text(value)) for name, value in self.values.items())
 
-    def _said(self, name: str, text: str) -> str:
-        if text.startswith(f"{name}:"):  # it says its name itself
+    def _render(self, name: str, text: str) -> str:
+        if text.startswith(f"{name}:"):  # it begins with its own name
             return f"{text.rstrip()}\n"
         description = self.descriptions.get(name)
         label = f"{name} ({description.rstrip('.')})" if description else name

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, cast, overload
 
+from mellea.core.blocking import blocking
 from mellea.core.messages import Message
-from mellea.core.runtime.portal import blocking
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
 from mellea.stdlib.session import MelleaSession, current_session
-from mellea.stdlib.session.arguments import ACT, PARTS, STREAM, InstructArguments, StreamArguments, take
 from mellea.stdlib.streaming import AsyncStream, Stream
+from mellea.stdlib.verb import InstructArguments, StreamArguments, verb
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
@@ -33,38 +32,36 @@ async def aask(
 async def aask(
     prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
 ) -> Any: ...
-@short_errors
-async def aask(prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Any) -> Any:
+@verb("ask", InstructArguments)
+async def aask(
+    prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
+) -> Any:
     """Ask a model, and return its answer: the text, or a value of `format`.
+
+    Tools are run, unless `tool_calls="show"`; and an answer that fails its requirements is an error, unless
+    `strict=False`.
 
     Args:
         prompt: the task in words; or a `Message`, or a list of messages.
-        format: a type that the answer is to have.
-        session: whom to ask; the current session by default.
-        arguments: those of `instruct`. Tools are run.
+        format: the type of the answer, or a JSON Schema as a dict.
 
     Raises:
         RequirementError: every answer fails a requirement.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    _check_names("ask", arguments, ACT)
-    m = _chosen(session)
-    arguments = _with_tools(arguments)
+    m = _session_of(session)
+    _run_tools(arguments)
     if isinstance(prompt, (Message, list, tuple)):
-        thunk: Any = await m.achat(prompt, format=format, **arguments)
+        said: Any = arguments  # the session refuses what goes with a task in words only
+        thunk: Any = await m.achat(prompt, format=format, **said)
     else:
-        thunk = await m.ainstruct(prompt, format=format, **{"strict": True, **arguments})
+        arguments.setdefault("strict", True)
+        thunk = await m.ainstruct(prompt, format=format, **arguments)
     return thunk.value if format is None else thunk.parsed
 
 
-_ask = blocking(aask)
-
-
-@short_errors
-class _Ask:
-    """The function `ask`, with its streams."""
-
-    __name__ = __qualname__ = "ask"
+class _Ask(Protocol):
+    """The function `ask` as a type checker sees it: it has its streams as attributes."""
 
     @overload
     def __call__(
@@ -74,7 +71,9 @@ class _Ask:
         format: TypeForm[T],
         session: MelleaSession | None = None,
         **arguments: Unpack[InstructArguments],
-    ) -> T: ...
+    ) -> T:
+        """Ask a model, and return its answer: the text, or a value of `format`. Tools are run."""
+
     @overload
     def __call__(
         self,
@@ -88,10 +87,6 @@ class _Ask:
     def __call__(
         self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
     ) -> Any: ...
-    def __call__(self, prompt: Any, **arguments: Any) -> Any:
-        """Do what `aask` does, and wait for it."""
-        return _ask(prompt, **arguments)
-
     @overload
     def stream(
         self,
@@ -100,7 +95,9 @@ class _Ask:
         format: TypeForm[list[T]],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
-    ) -> ItemStream[T]: ...
+    ) -> ItemStream[T]:
+        """Make a stream for plain code: of text, or of whole items if the format is a sequence."""
+
     @overload
     def stream(
         self,
@@ -123,16 +120,6 @@ class _Ask:
     def stream(
         self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[StreamArguments]
     ) -> Stream[Any]: ...
-    def stream(
-        self, prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Any
-    ) -> Stream[Any]:
-        """Make a stream for plain code: of text, or of whole items if the format is a sequence.
-
-        The arguments are those of `ask`. It is launched when its reading begins.
-        """
-        _check_names("ask.stream", arguments, (*STREAM, "live"))
-        m = _chosen(session)
-        return as_items(m.stream(prompt, format=format, **_with_tools(arguments)), format)
 
     @overload
     def astream(
@@ -142,7 +129,9 @@ class _Ask:
         format: TypeForm[list[T]],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
-    ) -> AsyncItemStream[T]: ...
+    ) -> AsyncItemStream[T]:
+        """Make a stream for async code, not to be awaited itself; otherwise like `stream`."""
+
     @overload
     def astream(
         self,
@@ -165,20 +154,57 @@ class _Ask:
     def astream(
         self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[StreamArguments]
     ) -> AsyncStream[Any]: ...
-    def astream(
-        self, prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Any
-    ) -> AsyncStream[Any]:
-        """Make a stream for async code, not to be awaited itself; otherwise like `stream`."""
-        _check_names("ask.astream", arguments, (*STREAM, "live"))
-        m = _chosen(session)
-        return as_async_items(m.astream(prompt, format=format, **_with_tools(arguments)), format)
 
 
-ask = _Ask()
+@verb("ask.stream", StreamArguments)
+def _stream(
+    prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Unpack[StreamArguments]
+) -> Stream[Any]:
+    """Make a stream for plain code: of text, or of whole items if the format is a sequence.
+
+    It is launched when its reading begins. Tools are run, unless `tool_calls="show"`.
+
+    Args:
+        prompt: the task in words; or a `Message`, or a list of messages.
+
+    Raises:
+        UsageError: an argument is wrong.
+    """
+    m = _session_of(session)
+    _run_tools(arguments)
+    return as_items(m.stream(prompt, format=format, **arguments), format)
+
+
+@verb("ask.astream", StreamArguments)
+def _astream(
+    prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Unpack[StreamArguments]
+) -> AsyncStream[Any]:
+    """Make a stream for async code, not to be awaited itself; otherwise like `ask.stream`.
+
+    Args:
+        prompt: the task in words; or a `Message`, or a list of messages.
+
+    Raises:
+        UsageError: an argument is wrong.
+    """
+    m = _session_of(session)
+    _run_tools(arguments)
+    return as_async_items(m.astream(prompt, format=format, **arguments), format)
+
+
+def _make_ask() -> _Ask:
+    ask: Any = blocking(aask)
+    for name, stream in (("stream", _stream), ("astream", _astream)):
+        stream.__name__, stream.__qualname__ = name, f"ask.{name}"
+        setattr(ask, name, stream)
+    return cast("_Ask", ask)
+
+
+ask = _make_ask()
 """Ask a model, and return its answer: `ask("…")`; `ask.stream("…")` and `ask.astream("…")` read it as it is written."""
 
 
-def _chosen(session: Any) -> MelleaSession:
+def _session_of(session: Any) -> MelleaSession:
     if session is None:
         return current_session()
     if not isinstance(session, MelleaSession):
@@ -186,11 +212,7 @@ def _chosen(session: Any) -> MelleaSession:
     return session
 
 
-def _check_names(what: str, arguments: dict[str, Any], others: tuple[str, ...]) -> None:
-    """Refuse what isn't taken before there is a session, which may have to be made."""
-    take(what, arguments, (), ("session", *PARTS, *others))
-
-
-def _with_tools(arguments: dict[str, Any]) -> dict[str, Any]:
+def _run_tools(arguments: InstructArguments) -> None:
     """Have tools run, since a call that is only shown would be lost here."""
-    return {"tool_calls": "run", **arguments} if arguments.get("tools") else arguments
+    if arguments.get("tools"):
+        arguments.setdefault("tool_calls", "run")

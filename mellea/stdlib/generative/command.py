@@ -10,9 +10,10 @@ from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
 from mellea.stdlib.generative.output import ReturnType
-from mellea.stdlib.generative.settings import FunctionOptions
 from mellea.stdlib.generative.wording import BodyWording
+from mellea.stdlib.session import MelleaSession
 from mellea.stdlib.tools.signature import get_name
+from mellea.stdlib.verb import FunctionArguments, document
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
@@ -35,12 +36,26 @@ def command(function: Callable[P, Coroutine[Any, Any, Any]], /) -> AsyncPromptFu
 @overload
 def command(function: Callable[P, Any], /) -> PromptFunction[P, str]: ...
 @overload
-def command(*, output: TypeForm[T], **options: Unpack[FunctionOptions]) -> _Decorator[T]: ...
+def command(
+    *, output: TypeForm[T], session: MelleaSession | None = None, **options: Unpack[FunctionArguments]
+) -> _Decorator[T]: ...
 @overload
-def command(*, output: None = None, **options: Unpack[FunctionOptions]) -> _Decorator[str]: ...
+def command(
+    *, output: None = None, session: MelleaSession | None = None, **options: Unpack[FunctionArguments]
+) -> _Decorator[str]: ...
 @overload
-def command(*, output: Any, **options: Unpack[FunctionOptions]) -> _Decorator[Any]: ...
-def command(function: Any = None, /, *, output: Any = None, **options: Any) -> Any:
+def command(
+    *, output: Any, session: MelleaSession | None = None, **options: Unpack[FunctionArguments]
+) -> _Decorator[Any]: ...
+@document(FunctionArguments)
+def command(
+    function: Any = None,
+    /,
+    *,
+    output: Any = None,
+    session: MelleaSession | None = None,
+    **options: Unpack[FunctionArguments],
+) -> Any:
     """Make a function that a model answers: its body returns the prompt.
 
     If the body returns nothing, the docstring is the prompt, or else the function's name, with the arguments
@@ -49,10 +64,11 @@ def command(function: Any = None, /, *, output: Any = None, **options: Any) -> A
     Args:
         function: sync (its body runs in a worker thread) or async.
         output: the type of the result; text by default.
-        options: as for `generative`.
+        tools: tools that the model may call; they are run, and the model is asked again.
 
     Raises:
-        UsageError: an option is wrong; or no output was given to a function that is annotated with another type.
+        UsageError: an option is wrong; or the function is annotated with another type than text, and `output` is
+            missing.
     """
     names = sys._getframe(1).f_locals
 
@@ -61,7 +77,7 @@ def command(function: Any = None, /, *, output: Any = None, **options: Any) -> A
         wording = BodyWording(function)
         if output is None:
             _check_annotation(function, ReturnType(function, names))
-        return make(function, wording, lambda: str if output is None else output, options)
+        return make(function, wording, lambda: str if output is None else output, session, options)
 
     return decorate if function is None else decorate(function)
 

@@ -1,4 +1,4 @@
-"""What arguments have to meet before a model is asked, and the wait for those that are still being written."""
+"""Preconditions on the arguments of a prompt function, and the wait for arguments that are still being generated."""
 
 from __future__ import annotations
 
@@ -15,42 +15,45 @@ from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import RequirementError
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.generative.arguments import Arguments
-from mellea.stdlib.generative.wording import Call
+from mellea.stdlib.generative.wording import BoundArguments
 from mellea.stdlib.requirements import validate_all
 
-__all__ = ["check_arguments", "computed", "pending"]
+__all__ = ["await_thunks", "check_arguments", "find_pending"]
 
 
-def pending(call: Call) -> list[ModelOutputThunk[Any]]:
+def find_pending(bound: BoundArguments) -> list[ModelOutputThunk[Any]]:
     """Return the thunks among the arguments, and inside them, that aren't computed yet."""
-    found = [part for part in walk(dict(call.values)) if isinstance(part, ModelOutputThunk) and not part.is_computed()]
+    found = [part for part in walk(dict(bound.values)) if isinstance(part, ModelOutputThunk) and not part.is_computed()]
     return list({id(thunk): thunk for thunk in found}.values())
 
 
-async def computed(call: Call) -> Call:
-    """Wait for all thunks among the arguments; in place of a thunk stands its result then.
+async def await_thunks(bound: BoundArguments) -> BoundArguments:
+    """Wait for all thunks among the arguments, and return the arguments with each thunk replaced by its result.
 
     Raises:
         StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         MelleaError: one of them failed.
     """
-    waiting = pending(call)
-    check_wait(thunk._run for thunk in waiting)
-    args, kwargs, values = await resolve((call.args, dict(call.kwargs), dict(call.values)))
-    return replace(call, args=args, kwargs=kwargs, values=values)
+    check_wait(thunk._run for thunk in find_pending(bound))
+    args, kwargs, values = await resolve((bound.args, dict(bound.kwargs), dict(bound.values)))
+    return replace(bound, args=args, kwargs=kwargs, values=values)
 
 
-async def check_arguments(name: str, preconditions: Iterable[Requirement], call: Call, backend: Backend) -> None:
-    """Check the arguments of a call, which stand as the last output of a context: as text, and `.parsed` by name.
+async def check_arguments(
+    name: str, preconditions: Iterable[Requirement], bound: BoundArguments, backend: Backend
+) -> None:
+    """Check the arguments against preconditions.
+
+    A precondition finds them as the last output of its context: as text in `.value`, by name in `.parsed`.
 
     Raises:
-        RequirementError: they fail one; nothing was asked.
+        RequirementError: they fail a precondition; the model wasn't asked.
     """
     preconditions = tuple(preconditions)
     if not preconditions:
         return
-    arguments = Arguments(call.values)
-    output = ComputedModelOutputThunk(arguments.format_for_llm(), dict(call.values))
+    arguments = Arguments(bound.values)
+    output = ComputedModelOutputThunk(arguments.format_for_llm(), dict(bound.values))
     results = await validate_all(preconditions, SimpleContext().add(arguments).add(output), backend)
     failed = [f"{requirement}{_because(result.reason)}" for requirement, result in results if not result]
     if failed:

@@ -1,4 +1,4 @@
-"""Generations that begin with work of their own: a prompt that has to be made, conditions that have to be checked."""
+"""Generations that have work to do first: make a prompt, await arguments, check preconditions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mellea.core.structured import make_output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
 
-__all__ = ["deferred"]
+__all__ = ["defer"]
 
 
-def deferred(
+def defer(
     name: str,
     begin: Callable[[], Awaitable[ModelOutputThunk[Any]]],
     *,
@@ -24,15 +24,15 @@ def deferred(
     dependencies: Iterable[Record] = (),
     note: Callable[[ModelOutputThunk[Any]], object],
 ) -> Callable[[], ModelOutputThunk[Any]]:
-    """Return what launches a run that does the work of `begin`, and then is the generation that it returns.
+    """Return a function that launches a run: it awaits `begin`, then relays the generation that this returns.
 
     Args:
-        name: what an error is to call the work.
+        name: the function's name, for errors.
         begin: does the work, and launches the generation.
-        format: what the answer is to be, `None` for text.
-        backend: whom the generation asks.
+        format: the type of the answer, `None` for text.
+        backend: the backend that the generation asks.
         dependencies: runs whose results `begin` waits for.
-        note: is told the thunk, for whoever has to cancel it.
+        note: called with the thunk, so that the session can cancel it.
     """
 
     async def work(run: Run) -> Any:
@@ -41,10 +41,10 @@ def deferred(
         except MelleaError:
             raise
         except Exception as error:
-            said = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-            raise UsageError(f"{name} failed before it asked the model: {said}") from error
+            reason = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+            raise UsageError(f"{name} failed before it asked the model: {reason}") from error
         inner = thunk._run
-        async with thunk:  # whoever cancels this run cancels the generation, and waits for the close
+        async with thunk:  # cancelling this run cancels the generation, and waits for its close
             try:
                 end = await relay(inner, run)
             finally:

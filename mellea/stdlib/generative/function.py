@@ -1,4 +1,4 @@
-"""Prompt functions: called like the functions that they are made of, and answered by a model."""
+"""Prompt functions: called like the functions that they are made from, and answered by a model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, 
 from mellea.core.runtime.portal import blocking
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors
-from mellea.stdlib.generative.conditions import check_arguments, computed, pending
-from mellea.stdlib.generative.deferred import deferred
+from mellea.stdlib.generative.conditions import await_thunks, check_arguments, find_pending
+from mellea.stdlib.generative.deferred import defer
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
 from mellea.stdlib.generative.output import check_output
-from mellea.stdlib.generative.settings import RESERVED, FunctionOptions, Settings
-from mellea.stdlib.generative.wording import Call, Prompt, Wording
+from mellea.stdlib.generative.settings import RESERVED, Settings
+from mellea.stdlib.generative.wording import BoundArguments, Prompt, Wording
 from mellea.stdlib.session import MelleaSession, current_session
 from mellea.stdlib.streaming import AsyncStream, Stream
+from mellea.stdlib.verb import FunctionArguments, InstructArguments, document
 
 __all__ = ["AsyncPromptFunction", "PromptFunction", "make"]
 
@@ -32,13 +33,13 @@ _NO_OWNER: Any = object()
 
 @short_errors
 class _Prompted(Generic[P, R]):
-    """What prompt functions have in common, sync or async.
+    """What sync and async prompt functions have in common.
 
     Args:
-        function: what it is made of.
-        wording: how a call becomes a prompt.
+        function: the function that it is made from.
+        wording: makes the prompt of a call.
         output: returns the type of the result.
-        settings: its options.
+        settings: the options.
     """
 
     def __init__(
@@ -50,23 +51,21 @@ class _Prompted(Generic[P, R]):
         self._owner: Any = _NO_OWNER
         functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
 
-    def with_options(self, *, session: MelleaSession | None = None, **options: Unpack[FunctionOptions]) -> Self:
+    @document(FunctionArguments)
+    def with_options(self, *, session: MelleaSession | None = None, **options: Unpack[FunctionArguments]) -> Self:
         """Return the same function with other options.
 
-        Args:
-            session: the session to use.
-            options: as for the decorator; conditions are added, model options merged, all else is replaced.
+        Conditions are added to those of the function, model options are merged, all else is replaced.
 
         Raises:
             UsageError: an option is unknown or wrong.
         """
-        given = {**({} if session is None else {"session": session}), **options}
         twin = copy.copy(self)
-        twin._settings = self._settings.updated(f"{self._wording.name}.with_options()", given)
+        twin._settings = self._settings.update(f"{self._wording.name}.with_options()", _given(session, options))
         return twin
 
-    def _bound(self, owner: Any) -> Any:
-        """Bind it to an object, as a method itself would be bound; through its class it stays as it is."""
+    def _bind_owner(self, owner: Any) -> Any:
+        """Bind it to an object, as a method is bound; accessed through the class it stays unbound."""
         if owner is None:
             return self
         twin = copy.copy(self)
@@ -77,33 +76,34 @@ class _Prompted(Generic[P, R]):
         return f"<{type(self).__name__} {self._wording.name!r}>"
 
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
-        session, settings, call = self._bind(args, kwargs)
-        prompt = await self._prompt(session, settings, call)
-        thunk = await session.ainstruct(prompt.description, **self._arguments(settings, prompt))
+        session, settings, bound = self._bind(args, kwargs)
+        prompt = await self._prompt(session, settings, bound)
+        arguments = _arguments_of(settings, prompt)
+        thunk = await session.ainstruct(prompt.description, format=self._format(), **arguments)
         return cast("R", thunk.value if self._is_text() else thunk.parsed)
 
-    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Settings, Call]:
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Settings, BoundArguments]:
         what = f"{self._wording.name}()"
         options = {name: value for name, value in kwargs.items() if name in RESERVED}
         if args and isinstance(args[0], MelleaSession):
-            settings = self._settings.updated(what, {"m": args[0], **options})
+            settings = self._settings.update(what, {"m": args[0], **options})
             args = args[1:]
         else:
-            settings = self._settings.updated(what, options)
+            settings = self._settings.update(what, options)
         if self._owner is not _NO_OWNER:
             args = (self._owner, *args)
-        call = self._wording.bind(args, {name: value for name, value in kwargs.items() if name not in RESERVED})
-        return settings.session or current_session(), settings, call
+        bound = self._wording.bind(args, {name: value for name, value in kwargs.items() if name not in RESERVED})
+        return settings.session or current_session(), settings, bound
 
-    async def _prompt(self, session: MelleaSession, settings: Settings, call: Call) -> Prompt:
-        """Wait for what the prompt needs, and check what the arguments have to meet."""
+    async def _prompt(self, session: MelleaSession, settings: Settings, bound: BoundArguments) -> Prompt:
+        """Await the thunks that the prompt needs, check the preconditions, and make the prompt."""
         if settings.preconditions or self._wording.needs_values:
-            call = await computed(call)
-        await check_arguments(self._wording.name, settings.preconditions, call, session.backend)
-        return await self._wording.prompt(call)
+            bound = await await_thunks(bound)
+        await check_arguments(self._wording.name, settings.preconditions, bound, session.backend)
+        return await self._wording.prompt(bound)
 
-    def _arguments(self, settings: Settings, prompt: Prompt) -> dict[str, Any]:
-        return {**prompt.parts, **settings.arguments(), "format": None if self._is_text() else self._output()}
+    def _format(self) -> Any:
+        return None if self._is_text() else self._output()
 
     def _is_text(self) -> bool:
         return self._output() is str
@@ -126,7 +126,7 @@ class _Prompted(Generic[P, R]):
         Raises:
             UsageError: an argument is missing or wrong.
         """
-        by_step = self._settings.release is not None
+        by_step = self._settings.waits_for_steps
         stream: Stream[Any] = Stream(self._launcher(args, kwargs), has_format=not self._is_text(), by_step=by_step)
         return as_items(stream, self._output())
 
@@ -145,29 +145,30 @@ class _Prompted(Generic[P, R]):
 
         It isn't awaited itself; otherwise like `stream`.
         """
-        launch, by_step = self._launcher(args, kwargs), self._settings.release is not None
+        launch, by_step = self._launcher(args, kwargs), self._settings.waits_for_steps
         stream: AsyncStream[Any] = AsyncStream(launch, has_format=not self._is_text(), by_step=by_step)
         return as_async_items(stream, self._output())
 
     def _launcher(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], ModelOutputThunk[Any]]:
-        """Check the arguments now; what is returned launches the call on the loop that it is called on."""
-        session, settings, call = self._bind(args, kwargs)
+        """Check the arguments now, and return a function that launches the call on the running loop."""
+        session, settings, bound = self._bind(args, kwargs)
 
         def ask(prompt: Prompt) -> Callable[[], ModelOutputThunk[Any]]:
-            return session.astream(prompt.description, **self._arguments(settings, prompt))._started
+            arguments = _arguments_of(settings, prompt)
+            return session.astream(prompt.description, format=self._format(), **arguments)._started
 
         if not (settings.preconditions or self._wording.needs_values):
-            return ask(self._wording.prompt_now(call))
+            return ask(self._wording.prompt_now(bound))
 
         async def begin() -> ModelOutputThunk[Any]:
-            return ask(await self._prompt(session, settings, call))()
+            return ask(await self._prompt(session, settings, bound))()
 
-        return deferred(
+        return defer(
             f"{self._wording.name}()",
             begin,
-            format=None if self._is_text() else self._output(),
+            format=self._format(),
             backend=session.backend,
-            dependencies=[thunk._run for thunk in pending(call)],
+            dependencies=[thunk._run for thunk in find_pending(bound)],
             note=session._note,
         )
 
@@ -183,7 +184,7 @@ class PromptFunction(_Prompted[P, R]):
         self: PromptFunction[Concatenate[Any, Q], R], owner: object, kind: type | None = None
     ) -> PromptFunction[Q, R]: ...
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
-        return self._bound(owner)
+        return self._bind_owner(owner)
 
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -216,7 +217,7 @@ class AsyncPromptFunction(_Prompted[P, R]):
         self: AsyncPromptFunction[Concatenate[Any, Q], R], owner: object, kind: type | None = None
     ) -> AsyncPromptFunction[Q, R]: ...
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
-        return self._bound(owner)
+        return self._bind_owner(owner)
 
     @overload
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -225,6 +226,10 @@ class AsyncPromptFunction(_Prompted[P, R]):
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy can't match a ParamSpec
         """Ask the model, and return the result; otherwise like `PromptFunction`."""
         return await self._answer(args, kwargs)
+
+
+def _arguments_of(settings: Settings, prompt: Prompt) -> InstructArguments:
+    return {**prompt.parts, **settings.arguments()}
 
 
 async def _aanswer(function: _Prompted[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
@@ -236,7 +241,11 @@ _answer = blocking(_aanswer)
 
 @short_errors
 def make(
-    function: Callable[..., Any], wording: Wording, output: Callable[[], Any], options: Mapping[str, Any]
+    function: Callable[..., Any],
+    wording: Wording,
+    output: Callable[[], Any],
+    session: MelleaSession | None,
+    options: FunctionArguments,
 ) -> PromptFunction[Any, Any] | AsyncPromptFunction[Any, Any]:
     """Make a prompt function, sync or async as the function is.
 
@@ -245,4 +254,8 @@ def make(
     """
     check_output(output)
     kind = AsyncPromptFunction if inspect.iscoroutinefunction(function) else PromptFunction
-    return kind(function, wording, output, Settings().updated(f"{wording.name}()", options))
+    return kind(function, wording, output, Settings().update(f"{wording.name}()", _given(session, options)))
+
+
+def _given(session: MelleaSession | None, options: FunctionArguments) -> dict[str, Any]:
+    return {**({} if session is None else {"session": session}), **options}

@@ -1,4 +1,4 @@
-"""`@generative`: a function without a body, whose docstring is the prompt and whose annotations are the schema."""
+"""`@generative`: a function without a body; its docstring is the prompt, its annotations are the schema."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 from mellea.core.tracebacks import short_errors
 from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
 from mellea.stdlib.generative.output import ReturnType
-from mellea.stdlib.generative.settings import FunctionOptions
 from mellea.stdlib.generative.wording import DocstringWording
+from mellea.stdlib.session import MelleaSession
+from mellea.stdlib.verb import FunctionArguments, document
 
 __all__ = ["generative"]
 
@@ -34,28 +35,29 @@ def generative(  # type: ignore[overload-overlap]
 @overload
 def generative(function: Callable[P, R], /) -> PromptFunction[P, R]: ...
 @overload
-def generative(**options: Unpack[FunctionOptions]) -> _Decorator: ...
-def generative(function: Any = None, /, **options: Any) -> Any:
-    """Make a function that a model answers: the docstring says what to do, the return annotation what comes out.
+def generative(*, session: MelleaSession | None = None, **options: Unpack[FunctionArguments]) -> _Decorator: ...
+@document(FunctionArguments)
+def generative(
+    function: Any = None, /, *, session: MelleaSession | None = None, **options: Unpack[FunctionArguments]
+) -> Any:
+    """Make a function that a model answers: the docstring is the task, the return annotation the type of the answer.
 
-    It is called like the function that it is made of, positionally or by name, with a session as first argument
-    or as `session=`, or with the current session. The body is never run. Options may also be given at a call, or
-    by `with_options`. Thunks may be arguments. Of a method, the object is said too if it is a component, a
+    It is called like the function that it is made from, positionally or by name. The session is the first argument,
+    `session=`, or else the current one. The body is never run. Options may also be given at a call, or by
+    `with_options`. Thunks may be arguments. For a method, its object goes into the prompt too if it is a component, a
     dataclass or a pydantic model.
 
     Args:
-        function: sync or async; a sync one waits, an async one is awaited.
-        options: `requirements` (what the answer has to meet), `preconditions` (what the arguments have to meet),
-            `strategy`, `model_options`, `tools` (which are run), `max_turns`.
+        function: a sync or an async function; a call of the result blocks, or is awaited, accordingly.
+        tools: tools that the model may call; they are run, and the model is asked again.
 
     Raises:
-        UsageError: an option is wrong, or a parameter has a name that calls keep for themselves: `m`, `session`,
-            or that of an option.
+        UsageError: an option is wrong, or a parameter has a reserved name: `m`, `session`, or that of an option.
     """
     names = sys._getframe(1).f_locals
 
     @short_errors
     def decorate(function: Callable[..., Any]) -> Any:
-        return make(function, DocstringWording(function), ReturnType(function, names), options)
+        return make(function, DocstringWording(function), ReturnType(function, names), session, options)
 
     return decorate if function is None else decorate(function)

@@ -1,4 +1,4 @@
-"""Streams of whole items: what a stream gives when the result is a sequence."""
+"""Streams that iterate whole items, for results that are sequences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class ItemStream(Stream[list[T]]):
-    """A stream whose iteration gives items, each one whole and of its type; `.events()` and the rest are as ever."""
+    """A stream that iterates whole, validated items; `.events()` and the rest are those of `Stream`."""
 
     def __iter__(self) -> Iterator[T]:  # type: ignore[override]
         """Read the items, each as soon as it is complete."""
@@ -22,7 +22,7 @@ class ItemStream(Stream[list[T]]):
 
 
 class AsyncItemStream(AsyncStream[list[T]]):
-    """The same for async code."""
+    """An async stream that iterates whole, validated items."""
 
     def __aiter__(self) -> AsyncIterator[T]:  # type: ignore[override]
         """Read the items, each as soon as it is complete."""

@@ -1,4 +1,4 @@
-"""What a prompt function's result is to be, as its annotation says."""
+"""The type of a prompt function's result, from its annotation."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _UNKNOWN: Any = object()
 
 
 class ReturnType:
-    """The return annotation of a function: resolved at once if it can be, or when it is first asked for.
+    """The return annotation of a function: resolved at once if it can be, else at the first use.
 
-    The names at hand aren't kept: they are all variables of the calling function.
+    `names` isn't kept, since it holds all variables of the calling function.
 
     Args:
         function: the function.
-        names: names that the annotation may use besides those of its module.
+        names: names that the annotation may use, besides those of its module.
     """
 
     def __init__(self, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
@@ -34,15 +34,15 @@ class ReturnType:
             return
 
     def __call__(self) -> Any:
-        """Return the type; `str` if nothing is said.
+        """Return the type; `str` without an annotation.
 
         Raises:
-            UsageError: the annotation means nothing, or is `None`.
+            UsageError: the annotation can't be resolved, or is `None`.
         """
         if self._type is _UNKNOWN:
             self._resolve(None)
         if self._type is None or self._type is type(None):
-            raise UsageError(f"{self._what} is to return None; annotate it with what the model is to answer with")
+            raise UsageError(f"{self._what} is annotated to return None; annotate it with the type of the answer")
         return self._type
 
     def _resolve(self, names: Mapping[str, Any] | None) -> None:
@@ -50,9 +50,9 @@ class ReturnType:
 
 
 def check_output(output: Callable[[], Any]) -> None:
-    """Refuse a type that no answer can have where it is written.
+    """Refuse a type that no answer can have, at the definition of the function.
 
-    One that names what isn't defined yet is looked at when the function is called.
+    A type with names that aren't defined yet is checked when the function is called.
 
     Raises:
         UsageError: it isn't a type for an answer.

@@ -1,57 +1,42 @@
-"""What a prompt function is told besides its arguments: at its definition, by `with_options`, or at a call."""
+"""The options of a prompt function: given at its definition, by `with_options`, or at a call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, Literal, Self, cast
 
 from mellea.core.arguments import unknown_argument
 from mellea.core.backend import BuiltinTool
 from mellea.core.options import check_options
 from mellea.core.requirement import Requirement
-from mellea.core.sampling import SamplingStrategy
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.session import MelleaSession
-from mellea.stdlib.tools import MAX_TURNS, AnyTool, as_tools
+from mellea.stdlib.tools import as_tools
+from mellea.stdlib.verb import FunctionArguments, InstructArguments
 
-__all__ = ["RESERVED", "WAYS", "FunctionOptions", "Settings"]
+__all__ = ["RESERVED", "WAYS", "Settings"]
 
+OPTIONS = ("session", *FunctionArguments.__annotations__)
+"""The options that the definition and `with_options` take."""
 
-class FunctionOptions(TypedDict, total=False):
-    """What `@generative` and `@command` take; `Settings` explains each."""
-
-    preconditions: Iterable[str | Requirement]
-    requirements: Iterable[str | Requirement]
-    strategy: SamplingStrategy | None
-    model_options: Mapping[str, Any] | None
-    tools: Iterable[AnyTool]
-    max_turns: int
-    release: Literal["step"] | None
-
-
-RESERVED = ("m", "session", "preconditions", "requirements", "strategy", "model_options", "tools", "max_turns")
+RESERVED = ("m", *[name for name in OPTIONS if name != "release"])
 """Names that a call keeps for itself, so that no parameter may have them."""
-
-OPTIONS = (*RESERVED[1:], "release")
-"""What the definition and `with_options` take."""
 
 WAYS = {
     "format": "the type of the result is the return annotation of a @generative function, and @command(output=…)",
-    "input": "what the prompt is about are the function's own parameters",
-    "user_variables": "what the prompt is about are the function's own parameters",
-    "grounding_context": "what the prompt is about are the function's own parameters",
-    "images": "what the prompt is about are the function's own parameters",
+    "input": "the prompt is made from the function's own parameters",
+    "user_variables": "the prompt is made from the function's own parameters",
+    "grounding_context": "the prompt is made from the function's own parameters",
+    "images": "the prompt is made from the function's own parameters",
     "icl_examples": "examples stand in the docstring, under Examples:",
     "stream": "the function's .stream(…) and .astream(…) stream",
     "tool_calls": "tools are run here",
     "strict": "a function raises if its requirements aren't met",
     "release": "it belongs to the definition and to .with_options(…)",
 }
-"""What to do about arguments of the verbs, which functions take in another way."""
-
-_UNSET: Any = object()
+"""What to do instead about arguments of the verbs that prompt functions don't take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,70 +45,88 @@ class Settings:
 
     Args:
         session: the session to use; the current one of the call by default.
-        preconditions: what the arguments have to meet before anything is asked.
-        requirements: what the answer has to meet; they go into the prompt and are checked.
-        strategy: how to come to an answer that meets them; the session's default if nothing is said.
-        model_options: names as in `ModelOption`.
-        tools: functions that the model may call; they are run, and the model is asked again.
-        max_turns: how many times the model is asked at most.
-        release: `"step"` for streams that give items only when no later step can supersede them.
+        options: those of the function, checked; conditions and tools are tuples.
     """
 
     session: MelleaSession | None = None
-    preconditions: tuple[Requirement, ...] = ()
-    requirements: tuple[Requirement, ...] = ()
-    strategy: SamplingStrategy | None = _UNSET
-    model_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    tools: tuple[Any, ...] = ()
-    max_turns: int = MAX_TURNS
-    release: Literal["step"] | None = None
+    options: FunctionArguments = field(default_factory=FunctionArguments, repr=False)
 
-    def updated(self, what: str, options: Mapping[str, Any]) -> Self:
+    @property
+    def preconditions(self) -> tuple[Requirement, ...]:
+        """What the arguments have to meet before anything is asked."""
+        return cast("tuple[Requirement, ...]", self.options.get("preconditions", ()))
+
+    @property
+    def waits_for_steps(self) -> bool:
+        """Whether streams give items only when no later step can supersede them."""
+        return self.options.get("release") is not None
+
+    def update(self, what: str, options: Mapping[str, Any]) -> Self:
         """Return settings with more options: conditions are added, model options merged, all else is replaced.
 
         Raises:
             UsageError: an option is unknown or wrong, or a session was given twice.
         """
-        changes: dict[str, Any] = {}
+        if not options:
+            return self
+        sessions = [options[name] for name in ("m", "session") if name in options]
+        merged: dict[str, Any] = {**self.options}
         for name, value in options.items():
             if name in ("m", "session"):
-                changes["session"] = _session(what, value, "session" in changes)
-            elif name in ("preconditions", "requirements"):
-                changes[name] = (*getattr(self, name), *as_requirements(value))
-            elif name == "model_options":
-                changes[name] = {**self.model_options, **check_options(value)}
-            elif name == "tools":
-                changes[name] = as_tools(value)
-            elif name == "release":
-                changes[name] = _release(what, value)
-            elif name in RESERVED:
-                changes[name] = value
-            else:
+                continue
+            if name not in OPTIONS:
                 raise unknown_argument(what, name, OPTIONS, "option", WAYS)
-        return replace(self, **changes)
+            merge = _MERGED.get(name)
+            merged[name] = value if merge is None else merge(what, merged.get(name), value)
+        session = _session(what, sessions) if sessions else self.session
+        return replace(self, session=session, options=cast("FunctionArguments", merged))
 
-    def arguments(self) -> dict[str, Any]:
-        """Return what a session's verb is to be told."""
-        # A plain value has no `.success` that would tell of an answer which fails its requirements.
-        found: dict[str, Any] = {"strict": True, "requirements": self.requirements, "model_options": self.model_options}
-        if self.strategy is not _UNSET:
-            found["strategy"] = self.strategy
-        if self.tools:
-            found |= {"tools": self.tools, "max_turns": self.max_turns}
-            if not all(isinstance(tool, BuiltinTool) for tool in self.tools):
-                found["tool_calls"] = "run"
-        return found
+    def arguments(self) -> InstructArguments:
+        """Return the arguments for `instruct`."""
+        found: dict[str, Any] = {name: value for name, value in self.options.items() if name in _OF_INSTRUCT}
+        tools = found.get("tools")
+        if not tools:  # an empty list would override the tools in the session's options
+            found.pop("tools", None)
+        elif not all(isinstance(tool, BuiltinTool) for tool in tools):
+            found["tool_calls"] = "run"
+        # A plain value has no `.success` to show that the answer failed its requirements.
+        return cast("InstructArguments", {"strict": True, **found})
 
 
-def _release(what: str, value: Any) -> Literal["step"] | None:
+_OF_INSTRUCT = frozenset(InstructArguments.__annotations__)
+
+
+def _add(what: str, before: Any, value: Any) -> tuple[Requirement, ...]:
+    return (*(before or ()), *as_requirements(value))
+
+
+def _merge_options(what: str, before: Any, value: Any) -> Mapping[str, Any]:
+    return {**(before or {}), **check_options(value)}
+
+
+def _tools(what: str, before: Any, value: Any) -> tuple[Any, ...]:
+    return () if value is None else as_tools(value)
+
+
+def _release(what: str, before: Any, value: Any) -> Literal["step"] | None:
     if value not in (None, "step"):
         raise UsageError(f"{what} takes release='step' or nothing, not {value!r}")
     return "step" if value else None
 
 
-def _session(what: str, value: Any, has_one: bool) -> MelleaSession | None:
-    if has_one:
+_MERGED: Mapping[str, Callable[[str, Any, Any], Any]] = {
+    "preconditions": _add,
+    "requirements": _add,
+    "model_options": _merge_options,
+    "tools": _tools,
+    "release": _release,
+}
+"""How a new value of an option is checked and combined with the one before; other options are replaced."""
+
+
+def _session(what: str, sessions: Sequence[Any]) -> MelleaSession | None:
+    if len(sessions) > 1:
         raise UsageError(f"{what} was given a session twice; m= and session= are two names for one thing")
-    if value is not None and not isinstance(value, MelleaSession):
-        raise UsageError(f"{what} takes a session such as start_session(…) as session=, not {value!r}")
-    return value
+    if sessions[0] is not None and not isinstance(sessions[0], MelleaSession):
+        raise UsageError(f"{what} takes a session such as start_session(…) as session=, not {sessions[0]!r}")
+    return sessions[0]

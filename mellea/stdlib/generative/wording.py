@@ -1,4 +1,4 @@
-"""From a function and its arguments to a prompt: the docstring's sections, or what the body returns."""
+"""From a function and its arguments to a prompt: made of the docstring's sections, or returned by the body."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from mellea.stdlib.generative.settings import RESERVED, WAYS
 from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.signature import get_name, resolve_type_hints
+from mellea.stdlib.verb import InstructArguments
 
-__all__ = ["BodyWording", "Call", "DocstringWording", "Prompt", "Wording"]
+__all__ = ["BodyWording", "BoundArguments", "DocstringWording", "Prompt", "Wording"]
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is said to the model: a description, and what `instruct` takes besides."""
+    """A prompt: the description, and the other arguments for `instruct`."""
 
     description: Any
-    parts: Mapping[str, Any] = field(default_factory=dict)
+    parts: InstructArguments = field(default_factory=InstructArguments)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """The arguments of one call.
+class BoundArguments:
+    """The arguments of one call of a prompt function.
 
     Attributes:
-        args: as they were given, for the function's body.
-        kwargs: likewise.
-        values: all of them by name, defaults included. Of a method, the object stands among them under its class's
-            name, if it can be said: a component, a dataclass or a pydantic model. Other objects are left out.
+        args: the positional ones as they were given, for the function's body.
+        kwargs: the named ones as they were given.
+        values: all of them by name, defaults included. For a method, its object is among them under the name of
+            its class if it can be rendered (a component, a dataclass or a pydantic model), else left out.
     """
 
     args: tuple[Any, ...]
@@ -50,10 +51,10 @@ class Call:
 
 
 class DocstringWording:
-    """Words a call by the function's docstring and its arguments.
+    """Makes the prompt from the function's docstring and the arguments of the call.
 
-    The text of the docstring is the task. Its arguments section explains the arguments, which stand below;
-    what it says of the result and its notes go with the task; its examples are examples.
+    The text of the docstring is the task, with its sections on the result and its notes. Its arguments section
+    explains the arguments, which follow the task; its examples become `icl_examples`.
 
     Args:
         function: the function, whose body is never run.
@@ -63,7 +64,7 @@ class DocstringWording:
     """
 
     needs_values = False
-    """Whether the prompt takes the arguments' values, so that it can't be made before they are there."""
+    """Whether the prompt depends on the values of the arguments, so that thunks among them have to be awaited first."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         if isinstance(function, (staticmethod, classmethod)):
@@ -87,8 +88,8 @@ class DocstringWording:
         self.needs_values = self.needs_values or bool(self._fields)
         self._is_method = next(iter(self._signature.parameters), "") in ("self", "cls")
 
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-        """Give the arguments of a call to the parameters.
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BoundArguments:
+        """Bind the arguments of a call to the parameters.
 
         Raises:
             UsageError: one is missing, or there is one too many.
@@ -108,45 +109,45 @@ class DocstringWording:
         values = dict(bound.arguments)
         if self._is_method:
             owner = values.pop(next(iter(values)))
-            if _can_be_said(owner):
+            if _is_renderable(owner):
                 values = {type(owner).__name__: owner, **values}
-        return Call(args, kwargs, values)
+        return BoundArguments(args, kwargs, values)
 
     def _names(self) -> tuple[str, ...]:
         return (*self._signature.parameters, *RESERVED[1:])
 
-    async def prompt(self, call: Call) -> Prompt:
-        """Return what to say.
+    async def prompt(self, bound: BoundArguments) -> Prompt:
+        """Make the prompt.
 
         Raises:
             UsageError: an argument isn't what the `Field(…)` of its parameter allows.
         """
-        return self.prompt_now(self._checked(call))
+        return self.prompt_now(self._check_fields(bound))
 
-    def _checked(self, call: Call) -> Call:
-        """Return the call with the arguments as the fields of its parameters make them."""
+    def _check_fields(self, bound: BoundArguments) -> BoundArguments:
+        """Check and convert the arguments whose parameters have a `Field(…)`."""
         if not self._fields:
-            return call
-        checked = self._fields.check(call.values)
-        bound = self._signature.bind(*call.args, **call.kwargs)
-        bound.arguments |= checked
-        return Call(bound.args, bound.kwargs, {**call.values, **checked})
+            return bound
+        checked = self._fields.check(bound.values)
+        again = self._signature.bind(*bound.args, **bound.kwargs)
+        again.arguments |= checked
+        return BoundArguments(again.args, again.kwargs, {**bound.values, **checked})
 
-    def prompt_now(self, call: Call) -> Prompt:
-        """Return what to say, without anything to wait for."""
+    def prompt_now(self, bound: BoundArguments) -> Prompt:
+        """Make the prompt where there is nothing to wait for."""
         doc = self._doc
-        said = [doc.text or _in_words(self.name)]
+        said = [doc.text or _sentence_of(self.name)]
         said += [f"{title}: {doc.sections[title]}" for title in ("Returns", "Notes") if title in doc.sections]
-        parts: dict[str, Any] = {"name": self.name}
-        if call.values:
-            parts["input"] = Arguments(call.values, {**self._fields.descriptions, **doc.arguments})
+        parts: InstructArguments = {"name": self.name}
+        if bound.values:
+            parts["input"] = Arguments(bound.values, {**self._fields.descriptions, **doc.arguments})
         if examples := doc.sections.get("Examples"):
             parts["icl_examples"] = [examples]
         return Prompt("\n\n".join(said), parts)
 
 
 class BodyWording(DocstringWording):
-    """Words a call by what the function's body returns; if that is nothing, as `DocstringWording` does."""
+    """Takes the prompt that the function's body returns; if it returns nothing, makes it as `DocstringWording` does."""
 
     needs_values = True
 
@@ -154,19 +155,19 @@ class BodyWording(DocstringWording):
         super().__init__(function)
         self._function = function
 
-    async def prompt(self, call: Call) -> Prompt:
-        """Run the body, a sync one in a worker thread, and return what to say.
+    async def prompt(self, bound: BoundArguments) -> Prompt:
+        """Run the body, in a worker thread unless it is async, and return its prompt.
 
         Raises:
-            UsageError: the body returned something else than a text.
+            UsageError: the body returned something other than a text.
         """
-        call = self._checked(call)
-        said = await outcome_of(functools.partial(self._function, *call.args, **call.kwargs))
-        if said is None:
-            return self.prompt_now(call)
-        if not isinstance(said, (str, CBlock, ModelOutputThunk)):
-            raise UsageError(f"the body of {self.name}() returns the prompt, a text, not {said!r}")
-        return Prompt(said, {"name": self.name})
+        bound = self._check_fields(bound)
+        text = await outcome_of(functools.partial(self._function, *bound.args, **bound.kwargs))
+        if text is None:
+            return self.prompt_now(bound)
+        if not isinstance(text, (str, CBlock, ModelOutputThunk)):
+            raise UsageError(f"the body of {self.name}() has to return the prompt, which is a text, not {text!r}")
+        return Prompt(text, {"name": self.name})
 
 
 Wording = DocstringWording | BodyWording
@@ -179,12 +180,12 @@ def _hints_of(function: Callable[..., Any], names: Collection[str]) -> Mapping[s
         return {}
 
 
-def _can_be_said(owner: Any) -> bool:
+def _is_renderable(owner: Any) -> bool:
     if isinstance(owner, type):
         return False
     return is_component(owner) or dataclasses.is_dataclass(owner) or hasattr(type(owner), "model_fields")
 
 
-def _in_words(name: str) -> str:
+def _sentence_of(name: str) -> str:
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).replace("_", " ").strip()
     return f"{words[:1].upper()}{words[1:]}."

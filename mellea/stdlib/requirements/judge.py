@@ -17,6 +17,7 @@ from mellea.errors import ParseError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Correction, Instruction, Repair
 from mellea.stdlib.context import SimpleContext
+from mellea.stdlib.verb import CallArguments
 from mellea.templates import to_text
 
 __all__ = ["Judge", "JudgedRequirement", "as_judge"]
@@ -75,7 +76,8 @@ class Judge:
             options = merge_options(without_shape(getattr(self.model, "model_options", {})), options)
         is_rated = self.threshold is not None
         question = _make_question(requirement, context, is_rated=is_rated)
-        call = Call.make(question, backend, format=_make_form(is_rated), model_options=options, tools=(), is_own=True)
+        arguments: CallArguments = {"model_options": options, "tools": ()}
+        call = Call.make(question, backend, arguments, format=_make_form(is_rated), is_own=True)
         verdict, _ = call.launch(SimpleContext())
         try:
             await finish(verdict)

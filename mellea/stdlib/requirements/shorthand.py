@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
 
-from mellea.core.arguments import knows_names
+from mellea.core.arguments import entrance
 from mellea.core.context import Context
 from mellea.core.requirement import Requirement, check_function
 from mellea.core.tracebacks import short_errors
@@ -17,8 +17,7 @@ from mellea.stdlib.requirements.judge import JudgedRequirement, as_judge
 __all__ = ["check", "get_output_text", "req", "simple_validate"]
 
 
-@short_errors
-@knows_names("req")
+@entrance("req")
 def req(description: str, *, validation_fn: Callable[[Context], Any] | None = None, judge: Any = None) -> Requirement:
     """Make a requirement that goes into the prompt and is checked.
 
@@ -33,8 +32,7 @@ def req(description: str, *, validation_fn: Callable[[Context], Any] | None = No
     return _make_requirement(description, validation_fn, judge, check_only=False)
 
 
-@short_errors
-@knows_names("check")
+@entrance("check")
 def check(description: str, *, validation_fn: Callable[[Context], Any] | None = None, judge: Any = None) -> Requirement:
     """Make a requirement that is checked but doesn't go into the prompt.
 

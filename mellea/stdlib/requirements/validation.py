@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,19 +25,22 @@ def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[R
     Raises:
         UsageError: one of them is neither.
     """
-    is_list = requirements is None or isinstance(requirements, Iterable)
-    if isinstance(requirements, (str, Requirement)) or not is_list:
+    if requirements is None or requirements == ():
+        return ()
+    if isinstance(requirements, (str, Requirement)) or not isinstance(requirements, Iterable):
         raise UsageError(f"requirements takes a list, not {requirements!r}; put it into one")
-    found = [Requirement(item) if isinstance(item, str) else item for item in requirements or ()]
+    found = [Requirement(item) if isinstance(item, str) else item for item in requirements]
     for item in found:
         if not isinstance(item, Requirement):
             raise UsageError(f"requirements takes texts and Requirements, not {item!r}")
     return tuple(found)
 
 
-def add_own_requirements(component: Any, requirements: Iterable[Requirement]) -> tuple[Requirement, ...]:
+def add_own_requirements(component: Any, requirements: Sequence[Requirement]) -> tuple[Requirement, ...]:
     """Return the requirements of an answer: first those of the component itself, if it is an instruction."""
     own = as_requirements(component.requirements) if isinstance(component, Instruction) else ()
+    if not requirements:
+        return own
     return (*own, *[requirement for requirement in requirements if requirement not in own])
 
 

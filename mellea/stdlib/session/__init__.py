@@ -1,4 +1,4 @@
-"""Sessions: what most programs use, a backend and a context with the verbs over them.
+"""Sessions, which most programs use: a backend and a context, with the verbs as methods.
 
 May import: everything below it, stdlib.functional first of all. Read `session.py` first.
 """

@@ -1,26 +1,25 @@
-"""Sessions: a backend, a context that goes on, and the verbs over them.
+"""Sessions: a backend and a context, with the verbs as methods.
 
-Every verb is written once, as the async one; its synchronous twin is one `blocking(…)` line. A verb
-launches its generation and puts the turn into the context before it first lets go of the loop, so
-concurrent verbs on one session take their turns in the order of the calls, and none is lost.
+A session is the host of its verbs (`functional.Host`): `functional.answer` does the work, and `launch` puts the turn
+into the session's context before the verb first lets go of the loop. So concurrent verbs take their turns in the order
+of the calls, and none is lost. Each verb is written once, async; its synchronous twin is one `blocking(…)` line.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import anyio
 
-from mellea.core.arguments import knows_names
+from mellea.core.arguments import entrance
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
-from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.blocks import CBlock
 from mellea.core.component import Component
 from mellea.core.context import Context
 from mellea.core.messages import Message
@@ -33,22 +32,19 @@ from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib import functional
-from mellea.stdlib.call import finish
-from mellea.stdlib.components import Conversation, Query, call_method, render_messages
+from mellea.stdlib.components import Conversation, Query
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.session.arguments import (
-    ACT,
-    CALL,
-    PARTS,
-    STREAM,
+from mellea.stdlib.streaming import AsyncStream, Stream
+from mellea.stdlib.verb import (
     ActArguments,
     CallArguments,
     ChatArguments,
     InstructArguments,
+    OptionArguments,
     StreamArguments,
-    take,
+    take_parts,
+    verb,
 )
-from mellea.stdlib.streaming import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
@@ -61,17 +57,17 @@ Text = str | CBlock | ModelOutputThunk[Any]
 Yes = Literal[True]
 
 sessions_around: ContextVar[tuple[MelleaSession, ...]] = ContextVar("mellea_sessions", default=())
-"""The sessions whose `with` blocks are around, the innermost last."""
+"""The sessions of the `with` blocks around the running code, the innermost last."""
 
 
 @short_errors
 class MelleaSession:
-    """A conversation with one model, or a series of calls that stand alone.
+    """A model and a context: what later calls remember of earlier ones.
 
     Args:
-        backend: how to reach the model.
-        ctx: what calls know of each other; a `SimpleContext` (nothing) by default.
-        model_options: defaults for every call, before those of the backend.
+        backend: which model to ask, and how.
+        ctx: what calls remember; by default a `SimpleContext`, which remembers nothing.
+        model_options: options for every call; they override those of the backend.
 
     As a context manager it is the current session of the block, and is closed at its end.
 
@@ -79,7 +75,7 @@ class MelleaSession:
         UsageError: an argument is of a wrong type, or an option is unknown.
     """
 
-    @knows_names("MelleaSession")
+    @entrance("MelleaSession")
     def __init__(
         self, backend: Backend, ctx: Context | None = None, *, model_options: Mapping[str, Any] | None = None
     ) -> None:
@@ -89,9 +85,9 @@ class MelleaSession:
             raise UsageError(f"ctx takes a Context such as ChatContext(), not {ctx!r}")
         self.backend = backend
         self.ctx: Context = ctx if ctx is not None else SimpleContext()
-        self.model_options = check_options(model_options)
+        self.model_options: Mapping[str, Any] = check_options(model_options)
         self._lock = threading.Lock()
-        self._launched: weakref.WeakSet[Record] = weakref.WeakSet()  # what closing and resetting cancel
+        self._launched: weakref.WeakSet[Record] = weakref.WeakSet()  # closing and resetting cancel them
 
     # -- verbs ----------------------------------------------------------------------------------------
 
@@ -138,26 +134,34 @@ class MelleaSession:
     async def ainstruct(
         self, description: Text, *, format: Any, await_result: bool, **arguments: Unpack[InstructArguments]
     ) -> ModelOutputThunk[Any]: ...
+    @verb("instruct", InstructArguments)
     async def ainstruct(
-        self, description: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
+        self,
+        description: Any,
+        *,
+        format: Any = None,
+        await_result: bool = True,
+        return_sampling_results: bool = False,
+        **arguments: Unpack[InstructArguments],
     ) -> Any:
         """Give the model a task.
 
         Args:
-            description: the task in words.
-            format: a type that the answer is to have; `.parsed` is a value of it.
-            await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: `requirements`, `strategy`, `strict`, `return_sampling_results`, `model_options`, `tools`,
-                `tool_calls` and `max_turns`, as in `functional.aact`; `input`, `name`, `images`, `icl_examples`,
-                `grounding_context`, `user_variables`, `prefix` and `output_prefix`, as in `Instruction`.
+            description: the task in words, with `{{placeholders}}` for the `user_variables`.
 
         Raises:
-            StreamingError: `await_result=False` under a strategy.
+            StreamingError: `await_result=False` under a strategy, which validates complete outputs.
+            RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
             MelleaError: an argument is wrong, or the generation failed.
         """
-        parts = take("instruct", arguments, PARTS, ACT)
-        component = functional.instruction(description, **parts)
-        return await self._act(component, format=format, await_result=await_result, **arguments)
+        return await functional.answer(
+            self,
+            functional.instruction(description, arguments),
+            arguments,
+            format=format,
+            await_result=await_result,
+            return_sampling_results=return_sampling_results,
+        )
 
     @overload
     async def aact(
@@ -191,28 +195,39 @@ class MelleaSession:
     ) -> ComputedModelOutputThunk[Any]: ...
     @overload
     async def aact(
-        self, component: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
-    ) -> ModelOutputThunk[Any]: ...
+        self, component: Any, *, format: Any = None, return_sampling_results: Yes, **arguments: Unpack[ActArguments]
+    ) -> SamplingResult: ...
+    @overload
     async def aact(
-        self, component: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
-    ) -> ModelOutputThunk[Any]:
+        self, component: Any, *, format: Any = None, await_result: bool, **arguments: Unpack[ActArguments]
+    ) -> ModelOutputThunk[Any]: ...
+    @verb("act", ActArguments)
+    async def aact(
+        self,
+        component: Any,
+        *,
+        format: Any = None,
+        await_result: bool = True,
+        return_sampling_results: bool = False,
+        **arguments: Unpack[ActArguments],
+    ) -> Any:
         """Say a component to the model; `.parsed` is what the component makes of the answer.
 
         Args:
             component: a text, a message or a component.
-            format: a type that the answer is to have; `.parsed` is a value of it then.
-            await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: `requirements`, `strategy`, `strict`, `return_sampling_results`, `model_options`, `tools`,
-                `tool_calls` and `max_turns`, as in `functional.aact`.
 
         Raises:
-            StreamingError: `await_result=False` under a strategy.
+            StreamingError: `await_result=False` under a strategy, which validates complete outputs.
+            RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
             MelleaError: an argument is wrong, or the generation failed.
         """
-        take("act", arguments, (), ACT)
-        return cast(
-            "ModelOutputThunk[Any]",
-            await self._act(component, format=format, await_result=await_result, **arguments),
+        return await functional.answer(
+            self,
+            component,
+            arguments,
+            format=format,
+            await_result=await_result,
+            return_sampling_results=return_sampling_results,
         )
 
     @overload
@@ -239,33 +254,21 @@ class MelleaSession:
     async def achat(
         self, content: Any, *, format: Any, await_result: bool, **arguments: Unpack[ChatArguments]
     ) -> ModelOutputThunk[Any]: ...
+    @verb("chat", ChatArguments)
     async def achat(
-        self,
-        content: Any,
-        *,
-        role: str = "user",
-        images: Iterable[ImageBlock] | None = None,
-        format: Any = None,
-        await_result: bool = True,
-        **arguments: Any,
+        self, content: Any, *, format: Any = None, await_result: bool = True, **arguments: Unpack[ChatArguments]
     ) -> Any:
         """Say a message; `.parsed` is the assistant's `Message`, `.content` its text.
 
         Args:
             content: text, blocks, a `Message`, or a list of messages. The list is the whole request then:
                 the session's context is neither read nor extended.
-            role: who says it.
-            images: images that go with it.
-            format: a type that the answer is to have; `.parsed` is a value of it then.
-            await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: `model_options`, `tools`, `tool_calls` and `max_turns`, as in `functional.aact`.
 
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
         """
-        take("chat", arguments, (), (*CALL, "role", "images"))
-        component = functional.message(content, role=role, images=images)
-        return await self._act(component, format=format, await_result=await_result, **arguments)
+        said = functional.message(content, arguments)
+        return await functional.answer(self, said, arguments, format=format, await_result=await_result)
 
     @overload
     async def aquery(
@@ -303,63 +306,61 @@ class MelleaSession:
     async def aquery(
         self, obj: Any, query: Text, *, format: Any, await_result: bool, **arguments: Unpack[CallArguments]
     ) -> ModelOutputThunk[Any]: ...
+    @verb("query", CallArguments)
     async def aquery(
-        self, obj: Any, query: Any, *, format: Any = None, await_result: bool = True, **arguments: Any
+        self, obj: Any, query: Any, *, format: Any = None, await_result: bool = True, **arguments: Unpack[CallArguments]
     ) -> Any:
         """Ask a question about an object.
 
         Args:
             obj: any object; `mify` says what the model is shown of it.
             query: the question.
-            format: a type that the answer is to have; `.parsed` is a value of it.
-            await_result: wait for the end. If not, the thunk comes as soon as the generation is launched.
-            arguments: `model_options`, `tools`, `tool_calls` and `max_turns`, as in `functional.aquery`.
 
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
         """
-        take("query", arguments, (), CALL)
-        return await self._act(Query(obj, query), format=format, await_result=await_result, **arguments)
+        question = Query(obj, query)
+        return await functional.answer(self, question, arguments, format=format, await_result=await_result)
 
-    @knows_names("transform", tools="transform offers the methods of the object; m.query takes tools=")
+    @verb("transform", OptionArguments, tools=functional.TRANSFORM_TOOLS)
     async def atransform(
         self,
         obj: Any,
-        transformation: str | CBlock | ModelOutputThunk[Any],
+        transformation: Text,
         *,
         format: Any = None,
-        model_options: Mapping[str, Any] | None = None,
         await_result: bool = True,
+        **arguments: Unpack[OptionArguments],
     ) -> Any:
-        """Have the model change an object: what the object's method returns that it called, else the thunk.
+        """Have the model change an object: return what the object's method returns that it called, else the thunk.
 
-        The arguments and errors are those of `functional.atransform`.
+        If the model calls a method, it is run; of several calls the first is run. A backend without tools, and a call
+        with a `format`, gets the changed version in words.
+
+        Args:
+            obj: any object; `mify` says what the model is shown of it, and which methods it may call.
+            transformation: what is to be changed.
+            await_result: whether to wait for the end; if not, the thunk shows `tool_calls`, and none is run.
+
+        Raises:
+            ToolError: the model called a method that isn't there, or with arguments that don't fit.
+            MelleaError: an argument is wrong, or the generation failed.
         """
-        component, tools = functional.transformation_of(obj, transformation, self.backend, format)
-        thunk = await self._act(
-            component,
-            format=format,
-            model_options=model_options,
-            tools=tools or None,
-            await_result=await_result,
-        )
-        if not await_result or not thunk.tool_calls:
-            return thunk
-        result, message = await call_method(thunk.tool_calls, tools)
-        with self._lock:
-            if self.ctx.shows_turns:  # a SimpleContext would forget its last output for it
-                self.ctx = self.ctx.add(message)
-        return result
+        return await functional.change(self, obj, transformation, arguments, format=format, await_result=await_result)
 
-    @knows_names("validate", model_options=functional.JUDGE_OPTIONS)
+    @verb("validate", model_options=functional.JUDGE_OPTIONS)
     async def avalidate(self, requirements: Iterable[str | Requirement]) -> list[ValidationResult]:
         """Check the last output against requirements; the results are in their order.
+
+        Args:
+            requirements: what to check, as texts or `Requirement`s.
 
         Raises:
             MelleaError: there is no output, or a judging model failed.
         """
         return await functional.avalidate(requirements, self.ctx, self.backend)
 
+    @verb("generate_image")
     async def agenerate_image(
         self, prompt: Any, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
     ) -> ImageResult:
@@ -367,33 +368,25 @@ class MelleaSession:
 
         Args:
             prompt: text, blocks, a `Message`, or a list of messages.
-            n: how many images.
-            aspect_ratio: width to height, such as `"16:9"`.
-            options: more, by the provider's own names.
 
         Raises:
             UnsupportedError: the backend makes no images.
             MelleaError: an argument is wrong, or the provider failed.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise UsageError(f"n takes a whole number from 1, not {n!r}")
-        if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
-            raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
-        messages = render_messages(functional.message(prompt), self.backend.model_id)
-        return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+        return await functional.agenerate_image(prompt, self.backend, n=n, aspect_ratio=aspect_ratio, **options)
 
-    @knows_names("embed")
+    @verb("embed")
     async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
         """Make a vector for each text, in their order.
+
+        Args:
+            texts: a text, or several.
 
         Raises:
             UnsupportedError: the backend makes no embeddings.
             MelleaError: there is no text, or the provider failed.
         """
-        found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
-        if not found or not all(isinstance(text, str) and text for text in found):
-            raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
-        return await self.backend.embed(found)
+        return await functional.aembed(texts, self.backend)
 
     instruct = blocking(ainstruct)
     act = blocking(aact)
@@ -412,25 +405,19 @@ class MelleaSession:
     def stream(self, content: Any, *, format: None = None, **arguments: Unpack[StreamArguments]) -> Stream[str]: ...
     @overload
     def stream(self, content: Any, *, format: Any, **arguments: Unpack[StreamArguments]) -> Stream[Any]: ...
-    def stream(self, content: Any, *, format: Any = None, **arguments: Any) -> Stream[Any]:
+    @verb("stream", StreamArguments)
+    def stream(self, content: Any, *, format: Any = None, **arguments: Unpack[StreamArguments]) -> Stream[Any]:
         """Make a stream for plain code, launched when its reading begins.
 
         Args:
             content: the task in words; or a `Message`; or a list of messages, which is the whole request then.
-            format: a type that the answer is to have; `.output` is a value of it afterwards.
-            arguments: those of `instruct`, and besides:
-                `live`: whether the text iterator gives everything as it is written; under a strategy that is also the
-                    text of attempts which will be rejected, and the events tell which.
-                `release`: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"`: let each such chunk out as soon
-                    as every requirement has passed it. The next attempt goes on after what was let out. `"step"`: give
-                    items and partial objects at the end of the step that answers, so that they are never superseded by
-                    what the model writes after it has called a tool.
+            format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
 
         Raises:
             UsageError: an argument is wrong.
         """
-        how = _how(arguments, format)
-        return Stream(self._launcher("stream", content, format, arguments), has_format=format is not None, **how)
+        launch, live, by_step = self._prepare_stream("stream", content, format, arguments)
+        return Stream(launch, has_format=format is not None, live=live, by_step=by_step)
 
     @overload
     def astream(self, content: Any, *, format: TypeForm[T], **arguments: Unpack[StreamArguments]) -> AsyncStream[T]: ...
@@ -440,34 +427,39 @@ class MelleaSession:
     ) -> AsyncStream[str]: ...
     @overload
     def astream(self, content: Any, *, format: Any, **arguments: Unpack[StreamArguments]) -> AsyncStream[Any]: ...
-    def astream(self, content: Any, *, format: Any = None, **arguments: Any) -> AsyncStream[Any]:
+    @verb("astream", StreamArguments)
+    def astream(self, content: Any, *, format: Any = None, **arguments: Unpack[StreamArguments]) -> AsyncStream[Any]:
         """Make a stream for async code, launched when its reading begins; not to be awaited itself.
 
-        The arguments and errors are those of `stream`.
+        Args:
+            content: the task in words; or a `Message`; or a list of messages, which is the whole request then.
+            format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
+
+        Raises:
+            UsageError: an argument is wrong.
         """
-        how = _how(arguments, format)
-        launch = self._launcher("astream", content, format, arguments)
-        return AsyncStream(launch, has_format=format is not None, **how)
+        launch, live, by_step = self._prepare_stream("astream", content, format, arguments)
+        return AsyncStream(launch, has_format=format is not None, live=live, by_step=by_step)
 
     # -- the session itself ---------------------------------------------------------------------------
 
     def clone(self) -> MelleaSession:
-        """Return a session with the same backend and options that goes on from this context by itself."""
+        """Return a session with the same backend and options that continues from this context independently."""
         return MelleaSession(self.backend, self.ctx, model_options=self.model_options)
 
     def reset(self) -> None:
-        """Forget all turns, and cancel every generation of this session that is still being written."""
+        """Forget all turns, and cancel every generation of this session that still runs."""
         with self._lock:
             self.ctx = self.ctx.empty()
         for run in self._running():
             run.cancel()
 
     async def aclose(self) -> None:
-        """Cancel every generation of this session that is still being written, and give back what the backend holds."""
+        """Cancel every generation of this session that still runs, and close the backend's connections."""
         running = self._running()
         for run in running:
             run.cancel()
-        # The loop that a synchronous close holds up can't close anything before the close returns.
+        # A synchronous close holds up the calling loop, whose own runs can't be closed until it returns.
         held_up = held_up_loops()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             for run in running:
@@ -499,54 +491,69 @@ class MelleaSession:
     def __repr__(self) -> str:
         return f"MelleaSession({self.backend!r}, {self.ctx!r})"
 
-    # -- inside ---------------------------------------------------------------------------------------
+    # -- what the verbs work with: a `functional.Host` ---------------------------------------------------
 
-    async def _act(self, component: Any, *, await_result: Any = True, **arguments: Any) -> Any:
-        verb = functional.prepare(
-            component, self.backend, await_result=await_result, defaults=self.model_options, **arguments
-        )
-        thunk = self._launch(verb)
-        if await_result:
-            await finish(thunk)
-        return thunk.sampling if arguments.get("return_sampling_results") else thunk
+    def launch(self, verb: functional.Verb) -> ModelOutputThunk[Any]:
+        """Launch a prepared verb on the running loop, and put its turn into the context.
 
-    def _launch(self, verb: functional.Verb) -> ModelOutputThunk[Any]:
+        Raises:
+            StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+        """
         before = self.ctx
         thunk, after = verb.launch(before)
         self._note(thunk)
         if after is not before:  # unless it was a conversation of its own
-            self._remember(verb.call.component, thunk)
+            with self._lock:  # another thread may have put a turn there meanwhile
+                self.ctx = self.ctx.add(verb.call.component).add(thunk)
         return thunk
 
-    def _launcher(
-        self, verb: str, content: Any, format: Any, arguments: dict[str, Any]
-    ) -> Callable[[], ModelOutputThunk[Any]]:
-        """Check the arguments now; what is returned launches the call on the loop that it is called on."""
-        take(verb, arguments, (), (*PARTS, *STREAM))
-        parts = {name: arguments.pop(name) for name in PARTS if name in arguments}
-        if isinstance(content, (Message, Mapping, list, tuple)):
-            component: Any = _conversation(verb, content, parts)
-        else:
-            component = functional.instruction(content, **parts)
-        prepared = functional.prepare(
-            component, self.backend, format=format, is_stream=True, defaults=self.model_options, **arguments
-        )
-        return lambda: self._launch(prepared)
-
-    def _remember(self, component: Any, output: ModelOutputThunk[Any]) -> None:
-        """Put a turn behind those there are by now; another thread may have put one there meanwhile."""
+    def remember(self, message: Message) -> None:
+        """Put a message into the context, if later calls see its turns."""
         with self._lock:
-            self.ctx = self.ctx.add(component).add(output)
+            if self.ctx.shows_turns:  # a SimpleContext would forget its last output for it
+                self.ctx = self.ctx.add(message)
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _prepare_stream(
+        self, name: str, content: Any, format: Any, arguments: StreamArguments
+    ) -> tuple[Callable[[], ModelOutputThunk[Any]], bool, bool]:
+        """Check the arguments of a stream now.
+
+        Returns:
+            what launches the call on the loop that it is called on; whether the stream is `live`; and whether its
+            typed readers wait for the end of a step.
+        """
+        live, release = arguments.pop("live", False), arguments.pop("release", None)
+        functional.check_flag("live", live)
+        if release == "step" and format is None:
+            raise UsageError(
+                "release='step' is for the typed readers of a stream, and there is no format; give format=, or leave "
+                "it out"
+            )
+        if isinstance(content, (Message, Mapping, list, tuple)):
+            component: Any = _conversation(name, content, arguments)
+        else:
+            component = functional.instruction(content, arguments)
+        prepared = functional.prepare(
+            component,
+            self,
+            arguments,
+            format=format,
+            is_stream=True,
+            release=None if release == "step" else release,
+        )
+        return lambda: self.launch(prepared), live, release == "step"
 
     def _leave(self) -> None:
-        # A generator may be left in another context than the one it was entered in: then there is nothing to undo.
+        # A generator may be left in another context than it was entered in: then there is nothing to undo.
         sessions = list(sessions_around.get())
         if self in sessions:
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
 
     def _note(self, thunk: ModelOutputThunk[Any]) -> None:
-        """Note what was launched, whether or not the context remembers it."""
+        """Register a launched generation, so that closing and resetting cancel it."""
         with self._lock:
             self._launched.add(thunk._run)
 
@@ -555,25 +562,12 @@ class MelleaSession:
             return [run for run in self._launched if not run.is_final]
 
 
-def _how(arguments: dict[str, Any], format: Any) -> dict[str, bool]:
-    """Take out the arguments that say how a stream shows what it reads."""
-    live = arguments.pop("live", False)
-    functional.check_flag("live", live)
-    by_step = arguments.get("release") == "step"
-    if by_step and format is None:
-        raise UsageError(
-            "release='step' is for the typed readers of a stream, and there is no format; give format=, or leave it out"
-        )
-    if by_step:
-        del arguments["release"]
-    return {"live": bool(live), "by_step": by_step}
-
-
-def _conversation(verb: str, content: Any, parts: Mapping[str, Any]) -> Message | Conversation:
+def _conversation(name: str, content: Any, arguments: InstructArguments) -> Message | Conversation:
+    parts = [*take_parts(arguments), *(["requirements"] if "requirements" in arguments else [])]
     if parts:
-        raise UsageError(f"m.{verb}(…) takes {next(iter(parts))!r} with a task in words only, not with messages")
+        raise UsageError(f"m.{name}(…) takes {parts[0]!r} with a task in words only, not with messages")
     if isinstance(content, Message):
         return content
     if isinstance(content, Mapping):
-        raise UsageError(f"m.{verb}(…) takes a list of messages, not {content!r}; put it into a list")
+        raise UsageError(f"m.{name}(…) takes a list of messages, not {content!r}; put it into a list")
     return Conversation(content)

@@ -1,4 +1,4 @@
-"""Starting sessions, and the session that a program without one uses."""
+"""Starting sessions, and the default session of a program that starts none."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def start_session(
             environment, else the embedded model.
         model_id: the model, where `model` is the provider alone.
         backend_name: another name for `model`.
-        ctx: what calls know of each other; a `SimpleContext` (nothing) by default.
-        model_options: defaults for every call.
-        backend_kwargs: for the backend's class, such as `base_url`.
+        ctx: what calls remember of each other; by default a `SimpleContext`, which remembers nothing.
+        model_options: options for every call.
+        backend_kwargs: arguments for the backend's class, such as `base_url`.
 
     Raises:
         ConfigurationError: the provider or the model is unknown.
@@ -59,9 +59,9 @@ def start_session(
 
 
 def current_session() -> MelleaSession:
-    """Return the session of the `with` block around, or else one for the whole process.
+    """Return the session of the innermost `with` block, or else the default session of the process.
 
-    The process's session is made at its first use from the environment, with a `SimpleContext`.
+    The default session is made at its first use from the environment, with a `SimpleContext`.
     """
     global _default
     if sessions := sessions_around.get():

@@ -217,11 +217,11 @@ class _Drawing:
         """Make the call of an attempt; each has a seed of its own, so that a retry isn't the same again."""
         is_own = self._has_own_options and number > 1
         prefix = self.committed or None
-        call = self._call.varied(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
+        call = self._call.vary(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
         seed = call.options.get(ModelOption.SEED)  # as that backend takes it; another may take none
         if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
             return call
-        return call.varied(model_options={ModelOption.SEED: seed + number - 1})
+        return call.vary(model_options={ModelOption.SEED: seed + number - 1})
 
     def cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
         """Make the error for an attempt that can't begin with what was let out."""
@@ -368,7 +368,7 @@ class _Attempting:
     async def _generate(
         self, prefix: str, model_options: Mapping[str, Any], *, is_answer: bool = True
     ) -> ComputedModelOutputThunk[Any]:
-        call = self._call.varied(model_options=model_options, prefix=prefix or None)
+        call = self._call.vary(model_options=model_options, prefix=prefix or None)
         thunk, _ = (call if is_answer else call.untyped()).launch(self._context)
         with suppress(ParseError):  # it is the composed output that has to be of the asked type
             await finish(thunk)

@@ -431,7 +431,7 @@ def test_a_plain_answer_has_the_same_events() -> None:
         {**TOOL, "input": {}},
     ]
     body = whole(content=content, stop_reason="tool_use", usage={"input_tokens": 7, "output_tokens": 9})
-    assert spoken(join_deltas(Decoder("m").plain(body))) == [
+    assert spoken(join_deltas(Decoder("m").decode_body(body))) == [
         ReasoningDelta("Hm.", "anthropic:c2ln"),
         SourceEvent(Source(None, None, "Hi")),
         TextDelta("Hello"),
@@ -446,13 +446,13 @@ def test_a_plain_answer_has_the_same_events() -> None:
 
 def test_a_plain_error_is_raised() -> None:
     with pytest.raises(OverloadedError, match="busy"):
-        Decoder("m").plain(b'{"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}')
+        Decoder("m").decode_body(b'{"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}')
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"5", b'{"content": 5}', b'{"type": "message"}', b"<p>Hi</p>"])
 def test_a_plain_answer_that_is_none(body: bytes) -> None:
     with pytest.raises(BackendError):
-        Decoder("m").plain(body)
+        Decoder("m").decode_body(body)
 
 
 @pytest.mark.parametrize(
@@ -469,11 +469,11 @@ def test_a_plain_answer_that_is_none(body: bytes) -> None:
 def test_a_failure_under_status_200_says_what_the_server_says(report: Any, said: str) -> None:
     for body in (json.dumps(report).encode(), b"data: " + json.dumps(report).encode() + b"\n\n"):
         with pytest.raises(BackendError, match=said):
-            Decoder("m").plain(body)
+            Decoder("m").decode_body(body)
 
 
 def test_the_content_may_be_a_text() -> None:
-    assert TextDelta("Hello") in Decoder("m").plain(whole(content="Hello"))
+    assert TextDelta("Hello") in Decoder("m").decode_body(whole(content="Hello"))
 
 
 # -- a schema held by a forced call ------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_nothing_is_told_after_the_end(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("exchange", _plain())
 def test_a_plain_answer_decodes(exchange: Exchange) -> None:
-    events = Decoder("claude-test").plain(exchange.body)
+    events = Decoder("claude-test").decode_body(exchange.body)
     assert isinstance(events[-1], StreamEnd)
     with pytest.raises(InterruptedStreamError, match="JSON"):
-        Decoder("claude-test").plain(exchange.body[:-1])
+        Decoder("claude-test").decode_body(exchange.body[:-1])

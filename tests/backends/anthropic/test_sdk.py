@@ -39,7 +39,7 @@ def _generation(exchange: Exchange) -> Generation:
     if "json" not in exchange.content_type:
         return outcome(Decoder("claude-test"), exchange.body).generation
     accumulator = Accumulator()
-    accumulator.feed(Decoder("claude-test").plain(exchange.body))
+    accumulator.feed(Decoder("claude-test").decode_body(exchange.body))
     return accumulator.generation()
 
 

@@ -180,7 +180,34 @@ def test_other_candidates_and_unknown_fields_are_ignored() -> None:
     other = {"candidates": [{"index": 1, "content": {"parts": [{"text": "B"}]}, "finishReason": "STOP"}]}
     odd = part_of(somethingNew={"a": 1})
     assert decode(stream(other, odd, text("A"), end(newField=[1]))).text == "A"
-    assert isinstance(decode(stream(other)).error, InterruptedStreamError)
+
+
+def test_another_candidate_is_the_answer_where_the_first_never_comes() -> None:
+    begun = {"candidates": [{"index": 1, "content": {"parts": [{"text": "B"}]}}]}
+    third = {"candidates": [{"index": 2, "content": {"parts": [{"text": "C"}]}, "finishReason": "MAX_TOKENS"}]}
+    other = {"candidates": [{"index": 1, "content": {"parts": [{"text": "!"}]}, "finishReason": "STOP"}]}
+    result = decode(stream(begun, third, other))
+    assert (result.text, result.error) == ("B!", None)
+    assert result.events[-1] == StreamEnd("stop", "r-1", "gemini-test-001")
+    assert isinstance(decode(stream(begun)).error, InterruptedStreamError)
+    assert decode(stream(begun, text("A"), other, text(" is it"), end())).text == "A is it"
+
+
+def test_another_answer_behind_the_end_is_left_out() -> None:
+    """Somebody between here and Google has put two answers into one stream; a chunk without an id is of the second."""
+    second = stream(text(" and more"), text(" of it"), end("MAX_TOKENS"))
+    for foreign in (second.replace(b"r-1", b"r-2"), second.replace(b'"responseId": "r-1", ', b"")):
+        result = decode(stream(text("All"), end()) + foreign)
+        assert (result.text, result.events[-1]) == ("All", StreamEnd("stop", "r-1", "gemini-test-001"))
+
+
+def test_a_finish_reason_in_each_chunk_is_no_end() -> None:
+    """As the first servers had it."""
+    whole = stream(
+        text("One"), end(content={"parts": [{"text": " two"}]}), end(content={"parts": [{"text": " three"}]})
+    )
+    for body in (whole, whole.replace(b'"responseId": "r-1", ', b"")):
+        assert decode(body).text == "One two three"
 
 
 @pytest.mark.parametrize(("code", "kind"), [(429, RateLimitError), (503, OverloadedError)])
@@ -363,6 +390,6 @@ def test_nothing_at_all_is_interrupted() -> None:
 
 def test_a_plain_answer_is_one_chunk() -> None:
     body = json.dumps({**text("Hi"), **end(content={"parts": [{"text": "Hi"}]}), "responseId": "r"}).encode()
-    assert Decoder("m").plain(body) == [TextDelta("Hi"), USAGE, StreamEnd("stop", "r", "m")]
+    assert Decoder("m").decode_body(body) == [TextDelta("Hi"), USAGE, StreamEnd("stop", "r", "m")]
     with pytest.raises(RateLimitError):
-        Decoder("m").plain(b'{"error": {"code": 429, "message": "no"}}')
+        Decoder("m").decode_body(b'{"error": {"code": 429, "message": "no"}}')

@@ -43,10 +43,10 @@ def test_the_delay_is_in_the_error() -> None:
     backend = GeminiBackend("gemini-3-test", api_key="k" * 12)
     body = json.dumps(report("2.4s")).encode()
     error = RateLimitError("busy", status=429)
-    assert backend._status_error(error, body) is error and error.retry_after == 2.4
-    assert backend._status_error(RateLimitError("busy", retry_after=1.0), body).retry_after == 1.0  # type: ignore[attr-defined]
-    assert backend._status_error(RateLimitError("busy"), b"<html>").retry_after is None  # type: ignore[attr-defined]
-    assert isinstance(backend._status_error(OverloadedError("busy"), body), OverloadedError)
+    assert backend.explain_error(error, body) is error and error.retry_after == 2.4
+    assert backend.explain_error(RateLimitError("busy", retry_after=1.0), body).retry_after == 1.0  # type: ignore[attr-defined]
+    assert backend.explain_error(RateLimitError("busy"), b"<html>").retry_after is None  # type: ignore[attr-defined]
+    assert isinstance(backend.explain_error(OverloadedError("busy"), body), OverloadedError)
 
 
 @pytest.mark.parametrize("model", ["../../v2/x", "models/../x", "a/./b", "a//b", "/a", "a/", "..", "tunedModels/.."])
@@ -65,5 +65,5 @@ def test_a_model_that_leads_out_of_its_place_is_refused(model: str) -> None:
     ],
 )
 def test_paths_are_built_of_quoted_steps(model: str, path: str) -> None:
-    outgoing = GeminiBackend(model, api_key="k" * 12)._encode(Request((user_message("Hi"),)))
+    outgoing = GeminiBackend(model, api_key="k" * 12).encode(Request((user_message("Hi"),)))
     assert outgoing.path == f"{path}:streamGenerateContent?alt=sse"

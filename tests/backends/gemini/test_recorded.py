@@ -45,6 +45,6 @@ def test_white_space_at_the_end_may_be_missing(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("exchange", plain())
 def test_a_plain_answer_decodes(exchange: Exchange) -> None:
-    assert isinstance(Decoder("gemini-test").plain(exchange.body)[-1], StreamEnd)
+    assert isinstance(Decoder("gemini-test").decode_body(exchange.body)[-1], StreamEnd)
     with pytest.raises(InterruptedStreamError, match="JSON"):
-        Decoder("gemini-test").plain(exchange.body[:-1])
+        Decoder("gemini-test").decode_body(exchange.body[:-1])

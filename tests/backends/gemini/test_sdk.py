@@ -37,7 +37,7 @@ def _generation(exchange: Exchange) -> Generation:
     if "json" not in exchange.content_type:
         return outcome(Decoder("gemini-test"), exchange.body).generation
     accumulator = Accumulator()
-    accumulator.feed(Decoder("gemini-test").plain(exchange.body))
+    accumulator.feed(Decoder("gemini-test").decode_body(exchange.body))
     return accumulator.generation()
 
 

@@ -272,16 +272,16 @@ async def test_a_refused_connection_is_tried_again(anyio_backend: str) -> None:
 class Refining(TinyBackend):
     models_path: ClassVar[str] = "api/tags"
 
-    def _encode(self, request: Request) -> Outgoing:
+    def encode(self, request: Request) -> Outgoing:
         return Outgoing("chat?alt=sse", {}, {"X-Api-Key": "mine", "beta": "b"})
 
-    def _headers(self) -> dict[str, str]:
+    def make_headers(self) -> dict[str, str]:
         return {"X-API-Key": "theirs", "version": "1"}
 
-    def _status_error(self, error: BackendError, body: bytes) -> BackendError:
+    def explain_error(self, error: BackendError, body: bytes) -> BackendError:
         return RateLimitError("wait", status=error.status, is_retryable=True, retry_after=0.05)
 
-    def _models(self, listing: Any) -> list[str]:
+    def read_models(self, listing: Any) -> list[str]:
         return [str(name) for name in listing]
 
 

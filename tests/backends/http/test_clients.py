@@ -90,3 +90,9 @@ asyncio.run(main())
 def test_no_library_is_imported_on_a_loop() -> None:
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "ConnectError []"
+
+
+def test_what_is_set_on_a_stream_of_httpx_aiohttp_is_still_what_it_reads_at_once() -> None:
+    """For httpx-aiohttp 0.2, which reads 16 KB at once; if the name goes, long answers come in smaller pieces."""
+    transport = pytest.importorskip("httpx_aiohttp.transport")
+    assert transport.AiohttpResponseStream.CHUNK_SIZE == 16 * 1024

@@ -237,13 +237,13 @@ def test_thoughts_in_tags_are_reasoning(size: int) -> None:
 def test_a_plain_answer_is_one_line_or_several() -> None:
     for indent in (None, 2):
         body = json.dumps(end(content="Hi"), indent=indent).encode()
-        assert Decoder("asked").plain(body) == [TextDelta("Hi"), *END]
+        assert Decoder("asked").decode_body(body) == [TextDelta("Hi"), *END]
     with pytest.raises(BackendError, match="no model"):
-        Decoder("asked").plain(b'{"error": "no model"}')
+        Decoder("asked").decode_body(b'{"error": "no model"}')
     with pytest.raises(InterruptedStreamError):
-        Decoder("asked").plain(b'{"message": {"content": "Half"}}')
+        Decoder("asked").decode_body(b'{"message": {"content": "Half"}}')
     with pytest.raises(WireError):
-        Decoder("asked").plain(b"{}")
+        Decoder("asked").decode_body(b"{}")
 
 
 def test_the_answer_of_the_other_endpoint_is_read() -> None:
@@ -251,7 +251,9 @@ def test_the_answer_of_the_other_endpoint_is_read() -> None:
     assert decode(b"".join(json.dumps(each).encode() + b"\n" for each in said)).text == "hello"
     assert (
         "".join(
-            event.chunk for event in Decoder("m").plain(json.dumps(said[1]).encode()) if isinstance(event, TextDelta)
+            event.chunk
+            for event in Decoder("m").decode_body(json.dumps(said[1]).encode())
+            if isinstance(event, TextDelta)
         )
         == "lo"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mellea.backends.ollama import OllamaModelBackend
-from mellea.backends.ollama.host import parse_host
+from mellea.backends.ollama.backend import parse_host
 from mellea.errors import ConfigurationError
 
 

@@ -288,7 +288,7 @@ async def test_images_that_cant_be_made() -> None:
         await backend.generate_image([user_message("More like", ImageBlock(url="https://a.example/i"))])
     with pytest.raises(UnsupportedError, match="image_generation"):
         await backend.generate_image([user_message("More like", FileBlock("text/plain", b"x"))])
-    with pytest.raises(UnsupportedError, match=r"'xai' changes no images; these do: 'openai'"):
+    with pytest.raises(UnsupportedError, match=r"'xai' can't edit images; these can: 'openai'"):
         made = Server().backend("grok-image", service="xai", api_key=KEY)
         await made.generate_image([user_message("More like", ImageBlock(data=b"x"))])
     with pytest.raises(UsageError, match="n takes"):

@@ -250,9 +250,9 @@ def back(*output: dict[str, Any], api_model: str = "gpt-5") -> list[dict[str, An
     """Return what the next turn sends of an answer."""
     backend = OpenAIBackend(api_model, api="responses", api_key="k")
     asked = Request((user_message("q"),))
-    answer = fold(backend._decoder(asked).plain(json.dumps(response(output=list(output))).encode()))
+    answer = fold(backend.make_decoder(asked).decode_body(json.dumps(response(output=list(output))).encode()))
     again = Request((user_message("q"), *answer.messages, user_message("more")))
-    return backend._encode(again).payload["input"][1:-1]
+    return backend.encode(again).payload["input"][1:-1]
 
 
 def test_a_phase_goes_back_with_its_message() -> None:

@@ -263,7 +263,10 @@ def returns_a_number() -> Any:
     ("use", "said"),
     [
         (lambda m: command(wrong), r"wrong\(\) is annotated with int, .* write @command\(output=int\)"),
-        (lambda m: command(returns_a_number)(m), r"the body of returns_a_number\(\) returns the prompt, a text, not 3"),
+        (
+            lambda m: command(returns_a_number)(m),
+            r"the body of returns_a_number\(\) has to return the prompt, which is a text, not 3",
+        ),
         (lambda m: command(lambda tools: "x"), "has a parameter 'tools'"),
         (lambda m: command(output=int, tool=[look])(wrong), r"wrong\(\) takes no option 'tool'"),
         (lambda m: brainstorm(m), "missing a required argument: 'topic'"),

@@ -429,7 +429,7 @@ def nothing() -> None: ...
         (lambda m: generative(3), "a prompt is made of a function, not of 3"),
         (lambda m: generative(temperature=1)(nothing), r"nothing\(\) takes no option 'temperature'"),
         (lambda m: generative(model_options={"temprature": 1})(nothing), "did you mean 'temperature'"),
-        (lambda m: generative(nothing)(m), r"nothing\(\) is to return None"),
+        (lambda m: generative(nothing)(m), r"nothing\(\) is annotated to return None"),
         (lambda m: classify(m), r"classify\(\) can't be called so: missing a required argument: 'text'"),
         (lambda m: classify(m, "a", "b", "c"), "too many positional arguments"),
         (lambda m: classify(m, "a", tone="b"), "got an unexpected keyword argument 'tone'"),

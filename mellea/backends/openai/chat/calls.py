@@ -23,20 +23,20 @@ from mellea.errors import WireError
 
 __all__ = ["Calls"]
 
-_CHECKS = 64  # how often a call's arguments are looked at as a whole, so that all of them together are linear
+_CHECKS = 64  # how often a call's arguments are parsed as a whole, so that the total cost stays linear
 
 
 @dataclass(slots=True)
-class _Call:
+class _CallInParts:
     sent_id: str  # as the provider sends it, which need not be unique
     name: str = ""
     call_id: str = ""  # known once it has been announced
     chunks: list[str] = field(default_factory=list)
-    empty: str = ""  # the `{}` it began with: all its arguments, or none of them, as what follows decides
+    empty: str = ""  # the `{}` that it began with: all its arguments, or a placeholder
     checks: int = 0
 
     def is_whole(self) -> bool:
-        """Tell whether the arguments so far are a JSON object, so that more of them would break it."""
+        """Tell whether the arguments so far are a complete JSON object."""
         if self.empty:
             return True
         if not self.chunks or not self.chunks[-1].rstrip().endswith("}") or self.checks == _CHECKS:
@@ -48,7 +48,7 @@ class _Call:
             return False
 
     def is_said_by(self, chunk: str) -> bool:
-        """Tell whether a chunk is all the arguments so far."""
+        """Tell whether a chunk repeats all the arguments so far."""
         return "".join(self.chunks).strip() == chunk.strip()
 
 
@@ -56,9 +56,9 @@ class Calls:
     """Turns the deltas of calls into events."""
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
-        self._by_index: dict[int, _Call] = {}
-        self._by_id: dict[str, _Call] = {}
+        self._calls: list[_CallInParts] = []
+        self._by_index: dict[int, _CallInParts] = {}
+        self._by_id: dict[str, _CallInParts] = {}
         self._ids = CallIds()
 
     def __bool__(self) -> bool:
@@ -68,7 +68,7 @@ class Calls:
         """Take one entry of `tool_calls`; `known` tells this answer from others, for calls without an id.
 
         Raises:
-            WireError: the name or the arguments are of no type that they can have.
+            WireError: the name or the arguments have a wrong type.
         """
         sent_id, index = known_id(delta, "id"), int_of(delta, "index")
         function = mapping_of(delta, "function")
@@ -86,7 +86,7 @@ class Calls:
         if not call.call_id:
             self._announce(call, known, events)
 
-    def _write(self, call: _Call, chunk: str, events: list[Event]) -> None:
+    def _write(self, call: _CallInParts, chunk: str, events: list[Event]) -> None:
         if not call.chunks and not call.empty and chunk.strip() == "{}":
             call.empty = chunk
             return
@@ -99,7 +99,7 @@ class Calls:
                 events.append(ToolDelta(call.call_id, chunk))
 
     def end(self, events: list[Event], *, is_cut_off: bool) -> None:
-        """End all calls; `is_cut_off` where the answer stopped before the model was done with it.
+        """End all calls; `is_cut_off` if the answer stopped before the model had finished it.
 
         Raises:
             WireError: a call has no name.
@@ -112,12 +112,12 @@ class Calls:
                 events.append(ToolDelta(call.call_id, call.empty))
             ended = parse_tool_call(call.call_id, call.name, "".join(call.chunks))
             if is_cut_off and call is self._calls[-1] and not ended.tool_args:
-                # No arguments at all, or half of them: it must not be taken for a call without arguments.
+                # Missing or half its arguments: it must not be run as a call without arguments.
                 ended = replace(ended, is_valid=False)
             events.append(ToolEnd(ended))
         self._calls.clear()
 
-    def _find(self, index: int | None, sent_id: str, name: str) -> _Call | None:
+    def _find(self, index: int | None, sent_id: str, name: str) -> _CallInParts | None:
         """Return the call that a delta belongs to, unless it begins another."""
         if index is not None:
             return self._by_index.get(index)
@@ -125,14 +125,14 @@ class Calls:
             return self._by_id.get(sent_id)
         return self._calls[-1] if self._calls else None
 
-    def _is_another(self, call: _Call, index: int | None, sent_id: str, name: str, chunk: str) -> bool:
+    def _is_another(self, call: _CallInParts, index: int | None, sent_id: str, name: str, chunk: str) -> bool:
         if name and call.name and name != call.name:
             return True
         is_more = bool(chunk.strip())
         if sent_id and call.sent_id:
             if sent_id != call.sent_id:
                 return bool(name) or (is_more and call.is_whole())
-            # Two calls under one id; but a whole call may also be said twice, or have begun as `{}`.
+            # Two calls may share an id; but a complete call may also be repeated, or have begun as `{}`.
             return bool(name) and is_more and not call.empty and call.is_whole() and not call.is_said_by(chunk)
         if not name or not call.name:
             return False
@@ -140,12 +140,12 @@ class Calls:
             return True  # the same tool again, both times without arguments
         return is_more and call.is_whole()
 
-    def _says_again(self, call: _Call, sent_id: str, name: str, chunk: str) -> bool:
+    def _says_again(self, call: _CallInParts, sent_id: str, name: str, chunk: str) -> bool:
         is_same = bool(sent_id) and sent_id == call.sent_id and bool(name) and bool(chunk.strip())
         return is_same and bool(call.chunks) and call.is_whole() and call.is_said_by(chunk)
 
-    def _begin(self, index: int | None, sent_id: str, before: _Call | None) -> _Call:
-        call = _Call(sent_id, before.name if before is not None else "")
+    def _begin(self, index: int | None, sent_id: str, before: _CallInParts | None) -> _CallInParts:
+        call = _CallInParts(sent_id, before.name if before is not None else "")
         self._calls.append(call)
         if index is not None:
             self._by_index[index] = call
@@ -153,7 +153,7 @@ class Calls:
             self._by_id.setdefault(sent_id, call)
         return call
 
-    def _announce(self, call: _Call, known: tuple[Any, ...], events: list[Event]) -> None:
+    def _announce(self, call: _CallInParts, known: tuple[Any, ...], events: list[Event]) -> None:
         if not call.name:
             return
         call.call_id = self._ids.new(call.sent_id, *known)

@@ -8,7 +8,7 @@ The answer has ended once every choice that was seen has its `finish_reason`; wh
 something about usage. A service that gives no finish reason at all (Snowflake) ends with `[DONE]` behind the
 chunk that has only usage. A choice with a whole `message` needs none. Only the first choice that comes gives events.
 
-Essential are a choice's index, its text, refusal, calls, finish reason, and an error; all else is beside the point.
+Essential are a choice's index, its text, refusal, calls, finish reason, and an error; everything else is optional.
 Calls end with the answer, since their deltas may be interleaved to the last. The reasoning before an answer
 may be signed (`reasoning_details`); the signature comes with the first event after the reasoning.
 """
@@ -71,8 +71,8 @@ class Decoder(StreamDecoder):
     def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False, starts: str = "") -> None:
         super().__init__(model, backend=backend, is_wrapped=is_wrapped, starts=starts, filters=[ThoughtTags()])
         self._reasons: dict[int, str] = {}  # of each choice that was seen; "" while it is being written
-        self._is_over = False  # every one has its reason
-        self._first: int | None = None  # the choice that gives the events
+        self._is_over = False  # every choice has its finish reason
+        self._first: int | None = None  # the choice that is decoded
         self._usage: Usage | None = None
         self._calls = Calls()
         self._details = Details()
@@ -82,15 +82,15 @@ class Decoder(StreamDecoder):
         self._is_refused = False
         self._is_last_chunk_usage = False
         self._knows_answer = False
-        self._is_usual = False  # nothing is held back that would come before more text
+        self._is_usual = False  # no held-back event has to be emitted before more text
 
     @property
     def is_complete(self) -> bool:
         """Whether each choice has its finish reason."""
         return self._is_over or self._has_ended
 
-    def _take(self, data: bytes, events: list[Event]) -> None:
-        """Take chunks; one that is more text and nothing else, as nearly all are, in the shortest way."""
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into chunks; one that only adds text, as nearly all do, takes the shortest way."""
         for frame in self._sse.payloads(data):
             chunk = text = None
             try:
@@ -116,31 +116,34 @@ class Decoder(StreamDecoder):
                 events.append(TextDelta(text))
             elif frame:
                 self._unusual(frame, chunk, events)
-                if self._has_end(events):
+                if self.has_end(events):
                     break
 
     def _unusual(self, frame: bytes, chunk: Any, events: list[Event]) -> None:
         if type(chunk) is dict:
-            self._value(chunk, frame, events)
+            self.read_value(chunk, frame, events)
         elif frame.strip().upper() in _DONE:
-            self._end(events, is_done=True)
+            self.end_answer(events, is_done=True)
         else:
-            self._frame(frame, events)
+            self.read_frame(frame, events)
 
-    def _take_last(self, events: list[Event]) -> None:
+    def read_last_frame(self, events: list[Event]) -> None:
+        """Take the last frame, if only its own end is missing."""
         for event in self._sse.close():
             if event.data.strip().upper() in _DONE:
-                self._end(events, is_done=True)
+                self.end_answer(events, is_done=True)
             else:
-                self._last_frame(event.data, events)
+                self.read_unended(event.data, events)
 
-    def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
+    def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
+        """Append the events of an answer in one body."""
         if "choices" not in body and not is_report(body):
-            raise self._alien(json.dumps(body).encode())
-        self._value(body, b"", events)
-        self._end(events)
+            raise self.alien(json.dumps(body).encode())
+        self.read_value(body, b"", events)
+        self.end_answer(events)
 
-    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+    def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        """Append the events of one chunk."""
         choices = chunk.get("choices")
         if type(choices) is not list:
             if choices is not None:
@@ -162,9 +165,9 @@ class Decoder(StreamDecoder):
     def _choice(self, choice: Any, chunk: JsonObject, events: list[Event]) -> None:
         if type(choice) is not dict:
             raise wrong_type("choices", "a list of objects", choice)
-        self._is_known = True
+        self.is_known = True
         if choice.get("error"):
-            raise self._reported(choice["error"])
+            raise self.reported(choice["error"])
         index = int_of(choice, "index") or 0
         if self._first is None:
             seen = [int_of(each, "index") or 0 for each in chunk["choices"] if type(each) is dict]
@@ -210,7 +213,7 @@ class Decoder(StreamDecoder):
 
     def _call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         self._sign(events)
-        self._calls.feed(call, (self._response_id, chunk.get("created"), chunk), events)
+        self._calls.feed(call, (self.response_id, chunk.get("created"), chunk), events)
 
     def _extras(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         if call := mapping_of(delta, "function_call"):  # of the format before tools
@@ -222,7 +225,7 @@ class Decoder(StreamDecoder):
         if "provider_metadata" in delta:
             self._count_tools(delta)
         if unknown := {name: delta[name] for name in delta.keys() - _KNOWN if delta[name]}:
-            self._overlook(unknown)
+            self.overlook(unknown)
 
     def _reason(self, delta: JsonObject, events: list[Event]) -> None:
         said = self._details.feed(known_mappings(delta, "reasoning_details")) if "reasoning_details" in delta else ""
@@ -254,7 +257,7 @@ class Decoder(StreamDecoder):
             elif kind in ("text", "output_text", None) and "text" in part:
                 self._text(text_of(part, "text"), events)
             elif kind != "reference":  # Mistral's, to a source
-                self._overlook(part)
+                self.overlook(part)
 
     def _image(self, image: JsonObject, events: list[Event]) -> None:
         self._sign(events)
@@ -267,11 +270,11 @@ class Decoder(StreamDecoder):
         elif url:
             events.append(FileEvent("image/png", url=url))
             return
-        self._overlook(image)
+        self.overlook(image)
 
     def _sign(self, events: list[Event]) -> None:
         if self._details.held:
-            events.append(ReasoningDelta("", signature=f"{self._backend}:{self._details.taken()}"))
+            events.append(ReasoningDelta("", signature=f"{self._backend}:{self._details.take()}"))
 
     def _cite(self, source: JsonObject, events: list[Event]) -> None:
         url = known_text(source, "url")
@@ -288,22 +291,22 @@ class Decoder(StreamDecoder):
             self._cite(url if type(url) is dict else {"url": url}, events)
 
     def _count_tools(self, delta: JsonObject) -> None:
-        # Vercel's gateway says no more of a tool that it ran than how often.
+        # Vercel's gateway only reports how often each of its tools ran.
         gateway = known_mapping(known_mapping(delta, "provider_metadata"), "gateway")
         counts = known_mapping(gateway, "gatewayToolCalls")
         self._ran.update({name: min(n, _MOST_RUNS) for name, n in counts.items() if type(n) is int})
 
     def _answer(self, chunk: JsonObject) -> None:
-        self._response_id = known_id(chunk, "id") or self._response_id
-        self._model = known_text(chunk, "model") or self._model
+        self.response_id = known_id(chunk, "id") or self.response_id
+        self.model = known_text(chunk, "model") or self.model
         self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
 
     def _check(self, chunk: JsonObject) -> None:
-        """Look at a chunk without an answer: it may report a failure."""
+        """Raise if a chunk without choices reports a failure."""
         if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
-            raise self._reported(chunk)
+            raise self.reported(chunk)
         if error := known_mapping(chunk, "x_groq").get("error"):
-            raise self._reported(error)
+            raise self.reported(error)
 
     def _take_usage(self, chunk: JsonObject, *, is_last: bool) -> None:
         usage = known_mapping(chunk, "usage") or known_mapping(known_mapping(chunk, "x_groq"), "usage")
@@ -311,9 +314,10 @@ class Decoder(StreamDecoder):
             self._usage = usage_of(usage)
             self._is_last_chunk_usage = is_last
 
-    def _end(self, events: list[Event], *, is_done: bool = False) -> None:
+    def end_answer(self, events: list[Event], *, is_done: bool = False) -> None:
+        """End the answer, if the provider has said that it is complete."""
         if not self.is_complete and not (is_done and self._reasons and self._is_last_chunk_usage):
-            raise self._interrupted("a finish reason")
+            raise self.interrupted("a finish reason")
         finish = self._finish_reason()
         self._sign(events)
         self._calls.end(events, is_cut_off=finish in ("length", "content_filter", "error"))
@@ -323,7 +327,7 @@ class Decoder(StreamDecoder):
                 events += (BuiltinToolStart(call.tool_call_id, name), BuiltinToolEnd(call))
         if self._usage is not None and self._usage != Usage():
             events.append(UsageEvent(self._usage))
-        events.append(StreamEnd(finish, self._response_id, self._model))
+        events.append(StreamEnd(finish, self.response_id, self.model))
 
     def _finish_reason(self) -> FinishReason:
         reason = self._reasons.get(self._first or 0, "")
@@ -331,12 +335,12 @@ class Decoder(StreamDecoder):
         if self._is_refused:
             return "content_filter"
         if self._calls and finish in ("stop", "other"):
-            return "tool_call"  # some services say "stop" of an answer that is a call
+            return "tool_call"  # some services report "stop" for an answer that is a tool call
         return finish
 
 
 def usage_of(usage: JsonObject) -> Usage:
-    """Return the counts, the same ones whoever counted; one of an unknown shape is passed over."""
+    """Return the token counts, normalised across services; one with an unknown form is ignored."""
     prompt, written = known_mapping(usage, "prompt_tokens_details"), known_mapping(usage, "completion_tokens_details")
     given, output = known_int(usage, "prompt_tokens"), known_int(usage, "completion_tokens")
     total, reasoning = known_int(usage, "total_tokens"), known_int(written, "reasoning_tokens")

@@ -35,10 +35,10 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     """Return the payload.
 
     Raises:
-        UnsupportedError: the format has no words for something in the messages or the options.
+        UnsupportedError: the format can't express something in the messages or the options.
     """
     options, is_streamed = request.options, request.options.get(ModelOption.STREAM, True)
-    messages = with_fit_ids(_asking(request, service).messages, _IDS.get(service.name, ANY_ID))
+    messages = with_fit_ids(_add_prompt(request, service).messages, _IDS.get(service.name, ANY_ID))
     payload: JsonObject = {"model": model_id, "messages": _messages(messages, service)}
     payload["stream"] = bool(is_streamed)
     if is_streamed and service.has_stream_options:
@@ -67,10 +67,10 @@ def _form(schema: OutputSchema, service: Service) -> JsonObject:
     return {"type": "json_schema", "json_schema": held}
 
 
-def _asking(request: Request, service: Service) -> Request:
+def _add_prompt(request: Request, service: Service) -> Request:
     if request.output_schema is None or service.structured_output == "native":
         return request
-    # A service that only promises JSON has to be told which, and wants the word in the prompt.
+    # A service with a JSON mode only needs the schema, and the word JSON, in the prompt.
     return prompt_for_schema(request, sent_schema(request.output_schema.schema, "whole").schema)
 
 
@@ -87,14 +87,14 @@ def _tool_choice(choice: str) -> Any:
 
 def _messages(messages: Iterable[Message], service: Service) -> list[JsonObject]:
     encoded: list[JsonObject] = []
-    shown: list[JsonObject] = []  # files out of results, which have to stand together
+    shown: list[JsonObject] = []  # files of tool results, which have to follow the results as one block
     for message in messages:
         outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
         if shown and not outputs:
             encoded.append({"role": "user", "content": shown})
             shown = []
         encoded += map(_output, outputs)
-        shown += [part for output in outputs for part in _shown(output)]
+        shown += [part for output in outputs for part in _encode_files(output)]
         if message.role == "assistant":
             encoded.append(_assistant(message, service))
         elif message.role != "tool":
@@ -107,8 +107,8 @@ def _output(output: ToolOutput) -> JsonObject:
     return {"role": "tool", "tool_call_id": output.tool_call_id, "content": content}
 
 
-def _shown(output: ToolOutput) -> list[JsonObject]:
-    """Return the parts of a user's message that show a result's files: results themselves are text alone here."""
+def _encode_files(output: ToolOutput) -> list[JsonObject]:
+    """Return the user message parts that hold a tool result's files: results are text only in this format."""
     if not output.files:
         return []
     name = output.tool_name or output.tool_call_id
@@ -130,7 +130,7 @@ def _assistant(message: Message, service: Service) -> JsonObject:
     ]
     if calls:
         encoded["tool_calls"] = calls
-        if service.thinking_back:  # even an empty one: without the field such a turn is refused
+        if service.thinking_back:  # even if it is empty: without the field the turn is refused
             encoded[service.thinking_back] = message.thinking
     if details := _details(message, service):
         encoded["reasoning_details"] = details
@@ -151,7 +151,7 @@ def _details(message: Message, service: Service) -> list[Any]:
 def _images_back(message: Message, service: Service) -> list[JsonObject]:
     if service.thinking != "reasoning" or not all(isinstance(block, ImageBlock) for block in message.files):
         raise unsupported(
-            "chat completions have no words for a file in an assistant's message", "put it into a user's message"
+            "chat completions can't hold a file in an assistant's message", "put it into a user's message"
         )
     return [{"type": "image_url", "image_url": {"url": as_url(block)}} for block in message.files]
 

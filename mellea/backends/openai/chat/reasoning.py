@@ -18,7 +18,7 @@ _PIECES = ("text", "summary", "data")
 
 
 class Details:
-    """Collects the details of one stretch of reasoning, which are in `held`."""
+    """Collects the details of one run of reasoning in `held`."""
 
     __slots__ = ("held",)
 
@@ -26,7 +26,7 @@ class Details:
         self.held: list[JsonObject] = []
 
     def feed(self, details: list[JsonObject]) -> str:
-        """Take more details and return what can be read of them."""
+        """Add details and return their readable text."""
         said = []
         for detail in details:
             said += [known_text(detail, "text"), known_text(detail, "summary")]
@@ -41,8 +41,8 @@ class Details:
                     last[name] = value
         return "".join(said)
 
-    def taken(self) -> str:
-        """Return the details as JSON, and begin anew."""
+    def take(self) -> str:
+        """Return the collected details as JSON, and start over."""
         text = json.dumps(self.held, ensure_ascii=False, separators=(",", ":"))
         self.held = []
         return text

@@ -31,10 +31,10 @@ FINISH_REASONS: dict[str, FinishReason] = {
 }
 
 NO_REASONS = frozenset({"", "null", "none", "None"})
-"""What some services write for a finish reason that there isn't yet."""
+"""What some services send while there is no finish reason yet."""
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
-"""Where a delta has its reasoning; the first that says something counts.
+"""Fields that may hold a delta's reasoning; the first one that isn't empty counts.
 
 DeepSeek, Qwen, Moonshot, Z.ai, xAI and most local servers say the first; Groq, OpenRouter, Together, Cerebras and newer
 vLLM the second; GitHub's Copilot the third; some proxies of Claude and Ollama the last.

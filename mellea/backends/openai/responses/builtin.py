@@ -39,15 +39,14 @@ def start_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
 def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event]) -> None:
     """Add the events of an item that is done."""
     kind, name, args = known_text(item, "type"), _name(item), _arguments(item)
-    signature = (
-        f"{backend}:{replace_surrogates(json.dumps(_back(item, kind), ensure_ascii=False, separators=(',', ':')))}"
-    )
+    sent_back = json.dumps(_encode_back(item, kind), ensure_ascii=False, separators=(",", ":"))
+    signature = f"{backend}:{replace_surrogates(sent_back)}"
     raw = replace_surrogates(json.dumps(args, ensure_ascii=False))
     events.append(BuiltinToolEnd(ToolCall(call_id, name, args, raw, is_builtin=True, signature=signature)))
     if kind == "image_generation_call":
         _add_image(known_text(item, "result"), f"image/{known_text(item, 'output_format') or 'png'}", events)
     elif kind == "code_interpreter_call":
-        _add_drawn(item, events)
+        _add_images(item, events)
     if kind in _NEEDS_AN_ANSWER or item.get("execution") == "client":
         return
     is_error = item.get("status") == "failed" or item.get("error") is not None
@@ -72,7 +71,7 @@ def _name(item: JsonObject) -> str:
     return own or BUILTIN_NAMES.get(kind) or kind.removesuffix("_call")
 
 
-def _back(item: JsonObject, kind: str) -> JsonObject:
+def _encode_back(item: JsonObject, kind: str) -> JsonObject:
     fields = ITEMS_BACK.get(kind)
     kept = {name: value for name, value in item.items() if value is not None and (fields is None or name in fields)}
     if kind == "web_search_call" and isinstance(action := item.get("action"), dict):
@@ -111,7 +110,7 @@ def _add_image(payload: str, media_type: str, events: list[Event]) -> None:
         events.append(FileEvent(media_type, data=data))
 
 
-def _add_drawn(item: JsonObject, events: list[Event]) -> None:
+def _add_images(item: JsonObject, events: list[Event]) -> None:
     """Add the images that the code has drawn."""
     for output in known_mappings(item, "outputs"):
         url = known_text(output, "url") if output.get("type") == "image" else ""

@@ -25,7 +25,7 @@ def end_call(item: Item, whole: str, events: list[Event], *, is_cut_off: bool) -
         events: where the events go.
         is_cut_off: whether it may lack a part, or was never ended.
     """
-    call = parse_tool_call(item.call_id, item.name, _written(item, whole, events))
+    call = parse_tool_call(item.call_id, item.name, _complete_arguments(item, whole, events))
     if is_cut_off and not call.tool_args:
         call = replace(call, is_valid=False)
     events.append(ToolEnd(call))
@@ -33,7 +33,7 @@ def end_call(item: Item, whole: str, events: list[Event], *, is_cut_off: bool) -
 
 def end_custom_call(item: Item, whole: str, backend: str, events: list[Event], *, is_cut_off: bool = False) -> None:
     """Add the end of a custom tool's call, which takes a text."""
-    written = replace_surrogates(_written(item, whole, events))
+    written = replace_surrogates(_complete_arguments(item, whole, events))
     call = parse_tool_call(item.call_id, item.name, "")
     signature = f'{backend}:{{"type":"custom_tool_call"}}'
     args = {} if is_cut_off and not written else {"input": written}
@@ -41,7 +41,7 @@ def end_custom_call(item: Item, whole: str, backend: str, events: list[Event], *
     events.append(ToolEnd(ended))
 
 
-def _written(item: Item, whole: str, events: list[Event]) -> str:
+def _complete_arguments(item: Item, whole: str, events: list[Event]) -> str:
     written = "".join(item.chunks)
     if len(whole) > len(written) and whole.startswith(written):
         events.append(ToolDelta(item.call_id, whole[len(written) :]))

@@ -7,7 +7,7 @@ with the whole item; the response ends with `response.completed`, `response.inco
 What holds everywhere: the deltas are taken, and of the whole texts behind them what the deltas left out. `items.py`
 says which item an event speaks of. What follows the end is ignored; a second response in the same body is no part of
 this one. Essential are the types of events and items, deltas and texts, a call's name and arguments, an item's index,
-the status, and an error; all else is beside the point.
+the status, and an error; everything else is optional.
 
 Reasoning that comes with `encrypted_content` is signed with it, so that it can go back in the next turn; and a message
 with its `phase` by an empty thought behind it.
@@ -73,6 +73,8 @@ class Decoder(StreamDecoder):
         base_url: where the service's paths begin, for the files that it made.
     """
 
+    end_mark = "response.completed"
+
     def __init__(
         self,
         model: str = "",
@@ -91,52 +93,53 @@ class Decoder(StreamDecoder):
         self._has_calls = False
         self._is_refused = False
 
-    def _take(self, data: bytes, events: list[Event]) -> None:
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into chunks; one with more text and nothing else, as nearly all are, in the shortest way."""
         for sse in self._sse.feed(data):
             if not sse.data.startswith(DONE):
-                self._frame(sse.data, events, sse.event)
-                if self._has_end(events):
+                self.read_frame(sse.data, events, sse.event)
+                if self.has_end(events):
                     break
 
-    def _take_last(self, events: list[Event]) -> None:
+    def read_last_frame(self, events: list[Event]) -> None:
+        """Take the last frame, if only its own end is missing."""
         for sse in self._sse.close():
             if not sse.data.startswith(DONE):
-                self._last_frame(sse.data, events, sse.event)
+                self.read_unended(sse.data, events, sse.event)
 
-    def _chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+    def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        """Append the events of one chunk."""
         kind = chunk.get("type")
         take = _EVENTS.get(kind) if type(kind) is str else None
         if take is not None:
-            self._is_known = True
+            self.is_known = True
             take(self, chunk, events)
         elif type(kind) is not str and type(chunk.get("output")) is list:
-            self._plain(chunk, events)  # a whole answer in one event
+            self.read_body(chunk, events)  # a whole answer in one event
         elif chunk.get("error") or (type(kind) is not str and is_report(chunk)):
-            raise self._reported(chunk)
+            raise self.reported(chunk)
         elif type(kind) is not str and (kind is not None or any(chunk.get(name) for name in _SAYS)):
             raise WireError(f"the provider sent an event without a type, with {sorted(chunk)}")
         elif "delta" in chunk:
-            self._overlook(chunk)
+            self.overlook(chunk)
 
-    def _plain(self, body: dict[str, Any], events: list[Event]) -> None:
+    def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
+        """Append the events of an answer in one body."""
         if type(body.get("type")) is str and body["type"] in _EVENTS:
-            self._chunk(body, events)  # a stream's only event
-            if not self._has_end(events):
-                self._end(events)
+            self.read_chunk(body, events)  # a stream's only event
+            if not self.has_end(events):
+                self.end_answer(events)
         elif type(body.get("output")) is list or body.get("status") == "incomplete":
-            self._is_known = True
+            self.is_known = True
             self._finish(body, events)
         elif is_report(body):
-            raise self._reported(body)
+            raise self.reported(body)
         elif body.get("status") in ("failed", "cancelled"):
             self._finish(body, events)
         elif (output := body.get("output")) is not None:
             raise wrong_type("output", "a list", output)
         else:
-            raise self._alien(json.dumps(body).encode())
-
-    def _end(self, events: list[Event]) -> None:
-        raise self._interrupted("response.completed")
+            raise self.alien(json.dumps(body).encode())
 
     # -- the deltas -----------------------------------------------------------------------------------
 
@@ -220,7 +223,7 @@ class Decoder(StreamDecoder):
 
     # -- the items ------------------------------------------------------------------------------------
 
-    def _added(self, event: JsonObject, events: list[Event]) -> None:
+    def _begin_item(self, event: JsonObject, events: list[Event]) -> None:
         whole = mapping_of(event, "item")
         if kind := text_of(whole, "type"):
             self._begin(self._items.of_item(event, whole, kind, begins=True), whole, events)
@@ -245,7 +248,7 @@ class Decoder(StreamDecoder):
             self._builtins.append(item)
 
     def _new_id(self, sent: str, whole: JsonObject) -> str:
-        return self._ids.new(sent, self._response_id, whole)
+        return self._ids.new(sent, self.response_id, whole)
 
     def _done(self, event: JsonObject, events: list[Event]) -> None:
         whole = mapping_of(event, "item")
@@ -276,7 +279,7 @@ class Decoder(StreamDecoder):
         elif item.kind.endswith("_output"):
             output_of(whole, events)
         else:
-            self._overlook(whole)
+            self.overlook(whole)
 
     def _end_builtins(self, events: list[Event], *, waits: bool = True) -> None:
         """End the provider's tools that are done, in the order of the output, in which they go back.
@@ -299,7 +302,7 @@ class Decoder(StreamDecoder):
             self._is_refused = self._is_refused or part.get("type") == "refusal"
             texts.append(text_of(part, "text") or text_of(part, "refusal"))
             if not texts[-1] and part.get("type") not in ("output_text", "text", "refusal"):
-                self._overlook(part)
+                self.overlook(part)
         if rest := _rest(item.text(), "".join(texts)):
             self._say(item, len(parts) - 1, rest, events)
         for part in parts:
@@ -324,14 +327,14 @@ class Decoder(StreamDecoder):
 
     # -- the response ---------------------------------------------------------------------------------
 
-    def _created(self, event: JsonObject, events: list[Event]) -> None:
+    def _begin_answer(self, event: JsonObject, events: list[Event]) -> None:
         self._answer(known_mapping(event, "response"))
 
     def _answer(self, response: JsonObject) -> None:
-        self._response_id = known_id(response, "id") or self._response_id
-        self._model = known_text(response, "model") or self._model
+        self.response_id = known_id(response, "id") or self.response_id
+        self.model = known_text(response, "model") or self.model
 
-    def _ended(self, event: JsonObject, events: list[Event]) -> None:
+    def _end_response(self, event: JsonObject, events: list[Event]) -> None:
         response = mapping_of(event, "response")
         if not response.get("status") and event.get("type") != "response.completed":
             response = {**response, "status": known_text(event, "type").removeprefix("response.")}
@@ -341,14 +344,14 @@ class Decoder(StreamDecoder):
         self._answer(response)
         status = text_of(response, "status") or "completed"
         if status not in ("completed", "incomplete"):
-            raise self._reported(response.get("error") or {"message": f"the response is {status}"})
+            raise self.reported(response.get("error") or {"message": f"the response is {status}"})
         finish = self._finish_reason(response, status)
         self._complete_items(response, events, is_cut_off=status == "incomplete")
         if finish == "stop":
             finish = "content_filter" if self._is_refused else "tool_call" if self._has_calls else "stop"
         if (usage := usage_of(known_mapping(response, "usage"))) != Usage():
             events.append(UsageEvent(usage))
-        events.append(StreamEnd(finish, self._response_id, self._model))
+        events.append(StreamEnd(finish, self.response_id, self.model))
 
     def _finish_reason(self, response: JsonObject, status: str) -> FinishReason:
         if status == "completed":
@@ -368,10 +371,10 @@ class Decoder(StreamDecoder):
             self._say(self._items.add({}, "message"), 0, text, events)
         for item in self._items:
             if item.done is None:
-                self._cut_off(item, events, is_cut_off=is_cut_off)
+                self._end_unended(item, events, is_cut_off=is_cut_off)
 
-    def _cut_off(self, item: Item, events: list[Event], *, is_cut_off: bool) -> None:
-        """End an item that its provider never ended, as the answer's end mark does."""
+    def _end_unended(self, item: Item, events: list[Event], *, is_cut_off: bool) -> None:
+        """End an item at the answer's end mark that the provider never ended."""
         item.done = item.begun
         if item.kind in _CALLS and not item.call_id:
             raise WireError("the provider sent a call without a name")
@@ -383,43 +386,43 @@ class Decoder(StreamDecoder):
         elif item.call_id:
             cut_builtin(item.begun, item.call_id, events)
 
-    def _failed(self, event: JsonObject, events: list[Event]) -> None:
+    def _end_failed(self, event: JsonObject, events: list[Event]) -> None:
         response = known_mapping(event, "response")
         error = response.get("error") or event.get("error")
-        raise self._reported(error or {"message": "the response failed", "code": "server_error"})
+        raise self.reported(error or {"message": "the response failed", "code": "server_error"})
 
     def _error(self, event: JsonObject, events: list[Event]) -> None:
         own = {name: value for name, value in event.items() if name != "type"}
-        raise self._reported(event.get("error") or own)
+        raise self.reported(event.get("error") or own)
 
 
 def _rest(said: str, whole: str) -> str:
-    """Return what of a whole text its deltas left out."""
+    """Return the part of the full text that the deltas left out."""
     said = replace_surrogates(said)
     return whole[len(said) :] if whole.startswith(said) else ""
 
 
 _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
     "error": Decoder._error,
-    "response.cancelled": Decoder._ended,
-    "response.completed": Decoder._ended,
+    "response.cancelled": Decoder._end_response,
+    "response.completed": Decoder._end_response,
     "response.content_part.done": Decoder._part_done,
-    "response.created": Decoder._created,
+    "response.created": Decoder._begin_answer,
     "response.custom_tool_call_input.delta": Decoder._input,
     "response.custom_tool_call_input.done": Decoder._input_done,
-    "response.done": Decoder._ended,
+    "response.done": Decoder._end_response,
     "response.error": Decoder._error,
-    "response.failed": Decoder._failed,
+    "response.failed": Decoder._end_failed,
     "response.function_call_arguments.delta": Decoder._arguments,
     "response.function_call_arguments.done": Decoder._arguments_done,
-    "response.in_progress": Decoder._created,
-    "response.incomplete": Decoder._ended,
-    "response.output_item.added": Decoder._added,
+    "response.in_progress": Decoder._begin_answer,
+    "response.incomplete": Decoder._end_response,
+    "response.output_item.added": Decoder._begin_item,
     "response.output_item.done": Decoder._done,
     "response.output_text.annotation.added": Decoder._annotation,
     "response.output_text.delta": Decoder._text,
     "response.output_text.done": Decoder._text_done,
-    "response.queued": Decoder._created,
+    "response.queued": Decoder._begin_answer,
     "response.reasoning.delta": Decoder._thought,
     "response.reasoning_summary.delta": Decoder._thought,
     "response.reasoning_summary_part.added": Decoder._next_thought,

@@ -79,19 +79,19 @@ class Items:
         place = (int_of(event, "output_index"), kind)
         item = self._at(place)
         if item is None or item.done is not None:
-            item = self._new(Item(kind, known_id(event, "item_id")), place)
+            item = self._add(Item(kind, known_id(event, "item_id")), place)
         return item
 
     def of_item(self, event: JsonObject, whole: JsonObject, kind: str, *, begins: bool) -> Item:
         """Return the item that an event holds, as it is begun or as it has ended."""
         item_id, call_id = known_id(whole, "id") or known_id(event, "item_id"), known_id(whole, "call_id")
         place = (int_of(event, "output_index"), kind)
-        item = self._known(item_id, call_id, kind)
+        item = self._find_known(item_id, call_id, kind)
         if item is not None and begins and item.done is not None:
             item = None  # the id is used again
-        item = item or self._placed(place, item_id, call_id, whole, begins=begins)
+        item = item or self._find_placed(place, item_id, call_id, whole, begins=begins)
         if item is None:
-            item = self._new(Item(kind, item_id, call_id), place)
+            item = self._add(Item(kind, item_id, call_id), place)
         item.sent_id = item.sent_id or call_id
         if item_id:
             self._by_id[item_id] = item
@@ -102,7 +102,7 @@ class Items:
     def match(self, output: list[JsonObject]) -> list[tuple[Item | None, JsonObject]]:
         """Return each item of the final output with the one that was streamed, `None` where none was."""
         found = [
-            self._known(known_id(whole, "id"), known_id(whole, "call_id"), known_text(whole, "type"))
+            self._find_known(known_id(whole, "id"), known_id(whole, "call_id"), known_text(whole, "type"))
             for whole in output
         ]
         taken = {id(item) for item in found if item is not None}
@@ -118,9 +118,9 @@ class Items:
 
     def add(self, whole: JsonObject, kind: str) -> Item:
         """Return a new item, of which only the final output tells."""
-        return self._new(Item(kind, known_id(whole, "id"), known_id(whole, "call_id")), (None, kind))
+        return self._add(Item(kind, known_id(whole, "id"), known_id(whole, "call_id")), (None, kind))
 
-    def _known(self, item_id: str, call_id: str, kind: str) -> Item | None:
+    def _find_known(self, item_id: str, call_id: str, kind: str) -> Item | None:
         item = self._by_id.get(item_id) if item_id else None
         is_used_again = item is not None and item.done is not None and bool(call_id) and call_id != item.sent_id
         if item is not None and item.kind == kind and not is_used_again:
@@ -129,7 +129,7 @@ class Items:
         # The same call under another id; once it has ended, some models use its id again.
         return item if item is not None and item.kind == kind and (item.done is None or not item_id) else None
 
-    def _placed(
+    def _find_placed(
         self, place: tuple[int | None, str], item_id: str, call_id: str, whole: JsonObject, *, begins: bool
     ) -> Item | None:
         item = self._at(place)
@@ -152,7 +152,7 @@ class Items:
             return last
         return item
 
-    def _new(self, item: Item, place: tuple[int | None, str]) -> Item:
+    def _add(self, item: Item, place: tuple[int | None, str]) -> Item:
         self._all.append(item)
         self._last[item.kind] = item
         self._by_place[place] = item

@@ -1,0 +1,92 @@
+"""A backend around another one: for caches, logs, limits and chains."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mellea.core.backend import Backend, Request
+from mellea.core.events import Event
+from mellea.core.messages import Message
+from mellea.core.options import check_options
+from mellea.core.results import EmbeddingResult, ImageResult, Probe
+from mellea.errors import UsageError
+
+__all__ = ["WrappedBackend", "open_stream"]
+
+
+@asynccontextmanager
+async def open_stream(backend: Backend, request: Request) -> AsyncGenerator[AsyncIterator[Event], None]:
+    """Run a request, and close what it runs on when the block is left, whatever the reason."""
+    events = backend.run(request)
+    try:
+        yield events
+    finally:
+        close = getattr(events, "aclose", None)  # an async generator has it, and so have `Batches`
+        if close is not None:
+            await close()
+
+
+class WrappedBackend(Backend):
+    """Forwards everything to another backend; a subclass changes what it wants to, `run` as a rule.
+
+    It has the other's name, model and capabilities, so that nothing above it sees a difference.
+
+    Args:
+        backend: the one that does the work.
+        model_options: defaults for every request, before those of the backend.
+
+    Attributes:
+        backend: the one that does the work.
+
+    Raises:
+        UsageError: there is no backend, or an option has a bad value.
+    """
+
+    def __init__(self, backend: Backend, *, model_options: Mapping[str, Any] | None = None) -> None:
+        if not isinstance(backend, Backend):
+            raise UsageError(f"{type(self).__name__} takes a backend, not {backend!r}; get_backend(…) makes one")
+        super().__init__(model_options={**backend.model_options, **check_options(model_options)})
+        self.backend = backend
+        self.name = backend.name
+        self.model_id = backend.model_id
+        self.capabilities = backend.capabilities
+
+    def run(self, request: Request) -> AsyncIterator[Event]:
+        """Return what the backend says, event for event.
+
+        An override is an async generator around `open_stream(self.backend, request)`, which closes the backend's
+        stream when the generator is closed.
+        """
+        return self.backend.run(request)
+
+    async def generate_image(
+        self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+    ) -> ImageResult:
+        """Make images by the backend."""
+        return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+
+    async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
+        """Make vectors by the backend; options are those that it takes."""
+        return await self.backend.embed(texts, **options)
+
+    async def list_models(self) -> list[str]:
+        """Return the names of the models that the backend's provider offers."""
+        return await self.backend.list_models()
+
+    async def probe(self) -> Probe:
+        """Tell whether the backend's model can be reached, and why not."""
+        return await self.backend.probe()
+
+    def check_access(self) -> None:
+        """Look whether requests can be sent by the backend."""
+        self.backend.check_access()
+
+    def wire_payload(self, request: Request) -> Mapping[str, Any] | None:
+        """Return what the backend sends for a request."""
+        return self.backend.wire_payload(request)
+
+    async def aclose(self) -> None:
+        """Give back what the backend holds on the running loop."""
+        await self.backend.aclose()

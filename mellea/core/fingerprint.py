@@ -1,0 +1,112 @@
+"""A digest of what decides an answer, the same in every process and Python version.
+
+Form 1: the SHA-256, in hexadecimal, of JSON with sorted keys, no blanks and ASCII alone. Whole numbers are written
+without a fraction, so that a temperature of 0 and one of 0.0 are the same; bytes stand as their own digest. A change of
+the form gets another number, and so other digests: what is stored under the old ones isn't found, and never taken for
+something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Set
+from typing import Any
+
+from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.masking import hide_keys
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+from mellea.errors import UsageError
+
+__all__ = ["digest", "message_form", "options_form"]
+
+_FORM = 1
+
+_HOW = frozenset(map(str, (ModelOption.EXTRA_HEADERS, ModelOption.STREAM, ModelOption.TIMEOUT)))
+"""The options that say how a request travels, and not what is asked."""
+
+
+def digest(parts: Mapping[str, Any]) -> str:
+    """Return the fingerprint of values that JSON can say.
+
+    Raises:
+        UsageError: one of them has no form in JSON.
+    """
+    text = json.dumps({"form": _FORM, **_canonical(parts)}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def message_form(message: Message) -> dict[str, Any]:
+    """Return what of a message reaches a model."""
+    return {"role": message.role, "blocks": [_block_form(block) for block in message.blocks]}
+
+
+def options_form(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that shape an answer, without keys."""
+    found = {str(name): value for name, value in options.items() if name not in _HOW}
+    if (stop := found.get(ModelOption.STOP_SEQUENCES)) is not None:
+        found[ModelOption.STOP_SEQUENCES] = [stop] if isinstance(stop, str) else list(stop)
+    if (body := found.get(ModelOption.EXTRA_BODY)) is not None:
+        found[ModelOption.EXTRA_BODY] = hide_keys(body)
+    return found
+
+
+def _block_form(block: Block) -> dict[str, Any]:
+    match block:
+        case CBlock():  # whether a provider keeps the prompt decides the price, not the answer
+            return {"text": block.value}
+        case FileBlock():
+            kind = "image" if isinstance(block, ImageBlock) else "file"
+            content = {"url": block.url} if block.data is None else {"data": block.data}
+            return {"kind": kind, "media_type": block.essence, "filename": block.filename, **content}
+        case ThinkingBlock():
+            return {"thinking": block.text, "signature": block.signature}
+        case ToolCall():
+            return {
+                "call": block.tool_call_id,
+                "tool": block.tool_name,
+                "args": block.tool_args if block.is_valid else block.raw_args,
+                "is_builtin": block.is_builtin,
+                "signature": block.signature,
+            }
+        case ToolOutput():
+            return {
+                "result_of": block.tool_call_id,
+                "tool": block.tool_name,
+                "parts": [_block_form(part) for part in block.parts],
+                "is_error": block.is_error,
+                "is_builtin": block.is_builtin,
+            }
+        case Source():
+            return {"source": block.url, "title": block.title, "text": block.text}
+    raise UsageError(f"a {type(block).__name__} in a message has no fingerprint; it has to be computed first")
+
+
+def _canonical(value: Any) -> Any:
+    """Return a value in the one form that it has in JSON."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, Mapping):
+        return {str(name): _canonical(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(item) for item in value]
+    if isinstance(value, Set):  # the order of a set differs from process to process
+        return sorted([_canonical(item) for item in value], key=lambda item: json.dumps(item, sort_keys=True))
+    if isinstance(value, (bytes, bytearray)):
+        return {"sha256": hashlib.sha256(value).hexdigest()}
+    raise UsageError(
+        f"the request has no fingerprint: it holds a value of type {type(value).__name__!r}, which JSON can't say; "
+        "give numbers, texts, lists and dicts in the options, the schema and the tools"
+    )
+
+
+def _number(value: float) -> int | float | str:
+    if not math.isfinite(value):
+        return repr(value)  # no number in JSON
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value

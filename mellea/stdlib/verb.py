@@ -1,0 +1,251 @@
+"""The arguments of every verb, declared once, and `@verb`, the one decorator around a verb.
+
+Rules:
+
+- An argument is a key of one of these dicts. Its type carries the line that `help` shows, and its default where that
+  isn't `None`.
+- A verb takes them as `**arguments: Unpack[…Arguments]` and hands the dict on as a value. Whoever uses an argument
+  takes it out of the dict by its name, so nothing in between lists the arguments again.
+- Some arguments decide the type of the result and have to stand in the overloads of a verb. Their lines are in
+  `Parameters`, with those of other parameters that several verbs have.
+"""
+
+# The annotations are objects here, not texts: signatures and docstrings are made of them.
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, is_typeddict
+
+from mellea.core.arguments import NameCheck
+from mellea.core.backend import Backend
+from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.chunkers import Scope
+from mellea.core.context import Context
+from mellea.core.requirement import Requirement
+from mellea.core.sampling import SamplingStrategy
+from mellea.core.tracebacks import wrap_entrance
+from mellea.stdlib.tools import MAX_TURNS, AnyTool, ToolCalls
+
+__all__ = [
+    "ActArguments",
+    "CallArguments",
+    "ChatArguments",
+    "Default",
+    "FunctionArguments",
+    "InstructArguments",
+    "OptionArguments",
+    "Parameters",
+    "PartArguments",
+    "StreamArguments",
+    "document",
+    "take_parts",
+    "verb",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Default:
+    """A default that is made further up, shown in signatures by its name.
+
+    Args:
+        name: its name in `mellea.stdlib.functional`.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+Images = Annotated[Iterable[ImageBlock] | None, "images that go with the text."]
+
+
+class OptionArguments(TypedDict, total=False):
+    """What every verb that asks a model takes."""
+
+    model_options: Annotated[Mapping[str, Any] | None, "options for the model, by their names in `ModelOption`."]
+
+
+class ToolArguments(TypedDict, total=False):
+    """What everything with tools takes."""
+
+    tools: Annotated[Iterable[AnyTool] | None, "tools that the model may call; plain functions will do."]
+    max_turns: Annotated[int, "if tools are run, how often the model is asked at most.", MAX_TURNS]
+
+
+class CheckArguments(TypedDict, total=False):
+    """What everything that checks answers takes."""
+
+    requirements: Annotated[
+        Iterable[str | Requirement] | None, "what the answer has to meet; checked, unless `strategy=None`."
+    ]
+    strategy: Annotated[
+        SamplingStrategy | None,
+        "how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.",
+        Default("DEFAULT_STRATEGY"),
+    ]
+
+
+class CallArguments(OptionArguments, ToolArguments, total=False):
+    """What one call of a model takes."""
+
+    tool_calls: Annotated[
+        ToolCalls,
+        '`"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are none.',
+        "show",
+    ]
+
+
+class ChatArguments(CallArguments, total=False):
+    """What `chat` takes."""
+
+    role: Annotated[str, "who says it: `user`, `system` or `assistant`.", "user"]
+    images: Images
+
+
+class ActArguments(CallArguments, CheckArguments, total=False):
+    """What `act` takes."""
+
+    strict: Annotated[bool, "raise a `RequirementError` if no attempt meets the requirements.", False]
+
+
+class PartArguments(TypedDict, total=False):
+    """The parts of an `Instruction` that are arguments, under the same names."""
+
+    input: Annotated[Any, "a value that the task is about; anything but a text goes into the prompt as JSON."]
+    name: Annotated[str | None, "what to call the task in traces."]
+    images: Images
+    icl_examples: Annotated[Iterable[Any] | None, "examples of good answers."]
+    grounding_context: Annotated[Mapping[str, Any] | None, "texts that the answer has to rest on, by name."]
+    user_variables: Annotated[
+        Mapping[str, Any] | None, "values for the `{{placeholders}}` in the description, by name."
+    ]
+    prefix: Annotated[str | CBlock | None, "text in the prompt before the description."]
+    output_prefix: Annotated[str | CBlock | None, "text that the answer begins with."]
+
+
+class InstructArguments(PartArguments, ActArguments, total=False):
+    """What `instruct` and `ask` take."""
+
+
+class StreamArguments(InstructArguments, total=False):
+    """What the streams take."""
+
+    live: Annotated[
+        bool, "under a strategy, iterate the text of every attempt as it is written, also of rejected ones.", False
+    ]
+    release: Annotated[
+        Scope | Literal["step"] | None,
+        '`"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"` releases each one as soon as every requirement '
+        'has passed it; `"step"` holds items and partials back until the step that answers has ended.',
+    ]
+
+
+class FunctionArguments(OptionArguments, ToolArguments, CheckArguments, total=False):
+    """What `@generative` and `@command` take, and `with_options`."""
+
+    preconditions: Annotated[
+        Iterable[str | Requirement] | None, "what the arguments have to meet before the model is asked."
+    ]
+    release: Annotated[
+        Literal["step"] | None, '`"step"` makes streams hold items back until the step that answers has ended.'
+    ]
+
+
+class Parameters(TypedDict, total=False):
+    """The parameters that verbs have in their own signatures, each under the same name everywhere."""
+
+    context: Annotated[Context, "the earlier turns that the model is shown."]
+    backend: Annotated[Backend, "which model to ask, and how."]
+    format: Annotated[Any, "the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it."]
+    await_result: Annotated[bool, "whether to wait for the end; if not, return once the generation is launched."]
+    return_sampling_results: Annotated[bool, "return the `SamplingResult` with all attempts instead of the thunk."]
+    session: Annotated[Any, "the session to use; the current one by default."]
+    n: Annotated[int, "how many images."]
+    aspect_ratio: Annotated[str | None, 'width to height, such as `"16:9"`.']
+    options: Annotated[Any, "more options, by the names that the provider itself uses."]
+
+
+class NoArguments(TypedDict):
+    """For verbs whose parameters all stand in their own signature."""
+
+
+_PART_NAMES = tuple(PartArguments.__annotations__)
+
+
+def take_parts(arguments: InstructArguments) -> PartArguments:
+    """Take the parts of the instruction out of the arguments of `instruct`."""
+    found: dict[str, Any] = cast("dict[str, Any]", arguments)
+    return cast("PartArguments", {name: found.pop(name) for name in _PART_NAMES if name in found})
+
+
+def verb(name: str, arguments: type = NoArguments, /, **ways: str) -> Callable[[F], F]:
+    """Make a decorator for a verb: it checks names, shortens tracebacks and documents every argument.
+
+    Args:
+        name: what errors call the verb.
+        arguments: the dict that declares what the verb takes as `**arguments`.
+        ways: what to do instead about arguments that other verbs take and this one doesn't.
+    """
+
+    def decorate(function: F) -> F:
+        check = NameCheck(name, function, arguments.__annotations__, ways)
+        return document(arguments)(cast("F", wrap_entrance(function, check)))
+
+    return decorate
+
+
+def document(arguments: type) -> Callable[[F], F]:
+    """Make a decorator that gives a function the signature and the docstring with all declared arguments.
+
+    Raises:
+        TypeError: `arguments` is not a `TypedDict`.
+    """
+    if not is_typeddict(arguments):
+        raise TypeError(f"arguments are declared in a TypedDict, not in {arguments!r}")
+    parameters, lines = _declared(arguments)
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not _REST or not lines]
+        shared = {parameter.name: line for parameter in own if (line := _SHARED.get(parameter.name)) is not None}
+        function.__signature__ = signature.replace(parameters=[*own, *parameters])  # type: ignore[attr-defined]
+        function.__doc__ = _with_lines(function.__doc__, {**shared, **lines})
+        return function
+
+    return decorate
+
+
+_REST = inspect.Parameter.VAR_KEYWORD
+
+
+@functools.cache
+def _declared(arguments: type) -> tuple[list[inspect.Parameter], dict[str, str]]:
+    """Return the parameters of declared arguments, and the line of each."""
+    declared: Mapping[str, Any] = arguments.__annotations__
+    parameters = [_parameter(name, kind) for name, kind in declared.items()]
+    return parameters, {name: kind.__metadata__[0] for name, kind in declared.items()}
+
+
+def _parameter(name: str, declared: Any) -> inspect.Parameter:
+    default = declared.__metadata__[1] if len(declared.__metadata__) > 1 else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=declared.__origin__)
+
+
+_SHARED: Mapping[str, str] = _declared(Parameters)[1]
+
+
+def _with_lines(doc: str | None, lines: Mapping[str, str]) -> str | None:
+    """Add a line for each argument to a docstring, but for those that it explains itself."""
+    if doc is None:  # as under `python -OO`
+        return None
+    text, raises, rest = inspect.cleandoc(doc).partition("\nRaises:\n")
+    text = text.rstrip()
+    title = "" if "\nArgs:\n" in text else "\n\nArgs:"
+    more = [f"\n    {name}: {line}" for name, line in lines.items() if f"\n    {name}: " not in text]
+    return "".join([text, title if more else "", *more, f"\n{raises}{rest}" if raises else ""])
