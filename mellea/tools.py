@@ -1,11 +1,13 @@
-"""Tools and what goes with them: conditions, results, progress."""
+"""Tools and what goes with them: conditions, results, progress, sets of tools from MCP servers."""
 
 from mellea.core.events import ToolProgress as ToolProgress
 from mellea.stdlib.tools import Tool as Tool
 from mellea.stdlib.tools import ToolLoop as ToolLoop
 from mellea.stdlib.tools import ToolReturn as ToolReturn
+from mellea.stdlib.tools import ToolSet as ToolSet
 from mellea.stdlib.tools import ensure as ensure
 from mellea.stdlib.tools import require as require
 from mellea.stdlib.tools import tool as tool
+from mellea.stdlib.tools.mcp import mcp as mcp
 
-__all__ = ["Tool", "ToolLoop", "ToolProgress", "ToolReturn", "ensure", "require", "tool"]
+__all__ = ["Tool", "ToolLoop", "ToolProgress", "ToolReturn", "ToolSet", "ensure", "mcp", "require", "tool"]

@@ -35,7 +35,7 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.tools import MAX_TURNS, Tool, ToolLoop, as_tools, tool_loop
+from mellea.stdlib.tools import MAX_TURNS, LoadedTool, Tool, ToolLoop, ToolSet, as_tools, load_tools, loaded_tools, tool_loop
 from mellea.stdlib.verb import CallArguments
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Call:
         loop: how the tools are run; `None` only shows the calls.
         prefix: text that the answer begins with.
         arguments: those of the verb; what they say of model options is in `given`, too.
+        unloaded: all tools, if there are sets among them that have to be loaded first; the others are in `tools`, too.
     """
 
     component: Any
@@ -86,6 +87,7 @@ class Call:
     loop: ToolLoop | None = None
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
+    unloaded: tuple[LoadedTool | ToolSet, ...] = ()
 
     @classmethod
     def make(
@@ -153,24 +155,38 @@ class Call:
         others = own_options(backend)
         options = {**(without_shape(others) if is_own else others), **given}
         timeout, tools = options.pop(ModelOption.TIMEOUT, None), options.pop(ModelOption.TOOLS, ())
+        unloaded: tuple[LoadedTool | ToolSet, ...] = ()
         if tools:
-            tools = as_tools(tools)
-        loop = None
-        if arguments:  # nearly always there are none
-            tool_calls, max_turns = arguments.get("tool_calls", "show"), arguments.get("max_turns", MAX_TURNS)
-            loop = tool_loop(tool_calls, tools, max_turns, render_result)
+            checked = as_tools(tools)
+            tools = loaded_tools(checked)
+            unloaded = checked if len(tools) < len(checked) else ()
         call = cls(
             component,
             backend,
             options,
             given,
             format,
-            tuple([tool.spec if isinstance(tool, Tool) else tool for tool in tools]),
+            _specs(tools),
             Deadlines.of(timeout),
-            loop,
+            _loop(arguments, tools) if arguments else None,  # nearly always there are none
             prefix,
             arguments,
+            unloaded,
         )
+        call._check()
+        return call
+
+    async def load(self) -> Self:
+        """Return this call with the tools of its sets, which are loaded now if they aren't yet.
+
+        Raises:
+            ToolError: a set can't be loaded.
+            UsageError: two tools have one name, or one of them can't go with the call.
+        """
+        if not self.unloaded:
+            return self
+        tools = await load_tools(self.unloaded)
+        call = replace(self, tools=_specs(tools), loop=_loop(self.arguments, tools), unloaded=())
         call._check()
         return call
 
@@ -219,10 +235,10 @@ class Call:
     def untyped(self) -> Self:
         """Return this call for a text of its own, whatever the answer is to be, and without tools."""
         options = {name: value for name, value in self.options.items() if name != ModelOption.TOOL_CHOICE}
-        return replace(self, format=None, tools=(), loop=None, options=options)
+        return replace(self, format=None, tools=(), loop=None, unloaded=(), options=options)
 
     def _check(self) -> None:
-        if self.tools:
+        if self.tools and not self.unloaded:
             _check_choice(self.options.get(ModelOption.TOOL_CHOICE), [tool.name for tool in self.tools])
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
@@ -254,15 +270,16 @@ class Call:
         pending = self._awaited(turns)
         dependencies = [thunk._run for thunk in pending]
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
-        request = None if pending or not history.is_immediate else self._worded(turns)
+        request = None if pending or self.unloaded or not history.is_immediate else self._worded(turns)
 
-        async def ready() -> Request:
+        async def ready() -> tuple[Self, Request]:
             await _awaited(pending, self.component)
             if request is not None:
-                return request
+                return self, request
+            call = await self.load()
             with unshaped_options(self.backend):  # for a compactor that asks a model
                 turns = await _prepared(history)
-            return self._worded(turns)
+            return call, call._worded(turns)
 
         run = self._run(ready, dependencies)
         run.launch()
@@ -287,14 +304,13 @@ class Call:
     def _history(self, context: Context) -> Context:
         return SimpleContext() if isinstance(self.component, Conversation) else context
 
-    def _run(self, ready: Callable[[], Awaitable[Request]], dependencies: Sequence[Record]) -> Run:
+    def _run(self, ready: Callable[[], Awaitable[tuple[Self, Request]]], dependencies: Sequence[Record]) -> Run:
         parse, quick_length = self._parse()
         known: dict[str, Any] = {"backend": self.backend.name, "model": self.backend.model_id}
-        loop = self.loop
-        if loop is None:
+        if self.loop is None:
 
             async def open() -> tuple[AsyncIterator[Event], Deadlines]:
-                request = narrow_tools(await ready())
+                request = narrow_tools((await ready())[1])
                 run.sent = SentRequest(self.backend, request)
                 return self._events(request), request.deadlines
 
@@ -304,10 +320,11 @@ class Call:
             return run
 
         async def work(run: Run) -> Any:
-            request = await ready()
+            call, request = await ready()
+            loop: Any = call.loop
             with anyio.move_on_after(self.deadlines.total):
-                answer = await loop.work(run, lambda said: self._step(run, request, said))
-                return await self.parse(answer if self.format is None else run.so_far())  # a value may go on over steps
+                answer = await loop.work(run, lambda said: call._step(run, request, said))
+                return await call.parse(answer if self.format is None else run.so_far())  # a value may go on over steps
             raise DeadlineError(
                 f"the model {self.backend.model_id!r} and its tools were not done for {self.deadlines.total:g} s",
                 is_retryable=True,
@@ -335,7 +352,8 @@ class Call:
     def _parse(self) -> tuple[Parse | None, float]:
         """Return what makes the result, and up to which length of the text it does so on the loop."""
         if self.format is not None:
-            offered = frozenset(tool.name for tool in self.tools if isinstance(tool, ToolSpec))
+            names = frozenset(tool.name for tool in self.tools if isinstance(tool, ToolSpec))
+            offered = None if self.unloaded else names
             return partial(_parse_as, self.format, offered), _QUICK_LENGTH if self.format.is_quick else -1
         if isinstance(self.component, (CBlock, Instruction)):
             return None, _ANY_LENGTH
@@ -423,11 +441,20 @@ async def _prefixed(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[
             await close()
 
 
-def _parse_as(format: OutputFormat[Any], offered: Set[str], generation: Generation) -> Any:
+def _specs(tools: Iterable[LoadedTool]) -> tuple[ToolSpec | BuiltinTool, ...]:
+    return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in tools])
+
+
+def _loop(arguments: CallArguments, tools: Iterable[LoadedTool]) -> ToolLoop | None:
+    tool_calls, max_turns = arguments.get("tool_calls", "show"), arguments.get("max_turns", MAX_TURNS)
+    return tool_loop(tool_calls, tools, max_turns, render_result)
+
+
+def _parse_as(format: OutputFormat[Any], offered: Set[str] | None, generation: Generation) -> Any:
     calls = generation.tool_calls
     if not calls or generation.text.strip():
         return format.parse(generation)
-    if any(call.tool_name in offered for call in calls):  # the model asks for its tools before it answers
+    if offered is None or any(call.tool_name in offered for call in calls):  # the model asks for its tools before it answers
         return None
     names = ", ".join(repr(call.tool_name) for call in calls)
     raise ParseError(

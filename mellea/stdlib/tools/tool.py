@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 import anyio
 
 from mellea.core.backend import BuiltinTool, ToolSpec
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import outcome_of, together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.contracts import Check, Contract, contracts_of
 from mellea.stdlib.tools.defaults import FieldDefaults
@@ -20,8 +20,9 @@ from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.progress import Report, run_generator
 from mellea.stdlib.tools.returned import ToolReturn
 from mellea.stdlib.tools.signature import ToolArguments, get_docstring, get_name, get_parameters, resolve_type_hints
+from mellea.stdlib.tools.tool_set import ToolSet
 
-__all__ = ["AnyTool", "Runs", "Tool", "as_tool", "as_tools", "tool"]
+__all__ = ["AnyTool", "LoadedTool", "Runs", "Tool", "as_tool", "as_tools", "load_tools", "loaded_tools", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -301,23 +302,47 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
     return Tool(function, name=name)
 
 
-AnyTool = Callable[..., Any] | Tool[..., Any] | ToolSpec | BuiltinTool
-"""What `tools=` takes: a function, a `Tool`, a schema alone, or a tool that the provider runs itself."""
+AnyTool = Callable[..., Any] | Tool[..., Any] | ToolSpec | BuiltinTool | ToolSet
+"""What `tools=` takes in a list: a function, a `Tool`, a schema alone, a tool that the provider runs itself, or a set
+of tools that are loaded when they are needed."""
+
+LoadedTool = Tool[..., Any] | ToolSpec | BuiltinTool
+"""A tool that is known already."""
 
 
-def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
-    """Take what `tools=` was given, with functions made into tools.
+def as_tools(tools: Iterable[AnyTool] | ToolSet) -> tuple[LoadedTool | ToolSet, ...]:
+    """Take what `tools=` was given, with functions made into tools; sets of tools stay as they are.
 
     Raises:
         UsageError: it is not a list, one of them is not a tool, or two have one name.
     """
+    if isinstance(tools, ToolSet):
+        return (tools,)
     if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
         raise UsageError(f"tools takes a list, not {tools!r}")
-    checked = tuple(tool if isinstance(tool, (ToolSpec, BuiltinTool)) else as_tool(tool) for tool in tools)
-    names = [tool.name for tool in checked]
+    checked = tuple(tool if isinstance(tool, (ToolSpec, BuiltinTool, ToolSet)) else as_tool(tool) for tool in tools)
+    names = [tool.name for tool in checked if not isinstance(tool, ToolSet)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"two tools have the name {twice!r}; mellea.tool(name=…) gives one of them another")
     return checked
+
+
+def loaded_tools(tools: Iterable[LoadedTool | ToolSet]) -> tuple[LoadedTool, ...]:
+    """Return the tools that are known already."""
+    return tuple([tool for tool in tools if not isinstance(tool, ToolSet)])
+
+
+async def load_tools(tools: Iterable[LoadedTool | ToolSet]) -> tuple[LoadedTool, ...]:
+    """Return the tools, those of sets in place of the sets; sets are loaded at the same time.
+
+    Raises:
+        UsageError: two have one name.
+        ToolError: a set can't be loaded.
+    """
+    tools = tuple(tools)
+    sets = [tool for tool in tools if isinstance(tool, ToolSet)]
+    found = iter(await together([each.aload for each in sets]))
+    return loaded_tools(as_tools([one for tool in tools for one in (next(found) if isinstance(tool, ToolSet) else (tool,))]))
 
 
 def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> None:

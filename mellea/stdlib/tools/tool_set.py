@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from mellea.stdlib.tools.tool import Tool
-
 __all__ = ["ToolSet"]
 
 
@@ -18,8 +16,8 @@ class ToolSet(ABC):
     """
 
     @abstractmethod
-    async def aload(self) -> Sequence[Tool[..., Any]]:
-        """Return the tools; from any loop, and cheaply where they are known already.
+    async def aload(self) -> Sequence[Any]:
+        """Return the `Tool`s; from any loop, and cheaply where they are known already.
 
         Raises:
             ToolError: they can't be had.
