@@ -35,7 +35,17 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.tools import MAX_TURNS, LoadedTool, Tool, ToolLoop, ToolSet, as_tools, load_tools, loaded_tools, tool_loop
+from mellea.stdlib.tools import (
+    MAX_TURNS,
+    LoadedTool,
+    Tool,
+    ToolLoop,
+    ToolSet,
+    as_tools,
+    load_tools,
+    loaded_tools,
+    tool_loop,
+)
 from mellea.stdlib.verb import CallArguments
 
 if TYPE_CHECKING:
@@ -272,7 +282,7 @@ class Call:
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         request = None if pending or self.unloaded or not history.is_immediate else self._worded(turns)
 
-        async def ready() -> tuple[Self, Request]:
+        async def ready() -> tuple[Call, Request]:
             await _awaited(pending, self.component)
             if request is not None:
                 return self, request
@@ -304,7 +314,7 @@ class Call:
     def _history(self, context: Context) -> Context:
         return SimpleContext() if isinstance(self.component, Conversation) else context
 
-    def _run(self, ready: Callable[[], Awaitable[tuple[Self, Request]]], dependencies: Sequence[Record]) -> Run:
+    def _run(self, ready: Callable[[], Awaitable[tuple[Call, Request]]], dependencies: Sequence[Record]) -> Run:
         parse, quick_length = self._parse()
         known: dict[str, Any] = {"backend": self.backend.name, "model": self.backend.model_id}
         if self.loop is None:
@@ -454,7 +464,9 @@ def _parse_as(format: OutputFormat[Any], offered: Set[str] | None, generation: G
     calls = generation.tool_calls
     if not calls or generation.text.strip():
         return format.parse(generation)
-    if offered is None or any(call.tool_name in offered for call in calls):  # the model asks for its tools before it answers
+    if offered is None or any(
+        call.tool_name in offered for call in calls
+    ):  # the model asks for its tools before it answers
         return None
     names = ", ".join(repr(call.tool_name) for call in calls)
     raise ParseError(

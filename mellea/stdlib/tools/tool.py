@@ -342,7 +342,9 @@ async def load_tools(tools: Iterable[LoadedTool | ToolSet]) -> tuple[LoadedTool,
     tools = tuple(tools)
     sets = [tool for tool in tools if isinstance(tool, ToolSet)]
     found = iter(await together([each.aload for each in sets]))
-    return loaded_tools(as_tools([one for tool in tools for one in (next(found) if isinstance(tool, ToolSet) else (tool,))]))
+    return loaded_tools(
+        as_tools([one for tool in tools for one in (next(found) if isinstance(tool, ToolSet) else (tool,))])
+    )
 
 
 def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> None:

@@ -254,7 +254,9 @@ class Connection:
     async def _timed(self, what: str, owner: _Owner, work: Callable[[_Owner], Awaitable[T]]) -> T:
         with anyio.move_on_after(self._timeout):
             return await self._try(what, owner, work)
-        raise ToolError(f"the MCP server {self.target.label!r} took longer than {self._timeout:g} s for {what} (timeout=)")
+        raise ToolError(
+            f"the MCP server {self.target.label!r} took longer than {self._timeout:g} s for {what} (timeout=)"
+        )
 
     async def _try(self, what: str, owner: _Owner, work: Callable[[_Owner], Awaitable[T]]) -> T:
         from mcp.shared.exceptions import MCPError  # optional: the extra `mcp`

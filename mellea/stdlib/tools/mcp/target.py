@@ -40,6 +40,7 @@ class Target:
         env: more environment variables of the command.
         cwd: the folder that the command runs in.
         max_bytes: the largest answer of a server that is read.
+        mode: how the version of the protocol is found, as in `mcp.Client`.
     """
 
     label: str
@@ -51,6 +52,7 @@ class Target:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: str | None = field(default=None, repr=False)
     max_bytes: int = 10_000_000
+    mode: str = "auto"
 
     @classmethod
     def of(
@@ -62,6 +64,7 @@ class Target:
         env: Mapping[str, str] | None,
         cwd: str | os.PathLike[str] | None,
         max_bytes: int,
+        mode: str,
     ) -> Target:
         """Make a target of what `mcp(…)` was given.
 
@@ -74,6 +77,7 @@ class Target:
             "env": _strings("env", env),
             "cwd": None if cwd is None else os.fspath(cwd),
             "max_bytes": max_bytes,
+            "mode": mode,
         }
         if isinstance(server, str) and server.lower().startswith(("http://", "https://")):
             target = cls(_label_of_url(server), url=server, **settings)
@@ -121,17 +125,18 @@ class Target:
         from mcp.client.stdio import stdio_client
 
         if self.server is not None:
-            async with Client(self.server, **callbacks) as client:
+            server = getattr(self.server, "mcp_server", self.server)  # of `mellea.serve.mcp`
+            async with Client(server, **callbacks, mode=self.mode) as client:
                 yield client
         elif self.url is not None:
-            async with self._http() as transport, Client(transport, **callbacks) as client:
+            async with self._http() as transport, Client(transport, **callbacks, mode=self.mode) as client:
                 yield client
         else:
             program, *arguments = self.command
             parameters = StdioServerParameters(command=program, args=arguments, env=dict(self.env), cwd=self.cwd)
             with _error_stream() as errlog:
                 transport = _watched(stdio_client(parameters, errlog=errlog), on_end)
-                async with Client(transport, **callbacks) as client:
+                async with Client(transport, **callbacks, mode=self.mode) as client:
                     yield client
 
     @asynccontextmanager

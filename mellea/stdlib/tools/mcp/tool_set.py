@@ -72,14 +72,13 @@ class McpTools(ToolSet):
         known = [tool.name for tool in listed]
         for name, chosen in (("allow", self._allow), ("deny", self._deny)):
             self._check_names(name, chosen, known)
-        tools = [
-            McpTool(tool, self._connection, prefix=self._prefix, approval=self._approval)
-            for tool in listed
-        ]
+        tools = [McpTool(tool, self._connection, prefix=self._prefix, approval=self._approval) for tool in listed]
         kept = tuple(tool for tool in tools if self._is_kept(tool))
         names = [tool.name for tool in kept]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise UsageError(f"two tools of the MCP server {self._label!r} come to the name {twice!r}; deny= leaves one out")
+            raise UsageError(
+                f"two tools of the MCP server {self._label!r} come to the name {twice!r}; deny= leaves one out"
+            )
         return kept
 
     def _is_kept(self, tool: McpTool) -> bool:
@@ -185,6 +184,7 @@ def mcp(
     connect_timeout: float = 30.0,
     timeout: float = 300.0,
     max_bytes: int = 10_000_000,
+    mode: str = "auto",
 ) -> McpTools:
     """Take the tools of an MCP server: `tools=mcp("https://…/mcp")`, or in a list with others.
 
@@ -209,6 +209,8 @@ def mcp(
         connect_timeout: seconds that connecting may take.
         timeout: seconds that a call of a tool, or another request, may take.
         max_bytes: the largest answer, and the largest result of a tool.
+        mode: how the version of the protocol is found, as in `mcp.Client`: `"legacy"` for servers that can't bear
+            being asked for today's.
 
     Raises:
         UsageError: an argument is wrong.
@@ -223,10 +225,7 @@ def mcp(
         raise UsageError(f"prefix takes a text, not {prefix!r}")
     if requires_approval not in ("annotated", True, False) and not callable(requires_approval):
         raise UsageError(f"requires_approval takes 'annotated', True, False or a function, not {requires_approval!r}")
-    opens = getattr(server, "__mcp_server__", None)
-    target = Target.of(
-        server if opens is None else opens(), headers=headers, auth=auth, env=env, cwd=cwd, max_bytes=max_bytes
-    )
+    target = Target.of(server, headers=headers, auth=auth, env=env, cwd=cwd, max_bytes=max_bytes, mode=mode)
     return McpTools(
         Connection(target, connect_timeout, timeout),
         allow=allow,
