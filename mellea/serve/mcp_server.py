@@ -57,7 +57,7 @@ class McpServer:
         Args:
             transport: `"stdio"` for a client that has started this program; what the program prints goes to its
                 standard error then. `"http"` for streamable HTTP at `http://host:port/mcp`.
-            host: a loopback address; to serve others, put `asgi()` behind a server of your own that checks who they are.
+            host: a loopback address; to serve others, put `asgi()` behind a server of your own that checks who calls.
             port: the port.
 
         Raises:
@@ -100,7 +100,7 @@ class McpServer:
 
     @property
     def mcp_server(self) -> Any:
-        """A new `mcp.server.Server` of the package, for transports of your own; `mellea.tools.mcp` takes this as well."""
+        """A new `mcp.server.Server` of the package, for transports of your own."""
         from mcp.server import Server  # optional: the extra `mcp`
 
         return Server(
@@ -135,7 +135,7 @@ class McpServer:
             return _answer(ToolReturn.of(returned))
         except MelleaError as error:
             return _failed(str(error))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - of the user's function
             _log.exception("the tool %r failed", tool.name)
             return _failed(f"the tool {tool.name!r} failed with {type(error).__name__}; its server knows more")
 

@@ -2,9 +2,10 @@
 
 Rules:
 
-- The thread and its loop start at the first use. They are forgotten after a fork, and stopped when the interpreter exits.
-- `run` hands a piece of work to that loop and waits on the caller's own, whichever that is. If the wait is cancelled, so
-  is the work; its result is dropped.
+- The thread and its loop start at the first use. They are forgotten after a fork, and stopped when the interpreter
+  exits.
+- `run` hands a piece of work to that loop and waits on the caller's own, whichever that is. If the wait is cancelled,
+  so is the work; its result is dropped.
 - When the thread stops, `close` runs on its loop first, for a limited time.
 """
 

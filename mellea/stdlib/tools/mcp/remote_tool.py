@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import re
+import string
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -22,9 +22,9 @@ from mellea.stdlib.tools.tool import Tool
 __all__ = ["Approval", "McpTool"]
 
 Approval = Literal["annotated"] | bool | Callable[["McpTool"], bool]
-"""Which tools of a server need a person's approval: those whose annotations say so, all, none, or as a function says."""
+"""Which tools of a server need a person's approval: those that are annotated so, all, none, or as a function says."""
 
-_WRONG = re.compile(r"[^A-Za-z0-9_-]")
+_ALLOWED = frozenset(string.ascii_letters + string.digits + "_-")
 
 _LONGEST_NAME = 64
 
@@ -142,7 +142,7 @@ class McpTool(Tool[..., Any]):
 
 def _model_name(name: str) -> str:
     """Return a name that every provider takes; a long one ends with a mark of its own."""
-    name = _WRONG.sub("_", name) or "_"
+    name = "".join([letter if letter in _ALLOWED else "_" for letter in name]) or "_"
     if len(name) <= _LONGEST_NAME:
         return name
     mark = hashlib.sha256(name.encode()).hexdigest()[:8]
