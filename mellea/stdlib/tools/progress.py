@@ -77,14 +77,17 @@ def _later(before: Any, value: Any) -> Any:
 class ReportQueue:
     """Values on their way from a worker thread to the loop. The thread never waits: a loop that is gone holds nobody.
 
+    Args:
+        limit: how many may wait; of more, the oldest are dropped.
+
     Attributes:
         is_abandoned: nobody reads any more, and the thread is to stop at the next value.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
         self.is_abandoned = False
         self._lock = threading.Lock()
-        self._values: deque[Any] = deque()
+        self._values: deque[Any] = deque(maxlen=limit)
         self._waiter: Waiter | None = None
         self._is_over = False
 

@@ -56,6 +56,7 @@ class _Owner:
     Attributes:
         client: the `mcp.Client`, while the connection is open.
         is_lost: whether it can't be used any more.
+        has_forgotten: whether the server has refused a request because it doesn't know the session any more.
         error: why it was lost or couldn't be opened, if that is known.
         tools: the server's tools as it last listed them; `None` if they have to be asked for.
     """
@@ -63,6 +64,7 @@ class _Owner:
     def __init__(self, target: Target, connect_timeout: float) -> None:
         self.client: Any = None
         self.is_lost = False
+        self.has_forgotten = False
         self.error: BaseException | None = None
         self.tools: list[Any] | None = None
         self.loop: Loop = current_loop()
@@ -80,12 +82,17 @@ class _Owner:
         self.is_lost = True
         self._stop.set()
 
+    def _forget_session(self) -> None:
+        self.is_lost = self.has_forgotten = True  # it is closed by the request that was refused
+
     async def main(self) -> None:
         """Open the connection, hold it until it is to be closed or is lost, and close it."""
         try:
             await anyio.to_thread.run_sync(require_mcp)
             with anyio.CancelScope(deadline=anyio.current_time() + self._connect_timeout) as scope:
-                async with self._target.connect(self.stop, message_handler=self._hear, cache=None) as client:
+                async with self._target.connect(
+                    self.stop, self._forget_session, message_handler=self._hear, cache=None
+                ) as client:
                     scope.deadline = math.inf
                     self.client = client
                     self.is_opened.set()
@@ -260,16 +267,16 @@ class Connection:
 
     async def _try(self, what: str, owner: _Owner, work: Callable[[_Owner], Awaitable[T]]) -> T:
         from mcp.shared.exceptions import MCPError  # optional: the extra `mcp`
-        from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST
+        from mcp_types import CONNECTION_CLOSED
 
         try:
             return await work(owner)
         except MelleaError:
             raise
         except MCPError as error:
-            if error.code == INVALID_REQUEST and "Session terminated" in error.message:
-                owner.stop()  # a server that was started again knows nothing of its sessions, and did nothing
-                raise _UnsentError(f"the MCP server {self.target.label!r} ended the session") from None
+            if owner.has_forgotten and error.code != CONNECTION_CLOSED:
+                owner.stop()
+                raise _UnsentError(f"the MCP server {self.target.label!r} has ended the session") from None
             if error.code != CONNECTION_CLOSED:
                 said = self.target.explain(error)
                 raise ToolError(f"the MCP server {self.target.label!r} refuses {what}: {said}") from None

@@ -16,6 +16,7 @@ from mellea.stdlib.tools.contracts import Check
 from mellea.stdlib.tools.mcp.connection import Connection
 from mellea.stdlib.tools.mcp.results import read_result
 from mellea.stdlib.tools.progress import Report, ReportQueue
+from mellea.stdlib.tools.returned import ToolReturn
 from mellea.stdlib.tools.signature import Parameter
 from mellea.stdlib.tools.tool import Tool
 
@@ -30,6 +31,12 @@ _LONGEST_NAME = 64
 
 _LONGEST_DESCRIPTION = 20_000
 """Characters of a description that a model is told; it goes into every request."""
+
+_LONGEST_MESSAGE = 4_000
+"""Characters of a notification of progress that are taken."""
+
+_MOST_REPORTS = 1_000
+"""How many notifications of progress wait for a caller whose loop is busy; of more, the oldest are dropped."""
 
 
 class McpTool(Tool[..., Any]):
@@ -99,13 +106,17 @@ class McpTool(Tool[..., Any]):
         for contract in self._contracts:
             if not contract.is_ensured:
                 await contract.hold(self.name, named)
-        return await self._send(dict(values), report)
+        result = await self._send(dict(values), report)
+        for contract in self._contracts:
+            if contract.is_ensured:
+                await contract.hold(self.name, named, ToolReturn.of(result).value)
+        return result
 
     async def _send(self, values: dict[str, Any], report: Report) -> Any:
-        queue = ReportQueue()  # progress comes on the connection's loop
+        queue = ReportQueue(_MOST_REPORTS)  # progress comes on the connection's loop
 
         async def note(progress: float, total: float | None, message: str | None) -> None:
-            said = {"progress": progress, "total": total, "message": message}
+            said = {"progress": progress, "total": total, "message": message and message[:_LONGEST_MESSAGE]}
             queue.put({name: value for name, value in said.items() if value is not None})
 
         async def call() -> Any:

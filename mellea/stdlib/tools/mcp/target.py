@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import sys
@@ -114,11 +115,15 @@ class Target:
         return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
     @asynccontextmanager
-    async def connect(self, on_end: Callable[[], None], **callbacks: Any) -> AsyncIterator[Any]:
+    async def connect(
+        self, on_end: Callable[[], None], on_session_lost: Callable[[], None], **callbacks: Any
+    ) -> AsyncIterator[Any]:
         """Open a connection and give a client of it: an `mcp.Client` that has been entered.
 
         Args:
             on_end: is called when a server that was started ends its output, as it does when it is killed.
+            on_session_lost: is called when a server at an address refuses a request because it has forgotten the
+                session, as it does after it was started again.
             callbacks: those of `mcp.Client`.
         """
         from mcp import Client, StdioServerParameters  # optional: the extra `mcp`
@@ -129,7 +134,10 @@ class Target:
             async with Client(server, **callbacks, mode=self.mode) as client:
                 yield client
         elif self.url is not None:
-            async with self._http() as transport, Client(transport, **callbacks, mode=self.mode) as client:
+            async with (
+                self._http(on_session_lost) as transport,
+                Client(transport, **callbacks, mode=self.mode) as client,
+            ):
                 yield client
         else:
             program, *arguments = self.command
@@ -140,7 +148,7 @@ class Target:
                     yield client
 
     @asynccontextmanager
-    async def _http(self) -> AsyncIterator[Any]:
+    async def _http(self, on_session_lost: Callable[[], None]) -> AsyncIterator[Any]:
         import httpx2  # optional: it comes with the extra `mcp`
         from mcp.client.streamable_http import streamable_http_client
 
@@ -149,13 +157,15 @@ class Target:
             headers={**self.headers, "Accept-Encoding": "identity"},
             auth=self.auth,
             timeout=httpx2.Timeout(30.0, read=None),  # a call has a limit of its own
-            event_hooks={"response": [self._bound]},
+            event_hooks={"response": [functools.partial(self._check_response, on_session_lost)]},
         )
         async with client:
             yield streamable_http_client(self.url or "", http_client=client, max_sse_event_size=self.max_bytes)
 
-    async def _bound(self, response: Any) -> None:
+    async def _check_response(self, on_session_lost: Callable[[], None], response: Any) -> None:
         """Refuse answers that are compressed, and those that are larger than allowed as soon as they are."""
+        if response.status_code == 404 and "mcp-session-id" in response.request.headers:
+            on_session_lost()  # 2025-11-25, Streamable HTTP, session management: the client has to begin a new one
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise ToolError(f"the MCP server {self.label!r} compresses its answer, which nobody asked for")
         if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
