@@ -107,7 +107,7 @@ class LoopThread:
         loop = self.start()
         if loop.is_current():
             return await work()
-        errand = _Errand(work)
+        errand = _Errand(work, self._stopped())
         loop.post(errand.begin)
         try:
             while True:
@@ -132,18 +132,22 @@ class LoopThread:
 class _Errand(Generic[T]):
     """One piece of work on the thread's loop, while its caller waits on another.
 
+    Args:
+        work: what to do.
+        if_lost: the error if it is cancelled by the loop's end.
+
     Attributes:
         waiter: what the caller waits with.
         has_ended: whether there is a result.
     """
 
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]], if_lost: BaseException) -> None:
         self.waiter: Waiter | None = None
         self.has_ended = False
         self._work = work
         self._scope: anyio.CancelScope | None = None
         self._is_cancelled = False
-        self._outcome: tuple[T | None, BaseException | None] = (None, None)
+        self._outcome: tuple[T | None, BaseException | None] = (None, if_lost)
 
     def begin(self) -> None:
         launch(self._main, self._end)
@@ -157,7 +161,6 @@ class _Errand(Generic[T]):
         with anyio.CancelScope() as self._scope:
             if self._is_cancelled:
                 return
-            self._outcome = None, MelleaError("the thread was stopped while this ran: the program is ending")
             try:
                 self._outcome = await self._work(), None
             except anyio.get_cancelled_exc_class():

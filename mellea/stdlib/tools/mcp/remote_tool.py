@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mellea.core.backend import ToolSpec
 from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError
-from mellea.stdlib.tools.contracts import Check
+from mellea.stdlib.tools.contracts import Check, Contract
 from mellea.stdlib.tools.mcp.connection import Connection
 from mellea.stdlib.tools.mcp.results import read_result
 from mellea.stdlib.tools.progress import Report, ReportQueue
@@ -136,12 +136,19 @@ class McpTool(Tool[..., Any]):
         result, _ = await together([call, relay])
         return read_result(result, self._connection.target.max_bytes)
 
-    def _like(self, function: Any, **changes: Any) -> McpTool:
+    def with_contract(self, contract: Contract) -> McpTool:
+        """Return this tool with one more condition, which comes before the others."""
+        contract.check.fit([parameter.name for parameter in self._parameters])
+        return self._changed(_contracts=(contract, *self._contracts))
+
+    def renamed(self, name: str) -> McpTool:
+        """Return this tool under another name; the server is asked for it by its own."""
+        return self._changed(name=name, __name__=name)
+
+    def _changed(self, **attributes: Any) -> McpTool:
         twin: McpTool = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.__dict__.pop("spec", None)
-        twin.name = twin.__name__ = changes.get("name", self.name)
-        twin._contracts = changes.get("contracts", self._contracts)
+        twin.__dict__.update(self.__dict__, **attributes)
+        twin.__dict__.pop("spec", None)  # it has the name in it
         return twin
 
     def __get__(self, instance: Any, owner: type | None = None) -> McpTool:
