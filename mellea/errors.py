@@ -1,8 +1,8 @@
 """Every error that mellea raises.
 
     MelleaError
-      UsageError (RuntimeError)             the call can't be right, whatever the model does
-        StreamingError                      streaming was asked for where it can't work, or its loop is gone
+      UsageError (RuntimeError)             the call is wrong, whatever the model does
+        StreamingError                      streaming was requested where it can't work, or its loop is gone
         StateError                          saved state can't be read back: unknown, changed or damaged
       ConfigurationError                    something has to be installed, set or chosen first
         MissingExtraError (ImportError)     an optional dependency isn't installed
@@ -11,18 +11,18 @@
         DeadlineError (TimeoutError)        the provider was silent for too long
         StatusError                         the provider answered with an error status
           AuthError  RateLimitError  OverloadedError  BadRequestError  NotFoundError
-        WireError                           the provider's bytes make no sense
+        WireError                           the provider's bytes aren't valid
         InterruptedStreamError              the stream stopped before the provider's own end mark
         UnsupportedError (ConfigurationError)   this backend can't do what was asked
-      OutputError                           the model answered, but not with what was asked for
-        ParseError                          the text is not a value of the asked type
+      OutputError                           the model answered, but not what was requested
+        ParseError                          the text is not a value of the requested type
         RequirementError                    no attempt passed the requirements
       ToolError                             a tool failed
-        ToolLoopLimitError                  the model went on calling tools
-      GenerationCancelledError              somebody cancelled the generation
+        ToolLoopLimitError                  the model kept calling tools
+      GenerationCancelledError              the generation was cancelled
 
-Errors copy and pickle: each one is rebuilt from its message and its attributes. A message never holds
-an API key.
+Errors can be copied and pickled: each one is rebuilt from its message and its attributes. A message never contains an
+API key.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class MelleaError(Exception):
     """Base of every error that mellea raises on purpose.
 
     Attributes:
-        partial: the text that had arrived before the error, `""` where there was none.
+        partial: the text that arrived before the error, `""` if there was none.
     """
 
     partial: str
@@ -87,18 +87,18 @@ class MelleaError(Exception):
 
 
 def _remake(kind: type[MelleaError], args: tuple[Any, ...]) -> MelleaError:
-    """Make an error that isn't filled in yet, without `kind.__init__`: a subclass may want other arguments."""
+    """Make an error without attributes, bypassing `kind.__init__`, since a subclass may take other arguments."""
     error = kind.__new__(kind, *args)
     super(MelleaError, error).__init__(*args)
     return error
 
 
 class UsageError(MelleaError, RuntimeError):
-    """The call can't be right, whatever the model answers."""
+    """The call is wrong, whatever the model answers."""
 
 
 class StreamingError(UsageError):
-    """Streaming was asked for where it can't work, or the loop that ran a stream is gone."""
+    """Streaming was requested where it can't work, or the loop that ran a stream is gone."""
 
 
 class StateError(UsageError):
@@ -118,7 +118,7 @@ class BackendError(MelleaError):
 
     Attributes:
         backend: name of the backend, such as `"openai"`.
-        model: id of the model that was asked for.
+        model: id of the requested model.
         status: HTTP status, where there was one.
         request_id: the provider's id of the request, for its support.
         is_retryable: whether the same request may succeed later.
@@ -176,7 +176,7 @@ class OverloadedError(StatusError):
 
 
 class BadRequestError(StatusError):
-    """The provider refuses the request as it stands (400, 413, 422)."""
+    """The provider rejects the request (400, 413, 422)."""
 
 
 class NotFoundError(StatusError):
@@ -196,16 +196,16 @@ class UnsupportedError(BackendError, ConfigurationError):
 
 
 class OutputError(MelleaError):
-    """The model answered, but not with what was asked for."""
+    """The model answered, but not what was requested."""
 
 
 class ParseError(OutputError):
-    """The model's text is not a value of the asked type; `partial` holds the text.
+    """The model's text is not a value of the requested type; `partial` holds the text.
 
     Attributes:
-        index: which item of a sequence is bad, from 0; `None` where it isn't about one item.
+        index: index of the invalid item in a sequence, from 0; `None` if the error isn't about one item.
         raw: that item's text.
-        items: the good items before it.
+        items: the valid items before it.
     """
 
     def __init__(
@@ -240,7 +240,7 @@ class ToolError(MelleaError):
 
 
 class ToolLoopLimitError(ToolError):
-    """The model went on calling tools up to the limit; `partial` holds the text so far."""
+    """The model kept calling tools up to the limit; `partial` holds the text so far."""
 
 
 class GenerationCancelledError(MelleaError):

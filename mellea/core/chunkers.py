@@ -1,12 +1,12 @@
-"""Chunkers divide a text into words, sentences, paragraphs or lines while it is being written.
+"""Divide a text into words, sentences, paragraphs or lines while it is being written.
 
 Rules:
 
 - A chunk begins with the white space before it. White space at the end of the text belongs to the last chunk.
-- No chunk is blank, and every character is in exactly one; only a blank text has none.
-- However the text was cut on its way, the chunks are the same.
-- A chunk is handed out as soon as its end is certain and a character that isn't white space follows. Until then it
-  may be taken as it is, by `flush`: then the white space behind it goes to the next chunk.
+- No chunk is blank, and every character is in exactly one chunk; a blank text has none.
+- The chunks don't depend on how the text was split on its way.
+- A chunk is returned as soon as its end is certain and a character other than white space follows. `flush` returns it
+  earlier; the white space after it then belongs to the next chunk.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from mellea.errors import UsageError
 __all__ = ["SCOPES", "Chunk", "Chunker", "NonBlankChunker", "Scope", "TextChunker", "make_text_chunker"]
 
 Scope = Literal["word", "sentence", "paragraph", "line", "item"]
-"""What a chunk is: the piece of the text that is looked at in one go."""
+"""The unit into which a text is divided."""
 
 SCOPES: tuple[str, ...] = get_args(Scope)
 
 
 class Chunk(str):
-    """A piece of the text, as a text that knows its place. All chunks of one scope together are the whole text.
+    """A piece of the text, as a string with its position. Joined, the chunks of one scope are the whole text.
 
     Attributes:
-        number: how many chunks came before it.
-        start: how many characters of the answer came before it.
-        item: for the scope `"item"`, the JSON text of the item alone, `""` where the chunk holds none.
+        number: how many chunks precede it.
+        start: how many characters of the answer precede it.
+        item: for the scope `"item"`, the JSON of the item in it; `""` if there is none.
     """
 
     __slots__ = ("item", "number", "start")
@@ -70,18 +70,18 @@ _DECIDES: dict[str, re.Pattern[str]] = {
     "paragraph": re.compile(r"\n"),
     "sentence": re.compile(rf"[^.!?…。！？{_CLASS}]|[。！？{_CLASS}][.!?…]"),
 }
-"""What makes an end certain; text without it can wait."""
+"""What can make the end of a chunk certain; other text need not be searched yet."""
 
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“‘])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|e\.g|i\.e|cf|al|No|Nr|Fig|ca|approx|bzw|z\.B|d\.h)\.$"
 )
-"""After these a point doesn't end a sentence, though white space follows."""
+"""After these a full stop doesn't end a sentence, although white space follows."""
 
 _LONGEST_ABBREVIATION = 10
 
 
 class Chunker(Protocol):
-    """Divides a text that comes in pieces into chunks, which together are the text."""
+    """Divides a text that arrives in pieces into chunks, which together are the text."""
 
     def feed(self, text: str) -> list[Chunk]:
         """Take more of the text, and return the chunks that are complete now."""
@@ -91,24 +91,24 @@ class Chunker(Protocol):
 
 
 class NonBlankChunker:
-    """Gives the chunks of another chunker, none of them blank.
+    """Returns the chunks of another chunker without blank ones.
 
-    White space that is a chunk by itself goes to the next one, at the end of the text to the last one. A chunk that
-    holds an item stands, also without text: several items may be found at one place.
+    A chunk of nothing but white space is merged into the next one, or at the end of the text into the last one. A chunk
+    with an item is kept even without text, because several items may end at one place.
 
     Args:
-        chunker: what divides the text; its numbers and places aren't used.
-        number: of the first chunk.
-        start: how many characters of the answer came before the text.
+        chunker: divides the text; its numbers and positions aren't used.
+        number: number of the first chunk.
+        start: how many characters of the answer precede the text.
     """
 
     def __init__(self, chunker: Chunker, *, number: int = 0, start: int = 0) -> None:
         self._chunker = chunker
         self._number, self._start = number, start
-        self._kept: Chunk | None = None  # until something follows that isn't white space
-        self._blank: list[str] = []  # blank chunks since then
-        self._fed = self._given = 0  # characters that the chunker got, and gave
-        self._inked = 0  # and how many there are up to the last one that isn't white space
+        self._kept: Chunk | None = None  # held back until something other than white space follows
+        self._blank: list[str] = []  # blank chunks after it
+        self._fed = self._given = 0  # characters that the chunker was given, and returned
+        self._inked = 0  # characters up to the last one that isn't white space
 
     @property
     def is_keeping(self) -> bool:
@@ -152,19 +152,19 @@ class NonBlankChunker:
 
 
 class TextChunker:
-    """A chunker that finds ends by a pattern; what it gives may be blank.
+    """A chunker that finds the ends of chunks by a regular expression; its chunks may be blank.
 
     Args:
-        scope: what a chunk is.
+        scope: the unit.
     """
 
     def __init__(self, scope: Scope) -> None:
         self._pattern, self._decides = _ENDS[scope], _DECIDES[scope]
         self._is_end: Callable[[str], bool] = _ends_sentence if scope == "sentence" else bool
-        self._before: list[str] = []  # of the chunk that is being written, where no end can be any more
-        self._tail, self._open = "", 0  # and where one can be: from that place on
-        self._later: list[str] = []  # and what came after it and decides nothing
-        self._last = ""  # character that came
+        self._before: list[str] = []  # text of the unfinished chunk that can't contain its end
+        self._tail, self._open = "", 0  # the text after that, and the place from which on it may contain the end
+        self._later: list[str] = []  # text after that, which decides nothing yet
+        self._last = ""  # the last character so far
 
     def feed(self, text: str) -> list[Chunk]:
         """Take more of the text, and return the chunks that are complete now."""
@@ -197,7 +197,7 @@ class TextChunker:
         return not is_more_blank and self._decides.search(seen) is not None
 
     def _keep(self, rest: str) -> None:
-        """Look no more at text in which no end can be: so the cost of a long chunk is linear."""
+        """Set aside text that can't contain the end, so that a long chunk costs linear time."""
         closed = rest.rstrip()
         if not closed:  # a chunk doesn't end in the white space that it begins with
             open_from = kept_from = len(rest)
@@ -215,15 +215,15 @@ class TextChunker:
 
 
 def make_text_chunker(scope: Scope, *, number: int = 0, start: int = 0) -> NonBlankChunker:
-    """Return a new chunker for texts.
+    """Make a chunker for a text.
 
     Args:
-        scope: what a chunk is.
-        number: of the first chunk.
-        start: how many characters of the answer came before the text.
+        scope: the unit.
+        number: number of the first chunk.
+        start: how many characters of the answer precede the text.
 
     Raises:
-        UsageError: there is none for that scope.
+        UsageError: there is no chunker for that scope.
     """
     if scope not in _ENDS:
         raise UsageError(f"a text is divided into {', '.join(map(repr, _ENDS))}, not {scope!r}")

@@ -64,6 +64,10 @@ class Context(ABC):
     def add(self, value: Any) -> Self:
         """Return a context with `value` added: a thunk completes the last turn, anything else begins a new one."""
 
+    def add_turn(self, said: Any, answer: ModelOutputThunk[Any]) -> Self:
+        """Return a context with one more turn: what was said, and the answer, which may still be coming."""
+        return self.add(said).add(answer)
+
     @abstractmethod
     def turns(self) -> list[Turn]:
         """Return all turns, oldest first."""

@@ -1,8 +1,8 @@
-"""What a running generation says, piece by piece.
+"""The events of a running generation.
 
-Every backend turns its provider's bytes into these events, and nothing above a backend sees anything
-else. Events are pure deltas: putting them together is the accumulator's work alone. They are frozen to
-the type checker only, because one is made for each token.
+Every backend turns its provider's bytes into these events, and nothing above a backend sees anything else. Events are
+pure deltas; only the accumulator puts them together. They are frozen for the type checker alone, because there is one
+for each token and a frozen dataclass is slower to make.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _event(cls: type[C]) -> type[C]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a generation took; `None` where the provider doesn't say.
+    """The tokens of a generation; `None` where the provider doesn't report them.
 
     Attributes:
         input_tokens: of the prompt, cached ones included.
@@ -76,7 +76,7 @@ class Usage:
         return Usage(*(_add(getattr(self, name), getattr(other, name)) for name in Usage.__slots__))
 
     def merge(self, later: Usage) -> Usage:
-        """Return this usage with what `later` knows put in its place."""
+        """Return this usage, updated with the values that `later` has."""
         known = (getattr(later, name) for name in Usage.__slots__)
         return Usage(
             *(new if new is not None else getattr(self, name) for name, new in zip(Usage.__slots__, known, strict=True))
@@ -102,7 +102,7 @@ class TextDelta(Event):
 
 @_event
 class ReasoningDelta(Event):
-    """More of what a thinking model thinks; `signature` comes once, at the end of a block."""
+    """More of a model's thinking; `signature` comes once, at the end of a block."""
 
     chunk: str
     signature: str | None = None
@@ -110,7 +110,7 @@ class ReasoningDelta(Event):
 
 @_event
 class ToolStart(Event):
-    """The model begins to write a call of a tool."""
+    """The model begins to write a tool call."""
 
     tool_call_id: str
     tool_name: str
@@ -118,7 +118,7 @@ class ToolStart(Event):
 
 @_event
 class ToolDelta(Event):
-    """More of the arguments of a call, as JSON text."""
+    """More of a tool call's arguments, as JSON text."""
 
     tool_call_id: str
     chunk: str
@@ -126,7 +126,7 @@ class ToolDelta(Event):
 
 @_event
 class ToolEnd(Event):
-    """A call of a tool is written in full."""
+    """A tool call is complete."""
 
     tool_call: ToolCall
 
@@ -141,21 +141,21 @@ class BuiltinToolStart(Event):
 
 @_event
 class BuiltinToolEnd(Event):
-    """The call of a provider's own tool is known in full."""
+    """The call of a provider's own tool is complete."""
 
     tool_call: ToolCall
 
 
 @_event
 class BuiltinToolResult(Event):
-    """A provider's own tool has given its result."""
+    """The result of a provider's own tool."""
 
     result: ToolOutput
 
 
 @_event
 class FileEvent(Event):
-    """A file that the model made: bytes, or the address of some."""
+    """A file that the model generated, as bytes or as a URL."""
 
     media_type: str
     data: bytes | None = None
@@ -172,7 +172,7 @@ class SourceEvent(Event):
 
 @_event
 class UsageEvent(Event):
-    """Tokens taken so far; what a later one knows replaces what an earlier one said."""
+    """The tokens so far; the values of a later event replace those of an earlier one."""
 
     usage: Usage
 
@@ -188,22 +188,22 @@ class StreamEnd(Event):
 
 @_event
 class KeepAlive(Event):
-    """The provider is alive but has nothing to say. A backend yields it to hold off deadlines; readers never see it.
+    """The provider is alive but has no news. A backend yields it to extend deadlines; readers never see it.
 
-    With `begins_anew` the request is about to be sent again, and the deadline for the first byte begins once more.
-    With `sent`, a `SentRequest`, a backend made of others says which of them answers.
+    With `begins_anew` the request is about to be sent again, and the deadline for the first byte starts over. With
+    `sent`, a `SentRequest`, a backend that wraps others reports which of them answers.
     """
 
     begins_anew: bool = False
     sent: Any = None
 
 
-# -- of runs that are made of other runs: strategies and tool loops -----------------------------------
+# -- events of runs that consist of other runs: strategies and tool loops ------------------------------
 
 
 @_event
 class AttemptStart(Event):
-    """A strategy begins an attempt, the first one is 1. It goes on after `text`, which was committed before."""
+    """A strategy begins an attempt; numbers start at 1. The attempt continues `text`, which was committed before."""
 
     number: int
     text: str = ""
@@ -211,9 +211,9 @@ class AttemptStart(Event):
 
 @_event
 class ChunkValidated(Event):
-    """No requirement has anything against a chunk of the attempt; once committed, it stays whatever comes after it.
+    """All requirements accept a chunk of the attempt; once committed, it stays whatever follows.
 
-    Who reads when all is over gets adjacent ones as one, like deltas.
+    Like deltas, adjacent ones are joined for readers that come after the end.
     """
 
     number: int
@@ -223,7 +223,7 @@ class ChunkValidated(Event):
 
 @_event
 class AttemptRejected(Event):
-    """An attempt fails a requirement, so that its text (but what was committed) is to be taken back."""
+    """An attempt fails a requirement; its text has to be discarded, except what was committed."""
 
     number: int
     requirement: str
@@ -232,7 +232,7 @@ class AttemptRejected(Event):
 
 @_event
 class AttemptAccepted(Event):
-    """The attempt with that number is the result: it is valid, or at least the one that the strategy prefers."""
+    """The attempt with that number is the result: it is valid, or else the best one by the strategy's rule."""
 
     number: int
     is_valid: bool = True
@@ -240,14 +240,14 @@ class AttemptAccepted(Event):
 
 @_event
 class StepStart(Event):
-    """A tool loop begins a request to the model; steps count from 1."""
+    """A tool loop sends a request to the model; steps start at 1."""
 
     step: int
 
 
 @_event
 class StepEnd(Event):
-    """The model's answer of that step is complete, and the tools that it called have run."""
+    """The model's answer in that step is complete, and the tools that it called have run."""
 
     step: int
 

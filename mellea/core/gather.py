@@ -1,4 +1,4 @@
-"""Lazy values in bulk: waiting for many at once, and for all inside a structure."""
+"""Wait for many thunks at once, or for all thunks inside a structure."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ async def gather(first: Awaitable[T], second: Awaitable[U], third: Awaitable[V],
 async def gather(*awaitables: Awaitable[T]) -> list[T]: ...
 @short_errors
 async def gather(*awaitables: Awaitable[Any]) -> list[Any]:
-    """Wait for thunks and for coroutines of verbs at the same time; return what they come to, in order.
+    """Wait for thunks and for coroutines of verbs at the same time; return their results in order.
 
-    If one fails, the coroutines that still run are cancelled; thunks go on, as they belong to whoever holds them.
+    If one fails, the coroutines that still run are cancelled; thunks continue, because other code may hold them.
 
     Raises:
         UsageError: one of them can't be awaited.
-        BaseException: the first error, as it is and not in a group.
+        BaseException: the first error itself, not an exception group.
     """
     if wrong := [each for each in awaitables if not inspect.isawaitable(each)]:
         for each in awaitables:
@@ -62,23 +62,23 @@ async def resolve(
 async def resolve(structure: Any) -> Any: ...
 @short_errors
 async def resolve(structure: Any) -> Any:
-    """Wait for every thunk inside a structure, each once, and return the structure with their typed results.
+    """Wait for every thunk inside a structure, and return a copy with their typed results.
 
-    Lists, tuples, sets, mappings (which become dicts) and dataclasses are looked into and made anew; anything else
-    stays the same object. The structure itself isn't changed.
+    Lists, tuples, sets, mappings (which become dicts) and dataclasses are searched and copied; anything else stays the
+    same object. The structure itself isn't changed.
 
     Raises:
         MelleaError: a generation failed.
     """
     thunks = {id(part): part for part in walk(structure) if isinstance(part, ModelOutputThunk)}
-    await together([thunk.avalue for thunk in thunks.values()])  # for the slowest, or the first that fails
+    await together([thunk.avalue for thunk in thunks.values()])  # until all are computed or the first one fails
     return _fill(structure, set()) if thunks else structure
 
 
 def _fill(value: Any, around: set[int]) -> Any:
     if isinstance(value, ModelOutputThunk):
         return value.parsed
-    if id(value) in around:  # it holds itself; there is no way to make it anew
+    if id(value) in around:  # it contains itself, so it can't be copied this way
         return value
     inner = around | {id(value)}
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Hiding keys in what is shown: texts that are known to be keys, and fields that are named as keys are."""
+"""Hide API keys in output: known keys, and the values of fields whose names suggest a key."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 __all__ = ["HIDDEN", "hide_keys", "is_sensitive", "scrub"]
 
 HIDDEN = "***"
-"""What stands for a key."""
+"""The replacement for a key."""
 
 _KEY_FIELD = re.compile(r"key|token|secret|auth|cookie|password|credential|signature", re.IGNORECASE)
 _HARMLESS = re.compile(r"tokens|keep|author(?!i)|keyword", re.IGNORECASE)
 
 
 def is_sensitive(name: str) -> bool:
-    """Tell whether a field of this name holds a key, as a rule."""
+    """Return whether a field of this name usually holds a key."""
     return bool(_KEY_FIELD.search(_HARMLESS.sub("", name)))
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Return the text without the secrets; a longer one goes before its own parts."""
+    """Replace the secrets in a text; longer ones first, since one may contain another."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return text
 
 
 def hide_keys(value: Any, secrets: Iterable[str] = ()) -> Any:
-    """Return a copy of a JSON value in which known keys are hidden, and texts in fields named as keys are."""
+    """Return a copy of a JSON value with known keys hidden, and texts in fields whose names suggest a key."""
     if isinstance(value, str):
         return scrub(value, secrets)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Requirements: what an output has to be like, and how that is found out."""
+"""Requirements: conditions for an output, and how they are checked."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class ValidationResult:
     """Whether an output meets a requirement.
 
     Args:
-        result: yes or no.
-        reason: why, in words for a person or for the next attempt's prompt.
-        score: how well, from 0 to 1, where that is known.
+        result: whether it is met.
+        reason: why or why not, for people and for the next attempt's prompt.
+        score: how well it is met, from 0 to 1, if known.
     """
 
     result: bool
@@ -51,23 +51,22 @@ class ValidationResult:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """Something that an output has to meet.
+    """A condition that an output has to meet.
 
     Args:
         description: the requirement in words; it goes into the prompt unless `check_only`.
         validation_fn: takes the context: `str(context)` is the text of the output, `context.last_output()` its
             thunk. Returns a bool, `(bool, reason)` or a `ValidationResult`; a `ValueError` or an `AssertionError`
-            is a no with its text as the reason, any other exception ends the call. Sync (then it runs in a
-            thread) or async. `simple_validate` makes one out of a function of the text. Without one, a model
-            judges.
+            means no, with its message as the reason; any other exception ends the call. Sync (then it runs in a
+            thread) or async. `simple_validate` makes one from a function of the text. Without one, a model judges.
         check_only: keep the description out of the prompt.
-        stream_validation_fn: takes a `Chunk` while the output is being written, and says yes, no, or `None`
-            where it can't tell yet; otherwise like `validation_fn`. The first no stops the generation. Without
-            a `validation_fn` besides, an output whose chunks all passed meets the requirement. No chunk is blank,
-            and together they are the text: white space at its end belongs to the last chunk, if it comes at once.
-        scope: what a chunk is: `"word"`, `"sentence"`, `"paragraph"`, `"line"` or `"item"` (of a JSON list).
+        stream_validation_fn: takes a `Chunk` while the output is being written, and returns yes, no, or `None` if it
+            can't decide yet; otherwise like `validation_fn`. The first no stops the generation. Without a
+            `validation_fn`, an output whose chunks were all accepted meets the requirement. No chunk is blank, and
+            joined they are the text; trailing white space belongs to the last chunk if it arrives at once.
+        scope: the unit of a chunk: `"word"`, `"sentence"`, `"paragraph"`, `"line"` or `"item"` (of a JSON list).
 
-    A subclass may define `validate` and `stream_validate` as methods instead of giving functions.
+    A subclass may define `validate` and `stream_validate` as methods instead of passing functions.
     """
 
     description: str | None = None
@@ -89,7 +88,7 @@ class Requirement:
 
     @property
     def has_function(self) -> bool:
-        """Whether complete outputs are checked by a function; otherwise a model judges, or only chunks are checked."""
+        """Whether a function checks complete outputs; otherwise a model judges them, or only chunks are checked."""
         return self.validation_fn is not None or type(self).validate is not Requirement.validate
 
     @property
@@ -106,7 +105,7 @@ class Requirement:
         """Run the validation function on the context's last output.
 
         Raises:
-            UsageError: there is no function, or it returned something else than it may.
+            UsageError: there is no function, or it returned a value of a wrong type.
             Exception: what the function raised, unless it was a `ValueError` or an `AssertionError`.
         """
         function = self.validation_fn
@@ -115,10 +114,10 @@ class Requirement:
         return as_result(await ask_function(function, context, self), self)
 
     async def stream_validate(self, chunk: Chunk) -> ValidationResult | None:
-        """Run the stream's validation function on a chunk; `None` is a verdict that has to wait.
+        """Run the stream's validation function on a chunk; `None` if it can't decide yet.
 
         Raises:
-            UsageError: there is no function, or it returned something else than it may.
+            UsageError: there is no function, or it returned a value of a wrong type.
             Exception: what the function raised, unless it was a `ValueError` or an `AssertionError`.
         """
         function = self.stream_validation_fn
@@ -129,20 +128,20 @@ class Requirement:
 
 
 async def run_validation(requirement: Requirement, context: Context) -> ValidationResult:
-    """Check a context's last output, by a requirement whose `validate` may be a subclass's own, sync or async."""
+    """Check a context's last output; a subclass may override `validate` with a sync or an async method."""
     return as_result(await ask_function(requirement.validate, context, requirement), requirement)
 
 
 async def run_stream_validation(requirement: Requirement, chunk: Chunk) -> ValidationResult | None:
-    """Check a chunk, by a requirement whose `stream_validate` may be a subclass's own, sync or async."""
+    """Check a chunk; a subclass may override `stream_validate` with a sync or an async method."""
     outcome = await ask_function(requirement.stream_validate, chunk, requirement)
     return None if outcome is None else as_result(outcome, requirement)
 
 
 async def ask_function(function: Callable[..., Any], about: object, requirement: Requirement) -> Any:
-    """Call a function that checks something for a requirement, and return its outcome.
+    """Call a validation function and return its outcome.
 
-    A `ValueError` or an `AssertionError` says no. Any other exception is a mistake in the function: it comes out, with
+    A `ValueError` or an `AssertionError` means no. Any other exception is a mistake in the function and is raised, with
     a note that names the requirement.
     """
     try:
@@ -151,7 +150,7 @@ async def ask_function(function: Callable[..., Any], about: object, requirement:
         return False, str(error) or type(error).__name__
     except Exception as error:
         for note in (f"raised while the requirement {str(requirement)!r} was checked", _advise(error, about)):
-            if note and note not in getattr(error, "__notes__", ()):  # the error may pass by twice
+            if note and note not in getattr(error, "__notes__", ()):  # the error may pass here twice
                 add_note(error, note)
         raise
 
@@ -163,7 +162,7 @@ _TEXT_WANTED = (
 
 
 def _advise(error: Exception, about: object) -> str:
-    """Return what to do about a function that was written for a text where it gets a context, or the reverse."""
+    """Return advice about a function that expects a text but gets a context, or vice versa."""
     if not isinstance(error, (AttributeError, TypeError)):
         return ""
     if isinstance(about, Context) and type(about).__name__ in str(error):
@@ -176,15 +175,15 @@ def _advise(error: Exception, about: object) -> str:
 
 
 def check_function(what: str, function: Any, argument: str) -> None:
-    """Refuse what can't be called with one argument.
+    """Check that a function can be called with one argument.
 
     Args:
-        what: what takes the function.
+        what: the parameter that takes the function, for the error message.
         function: the function.
-        argument: what it will be given.
+        argument: what the function will be called with.
 
     Raises:
-        UsageError: it is not a function, or one of other arguments.
+        UsageError: it is not a function, or takes other arguments.
     """
     if not callable(function):
         raise UsageError(f"{what} takes a function of {argument}, not {function!r}")
@@ -200,10 +199,10 @@ def check_function(what: str, function: Any, argument: str) -> None:
 
 
 def as_result(outcome: Any, requirement: Requirement) -> ValidationResult:
-    """Take what a validation function returned as a result.
+    """Convert the return value of a validation function.
 
     Raises:
-        UsageError: it is something else than it may be.
+        UsageError: the value has a wrong type.
     """
     match outcome:
         case ValidationResult():

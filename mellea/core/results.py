@@ -1,4 +1,4 @@
-"""Results of requests that aren't generations of text: images, embeddings, whether a model is there."""
+"""Results of requests other than text generations: images, embeddings, whether a model can be reached."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["EmbeddingResult", "ImageResult", "Probe"]
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """Images that a model made.
+    """Images that a model generated.
 
     Attributes:
-        images: each with `save(path)` where the provider sent the bytes, or the `url` where it is.
-        usage: tokens taken, `None` if the provider didn't say.
-        model: the model that made them, as the provider calls it.
+        images: each has its bytes, to `save(path)`, or its `url`.
+        usage: the tokens, `None` if the provider didn't report them.
+        model: the provider's name of the model.
     """
 
     images: tuple[ImageBlock, ...]
@@ -30,9 +30,9 @@ class EmbeddingResult:
     """Vectors for texts, in the order of the texts.
 
     Attributes:
-        vectors: one for each text, all of one length.
-        usage: tokens taken, `None` if the provider didn't say.
-        model: the model that made them, as the provider calls it.
+        vectors: one for each text, all of the same length.
+        usage: the tokens, `None` if the provider didn't report them.
+        model: the provider's name of the model.
     """
 
     vectors: tuple[tuple[float, ...], ...]
@@ -42,7 +42,7 @@ class EmbeddingResult:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Whether a model can be reached; `reason` says why not and what to do, or what could not be told."""
+    """Whether a model can be reached; `reason` says why not and what to do, or what couldn't be checked."""
 
     ok: bool
     reason: str = ""

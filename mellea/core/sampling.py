@@ -53,7 +53,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class SamplingResult:
-    """What a strategy came to.
+    """The result of a strategy.
 
     Attributes:
         success: whether an attempt met every requirement.
@@ -67,7 +67,7 @@ class SamplingResult:
 
     @property
     def result(self) -> ComputedModelOutputThunk[Any]:
-        """The output that was chosen: one that met the requirements, or else what the strategy prefers."""
+        """The chosen output: one that met the requirements, or else the best one by the strategy's rule."""
         return self.attempts[self.chosen].output
 
     def __reduce__(self) -> Any:
@@ -80,13 +80,13 @@ class SamplingResult:
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of all attempts together, `None` if the provider didn't say."""
+        """The tokens of all attempts together, `None` if the provider didn't report them."""
         known = [attempt.output.usage for attempt in self.attempts if attempt.output.usage is not None]
         return sum(known[1:], start=known[0]) if known else None
 
 
 def make_portable(result: SamplingResult) -> SamplingResult:
-    """Return the result without what doesn't pickle: the functions of requirements, and contexts."""
+    """Return the result without what can't be pickled: the functions of requirements, and contexts."""
     return replace(result, attempts=tuple(_make_attempt_portable(attempt) for attempt in result.attempts))
 
 
@@ -100,13 +100,13 @@ def _make_attempt_portable(attempt: Attempt) -> Attempt:
 
 
 class Sampler(Protocol):
-    """What a strategy works with: one call of a verb, to be tried as often as it takes.
+    """A strategy's view of the call: it can make attempts at it.
 
     Attributes:
-        component: what the call says to the model.
+        component: the input of the call.
         context: the context of the call.
         backend: the backend of the call.
-        requirements: what the output has to meet.
+        requirements: the requirements for the output.
     """
 
     component: Any
@@ -123,20 +123,20 @@ class Sampler(Protocol):
         model_options: Mapping[str, Any] | None = None,
         compose: Compose | None = None,
     ) -> Attempt:
-        """Make an attempt and check it; what isn't given is as in the call.
+        """Make an attempt and check it; arguments replace parts of the call.
 
-        A seed of the call is raised by one for each attempt. An attempt ends as soon as a requirement that looks
-        at chunks says no. Cancelling the wait cancels the request.
+        The call's seed is incremented for each attempt. An attempt ends as soon as a requirement rejects a chunk.
+        Cancelling the wait cancels the request.
 
         Args:
-            component: what to say to the model instead; an `Instruction` brings its requirements and `output_prefix`.
-            context: what the model is to know of earlier turns instead.
-            backend: whom to say it to instead.
-            model_options: options that go before those of the call.
-            compose: makes the attempt's output out of several requests; takes a function for one of them.
+            component: the input for the model; an `Instruction` brings its own requirements and `output_prefix`.
+            context: the context.
+            backend: the backend.
+            model_options: options that override those of the call.
+            compose: makes the attempt's output from several requests; takes a function that makes one request.
 
         Raises:
-            MelleaError: the generation failed, or the call can't be made so.
+            MelleaError: the generation failed, or the backend doesn't support the request.
         """
 
 
@@ -146,9 +146,9 @@ class Generate(Protocol):
     async def __call__(
         self, prefix: str, model_options: Mapping[str, Any], *, is_answer: bool = True
     ) -> ComputedModelOutputThunk[Any]:
-        """Ask for an answer that begins with `prefix` (which its text has, too), with options of its own.
+        """Request an answer that begins with `prefix`, which is included in its text, with options of its own.
 
-        Unless it `is_answer`, the model is held to no format and has no tools.
+        Unless it `is_answer`, the request has no format and no tools.
         """
 
 
@@ -156,14 +156,16 @@ Compose = Callable[[Generate], Awaitable[ComputedModelOutputThunk[Any]]]
 
 
 class SamplingStrategy(Protocol):
-    """A way to come to an output that meets the requirements."""
+    """Decides how attempts are made until an output meets the requirements."""
 
     @property
     def requirements(self) -> Sequence[Requirement]:
         """Requirements that the strategy adds to those of the call."""
 
-    # A strategy may have `is_sequential`, true if it makes one attempt after the other, which `release=` asks for, and
-    # `backends`, others than the call's that it may ask, which are checked before anything is sent.
+    # A strategy may have `is_sequential`, true if it makes one attempt after the other, which `release=` asks for;
+    # `backends`, others than the call's that it may ask, which are checked before anything is sent; and
+    # `begins_plainly`, true if its first attempt is the call as it is, and the result if it is of the asked type and
+    # there are no requirements: `sample` is called only if it isn't, and draws that attempt first.
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
-        """Draw attempts until one is good enough, or none is left."""
+        """Make attempts until one is good enough or the budget is used up."""

@@ -1,4 +1,4 @@
-"""What was sent for an answer, as `thunk.request` shows it."""
+"""The request behind an answer, for `thunk.request`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["SentRequest"]
 
 
 class SentRequest:
-    """The request that an answer came from, without keys. It is put together when it is looked at.
+    """The request that was sent for an answer, without keys. Its attributes are computed when they are read.
 
     Args:
-        backend: whom it was sent to.
-        request: what was sent, in nobody's wire format.
+        backend: the backend that it was sent to.
+        request: the request, before it was encoded for a provider.
     """
 
     __slots__ = ("_backend", "_request")
@@ -35,7 +35,7 @@ class SentRequest:
 
     @property
     def model(self) -> str:
-        """The model that was asked for."""
+        """The requested model."""
         return self._backend.model_id
 
     @property
@@ -45,7 +45,7 @@ class SentRequest:
 
     @property
     def tools(self) -> tuple[ToolSpec | BuiltinTool, ...]:
-        """The tools that the model was offered."""
+        """The tools offered to the model."""
         return tuple(
             replace(tool, config=hide_keys(tool.config)) if isinstance(tool, BuiltinTool) else tool
             for tool in self._request.tools
@@ -53,7 +53,7 @@ class SentRequest:
 
     @property
     def output_schema(self) -> OutputSchema | None:
-        """What the answer had to match."""
+        """The schema that the answer had to match."""
         return self._request.output_schema
 
     @property
@@ -64,12 +64,12 @@ class SentRequest:
 
     @property
     def deadlines(self) -> Deadlines:
-        """How long was to be waited."""
+        """The deadlines of the request."""
         return self._request.deadlines
 
     @property
     def payload(self) -> Mapping[str, Any] | None:
-        """The JSON body that went over the wire, in the provider's own format; `None` where there is no wire."""
+        """The JSON body in the provider's own format; `None` if the backend sends none."""
         return self._backend.wire_payload(self._request)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Where a run stands, and where it may go from there."""
+"""The states of a run, and the transitions between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["TRANSITIONS", "State"]
 
 
 class State(Enum):
-    """Where a run stands."""
+    """The state of a run."""
 
     PENDING = "pending"
     STREAMING = "streaming"

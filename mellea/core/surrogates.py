@@ -1,7 +1,7 @@
-"""Halves of a character: JSON can write a character outside the BMP as two escapes, and a stream can cut between them.
+"""Surrogates: JSON may write a character outside the BMP as two escapes, and a stream may be cut between them.
 
-A half that found its other half is that character, and one that stays alone is U+FFFD, the mark for something that
-can't be read. No text that leaves this library for a user holds a half: it couldn't be encoded again.
+A pair of surrogates becomes its character, and a lone one U+FFFD, the replacement character. No text that this library
+returns contains a surrogate, because it couldn't be encoded.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ __all__ = ["is_high", "replace_surrogates", "replace_surrogates_in"]
 
 
 def is_high(char: str) -> bool:
-    """Tell whether a character is the first half of a pair."""
+    """Return whether a character is a high surrogate, the first half of a pair."""
     return "\ud800" <= char <= "\udbff"
 
 
 def replace_surrogates(text: str) -> str:
-    """Return the text with its pairs joined and U+FFFD for each half that stands alone."""
+    """Return the text with surrogate pairs joined, and U+FFFD for each lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -27,7 +27,7 @@ def replace_surrogates(text: str) -> str:
 
 
 def replace_surrogates_in(value: Any) -> Any:
-    """Return the value with all texts in it mended: in dicts, lists, tuples and dataclasses, however deep."""
+    """Return the value with the surrogates replaced in all texts inside: in dicts, lists, tuples and dataclasses."""
     if isinstance(value, str):
         return replace_surrogates(value)
     if isinstance(value, dict):

@@ -10,18 +10,18 @@ unfinished thunk cancels its run.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
+from mellea.core.iterators import EventIterator, Poll, TextIterator
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.runtime.cursor import Cursor
-from mellea.core.runtime.visible_text import TextFilter, piece_filter, text_filter
-from mellea.core.tracebacks import short_errors, shorten
+from mellea.core.runtime.visible_text import piece_filter
+from mellea.core.tracebacks import short_errors
 from mellea.errors import StreamingError, UsageError
 
 if TYPE_CHECKING:
@@ -31,18 +31,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ComputedModelOutputThunk",
-    "EventIterator",
     "ModelOutputThunk",
-    "Place",
-    "TextIterator",
-    "come_to",
-    "played",
+    "copy_outcome",
+    "make_computed",
 ]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
 
 _THE_TEXT: Any = object()
+_poll_lock = threading.Lock()
 
 
 class ModelOutputThunk(Generic[T]):
@@ -60,7 +58,7 @@ class ModelOutputThunk(Generic[T]):
                 f"thunks are made by a session's verbs; for a value that is known, ComputedModelOutputThunk({run!r})"
             )
         self._run = run
-        self._poll: _Poll | None = None  # of astream()
+        self._poll: Poll | None = None  # of astream()
 
     # -- waiting --------------------------------------------------------------------------------------
 
@@ -78,20 +76,24 @@ class ModelOutputThunk(Generic[T]):
 
     @short_errors
     async def _compute(self) -> ComputedModelOutputThunk[T]:
-        run = self._run
-        await run.until(lambda: run.is_final)
-        return self._deliver()
+        await self._run.until_final()
+        return self.deliver()
 
     @short_errors
     def _compute_blocking(self) -> ComputedModelOutputThunk[T]:
         run = self._run
         run.until_blocking(lambda: run.is_final)
-        return self._deliver()
+        return self.deliver()
 
     @short_errors
-    def _deliver(self) -> ComputedModelOutputThunk[T]:
-        """Note that a reader has reached the end; raises what the run failed with."""
-        self._run.raise_error()
+    def deliver(self) -> ComputedModelOutputThunk[T]:
+        """Make the thunk computed, as a reader does that has reached the end.
+
+        Raises:
+            MelleaError: what the generation failed with.
+        """
+        if self._run.error is not None:
+            self._run.raise_error()
         self.__class__ = ComputedModelOutputThunk
         return cast("ComputedModelOutputThunk[T]", self)
 
@@ -114,18 +116,18 @@ class ModelOutputThunk(Generic[T]):
             await run.until(poll.is_ready)
         if not poll.is_at_end:
             return text
-        self._deliver()
+        self.deliver()
         poll.end()
         return run.so_far().text
 
-    def _begun_poll(self) -> _Poll:
+    def _begun_poll(self) -> Poll:
         with _poll_lock:
             if self._poll is None:
                 if self.is_computed():
                     raise StreamingError(
                         "astream() was called on a thunk that is computed already; use .value, or iterate over it"
                     )
-                self._poll = _Poll(self._run)
+                self._poll = Poll(self._run)
             return self._poll
 
     def __aiter__(self) -> TextIterator:
@@ -160,9 +162,10 @@ class ModelOutputThunk(Generic[T]):
             ParseError: while reading: an item is none; `.index`, `.raw` and `.items` say which, its text, and the
                 good ones before it.
         """
-        return self._items(on_error)
+        return self.read_items(on_error)
 
-    def _items(self, on_error: OnError, *, by_step: bool = False) -> ItemIterator[Any]:
+    def read_items(self, on_error: OnError, *, by_step: bool = False) -> ItemIterator[Any]:
+        """Read the items like `items`; with `by_step` only at the end of a step, so that none is superseded."""
         from mellea.core.structured.iterators import ItemIterator  # lazy: plain text needs none of it
 
         text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
@@ -175,13 +178,23 @@ class ModelOutputThunk(Generic[T]):
             UsageError: there is no `format`.
             ParseError: at the end: the complete text is not a value of the format.
         """
-        return self._partials()
+        return self.read_partials()
 
-    def _partials(self, *, by_step: bool = False) -> PartialIterator[T]:
+    def read_partials(self, *, by_step: bool = False) -> PartialIterator[T]:
+        """Read partial objects like `partials`; with `by_step` only at the end of a step."""
         from mellea.core.structured.iterators import PartialIterator  # lazy: plain text needs none of it
 
         text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
         return PartialIterator(self, text, by_step=by_step or self.is_computed())
+
+    @property
+    def record(self) -> Record:
+        """The generation as its readers know it: events, state, waits. For streams, strategies and the like."""
+        return self._run
+
+    def so_far(self) -> Generation:
+        """Return all that has arrived so far: text, message, usage; after the end, what the generation came to."""
+        return self._run.so_far()
 
     @property
     def partial(self) -> str:
@@ -305,8 +318,7 @@ class ModelOutputThunk(Generic[T]):
     @property
     def success(self) -> bool:
         """Whether there is a result, and it meets the requirements, as far as any were checked."""
-        run = self._run
-        return run.has_succeeded and (run.sampling is None or bool(run.sampling.success))
+        return self._run.is_met
 
     @property
     def sampling(self) -> Any:
@@ -406,25 +418,40 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
 
     def without_sampling(self) -> Self:
         """Return a copy that knows nothing of the other attempts."""
-        return cast("Self", come_to(self._run))
+        return cast("Self", copy_outcome(self._run))
 
     def _state(self) -> tuple[Generation, Any, list[Event], float | None, Any, Any]:
         run = self._run
         return run.so_far(), run.parsed, run.events, run.time_to_first_token, run.format, run.sampling
 
 
-def come_to(run: Record) -> ComputedModelOutputThunk[Any]:
-    """Return what a run that has ended came to, as a computed thunk of its own, even if it failed or was stopped."""
-    events = run.events[: run.limit]
+def copy_outcome(run: Record, events: list[Event] | None = None) -> ComputedModelOutputThunk[Any]:
+    """Return what a run that has ended came to, as a computed thunk of its own, even if it failed or was stopped.
+
+    Args:
+        run: has ended.
+        events: those that the thunk is to show; by default, all of the run.
+    """
+    if events is None:
+        events = run.events[: run.limit]
     thunk = _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, run.format, None)
     thunk._run.sent = run.sent
     return thunk
 
 
-def played(events: list[Event]) -> ComputedModelOutputThunk[Any]:
-    """Return a computed thunk of events that are known, with the text as its result."""
+def make_computed(events: list[Event], like: Record | None = None) -> ComputedModelOutputThunk[Any]:
+    """Return a computed thunk of events that are known.
+
+    Args:
+        events: all of them; they needn't be joined.
+        like: the run that they are of, if its result couldn't be parsed; by default the text is the result.
+    """
     joined, generation = fold_joined(events)
-    return _rebuild(generation, generation.text, joined, None, None, None)
+    if like is None:
+        return _rebuild(generation, generation.text, joined, None, None, None)
+    thunk = _rebuild(generation, None, joined, like.time_to_first_token, like.format, None)
+    thunk._run.sent = like.sent
+    return thunk
 
 
 def _rebuild(
@@ -439,161 +466,8 @@ def _rebuild(
     run.time_to_first_token = time_to_first_token
     run.sampling = sampling
     thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
-    return thunk._deliver()
+    return thunk.deliver()
 
 
 def _nothing() -> None:
     """Leave the end of a text to the reader that is made of it."""
-
-
-_poll_lock = threading.Lock()
-
-
-class _Poll:
-    """The place of `astream()` in a run's text. Several threads may share it: none gets less than all text so far."""
-
-    __slots__ = ("_cursor", "_filter", "_lock", "_text", "is_at_end", "is_over")
-
-    def __init__(self, run: Record) -> None:
-        self._cursor = Cursor(run)
-        self._filter: TextFilter | None = text_filter(run)
-        self._lock = threading.Lock()
-        self._text = ""
-        self.is_at_end = False  # all text has been taken, and the run hasn't failed before
-        self.is_over = False  # somebody has returned it
-
-    def is_ready(self) -> bool:
-        return self._cursor.is_ready()
-
-    def take(self) -> str | None:
-        """Return all text so far if there is more of it than at the last call, or if it is at the end."""
-        with self._lock:
-            new = self._cursor.take()
-            text = self._filter(new) if new and self._filter is not None else ""
-            self._text += text
-            run = self._cursor.run
-            # Before an error comes the text; the next call raises.
-            if new is None or (text and run.is_final and run.error is None):
-                self.is_at_end = True
-            return self._text if text or self.is_at_end else None
-
-    def end(self) -> None:
-        """Let go of the text, which has been returned."""
-        with self._lock:
-            self.is_over, self._text, self._filter = True, "", None
-            self._cursor.take()  # at the end, where the cursor lets go of the events
-
-
-class Place(Protocol):
-    """What a stream knows of one of its readers; the readers of a thunk that somebody holds have none."""
-
-    def begin(self) -> None:
-        """Note that the reader reads; raises if it has left."""
-
-    def end(self) -> None:
-        """Note that the reader is through, or leaves."""
-
-    async def aclose(self) -> None:
-        """Note that the reader leaves, and wait for the close if it was the last one."""
-
-
-class _Iterator:
-    """What the readers of a thunk have in common.
-
-    Args:
-        thunk: what to read.
-        deliver: what to do at the end; by default, make the thunk computed or raise its error.
-        place: what a stream knows of the reader.
-    """
-
-    __slots__ = ("_cursor", "_deliver", "_place", "_thunk")
-
-    def __init__(
-        self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None, place: Place | None = None
-    ) -> None:
-        self._thunk = thunk
-        self._deliver = deliver or thunk._deliver
-        self._place = place
-        self._cursor = Cursor(thunk._run)
-
-    async def aclose(self) -> None:
-        """Stop reading; the last reader of a stream cancels the generation, and waits until it is closed."""
-        if self._place is not None:
-            await self._place.aclose()
-
-
-class TextIterator(_Iterator, AsyncIterator[str]):
-    """Reads a thunk's text, delta by delta. It holds the thunk, so reading keeps the generation alive.
-
-    Args:
-        thunk: what to read.
-        deliver: what to do at the end; by default, make the thunk computed or raise its error.
-        place: what a stream knows of the reader.
-        live: read also text that may be taken back: that of attempts which aren't accepted yet.
-        text_of: makes text of events, instead.
-    """
-
-    __slots__ = ("_text_of",)
-
-    def __init__(
-        self,
-        thunk: ModelOutputThunk[Any],
-        deliver: Callable[[], Any] | None = None,
-        place: Place | None = None,
-        *,
-        live: bool = False,
-        text_of: TextFilter | None = None,
-    ) -> None:
-        super().__init__(thunk, deliver, place)
-        self._text_of = text_of or text_filter(thunk._run, live=live)
-
-    async def __anext__(self) -> str:
-        cursor, place = self._cursor, self._place
-        if place is not None:
-            place.begin()
-        try:
-            while True:
-                new = cursor.take()
-                if new is None:
-                    self._deliver()
-                    raise StopAsyncIteration
-                if text := self._text_of(new):
-                    return text
-                await cursor.run.until(cursor.is_ready)
-        except BaseException as error:
-            if place is not None:
-                place.end()
-            shorten(error)
-            raise
-
-
-class EventIterator(_Iterator, AsyncIterator[Event]):
-    """Reads a thunk's events, one by one; otherwise like `TextIterator`."""
-
-    __slots__ = ("_new",)
-
-    def __init__(
-        self, thunk: ModelOutputThunk[Any], deliver: Callable[[], Any] | None = None, place: Place | None = None
-    ) -> None:
-        super().__init__(thunk, deliver, place)
-        self._new: list[Event] = []  # taken and not yet given, the next one last
-
-    async def __anext__(self) -> Event:
-        if self._new:
-            return self._new.pop()
-        cursor, place = self._cursor, self._place
-        if place is not None:
-            place.begin()
-        try:
-            while (new := cursor.take()) is not None:
-                if new:
-                    self._new = new[::-1]
-                    return self._new.pop()
-                await cursor.run.until(cursor.is_ready)
-            self._deliver()
-            raise StopAsyncIteration
-        except BaseException as error:
-            if place is not None:
-                place.end()
-            shorten(error)
-            raise

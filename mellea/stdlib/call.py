@@ -1,4 +1,4 @@
-"""One model call: check it, wait for its ingredients, word it, launch the run, put the turn into the context."""
+"""One model call: check it, wait for its ingredients, render it, launch the run, put the turn into the context."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-import anyio
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
@@ -18,6 +16,7 @@ from mellea.core.component import component_of, walk
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
+from mellea.core.observer import listening
 from mellea.core.options import (
     DEFAULT_DEADLINES,
     Deadlines,
@@ -28,32 +27,34 @@ from mellea.core.options import (
     unshaped_options,
     without_shape,
 )
-from mellea.core.runtime import Parse, Record, Run, check_wait
+from mellea.core.runtime import Corrector, Parse, Run, launch
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.sent import SentRequest
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import DeadlineError, MelleaError, OutputError, ParseError, UnsupportedError, UsageError
+from mellea.errors import MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import (
     MAX_TURNS,
-    LoadedTool,
+    CheckedTool,
+    Step,
     Tool,
     ToolLoop,
     ToolSet,
     as_tools,
+    has_sets,
     load_tools,
-    loaded_tools,
-    tool_loop,
+    loop_of,
 )
 from mellea.stdlib.verb import CallArguments
 
 if TYPE_CHECKING:
     from mellea.core.structured import OutputFormat
 
-__all__ = ["Call", "finish"]
+__all__ = ["Call", "finish", "request_once"]
 
 C = TypeVar("C", bound=Context)
+T = TypeVar("T")
 
 _QUICK_LENGTH = 4096
 """The longest text, in characters, that is parsed on the loop where no code of the user's is called: it takes less
@@ -79,12 +80,11 @@ class Call:
         options: all model options, merged.
         given: those of them that aren't the backend's own, tools included.
         format: what the answer is to be; one that only calls tools is nothing yet, and its result is `None`.
-        tools: tools that the model may ask for.
+        tools: tools that the model may ask for; sets among them are loaded before the call is rendered.
         deadlines: how long to wait.
         loop: how the tools are run; `None` only shows the calls.
         prefix: text that the answer begins with.
         arguments: those of the verb; what they say of model options is in `given`, too.
-        unloaded: all tools, if there are sets among them that have to be loaded first; the others are in `tools`, too.
     """
 
     component: Any
@@ -92,12 +92,11 @@ class Call:
     options: Mapping[str, Any] = field(repr=False)  # there may be keys in them
     given: Mapping[str, Any] = field(repr=False)
     format: OutputFormat[Any] | None = None
-    tools: tuple[ToolSpec | BuiltinTool, ...] = ()
+    tools: tuple[CheckedTool, ...] = ()
     deadlines: Deadlines = DEFAULT_DEADLINES
     loop: ToolLoop | None = None
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
-    unloaded: tuple[LoadedTool | ToolSet, ...] = ()
 
     @classmethod
     def make(
@@ -165,38 +164,38 @@ class Call:
         others = own_options(backend)
         options = {**(without_shape(others) if is_own else others), **given}
         timeout, tools = options.pop(ModelOption.TIMEOUT, None), options.pop(ModelOption.TOOLS, ())
-        unloaded: tuple[LoadedTool | ToolSet, ...] = ()
         if tools:
-            checked = as_tools(tools)
-            tools = loaded_tools(checked)
-            unloaded = checked if len(tools) < len(checked) else ()
+            tools = as_tools(tools)
+        loop = None
+        if arguments:  # nearly always there are none
+            turns = arguments.get("max_turns", MAX_TURNS)
+            loop = loop_of(arguments.get("loop"), arguments.get("tool_calls", "show"), turns)
         call = cls(
             component,
             backend,
             options,
             given,
             format,
-            _specs(tools),
+            tools if loop is None else loop.check_tools(tools),
             Deadlines.of(timeout),
-            _loop(arguments, tools) if arguments else None,  # nearly always there are none
+            loop,
             prefix,
             arguments,
-            unloaded,
         )
         call._check()
         return call
 
     async def load(self) -> Self:
-        """Return this call with the tools of its sets, which are loaded now if they aren't yet.
+        """Return this call with the tools of its sets, which are loaded if they aren't yet.
 
         Raises:
             ToolError: a set can't be loaded.
             UsageError: two tools have one name, or one of them can't go with the call.
         """
-        if not self.unloaded:
+        if not has_sets(self.tools):
             return self
-        tools = await load_tools(self.unloaded)
-        call = replace(self, tools=_specs(tools), loop=_loop(self.arguments, tools), unloaded=())
+        tools = await load_tools(self.tools)
+        call = replace(self, tools=tools if self.loop is None else self.loop.check_tools(tools))
         call._check()
         return call
 
@@ -229,7 +228,7 @@ class Call:
             own_prefix = own_prefix if begins is None else str(begins)
         given, arguments = self.given, self.arguments
         if is_own:
-            arguments = {**arguments, "tool_calls": "show"}
+            arguments = {**arguments, "tool_calls": "show", "loop": None}
             system = self.options.get(ModelOption.SYSTEM_PROMPT)  # the task is to be understood all the same
             given = {**without_shape(given), **({} if system is None else {ModelOption.SYSTEM_PROMPT: system})}
         return self._of(
@@ -245,11 +244,14 @@ class Call:
     def untyped(self) -> Self:
         """Return this call for a text of its own, whatever the answer is to be, and without tools."""
         options = {name: value for name, value in self.options.items() if name != ModelOption.TOOL_CHOICE}
-        return replace(self, format=None, tools=(), loop=None, unloaded=(), options=options)
+        return replace(self, format=None, tools=(), loop=None, options=options)
 
     def _check(self) -> None:
-        if self.tools and not self.unloaded:
-            _check_choice(self.options.get(ModelOption.TOOL_CHOICE), [tool.name for tool in self.tools])
+        if self.tools and not has_sets(self.tools):
+            _check_choice(
+                self.options.get(ModelOption.TOOL_CHOICE),
+                [tool.name for tool in self.tools if not isinstance(tool, ToolSet)],
+            )
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
                 f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
@@ -267,103 +269,81 @@ class Call:
         if files or self.tools or self.format is not None or self.options.keys() - can.options:
             check_supported(self.backend, self._request(files))
 
-    def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
+    def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
 
         A list of messages is the whole request: the context is neither read nor extended.
+
+        Args:
+            context: what the model knows of earlier turns.
+            correction: what to do about an answer that isn't a value of the asked type.
 
         Raises:
             StreamingError: a thunk that it would wait for can't end before the call does.
         """
         history = self._history(context)
         turns = history.list_awaited_turns()
-        pending = self._awaited(turns)
-        dependencies = [thunk._run for thunk in pending]
+        pending = _pending([self.component, *_unsaid(turns)])
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
-        request = None if pending or self.unloaded or not history.is_immediate else self._worded(turns)
+        is_ready = not pending and history.is_immediate and not has_sets(self.tools)
+        request = self._render(turns) if is_ready else None
+        asking = _Asking(self, request, history, pending)
+        ready = asking.get_ready if request is None else None
+        if self.loop is not None:
+            overdue = f"the model {self.backend.model_id!r} and its tools were not done"
+            return self.begin(context, pending, ready=ready, work=asking.work, overdue=overdue, correction=correction)
+        parse, quick_length = self._parse()
+        return self.begin(
+            context,
+            pending,
+            ready=ready,
+            open=asking.open,
+            parse=parse,
+            quick_length=quick_length,
+            correction=correction,
+        )
 
-        async def ready() -> tuple[Call, Request]:
-            await _awaited(pending, self.component)
-            if request is not None:
-                return self, request
-            call = await self.load()
-            with unshaped_options(self.backend):  # for a compactor that asks a model
-                turns = await _prepared(history)
-            return call, call._worded(turns)
+    def begin(
+        self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Any
+    ) -> tuple[ModelOutputThunk[Any], C]:
+        """Launch what answers this call, and return it with the context that has the new turn.
 
-        run = self._run(ready, dependencies)
-        run.launch()
-        thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
-        if isinstance(self.component, Conversation):
-            return thunk, context
-        return thunk, context.add(self.component).add(thunk)
-
-    def ingredients(self, context: Context) -> list[ModelOutputThunk[Any]]:
-        """Return the thunks that the call waits for, each once.
+        Args:
+            context: the one to put the turn into.
+            ingredients: the thunks that it waits for.
+            how: what is launched, as for `core.runtime.launch`.
 
         Raises:
             StreamingError: a thunk that it would wait for can't end before the call does.
         """
-        return self._awaited(self._history(context).list_awaited_turns())
+        backend = self.backend
+        run = launch(
+            label=self.component,
+            links=[thunk.record for thunk in _thunks_in(self.component)] if listening.count else (),
+            deadlines=self.deadlines,
+            dependencies=[thunk.record for thunk in ingredients],
+            format=self.format,
+            backend=backend.name,
+            model=backend.model_id,
+            **how,
+        )
+        thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
+        if isinstance(self.component, Conversation):
+            return thunk, context
+        return thunk, context.add_turn(self.component, thunk)
 
-    def _awaited(self, turns: Iterable[Turn]) -> list[ModelOutputThunk[Any]]:
-        pending = _pending([self.component, *_unsaid(turns)])
-        check_wait(thunk._run for thunk in pending)
-        return pending
+    def ingredients(self, context: Context) -> list[ModelOutputThunk[Any]]:
+        """Return the thunks that the call waits for, each once."""
+        return _pending([self.component, *_unsaid(self._history(context).list_awaited_turns())])
 
     def _history(self, context: Context) -> Context:
         return SimpleContext() if isinstance(self.component, Conversation) else context
 
-    def _run(self, ready: Callable[[], Awaitable[tuple[Call, Request]]], dependencies: Sequence[Record]) -> Run:
-        parse, quick_length = self._parse()
-        known: dict[str, Any] = {"backend": self.backend.name, "model": self.backend.model_id}
-        if self.loop is None:
-
-            async def open() -> tuple[AsyncIterator[Event], Deadlines]:
-                request = narrow_tools((await ready())[1])
-                run.sent = SentRequest(self.backend, request)
-                return self._events(request), request.deadlines
-
-            run = Run(
-                open, parse=parse, quick_length=quick_length, format=self.format, dependencies=dependencies, **known
-            )
-            return run
-
-        async def work(run: Run) -> Any:
-            call, request = await ready()
-            loop: Any = call.loop
-            with anyio.move_on_after(self.deadlines.total):
-                answer = await loop.work(run, lambda said: call._step(run, request, said))
-                return await call.parse(answer if self.format is None else run.so_far())  # a value may go on over steps
-            raise DeadlineError(
-                f"the model {self.backend.model_id!r} and its tools were not done for {self.deadlines.total:g} s",
-                is_retryable=True,
-                **known,
-            )
-
-        return Run(work=work, format=self.format, dependencies=dependencies, **known)
-
-    def _step(self, whole: Run, request: Request, said: Sequence[Message]) -> Run:
-        """Launch one request of a tool loop, which `whole` is the run of."""
-        options = dict(request.options)
-        if said:
-            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
-        deadlines = replace(request.deadlines, total=None)  # the loop has that as a whole
-        step = narrow_tools(replace(request, messages=(*request.messages, *said), options=options, deadlines=deadlines))
-
-        async def open() -> tuple[AsyncIterator[Event], Deadlines]:
-            whole.sent = run.sent = SentRequest(self.backend, step)
-            return self._events(step), deadlines
-
-        run = Run(open, backend=self.backend.name, model=self.backend.model_id)
-        run.launch()
-        return run
-
     def _parse(self) -> tuple[Parse | None, float]:
         """Return what makes the result, and up to which length of the text it does so on the loop."""
         if self.format is not None:
-            names = frozenset(tool.name for tool in self.tools if isinstance(tool, ToolSpec))
-            offered = None if self.unloaded else names
+            own = [tool for tool in self.tools if not isinstance(tool, (BuiltinTool, ToolSet))]
+            offered = None if has_sets(self.tools) else frozenset([tool.name for tool in own])
             return partial(_parse_as, self.format, offered), _QUICK_LENGTH if self.format.is_quick else -1
         if isinstance(self.component, (CBlock, Instruction)):
             return None, _ANY_LENGTH
@@ -386,16 +366,16 @@ class Call:
         options = dict(self.options)
         options.pop(ModelOption.SYSTEM_PROMPT, None)
         schema = self.format.schema if self.format is not None else None
-        return Request(tuple(messages), self.tools, schema, options, self.deadlines)
+        return Request(tuple(messages), _specs(self.tools), schema, options, self.deadlines)
 
-    def _worded(self, turns: Iterable[Turn]) -> Request:
+    def _render(self, turns: Iterable[Turn]) -> Request:
         messages: list[Message] = []
         model = self.backend.model_id
         for turn in turns:
             if turn.input is not None:
                 said = turn.get_rendered(model)
                 messages += turn.remember(model, render_messages(turn.input, model)) if said is None else said
-            answered = () if turn.output is None else turn.output._run.so_far().messages
+            answered = () if turn.output is None else turn.output.so_far().messages
             messages += [message for message in answered if message.blocks]
         messages += render_messages(self.component, model)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
@@ -407,16 +387,105 @@ class Call:
 
     def _events(self, request: Request) -> AsyncIterator[Event]:
         events = self.backend.run(request)
-        return events if self.prefix is None else _prefixed(self.prefix, events)
+        return events if self.prefix is None else _prefix_events(self.prefix, events)
+
+
+class _Asking:
+    """A call while it is answered: what its run works with."""
+
+    __slots__ = ("_call", "_history", "_pending", "_request", "_run")
+
+    def __init__(
+        self, call: Call, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
+    ) -> None:
+        self._call = call
+        self._request: Any = request  # there is one when `open` or `work` begins
+        self._history = history
+        self._pending = pending
+
+    async def get_ready(self, run: Run) -> None:
+        """Wait for the ingredients, and render the request."""
+        if self._pending:
+            await _await_ingredients(self._pending, self._call.component)
+        self._call = await self._call.load()
+        with unshaped_options(self._call.backend):  # for a compactor that asks a model
+            turns = await _prepare_turns(self._history)
+        self._request = self._call._render(turns)
+
+    def open(self, run: Run) -> AsyncIterator[Event]:
+        """Send the request, and return the backend's events."""
+        request = narrow_tools(self._request)
+        run.sent = SentRequest(self._call.backend, request)
+        return self._call._events(request)
+
+    async def work(self, run: Run) -> Any:
+        """Let the tool loop answer."""
+        call = self._call
+        self._run = run
+        loop: Any = call.loop
+        try:
+            answer = await loop.work(run, self)
+        except MelleaError as error:
+            error.partial = run.text()  # of all steps, not of the last one alone
+            raise
+        return await call.parse(answer if call.format is None else run.so_far())  # a value may go on over steps
+
+    def step(self, number: int) -> Step:
+        """Return the next step of the loop: the request, and what was said since."""
+        request, call = self._request, self._call
+        said = tuple(message for message in self._run.so_far().messages if message.blocks)
+        options = dict(request.options)
+        if said:
+            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
+        return Step(number, call.backend, (*request.messages, *said), call.tools, options)
+
+    def ask(self, step: Step) -> Run:
+        """Launch the request of a step."""
+        call, whole, backend = self._call, self._run, step.backend
+        deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
+        schema = call.format.schema if call.format is not None else None
+        request = narrow_tools(Request(step.messages, _specs(step.tools), schema, step.options, deadlines))
+
+        def open(run: Run) -> AsyncIterator[Event]:
+            whole.sent = run.sent = SentRequest(backend, request)
+            return backend.run(request)
+
+        return launch(open, label=call.component, deadlines=deadlines, backend=backend.name, model=backend.model_id)
+
+    def tell(self, result: Any) -> Any:
+        """Return what the model is told of a tool's result."""
+        return render_result(result)
+
+
+def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
+    known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # sets stand here only while a call is checked
+    return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in known])
+
+
+async def request_once(kind: str, backend: Backend, ask: Callable[[], Awaitable[T]]) -> T:
+    """Make a request whose result comes all at once, such as vectors or images, as work of the session around.
+
+    Raises:
+        MelleaError: the request failed, or was cancelled.
+    """
+    run = launch(work=lambda run: ask(), kind=kind, is_request=True, backend=backend.name, model=backend.model_id)
+    thunk: ModelOutputThunk[T] = ModelOutputThunk(run)
+    await finish(thunk)
+    return cast("T", thunk.parsed)
 
 
 async def finish(thunk: ModelOutputThunk[Any]) -> None:
     """Wait for a thunk that nobody else holds: if the wait is cancelled, so is the request."""
-    async with thunk:
-        await thunk
+    record = thunk.record
+    try:
+        await record.until_final()
+    finally:
+        if not record.is_closed:
+            await record.cancelled()  # of a run that has ended it waits for the close only
+    thunk.deliver()
 
 
-async def _awaited(thunks: Iterable[ModelOutputThunk[Any]], component: Any) -> None:
+async def _await_ingredients(thunks: Iterable[ModelOutputThunk[Any]], component: Any) -> None:
     """Wait for all thunks, or for the first that fails, whose error gets a note that names what needed it."""
     try:
         await together([thunk.avalue for thunk in thunks])
@@ -440,7 +509,7 @@ def _named(component: Any) -> str:
     return f"{text[:60]!r}"
 
 
-async def _prefixed(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _prefix_events(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
     yield TextDelta(prefix)
     try:
         async for event in events:
@@ -449,15 +518,6 @@ async def _prefixed(prefix: str, events: AsyncIterator[Event]) -> AsyncIterator[
         close = getattr(events, "aclose", None)
         if close is not None:
             await close()
-
-
-def _specs(tools: Iterable[LoadedTool]) -> tuple[ToolSpec | BuiltinTool, ...]:
-    return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in tools])
-
-
-def _loop(arguments: CallArguments, tools: Iterable[LoadedTool]) -> ToolLoop | None:
-    tool_calls, max_turns = arguments.get("tool_calls", "show"), arguments.get("max_turns", MAX_TURNS)
-    return tool_loop(tool_calls, tools, max_turns, render_result)
 
 
 def _parse_as(format: OutputFormat[Any], offered: Set[str] | None, generation: Generation) -> Any:
@@ -494,9 +554,13 @@ def _message(generation: Generation) -> Message:
     return generation.message
 
 
+def _thunks_in(component: Any) -> list[ModelOutputThunk[Any]]:
+    return [part for part in walk(component) if isinstance(part, ModelOutputThunk)]
+
+
 def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     """Find the thunks that aren't computed yet, each once."""
-    found = {id(part): part for value in values for part in walk(value) if isinstance(part, ModelOutputThunk)}
+    found = {id(thunk): thunk for value in values for thunk in _thunks_in(value)}
     return [thunk for thunk in found.values() if not thunk.is_computed()]
 
 
@@ -530,7 +594,7 @@ def _unsaid(turns: Iterable[Turn]) -> list[Any]:
     ]
 
 
-async def _prepared(history: Context) -> list[Turn]:
+async def _prepare_turns(history: Context) -> list[Turn]:
     turns = await history.prepare_view()
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk

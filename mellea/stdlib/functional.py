@@ -22,7 +22,7 @@ from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import StreamingError, UsageError
-from mellea.stdlib.call import Call, finish
+from mellea.stdlib.call import Call, finish, request_once
 from mellea.stdlib.components import (
     Conversation,
     Instruction,
@@ -410,7 +410,7 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
     found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
     if not found or not all(isinstance(text, str) and text for text in found):
         raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
-    return await backend.embed(found)
+    return await request_once("embedding", backend, lambda: backend.embed(found))
 
 
 @verb("generate_image")
@@ -431,7 +431,11 @@ async def agenerate_image(
     if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
         raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
     messages = render_messages(message(prompt), backend.model_id)
-    return await backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+    return await request_once(
+        "image",
+        backend,
+        lambda: backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options),
+    )
 
 
 act = blocking(aact)

@@ -25,7 +25,7 @@ from mellea.core.context import Context
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.tracebacks import wrap_entrance
-from mellea.stdlib.tools import MAX_TURNS, AnyTool, ToolCalls, ToolSet
+from mellea.stdlib.tools import MAX_TURNS, AnyTool, ToolCalls, ToolLoop, ToolSet
 
 __all__ = [
     "ActArguments",
@@ -98,6 +98,9 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
         ToolCalls,
         '`"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are none.',
         "show",
+    ]
+    loop: Annotated[
+        ToolLoop | None, "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of the other two."
     ]
 
 

@@ -10,7 +10,7 @@ from jinja2 import BaseLoader, Environment, StrictUndefined, Template, TemplateE
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mellea.errors import MelleaError, UsageError
-from mellea.templates.sources import Prompt, find_source
+from mellea.templates.sources import PromptTemplate, find_source
 
 __all__ = ["Jinja"]
 
@@ -37,7 +37,7 @@ class Jinja:
         self.names_in = lru_cache(maxsize=256)(self._names_in)
         self._compile = lru_cache(maxsize=256)(self._compile_text)
 
-    def render(self, prompt: Prompt, args: Mapping[str, Any]) -> str:
+    def render(self, prompt: PromptTemplate, args: Mapping[str, Any]) -> str:
         """Return the text of a template.
 
         Raises:
@@ -53,7 +53,7 @@ class Jinja:
         """
         return _fill(self._compile(template), args, f"the description {template[:60]!r}")
 
-    def _load(self, prompt: Prompt) -> Template:
+    def _load(self, prompt: PromptTemplate) -> Template:
         try:
             return self._environment.get_template(prompt.name)
         except TemplateError as error:

@@ -25,7 +25,7 @@ from typing import Any
 
 from mellea.errors import UsageError
 
-__all__ = ["Prompt", "add_folder", "add_package", "find_prompt", "find_source", "is_verbatim"]
+__all__ = ["PromptTemplate", "add_folder", "add_package", "find_prompt", "find_source", "is_verbatim"]
 
 _OWN = "mellea"
 _ENDING = ".jinja2"
@@ -48,7 +48,7 @@ A test renders each of them both ways.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prompt:
+class PromptTemplate:
     """A template that was found, not compiled yet.
 
     Args:
@@ -65,7 +65,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class TemplateSource:
     """A place that templates come from.
 
     Args:
@@ -79,7 +79,7 @@ class Source:
     paths: frozenset[str]
 
     @classmethod
-    def read(cls, name: str, root: Any) -> Source:
+    def read(cls, name: str, root: Any) -> TemplateSource:
         """List the templates of a folder, once."""
         return cls(name, root, frozenset(path for path in _list_files(root) if path.endswith(_ENDING)))
 
@@ -128,8 +128,8 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[a-z]+|\d+[a-z]*", re.split(r"[/\\]", name.lower())[-1])
 
 
-_own = Source.read(_OWN, Path(__file__).parent / "prompts")
-_added: tuple[Source, ...] = ()
+_own = TemplateSource.read(_OWN, Path(__file__).parent / "prompts")
+_added: tuple[TemplateSource, ...] = ()
 _named = {_OWN: _own}
 """Every source that was ever read, also for one component alone."""
 
@@ -158,10 +158,10 @@ def add_folder(folder: str | Path) -> None:
     path = Path(folder)
     if not path.is_dir():
         raise UsageError(f"there is no folder {str(folder)!r} to take templates from")
-    _add(Source.read(str(folder), path))
+    _add(TemplateSource.read(str(folder), path))
 
 
-def find_prompt(name: str, model: str | None = None, package: str | None = None) -> Prompt:
+def find_prompt(name: str, model: str | None = None, package: str | None = None) -> PromptTemplate:
     """Return the template of this name that fits the model best, uncompiled.
 
     Args:
@@ -175,7 +175,7 @@ def find_prompt(name: str, model: str | None = None, package: str | None = None)
     return _found(name, model, package)
 
 
-def find_source(template: str, parent: str = "") -> tuple[Source, str] | None:
+def find_source(template: str, parent: str = "") -> tuple[TemplateSource, str] | None:
     """Return the source that a template belongs to, and its path in it; `None` if there is no such source.
 
     Args:
@@ -196,7 +196,7 @@ def is_verbatim(name: str, model: str | None = None) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _found(name: str, model: str | None, package: str | None) -> Prompt:
+def _found(name: str, model: str | None, package: str | None) -> PromptTemplate:
     sources = (*_added, _own)
     if package is not None:
         if package not in _named:
@@ -213,29 +213,29 @@ def _found(name: str, model: str | None, package: str | None) -> Prompt:
     )
 
 
-def _read(source: Source, path: str) -> Prompt:
+def _read(source: TemplateSource, path: str) -> PromptTemplate:
     name = f"{source.name}:{path}"
     try:
         text = source.load(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the prompt template {name!r} can't be read: {error}") from error
     if source is _own and path in _INSTRUCTIONS:
-        return Prompt(name, text, "description", _NO_PARTS)
-    return Prompt(name, text, "content" if text.strip() == _VERBATIM else None)
+        return PromptTemplate(name, text, "description", _NO_PARTS)
+    return PromptTemplate(name, text, "content" if text.strip() == _VERBATIM else None)
 
 
-def _of_package(package: str, path: str = "templates/prompts") -> Source:
+def _of_package(package: str, path: str = "templates/prompts") -> TemplateSource:
     resources: Any = import_module("importlib.resources")  # lazy: most programs add no package
     try:
         root = resources.files(package).joinpath(*path.split("/"))
         if not root.is_dir():
             raise ValueError("there is no such folder in it")
-        return Source.read(package, root)
+        return TemplateSource.read(package, root)
     except (ImportError, ValueError, TypeError) as error:
         raise UsageError(f"the package {package!r} has no templates in {path!r}: {error}") from error
 
 
-def _add(source: Source) -> None:
+def _add(source: TemplateSource) -> None:
     global _added
     with _lock:
         _added = (source, *[other for other in _added if other.name != source.name])

@@ -1,10 +1,11 @@
-"""What it takes to test a generative program without a model: a scripted backend, and a contract for all backends.
+"""Test generative programs without a model: a scripted backend, and a contract suite for backends.
 
 May import: backends, core. Nothing in the package imports this room. Read `scripted.py` first.
 """
 
 from mellea.testing.contract import BackendContract
+from mellea.testing.observing import RecordingObserver
 from mellea.testing.replay import replay
 from mellea.testing.scripted import Gate, Pause, ScriptedBackend
 
-__all__ = ["BackendContract", "Gate", "Pause", "ScriptedBackend", "replay"]
+__all__ = ["BackendContract", "Gate", "Pause", "RecordingObserver", "ScriptedBackend", "replay"]

@@ -17,7 +17,7 @@ import gc
 import importlib.util
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, aclosing, contextmanager, suppress
 from typing import Any, ClassVar, cast, get_args
 from unittest import SkipTest, mock
@@ -39,8 +39,8 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.core.messages import Message, assistant_message, system_message, user_message
-from mellea.core.options import Deadlines, ModelOption
-from mellea.core.runtime import Run
+from mellea.core.options import ModelOption
+from mellea.core.runtime import launch
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UnsupportedError
 
@@ -376,11 +376,9 @@ _TOWN = OutputSchema(
 
 
 def _thunk(backend: Backend, request: Request) -> ModelOutputThunk[Any]:
-    async def open() -> tuple[AsyncIterator[Event], Deadlines]:
-        return backend.run(request), request.deadlines
-
-    run = Run(open, backend=backend.name, model=backend.model_id)
-    run.launch()
+    run = launch(
+        lambda run: backend.run(request), deadlines=request.deadlines, backend=backend.name, model=backend.model_id
+    )
     return ModelOutputThunk(run)
 
 

@@ -1,4 +1,4 @@
-"""The embedded engine as a real HTTP server on loopback, to try HTTP backends against."""
+"""The embedded engine as a real HTTP server on loopback, to test HTTP backends with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads
+from mellea.backends.llama_cpp.engine import Engine, EngineSettings, default_threads
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights, name_of
 from mellea.errors import ConfigurationError
 
@@ -21,12 +21,12 @@ _PING_SECONDS = 1
 
 @dataclass(frozen=True, slots=True)
 class EngineServer:
-    """A running server; it speaks OpenAI's chat completions and responses, and Anthropic's messages.
+    """A running server with OpenAI's chat completions and responses, and Anthropic's messages.
 
     Attributes:
         url: the base of OpenAI's API, such as `"http://127.0.0.1:40123/v1"`.
-        api_key: what the server wants as a bearer token, or as `x-api-key`.
-        model: the name to ask for.
+        api_key: the key, sent as a bearer token or as `x-api-key`.
+        model: the name of the model.
     """
 
     url: str
@@ -35,7 +35,7 @@ class EngineServer:
 
     @property
     def root(self) -> str:
-        """The address without `/v1`, as Anthropic's clients and the engine's own pages want it."""
+        """The address without `/v1`, for Anthropic's clients and the engine's own pages."""
         return self.url.removesuffix("/v1")
 
 
@@ -51,25 +51,25 @@ def engine_server(
 ) -> Iterator[EngineServer]:
     """Serve a model over HTTP for the length of a `with` block.
 
-    The server is llama.cpp's own, for tests: unlike the backend `llama_cpp` it makes control tokens of their texts in a
-    message, so give it no text that you don't trust.
+    This is llama.cpp's own server, for tests. Unlike the backend `llama_cpp` it interprets control tokens in messages,
+    so don't send it untrusted text.
 
-    Loading takes about a second and blocks the thread, leaving takes up to a second where a client still
-    streams: enter and leave it outside an event loop.
+    Loading takes about a second and blocks the thread; leaving takes up to a second if a client is still streaming. So
+    enter and leave the block outside an event loop.
 
     Args:
         model_id: a published model, or the path of a `.gguf` file.
-        context_window: tokens of prompt and answer together.
-        parallel: generations at the same time.
-        threads: of the computation.
-        chat_template: a Jinja template instead of the model's own, for instance one that knows tools.
-        params: more of the engine's own parameters, such as `embedding=True`.
+        context_window: the most tokens of prompt and answer together.
+        parallel: how many generations run at the same time.
+        threads: how many threads compute.
+        chat_template: a Jinja template instead of the model's own, such as one that supports tools.
+        params: further parameters of the engine, such as `embedding=True`.
 
     Raises:
         ConfigurationError: the engine or the weights are missing.
     """
     path = find_weights(model_id)
-    settings = Settings(
+    settings = EngineSettings(
         path=str(path),
         alias=name_of(model_id, path),
         context_window=context_window,
@@ -78,7 +78,7 @@ def engine_server(
     )
     if chat_template is not None:
         params["chat_template"] = chat_template
-    # The engine ends only between two pings of a stream, so the default of 30 s would hold up the end.
+    # The engine only stops between two pings of a stream, so the default of 30 s would delay the end.
     engine = Engine(settings, sse_ping_interval=_PING_SECONDS, **params)
     engine.load()
     try:
@@ -88,14 +88,14 @@ def engine_server(
 
 
 def count_busy_slots(address: str | None, api_key: str) -> int:
-    """Return how many generations an engine is working on, as it says itself.
+    """Return how many generations an engine reports to be running.
 
     Args:
-        address: of the engine's own server, with or without `/v1`.
+        address: the address of the engine's server, with or without `/v1`.
         api_key: its key.
 
     Raises:
-        ConfigurationError: there is no address, since the engine isn't loaded.
+        ConfigurationError: there is no address, because the engine isn't loaded.
     """
     if address is None:
         raise ConfigurationError("the engine isn't loaded yet; run a request first")

@@ -1,4 +1,4 @@
-"""A recorded response played into a decoder again, with the reads cut wherever a test wants them."""
+"""Feed a recorded response to a decoder again, split wherever a test wants."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["replay"]
 
 
 def replay(decoder: Decoder, body: bytes, splits: Iterable[int] = ()) -> Iterator[Event]:
-    """Feed a body to a new decoder, close it, and yield its events as they come.
+    """Feed a body to a decoder, close it, and yield its events.
 
     Args:
-        decoder: any backend's, fresh.
-        body: the response's bytes as they were received, framing included.
-        splits: offsets where one read ends and the next begins; `range(1, len(body))` is byte by byte.
+        decoder: a new decoder of any backend.
+        body: the bytes of the response as received, including the framing.
+        splits: offsets at which one read ends and the next begins; `range(1, len(body))` is byte by byte.
 
     Raises:
-        BackendError: what the decoder raises, after the events that came before it.
+        BackendError: what the decoder raises, after the events before it.
         UsageError: an offset lies outside the body.
     """
     start = 0

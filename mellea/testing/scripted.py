@@ -1,4 +1,4 @@
-"""A backend that plays what a test wrote down, with delays and faults, and remembers what it was asked."""
+"""A backend that replays scripted answers, with delays and faults, and records its requests."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = ["Gate", "Pause", "ScriptedBackend"]
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait that many seconds before going on; 0 only lets other tasks run, infinity never goes on."""
+    """Wait that many seconds before the next step; 0 only lets other tasks run, infinity waits forever."""
 
     seconds: float
 
 
 @dataclass(slots=True)
 class Gate:
-    """Wait until the test calls `open()`, from whatever thread."""
+    """Wait until the test calls `open()`, from any thread."""
 
     is_open: bool = False
     _waiters: list[Waiter] = field(default_factory=list, repr=False)
 
     def open(self) -> None:
-        """Let the scripts that wait here go on, now and later."""
+        """Let scripts pass this gate, now and later."""
         self.is_open = True
         for waiter in list(self._waiters):
             waiter.wake()
@@ -58,19 +58,19 @@ Reply = Script | Callable[[Request], Script]
 
 
 class ScriptedBackend(Backend):
-    """Plays one script for each request, in their order; the last one is played again when they run out.
+    """Answers each request with the next script; the last one is repeated when they run out.
 
     Args:
-        replies: each one step, an iterable of steps, or a function that makes one of them out of the
-            request. A step is a text (a delta), an event, a `Pause`, a `Gate`, or an exception to raise.
-            A script that raises nothing and doesn't end with a `StreamEnd` gets one, unless `is_cut`.
-        is_cut: leave the `StreamEnd` out, as a broken connection does.
-        capabilities: what the backend says that it can do; everything, by default.
-        usage: reported before the end of each script.
+        replies: each is a step, an iterable of steps, or a function that makes either from the request. A step is a
+            text (a delta), an event, a `Pause`, a `Gate`, or an exception to raise. A script that doesn't raise and
+            doesn't end with a `StreamEnd` gets one, unless `is_cut`.
+        is_cut: leave the `StreamEnd` out, as with a broken connection.
+        capabilities: the capabilities to report; everything by default.
+        usage: the usage to report before the end of each script.
 
     Attributes:
-        requests: every request it was sent, in order.
-        closed: for each request, whether its stream has been closed.
+        requests: all requests, in order.
+        closed: for each request, whether its stream was closed.
     """
 
     name = "scripted"
@@ -110,10 +110,10 @@ class ScriptedBackend(Backend):
             raise AssertionError(f"the stream of request {self.closed.index(False)} is still open")
 
     async def run(self, request: Request) -> AsyncIterator[Event]:
-        """Play the next script.
+        """Run the next script.
 
         Raises:
-            UnsupportedError: the request asks for what the capabilities don't name; it isn't counted.
+            UnsupportedError: the request needs something that the capabilities don't include; it isn't counted.
         """
         check_supported(self, request)
         if self.capabilities.structured_output == "prompt":
@@ -145,7 +145,7 @@ class ScriptedBackend(Backend):
 
 
 async def _perform(step: Step) -> Event | None:
-    """Do what the step says; returns the event to yield, if it is one."""
+    """Perform a step, and return the event to yield, if there is one."""
     match step:
         case str():
             return TextDelta(step)
@@ -154,7 +154,7 @@ async def _perform(step: Step) -> Event | None:
         case Gate():
             await step.wait()
         case BaseException():
-            raise copy.copy(step)  # played again, it must not know of the first time
+            raise copy.copy(step)  # a repeated script must not add to the traceback of the first run
         case Event():
             return step
         case _:

@@ -126,5 +126,5 @@ def test_ctrl_c(model, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pull.subprocess, "run", interrupt)
-    monkeypatch.setattr(pull, "_installer", lambda: ["x"])
+    monkeypatch.setattr(pull, "_find_installer", lambda: ["x"])
     assert main(["models", "pull"]) == 130

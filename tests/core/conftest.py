@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import pytest
 
 from mellea.core.backend import Backend, Request
-from mellea.core.events import Event
 from mellea.core.options import Deadlines
-from mellea.core.runtime import Parse, Run
+from mellea.core.runtime import Parse, Run, launch
 from mellea.core.thunk import ModelOutputThunk
 
 
@@ -26,8 +25,8 @@ class Launch(Protocol):
     ) -> ModelOutputThunk[Any]: ...
 
 
-@pytest.fixture
-def launch() -> Launch:
+@pytest.fixture(name="launch")
+def launch_() -> Launch:
     """Return what launches a generation on the running loop and gives its thunk."""
     return launch_run
 
@@ -40,11 +39,17 @@ def launch_run(
     before: Callable[[], Awaitable[Any]] | None = None,
     dependencies: Iterable[Run] = (),
 ) -> ModelOutputThunk[Any]:
-    async def open() -> tuple[AsyncIterator[Event], Deadlines]:
+    async def ready(run: Run) -> None:
         if before is not None:
             await before()
-        return backend.run(Request(())), deadlines
 
-    run = Run(open, parse=parse, dependencies=dependencies, backend=backend.name, model=backend.model_id)
-    run.launch()
+    run = launch(
+        lambda run: backend.run(Request(())),
+        ready=ready,
+        parse=parse,
+        deadlines=deadlines,
+        dependencies=list(dependencies),
+        backend=backend.name,
+        model=backend.model_id,
+    )
     return ModelOutputThunk(run)

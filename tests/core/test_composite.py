@@ -24,8 +24,9 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
-from mellea.core.runtime import Run
-from mellea.core.thunk import ModelOutputThunk, TextIterator
+from mellea.core.iterators import TextIterator
+from mellea.core.runtime import Run, launch
+from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import GenerationCancelledError, RequirementError
 
 pytestmark = pytest.mark.anyio
@@ -81,8 +82,7 @@ def playing(events: list[Event], parsed: Any = "parsed") -> ModelOutputThunk[Any
             await anyio.sleep(0)
         return parsed
 
-    run = Run(work=work)
-    run.launch()
+    run = launch(work=work)
     return ModelOutputThunk(run)
 
 
@@ -161,8 +161,7 @@ async def test_what_fails_in_the_work_comes_after_the_text_that_stays() -> None:
         run.emit(COMMITTED[:5])
         raise RequirementError("no", partial="One. ")
 
-    run = Run(work=work)
-    run.launch()
+    run = launch(work=work)
     thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
     pieces = []
     with pytest.raises(RequirementError) as caught:
@@ -181,8 +180,7 @@ async def test_cancelling_it_cancels_what_it_is_made_of() -> None:
             run.emit([StepStart(1), TextDelta("a")])
             await anyio.sleep_forever()
 
-    run = Run(work=work)
-    run.launch()
+    run = launch(work=work)
     thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
     assert await thunk.astream() == "a"
     await thunk.cancel()

@@ -25,7 +25,7 @@ import anyio, anyio.to_thread
 from mellea.core.backend import Request
 from mellea.core.options import Deadlines
 from mellea.core.runtime.portal import blocking
-from mellea.core.runtime import Run
+from mellea.core.runtime import launch as launch_run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import *
 from mellea.testing import *
@@ -38,10 +38,7 @@ FOREVER = Pause(float("inf"))
 def launch(*script):
     global backend
     backend = ScriptedBackend(list(script))
-    async def open():
-        return backend.run(Request(())), Deadlines()
-    run = Run(open, backend=backend.name, model=backend.model_id)
-    run.launch()
+    run = launch_run(lambda run: backend.run(Request(())), backend=backend.name, model=backend.model_id)
     return ModelOutputThunk(run)
 
 async def abegin(*script):

@@ -355,7 +355,7 @@ async def test_a_close_that_fails_after_the_end_costs_nothing(launch) -> None:
 
 @pytest.mark.anyio
 async def test_a_close_that_takes_forever_is_left_to_itself(launch, monkeypatch) -> None:
-    monkeypatch.setattr("mellea.core.runtime.producer.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("mellea.core.runtime.source.CLOSE_SECONDS", 0.1)
 
     class Iterator:
         def __aiter__(self):
@@ -396,7 +396,7 @@ async def test_a_run_lets_go_of_what_it_needed_to_produce(launch) -> None:
     thunk = launch(ScriptedBackend("x"), parse=lambda generation: generation.text, dependencies=[Run()])
     await thunk
     run = thunk._run
-    assert (run._open, run._parse, run._task, run._stop_timer, run.dependencies) == (None, None, None, None, ())
+    assert (run._open, run._parse, run._task, run._clock._stop_timer, run.dependencies) == (None, None, None, None, ())
     assert run.is_closed
 
 
@@ -450,7 +450,7 @@ async def test_what_turns_ready_between_the_look_and_the_wait_is_seen(launch) ->
 @pytest.mark.anyio
 async def test_who_waits_for_the_end_isnt_woken_by_each_delta(launch, monkeypatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr("mellea.core.runtime.record.new_waiter", lambda: made.append(new_waiter()) or made[-1])
+    monkeypatch.setattr("mellea.core.runtime.waits.new_waiter", lambda: made.append(new_waiter()) or made[-1])
     thunk = launch(ScriptedBackend([step for _ in range(100) for step in ("a", Pause(0))]))
     await thunk
     assert len(made) == 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from importlib import import_module
 
 import pytest
+
+from tests.house.tree import PACKAGE, name, python_files
 
 NAMES = {
     "mellea": [
@@ -63,3 +66,16 @@ def test_the_front_door_stays_a_door() -> None:
 
     assert len(mellea.__all__) <= 40
     assert all(hasattr(mellea, name) for name in mellea.__all__)
+
+
+SHARED = {"Decoder"}
+"""Each provider's `decode.py` has a `Decoder`, as the protocol is called."""
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in python_files(PACKAGE):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(name(path))
+    assert {each: found for each, found in places.items() if len(found) > 1 and each not in SHARED} == {}

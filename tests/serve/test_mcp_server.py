@@ -127,9 +127,9 @@ async def test_files_and_images_are_content(tools: dict[str, McpTool]) -> None:
 async def test_what_is_wrong_with_a_call_is_told_and_a_crash_is_not(
     tools: dict[str, McpTool], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ToolError, match="the argument 'a' is wrong: Input should be a valid integer"):
+    with pytest.raises(ToolError, match="the argument 'a' is not valid: Input should be a valid integer"):
         await tools["add"](a="one", b=2)
-    with pytest.raises(ToolError, match="took longer than 0.1 s"):
+    with pytest.raises(ToolError, match=r"took longer than 0\.1 s"):
         await tools["hang"]()
     with pytest.raises(ToolError, match="the answer is not a valid 'int'"):
         await tools["number"](text="count")

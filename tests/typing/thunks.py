@@ -10,10 +10,11 @@ from mellea import MelleaSession
 from mellea.core.blocks import FileBlock, ToolCall
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, FinishReason, Usage
+from mellea.core.iterators import EventIterator, TextIterator
 from mellea.core.messages import Message
 from mellea.core.structured import Partial
 from mellea.core.structured.iterators import ItemIterator, PartialIterator
-from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 
 
 async def waiting(thunk: ModelOutputThunk[int]) -> None:

@@ -13,7 +13,7 @@ import anyio.to_thread
 from mellea.backends.llama_cpp.call import EngineCall
 from mellea.backends.llama_cpp.decode import Decoder, decode_embeddings, engine_error
 from mellea.backends.llama_cpp.encode import OPTIONS, encode, encode_messages
-from mellea.backends.llama_cpp.engine import Engine, Settings, default_threads, shared_engine
+from mellea.backends.llama_cpp.engine import Engine, EngineSettings, default_threads, shared_engine
 from mellea.backends.llama_cpp.marks import JOINER, Marks, read_marks
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, check_name, find_weights, name_of, options_of
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
@@ -81,7 +81,7 @@ class LlamaCppBackend(Backend):
         self.threads = default_threads() if threads is None else _positive("threads", threads)
         self.stop_repetition = stop_repetition
         self.verbose = verbose
-        self._settings: Settings | None = None
+        self._settings: EngineSettings | None = None
         self._marks = Marks(())
 
     async def run(self, request: Request) -> AsyncIterator[Event]:
@@ -152,14 +152,14 @@ class LlamaCppBackend(Backend):
             ConfigurationError: the weights are missing, or this is a forked process.
         """
         if (settings := self._settings) is None:
-            found: tuple[Marks, Settings] = await anyio.to_thread.run_sync(self._find)
+            found: tuple[Marks, EngineSettings] = await anyio.to_thread.run_sync(self._find)
             self._marks, self._settings = found
             settings = found[1]
         return shared_engine(settings)
 
-    def _find(self) -> tuple[Marks, Settings]:
+    def _find(self) -> tuple[Marks, EngineSettings]:
         path = find_weights(self.model_id)
-        return read_marks(path), Settings(
+        return read_marks(path), EngineSettings(
             path=str(path),
             alias=name_of(self.model_id, path),
             context_window=self.context_window,

@@ -33,7 +33,7 @@ from typing import Any, cast
 from mellea.backends.llama_cpp.call import Chunk, EngineCall
 from mellea.errors import ConfigurationError, InterruptedStreamError, MissingExtraError
 
-__all__ = ["Engine", "Settings", "default_threads", "open_server", "shared_engine", "unload"]
+__all__ = ["Engine", "EngineSettings", "default_threads", "open_server", "shared_engine", "unload"]
 
 _BATCH = 64
 """Prompt tokens between two looks at the cancel flag; measured to cost nothing against 2048."""
@@ -50,7 +50,7 @@ _UNLOADED = "the embedded model was unloaded, or the interpreter ended, before i
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EngineSettings:
     """Settings of an engine; engines with equal settings are shared.
 
     Args:
@@ -80,7 +80,7 @@ def default_threads() -> int:
     return min(max(1, cores - 1), 4)
 
 
-def open_server(settings: Settings, *, api_key: str, **params: Any) -> Any:
+def open_server(settings: EngineSettings, *, api_key: str, **params: Any) -> Any:
     """Load the engine and return its handle; it holds the GIL while it loads.
 
     Args:
@@ -130,7 +130,7 @@ def open_server(settings: Settings, *, api_key: str, **params: Any) -> Any:
 class Engine:
     """One loaded model with its worker threads."""
 
-    def __init__(self, settings: Settings, *, api_key: str | None = None, **params: Any) -> None:
+    def __init__(self, settings: EngineSettings, *, api_key: str | None = None, **params: Any) -> None:
         self.settings = settings
         self.params = params
         self.api_key = api_key or secrets.token_urlsafe(24)
@@ -272,14 +272,14 @@ def _immortalise(server: Any) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
 
 
-_engines: dict[Settings, Engine] = {}
+_engines: dict[EngineSettings, Engine] = {}
 _alive: weakref.WeakSet[Engine] = weakref.WeakSet()
 _lock = threading.Lock()
 _is_lost = False
 _is_exiting = False
 
 
-def shared_engine(settings: Settings) -> Engine:
+def shared_engine(settings: EngineSettings) -> Engine:
     """Return this process's engine for the settings; it loads at its first call.
 
     Raises:

@@ -1,22 +1,28 @@
 """The machines behind a thunk: what readers hold of a generation, what produces it, and who waits for whom.
 
-It imports values of the core and its loops, and nothing above. Read `record.py` first.
+It imports values of the core and its loops, and nothing above. Read `record.py` first, then `producer.py` and
+`launch.py`.
 """
 
+from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import Hold, check_wait, held_up_loops, needs, runs_around
-from mellea.core.runtime.producer import Emit, Parse, Run, cancel_all
+from mellea.core.runtime.launch import launch
+from mellea.core.runtime.producer import Parse, Run
 from mellea.core.runtime.record import CLOSE_SECONDS, Record
+from mellea.core.runtime.register import Register, cancel_all
 
 __all__ = [
     "CLOSE_SECONDS",
-    "Emit",
+    "Corrector",
     "Hold",
     "Parse",
     "Record",
+    "Register",
     "Run",
     "cancel_all",
     "check_wait",
     "held_up_loops",
+    "launch",
     "needs",
     "runs_around",
 ]

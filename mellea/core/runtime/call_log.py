@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mellea.core.accumulator import Generation
     from mellea.core.runtime.record import Record
 
 __all__ = ["log_end", "log_request"]
@@ -20,16 +21,17 @@ def log_request(run: Record) -> None:
         _log.debug("request: %r", run.sent)
 
 
-def log_end(run: Record, opened: float) -> None:
+def log_end(run: Record, said: Generation, opened: float) -> None:
     """Say how a call ended: the model, seconds, tokens, and why it stopped or failed.
 
     Args:
-        run: has ended.
+        run: has ended, or goes on with another request.
+        said: what the request came to.
         opened: when its request was sent, as `time.monotonic()` tells.
     """
-    if not opened or run.is_composite or not _log.isEnabledFor(logging.INFO):
+    if not opened or not _log.isEnabledFor(logging.INFO):
         return
-    said, seconds = run.so_far(), time.monotonic() - opened
+    seconds = time.monotonic() - opened
     usage = said.usage
     tokens = "? + ? tokens" if usage is None else f"{usage.input_tokens} + {usage.output_tokens} tokens"
     end = said.finish_reason if run.error is None else type(run.error).__name__

@@ -16,19 +16,18 @@ from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Protocol
 
-from mellea.core.runtime.loop import Loop
+from mellea.core.runtime.loop import Loop, current_loop, is_loop_running
 from mellea.errors import StreamingError
 
 __all__ = [
     "Hold",
     "Waitable",
-    "begin_wait",
+    "check_blocking_wait",
     "check_wait",
-    "deadlock",
-    "end_wait",
     "held_up_loops",
     "needs",
     "runs_around",
+    "waiting_for",
 ]
 
 
@@ -96,28 +95,45 @@ def needs(run: Waitable, loops: Sequence[Loop], runs: Iterable[Waitable] = ()) -
     return False
 
 
-def begin_wait(run: Waitable) -> Waitable | None:
-    """Note that the current code begins to wait for a run; returns what `end_wait` takes, if there is anything to end.
+class waiting_for:
+    """Note, for a `with` block, that the current code waits for a run.
 
     Raises:
         StreamingError: the run can't end before the wait does.
     """
-    around, loops = runs_around.get(), held_up_loops() if _holds.get() else ()
-    if loops and needs(run, loops):
-        raise deadlock()
-    waiting = around[-1]() if around else None
-    if waiting is None or waiting.is_final:
-        return None
-    waiting.awaited.append(run)
-    if needs(run, (), (waiting,)):
-        waiting.awaited.remove(run)
-        raise _circle()
-    return waiting
+
+    __slots__ = ("_run", "_waiting")
+
+    def __init__(self, run: Waitable) -> None:
+        self._run = run
+        self._waiting: Waitable | None = None
+
+    def __enter__(self) -> None:
+        run, around = self._run, runs_around.get()
+        if _holds.get() and (loops := held_up_loops()) and needs(run, loops):
+            raise _deadlock()
+        waiting = around[-1]() if around else None
+        if waiting is None or waiting.is_final:
+            return
+        waiting.awaited.append(run)
+        if needs(run, (), (waiting,)):
+            waiting.awaited.remove(run)
+            raise _circle()
+        self._waiting = waiting
+
+    def __exit__(self, *exception: object) -> None:
+        if self._waiting is not None:
+            self._waiting.awaited.remove(self._run)
 
 
-def end_wait(waiting: Waitable, run: Waitable) -> None:
-    """Note that a wait is over."""
-    waiting.awaited.remove(run)
+def check_blocking_wait(run: Waitable) -> None:
+    """Refuse a wait in this thread for a run that a loop of this thread produces.
+
+    Raises:
+        StreamingError: the wait would hold that loop up forever.
+    """
+    if is_loop_running() and needs(run, (current_loop(),)):
+        raise _deadlock()
 
 
 def check_wait(runs: Iterable[Waitable]) -> None:
@@ -131,12 +147,12 @@ def check_wait(runs: Iterable[Waitable]) -> None:
     around = [run for known in runs_around.get() if (run := known()) is not None and not run.is_final]
     for run in runs if loops or around else ():
         if needs(run, loops):
-            raise deadlock()
+            raise _deadlock()
         if needs(run, (), around):
             raise _circle()
 
 
-def deadlock() -> StreamingError:
+def _deadlock() -> StreamingError:
     """Make the error for a synchronous wait that would hold up what it waits for."""
     return StreamingError(
         "a synchronous call would wait for a thunk that the event loop of this very thread is producing, and would "

@@ -48,7 +48,7 @@ GRACE = 5.0
 _GAP = 1.5
 """Seconds between two looks that count: if nobody looked for longer, those who look stood still as well."""
 
-_own = threading.local()  # `grace` of the thread's loop, where it has one of its own
+_own = threading.local()  # the `loop` that the thread ran last, and its `grace`, where it has one of its own
 
 
 class Waiter(Protocol):
@@ -79,6 +79,7 @@ class Loop(ABC):
 
     def __init__(self) -> None:
         self.grace: float = getattr(_own, "grace", GRACE)
+        self._lock = threading.Lock()  # several may look at once
         self._is_asked = False  # for a sign of life that it hasn't given yet
         self._looked = 0.0
         self._stood = 0.0  # seconds that it has been seen to stand still
@@ -112,12 +113,13 @@ class Loop(ABC):
         if (how := self._end()) is not None:
             return f"has {how}"
         now = time.monotonic()
-        if not self._is_asked:
-            self._is_asked, self._looked, self._stood = True, now, 0.0
+        with self._lock:
+            is_asked, self._is_asked = self._is_asked, True
+            self._stood = self._stood + min(now - self._looked, _GAP) if is_asked else 0.0
+            self._looked = now
+        if not is_asked:
             self.post(self._answer)
             return None
-        self._stood += min(now - self._looked, _GAP)
-        self._looked = now
         return f"has stood still for {self.grace:g} s" if self._stood >= self.grace else None
 
     def _answer(self) -> None:
@@ -334,6 +336,7 @@ _tasks: set[asyncio.Task[None]] = set()
 def be_patient(seconds: float) -> None:
     """Let the loop of this thread stand still for that long before what it runs counts as lost."""
     _own.grace = seconds
+    _own.loop = None  # which may have been made with another one
 
 
 def current_loop() -> Loop:
@@ -342,7 +345,13 @@ def current_loop() -> Loop:
     Raises:
         RuntimeError: no loop is running in this thread.
     """
-    return _TrioLoop() if _in_trio() else _AsyncioLoop(asyncio.get_running_loop())
+    if _in_trio():
+        return _TrioLoop()
+    native = asyncio.get_running_loop()
+    known: _AsyncioLoop | None = getattr(_own, "loop", None)
+    if known is None or known.native is not native:
+        known = _own.loop = _AsyncioLoop(native)
+    return known
 
 
 def new_waiter() -> Waiter:

@@ -3,17 +3,16 @@
 Rules:
 
 - It works on the loop that launched it. Nothing but cancellation may leave its task; everything else ends the run.
-- A run that is made of other runs (a strategy's attempts, a tool loop's steps) has `work` in place of `open`: a
-  coroutine that launches them, hands on their events, and returns the result.
+- First `ready` waits for what the request needs. Then the deadlines begin, and either `open` gives the backend's
+  events, or `work` makes the answer of several requests: it launches them, hands on their events with `emit`, and
+  returns the result.
+- An answer that can't be parsed is the end of it, unless there is a `correction`: that goes on in the same run.
 - It lets go of everything that only producing needs at the end, since readers hold on to the run.
-- A deadline that has passed is looked at twice: if the loop was held up, what has come meanwhile is read first.
+- The total deadline (`clock.py`) is for everything from `ready` on, parsing and correction included.
 """
 
 from __future__ import annotations
 
-import atexit
-import logging
-import os
 import threading
 import time
 import weakref
@@ -22,86 +21,104 @@ from typing import Any
 
 import anyio
 
-from mellea.core.accumulator import Generation
+from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.backend import Batches
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
 from mellea.core.options import Deadlines
 from mellea.core.runtime.call_log import log_end, log_request
+from mellea.core.runtime.clock import Clock
+from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import runs_around
+from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behind, lost, overdue
 from mellea.core.runtime.loop import current_loop, launch
-from mellea.core.runtime.record import CLOSE_SECONDS, THE_TEXT, Record, lost
+from mellea.core.runtime.record import THE_TEXT, Folded, Record
+from mellea.core.runtime.register import Register, current_register
+from mellea.core.runtime.source import close_source, is_open
+from mellea.core.runtime.spans import RunSpans
 from mellea.core.runtime.tasks import in_thread
-from mellea.core.state import TRANSITIONS, State
-from mellea.errors import DeadlineError, InterruptedStreamError, StreamingError
+from mellea.core.state import State
+from mellea.errors import ParseError
 
-__all__ = ["Emit", "Parse", "Run", "cancel_all"]
+__all__ = ["Open", "Parse", "Ready", "Run", "Work"]
 
-_RECHECK_SECONDS = 0.05
-"""How long what has come meanwhile may take to be read, before a deadline counts as passed."""
-
-_NEVER = float("inf")
-
-Open = Callable[[], Awaitable[tuple[AsyncIterator[Event], Deadlines]]]
+Open = Callable[["Run"], AsyncIterator[Event]]
+Ready = Callable[["Run"], Awaitable[None]]
 Parse = Callable[[Generation], Any]
-Emit = Callable[[list[Event]], None]
 Work = Callable[["Run"], Awaitable[Any]]
-
-_log = logging.getLogger("mellea")
-_live: weakref.WeakSet[Run] = weakref.WeakSet()
-_live_lock = threading.Lock()
 
 
 class Run(Record):
-    """One generation, from its launch to its end.
+    """One generation, from its launch to its end; `launch` of `launch.py` makes it, and explains the arguments."""
 
-    Args:
-        open: waits for what the request needs, and returns the events and the deadlines.
-        work: in place of `open`: takes this run, emits its events, a `StreamEnd` last, and returns the result.
-        parse: makes the typed result out of the complete generation, in a worker thread unless the text is short.
-        quick_length: the longest text, in characters, that `parse` may be called with on the loop: it is quick
-            then, and calls nobody's code.
-        format: what the answer is to be, if it is to be anything but text.
-        dependencies: runs whose results `open` waits for.
-        backend: name of the backend, for errors.
-        model: id of the model, for errors.
-    """
-
-    __slots__ = ("_begun", "_last_sign", "_open", "_opened", "_parse", "_quick_length", "_stop_timer", "_work")
+    __slots__ = (
+        "_clock",
+        "_correction",
+        "_held_end",
+        "_is_logged",
+        "_open",
+        "_overdue",
+        "_parse",
+        "_quick_length",
+        "_ready",
+        "_registers",
+        "_whole",
+        "_work",
+        "is_request",
+    )
 
     def __init__(
         self,
         open: Open | None = None,
         *,
         work: Work | None = None,
+        ready: Ready | None = None,
         parse: Parse | None = None,
         quick_length: float = -1,
+        is_request: bool = True,
+        correction: Corrector | None = None,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008 - it is frozen
+        overdue: str | None = None,
         format: Any = None,
         dependencies: Iterable[Record] = (),
         backend: str | None = None,
         model: str | None = None,
     ) -> None:
         super().__init__(
-            format=format, dependencies=dependencies, backend=backend, model=model, is_composite=work is not None
+            format=format,
+            dependencies=dependencies,
+            backend=backend,
+            model=model,
+            is_composite=not is_request or correction is not None,
         )
-        self._open = open
-        self._work = work
-        self._parse = parse
-        self._quick_length = quick_length
-        self._opened = 0.0
-        self._begun = 0.0  # when the deadline for the first byte began, which a second attempt has anew
-        self._last_sign = 0.0
-        self._stop_timer: Callable[[], Any] | None = None
+        self.is_request = is_request
+        self._ready, self._open, self._work = ready, open, work
+        self._parse, self._quick_length, self._correction = parse, quick_length, correction
+        self._clock, self._overdue = Clock(deadlines), overdue
+        self._held_end: StreamEnd | None = None  # which readers get once the answer could be parsed
+        self._registers: tuple[Register[Any], ...] = ()
+        self._is_logged = open is None  # work logs the requests that it makes
+        self._whole: Folded | None = None
+        self.spans: RunSpans | None = None
 
-    def launch(self) -> None:
-        """Start producing on the running loop."""
+    def start(self, registers: tuple[Register[Any], ...] = ()) -> None:
+        """Start producing on the running loop.
+
+        Args:
+            registers: where it stands until it has stopped.
+        """
         self.is_left = bool(runs_around.get())  # a part of another run, which is the one to be missed
         self._loop = current_loop()
-        with _live_lock:
-            _live.add(self)
+        self._registers = registers
+        for register in registers:
+            register.add(self)
         self._task = launch(self._main, self._retire)
 
     async def _main(self) -> None:
-        runs_around.set((*runs_around.get(), weakref.ref(self)))  # for this task alone, and what it begins
+        # For this task alone, and what it begins.
+        runs_around.set((*runs_around.get(), weakref.ref(self)))
+        current_register.set(None)
+        if self.spans is not None:
+            self.spans.make_current()
         try:
             await self._produce()
         except BaseException as error:
@@ -110,72 +127,107 @@ class Run(Record):
             is_ours = self._loop is not None and self._loop.is_current()
             if not is_ours or isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
-            self.end(State.FAILED, self.as_mellea_error(error))
+            said = as_mellea_error(error, backend=self.backend, model=self.model, is_work=not self.is_request)
+            self.end(State.FAILED, said, is_settled=True)
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
         finally:
             self._retire()
 
     def _retire(self) -> None:
-        """Let go of everything that was only needed to produce."""
-        if not self.is_final:
+        """Let go of everything that was only needed to produce; once."""
+        if self._task is None:
+            return
+        if self.limit is None:
             # Cancelled by somebody else, perhaps before its first step, or thrown away: the loop is shutting down.
             self.end(State.FAILED, lost("ended"))
-        if self._stop_timer is not None:
-            self._stop_timer()
-        log_end(self, self._opened)
-        self._opened = 0.0  # it is said once
-        self._open = self._work = self._parse = self._task = self._stop_timer = None
+        self._clock.stop()
+        self._log_end()
+        self._open = self._work = self._ready = self._parse = self._correction = None
+        self._task = self._held_end = self._whole = None
         self.dependencies = ()
-        self._closed = True
-        with _live_lock:
-            _live.discard(self)
-        self._wake()
+        self._close_lost()
+        self._wake_all()
 
-    def _abandon(self, error: StreamingError) -> None:
+    def _log_end(self) -> None:
+        """Log how the request ended, once."""
+        if not self._is_logged:
+            self._is_logged = True
+            log_end(self, self.so_far() if self._whole is None else self._whole[2], self._clock.opened)
+
+    def _close_lost(self) -> None:
+        super()._close_lost()
+        for register in self._registers:
+            register.discard(self)
+        self._registers = ()
+
+    def abandon(self) -> None:
+        """After a fork, end the parent's run in the child, where nobody produces it."""
         self._lock = threading.Lock()
-        self.end(State.FAILED, error)
+        self.spans, self._registers = None, ()  # the parent tells of it
+        self.end(State.FAILED, left_behind())
         self._closed = True
 
     async def _produce(self) -> None:
-        if self._work is not None and not self.is_final:
-            self._opened = self._last_sign = time.monotonic()
-            self.end(State.DONE, parsed=await self._work(self))
-        if self.is_final or self._open is None:
-            return
-        source, deadlines = await self._open()
+        if self._ready is not None and not self.is_final:
+            await self._ready(self)
         self.dependencies = ()
-        self._opened = self._begun = self._last_sign = time.monotonic()
-        log_request(self)
-        self._watch(deadlines)
+        if self.is_final:
+            return
+        if self._loop is not None:
+            self._clock.start(self._loop, self._expire, only_total=self._open is None)
+        correction = self._correction
+        if correction is not None:
+            self.emit(list(correction.before))
         try:
-            has_ended = await self._read(source)
+            parsed = await (self._read() if self._work is None else self._work(self))
+        except ParseError as error:
+            if correction is None or self.is_final:
+                raise
+            self._correction = None  # so that no end is held back any more
+            self._log_end()
+            parsed = await correction.correct(self, self._held_end, error)
+        else:
+            if correction is not None and self._held_end is not None:
+                self._correction = None
+                self.emit([*correction.after, self._held_end])
+        self.end(State.DONE, parsed=parsed, is_settled=True, folded=self._whole)
+
+    async def _read(self) -> Any:
+        """Read the backend's events, and return what they come to."""
+        source = self._open(self)  # type: ignore[misc]  # there is no work
+        log_request(self)
+        try:
+            has_ended = await self._read_all(source)
         except GeneratorExit:  # the loop has gone and can't await a close any more
             raise
         except BaseException:
             await self._close(source)
             raise
-        await self._close(source)
-        if not self.is_final:
-            await self._finish(has_ended)
+        if is_open(source):
+            await self._close(source)
+        if self.is_final:
+            return None
+        if not has_ended:
+            raise interrupted(self.backend, self.model)
+        self._clock.ignore_silence()  # nothing more is waited for; the total deadline holds for the parsing as well
+        parse = self._parse
+        if parse is None:
+            return THE_TEXT
+        events = self.events[:]
+        if self._correction is not None and self._held_end is not None:  # as they will be if it can be parsed
+            events += (*self._correction.after, self._held_end)
+        self._whole = (len(events), *fold_joined(events))
+        generation = self._whole[2]
+        is_quick = len(generation.text) <= self._quick_length
+        return parse(generation) if is_quick else await in_thread(parse, generation)
 
     async def _close(self, source: AsyncIterator[Event]) -> None:
-        close = getattr(source, "aclose", None)
-        generator: Any = source.batches if isinstance(source, Batches) else source
-        # A generator that has come to its end has no frame any more, and nothing to close.
-        if close is None or getattr(generator, "ag_frame", generator) is None:
-            return
         self._is_closing = True  # asyncio's own cancel goes through a shield
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-            try:
-                await close()
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException:  # noqa: BLE001 - whatever the generation came to, that is what its readers get
-                _log.debug("a backend failed to close its stream", exc_info=True)
+        await close_source(source)
         self._is_closing = False
 
-    async def _read(self, source: AsyncIterator[Event]) -> bool:
+    async def _read_all(self, source: AsyncIterator[Event]) -> bool:
         events, is_batched, has_ended = self.events, isinstance(source, Batches), False  # `end` replaces the list
         stream: AsyncIterator[Any] = source.batches if isinstance(source, Batches) else source
         async for new in stream:
@@ -186,112 +238,62 @@ class Run(Record):
 
     def _take(self, new: Sequence[Event], events: list[Event]) -> bool:
         """Append events that came at once; returns whether the backend's own end is among them."""
-        self._last_sign = time.monotonic()
+        now = self._clock.last_sign = time.monotonic()
         has_ended = False
         for event in new:
             kind = type(event)
             if kind is not TextDelta:  # which nearly all of them are
-                if kind is KeepAlive:
-                    if event.begins_anew:  # type: ignore[attr-defined]
-                        self._begun = self._last_sign
-                    self.sent = event.sent or self.sent  # type: ignore[attr-defined]
-                    continue
-                if not isinstance(event, Event):
-                    raise TypeError(f"it yielded {event!r}, which is not an event")
                 has_ended = has_ended or kind is StreamEnd
+                if not self._is_for_readers(event):
+                    continue
             elif not isinstance(event.chunk, str):  # type: ignore[attr-defined]
                 raise TypeError(f"it yielded {event!r}, whose chunk is not text")
             events.append(event)
             if self.time_to_first_token is None:
-                self._note_first(kind)
+                self._note_first(kind, now)
+        if self.spans is not None:
+            self.spans.tell(new)
         if self._waiters:
             self._wake()
         return has_ended
 
-    def _note_first(self, kind: type[Event]) -> None:
+    def _is_for_readers(self, event: Event) -> bool:
+        """Whether readers get an event that isn't text, now."""
+        if isinstance(event, KeepAlive):
+            if event.begins_anew:
+                self._clock.begin_anew()
+                if self.spans is not None:
+                    self.spans.tell_retry(event)
+            self.sent = event.sent or self.sent
+            return False
+        if not isinstance(event, Event):
+            raise TypeError(f"it yielded {event!r}, which is not an event")
+        if self._correction is not None and isinstance(event, StreamEnd):
+            self._held_end = event
+            return False
+        return True
+
+    def _note_first(self, kind: type[Event], now: float) -> None:
         self._move_to_streaming()
         if kind in (TextDelta, ReasoningDelta, ToolStart) and self.time_to_first_token is None:
-            self.time_to_first_token = self._last_sign - self._opened
-
-    def _move_to_streaming(self) -> None:
-        with self._lock:
-            if State.STREAMING in TRANSITIONS[self.state]:
-                self.state = State.STREAMING
+            self.time_to_first_token = now - self._clock.opened
 
     def emit(self, events: list[Event]) -> None:
         """Take events from `work`."""
-        self._last_sign = time.monotonic()
         taken = self.events  # looked up before `limit`: another thread may end the run now, which makes a new list
         if self.limit is not None or not events:
             return
+        if self._correction is not None:
+            self._held_end = next((event for event in events if isinstance(event, StreamEnd)), self._held_end)
+            events = [event for event in events if event is not self._held_end]
         taken += events
-        for event in events if self.time_to_first_token is None else ():
-            self._note_first(type(event))
+        if self.time_to_first_token is None:
+            now = time.monotonic()
+            for event in events:
+                self._note_first(type(event), now)
         self._wake()
 
-    async def _finish(self, has_ended: bool) -> None:
-        if not has_ended:
-            raise InterruptedStreamError(
-                f"the stream from backend {self.backend!r} stopped before its end; what had arrived is in .partial",
-                backend=self.backend,
-                model=self.model,
-                is_retryable=True,
-            )
-        self._last_sign = _NEVER  # nothing more is waited for; the total deadline holds for the parsing as well
-        parse = self._parse
-        if parse is None:
-            self.end(State.DONE, parsed=THE_TEXT)
-            return
-        said = self.so_far()
-        is_quick = len(said.text) <= self._quick_length
-        self.end(State.DONE, parsed=parse(said) if is_quick else await in_thread(parse, said))
-
-    def _watch(self, deadlines: Deadlines, *, is_sure: bool = False) -> None:
-        """Look at the deadlines when the nearest one would pass; a reader or an event costs nothing here."""
-        now = time.monotonic()
-        silence = _or_never(deadlines.between_bytes if self._last_sign > self._begun else deadlines.first_byte)
-        total = _or_never(deadlines.total)
-        when, what, seconds = min(
-            (self._last_sign + silence, "was silent", silence), (self._opened + total, "was not done", total)
-        )
-        if when <= now and is_sure:
-            self._expire(f"the model {self.model!r} at backend {self.backend!r} {what} for {seconds:g} s")
-            return
-        # The first byte may come at any time and have the shorter deadline begin.
-        look = _RECHECK_SECONDS if when <= now else min(when - now, _or_never(deadlines.between_bytes))
-        if look < _NEVER and self._loop is not None:
-            self._stop_timer = self._loop.call_later(look, lambda: self._watch(deadlines, is_sure=when <= now))
-
-    def _expire(self, what: str) -> None:
-        advice = "; for more time: model_options={'timeout': seconds in total, or Deadlines(…)}"
-        error = DeadlineError(what + advice, backend=self.backend, model=self.model, is_retryable=True)
-        if self.end(State.FAILED, error):
+    def _expire(self, late: str, seconds: float) -> None:
+        what = self._overdue or f"the model {self.model!r} at backend {self.backend!r} was {late}"
+        if self.end(State.FAILED, overdue(what, seconds, self.backend, self.model)):
             self._stop_task()
-
-
-def _or_never(seconds: float | None) -> float:
-    return _NEVER if seconds is None else seconds
-
-
-def cancel_all() -> None:
-    """Cancel what still runs when the interpreter leaves."""
-    with _live_lock:
-        running = [run for run in _live if not run.is_final]
-    if missed := [run for run in running if not run.is_left]:
-        _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(missed))
-    for run in running:
-        run.cancel()
-
-
-def _forget_parent() -> None:
-    """After a fork, end the parent's runs in the child, where nobody produces them."""
-    global _live_lock
-    _live_lock = threading.Lock()  # another thread may have held the old one
-    for run in list(_live):
-        run._abandon(StreamingError("this generation belongs to the parent process; start a new one after the fork"))
-    _live.clear()
-
-
-atexit.register(cancel_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parent)

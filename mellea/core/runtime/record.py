@@ -6,33 +6,38 @@ Rules:
   an index into that list; nobody waits for a reader, and nothing is taken out of the list.
 - The state moves through the `TRANSITIONS` of `state.py`; a final state never changes. `end` makes the last move,
   from any thread, and sets `limit`, the number of events that count; it is `None` until then.
-- A reader that has seen everything registers a waiter under the lock, then looks again. The producer
-  appends first and looks for waiters afterwards, so that one of the two always sees the other.
+- How readers wait, and are woken, is in `waits.py`.
 - A record never refers to a thunk: that is what lets a dropped thunk cancel its run.
 - At the end the small events are joined and replaced by a new list; a reader keeps the one it has.
 - Who asks for the text, the message or the usage while the run goes on has the events folded once, each as it comes.
+- Observers hear of the end before readers do, if it comes from the producer; a cancelled producer has to stop first.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from mellea.core.accumulator import Accumulator, Generation, count_sound, fold_joined
 from mellea.core.events import AttemptStart, Event, StepStart, Usage
-from mellea.core.runtime.deadlock import Waitable, begin_wait, deadlock, end_wait, needs, runs_around
-from mellea.core.runtime.loop import Detached, Loop, ThreadWaiter, current_loop, is_loop_running, new_waiter
+from mellea.core.runtime.failure import as_mellea_error, lost
+from mellea.core.runtime.loop import Detached
+from mellea.core.runtime.waits import Waits
 from mellea.core.state import TRANSITIONS, State
 from mellea.core.tracebacks import frames_of_program, is_debugging
-from mellea.errors import BackendError, GenerationCancelledError, MelleaError, OutputError, StreamingError
+from mellea.errors import GenerationCancelledError, MelleaError
 
 if TYPE_CHECKING:
+    from mellea.core.observer import Span
     from mellea.core.sent import SentRequest
 
-__all__ = ["CLOSE_SECONDS", "THE_TEXT", "Record", "lost"]
+__all__ = ["CLOSE_SECONDS", "THE_TEXT", "Folded", "Record"]
+
+Folded = tuple[int, list[Event], Generation]
+"""How many events have been folded, what they are when joined, and what they come to."""
 
 CLOSE_SECONDS = 2.0
 """How long a backend may take to close its connection before it is left to itself."""
@@ -40,15 +45,20 @@ CLOSE_SECONDS = 2.0
 THE_TEXT: Any = object()
 """Stands for the text itself as the result, so that the two are one object."""
 
-_LOOK_SECONDS = 1.0
-"""How often a reader elsewhere looks whether the producing loop is still there."""
+
+class Told(ABC):
+    """What observers are told of a run."""
+
+    __slots__ = ()
+
+    outer: Span
+
+    @abstractmethod
+    def end(self, run: Record) -> None:
+        """Tell that it has ended; a second time does nothing."""
 
 
-class _Wakeable(Protocol):
-    def wake(self) -> None: ...
-
-
-class Record:
+class Record(Waits):
     """One generation as its readers know it.
 
     Args:
@@ -56,22 +66,16 @@ class Record:
         dependencies: runs whose results it waits for before it begins.
         backend: name of the backend, for errors.
         model: id of the model, for errors.
-        is_composite: whether it is made of other runs.
+        is_composite: whether its events are those of several requests, or may become so.
     """
 
     __slots__ = (
-        "__weakref__",
-        "_closed",
         "_folded",
         "_is_closing",
         "_live",
-        "_lock",
-        "_loop",
+        "_sampling",
         "_task",
-        "_waiters",
-        "awaited",
         "backend",
-        "dependencies",
         "error",
         "events",
         "format",
@@ -81,8 +85,8 @@ class Record:
         "limit",
         "model",
         "parsed",
-        "sampling",
         "sent",
+        "spans",
         "state",
         "time_to_first_token",
     )
@@ -96,23 +100,19 @@ class Record:
         model: str | None = None,
         is_composite: bool = False,
     ) -> None:
-        self._lock = threading.Lock()
-        self._waiters: dict[_Wakeable, Callable[[], bool]] = {}  # and what each one waits for
+        super().__init__(dependencies)
         self._live: Accumulator | None = None  # has folded the first `_folded` events, for who asks before the end
         self._folded = 0
-        self._loop: Loop | None = None
         self._task: Detached | None = None
-        self._closed = False
         self._is_closing = False
-        self.dependencies: tuple[Record, ...] = tuple(dependencies)
-        self.awaited: list[Waitable] = []
+        self._sampling: Any = None
         self.backend = backend
         self.model = model
         self.format = format
         self.is_composite = is_composite
         self.is_left = False  # belongs to a stream or was let go: nobody misses it if the program ends
-        self.sampling: Any = None  # what a strategy came to, with every attempt
         self.sent: SentRequest | None = None
+        self.spans: Told | None = None  # what observers are told of it, if anybody listens
         self.state = State.PENDING
         self.events: list[Event] = []
         self.limit: int | None = None
@@ -130,20 +130,37 @@ class Record:
         run.state, run._closed = State.DONE, True
         return run
 
+    # -- what has arrived -----------------------------------------------------------------------------
+
     @property
     def is_final(self) -> bool:
         """Whether the run has ended, in whatever way."""
         return self.limit is not None
 
     @property
-    def is_closed(self) -> bool:
-        """Whether the run has ended and its backend has given back what it held."""
-        return self._closed
-
-    @property
     def has_succeeded(self) -> bool:
         """Whether it has ended with a result."""
         return self.state is State.DONE
+
+    @property
+    def sampling(self) -> Any:
+        """What a strategy came to, with every attempt; `None` without one, and before the end."""
+        if callable(self._sampling):
+            if not self.is_final:
+                return None
+            self._sampling = self._sampling(self)
+        return self._sampling
+
+    @sampling.setter
+    def sampling(self, result: Any) -> None:
+        """Take a `SamplingResult`, or what makes one of this record when somebody asks for it."""
+        self._sampling = result
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it has a result that meets the requirements, as far as any were checked."""
+        is_unseen = self._sampling is None or callable(self._sampling)
+        return self.has_succeeded and (is_unseen or bool(self._sampling.success))
 
     def text(self) -> str:
         """Return the text that has arrived so far."""
@@ -157,6 +174,8 @@ class Record:
 
     def so_far(self) -> Generation:
         """Return what has arrived so far, or the complete generation."""
+        if self.generation is not None:
+            return self.generation
         with self._lock:
             return self.generation if self.generation is not None else self._catch_up().generation()
 
@@ -168,18 +187,46 @@ class Record:
         live.feed(new)
         return live
 
-    def end(self, state: State, error: MelleaError | None = None, parsed: Any = None) -> bool:
-        """Move to a final state; false if the run has ended before."""
+    def _move_to_streaming(self) -> None:
+        if self.state is State.STREAMING:
+            return
+        with self._lock:
+            if State.STREAMING in TRANSITIONS[self.state]:
+                self.state = State.STREAMING
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    def end(
+        self,
+        state: State,
+        error: MelleaError | None = None,
+        parsed: Any = None,
+        *,
+        is_settled: bool = False,
+        folded: Folded | None = None,
+    ) -> bool:
+        """Move to a final state; false if the run has ended before.
+
+        Args:
+            state: how it ends.
+            error: why it failed.
+            parsed: the typed result, `THE_TEXT` for the text.
+            is_settled: whether its producer has nothing more to do, so that observers can be told before readers.
+            folded: what the events come to, if that is known; it is used if there are no others by now.
+        """
         with self._lock:
             if state not in TRANSITIONS[self.state]:
                 return False
             events = self.events[:]
             try:
-                joined, generation = fold_joined(events)
+                if folded is None or folded[0] != len(events):
+                    folded = (len(events), *fold_joined(events))
+                _, joined, generation = folded
             except Exception as nonsense:  # noqa: BLE001 - a backend made an event that is none
                 del events[count_sound(events) :]
                 joined, generation = fold_joined(events)
-                state, error, parsed = State.FAILED, self.as_mellea_error(nonsense), None
+                state, parsed = State.FAILED, None
+                error = as_mellea_error(nonsense, backend=self.backend, model=self.model, is_work=False)
             if error is not None:
                 error.partial = error.partial or generation.text
                 # Our frames say nothing to a reader, and would keep all their variables.
@@ -189,7 +236,9 @@ class Record:
             self.parsed = generation.text if parsed is THE_TEXT else parsed
             self.limit = len(events)
             self.events = joined
-        self._wake()
+        if is_settled and self.spans is not None:
+            self.spans.end(self)
+        self._wake_all()
         return True
 
     def cancel(self) -> None:
@@ -200,7 +249,7 @@ class Record:
 
     def post_cancel(self) -> None:
         """Ask the run's loop to cancel it. Takes no lock, so that a finaliser may call it anywhere."""
-        if self._loop is not None and not self.is_final:
+        if self.limit is None and self._loop is not None:
             self.is_left = True
             self._loop.post(self.cancel)
 
@@ -212,14 +261,6 @@ class Record:
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             await self.until_closed()
 
-    async def until_closed(self) -> None:
-        """Wait until the run has ended and its backend has closed its connection.
-
-        Code that is part of the run, such as a tool of it, doesn't wait: the run can't close before that code ends.
-        """
-        if not any(known() is self for known in runs_around.get()):
-            await self.until(lambda: self._closed)
-
     def raise_error(self) -> None:
         """Raise this reader's own copy of the error, if the run has failed or was cancelled."""
         if self.error is not None:
@@ -230,127 +271,24 @@ class Record:
         if not isinstance(self.error, kind):
             self.raise_error()
 
-    def on_any(self, loops: Iterable[Loop]) -> bool:
-        """Whether one of the loops is the one that this run works on."""
-        return self._loop is not None and any(self._loop.native is loop.native for loop in loops)
-
-    async def until(self, is_ready: Callable[[], bool]) -> None:
-        """Wait until `is_ready()`; it may turn true with an event, at the end, and when the run is closed.
-
-        Raises:
-            StreamingError: the run can't end before the code that waits does.
-        """
-        if is_ready():
-            return
-        loop = self._loop
-        elsewhere = loop is None or not loop.is_current()
-        waiting = begin_wait(self)
-        try:
-            while not is_ready():
-                waiter = new_waiter()
-                self._register(waiter, is_ready)
-                try:
-                    if is_ready():
-                        return
-                    await waiter.wait(_LOOK_SECONDS if elsewhere else None)
-                finally:
-                    self._forget(waiter)
-                if elsewhere and self._is_lost() and not is_ready():
-                    return
-        finally:
-            if waiting is not None:
-                end_wait(waiting, self)
-
-    def until_blocking(self, is_ready: Callable[[], bool]) -> None:
-        """Wait in a plain thread until `is_ready()`.
-
-        Raises:
-            StreamingError: the calling thread is the one that has to do the work, or the run can't end before the
-                code that waits does.
-        """
-        if is_ready():
-            return
-        if is_loop_running() and needs(self, (current_loop(),)):
-            raise deadlock()
-        waiting = begin_wait(self)
-        try:
-            while not is_ready():
-                waiter = ThreadWaiter()
-                self._register(waiter, is_ready)
-                try:
-                    if is_ready():
-                        return
-                    waiter.wait(_LOOK_SECONDS)
-                finally:
-                    self._forget(waiter)
-                if self._is_lost() and not is_ready():
-                    return
-        finally:
-            if waiting is not None:
-                end_wait(waiting, self)
-
-    def _register(self, waiter: _Wakeable, is_ready: Callable[[], bool]) -> None:
-        with self._lock:
-            self._waiters[waiter] = is_ready
-
-    def _forget(self, waiter: _Wakeable) -> None:
-        with self._lock:
-            self._waiters.pop(waiter, None)
-
-    def _is_lost(self) -> bool:
-        """Whether the producing loop has gone; then the run has ended, and nothing will close it."""
-        how = self._loop.obituary() if self._loop is not None else None
-        if how is None:
-            return False
-        self.end(State.FAILED, lost(how))
-        self._closed = True
-        return True
-
-    def _wake(self) -> None:
-        with self._lock:
-            ready = [waiter for waiter, is_ready in self._waiters.items() if is_ready()]
-            for waiter in ready:
-                del self._waiters[waiter]
-        for waiter in ready:
-            waiter.wake()
-
     def _stop_task(self) -> None:
         if self._loop is None or self._task is None:
-            self._closed = True
+            self._close_lost()
         elif self._loop.is_current():
             self._stop_here()
         elif not self._loop.post(self._stop_here):
-            self._closed = True
+            self._close_lost()
 
     def _stop_here(self) -> None:
         if self._task is not None and not self._is_closing:
             self._task.cancel()
 
-    def as_mellea_error(self, error: BaseException) -> MelleaError:
-        """Return the error of ours that readers are to get for what was raised while the run was produced."""
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        if isinstance(error, MelleaError):
-            return error
-        if self.is_composite:  # an error of the backend comes from the run of a request, and is one of ours by then
-            wrapped: MelleaError = OutputError(f"code of your own failed inside the call: {_said(error)}")
-        else:
-            what = f"the backend {self.backend!r} failed: {_said(error)}"
-            wrapped = BackendError(what, backend=self.backend, model=self.model)
-        wrapped.__cause__ = error
-        return wrapped
+    def _close_lost(self) -> None:
+        """Note that nobody will close the run any more: its loop has gone, or it was never launched."""
+        self._closed = True
+        if self.spans is not None:
+            self.spans.end(self)
 
-
-def _said(error: BaseException) -> str:
-    try:
-        return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-    except Exception:  # noqa: BLE001 - an error that can't even be said, from the user's code
-        return type(error).__name__
-
-
-def lost(how: str) -> StreamingError:
-    """Make the error for readers of a run whose loop has gone; `how` says how, such as "has been closed"."""
-    return StreamingError(
-        f"the event loop that ran this generation {how}, so the rest of it never came; "
-        "keep that loop running until the thunk has been awaited"
-    )
+    def _end_if_lost(self, how: str) -> None:
+        self.end(State.FAILED, lost(how))
+        self._close_lost()

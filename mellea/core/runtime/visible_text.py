@@ -13,7 +13,7 @@ from mellea.core.accumulator import STEP_BREAK
 from mellea.core.events import AttemptAccepted, AttemptStart, ChunkValidated, Event, StepStart, TextDelta
 from mellea.core.runtime import Record
 
-__all__ = ["Pieces", "TextFilter", "piece_filter", "text_filter", "text_of"]
+__all__ = ["Pieces", "TextFilter", "join_text", "piece_filter", "text_filter"]
 
 TextFilter = Callable[[list[Event]], str]
 """Takes the events that came since the last call, and returns the text that they let out."""
@@ -21,7 +21,7 @@ TextFilter = Callable[[list[Event]], str]
 
 def text_filter(run: Record, *, live: bool = False) -> TextFilter:
     """Return a new reader's filter; with `live` it lets out all text, also what will be taken back."""
-    return _Lasting(live).feed if run.is_composite else text_of
+    return _Lasting(live).feed if run.is_composite else join_text
 
 
 class Pieces(str):
@@ -45,12 +45,12 @@ class Pieces(str):
 def piece_filter(run: Record) -> TextFilter:
     """Return a new reader's filter that tells where steps end: of a run with steps it makes `Pieces`."""
     if not run.is_composite:
-        return text_of
+        return join_text
     lasting = _Lasting(False)
     return lambda events: Pieces(lasting.pieces(events))
 
 
-def text_of(events: Sequence[Event]) -> str:
+def join_text(events: Sequence[Event]) -> str:
     """Join the text deltas among the events."""
     if len(events) == 1:
         event = events[0]

@@ -26,7 +26,7 @@ class _Thunk(Protocol):
     @property
     def _run(self) -> ReadRun: ...
 
-    def _deliver(self) -> Any: ...
+    def deliver(self) -> Any: ...
 
     async def cancel(self) -> None: ...
 
@@ -94,7 +94,7 @@ class ItemIterator(_ReadingIterator[T]):
 
     def __init__(self, thunk: _Thunk, text: AsyncIterator[str], on_error: OnError, *, by_step: bool = False) -> None:
         super().__init__(thunk, text)
-        self._reading: ItemReading[T] = ItemReading(thunk._run, thunk._deliver, on_error, by_step=by_step)
+        self._reading: ItemReading[T] = ItemReading(thunk._run, thunk.deliver, on_error, by_step=by_step)
 
     def _take(self) -> Any:
         ready = self._reading.ready
@@ -122,7 +122,7 @@ class PartialIterator(_ReadingIterator[Partial[T]]):
 
     def __init__(self, thunk: _Thunk, text: AsyncIterator[str], *, by_step: bool = False) -> None:
         super().__init__(thunk, text)
-        self._reading: PartialReading[T] = PartialReading(thunk._run, thunk._deliver, by_step=by_step)
+        self._reading: PartialReading[T] = PartialReading(thunk._run, thunk.deliver, by_step=by_step)
 
     def _take(self) -> Any:
         return self._reading.next() or NOTHING

@@ -1,4 +1,4 @@
-"""Conversations: a list of messages that is the whole request."""
+"""Conversations: lists of messages that are sent unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Conversation"]
 
 
 class Conversation:
-    """Messages that go to the model just as they are, without the session's context.
+    """Messages that are sent to the model unchanged, without the session's context.
 
     Args:
         messages: `Message`s, or dicts in the form of OpenAI's chat API.

@@ -1,4 +1,4 @@
-"""Documents: texts that have a title."""
+"""Documents: texts with a title."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Document:
     """A text that a task is about or based on.
 
     Args:
-        text: the text; a `CBlock(cache=True)` asks the provider to remember the prompt up to its end.
-        title: what it is called.
-        id: what an answer may cite it by.
+        text: the text; with `CBlock(cache=True)` the provider is asked to cache the prompt up to its end.
+        title: its title.
+        id: an identifier by which an answer may cite it.
 
     Raises:
         UsageError: an argument is not text.

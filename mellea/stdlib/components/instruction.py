@@ -34,12 +34,12 @@ class Instruction:
         user_variables: values for the description, which has a placeholder for each; never read as templates
             themselves.
         prefix: text before the description.
-        output_prefix: text that the output begins with.
-        name: what to call the task in traces.
+        output_prefix: the beginning of the output.
+        name: the name of the task in traces.
 
     Raises:
-        UsageError: the description is empty or no text, a variable has no placeholder, or another argument is of a
-            wrong type.
+        UsageError: the description is empty or not text, a variable has no placeholder, or another argument has a wrong
+            type.
     """
 
     description: str | CBlock | ModelOutputThunk[Any]

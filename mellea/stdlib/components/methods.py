@@ -24,14 +24,15 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
     """Run the first of the calls; return its result, and the tool message for the model.
 
     Raises:
-        ToolError: there is no such method, or the arguments don't fit; what the method raises comes as it is.
+        ToolError: there is no such method, or the arguments aren't valid.
+        Exception: what the method raises.
     """
     first, *others = calls
     result = ToolReturn.of(await perform(first, {tool.name: tool for tool in tools}))
     if others:
         _log.warning("the model called %d methods; only the first, %r, was run", len(calls), first.tool_name)
     outputs = [ToolOutput(first.tool_call_id, first.tool_name, _render_for_message(result.text))]
-    # A provider refuses a history in which a call has no output.
+    # Providers reject a history with a call that has no output.
     outputs += [ToolOutput(call.tool_call_id, call.tool_name, "not run", is_error=True) for call in others]
     return result.value, Message("tool", outputs)
 

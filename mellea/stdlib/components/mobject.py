@@ -1,4 +1,4 @@
-"""Objects that a model can be asked about, and whose methods it can call."""
+"""Objects that a model can query and transform, and whose methods it can call."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NOTHING: Final = object()
 class MObject:
     """Base of classes whose objects a model can query and transform.
 
-    What the model is shown is said behind the base, by the arguments of `mify`:
-    `class Store(MObject, fields_exclude={"password"})`. A subclass may override the methods too.
+    Class arguments choose what the model sees, with the names that `mify` uses:
+    `class Store(MObject, fields_exclude={"password"})`. A subclass may also override the methods.
     """
 
     __slots__ = ()
@@ -33,7 +33,7 @@ class MObject:
             setattr(cls, SETTINGS, View.make(**settings))
 
     def parts(self) -> Sequence[Any]:
-        """Return the fields that are shown."""
+        """Return the fields that the model sees."""
         return list(get_view(self).get_fields(self).values())
 
     format_for_llm = represent_by_view
@@ -66,20 +66,20 @@ def mify(
     template: str | None = None,
 ) -> Callable[[T], T]: ...
 def mify(obj: Any = _NOTHING, /, **settings: Any) -> Any:
-    """Let a model see a class's objects, or one object, and call their documented methods.
+    """Let a model see the objects of a class, or one object, and call their documented methods.
 
-    It works as a decorator, bare or with arguments, and on an object, which is marked and returned. It says
-    which parts are shown, and how: the object's own `__str__` where it has one, else its public fields.
+    It works as a decorator, with or without arguments, and on an object, which is marked and returned. By default the
+    model sees the object's own `__str__` if it has one, otherwise its public fields.
 
     Args:
         obj: a class or an object.
-        settings: `fields_include` and `fields_exclude` choose fields by name, properties included;
-            `funcs_include` and `funcs_exclude` choose the methods that are tools, by default the public ones
-            with a docstring; `stringify_func` makes the whole text; `template` is a Jinja2 template with the
-            fields as its variables, or the name of one.
+        settings: `fields_include` and `fields_exclude` choose fields, including properties, by name; `funcs_include`
+            and `funcs_exclude` choose the methods that are tools, by default the public ones with a docstring;
+            `stringify_func` makes the whole text; `template` is a Jinja2 template with the fields as its variables, or
+            the name of one.
 
     Raises:
-        UsageError: an argument is of a wrong type, would have no effect, or the object can't be marked.
+        UsageError: an argument has a wrong type or no effect, or the object can't be marked.
     """
     view = View.make(**settings)
 
@@ -90,7 +90,7 @@ def mify(obj: Any = _NOTHING, /, **settings: Any) -> Any:
         wording = settings.keys() - {"funcs_include", "funcs_exclude"}
         if wording and find_own_format(cls) is not None:
             raise UsageError(
-                f"{cls.__name__} says itself by its format_for_llm(), so {min(wording)} would have no effect; "
+                f"{cls.__name__} is rendered by its own format_for_llm(), so {min(wording)} would have no effect; "
                 "leave one of them out"
             )
         if isinstance(obj, type):
@@ -104,7 +104,7 @@ def mify(obj: Any = _NOTHING, /, **settings: Any) -> Any:
 
 def _mark_class(cls: type, view: View) -> None:
     setattr(cls, VIEW, view)
-    # Under the names of a component's methods too, for who calls them; but a class's own names are its own.
+    # Also add the methods of a component, for callers that use them, unless the class has these names already.
     taken = {name for each in cls.__mro__ for name in getattr(each, "__annotations__", ())}
     for name in ("parts", "format_for_llm", "parse"):
         if name not in taken and not hasattr(cls, name):
@@ -116,6 +116,6 @@ def _mark_object(obj: Any, view: View) -> None:
         object.__setattr__(obj, VIEW, view)
     except (AttributeError, TypeError):
         raise UsageError(
-            f"a {type(obj).__name__} has no room for a mark; mify its class, or hand over the object as it is: "
-            "query and transform take any object"
+            f"a {type(obj).__name__} can't be marked, since it accepts no attributes; mify its class, or pass the "
+            "object as it is: query and transform take any object"
         ) from None

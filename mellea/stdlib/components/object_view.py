@@ -1,10 +1,10 @@
 """Views: how an object that knows nothing of models is rendered for one.
 
-- Its text is what its own `format_for_llm`, `stringify_func` or `template` make of it; else its own `__str__`, unless
-  fields are chosen; else its public fields.
-- Its tools are its public methods that have a docstring of their own, or those that are chosen.
-- Names that begin with an underscore, and fields that a pydantic model excludes, are shown only if they are chosen.
-- What Python's own classes, pydantic's and mellea's define is no field and no tool of the object.
+- Its text comes from its own `format_for_llm`, `stringify_func` or `template`; otherwise from its own `__str__`, unless
+  fields are chosen; otherwise from its public fields.
+- Its tools are its public methods with a docstring, or the chosen ones.
+- Names that begin with an underscore, and fields that a pydantic model excludes, are only visible if they are chosen.
+- What the classes of Python, pydantic and mellea define is neither a field nor a tool.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 SETTINGS = "__mellea_settings__"
-"""Where a class that is a component by itself keeps its view."""
+"""The attribute in which a subclass of `MObject` keeps its view."""
 
 _NOT_OWN = frozenset({*sys.stdlib_module_names, "mellea", "pydantic"}) - {"__main__"}
 _PROMPTABLE = (
@@ -55,10 +55,9 @@ class View:
         fields_include: names of the fields, properties included; all public ones by default.
         fields_exclude: names of fields to leave out.
         funcs_include: names of the methods that are tools; by default the public ones with a docstring.
-        funcs_exclude: names of methods that are none.
+        funcs_exclude: names of methods that aren't tools.
         stringify_func: makes the object's text.
-        template: the name of a template, or a template itself if there is a brace in it; the fields are its
-            variables.
+        template: the name of a template, or a template itself if there is a brace in it; the fields are its variables.
     """
 
     fields_include: tuple[str, ...] | None = None
@@ -82,7 +81,7 @@ class View:
         """Check the arguments.
 
         Raises:
-            UsageError: one is of a wrong type, or two exclude each other.
+            UsageError: one has a wrong type, or two exclude each other.
         """
         if stringify_func is not None and not callable(stringify_func):
             raise UsageError(f"stringify_func takes a function of the object, not {stringify_func!r}")
@@ -104,14 +103,14 @@ class View:
         return Viewed(obj, self)
 
     def get_fields(self, obj: Any) -> dict[str, Any]:
-        """Return the fields that are shown.
+        """Return the fields that the model sees.
 
         Raises:
-            UsageError: a name is chosen that the object doesn't have.
+            UsageError: the object doesn't have a chosen field.
         """
         found = _get_public_fields(obj)
         if self.fields_include is not None:
-            # In the object's own order, whatever a set of names makes of it; then what it has besides.
+            # In the object's own order, since a set of names has none; then chosen names that aren't public fields.
             known = [name for name in found if name in self.fields_include]
             found = {name: _get_field(obj, name) for name in dict.fromkeys([*known, *self.fields_include])}
         for name in self.fields_exclude:
@@ -123,7 +122,7 @@ class View:
         """Return the methods that are tools.
 
         Raises:
-            UsageError: a name is chosen that is not a method, or a method is none that a model can call.
+            UsageError: a chosen name isn't a method, or a model can't call the method.
         """
         names = _list_documented_methods(obj) if self.funcs_include is None else self.funcs_include
         for name in (*names, *self.funcs_exclude):
@@ -135,7 +134,7 @@ class View:
         """Return the object's representation.
 
         Raises:
-            UsageError: a name is chosen that the object doesn't have, or `stringify_func` returns no text.
+            UsageError: the object doesn't have a chosen field, or `stringify_func` doesn't return a string.
         """
         if (own := find_own_format(type(obj))) is not None:
             return cast("TemplateRepresentation | str", own(obj))
@@ -171,7 +170,7 @@ class Viewed:
     view: View
 
     def parts(self) -> Sequence[Any]:
-        """Return the fields that are shown; all public ones if a function makes the text."""
+        """Return the fields that the model sees; all public ones if a function makes the text."""
         return list(self.view.get_fields(self.obj).values())
 
     def format_for_llm(self) -> TemplateRepresentation | str:
@@ -184,7 +183,7 @@ class Viewed:
 
 
 def get_view(obj: Any) -> View:
-    """Return the view of an object: the one it was given, or the plain one."""
+    """Return the view of an object: its own, its class's, or the default one."""
     view = getattr(obj, VIEW, None) or getattr(type(obj), SETTINGS, None)
     return view if isinstance(view, View) else View()
 
@@ -192,7 +191,7 @@ def get_view(obj: Any) -> View:
 def represent_by_view(obj: Any) -> TemplateRepresentation | str:
     """Return the object's representation: its fields, or what its view makes of them.
 
-    It is `MObject.format_for_llm`, which a class's own may call by `super()`.
+    This is `MObject.format_for_llm`, which a subclass may call with `super()`.
     """
     return get_view(obj).represent_fields(obj)
 
@@ -204,10 +203,10 @@ def find_own_format(cls: type) -> Callable[[Any], Any] | None:
 
 
 def make_promptable(obj: Any) -> Any:
-    """Return an object as something that can stand in a prompt: itself, or as its view shows it."""
+    """Return a value that can be rendered in a prompt: the object itself, or a component made by its view."""
     if isinstance(obj, _PROMPTABLE) or is_component(obj):
         return obj
-    # A date, a path and the like have no fields that would say them.
+    # A date, a path and the like have no fields, and are rendered as they are.
     return Viewed(obj, get_view(obj)) if _list_user_classes(type(obj)) or _get_public_fields(obj) else obj
 
 
@@ -215,7 +214,7 @@ def get_tools(obj: Any) -> tuple[Tool[..., Any], ...]:
     """Return the methods of an object that a model may call, as tools.
 
     Raises:
-        UsageError: a method was chosen that isn't there, or is none that a model can call.
+        UsageError: a chosen method doesn't exist, or a model can't call it.
     """
     return get_view(obj).get_tools(obj)
 
@@ -243,7 +242,7 @@ def _make_missing_error(obj: Any, name: str, known: Iterable[str]) -> UsageError
 
 
 def _list_user_classes(cls: type) -> list[type]:
-    """Return the classes whose parts are the object's own, the oldest first: what the user wrote, and our tables."""
+    """Return the classes whose attributes count as the object's own, base classes first: the user's, and `MObject`s."""
     classes = cls.__mro__[::-1]
     return [each for each in classes if each.__module__.partition(".")[0] not in _NOT_OWN or SETTINGS in vars(each)]
 

@@ -19,12 +19,12 @@ class Query:
     """A question about an object.
 
     Args:
-        obj: any object: a text, a component, a plain value, or an object of a class of your own, which is
-            shown as `mify` would show it.
+        obj: any object: a text, a component, a plain value, or an object of your own class, which is rendered as `mify`
+            would do.
         query: the question.
 
     Raises:
-        UsageError: the question is empty or no text, or there is no object.
+        UsageError: the question is empty or not text, or there is no object.
     """
 
     __slots__ = ("obj", "query")
@@ -51,15 +51,15 @@ class Query:
 
 
 class Transform:
-    """A change of an object.
+    """A change to an object.
 
     Args:
         obj: any object, as for `Query`.
-        transformation: what is to be changed.
+        transformation: the change to make.
         has_tools: whether the model may call the object's methods instead of writing the changed version.
 
     Raises:
-        UsageError: the transformation is empty or no text, or there is no object.
+        UsageError: the transformation is empty or not text, or there is no object.
     """
 
     __slots__ = ("has_tools", "obj", "transformation")

@@ -39,7 +39,7 @@ class _Retry:
 
     @property
     def output_prefix(self) -> Any:
-        """What the answer begins with: as in the task."""
+        """The beginning of the answer, as in the task."""
         return getattr(self.task, "output_prefix", None)
 
     def parse(self, generation: Generation) -> Any:
@@ -51,7 +51,7 @@ class _Retry:
 
 @dataclass(frozen=True, slots=True)
 class Repair(_Retry):
-    """The task again, with the answer that failed and what was wrong with it.
+    """The task again, with the failed answer and what was wrong with it.
 
     Args:
         task: the component whose answer failed.

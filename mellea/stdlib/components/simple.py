@@ -1,4 +1,4 @@
-"""The simplest component: parts with names."""
+"""The simplest component: named parts."""
 
 from __future__ import annotations
 

@@ -21,15 +21,15 @@ _LINE_BREAK = "<br>"
 
 @dataclass(frozen=True, init=False)
 class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
-    """Rows under named columns. A model that transforms it can transpose it, or write a new one.
+    """A table with named columns. A model that transforms it can transpose it, or write a new one.
 
     Args:
-        rows: a list of dicts, whose keys are the columns, or a list of rows of cells.
+        rows: a list of dicts, whose keys are the columns, or a list of lists of cells.
         columns: the names of the columns; by default the dicts' keys, or the cells of the first row.
-        title: what the table is called.
+        title: the title.
 
     Raises:
-        UsageError: there is no column, or a row is not a sequence of cells, or has more cells than there are columns.
+        UsageError: there are no columns, a row isn't a dict or a list, or it has too many cells.
     """
 
     columns: tuple[str, ...]
@@ -49,16 +49,16 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
         """Read a table whose first line names the columns.
 
         Raises:
-            UsageError: there is no line, or a row has more cells than there are columns.
+            UsageError: the text is empty, or a row has more cells than there are columns.
         """
         return cls([row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row], title=title)
 
     @classmethod
     def from_markdown(cls, text: str) -> Self:
-        """Make a table out of the text of a Markdown table.
+        """Read a Markdown table.
 
         Args:
-            text: the whole table: a line with the columns' names, a line of dashes, and a line for each row.
+            text: the table: a line with the names of the columns, a line of dashes, and a line for each row.
 
         Raises:
             UsageError: the text is not a table.
@@ -110,7 +110,7 @@ def _lay_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any,
             list(columns) if columns is not None else [_format_value(cell) for cell in found.pop(0)] if found else []
         )
     if not names or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"a Table takes texts as names of its columns, one at least, not {names!r}")
+        raise UsageError(f"a Table takes at least one column, with texts as names, not {names!r}")
     for row in found:
         if len(row) > len(names):
             raise UsageError(f"the row {list(row)!r} has {len(row)} cells, but there are {len(names)} columns")
@@ -126,7 +126,7 @@ def _format_value(cell: Any) -> str:
 
 def _format_cell(cell: Any) -> str:
     text = re.sub(r"\r\n?|\n", _LINE_BREAK, _format_value(cell))
-    # A backslash stays as it is where it can't be taken for the beginning of an escape.
+    # A backslash only has to be escaped where it could begin an escape.
     return re.sub(r"\\(?=[\\|]|$)", r"\\\\", text).replace("|", r"\|")
 
 
@@ -138,5 +138,5 @@ def _split_cells(line: str) -> list[str]:
         else:
             cells[-1] += token[1:] if len(token) > 1 else token
     if not cells[-1].strip():
-        cells.pop()  # behind the last line
+        cells.pop()  # the text after the last bar
     return [cell.strip().replace(_LINE_BREAK, "\n") for cell in cells]

@@ -20,7 +20,7 @@ def as_component(value: Any) -> Any:
     """Return a text, a block or a component as something that can be rendered.
 
     Raises:
-        UsageError: it is something else, or an empty text.
+        UsageError: it is not a text, a message or a component, or the text is empty.
     """
     if isinstance(value, str):
         value = CBlock(value)
@@ -39,7 +39,7 @@ def render_messages(value: Any, model: str | None = None) -> list[Message]:
         model: the model it is for, whose family may have templates of its own.
 
     Raises:
-        UsageError: its template can't be filled.
+        UsageError: the template can't be rendered.
     """
     if isinstance(value, Conversation):
         return [_fill_in_thunks(message) for message in value.messages]
@@ -59,12 +59,12 @@ def render_messages(value: Any, model: str | None = None) -> list[Message]:
 
 
 def _is_sent_as_is(task: Any) -> bool:
-    """Whether a task isn't a text that others can be put into."""
+    """Whether a task consists of messages of its own, so that it can't be included in another prompt."""
     return isinstance(task, Conversation) or (isinstance(task, Message) and task.role != "user")
 
 
 def _fill_in_thunks(message: Message) -> Message:
-    """Put the text of computed thunks in their place."""
+    """Replace computed thunks by their text."""
     if not any(isinstance(block, ModelOutputThunk) for block in message.blocks):
         return message
     blocks = [CBlock(str(block)) if isinstance(block, ModelOutputThunk) else block for block in message.blocks]

@@ -211,7 +211,7 @@ class ChatContext(Context):
         return await in_thread(self.view_for_generation)
 
     def _is_settled(self) -> bool:
-        return all(turn.output is None or turn.output._run.is_final for turn, _ in self._walk_turns())
+        return all(turn.output is None or turn.output.record.is_final for turn, _ in self._walk_turns())
 
     def _list_compactable(self) -> tuple[Turn, ...]:
         found = [turn for group, is_pinned in group_turns(self._walk_turns()) if not is_pinned for turn in group[::-1]]

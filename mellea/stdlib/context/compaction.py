@@ -18,7 +18,7 @@ from typing import Any
 
 from mellea.core.context import Turn
 from mellea.core.events import StreamEnd
-from mellea.core.runtime import Run, held_up_loops, needs
+from mellea.core.runtime import Run, held_up_loops, launch, needs
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, OutputError, UsageError
@@ -70,7 +70,7 @@ class Compaction:
         with self._lock:
             thunk = self._running() if self._running is not None else None
             # One that runs on a loop which stands still until this call returns would never end.
-            if thunk is None or thunk.has_failed() or needs(thunk._run, held_up_loops()):
+            if thunk is None or thunk.has_failed() or needs(thunk.record, held_up_loops()):
                 thunk = self._launched(compactor, turns)
                 self._running = weakref.ref(thunk)
             return thunk
@@ -89,9 +89,7 @@ class Compaction:
             self._take(compactor, turns, outcome)
             run.emit([StreamEnd("stop")])
 
-        run = Run(work=work)
-        run.launch()
-        return ModelOutputThunk(run)
+        return ModelOutputThunk(launch(work=work, kind="work", label=f"compactor {_name(compactor)}"))
 
     def _take(self, compactor: Compactor, turns: Sequence[Turn], outcome: Any) -> None:
         is_list = isinstance(outcome, Iterable) and not isinstance(outcome, (str, bytes))

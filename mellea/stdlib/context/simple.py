@@ -11,6 +11,24 @@ from mellea.core.thunk import ModelOutputThunk
 __all__ = ["SimpleContext"]
 
 
+class _Last(weakref.ref[ModelOutputThunk[Any]]):
+    """The output of the last turn, and the input, which is released with it."""
+
+    __slots__ = ("input",)
+
+    input: Any
+
+
+def _remember(output: ModelOutputThunk[Any], input: Any) -> _Last:
+    last = _Last(output, _release_input)
+    last.input = input
+    return last
+
+
+def _release_input(last: Any) -> None:
+    last.input = None
+
+
 class SimpleContext(Context):
     """A context in which each call is independent: it sees no earlier turns.
 
@@ -23,23 +41,29 @@ class SimpleContext(Context):
 
     def __init__(self) -> None:
         self._input: Any = None  # of a turn that has no output yet
-        # The last output and its input, which is released with it; most contexts never have one.
-        self._last: weakref.WeakKeyDictionary[ModelOutputThunk[Any], Any] | None = None
+        self._last: _Last | None = None
 
     def add(self, value: Any) -> SimpleContext:
         """Return a context with `value` as the last turn, or as the output of it."""
         new = SimpleContext()
         if isinstance(value, ModelOutputThunk):
-            new._last = weakref.WeakKeyDictionary({value: self._input})
+            new._last = _remember(value, self._input)
         else:
             new._input = value
+        return new
+
+    def add_turn(self, said: Any, answer: ModelOutputThunk[Any]) -> SimpleContext:
+        """Return a context with this as the last turn."""
+        new = SimpleContext()
+        new._last = _remember(answer, said)
         return new
 
     def turns(self) -> list[Turn]:
         """Return the last turn, if there was one."""
         if self._input is not None:
             return [Turn(self._input)]
-        return [] if self._last is None else [Turn(input, output) for output, input in self._last.items()]
+        output = None if self._last is None else self._last()
+        return [] if output is None or self._last is None else [Turn(self._last.input, output)]
 
     @property
     def shows_turns(self) -> bool:

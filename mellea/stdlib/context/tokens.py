@@ -47,7 +47,7 @@ class TokenCounter:
     def count_turn(self, turn: Turn) -> int:
         """Return the tokens of a turn: those of its texts, and a thousand for each image or file."""
         output = turn.output
-        if output is None or not output._run.is_final:
+        if output is None or not output.record.is_final:
             return self._count(turn)
         known = self._known.get(output)
         if known is None:
@@ -74,7 +74,7 @@ def get_turn_texts(turn: Turn) -> tuple[list[str], list[str]]:
 
 
 def _get_answer(turn: Turn) -> tuple[Message, ...]:
-    return turn.output._run.so_far().messages if turn.output is not None else ()
+    return turn.output.so_far().messages if turn.output is not None else ()
 
 
 def _count_files(turn: Turn) -> int:

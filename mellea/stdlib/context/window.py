@@ -102,5 +102,5 @@ def _count_tokens(turns: Iterable[Turn], limits: Limits) -> int:
 
 def _has_open_calls(turn: Turn) -> bool:
     if turn.output is not None:
-        return bool(turn.output._run.so_far().tool_calls)
+        return bool(turn.output.so_far().tool_calls)
     return bool(getattr(turn.input, "tool_calls", ()))

@@ -34,7 +34,8 @@ async def await_thunks(bound: BoundArguments) -> BoundArguments:
         StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         MelleaError: one of them failed.
     """
-    check_wait(thunk._run for thunk in find_pending(bound))
+    waiting = find_pending(bound)
+    check_wait(thunk.record for thunk in waiting)
     args, kwargs, values = await resolve((bound.args, dict(bound.kwargs), dict(bound.values)))
     return replace(bound, args=args, kwargs=kwargs, values=values)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mellea.core.backend import Backend
-from mellea.core.runtime import Record, Run
+from mellea.core.runtime import Record, Run, launch
 from mellea.core.runtime.cursor import relay
+from mellea.core.runtime.failure import describe_error
 from mellea.core.structured import make_output_format
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
@@ -21,8 +22,7 @@ def defer(
     *,
     format: Any,
     backend: Backend,
-    dependencies: Iterable[Record] = (),
-    note: Callable[[ModelOutputThunk[Any]], object],
+    dependencies: Sequence[Record] = (),
 ) -> Callable[[], ModelOutputThunk[Any]]:
     """Return a function that launches a run: it awaits `begin`, then relays the generation that this returns.
 
@@ -32,7 +32,6 @@ def defer(
         format: the type of the answer, `None` for text.
         backend: the backend that the generation asks.
         dependencies: runs whose results `begin` waits for.
-        note: called with the thunk, so that the session can cancel it.
     """
 
     async def work(run: Run) -> Any:
@@ -41,9 +40,8 @@ def defer(
         except MelleaError:
             raise
         except Exception as error:
-            reason = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-            raise UsageError(f"{name} failed before it asked the model: {reason}") from error
-        inner = thunk._run
+            raise UsageError(f"{name} failed before it asked the model: {describe_error(error)}") from error
+        inner = thunk.record
         async with thunk:  # cancelling this run cancels the generation, and waits for its close
             try:
                 end = await relay(inner, run)
@@ -52,17 +50,16 @@ def defer(
         run.emit([end] if end is not None else [])
         return inner.parsed
 
-    def launch() -> ModelOutputThunk[Any]:
-        run = Run(
+    def start() -> ModelOutputThunk[Any]:
+        run = launch(
             work=work,
+            kind="work",
+            label=name,
             format=None if format is None else make_output_format(format),
             dependencies=dependencies,
             backend=backend.name,
             model=backend.model_id,
         )
-        run.launch()
-        thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
-        note(thunk)
-        return thunk
+        return ModelOutputThunk(run)
 
-    return launch
+    return start

@@ -163,14 +163,19 @@ class _Prompted(Generic[P, R]):
         async def begin() -> ModelOutputThunk[Any]:
             return ask(await self._prompt(session, settings, bound))()
 
-        return defer(
+        start = defer(
             f"{self._wording.name}()",
             begin,
             format=self._format(),
             backend=session.backend,
-            dependencies=[thunk._run for thunk in find_pending(bound)],
-            note=session._note,
+            dependencies=[thunk.record for thunk in find_pending(bound)],
         )
+
+        def launch() -> ModelOutputThunk[Any]:
+            with session.registering():
+                return start()
+
+        return launch
 
 
 @short_errors

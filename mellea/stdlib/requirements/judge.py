@@ -124,6 +124,7 @@ class _Question:
     text: str
     requirement: str
     is_rated: bool
+    name = "judge"  # in traces
 
     def parts(self) -> Sequence[Any]:
         return ()

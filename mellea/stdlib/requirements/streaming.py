@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from mellea.core.chunkers import Chunk, NonBlankChunker, Scope, make_text_chunker
+from mellea.core.observer import span_around
 from mellea.core.requirement import Requirement, ValidationResult, run_stream_validation
 from mellea.core.runtime.tasks import together
 from mellea.errors import UsageError
@@ -105,6 +106,7 @@ class Watch:
         number: number of the first chunk of each scope.
         before: text of the answer that came before and isn't checked.
         on_passed: called with accepted chunks.
+        is_told: whether observers are told of each requirement's check; if not, who makes the watch tells them.
 
     Raises:
         UsageError: a requirement checks items, but the answer has none.
@@ -118,6 +120,7 @@ class Watch:
         number: int = 0,
         before: str = "",
         on_passed: OnPassed = lambda chunks, is_end: None,
+        is_told: bool = True,
     ) -> None:
         requirements = tuple(requirements)
         check_watchable(requirements, format)
@@ -127,6 +130,7 @@ class Watch:
                 by_scope.setdefault(requirement.scope, []).append(requirement)
         self._lanes = [_Lane(_make_chunker(scope, format, number, before), found) for scope, found in by_scope.items()]
         self._on_passed = on_passed
+        self._is_told = is_told
         self._is_over = False
         self._open = 0  # verdicts that are still to come
         self._news, self._quiet = anyio.Event(), anyio.Event()
@@ -202,16 +206,28 @@ class Watch:
         news.set()
 
     async def _validate_chunks(self, lane: _Lane, requirement: Requirement) -> None:
+        if not self._is_told:
+            refusal = await self._look(lane, requirement)
+        else:
+            with span_around("check", str(requirement), requirement=requirement) as span:
+                refusal = await self._look(lane, requirement)
+                if span is not None:
+                    span.outcome = ValidationResult(True) if refusal is None else refusal
+        if refusal is not None:
+            raise _RefusedError((requirement, refusal))
+
+    async def _look(self, lane: _Lane, requirement: Requirement) -> ValidationResult | None:
+        """Look at all chunks; return the first no, `None` if there is none."""
         seen = 0
         while True:
             while seen == len(lane.judgings):
                 if self._is_over:
-                    return
+                    return None
                 await self._news.wait()
             judging = lane.judgings[seen]
             verdict = await run_stream_validation(requirement, judging.chunk)
             if verdict is not None and not verdict:
-                raise _RefusedError((requirement, verdict))
+                return verdict
             seen += 1
             self._record(lane, judging, is_sure=verdict is not None)
 

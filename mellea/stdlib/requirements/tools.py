@@ -67,7 +67,7 @@ def tool_arg_validator(
             return ValidationResult(False, f"it doesn't call {name!r}; {_describe_calls(_list_calls(context))}")
         for call in calls:
             if not call.is_valid:
-                return _reject(call, f"is called with arguments that are no JSON object: {call.raw_args[:100]!r}")
+                return _reject(call, f"is called with arguments that are not a JSON object: {call.raw_args[:100]!r}")
             if name is not None and arg_name is not None and arg_name not in call.tool_args:
                 return _reject(call, f"is called without the argument {arg_name!r}")
             for argument in call.tool_args if arg_name is None else {arg_name} & call.tool_args.keys():
@@ -92,7 +92,7 @@ def _get_name(tool: Any) -> str:
 
 def _list_calls(context: Context) -> tuple[ToolCall, ...]:
     output = context.last_output()
-    messages: Iterable[Message] = () if output is None else output._run.so_far().messages
+    messages: Iterable[Message] = () if output is None else output.so_far().messages
     return tuple(call for message in messages for call in message.tool_calls)
 
 

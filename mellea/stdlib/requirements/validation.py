@@ -8,6 +8,7 @@ from typing import Any
 
 from mellea.core.backend import Backend
 from mellea.core.context import Context
+from mellea.core.observer import span_around
 from mellea.core.requirement import Requirement, ValidationResult, run_validation
 from mellea.core.runtime.tasks import together
 from mellea.core.thunk import ModelOutputThunk
@@ -66,22 +67,34 @@ async def validate_all(
         )
 
     async def check(requirement: Requirement) -> tuple[Requirement, ValidationResult]:
-        if requirement.has_function:
-            return requirement, await run_validation(requirement, context)
-        if requirement.is_streaming:
-            return requirement, ValidationResult(True) if is_watched else await _validate_by_chunk(requirement, output)
-        judge = requirement.judge if isinstance(requirement, JudgedRequirement) else Judge()
-        try:
-            return requirement, await judge.judge(requirement, context, backend)
-        except MelleaError as error:
-            error.add_note(f"raised while a model judged the requirement {str(requirement)!r}")
-            raise
+        if is_watched and requirement.is_streaming and not requirement.has_function:
+            return requirement, ValidationResult(True)
+        with span_around("check", str(requirement), requirement=requirement) as span:
+            outcome = await _check(requirement, output, context, backend)
+            if span is not None:
+                span.outcome = outcome
+        return requirement, outcome
 
     return tuple(await together([partial(check, requirement) for requirement in requirements]))
 
 
+async def _check(
+    requirement: Requirement, output: ModelOutputThunk[Any], context: Context, backend: Backend
+) -> ValidationResult:
+    if requirement.has_function:
+        return await run_validation(requirement, context)
+    if requirement.is_streaming:
+        return await _validate_by_chunk(requirement, output)
+    judge = requirement.judge if isinstance(requirement, JudgedRequirement) else Judge()
+    try:
+        return await judge.judge(requirement, context, backend)
+    except MelleaError as error:
+        error.add_note(f"raised while a model judged the requirement {str(requirement)!r}")
+        raise
+
+
 async def _validate_by_chunk(requirement: Requirement, output: ModelOutputThunk[Any]) -> ValidationResult:
-    watch, text = Watch([requirement], output._run.format), await output.avalue()
+    watch, text = Watch([requirement], output.record.format, is_told=False), await output.avalue()
 
     async def read() -> bool:
         watch.add(text)

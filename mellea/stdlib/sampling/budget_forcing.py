@@ -9,7 +9,7 @@ from mellea.core.events import Event, ReasoningDelta, StreamEnd, TextDelta, Usag
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Generate, Sampler, SamplingResult
-from mellea.core.thunk import ComputedModelOutputThunk, played
+from mellea.core.thunk import ComputedModelOutputThunk, make_computed
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.sampling.draws import check_budget, rank_attempt
@@ -88,7 +88,7 @@ class BudgetForcingStrategy:
             {} if self.answer_tokens is None else {ModelOption.MAX_NEW_TOKENS: self.answer_tokens}
         )
         requests.append(await generate(begun, answer_options))
-        return played(self._make_events(text, requests[-1].value[len(text + self.end) :], requests))
+        return make_computed(self._make_events(text, requests[-1].value[len(text + self.end) :], requests))
 
     def _read_thought(self, request: ComputedModelOutputThunk[Any], before: str) -> str:
         """Return the thoughts that a request added after `before`, up to the end marker if there is one."""
@@ -101,7 +101,7 @@ class BudgetForcingStrategy:
         return [
             ReasoningDelta(thought[len(self.start) :]),
             TextDelta(answer.lstrip().removeprefix(self.end.strip()).lstrip()),
-            *(event for event in last._run.events if type(event) not in _OWN),
+            *(event for event in last.record.events if type(event) not in _OWN),
             *([UsageEvent(sum(usages, start=Usage()))] if usages else []),
             StreamEnd(last.finish_reason or "other", last.response_id, last.model),
         ]

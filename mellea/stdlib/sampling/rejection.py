@@ -106,6 +106,7 @@ class FormatRepairStrategy(RepairTemplateStrategy):
     and only its format has to be corrected.
     """
 
+    begins_plainly = True
     has_own_options = True
 
 

@@ -136,7 +136,7 @@ class MajorityVotingStrategy:
         output = attempt.output
         if attempt.error is None and attempt.is_complete and self.key is not None:
             return await _call(self.key, attempt, f"the key of {self!r}")
-        has_value = attempt.error is None and output._run.format is not None
+        has_value = attempt.error is None and output.record.format is not None
         if isinstance(output.parsed, str) or (output.parsed is None and not has_value):
             return " ".join(output.value.split()).casefold()
         return output.parsed

@@ -8,8 +8,8 @@ of the calls, and none is lost. Each verb is written once, async; its synchronou
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
@@ -26,7 +26,7 @@ from mellea.core.messages import Message
 from mellea.core.options import check_options
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.runtime import CLOSE_SECONDS, Record, held_up_loops
+from mellea.core.runtime import CLOSE_SECONDS, Register, Run, held_up_loops
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors
@@ -87,7 +87,7 @@ class MelleaSession:
         self.ctx: Context = ctx if ctx is not None else SimpleContext()
         self.model_options: Mapping[str, Any] = check_options(model_options)
         self._lock = threading.Lock()
-        self._launched: weakref.WeakSet[Record] = weakref.WeakSet()  # closing and resetting cancel them
+        self._running: Register[Run] = Register()  # what closing and resetting cancel
 
     # -- verbs ----------------------------------------------------------------------------------------
 
@@ -358,7 +358,8 @@ class MelleaSession:
         Raises:
             MelleaError: there is no output, or a judging model failed.
         """
-        return await functional.avalidate(requirements, self.ctx, self.backend)
+        with self._running.registering():
+            return await functional.avalidate(requirements, self.ctx, self.backend)
 
     @verb("generate_image")
     async def agenerate_image(
@@ -373,7 +374,8 @@ class MelleaSession:
             UnsupportedError: the backend makes no images.
             MelleaError: an argument is wrong, or the provider failed.
         """
-        return await functional.agenerate_image(prompt, self.backend, n=n, aspect_ratio=aspect_ratio, **options)
+        with self._running.registering():
+            return await functional.agenerate_image(prompt, self.backend, n=n, aspect_ratio=aspect_ratio, **options)
 
     @verb("embed")
     async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
@@ -386,7 +388,8 @@ class MelleaSession:
             UnsupportedError: the backend makes no embeddings.
             MelleaError: there is no text, or the provider failed.
         """
-        return await functional.aembed(texts, self.backend)
+        with self._running.registering():
+            return await functional.aembed(texts, self.backend)
 
     instruct = blocking(ainstruct)
     act = blocking(aact)
@@ -451,14 +454,11 @@ class MelleaSession:
         """Forget all turns, and cancel every generation of this session that still runs."""
         with self._lock:
             self.ctx = self.ctx.empty()
-        for run in self._running():
-            run.cancel()
+        self._running.cancel()
 
     async def aclose(self) -> None:
         """Cancel every generation of this session that still runs, and close the backend's connections."""
-        running = self._running()
-        for run in running:
-            run.cancel()
+        running = self._running.cancel()
         # A synchronous close holds up the calling loop, whose own runs can't be closed until it returns.
         held_up = held_up_loops()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
@@ -500,10 +500,12 @@ class MelleaSession:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
         before = self.ctx
-        thunk, after = verb.launch(before)
-        self._note(thunk)
-        if after is not before:  # unless it was a conversation of its own
-            with self._lock:  # another thread may have put a turn there meanwhile
+        with self._running.registering():
+            thunk, after = verb.launch(before)
+        with self._lock:
+            if after is not before and self.ctx is before:
+                self.ctx = after
+            elif after is not before:  # another thread has put a turn there meanwhile
                 self.ctx = self.ctx.add(verb.call.component).add(thunk)
         return thunk
 
@@ -512,6 +514,10 @@ class MelleaSession:
         with self._lock:
             if self.ctx.shows_turns:  # a SimpleContext would forget its last output for it
                 self.ctx = self.ctx.add(message)
+
+    def registering(self) -> AbstractContextManager[None]:
+        """Register what a `with` block launches as work of this session, which closing and resetting it cancel."""
+        return self._running.registering()
 
     # -- inside ---------------------------------------------------------------------------------------
 
@@ -551,15 +557,6 @@ class MelleaSession:
         if self in sessions:
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
-
-    def _note(self, thunk: ModelOutputThunk[Any]) -> None:
-        """Register a launched generation, so that closing and resetting cancel it."""
-        with self._lock:
-            self._launched.add(thunk._run)
-
-    def _running(self) -> list[Record]:
-        with self._lock:
-            return [run for run in self._launched if not run.is_final]
 
 
 def _conversation(name: str, content: Any, arguments: InstructArguments) -> Message | Conversation:

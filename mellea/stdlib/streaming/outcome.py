@@ -12,10 +12,10 @@ from mellea.core.sampling import Attempt, SamplingResult
 from mellea.errors import RequirementError, UsageError
 from mellea.stdlib.components.repair import format_failures
 
-__all__ = ["checked", "settle"]
+__all__ = ["accept", "check_result"]
 
 
-def checked(result: object, drawn: Sequence[Attempt], strategy: object) -> SamplingResult:
+def check_result(result: object, drawn: Sequence[Attempt], strategy: object) -> SamplingResult:
     """Return a strategy's result if it is one that the call can end with.
 
     Args:
@@ -41,7 +41,7 @@ def checked(result: object, drawn: Sequence[Attempt], strategy: object) -> Sampl
     return result
 
 
-def settle(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool, let_out: str | None) -> Any:
+def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool, let_out: str | None) -> Any:
     """End a call's run with the attempt that was chosen; return the typed result.
 
     Args:
@@ -65,6 +65,7 @@ def settle(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
         result = replace(result, chosen=len(result.attempts) - 1)
     run.sampling = result
     chosen = result.attempts[result.chosen]
+    run.sent = chosen.output.request
     has_value = chosen.is_complete or not is_typed
     if not result.success and chosen.error is None and (is_strict or not has_value or let_out is not None):
         raise _requirement_error(result, let_out)

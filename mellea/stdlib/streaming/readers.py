@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
+from mellea.core.iterators import Place
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.readers import ItemReading, OnError, PartialReading
 from mellea.core.thunk import ModelOutputThunk
@@ -17,7 +18,7 @@ __all__ = ["ItemReader", "PartialReader"]
 T = TypeVar("T")
 
 
-class Source(Protocol):
+class StreamSource(Protocol):
     """The stream that is read."""
 
     @property
@@ -28,21 +29,8 @@ class Source(Protocol):
     def _close_now(self) -> None: ...
 
 
-class Place(Protocol):
-    """What the stream knows of the reader."""
-
-    def begin(self) -> None:
-        """Note that the reader reads; raises if it has left."""
-
-    def end(self) -> None:
-        """Note that the reader is through, or leaves."""
-
-    def close(self) -> None:
-        """Leave, and wait for the close if nobody else reads."""
-
-
 class _TypedReader(Iterator[T]):
-    def __init__(self, stream: Source, text: Iterator[str], place: Place) -> None:
+    def __init__(self, stream: StreamSource, text: Iterator[str], place: Place) -> None:
         self._stream = stream
         self._text = text
         self._place = place
@@ -68,7 +56,7 @@ class _TypedReader(Iterator[T]):
 class ItemReader(_TypedReader[T]):
     """Reads the items of a plain stream, in the reading thread; see `ModelOutputThunk.items`."""
 
-    def __init__(self, stream: Source, text: Iterator[str], on_error: OnError, place: Place) -> None:
+    def __init__(self, stream: StreamSource, text: Iterator[str], on_error: OnError, place: Place) -> None:
         super().__init__(stream, text, place)
         self._on_error = on_error
         self._reading: ItemReading[T] | None = None
@@ -78,7 +66,7 @@ class ItemReader(_TypedReader[T]):
         if reading is None:
             thunk = self._stream._started()
             reading = self._reading = ItemReading(
-                thunk._run, thunk._deliver, self._on_error, by_step=self._stream._by_step
+                thunk.record, thunk.deliver, self._on_error, by_step=self._stream._by_step
             )
         while not reading.ready:
             if reading.has_work:
@@ -101,7 +89,7 @@ class ItemReader(_TypedReader[T]):
 class PartialReader(_TypedReader[Partial[T]]):
     """Reads what is known of a plain stream's result so far; see `ModelOutputThunk.partials`."""
 
-    def __init__(self, stream: Source, text: Iterator[str], place: Place) -> None:
+    def __init__(self, stream: StreamSource, text: Iterator[str], place: Place) -> None:
         super().__init__(stream, text, place)
         self._reading: PartialReading[T] | None = None
 
@@ -109,7 +97,7 @@ class PartialReader(_TypedReader[Partial[T]]):
         reading = self._reading
         if reading is None:
             thunk = self._stream._started()
-            reading = self._reading = PartialReading(thunk._run, thunk._deliver, by_step=self._stream._by_step)
+            reading = self._reading = PartialReading(thunk.record, thunk.deliver, by_step=self._stream._by_step)
         while (partial := reading.next()) is None:
             if reading.has_work:
                 reading.work()

@@ -6,7 +6,7 @@ outer run, one attempt after the other, even where several are being written at 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from mellea.core.backend import Backend
 from mellea.core.chunkers import Chunk, Scope
 from mellea.core.context import Context
 from mellea.core.events import (
+    AttemptAccepted,
     AttemptRejected,
     AttemptStart,
     ChunkValidated,
@@ -25,25 +26,28 @@ from mellea.core.events import (
     TextDelta,
     UsageEvent,
 )
+from mellea.core.observer import span_around
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.runtime import Emit, Record, Run
+from mellea.core.runtime import Record, Run
 from mellea.core.runtime.cursor import Cursor
-from mellea.core.runtime.visible_text import TextFilter, text_filter, text_of
+from mellea.core.runtime.visible_text import TextFilter, join_text, text_filter
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
-from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, come_to, played
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, copy_outcome, make_computed
 from mellea.core.tracebacks import add_note
-from mellea.errors import DeadlineError, MelleaError, ParseError, RequirementError, UnsupportedError, UsageError
+from mellea.errors import MelleaError, ParseError, RequirementError, UnsupportedError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.requirements.streaming import Failure, Watch
 from mellea.stdlib.requirements.validation import add_own_requirements, validate_all
-from mellea.stdlib.streaming.outcome import checked, settle
+from mellea.stdlib.streaming.outcome import accept, check_result
 
 __all__ = ["launch_sampled"]
 
 C = TypeVar("C", bound=Context)
+
+Emit = Callable[[list[Event]], None]
 
 _ANSWER = "an answer of the asked form"
 
@@ -77,52 +81,75 @@ def launch_sampled(
     Raises:
         StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
     """
-    ingredients = call.ingredients(context)
-    # A list of messages is the whole request, also for an attempt that words it anew.
+    # A list of messages is the whole request, also for an attempt that renders it anew.
     known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
+    if not requirements and release is None and getattr(strategy, "begins_plainly", False):
+        thunk, after = call.launch(context, correction=_Correcting(call, known, strategy, strict))
+        thunk.record.sampling = partial(_only_attempt, call, known)
+        return thunk, after
+    has_own_options = getattr(strategy, "has_own_options", False)
 
     async def work(run: Run) -> Any:
-        drawing = _Drawing(
-            call,
-            known,
-            requirements,
-            run.emit,
-            release=release,
-            has_own_options=getattr(strategy, "has_own_options", False),
-        )
-        try:
-            with anyio.move_on_after(call.deadlines.total) as scope:
-                result = checked(await _sampled(strategy, drawing), drawing.drawn, strategy)
-            if scope.cancelled_caught:
-                raise _too_slow(call)
-        except Exception:
-            if drawn := tuple(drawing.drawn):
-                run.sampling = SamplingResult(False, drawn, len(drawn) - 1)
-            raise
-        return settle(run, result, is_typed=call.format is not None, is_strict=strict, let_out=drawing.let_out)
+        drawing = _Drawing(call, known, requirements, run.emit, release=release, has_own_options=has_own_options)
+        return await _draw_result(run, drawing, strategy, strict)
 
-    run = Run(
+    return call.begin(
+        context,
+        call.ingredients(context),
         work=work,
-        format=call.format,
-        dependencies=[thunk._run for thunk in ingredients],
-        backend=call.backend.name,
-        model=call.backend.model_id,
+        overdue=f"the attempts with model {call.backend.model_id!r}, and their checks, were not done",
     )
-    run.launch()
-    thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
-    if isinstance(call.component, Conversation):
-        return thunk, context
-    return thunk, context.add(call.component).add(thunk)
 
 
-def _too_slow(call: Call) -> DeadlineError:
-    return DeadlineError(
-        f"the attempts with model {call.backend.model_id!r}, and their checks, were not done for "
-        f"{call.deadlines.total:g} s; for more time: model_options={{'timeout': seconds in total}}",
-        backend=call.backend.name,
-        model=call.backend.model_id,
-        is_retryable=True,
-    )
+async def _draw_result(run: Run, drawing: _Drawing, strategy: SamplingStrategy, strict: bool) -> Any:
+    """Have the strategy draw its attempts, and end the run with the one that it chooses."""
+    run.sampling = drawing.without_choice
+    try:
+        result = check_result(await _sampled(strategy, drawing), drawing.drawn, strategy)
+    except BaseException:
+        run.sampling = drawing.without_choice(run)
+        raise
+    is_typed = drawing.call.format is not None
+    return accept(run, result, is_typed=is_typed, is_strict=strict, let_out=drawing.let_out)
+
+
+class _Correcting:
+    """What is done about a first answer that isn't of the asked type: it becomes a strategy's first attempt."""
+
+    before: Sequence[Event] = (AttemptStart(1),)
+    after: Sequence[Event] = (AttemptAccepted(1),)
+
+    def __init__(self, call: Call, context: Context, strategy: SamplingStrategy, strict: bool) -> None:
+        self._call = call
+        self._context = context
+        self._strategy = strategy
+        self._strict = strict
+
+    async def correct(self, run: Run, end: StreamEnd | None, error: ParseError) -> Any:
+        """Go on with the strategy; see `core.runtime.Corrector`."""
+        has_own_options = getattr(self._strategy, "has_own_options", False)
+        drawing = _Drawing(self._call, self._context, (), run.emit, release=None, has_own_options=has_own_options)
+        output = make_computed([*_of_attempt(run.events), *([] if end is None else [end])], like=run)
+        missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
+        after = self._context.add(self._call.component).add(output)
+        first = Attempt(1, output, after, (missing,), component=self._call.component, error=error)
+        if run.spans is not None:
+            run.spans.end_first_attempt(run, first)
+        drawing.take_first(first)
+        return await _draw_result(run, drawing, self._strategy, self._strict)
+
+
+def _only_attempt(call: Call, context: Context, run: Record) -> SamplingResult | None:
+    """Return what a strategy comes to whose first attempt is the result; it is seldom asked for."""
+    if not run.has_succeeded:
+        return None
+    output = copy_outcome(run, _of_attempt(run.events))
+    attempt = Attempt(1, output, context.add(call.component).add(output), (), component=call.component)
+    return SamplingResult(True, (attempt,), 0)
+
+
+def _of_attempt(events: Iterable[Event]) -> list[Event]:
+    return [event for event in events if type(event) not in (AttemptStart, AttemptAccepted)]
 
 
 async def _sampled(strategy: SamplingStrategy, drawing: _Drawing) -> object:
@@ -156,8 +183,9 @@ class _Drawing:
         self.context = context
         self.backend = call.backend
         self.requirements: Sequence[Requirement] = tuple(requirements)
-        self._call = call
+        self.call = call
         self._lanes = _Lanes(emit)
+        self._first: Attempt | None = None  # which was made before the strategy began
         self._number = 0
         self._is_drawing = False
         self._release = release
@@ -175,6 +203,19 @@ class _Drawing:
         """The text that was let out, `None` if none is before an attempt is accepted."""
         return None if self._release is None else self.committed
 
+    def without_choice(self, run: Record) -> SamplingResult | None:
+        """Return the attempts so far, if the strategy failed or was stopped before it chose one of them."""
+        drawn = tuple(self.drawn)
+        return SamplingResult(False, drawn, len(drawn) - 1) if drawn else None
+
+    def take_first(self, attempt: Attempt) -> None:
+        """Take an attempt that was made, and failed, before the strategy began: it is the first that is drawn."""
+        self._number = 1
+        self._lanes.put(1, [_rejected(attempt)])
+        self._lanes.end(1)
+        self._first = attempt
+        self.drawn.append(attempt)
+
     async def draw(
         self,
         component: Any = None,
@@ -185,11 +226,14 @@ class _Drawing:
         compose: Compose | None = None,
     ) -> Attempt:
         """Make an attempt and check it; see `Sampler`."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         if self._is_drawing and self._release is not None:
             raise UsageError(f"with release={self._release!r} a strategy makes one attempt after the other")
-        if compose is not None and self._call.prefix is not None:
+        if compose is not None and self.call.prefix is not None:
             raise UsageError(
-                f"output_prefix={self._call.prefix!r} can't go with a strategy that begins the answers itself, as "
+                f"output_prefix={self.call.prefix!r} can't go with a strategy that begins the answers itself, as "
                 "BudgetForcingStrategy does, which has answer_prefix= for that"
             )
         self._number += 1
@@ -202,7 +246,10 @@ class _Drawing:
                 raise self.cannot_go_on(committed, error) if committed else error from None
             self._lanes.put(number, [AttemptStart(number, committed)])
             before = self.context if context is None else context
-            attempt = await _Attempting(self, number, call, before, committed).make(compose)
+            with span_around("attempt", f"attempt {number}", number=number) as span:
+                attempt = await _Attempting(self, number, call, before, committed).make(compose)
+                if span is not None:
+                    span.attempt = attempt
             if not attempt.success:
                 self._lanes.put(number, [_rejected(attempt)])
             self.drawn.append(attempt)
@@ -217,7 +264,7 @@ class _Drawing:
         """Make the call of an attempt; each has a seed of its own, so that a retry isn't the same again."""
         is_own = self._has_own_options and number > 1
         prefix = self.committed or None
-        call = self._call.vary(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
+        call = self.call.vary(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
         seed = call.options.get(ModelOption.SEED)  # as that backend takes it; another may take none
         if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
             return call
@@ -245,7 +292,7 @@ class _Attempting:
         self._committed = committed
         self._to_skip = len(committed)  # characters that begin the answer and are known
         self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
-        self._text_of: TextFilter = text_of
+        self._text_of: TextFilter = join_text
         self._requirements = add_own_requirements(call.component, drawing.requirements)
         self._watch = Watch(
             self._requirements,
@@ -258,14 +305,14 @@ class _Attempting:
     async def make(self, compose: Compose | None) -> Attempt:
         if compose is None:
             thunk, _ = self._call.launch(self._context)
-            self._text_of = text_filter(thunk._run)
+            self._text_of = text_filter(thunk.record)
             try:
                 failure = await self._follow(thunk)
             except UnsupportedError as late:  # some backends know only then
                 raise self._drawing.cannot_go_on(self._committed, late) if self._committed else late from None
-            output, error = _came_to(thunk)
+            output, error = _outcome_of(thunk)
             if failure is not None:
-                output = self._stopped(thunk._run)
+                output = self._stopped(thunk.record)
         else:
             output, error = await self._composed(compose)
             failure = await self._show(output)
@@ -291,9 +338,9 @@ class _Attempting:
     async def _follow(self, thunk: ModelOutputThunk[Any]) -> Failure | None:
         """Hand the events of the attempt on and watch its text; stops it at the first no, which is returned."""
         async with thunk:
-            failure = await self._watch.run(partial(self._read, Cursor(thunk._run)))
+            failure = await self._watch.run(partial(self._read, Cursor(thunk.record)))
             if failure is None:
-                thunk._run.raise_error_unless(ParseError)
+                thunk.record.raise_error_unless(ParseError)
             return failure
 
     async def _read(self, cursor: Cursor) -> bool:
@@ -314,7 +361,7 @@ class _Attempting:
     async def _composed(self, compose: Compose) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
         output = await compose(self._generate)
         try:
-            output._run.parsed = await self._call.parse(output._run.so_far())
+            output.record.parsed = await self._call.parse(output.so_far())
         except ParseError as error:
             return output, error
         return output, None
@@ -325,11 +372,11 @@ class _Attempting:
         if usage is not None and UsageEvent(usage) not in self._taken:  # as far as the provider said
             self._taken.append(UsageEvent(usage))
             self._drawing._lanes.put(self._number, self._taken[-1:])
-        return played(self._taken)
+        return make_computed(self._taken)
 
     async def _show(self, output: ComputedModelOutputThunk[Any]) -> Failure | None:
         async def read() -> bool:
-            await self._take(output._run.events)
+            await self._take(output.record.events)
             return True
 
         return await self._watch.run(read)
@@ -372,12 +419,12 @@ class _Attempting:
         thunk, _ = (call if is_answer else call.untyped()).launch(self._context)
         with suppress(ParseError):  # it is the composed output that has to be of the asked type
             await finish(thunk)
-        return come_to(thunk._run)
+        return copy_outcome(thunk.record)
 
 
-def _came_to(thunk: ModelOutputThunk[Any]) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
-    error = thunk._run.error
-    return come_to(thunk._run), error if isinstance(error, ParseError) else None
+def _outcome_of(thunk: ModelOutputThunk[Any]) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
+    error = thunk.record.error
+    return copy_outcome(thunk.record), error if isinstance(error, ParseError) else None
 
 
 def _rejected(attempt: Attempt) -> AttemptRejected:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.events import Event, Usage
+from mellea.core.iterators import EventIterator, TextIterator
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.runtime.cursor import Cursor
@@ -27,7 +28,7 @@ from mellea.core.runtime.portal import blocking
 from mellea.core.runtime.visible_text import TextFilter, piece_filter
 from mellea.core.runtime.visible_text import text_filter as filter_of_text
 from mellea.core.sampling import Attempt
-from mellea.core.thunk import ComputedModelOutputThunk, EventIterator, ModelOutputThunk, TextIterator
+from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors, shorten
 from mellea.errors import GenerationCancelledError, ParseError, UsageError
 
@@ -90,7 +91,7 @@ class ReaderPlace:
         """Note that the reader is through, and return whether nobody reads any more what is still being written."""
         self._is_over = True
         thunk = self._stream._thunk
-        if thunk is None or thunk._run.is_final:
+        if thunk is None or thunk.record.is_final:
             return False
         self._has_left = True
         return not self._stream._is_read()
@@ -122,11 +123,11 @@ class _Streaming(Generic[T]):
 
     def _post_cancel(self) -> None:
         if self._thunk is not None:
-            self._thunk._run.post_cancel()
+            self._thunk.record.post_cancel()
 
     def _close_now(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
-        if self._thunk is not None and not self._thunk._run.is_closed:
+        if self._thunk is not None and not self._thunk.record.is_closed:
             _cancel(self._thunk)
 
     def _started(self) -> ModelOutputThunk[Any]:
@@ -134,7 +135,7 @@ class _Streaming(Generic[T]):
             with self._lock:
                 if self._thunk is None:
                     self._thunk = self._start()
-                    self._thunk._run.is_left = True  # a loop may be left with `break` just before the program ends
+                    self._thunk.record.is_left = True  # a loop may be left with `break` just before the program ends
         return self._thunk
 
     def _start(self) -> ModelOutputThunk[Any]:
@@ -148,12 +149,12 @@ class _Streaming(Generic[T]):
     @property
     def message(self) -> Message:
         """The answer so far, as a message; the final one afterwards."""
-        return Message("assistant") if self._thunk is None else self._thunk._run.so_far().message
+        return Message("assistant") if self._thunk is None else self._thunk.so_far().message
 
     @property
     def usage(self) -> Usage | None:
         """Tokens taken so far, `None` if the provider hasn't said."""
-        return None if self._thunk is None else self._thunk._run.usage()
+        return None if self._thunk is None else self._thunk.record.usage()
 
     @property
     def result(self) -> ComputedModelOutputThunk[T]:
@@ -163,14 +164,14 @@ class _Streaming(Generic[T]):
             UsageError: the stream hasn't been read to its end.
             MelleaError: the generation failed, or its text is not a value of the asked format.
         """
-        if self._thunk is None or not self._thunk._run.is_final:
+        if self._thunk is None or not self._thunk.record.is_final:
             raise UsageError("the stream hasn't ended yet; read it to its end before .result, .output and .parsed")
-        return self._thunk._deliver()
+        return self._thunk.deliver()
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """Every attempt of the strategy, in order; none where no strategy is at work, or before the end."""
-        sampling = None if self._thunk is None else self._thunk._run.sampling
+        sampling = None if self._thunk is None else self._thunk.record.sampling
         return () if sampling is None else sampling.attempts
 
     @property
@@ -187,11 +188,11 @@ class _Streaming(Generic[T]):
     def _reach_end(self) -> None:
         """A reader is through. Text that doesn't fit the format is read all the same; `output` tells."""
         thunk = self._thunk
-        if thunk is not None and not isinstance(thunk._run.error, ParseError):
-            thunk._deliver()
+        if thunk is not None and not isinstance(thunk.record.error, ParseError):
+            thunk.deliver()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk._run.state.value}>"
+        return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk.record.state.value}>"
 
 
 @short_errors
@@ -221,11 +222,11 @@ class AsyncStream(_Streaming[T]):
     def items(self, on_error: OnError = "raise") -> AsyncReader[Any]: ...
     def items(self, on_error: OnError = "raise") -> AsyncReader[Any]:
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
-        return AsyncReader(self._started()._items(on_error, by_step=self._by_step), self._place())
+        return AsyncReader(self._started().read_items(on_error, by_step=self._by_step), self._place())
 
     def partials(self) -> AsyncReader[Partial[T]]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
-        return AsyncReader(self._started()._partials(by_step=self._by_step), self._place())
+        return AsyncReader(self._started().read_partials(by_step=self._by_step), self._place())
 
     async def aclose(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -348,7 +349,7 @@ class _Reader(Generic[T], Iterator[T]):
         """Wait for new events and return them; there are none at the end."""
         cursor = self._cursor
         if cursor is None:
-            cursor = self._cursor = Cursor(self._stream._started()._run)
+            cursor = self._cursor = Cursor(self._stream._started().record)
         while True:
             new = cursor.take()
             if new:
@@ -381,7 +382,7 @@ class TextReader(_Reader[str]):
     def _next(self) -> str:
         while new := self._more():
             if self._text_of is None:
-                self._text_of = self._text_filter(self._stream._started()._run)
+                self._text_of = self._text_filter(self._stream._started().record)
             if text := self._text_of(new):
                 return text
         raise StopIteration

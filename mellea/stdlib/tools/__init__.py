@@ -1,19 +1,27 @@
-"""Tools: functions that a model may call. What they are called, what they take, and how a call of one is run.
+"""Tools: functions that a model may call; their names and schemas, and how calls are run.
 
 May import: core. Read `tool.py` first.
 """
 
 from mellea.stdlib.tools.contracts import ensure, require
 from mellea.stdlib.tools.execute import perform, run_call, run_calls
+from mellea.stdlib.tools.policy import Allow, Ask, Decision, Deny, Policy, decide
 from mellea.stdlib.tools.returned import ToolReturn, serialise_result
-from mellea.stdlib.tools.tool import AnyTool, LoadedTool, Tool, as_tool, as_tools, load_tools, loaded_tools, tool
-from mellea.stdlib.tools.tool_loop import MAX_TURNS, ToolCalls, ToolLoop, tool_loop
+from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tool, as_tools, has_sets, load_tools, tool
+from mellea.stdlib.tools.tool_loop import MAX_TURNS, LoopTask, Step, ToolCalls, ToolLoop, loop_of
 from mellea.stdlib.tools.tool_set import ToolSet
 
 __all__ = [
     "MAX_TURNS",
+    "Allow",
     "AnyTool",
-    "LoadedTool",
+    "Ask",
+    "CheckedTool",
+    "Decision",
+    "Deny",
+    "LoopTask",
+    "Policy",
+    "Step",
     "Tool",
     "ToolCalls",
     "ToolLoop",
@@ -21,14 +29,15 @@ __all__ = [
     "ToolSet",
     "as_tool",
     "as_tools",
+    "decide",
     "ensure",
+    "has_sets",
     "load_tools",
-    "loaded_tools",
+    "loop_of",
     "perform",
     "require",
     "run_call",
     "run_calls",
     "serialise_result",
     "tool",
-    "tool_loop",
 ]

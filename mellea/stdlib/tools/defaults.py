@@ -1,6 +1,6 @@
-"""`Field(…)` of pydantic as the default of a parameter: it means what pydantic means by it.
+"""Handle pydantic's `Field(…)` as the default of a parameter, with the meaning it has in pydantic.
 
-Without this the function would get the object `FieldInfo` as its argument.
+Otherwise the function would receive the `FieldInfo` object as its argument.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class FieldDefaults:
     """The parameters of a function whose default is `Field(…)`.
 
     Args:
-        what: what an error is to call the function.
-        signature: that of the function.
-        hints: returns the types of some parameters; asked when a value is first checked.
+        what: the name of the function in error messages.
+        signature: the function's signature.
+        hints: returns the types of some parameters; called when a value is first checked.
 
     Attributes:
-        descriptions: what the parameters are, in words.
-        shown: the signature as an error shows it.
+        descriptions: descriptions of the parameters.
+        shown: the signature for error messages.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class FieldDefaults:
         return parameter if info is None else parameter.replace(default=_ShortField(info))
 
     def fill(self, bound: inspect.BoundArguments) -> None:
-        """Put pydantic's defaults in place of what a call doesn't give.
+        """Fill in pydantic's defaults for arguments that a call doesn't pass.
 
         Raises:
             UsageError: a required argument is missing.
@@ -63,10 +63,10 @@ class FieldDefaults:
         bound.arguments = {name: bound.arguments[name] for name in order}
 
     def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of these parameters as pydantic makes them; the others are left out.
+        """Return the validated values of these parameters, without the other ones.
 
         Raises:
-            UsageError: one isn't a valid one.
+            UsageError: a value isn't valid.
         """
         from pydantic import ValidationError  # lazy: there is a Field, so that it is loaded already
 
@@ -90,13 +90,13 @@ class FieldDefaults:
             kind: Any = Annotated[(hints.get(name, Any), *info.metadata)] if info.metadata else hints.get(name, Any)
             try:
                 adapters[name] = TypeAdapter(kind, config=config)
-            except PydanticUserError:  # a class that has a configuration of its own takes no other
+            except PydanticUserError:  # a class with a configuration of its own doesn't accept another one
                 adapters[name] = TypeAdapter(kind)
         return adapters
 
 
 class _ShortField:
-    """A `Field(…)` as somebody would write it, in short."""
+    """A `Field(…)` with a short repr."""
 
     def __init__(self, info: Any) -> None:
         self._info = info

@@ -1,7 +1,7 @@
-"""Docstrings, taken apart: what a function does, its arguments, and the other sections.
+"""Parse docstrings into their text, the descriptions of arguments, and other sections.
 
-Three ways to write sections are known: Google's (`Args:` and indented lines), NumPy's (a title with a line
-of dashes below) and Sphinx's (`:param name: …`). What is none of them stays part of the text.
+Three styles of sections are recognised: Google's (`Args:` and indented lines), NumPy's (a title underlined with dashes)
+and Sphinx's (`:param name: …`). Everything else stays part of the text.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _NUMPY_ENTRY = re.compile(r"(?P<names>\*{0,2}\w++(?:\s*+,\s*+\*{0,2}\w++)*+)\s*+
 
 @dataclass(frozen=True, slots=True)
 class Docstring:
-    """A docstring in its parts.
+    """A parsed docstring.
 
     Attributes:
-        text: all that stands in no section.
-        arguments: what each argument is, by name; one line each.
-        sections: the other sections by their titles: `"Returns"`, `"Raises"`, `"Examples"`, `"Notes"`.
+        text: everything outside sections.
+        arguments: the description of each argument, as one line.
+        sections: the other sections by title: `"Returns"`, `"Raises"`, `"Examples"`, `"Notes"`.
     """
 
     text: str = ""
@@ -69,7 +69,7 @@ class Docstring:
 
 
 def parse_docstring(docstring: str | None) -> Docstring:
-    """Take a docstring apart; one without sections is all text."""
+    """Parse a docstring; without sections it is all text."""
     if not docstring:
         return Docstring()
     reader = _SectionReader()
@@ -80,7 +80,7 @@ def parse_docstring(docstring: str | None) -> Docstring:
 
 
 class _SectionReader:
-    """Reads line by line; a section goes on until a line shows that it doesn't."""
+    """Reads a docstring line by line; a section continues until a line shows that it has ended."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[str, str, list[str]]] = [("", "", [])]  # style, title, lines
@@ -131,7 +131,7 @@ class _SectionReader:
 
 
 def _parse_entries(lines: list[str], entry: re.Pattern[str]) -> dict[str, str]:
-    """Read `name: text` with further lines indented, or NumPy's `name : type` with all text indented."""
+    """Parse entries of the form `name: text` with indented continuation lines, or NumPy's `name : type`."""
     found: dict[str, list[str]] = {}
     current: list[str] = []
     for line in lines:

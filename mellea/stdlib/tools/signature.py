@@ -1,4 +1,4 @@
-"""Signatures: what a function takes, with its types resolved, as a JSON Schema and as a check of arguments."""
+"""Signatures: a function's parameters with resolved types, as a JSON Schema and as a validator of arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mellea.core.structured.strict import StrictTypes
 from mellea.core.structured.visibility import strip_marks
 from mellea.errors import ToolError, UsageError
 
-__all__ = ["Parameter", "ToolArguments", "get_docstring", "get_name", "get_parameters", "resolve_type_hints"]
+__all__ = ["ArgumentValidator", "Parameter", "get_docstring", "get_name", "get_parameters", "resolve_type_hints"]
 
 EMPTY = inspect.Parameter.empty
 
@@ -30,7 +30,7 @@ class Parameter:
     Attributes:
         name: its name.
         kind: how it is passed, as in `inspect.Parameter`.
-        default: its default, `inspect.Parameter.empty` if it has none.
+        default: its default; `inspect.Parameter.empty` without one.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Parameter:
 
 
 def get_name(function: Any) -> str:
-    """Return what a function, a partial function or a callable object is called."""
+    """Return the name of a function, a partial function or a callable object."""
     if isinstance(function, functools.partial):
         return get_name(function.func)
     return str(getattr(function, "__name__", type(function).__name__))
@@ -55,14 +55,14 @@ def get_docstring(function: Any) -> str | None:
 
 
 def get_parameters(function: Callable[..., Any], what: str) -> tuple[Parameter, ...]:
-    """Return a function's parameters; a bound method's without `self`, a partial's without those that are set.
+    """Return a function's parameters, without the `self` of a bound method and arguments that a partial sets.
 
     Args:
         function: the function.
-        what: how an error is to call it.
+        what: its name in error messages.
 
     Raises:
-        UsageError: it takes `*args` or `**kwargs`, or can't be looked into.
+        UsageError: it takes `*args` or `**kwargs`, or has no readable signature.
     """
     try:
         signature = inspect.signature(function)
@@ -73,7 +73,7 @@ def get_parameters(function: Callable[..., Any], what: str) -> tuple[Parameter, 
     for parameter in parameters:
         if stars := _VARIADIC.get(parameter.kind):
             raise UsageError(
-                f"{what} takes {stars}{parameter.name}, which has no names and types to tell the model; "
+                f"{what} takes {stars}{parameter.name}, which has no names and types to describe to the model; "
                 "write out its parameters"
             )
     return tuple(Parameter(parameter.name, parameter.kind, parameter.default) for parameter in parameters)
@@ -82,16 +82,17 @@ def get_parameters(function: Callable[..., Any], what: str) -> tuple[Parameter, 
 def resolve_type_hints(
     function: Any, what: str, names: Mapping[str, Any] | None = None, *, of: Collection[str]
 ) -> dict[str, Any]:
-    """Return some of a function's annotations, with those that are texts resolved.
+    """Return some of a function's annotations, with texts and forward references resolved.
 
     Args:
         function: the function.
-        what: how an error is to call it.
-        names: more names that the annotations may use, besides the function's module and closure.
-        of: the parameters that are asked for, and `"return"`; what the others name need not exist at run time.
+        what: its name in error messages.
+        names: names that the annotations may use in addition to the function's module and closure.
+        of: the wanted parameters, and `"return"`; other annotations aren't resolved, so they may be unavailable at run
+            time.
 
     Raises:
-        UsageError: a name in one of these annotations means nothing.
+        UsageError: a name in one of these annotations can't be found.
     """
     function = _unwrap_function(function)
     closure = getattr(function, "__closure__", None) or ()
@@ -129,17 +130,17 @@ def _is_filled(cell: Any) -> bool:
     return True
 
 
-class ToolArguments:
-    """The arguments of a function, as a model is to give them.
+class ArgumentValidator:
+    """The arguments that a model may pass to a function.
 
     Args:
-        what: how an error is to call the function.
+        what: the function's name in error messages.
         parameters: its parameters.
-        hints: their types; what isn't among them may be anything.
-        descriptions: what they are, in words.
+        hints: their types; parameters without one accept anything.
+        descriptions: their descriptions.
 
     Attributes:
-        schema: a JSON Schema of an object with the arguments by name.
+        schema: the JSON Schema of an object with the arguments by name.
 
     Raises:
         UsageError: a type has no JSON form.
@@ -155,9 +156,9 @@ class ToolArguments:
         from pydantic import ConfigDict, PydanticUserError, create_model  # lazy: most programs have no tools
 
         self._parameters = parameters
-        self._defaults: set[str] = set()  # names of the parameters whose default is pydantic's
+        self._defaults: set[str] = set()  # parameters whose default pydantic provides
         types = StrictTypes()
-        # The fields have names of our own: a parameter may be called `json`, `schema` or `_x`.
+        # The model's fields are p0, p1, …, because a parameter may be called `json`, `schema` or `_x`.
         fields: dict[str, Any] = {
             f"p{number}": self._make_field(parameter, types.rewrite(_get_hint(parameter, hints)), descriptions)
             for number, parameter in enumerate(parameters)
@@ -172,7 +173,7 @@ class ToolArguments:
             ) from error.with_traceback(None)
 
     def _make_field(self, parameter: Parameter, hint: Any, descriptions: Mapping[str, str]) -> tuple[Any, Any]:
-        """Return what pydantic makes a field of: the type, and what else is known of it."""
+        """Return the type and the `Field(…)` from which pydantic makes a field."""
         from pydantic import Field  # lazy: as above
 
         info = find_field_info(hint, parameter.default)
@@ -190,10 +191,10 @@ class ToolArguments:
         return hint, Field(**known)
 
     def check(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments as values of their types; what is missing and has a default of Python's stays missing.
+        """Return the validated arguments; a missing one with a Python default stays missing.
 
         Raises:
-            ToolError: an argument is missing, unknown or of a wrong type; the message is for the model.
+            ToolError: an argument is missing, unknown or not valid; the message is written for the model.
         """
         from pydantic import ValidationError  # lazy: as above
         from pydantic_core import to_json
@@ -203,7 +204,7 @@ class ToolArguments:
         except ValidationError as error:
             raise ToolError("; ".join(map(_explain, error.errors(include_url=False)[:5]))) from None
         except Exception as error:
-            # A validator of the user's may raise whatever it likes, and a value may have no JSON form.
+            # A user validator may raise anything, and a value may have no JSON form.
             raise ToolError(f"the arguments can't be read: {type(error).__name__}: {error}") from error
         is_given = found.model_fields_set
         return {
@@ -226,7 +227,7 @@ class ToolArguments:
 def _get_hint(parameter: Parameter, hints: Mapping[str, Any]) -> Any:
     hint = hints.get(parameter.name, Any)
     if hint is Any and isinstance(parameter.default, (bool, int, float, str)):
-        return type(parameter.default)  # `limit=10` says enough
+        return type(parameter.default)  # `limit=10` is as good as an annotation
     return hint
 
 
@@ -234,7 +235,7 @@ def _generate_schema(model: Any) -> dict[str, Any]:
     from mellea.core.structured.generator import MarkedJsonSchema  # lazy: it loads pydantic
 
     class _Terse(MarkedJsonSchema):
-        """Without titles made from names, which say nothing new, and without a word about odd defaults."""
+        """Without titles, which only repeat the names, and without warnings about unusual defaults."""
 
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - as in pydantic
 
@@ -247,11 +248,11 @@ def _generate_schema(model: Any) -> dict[str, Any]:
 
 
 def _explain(error: Any) -> str:
-    """Say one of pydantic's errors to a model."""
+    """Return one of pydantic's errors as a message for the model."""
     path = ".".join(map(str, error["loc"]))
     if error["type"] == "missing":
         return f"the argument {path!r} is missing"
     if error["type"] == "extra_forbidden":
         return f"there is no argument {path!r}"
     given = json.dumps(error["input"], ensure_ascii=False, default=str)[:100]
-    return f"the argument {path!r} is wrong: {error['msg']}; given was {given}"
+    return f"the argument {path!r} is not valid: {error['msg']}; it was {given}"

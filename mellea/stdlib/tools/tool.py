@@ -1,4 +1,4 @@
-"""Tools: a function, with what a model has to know to call it."""
+"""Tools: functions with the description that a model needs to call them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 import anyio
@@ -19,25 +19,25 @@ from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.progress import Report, run_generator
 from mellea.stdlib.tools.returned import ToolReturn
-from mellea.stdlib.tools.signature import ToolArguments, get_docstring, get_name, get_parameters, resolve_type_hints
+from mellea.stdlib.tools.signature import ArgumentValidator, get_docstring, get_name, get_parameters, resolve_type_hints
 from mellea.stdlib.tools.tool_set import ToolSet
 
-__all__ = ["AnyTool", "LoadedTool", "Runs", "Tool", "as_tool", "as_tools", "load_tools", "loaded_tools", "tool"]
+__all__ = ["AnyTool", "CheckedTool", "Runs", "Tool", "as_tool", "as_tools", "has_sets", "load_tools", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Runs = Literal["here", "outside"]
-"""Where a tool runs: in this process, or where somebody else does it and hands in the result."""
+"""Where a tool runs: in this process, or outside, from where the result is passed in."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Tool(Generic[P, R]):
-    """A function that a model may call; it can still be called as the function that it is.
+    """A function that a model may call; your code can still call it directly.
 
-    The schema comes from the annotations and the docstring: each argument's description from its `Args:`
-    section (or NumPy's, or Sphinx's), the tool's description from the rest.
+    The schema comes from the annotations and the docstring: the descriptions of the arguments from its `Args:` section
+    (or NumPy's, or Sphinx's), the tool's description from the rest.
 
     A generator function, sync or async, reports its progress: each value that it yields is a `ToolProgress` event, and
     what it returns, else the last value, is the result. A `ToolReturn` as the result tells the model something else.
@@ -101,7 +101,7 @@ class Tool(Generic[P, R]):
         """The tool as the model sees it.
 
         Raises:
-            UsageError: an annotation means nothing, or has no JSON form.
+            UsageError: an annotation can't be resolved, or has no JSON form.
         """
         text = self._description
         if text is None:
@@ -111,7 +111,7 @@ class Tool(Generic[P, R]):
         return ToolSpec(self.name, text, self._arguments.schema)
 
     @functools.cached_property
-    def _arguments(self) -> ToolArguments:
+    def _arguments(self) -> ArgumentValidator:
         what = f"the tool {self.name!r}"
         if self._parameters and self._parameters[0].name in ("self", "cls"):
             raise UsageError(
@@ -120,7 +120,9 @@ class Tool(Generic[P, R]):
         hints = self._hints
         if hints is None:
             hints = resolve_type_hints(self._function, what, of=self._parameter_names)
-        return ToolArguments(what, self._parameters, hints, parse_docstring(get_docstring(self._function)).arguments)
+        return ArgumentValidator(
+            what, self._parameters, hints, parse_docstring(get_docstring(self._function)).arguments
+        )
 
     @property
     def _parameter_names(self) -> frozenset[str]:
@@ -151,7 +153,7 @@ class Tool(Generic[P, R]):
         raise ToolError(f"the tool {self.name!r} took longer than {self.timeout:g} s and was given up")
 
     async def needs_approval(self, args: Mapping[str, Any] | None = None) -> bool:
-        """Tell whether a person has to approve of a call with these arguments, as JSON values.
+        """Return whether a person has to approve a call with these arguments, as JSON values.
 
         A call whose arguments don't fit needs none: it isn't run. If the function that decides raises, the call does.
         """
@@ -190,10 +192,10 @@ class Tool(Generic[P, R]):
         return {each.name: values.get(each.name, each.default) for each in self._parameters}
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself; `Field(…)` as a default of a parameter means what pydantic means by it.
+        """Call the function itself; pydantic's `Field(…)` as a default is applied as in pydantic.
 
         Raises:
-            UsageError: an argument that such a parameter requires is missing, or isn't what it allows.
+            UsageError: the argument of a parameter with a `Field(…)` is missing or not valid.
         """
         if not self._fields:
             return self._function(*args, **kwargs)
@@ -207,7 +209,7 @@ class Tool(Generic[P, R]):
         return FieldDefaults(f"{self.name}()", inspect.signature(self._function), lambda names: self._hints or {})
 
     def __get__(self, instance: Any, owner: type | None = None) -> Tool[..., R]:
-        """Bind a tool that was made of a method, as the method itself would be bound."""
+        """Bind a tool made from a method, as the method itself would be bound."""
         binds = getattr(self._function, "__get__", None)
         if instance is None or binds is None:
             return self
@@ -263,14 +265,14 @@ def tool(
     runs: Runs = "here",
     requires_approval: bool | Callable[..., Any] = False,
 ) -> Any:
-    """Make a tool of a function, as a decorator: bare, or with settings of its own, which `Tool` explains.
+    """Make a function a tool, as a decorator with or without settings, which `Tool` explains.
 
-    A plain function does as a tool as well; this one checks it at its definition.
+    Plain functions can be passed as tools, too; the decorator checks the function where it is defined.
 
     Raises:
-        UsageError: the function is none that a model can call.
+        UsageError: a model can't call the function.
     """
-    names = sys._getframe(1).f_locals
+    names = sys._getframe(1).f_locals  # the function's annotations may use names that are local to its definition
 
     def make(function: Any) -> Tool[Any, Any]:
         return Tool(
@@ -288,10 +290,10 @@ def tool(
 
 
 def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = None) -> Tool[..., Any]:
-    """Take a function or a tool as a tool.
+    """Make a tool from a function; a tool is returned as it is, or with another name.
 
     Raises:
-        UsageError: it is neither, or none that a model can call.
+        UsageError: it is neither, or a model can't call it.
     """
     if isinstance(function, Tool):
         if name is None or name == function.name:
@@ -303,18 +305,18 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
 
 
 AnyTool = Callable[..., Any] | Tool[..., Any] | ToolSpec | BuiltinTool | ToolSet
-"""What `tools=` takes in a list: a function, a `Tool`, a schema alone, a tool that the provider runs itself, or a set
-of tools that are loaded when they are needed."""
+"""What `tools=` takes in a list: a function, a `Tool`, just a schema, a tool that the provider runs itself, or a set of
+tools that are loaded when they are needed."""
 
-LoadedTool = Tool[..., Any] | ToolSpec | BuiltinTool
-"""A tool that is known already."""
+CheckedTool = Tool[..., Any] | ToolSpec | BuiltinTool | ToolSet
+"""The same without functions, which are tools by then."""
 
 
-def as_tools(tools: Iterable[AnyTool] | ToolSet) -> tuple[LoadedTool | ToolSet, ...]:
-    """Take what `tools=` was given, with functions made into tools; sets of tools stay as they are.
+def as_tools(tools: Iterable[AnyTool] | ToolSet) -> tuple[CheckedTool, ...]:
+    """Check the value of `tools=`, and make its functions into tools; sets of tools stay as they are.
 
     Raises:
-        UsageError: it is not a list, one of them is not a tool, or two have one name.
+        UsageError: it is not a list, one of them is not a tool, or two have the same name.
     """
     if isinstance(tools, ToolSet):
         return (tools,)
@@ -327,24 +329,20 @@ def as_tools(tools: Iterable[AnyTool] | ToolSet) -> tuple[LoadedTool | ToolSet, 
     return checked
 
 
-def loaded_tools(tools: Iterable[LoadedTool | ToolSet]) -> tuple[LoadedTool, ...]:
-    """Return the tools that are known already."""
-    return tuple([tool for tool in tools if not isinstance(tool, ToolSet)])
+def has_sets(tools: Iterable[AnyTool]) -> bool:
+    """Tell whether there are sets among the tools, which have to be loaded first."""
+    return any(isinstance(tool, ToolSet) for tool in tools)
 
 
-async def load_tools(tools: Iterable[LoadedTool | ToolSet]) -> tuple[LoadedTool, ...]:
-    """Return the tools, those of sets in place of the sets; sets are loaded at the same time.
+async def load_tools(tools: Sequence[CheckedTool]) -> tuple[CheckedTool, ...]:
+    """Return the tools, with those of sets in place of the sets; sets are loaded at the same time.
 
     Raises:
-        UsageError: two have one name.
+        UsageError: two have the same name.
         ToolError: a set can't be loaded.
     """
-    tools = tuple(tools)
-    sets = [tool for tool in tools if isinstance(tool, ToolSet)]
-    found = iter(await together([each.aload for each in sets]))
-    return loaded_tools(
-        as_tools([one for tool in tools for one in (next(found) if isinstance(tool, ToolSet) else (tool,))])
-    )
+    found = iter(await together([tool.aload for tool in tools if isinstance(tool, ToolSet)]))
+    return as_tools([one for tool in tools for one in (next(found) if isinstance(tool, ToolSet) else (tool,))])
 
 
 def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> None:
@@ -358,13 +356,13 @@ def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> N
 
 
 def _ignore(value: Any) -> None:
-    """Do nothing with what a tool reports, where nobody asked for it."""
+    """Ignore what a tool reports."""
 
 
 def _resolve_early(function: Any, names: Mapping[str, Any] | None, of: frozenset[str]) -> dict[str, Any] | None:
-    """Resolve the annotations with the names at hand, or later if one of them isn't defined yet.
+    """Resolve the annotations now if possible; `None` if a name isn't defined yet, so it has to be done later.
 
-    The names aren't kept: they are all variables of the calling function.
+    The names aren't kept, because they are all the local variables of the calling function.
     """
     if names is None:
         return None

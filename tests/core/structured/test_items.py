@@ -19,7 +19,7 @@ import mellea
 from mellea import MelleaSession
 from mellea.core.blocks import ToolCall
 from mellea.core.events import ReasoningDelta, StepEnd, StepStart, StreamEnd, TextDelta, ToolEnd, ToolStart
-from mellea.core.runtime import Run
+from mellea.core.runtime import Run, launch
 from mellea.core.structured import make_output_format
 from mellea.core.structured.items import ItemDecoder, make_item_format
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
@@ -346,8 +346,7 @@ async def test_steps_of_a_tool_loop_resume_or_begin_anew_and_no_item_comes_twice
         run.emit([StreamEnd("stop")])
         return PEOPLE
 
-    run = Run(work=work, format=make_output_format(list[Person]))
-    run.launch()
+    run = launch(work=work, format=make_output_format(list[Person]))
     thunk: ModelOutputThunk[list[Person]] = ModelOutputThunk(run)
     assert [person async for person in thunk.items()] == PEOPLE
 

@@ -28,7 +28,7 @@ def test_tables_are_made_of_dicts_of_rows_and_of_csv() -> None:
     [
         (("a,b",), "from_csv"),
         ((3,), "list of rows, not 3"),
-        (([],), "one at least"),
+        (([],), "at least one column"),
         (([[1, 2]],), None),
         (([[1, 2]], ["a"]), r"has 2 cells, but there are 1"),
         (([{"a": 1}, [2]],), "all dicts or all lists"),

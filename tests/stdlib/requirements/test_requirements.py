@@ -218,7 +218,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: matches("("), r"'\(' is not a regular expression"),
     (lambda: matches(5), "5 is not a regular expression"),
     (lambda: no_match(b"a"), "of bytes"),
-    (lambda: markdown_list(min_items=2, max_items=1), "2 items at least"),
+    (lambda: markdown_list(min_items=2, max_items=1), "at least 2 items and at most 1"),
     (lambda: markdown_table(columns="two"), "number of columns"),
     (lambda: valid_json({"name": "string"}), "no keyword of JSON Schema"),
     (lambda: valid_json("int"), "format can't be 'int'"),
@@ -411,7 +411,7 @@ def test_an_argument_of_every_tool_is_validated() -> None:
 def test_arguments_that_are_no_json_fail() -> None:
     broken = ToolCall("1", "look", {}, "{oops", is_valid=False)
     result = tool_verdict(tool_arg_validator("d", "look", "at", lambda value: True), broken)
-    assert result.reason == "'look' is called with arguments that are no JSON object: '{oops'"
+    assert result.reason == "'look' is called with arguments that are not a JSON object: '{oops'"
 
 
 def test_a_message_without_output_has_no_calls() -> None:

@@ -115,13 +115,13 @@ async def test_a_requirement_that_looks_at_items_takes_an_answer_that_has_some()
     m = mellea.start_session(backend)
     item = Requirement("small", stream_validation_fn=lambda chunk: True, scope="item")
     for format in (None, int):
-        with pytest.raises(UsageError, match=r"'small' looks at items, and the answer has none; .*format=list"):
+        with pytest.raises(UsageError, match=r"'small' checks items, but the answer has none; .*format=list"):
             m.astream("x", requirements=[item], format=format)
-    with pytest.raises(UsageError, match="'small' looks at items"):
+    with pytest.raises(UsageError, match="'small' checks items"):
         await m.ainstruct("x", requirements=[item])
     assert backend.requests == []
     output = await m.ainstruct("x")
-    with pytest.raises(UsageError, match="'small' looks at items"):
+    with pytest.raises(UsageError, match="'small' checks items"):
         await m.avalidate([item])
     del output
 

@@ -44,7 +44,7 @@ async def test_a_call_that_keeps_all_conditions_runs() -> None:
         ({"amount": 200}, "'it' wasn't run: amount must not exceed limit", False),
         ({"amount": 200, "limit": 300}, None, True),
         ({"amount": 14}, "the result of 'it' was rejected: the bank paid something else", True),
-        ({"amount": "x"}, "the argument 'amount' is wrong", False),
+        ({"amount": "x"}, "the argument 'amount' is not valid", False),
     ],
 )
 async def test_the_model_is_told_which_condition_a_call_breaks(args: Any, said: str | None, has_run: bool) -> None:

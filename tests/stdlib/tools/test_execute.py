@@ -59,10 +59,10 @@ async def test_part_4_number_3_empty_arguments_for_a_tool_without_parameters_run
 @pytest.mark.parametrize(
     ("name", "raw", "said"),
     [
-        ("add", '{"a": "x"}', "the argument 'a' is wrong: Input should be a valid integer"),
+        ("add", '{"a": "x"}', "the argument 'a' is not valid: Input should be a valid integer"),
         ("add", '{"a": -1}', "ValueError: too small"),
-        ("add", '{"a": 1', "the arguments of 'add' are no JSON object: '{\"a\": 1'"),
-        ("add", "[1]", "the arguments of 'add' are no JSON object"),
+        ("add", '{"a": 1', "the arguments of 'add' are not a JSON object: '{\"a\": 1'"),
+        ("add", "[1]", "the arguments of 'add' are not a JSON object"),
         ("sub", "{}", "there is no tool 'sub'; the tools are 'add', 'nothing', 'unsayable'"),
         ("unsayable", "", "UnsayableError"),
     ],

@@ -93,7 +93,11 @@ async def test_typed_dicts_and_dataclasses_are_held_strictly() -> None:
         return keys, place
 
     assert await as_tool(take).call({"keys": {"a": 1}, "place": {"city": "Rome"}}) == ({"a": 1}, Place("Rome"))
-    for bad, said in [({"a": "1"}, "'keys.a' is wrong"), ({"a": 1, "c": 2}, "no argument 'keys.c'"), ({}, "missing")]:
+    for bad, said in [
+        ({"a": "1"}, "'keys.a' is not valid"),
+        ({"a": 1, "c": 2}, "no argument 'keys.c'"),
+        ({}, "missing"),
+    ]:
         with pytest.raises(ToolError, match=said):
             await as_tool(take).call({"keys": bad, "place": {"city": "Rome"}})
 
@@ -229,10 +233,10 @@ def test_a_default_without_a_json_form_is_no_warning() -> None:
     ("args", "said"),
     [
         ({}, "the argument 'city' is missing"),
-        ({"city": 3}, "the argument 'city' is wrong: Input should be a valid string; given was 3"),
+        ({"city": 3}, "the argument 'city' is not valid: Input should be a valid string; it was 3"),
         ({"city": "x", "town": 1}, "there is no argument 'town'"),
-        ({"city": "x", "unit": "K"}, "the argument 'unit' is wrong: Input should be 'C' or 'F'; given was \"K\""),
-        ({"city": "x", "days": [], "unit": 1}, "'days' is wrong.*; the argument 'unit' is wrong"),
+        ({"city": "x", "unit": "K"}, "the argument 'unit' is not valid: Input should be 'C' or 'F'; it was \"K\""),
+        ({"city": "x", "days": [], "unit": 1}, "'days' is not valid.*; the argument 'unit' is not valid"),
         ({"city": object()}, "the arguments can't be read"),
     ],
 )

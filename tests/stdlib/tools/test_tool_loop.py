@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -20,8 +21,10 @@ from mellea.errors import (
     ToolLoopLimitError,
     UsageError,
 )
-from mellea.stdlib.context import ChatContext
+from mellea.stdlib.context import ChatContext, SimpleContext
+from mellea.stdlib.functional import aact
 from mellea.stdlib.requirements import check, simple_validate
+from mellea.stdlib.tools import Allow, Ask, Deny, Step, ToolLoop, loop_of
 from mellea.testing import Gate, Pause, ScriptedBackend
 
 pytestmark = pytest.mark.anyio
@@ -314,3 +317,110 @@ async def test_wrong_arguments_are_refused_before_anything_is_sent(arguments: di
     with pytest.raises(UsageError, match=said):
         m.astream("x", **arguments)
     assert not backend.requests
+
+
+# -- a loop is a value -------------------------------------------------------------------------------------
+
+
+async def loop_through(loop: ToolLoop, *replies: Any, tools: Any = (look,)) -> tuple[Any, ScriptedBackend]:
+    """Ask with such a loop, and return the thunk and the backend."""
+    backend = ScriptedBackend(*replies)
+    thunk, _ = await aact("x", SimpleContext(), backend, tools=tools, loop=loop)
+    return thunk, backend
+
+
+async def test_a_loop_is_handed_to_a_call() -> None:
+    thunk, backend = await loop_through(ToolLoop(max_steps=2), [call(place="Rome")], ["A cat."])
+    assert thunk.value == "A cat." and len(backend.requests) == 2
+
+
+async def test_at_its_limit_a_loop_raises_or_returns_what_there_is() -> None:
+    with pytest.raises(ToolLoopLimitError, match="asked 1 times and still calls tools"):
+        await loop_through(ToolLoop(max_steps=1), ["So far.", call(place="Rome")])
+    thunk, backend = await loop_through(ToolLoop(max_steps=1, on_limit="return"), ["So far.", call(place="Rome")])
+    assert (thunk.value, len(backend.requests)) == ("So far.", 1)
+    assert [shown.tool_name for shown in thunk.tool_calls] == ["look"]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_policy_decides_before_each_call_and_a_denied_one_is_told_why(is_async: bool) -> None:
+    asked, ran = [], []
+
+    def decide(tool_call: ToolCall) -> Allow | Deny:
+        asked.append(tool_call.tool_args["place"])
+        return Deny("not there") if tool_call.tool_args["place"] == "Mars" else Allow()
+
+    async def adecide(tool_call: ToolCall) -> Allow | Deny:
+        return decide(tool_call)
+
+    def visit(place: str) -> str:
+        """Visit a place."""
+        ran.append(place)
+        return "nice"
+
+    calls = [call("visit", 1, place="Mars"), call("visit", 2, place="Rome")]
+    loop = ToolLoop(policy=adecide if is_async else decide)
+    _, backend = await loop_through(loop, calls, ["Well."], tools=[visit])
+    assert (asked, ran) == (["Mars", "Rome"], ["Rome"])
+    results = [message.blocks[0] for message in backend.requests[1].messages if message.role == "tool"]
+    assert results == [ToolOutput("c1", "visit", "not there", is_error=True), ToolOutput("c2", "visit", "nice")]
+
+
+async def test_a_policy_that_asks_in_a_plain_call_or_says_nonsense_is_an_error() -> None:
+    with pytest.raises(UsageError, match="the policy asks 'sure\\?' before the tool 'look' runs"):
+        await loop_through(ToolLoop(policy=lambda _: Ask("sure?")), [call(place="Rome")])
+    with pytest.raises(
+        UsageError, match="a policy returns Allow\\(\\), Deny\\(reason\\) or Ask\\(question\\), not True"
+    ):
+        await loop_through(ToolLoop(policy=lambda _: True), [call(place="Rome")])  # type: ignore[arg-type,return-value]
+
+
+async def test_a_step_can_be_changed_before_it_is_asked() -> None:
+    other = ScriptedBackend("Other.")
+
+    def prepare(step: Step) -> Step | None:
+        if step.number == 1:
+            return None
+        return replace(
+            step, backend=other, messages=(*step.messages, Message("user", "Now.")), tools=(), options={"seed": 7}
+        )
+
+    thunk, backend = await loop_through(ToolLoop(prepare_step=prepare), [call(place="Rome")])
+    assert thunk.value == "Other." and len(backend.requests) == 1
+    [request] = other.requests
+    assert request.messages[-1] == Message("user", "Now.") and request.messages[-2].role == "tool"
+    assert (request.tools, request.options) == ((), {"seed": 7})
+    with pytest.raises(UsageError, match="prepare_step returns a Step"):
+        await loop_through(ToolLoop(prepare_step=lambda step: "x"), ["x"])  # type: ignore[arg-type,return-value]
+
+
+async def test_one_at_a_time_runs_the_calls_in_the_order_of_the_model() -> None:
+    ran = []
+
+    async def visit(place: str) -> None:
+        """Visit a place."""
+        ran.append(f"to {place}")
+        await anyio.sleep(0)
+        ran.append(f"from {place}")
+
+    calls = [call("visit", 1, place="a"), call("visit", 2, place="b")]
+    await loop_through(ToolLoop(concurrency=1), calls, ["Well."], tools=[visit])
+    assert ran == ["to a", "from a", "to b", "from b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"max_steps": 0}, "max_steps takes a whole number from 1, not 0"),
+        ({"concurrency": True}, "concurrency takes a whole number from 1, not True"),
+        ({"on_limit": "stop"}, "on_limit takes 'raise' or 'return', not 'stop'"),
+        ({"policy": 3}, "policy takes a function, not 3"),
+    ],
+)
+def test_a_loop_with_a_wrong_part_is_refused(arguments: Any, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        ToolLoop(**arguments)
+    with pytest.raises(UsageError, match="loop takes a ToolLoop"):
+        loop_of("run", "show")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="max_turns=3 can't go with loop="):
+        loop_of(ToolLoop(max_steps=5), "run", 3)

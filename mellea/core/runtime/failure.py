@@ -1,0 +1,77 @@
+"""The errors that readers get for what goes wrong while a generation is produced."""
+
+from __future__ import annotations
+
+from mellea.errors import (
+    BackendError,
+    DeadlineError,
+    InterruptedStreamError,
+    MelleaError,
+    OutputError,
+    StreamingError,
+)
+
+__all__ = ["as_mellea_error", "describe_error", "interrupted", "left_behind", "lost", "overdue"]
+
+
+def as_mellea_error(error: BaseException, *, backend: str | None, model: str | None, is_work: bool) -> MelleaError:
+    """Return the error of ours that readers are to get for what was raised.
+
+    Args:
+        error: what was raised while a run was produced.
+        backend: name of the backend.
+        model: id of the model.
+        is_work: whether it was raised by code that makes an answer of several requests. An error of a backend comes
+            from the run of a request and is one of ours by then, so anything else is the program's own.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, MelleaError):
+        return error
+    if is_work:
+        wrapped: MelleaError = OutputError(f"code of your own failed inside the call: {describe_error(error)}")
+    else:
+        wrapped = BackendError(f"the backend {backend!r} failed: {describe_error(error)}", backend=backend, model=model)
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an error's type, text and notes in one line."""
+    try:
+        return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    except Exception:  # noqa: BLE001 - an error of the user's that can't be turned into text
+        return type(error).__name__
+
+
+def lost(how: str) -> StreamingError:
+    """Make the error for readers of a run whose loop has gone; `how` says how, such as "has been closed"."""
+    return StreamingError(
+        f"the event loop that ran this generation {how}, so the rest of it never came; "
+        "keep that loop running until the thunk has been awaited"
+    )
+
+
+def left_behind() -> StreamingError:
+    """Make the error for readers, in a forked child, of a run of the parent's."""
+    return StreamingError("this generation belongs to the parent process; start a new one after the fork")
+
+
+def interrupted(backend: str | None, model: str | None) -> InterruptedStreamError:
+    """Make the error for a backend that stopped without a `StreamEnd`."""
+    return InterruptedStreamError(
+        f"the stream from backend {backend!r} stopped before its end; what had arrived is in .partial",
+        backend=backend,
+        model=model,
+        is_retryable=True,
+    )
+
+
+def overdue(what: str, seconds: float, backend: str | None, model: str | None) -> DeadlineError:
+    """Make the error for a deadline that has passed; `what` says what, such as "the model … was silent"."""
+    return DeadlineError(
+        f"{what} for {seconds:g} s; for more time: model_options={{'timeout': seconds in total, or Deadlines(…)}}",
+        backend=backend,
+        model=model,
+        is_retryable=True,
+    )

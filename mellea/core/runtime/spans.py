@@ -1,0 +1,109 @@
+"""What observers are told of one run: its span, and those of its first attempt and request where these are inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mellea.core.events import Event
+from mellea.core.observer import Span, begin_span, current_span
+from mellea.core.runtime.record import Record, Told
+from mellea.core.state import State
+
+__all__ = ["RunSpans", "begin_spans"]
+
+
+class RunSpans(Told):
+    """The spans of one run, the outermost first."""
+
+    __slots__ = ("_inner", "_wants_events", "outer")
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.outer, *self._inner = spans
+        self._wants_events = spans[-1].is_request and spans[-1].wants_events
+
+    def make_current(self) -> None:
+        """Make the innermost span the parent of what this task begins."""
+        current_span.set(self._innermost)
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Tell what the backend says."""
+        if self._wants_events:
+            self._innermost.tell(events)
+
+    def tell_retry(self, event: Event) -> None:
+        """Tell that the request is about to be sent again."""
+        self._innermost.tell([event], to_all=True)
+
+    def end_first_attempt(self, run: Record, attempt: Any) -> None:
+        """End the first attempt, which failed; what follows is told by those who make it.
+
+        Args:
+            run: whose spans they are.
+            attempt: what the first attempt came to.
+        """
+        while self._inner:
+            span = self._inner.pop()
+            span.attempt = attempt if span.kind == "attempt" else None
+            self._end(span, run, None)
+        self._wants_events = False
+        self.make_current()
+
+    def end(self, run: Record) -> None:
+        """End all of them, the innermost first."""
+        while self._inner:
+            span = self._inner.pop()
+            if span.kind == "attempt" and run.sampling is not None:
+                span.attempt = run.sampling.attempts[0]
+            self._end(span, run, run.error)
+        self._end(self.outer, run, run.error)
+
+    @property
+    def _innermost(self) -> Span:
+        return self._inner[-1] if self._inner else self.outer
+
+    def _end(self, span: Span, run: Record, error: Exception | None) -> None:
+        if span.ended is None:
+            span.request, span.time_to_first_token = run.sent, run.time_to_first_token
+            span.generation = run.so_far()
+            span.end(error, is_cancelled=run.state is State.CANCELLED)
+
+
+def begin_spans(
+    run: Record, kind: str, label: Any, links: Iterable[Record], *, is_corrected: bool, is_request: bool
+) -> RunSpans | None:
+    """Begin the spans of a run, `None` if nobody listens.
+
+    An answer that will be corrected if it can't be parsed is the first attempt of its call, and a request in that.
+
+    Args:
+        run: whose spans they are.
+        kind: see `Span.kind`.
+        label: a text, or a component, which may have a `name`.
+        links: the runs of the thunks that it is made of.
+        is_corrected: whether a first answer that can't be parsed is corrected.
+        is_request: whether it is one request to a model.
+    """
+    name = _name(label, kind)
+    about: dict[str, Any] = {
+        "component": None if isinstance(label, str) else label,
+        "backend": run.backend,
+        "model": run.model,
+    }
+    linked = tuple(told.outer for each in links if (told := each.spans) is not None)
+    outer = begin_span(kind, name, links=linked, is_request=is_request and not is_corrected, **about)
+    if outer is None:
+        return None
+    spans = [outer]
+    if is_corrected:
+        spans += filter(None, [begin_span("attempt", "attempt 1", parent=outer, number=1)])
+    if is_corrected and is_request:
+        spans += filter(None, [begin_span(kind, name, parent=spans[-1], is_request=True, **about)])
+    return RunSpans(spans)
+
+
+def _name(label: Any, kind: str) -> str:
+    if isinstance(label, str):
+        return label
+    name = getattr(label, "name", None)
+    return name if isinstance(name, str) and name else kind if label is None else type(label).__name__

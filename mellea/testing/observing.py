@@ -1,0 +1,98 @@
+"""An observer that records what it is told, for tests of what a program does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from mellea.core.events import Event, TextDelta
+from mellea.core.observer import Observer, Span
+
+__all__ = ["RecordingObserver"]
+
+
+class RecordingObserver(Observer):
+    """Records spans in the order in which they begin, and everything that it is told in order.
+
+    Args:
+        wants_events: whether to record the events of requests, too.
+
+    Attributes:
+        spans: all spans, in the order of their begins.
+        log: everything that it was told: `("begin", span)`, `("event", span, events)` and `("end", span)`.
+    """
+
+    def __init__(self, *, wants_events: bool = False) -> None:
+        self.wants_events = wants_events
+        self.spans: list[Span] = []
+        self.log: list[tuple[Any, ...]] = []
+        self._lock = threading.Lock()
+
+    def begin(self, span: Span) -> None:
+        """Record a begin."""
+        with self._lock:
+            self.spans.append(span)
+            self.log.append(("begin", span))
+
+    def event(self, span: Span, events: Sequence[Event]) -> None:
+        """Record events."""
+        with self._lock:
+            self.log.append(("event", span, list(events)))
+
+    def end(self, span: Span) -> None:
+        """Record an end."""
+        with self._lock:
+            self.log.append(("end", span))
+
+    def tree(self) -> str:
+        """Return the spans as text: one line each, its name first, two blanks a level."""
+        lines: list[str] = []
+        known = {id(span) for span in self.spans}
+        children: dict[int, list[Span]] = {}
+        for span in self.spans:
+            parent = span.parent
+            children.setdefault(id(parent) if parent is not None and id(parent) in known else 0, []).append(span)
+        waiting = [(span, 0) for span in reversed(children.get(0, []))]
+        while waiting:
+            span, level = waiting.pop()
+            lines.append("  " * level + _line(span))
+            waiting += [(child, level + 1) for child in reversed(children.get(id(span), []))]
+        return "\n".join(lines)
+
+    def text_of(self, span: Span) -> str:
+        """Return the text that was told of a span as it came; only with `wants_events`."""
+        told = [event for kind, about, *more in self.log if kind == "event" and about is span for event in more[0]]
+        return "".join([event.chunk for event in told if isinstance(event, TextDelta)])
+
+    def assert_complete(self) -> None:
+        """Fail unless every span was told as it has to be: begun and ended once, inside its parent, events between.
+
+        Raises:
+            AssertionError: says which span, and what is wrong.
+        """
+        begun: list[Span] = []
+        ended: list[Span] = []
+        for kind, span, *_ in self.log:
+            if kind == "begin":
+                assert span not in begun, f"{span} began twice"
+                assert span.parent not in ended, f"{span} began after its parent {span.parent} had ended"
+                begun.append(span)
+            else:
+                assert span in begun, f"{span} was told of before its begin"
+                assert span not in ended, f"{span} was told of after its end"
+            if kind == "end":
+                still = [child for child in begun if child.parent is span and child not in ended]
+                assert not still, f"{span} ended before {still}"
+                ended.append(span)
+        left = [span for span in begun if span not in ended]
+        assert not left, f"never ended: {left}"
+
+
+def _line(span: Span) -> str:
+    said = span.kind if span.status == "ok" else f"{span.kind}, {span.status}"
+    if span.kind == "attempt" and span.attempt is not None and not span.attempt.success:
+        said += ", rejected"
+    if span.kind == "check" and span.outcome is not None:
+        said += ": yes" if span.outcome else f": no, {span.outcome.reason}" if span.outcome.reason else ": no"
+    return f"{span.name} ({said})"
