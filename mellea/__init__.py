@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mellea import events as events
     from mellea import mfuncs as mfuncs
     from mellea import prices as prices
+    from mellea import serve as serve
     from mellea import tools as tools
     from mellea.backends.registry import get_backend as get_backend
     from mellea.core.backend import Backend as Backend
@@ -73,6 +74,7 @@ _HOMES = {
     "options": "mellea.core.options",
     "prices": "",
     "resolve": "mellea.core.gather",
+    "serve": "",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
     "tool": "mellea.stdlib.tools",
@@ -108,6 +110,7 @@ __all__ = [
     "options",
     "prices",
     "resolve",
+    "serve",
     "start_session",
     "system_message",
     "tool",
