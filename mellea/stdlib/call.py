@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -248,7 +247,7 @@ class Call:
 
     def _check(self) -> None:
         if self.tools and not has_sets(self.tools):
-            _check_choice(
+            check_choice(
                 self.options.get(ModelOption.TOOL_CHOICE),
                 [tool.name for tool in self.tools if not isinstance(tool, ToolSet)],
             )
@@ -562,18 +561,6 @@ def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     """Find the thunks that aren't computed yet, each once."""
     found = {id(thunk): thunk for value in values for thunk in _thunks_in(value)}
     return [thunk for thunk in found.values() if not thunk.is_computed()]
-
-
-def _check_choice(choice: str | Sequence[str] | None, names: Sequence[str]) -> None:
-    if choice is None or choice in ("auto", "required", "none"):
-        return
-    unknown = next((name for name in ([choice] if isinstance(choice, str) else choice) if name not in names), None)
-    if unknown is None:
-        return
-    near = difflib.get_close_matches(unknown, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the tools are {', '.join(map(repr, names))}"
-    what = f"{choice!r} is" if isinstance(choice, str) else f"{choice!r} has {unknown!r}, which is"
-    raise UsageError(f"tool_choice={what} none of the call's tools; {hint}")
 
 
 def _format(format: Any) -> OutputFormat[Any] | None:

@@ -8,6 +8,7 @@ from mellea.stdlib.tools.execute import perform, run_call, run_calls
 from mellea.stdlib.tools.policy import Allow, Ask, Decision, Deny, Policy, decide
 from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tool, as_tools, has_sets, load_tools, tool
+from mellea.stdlib.tools.tool_choice import check_choice
 from mellea.stdlib.tools.tool_loop import MAX_TURNS, LoopTask, Step, ToolCalls, ToolLoop, loop_of
 from mellea.stdlib.tools.tool_set import ToolSet
 
@@ -29,6 +30,7 @@ __all__ = [
     "ToolSet",
     "as_tool",
     "as_tools",
+    "check_choice",
     "decide",
     "ensure",
     "has_sets",

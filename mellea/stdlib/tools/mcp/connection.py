@@ -230,6 +230,7 @@ class Connection:
             return
 
         async def close() -> None:
+            owner.error = owner.error or ToolError("this program closed it")
             owner.stop()
             await owner.has_ended.wait()
 
@@ -295,7 +296,7 @@ class Connection:
     def _reason(self, owner: _Owner) -> str:
         error = owner.error
         if error is None:
-            return "it closed the connection"
+            return "it ended, or closed the connection"
         if isinstance(error, MelleaError):
             return str(error)
         return self.target.explain(error)
