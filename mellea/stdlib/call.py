@@ -41,6 +41,7 @@ from mellea.stdlib.tools import (
     ToolLoop,
     ToolSet,
     as_tools,
+    check_choice,
     has_sets,
     load_tools,
     loop_of,
@@ -246,11 +247,8 @@ class Call:
         return replace(self, format=None, tools=(), loop=None, options=options)
 
     def _check(self) -> None:
-        if self.tools and not has_sets(self.tools):
-            check_choice(
-                self.options.get(ModelOption.TOOL_CHOICE),
-                [tool.name for tool in self.tools if not isinstance(tool, ToolSet)],
-            )
+        if self.tools:
+            check_choice(self.options.get(ModelOption.TOOL_CHOICE), self.tools)
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
                 f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "

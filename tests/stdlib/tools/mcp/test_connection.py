@@ -161,8 +161,9 @@ def test_a_server_that_is_killed_in_the_middle_of_a_call_is_an_error_and_is_star
         assert (await listed["add"](a=1, b=2)).value == THREE
         second = await _pid(tools)
         assert second != first
-        os.kill(second, signal.SIGKILL)  # nobody is waiting: the next call doesn't notice
-        await anyio.to_thread.run_sync(_wait_until, lambda: not _is_alive(second))
+        os.kill(second, signal.SIGKILL)  # nobody is waiting: once its end is seen, the next call doesn't notice
+        owner = tools._connection._holder.owner
+        await anyio.to_thread.run_sync(_wait_until, lambda: owner is None or owner.is_lost)
         assert await _add(tools) == THREE
         third = await _pid(tools)
         await tools.aclose()
