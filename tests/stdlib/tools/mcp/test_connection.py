@@ -132,10 +132,13 @@ async def test_the_server_hears_of_a_cancelled_call() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_call_that_takes_too_long_is_an_error_and_the_next_one_works(connect: Connect) -> None:
-    tools = connect(timeout=1.0)
+async def test_a_call_that_takes_too_long_is_an_error_and_the_next_one_works(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = connect()
     listed = named(await tools.aload())
-    with pytest.raises(ToolError, match=r"took longer than 1 s for the tool 'hang' \(timeout=\)"):
+    with monkeypatch.context() as patch, pytest.raises(ToolError, match=r"longer than 0\.2 s for the tool 'hang'"):
+        patch.setattr(tools._connection, "_timeout", 0.2)  # for this call alone: a busy machine is slow with the others
         await listed["hang"]()
     assert await _add(tools) == THREE
 
@@ -203,7 +206,7 @@ def test_a_program_that_is_no_server_is_given_up_and_ended(tmp_path: Any) -> Non
     tools = mcp([sys.executable, "-c", program], connect_timeout=1.0)
     with pytest.raises(ToolError, match=r"can't be reached: it took longer than 1 s \(connect_timeout=\)"):
         tools.load()
-    _wait_until(lambda: not _is_alive(int(note.read_text())))
+    _wait_until(lambda: not (note.exists() and _is_alive(int(note.read_text() or -1))))
 
 
 def test_a_program_that_is_not_there_is_an_error() -> None:
