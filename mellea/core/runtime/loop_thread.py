@@ -1,4 +1,4 @@
-"""A thread with an event loop of its own, for what has to outlive the loops that use it, such as a connection.
+"""A thread with an event loop of its own: for synchronous verbs, and for what outlives the loops that use it.
 
 Rules:
 
@@ -22,10 +22,19 @@ from typing import Any, Generic, TypeVar, cast
 
 import anyio
 
-from mellea.core.runtime.loop import Loop, Waiter, current_loop, launch, new_waiter, run_until_exit
+from mellea.core.runtime.loop import (
+    Loop,
+    ThreadWaiter,
+    Waiter,
+    be_patient,
+    current_loop,
+    launch,
+    new_waiter,
+    run_until_exit,
+)
 from mellea.errors import MelleaError, UsageError
 
-__all__ = ["LoopThread"]
+__all__ = ["Errand", "LoopThread"]
 
 T = TypeVar("T")
 
@@ -38,19 +47,30 @@ class LoopThread:
 
     Args:
         name: the thread's name.
-        close: called on the loop when the thread is to stop, to close what is open.
-        close_seconds: how long that may take.
+        close_seconds: how long closing may take when the thread is to stop.
+        close: called on the loop then, to close what is open.
+        grace: how long a function may hold up the loop, in seconds, before what runs there counts as lost; by
+            default as on any loop.
     """
 
-    def __init__(self, name: str, close: Callable[[], Coroutine[Any, Any, None]], close_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        close_seconds: float,
+        close: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        *,
+        grace: float | None = None,
+    ) -> None:
         self._name = name
         self._close = close
         self._close_seconds = close_seconds
-        self._forget()
+        self._grace = grace
+        self.forget()
         atexit.register(self.stop)
         _threads.add(self)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Know nothing of the thread, which isn't there any more: in the child of a fork."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._opened: Future[tuple[Loop, Waiter]] = Future()
@@ -62,17 +82,21 @@ class LoopThread:
             MelleaError: the program is ending.
         """
         if sys.is_finalizing():  # a new thread would never be scheduled
-            raise self._stopped()
+            raise self.stopped_error()
         with self._lock:
+            # Ctrl-C may come at any point here; the next call then uses the thread that is being started.
             if self._thread is None or not self._thread.is_alive():
                 self._opened = Future()
                 self._thread = threading.Thread(target=self._serve, args=(self._opened,), name=self._name, daemon=True)
                 try:
                     self._thread.start()
                 except RuntimeError as error:  # from Python 3.12 on, at the end of the program
-                    self._thread = None
-                    raise self._stopped() from error
+                    raise self.stopped_error() from error
             return self._opened.result()[0]
+
+    def is_current(self) -> bool:
+        """Whether the calling thread is this one."""
+        return self._thread is threading.current_thread()
 
     def stop(self) -> None:
         """Close what is open, and wait until the thread has ended, for a limited time; a later use starts another."""
@@ -80,14 +104,16 @@ class LoopThread:
             thread, self._thread = self._thread, None
         if thread is not None and thread.is_alive():
             self._opened.result()[1].wake()
-            thread.join(self._close_seconds + 1)
+            thread.join(self._close_seconds)
 
     def _serve(self, opened: Future[tuple[Loop, Waiter]]) -> None:
         async def main() -> None:
+            if self._grace is not None:
+                be_patient(self._grace)
             stop = new_waiter()
             opened.set_result((current_loop(), stop))
             await stop.wait()
-            with anyio.move_on_after(self._close_seconds):
+            if self._close is not None:
                 await self._close()
 
         try:
@@ -107,7 +133,7 @@ class LoopThread:
         loop = self.start()
         if loop.is_current():
             return await work()
-        errand = _Errand(work, self._stopped())
+        errand = Errand(work, self.stopped_error())
         loop.post(errand.begin)
         try:
             while True:
@@ -116,43 +142,52 @@ class LoopThread:
                     break
                 await waiter.wait(_LOOK_SECONDS)
                 if not errand.has_ended and (how := loop.obituary()) is not None:
-                    raise self._stopped() if loop.has_ended() else self._held_up(how)
+                    raise self.stopped_error() if loop.has_ended() else self.held_up_error(how)
         finally:
             if not errand.has_ended:
                 loop.post(errand.cancel)
         return errand.take_result()
 
-    def _stopped(self) -> MelleaError:
+    def stopped_error(self) -> MelleaError:
+        """Make the error for work that was lost because the thread was stopped."""
         return MelleaError(f"the thread {self._name!r} was stopped: the program is ending")
 
-    def _held_up(self, how: str) -> UsageError:
+    def held_up_error(self, how: str) -> UsageError:
+        """Make the error for work that was lost because something blocks the loop."""
         return UsageError(f"the loop of the thread {self._name!r} {how}: something on it blocks; await it instead")
 
 
-class _Errand(Generic[T]):
-    """One piece of work on the thread's loop, while its caller waits on another.
+class Errand(Generic[T]):
+    """One piece of work on the thread's loop, while its caller waits elsewhere.
 
     Args:
         work: what to do.
         if_lost: the error if it is cancelled by the loop's end.
 
     Attributes:
-        waiter: what the caller waits with.
+        waiter: what the caller waits with, on its loop or in its thread.
         has_ended: whether there is a result.
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, T]], if_lost: BaseException) -> None:
-        self.waiter: Waiter | None = None
+        self.waiter: Waiter | ThreadWaiter | None = None
         self.has_ended = False
         self._work = work
         self._scope: anyio.CancelScope | None = None
         self._is_cancelled = False
+        self._if_lost = if_lost
         self._outcome: tuple[T | None, BaseException | None] = (None, if_lost)
 
     def begin(self) -> None:
+        """Begin the work; on the loop. It gets a copy of the context variables."""
         launch(self._main, self._end)
 
+    def forget(self) -> None:
+        """Drop the result, such as a thunk: the traceback of an interrupt may keep this object alive."""
+        self._outcome = (None, self._if_lost)
+
     def cancel(self) -> None:
+        """Cancel the work; on the loop."""
         self._is_cancelled = True
         if self._scope is not None:
             self._scope.cancel()
@@ -189,7 +224,7 @@ _threads: weakref.WeakSet[LoopThread] = weakref.WeakSet()
 
 def _forget_all() -> None:
     for thread in _threads:
-        thread._forget()
+        thread.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -32,7 +32,7 @@ def closing() -> Closing:
 
 @pytest.fixture
 def thread(closing: Closing) -> Iterator[LoopThread]:
-    thread = LoopThread("test-loop", closing.__call__, 5.0)
+    thread = LoopThread("test-loop", 5.0, closing.__call__)
     yield thread
     thread.stop()
 

@@ -348,4 +348,4 @@ async def _close_all() -> None:
         await owner.has_ended.wait()
 
 
-_thread = LoopThread("mellea-mcp", _close_all, _CLOSE_SECONDS)
+_thread = LoopThread("mellea-mcp", _CLOSE_SECONDS, _close_all)
