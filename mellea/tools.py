@@ -1,9 +1,10 @@
-"""Tools and what goes with them: policies, conditions, results, progress, sets of tools from MCP servers."""
+"""Tools and what goes with them: conditions, results, progress, policies and the answers of people, MCP servers."""
 
 from mellea.core.events import ToolProgress as ToolProgress
 from mellea.stdlib.tools import Allow as Allow
 from mellea.stdlib.tools import Ask as Ask
 from mellea.stdlib.tools import Deny as Deny
+from mellea.stdlib.tools import Edited as Edited
 from mellea.stdlib.tools import Tool as Tool
 from mellea.stdlib.tools import ToolLoop as ToolLoop
 from mellea.stdlib.tools import ToolReturn as ToolReturn
@@ -17,6 +18,7 @@ __all__ = [
     "Allow",
     "Ask",
     "Deny",
+    "Edited",
     "Tool",
     "ToolLoop",
     "ToolProgress",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
 from mellea.core.blocks import CBlock, FileBlock
-from mellea.core.component import component_of, walk
+from mellea.core.component import walk
 from mellea.core.context import Context, Turn
 from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
@@ -30,8 +30,9 @@ from mellea.core.runtime import Corrector, Parse, Run, launch
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.sent import SentRequest
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import MelleaError, OutputError, ParseError, UnsupportedError, UsageError
+from mellea.errors import MelleaError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
+from mellea.stdlib.components.parsing import parse_as, parse_by, parse_message
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import (
     MAX_TURNS,
@@ -51,7 +52,7 @@ from mellea.stdlib.verb import CallArguments
 if TYPE_CHECKING:
     from mellea.core.structured import OutputFormat
 
-__all__ = ["Call", "finish", "request_once"]
+__all__ = ["Answering", "Call", "finish", "request_once"]
 
 C = TypeVar("C", bound=Context)
 T = TypeVar("T")
@@ -97,6 +98,8 @@ class Call:
     loop: ToolLoop | None = None
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
+
+    can_wait: ClassVar[bool] = False  # whether its loop may wait for people
 
     @classmethod
     def make(
@@ -176,7 +179,7 @@ class Call:
             options,
             given,
             format,
-            tools if loop is None else loop.check_tools(tools),
+            tools if loop is None else loop.check_tools(tools, can_wait=cls.can_wait),
             Deadlines.of(timeout),
             loop,
             prefix,
@@ -195,7 +198,8 @@ class Call:
         if not has_sets(self.tools):
             return self
         tools = await load_tools(self.tools)
-        call = replace(self, tools=tools if self.loop is None else self.loop.check_tools(tools))
+        loop = self.loop
+        call = replace(self, tools=tools if loop is None else loop.check_tools(tools, can_wait=self.can_wait))
         call._check()
         return call
 
@@ -284,21 +288,35 @@ class Call:
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         is_ready = not pending and history.is_immediate and not has_sets(self.tools)
         request = self._render(turns) if is_ready else None
-        asking = _Asking(self, request, history, pending)
-        ready = asking.get_ready if request is None else None
+        answering = self.answering(request, history, pending)
+        ready = answering.get_ready if request is None else None
         if self.loop is not None:
             overdue = f"the model {self.backend.model_id!r} and its tools were not done"
-            return self.begin(context, pending, ready=ready, work=asking.work, overdue=overdue, correction=correction)
+            return self.begin(
+                context, pending, ready=ready, work=answering.work, overdue=overdue, correction=correction
+            )
         parse, quick_length = self._parse()
         return self.begin(
             context,
             pending,
             ready=ready,
-            open=asking.open,
+            open=answering.open,
             parse=parse,
             quick_length=quick_length,
             correction=correction,
         )
+
+    def answering(
+        self, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
+    ) -> Answering:
+        """Return what the run of this call works with.
+
+        Args:
+            request: what to ask, if it could be rendered already.
+            history: what the model knows of earlier turns.
+            pending: the thunks that it waits for.
+        """
+        return Answering(self, request, history, pending)
 
     def begin(
         self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Any
@@ -315,7 +333,7 @@ class Call:
         """
         backend = self.backend
         run = launch(
-            label=self.component,
+            label=how.pop("label", self.component),
             links=[thunk.record for thunk in _thunks_in(self.component)] if listening.count else (),
             deadlines=self.deadlines,
             dependencies=[thunk.record for thunk in ingredients],
@@ -341,12 +359,12 @@ class Call:
         if self.format is not None:
             own = [tool for tool in self.tools if not isinstance(tool, (BuiltinTool, ToolSet))]
             offered = None if has_sets(self.tools) else frozenset([tool.name for tool in own])
-            return partial(_parse_as, self.format, offered), _QUICK_LENGTH if self.format.is_quick else -1
+            return partial(parse_as, self.format, offered), _QUICK_LENGTH if self.format.is_quick else -1
         if isinstance(self.component, (CBlock, Instruction)):
             return None, _ANY_LENGTH
         if isinstance(self.component, (Message, Conversation)):
-            return _message, _ANY_LENGTH
-        return partial(_parse_by, self.component), -1
+            return parse_message, _ANY_LENGTH
+        return partial(parse_by, self.component), -1
 
     async def parse(self, generation: Generation) -> Any:
         """Make the typed result of this call out of a complete generation.
@@ -387,38 +405,38 @@ class Call:
         return events if self.prefix is None else _prefix_events(self.prefix, events)
 
 
-class _Asking:
+class Answering:
     """A call while it is answered: what its run works with."""
 
-    __slots__ = ("_call", "_history", "_pending", "_request", "_run")
+    __slots__ = ("_history", "_pending", "call", "request", "run")
 
     def __init__(
         self, call: Call, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
     ) -> None:
-        self._call = call
-        self._request: Any = request  # there is one when `open` or `work` begins
+        self.call = call
+        self.request: Any = request  # there is one when `open` or `work` begins
         self._history = history
         self._pending = pending
 
     async def get_ready(self, run: Run) -> None:
         """Wait for the ingredients, and render the request."""
         if self._pending:
-            await _await_ingredients(self._pending, self._call.component)
-        self._call = await self._call.load()
-        with unshaped_options(self._call.backend):  # for a compactor that asks a model
+            await _await_ingredients(self._pending, self.call.component)
+        self.call = await self.call.load()
+        with unshaped_options(self.call.backend):  # for a compactor that asks a model
             turns = await _prepare_turns(self._history)
-        self._request = self._call._render(turns)
+        self.request = self.call._render(turns)
 
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
-        request = narrow_tools(self._request)
-        run.sent = SentRequest(self._call.backend, request)
-        return self._call._events(request)
+        request = narrow_tools(self.request)
+        run.sent = SentRequest(self.call.backend, request)
+        return self.call._events(request)
 
     async def work(self, run: Run) -> Any:
         """Let the tool loop answer."""
-        call = self._call
-        self._run = run
+        call = self.call
+        self.run = run
         loop: Any = call.loop
         try:
             answer = await loop.work(run, self)
@@ -427,18 +445,28 @@ class _Asking:
             raise
         return await call.parse(answer if call.format is None else run.so_far())  # a value may go on over steps
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step of the loop: the request, and what was said since."""
-        request, call = self._request, self._call
-        said = tuple(message for message in self._run.so_far().messages if message.blocks)
-        options = dict(request.options)
-        if said:
+        options = dict(self.request.options)
+        if messages:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
-        return Step(number, call.backend, (*request.messages, *said), call.tools, options)
+        return Step(number, self.call.backend, (*self.request.messages, *messages), self.call.tools, options)
+
+    def take_said(self) -> Sequence[Message]:
+        """Return what was said while the loop worked: in a call nothing."""
+        return ()
+
+    def find_limit(self, step: Step, answer: Generation) -> str | None:
+        """Return which limit an answer has reached: a call has none besides those of the loop."""
+        return None
+
+    def goes_on(self) -> bool:
+        """Whether the model is asked again after an answer without calls: no."""
+        return False
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
-        call, whole, backend = self._call, self._run, step.backend
+        call, whole, backend = self.call, self.run, step.backend
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
         request = narrow_tools(Request(step.messages, _specs(step.tools), schema, step.options, deadlines))
@@ -515,40 +543,6 @@ async def _prefix_events(prefix: str, events: AsyncIterator[Event]) -> AsyncIter
         close = getattr(events, "aclose", None)
         if close is not None:
             await close()
-
-
-def _parse_as(format: OutputFormat[Any], offered: Set[str] | None, generation: Generation) -> Any:
-    calls = generation.tool_calls
-    if not calls or generation.text.strip():
-        return format.parse(generation)
-    if offered is None or any(
-        call.tool_name in offered for call in calls
-    ):  # the model asks for its tools before it answers
-        return None
-    names = ", ".join(repr(call.tool_name) for call in calls)
-    raise ParseError(
-        f"the answer is not a valid {format.name!r}: it calls {names}, and no such tool was offered; write the value "
-        "as the text of the answer"
-    )
-
-
-def _parse_by(component: Any, generation: Generation) -> Any:
-    try:
-        return (component_of(component) or component).parse(generation)
-    except MelleaError:
-        raise
-    except (NameError, ImportError) as error:  # whatever the model wrote
-        raise OutputError(f"parse() of {type(component).__name__} failed: {type(error).__name__}: {error}") from error
-    except Exception as error:
-        raise ParseError(
-            f"{type(component).__name__} can't parse the answer {generation.text[:120]!r}: "
-            f"{type(error).__name__}: {error}",
-            partial=generation.text,
-        ) from error
-
-
-def _message(generation: Generation) -> Message:
-    return generation.message
 
 
 def _thunks_in(component: Any) -> list[ModelOutputThunk[Any]]:

@@ -15,6 +15,11 @@ class ToolSet(ABC):
     It stands in `tools=`, alone or in a list with other tools; the call loads it before it renders its request.
     """
 
+    @property
+    def name(self) -> str:
+        """What errors and reprs call the set."""
+        return type(self).__name__
+
     @abstractmethod
     async def aload(self) -> Sequence[Any]:
         """Return the `Tool`s; from any loop, and cheaply where they are known already.

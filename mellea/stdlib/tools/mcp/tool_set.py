@@ -77,7 +77,7 @@ class McpTools(ToolSet):
         names = [tool.name for tool in kept]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UsageError(
-                f"two tools of the MCP server {self._label!r} come to the name {twice!r}; deny= leaves one out"
+                f"two tools of the MCP server {self.name!r} come to the name {twice!r}; deny= leaves one out"
             )
         return kept
 
@@ -91,10 +91,11 @@ class McpTools(ToolSet):
         for name in sorted(chosen.difference(known)):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, known[:20])) or 'none'}"
-            raise UsageError(f"{what}= names {name!r}, and the MCP server {self._label!r} has no such tool; {hint}")
+            raise UsageError(f"{what}= names {name!r}, and the MCP server {self.name!r} has no such tool; {hint}")
 
     @property
-    def _label(self) -> str:
+    def name(self) -> str:
+        """What errors and reprs call the server: its address or command without keys, or its own name."""
         return self._connection.target.label
 
     async def alist_resources(self) -> list[Any]:
@@ -166,7 +167,7 @@ class McpTools(ToolSet):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<McpTools of {self._label!r}>"
+        return f"<McpTools of {self.name!r}>"
 
 
 def mcp(
