@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mellea import events as events
     from mellea import mfuncs as mfuncs
     from mellea import prices as prices
+    from mellea import serve as serve
     from mellea import telemetry as telemetry
     from mellea import tools as tools
     from mellea import traces as traces
@@ -82,6 +83,7 @@ _HOMES = {
     "options": "mellea.core.options",
     "prices": "",
     "resolve": "mellea.core.gather",
+    "serve": "",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
     "telemetry": "",
@@ -122,6 +124,7 @@ __all__ = [
     "options",
     "prices",
     "resolve",
+    "serve",
     "start_session",
     "system_message",
     "telemetry",
