@@ -121,7 +121,7 @@ def _max_turns(name: str, before: Any, value: Any) -> int:
 
 def _release(name: str, before: Any, value: Any) -> Literal["step"] | None:
     if value not in (None, "step"):
-        raise UsageError(f"release takes 'step', or None, for a function, not {value!r}")
+        raise UsageError(f"a function takes release='step' or nothing, not {value!r}")
     return "step" if value else None
 
 
