@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
@@ -267,7 +268,11 @@ class Call:
                 model=self.backend.model_id,
             )
         can = self.backend.capabilities
-        files = [] if can.images and can.files else [Message("user", file) for file in _files_in(self.component)]
+        files = (
+            []
+            if can.images and can.files
+            else [Message("user", part) for part in walk(self.component) if isinstance(part, FileBlock)]
+        )
         if files or self.tools or self.format is not None or self.options.keys() - can.options:
             check_supported(self.backend, self._request(files))
 
@@ -568,8 +573,7 @@ def _thunks_in(component: Any) -> list[ModelOutputThunk[Any]]:
 
 def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     """Find the thunks that aren't computed yet, each once."""
-    found = {id(thunk): thunk for value in values for thunk in _thunks_in(value)}
-    return [thunk for thunk in found.values() if not thunk.is_computed()]
+    return [thunk for thunk in dict.fromkeys(chain(*map(_thunks_in, values))) if not thunk.is_computed()]
 
 
 def _format(format: Any) -> OutputFormat[Any] | None:
@@ -595,7 +599,3 @@ async def _prepare_turns(history: Context) -> list[Turn]:
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk
     return turns
-
-
-def _files_in(component: Any) -> list[FileBlock]:
-    return [part for part in walk(component) if isinstance(part, FileBlock)]
