@@ -260,19 +260,16 @@ class Call:
                 f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
                 "leave one of them out"
             )
-        if self.prefix is not None and not self.backend.capabilities.prefill:
+        can = self.backend.capabilities
+        if self.prefix is not None and not can.prefill:
             raise UnsupportedError(
                 f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix= "
                 "and release=",
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
-        can = self.backend.capabilities
-        files = (
-            []
-            if can.images and can.files
-            else [Message("user", part) for part in walk(self.component) if isinstance(part, FileBlock)]
-        )
+        parts = () if can.images and can.files else walk(self.component)
+        files = [Message("user", part) for part in parts if isinstance(part, FileBlock)]
         if files or self.tools or self.format is not None or self.options.keys() - can.options:
             check_supported(self.backend, self._request(files))
 
