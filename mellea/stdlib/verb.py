@@ -37,7 +37,7 @@ from mellea.core.context import Context
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.tracebacks import wrap_entrance
-from mellea.stdlib.tools import MAX_TURNS, AnyTool, ToolCalls, ToolLoop
+from mellea.stdlib.tools import MAX_TURNS, AnyTool, ToolCalls, ToolLoop, ToolSet
 
 __all__ = [
     "ActArguments",
@@ -86,7 +86,7 @@ class OptionArguments(TypedDict, total=False):
 class ToolArguments(TypedDict, total=False):
     """What everything with tools takes."""
 
-    tools: Annotated[Iterable[AnyTool] | None, "tools that the model may call; plain functions will do."]
+    tools: Annotated[Iterable[AnyTool] | ToolSet | None, "tools that the model may call; plain functions will do."]
     max_turns: Annotated[int, "if tools are run, how often the model is asked at most.", MAX_TURNS]
 
 
