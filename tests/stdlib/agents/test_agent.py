@@ -246,7 +246,9 @@ def team() -> Agent[str]:
     librarian = Agent(ScriptedBackend("Page 3.", usage=COUNT), name="librarian")
     asks = ScriptedBackend([call(name="librarian", task="cats")], ["It is on page 3."], usage=COUNT)
     researcher = Agent(asks, [librarian], name="researcher")
-    return Agent(ScriptedBackend([call(9, "researcher", task="cats")], ["Page 3, they say."], usage=COUNT), [researcher])
+    return Agent(
+        ScriptedBackend([call(9, "researcher", task="cats")], ["Page 3, they say."], usage=COUNT), [researcher]
+    )
 
 
 async def test_the_events_of_sub_agents_are_in_the_stream_with_their_path() -> None:
