@@ -324,8 +324,13 @@ class Agent(Generic[T]):
             store=arguments.get("store", self._store),
         )
 
+    @property
+    def tools(self) -> Sequence[Any]:
+        """The tools that the model may call."""
+        return tuple(self._tools)
+
     def __repr__(self) -> str:
-        tools = ", ".join(tool.name for tool in cast("Sequence[Tool[..., Any]]", self._tools))
+        tools = ", ".join(tool.name for tool in self.tools)
         return f"<Agent {self.name!r} with {self._model!r}, tools: {tools or 'none'}>"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -246,9 +246,8 @@ def team() -> Agent[str]:
     librarian = Agent(ScriptedBackend("Page 3.", usage=COUNT), name="librarian")
     asks = ScriptedBackend([call(name="librarian", task="cats")], ["It is on page 3."], usage=COUNT)
     researcher = Agent(asks, [librarian], name="researcher")
-    return Agent(
-        ScriptedBackend([call(9, "researcher", task="cats")], ["Page 3, they say."], usage=COUNT), [researcher]
-    )
+    leads = ScriptedBackend([call(9, "researcher", task="cats")], ["Page 3, they say."], usage=COUNT)
+    return Agent(leads, [researcher])
 
 
 async def test_the_events_of_sub_agents_are_in_the_stream_with_their_path() -> None:
@@ -325,8 +324,6 @@ async def test_a_step_may_go_to_another_model() -> None:
     other = ScriptedBackend("From the other one.")
 
     def prepare(step: Step) -> Step | None:
-        from dataclasses import replace
-
         return replace(step, backend=other, tools=()) if step.number == 2 else None
 
     run = await Agent(ScriptedBackend([call()]), [look], loop=ToolLoop(prepare_step=prepare)).arun("x")
@@ -376,22 +373,21 @@ def test_a_wrong_argument_says_what_it_takes(wrong: dict[str, Any], match: str) 
         Agent(ScriptedBackend("x"), **wrong)
 
 
-async def test_cancelling_a_run_stops_what_it_does() -> None:
-    for script in ([Pause(float("inf"))], [call(name="forever")]):
-        is_over = []
+@pytest.mark.parametrize("script", [[Pause(float("inf"))], [call(name="forever")]])
+async def test_cancelling_a_run_stops_what_it_does(script: list[Any]) -> None:
+    ended = []
 
-        async def forever(place: str, is_over: Any = None) -> str:
-            try:
-                await anyio.sleep_forever()
-            finally:
-                ended.append(True)
+    async def forever(place: str) -> str:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(place)
 
-        ended: list[bool] = is_over
-        backend = ScriptedBackend(script)
-        with anyio.move_on_after(0.05):
-            await Agent(backend, [forever]).arun("x")
-        backend.assert_closed()
-        assert ended == ([True] if isinstance(script[0], ToolEnd) else [])
+    backend = ScriptedBackend(script)
+    with anyio.move_on_after(0.05):
+        await Agent(backend, [forever]).arun("x")
+    backend.assert_closed()
+    assert ended == (["Rome"] if isinstance(script[0], ToolEnd) else [])
 
 
 async def test_results_of_tools_are_events() -> None:
