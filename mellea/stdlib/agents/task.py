@@ -127,6 +127,8 @@ class AgentTask(Answering):
 
     async def _parse_answer(self, answer: Generation | None) -> Any:
         is_limited = self._book.limit is not None or self._book.pending is not None
+        if self._book.pending is not None and self.call.format is not None:
+            return None
         if self.call.format is None:
             return find_text(self.run.events) if is_limited or answer is None else answer.text
         try:
