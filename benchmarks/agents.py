@@ -36,8 +36,7 @@ def make_agent(steps: int) -> Agent[str]:
         [f"Step {n}. ", ToolEnd(ToolCall(f"c{n}", f"tool{n % TOOLS}", {"x": n}))] for n in range(steps - 1)
     ]
     tools = [make_tool(number) for number in range(TOOLS)]
-    agent = Agent(ScriptedBackend(*scripts, ["Done."]), tools, limits=Limits(steps=steps))
-    return agent
+    return Agent(ScriptedBackend(*scripts, ["Done."]), tools, limits=Limits(steps=steps))
 
 
 async def run_steps(steps: int) -> float:
