@@ -4,6 +4,8 @@ The front door: every name is loaded at its first use; importing starts no threa
 May import: everything below it, lazily. Read `stdlib/session/session.py` first.
 """
 
+import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mellea._lazy_exports import lazily
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
     from mellea import events as events
     from mellea import mfuncs as mfuncs
     from mellea import prices as prices
+    from mellea import serve as serve
+    from mellea import telemetry as telemetry
     from mellea import tools as tools
+    from mellea import traces as traces
     from mellea.backends.registry import get_backend as get_backend
     from mellea.core.backend import Backend as Backend
     from mellea.core.blocks import CBlock as CBlock
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from mellea.core.options import options as options
     from mellea.core.thunk import ComputedModelOutputThunk as ComputedModelOutputThunk
     from mellea.core.thunk import ModelOutputThunk as ModelOutputThunk
+    from mellea.core.tracing import trace as trace
     from mellea.errors import MelleaError as MelleaError
     from mellea.stdlib.agents import Agent as Agent
     from mellea.stdlib.components import mify as mify
@@ -77,10 +83,14 @@ _HOMES = {
     "options": "mellea.core.options",
     "prices": "",
     "resolve": "mellea.core.gather",
+    "serve": "",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
+    "telemetry": "",
     "tool": "mellea.stdlib.tools",
     "tools": "",
+    "trace": "mellea.core.tracing",
+    "traces": "",
     "user_message": "mellea.core.messages",
 }
 
@@ -114,10 +124,14 @@ __all__ = [
     "options",
     "prices",
     "resolve",
+    "serve",
     "start_session",
     "system_message",
+    "telemetry",
     "tool",
     "tools",
+    "trace",
+    "traces",
     "user_message",
 ]
 
@@ -127,3 +141,7 @@ __getattr__ = lazily(__name__, _HOMES)
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+if os.environ.get("MELLEA_TELEMETRY"):
+    import_module("mellea.telemetry").enable_from_environment()

@@ -199,6 +199,11 @@ class Backend(ABC):
     def __init__(self, *, model_options: Mapping[str, Any] | None = None) -> None:
         self.model_options = check_options(model_options)
 
+    @property
+    def server(self) -> tuple[str, int | None] | None:
+        """Host and port of the server that requests go to, for traces; `None` if there is none, or several."""
+        return None
+
     @abstractmethod
     def run(self, request: Request) -> AsyncIterator[Event]:
         """Send the request and yield what the model says, ending with a `StreamEnd`.

@@ -22,8 +22,9 @@ SECOND = ("ALTER TABLE notes ADD COLUMN mood TEXT", "CREATE INDEX moods ON notes
 WRITER = """
 import sys
 from mellea.core.sqlite import Database
-schema = [["CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)"]]
-database = Database(sys.argv[1], kind="notes", schema=schema)
+database = Database(
+    sys.argv[1], kind="notes", schema=[["CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)"]]
+)
 for number in range(int(sys.argv[2])):
     with database.write() as connection:
         connection.execute("INSERT INTO notes (text) VALUES ('first half')")

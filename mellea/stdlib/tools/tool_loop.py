@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from mellea.core.accumulator import Generation
-from mellea.core.backend import Backend, BuiltinTool, ToolSpec
+from mellea.core.backend import Backend, ToolSpec
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import StepEnd, StepStart, StreamEnd, TextDelta, ToolResult
 from mellea.core.messages import Message
@@ -34,7 +34,8 @@ from mellea.stdlib.tools.loop_progress import LoopProgress, RunningCall, current
 from mellea.stdlib.tools.loop_state import OutsideResult, Question
 from mellea.stdlib.tools.policy import Deny, Policy
 from mellea.stdlib.tools.returned import ToolReturn
-from mellea.stdlib.tools.tool import AnyTool, Tool, as_tools
+from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tools, load_tools
+from mellea.stdlib.tools.tool_set import ToolSet
 
 __all__ = ["MAX_TURNS", "LoopTask", "Step", "ToolCalls", "ToolLoop", "loop_of"]
 
@@ -160,10 +161,8 @@ class ToolLoop:
                 progress.end_step()
                 run.emit([StepEnd(number)])
 
-    def check_tools(
-        self, tools: Iterable[AnyTool], *, can_wait: bool = False
-    ) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
-        """Take tools that the loop is to run.
+    def check_tools(self, tools: Iterable[AnyTool] | ToolSet, *, can_wait: bool = False) -> tuple[CheckedTool, ...]:
+        """Take tools that the loop is to run; sets are checked when they have been loaded.
 
         Args:
             tools: the tools.
@@ -208,10 +207,11 @@ class ToolLoop:
             return step
         if not isinstance(changed, Step):
             raise UsageError(f"prepare_step returns a Step, as replace(step, …) makes one, or None, not {changed!r}")
+        tools = await load_tools(as_tools(changed.tools))
         return replace(
             changed,
             messages=tuple(changed.messages),
-            tools=self.check_tools(changed.tools, can_wait=can_wait),
+            tools=self.check_tools(tools, can_wait=can_wait),
             options=check_options(changed.options),
         )
 
