@@ -90,7 +90,7 @@ def per_call(*, is_floor_by_hand: bool, answer: int = 1, has_metrics: bool = Tru
 
     def measure(setting: Setting) -> Samples:
         tracers, meters = _providers()
-        calls = setting.size(max(10, 400 // answer), 5)
+        calls = setting.size(max(2, 400 // answer), 2)
         session = mellea.MelleaSession(ScriptedBackend(["x"] * answer, usage=Usage(10, 20)))
 
         async def cpu(ask: Ask) -> float:
