@@ -80,7 +80,9 @@ class SpanObserver(Observer):
             if operation is not None and self._histograms is not None:
                 self._histograms.record(operation, {**begun, **attributes}, data)
             if is_seen:
-                self._tell(made, span, data, {name: value for name, value in attributes.items() if begun.get(name) != value})
+                self._tell(
+                    made, span, data, {name: value for name, value in attributes.items() if begun.get(name) != value}
+                )
         if made is not None:
             made.end()
             # For links, and for spans that begin late.

@@ -330,3 +330,27 @@ async def test_a_rejected_attempt_is_stopped_and_marked(enabled: Enable) -> None
     await m.ainstruct("x", requirements=[calm], strategy=RejectionSamplingStrategy(loop_budget=2))
     first = next(span for span in seen.spans if span.name == "chat script")
     assert attributes(first)["error.type"] == "cancelled" and "gen_ai.usage.output_tokens" not in attributes(first)
+
+
+async def test_of_several_models_the_one_that_answered_is_told(enabled: Enable) -> None:
+    from mellea.backends import FallbackBackend
+
+    class Second(ScriptedBackend):
+        name, model_id = "gemini", "gemini-2.5-pro"
+
+    seen = enabled()
+    chain = FallbackBackend([ScriptedBackend(RateLimitError("busy")), Second("hello")])
+    await mellea.start_session(chain).ainstruct("x")
+    found = attributes(seen.spans[0])
+    assert found["gen_ai.provider.name"] == "gcp.gemini" and found["gen_ai.request.model"] == "gemini-2.5-pro"
+
+
+async def test_a_model_in_this_process_is_internal_and_has_no_server(enabled: Enable) -> None:
+    class Embedded(ScriptedBackend):
+        name = "llama_cpp"
+
+    seen = enabled()
+    await mellea.start_session(Embedded("x", usage=Usage(1, 1))).ainstruct("x")
+    (span,) = seen.spans
+    assert span.kind is SpanKind.INTERNAL and "server.address" not in attributes(span)
+    assert attributes(span)["gen_ai.usage.cost"] == 0.0

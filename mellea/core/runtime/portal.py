@@ -32,7 +32,7 @@ from mellea.core.runtime.loop import (
 from mellea.core.tracebacks import unwrap_entrance, wrap_entrance
 from mellea.errors import StreamingError
 
-__all__ = ["blocking"]
+__all__ = ["blocking", "is_portal_thread"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,7 +61,7 @@ class _Portal:
 
     def start(self) -> Loop:
         """Return the thread's loop; both are started at the first call."""
-        if self._thread is threading.current_thread():
+        if self.is_current():
             raise StreamingError(
                 "a synchronous verb was called on the thread that runs them all, so it would wait for itself; "
                 "inside async code use the a… verb"
@@ -78,6 +78,10 @@ class _Portal:
                 except RuntimeError as error:  # from Python 3.12 on, at the end of the program
                     raise _stopped() from error
             return self._opened.result()[0]
+
+    def is_current(self) -> bool:
+        """Whether this is the thread."""
+        return self._thread is threading.current_thread()
 
     def stop(self) -> None:
         """Cancel all runs, and wait until the thread has ended: at most 3 s."""
@@ -107,6 +111,11 @@ def _serve(opened: Future[tuple[Loop, Waiter]]) -> None:
 _portal = _Portal()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_portal.forget)
+
+
+def is_portal_thread() -> bool:
+    """Whether the current code runs on the thread of synchronous verbs, which can't wait for itself."""
+    return _portal.is_current()
 
 
 def blocking(
