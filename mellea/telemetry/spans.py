@@ -149,7 +149,6 @@ def _end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     attributes = _renamed(data)
     if "provider" in data:
         attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
-        attributes["gen_ai.output.type"] = "json" if data.get("is_json") else "text"
         for name, value in data.get("options", {}).items():
             attributes[semconv.OPTIONS[name]] = value
     if "finish_reason" in data:

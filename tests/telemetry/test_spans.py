@@ -354,3 +354,29 @@ async def test_a_model_in_this_process_is_internal_and_has_no_server(enabled: En
     (span,) = seen.spans
     assert span.kind is SpanKind.INTERNAL and "server.address" not in attributes(span)
     assert attributes(span)["gen_ai.usage.cost"] == 0.0
+
+
+async def test_typed_answers_images_and_embeddings_say_what_they_are(enabled: Enable) -> None:
+    from mellea.core import ImageBlock
+    from mellea.core.results import EmbeddingResult, ImageResult
+
+    class Artist(ScriptedBackend):
+        async def embed(self, texts: Any) -> EmbeddingResult:
+            return EmbeddingResult(((0.0,),), Usage(5))
+
+        async def generate_image(self, messages: Any, **options: Any) -> ImageResult:
+            return ImageResult((ImageBlock(data=b"x"),))
+
+    seen, m = enabled(), mellea.start_session(Artist("7"))
+    await m.ainstruct("x", format=int)
+    await m.aembed("x")
+    await m.agenerate_image("x")
+    kinds = [(span.name, dict(span.attributes or {}).get("gen_ai.output.type")) for span in seen.spans]
+    assert kinds == [
+        ("invoke_workflow", None),
+        ("attempt 1", None),
+        ("chat script", "json"),
+        ("embeddings script", None),
+        ("generate_content script", "image"),
+    ]
+    assert attributes(seen.span("embeddings script"))["gen_ai.usage.input_tokens"] == 5
