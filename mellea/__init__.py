@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mellea import events as events
     from mellea import mfuncs as mfuncs
     from mellea import prices as prices
+    from mellea import serve as serve
     from mellea import telemetry as telemetry
     from mellea import tools as tools
     from mellea import traces as traces
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mellea.core.thunk import ModelOutputThunk as ModelOutputThunk
     from mellea.core.tracing import trace as trace
     from mellea.errors import MelleaError as MelleaError
+    from mellea.stdlib.agents import Agent as Agent
     from mellea.stdlib.components import mify as mify
     from mellea.stdlib.context import ChatContext as ChatContext
     from mellea.stdlib.context import SimpleContext as SimpleContext
@@ -46,11 +48,13 @@ if TYPE_CHECKING:
     from mellea.stdlib.generative import generative as generative
     from mellea.stdlib.session import MelleaSession as MelleaSession
     from mellea.stdlib.session import start_session as start_session
+    from mellea.stdlib.streaming import StreamChunk as StreamChunk
     from mellea.stdlib.tools import tool as tool
 
 
 # A name and the module it comes from; a name without one is a module itself.
 _HOMES = {
+    "Agent": "mellea.stdlib.agents",
     "Backend": "mellea.core.backend",
     "CBlock": "mellea.core.blocks",
     "ChatContext": "mellea.stdlib.context",
@@ -64,6 +68,7 @@ _HOMES = {
     "ModelOption": "mellea.core.options",
     "ModelOutputThunk": "mellea.core.thunk",
     "SimpleContext": "mellea.stdlib.context",
+    "StreamChunk": "mellea.stdlib.streaming",
     "aask": "mellea.stdlib.generative",
     "ask": "mellea.stdlib.generative",
     "assistant_message": "mellea.core.messages",
@@ -78,6 +83,7 @@ _HOMES = {
     "options": "mellea.core.options",
     "prices": "",
     "resolve": "mellea.core.gather",
+    "serve": "",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
     "telemetry": "",
@@ -89,6 +95,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Agent",
     "Backend",
     "CBlock",
     "ChatContext",
@@ -102,6 +109,7 @@ __all__ = [
     "ModelOption",
     "ModelOutputThunk",
     "SimpleContext",
+    "StreamChunk",
     "aask",
     "ask",
     "assistant_message",
@@ -116,6 +124,7 @@ __all__ = [
     "options",
     "prices",
     "resolve",
+    "serve",
     "start_session",
     "system_message",
     "telemetry",

@@ -168,7 +168,10 @@ def prepare(
     check_flag("await_result", await_result)
     check_flag("return_sampling_results", return_sampling_results)
     strategy = checked.get("strategy", DEFAULT_STRATEGY)
-    asked = (*as_requirements(checked.get("requirements")), *_strategy_requirements(strategy))
+    asked = (
+        *as_requirements(checked.get("requirements")),
+        *as_requirements(getattr(check_strategy(strategy), "requirements", None)),
+    )
     checks = add_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
@@ -494,14 +497,17 @@ def check_flag(name: str, value: Any) -> None:
         raise UsageError(f"{name} takes True or False, not {value!r}")
 
 
-def _strategy_requirements(strategy: SamplingStrategy | None) -> tuple[Requirement, ...]:
-    if strategy is None:
-        return ()
-    if not hasattr(strategy, "sample") or isinstance(strategy, type):
+def check_strategy(strategy: Any) -> SamplingStrategy | None:
+    """Return the strategy if it is one, or `None`.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if strategy is not None and (not hasattr(strategy, "sample") or isinstance(strategy, type)):
         raise UsageError(
             f"strategy takes a sampling strategy such as RejectionSamplingStrategy(), or None, not {strategy!r}"
         )
-    return as_requirements(getattr(strategy, "requirements", None))
+    return cast("SamplingStrategy | None", strategy)
 
 
 def _strategy_guard(strategy: Any) -> StreamingError:
