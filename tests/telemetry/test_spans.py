@@ -380,3 +380,39 @@ async def test_typed_answers_images_and_embeddings_say_what_they_are(enabled: En
         ("generate_content script", "image"),
     ]
     assert attributes(seen.span("embeddings script"))["gen_ai.usage.input_tokens"] == 5
+
+
+async def test_an_agent_is_a_span_of_its_steps_and_a_sub_agent_stands_in_its_tool(enabled: Enable) -> None:
+    seen = enabled()
+    helper = mellea.Agent(session("rain", usage=Usage(1, 1)), [], name="forecaster")
+
+    def look(place: str) -> str:
+        """Look."""
+        return "a cat"
+
+    ask = ToolEnd(ToolCall("c1", "look", {"place": "Rome"}))
+    delegate = ToolEnd(ToolCall("c2", "forecaster", {"task": "Oslo"}))
+    m = session([ask], [delegate], "Take an umbrella.", usage=Usage(1, 1))
+    with mellea.traces.start("day") as t:
+        run = await mellea.Agent(m, [look, helper.as_tool()], name="planner").arun("What should I wear?")
+    assert run.value == "Take an umbrella."
+    assert seen.tree() == [
+        "day",
+        "  invoke_agent planner",
+        "    step 1",
+        "      chat script",
+        "      execute_tool look",
+        "    step 2",
+        "      chat script",
+        "      execute_tool forecaster",
+        "        invoke_agent forecaster",
+        "          step 1",
+        "            chat script",
+        "    step 3",
+        "      chat script",
+    ]
+    agent = attributes(seen.span("invoke_agent planner"))
+    assert agent["gen_ai.operation.name"] == "invoke_agent" and agent["gen_ai.agent.name"] == "planner"
+    assert [line.split(" (")[0].strip() for line in str(t.tree()).splitlines()][1] == "planner"
+    points = seen.points("gen_ai.invoke_agent.duration")
+    assert sorted(point.attributes["gen_ai.agent.name"] for point in points) == ["forecaster", "planner"]
