@@ -143,10 +143,9 @@ async def test_a_call_that_takes_too_long_is_an_error_and_the_next_one_works(
     assert await _add(tools) == THREE
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_a_server_that_is_killed_in_the_middle_of_a_call_is_an_error_and_is_started_again(mode: str) -> None:
+def test_a_server_that_is_killed_in_the_middle_of_a_call_is_an_error_and_is_started_again() -> None:
     async def run() -> None:
-        tools = mcp([sys.executable, str(PROGRAM), "stdio"], mode=mode, connect_timeout=SECONDS)
+        tools = mcp([sys.executable, str(PROGRAM), "stdio"], connect_timeout=SECONDS)
         listed = named(await tools.aload())
         first = await _pid(tools)
         async with anyio.create_task_group() as group:
