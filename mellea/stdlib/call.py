@@ -236,10 +236,11 @@ class Call:
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
-        can = self.backend.capabilities
+        backend = _give_tools(self.backend)
+        can = backend.capabilities
         files = [] if can.images and can.files else [Message("user", file) for file in _files_in(self.component)]
         if files or self.tools or self.format is not None or self.options.keys() - can.options:
-            check_supported(self.backend, self._request(files))
+            check_supported(backend, self._request(files))
 
     def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
@@ -356,7 +357,7 @@ class Call:
         return self._request(messages)
 
     def _events(self, request: Request) -> AsyncIterator[Event]:
-        events = self.backend.run(request)
+        events = _give_tools(self.backend).run(request)
         return events if self.prefix is None else _prefix_events(self.prefix, events)
 
 
@@ -384,7 +385,7 @@ class _Asking:
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
         request = narrow_tools(self._request)
-        run.sent = SentRequest(self._call.backend, request)
+        run.sent = SentRequest(_give_tools(self._call.backend), request)
         return self._call._events(request)
 
     async def work(self, run: Run) -> Any:
@@ -410,7 +411,7 @@ class _Asking:
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
-        call, whole, backend = self._call, self._run, step.backend
+        call, whole, backend = self._call, self._run, _give_tools(step.backend)
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
         request = narrow_tools(Request(step.messages, _specs(step.tools), schema, step.options, deadlines))
@@ -424,6 +425,15 @@ class _Asking:
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
         return render_result(result)
+
+
+def _give_tools(backend: Backend) -> Backend:
+    """Return the backend; around it the JSON protocol for tools, if its model has none of its own."""
+    if backend.capabilities.tools:
+        return backend
+    from mellea.backends.text_tools import with_tools  # lazy: most models have tools
+
+    return with_tools(backend)
 
 
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
