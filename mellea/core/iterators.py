@@ -71,8 +71,11 @@ class Place(Protocol):
     def end(self) -> None:
         """Note that the reader is through, or leaves."""
 
+    def close(self) -> None:
+        """Leave, and wait for the close if nobody else reads."""
+
     async def aclose(self) -> None:
-        """Note that the reader leaves, and wait for the close if it was the last one."""
+        """Leave, and wait for the close if nobody else reads."""
 
 
 class _Iterator:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
+from mellea.core.iterators import Place
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.readers import ItemReading, OnError, PartialReading
 from mellea.core.thunk import ModelOutputThunk
@@ -26,19 +27,6 @@ class StreamSource(Protocol):
     def _started(self) -> ModelOutputThunk[Any]: ...
 
     def _close_now(self) -> None: ...
-
-
-class Place(Protocol):
-    """What the stream knows of the reader."""
-
-    def begin(self) -> None:
-        """Note that the reader reads; raises if it has left."""
-
-    def end(self) -> None:
-        """Note that the reader is through, or leaves."""
-
-    def close(self) -> None:
-        """Leave, and wait for the close if nobody else reads."""
 
 
 class _TypedReader(Iterator[T]):
