@@ -17,6 +17,7 @@ Rules:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ __all__ = ["MAX_HELD", "ProtocolDecoder", "ProtocolRules"]
 
 MAX_HELD = 200_000
 """Characters that are held back at most, before a call or an answer begins or between two calls."""
+
+_FAR = 2**62
+"""A place behind any text."""
 
 _MAX_NAME = 256
 """Characters of a key or of the name of a tool."""
@@ -179,7 +183,7 @@ class ProtocolDecoder:
         if text[place] == "}":
             return self._end_object(place, events)
         if text[place] != '"':
-            return self._break(f"a key in quotes, not {text[place]!r}", events)
+            return self._expect("a key in quotes", text[place], events)
         self._key = ""
         self._state = ProtocolDecoder._read_key_rest
         return place + 1
@@ -188,7 +192,7 @@ class ProtocolDecoder:
         end = text.find('"', place)
         self._key += text[place : len(text) if end < 0 else end]
         if len(self._key) > _MAX_NAME:
-            return self._break("a shorter key", events)
+            return self._break("A key was too long.", events)
         if end < 0:
             return len(text)
         self._state = ProtocolDecoder._read_colon
@@ -199,7 +203,7 @@ class ProtocolDecoder:
         if place == len(text):
             return place
         if text[place] != ":":
-            return self._give_up(place) if self._opening else self._break(f"':', not {text[place]!r}", events)
+            return self._give_up(place) if self._opening else self._expect("':'", text[place], events)
         self._opening = []
         self._state = ProtocolDecoder._read_value
         return place + 1
@@ -237,14 +241,15 @@ class ProtocolDecoder:
         end = text.find('"', place)
         self._name += text[place : len(text) if end < 0 else end]
         if len(self._name) > _MAX_NAME:
-            return self._break("a shorter name of a tool", events)
+            return self._break("The name of the tool was too long.", events)
         if end < 0:
             return len(text)
-        names = self._rules.names
+        self._name, names = _unquote(self._name), self._rules.names
         if not self._name:
-            return self._break("the name of a tool", events)
+            return self._break("The name of the tool was empty.", events)
         if names is not None and self._name not in names:
-            return self._break(f"a call of {' or '.join(sorted(names))}, not of {self._name!r}", events)
+            wanted = " or ".join(map(repr, sorted(names)))
+            return self._break(f"You have to call {wanted}, not {self._name!r}.", events)
         self._begin_call(events)
         self._state = ProtocolDecoder._read_after
         return end + 1
@@ -343,7 +348,7 @@ class ProtocolDecoder:
             return place + 1
         if text[place] == "}":
             return self._end_object(place, events)
-        return self._break(f"',' or '}}', not {text[place]!r}", events)
+        return self._expect("',' or '}'", text[place], events)
 
     def _begin_object(self) -> None:
         self._opening: list[str] = []  # what may be no object of the protocol yet
@@ -368,18 +373,18 @@ class ProtocolDecoder:
             self.problem = 'There was a JSON object with neither "tool" nor "answer" in it.'
         return place + 1
 
-    def _break(self, wanted: str, events: list[Event]) -> int:
-        """Give up an object that isn't JSON: what has begun ends here, and otherwise it is a problem."""
+    def _expect(self, wanted: str, char: str, events: list[Event]) -> int:
+        return self._break(f"The JSON was wrong: there was {char!r} where {wanted} should be.", events)
+
+    def _break(self, problem: str, events: list[Event]) -> int:
+        """Give up an object that can't be read: what has begun ends here, and otherwise it is a problem."""
         if self._id:
             self._end_call(events)
         if self.has_called or self._has_answered:
             self._state = ProtocolDecoder._skip_rest
-            return self._FAR
-        self.problem = f"The JSON was wrong: there should be {wanted}."
-        return self._FAR
-
-    _FAR = 2**62
-    """A place behind any text."""
+        else:
+            self.problem = problem
+        return _FAR
 
     def _begin_call(self, events: list[Event]) -> None:
         if (before := _strip_frame(self.prose)) and not self.has_called and not self._has_answered:
@@ -424,6 +429,13 @@ class ProtocolDecoder:
             self._opening.append(text[place:end])
             self._count(text[place:end])
         return end
+
+
+def _unquote(name: str) -> str:
+    try:
+        return str(json.loads(f'"{name}"')) if "\\" in name else name
+    except ValueError:
+        return name
 
 
 def _strip_frame(prose: str) -> str:
