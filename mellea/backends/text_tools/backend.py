@@ -64,9 +64,12 @@ class TextToolsBackend(WrappedBackend):
         if not needs_protocol(request):
             return self.backend.wire_payload(request)
         try:
-            return self.backend.wire_payload(encode(request, is_held=self._can_hold(request))[0])
+            return self.backend.wire_payload(self._encode(request, self._can_hold(request))[0])
         except UnsupportedError:
-            return self.backend.wire_payload(encode(request)[0])
+            return self.backend.wire_payload(self._encode(request, False)[0])
+
+    def _encode(self, request: Request, is_held: bool) -> tuple[Request, ProtocolRules | None]:
+        return encode(request, is_held=is_held, defaults=self.backend.model_options)
 
     def _can_hold(self, request: Request) -> bool:
         is_begun = bool(request.messages) and request.messages[-1].role == "assistant"
@@ -90,7 +93,7 @@ class TextToolsBackend(WrappedBackend):
 
     async def _converse(self, request: Request, is_held: bool) -> AsyncGenerator[Event, None]:
         """Ask the model, and once more if its text breaks the protocol."""
-        encoded, rules = encode(request, is_held=is_held)
+        encoded, rules = self._encode(request, is_held)
         if rules is None:
             async with open_stream(self.backend, encoded) as plain:
                 async for event in plain:

@@ -22,9 +22,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mellea.backends.text_tools.values import QuotedText, RawValue
 from mellea.core.events import Event, FinishReason, TextDelta, ToolDelta, ToolEnd, ToolStart
 from mellea.core.messages import parse_tool_call
-from mellea.core.surrogates import is_high
 
 __all__ = ["MAX_HELD", "ProtocolDecoder", "ProtocolRules"]
 
@@ -40,14 +40,6 @@ _MAX_NAME = 256
 _STOPPED = ("length", "content_filter", "error")
 _KEYS = ("answer", "arguments", "tool")
 _SPACE = re.compile(r"[ \t\n\r]*+")
-_RUN = re.compile(r'[^"\\]*+')
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([^u])|u)", re.DOTALL)
-_HALF_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
-_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/"}
-# Inside a value: all that is neither a bracket nor a quote.
-_FLAT = re.compile(r'[^"{}\[\]]*+')
-_STRING = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_SCALAR = re.compile(r"[^ \t\n\r,\]}]*+")
 _BETWEEN = " \t\n\r,;[]`"
 _FENCE = re.compile(r"```\w{0,20}\Z")
 
@@ -89,9 +81,17 @@ class ProtocolDecoder:
         self._state: Callable[[ProtocolDecoder, str, int, list[Event]], int] = ProtocolDecoder._read_prose
         self._prose: list[str] = []
         self._held = 0  # how many characters are held back
-        self._rest = ""  # an escape that is cut in two
         self._has_answered = False
-        self._begin_object()
+        # Of the object that is being read:
+        self._opening: list[str] = []  # its text, as long as it may be no object of the protocol
+        self._key = ""
+        self._seen: set[str] = set()  # its keys
+        self._name = ""  # of the tool
+        self._id = ""  # of the call, once it has begun
+        self._arguments: list[str] = []
+        self._text = QuotedText()
+        self._raw = RawValue("")
+        self._sink: Callable[[str, list[Event]], None] | None = None  # takes the pieces of a value
         self.feed(rules.begun)
 
     @property
@@ -104,8 +104,7 @@ class ProtocolDecoder:
         events: list[Event] = []
         if self.problem is not None or not text:
             return events
-        text, place = self._rest + text, 0
-        self._rest = ""
+        place = 0
         while place < len(text) and self.problem is None:
             place = self._state(self, text, place, events)
         return events
@@ -119,8 +118,8 @@ class ProtocolDecoder:
         events: list[Event] = []
         if self._id and self.problem is None:
             self._end_call(events)
-        if self._high:
-            self._show("\N{REPLACEMENT CHARACTER}", events)
+        if end := self._text.close():
+            self._show(end, events)
         if self.problem is None and not self.has_called and not self._has_answered:
             if reason not in _STOPPED:
                 self.problem = 'There was no JSON object with "tool" or "answer" in it.'
@@ -140,7 +139,6 @@ class ProtocolDecoder:
             self._state = ProtocolDecoder._skip_rest
             return len(text)
         self._begin_object()
-        self._opening = ["{"]
         self._state = ProtocolDecoder._read_opening
         return begin + 1
 
@@ -204,7 +202,7 @@ class ProtocolDecoder:
             return place
         if text[place] != ":":
             return self._give_up(place) if self._opening else self._expect("':'", text[place], events)
-        self._opening = []
+        self._opening.clear()
         self._state = ProtocolDecoder._read_value
         return place + 1
 
@@ -214,7 +212,7 @@ class ProtocolDecoder:
             return place
         is_new = self._key not in self._seen
         self._seen.add(self._key)
-        self._inner, self._is_quoted, self._is_scalar = 0, False, text[place] not in '"{['
+        self._raw = RawValue(text[place])
         self._state, self._sink = ProtocolDecoder._read_raw, None
         if self._key == "tool" and is_new:
             if text[place] == '"':
@@ -256,88 +254,21 @@ class ProtocolDecoder:
 
     def _read_text(self, text: str, place: int, events: list[Event]) -> int:
         """Read the answer's text, and show what is certain of it."""
-        pieces: list[str] = []
-        while place < len(text):
-            end = _RUN.match(text, place).end()  # type: ignore[union-attr]
-            if end > place:
-                self._unescape(text[place:end], pieces)
-            if end == len(text):
-                place = end
-                break
-            if text[end] == '"':
-                self._unescape("", pieces)
-                self._state = ProtocolDecoder._read_after
-                place = end + 1
-                break
-            if _HALF_ESCAPE.match(text, end):
-                self._rest = text[end:]
-                place = len(text)
-                break
-            place = self._read_escape(text, end, pieces)
-        if shown := "".join(pieces):
+        shown, place, is_over = self._text.read(text, place)
+        if shown:
             self._show(shown, events)
-        return place
-
-    def _read_escape(self, text: str, place: int, pieces: list[str]) -> int:
-        found = _ESCAPE.match(text, place)
-        assert found is not None  # noqa: S101 - a backslash that isn't the last character
-        code, char = found.groups()
-        if code is None:
-            # Models write LaTeX and patterns with single backslashes; what is no escape stays as it is.
-            self._unescape(_ESCAPES.get(char or "", found.group()), pieces)
-            return found.end()
-        half = chr(int(code, 16))
-        if self._high and "\udc00" <= half <= "\udfff":
-            pair = (self._high + half).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
-            self._high = ""
-            pieces.append(pair)
-        elif is_high(half):
-            self._unescape("", pieces)
-            self._high = half
-        else:
-            self._unescape(half if not "\udc00" <= half <= "\udfff" else "\N{REPLACEMENT CHARACTER}", pieces)
-        return found.end()
-
-    def _unescape(self, text: str, pieces: list[str]) -> None:
-        """Add text behind a half of a character, if there is one that has stayed alone."""
-        if self._high:
-            pieces.append("\N{REPLACEMENT CHARACTER}")
-            self._high = ""
-        pieces.append(text)
-
-    def _read_raw(self, text: str, place: int, events: list[Event]) -> int:
-        """Read a value as it is written, and hand it on."""
-        start, is_over = place, False
-        while place < len(text) and not is_over:
-            place, is_over = self._step_raw(text, place)
-        if self._sink is not None and place > start:
-            self._sink(text[start:place], events)
         if is_over:
             self._state = ProtocolDecoder._read_after
         return place
 
-    def _step_raw(self, text: str, place: int) -> tuple[int, bool]:
-        """Go on to the next bracket or quote of a value; return where it is over, and whether it is."""
-        if self._is_scalar:
-            end = _SCALAR.match(text, place).end()  # type: ignore[union-attr]
-            return end, end < len(text)
-        if self._is_escaped:
-            self._is_escaped = False
-            return place + 1, False
-        if self._is_quoted:
-            place = _STRING.match(text, place).end()  # type: ignore[union-attr]
-            if place == len(text):
-                return place, False
-            self._is_escaped = text[place] == "\\"  # the last character: what it escapes comes next
-            self._is_quoted = self._is_escaped
-            return place + 1, not self._is_quoted and self._inner == 0
-        place = _FLAT.match(text, place).end()  # type: ignore[union-attr]
-        if place == len(text):
-            return place, False
-        char = text[place]
-        self._is_quoted = char == '"'
-        self._inner += (char in "{[") - (char in "}]")
-        return place + 1, self._inner == 0 and not self._is_quoted
+    def _read_raw(self, text: str, place: int, events: list[Event]) -> int:
+        """Read a value as it is written, and hand it on."""
+        end, is_over = self._raw.read(text, place)
+        if self._sink is not None and end > place:
+            self._sink(text[place:end], events)
+        if is_over:
+            self._state = ProtocolDecoder._read_after
+        return end
 
     def _read_after(self, text: str, place: int, events: list[Event]) -> int:
         place = self._skip_space(text, place)
@@ -351,15 +282,10 @@ class ProtocolDecoder:
         return self._expect("',' or '}'", text[place], events)
 
     def _begin_object(self) -> None:
-        self._opening: list[str] = []  # what may be no object of the protocol yet
-        self._key = ""
-        self._seen: set[str] = set()
-        self._name = self._id = ""
-        self._arguments: list[str] = []
-        self._sink: Callable[[str, list[Event]], None] | None = None
-        self._inner = 0  # open brackets of a value
-        self._is_quoted = self._is_escaped = self._is_scalar = False
-        self._high = ""  # the first half of a character, as an escape
+        self._key = self._name = self._id = ""
+        self._opening = ["{"]
+        self._seen.clear()
+        self._arguments.clear()
 
     def _end_object(self, place: int, events: list[Event]) -> int:
         if self._id:

@@ -1,8 +1,8 @@
 """The protocol: from a request with tools to one without, whose messages say what to write.
 
-The model writes JSON objects: `{"tool": name, "arguments": {…}}`, one for each call, or `{"answer": …}`, whose value is
-a text, or with an `output_schema` the JSON itself. Earlier calls and answers of the conversation are written in the same
-way, so that they are examples, and results of tools come as messages of the user.
+The model writes JSON objects: `{"tool": name, "arguments": {…}}`, one for each call, or `{"answer": …}`, whose value
+is a text, or with an `output_schema` the JSON itself. Earlier calls and answers of the conversation are written in the
+same way, so that they are examples, as the worked calls of the tools are. Results of tools come as messages of the user.
 
 Where the backend holds the model to a schema, the model is held to one object of the protocol. There the arguments come
 first: a small model then finds the right tool far more often (`docs/embedded.md` has the figures). Otherwise the name
@@ -29,6 +29,11 @@ __all__ = ["correct", "encode", "needs_protocol"]
 _MAX_SHOWN = 2000
 """Characters of a rejected text that the model is shown again."""
 
+_PENALTIES = frozenset(
+    map(str, (ModelOption.FREQUENCY_PENALTY, ModelOption.PRESENCE_PENALTY, ModelOption.REPEAT_PENALTY))
+)
+"""They punish what the protocol has to repeat: its own marks, the words of the question, the result of a tool."""
+
 _FEW = frozenset({"type", "properties", "required", "additionalProperties", "title", "description"})
 """Keywords of parameters that the names and schemas of the arguments say all of."""
 
@@ -40,12 +45,15 @@ def needs_protocol(request: Request) -> bool:
     return any(_is_call(block) for message in request.messages for block in message.blocks)
 
 
-def encode(request: Request, *, is_held: bool = False) -> tuple[Request, ProtocolRules | None]:
+def encode(
+    request: Request, *, is_held: bool = False, defaults: Mapping[str, Any] | None = None
+) -> tuple[Request, ProtocolRules | None]:
     """Return the request in the protocol, and what the model may say; `None` if it answers as without tools.
 
     Args:
         request: a request with tools.
         is_held: whether the model is held to the protocol by an `output_schema`.
+        defaults: options of the backend; penalties for repetition that are no others than these are left out.
     """
     request = narrow_tools(request)
     choice = request.options.get(ModelOption.TOOL_CHOICE, "auto")
@@ -55,6 +63,9 @@ def encode(request: Request, *, is_held: bool = False) -> tuple[Request, Protoco
     if not specs or choice == "none":
         messages = tuple(_write_messages(request.messages, is_held, speaks=False))
         return replace(request, messages=messages, tools=builtin, options=options), None
+    for name in _PENALTIES & options.keys():
+        if defaults is not None and options[name] == defaults.get(name):
+            del options[name]
     if choice not in ("auto", "required"):
         specs = [spec for spec in specs if spec.name == choice]
     schema = request.output_schema
@@ -66,6 +77,9 @@ def encode(request: Request, *, is_held: bool = False) -> tuple[Request, Protoco
     )
     messages = tuple(_write_messages(request.messages, is_held, has_format=schema is not None))
     explained = add_to_system(messages, _explain(specs, rules, None if schema is None else schema.schema, is_held))
+    begin = sum(message.role == "system" for message in explained[:1])
+    shown = tuple(_write_examples(specs, is_held, answers=schema is None and not rules.must_call))
+    explained = (*explained[:begin], *shown, *explained[begin:])
     held = OutputSchema("reply", _make_schema(specs, rules, schema)) if is_held else None
     return replace(request, messages=explained, tools=builtin, output_schema=held, options=options), rules
 
@@ -139,8 +153,12 @@ def _write_result(block: Block) -> Iterator[Block]:
         yield block
         return
     text = "".join([part.value for part in block.parts if isinstance(part, CBlock)])
-    yield CBlock(_to_json({"tool": block.tool_name, "error" if block.is_error else "result": text}) + "\n")
+    yield CBlock(_write_output(block.tool_name, text, is_error=block.is_error))
     yield from block.files
+
+
+def _write_output(name: str, text: str, *, is_error: bool = False) -> str:
+    return _to_json({"tool": name, "error" if is_error else "result": text}) + "\n"
 
 
 def _write_answer(message: Message, has_format: bool) -> Message:
@@ -156,20 +174,35 @@ def _write_answer(message: Message, has_format: bool) -> Message:
     return Message("assistant", [*others, CBlock(_to_json({"answer": value}))])
 
 
+def _write_examples(specs: list[ToolSpec], is_held: bool, *, answers: bool) -> Iterator[Message]:
+    """Yield the worked calls of the tools as if they had been made; with what the model then `answers`, if it may."""
+    for spec in specs:
+        for example in spec.examples:
+            yield Message("user", example.prompt)
+            yield Message("assistant", _write_call(spec.name, example.arguments, is_held))
+            if answers:
+                yield Message("user", _write_output(spec.name, example.result))
+                yield Message("assistant", _to_json({"answer": example.answer or example.result}))
+
+
 def _explain(specs: list[ToolSpec], rules: ProtocolRules, schema: Mapping[str, Any] | None, is_held: bool) -> str:
     tools = "\n".join(
         _to_json({"tool": spec.name, "description": spec.description, "arguments": _describe(spec.parameters)})
         for spec in specs
     )
     names = '{"arguments": {…}, "tool": "…"}' if is_held else '{"tool": "…", "arguments": {…}}'
-    lines = [f"You can use these tools:\n{tools}", f"To use a tool, write {names}. Its result comes in the next message."]
+    lines = [
+        f"You can use these tools:\n{tools}",
+        f"To use a tool, write {names}. Its result comes in the next message.",
+    ]
     if rules.must_call:
         lines.append("Use a tool now.")
     elif schema is None:
         lines.append('When you know the answer, write {"answer": "…"}.')
     else:
         lines.append(
-            'When you know the answer, write {"answer": …}, where the value matches this JSON Schema:\n' + _to_json(schema)
+            'When you know the answer, write {"answer": …}, where the value matches this JSON Schema:\n'
+            + _to_json(schema)
         )
     lines.append("Write JSON only, no other text.")
     return "\n".join(lines)

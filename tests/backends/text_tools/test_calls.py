@@ -28,8 +28,9 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.core.messages import Message
-from mellea.errors import BackendError, ParseError, UnsupportedError
+from mellea.errors import BackendError, ParseError, UnsupportedError, UsageError
 from mellea.testing import Gate, ScriptedBackend
+from mellea.tools import ToolExample
 
 pytestmark = pytest.mark.anyio
 
@@ -291,8 +292,12 @@ async def test_a_format_is_parsed_as_without_tools(format: Any) -> None:
 
 @pytest.mark.parametrize(
     ("choice", "offered", "can_answer"),
-    [("auto", {"look", "now", "fly"}, True), ("required", {"look", "now", "fly"}, False)]
-    + [("now", {"now"}, False), (["look", "now"], {"look", "now"}, False)],
+    [
+        ("auto", {"look", "now", "fly"}, True),
+        ("required", {"look", "now", "fly"}, False),
+        ("now", {"now"}, False),
+        (["look", "now"], {"look", "now"}, False),
+    ],
 )
 async def test_a_tool_choice_holds(choice: Any, offered: set[str], can_answer: bool) -> None:
     answers = ['{"answer": "Noon."}', LOOK.replace("look", "now")]
@@ -324,7 +329,9 @@ async def test_no_tool_is_offered_where_the_choice_is_none() -> None:
 
 async def test_a_model_that_can_be_held_to_a_schema_is_held_to_the_protocol() -> None:
     backend = text_backend('{"arguments": {"place": "Rome"}, "tool": "look"}', capabilities=HELD)
-    typed = replace(request(), output_schema=OutputSchema("n", {"$ref": "#/$defs/N", "$defs": {"N": {"type": "integer"}}}))
+    typed = replace(
+        request(), output_schema=OutputSchema("n", {"$ref": "#/$defs/N", "$defs": {"N": {"type": "integer"}}})
+    )
     events = await read(backend, typed)
     assert [event.tool_call.tool_args for event in events if isinstance(event, ToolEnd)] == [{"place": "Rome"}]
     (sent,) = backend.requests
@@ -390,6 +397,44 @@ async def test_what_was_sent_can_be_looked_at() -> None:
     assert [tool.name for tool in thunk.request.tools] == ["look"]
 
 
+EXAMPLE = ToolExample("What is in Oslo?", {"place": "Oslo"}, "a dog", "There is a dog.")
+
+
+@pytest.mark.parametrize("capabilities", [NO_TOOLS, HELD], ids=["told", "held"])
+async def test_the_worked_calls_of_a_tool_stand_before_the_conversation(capabilities: Capabilities) -> None:
+    m, backend = session('{"answer": "x"}', '{"answer": 3}', capabilities=capabilities)
+    tool = mellea.tool(examples=[EXAMPLE])(look)
+    await m.ainstruct("Look.", tools=[tool])
+    await m.ainstruct("Look.", tools=[tool], format=int)
+    texts, typed = map(said, backend.requests)
+    call = '{"tool": "look", "arguments": {"place": "Oslo"}}'
+    if capabilities is HELD:
+        call = '{"arguments": {"place": "Oslo"}, "tool": "look"}'
+    turns = [("user", "What is in Oslo?"), ("assistant", call)]
+    result = [("user", '{"tool": "look", "result": "a dog"}\n'), ("assistant", '{"answer": "There is a dog."}')]
+    assert texts[1:] == [*turns, *result, ("user", "Look.")]
+    assert typed[1:-1] == turns  # a worked answer would have another form
+
+
+async def test_a_worked_call_has_to_be_a_valid_one() -> None:
+    m, _ = session("x")
+    tool = mellea.tool(examples=[ToolExample("x", {"city": "Oslo"})])(look)
+    with pytest.raises(UsageError, match="an example of the tool 'look' is not a valid call: "):
+        await m.ainstruct("x", tools=[tool])
+    with pytest.raises(UsageError, match=r"examples= of the tool 'look' takes ToolExamples, not 5"):
+        mellea.tool(examples=[5])(look)  # type: ignore[list-item]
+
+
+async def test_penalties_that_nobody_asked_for_do_not_punish_the_protocol() -> None:
+    backend = text_backend('{"answer": "x"}', model_options={"frequency_penalty": 0.2})
+    backend.capabilities = replace(NO_TOOLS, options=NO_TOOLS.options | {"frequency_penalty"})
+    m = mellea.start_session(backend)
+    await m.ainstruct("x", tools=[look])
+    await m.ainstruct("x", tools=[look], model_options={"frequency_penalty": 0.3})
+    await m.ainstruct("x")
+    assert [request.options.get("frequency_penalty") for request in backend.requests] == [None, 0.3, 0.2]
+
+
 async def test_a_stream_that_is_left_is_closed() -> None:
     m, backend = session(['{"answer": "One', ", two", ', three"}'])
     async with m.astream("Count.", tools=[look]) as stream:
@@ -403,4 +448,3 @@ async def test_ids_of_calls_differ_within_and_between_answers() -> None:
     thunk = await m.ainstruct("Look.", tools=[look], tool_calls="run")
     ids = [e.tool_call.tool_call_id async for e in thunk.events() if isinstance(e, ToolEnd)]
     assert len(set(ids)) == len(ids) == 4
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_call_has_the_events_of_a_native_one() -> None:
 
 
 def test_an_answer_streams_as_it_is_written() -> None:
-    events, problem = decode('{"answer": "A lin', "e\\", 'n\\u00e9\\ud83d', '\\ude00 \\"end\\""}', " and more")
+    events, problem = decode('{"answer": "A lin', "e\\", "n\\u00e9\\ud83d", '\\ude00 \\"end\\""}', " and more")
     assert problem is None
     assert events == [TextDelta("A lin"), TextDelta("e"), TextDelta("\né"), TextDelta('😀 "end"')]
 
@@ -77,7 +78,9 @@ def test_the_text_of_an_answer_is_shown_and_nothing_else(said: str, shown: str) 
 
 
 @pytest.mark.parametrize(
-    "between", ["", "\n", ", ", "\n```\n```json\n", "]\n[", ";\n\n"], ids=["", "line", "comma", "fence", "list", "semicolon"]
+    "between",
+    ["", "\n", ", ", "\n```\n```json\n", "]\n[", ";\n\n"],
+    ids=["", "line", "comma", "fence", "list", "semicolon"],
 )
 def test_several_calls_follow_one_another(between: str) -> None:
     events, problem = decode(f'[{LOOK}{between}{{"arguments": {{}}, "tool": "now"}}]')
@@ -195,7 +198,7 @@ def test_the_events_are_the_same_however_the_text_is_cut(
     said = f"{before}\n{body}"
     places = sorted({0, len(said), *(cut for cut in cuts if cut < len(said))})
     whole, _ = decode(said)
-    for pieces in ([said[a:b] for a, b in zip(places, places[1:], strict=False)], list(said)):
+    for pieces in ([said[a:b] for a, b in pairwise(places)], list(said)):
         events, problem = decode(*pieces)
         assert problem is None
         assert join_deltas(events) == join_deltas(whole)
@@ -206,7 +209,11 @@ def test_the_events_are_the_same_however_the_text_is_cut(
     assert starts == [event.tool_call.tool_call_id for event in whole if isinstance(event, ToolEnd)]
 
 
-@given(st.lists(st.sampled_from(['{"tool": "', '{"answer": "', '"', "\\", "\\u", "d83d", "{", "}", "[", ":", ",", " ", "x"])))
+@given(
+    st.lists(
+        st.sampled_from(['{"tool": "', '{"answer": "', '"', "\\", "\\u", "d83d", "{", "}", "[", ":", ",", " ", "x"])
+    )
+)
 def test_no_text_breaks_the_decoder(pieces: list[str]) -> None:
     events, problem = decode(*pieces)
     said = "".join(pieces)
@@ -216,10 +223,10 @@ def test_no_text_breaks_the_decoder(pieces: list[str]) -> None:
     assert problem is None or events == []
 
 
+@pytest.mark.parametrize("piece", ["x", "{", '{"', " ", '{"tool": "x"', "\\", '{"answer": "\\ud83d'], ids=str)
 @pytest.mark.parametrize(
-    "piece", ["x", "{", '{"', " ", '{"tool": "x"', "\\", '{"answer": "\\ud83d'], ids=str
+    "begin", ["", '{"tool": "a", "arguments": ', '{"answer": "', LOOK, '{"arguments": {"a": '], ids=str
 )
-@pytest.mark.parametrize("begin", ["", '{"tool": "a", "arguments": ', '{"answer": "', LOOK, '{"arguments": {"a": '], ids=str)
 def test_it_takes_linear_time(begin: str, piece: str) -> None:
     def measure(count: int) -> float:
         start = time.process_time()
