@@ -1,7 +1,11 @@
-"""Tools and what goes with them: conditions, results, progress."""
+"""Tools and what goes with them: conditions, results, progress, policies and the answers of people."""
 
 from mellea.core.backend import ToolExample as ToolExample
 from mellea.core.events import ToolProgress as ToolProgress
+from mellea.stdlib.tools import Allow as Allow
+from mellea.stdlib.tools import Ask as Ask
+from mellea.stdlib.tools import Deny as Deny
+from mellea.stdlib.tools import Edited as Edited
 from mellea.stdlib.tools import Tool as Tool
 from mellea.stdlib.tools import ToolLoop as ToolLoop
 from mellea.stdlib.tools import ToolReturn as ToolReturn
@@ -9,4 +13,17 @@ from mellea.stdlib.tools import ensure as ensure
 from mellea.stdlib.tools import require as require
 from mellea.stdlib.tools import tool as tool
 
-__all__ = ["Tool", "ToolExample", "ToolLoop", "ToolProgress", "ToolReturn", "ensure", "require", "tool"]
+__all__ = [
+    "Allow",
+    "Ask",
+    "Deny",
+    "Edited",
+    "Tool",
+    "ToolExample",
+    "ToolLoop",
+    "ToolProgress",
+    "ToolReturn",
+    "ensure",
+    "require",
+    "tool",
+]

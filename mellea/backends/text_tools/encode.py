@@ -2,7 +2,8 @@
 
 The model writes JSON objects: `{"tool": name, "arguments": {…}}`, one for each call, or `{"answer": …}`, whose value
 is a text, or with an `output_schema` the JSON itself. Earlier calls and answers of the conversation are written in the
-same way, so that they are examples, as the worked calls of the tools are. Results of tools come as messages of the user.
+same way, so that they are examples, as the worked calls of the tools are. Results of tools come as messages of the
+user.
 
 Where the backend holds the model to a schema, the model is held to one object of the protocol. There the arguments come
 first: a small model then finds the right tool far more often (`docs/embedded.md` has the figures). Otherwise the name

@@ -5,7 +5,9 @@ May import: core. Read `tool.py` first.
 
 from mellea.stdlib.tools.contracts import ensure, require
 from mellea.stdlib.tools.execute import perform, run_call, run_calls
-from mellea.stdlib.tools.policy import Allow, Ask, Decision, Deny, Policy, decide
+from mellea.stdlib.tools.loop_progress import LoopProgress, nested_progress
+from mellea.stdlib.tools.loop_state import LoopState, Question, give_answers
+from mellea.stdlib.tools.policy import Allow, Ask, Decision, Deny, Edited, Policy, decide
 from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tool, as_tools, tool
 from mellea.stdlib.tools.tool_loop import MAX_TURNS, LoopTask, Step, ToolCalls, ToolLoop, loop_of
@@ -17,8 +19,12 @@ __all__ = [
     "Ask",
     "Decision",
     "Deny",
+    "Edited",
+    "LoopProgress",
+    "LoopState",
     "LoopTask",
     "Policy",
+    "Question",
     "Step",
     "Tool",
     "ToolCalls",
@@ -28,7 +34,9 @@ __all__ = [
     "as_tools",
     "decide",
     "ensure",
+    "give_answers",
     "loop_of",
+    "nested_progress",
     "perform",
     "require",
     "run_call",
