@@ -9,6 +9,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
+from mellea.backends.text_tools import with_tools
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
 from mellea.core.blocks import CBlock, FileBlock
@@ -236,7 +237,7 @@ class Call:
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
-        backend = _give_tools(self.backend)
+        backend = with_tools(self.backend)
         can = backend.capabilities
         files = [] if can.images and can.files else [Message("user", file) for file in _files_in(self.component)]
         if files or self.tools or self.format is not None or self.options.keys() - can.options:
@@ -371,7 +372,7 @@ class Call:
         return self._request(messages)
 
     def _events(self, request: Request) -> AsyncIterator[Event]:
-        events = _give_tools(self.backend).run(request)
+        events = with_tools(self.backend).run(request)
         return events if self.prefix is None else _prefix_events(self.prefix, events)
 
 
@@ -399,7 +400,7 @@ class Answering:
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
         request = narrow_tools(self.request)
-        run.sent = SentRequest(_give_tools(self.call.backend), request)
+        run.sent = SentRequest(with_tools(self.call.backend), request)
         return self.call._events(request)
 
     async def work(self, run: Run) -> Any:
@@ -435,7 +436,7 @@ class Answering:
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
-        call, whole, backend = self.call, self.run, _give_tools(step.backend)
+        call, whole, backend = self.call, self.run, with_tools(step.backend)
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
         request = narrow_tools(Request(step.messages, _specs(step.tools), schema, step.options, deadlines))
@@ -449,15 +450,6 @@ class Answering:
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
         return render_result(result)
-
-
-def _give_tools(backend: Backend) -> Backend:
-    """Return the backend; around it the JSON protocol for tools, if its model has none of its own."""
-    if backend.capabilities.tools:
-        return backend
-    from mellea.backends.text_tools import with_tools  # lazy: most models have tools
-
-    return with_tools(backend)
 
 
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:

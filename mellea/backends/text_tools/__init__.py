@@ -4,6 +4,14 @@ What lives here imports `mellea.core`, `mellea.errors` and the rooms that all ba
 which says what the protocol is, then `decode.py`.
 """
 
-from mellea.backends.text_tools.backend import TextToolsBackend, with_tools
+from typing import TYPE_CHECKING
+
+from mellea._lazy_exports import lazily
+from mellea.backends.text_tools.choice import with_tools
+
+if TYPE_CHECKING:
+    from mellea.backends.text_tools.backend import TextToolsBackend as TextToolsBackend
 
 __all__ = ["TextToolsBackend", "with_tools"]
+
+__getattr__ = lazily(__name__, {"TextToolsBackend": f"{__name__}.backend"})

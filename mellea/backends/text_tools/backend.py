@@ -10,19 +10,14 @@ from typing import Any
 
 from mellea.backends.http.call_ids import CallIds
 from mellea.backends.text_tools.decode import ProtocolDecoder, ProtocolRules
-from mellea.backends.text_tools.encode import correct, encode, needs_protocol
+from mellea.backends.text_tools.encode import correct, encode, needs_protocol, without_choice
 from mellea.backends.wrapped import WrappedBackend, open_stream
 from mellea.core.backend import Backend, Request, check_supported
 from mellea.core.events import Event, KeepAlive, StreamEnd, TextDelta, Usage, UsageEvent
 from mellea.core.options import ModelOption
 from mellea.errors import ParseError, UnsupportedError
 
-__all__ = ["TextToolsBackend", "with_tools"]
-
-
-def with_tools(backend: Backend) -> Backend:
-    """Return the backend if its model calls tools natively, else one around it that speaks the protocol with it."""
-    return backend if backend.capabilities.tools else TextToolsBackend(backend)
+__all__ = ["TextToolsBackend"]
 
 
 class TextToolsBackend(WrappedBackend):
@@ -55,14 +50,14 @@ class TextToolsBackend(WrappedBackend):
             UnsupportedError: the request asks for something else that the backend can't do.
         """
         if not needs_protocol(request):
-            return self.backend.run(request)
+            return self.backend.run(without_choice(request))
         check_supported(self, request)
         return self._speak(request)
 
     def wire_payload(self, request: Request) -> Mapping[str, Any] | None:
         """Return what the backend sends for a request in the protocol."""
         if not needs_protocol(request):
-            return self.backend.wire_payload(request)
+            return self.backend.wire_payload(without_choice(request))
         try:
             return self.backend.wire_payload(self._encode(request, self._can_hold(request))[0])
         except UnsupportedError:

@@ -18,14 +18,15 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.backends.text_tools.decode import ProtocolRules
-from mellea.core.backend import OutputSchema, Request, ToolSpec, narrow_tools
+from mellea.core.backend import OutputSchema, Request, ToolExample, ToolSpec, narrow_tools
 from mellea.core.blocks import Block, CBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.core.structured.bundle import bundle_schema
 from mellea.core.structured.prompting import add_to_system
+from mellea.core.structured.schema import follow_references
 
-__all__ = ["correct", "encode", "needs_protocol"]
+__all__ = ["correct", "encode", "needs_protocol", "without_choice"]
 
 _MAX_SHOWN = 2000
 """Characters of a rejected text that the model is shown again."""
@@ -34,6 +35,11 @@ _PENALTIES = frozenset(
     map(str, (ModelOption.FREQUENCY_PENALTY, ModelOption.PRESENCE_PENALTY, ModelOption.REPEAT_PENALTY))
 )
 """They punish what the protocol has to repeat: its own marks, the words of the question, the result of a tool."""
+
+_VALUES: Mapping[str, Any] = {"integer": 7, "number": 7, "boolean": True, "array": [], "object": {}, "null": None}
+"""Values in calls that are made up; of all others, a text."""
+
+_RESULT = "17"
 
 _FEW = frozenset({"type", "properties", "required", "additionalProperties", "title", "description"})
 """Keywords of parameters that the names and schemas of the arguments say all of."""
@@ -44,6 +50,14 @@ def needs_protocol(request: Request) -> bool:
     if any(isinstance(tool, ToolSpec) for tool in request.tools):
         return True
     return any(_is_call(block) for message in request.messages for block in message.blocks)
+
+
+def without_choice(request: Request) -> Request:
+    """Return the request without a `tool_choice`, which the backend doesn't know."""
+    if ModelOption.TOOL_CHOICE not in request.options:
+        return request
+    options = {name: value for name, value in request.options.items() if name != ModelOption.TOOL_CHOICE}
+    return replace(request, options=options)
 
 
 def encode(
@@ -58,7 +72,7 @@ def encode(
     """
     request = narrow_tools(request)
     choice = request.options.get(ModelOption.TOOL_CHOICE, "auto")
-    options = {name: value for name, value in request.options.items() if name != ModelOption.TOOL_CHOICE}
+    options = dict(without_choice(request).options)
     specs = [tool for tool in request.tools if isinstance(tool, ToolSpec)]
     builtin = tuple([tool for tool in request.tools if not isinstance(tool, ToolSpec)])
     if not specs or choice == "none":
@@ -79,6 +93,9 @@ def encode(
     messages = tuple(_write_messages(request.messages, is_held, has_format=schema is not None))
     explained = add_to_system(messages, _explain(specs, rules, None if schema is None else schema.schema, is_held))
     begin = sum(message.role == "system" for message in explained[:1])
+    if is_held:
+        result = _RESULT if request.messages and request.messages[-1].role == "tool" else ""
+        specs = [spec if spec.examples else replace(spec, examples=(_make_example(spec, result),)) for spec in specs]
     shown = tuple(_write_examples(specs, is_held, answers=schema is None and not rules.must_call))
     explained = (*explained[:begin], *shown, *explained[begin:])
     held = OutputSchema("reply", _make_schema(specs, rules, schema)) if is_held else None
@@ -181,9 +198,33 @@ def _write_examples(specs: list[ToolSpec], is_held: bool, *, answers: bool) -> I
         for example in spec.examples:
             yield Message("user", example.prompt)
             yield Message("assistant", _write_call(spec.name, example.arguments, is_held))
-            if answers:
+            if answers and example.result:
                 yield Message("user", _write_output(spec.name, example.result))
                 yield Message("assistant", _to_json({"answer": example.answer or example.result}))
+
+
+def _make_example(spec: ToolSpec, result: str) -> ToolExample:
+    """Make up a worked call, without which a small model never calls the tool.
+
+    Before it has called one, an answer in the example makes it answer rather than call; and once it has, the want of
+    one makes it call for ever.
+    """
+    properties = spec.parameters.get("properties", {})
+    required = spec.parameters.get("required", ())
+    arguments = {name: _make_value(properties.get(name), spec.parameters) for name in required}
+    said = spec.description.partition("\n")[0].rstrip(" .") or spec.name
+    values = ", ".join([value if isinstance(value, str) else _to_json(value) for value in arguments.values()])
+    return ToolExample(f"{said}: {values}" if values else f"{said}.", arguments, result)
+
+
+def _make_value(schema: Any, root: Mapping[str, Any]) -> Any:
+    schema = follow_references(schema, root) if isinstance(schema, Mapping) else {}
+    for stated in ("examples", "enum"):
+        if isinstance(schema.get(stated), list) and schema[stated]:
+            return schema[stated][0]
+    if "const" in schema or "default" in schema:
+        return schema.get("const", schema.get("default"))
+    return _VALUES.get(str(schema.get("type")), "abc")
 
 
 def _explain(specs: list[ToolSpec], rules: ProtocolRules, schema: Mapping[str, Any] | None, is_held: bool) -> str:
