@@ -51,6 +51,11 @@ class FallbackBackend(WrappedBackend):
         self._callers = tuple(map(with_tools, self.backends))
         self.capabilities = reduce(_common, (backend.capabilities for backend in self._callers))
 
+    @property
+    def server(self) -> tuple[str, int | None] | None:
+        """None: which server answers is known afterwards."""
+        return None
+
     async def run(self, request: Request) -> AsyncIterator[Event]:
         """Yield the answer of the first model that begins to give one.
 
