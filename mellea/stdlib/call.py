@@ -9,6 +9,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from mellea.backends.text_tools import with_tools
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
 from mellea.core.blocks import CBlock, FileBlock
@@ -270,10 +271,12 @@ class Call:
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
+        backend = with_tools(self.backend) if self.tools else self.backend
+        can = backend.capabilities
         parts = () if can.images and can.files else walk(self.component)
         files = [Message("user", part) for part in parts if isinstance(part, FileBlock)]
         if files or self.tools or self.format is not None or self.options.keys() - can.options:
-            check_supported(self.backend, self._request(files))
+            check_supported(backend, self._request(files))
 
     def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
@@ -430,7 +433,7 @@ class Answering:
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
         call = self.call
-        events = send(run, call.backend, self.request)
+        events = send(run, with_tools(call.backend), self.request)
         return events if call.prefix is None else _prefix_events(call.prefix, events)
 
     async def work(self, run: Run) -> Any:
@@ -463,7 +466,7 @@ class Answering:
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
-        call, whole, backend = self.call, self.run, step.backend
+        call, whole, backend = self.call, self.run, with_tools(step.backend)
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
         request = Request(step.messages, _specs(step.tools), schema, step.options, deadlines)
