@@ -1,6 +1,7 @@
 """Tools and what goes with them: conditions, results, progress, policies and the answers of people, MCP servers."""
 
 from mellea.core.events import ToolProgress as ToolProgress
+from mellea.stdlib.agents import Limits as Limits
 from mellea.stdlib.tools import Allow as Allow
 from mellea.stdlib.tools import Ask as Ask
 from mellea.stdlib.tools import Deny as Deny
@@ -19,6 +20,7 @@ __all__ = [
     "Ask",
     "Deny",
     "Edited",
+    "Limits",
     "Tool",
     "ToolLoop",
     "ToolProgress",

@@ -39,6 +39,11 @@ class SentRequest:
         return self._backend.model_id
 
     @property
+    def server(self) -> tuple[str, int | None] | None:
+        """Host and port of the server; `None` for a model in this process."""
+        return self._backend.server
+
+    @property
     def messages(self) -> tuple[Message, ...]:
         """The conversation, oldest first."""
         return self._request.messages

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from mellea.core.accumulator import Generation
-from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
+from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
 from mellea.core.blocks import CBlock, FileBlock
 from mellea.core.component import walk
 from mellea.core.context import Context, Turn
-from mellea.core.events import Event, TextDelta
+from mellea.core.events import Event, TextDelta, UsageEvent
 from mellea.core.messages import Message
 from mellea.core.observer import listening
 from mellea.core.options import (
@@ -26,9 +27,10 @@ from mellea.core.options import (
     unshaped_options,
     without_shape,
 )
-from mellea.core.runtime import Corrector, Parse, Run, launch
+from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.core.runtime import Corrector, Parse, Run, change_request, launch, send
+from mellea.core.runtime.ledger import current_ledger
 from mellea.core.runtime.tasks import in_thread, together
-from mellea.core.sent import SentRequest
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 __all__ = ["Answering", "Call", "finish", "request_once"]
 
 C = TypeVar("C", bound=Context)
-T = TypeVar("T")
+R = TypeVar("R", EmbeddingResult, ImageResult)
 
 _QUICK_LENGTH = 4096
 """The longest text, in characters, that is parsed on the loop where no code of the user's is called: it takes less
@@ -258,15 +260,16 @@ class Call:
                 f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
                 "leave one of them out"
             )
-        if self.prefix is not None and not self.backend.capabilities.prefill:
+        can = self.backend.capabilities
+        if self.prefix is not None and not can.prefill:
             raise UnsupportedError(
                 f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix= "
                 "and release=",
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
-        can = self.backend.capabilities
-        files = [] if can.images and can.files else [Message("user", file) for file in _files_in(self.component)]
+        parts = () if can.images and can.files else walk(self.component)
+        files = [Message("user", part) for part in parts if isinstance(part, FileBlock)]
         if files or self.tools or self.format is not None or self.options.keys() - can.options:
             check_supported(self.backend, self._request(files))
 
@@ -340,6 +343,7 @@ class Call:
             format=self.format,
             backend=backend.name,
             model=backend.model_id,
+            server=backend.server,
             **how,
         )
         thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
@@ -400,10 +404,6 @@ class Call:
             messages.append(Message("assistant", self.prefix))
         return self._request(messages)
 
-    def _events(self, request: Request) -> AsyncIterator[Event]:
-        events = self.backend.run(request)
-        return events if self.prefix is None else _prefix_events(self.prefix, events)
-
 
 class Answering:
     """A call while it is answered: what its run works with."""
@@ -429,9 +429,9 @@ class Answering:
 
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
-        request = narrow_tools(self.request)
-        run.sent = SentRequest(self.call.backend, request)
-        return self.call._events(request)
+        call = self.call
+        events = send(run, call.backend, self.request)
+        return events if call.prefix is None else _prefix_events(call.prefix, events)
 
     async def work(self, run: Run) -> Any:
         """Let the tool loop answer."""
@@ -447,14 +447,11 @@ class Answering:
 
     def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step of the loop: the request, and what was said since."""
+        call = self.call
         options = dict(self.request.options)
         if messages:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
-        return Step(number, self.call.backend, (*self.request.messages, *messages), self.call.tools, options)
-
-    def take_said(self) -> Sequence[Message]:
-        """Return what was said while the loop worked: in a call nothing."""
-        return ()
+        return Step(number, call.backend, (*self.request.messages, *messages), call.tools, options)
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
         """Return which limit an answer has reached: a call has none besides those of the loop."""
@@ -469,13 +466,15 @@ class Answering:
         call, whole, backend = self.call, self.run, step.backend
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
-        request = narrow_tools(Request(step.messages, _specs(step.tools), schema, step.options, deadlines))
-
-        def open(run: Run) -> AsyncIterator[Event]:
-            whole.sent = run.sent = SentRequest(backend, request)
-            return backend.run(request)
-
-        return launch(open, label=call.component, deadlines=deadlines, backend=backend.name, model=backend.model_id)
+        request = Request(step.messages, _specs(step.tools), schema, step.options, deadlines)
+        return launch(
+            lambda run: send(run, backend, request, whole=whole),
+            label=call.component,
+            deadlines=deadlines,
+            backend=backend.name,
+            model=backend.model_id,
+            server=backend.server,
+        )
 
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
@@ -487,16 +486,36 @@ def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
     return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in known])
 
 
-async def request_once(kind: str, backend: Backend, ask: Callable[[], Awaitable[T]]) -> T:
+async def request_once(
+    kind: str, backend: Backend, messages: Sequence[Message], ask: Callable[[Sequence[Message]], Awaitable[R]]
+) -> R:
     """Make a request whose result comes all at once, such as vectors or images, as work of the session around.
+
+    Args:
+        kind: what observers are told that it is.
+        backend: whom to ask.
+        messages: what to ask, before hooks change it.
+        ask: asks it.
 
     Raises:
         MelleaError: the request failed, or was cancelled.
     """
-    run = launch(work=lambda run: ask(), kind=kind, is_request=True, backend=backend.name, model=backend.model_id)
-    thunk: ModelOutputThunk[T] = ModelOutputThunk(run)
+
+    async def work(run: Run) -> R:
+        request = await change_request(run, Request(tuple(messages)))
+        result = await ask(request.messages)
+        if result.usage is not None:
+            run.emit([UsageEvent(result.usage)])
+        if (ledger := current_ledger.get()) is not None:
+            ledger.add(backend.name, result.model or backend.model_id, result.usage)
+        return result
+
+    run = launch(
+        work=work, kind=kind, is_request=True, backend=backend.name, model=backend.model_id, server=backend.server
+    )
+    thunk: ModelOutputThunk[R] = ModelOutputThunk(run)
     await finish(thunk)
-    return cast("T", thunk.parsed)
+    return cast("R", thunk.parsed)
 
 
 async def finish(thunk: ModelOutputThunk[Any]) -> None:
@@ -551,8 +570,7 @@ def _thunks_in(component: Any) -> list[ModelOutputThunk[Any]]:
 
 def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     """Find the thunks that aren't computed yet, each once."""
-    found = {id(thunk): thunk for value in values for thunk in _thunks_in(value)}
-    return [thunk for thunk in found.values() if not thunk.is_computed()]
+    return [thunk for thunk in dict.fromkeys(chain(*map(_thunks_in, values))) if not thunk.is_computed()]
 
 
 def _format(format: Any) -> OutputFormat[Any] | None:
@@ -578,7 +596,3 @@ async def _prepare_turns(history: Context) -> list[Turn]:
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk
     return turns
-
-
-def _files_in(component: Any) -> list[FileBlock]:
-    return [part for part in walk(component) if isinstance(part, FileBlock)]

@@ -100,7 +100,8 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
         "show",
     ]
     loop: Annotated[
-        ToolLoop | None, "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of the other two."
+        ToolLoop | None,
+        "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.",
     ]
 
 
@@ -121,7 +122,7 @@ class PartArguments(TypedDict, total=False):
     """The parts of an `Instruction` that are arguments, under the same names."""
 
     input: Annotated[Any, "a value that the task is about; anything but a text goes into the prompt as JSON."]
-    name: Annotated[str | None, "what to call the task in traces."]
+    name: Annotated[str | None, "what to call the task when observers are told of it."]
     images: Images
     icl_examples: Annotated[Iterable[Any] | None, "examples of good answers."]
     grounding_context: Annotated[Mapping[str, Any] | None, "texts that the answer has to rest on, by name."]
@@ -166,7 +167,9 @@ class Parameters(TypedDict, total=False):
     context: Annotated[Context, "the earlier turns that the model is shown."]
     backend: Annotated[Backend, "which model to ask, and how."]
     format: Annotated[Any, "the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it."]
-    await_result: Annotated[bool, "whether to wait for the end; if not, return once the generation is launched."]
+    await_result: Annotated[
+        bool, "whether to wait for the end; if not (in async code alone), return once the generation is launched."
+    ]
     return_sampling_results: Annotated[bool, "return the `SamplingResult` with all attempts instead of the thunk."]
     session: Annotated[Any, "the session to use; the current one by default."]
     n: Annotated[int, "how many images."]

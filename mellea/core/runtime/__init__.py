@@ -10,6 +10,7 @@ from mellea.core.runtime.launch import launch
 from mellea.core.runtime.producer import Parse, Run
 from mellea.core.runtime.record import CLOSE_SECONDS, Record
 from mellea.core.runtime.register import Register, cancel_all
+from mellea.core.runtime.sending import change_request, send
 
 __all__ = [
     "CLOSE_SECONDS",
@@ -20,9 +21,11 @@ __all__ = [
     "Register",
     "Run",
     "cancel_all",
+    "change_request",
     "check_wait",
     "held_up_loops",
     "launch",
     "needs",
     "runs_around",
+    "send",
 ]

@@ -41,6 +41,7 @@ def launch(
     format: Any = None,
     backend: str | None = None,
     model: str | None = None,
+    server: tuple[str, int | None] | None = None,
 ) -> Run:
     """Begin a piece of work on the running loop, and return its run.
 
@@ -62,6 +63,7 @@ def launch(
         format: what the answer is to be, if it is to be anything but text.
         backend: name of the backend.
         model: id of the model.
+        server: host and port of the model's server, for traces.
 
     Raises:
         StreamingError: it would wait for a run that can't end before the current code does.
@@ -83,8 +85,17 @@ def launch(
         backend=backend,
         model=model,
     )
-    if listening.count:
-        run.spans = begin_spans(run, kind, label, links, is_corrected=correction is not None, is_request=run.is_request)
     register = current_register.get()
+    if listening.count:
+        run.spans = begin_spans(
+            run,
+            kind,
+            label,
+            links,
+            is_corrected=correction is not None,
+            is_request=run.is_request,
+            server=server,
+            session=None if register is None else register.id,
+        )
     run.start((running,) if register is None else (running, register))
     return run

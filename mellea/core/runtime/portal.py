@@ -101,7 +101,8 @@ def blocking(
 
     call.__name__ = name.removeprefix("a")
     call.__qualname__ = verb.__qualname__.removesuffix(name) + call.__name__
-    call.__doc__ = f"Do what `{name}` does, and wait for it.\n\n{inspect.getdoc(verb) or ''}".strip()
+    first, _, rest = (inspect.getdoc(verb) or "").partition("\n\n")
+    call.__doc__ = f"{first}\n\nThis waits until it is done; `{name}` does the same in async code.\n\n{rest}".strip()
     return cast("Callable[P, R]", wrap_entrance(call, check))
 
 

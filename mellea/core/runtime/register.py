@@ -19,6 +19,8 @@ from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from typing import Any, Generic, Protocol, TypeVar
 
+from mellea.core.runtime.ledger import Ledger, current_ledger
+
 __all__ = ["Register", "Registered", "cancel_all", "current_register", "running"]
 
 _log = logging.getLogger("mellea")
@@ -50,14 +52,31 @@ _registers: weakref.WeakSet[Register[Any]] = weakref.WeakSet()
 
 
 class Register(Generic[R]):
-    """A set of runs that haven't stopped yet; safe from any thread."""
+    """A set of runs that haven't stopped yet; safe from any thread.
 
-    __slots__ = ("__weakref__", "_lock", "_runs")
+    Attributes:
+        ledger: what the requests cost that are made for what is registered here.
+    """
+
+    __slots__ = ("__weakref__", "_id", "_lock", "_runs", "ledger")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._id: str | None = None
+        self.ledger = Ledger()
         self._runs: set[R] = set()
         _registers.add(self)
+
+    @property
+    def id(self) -> str:
+        """A name of its own, for traces."""
+        if self._id is None:
+            self._id = os.urandom(8).hex()
+        return self._id
+
+    @id.setter
+    def id(self, name: str) -> None:
+        self._id = name
 
     def add(self, run: R) -> None:
         """Register a run."""
@@ -94,17 +113,19 @@ class Register(Generic[R]):
 
 
 class _Registering(AbstractContextManager[None]):
-    __slots__ = ("_register", "_token")
+    __slots__ = ("_ledger_token", "_register", "_token")
 
     def __init__(self, register: Register[Any]) -> None:
         self._register = register
 
     def __enter__(self) -> None:
         self._token = current_register.set(self._register)
+        self._ledger_token = current_ledger.set(self._register.ledger)
 
     def __exit__(self, *exception: object) -> None:
         with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
             current_register.reset(self._token)
+            current_ledger.reset(self._ledger_token)
 
 
 running: Register[Registered] = Register()

@@ -446,6 +446,25 @@ class MelleaSession:
 
     # -- the session itself ---------------------------------------------------------------------------
 
+    @property
+    def id(self) -> str:
+        """A name of its own, which traces show as `session.id`; a program may set it."""
+        return self._running.id
+
+    @id.setter
+    def id(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"the id of a session is a text, not {name!r}")
+        self._running.id = name
+
+    @property
+    def cost(self) -> float | None:
+        """What its requests have cost so far in US dollars, judges and compactors included; `None` if any is unknown.
+
+        Prices are the list prices of `mellea.prices`. A clone begins at 0.
+        """
+        return self._running.ledger.cost()
+
     def clone(self) -> MelleaSession:
         """Return a session with the same backend and options that continues from this context independently."""
         return MelleaSession(self.backend, self.ctx, model_options=self.model_options)

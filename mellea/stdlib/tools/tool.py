@@ -55,10 +55,15 @@ class Tool(Generic[P, R]):
         names: more names that the annotations may use.
         contracts: the conditions of `@require` and `@ensure`; those that were set on the function by default.
 
+    Attributes:
+        inner_tools: the tools of the agent that the tool is; none where it is no agent.
+
     Raises:
         UsageError: it is not a function, takes `*args` or `**kwargs`, or its name is none for a model; or one of the
             other arguments is wrong.
     """
+
+    inner_tools: tuple[AnyTool, ...] = ()
 
     def __init__(
         self,
@@ -236,11 +241,6 @@ class Tool(Generic[P, R]):
         """Return this tool under another name."""
         return self._like(self._function, name=name)
 
-    @property
-    def inner_tools(self) -> tuple[AnyTool, ...]:
-        """The tools of the agent that this tool is; none where it is no agent."""
-        return ()
-
     def _like(self, function: Any, **changes: Any) -> Tool[Any, Any]:
         settings: dict[str, Any] = {
             "name": self.name,
@@ -252,6 +252,7 @@ class Tool(Generic[P, R]):
             "contracts": self._contracts,
         }
         made: Tool[Any, Any] = Tool(function, **(settings | changes))
+        made.inner_tools = self.inner_tools
         if function is self._function:
             made._hints = self._hints
         return made

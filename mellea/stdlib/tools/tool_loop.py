@@ -72,9 +72,6 @@ PrepareStep = Callable[[Step], Step | Awaitable[Step | None] | None]
 class LoopTask(Protocol):
     """What a loop works on: one call of a verb, or the run of an agent."""
 
-    def take_said(self) -> Sequence[Message]:
-        """Return what was said while the loop worked, since it was last asked; the next step takes it in."""
-
     def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step, as it is if nobody changes it.
 
@@ -90,10 +87,12 @@ class LoopTask(Protocol):
         """Return what the model is told of a tool's result."""
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
-        """Return which limit of its own the work has reached with an answer that calls tools, `None` if none."""
+        """Return which limit of its own the work has reached, `None` if none; the answer's tools aren't run then."""
+        return None
 
     def goes_on(self) -> bool:
         """Whether the model is asked again after an answer without calls, as when the user has said more."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ class ToolLoop:
         """
         progress = LoopProgress(can_wait=False) if progress is None else progress
         while True:
-            number = progress.begin_step(task.take_said)
+            number = progress.begin_step()
             with span_around("step", f"step {number}", number=number):
                 step = await self.prepare(task.step(number, progress.messages), can_wait=progress.can_wait)
                 answer, end = await self.ask(run, task, step, progress)
@@ -231,8 +230,6 @@ class ToolLoop:
         if answer.tool_calls:
             progress.limit = limit if may_go_on else "steps"
         is_done = not answer.tool_calls and not (may_go_on and task.goes_on())
-        if not answer.tool_calls and not is_done:
-            progress.added += task.take_said()
         await progress.take_answer(_whole_message(answer), is_done)
         return answer, end
 
@@ -263,7 +260,6 @@ class ToolLoop:
             await progress.begin()
         await run_in_queues(ready, tools, finish, self.concurrency)
         if progress.is_waiting and (ready or not progress.is_resumed):
-            progress.added += task.take_said()
             await progress.save()
 
     async def _settle_calls(self, tools: Mapping[str, Tool[..., Any]], progress: LoopProgress) -> dict[str, Verdict]:
