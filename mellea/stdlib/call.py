@@ -270,11 +270,8 @@ class Call:
             )
         backend = with_tools(self.backend)
         can = backend.capabilities
-        files = (
-            []
-            if can.images and can.files
-            else [Message("user", part) for part in walk(self.component) if isinstance(part, FileBlock)]
-        )
+        parts = () if can.images and can.files else walk(self.component)
+        files = [Message("user", part) for part in parts if isinstance(part, FileBlock)]
         if files or self.tools or self.format is not None or self.options.keys() - can.options:
             check_supported(backend, self._request(files))
 
