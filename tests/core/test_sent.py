@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 import mellea
-from mellea.backends import FallbackBackend
+from mellea.backends import FallbackBackend, Request
 from mellea.backends.anthropic import AnthropicBackend
 from mellea.backends.openai import OpenAIBackend
+from mellea.core.messages import user_message
 from mellea.core.requirement import Requirement
 from mellea.errors import ConnectError
 from mellea.stdlib.requirements import req, simple_validate
@@ -48,6 +49,19 @@ async def test_the_payload_is_what_went_over_the_wire(anyio_backend: str) -> Non
     assert shown.payload == expected
     for secret in (KEY, "hidden-token", "another-key"):
         assert secret not in repr((shown, shown.payload, shown.options))
+
+
+def test_the_payload_shows_in_plain_code() -> None:
+    sent: list[Any] = []
+    thunk = mellea.start_session(backend(sent)).instruct("Say hello")
+    assert thunk.request is not None
+    assert thunk.request.payload == {**sent[0], "metadata": {"token": "***"}}
+
+
+def test_the_payload_of_the_stock_client_shows_in_plain_code() -> None:
+    plain = OpenAIBackend("m", base_url="http://127.0.0.1:9/v1", api_key=KEY)
+    shown = plain.wire_payload(Request((user_message("Say hello"),)))
+    assert shown["model"] == "m" and KEY not in repr(shown)
 
 
 async def test_copies_keep_it_and_pickles_dont(anyio_backend: str) -> None:

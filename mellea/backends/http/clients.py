@@ -35,7 +35,7 @@ from mellea.core.runtime.loop import Loop, current_loop
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Client", "SharedClient", "find_client", "open_client"]
+__all__ = ["Client", "SharedClient", "find_client", "find_clients", "open_client"]
 
 
 class Client(Protocol):
@@ -86,6 +86,11 @@ _preparing = threading.Lock()
 def find_client(origin: str) -> SharedClient | None:
     """Return the running loop's client for a server, if there is one."""
     return _clients.get((current_loop().native, origin))
+
+
+def find_clients(origin: str) -> list[SharedClient]:
+    """Return the clients for a server on all loops, from any thread."""
+    return [client for (_, known), client in list(_clients.items()) if known == origin]
 
 
 async def open_client(address: Address) -> SharedClient:

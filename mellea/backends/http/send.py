@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from mellea.backends.http.address import Address
-from mellea.backends.http.clients import SharedClient, find_client, open_client
+from mellea.backends.http.clients import SharedClient, find_client, find_clients, open_client
 from mellea.backends.http.failure import failure_of
 from mellea.backends.http.httpx_clients import CallersClient
 from mellea.backends.http.outgoing import HttpRequest
@@ -107,8 +107,8 @@ class Connector:
         """Return the keys in the address, and those that the caller's own client, or a proxy, is given."""
         headers = {} if self._own is None else self._own.headers
         found = self._address.secrets() | Headers(headers.items()).secrets()
-        one = None if self._foreign is not None else find_client(self._address.origin)
-        return found if one is None or one.proxy is None else found | one.proxy.secrets()
+        clients = [] if self._foreign is not None else find_clients(self._address.origin)
+        return found.union(*[client.proxy.secrets() for client in clients if client.proxy is not None])
 
 
 async def _send(one: SharedClient, request: HttpRequest) -> Any:
