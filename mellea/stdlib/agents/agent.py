@@ -246,7 +246,7 @@ class Agent(Generic[T]):
                         else:
                             yield NestedEvent("", str(step), event)
             finally:
-                if outer is not None:
+                if outer is not None and work.book.pending is None:  # one that waits is added once it is done
                     outer.add(work.book.usage, work.book.cost)
             work.book.raise_if_waiting()
             yield ToolReturn(stream.result, stream.output)

@@ -125,7 +125,7 @@ class AgentTask(Answering):
         return None
 
     async def _parse_answer(self, answer: Generation | None) -> Any:
-        if self.call.format is None:
+        if self.call.format is None or self._book.pending is not None:
             return None
         try:
             return await self.call.parse(self.run.so_far())  # a value may go on over steps

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+import mellea
 from mellea.core import ToolCall, Usage
 from mellea.core.events import StepEnd, StepStart, ToolEnd, ToolResult
 from mellea.errors import OutputError, ParseError, RateLimitError, StateError, ToolLoopLimitError, UsageError
@@ -424,3 +425,19 @@ async def test_a_checkpoint_that_cant_be_written_is_an_error_before_anything_goe
     with pytest.raises(StateError, match="can't be written"):
         await agent.arun("x", checkpoint=file)
     assert (ran, len(backend.requests)) == ([], 1)
+
+
+async def test_what_a_sub_agent_takes_is_counted_once_though_it_waits_in_between() -> None:
+    low = ScriptedBackend([call("buy", 8, what="tea")], "Bought.", usage=Usage(10, 5))
+    high = ScriptedBackend([call("buyer", 1, task="tea")], "Done.", usage=Usage(10, 5))
+    agent = Agent(high, [Agent(low, TOOLS, name="buyer")])
+    run = await agent.arun("x")
+    assert run.pending is not None and run.usage == Usage(10, 5), "sub-agents are counted once they are done"
+    assert (await agent.aresume(run.pending.to_json(), {"c1/c8": True})).usage == Usage(40, 20)
+
+
+async def test_a_plain_call_with_an_agent_among_its_tools_has_nobody_to_ask() -> None:
+    low = ScriptedBackend([call("buy", 8, what="tea")], "Nobody may buy.")
+    m = mellea.start_session(ScriptedBackend([call("buyer", 1, task="tea")], "Sorry."))
+    thunk = await m.ainstruct("x", tools=[Agent(low, TOOLS, name="buyer").as_tool()], tool_calls="run")
+    assert thunk.value == "Sorry." and ran == []
