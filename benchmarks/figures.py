@@ -6,7 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from benchmarks import agents, call, engine, history, many, peers, scripted, startup, structured, way, wire
+from benchmarks import (
+    agents,
+    call,
+    engine,
+    history,
+    many,
+    peers,
+    scripted,
+    startup,
+    structured,
+    telemetry,
+    way,
+    wire,
+)
 from benchmarks.pairs import Samples, Setting
 
 __all__ = ["FIGURES", "Figure"]
@@ -72,6 +85,14 @@ FIGURES: dict[str, Figure] = {
     "call-typed": Figure("… format=Person", "µs/call", call.per_call(call.typed)),
     "call-100": Figure("… 100 at once", "µs/call", call.per_call(call.plain, 100)),
     "call-typed-100": Figure("… format=Person, 100 at once", "µs/call", call.per_call(call.typed, 100)),
+    "telemetry-call": Figure(
+        "traced call : a span by hand", "µs/call", telemetry.per_call(is_floor_by_hand=True), 1.4, 1.7
+    ),
+    "telemetry-more": Figure("… more than off, spans alone", "µs/call", telemetry.more(has_metrics=False)),
+    "telemetry-more-metrics": Figure("… with metrics", "µs/call", telemetry.more(has_metrics=True)),
+    "telemetry-delta": Figure(
+        "traced : off, 20,000 deltas", "µs/delta", telemetry.per_call(is_floor_by_hand=False, answer=20_000), 1.1, 1.25
+    ),
     **{
         f"way-{what}": Figure(f"{what} to the first chunk", what, way.count(what), most)
         for what, most in (("calls", 240), ("functions", None), ("files", None))

@@ -154,6 +154,11 @@ def test_validated_streaming(tmp_path: Path) -> None:
         ),
         ("objects.py", r"query: .*query: +(North|South)\n.*transform: \[.*\]\nuntouched: \['beans', 'soil'\]"),
         (
+            "tools_offline.py",
+            r"Lund\?\n  the model calls look_up\(\{'city': 'Lund'\}\)\n  which gives 91940\n  .*91940"
+            r".*98 - 45\?\n  the model calls calculate\(.*\)\n  which gives '53'\n  53",
+        ),
+        (
             "lazy_values.py",
             r"is the story there\? False\n.*place is there.*story is there.*resolved: .*ParseError: .*\{\{it\}\}",
         ),
