@@ -170,6 +170,18 @@ class Book:
             self._is_closed = not self.added
             return not self._is_closed
 
+    def cancel_tool(self, tool_call_id: str) -> None:
+        """Stop one call of a tool; the others, and the run, go on. Safe from any thread.
+
+        Raises:
+            UsageError: no such call is running.
+        """
+        if self.progress is None or not self.progress.cancel_call(tool_call_id):
+            raise UsageError(
+                f"no call {tool_call_id!r} of a tool is running; the id is that of a ToolEnd event whose ToolResult "
+                "hasn't come yet"
+            )
+
     def close(self) -> None:
         """Take nothing any more."""
         with self._lock:

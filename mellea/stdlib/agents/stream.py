@@ -79,6 +79,18 @@ class _AgentStreaming(Generic[T, S]):
         """
         self._book.steer(text)
 
+    def cancel_tool(self, tool_call_id: str) -> None:
+        """Stop one call of a tool, and have the model told so; the run goes on. Safe from any thread.
+
+        Args:
+            tool_call_id: as in the `ToolEnd` event of the call. A sync tool runs on in its thread, and its result is
+                dropped.
+
+        Raises:
+            UsageError: no such call is running.
+        """
+        self._book.cancel_tool(tool_call_id)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._source!r}>"
 

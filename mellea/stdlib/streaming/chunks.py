@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mellea.core.events import Event, StepEnd, StepStart, TextDelta, ToolEnd
-from mellea.core.graphemes import cut_graphemes
+from mellea.core.graphemes import cut_graphemes, grapheme_ends
 from mellea.errors import UsageError
 
 __all__ = ["ChunkFold", "StreamChunk"]
@@ -116,18 +117,24 @@ class _Rest:
     def __init__(self, size: int) -> None:
         self._size = size
         self._text = ""
-        self._enough = 0  # characters from which on it is worth looking, so that one endless grapheme isn't quadratic
+        self._enough = size + 1  # characters from which on there may be a whole chunk
 
     def add(self, text: str) -> list[str]:
         """Add text, and return the whole chunks."""
         self._text += text
         if len(self._text) < self._enough:
             return []
-        *whole, self._text = cut_graphemes(self._text, self._size)
-        self._enough = 2 * len(self._text) if len(self._text) > 8 * self._size else 0
+        ends, size = list(grapheme_ends(self._text)), self._size
+        cuts = [end for end in ends[size - 1 :: size] if end < len(self._text)]
+        whole = [self._text[start:end] for start, end in pairwise([0, *cuts])]
+        self._text = self._text[cuts[-1] :] if cuts else self._text
+        held = len(self._text)
+        missing = size * (len(cuts) + 1) + 1 - len(ends)
+        # Graphemes may be long, and one may be endless: then looking gets rarer, so that it isn't quadratic.
+        self._enough = max(held + missing, 2 * held if held > 8 * size else 0)
         return whole
 
     def take(self) -> str:
         """Return what is left, at the end of a step."""
-        text, self._text, self._enough = self._text, "", 0
+        text, self._text, self._enough = self._text, "", self._size + 1
         return text

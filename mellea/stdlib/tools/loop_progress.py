@@ -48,6 +48,7 @@ class LoopProgress:
         nested: how far the loops inside unfinished calls have come.
         added: messages that the next step takes in; any thread may append to it.
         limit: which limit the last answer has reached, so that its calls aren't run.
+        cancels: stops a call that is running, by its key; from any thread.
         spent_before: what runs before this one have used up.
         is_resumed: whether the step that is under way was begun by a run before this one.
         is_done: whether the last answer is the final one.
@@ -72,6 +73,7 @@ class LoopProgress:
         self.answers: dict[str, Answer] = dict(begun.answers)
         self.nested: dict[str, LoopState] = dict(begun.nested)
         self.added: list[Message] = list(begun.added)
+        self.cancels: dict[str, Callable[[], object]] = {}
         self.is_resumed = bool(begun.calls) or begun.is_done
         self._is_begun = not begun.step  # a new loop has nothing to save before its first answer
         self._save, self._spent = save, spent
@@ -141,6 +143,14 @@ class LoopProgress:
         self.answers.pop(key, None)
         self.nested.pop(key, None)
         await self.save()
+
+    def cancel_call(self, tool_call_id: str) -> bool:
+        """Stop a call that is running, from any thread; false if none with that id is."""
+        keys = [key for key, call in self.calls.items() if call.tool_call_id == tool_call_id]
+        running = [cancel for key in keys if (cancel := self.cancels.get(key)) is not None]
+        for cancel in running:
+            cancel()
+        return bool(running)
 
     def end_step(self) -> None:
         """Put the results into the conversation, in the order of the calls."""

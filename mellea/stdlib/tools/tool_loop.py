@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+import anyio
+
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, ToolSpec
 from mellea.core.blocks import ToolCall, ToolOutput
@@ -25,6 +27,7 @@ from mellea.core.observer import span_around
 from mellea.core.options import check_options
 from mellea.core.runtime import Run
 from mellea.core.runtime.cursor import relay
+from mellea.core.runtime.loop import current_loop
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolLoopLimitError, UsageError
@@ -38,6 +41,9 @@ from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tools, load_
 from mellea.stdlib.tools.tool_set import ToolSet
 
 __all__ = ["MAX_TURNS", "LoopTask", "Step", "ToolCalls", "ToolLoop", "loop_of"]
+
+CANCELLED = "this call was cancelled, and has no result"
+"""What the model is told of a tool that the user has stopped."""
 
 MAX_TURNS = 10
 """How many times a loop asks the model, unless it is told otherwise."""
@@ -243,7 +249,7 @@ class ToolLoop:
         if progress.is_resumed and not progress.is_nested:
             check_edits(progress.state, tools)
         verdicts = await self._settle_calls(tools, progress)
-        progress.asked = tuple(each for each in verdicts.values() if isinstance(each, Question))
+        before, progress.asked = progress.asked, tuple(each for each in verdicts.values() if isinstance(each, Question))
         if progress.asked and not progress.can_wait:
             raise _nobody_answers(progress.asked[0], tools)
 
@@ -259,7 +265,7 @@ class ToolLoop:
         if ready or not progress.is_waiting:
             await progress.begin()
         await run_in_queues(ready, tools, finish, self.concurrency)
-        if progress.is_waiting and (ready or not progress.is_resumed):
+        if progress.is_waiting and (ready or progress.asked != before):
             await progress.save()
 
     async def _settle_calls(self, tools: Mapping[str, Tool[..., Any]], progress: LoopProgress) -> dict[str, Verdict]:
@@ -360,13 +366,20 @@ async def _run_verdict(
         given = verdict.result if verdict.value is None else ToolReturn(verdict.value, verdict.result)
         return make_output(call, given, task.tell)
     assert isinstance(verdict, Approved)
-    token = current_call.set(running)
+    token, loop = current_call.set(running), current_loop()
+    cancels = running.progress.cancels
     try:
-        return await run_call(verdict.call, tools, task.tell, lambda progress: run.emit([progress]), is_approved=True)
+        with anyio.CancelScope() as scope:
+            cancels[running.key] = lambda: loop.post(scope.cancel)
+            return await run_call(
+                verdict.call, tools, task.tell, lambda progress: run.emit([progress]), is_approved=True
+            )
     except SuspendedError:
         return None
     finally:
+        del cancels[running.key]
         current_call.reset(token)
+    return ToolOutput(call.tool_call_id, call.tool_name, CANCELLED, is_error=True)
 
 
 async def _relay_answer(run: Run, request: Run) -> tuple[Generation, StreamEnd]:

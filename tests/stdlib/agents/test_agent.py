@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -456,3 +457,34 @@ async def test_observers_are_told_of_an_agent_its_steps_calls_and_tools() -> Non
     inner = next(span for span in recorder.spans if span.name == "librarian" and span.kind == "agent")
     assert inner.parent is not None
     assert inner.parent.kind == "tool"
+
+
+@pytest.mark.parametrize("tool", ["on_the_loop", "in_a_thread", "inner"])
+async def test_one_tool_is_cancelled_and_the_run_goes_on(tool: str) -> None:
+    gate = threading.Event()
+
+    async def on_the_loop(task: str) -> str:
+        await anyio.sleep_forever()
+        return "late"
+
+    def in_a_thread(task: str) -> str:
+        gate.wait(10)
+        return "late"
+
+    inner = ScriptedBackend(["Hm", Pause(float("inf"))])
+    tools: list[Any] = [look, on_the_loop, in_a_thread, Agent(inner, name="inner")]
+    backend = ScriptedBackend([call(1, tool, task="x"), call(2)], ["Done."])
+    async with Agent(backend, tools).astream("x") as stream:
+        async for event in stream.events():
+            if isinstance(event, ToolResult) and event.result.tool_call_id == "c2":
+                stream.cancel_tool("c1")
+    gate.set()
+    inner.assert_closed()
+    assert stream.result.value == "Done."
+    cancelled, looked = (message.blocks[0] for message in backend.requests[1].messages if message.role == "tool")
+    assert isinstance(cancelled, ToolOutput)
+    assert (cancelled.tool_call_id, cancelled.is_error) == ("c1", True)
+    assert "cancelled" in str(cancelled.result)
+    assert looked == ToolOutput("c2", "look", "a cat in Rome")
+    with pytest.raises(UsageError, match="'c1'"):
+        stream.cancel_tool("c1")
