@@ -330,7 +330,7 @@ class Agent(Generic[T]):
         return tuple(self._tools)
 
     def __repr__(self) -> str:
-        tools = ", ".join(tool.name for tool in self.tools)
+        tools = ", ".join(getattr(tool, "name", None) or repr(tool) for tool in self.tools)
         return f"<Agent {self.name!r} with {self._model!r}, tools: {tools or 'none'}>"
 
 
