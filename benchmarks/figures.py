@@ -6,7 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from benchmarks import call, engine, history, many, peers, scripted, startup, structured, telemetry, way, wire
+from benchmarks import (
+    agents,
+    call,
+    engine,
+    history,
+    many,
+    peers,
+    scripted,
+    startup,
+    structured,
+    telemetry,
+    way,
+    wire,
+)
 from benchmarks.pairs import Samples, Setting
 
 __all__ = ["FIGURES", "Figure"]
@@ -173,6 +186,8 @@ FIGURES: dict[str, Figure] = {
     "memory": Figure("1,000 thunks of 2,500 characters", "kB", scripted.memory(500), 3.0, 3.0),
     "memory-short": Figure("… of 500 characters", "kB", scripted.memory(100)),
     "turn": Figure("one more turn after 4,000", "ms", history.one_more_turn, 25, 50),
+    "agent-step": Figure("a step of an agent with 20 tools", "µs/step", agents.step),
+    "agent-growth": Figure("an agent's steps, 500 : 50", "µs/step", agents.growth, 1.2, 1.5),
     "turn-growth": Figure("4,000 turns : 400", "µs/turn", history.growth, 1.5, 2.0),
     "import": Figure("import mellea", "s", startup.import_time, 0.1, 0.2),
     "first-text": Figure("first text, fresh process", "s", startup.first_text, 1.15, 1.5),

@@ -19,7 +19,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any, TypeVar, cast
 
@@ -35,7 +35,7 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-Check = Callable[[Iterable[str]], None]
+Check = Callable[[Sequence[Any], Mapping[str, Any]], None]
 
 _OURS = __name__.partition(".")[0]
 
@@ -82,7 +82,7 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
 
     Args:
         function: sync or async; one that has been wrapped already is returned as it is.
-        check: is given the names of the arguments, and raises if one isn't taken.
+        check: is given the arguments, by position and by name, and raises if they don't fit.
     """
     if _is_wrapped(function):
         return function
@@ -93,7 +93,7 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             try:
                 if check is not None:
-                    check(kwargs)
+                    check(args, kwargs)
                 return await function(*args, **kwargs)
             except Exception as error:
                 shorten(error)
@@ -105,7 +105,7 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             if check is not None:
-                check(kwargs)
+                check(args, kwargs)
             return function(*args, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
             shorten(error)
@@ -115,14 +115,14 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
 
 
 def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], Check | None]:
-    """Return the function inside an entrance, and the check of its names, for a wrapper that does both itself."""
+    """Return the function inside an entrance, and the check of its arguments, for a wrapper that does both itself."""
     if _is_wrapped(function):
-        return cast("Any", function).__wrapped__, cast("Any", function).check_names
+        return cast("Any", function).__wrapped__, cast("Any", function).check_arguments
     return function, None
 
 
 def _noted(wrapper: Callable[..., Any], check: Check | None) -> Callable[..., Any]:
-    wrapper.check_names = check  # type: ignore[attr-defined]
+    wrapper.check_arguments = check  # type: ignore[attr-defined]
     return wrapper
 
 

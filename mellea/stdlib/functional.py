@@ -227,7 +227,7 @@ async def change(
     await_result: bool = True,
 ) -> Any:
     """Have a model change an object for a host. The arguments and errors are those of `transform`."""
-    tools = get_tools(obj) if host.backend.capabilities.tools and format is None else ()
+    tools = get_tools(obj) if format is None else ()
     component = Transform(obj, transformation, has_tools=bool(tools))
     with_tools = cast("CallArguments", {**arguments, "tools": tools} if tools else arguments)
     thunk = await answer(host, component, with_tools, format=format, await_result=await_result)

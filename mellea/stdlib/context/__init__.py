@@ -7,7 +7,7 @@ from mellea.core.context import Context, Turn
 from mellea.stdlib.context.chat import ChatContext
 from mellea.stdlib.context.compactors import SummaryCompactor, ThresholdCompactor, WindowCompactor
 from mellea.stdlib.context.simple import SimpleContext
-from mellea.stdlib.context.tokens import estimate_tokens
+from mellea.stdlib.context.tokens import estimate_tokens, get_turn_texts
 
 __all__ = [
     "ChatContext",
@@ -18,4 +18,5 @@ __all__ = [
     "Turn",
     "WindowCompactor",
     "estimate_tokens",
+    "get_turn_texts",
 ]
