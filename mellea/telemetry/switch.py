@@ -104,8 +104,10 @@ def enable(
         ) from error
     tracer = None if tracer_provider is None else tracer_provider.get_tracer("mellea", __version__)
     meter = None if meter_provider is None else meter_provider.get_meter("mellea", __version__)
-    observer = SpanObserver(tracer, None if meter is None else Histograms(meter), where)
-    _replace([observer], ends)
+    histograms = None if meter is None else Histograms(meter)
+    if histograms is not None:
+        ends.insert(0, histograms.flush)
+    _replace([SpanObserver(tracer, histograms, where)], ends)
 
 
 def disable() -> None:

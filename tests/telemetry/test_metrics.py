@@ -89,3 +89,19 @@ def test_the_names_in_the_table_are_the_conventions() -> None:
     others = {"error.type", "server.address", "server.port", "session.id"}
     assert [name for name in names if not name.startswith("gen_ai.") and name not in others] == []
     assert len(set(names)) == len(names)
+
+
+async def test_what_has_ended_is_recorded_when_metrics_are_collected_or_switched_off(enabled: Enable) -> None:
+    seen = enabled()
+    m = mellea.start_session(ScriptedBackend("x"))
+    for _ in range(70):
+        await m.ainstruct("x")
+    assert seen.points("gen_ai.client.operation.duration")[0].count == 70
+    await m.ainstruct("x")
+    mellea.telemetry.disable()
+    assert seen.points("gen_ai.client.operation.duration")[0].count == 71
+    mellea.telemetry.enable(meter_provider=seen.meters)
+    await m.ainstruct("x")
+    assert seen.points("gen_ai.client.operation.duration")[0].count == 72
+    data = seen.reader.get_metrics_data()
+    assert data is None or "mellea.waiting" not in data.to_json()
