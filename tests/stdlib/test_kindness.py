@@ -225,7 +225,7 @@ class Half:
         pass
 
 
-@pytest.mark.parametrize("register", [mellea.observe, mellea.add_observer])
+@pytest.mark.parametrize("register", [mellea.observe, mellea.traces.add_observer])
 @pytest.mark.parametrize(
     ("wrong", "says"), [(print, "'begin'"), (Watcher, "Watcher(…)"), (Half(), "'event'"), (3, "'begin'")]
 )
