@@ -23,6 +23,8 @@ THUNK_WAYS = _by_name(
     {
         ".value is the text": "text output_text completion completions response answer reply generated_text raw "
         "response_text content_text get",
+        ".value is the text, and has all methods of one": "capitalize casefold count encode endswith find isdigit "
+        "join lower lstrip partition replace rstrip split splitlines startswith strip title upper",
         ".value is the text, .message the whole answer": "choices candidates generations parts output_messages",
         ".parsed is the result of a call with format=…, .value the text": "data output result results parsed_output "
         "structured_response object json dict model_dump model_dump_json model_validate_json to_dict",
