@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from mellea.core.messages import system_message as system_message
     from mellea.core.messages import user_message as user_message
     from mellea.core.observer import Observer as Observer
-    from mellea.core.observer import add_observer as add_observer
     from mellea.core.observer import observe as observe
-    from mellea.core.observer import remove_observer as remove_observer
     from mellea.core.options import Deadlines as Deadlines
     from mellea.core.options import ModelOption as ModelOption
     from mellea.core.options import options as options
@@ -75,7 +73,6 @@ _HOMES = {
     "SimpleContext": "mellea.stdlib.context",
     "StreamChunk": "mellea.stdlib.streaming",
     "aask": "mellea.stdlib.generative",
-    "add_observer": "mellea.core.observer",
     "ask": "mellea.stdlib.generative",
     "assistant_message": "mellea.core.messages",
     "command": "mellea.stdlib.generative",
@@ -89,7 +86,6 @@ _HOMES = {
     "observe": "mellea.core.observer",
     "options": "mellea.core.options",
     "prices": "",
-    "remove_observer": "mellea.core.observer",
     "resolve": "mellea.core.gather",
     "serve": "",
     "start_session": "mellea.stdlib.session",
@@ -120,7 +116,6 @@ __all__ = [
     "SimpleContext",
     "StreamChunk",
     "aask",
-    "add_observer",
     "ask",
     "assistant_message",
     "command",
@@ -134,7 +129,6 @@ __all__ = [
     "observe",
     "options",
     "prices",
-    "remove_observer",
     "resolve",
     "serve",
     "start_session",

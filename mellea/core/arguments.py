@@ -184,6 +184,8 @@ class ArgumentCheck:
         taken = self._accepted
         if isinstance(value, Mapping) and "user_variables" in taken:
             return "values for {{placeholders}} go into user_variables={…}, options of the model into model_options={…}"
+        if callable(value) and "validation_fn" in taken:
+            return "the function that checks goes into validation_fn=…"
         if isinstance(value, type) and "format" in taken:
             return f"the type of the answer goes into format={value.__name__}"
         if isinstance(value, (list, tuple)) and "requirements" in taken:
@@ -193,7 +195,8 @@ class ArgumentCheck:
         if isinstance(value, str) and "grounding_context" in taken:
             return "give one text, with all of the task; what it is about may go into input=… or grounding_context={…}"
         others = [name for name in self._shown() if name not in self._positional()]
-        return f"the others are given by name: {', '.join(others)}" if others else f"{value!r} is one too many"
+        which = "the others" if self._positional() else "its arguments"
+        return f"{which} are given by name: {', '.join(others)}" if others else f"{value!r} is one too many"
 
     def _takes_any(self) -> bool:
         return not self._declared and bool(self._code.co_flags & inspect.CO_VARKEYWORDS)

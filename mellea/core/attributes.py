@@ -1,7 +1,7 @@
 """Attributes that aren't there: the error, with our name for what other libraries call something else.
 
-`find_attribute` stands in the `__getattr__` of a class, which Python calls for names it hasn't found: what is there
-costs nothing. The error is an `AttributeError`, so `hasattr` and `getattr` with a default work as ever.
+`find_attribute` stands in the `__getattr__` of a class, which Python calls for names that it hasn't found: those that
+are there cost nothing. The error is an `AttributeError`, so `hasattr` and `getattr` with a default work as ever.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ THUNK_WAYS = _by_name(
     {
         ".value is the text": "text output_text completion completions response answer reply generated_text raw "
         "response_text content_text get",
+        ".value is the text, and has all methods of one": "capitalize casefold count encode endswith find isdigit "
+        "join lower lstrip partition replace rstrip split splitlines startswith strip title upper",
         ".value is the text, .message the whole answer": "choices candidates generations parts output_messages",
         ".parsed is the result of a call with format=…, .value the text": "data output result results parsed_output "
         "structured_response object json dict model_dump model_dump_json model_validate_json to_dict",

@@ -46,9 +46,9 @@ class Turn:
         return self.output is None or not self.output.has_failed()
 
     @property
-    def is_rendered(self) -> bool:
-        """Whether the input was rendered, which implies that everything in it is computed."""
-        return self._rendering.known is not None
+    def is_said(self) -> bool:
+        """Whether the input was rendered, for which all in it has to be computed, and the output is computed, too."""
+        return self._rendering.known is not None and (self.output is None or self.output.is_computed())
 
     @property
     def rendered(self) -> Any:

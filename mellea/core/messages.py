@@ -19,6 +19,15 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 _ROLES: tuple[str, ...] = get_args(Role)
 
+_ROLES_ELSEWHERE = {
+    "human": "user",
+    "ai": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "developer": "system",
+    "function": "tool",
+}
+
 
 @dataclass(frozen=True, slots=True, init=False)
 class Message:
@@ -39,7 +48,9 @@ class Message:
 
     def __init__(self, role: str, content: Any = "", *, images: Iterable[ImageBlock] = ()) -> None:
         if role not in _ROLES:
-            raise UsageError(f"a message's role is one of {', '.join(map(repr, _ROLES))}, not {role!r}")
+            near = _ROLES_ELSEWHERE.get(role) if isinstance(role, str) else None
+            hint = f"; did you mean {near!r}?" if near else "; its text is the second argument"
+            raise UsageError(f"a message's role is one of {', '.join(map(repr, _ROLES))}, not {role!r}{hint}")
         blocks = _blocks_of(content)
         if type(images) is not tuple or images:
             several = isinstance(images, Iterable) and not isinstance(images, str)

@@ -76,6 +76,9 @@ class Requirement:
     scope: Scope | None = None
 
     def __post_init__(self) -> None:
+        if self.description is not None and not isinstance(self.description, str):
+            hint = "; validation_fn=… takes the function that checks" if callable(self.description) else ""
+            raise UsageError(f"a Requirement's description is a text, not {self.description!r}{hint}")
         if self.description is None and not self.has_function and not self.is_streaming:
             raise UsageError("a Requirement takes a description, a validation_fn, or both")
         for name, argument in (("validation_fn", "the context"), ("stream_validation_fn", "a chunk")):

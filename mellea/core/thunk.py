@@ -23,7 +23,7 @@ from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.runtime.visible_text import piece_filter
 from mellea.core.tracebacks import short_errors
-from mellea.errors import StreamingError, UsageError
+from mellea.errors import StreamingError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.sent import SentRequest
@@ -41,6 +41,10 @@ T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
 
 _THE_TEXT: Any = object()
+_NO_TEXT = (
+    "a thunk was used as if it were its text; .value is the text, .parsed the result of a call with format=…, and "
+    "async for piece in thunk reads it as it is written"
+)
 _poll_lock = threading.Lock()
 
 
@@ -343,6 +347,16 @@ class ModelOutputThunk(Generic[T]):
         @short_errors
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, THUNK_WAYS)
+
+        @short_errors
+        def __getitem__(self, index: object) -> Any:  # what `for` and `in` try, too
+            raise UsageTypeError(_NO_TEXT)
+
+        @short_errors
+        def __add__(self, other: object) -> Any:
+            raise UsageTypeError(_NO_TEXT)
+
+        __radd__ = __add__
 
     @short_errors
     def __eq__(self, other: object) -> bool:

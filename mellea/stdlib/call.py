@@ -554,12 +554,7 @@ def _format(format: Any) -> OutputFormat[Any] | None:
 
 def _unsaid(turns: Iterable[Turn]) -> list[Any]:
     """Return what the turns are made of, without those that a call before has said: all in them is there."""
-    return [
-        part
-        for turn in turns
-        if not turn.is_rendered or not (turn.output is None or turn.output.is_computed())
-        for part in (turn.input, turn.output)
-    ]
+    return [part for turn in turns if not turn.is_said for part in (turn.input, turn.output)]
 
 
 async def _prepare_turns(history: Context, model: str) -> list[Turn]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -15,6 +15,7 @@ from mellea.core.backend import Backend
 from mellea.core.events import Event, KeepAlive, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
 from mellea.core.options import Deadlines
 from mellea.core.runtime import Run, needs
+from mellea.core.runtime.clock import Clock
 from mellea.core.runtime.cursor import Cursor
 from mellea.core.runtime.loop import new_waiter
 from mellea.core.state import TRANSITIONS, State
@@ -204,6 +205,34 @@ async def test_a_sign_of_life_holds_a_deadline_off_and_nobody_sees_it(launch) ->
     with anyio.fail_after(3):
         events = [event async for event in thunk.events()]
     assert [type(event) for event in events] == [TextDelta, StreamEnd]
+
+
+@pytest.mark.anyio
+async def test_a_pause_longer_than_a_short_deadline_is_never_waited_out(launch) -> None:
+    gate = Gate()  # never opened: however busy the machine is, the deadline is what ends it
+    thunk = launch(ScriptedBackend(["a", gate]), deadlines=Deadlines(between_bytes=0.01))
+    with anyio.fail_after(3), pytest.raises(DeadlineError, match=r"silent for 0\.01 s"):
+        await thunk.avalue()
+
+
+@pytest.mark.parametrize(("late", "recheck"), [(0.0, 0.01), (0.005, 0.02), (5.0, 0.05)])
+def test_a_deadline_that_passed_on_a_free_loop_is_looked_at_again_soon(
+    late: float, recheck: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("mellea.core.runtime.clock.time.monotonic", lambda: now[0])
+    timers: list[tuple[float, Callable[[], Any]]] = []
+
+    class FakeLoop:
+        def call_later(self, seconds: float, call: Callable[[], Any]) -> Callable[[], None]:
+            timers.append((seconds, call))
+            return lambda: None
+
+    clock = Clock(Deadlines(None, None, None, 0.01))
+    clock.start(cast("Any", FakeLoop()), lambda *how: None, only_total=True)
+    now[0] += 0.01 + late
+    timers[0][1]()
+    assert timers[1][0] == pytest.approx(recheck)
 
 
 @pytest.mark.anyio

@@ -60,6 +60,17 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not faults, "\n".join(faults)
 
 
+def test_decisions_are_numbered_and_listed_under_their_headings() -> None:
+    folder = ROOT / "docs" / "decisions"
+    pages = sorted(path for path in folder.glob("*.md") if path.name != "README.md")
+    titles = [path.read_text("utf-8").partition("\n")[0] for path in pages]
+    assert [title.partition(".")[0] for title in titles] == [f"# {number}" for number in range(1, len(pages) + 1)]
+    assert [path.name[:4] for path in pages] == [f"{number:04}" for number in range(1, len(pages) + 1)]
+    listed = re.findall(r"^(\d+)\. \[(.+)\]\((\S+\.md)\)", (folder / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert [f"# {number}. {title}" for number, title, _ in listed] == titles
+    assert [file for _, _, file in listed] == [path.name for path in pages]
+
+
 @pytest.mark.parametrize("anchor", ["chapter-12-asynchronicity", "chapter-13-streaming-model-outputs"])
 def test_the_tutorial_has_the_chapters_that_others_link_to(anchor: str) -> None:
     assert anchor in _anchors(ROOT / "docs" / "tutorial.md")

@@ -14,6 +14,8 @@ import mellea
 from mellea.core import ComputedModelOutputThunk
 from mellea.errors import UsageAttributeError, UsageError, UsageTypeError
 from mellea.stdlib import functional
+from mellea.stdlib.requirements import req
+from mellea.stdlib.sampling import RejectionSamplingStrategy
 from mellea.testing import ScriptedBackend
 
 BACKEND = ScriptedBackend("yes")
@@ -32,8 +34,7 @@ def error_of(call: Callable[[], Any], kind: type[Exception] = UsageError) -> str
 
 
 @pytest.mark.parametrize(
-    "compare",
-    [lambda thunk: thunk == "yes", lambda thunk: thunk != "no", lambda thunk: "a" == thunk],  # noqa: SIM300 - the text comes first
+    "compare", [lambda thunk: thunk == "yes", lambda thunk: thunk != "no", lambda thunk: thunk in ["a"]]
 )
 def test_a_thunk_isnt_compared_with_a_text(compare: Callable[[Any], bool]) -> None:
     assert "compare .value" in error_of(lambda: compare(M.instruct("Is it?")))
@@ -226,10 +227,39 @@ class Half:
         pass
 
 
-@pytest.mark.parametrize("register", [mellea.observe, mellea.add_observer])
+@pytest.mark.parametrize("register", [mellea.observe, mellea.traces.add_observer])
 @pytest.mark.parametrize(
     ("wrong", "says"), [(print, "'begin'"), (Watcher, "Watcher(…)"), (Half(), "'event'"), (3, "'begin'")]
 )
 def test_what_isnt_an_observer_is_refused_at_once(register: Callable[[Any], Any], wrong: Any, says: str) -> None:
     said = error_of(lambda: register(wrong))
     assert says in said and said.startswith(register.__name__)
+
+
+# -- others ------------------------------------------------------------------------------------------------
+
+OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
+    "thunk + text": (lambda: M.instruct("x") + "!", ".value is the text"),
+    "text + thunk": (lambda: "!" + M.instruct("x"), ".value is the text"),
+    "thunk[0]": (lambda: M.instruct("x")[0], ".value is the text"),
+    "for in thunk": (lambda: list(M.instruct("x")), ".parsed the result"),
+    "text in thunk": (lambda: "y" in M.instruct("x"), ".value is the text"),
+    "thunk.upper": (lambda: M.instruct("x").upper(), ".value is the text"),
+    "messages, instruct": (lambda: M.instruct([{"role": "user", "content": "x"}]), "m.chat(…)"),
+    "a role of others": (lambda: M.chat([{"role": "human", "content": "x"}]), "did you mean 'user'?"),
+    "a message without a role": (lambda: mellea.Message("Hello"), "its text is the second argument"),
+    "one tool": (lambda: M.instruct("x", tools=print), "put it into one"),
+    "req of a function": (lambda: req(lambda text: True), "validation_fn=…"),  # type: ignore[arg-type]
+    "req of two": (lambda: req("x", lambda text: True), "validation_fn=…"),  # type: ignore[misc]
+    "a strategy's number": (lambda: RejectionSamplingStrategy(3), "loop_budget"),  # type: ignore[misc]
+    "retries": (lambda: RejectionSamplingStrategy(max_retries=3), "loop_budget=…"),  # type: ignore[call-arg]
+    "a window": (lambda: mellea.ChatContext(5), "window_size"),  # type: ignore[misc]
+    "max_tokens": (lambda: mellea.ChatContext(max_tokens=5), "token_budget=…"),  # type: ignore[call-arg]
+    "three names": (lambda: mellea.start_session("a", "b", "c"), "start_session takes 2"),  # type: ignore[misc]
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_mistake_of_a_newcomer_is_told_with_its_cure(case: str) -> None:
+    call, says = OTHERS[case]
+    assert says in error_of(call)

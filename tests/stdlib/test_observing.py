@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 import mellea
 from mellea.core import ToolCall, Usage
-from mellea.core.events import KeepAlive, TextDelta, ToolEnd
+from mellea.core.events import Event, KeepAlive, TextDelta, ToolEnd
 from mellea.core.observer import Span, add_observer, listening, observe, remove_observer, span_around
 from mellea.errors import GenerationCancelledError, MelleaError, ParseError
 from mellea.stdlib.context import ChatContext
@@ -323,6 +324,9 @@ async def test_what_goes_on_after_the_block_is_told_to_its_end() -> None:
 async def test_an_observer_that_fails_disturbs_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     class Bad:
         def begin(self, span: Span) -> None:
+            raise ValueError("bad observer")
+
+        def event(self, span: Span, events: Sequence[Event]) -> None:
             raise ValueError("bad observer")
 
         def end(self, span: Span) -> None:

@@ -94,7 +94,7 @@ def test_help_shows_types_as_a_person_would_write_them(where: str) -> None:
     for long in ("typing.", "collections.", "mellea.", "Union[", "ForwardRef", ": '", "-> '"):
         assert long not in shown
     if declared is not None and "tools" in declared.__annotations__:
-        assert "tools: Iterable[AnyTool] | None = None" in shown
+        assert "tools: Iterable[AnyTool] | ToolSet | None = None" in shown
 
 
 def test_the_parts_of_an_instruction_are_fields_of_it() -> None:

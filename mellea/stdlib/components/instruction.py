@@ -118,7 +118,9 @@ def _is_cached(text: Any) -> bool:
 
 def _check_text(name: str, value: Any, *others: type) -> None:
     if not isinstance(value, (str, CBlock, *others)):
-        raise UsageError(f"{name} takes a text, not {value!r}")
+        is_said = name == "description" and isinstance(value, (list, tuple, dict))
+        hint = "; m.chat(…) and m.stream(…) take a list of messages" if is_said else ""
+        raise UsageError(f"{name} takes a text, not {value!r}{hint}")
     if isinstance(value, (str, CBlock)) and not str(value).strip():
         raise UsageError(f"{name} is empty: {value!r}; say what the model is to do")
 
@@ -158,7 +160,7 @@ def _freeze_sequence(instruction: Instruction, name: str) -> None:
     if value is None:
         value = ()
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise UsageError(f"{name} takes a list, not {value!r}")
+        raise UsageError(f"{name} takes a list, not {value!r}; put it into one")
     object.__setattr__(instruction, name, tuple(value))
 
 

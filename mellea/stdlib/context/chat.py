@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mellea.core.arguments import entrance
 from mellea.core.context import Context, Turn
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.thunk import ModelOutputThunk
@@ -55,6 +56,12 @@ class ChatContext(Context):
 
     __slots__ = ("_compaction", "_depth", "_is_pinned", "_pins", "_previous", "_settings", "_turn")
 
+    @entrance(
+        "ChatContext",
+        max_tokens="token_budget=… limits the tokens that a call sees",
+        max_turns="window_size=… limits the turns that a call sees",
+        messages="m.chat([…]) takes a list of messages; ctx.add(message) puts one into a context",
+    )
     def __init__(
         self,
         *,

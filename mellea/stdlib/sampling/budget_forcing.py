@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from mellea.core.arguments import entrance
 from mellea.core.events import Event, ReasoningDelta, StreamEnd, TextDelta, Usage, UsageEvent
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement
@@ -38,6 +39,7 @@ class BudgetForcingStrategy:
 
     is_sequential = False  # the text of an attempt is only known when its last request has ended
 
+    @entrance("BudgetForcingStrategy")
     def __init__(
         self,
         *,

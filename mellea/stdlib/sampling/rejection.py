@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mellea.core.arguments import entrance
 from mellea.core.blocks import ToolOutput
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement
@@ -16,6 +17,9 @@ from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.sampling.draws import check_budget, draw_together, rank_attempt
 
 __all__ = ["FormatRepairStrategy", "MultiTurnStrategy", "RejectionSamplingStrategy", "RepairTemplateStrategy"]
+
+
+_BUDGET = "loop_budget=… is the number of attempts"
 
 
 class RejectionSamplingStrategy:
@@ -29,6 +33,7 @@ class RejectionSamplingStrategy:
         concurrency_budget: how many attempts run at the same time; when one passes, the others are cancelled.
     """
 
+    @entrance("RejectionSamplingStrategy", max_retries=_BUDGET, retries=_BUDGET, max_attempts=_BUDGET, n=_BUDGET)
     def __init__(
         self,
         *,
@@ -61,6 +66,7 @@ class _Correcting(ABC):
 
     is_sequential = True
 
+    @entrance("the strategy", max_retries=_BUDGET, retries=_BUDGET, max_attempts=_BUDGET, n=_BUDGET)
     def __init__(self, *, loop_budget: int = 2, requirements: Iterable[str | Requirement] | None = None) -> None:
         self.loop_budget = check_budget("loop_budget", loop_budget)
         self.requirements = as_requirements(requirements)

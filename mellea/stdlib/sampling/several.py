@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from mellea.core.arguments import entrance
 from mellea.core.requirement import Requirement, check_function
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
@@ -40,6 +41,7 @@ class BestOfNStrategy:
 
     is_sequential = False
 
+    @entrance("BestOfNStrategy")
     def __init__(
         self,
         n: int = 3,
@@ -97,6 +99,7 @@ class MajorityVotingStrategy:
 
     is_sequential = False
 
+    @entrance("MajorityVotingStrategy")
     def __init__(
         self,
         n: int = 5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
+from mellea.core.arguments import entrance
 from mellea.core.backend import Backend
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
@@ -35,6 +36,7 @@ class SOFAIStrategy:
 
     is_sequential = True
 
+    @entrance("SOFAIStrategy")
     def __init__(
         self,
         slow: Any,

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mellea.backends.registry import get_backend
+from mellea.core.arguments import entrance
 from mellea.core.backend import Backend
 from mellea.core.context import Context
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.session.session import MelleaSession, sessions_around
 
@@ -18,7 +18,7 @@ __all__ = ["current_session", "start_session"]
 _default: MelleaSession | None = None
 
 
-@short_errors
+@entrance("start_session")
 def start_session(
     model: str | os.PathLike[str] | Sequence[str] | Backend | None = None,
     model_id: str | None = None,

@@ -356,7 +356,7 @@ def as_tools(tools: Iterable[AnyTool] | ToolSet) -> tuple[CheckedTool, ...]:
     if isinstance(tools, ToolSet):
         return (tools,)
     if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
-        raise UsageError(f"tools takes a list, not {tools!r}")
+        raise UsageError(f"tools takes a list, not {tools!r}; put it into one")
     checked = tuple(tool if isinstance(tool, (ToolSpec, BuiltinTool, ToolSet)) else as_tool(tool) for tool in tools)
     names = [tool.name for tool in checked if not isinstance(tool, ToolSet)]
     if twice := next((name for name in names if names.count(name) > 1), None):

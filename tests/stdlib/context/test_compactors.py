@@ -13,7 +13,8 @@ from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.context import Turn
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import BackendError, OutputError, UsageError
-from mellea.stdlib.context import ChatContext, SummaryCompactor, ThresholdCompactor, WindowCompactor
+from mellea.stdlib.context import ChatContext, SummaryCompactor, ThresholdCompactor, WindowCompactor, get_turn_texts
+from mellea.stdlib.requirements import req, simple_validate
 from mellea.testing import Gate, Pause, ScriptedBackend
 
 pytestmark = pytest.mark.anyio
@@ -181,6 +182,44 @@ async def test_a_tools_call_and_its_output_are_summarised_together() -> None:
 
 
 # -- windows and thresholds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("requirements", [None, ["be short"]])
+@pytest.mark.parametrize("is_restored", [False, True])
+async def test_a_compactor_is_shown_the_first_turns_as_they_were_sent(requirements: Any, is_restored: bool) -> None:
+    shown: list[Any] = []
+
+    def compact(turns: Sequence[Turn]) -> Sequence[Turn]:
+        shown.append([get_turn_texts(turn) for turn in turns])
+        return turns
+
+    context = ChatContext(compactor=compact)
+    m = mellea.start_session(ScriptedBackend("Earl Grey"), ctx=context)
+    await m.ainstruct("Name a {{x}}.", user_variables={"x": "tea"}, requirements=requirements, strategy=None)
+    last = m.ctx.last_turn()
+    assert last is not None
+    said = get_turn_texts(last)[0][0]
+    if is_restored:
+        m = mellea.start_session(ScriptedBackend("Earl Grey"), ctx=context.add(Turn(last.input, last.output)))
+    await m.achat("Another one?")
+    assert said.startswith("Name a tea.")
+    assert shown[-1] == [([said], ["Earl Grey"])]
+
+
+async def test_a_simple_context_shows_its_last_turn_as_it_was_sent() -> None:
+    m = mellea.start_session(ScriptedBackend("Earl Grey"))
+    thunk = await m.ainstruct("Name a {{x}}.", user_variables={"x": "tea"})
+    turn = m.ctx.last_turn()
+    assert turn is not None and get_turn_texts(turn) == (["Name a tea."], ["Earl Grey"]) and turn.output is thunk
+
+
+async def test_under_a_strategy_a_turn_has_the_messages_of_its_task() -> None:
+    backend = ScriptedBackend("long", "ok")
+    m = mellea.start_session(backend, ctx=ChatContext())
+    short = req("Be brief.", validation_fn=simple_validate(lambda text: len(text) < 3))
+    await m.ainstruct("Name a {{x}}.", user_variables={"x": "tea"}, requirements=[short])
+    turn = m.ctx.last_turn()
+    assert turn is not None and get_turn_texts(turn) == (["Name a tea.\n\nRequirements:\n- Be brief."], ["ok"])
 
 
 async def test_a_window_compactor_keeps_the_last_turns() -> None:
