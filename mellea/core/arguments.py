@@ -127,9 +127,12 @@ class NameCheck:
         function: the function; the parameters in its own signature are taken.
         declared: the names that it takes as `**arguments`.
         ways: what to do instead about arguments that other functions take and this one doesn't.
+
+    Attributes:
+        accepted: all names that are taken.
     """
 
-    __slots__ = ("_accepted", "_code", "_declared", "_ways", "_what")
+    __slots__ = ("_code", "_declared", "_ways", "_what", "accepted")
 
     def __init__(
         self,
@@ -142,7 +145,7 @@ class NameCheck:
         self._code: CodeType = cast("FunctionType", function).__code__
         self._declared = tuple(declared)
         self._ways = ways or {}
-        self._accepted = frozenset((*self._positional(), *self._keywords(), *self._declared))
+        self.accepted = frozenset((*self._positional(), *self._keywords(), *self._declared))
 
     def __call__(self, names: Iterable[str]) -> None:
         """Refuse a name that isn't taken.
@@ -150,8 +153,8 @@ class NameCheck:
         Raises:
             UsageError: says what the function takes.
         """
-        if not self._accepted.issuperset(names) and not self._takes_any():
-            unknown = next(name for name in names if name not in self._accepted)
+        if not self.accepted.issuperset(names) and not self._takes_any():
+            unknown = next(name for name in names if name not in self.accepted)
             raise unknown_argument(self._what, unknown, self._shown(), ways=self._ways)
 
     def _takes_any(self) -> bool:

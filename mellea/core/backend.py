@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from mellea.core.blocks import FileBlock, ImageBlock, ToolOutput
+from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
 from mellea.core.fingerprint import digest, message_form, options_form
 from mellea.core.masking import hide_keys
@@ -294,6 +294,9 @@ def set_provider_finder(find: Callable[[str], Sequence[str]]) -> None:
     _find_providers = find
 
 
+_TEXTS = frozenset({CBlock, ThinkingBlock})
+
+
 def check_supported(backend: Backend, request: Request) -> None:
     """Refuse what the backend can't do, before anything is sent.
 
@@ -301,6 +304,12 @@ def check_supported(backend: Backend, request: Request) -> None:
         UnsupportedError: names the feature or the option.
     """
     can = backend.capabilities
+    if request.options.keys() <= can.options and not request.tools and request.output_schema is None:
+        for message in request.messages:
+            if not _TEXTS.issuperset(map(type, message.blocks)):
+                break
+        else:
+            return  # nothing but texts
     missing = next((name for name in request.options if name not in can.options), None)
     own = [tool for tool in request.tools if isinstance(tool, ToolSpec)]
     builtin = [tool for tool in request.tools if isinstance(tool, BuiltinTool)]

@@ -21,7 +21,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 __all__ = [
     "add_note",
@@ -35,7 +35,19 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-Check = Callable[[Iterable[str]], None]
+
+class Check(Protocol):
+    """Checks the names of a function's arguments.
+
+    Attributes:
+        accepted: the names that need no look.
+    """
+
+    accepted: frozenset[str]
+
+    def __call__(self, names: Iterable[str]) -> None:
+        """Raise if one of the names isn't taken."""
+
 
 _OURS = __name__.partition(".")[0]
 
@@ -86,13 +98,14 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
     """
     if _is_wrapped(function):
         return function
+    accepted = frozenset[str]() if check is None else check.accepted
 
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             try:
-                if check is not None:
+                if check is not None and not accepted.issuperset(kwargs):
                     check(kwargs)
                 return await function(*args, **kwargs)
             except Exception as error:
@@ -104,7 +117,7 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            if check is not None:
+            if check is not None and not accepted.issuperset(kwargs):
                 check(kwargs)
             return function(*args, **kwargs)
         except (Exception, KeyboardInterrupt) as error:

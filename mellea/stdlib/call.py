@@ -132,7 +132,7 @@ class Call:
             backend,
             given,
             arguments,
-            format=_format(format),
+            format=None if format is None else _format(format),
             prefix=None if prefix is None else str(prefix),
             is_own=is_own,
         )
@@ -166,7 +166,7 @@ class Call:
             given,
             format,
             tools if loop is None else loop.check_tools(tools),
-            Deadlines.of(timeout),
+            DEFAULT_DEADLINES if timeout is None else Deadlines.of(timeout),
             loop,
             prefix,
             arguments,
@@ -237,9 +237,9 @@ class Call:
                 model=self.backend.model_id,
             )
         can = self.backend.capabilities
-        files = [] if can.images and can.files else [Message("user", file) for file in _files_in(self.component)]
-        if files or self.tools or self.format is not None or self.options.keys() - can.options:
-            check_supported(self.backend, self._request(files))
+        files = () if can.images and can.files else _files_in(self.component)
+        if files or self.tools or self.format is not None or not self.options.keys() <= can.options:
+            check_supported(self.backend, self._request(map(partial(Message, "user"), files)))
 
     def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
@@ -255,7 +255,7 @@ class Call:
         """
         history = self._history(context)
         turns = history.list_awaited_turns()
-        pending = _pending([self.component, *_unsaid(turns)])
+        pending = _pending([self.component, *(_unsaid(turns) if turns else ())])
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         request = None if pending or not history.is_immediate else self._render(turns)
         asking = _Asking(self, request, history, pending)
@@ -292,7 +292,7 @@ class Call:
             label=self.component,
             links=[thunk.record for thunk in _thunks_in(self.component)] if listening.count else (),
             deadlines=self.deadlines,
-            dependencies=[thunk.record for thunk in ingredients],
+            dependencies=[thunk.record for thunk in ingredients] if ingredients else (),
             format=self.format,
             backend=backend.name,
             model=backend.model_id,
@@ -336,7 +336,8 @@ class Call:
         options = dict(self.options)
         options.pop(ModelOption.SYSTEM_PROMPT, None)
         schema = self.format.schema if self.format is not None else None
-        return Request(tuple(messages), _specs(self.tools), schema, options, self.deadlines)
+        specs = _specs(self.tools) if self.tools else ()
+        return Request(tuple(messages), specs, schema, options, self.deadlines)
 
     def _render(self, turns: Iterable[Turn]) -> Request:
         messages: list[Message] = []
@@ -354,10 +355,6 @@ class Call:
         if self.prefix is not None:
             messages.append(Message("assistant", self.prefix))
         return self._request(messages)
-
-    def _events(self, request: Request) -> AsyncIterator[Event]:
-        events = self.backend.run(request)
-        return events if self.prefix is None else _prefix_events(self.prefix, events)
 
 
 class _Asking:
@@ -383,9 +380,12 @@ class _Asking:
 
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
-        request = narrow_tools(self._request)
-        run.sent = SentRequest(self._call.backend, request)
-        return self._call._events(request)
+        request, call = self._request, self._call
+        if ModelOption.TOOL_CHOICE in request.options:
+            request = narrow_tools(request)
+        run.sent = SentRequest(call.backend, request)
+        events = call.backend.run(request)
+        return events if call.prefix is None else _prefix_events(call.prefix, events)
 
     async def work(self, run: Run) -> Any:
         """Let the tool loop answer."""
@@ -526,8 +526,12 @@ def _thunks_in(component: Any) -> list[ModelOutputThunk[Any]]:
 
 def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     """Find the thunks that aren't computed yet, each once."""
-    found = {id(thunk): thunk for value in values for thunk in _thunks_in(value)}
-    return [thunk for thunk in found.values() if not thunk.is_computed()]
+    found: dict[int, ModelOutputThunk[Any]] = {}
+    for value in values:
+        for part in walk(value):
+            if isinstance(part, ModelOutputThunk) and not part.is_computed():
+                found[id(part)] = part
+    return list(found.values())
 
 
 def _check_choice(choice: str | Sequence[str] | None, names: Sequence[str]) -> None:
@@ -568,4 +572,8 @@ async def _prepare_turns(history: Context) -> list[Turn]:
 
 
 def _files_in(component: Any) -> list[FileBlock]:
-    return [part for part in walk(component) if isinstance(part, FileBlock)]
+    files: list[FileBlock] = []
+    for part in walk(component):
+        if isinstance(part, FileBlock):
+            files.append(part)
+    return files

@@ -163,12 +163,13 @@ def prepare(
     """
     checked = cast("ActArguments", arguments)  # the verbs that check nothing have none of those keys
     strict = checked.get("strict", False)
-    check_flag("strict", strict)
-    check_flag("await_result", await_result)
-    check_flag("return_sampling_results", return_sampling_results)
+    if not (type(strict) is type(await_result) is type(return_sampling_results) is bool):
+        _check_flags(strict=strict, await_result=await_result, return_sampling_results=return_sampling_results)
     strategy = checked.get("strategy", DEFAULT_STRATEGY)
-    asked = (*as_requirements(checked.get("requirements")), *_strategy_requirements(strategy))
-    checks = add_own_requirements(component, asked)
+    checks: tuple[Requirement, ...] = ()
+    if strategy is not DEFAULT_STRATEGY or "requirements" in checked or getattr(component, "requirements", ()):
+        asked = (*as_requirements(checked.get("requirements")), *_strategy_requirements(strategy))
+        checks = add_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
         raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
@@ -457,6 +458,8 @@ def instruction(description: Any, arguments: InstructArguments) -> Instruction:
     Raises:
         UsageError: an argument is of a wrong type.
     """
+    if not arguments:
+        return Instruction(description)
     parts: Any = take_parts(arguments)  # any sequence; the instruction makes tuples of them
     requirements = arguments.pop("requirements", None)
     return Instruction(description, as_requirements(requirements), **parts)
@@ -488,6 +491,11 @@ def check_flag(name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise UsageError(f"{name} takes True or False, not {value!r}")
+
+
+def _check_flags(**flags: Any) -> None:
+    for name, value in flags.items():
+        check_flag(name, value)
 
 
 def _strategy_requirements(strategy: SamplingStrategy | None) -> tuple[Requirement, ...]:

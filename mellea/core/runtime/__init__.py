@@ -9,7 +9,7 @@ from mellea.core.runtime.deadlock import Hold, check_wait, held_up_loops, needs,
 from mellea.core.runtime.launch import launch
 from mellea.core.runtime.producer import Parse, Run
 from mellea.core.runtime.record import CLOSE_SECONDS, Record
-from mellea.core.runtime.register import Register, cancel_all
+from mellea.core.runtime.register import Register, cancel_all, current_register
 
 __all__ = [
     "CLOSE_SECONDS",
@@ -21,6 +21,7 @@ __all__ = [
     "Run",
     "cancel_all",
     "check_wait",
+    "current_register",
     "held_up_loops",
     "launch",
     "needs",

@@ -254,7 +254,7 @@ class Run(Record):
         if self.spans is not None:
             self.spans.tell(new)
         if self._waiters:
-            self._wake()
+            self._wake_ready(self._waiters)
         return has_ended
 
     def _is_for_readers(self, event: Event) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import threading
 import weakref
 from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
@@ -50,29 +49,25 @@ _registers: weakref.WeakSet[Register[Any]] = weakref.WeakSet()
 
 
 class Register(Generic[R]):
-    """A set of runs that haven't stopped yet; safe from any thread."""
+    """A set of runs that haven't stopped yet; safe from any thread, since each access to the set is a single step."""
 
-    __slots__ = ("__weakref__", "_lock", "_runs")
+    __slots__ = ("__weakref__", "_runs")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._runs: set[R] = set()
         _registers.add(self)
 
     def add(self, run: R) -> None:
         """Register a run."""
-        with self._lock:
-            self._runs.add(run)
+        self._runs.add(run)
 
     def discard(self, run: R) -> None:
         """Take a run out, if it is there."""
-        with self._lock:
-            self._runs.discard(run)
+        self._runs.discard(run)
 
     def unfinished(self) -> list[R]:
         """Return the runs that haven't ended."""
-        with self._lock:
-            return [run for run in self._runs if not run.is_final]
+        return [run for run in list(self._runs) if not run.is_final]
 
     def registering(self) -> AbstractContextManager[None]:
         """Register here what the `with` block launches."""
@@ -87,7 +82,6 @@ class Register(Generic[R]):
 
     def forget_parent(self) -> None:
         """After a fork, end the parent's runs in the child, where nobody produces them."""
-        self._lock = threading.Lock()  # another thread may have held the old one
         runs, self._runs = self._runs, set()
         for run in runs:
             run.abandon()

@@ -145,13 +145,17 @@ class Waits(ABC):
 
     def _wake_all(self) -> None:
         """Wake also those that wait for the end."""
-        self._wake()
+        if self._waiters:
+            self._wake_ready(self._waiters)
         if self._end_waiters:
             self._wake_ready(self._end_waiters)
 
     def _wake_ready(self, waiters: dict[_Wakeable, Callable[[], bool]]) -> None:
         with self._lock:
-            ready = [waiter for waiter, is_ready in waiters.items() if is_ready()]
+            ready = []
+            for waiter, is_ready in waiters.items():
+                if is_ready():
+                    ready.append(waiter)
             for waiter in ready:
                 del waiters[waiter]
         for waiter in ready:

@@ -59,9 +59,13 @@ class Instruction:
             if text is not None:
                 _check_text(name, text)
         for name in ("requirements", "images", "icl_examples"):
-            _freeze_sequence(self, name)
+            if type(getattr(self, name)) is not tuple:
+                _freeze_sequence(self, name)
         for name in ("grounding_context", "user_variables"):
-            _freeze_mapping(self, name)
+            if type(value := getattr(self, name)) is dict and not value:
+                object.__setattr__(self, name, {})  # it may be the caller's
+            else:
+                _freeze_mapping(self, name)
         for requirement in self.requirements:
             if not isinstance(requirement, (str, Requirement)):
                 raise UsageError(f"requirements takes texts and Requirements, not {requirement!r}")
@@ -73,27 +77,30 @@ class Instruction:
 
     def parts(self) -> Sequence[Any]:
         """Return all values in the instruction; thunks among them are awaited before it is rendered."""
-        values = [value for value in (self.icl_examples, self.grounding_context, self.user_variables) if value]
-        return [self.description, self.input, *values, *self.images]
+        values = [self.description, self.input]
+        for several in (self.icl_examples, self.grounding_context, self.user_variables):
+            if several:
+                values.append(several)
+        return [*values, *self.images]
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values."""
         context = self.grounding_context
-        kept = {name: text for name, text in context.items() if _is_cached(text)}
+        kept = {name: text for name, text in context.items() if _is_cached(text)} if context else context
         args = {
-            "description": self._fill_description(),
-            "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
+            "description": self._fill_description() if self.user_variables else self.description,
+            "requirements": [str(item) for item in self.requirements if not _is_hidden(item)]
+            if self.requirements
+            else [],
             "input": self.input,
-            "icl_examples": self.icl_examples,
+            "icl_examples": self.icl_examples or [],
             "kept_context": kept,
-            "grounding_context": {name: text for name, text in context.items() if name not in kept},
+            "grounding_context": {name: text for name, text in context.items() if name not in kept} if kept else context,
             "prefix": self.prefix,
         }
         return TemplateRepresentation("Instruction", args, self.images)
 
     def _fill_description(self) -> Any:
-        if not self.user_variables:
-            return self.description
         cache = _is_cached(self.description)
         return TemplateRepresentation(str(self.description), self.user_variables, is_inline=True, cache=cache)
 

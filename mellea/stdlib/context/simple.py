@@ -55,7 +55,8 @@ class SimpleContext(Context):
     def add_turn(self, said: Any, answer: ModelOutputThunk[Any]) -> SimpleContext:
         """Return a context with this as the last turn."""
         new = SimpleContext()
-        new._last = _remember(answer, said)
+        new._last = last = _Last(answer, _release_input)
+        last.input = said
         return new
 
     def turns(self) -> list[Turn]:

@@ -26,7 +26,7 @@ from mellea.core.messages import Message
 from mellea.core.options import check_options
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.runtime import CLOSE_SECONDS, Register, Run, held_up_loops
+from mellea.core.runtime import CLOSE_SECONDS, Register, Run, current_register, held_up_loops
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors
@@ -500,8 +500,11 @@ class MelleaSession:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
         before = self.ctx
-        with self._running.registering():
+        outer = current_register.set(self._running)
+        try:
             thunk, after = verb.launch(before)
+        finally:
+            current_register.reset(outer)
         with self._lock:
             if after is not before and self.ctx is before:
                 self.ctx = after
