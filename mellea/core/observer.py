@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     from mellea.core.accumulator import Generation
+    from mellea.core.backend import SentRequest
     from mellea.core.blocks import ToolCall, ToolOutput
     from mellea.core.events import Event
-    from mellea.core.sent import SentRequest
 
 __all__ = [
     "Observer",

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from mellea.core.accumulator import Generation
-from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported, narrow_tools
+from mellea.core.backend import Backend, BuiltinTool, Request, SentRequest, ToolSpec, check_supported, narrow_tools
 from mellea.core.blocks import CBlock, FileBlock
 from mellea.core.component import component_of, walk
 from mellea.core.context import Context, Turn
@@ -29,7 +29,6 @@ from mellea.core.options import (
 )
 from mellea.core.runtime import Corrector, Parse, Run, launch
 from mellea.core.runtime.tasks import in_thread, together
-from mellea.core.sent import SentRequest
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
@@ -572,8 +571,4 @@ async def _prepare_turns(history: Context) -> list[Turn]:
 
 
 def _files_in(component: Any) -> list[FileBlock]:
-    files: list[FileBlock] = []
-    for part in walk(component):
-        if isinstance(part, FileBlock):
-            files.append(part)
-    return files
+    return [part for part in walk(component) if isinstance(part, FileBlock)]

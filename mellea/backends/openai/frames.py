@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mellea.backends.http.decoding import Filter
-from mellea.backends.http.framing import SseWireDecoder
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.core.events import Event, StreamEnd, TextDelta
 from mellea.core.structured.envelope import Unwrapper
 

@@ -32,7 +32,6 @@ from mellea.core.runtime.deadlock import runs_around
 from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behind, lost, overdue
 from mellea.core.runtime.loop import current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
-from mellea.core.runtime.register import Register, current_register
 from mellea.core.runtime.source import close_source, is_open
 from mellea.core.runtime.spans import RunSpans
 from mellea.core.runtime.tasks import in_thread
@@ -95,12 +94,12 @@ class Run(Record):
         self._parse, self._quick_length, self._correction = parse, quick_length, correction
         self._clock, self._overdue = Clock(deadlines), overdue
         self._held_end: StreamEnd | None = None  # which readers get once the answer could be parsed
-        self._registers: tuple[Register[Any], ...] = ()
+        self._registers: Sequence[Any] = ()
         self._is_logged = open is None  # work logs the requests that it makes
         self._whole: Folded | None = None
         self.spans: RunSpans | None = None
 
-    def start(self, registers: tuple[Register[Any], ...] = ()) -> None:
+    def start(self, registers: Sequence[Any] = ()) -> None:
         """Start producing on the running loop.
 
         Args:
@@ -116,7 +115,6 @@ class Run(Record):
     async def _main(self) -> None:
         # For this task alone, and what it begins.
         runs_around.set((*runs_around.get(), weakref.ref(self)))
-        current_register.set(None)
         if self.spans is not None:
             self.spans.make_current()
         try:

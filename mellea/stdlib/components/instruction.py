@@ -66,22 +66,15 @@ class Instruction:
                 object.__setattr__(self, name, {})  # it may be the caller's
             else:
                 _freeze_mapping(self, name)
-        for requirement in self.requirements:
-            if not isinstance(requirement, (str, Requirement)):
-                raise UsageError(f"requirements takes texts and Requirements, not {requirement!r}")
-        for image in self.images:
-            if not isinstance(image, ImageBlock):
-                raise UsageError(f"images takes ImageBlocks, not {image!r}; ImageBlock.from_path(…) reads a file")
+        if self.requirements or self.images:
+            _check_items(self)
         if self.user_variables:
             _check_variables(self)
 
     def parts(self) -> Sequence[Any]:
         """Return all values in the instruction; thunks among them are awaited before it is rendered."""
-        values = [self.description, self.input]
-        for several in (self.icl_examples, self.grounding_context, self.user_variables):
-            if several:
-                values.append(several)
-        return [*values, *self.images]
+        several = filter(None, (self.icl_examples, self.grounding_context, self.user_variables))
+        return [self.description, self.input, *several, *self.images]
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values."""
@@ -95,7 +88,9 @@ class Instruction:
             "input": self.input,
             "icl_examples": self.icl_examples or [],
             "kept_context": kept,
-            "grounding_context": {name: text for name, text in context.items() if name not in kept} if kept else context,
+            "grounding_context": {name: text for name, text in context.items() if name not in kept}
+            if kept
+            else context,
             "prefix": self.prefix,
         }
         return TemplateRepresentation("Instruction", args, self.images)
@@ -122,6 +117,15 @@ def _check_text(name: str, value: Any, *others: type) -> None:
         raise UsageError(f"{name} takes a text, not {value!r}")
     if isinstance(value, (str, CBlock)) and not str(value).strip():
         raise UsageError(f"{name} is empty: {value!r}; say what the model is to do")
+
+
+def _check_items(instruction: Instruction) -> None:
+    for requirement in instruction.requirements:
+        if not isinstance(requirement, (str, Requirement)):
+            raise UsageError(f"requirements takes texts and Requirements, not {requirement!r}")
+    for image in instruction.images:
+        if not isinstance(image, ImageBlock):
+            raise UsageError(f"images takes ImageBlocks, not {image!r}; ImageBlock.from_path(…) reads a file")
 
 
 def _check_variables(instruction: Instruction) -> None:

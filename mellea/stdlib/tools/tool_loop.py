@@ -18,11 +18,11 @@ from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, ToolSpec
 from mellea.core.blocks import ToolCall
 from mellea.core.events import StepEnd, StepStart, StreamEnd, ToolResult
+from mellea.core.iterators import relay
 from mellea.core.messages import Message
 from mellea.core.observer import span_around
 from mellea.core.options import check_options
 from mellea.core.runtime import Run
-from mellea.core.runtime.cursor import relay
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolLoopLimitError, UsageError

@@ -89,12 +89,16 @@ def _messages(messages: Iterable[Message], service: Service) -> list[JsonObject]
     encoded: list[JsonObject] = []
     shown: list[JsonObject] = []  # files of tool results, which have to follow the results as one block
     for message in messages:
-        outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
-        if shown and not outputs:
+        has_outputs, files = False, list[JsonObject]()
+        for block in message.blocks:
+            if isinstance(block, ToolOutput) and not block.is_builtin:
+                has_outputs = True
+                encoded.append(_output(block))
+                files += _encode_files(block)
+        if shown and not has_outputs:
             encoded.append({"role": "user", "content": shown})
             shown = []
-        encoded += map(_output, outputs)
-        shown += [part for output in outputs for part in _encode_files(output)]
+        shown += files
         if message.role == "assistant":
             encoded.append(_assistant(message, service))
         elif message.role != "tool":
@@ -156,8 +160,13 @@ def _images_back(message: Message, service: Service) -> list[JsonObject]:
     return [{"type": "image_url", "image_url": {"url": as_url(block)}} for block in message.files]
 
 
+_TEXTS = frozenset({CBlock})
+
+
 def _content(message: Message, service: Service) -> str | list[JsonObject]:
     marks = service.has_cache_marks
+    if not marks and _TEXTS.issuperset(map(type, message.blocks)):
+        return message.content
     blocks = [block for block in message.blocks if isinstance(block, (CBlock, FileBlock))]
     if all(isinstance(block, CBlock) and not (marks and block.cache) for block in blocks):
         return message.content
