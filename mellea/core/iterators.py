@@ -1,4 +1,9 @@
-"""Readers of a generation's text and events, in the order in which they come."""
+"""Readers of a generation's text and events, in the order in which they come.
+
+What a reader of text gets to see is the text that stays. Of a plain generation that is every text delta. Under a
+strategy it is the text of the accepted attempt, once it is accepted, and before that only what was committed; of a
+tool loop it is the text of all steps. So what came out is always the beginning of the final text.
+"""
 
 from __future__ import annotations
 

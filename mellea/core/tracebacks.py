@@ -36,7 +36,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Check(Protocol):
+class ArgumentsCheck(Protocol):
     """Checks the names of a function's arguments.
 
     Attributes:
@@ -89,7 +89,7 @@ def short_errors(entrance: F) -> F:
     return cast("F", wrap_entrance(entrance))
 
 
-def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> Callable[..., Any]:
+def wrap_entrance(function: Callable[..., Any], check: ArgumentsCheck | None = None) -> Callable[..., Any]:
     """Wrap a function that programs call, once: its errors get a short traceback.
 
     Args:
@@ -127,14 +127,14 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
     return _noted(call, check)
 
 
-def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], Check | None]:
+def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], ArgumentsCheck | None]:
     """Return the function inside an entrance, and the check of its names, for a wrapper that does both itself."""
     if _is_wrapped(function):
         return cast("Any", function).__wrapped__, cast("Any", function).check_names
     return function, None
 
 
-def _noted(wrapper: Callable[..., Any], check: Check | None) -> Callable[..., Any]:
+def _noted(wrapper: Callable[..., Any], check: ArgumentsCheck | None) -> Callable[..., Any]:
     wrapper.check_names = check  # type: ignore[attr-defined]
     return wrapper
 

@@ -31,7 +31,8 @@ from mellea.core.runtime import Corrector, Parse, Run, launch
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, OutputError, ParseError, UnsupportedError, UsageError
-from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
+from mellea.stdlib import components
+from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.tools import MAX_TURNS, Step, Tool, ToolLoop, as_tools, loop_of
 from mellea.stdlib.verb import CallArguments
@@ -422,7 +423,7 @@ class _Asking:
 
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
-        return render_result(result)
+        return components.render_result(result)
 
 
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:

@@ -22,20 +22,12 @@ from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import StreamingError, UsageError
+from mellea.stdlib import components, streaming
 from mellea.stdlib.call import Call, finish, request_once
-from mellea.stdlib.components import (
-    Conversation,
-    Instruction,
-    Query,
-    Transform,
-    call_method,
-    get_tools,
-    render_messages,
-)
+from mellea.stdlib.components import Conversation, Instruction, render_messages
 from mellea.stdlib.requirements.streaming import check_watchable
 from mellea.stdlib.requirements.validation import add_own_requirements, as_requirements, validate_all
 from mellea.stdlib.sampling.rejection import FormatRepairStrategy, RejectionSamplingStrategy
-from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.verb import (
     ActArguments,
     CallArguments,
@@ -137,7 +129,7 @@ class Verb:
         """
         if self.strategy is None:
             return self.call.launch(context)
-        return launch_sampled(
+        return streaming.launch_sampled(
             self.call, context, self.strategy, self.requirements, strict=self.strict, release=self.release
         )
 
@@ -167,7 +159,11 @@ def prepare(
         _check_flags(strict=strict, await_result=await_result, return_sampling_results=return_sampling_results)
     strategy = checked.get("strategy", DEFAULT_STRATEGY)
     checks: tuple[Requirement, ...] = ()
-    if strategy is not DEFAULT_STRATEGY or "requirements" in checked or getattr(component, "requirements", ()):
+    if (
+        strategy is not DEFAULT_STRATEGY
+        or "requirements" in checked
+        or (isinstance(component, Instruction) and component.requirements)
+    ):
         asked = (*as_requirements(checked.get("requirements")), *_strategy_requirements(strategy))
         checks = add_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
@@ -186,7 +182,7 @@ def prepare(
     for other in getattr(chosen, "backends", ()):
         call.vary(backend=other)
     if release is not None:
-        check_release(release, call, chosen, checks)
+        streaming.check_release(release, call, chosen, checks)
     return Verb(call, chosen, checks, strict, release)
 
 
@@ -224,13 +220,13 @@ async def change(
     await_result: bool = True,
 ) -> Any:
     """Have a model change an object for a host. The arguments and errors are those of `transform`."""
-    tools = get_tools(obj) if host.backend.capabilities.tools and format is None else ()
-    component = Transform(obj, transformation, has_tools=bool(tools))
+    tools = components.get_tools(obj) if host.backend.capabilities.tools and format is None else ()
+    component = components.Transform(obj, transformation, has_tools=bool(tools))
     with_tools = cast("CallArguments", {**arguments, "tools": tools} if tools else arguments)
     thunk = await answer(host, component, with_tools, format=format, await_result=await_result)
     if not await_result or not thunk.tool_calls:
         return thunk
-    result, message = await call_method(thunk.tool_calls, tools)
+    result, message = await components.call_method(thunk.tool_calls, tools)
     host.remember(message)
     return result
 
@@ -348,7 +344,9 @@ async def aquery(
         MelleaError: an argument is wrong, or the generation failed.
     """
     host = _Alone(context, backend)
-    return await answer(host, Query(obj, query), arguments, format=format, await_result=await_result), host.context
+    return await answer(
+        host, components.Query(obj, query), arguments, format=format, await_result=await_result
+    ), host.context
 
 
 @verb("transform", OptionArguments, tools=TRANSFORM_TOOLS)

@@ -1,4 +1,4 @@
-"""Clients: one for each event loop and server, shared by all backends that use that server.
+"""Clients, one for each event loop and server, shared by all backends that use that server; and requests over them.
 
 Rules:
 
@@ -11,6 +11,10 @@ Rules:
 - A proxy that can't be used stops only those who have to go through it.
 - Where `httpx-aiohttp` is installed (the extra `fast`), clients on asyncio use it; on trio, and through SOCKS, they are
   of the stock kind (`pool.py`).
+- A caller's own client may come from httpx, from httpx2, or be anything of the same shape. It is never closed here, and
+  belongs to the event loop that uses it first.
+- A redirect is followed to the same scheme, host and port alone, with the method and the body as they are.
+- Nothing that a client raises leaves this file: it holds the request, and the request holds the key.
 """
 
 from __future__ import annotations

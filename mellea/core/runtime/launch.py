@@ -2,6 +2,13 @@
 
 `launch` is the only way to begin. It refuses waits that could never end, makes the run with its total deadline, enters
 it in the registers of what runs, and begins the spans that observers are told of.
+
+There is a register of the whole process, and one of each session. Rules:
+
+- A run stands in its registers from its launch until its producer has stopped.
+- What a run launches for itself (attempts, steps, judges) stands in no session's register: it is cancelled with the
+  run. What code inside it, such as a tool, asks of a session stands in that session's register.
+- When the interpreter leaves, everything that runs is cancelled; after a fork, the child ends what is the parent's.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from mellea.core.runtime import Run
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolLoopLimitError, UsageError
-from mellea.stdlib.tools.execute import run_calls
 from mellea.stdlib.tools.policy import Ask, Deny, Policy, decide
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tools
 
@@ -190,6 +189,8 @@ class ToolLoop:
                 )
 
         tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool)}
+        from mellea.stdlib.tools.execute import run_calls  # lazy: plain text needs no tools
+
         await run_calls(
             calls,
             tools,

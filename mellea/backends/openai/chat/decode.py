@@ -366,7 +366,12 @@ _PIECES = ("text", "summary", "data")
 
 
 class Details:
-    """Collects the details of one run of reasoning in `held`."""
+    """Collects `reasoning_details`, which OpenRouter and its like want back unchanged in the next turn, in `held`.
+
+    OpenRouter, "Reasoning tokens", section "Preserving reasoning" (as of 2026-10): each detail has a type
+    (`reasoning.text`, `reasoning.summary`, `reasoning.encrypted`), an id, an index and a format; a text may have a
+    signature. Streamed, a detail comes in pieces, which are put together again by their type and index.
+    """
 
     __slots__ = ("held",)
 
