@@ -1,6 +1,10 @@
-"""Tools and what goes with them: conditions, results, progress."""
+"""Tools and what goes with them: conditions, results, progress, policies and the answers of people."""
 
 from mellea.core.events import ToolProgress as ToolProgress
+from mellea.stdlib.tools import Allow as Allow
+from mellea.stdlib.tools import Ask as Ask
+from mellea.stdlib.tools import Deny as Deny
+from mellea.stdlib.tools import Edited as Edited
 from mellea.stdlib.tools import Tool as Tool
 from mellea.stdlib.tools import ToolLoop as ToolLoop
 from mellea.stdlib.tools import ToolReturn as ToolReturn
@@ -8,4 +12,16 @@ from mellea.stdlib.tools import ensure as ensure
 from mellea.stdlib.tools import require as require
 from mellea.stdlib.tools import tool as tool
 
-__all__ = ["Tool", "ToolLoop", "ToolProgress", "ToolReturn", "ensure", "require", "tool"]
+__all__ = [
+    "Allow",
+    "Ask",
+    "Deny",
+    "Edited",
+    "Tool",
+    "ToolLoop",
+    "ToolProgress",
+    "ToolReturn",
+    "ensure",
+    "require",
+    "tool",
+]

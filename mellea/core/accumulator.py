@@ -20,6 +20,7 @@ from mellea.core.events import (
     FinishReason,
     ReasoningDelta,
     SourceEvent,
+    Steered,
     StepStart,
     StreamEnd,
     TextDelta,
@@ -262,6 +263,10 @@ class _Answer:
             self.end_message()
         self._results.append(Message("tool", event.result))
 
+    def _add_steering(self, event: Steered) -> None:
+        self.end_message()
+        self._messages.append(Message("user", event.text))
+
     def _add_source(self, event: SourceEvent) -> None:
         self.sources.append(event.source)
 
@@ -293,6 +298,7 @@ _ANSWER_FOLDS: dict[type, Callable[[_Answer, Any], None]] = {
     BuiltinToolEnd: _Answer._add_call,
     BuiltinToolResult: _Answer._add_builtin_result,
     SourceEvent: _Answer._add_source,
+    Steered: _Answer._add_steering,
 }
 
 

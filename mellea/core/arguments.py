@@ -55,7 +55,8 @@ _ELSEWHERE = _by_name(
         "it belongs to start_session(…)": "model model_id model_name llm client backend provider api_key base_url ctx",
         "what is said to the model is the first argument, without a name": "messages prompt content message text "
         "question query instruction task",
-        "write strategy=RejectionSamplingStrategy(loop_budget=…)": "retries max_retries num_retries n_retries "
+        "write strategy=RejectionSamplingStrategy(loop_budget=…) for answers that fail their requirements, or "
+        "start_session(…, retries=…) for requests that fail": "retries max_retries num_retries n_retries "
         "max_attempts attempts loop_budget",
         "write strategy=BestOfNStrategy(…)": "n num_samples best_of num_generations",
         "write requirements=[req(…, validation_fn=…)]": "validation_fn",
@@ -110,7 +111,8 @@ def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> st
     if (option := nearest_option(name, 0.8)) is not None:
         return _as_option(option, taken)
     options = "; model options go into model_options={…}" if "model_options" in taken else ""
-    return f"it takes {', '.join(taken) or 'no others'}{options}"
+    variables = "; values for {{placeholders}} go into user_variables={…}" if "user_variables" in taken else ""
+    return f"it takes {', '.join(taken) or 'no others'}{options}{variables}"
 
 
 def _as_option(option: str, taken: Collection[str]) -> str:

@@ -24,8 +24,10 @@ __all__ = [
     "FileEvent",
     "FinishReason",
     "KeepAlive",
+    "NestedEvent",
     "ReasoningDelta",
     "SourceEvent",
+    "Steered",
     "StepEnd",
     "StepStart",
     "StreamEnd",
@@ -266,3 +268,23 @@ class ToolResult(Event):
     """A tool of the program has run."""
 
     result: ToolOutput
+
+
+@_event
+class NestedEvent(Event):
+    """An event of another run, which a tool of this one makes: of a sub-agent, or of a stream that the tool relays.
+
+    `path` says whose it is: the tool's name; of an agent, also the number of its step, as in `"researcher/2"`, and
+    then those of an agent that this one has called: `"researcher/2/librarian/1"`.
+    """
+
+    tool_call_id: str
+    path: str
+    event: Event
+
+
+@_event
+class Steered(Event):
+    """The user has said more while an agent works; the next step is asked with it."""
+
+    text: str

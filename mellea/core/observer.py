@@ -56,7 +56,7 @@ _lock = threading.Lock()
 
 
 class Observer:
-    """What is told of spans. Subclassing is optional: any object with these methods will do.
+    """What is told of spans: derive from it and override what you need. Any object with all three methods will do.
 
     The methods are called on the thread and loop that do the work, so they return at once and never wait. All
     observers of a span are called in the order in which they were registered.

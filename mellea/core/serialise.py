@@ -69,6 +69,8 @@ KINDS: dict[str, type] = {
     "chunk_validated": events.ChunkValidated,
     "step_start": events.StepStart,
     "step_end": events.StepEnd,
+    "nested_event": events.NestedEvent,
+    "steered": events.Steered,
 }
 """Every kind that can be saved, by its name in the JSON. The names are part of the format: they never change.
 
@@ -258,7 +260,7 @@ def _form(hint: Any) -> _Form:
         return _plain(hint)
     if hint is bytes:
         return _Form(lambda data: base64.b64encode(data).decode("ascii"), _load_bytes)
-    if hint in _NAMES:
+    if hint in _NAMES or hint is events.Event:
         return _Form(to_jsonable, functools.partial(_load_kind, (hint,)))
     origin, args = get_origin(hint), get_args(hint)
     if origin is Literal:

@@ -32,15 +32,17 @@ from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, OutputError, ParseError, UnsupportedError, UsageError
 from mellea.stdlib import components
+from mellea.stdlib import tools as tool_room
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.tools import MAX_TURNS, Step, Tool, ToolLoop, as_tools, loop_of
+from mellea.stdlib.tools import MAX_TURNS, Tool, as_tools
 from mellea.stdlib.verb import CallArguments
 
 if TYPE_CHECKING:
     from mellea.core.structured import OutputFormat
+    from mellea.stdlib.tools import Step, ToolLoop
 
-__all__ = ["Call", "finish", "request_once"]
+__all__ = ["Answering", "Call", "finish", "request_once"]
 
 C = TypeVar("C", bound=Context)
 T = TypeVar("T")
@@ -158,7 +160,7 @@ class Call:
         loop = None
         if arguments:  # nearly always there are none
             turns = arguments.get("max_turns", MAX_TURNS)
-            loop = loop_of(arguments.get("loop"), arguments.get("tool_calls", "show"), turns)
+            loop = tool_room.loop_of(arguments.get("loop"), arguments.get("tool_calls", "show"), turns)
         call = cls(
             component,
             backend,
@@ -258,21 +260,35 @@ class Call:
         pending = _pending([self.component, *(_unsaid(turns) if turns else ())])
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         request = None if pending or not history.is_immediate else self._render(turns)
-        asking = _Asking(self, request, history, pending)
-        ready = asking.get_ready if request is None else None
+        answering = self.answering(request, history, pending)
+        ready = answering.get_ready if request is None else None
         if self.loop is not None:
             overdue = f"the model {self.backend.model_id!r} and its tools were not done"
-            return self.begin(context, pending, ready=ready, work=asking.work, overdue=overdue, correction=correction)
+            return self.begin(
+                context, pending, ready=ready, work=answering.work, overdue=overdue, correction=correction
+            )
         parse, quick_length = self._parse()
         return self.begin(
             context,
             pending,
             ready=ready,
-            open=asking.open,
+            open=answering.open,
             parse=parse,
             quick_length=quick_length,
             correction=correction,
         )
+
+    def answering(
+        self, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
+    ) -> Answering:
+        """Return what the run of this call works with.
+
+        Args:
+            request: what to ask, if it could be rendered already.
+            history: what the model knows of earlier turns.
+            pending: the thunks that it waits for.
+        """
+        return Answering(self, request, history, pending)
 
     def begin(
         self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Any
@@ -289,7 +305,7 @@ class Call:
         """
         backend = self.backend
         run = launch(
-            label=self.component,
+            label=how.pop("label", self.component),
             links=[thunk.record for thunk in _thunks_in(self.component)] if listening.count else (),
             deadlines=self.deadlines,
             dependencies=[thunk.record for thunk in ingredients] if ingredients else (),
@@ -357,30 +373,30 @@ class Call:
         return self._request(messages)
 
 
-class _Asking:
+class Answering:
     """A call while it is answered: what its run works with."""
 
-    __slots__ = ("_call", "_history", "_pending", "_request", "_run")
+    __slots__ = ("_history", "_pending", "call", "request", "run")
 
     def __init__(
         self, call: Call, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
     ) -> None:
-        self._call = call
-        self._request: Any = request  # there is one when `open` or `work` begins
+        self.call = call
+        self.request: Any = request  # there is one when `open` or `work` begins
         self._history = history
         self._pending = pending
 
     async def get_ready(self, run: Run) -> None:
         """Wait for the ingredients, and render the request."""
         if self._pending:
-            await _await_ingredients(self._pending, self._call.component)
-        with unshaped_options(self._call.backend):  # for a compactor that asks a model
+            await _await_ingredients(self._pending, self.call.component)
+        with unshaped_options(self.call.backend):  # for a compactor that asks a model
             turns = await _prepare_turns(self._history)
-        self._request = self._call._render(turns)
+        self.request = self.call._render(turns)
 
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
-        request, call = self._request, self._call
+        request, call = self.request, self.call
         if ModelOption.TOOL_CHOICE in request.options:
             request = narrow_tools(request)
         run.sent = SentRequest(call.backend, request)
@@ -389,8 +405,8 @@ class _Asking:
 
     async def work(self, run: Run) -> Any:
         """Let the tool loop answer."""
-        call = self._call
-        self._run = run
+        call = self.call
+        self.run = run
         loop: Any = call.loop
         try:
             answer = await loop.work(run, self)
@@ -399,18 +415,28 @@ class _Asking:
             raise
         return await call.parse(answer if call.format is None else run.so_far())  # a value may go on over steps
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step of the loop: the request, and what was said since."""
-        request, call = self._request, self._call
-        said = tuple(message for message in self._run.so_far().messages if message.blocks)
-        options = dict(request.options)
-        if said:
+        options = dict(self.request.options)
+        if messages:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
-        return Step(number, call.backend, (*request.messages, *said), call.tools, options)
+        return tool_room.Step(number, self.call.backend, (*self.request.messages, *messages), self.call.tools, options)
+
+    def take_said(self) -> Sequence[Message]:
+        """Return what was said while the loop worked: in a call nothing."""
+        return ()
+
+    def find_limit(self, step: Step, answer: Generation) -> str | None:
+        """Return which limit an answer has reached: a call has none besides those of the loop."""
+        return None
+
+    def goes_on(self) -> bool:
+        """Whether the model is asked again after an answer without calls: no."""
+        return False
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
-        call, whole, backend = self._call, self._run, step.backend
+        call, whole, backend = self.call, self.run, step.backend
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
         request = narrow_tools(Request(step.messages, _specs(step.tools), schema, step.options, deadlines))

@@ -310,7 +310,7 @@ async def achat(
     await_result: bool = True,
     **arguments: Unpack[ChatArguments],
 ) -> tuple[Any, C]:
-    """Say a message; `.parsed` of the thunk is the assistant's `Message`, its `.content` the text.
+    """Say a message; return the thunk of its answer, whose `.content` is the text, and the context with this turn.
 
     Args:
         content: text, blocks, a `Message`, or a list of messages, which is the whole request then.
@@ -334,7 +334,7 @@ async def aquery(
     await_result: bool = True,
     **arguments: Unpack[CallArguments],
 ) -> tuple[Any, C]:
-    """Ask a question about an object.
+    """Ask a question about an object; return the thunk of its answer, and the context with this turn.
 
     Args:
         obj: any object; `mify` says what the model is shown of it. Its own methods are offered by `get_tools(obj)`.

@@ -15,7 +15,7 @@ Rules:
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, is_typeddict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar, cast, is_typeddict
 
 from mellea.core.arguments import NameCheck
 from mellea.core.backend import Backend
@@ -25,7 +25,11 @@ from mellea.core.context import Context
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.tracebacks import wrap_entrance
-from mellea.stdlib.tools import MAX_TURNS, AnyTool, ToolCalls, ToolLoop
+from mellea.stdlib.tools.policy import MAX_TURNS, ToolCalls
+from mellea.stdlib.tools.tool import AnyTool
+
+if TYPE_CHECKING:
+    from mellea.stdlib.tools import ToolLoop
 
 __all__ = [
     "ActArguments",
@@ -100,7 +104,7 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
         "show",
     ]
     loop: Annotated[
-        ToolLoop | None, "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of the other two."
+        "ToolLoop | None", "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of the other two."
     ]
 
 
@@ -237,7 +241,8 @@ def _declared(arguments: type) -> tuple[list[inspect.Parameter], dict[str, str]]
 
 def _parameter(name: str, declared: Any) -> inspect.Parameter:
     default = declared.__metadata__[1] if len(declared.__metadata__) > 1 else None
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=declared.__origin__)
+    kind = getattr(declared.__origin__, "__forward_arg__", declared.__origin__)  # a text, where it is loaded lazily
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
 _SHARED: Mapping[str, str] = _declared(Parameters)[1]

@@ -35,6 +35,8 @@ ONE_OF_EACH: list[Event] = [
     events.ToolProgress("c1", "look", 0.5),
     events.ToolResult(ToolOutput("c1", "look", "seen")),
     events.StepEnd(1),
+    events.NestedEvent("c1", "look/1", TextDelta("a")),
+    events.Steered("Be brief."),
 ]
 
 

@@ -59,6 +59,7 @@ _BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "str": _texts, "str | None": _some, "int": st.integers(), "bool": st.booleans(), "bytes | None": st.none() | _bytes,
     "ToolCall": _calls, "ToolOutput": _outputs, "Usage": _usages, "Any": _values, "FinishReason": _reasons,
     "Source": st.builds(Source, _some, _some, _some),
+    "Event": st.builds(TextDelta, _texts) | st.builds(events.StepStart, st.integers()),
 }  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def test_advanced(tmp_path: Path) -> None:
 
 
 def test_typed_items(tmp_path: Path) -> None:
-    """The first item comes out well before the end, in plain and in async code."""
+    """Each item comes out before the next one is written, in plain and in async code."""
     done = watch([*PYTHON, STREAMING / "typed_items.py"], cwd=tmp_path)
     assert (done.returncode, done.err) == (0, "")
     plain, asynchronous = re.split(r"^== .*\n", done.out, flags=re.MULTILINE)[1:]
@@ -81,7 +81,7 @@ def test_typed_items(tmp_path: Path) -> None:
         assert all(re.fullmatch(rf" *\d+\.\d\d s  {item}", line) for line in items), items
         seconds = [float(line.split()[0]) for line in (*items, end)]
         assert seconds == sorted(seconds)
-        assert seconds[0] < seconds[-1] * 0.75
+        assert len({*seconds[:-1]}) == len(items), "an item takes several hundredths of a second on any machine"
         assert "that was all" in end
 
 

@@ -199,6 +199,17 @@ def _nothing() -> None:
     """Do nothing; posted to see whether a loop still takes posts."""
 
 
+def _forget_parent() -> None:
+    """After a fork, let go of the lock that another thread of the parent may have held, and of what it was making."""
+    global _preparing
+    _preparing = threading.Lock()
+    _making.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
 # -- a backend's way to its server -------------------------------------------------------------------------
 
 

@@ -106,8 +106,9 @@ class Response:
 
     async def _end(self, grace: float) -> None:
         try:
-            # Read to its end, or ended by a cancellation, the iterator has no frame any more.
-            if getattr(self._raw, "ag_frame", self) is not None:
+            # Read to its end, or ended by a cancellation, the iterator has no frame any more. A loop that shuts down
+            # ends all generators at once, this one as well as those that read it.
+            if getattr(self._raw, "ag_frame", self) is not None and not getattr(self._raw, "ag_running", False):
                 with anyio.move_on_after(grace, shield=True):
                     # A client's iterator is a chain of generators. An exception out of the innermost one, which the
                     # scope sends, ends all of them; closing the outermost would leave the others to the collector.

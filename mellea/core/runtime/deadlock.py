@@ -6,6 +6,8 @@ Rules:
   threads inherit it, so a validator, a tool, a parser or a judge knows what it is part of.
 - While such code waits for a run, that run stands in `awaited` of the innermost run around. It is put there
   before anybody looks for a circle, so of two runs that begin to wait for each other at once, one sees it.
+- A run's dependencies are known from its launch on, when nobody could wait for it yet: a wait for one of them closes
+  no circle. Of n chat turns each waits for all before it, so looking there would take n steps to the power of four.
 - A loop that a synchronous verb holds up is known to everything that the verb does, until it returns.
 """
 
@@ -81,11 +83,15 @@ def held_up_loops() -> tuple[Loop, ...]:
 
 def needs(run: Waitable, loops: Sequence[Loop], runs: Iterable[Waitable] = ()) -> bool:
     """Whether a run, or one that it waits for, can't end while all those loops and runs stand still."""
+    return _any_needs([run], loops, runs)
+
+
+def _any_needs(waiting: list[Waitable], loops: Sequence[Loop], runs: Iterable[Waitable] = ()) -> bool:
+    """Whether one of the runs `needs` them; each run is looked at once. Empties the list."""
     still = {id(each) for each in runs}
     if not still and not loops:
         return False
     seen: set[int] = set()
-    waiting = [run]
     while waiting:
         run = waiting.pop()
         if run.is_final or id(run) in seen:
@@ -115,7 +121,7 @@ class waiting_for:
         if holds.get() and (loops := held_up_loops()) and needs(run, loops):
             raise _deadlock()
         waiting = around[-1]() if around else None
-        if waiting is None or waiting.is_final:
+        if waiting is None or waiting.is_final or run in waiting.dependencies:
             return
         waiting.awaited.append(run)
         if needs(run, (), (waiting,)):
@@ -138,7 +144,7 @@ def check_blocking_wait(run: Waitable) -> None:
         raise _deadlock()
 
 
-def check_wait(runs: Iterable[Waitable]) -> None:
+def check_wait(runs: Sequence[Waitable]) -> None:
     """Refuse to launch what would wait for runs that can't end before the current code does.
 
     Raises:
@@ -147,11 +153,10 @@ def check_wait(runs: Iterable[Waitable]) -> None:
     """
     loops = held_up_loops()
     around = [run for known in runs_around.get() if (run := known()) is not None and not run.is_final]
-    for run in runs if loops or around else ():
-        if needs(run, loops):
-            raise _deadlock()
-        if needs(run, (), around):
-            raise _circle()
+    if loops and _any_needs([*runs], loops):
+        raise _deadlock()
+    if around and _any_needs([*runs], (), around):
+        raise _circle()
 
 
 def _deadlock() -> StreamingError:

@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import enum
+from types import BuiltinFunctionType
 from typing import Any
 
-__all__ = ["calls_user_code", "explain_unreadable"]
+__all__ = ["calls_user_code", "explain_unreadable", "is_known"]
 
 _NOT_INSIDE = ("metadata", "serialization")
+_VALUES = (*_NOT_INSIDE, "default", "expected", "members")
+_CALLED = ("function", "default_factory")
 _CONVERTERS = ("function-before", "function-wrap", "function-plain", "json-or-python", "json")
 
 
 def calls_user_code(schema: Any) -> bool:
-    """Whether validation by a core schema calls functions that are neither ours nor pydantic's."""
+    """Whether validation by a core schema calls functions that are neither ours nor pydantic's.
+
+    Those are validators, factories of defaults, discriminators, an enum's `_missing_`, and what a class does when an
+    instance is made.
+    """
     if isinstance(schema, (list, tuple)):
         return any(calls_user_code(each) for each in schema)
     if not isinstance(schema, dict):
-        return False
+        return callable(schema) and not isinstance(schema, type) and not is_known(schema)
     if schema.get("post_init") or schema.get("custom_init"):
         return True
-    if str(schema.get("type", "")).startswith("function-"):
-        function = schema["function"]["function"]
-        is_pydantics = str(getattr(function, "__module__", "")).startswith("pydantic")
-        if not is_pydantics and not getattr(function, "is_quick", False):
-            return True
-    return any(calls_user_code(value) for key, value in schema.items() if key not in _NOT_INSIDE)
+    if isinstance(cls := schema.get("cls"), type) and _makes_instances(schema["type"], cls):
+        return True
+    if any(isinstance(made := schema.get(key), type) and not is_known(made) for key in _CALLED):
+        return True
+    return any(calls_user_code(value) for key, value in schema.items() if key not in _VALUES)
+
+
+def is_known(function: Any) -> bool:
+    """Whether a function or class is quick and calls nobody's code: it is ours, pydantic's, or a builtin."""
+    if isinstance(function, type) and issubclass(function, tuple):
+        return not _has_own_new(function)
+    module = str(getattr(function, "__module__", ""))
+    return module.startswith("pydantic") or module == "builtins" or bool(getattr(function, "is_quick", False))
+
+
+def _makes_instances(kind: str, cls: type) -> bool:
+    """Whether code of the class itself makes its instances."""
+    if kind == "enum":
+        return getattr(cls._missing_, "__module__", None) != "enum"  # type: ignore[attr-defined]
+    return kind in ("model", "dataclass", "named-tuple") and _has_own_new(cls)
+
+
+def _has_own_new(cls: type) -> bool:
+    """Whether a class has a `__new__` other than that of a named tuple."""
+    return not isinstance(cls.__new__, BuiltinFunctionType) and not str(cls.__new__.__module__).startswith(
+        "namedtuple_"
+    )
 
 
 def explain_unreadable(schema: Any) -> str | None:

@@ -20,6 +20,7 @@ from mellea.core.structured.annotations import (
     resolve_alias,
     resolve_annotation,
 )
+from mellea.core.structured.core_schema import is_known
 from mellea.core.structured.kinds import (
     LISTS,
     Field,
@@ -156,7 +157,13 @@ def _make_builder(kind: Any) -> Callable[[dict[str, Any]], Any]:
         return kind(**fields, **defaults)
 
     made_up = getattr(getattr(kind.__init__, "__code__", None), "co_filename", "") == "<string>"
-    build.is_quick = made_up and not hasattr(kind, "__post_init__")  # type: ignore[attr-defined]
+    factories = [getattr(field.info, "default_factory", None) for field in get_fields(kind) or ()]
+    factories += [field.default_factory for field in dataclasses.fields(kind)]
+    build.is_quick = (  # type: ignore[attr-defined]
+        made_up
+        and not hasattr(kind, "__post_init__")
+        and all(factory in (None, dataclasses.MISSING) or is_known(factory) for factory in factories)
+    )
     return build
 
 

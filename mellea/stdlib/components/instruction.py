@@ -77,7 +77,10 @@ class Instruction:
         return [self.description, self.input, *several, *self.images]
 
     def format_for_llm(self) -> TemplateRepresentation:
-        """Return the instruction's template and values."""
+        """Return the instruction's template and values.
+
+        All but the description are in `_NO_PARTS` of `templates/sources.py`, too.
+        """
         context = self.grounding_context
         kept = {name: text for name, text in context.items() if _is_cached(text)} if context else context
         args = {

@@ -35,7 +35,7 @@ async def await_thunks(bound: BoundArguments) -> BoundArguments:
         MelleaError: one of them failed.
     """
     waiting = find_pending(bound)
-    check_wait(thunk.record for thunk in waiting)
+    check_wait([thunk.record for thunk in waiting])
     args, kwargs, values = await resolve((bound.args, dict(bound.kwargs), dict(bound.values)))
     return replace(bound, args=args, kwargs=kwargs, values=values)
 

@@ -145,7 +145,7 @@ class MelleaSession:
         return_sampling_results: bool = False,
         **arguments: Unpack[InstructArguments],
     ) -> Any:
-        """Give the model a task.
+        """Give the model a task, and return a thunk: `.value` is the text of the answer.
 
         Args:
             description: the task in words, with `{{placeholders}}` for the `user_variables`.
@@ -212,7 +212,7 @@ class MelleaSession:
         return_sampling_results: bool = False,
         **arguments: Unpack[ActArguments],
     ) -> Any:
-        """Say a component to the model; `.parsed` is what the component makes of the answer.
+        """Say a component to the model, and return a thunk: `.parsed` is what the component makes of the answer.
 
         Args:
             component: a text, a message or a component.
@@ -259,7 +259,7 @@ class MelleaSession:
     async def achat(
         self, content: Any, *, format: Any = None, await_result: bool = True, **arguments: Unpack[ChatArguments]
     ) -> Any:
-        """Say a message; `.parsed` is the assistant's `Message`, `.content` its text.
+        """Say a message, and return a thunk: `.value` or `.content` is the answer's text, `.parsed` its `Message`.
 
         Args:
             content: text, blocks, a `Message`, or a list of messages. The list is the whole request then:
@@ -311,7 +311,7 @@ class MelleaSession:
     async def aquery(
         self, obj: Any, query: Any, *, format: Any = None, await_result: bool = True, **arguments: Unpack[CallArguments]
     ) -> Any:
-        """Ask a question about an object.
+        """Ask a question about an object, and return a thunk: `.value` is the text of the answer.
 
         Args:
             obj: any object; `mify` says what the model is shown of it.

@@ -141,7 +141,7 @@ class _Streaming(Generic[T]):
 
     @property
     def text(self) -> str:
-        """The text so far."""
+        """The text so far; nothing before the reading begins, which launches the generation."""
         return "" if self._thunk is None else self._thunk.partial
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from mellea.core.blocks import ToolCall, ToolOutput
-from mellea.core.events import ToolProgress
+from mellea.core.events import Event, NestedEvent, ToolProgress
 from mellea.core.observer import span_around
 from mellea.core.runtime.tasks import together
 from mellea.errors import ToolError, UsageError
@@ -14,17 +14,25 @@ from mellea.stdlib.tools.progress import Report
 from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 from mellea.stdlib.tools.tool import Tool
 
-__all__ = ["perform", "run_call", "run_calls"]
+__all__ = ["SuspendedError", "make_output", "perform", "run_call", "run_calls", "run_in_queues"]
+
+K = TypeVar("K", bound=Hashable)
 
 _LONGEST = 500
 """The most characters of an error that are sent to the model."""
+
+
+class SuspendedError(Exception):
+    """A call has to wait for a person; the loop inside its tool goes on from its state once there is an answer."""
 
 
 async def run_call(
     call: ToolCall,
     tools: Mapping[str, Tool[..., Any]],
     tell: Callable[[Any], Any] | None = None,
-    on_progress: Callable[[ToolProgress], object] | None = None,
+    on_progress: Callable[[Event], object] | None = None,
+    *,
+    is_approved: bool = False,
 ) -> ToolOutput:
     """Run one call, and return the tool's result or its error as an output.
 
@@ -32,20 +40,23 @@ async def run_call(
         call: the model's call.
         tools: the available tools by name.
         tell: serialises a result for the model; by default texts are kept and other values become JSON.
-        on_progress: called with each value that the tool yields.
+        on_progress: called with each value that the tool yields, as a `ToolProgress`; an event as a `NestedEvent`.
+        is_approved: whether a person has approved of the call, or need not.
+
+    Raises:
+        SuspendedError: the tool is an agent that has to wait for a person.
     """
 
     def report(value: Any) -> None:
         if on_progress is not None:
-            on_progress(ToolProgress(call.tool_call_id, call.tool_name, value))
+            on_progress(_as_event(call, value))
 
     with span_around("tool", call.tool_name, tool_call=call) as span:
         try:
-            returned = await perform(call, tools, report)
-            result = ToolReturn.of(returned)
-            value = result.value if returned is result else None
-            told = (tell or serialise_result)(result.text)
-            output = ToolOutput(call.tool_call_id, call.tool_name, told, value=value)
+            returned = await perform(call, tools, report, is_approved=is_approved)
+            output = make_output(call, returned, tell)
+        except SuspendedError:
+            raise
         except Exception as error:  # noqa: BLE001 - user code: the model gets whatever error a tool raises
             output = ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
             if span is not None:
@@ -55,13 +66,29 @@ async def run_call(
         return output
 
 
+def make_output(call: ToolCall, returned: Any, tell: Callable[[Any], Any] | None = None) -> ToolOutput:
+    """Return what a tool returned as the output of a call.
+
+    Args:
+        call: the model's call.
+        returned: the tool's result; a `ToolReturn` keeps its value for the program.
+        tell: see `run_call`.
+
+    Raises:
+        UsageError: it has no JSON form.
+    """
+    result = ToolReturn.of(returned)
+    told = (tell or serialise_result)(result.text)
+    return ToolOutput(call.tool_call_id, call.tool_name, told, value=result.value if returned is result else None)
+
+
 async def run_calls(
     calls: Sequence[ToolCall],
     tools: Mapping[str, Tool[..., Any]],
     *,
     limit: int = 8,
     on_result: Callable[[ToolOutput], object] | None = None,
-    on_progress: Callable[[ToolProgress], object] | None = None,
+    on_progress: Callable[[Event], object] | None = None,
     tell: Callable[[Any], Any] | None = None,
     denied: Mapping[int, str] | None = None,
 ) -> list[ToolOutput]:
@@ -82,36 +109,62 @@ async def run_calls(
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise UsageError(f"limit takes a whole number from 1, not {limit!r}")
     outputs: dict[int, ToolOutput] = {}
-    queues = _sort_into_queues(calls, tools)
-    waiting = iter(queues)
 
-    async def run(number: int) -> ToolOutput:
+    async def run(number: int) -> None:
         call = calls[number]
         if denied is not None and number in denied:
-            return ToolOutput(call.tool_call_id, call.tool_name, denied[number], is_error=True)
-        return await run_call(call, tools, tell, on_progress)
+            output = ToolOutput(call.tool_call_id, call.tool_name, denied[number], is_error=True)
+        else:
+            output = await run_call(call, tools, tell, on_progress)
+        outputs[number] = output
+        if on_result is not None:
+            on_result(output)
 
-    async def work() -> None:
-        for queue in waiting:  # shared by all that work, so that calls begin in their order
-            for number in queue:
-                output = outputs[number] = await run(number)
-                if on_result is not None:
-                    on_result(output)
-
-    await together([work] * min(limit, len(queues)))
+    await run_in_queues(dict(enumerate(calls)), tools, run, limit)
     return [outputs[number] for number in range(len(calls))]
 
 
-def _sort_into_queues(calls: Sequence[ToolCall], tools: Mapping[str, Tool[..., Any]]) -> list[list[int]]:
-    """Return the indexes of the calls in queues that run at once; calls of a tool with one_at_a_time share a queue."""
-    queues: list[list[int]] = []
-    of_tool: dict[str, list[int]] = {}
-    for number, call in enumerate(calls):
+def _as_event(call: ToolCall, value: Any) -> Event:
+    """Return what readers get of a value that a tool yields: events of a run inside it say whose they are."""
+    if isinstance(value, NestedEvent):
+        return NestedEvent(call.tool_call_id, f"{call.tool_name}/{value.path}", value.event)
+    if isinstance(value, Event):
+        return NestedEvent(call.tool_call_id, call.tool_name, value)
+    return ToolProgress(call.tool_call_id, call.tool_name, value)
+
+
+async def run_in_queues(
+    calls: Mapping[K, ToolCall], tools: Mapping[str, Tool[..., Any]], run: Callable[[K], Awaitable[object]], limit: int
+) -> None:
+    """Run calls at the same time, those of a tool with `one_at_a_time` one after the other.
+
+    Args:
+        calls: the model's calls, by whatever `run` knows them by.
+        tools: the available tools by name.
+        run: runs one of them.
+        limit: how many calls run at once.
+    """
+    queues = _sort_into_queues(calls, tools)
+    waiting = iter(queues)
+
+    async def work() -> None:
+        for queue in waiting:  # shared by all that work, so that calls begin in their order
+            for key in queue:
+                await run(key)
+
+    await together([work] * min(limit, len(queues)))
+
+
+def _sort_into_queues(calls: Mapping[K, ToolCall], tools: Mapping[str, Tool[..., Any]]) -> list[list[K]]:
+    """Return the keys of the calls in queues that run at once; calls of a tool with one_at_a_time share a queue."""
+    queues: list[list[K]] = []
+    of_tool: dict[str, list[K]] = {}
+    for key, call in calls.items():
         tool = tools.get(call.tool_name)
         if tool is not None and tool.one_at_a_time and tool.name in of_tool:
-            of_tool[tool.name].append(number)
+            of_tool[tool.name].append(key)
             continue
-        queues.append([number])
+        queues.append([key])
         if tool is not None:
             of_tool[tool.name] = queues[-1]
     return queues

@@ -1,16 +1,25 @@
-"""Policies: whether a tool may run, asked before each call of one."""
+"""Policies: whether a tool may run, asked before each call of one, and again once a person has answered."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from mellea.core.blocks import ToolCall
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.tracebacks import add_note
 from mellea.errors import UsageError
 
-__all__ = ["Allow", "Ask", "Decision", "Deny", "Policy", "decide"]
+__all__ = ["MAX_TURNS", "Allow", "Ask", "Decision", "Deny", "Edited", "Policy", "ToolCalls", "decide"]
+
+MAX_TURNS = 10
+"""How many times a loop asks the model, unless it is told otherwise."""
+
+ToolCalls = Literal["show", "run"]
+"""Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +29,13 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The tool doesn't run; the model is given the reason as its result."""
+    """The tool doesn't run; the model is given the reason as its result. A policy's decision, or a person's answer."""
 
     reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str):
+            raise UsageError(f"Deny takes the reason as text, which the model is told, not {self.reason!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +45,31 @@ class Ask:
     question: str
 
 
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A person's answer: the tool may run with these arguments, in place of those that the model wrote."""
+
+    args: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.args, Mapping):
+            raise UsageError(f"Edited takes all arguments of the call as a dict, not {self.args!r}")
+
+
 Decision = Allow | Deny | Ask
 
-Policy = Callable[[ToolCall], Decision | Awaitable[Decision]]
-"""Decides about one call; synchronous (called in a worker thread) or not."""
+Policy = Callable[..., Decision | Awaitable[Decision]]
+"""Decides about one call, its only argument; synchronous (called in a worker thread) or not. One that has a parameter
+`answer` is told what a person has answered about the call, too: `None` before that."""
 
 
-async def decide(policy: Policy | None, call: ToolCall) -> Decision:
+async def decide(policy: Policy | None, call: ToolCall, answer: Any = None) -> Decision:
     """Return what a policy decides about a call; without one every call is allowed.
+
+    Args:
+        policy: the policy.
+        call: the call, with edited arguments if a person has edited them.
+        answer: what a person has answered about it.
 
     Raises:
         UsageError: it returns something else than a decision.
@@ -48,10 +78,18 @@ async def decide(policy: Policy | None, call: ToolCall) -> Decision:
     if policy is None:
         return Allow()
     try:
-        decision = await outcome_of(policy, call)
+        asked = functools.partial(policy, answer=answer) if _takes_answer(policy) else policy
+        decision = await outcome_of(asked, call)
     except Exception as error:
         add_note(error, f"raised by the policy for a call of the tool {call.tool_name!r}")
         raise
     if not isinstance(decision, (Allow, Deny, Ask)):
         raise UsageError(f"a policy returns Allow(), Deny(reason) or Ask(question), not {decision!r}")
     return decision
+
+
+def _takes_answer(policy: Policy) -> bool:
+    try:
+        return "answer" in inspect.signature(policy).parameters
+    except (TypeError, ValueError):  # a callable without a readable signature
+        return False

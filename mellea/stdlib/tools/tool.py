@@ -164,6 +164,11 @@ class Tool(Generic[P, R]):
             return await self._run(values, on_progress or _ignore)
         raise ToolError(f"the tool {self.name!r} took longer than {self.timeout:g} s and was given up")
 
+    @property
+    def must_ask(self) -> bool:
+        """Whether a call of it may have to wait for a person."""
+        return self.runs == "outside" or bool(self.requires_approval)
+
     async def needs_approval(self, args: Mapping[str, Any] | None = None) -> bool:
         """Return whether a person has to approve a call with these arguments, as JSON values.
 
@@ -196,6 +201,14 @@ class Tool(Generic[P, R]):
             if contract.is_ensured:
                 await contract.hold(self.name, named, ToolReturn.of(result).value)
         return result
+
+    def check_args(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return a call's arguments, given as JSON values, as the values that the function takes.
+
+        Raises:
+            ToolError: they don't fit; the message is written for the model.
+        """
+        return self._checked(args)
 
     def _checked(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
         if args is not None and not isinstance(args, Mapping):
@@ -239,6 +252,11 @@ class Tool(Generic[P, R]):
     def renamed(self, name: str) -> Tool[P, R]:
         """Return this tool under another name."""
         return self._like(self._function, name=name)
+
+    @property
+    def inner_tools(self) -> tuple[AnyTool, ...]:
+        """The tools of the agent that this tool is; none where it is no agent."""
+        return ()
 
     def _like(self, function: Any, **changes: Any) -> Tool[Any, Any]:
         settings: dict[str, Any] = {

@@ -5,6 +5,8 @@ Rules:
 - A `ToolLoop` is a value: how to go on. What is asked, and which tools there are, comes from the call (a `LoopTask`).
 - A step is one request and the tools that its answer calls. Its events go on to the run of the whole call as they come.
 - The policy decides about every call of an answer before the first of them runs.
+- A loop with a `LoopProgress` may wait for people: it finishes the calls that needn't ask, and ends. Another one goes
+  on from that state; it begins by asking the policy once more.
 - Subclasses may change `check_tools`, `prepare`, `run_tools` and `reach_limit`; `work` is the loop itself.
 """
 
@@ -16,8 +18,8 @@ from typing import Any, Literal, Protocol
 
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, ToolSpec
-from mellea.core.blocks import ToolCall
-from mellea.core.events import StepEnd, StepStart, StreamEnd, ToolResult
+from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.events import StepEnd, StepStart, StreamEnd, TextDelta, ToolResult
 from mellea.core.iterators import relay
 from mellea.core.messages import Message
 from mellea.core.observer import span_around
@@ -26,16 +28,15 @@ from mellea.core.runtime import Run
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolLoopLimitError, UsageError
-from mellea.stdlib.tools.policy import Ask, Deny, Policy, decide
+from mellea.stdlib.tools.approval import Approved, Verdict, check_edits, settle
+from mellea.stdlib.tools.execute import SuspendedError, make_output, run_call, run_in_queues
+from mellea.stdlib.tools.loop_progress import LoopProgress, RunningCall, current_call
+from mellea.stdlib.tools.loop_state import OutsideResult, Question
+from mellea.stdlib.tools.policy import MAX_TURNS, Deny, Policy, ToolCalls
+from mellea.stdlib.tools.returned import ToolReturn
 from mellea.stdlib.tools.tool import AnyTool, Tool, as_tools
 
-__all__ = ["MAX_TURNS", "LoopTask", "Step", "ToolCalls", "ToolLoop", "loop_of"]
-
-MAX_TURNS = 10
-"""How many times a loop asks the model, unless it is told otherwise."""
-
-ToolCalls = Literal["show", "run"]
-"""Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results."""
+__all__ = ["LoopTask", "Step", "ToolLoop", "loop_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,28 @@ PrepareStep = Callable[[Step], Step | Awaitable[Step | None] | None]
 class LoopTask(Protocol):
     """What a loop works on: one call of a verb, or the run of an agent."""
 
-    def step(self, number: int) -> Step:
-        """Return the next step, as it is if nobody changes it."""
+    def take_said(self) -> Sequence[Message]:
+        """Return what was said while the loop worked, since it was last asked; the next step takes it in."""
+
+    def step(self, number: int, messages: Sequence[Message]) -> Step:
+        """Return the next step, as it is if nobody changes it.
+
+        Args:
+            number: of the step, from 1.
+            messages: what its `LoopProgress` began with, and what was said since.
+        """
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
 
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
+
+    def find_limit(self, step: Step, answer: Generation) -> str | None:
+        """Return which limit of its own the work has reached with an answer that calls tools, `None` if none."""
+
+    def goes_on(self) -> bool:
+        """Whether the model is asked again after an answer without calls, as when the user has said more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +123,46 @@ class ToolLoop:
             if function is not None and not callable(function):
                 raise UsageError(f"{name} takes a function, not {function!r}")
 
-    async def work(self, run: Run, task: LoopTask) -> Generation:
+    async def work(self, run: Run, task: LoopTask, progress: LoopProgress | None = None) -> Generation:
         """Do the work of a run that is such a loop, and return the last answer.
+
+        Args:
+            run: gets the events of all steps.
+            task: what is asked.
+            progress: where to begin, and what to save, for a loop that may wait; `is_waiting` tells afterwards if it
+                does. Without one the tools and the policy can't ask.
 
         Raises:
             ToolLoopLimitError: the model still calls tools at the last step.
+            UsageError: something has to be asked, and nobody would answer; or an answer doesn't fit its tool.
             MelleaError: a request failed.
         """
-        for number in range(1, self.max_steps + 1):
+        progress = LoopProgress(can_wait=False) if progress is None else progress
+        while True:
+            number = progress.begin_step(task.take_said)
             with span_around("step", f"step {number}", number=number):
-                step = await self.prepare(task.step(number))
-                run.emit([StepStart(number)])
-                answer, end = await _relay_answer(run, task.ask(step))
-                if not answer.tool_calls:
+                step = await self.prepare(task.step(number, progress.messages), can_wait=progress.can_wait)
+                answer, end = await self.ask(run, task, step, progress)
+                if progress.is_done:
                     run.emit([StepEnd(number), end])
                     return answer
-                if number < self.max_steps:
-                    await self.run_tools(run, task, step, _whole_calls(answer))
-                    run.emit([StepEnd(number)])
-        return self.reach_limit(run, answer, end)
+                if progress.limit is not None:
+                    return self.reach_limit(run, number, answer, end, progress.limit)
+                await self.run_tools(run, task, step, progress)
+                if progress.is_waiting:
+                    run.emit([StreamEnd("tool_call", end.response_id, end.model)])
+                    return answer
+                progress.end_step()
+                run.emit([StepEnd(number)])
 
-    def check_tools(self, tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
+    def check_tools(
+        self, tools: Iterable[AnyTool], *, can_wait: bool = False
+    ) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
         """Take tools that the loop is to run.
+
+        Args:
+            tools: the tools.
+            can_wait: whether the loop may wait for people, who approve of calls and run tools outside.
 
         Raises:
             UsageError: one of them is nothing that it can run.
@@ -140,19 +173,25 @@ class ToolLoop:
                 raise UsageError(
                     f"tool_calls='run' can't run {tool.name!r}, which is a schema alone; give a function for it"
                 )
-            if isinstance(tool, Tool) and tool.runs == "outside":
+            if can_wait or not isinstance(tool, Tool) or not tool.must_ask:
+                continue
+            if tool.runs == "outside":
                 raise UsageError(
-                    f"tool_calls='run' can't run {tool.name!r}, which runs outside; tool_calls='show' shows its calls"
+                    f"tool_calls='run' can't run {tool.name!r}, which runs outside; tool_calls='show' shows its calls, "
+                    "and an agent can wait for its result"
                 )
-            if isinstance(tool, Tool) and tool.requires_approval:
-                raise UsageError(
-                    f"tool_calls='run' can't ask for the approval that {tool.name!r} requires; "
-                    "tool_calls='show' shows its calls"
-                )
+            raise UsageError(
+                f"tool_calls='run' can't ask for the approval that {tool.name!r} requires; "
+                "tool_calls='show' shows its calls, and an agent can wait for the answer"
+            )
         return checked
 
-    async def prepare(self, step: Step) -> Step:
+    async def prepare(self, step: Step, *, can_wait: bool = False) -> Step:
         """Return the step as `prepare_step` changes it.
+
+        Args:
+            step: the step as it is.
+            can_wait: see `check_tools`.
 
         Raises:
             UsageError: it returns something else than a step, or one with wrong parts.
@@ -167,54 +206,97 @@ class ToolLoop:
         return replace(
             changed,
             messages=tuple(changed.messages),
-            tools=self.check_tools(changed.tools),
+            tools=self.check_tools(changed.tools, can_wait=can_wait),
             options=check_options(changed.options),
         )
 
-    async def run_tools(self, run: Run, task: LoopTask, step: Step, calls: Sequence[ToolCall]) -> None:
-        """Run what an answer calls, and emit the results.
+    async def ask(self, run: Run, task: LoopTask, step: Step, progress: LoopProgress) -> tuple[Generation, StreamEnd]:
+        """Ask the model, and return its answer and the end of that; what it has answered before isn't asked again."""
+        if progress.is_resumed:
+            answer = progress.last_answer()
+            if progress.is_done and answer.text:
+                run.emit([TextDelta(answer.text)])
+            return answer, StreamEnd("tool_call" if answer.tool_calls else "stop")
+        await progress.begin()
+        run.emit([StepStart(step.number)])
+        answer, end = await _relay_answer(run, task.ask(step))
+        limit = task.find_limit(step, answer)
+        may_go_on = step.number < self.max_steps
+        if answer.tool_calls:
+            progress.limit = limit if may_go_on else "steps"
+        is_done = not answer.tool_calls and not (may_go_on and task.goes_on())
+        if not answer.tool_calls and not is_done:
+            progress.added += task.take_said()
+        await progress.take_answer(_whole_message(answer), is_done)
+        return answer, end
+
+    async def run_tools(self, run: Run, task: LoopTask, step: Step, progress: LoopProgress) -> None:
+        """Run what an answer calls, and emit the results; afterwards `progress` has the questions about the rest.
 
         Raises:
-            UsageError: the policy asks a question, which nobody answers here.
+            UsageError: something has to be asked, and nobody would answer; or edited arguments don't fit their tool.
         """
-        denied: dict[int, str] = {}
-        for place, call in enumerate(calls if self.policy is not None else ()):
-            decision = await decide(self.policy, call)
-            if isinstance(decision, Deny):
-                denied[place] = decision.reason
-            elif isinstance(decision, Ask):
-                raise UsageError(
-                    f"the policy asks {decision.question!r} before the tool {call.tool_name!r} runs, and a call has "
-                    "nobody to ask; let the policy return Allow() or Deny(reason), or use an agent, which can wait"
-                )
-
         tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool)}
-        from mellea.stdlib.tools.execute import run_calls  # lazy: plain text needs no tools
+        if progress.is_resumed and not progress.is_nested:
+            check_edits(progress.state, tools)
+        verdicts = await self._settle_calls(tools, progress)
+        progress.asked = tuple(each for each in verdicts.values() if isinstance(each, Question))
+        if progress.asked and not progress.can_wait:
+            raise _nobody_answers(progress.asked[0], tools)
 
-        await run_calls(
-            calls,
-            tools,
-            limit=self.concurrency,
-            tell=task.tell,
-            on_result=lambda output: run.emit([ToolResult(output)]),
-            on_progress=lambda progress: run.emit([progress]),
-            denied=denied,
-        )
+        async def finish(key: str) -> None:
+            output = await _run_verdict(
+                progress.calls[key], verdicts[key], task, tools, run, RunningCall(progress, key)
+            )
+            if output is not None:
+                await progress.finish_call(key, output)
+                run.emit([ToolResult(output)])
 
-    def reach_limit(self, run: Run, answer: Generation, end: StreamEnd) -> Generation:
-        """Return what the run comes to if the last answer still calls tools.
+        ready = {key: progress.calls[key] for key, each in verdicts.items() if not isinstance(each, Question)}
+        if ready or not progress.is_waiting:
+            await progress.begin()
+        await run_in_queues(ready, tools, finish, self.concurrency)
+        if progress.is_waiting and (ready or not progress.is_resumed):
+            progress.added += task.take_said()
+            await progress.save()
+
+    async def _settle_calls(self, tools: Mapping[str, Tool[..., Any]], progress: LoopProgress) -> dict[str, Verdict]:
+        """Return what is to become of each unfinished call; one whose own loop waits for answers is left out."""
+        verdicts = {}
+        for key, call in progress.list_unfinished().items():
+            inner = progress.nested.get(key)
+            if inner is not None and inner.is_waiting:
+                continue
+            tool, answer = tools.get(call.tool_name), progress.answers.get(key)
+            verdicts[key] = await settle(key, call, tool, self.policy, answer, inner is not None)
+        return verdicts
+
+    def reach_limit(self, run: Run, number: int, answer: Generation, end: StreamEnd, limit: str) -> Generation:
+        """Return what the run comes to if the last answer still calls tools, which aren't run any more.
+
+        Args:
+            run: the run.
+            number: of the last step.
+            answer: the model's answer in that step.
+            end: the end of that answer.
+            limit: `"steps"`, or what the task calls its own limit.
 
         Raises:
             ToolLoopLimitError: unless the loop is to return what there is.
         """
         if self.on_limit == "return":
-            run.emit([StepEnd(self.max_steps), end])
+            run.emit([StepEnd(number), end])
             return answer
         names = ", ".join(repr(call.tool_name) for call in answer.tool_calls)
+        if limit == "steps":
+            raise ToolLoopLimitError(
+                f"the model was asked {number} times and still calls tools ({names}); "
+                "raise max_turns= (max_steps= of a ToolLoop), or say in the prompt when it is done; the text so far is "
+                "in .partial"
+            )
         raise ToolLoopLimitError(
-            f"the model was asked {self.max_steps} times and still calls tools ({names}); "
-            "raise max_turns= (max_steps= of a ToolLoop), or say in the prompt when it is done; the text so far is in "
-            ".partial"
+            f"the limit {limit!r} was reached in step {number}, and the model still calls tools ({names}); raise it, "
+            "or return what there is with on_limit='return'; the text so far is in .partial"
         )
 
 
@@ -242,12 +324,47 @@ def loop_of(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = MAX_T
     return loop
 
 
-def _whole_calls(answer: Generation) -> tuple[ToolCall, ...]:
-    """Return the calls; where the answer was cut off, a last one without arguments was going to have some."""
-    *others, last = answer.tool_calls
-    if answer.finish_reason == "length" and not last.tool_args and not last.raw_args:
-        last = replace(last, is_valid=False)
-    return (*others, last)
+def _whole_message(answer: Generation) -> Message:
+    """Return the answer; where it was cut off, a last call without arguments was going to have some."""
+    calls = answer.tool_calls
+    if answer.finish_reason != "length" or not calls or calls[-1].tool_args or calls[-1].raw_args:
+        return answer.message
+    blocks = [replace(block, is_valid=False) if block is calls[-1] else block for block in answer.message.blocks]
+    return Message("assistant", blocks)
+
+
+def _nobody_answers(question: Question, tools: Mapping[str, Tool[..., Any]]) -> UsageError:
+    name = question.call.tool_name
+    tool = tools.get(name)
+    asks = "the policy asks" if tool is None or not tool.must_ask else "a person is asked"
+    return UsageError(
+        f"{asks} {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the policy return "
+        "Allow() or Deny(reason), or use an agent, which can wait"
+    )
+
+
+async def _run_verdict(
+    call: ToolCall,
+    verdict: Verdict,
+    task: LoopTask,
+    tools: Mapping[str, Tool[..., Any]],
+    run: Run,
+    running: RunningCall,
+) -> ToolOutput | None:
+    """Return the output of a call that waits for nothing; `None` if it begins to wait while it runs."""
+    if isinstance(verdict, Deny):
+        return ToolOutput(call.tool_call_id, call.tool_name, verdict.reason, is_error=True)
+    if isinstance(verdict, OutsideResult):
+        given = verdict.result if verdict.value is None else ToolReturn(verdict.value, verdict.result)
+        return make_output(call, given, task.tell)
+    assert isinstance(verdict, Approved)
+    token = current_call.set(running)
+    try:
+        return await run_call(verdict.call, tools, task.tell, lambda progress: run.emit([progress]), is_approved=True)
+    except SuspendedError:
+        return None
+    finally:
+        current_call.reset(token)
 
 
 async def _relay_answer(run: Run, request: Run) -> tuple[Generation, StreamEnd]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
+from typing import Any
 
 import anyio
 import httpx
 import pytest
 
+from mellea.backends.http import clients
+from mellea.backends.http.address import Address
 from mellea.core.options import Deadlines
 from mellea.errors import DeadlineError, UsageError
 from tests.backends.http.misbehaving import END, LAST, OK, Connection, chunk, misbehaving, text
@@ -96,3 +101,17 @@ def test_what_is_set_on_a_stream_of_httpx_aiohttp_is_still_what_it_reads_at_once
     """For httpx-aiohttp 0.2, which reads 16 KB at once; if the name goes, long answers come in smaller pieces."""
     transport = pytest.importorskip("httpx_aiohttp.transport")
     assert transport.AiohttpResponseStream.CHUNK_SIZE == 16 * 1024
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_while_another_thread_makes_the_first_client_leaves_the_child_able_to_make_its_own() -> None:
+    with clients._preparing:  # as the other thread would
+        child = os.fork()
+        if child == 0:
+            made: list[Any] = []
+            address = Address.parse("http://127.0.0.1:9")
+            maker = threading.Thread(target=lambda: made.append(anyio.run(clients.open_client, address)), daemon=True)
+            maker.start()
+            maker.join(5)
+            os._exit(0 if made else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -17,7 +18,7 @@ from mellea.backends.gemini import GeminiBackend
 from mellea.backends.openai import OpenAIBackend
 from mellea.core.options import Deadlines
 from mellea.errors import RateLimitError
-from tests.backends.http.misbehaving import LAST, OK, Connection, answer, chunk, misbehaving
+from tests.backends.http.misbehaving import LAST, OK, Connection, answer, chunk, misbehaving, text
 from tests.backends.http.tiny import TinyBackend, request
 
 pytestmark = pytest.mark.anyio
@@ -149,3 +150,22 @@ async def test_one_line_a_call(anyio_backend: str, caplog: pytest.LogCaptureFixt
     assert len(lines) == 1 and "3 + 2 tokens, stop" in lines[0] and "/m: " in lines[0]
     assert "request: <SentRequest" in caplog.text
     assert "colour" not in caplog.text and "Hello" not in caplog.text
+
+
+def test_a_stream_that_is_held_when_the_loop_shuts_down_closes_in_silence() -> None:
+    held: list[Any] = []
+    said: list[Any] = []
+
+    def hangs(connection: Connection) -> None:
+        connection.send(OK, chunk(text("well")))
+        connection.wait_for_close()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, about: said.append(about))
+        held.append(TinyBackend("m", base_url=server.url).run(request()))
+        await anext(held[0])
+
+    with misbehaving(hangs) as server:
+        asyncio.run(main())
+        assert server.wait_until_idle() == 0
+    assert said == []

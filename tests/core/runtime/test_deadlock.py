@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ import mellea
 from mellea.core import Requirement
 from mellea.core.blocks import ToolCall
 from mellea.core.events import ToolEnd, ToolStart
+from mellea.core.runtime.deadlock import check_wait, runs_around, waiting_for
 from mellea.errors import MelleaError, StreamingError
 from mellea.testing import Gate, ScriptedBackend
 
@@ -194,3 +196,53 @@ async def test_a_tool_may_cancel_the_answer_it_is_part_of_and_doesnt_wait_for_th
     gate.open()
     with anyio.fail_after(3), pytest.raises(mellea.MelleaError, match="cancelled"):
         await box["answer"]
+
+
+class _Looked:
+    """A run that counts how often somebody looks whether it has ended."""
+
+    looks = 0
+
+    def __init__(self, dependencies: list[Any]) -> None:
+        self.dependencies, self.awaited = dependencies, []
+
+    @property
+    def is_final(self) -> bool:
+        _Looked.looks += 1
+        return False
+
+    def on_any(self, loops: Any) -> bool:
+        return False
+
+
+def test_turns_that_wait_for_all_before_them_look_a_fixed_number_of_times_at_each() -> None:
+    _Looked.looks = 0
+    turns: list[Any] = []
+    for _ in range(60):
+        turns.append(_Looked(turns[:]))
+    for turn in turns:
+        token = runs_around.set((weakref.ref(turn),))
+        waits = [waiting_for(other) for other in turn.dependencies]
+        for wait in waits:
+            wait.__enter__()
+        for wait in waits:
+            wait.__exit__(None, None, None)
+        runs_around.reset(token)
+    assert _Looked.looks <= 2 * 60 * 60
+
+
+def test_a_launch_that_waits_for_many_looks_at_each_once() -> None:
+    turns: list[Any] = []
+    for _ in range(60):
+        turns.append(_Looked(turns[:]))
+    token = runs_around.set((weakref.ref(around := _Looked([])),))
+    try:
+        _Looked.looks = 0
+        check_wait(turns)
+        # Along each of the 1,770 edges once, and from each turn.
+        assert _Looked.looks <= 2 * 1770
+        turns[0].awaited.append(around)
+        with pytest.raises(StreamingError, match=CIRCLE):
+            check_wait(turns[-1:])
+    finally:
+        runs_around.reset(token)

@@ -1,0 +1,209 @@
+"""SQLite files that threads, processes and forks write at the same time, and that a killed process leaves whole.
+
+Rules:
+
+- A file is of one kind, which its `application_id` says, and of one version, its `user_version`. A file of another
+  kind or of a later version is refused and stays as it is; one of an earlier version is brought up to date.
+- Whoever writes holds the file's lock for the whole transaction (`BEGIN IMMEDIATE`), so that nobody reads what somebody
+  else is about to change. Readers see what was committed, and wait for nobody (write-ahead log).
+- There is one connection for each `Database` and process; threads take turns. A forked child opens its own.
+- The calls block: async code makes them in a worker thread.
+
+Source: SQLite's documentation (https://www.sqlite.org/wal.html, pragma.html, howtocorrupt.html, 2026-11).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from mellea.core.tracebacks import add_note
+from mellea.errors import StateError, UsageError
+
+__all__ = ["Database"]
+
+_WAIT_SECONDS = 30.0
+"""How long a statement waits for the lock of another process, in seconds."""
+
+_LOOK_SECONDS = 0.01
+"""How often the switch to the write-ahead log is tried again, which SQLite doesn't wait for by itself."""
+
+_left_behind: list[sqlite3.Connection] = []  # the parent's; closing one in a forked child could harm the parent's
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+class Database:
+    """One SQLite file, opened at its first use.
+
+    Args:
+        path: the file, made if it isn't there, readable for this user alone; `":memory:"` for one without a file.
+        kind: what is kept in it, such as `"mellea resumes"`; the same for ever.
+        schema: the statements that make its tables, for each version those that bring the version before up to date.
+            The number of versions is the version that is written.
+        is_durable: whether a commit survives a failure of power (a write to the disk each); if not, a killed process.
+        wait: seconds to wait for the lock of somebody else.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        kind: str,
+        schema: Sequence[Sequence[str]],
+        is_durable: bool = True,
+        wait: float = _WAIT_SECONDS,
+    ) -> None:
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise UsageError(f"a database takes the path of a file, not {path!r}")
+        self.path = os.fspath(path)
+        self.kind = kind
+        self._schema = schema
+        self._is_durable, self._wait = is_durable, wait
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._process = 0
+        _databases.add(self)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for one transaction, which is committed at the end, or rolled back by an exception.
+
+        Raises:
+            StateError: the file is of another kind or version, or damaged.
+            sqlite3.OperationalError: it can't be opened or written, or its lock wasn't free for too long.
+        """
+        with self._lock, self._explaining():
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for reading: all statements see the file as it was at the first of them.
+
+        Raises:
+            StateError, sqlite3.OperationalError: see `write`.
+        """
+        with self._lock, self._explaining():
+            connection = self._open()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connection; the next use opens it again."""
+        with self._lock:
+            if self._connection is not None and self._process == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            add_note(error, f"the file is {self.path!r}")
+            raise
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)):
+                raise
+            raise StateError(f"the file {self.path!r} is not a sound SQLite database: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        process = os.getpid()
+        if self._connection is not None and self._process != process:
+            _left_behind.append(self._connection)
+            self._connection = None
+        if self._connection is None:
+            self._connection, self._process = self._connect(), process
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.path != ":memory:":
+            with open(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600), "rb"):
+                pass  # SQLite would make it readable for others; its other files get the same permissions
+        connection = sqlite3.connect(
+            self.path, timeout=self._wait, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        try:
+            self._read_version(connection)  # before anything is changed
+            self._use_log(connection)
+            connection.execute(f"PRAGMA synchronous={'FULL' if self._is_durable else 'NORMAL'}")
+            connection.execute("PRAGMA foreign_keys=ON")
+            self._bring_up_to_date(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _use_log(self, connection: sqlite3.Connection) -> None:
+        until = time.monotonic() + self._wait
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+        if self._read_version(connection) == len(self._schema):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Another process may have done it while this one waited.
+            for version in range(self._read_version(connection), len(self._schema)):
+                for statement in self._schema[version]:
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={self._application_id}")
+            connection.execute(f"PRAGMA user_version={len(self._schema)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    @property
+    def _application_id(self) -> int:
+        return zlib.crc32(self.kind.encode()) & 0x7FFFFFFF
+
+    def _read_version(self, connection: sqlite3.Connection) -> int:
+        (found,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if found != self._application_id and (found or version or tables):
+            raise StateError(f"the database {self.path!r} wasn't made for {self.kind!r}; take another file")
+        if version > len(self._schema):
+            raise StateError(
+                f"the database {self.path!r} has version {version}, and this version of mellea knows {self.kind!r} up "
+                f"to {len(self._schema)}; use the version that wrote it, or another file"
+            )
+        return int(version)
+
+    def __repr__(self) -> str:
+        return f"<Database {self.path!r} of {self.kind!r}>"
+
+
+def _renew_locks() -> None:
+    """In a forked child: another thread of the parent may have held one."""
+    for database in list(_databases):
+        database._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

@@ -1,0 +1,115 @@
+"""What is to become of a call before it runs: the policy, the tool's own approval and a person's answer put together.
+
+Rules, in this order:
+
+- A `Deny` wins, the policy's before a person's. The policy is asked about every call, and again on resuming.
+- Arguments that don't fit need nobody's approval: the model is told.
+- A tool that runs outside waits for its result.
+- What the policy asks about, or the tool requires approval for, waits for a person's yes. `Edited` is a yes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mellea.core.blocks import ToolCall
+from mellea.errors import ToolError, UsageError
+from mellea.stdlib.tools.loop_state import Answer, LoopState, OutsideResult, Question
+from mellea.stdlib.tools.policy import Ask, Deny, Edited, Policy, decide
+from mellea.stdlib.tools.tool import Tool, as_tool
+
+__all__ = ["Approved", "Verdict", "check_edits", "settle"]
+
+_DECLINED = "this call was not run: a person declined it"
+
+_LONGEST = 300
+"""The most characters of a call's arguments in a question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """A call that may run, with its arguments as a person may have edited them."""
+
+    call: ToolCall
+
+
+Verdict = Approved | Deny | OutsideResult | Question
+"""What is to become of a call: it runs, its result is a reason or was given, or it waits."""
+
+
+async def settle(
+    key: str, call: ToolCall, tool: Tool[..., Any] | None, policy: Policy | None, answer: Answer | None, has_begun: bool
+) -> Verdict:
+    """Return what is to become of a call.
+
+    Args:
+        key: the id of the question, if there is one.
+        call: the model's call.
+        tool: the tool that it calls, `None` if there is no such tool.
+        policy: is asked first.
+        answer: what a person has answered about it.
+        has_begun: whether the call is running already, in a loop of its own.
+
+    Raises:
+        UsageError: the policy returns something else than a decision.
+        Exception: what the policy raises.
+    """
+    if isinstance(answer, Edited):
+        args = dict(answer.args)
+        call = replace(call, tool_args=args, raw_args=json.dumps(args, ensure_ascii=False, default=str), is_valid=True)
+    decision = await decide(policy, call, answer.result if isinstance(answer, OutsideResult) else answer)
+    for one in (decision, answer):
+        if isinstance(one, Deny):
+            return one
+    if answer is False:
+        return Deny(_DECLINED)
+    if isinstance(answer, OutsideResult):
+        return answer
+    if answer is not None or has_begun or tool is None or not _fits(tool, call):
+        return Approved(call)
+    if tool.runs == "outside":
+        return Question(key, "outside", call, _ask(decision, call, "runs outside this program; give its result"))
+    if isinstance(decision, Ask) or await tool.needs_approval(call.tool_args):
+        return Question(key, "approval", call, _ask(decision, call, "needs approval; may it run?"))
+    return Approved(call)
+
+
+def check_edits(state: LoopState, tools: Mapping[str, Tool[..., Any]]) -> None:
+    """Check the arguments that a person has edited, those of calls inside of sub-agents included.
+
+    Raises:
+        UsageError: arguments don't fit their tool.
+    """
+    for key, call in state.calls.items():
+        tool, answer = tools.get(call.tool_name), state.answers.get(key)
+        if tool is None:
+            continue
+        if isinstance(answer, Edited):
+            try:
+                tool.check_args(answer.args)
+            except ToolError as error:
+                raise UsageError(
+                    f"the edited arguments of {key!r} don't fit the tool {call.tool_name!r}: {error}; nothing was run"
+                ) from None
+        if key in state.nested:
+            inner = [as_tool(each) for each in tool.inner_tools if callable(each)]
+            check_edits(state.nested[key], {each.name: each for each in inner})
+
+
+def _fits(tool: Tool[..., Any], call: ToolCall) -> bool:
+    try:
+        tool.check_args(call.tool_args)
+    except ToolError:
+        return False
+    return call.is_valid
+
+
+def _ask(decision: object, call: ToolCall, otherwise: str) -> str:
+    if isinstance(decision, Ask):
+        return decision.question
+    args = json.dumps(dict(call.tool_args), ensure_ascii=False, default=str)
+    shown = args if len(args) <= _LONGEST else args[: _LONGEST - 1] + "…"
+    return f"the tool {call.tool_name!r} with the arguments {shown} {otherwise}"

@@ -1,0 +1,212 @@
+"""A loop while it works: what it has come to, what it waits for, and where that is saved.
+
+Rules:
+
+- Whoever runs a loop that may wait for people gives it a `LoopProgress`, and finds in it afterwards how far it came.
+- The state is saved after each answer of the model and each finished tool, before anything goes on because of it; when
+  the loop is resumed, before the first tool runs; and when it begins to wait.
+- What a person says while the loop works (`added`) is taken in when the next step begins.
+- A loop inside a tool (a sub-agent) saves its state into that of the loop around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from mellea.core.accumulator import Generation
+from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.messages import Message
+from mellea.stdlib.tools.execute import SuspendedError
+from mellea.stdlib.tools.loop_state import Answer, LoopState, Question, key_calls
+
+__all__ = ["LoopProgress", "RunningCall", "Save", "current_call", "nested_progress"]
+
+Save = Callable[[LoopState], Awaitable[object]]
+"""Is given the state of a loop, to keep it."""
+
+
+class LoopProgress:
+    """How far one run of a loop has come.
+
+    Args:
+        state: where to begin: at a new conversation, or where another run stopped, with questions answered.
+        can_wait: whether somebody will answer questions; if not, a policy or a tool that asks is an error.
+        save: is given the state after each answer and each finished tool.
+        spent: returns what was used up so far, to be part of the state: JSON values by name.
+        is_nested: whether the loop runs inside a tool of another.
+
+    Attributes:
+        messages: the conversation so far.
+        step: number of the last step that was begun.
+        outputs: of the last answer's calls those that are finished, by their keys.
+        asked: open questions about the others.
+        nested: how far the loops inside unfinished calls have come.
+        added: messages that the next step takes in.
+        limit: which limit the last answer has reached, so that its calls aren't run.
+        is_resumed: whether the step that is under way was begun by a run before this one.
+        is_done: whether the last answer is the final one.
+    """
+
+    def __init__(
+        self,
+        state: LoopState | None = None,
+        *,
+        can_wait: bool = True,
+        save: Save | None = None,
+        spent: Callable[[], Mapping[str, Any]] | None = None,
+        is_nested: bool = False,
+    ) -> None:
+        begun = LoopState() if state is None else state
+        self.can_wait, self.is_nested = can_wait, is_nested
+        self.messages: list[Message] = list(begun.messages)
+        self.step, self.limit, self.is_done = begun.step, begun.limit, begun.is_done
+        self.calls: dict[str, ToolCall] = begun.calls
+        self.outputs: dict[str, ToolOutput] = dict(begun.outputs)
+        self.asked: tuple[Question, ...] = begun.asked
+        self.answers: dict[str, Answer] = dict(begun.answers)
+        self.nested: dict[str, LoopState] = dict(begun.nested)
+        self.added: list[Message] = list(begun.added)
+        self.is_resumed = bool(begun.calls) or begun.is_done
+        self._is_begun = not begun.step  # a new loop has nothing to save before its first answer
+        self._save, self._spent, self._spent_before = save, spent, begun.spent
+        self._changes = self._saved = 0
+        self._lock: anyio.Lock | None = None
+
+    @property
+    def state(self) -> LoopState:
+        """How far it has come, as a value."""
+        return LoopState(
+            tuple(self.messages),
+            self.step,
+            dict(self.outputs),
+            self.asked,
+            dict(self.answers),
+            dict(self.nested),
+            tuple(self.added),
+            self._spent_before if self._spent is None else dict(self._spent()),
+            self.limit,
+            self.is_done,
+        )
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the run has ended because it waits for answers."""
+        return bool(self.asked or any(inner.questions for inner in self.nested.values()))
+
+    def begin_step(self, take_said: Callable[[], Iterable[Message]]) -> int:
+        """Return the number of the next step: again that of a step whose calls aren't finished.
+
+        Args:
+            take_said: returns what was said meanwhile; a step that is begun takes it in.
+        """
+        if not self.is_resumed:
+            self.step += 1
+            self.messages += (*self.added, *take_said())
+            self.added = []
+        return self.step
+
+    async def begin(self) -> None:
+        """Note that something is about to be done: the model is asked, or tools run. Saves a state that was resumed."""
+        if not self._is_begun:
+            self._is_begun = True
+            await self.save()
+
+    def last_answer(self) -> Generation:
+        """Return the last answer, that of a run before this one, as a generation."""
+        answer = self.messages[-1] if self.messages and self.messages[-1].role == "assistant" else Message("assistant")
+        return Generation(answer.text, answer, messages=(answer,), finish_reason="tool_call" if self.calls else "stop")
+
+    async def take_answer(self, answer: Message, is_done: bool) -> None:
+        """Note an answer of the model.
+
+        Args:
+            answer: the answer.
+            is_done: whether it is the final one.
+        """
+        if answer.blocks:
+            self.messages.append(answer)
+        self.calls, self.is_done = key_calls(answer), is_done
+        await self.save()
+
+    def list_unfinished(self) -> dict[str, ToolCall]:
+        """Return the calls that have no result yet."""
+        return {key: call for key, call in self.calls.items() if key not in self.outputs}
+
+    async def finish_call(self, key: str, output: ToolOutput) -> None:
+        """Note the result of a call."""
+        self.outputs[key] = output
+        self.answers.pop(key, None)
+        self.nested.pop(key, None)
+        await self.save()
+
+    def end_step(self) -> None:
+        """Put the results into the conversation, in the order of the calls."""
+        self.messages += [Message("tool", self.outputs[key]) for key in self.calls]
+        self.calls, self.outputs, self.is_resumed = {}, {}, False
+
+    async def save(self) -> None:
+        """Have the state saved; of several at once, the last one is."""
+        if self._save is None:
+            return
+        self._changes += 1
+        if self._lock is None:
+            self._lock = anyio.Lock()
+        async with self._lock:
+            if self._saved < self._changes:
+                changes = self._changes
+                await self._save(self.state)
+                self._saved = changes
+
+    def raise_if_waiting(self) -> None:
+        """Tell the loop around a nested one that its call waits.
+
+        Raises:
+            SuspendedError: the loop has questions.
+        """
+        if self.is_waiting:
+            raise SuspendedError("this call waits for a person")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCall:
+    """A call of a tool that is running.
+
+    Attributes:
+        progress: that of the loop that runs it.
+        key: which of its calls.
+    """
+
+    progress: LoopProgress
+    key: str
+
+    async def save(self, state: LoopState) -> None:
+        """Keep the state of a loop that runs inside the tool."""
+        self.progress.nested[self.key] = state
+        await self.progress.save()
+
+
+current_call: ContextVar[RunningCall | None] = ContextVar("mellea_running_call", default=None)
+"""The call that the current code runs for."""
+
+
+def nested_progress(
+    messages: tuple[Message, ...], spent: Callable[[], Mapping[str, Any]] | None = None
+) -> LoopProgress:
+    """Return the progress of a loop inside a tool: where it stopped when the tool had to wait, else a new one.
+
+    Once the loop has ended, `raise_if_waiting` hands its questions to the loop around it.
+
+    Args:
+        messages: what a new loop begins with.
+        spent: see `LoopProgress`.
+    """
+    call = current_call.get()
+    begun = LoopState(messages)
+    if call is None or not call.progress.can_wait:
+        return LoopProgress(begun, can_wait=False, spent=spent)
+    return LoopProgress(call.progress.nested.get(call.key, begun), save=call.save, spent=spent, is_nested=True)

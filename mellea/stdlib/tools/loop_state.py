@@ -1,0 +1,180 @@
+"""How far a tool loop has come, as a value: what it goes on from in another process, or once a person has answered.
+
+Rules:
+
+- A call is known by its key: its id, with a number behind it if the answer has that id twice. The keys of a loop inside
+  a tool (a sub-agent) stand behind the key of the call that runs it, as in `"call_1/call_7"`.
+- `messages` ends with the model's last answer until all its calls are finished; then their results follow it.
+- An answer to a question is kept until its call is finished, so that a killed process needn't ask again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.messages import Message
+from mellea.errors import UsageError
+from mellea.stdlib.tools.policy import Deny, Edited
+from mellea.stdlib.tools.returned import ToolReturn, serialise_result
+
+__all__ = ["Answer", "LoopState", "OutsideResult", "Question", "QuestionKind", "give_answers"]
+
+QuestionKind = Literal["approval", "outside"]
+"""Whether a person has to approve of a call, or somebody outside has to run it and give its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a loop waits for.
+
+    Attributes:
+        id: what the answer refers to.
+        kind: `"approval"` or `"outside"`.
+        call: the tool and the arguments that the model wants.
+        text: the question in words.
+        path: which agent asks: `""` for the one that was run, else names of sub-agents with their steps, as in
+            `"researcher/2"`.
+    """
+
+    id: str
+    kind: QuestionKind
+    call: ToolCall
+    text: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideResult:
+    """The result of a tool that somebody else has run: what the model reads, and the value for the program."""
+
+    result: Any
+    value: Any = None
+
+
+Answer = bool | Deny | Edited | OutsideResult
+"""What a question was answered with."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """How far a loop has come; a new one begins with nothing but messages.
+
+    Attributes:
+        messages: the conversation: what the loop began with, the model's answers, the results of tools.
+        step: number of the step that is under way, or was finished last; 0 before the first.
+        outputs: of the last answer's calls those that are finished, by their keys.
+        asked: the questions about the others.
+        answers: what was answered about calls that aren't finished yet, by their keys.
+        nested: how far the loops inside unfinished calls have come, by the keys of the calls.
+        added: messages from outside that the next step takes in.
+        spent: what was used up so far, as JSON values; for whoever runs the loop.
+        limit: which limit the last answer has reached, so that its calls aren't run.
+        is_done: whether the last answer is the final one.
+    """
+
+    messages: tuple[Message, ...] = ()
+    step: int = 0
+    outputs: Mapping[str, ToolOutput] = field(default_factory=dict)
+    asked: tuple[Question, ...] = ()
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    nested: Mapping[str, LoopState] = field(default_factory=dict)
+    added: tuple[Message, ...] = ()
+    spent: Mapping[str, Any] = field(default_factory=dict)
+    limit: str | None = None
+    is_done: bool = False
+
+    @property
+    def calls(self) -> dict[str, ToolCall]:
+        """The calls of the answer whose step is under way, by their keys, in the model's order."""
+        if self.is_done or not self.step or not self.messages or self.messages[-1].role != "assistant":
+            return {}
+        return key_calls(self.messages[-1])
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """All open questions, those of the loops inside calls included."""
+        return (*self.asked, *self._ask_nested())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing can be done before a question is answered."""
+        asked = {question.id for question in self.asked}
+        left = [key for key in self.calls if key not in self.outputs and key not in asked]
+        return bool(self.questions) and all(key in self.nested and self.nested[key].is_waiting for key in left)
+
+    def _ask_nested(self) -> Iterator[Question]:
+        calls = self.calls
+        for key, inner in self.nested.items():
+            where = f"{calls[key].tool_name}/{inner.step}" if key in calls else key
+            for question in inner.questions:
+                path = f"{where}/{question.path}" if question.path else where
+                yield replace(question, id=f"{key}/{question.id}", path=path)
+
+
+def key_calls(answer: Message) -> dict[str, ToolCall]:
+    """Return the calls of an answer by keys, each of its own; `/` doesn't occur in one."""
+    calls: dict[str, ToolCall] = {}
+    for call in answer.tool_calls:
+        key = first = call.tool_call_id.replace("/", "_")
+        number = 1
+        while key in calls:
+            number += 1
+            key = f"{first}#{number}"
+        calls[key] = call
+    return calls
+
+
+def give_answers(state: LoopState, answers: Mapping[str, Any]) -> LoopState:
+    """Return the state with questions answered.
+
+    Args:
+        state: a loop that waits.
+        answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; for a
+            tool that runs outside its result, or `Deny(reason)`. What isn't answered stays open.
+
+    Raises:
+        UsageError: there is no open question with such an id, or an answer doesn't fit its question.
+    """
+    if not isinstance(answers, Mapping):
+        raise UsageError(f"answers takes a dict of answers by the ids of the questions, not {answers!r}")
+    questions = {question.id: question for question in state.questions}
+    if unknown := [each for each in answers if each not in questions]:
+        known = ", ".join(map(repr, questions)) or "none"
+        raise UsageError(f"there is no open question {unknown[0]!r}; the open ones are {known}")
+    return _record(state, {each: _check_answer(questions[each], answer) for each, answer in answers.items()})
+
+
+def _record(state: LoopState, answers: Mapping[str, Answer]) -> LoopState:
+    if not answers:
+        return state
+    asked = {question.id for question in state.asked}
+    nested = {
+        key: _record(
+            inner, {each.removeprefix(f"{key}/"): a for each, a in answers.items() if each.startswith(f"{key}/")}
+        )
+        for key, inner in state.nested.items()
+    }
+    return replace(
+        state,
+        asked=tuple(question for question in state.asked if question.id not in answers),
+        answers={**state.answers, **{each: answer for each, answer in answers.items() if each in asked}},
+        nested=nested,
+    )
+
+
+def _check_answer(question: Question, answer: Any) -> Answer:
+    if isinstance(answer, Deny):
+        return answer
+    if question.kind == "approval":
+        if isinstance(answer, (bool, Edited)):
+            return answer
+        raise UsageError(
+            f"the question {question.id!r} takes True, False, Deny(reason) or Edited(args), not {answer!r}"
+        )
+    if isinstance(answer, Edited):
+        raise UsageError(f"the tool of {question.id!r} runs outside; give its result or Deny(reason), not {answer!r}")
+    returned = ToolReturn.of(answer)
+    return OutsideResult(serialise_result(returned.text), returned.value if returned is answer else None)
