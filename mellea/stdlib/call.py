@@ -306,7 +306,9 @@ class Call:
         backend = self.backend
         run = launch(
             label=how.pop("label", self.component),
-            links=[thunk.record for thunk in _thunks_in(self.component)] if listening.count else (),
+            links=[part.record for part in walk(self.component) if isinstance(part, ModelOutputThunk)]
+            if listening.count
+            else (),
             deadlines=self.deadlines,
             dependencies=[thunk.record for thunk in ingredients] if ingredients else (),
             format=self.format,
@@ -544,10 +546,6 @@ def _parse_by(component: Any, generation: Generation) -> Any:
 
 def _message(generation: Generation) -> Message:
     return generation.message
-
-
-def _thunks_in(component: Any) -> list[ModelOutputThunk[Any]]:
-    return [part for part in walk(component) if isinstance(part, ModelOutputThunk)]
 
 
 def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:

@@ -88,8 +88,9 @@ class Waits(ABC):
                 with self._lock:
                     waiters[waiter] = is_ready
                 try:
-                    if not is_ready():
-                        await waiter.wait(_LOOK_SECONDS if elsewhere else None)
+                    if is_ready():
+                        return
+                    await waiter.wait(_LOOK_SECONDS if elsewhere else None)
                 finally:
                     if waiter in waiters:  # whoever wakes it takes it out
                         with self._lock:
