@@ -167,10 +167,10 @@ class Run(Record):
         self._closed = True
 
     async def _produce(self) -> None:
-        if self._ready is not None and not self.is_final:
+        if self._ready is not None and self.limit is None:
             await self._ready(self)
         self.dependencies = ()
-        if self.is_final:
+        if self.limit is not None:
             return
         if self._loop is not None:
             self._clock.start(self._loop, self._expire, only_total=self._open is None)
@@ -180,7 +180,7 @@ class Run(Record):
         try:
             parsed = await (self._read() if self._work is None else self._work(self))
         except ParseError as error:
-            if correction is None or self.is_final:
+            if correction is None or self.limit is not None:
                 raise
             self._correction = None  # so that no end is held back any more
             self._log_end()
@@ -204,7 +204,7 @@ class Run(Record):
             raise
         if is_open(source):
             await self._close(source)
-        if self.is_final:
+        if self.limit is not None:
             return None
         if not has_ended:
             raise interrupted(self.backend, self.model)
