@@ -4,6 +4,8 @@ The front door: every name is loaded at its first use; importing starts no threa
 May import: everything below it, lazily. Read `stdlib/session/session.py` first.
 """
 
+import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mellea._lazy_exports import lazily
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
     from mellea import events as events
     from mellea import mfuncs as mfuncs
     from mellea import prices as prices
+    from mellea import serve as serve
+    from mellea import telemetry as telemetry
     from mellea import tools as tools
+    from mellea import traces as traces
     from mellea.backends.registry import get_backend as get_backend
     from mellea.core.backend import Backend as Backend
     from mellea.core.blocks import CBlock as CBlock
@@ -31,7 +36,9 @@ if TYPE_CHECKING:
     from mellea.core.options import options as options
     from mellea.core.thunk import ComputedModelOutputThunk as ComputedModelOutputThunk
     from mellea.core.thunk import ModelOutputThunk as ModelOutputThunk
+    from mellea.core.tracing import trace as trace
     from mellea.errors import MelleaError as MelleaError
+    from mellea.stdlib.agents import Agent as Agent
     from mellea.stdlib.components import mify as mify
     from mellea.stdlib.context import ChatContext as ChatContext
     from mellea.stdlib.context import SimpleContext as SimpleContext
@@ -41,11 +48,13 @@ if TYPE_CHECKING:
     from mellea.stdlib.generative import generative as generative
     from mellea.stdlib.session import MelleaSession as MelleaSession
     from mellea.stdlib.session import start_session as start_session
+    from mellea.stdlib.streaming import StreamChunk as StreamChunk
     from mellea.stdlib.tools import tool as tool
 
 
 # A name and the module it comes from; a name without one is a module itself.
 _HOMES = {
+    "Agent": "mellea.stdlib.agents",
     "Backend": "mellea.core.backend",
     "CBlock": "mellea.core.blocks",
     "ChatContext": "mellea.stdlib.context",
@@ -59,6 +68,7 @@ _HOMES = {
     "ModelOption": "mellea.core.options",
     "ModelOutputThunk": "mellea.core.thunk",
     "SimpleContext": "mellea.stdlib.context",
+    "StreamChunk": "mellea.stdlib.streaming",
     "aask": "mellea.stdlib.generative",
     "ask": "mellea.stdlib.generative",
     "assistant_message": "mellea.core.messages",
@@ -73,14 +83,19 @@ _HOMES = {
     "options": "mellea.core.options",
     "prices": "",
     "resolve": "mellea.core.gather",
+    "serve": "",
     "start_session": "mellea.stdlib.session",
     "system_message": "mellea.core.messages",
+    "telemetry": "",
     "tool": "mellea.stdlib.tools",
     "tools": "",
+    "trace": "mellea.core.tracing",
+    "traces": "",
     "user_message": "mellea.core.messages",
 }
 
 __all__ = [
+    "Agent",
     "Backend",
     "CBlock",
     "ChatContext",
@@ -94,6 +109,7 @@ __all__ = [
     "ModelOption",
     "ModelOutputThunk",
     "SimpleContext",
+    "StreamChunk",
     "aask",
     "ask",
     "assistant_message",
@@ -108,10 +124,14 @@ __all__ = [
     "options",
     "prices",
     "resolve",
+    "serve",
     "start_session",
     "system_message",
+    "telemetry",
     "tool",
     "tools",
+    "trace",
+    "traces",
     "user_message",
 ]
 
@@ -121,3 +141,7 @@ __getattr__ = lazily(__name__, _HOMES)
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+if os.environ.get("MELLEA_TELEMETRY"):
+    import_module("mellea.telemetry").enable_from_environment()

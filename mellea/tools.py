@@ -1,6 +1,7 @@
-"""Tools and what goes with them: conditions, results, progress, policies and the answers of people."""
+"""Tools and what goes with them: conditions, results, progress, policies and the answers of people, MCP servers."""
 
 from mellea.core.events import ToolProgress as ToolProgress
+from mellea.stdlib.agents import Limits as Limits
 from mellea.stdlib.tools import Allow as Allow
 from mellea.stdlib.tools import Ask as Ask
 from mellea.stdlib.tools import Deny as Deny
@@ -8,20 +9,25 @@ from mellea.stdlib.tools import Edited as Edited
 from mellea.stdlib.tools import Tool as Tool
 from mellea.stdlib.tools import ToolLoop as ToolLoop
 from mellea.stdlib.tools import ToolReturn as ToolReturn
+from mellea.stdlib.tools import ToolSet as ToolSet
 from mellea.stdlib.tools import ensure as ensure
 from mellea.stdlib.tools import require as require
 from mellea.stdlib.tools import tool as tool
+from mellea.stdlib.tools.mcp import mcp as mcp
 
 __all__ = [
     "Allow",
     "Ask",
     "Deny",
     "Edited",
+    "Limits",
     "Tool",
     "ToolLoop",
     "ToolProgress",
     "ToolReturn",
+    "ToolSet",
     "ensure",
+    "mcp",
     "require",
     "tool",
 ]

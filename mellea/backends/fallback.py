@@ -48,6 +48,11 @@ class FallbackBackend(WrappedBackend):
         self.model_id = ", ".join(f"{backend.name}/{backend.model_id}" for backend in self.backends)
         self.capabilities = reduce(_common, (backend.capabilities for backend in self.backends))
 
+    @property
+    def server(self) -> tuple[str, int | None] | None:
+        """None: which server answers is known afterwards."""
+        return None
+
     async def run(self, request: Request) -> AsyncIterator[Event]:
         """Yield the answer of the first model that begins to give one.
 

@@ -53,6 +53,11 @@ class WrappedBackend(Backend):
         self.model_id = backend.model_id
         self.capabilities = backend.capabilities
 
+    @property
+    def server(self) -> tuple[str, int | None] | None:
+        """Host and port of the backend's server."""
+        return self.backend.server
+
     def run(self, request: Request) -> AsyncIterator[Event]:
         """Return what the backend says, event for event.
 

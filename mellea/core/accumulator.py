@@ -18,6 +18,7 @@ from mellea.core.events import (
     Event,
     FileEvent,
     FinishReason,
+    NestedEvent,
     ReasoningDelta,
     SourceEvent,
     Steered,
@@ -319,6 +320,8 @@ def join_deltas(events: Sequence[Event]) -> list[Event]:
             joined += _join_reasoning(group)  # type: ignore[arg-type]
         elif kind is ToolDelta:
             joined += _join_calls(group)  # type: ignore[arg-type]
+        elif kind is NestedEvent:
+            joined += _join_nested(group)  # type: ignore[arg-type]
         else:
             joined += group
     return _join_checked(joined) if ChunkValidated in map(type, joined) else joined
@@ -340,6 +343,13 @@ def _join_checked(events: Iterable[Event]) -> list[Event]:
 def _join_calls(events: Iterable[ToolDelta]) -> list[Event]:
     calls = groupby(events, attrgetter("tool_call_id"))
     return [ToolDelta(call, "".join([event.chunk for event in group])) for call, group in calls]
+
+
+def _join_nested(events: Iterable[NestedEvent]) -> list[Event]:
+    joined: list[Event] = []
+    for (call, path), group in groupby(events, attrgetter("tool_call_id", "path")):
+        joined += [NestedEvent(call, path, event) for event in join_deltas([each.event for each in group])]
+    return joined
 
 
 def _join_reasoning(events: Iterable[ReasoningDelta]) -> list[Event]:

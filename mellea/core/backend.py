@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -200,6 +200,11 @@ class Backend(ABC):
     def __init__(self, *, model_options: Mapping[str, Any] | None = None) -> None:
         self.model_options = check_options(model_options)
 
+    @property
+    def server(self) -> tuple[str, int | None] | None:
+        """Host and port of the server that requests go to, for traces; `None` if there is none, or several."""
+        return None
+
     @abstractmethod
     def run(self, request: Request) -> AsyncIterator[Event]:
         """Send the request and yield what the model says, ending with a `StreamEnd`.
@@ -315,9 +320,8 @@ def check_supported(backend: Backend, request: Request) -> None:
     own = [tool for tool in request.tools if isinstance(tool, ToolSpec)]
     builtin = [tool for tool in request.tools if isinstance(tool, BuiltinTool)]
     foreign = next((tool for tool in builtin if tool.provider not in can.builtin_tools), None)
-    blocks = [block for message in request.messages for block in message.blocks]
-    files = [block for block in blocks if isinstance(block, FileBlock)]
-    files += [file for block in blocks if isinstance(block, ToolOutput) for file in block.files]
+    # A long conversation isn't looked through at each request if nothing in it can be refused.
+    files = [] if can.images and can.files else list(_files_in(request.messages))
     if missing is not None:
         feature, advice = f"the model option {missing!r}", f"it knows {', '.join(sorted(can.options))}"
     elif own and not can.tools:
@@ -333,6 +337,15 @@ def check_supported(backend: Backend, request: Request) -> None:
     else:
         return
     raise unsupported(backend, feature, advice)
+
+
+def _files_in(messages: Iterable[Message]) -> Iterator[FileBlock]:
+    for message in messages:
+        for block in message.blocks:
+            if isinstance(block, FileBlock):
+                yield block
+            elif isinstance(block, ToolOutput):
+                yield from block.files
 
 
 def narrow_tools(request: Request) -> Request:
@@ -407,6 +420,11 @@ class SentRequest:
     def model(self) -> str:
         """The requested model."""
         return self._backend.model_id
+
+    @property
+    def server(self) -> tuple[str, int | None] | None:
+        """Host and port of the server; `None` for a model in this process."""
+        return self._backend.server
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -145,7 +145,8 @@ def _as_block(piece: Any) -> Block | None:
     if hasattr(piece, "avalue"):  # a thunk; the call that sends the message replaces it by its text
         return cast(Block, piece)
     raise UsageError(
-        f"a message's content is text, blocks or thunks, not {piece!r}; convert other values with str() first"
+        f"a message's content is text, blocks or thunks, not {piece!r}; convert other values with str() first, and put "
+        "messages into a list"
     )
 
 

@@ -9,7 +9,7 @@ Rules:
 - A span is told to the observers that are registered where it begins and to those of its parent, so that each of them
   gets whole trees: also of what goes on after a `with observe(…)` block has been left.
 - Where nobody listens, a site costs one look at `listening.count`.
-- An observer that raises is logged once and disturbs nothing else.
+- An observer that raises is logged once and disturbs nothing else. A hook that raises fails the request.
 - In a forked child the spans that were open belong to the parent process, which tells their ends.
 """
 
@@ -20,6 +20,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -39,6 +40,7 @@ __all__ = [
     "add_observer",
     "begin_span",
     "current_span",
+    "end_open_spans",
     "listening",
     "observe",
     "observed",
@@ -56,10 +58,25 @@ _lock = threading.Lock()
 
 
 class Observer:
-    """What is told of spans: derive from it and override what you need. Any object with all three methods will do.
+    """What is told of spans: the extension point of the library. Derive from it and override what you need.
+
+    Any object with all three methods will do.
 
     The methods are called on the thread and loop that do the work, so they return at once and never wait. All
     observers of a span are called in the order in which they were registered.
+
+    An observer may have more methods, each on its own:
+
+    - `before_request(request)` is a hook: given each `Request` before it is sent, whoever asks for it, it returns the
+      request to send in its place, or `None` to leave it as it is; it raises to refuse it.
+    - `after_response(events)` is a hook: given the events of each complete answer, neighbouring deltas joined, it
+      returns those that readers get, or `None` to leave them as they are; it raises to refuse the answer. The answer
+      is held back until then, so nothing of it is streamed.
+    - `enter(span)` and `leave(span, token)` are called where a span becomes the current one of the running code, and
+      where it stops being that; `token` is what `enter` returned.
+
+    Hooks are plain functions, which run in worker threads, or async. The observer that was registered first sees a
+    request first and an answer last.
 
     Attributes:
         wants_events: whether `event` is told the events of model requests as they come.
@@ -90,7 +107,8 @@ class Span:
         id: a number of its own in this process.
         parent: the span that was current where this one began, `None` at the top.
         kind: `"call"`, `"attempt"`, `"check"`, `"tool"`, `"step"`, `"agent"`, `"work"` (such as a compactor, or the
-            body of a prompt function), `"image"`, `"embedding"`, or whatever else its maker calls it.
+            body of a prompt function), `"image"`, `"embedding"`, `"function"` (decorated with `trace`), `"trace"` (the
+            block of `traces.start`), or whatever else its maker calls it.
         name: the call's `name=`, else what it is about in a word or two.
         started: when it began, in seconds since the epoch.
         began: when it began, as `time.monotonic()` tells.
@@ -99,11 +117,14 @@ class Span:
         links: the spans of the thunks that a call is made of.
         backend: name of the backend that a call goes to.
         model: id of the model that a call goes to.
+        server: host and port that a call goes to; `None` for a model in this process.
+        session: id of the session that it belongs to, if there is one.
         is_request: whether a call is one request to a model. If not, the requests are further down.
         component: what a call says to the model.
         request: what was sent, without keys; afterwards.
         generation: what came of a request, also if it failed: text, usage, finish reason; afterwards.
         time_to_first_token: seconds from the request to the first piece of the answer; afterwards.
+        chunk_count: how many deltas the answer came in; afterwards.
         number: of an attempt or a step, from 1.
         attempt: the `Attempt` with its output, requirements and their reasons; afterwards.
         requirement: the `Requirement` that a check is about.
@@ -113,35 +134,27 @@ class Span:
         data: for its maker, and for observers, to keep more with it.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_cancelled",
-        "_data",
-        "_observers",
-        "_tell_events",
-        "attempt",
-        "backend",
-        "began",
-        "component",
-        "ended",
-        "error",
-        "generation",
-        "id",
-        "is_request",
-        "kind",
-        "links",
-        "model",
-        "name",
-        "number",
-        "outcome",
-        "parent",
-        "request",
-        "requirement",
-        "result",
-        "started",
-        "time_to_first_token",
-        "tool_call",
-    )
+    ended: float | None = None
+    error: BaseException | None = None
+    links: tuple[Span, ...] = ()
+    backend: str | None = None
+    model: str | None = None
+    server: tuple[str, int | None] | None = None
+    session: str | None = None
+    is_request = False
+    component: Any = None
+    request: SentRequest | None = None
+    generation: Generation | None = None
+    time_to_first_token: float | None = None
+    chunk_count: int | None = None
+    number: int | None = None
+    attempt: Any = None
+    requirement: Any = None
+    outcome: Any = None
+    tool_call: ToolCall | None = None
+    result: ToolOutput | None = None
+    _cancelled = False
+    _data: dict[str, Any] | None = None
 
     def __init__(self, kind: str, name: str, parent: Span | None, observers: tuple[Any, ...], **about: Any) -> None:
         self.id = next(_numbers)
@@ -150,28 +163,12 @@ class Span:
         self.parent = parent
         self.started = time.time()
         self.began = time.monotonic()
-        self.ended: float | None = None
-        self.error: BaseException | None = None
-        self.links: tuple[Span, ...] = ()
-        self.backend: str | None = None
-        self.model: str | None = None
-        self.is_request = False
-        self.component: Any = None
-        self.request: SentRequest | None = None
-        self.generation: Generation | None = None
-        self.time_to_first_token: float | None = None
-        self.number: int | None = None
-        self.attempt: Any = None
-        self.requirement: Any = None
-        self.outcome: Any = None
-        self.tool_call: ToolCall | None = None
-        self.result: ToolOutput | None = None
-        for what, value in about.items():
-            setattr(self, what, value)
+        if parent is not None and parent.session is not None:
+            self.session = parent.session
+        self.__dict__.update(about)
         self._observers = observers
-        self._tell_events = tuple(each for each in observers if getattr(each, "wants_events", False))
-        self._cancelled = False
-        self._data: dict[str, Any] | None = None
+        self._tell_events = tuple([each for each in observers if getattr(each, "wants_events", False)])
+        self._enterers = tuple([each for each in observers if hasattr(each, "enter")])
 
     @property
     def data(self) -> dict[str, Any]:
@@ -197,6 +194,23 @@ class Span:
         """Whether any of its observers wants the events of requests."""
         return bool(self._tell_events)
 
+    def hooks(self, name: str) -> list[Callable[..., Any]]:
+        """Return the hooks of its observers that have this name, such as `"before_request"`, in order."""
+        return [hook for each in self._observers if (hook := getattr(each, name, None)) is not None]
+
+    def enter(self) -> Any:
+        """Make it the span that the running code is part of, and return what `leave` takes."""
+        token = current_span.set(self)
+        return token, [(each, _call(each, "enter", self)) for each in self._enterers] if self._enterers else ()
+
+    def leave(self, entered: Any) -> None:
+        """Undo `enter`; in another context than that of `enter` there is nothing to undo."""
+        token, told = entered
+        for each, its_token in reversed(told):
+            _call(each, "leave", self, its_token)
+        with suppress(ValueError):
+            current_span.reset(token)
+
     def tell(self, events: Sequence[Event], *, to_all: bool = False) -> None:
         """Tell the observers what happens in it: those that want all events, or all observers."""
         for each in self._observers if to_all else self._tell_events:
@@ -209,11 +223,9 @@ class Span:
             error: why it failed.
             is_cancelled: whether it was cancelled, and `error` is nobody's fault.
         """
-        with _lock:
-            if self.ended is not None:
-                return
-            self.ended = time.monotonic()
-            listening.count -= 1
+        if listening.pop(self.id, None) is None:
+            return
+        self.ended = time.monotonic()
         self.error, self._cancelled = error or self.error, is_cancelled
         for each in self._observers:
             _call(each, "end", self)
@@ -222,17 +234,22 @@ class Span:
         return f"<Span {self.id} {self.kind} {self.name!r} {self.status}>"
 
 
-class _Listening:
-    """Whether anybody listens.
+class _Listening(dict[object, Any]):
+    """Registered observers and open spans, which a dict takes and gives up in one step each.
+
+    There is no lock, since a span may end wherever the garbage collector drops a generator.
 
     Attributes:
-        count: registered observers and open spans; 0 means that there is nothing to tell and nobody to tell it to.
+        count: how many they are; 0 means that there is nothing to tell and nobody to tell it to.
     """
 
-    __slots__ = ("count",)
+    __slots__ = ()
+    count = property(len)
 
-    def __init__(self) -> None:
-        self.count = 0
+    def open_spans(self) -> list[Span]:
+        """Return the spans that are open, the outermost first."""
+        spans = [held() for held in list(self.values()) if held is not None]
+        return sorted([span for span in spans if span is not None], key=lambda span: span.id)
 
 
 listening = _Listening()
@@ -254,7 +271,7 @@ def add_observer(observer: Any) -> None:
     with _lock:
         if observer not in _everywhere:
             _everywhere = (*_everywhere, observer)
-            listening.count += 1
+            listening[_place(observer)] = None
 
 
 def remove_observer(observer: Any) -> None:
@@ -263,7 +280,7 @@ def remove_observer(observer: Any) -> None:
     with _lock:
         if observer in _everywhere:
             _everywhere = tuple(each for each in _everywhere if each is not observer)
-            listening.count -= 1
+            listening.pop(_place(observer), None)
 
 
 @contextmanager
@@ -274,38 +291,45 @@ def observe(observer: Any) -> Iterator[Any]:
         observer: an object with the methods of `Observer`.
     """
     token = _around.set((*_around.get(), observer))
-    with _lock:
-        listening.count += 1
+    place = object()
+    listening[place] = None
     try:
         yield observer
     finally:
-        with _lock:
-            listening.count -= 1
+        listening.pop(place, None)
         with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
             _around.reset(token)
 
 
-def begin_span(kind: str, name: str, *, parent: Span | None = None, **about: Any) -> Span | None:
+def begin_span(
+    kind: str, name: str, *, parent: Span | None = None, observers: tuple[Any, ...] = (), **about: Any
+) -> Span | None:
     """Begin a span, and tell the observers; `None` if nobody listens. It has to be ended by `Span.end`.
 
     Args:
         kind: see `Span.kind`.
         name: see `Span.name`.
         parent: the span that it is part of, by default the current one.
+        observers: more of them for this span, and for those in it.
         about: other attributes of `Span`.
     """
-    if not listening.count:
+    if not listening.count and not observers:
         return None
     parent = parent or current_span.get()
-    observers = _join(_everywhere, _around.get(), () if parent is None else parent._observers)
+    observers = _join(_everywhere, _around.get(), () if parent is None else parent._observers, observers)
     if not observers:
         return None
     span = Span(kind, name, parent, observers, **about)
-    with _lock:
-        listening.count += 1
+    listening[span.id] = weakref.ref(span)
     for each in observers:
         _call(each, "begin", span)
     return span
+
+
+def end_open_spans() -> None:
+    """End all spans that are still open as cancelled, the innermost first: the program ends."""
+    for span in reversed(listening.open_spans()):
+        span.end(is_cancelled=True)
 
 
 class span_around:
@@ -314,7 +338,7 @@ class span_around:
     The arguments are those of `begin_span`. What leaves the block is the span's error.
     """
 
-    __slots__ = ("_about", "_kind", "_name", "_span", "_token")
+    __slots__ = ("_about", "_entered", "_kind", "_name", "_span")
 
     def __init__(self, kind: str, name: str, **about: Any) -> None:
         self._kind = kind
@@ -325,7 +349,7 @@ class span_around:
     def __enter__(self) -> Span | None:
         span = self._span = begin_span(self._kind, self._name, **self._about) if listening.count else None
         if span is not None:
-            self._token = current_span.set(span)
+            self._entered = span.enter()
         return span
 
     def __exit__(
@@ -333,8 +357,7 @@ class span_around:
     ) -> None:
         span = self._span
         if span is not None:
-            with suppress(ValueError):  # the block may be left in another context
-                current_span.reset(self._token)
+            span.leave(self._entered)
             # What isn't an Exception is a cancellation, Ctrl-C or the end of a generator.
             span.end(error, is_cancelled=error is not None and not isinstance(error, Exception))
 
@@ -343,6 +366,10 @@ async def observed(work: Callable[[], Awaitable[T]], kind: str, name: str, **abo
     """Do work inside a span; the arguments are those of `span_around`."""
     with span_around(kind, name, **about):
         return await work()
+
+
+def _place(observer: Any) -> object:
+    return "observer", id(observer)
 
 
 def _join(*groups: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -357,15 +384,16 @@ _failed: set[int] = set()
 """The observers whose failure has been logged, by `id`."""
 
 
-def _call(observer: Any, method: str, *args: object) -> None:
+def _call(observer: Any, method: str, *args: object) -> Any:
     try:
-        getattr(observer, method)(*args)
+        return getattr(observer, method)(*args)
     except Exception:  # noqa: BLE001 - the observer's own code, which is no part of what it observes
         if id(observer) not in _failed:
             _failed.add(id(observer))
             _log.exception(
                 "the observer %s failed in %s(); it is told of the rest all the same", _name(observer), method
             )
+        return None
 
 
 def _name(observer: Any) -> str:
@@ -376,7 +404,9 @@ def _forget_parent() -> None:
     """After a fork, leave the parent's open spans to the parent; the child tells of what it begins itself."""
     global _lock
     _lock = threading.Lock()  # another thread may have held the old one
-    listening.count = len(_everywhere) + len(_around.get())
+    for key, span in list(listening.items()):
+        if span is not None:
+            del listening[key]
 
 
 if hasattr(os, "register_at_fork"):

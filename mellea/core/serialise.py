@@ -26,7 +26,18 @@ from mellea.core.messages import Message
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import StateError, UsageError
 
-__all__ = ["KINDS", "LARGEST", "VERSION", "from_json", "from_jsonable", "json_value", "to_json", "to_jsonable"]
+__all__ = [
+    "KINDS",
+    "LARGEST",
+    "VERSION",
+    "from_json",
+    "from_jsonable",
+    "json_value",
+    "read_document",
+    "to_json",
+    "to_jsonable",
+    "write_document",
+]
 
 T = TypeVar("T")
 
@@ -35,6 +46,8 @@ VERSION = 1
 
 LARGEST = 64 * 2**20
 """Characters of a document, unless a call sets another limit."""
+
+_FORMAT = "mellea"
 
 KINDS: dict[str, type] = {
     "message": Message,
@@ -78,8 +91,6 @@ A provider's own tool isn't among them: its declaration may hold a key."""
 
 _NAMES = {cls: name for name, cls in KINDS.items()}
 
-_FORMAT = "mellea"
-
 _DEEPEST = 100
 """Levels of nesting in a free value, far below where Python's own recursion ends."""
 
@@ -98,7 +109,16 @@ def to_json(value: Any, *, limit: int = LARGEST) -> str:
     Raises:
         UsageError: the value is of no such kind, holds a thunk that isn't computed, has no JSON form or is too big.
     """
-    document = {"format": _FORMAT, "version": VERSION, "value": to_jsonable(value)}
+    return write_document(to_jsonable(value), limit=limit)
+
+
+def write_document(value: Any, *, format: str = _FORMAT, version: int = VERSION, limit: int = LARGEST) -> str:
+    """Return a JSON value as a document of some format, with the version of that.
+
+    Raises:
+        UsageError: the value has no JSON form or is too big.
+    """
+    document = {"format": format, "version": version, "value": value}
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (ValueError, RecursionError) as error:  # such as an integer of more digits than Python prints
@@ -124,10 +144,8 @@ def from_json(text: str | bytes, kind: type[T] | None = None, *, limit: int = LA
     """
     if not isinstance(text, (str, bytes)):
         raise UsageError(f"from_json takes JSON as text, not {text!r}")
-    if len(text) > limit:
-        raise StateError(f"the saved state has {len(text):,} characters, more than limit={limit:,}; raise limit=")
     try:
-        value = from_jsonable(_open_document(text))
+        value = from_jsonable(read_document(text, limit=limit))
     except RecursionError:
         raise StateError("the saved state is nested too deep") from None
     for one in value if isinstance(value, list) else [value]:
@@ -197,17 +215,26 @@ def _make(cls: type, data: dict[str, Any], path: str) -> Any:
         raise StateError(f"{path} isn't valid: {error}") from None
 
 
-def _open_document(text: str | bytes) -> Any:
+def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VERSION, limit: int = LARGEST) -> Any:
+    """Return the JSON value of a document that `write_document` wrote.
+
+    Raises:
+        StateError: it isn't a document of that format and version, or it is too big.
+    """
+    if len(text) > limit:
+        raise StateError(f"the saved state has {len(text):,} characters, more than limit={limit:,}; raise limit=")
     try:
         whole = replace_surrogates(text if isinstance(text, str) else text.decode())
         document = json.loads(whole, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise StateError("the saved state is nested too deep") from None
     except ValueError as error:
         raise StateError(f"the saved state isn't JSON: {type(error).__name__}: {str(error)[:200]}") from None
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+    if not isinstance(document, dict) or document.get("format") != format:
         raise StateError(f"this isn't a document that mellea saved: {_short(document)}")
-    if type(document.get("version")) is not int or document["version"] != VERSION:
+    if type(document.get("version")) is not int or document["version"] != version:
         raise StateError(
-            f"the saved state has version {document.get('version')!r}, and this version of mellea reads {VERSION}; "
+            f"the saved state has version {document.get('version')!r}, and this version of mellea reads {version}; "
             "read it with the version that saved it"
         )
     if unknown := document.keys() ^ {"format", "version", "value"}:

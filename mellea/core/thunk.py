@@ -268,6 +268,16 @@ class ModelOutputThunk(Generic[T]):
         return done.usage if (done := self._done) else None
 
     @property
+    def cost(self) -> float | None:
+        """What its requests cost in US dollars, by the list prices of `mellea.prices`; `None` if any of it is unknown.
+
+        Under a strategy that is every attempt. It is `None` until the thunk is computed.
+        """
+        from mellea.core.prices import cost_of  # lazy: most programs never ask
+
+        return cost_of(self)
+
+    @property
     def finish_reason(self) -> FinishReason | None:
         """Why the model stopped, `None` until the thunk is computed."""
         return done.finish_reason if (done := self._done) else None

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from mellea.core.accumulator import Generation
-from mellea.core.backend import Backend, BuiltinTool, Request, SentRequest, ToolSpec, check_supported, narrow_tools
+from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
 from mellea.core.blocks import CBlock, FileBlock
-from mellea.core.component import component_of, walk
+from mellea.core.component import walk
 from mellea.core.context import Context, Turn
-from mellea.core.events import Event, TextDelta
+from mellea.core.events import Event, TextDelta, UsageEvent
 from mellea.core.messages import Message
 from mellea.core.observer import listening
 from mellea.core.options import (
@@ -27,15 +26,18 @@ from mellea.core.options import (
     unshaped_options,
     without_shape,
 )
-from mellea.core.runtime import Corrector, Parse, Run, launch
+from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.core.runtime import Corrector, Parse, Run, change_request, launch, send
+from mellea.core.runtime.ledger import current_ledger
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import MelleaError, OutputError, ParseError, UnsupportedError, UsageError
+from mellea.errors import MelleaError, UnsupportedError, UsageError
 from mellea.stdlib import components
 from mellea.stdlib import tools as tool_room
 from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages
+from mellea.stdlib.components.parsing import parse_as, parse_by, parse_message
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.tools import MAX_TURNS, Tool, as_tools
+from mellea.stdlib.tools import MAX_TURNS, CheckedTool, Tool, ToolSet, as_tools, has_sets, load_tools
 from mellea.stdlib.verb import CallArguments
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Answering", "Call", "finish", "request_once"]
 
 C = TypeVar("C", bound=Context)
-T = TypeVar("T")
+R = TypeVar("R", EmbeddingResult, ImageResult)
 
 _QUICK_LENGTH = 4096
 """The longest text, in characters, that is parsed on the loop where no code of the user's is called: it takes less
@@ -71,7 +73,7 @@ class Call:
         options: all model options, merged.
         given: those of them that aren't the backend's own, tools included.
         format: what the answer is to be; one that only calls tools is nothing yet, and its result is `None`.
-        tools: tools that the model may ask for.
+        tools: tools that the model may ask for; sets among them are loaded before the call is rendered.
         deadlines: how long to wait.
         loop: how the tools are run; `None` only shows the calls.
         prefix: text that the answer begins with.
@@ -83,11 +85,13 @@ class Call:
     options: Mapping[str, Any] = field(repr=False)  # there may be keys in them
     given: Mapping[str, Any] = field(repr=False)
     format: OutputFormat[Any] | None = None
-    tools: tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...] = ()
+    tools: tuple[CheckedTool, ...] = ()
     deadlines: Deadlines = DEFAULT_DEADLINES
     loop: ToolLoop | None = None
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
+
+    can_wait: ClassVar[bool] = False  # whether its loop may wait for people
 
     @classmethod
     def make(
@@ -167,12 +171,27 @@ class Call:
             options,
             given,
             format,
-            tools if loop is None else loop.check_tools(tools),
+            tools if loop is None else loop.check_tools(tools, can_wait=cls.can_wait),
             DEFAULT_DEADLINES if timeout is None else Deadlines.of(timeout),
             loop,
             prefix,
             arguments,
         )
+        call._check()
+        return call
+
+    async def load(self) -> Self:
+        """Return this call with the tools of its sets, which are loaded if they aren't yet.
+
+        Raises:
+            ToolError: a set can't be loaded.
+            UsageError: two tools have one name, or one of them can't go with the call.
+        """
+        if not has_sets(self.tools):
+            return self
+        tools = await load_tools(self.tools)
+        loop = self.loop
+        call = replace(self, tools=tools if loop is None else loop.check_tools(tools, can_wait=self.can_wait))
         call._check()
         return call
 
@@ -225,23 +244,24 @@ class Call:
 
     def _check(self) -> None:
         if self.tools:
-            _check_choice(self.options.get(ModelOption.TOOL_CHOICE), [tool.name for tool in self.tools])
+            tool_room.check_choice(self.options.get(ModelOption.TOOL_CHOICE), self.tools)
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
                 f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
                 "leave one of them out"
             )
-        if self.prefix is not None and not self.backend.capabilities.prefill:
+        can = self.backend.capabilities
+        if self.prefix is not None and not can.prefill:
             raise UnsupportedError(
                 f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix= "
                 "and release=",
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
-        can = self.backend.capabilities
-        files = () if can.images and can.files else _files_in(self.component)
+        parts = () if can.images and can.files else walk(self.component)
+        files = [Message("user", part) for part in parts if isinstance(part, FileBlock)] if parts else []
         if files or self.tools or self.format is not None or not self.options.keys() <= can.options:
-            check_supported(self.backend, self._request(map(partial(Message, "user"), files)))
+            check_supported(self.backend, self._request(files))
 
     def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
@@ -259,7 +279,8 @@ class Call:
         turns = history.list_awaited_turns()
         pending = _pending([self.component, *(_unsaid(turns) if turns else ())])
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
-        request = None if pending or not history.is_immediate else self._render(turns)
+        is_ready = not pending and history.is_immediate and not has_sets(self.tools)
+        request = self._render(turns) if is_ready else None
         answering = self.answering(request, history, pending)
         ready = answering.get_ready if request is None else None
         if self.loop is not None:
@@ -314,6 +335,7 @@ class Call:
             format=self.format,
             backend=backend.name,
             model=backend.model_id,
+            server=backend.server,
             **how,
         )
         thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
@@ -331,13 +353,14 @@ class Call:
     def _parse(self) -> tuple[Parse | None, float]:
         """Return what makes the result, and up to which length of the text it does so on the loop."""
         if self.format is not None:
-            offered = frozenset(tool.name for tool in self.tools if not isinstance(tool, BuiltinTool))
-            return partial(_parse_as, self.format, offered), _QUICK_LENGTH if self.format.is_quick else -1
+            own = [tool for tool in self.tools if not isinstance(tool, (BuiltinTool, ToolSet))]
+            offered = None if has_sets(self.tools) else frozenset([tool.name for tool in own])
+            return partial(parse_as, self.format, offered), _QUICK_LENGTH if self.format.is_quick else -1
         if isinstance(self.component, (CBlock, Instruction)):
             return None, _ANY_LENGTH
         if isinstance(self.component, (Message, Conversation)):
-            return _message, _ANY_LENGTH
-        return partial(_parse_by, self.component), -1
+            return parse_message, _ANY_LENGTH
+        return partial(parse_by, self.component), -1
 
     async def parse(self, generation: Generation) -> Any:
         """Make the typed result of this call out of a complete generation.
@@ -392,17 +415,15 @@ class Answering:
         """Wait for the ingredients, and render the request."""
         if self._pending:
             await _await_ingredients(self._pending, self.call.component)
+        self.call = await self.call.load()
         with unshaped_options(self.call.backend):  # for a compactor that asks a model
             turns = await _prepare_turns(self._history)
         self.request = self.call._render(turns)
 
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
-        request, call = self.request, self.call
-        if ModelOption.TOOL_CHOICE in request.options:
-            request = narrow_tools(request)
-        run.sent = SentRequest(call.backend, request)
-        events = call.backend.run(request)
+        call = self.call
+        events = send(run, call.backend, self.request)
         return events if call.prefix is None else _prefix_events(call.prefix, events)
 
     async def work(self, run: Run) -> Any:
@@ -419,14 +440,11 @@ class Answering:
 
     def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step of the loop: the request, and what was said since."""
+        call = self.call
         options = dict(self.request.options)
         if messages:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
-        return tool_room.Step(number, self.call.backend, (*self.request.messages, *messages), self.call.tools, options)
-
-    def take_said(self) -> Sequence[Message]:
-        """Return what was said while the loop worked: in a call nothing."""
-        return ()
+        return tool_room.Step(number, call.backend, (*self.request.messages, *messages), call.tools, options)
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
         """Return which limit an answer has reached: a call has none besides those of the loop."""
@@ -441,13 +459,15 @@ class Answering:
         call, whole, backend = self.call, self.run, step.backend
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
-        request = narrow_tools(Request(step.messages, _specs(step.tools), schema, step.options, deadlines))
-
-        def open(run: Run) -> AsyncIterator[Event]:
-            whole.sent = run.sent = SentRequest(backend, request)
-            return backend.run(request)
-
-        return launch(open, label=call.component, deadlines=deadlines, backend=backend.name, model=backend.model_id)
+        request = Request(step.messages, _specs(step.tools), schema, step.options, deadlines)
+        return launch(
+            lambda run: send(run, backend, request, whole=whole),
+            label=call.component,
+            deadlines=deadlines,
+            backend=backend.name,
+            model=backend.model_id,
+            server=backend.server,
+        )
 
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
@@ -455,19 +475,40 @@ class Answering:
 
 
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
-    return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in tools])
+    known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # sets stand here only while a call is checked
+    return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in known])
 
 
-async def request_once(kind: str, backend: Backend, ask: Callable[[], Awaitable[T]]) -> T:
+async def request_once(
+    kind: str, backend: Backend, messages: Sequence[Message], ask: Callable[[Sequence[Message]], Awaitable[R]]
+) -> R:
     """Make a request whose result comes all at once, such as vectors or images, as work of the session around.
+
+    Args:
+        kind: what observers are told that it is.
+        backend: whom to ask.
+        messages: what to ask, before hooks change it.
+        ask: asks it.
 
     Raises:
         MelleaError: the request failed, or was cancelled.
     """
-    run = launch(work=lambda run: ask(), kind=kind, is_request=True, backend=backend.name, model=backend.model_id)
-    thunk: ModelOutputThunk[T] = ModelOutputThunk(run)
+
+    async def work(run: Run) -> R:
+        request = await change_request(run, Request(tuple(messages)))
+        result = await ask(request.messages)
+        if result.usage is not None:
+            run.emit([UsageEvent(result.usage)])
+        if (ledger := current_ledger.get()) is not None:
+            ledger.add(backend.name, result.model or backend.model_id, result.usage)
+        return result
+
+    run = launch(
+        work=work, kind=kind, is_request=True, backend=backend.name, model=backend.model_id, server=backend.server
+    )
+    thunk: ModelOutputThunk[R] = ModelOutputThunk(run)
     await finish(thunk)
-    return cast("T", thunk.parsed)
+    return cast("R", thunk.parsed)
 
 
 async def finish(thunk: ModelOutputThunk[Any]) -> None:
@@ -516,38 +557,6 @@ async def _prefix_events(prefix: str, events: AsyncIterator[Event]) -> AsyncIter
             await close()
 
 
-def _parse_as(format: OutputFormat[Any], offered: Set[str], generation: Generation) -> Any:
-    calls = generation.tool_calls
-    if not calls or generation.text.strip():
-        return format.parse(generation)
-    if any(call.tool_name in offered for call in calls):  # the model asks for its tools before it answers
-        return None
-    names = ", ".join(repr(call.tool_name) for call in calls)
-    raise ParseError(
-        f"the answer is not a valid {format.name!r}: it calls {names}, and no such tool was offered; write the value "
-        "as the text of the answer"
-    )
-
-
-def _parse_by(component: Any, generation: Generation) -> Any:
-    try:
-        return (component_of(component) or component).parse(generation)
-    except MelleaError:
-        raise
-    except (NameError, ImportError) as error:  # whatever the model wrote
-        raise OutputError(f"parse() of {type(component).__name__} failed: {type(error).__name__}: {error}") from error
-    except Exception as error:
-        raise ParseError(
-            f"{type(component).__name__} can't parse the answer {generation.text[:120]!r}: "
-            f"{type(error).__name__}: {error}",
-            partial=generation.text,
-        ) from error
-
-
-def _message(generation: Generation) -> Message:
-    return generation.message
-
-
 def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     """Find the thunks that aren't computed yet, each once."""
     found: dict[int, ModelOutputThunk[Any]] = {}
@@ -556,18 +565,6 @@ def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
             if isinstance(part, ModelOutputThunk) and not part.is_computed():
                 found[id(part)] = part
     return list(found.values())
-
-
-def _check_choice(choice: str | Sequence[str] | None, names: Sequence[str]) -> None:
-    if choice is None or choice in ("auto", "required", "none"):
-        return
-    unknown = next((name for name in ([choice] if isinstance(choice, str) else choice) if name not in names), None)
-    if unknown is None:
-        return
-    near = difflib.get_close_matches(unknown, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the tools are {', '.join(map(repr, names))}"
-    what = f"{choice!r} is" if isinstance(choice, str) else f"{choice!r} has {unknown!r}, which is"
-    raise UsageError(f"tool_choice={what} none of the call's tools; {hint}")
 
 
 def _format(format: Any) -> OutputFormat[Any] | None:
@@ -593,7 +590,3 @@ async def _prepare_turns(history: Context) -> list[Turn]:
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk
     return turns
-
-
-def _files_in(component: Any) -> list[FileBlock]:
-    return [part for part in walk(component) if isinstance(part, FileBlock)]

@@ -164,7 +164,10 @@ def prepare(
         or "requirements" in checked
         or (isinstance(component, Instruction) and component.requirements)
     ):
-        asked = (*as_requirements(checked.get("requirements")), *_strategy_requirements(strategy))
+        asked = (
+            *as_requirements(checked.get("requirements")),
+            *as_requirements(getattr(check_strategy(strategy), "requirements", None)),
+        )
         checks = add_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
@@ -409,7 +412,10 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
     found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
     if not found or not all(isinstance(text, str) and text for text in found):
         raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
-    return await request_once("embedding", backend, lambda: backend.embed(found))
+    said = [Message("user", text) for text in found]
+    return await request_once(
+        "embedding", backend, said, lambda messages: backend.embed([message.text for message in messages])
+    )
 
 
 @verb("generate_image")
@@ -429,11 +435,11 @@ async def agenerate_image(
         raise UsageError(f"n takes a whole number from 1, not {n!r}")
     if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
         raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
-    messages = render_messages(message(prompt), backend.model_id)
     return await request_once(
         "image",
         backend,
-        lambda: backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options),
+        render_messages(message(prompt), backend.model_id),
+        lambda messages: backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options),
     )
 
 
@@ -496,14 +502,17 @@ def _check_flags(**flags: Any) -> None:
         check_flag(name, value)
 
 
-def _strategy_requirements(strategy: SamplingStrategy | None) -> tuple[Requirement, ...]:
-    if strategy is None:
-        return ()
-    if not hasattr(strategy, "sample") or isinstance(strategy, type):
+def check_strategy(strategy: Any) -> SamplingStrategy | None:
+    """Return the strategy if it is one, or `None`.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if strategy is not None and (not hasattr(strategy, "sample") or isinstance(strategy, type)):
         raise UsageError(
             f"strategy takes a sampling strategy such as RejectionSamplingStrategy(), or None, not {strategy!r}"
         )
-    return as_requirements(getattr(strategy, "requirements", None))
+    return cast("SamplingStrategy | None", strategy)
 
 
 def _strategy_guard(strategy: Any) -> StreamingError:

@@ -27,6 +27,7 @@ from mellea.core.sampling import SamplingStrategy
 from mellea.core.tracebacks import wrap_entrance
 from mellea.stdlib.tools.policy import MAX_TURNS, ToolCalls
 from mellea.stdlib.tools.tool import AnyTool
+from mellea.stdlib.tools.tool_set import ToolSet
 
 if TYPE_CHECKING:
     from mellea.stdlib.tools import ToolLoop
@@ -78,7 +79,7 @@ class OptionArguments(TypedDict, total=False):
 class ToolArguments(TypedDict, total=False):
     """What everything with tools takes."""
 
-    tools: Annotated[Iterable[AnyTool] | None, "tools that the model may call; plain functions will do."]
+    tools: Annotated[Iterable[AnyTool] | ToolSet | None, "tools that the model may call; plain functions will do."]
     max_turns: Annotated[int, "if tools are run, how often the model is asked at most.", MAX_TURNS]
 
 
@@ -104,7 +105,8 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
         "show",
     ]
     loop: Annotated[
-        "ToolLoop | None", "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of the other two."
+        "ToolLoop | None",
+        "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.",
     ]
 
 
@@ -125,7 +127,7 @@ class PartArguments(TypedDict, total=False):
     """The parts of an `Instruction` that are arguments, under the same names."""
 
     input: Annotated[Any, "a value that the task is about; anything but a text goes into the prompt as JSON."]
-    name: Annotated[str | None, "what to call the task in traces."]
+    name: Annotated[str | None, "what to call the task when observers are told of it."]
     images: Images
     icl_examples: Annotated[Iterable[Any] | None, "examples of good answers."]
     grounding_context: Annotated[Mapping[str, Any] | None, "texts that the answer has to rest on, by name."]
@@ -170,7 +172,9 @@ class Parameters(TypedDict, total=False):
     context: Annotated[Context, "the earlier turns that the model is shown."]
     backend: Annotated[Backend, "which model to ask, and how."]
     format: Annotated[Any, "the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it."]
-    await_result: Annotated[bool, "whether to wait for the end; if not, return once the generation is launched."]
+    await_result: Annotated[
+        bool, "whether to wait for the end; if not (in async code alone), return once the generation is launched."
+    ]
     return_sampling_results: Annotated[bool, "return the `SamplingResult` with all attempts instead of the thunk."]
     session: Annotated[Any, "the session to use; the current one by default."]
     n: Annotated[int, "how many images."]

@@ -8,6 +8,7 @@ from typing import Any
 
 from mellea.core.events import Event, TextDelta
 from mellea.core.observer import Observer, Span
+from mellea.core.span_tree import draw_tree
 
 __all__ = ["RecordingObserver"]
 
@@ -27,7 +28,7 @@ class RecordingObserver(Observer):
         self.wants_events = wants_events
         self.spans: list[Span] = []
         self.log: list[tuple[Any, ...]] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a span may end while the garbage collector runs
 
     def begin(self, span: Span) -> None:
         """Record a begin."""
@@ -47,18 +48,7 @@ class RecordingObserver(Observer):
 
     def tree(self) -> str:
         """Return the spans as text: one line each, its name first, two blanks a level."""
-        lines: list[str] = []
-        known = {id(span) for span in self.spans}
-        children: dict[int, list[Span]] = {}
-        for span in self.spans:
-            parent = span.parent
-            children.setdefault(id(parent) if parent is not None and id(parent) in known else 0, []).append(span)
-        waiting = [(span, 0) for span in reversed(children.get(0, []))]
-        while waiting:
-            span, level = waiting.pop()
-            lines.append("  " * level + _line(span))
-            waiting += [(child, level + 1) for child in reversed(children.get(id(span), []))]
-        return "\n".join(lines)
+        return draw_tree(self.spans)
 
     def text_of(self, span: Span) -> str:
         """Return the text that was told of a span as it came; only with `wants_events`."""
@@ -87,12 +77,3 @@ class RecordingObserver(Observer):
                 ended.append(span)
         left = [span for span in begun if span not in ended]
         assert not left, f"never ended: {left}"
-
-
-def _line(span: Span) -> str:
-    said = span.kind if span.status == "ok" else f"{span.kind}, {span.status}"
-    if span.kind == "attempt" and span.attempt is not None and not span.attempt.success:
-        said += ", rejected"
-    if span.kind == "check" and span.outcome is not None:
-        said += ": yes" if span.outcome else f": no, {span.outcome.reason}" if span.outcome.reason else ": no"
-    return f"{span.name} ({said})"

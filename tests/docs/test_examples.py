@@ -157,6 +157,16 @@ def test_validated_streaming(tmp_path: Path) -> None:
             "lazy_values.py",
             r"is the story there\? False\n.*place is there.*story is there.*resolved: .*ParseError: .*\{\{it\}\}",
         ),
+        (
+            "tracing.py",
+            r"travel \(trace, .* s\)\n  stream_answer \(function.*\n    answer_question \(call, .* tokens, \$0\)\n.*"
+            r"attempt 1.*is short \(check.*it cost 0\.0 dollars",
+        ),
+        (
+            "mcp_client.py",
+            r"population: Look up.*\nslogan: Write.*\nAtlantis: there is no city 'Atlantis'; .*\n"
+            r"Lisbon: 545000\n.*\n\d+ characters",
+        ),
     ],
 )
 def test_the_language(program: str, said: str, tmp_path: Path) -> None:

@@ -56,6 +56,23 @@ def test_only_the_launch_makes_a_run() -> None:
     assert not bad, f"work begins with launch(…): {bad}"
 
 
+def test_requests_are_sent_in_one_place() -> None:
+    """So that every one of them passes the hooks of observers."""
+    bad = {}
+    for path in python_files(PACKAGE):
+        if (
+            path == CORE / "runtime" / "sending.py"
+            or path.is_relative_to(PACKAGE / "backends")
+            or path.parent.name == "testing"
+        ):
+            continue
+        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        ways = [ast.unparse(call.func) for call in calls]
+        if lines := [call.lineno for call, way in zip(calls, ways, strict=True) if way.endswith("backend.run")]:
+            bad[name(path)] = lines
+    assert not bad, f"a request is sent by core.runtime.send(…): {bad}"
+
+
 @pytest.mark.parametrize("file", ["record.py", "producer.py", "launch.py", "waits.py"])
 def test_the_machines_are_short_and_open_with_their_rules(file: str) -> None:
     lines = (CORE / "runtime" / file).read_text("utf-8").splitlines()

@@ -207,6 +207,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda m: m.chat("x", images=5), "images takes ImageBlocks"),
     (lambda m: m.chat([{"role": "assistant", "tool_calls": 5}]), "'tool_calls' is a list"),
     (lambda m: m.instruct("x", requirements=5), "requirements takes a list"),
+    (lambda m: m.instruct("x", requirements={"short": True}), "requirements takes a list"),
     (lambda m: m.instruct("x", strategy=RejectionSamplingStrategy), "strategy takes"),
     (lambda m: m.instruct("x", model_options={"temperature": 10**400}), "'temperature' takes a number"),
     (lambda m: m.embed(5), "embed takes"),

@@ -97,7 +97,9 @@ def test_the_parts_of_an_instruction_are_fields_of_it() -> None:
 def test_a_sync_twin_shows_what_its_verb_shows(owner: Any, name: str) -> None:
     verb, twin = getattr(owner, f"a{name}"), getattr(owner, name)
     assert inspect.signature(twin) == inspect.signature(verb)
-    assert inspect.getdoc(twin).endswith(inspect.getdoc(verb))
+    first, note, *rest = inspect.getdoc(twin).split("\n\n")
+    assert note == f"This waits until it is done; `a{name}` does the same in async code."
+    assert "\n\n".join([first, *rest]) == inspect.getdoc(verb)
     assert twin.__name__ == name and verb.__name__ == f"a{name}"
     assert inspect.iscoroutinefunction(verb) and not inspect.iscoroutinefunction(twin)
 

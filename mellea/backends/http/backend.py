@@ -139,6 +139,7 @@ class HttpBackend(Backend):
         self.retries = retries
         self.max_answer_bytes = max_answer_bytes
         self._address = Address.parse(self.find_url(base_url))
+        self._server = self._address.host, self._address.port or (443 if self._address.is_tls else 80)
         self._key = Secret(api_key if api_key is not None else key_from(self.key_variables))
         self._extra_headers = Headers.checked(headers)
         self._extra_body = dict(extra_body or {})
@@ -225,6 +226,11 @@ class HttpBackend(Backend):
     def base_url(self) -> str:
         """Where the provider's paths begin."""
         return self._address.base
+
+    @property
+    def server(self) -> tuple[str, int | None]:
+        """Host and port of the server that requests go to."""
+        return self._server
 
     def run(self, request: Request) -> AsyncIterator[Event]:
         """Send the request and yield what the model says; closing the iterator closes the connection.

@@ -19,7 +19,6 @@ Rules:
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import threading
 from collections.abc import AsyncGenerator
@@ -40,7 +39,7 @@ from mellea.backends.http.proxies import Proxy, is_loopback, proxy_for
 from mellea.backends.http.response import Response
 from mellea.backends.http.secret import Headers
 from mellea.core.runtime.loop import Loop, current_loop
-from mellea.errors import MelleaError, MissingExtraError, UsageError
+from mellea.errors import MelleaError, UsageError
 
 if TYPE_CHECKING:
     import ssl
@@ -157,13 +156,7 @@ def _prepare(address: Address) -> Proxy | None:
         _ssl_context(address.is_tls)
         if is_loopback(address.host):
             return None
-        proxy = proxy_for("https" if address.is_tls else "http", address.host, address.port, getproxies())
-        if proxy is not None and proxy.is_socks and importlib.util.find_spec("socksio") is None:
-            raise MissingExtraError(
-                f"{proxy.variable} in the environment, {proxy.place!r}, is a SOCKS proxy, which needs a package more: "
-                "pip install socksio; or name the server in NO_PROXY"
-            )
-        return proxy
+        return proxy_for("https" if address.is_tls else "http", address.host, address.port, getproxies())
 
 
 @cache
@@ -192,7 +185,8 @@ def _new_client(is_tls: bool, proxy: Proxy | None, *, is_asyncio: bool) -> Clien
     if is_asyncio and has_fast() and not (proxy is not None and proxy.is_socks):
         return FastTransport(context, proxy, is_tls=is_tls)
     is_tls_proxy = proxy is not None and proxy.url.startswith("https:")
-    return Pool(context, split_url, proxy, _ssl_context(True) if is_tls_proxy else None)
+    has_tunnel = proxy is not None and (is_tls or proxy.is_socks)
+    return Pool(context, split_url, proxy, _ssl_context(True) if is_tls_proxy else None, has_tunnel=has_tunnel)
 
 
 def _nothing() -> None:

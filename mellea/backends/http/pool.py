@@ -2,8 +2,10 @@
 
 The only file that names httpcore. Rules:
 
-- The connections are httpcore's: direct, through an HTTP proxy, through SOCKS. httpcore's own pool looks through all of
-  its connections at each request and at each end of one, which makes 2,000 streams at once four times as slow.
+- The connections are httpcore's: direct, or for plain HTTP through an HTTP proxy. httpcore's own pool looks through all
+  of its connections at each request and at each end of one, which makes 2,000 streams at once four times as slow.
+- Tunnels through proxies are made below them, while a connection is being opened (`tunnel.py`): httpcore's own keep no
+  deadline for connecting, and its SOCKS leaves the connection open where the handshake fails.
 - A request takes the idle connection that was used last, so that a program which sends one request after another keeps
   one connection warm; where none is idle it opens a new one at once. No request waits for another one.
 - A connection is either in use, idle, or closed. It becomes idle only when its response came to a proper end.
@@ -27,7 +29,8 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from mellea.backends.http.outgoing import HttpRequest, Once
-from mellea.backends.http.proxies import Proxy
+from mellea.backends.http.proxies import Proxy, ProxyRefusedError
+from mellea.backends.http.tunnel import open_tunnel
 
 __all__ = ["ERRORS", "IDLE_SECONDS", "MOST_IDLE", "Pool", "PooledResponse", "Split", "is_plain"]
 
@@ -77,6 +80,7 @@ class Pool:
         split: splits an address that isn't plain.
         proxy: what stands between here and the server.
         proxy_context: for TLS with the proxy.
+        has_tunnel: whether the proxy makes a connection to the server, or else is sent the requests.
 
     Attributes:
         errors: what sending a request, and reading its response, may raise.
@@ -90,15 +94,17 @@ class Pool:
         split: Split,
         proxy: Proxy | None = None,
         proxy_context: ssl.SSLContext | None = None,
+        *,
+        has_tunnel: bool = False,
     ) -> None:
         self._split = split
         self._urls: dict[str, httpcore.URL] = {}
         # Of httpcore's pool only the part is used that knows which kind of connection leads where.
         self._connections = httpcore.AsyncConnectionPool(
             ssl_context=context,
-            proxy=None if proxy is None else self._through(proxy, proxy_context),
+            proxy=None if proxy is None or has_tunnel else self._through(proxy, proxy_context),
             keepalive_expiry=IDLE_SECONDS,
-            network_backend=_Network(),
+            network_backend=_Network(proxy if has_tunnel else None, proxy_context),
         )
         self._idle: deque[httpcore.AsyncConnectionInterface] = deque()  # the one that was used last at the end
         self._used: set[httpcore.AsyncConnectionInterface] = set()
@@ -233,7 +239,16 @@ class _Body:
 
 
 class _Network(httpcore.AsyncNetworkBackend):
-    """Connects by anyio on every loop; a read or write without a deadline enters no cancel scope."""
+    """Connects by anyio on every loop; a read or write without a deadline enters no cancel scope.
+
+    Args:
+        proxy: connects to the server, if there is one.
+        context: for TLS with the proxy.
+    """
+
+    def __init__(self, proxy: Proxy | None, context: ssl.SSLContext | None) -> None:
+        self._proxy = proxy
+        self._context = context
 
     async def connect_tcp(
         self,
@@ -245,10 +260,14 @@ class _Network(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         try:
             with anyio.fail_after(timeout):
-                return _Stream(await anyio.connect_tcp(host, port))
+                if self._proxy is None:
+                    return _Stream(await anyio.connect_tcp(host, port))
+                return _Stream(await open_tunnel(self._proxy, host, port, self._context))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(error) from error
-        except (OSError, anyio.BrokenResourceError) as error:
+        except ProxyRefusedError as error:
+            raise httpcore.ProxyError(error) from error
+        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
             raise httpcore.ConnectError(error) from error
 
 

@@ -21,10 +21,11 @@ from urllib.parse import unquote, urlsplit
 
 from mellea.errors import ConfigurationError
 
-__all__ = ["Proxy", "is_loopback", "proxy_for"]
+__all__ = ["Proxy", "ProxyRefusedError", "is_loopback", "proxy_for"]
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
+_PROXY_PORTS = {**_PORTS, "socks5": 1080, "socks5h": 1080}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ class Proxy:
         """Whether it speaks SOCKS and not HTTP."""
         return self.url.startswith("socks")
 
+    def host_and_port(self) -> tuple[str, int]:
+        """Return where it listens."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or _PROXY_PORTS[parts.scheme]
+
     def credentials(self) -> tuple[bytes, bytes] | None:
         """Return user and password, if its address holds them."""
         parts = urlsplit(self.url)
@@ -63,6 +69,10 @@ class Proxy:
         """Return the password, as it is written and as it is meant."""
         password = urlsplit(self.url).password
         return set() if not password else {password, unquote(password)}
+
+
+class ProxyRefusedError(Exception):
+    """A proxy refuses to connect to a server, or doesn't speak the protocol that its address says."""
 
 
 def proxy_for(scheme: str, host: str, port: int | None, system: Mapping[str, str]) -> Proxy | None:

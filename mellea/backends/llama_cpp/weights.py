@@ -233,8 +233,7 @@ def _check_file(file: Path, origin: str) -> Path:
             with part.open("rb") as stream:
                 magic = stream.read(len(MAGIC))
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ConfigurationError(f"{origin} can't be read: {reason}: {str(part)!r}") from error
+            raise ConfigurationError(f"{origin} can't be read: {error}") from error
         if magic != MAGIC:
             raise ConfigurationError(f"{origin} is not a GGUF file: {str(part)!r} begins with {magic!r}, not {MAGIC!r}")
     # Symlinks stay: the parts of a model lie beside the link, not beside the file that it leads to.

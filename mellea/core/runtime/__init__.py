@@ -6,9 +6,10 @@ It imports values of the core and its loops, and nothing above. Read `record.py`
 
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import Hold, check_wait, held_up_loops, needs, runs_around
-from mellea.core.runtime.launch import Register, cancel_all, current_register, launch
+from mellea.core.runtime.launch import Register, cancel_all, launch
 from mellea.core.runtime.producer import Parse, Run
 from mellea.core.runtime.record import CLOSE_SECONDS, Record
+from mellea.core.runtime.sending import change_request, send
 
 __all__ = [
     "CLOSE_SECONDS",
@@ -19,10 +20,11 @@ __all__ = [
     "Register",
     "Run",
     "cancel_all",
+    "change_request",
     "check_wait",
-    "current_register",
     "held_up_loops",
     "launch",
     "needs",
     "runs_around",
+    "send",
 ]

@@ -1,4 +1,7 @@
-"""What the log says of a call: a line at INFO when it is over, its request and its end at DEBUG; never any content."""
+"""What the log says of a call: a line at INFO when it is over, its request and its end at DEBUG; never any content.
+
+The ledger gets what it cost.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from mellea.core.runtime.ledger import enter_request
+
 if TYPE_CHECKING:
     from mellea.core.accumulator import Generation
+    from mellea.core.runtime.ledger import Ledger
     from mellea.core.runtime.record import Record
 
 __all__ = ["log_end", "log_request"]
@@ -21,14 +27,17 @@ def log_request(run: Record) -> None:
         _log.debug("request: %r", run.sent)
 
 
-def log_end(run: Record, said: Generation, opened: float) -> None:
-    """Say how a call ended: the model, seconds, tokens, and why it stopped or failed.
+def log_end(run: Record, said: Generation, opened: float, ledger: Ledger | None) -> None:
+    """Say how a request ended: the model, seconds, tokens, why it stopped or failed; and enter what it cost.
 
     Args:
         run: has ended, or goes on with another request.
         said: what the request came to.
         opened: when its request was sent, as `time.monotonic()` tells.
+        ledger: that of the session.
     """
+    if ledger is not None:
+        enter_request(ledger, run, said)
     if not opened or not _log.isEnabledFor(logging.INFO):
         return
     seconds = time.monotonic() - opened

@@ -26,6 +26,7 @@ from mellea.core.observer import listening
 from mellea.core.options import Deadlines
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import check_wait
+from mellea.core.runtime.ledger import Ledger, current_ledger
 from mellea.core.runtime.producer import Open, Parse, Ready, Run, Work
 from mellea.core.runtime.record import Record
 from mellea.core.runtime.spans import begin_spans
@@ -53,6 +54,7 @@ def launch(
     format: Any = None,
     backend: str | None = None,
     model: str | None = None,
+    server: tuple[str, int | None] | None = None,
 ) -> Run:
     """Begin a piece of work on the running loop, and return its run.
 
@@ -74,6 +76,7 @@ def launch(
         format: what the answer is to be, if it is to be anything but text.
         backend: name of the backend.
         model: id of the model.
+        server: host and port of the model's server, for traces.
 
     Raises:
         StreamingError: it would wait for a run that can't end before the current code does.
@@ -95,9 +98,18 @@ def launch(
         backend=backend,
         model=model,
     )
-    if listening.count:
-        run.spans = begin_spans(run, kind, label, links, is_corrected=correction is not None, is_request=run.is_request)
     register = current_register.get()
+    if listening.count:
+        run.spans = begin_spans(
+            run,
+            kind,
+            label,
+            links,
+            is_corrected=correction is not None,
+            is_request=run.is_request,
+            server=server,
+            session=None if register is None else register.id,
+        )
     if register is None:
         run.start((running,))
     else:
@@ -136,13 +148,30 @@ _registers: weakref.WeakSet[Register[Any]] = weakref.WeakSet()
 
 
 class Register(Generic[R]):
-    """A set of runs that haven't stopped yet; safe from any thread, since each access to the set is a single step."""
+    """A set of runs that haven't stopped yet; safe from any thread, since each access to the set is a single step.
 
-    __slots__ = ("__weakref__", "_runs")
+    Attributes:
+        ledger: what the requests cost that are made for what is registered here.
+    """
+
+    __slots__ = ("__weakref__", "_id", "_runs", "ledger")
 
     def __init__(self) -> None:
+        self._id: str | None = None
+        self.ledger = Ledger()
         self._runs: set[R] = set()
         _registers.add(self)
+
+    @property
+    def id(self) -> str:
+        """A name of its own, for traces."""
+        if self._id is None:
+            self._id = os.urandom(8).hex()
+        return self._id
+
+    @id.setter
+    def id(self, name: str) -> None:
+        self._id = name
 
     def add(self, run: R) -> None:
         """Register a run."""
@@ -175,17 +204,19 @@ class Register(Generic[R]):
 
 
 class _Registering(AbstractContextManager[None]):
-    __slots__ = ("_register", "_token")
+    __slots__ = ("_ledger_token", "_register", "_token")
 
     def __init__(self, register: Register[Any]) -> None:
         self._register = register
 
     def __enter__(self) -> None:
         self._token = current_register.set(self._register)
+        self._ledger_token = current_ledger.set(self._register.ledger)
 
     def __exit__(self, *exception: object) -> None:
         with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
             current_register.reset(self._token)
+            current_ledger.reset(self._ledger_token)
 
 
 running: Register[Registered] = Register()

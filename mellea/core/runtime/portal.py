@@ -6,29 +6,14 @@ own) and stopped when the interpreter exits.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import inspect
-import os
-import sys
-import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
-from typing import Any, Generic, ParamSpec, TypeVar, cast
-
-import anyio
+from typing import Any, ParamSpec, TypeVar, cast
 
 from mellea.core.runtime import Hold, cancel_all
-from mellea.core.runtime.loop import (
-    Loop,
-    Waiter,
-    be_patient,
-    current_loop,
-    is_loop_running,
-    launch,
-    new_waiter,
-    run_until_exit,
-)
+from mellea.core.runtime.loop import Loop, ThreadWaiter, current_loop, is_loop_running
+from mellea.core.runtime.loop_thread import Errand, LoopThread
 from mellea.core.tracebacks import unwrap_entrance, wrap_entrance
 from mellea.errors import StreamingError
 
@@ -47,66 +32,41 @@ _LOOK_SECONDS = 1.0
 """How often a waiting caller checks that the portal's loop is alive, in seconds."""
 
 
-class _Portal:
+class _Portal(LoopThread):
     """The thread and its loop, once they have been started."""
 
     def __init__(self) -> None:
-        self.forget()
-        atexit.register(self.stop)
-
-    def forget(self) -> None:
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._opened: Future[tuple[Loop, Waiter]] = Future()
+        super().__init__("mellea-portal", _CANCEL_SECONDS, grace=_GRACE)
 
     def start(self) -> Loop:
         """Return the thread's loop; both are started at the first call."""
-        if self._thread is threading.current_thread():
+        if self.is_current():
             raise StreamingError(
                 "a synchronous verb was called on the thread that runs them all, so it would wait for itself; "
                 "inside async code use the a… verb"
             )
-        if sys.is_finalizing():  # a new thread would never be scheduled
-            raise _stopped()
-        with self._lock:
-            # Ctrl-C may come at any point here; the next call then uses the thread that is being started.
-            if self._thread is None or not self._thread.is_alive():
-                self._opened = Future()
-                self._thread = threading.Thread(target=_serve, args=(self._opened,), name="mellea-portal", daemon=True)
-                try:
-                    self._thread.start()
-                except RuntimeError as error:  # from Python 3.12 on, at the end of the program
-                    raise _stopped() from error
-            return self._opened.result()[0]
+        return super().start()
 
     def stop(self) -> None:
         """Cancel all runs, and wait until the thread has ended: at most 3 s."""
         cancel_all()
-        with self._lock:
-            thread, self._thread = self._thread, None
-        if thread is not None and thread.is_alive():
-            self._opened.result()[1].wake()
-            thread.join(_CANCEL_SECONDS)
+        super().stop()
 
+    def stopped_error(self) -> StreamingError:
+        """Make the error for verbs that were lost because the program ends."""
+        return StreamingError(
+            "the thread of the synchronous verbs was stopped while this one ran: the program is ending"
+        )
 
-def _serve(opened: Future[tuple[Loop, Waiter]]) -> None:
-    async def main() -> None:
-        be_patient(_GRACE)
-        stop = new_waiter()
-        opened.set_result((current_loop(), stop))
-        await stop.wait()
-
-    try:
-        run_until_exit(main)
-    except BaseException as error:
-        if opened.done():
-            raise
-        opened.set_exception(error)
+    def held_up_error(self, how: str) -> StreamingError:
+        """Make the error for verbs that were lost because something blocks the loop."""
+        return StreamingError(
+            f"the thread of the synchronous verbs {how}: something that blocks runs on it, in an async validator, tool "
+            "or function of yours; await it, or make that function a plain one, which runs in a thread of its own"
+        )
 
 
 _portal = _Portal()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_portal.forget)
 
 
 def blocking(
@@ -141,84 +101,29 @@ def blocking(
 
     call.__name__ = name.removeprefix("a")
     call.__qualname__ = verb.__qualname__.removesuffix(name) + call.__name__
-    call.__doc__ = f"Do what `{name}` does, and wait for it.\n\n{inspect.getdoc(verb) or ''}".strip()
+    first, _, rest = (inspect.getdoc(verb) or "").partition("\n\n")
+    call.__doc__ = f"{first}\n\nThis waits until it is done; `{name}` does the same in async code.\n\n{rest}".strip()
     return cast("Callable[P, R]", wrap_entrance(call, check))
 
 
 def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
-    loop, running = _portal.start(), _Running(verb)
+    loop, waiter = _portal.start(), ThreadWaiter()
+    errand = Errand(verb, _portal.stopped_error())
+    errand.waiter = waiter
     hold = Hold(current_loop()) if is_loop_running() else None
     try:
-        loop.post(running.begin)  # with a copy of the context variables
-        running.wait(loop)
+        loop.post(errand.begin)  # with a copy of the context variables
+        while not errand.has_ended:
+            waiter.wait(_LOOK_SECONDS)
+            if not errand.has_ended and (how := loop.obituary()) is not None:
+                raise _portal.stopped_error() if loop.has_ended() else _portal.held_up_error(how)
     except BaseException:  # Ctrl-C at whatever moment, or the loop has gone
-        loop.post(running.cancel)
-        running.has_ended.wait(_CANCEL_SECONDS)
-        running.forget()
+        loop.post(errand.cancel)
+        if not errand.has_ended:
+            waiter.wait(_CANCEL_SECONDS)
+        errand.forget()
         raise
     finally:
         if hold is not None:
             hold.end()
-    return running.result()
-
-
-class _Running(Generic[R]):
-    """One verb that runs on the portal's loop while its caller waits in another thread."""
-
-    def __init__(self, verb: Callable[[], Coroutine[Any, Any, R]]) -> None:
-        self.has_ended = threading.Event()
-        self._verb = verb
-        self._scope: anyio.CancelScope | None = None
-        self._is_cancelled = False
-        self._outcome: tuple[R | None, BaseException | None] = (None, _stopped())
-
-    def begin(self) -> None:
-        launch(self._main, self.has_ended.set)
-
-    def forget(self) -> None:
-        """Drop the result, such as a thunk: the traceback of an interrupt may keep this object alive."""
-        self._outcome = (None, _stopped())
-
-    def cancel(self) -> None:
-        self._is_cancelled = True
-        if self._scope is not None:
-            self._scope.cancel()
-
-    async def _main(self) -> None:
-        with anyio.CancelScope() as self._scope:
-            if self._is_cancelled:
-                return
-            try:
-                self._outcome = await self._verb(), None
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException as error:  # noqa: BLE001 - an exit asked for in a verb is the caller's, not the loop's
-                self._outcome = None, error
-
-    def wait(self, loop: Loop) -> None:
-        while not self.has_ended.wait(_LOOK_SECONDS):
-            if (how := loop.obituary()) is not None and not self.has_ended.is_set():
-                raise _stopped() if loop.has_ended() else _held_up(how)
-
-    def result(self) -> R:
-        result, error = self._outcome
-        if error is None:
-            return cast("R", result)
-        try:
-            raise error
-        finally:
-            del (
-                error,
-                self._outcome,
-            )  # the traceback refers to this frame: an error kept here would keep itself and the thunks alive
-
-
-def _held_up(how: str) -> StreamingError:
-    return StreamingError(
-        f"the thread of the synchronous verbs {how}: something that blocks runs on it, in an async validator, tool or "
-        "function of yours; await it, or make that function a plain one, which runs in a thread of its own"
-    )
-
-
-def _stopped() -> StreamingError:
-    return StreamingError("the thread of the synchronous verbs was stopped while this one ran: the program is ending")
+    return errand.take_result()

@@ -25,11 +25,12 @@ from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.backend import Batches
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
 from mellea.core.options import Deadlines
-from mellea.core.runtime.call_log import log_end, log_request
+from mellea.core.runtime.call_log import log_end
 from mellea.core.runtime.clock import Clock
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import runs_around
 from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behind, lost, overdue
+from mellea.core.runtime.ledger import current_ledger
 from mellea.core.runtime.loop import current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
 from mellea.core.runtime.source import close_source, is_open
@@ -54,6 +55,7 @@ class Run(Record):
         "_correction",
         "_held_end",
         "_is_logged",
+        "_ledger",
         "_open",
         "_overdue",
         "_parse",
@@ -95,7 +97,7 @@ class Run(Record):
         self._clock, self._overdue = Clock(deadlines), overdue
         self._held_end: StreamEnd | None = None  # which readers get once the answer could be parsed
         self._registers: Sequence[Any] = ()
-        self._is_logged = open is None  # work logs the requests that it makes
+        self._is_logged, self._ledger = open is None, current_ledger.get()  # work logs the requests that it makes
         self._whole: Folded | None = None
         self.spans: RunSpans | None = None
 
@@ -113,8 +115,7 @@ class Run(Record):
         self._task = launch(self._main, self._retire)
 
     async def _main(self) -> None:
-        # For this task alone, and what it begins.
-        runs_around.set((*runs_around.get(), weakref.ref(self)))
+        runs_around.set((*runs_around.get(), weakref.ref(self)))  # for this task alone, and what it begins
         if self.spans is not None:
             self.spans.make_current()
         try:
@@ -148,10 +149,11 @@ class Run(Record):
         self._wake_all()
 
     def _log_end(self) -> None:
-        """Log how the request ended, once."""
+        """Log how the request ended and enter what it cost, once."""
         if not self._is_logged:
             self._is_logged = True
-            log_end(self, self.so_far() if self._whole is None else self._whole[2], self._clock.opened)
+            said = self.so_far() if self._whole is None else self._whole[2]
+            log_end(self, said, self._clock.opened, self._ledger)
 
     def _close_lost(self) -> None:
         super()._close_lost()
@@ -194,7 +196,6 @@ class Run(Record):
     async def _read(self) -> Any:
         """Read the backend's events, and return what they come to."""
         source = self._open(self)  # type: ignore[misc]  # there is no work
-        log_request(self)
         try:
             has_ended = await self._read_all(source)
         except GeneratorExit:  # the loop has gone and can't await a close any more
@@ -217,8 +218,7 @@ class Run(Record):
             events += (*self._correction.after, self._held_end)
         self._whole = (len(events), *fold_joined(events))
         generation = self._whole[2]
-        is_quick = len(generation.text) <= self._quick_length
-        return parse(generation) if is_quick else await in_thread(parse, generation)
+        return parse(generation) if len(generation.text) <= self._quick_length else await in_thread(parse, generation)
 
     async def _close(self, source: AsyncIterator[Event]) -> None:
         self._is_closing = True  # asyncio's own cancel goes through a shield

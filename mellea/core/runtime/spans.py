@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mellea.core.events import Event
-from mellea.core.observer import Span, begin_span, current_span
+from mellea.core.events import Event, ReasoningDelta, TextDelta, ToolDelta
+from mellea.core.observer import Span, begin_span
 from mellea.core.runtime.record import Record, Told
 from mellea.core.state import State
 
 __all__ = ["RunSpans", "begin_spans"]
+
+
+_DELTAS = frozenset({ReasoningDelta, TextDelta, ToolDelta})
+"""What is joined at the end of a run."""
 
 
 class RunSpans(Told):
@@ -24,16 +28,16 @@ class RunSpans(Told):
 
     def make_current(self) -> None:
         """Make the innermost span the parent of what this task begins."""
-        current_span.set(self._innermost)
+        self.innermost.enter()  # for good: the task is its own context
 
     def tell(self, events: Sequence[Event]) -> None:
         """Tell what the backend says."""
         if self._wants_events:
-            self._innermost.tell(events)
+            self.innermost.tell(events)
 
     def tell_retry(self, event: Event) -> None:
         """Tell that the request is about to be sent again."""
-        self._innermost.tell([event], to_all=True)
+        self.innermost.tell([event], to_all=True)
 
     def end_first_attempt(self, run: Record, attempt: Any) -> None:
         """End the first attempt, which failed; what follows is told by those who make it.
@@ -59,18 +63,30 @@ class RunSpans(Told):
         self._end(self.outer, run, run.error)
 
     @property
-    def _innermost(self) -> Span:
+    def innermost(self) -> Span:
+        """The span of the request, or of the work, that is going on."""
         return self._inner[-1] if self._inner else self.outer
 
     def _end(self, span: Span, run: Record, error: Exception | None) -> None:
         if span.ended is None:
             span.request, span.time_to_first_token = run.sent, run.time_to_first_token
             span.generation = run.so_far()
+            if span.is_request and run.limit is not None:
+                joined = len(run.events) - sum([type(event) in _DELTAS for event in run.events])
+                span.chunk_count = run.limit - joined
             span.end(error, is_cancelled=run.state is State.CANCELLED)
 
 
 def begin_spans(
-    run: Record, kind: str, label: Any, links: Iterable[Record], *, is_corrected: bool, is_request: bool
+    run: Record,
+    kind: str,
+    label: Any,
+    links: Iterable[Record],
+    *,
+    is_corrected: bool,
+    is_request: bool,
+    server: tuple[str, int | None] | None,
+    session: str | None,
 ) -> RunSpans | None:
     """Begin the spans of a run, `None` if nobody listens.
 
@@ -83,13 +99,18 @@ def begin_spans(
         links: the runs of the thunks that it is made of.
         is_corrected: whether a first answer that can't be parsed is corrected.
         is_request: whether it is one request to a model.
+        server: see `Span.server`.
+        session: id of the session that launches it.
     """
     name = _name(label, kind)
     about: dict[str, Any] = {
         "component": None if isinstance(label, str) else label,
         "backend": run.backend,
         "model": run.model,
+        "server": server,
     }
+    if session is not None:
+        about["session"] = session
     linked = tuple(told.outer for each in links if (told := each.spans) is not None)
     outer = begin_span(kind, name, links=linked, is_request=is_request and not is_corrected, **about)
     if outer is None:

@@ -35,7 +35,7 @@ class Instruction:
             themselves.
         prefix: text before the description.
         output_prefix: the beginning of the output.
-        name: the name of the task in traces.
+        name: what to call the task when observers are told of it.
 
     Raises:
         UsageError: the description is empty or not text, a variable has no placeholder, or another argument has a wrong
@@ -125,7 +125,10 @@ def _check_text(name: str, value: Any, *others: type) -> None:
 def _check_items(instruction: Instruction) -> None:
     for requirement in instruction.requirements:
         if not isinstance(requirement, (str, Requirement)):
-            raise UsageError(f"requirements takes texts and Requirements, not {requirement!r}")
+            raise UsageError(
+                f"requirements takes texts and Requirements, not {requirement!r}; "
+                "req(…, validation_fn=simple_validate(…)) makes one of a function of the text"
+            )
     for image in instruction.images:
         if not isinstance(image, ImageBlock):
             raise UsageError(f"images takes ImageBlocks, not {image!r}; ImageBlock.from_path(…) reads a file")

@@ -12,7 +12,7 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.context.compaction import Compaction, Compactor, refuse_own_call
 from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens
-from mellea.stdlib.context.window import Limits, answers_tools, group_turns, select
+from mellea.stdlib.context.window import WindowLimits, answers_tools, group_turns, select
 
 __all__ = ["ChatContext"]
 
@@ -27,8 +27,8 @@ class _Settings:
     counter: TokenCounter
     pinned: tuple[Any, ...]
 
-    def get_limits(self) -> Limits:
-        return Limits(self.window_size, self.token_budget, self.counter.count_turn)
+    def get_limits(self) -> WindowLimits:
+        return WindowLimits(self.window_size, self.token_budget, self.counter.count_turn)
 
 
 class ChatContext(Context):
@@ -196,7 +196,7 @@ class ChatContext(Context):
             return self.view_for_generation()
         if self._settings.compactor is not None:
             refuse_own_call(self._settings.compactor)
-        return select(self._walk_turns(), self._pins, Limits())
+        return select(self._walk_turns(), self._pins, WindowLimits())
 
     async def prepare_view(self) -> list[Turn]:
         """Run the compactor, and return the turns that a call sees.

@@ -13,7 +13,7 @@ from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import OutputError, UsageError
 from mellea.stdlib.context.compaction import Compactor
 from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens, get_turn_texts
-from mellea.stdlib.context.window import Limits, select
+from mellea.stdlib.context.window import WindowLimits, select
 
 __all__ = ["SUMMARY_PROMPT", "SummaryCompactor", "ThresholdCompactor", "WindowCompactor"]
 
@@ -132,7 +132,7 @@ class SummaryCompactor:
 
 def _keep_last(turns: Sequence[Turn], size: int) -> list[Turn]:
     """Return the last turns, at most `size` of them, without separating tool calls from their outputs."""
-    return select(((turn, False) for turn in reversed(turns)), (), Limits(turns=size))
+    return select(((turn, False) for turn in reversed(turns)), (), WindowLimits(turns=size))
 
 
 def _write_transcript(turns: Sequence[Turn]) -> str:

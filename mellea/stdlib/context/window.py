@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from mellea.core.blocks import ToolOutput
 from mellea.core.context import Turn
 
-__all__ = ["Limits", "answers_tools", "group_turns", "select"]
+__all__ = ["WindowLimits", "answers_tools", "group_turns", "select"]
 
 Group = tuple[list[Turn], bool]
 """Turns that belong together, oldest first, and whether they are pinned."""
@@ -28,7 +28,7 @@ _NO_LIMIT = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WindowLimits:
     """The limits of what a call sees.
 
     Args:
@@ -70,7 +70,7 @@ def group_turns(backwards: Iterable[tuple[Turn, bool]]) -> Iterator[Group]:
     # The rest are tool outputs without their calls, which a compactor has removed.
 
 
-def select(backwards: Iterable[tuple[Turn, bool]], pins: Sequence[Turn], limits: Limits) -> list[Turn]:
+def select(backwards: Iterable[tuple[Turn, bool]], pins: Sequence[Turn], limits: WindowLimits) -> list[Turn]:
     """Return the turns that a call sees, oldest first.
 
     Args:
@@ -96,7 +96,7 @@ def select(backwards: Iterable[tuple[Turn, bool]], pins: Sequence[Turn], limits:
     return [*pins[: len(pins) - seen], *kept[::-1]]  # pinned turns that weren't reached are older than all others
 
 
-def _count_tokens(turns: Iterable[Turn], limits: Limits) -> int:
+def _count_tokens(turns: Iterable[Turn], limits: WindowLimits) -> int:
     return sum(map(limits.size, turns)) if limits.size is not None else 0
 
 

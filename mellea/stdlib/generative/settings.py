@@ -10,10 +10,12 @@ from mellea.core.arguments import unknown_argument
 from mellea.core.backend import BuiltinTool
 from mellea.core.options import check_options
 from mellea.core.requirement import Requirement
+from mellea.core.sampling import SamplingStrategy
 from mellea.errors import UsageError
+from mellea.stdlib.functional import check_strategy
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.session import MelleaSession
-from mellea.stdlib.tools import as_tools
+from mellea.stdlib.tools import as_tools, loop_of
 from mellea.stdlib.verb import FunctionArguments, InstructArguments
 
 __all__ = ["RESERVED", "WAYS", "Settings"]
@@ -77,7 +79,7 @@ class Settings:
             if name not in OPTIONS:
                 raise unknown_argument(what, name, OPTIONS, "option", WAYS)
             merge = _MERGED.get(name)
-            merged[name] = value if merge is None else merge(what, merged.get(name), value)
+            merged[name] = value if merge is None else merge(name, merged.get(name), value)
         session = _session(what, sessions) if sessions else self.session
         return replace(self, session=session, options=cast("FunctionArguments", merged))
 
@@ -96,21 +98,30 @@ class Settings:
 _OF_INSTRUCT = frozenset(InstructArguments.__annotations__)
 
 
-def _add(what: str, before: Any, value: Any) -> tuple[Requirement, ...]:
-    return (*(before or ()), *as_requirements(value))
+def _add(name: str, before: Any, value: Any) -> tuple[Requirement, ...]:
+    return (*(before or ()), *as_requirements(value, name))
 
 
-def _merge_options(what: str, before: Any, value: Any) -> Mapping[str, Any]:
+def _merge_options(name: str, before: Any, value: Any) -> Mapping[str, Any]:
     return {**(before or {}), **check_options(value)}
 
 
-def _tools(what: str, before: Any, value: Any) -> tuple[Any, ...]:
+def _tools(name: str, before: Any, value: Any) -> tuple[Any, ...]:
     return () if value is None else as_tools(value)
 
 
-def _release(what: str, before: Any, value: Any) -> Literal["step"] | None:
+def _strategy(name: str, before: Any, value: Any) -> SamplingStrategy | None:
+    return check_strategy(value)
+
+
+def _max_turns(name: str, before: Any, value: Any) -> int:
+    loop_of(None, "run", value)  # refuses one that is wrong
+    return cast("int", value)
+
+
+def _release(name: str, before: Any, value: Any) -> Literal["step"] | None:
     if value not in (None, "step"):
-        raise UsageError(f"{what} takes release='step' or nothing, not {value!r}")
+        raise UsageError(f"a function takes release='step' or nothing, not {value!r}")
     return "step" if value else None
 
 
@@ -119,6 +130,8 @@ _MERGED: Mapping[str, Callable[[str, Any, Any], Any]] = {
     "requirements": _add,
     "model_options": _merge_options,
     "tools": _tools,
+    "max_turns": _max_turns,
+    "strategy": _strategy,
     "release": _release,
 }
 """How a new value of an option is checked and combined with the one before; other options are replaced."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,20 +19,29 @@ from mellea.stdlib.requirements.streaming import Watch
 __all__ = ["add_own_requirements", "as_requirements", "validate_all"]
 
 
-def as_requirements(requirements: Iterable[str | Requirement] | None) -> tuple[Requirement, ...]:
+def as_requirements(
+    requirements: Iterable[str | Requirement] | None, name: str = "requirements"
+) -> tuple[Requirement, ...]:
     """Make requirements from texts and requirements, in their order.
+
+    Args:
+        requirements: the texts and requirements.
+        name: the argument that they were given as, for errors.
 
     Raises:
         UsageError: one of them is neither.
     """
     if requirements is None or requirements == ():
         return ()
-    if isinstance(requirements, (str, Requirement)) or not isinstance(requirements, Iterable):
-        raise UsageError(f"requirements takes a list, not {requirements!r}; put it into one")
+    if isinstance(requirements, (str, Requirement, Mapping)) or not isinstance(requirements, Iterable):
+        raise UsageError(f"{name} takes a list, not {requirements!r}; put it into one")
     found = [Requirement(item) if isinstance(item, str) else item for item in requirements]
     for item in found:
         if not isinstance(item, Requirement):
-            raise UsageError(f"requirements takes texts and Requirements, not {item!r}")
+            raise UsageError(
+                f"{name} takes texts and Requirements, not {item!r}; "
+                "req(…, validation_fn=simple_validate(…)) makes one of a function of the text"
+            )
     return tuple(found)
 
 

@@ -26,7 +26,7 @@ from mellea.core.messages import Message
 from mellea.core.options import check_options
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.runtime import CLOSE_SECONDS, Register, Run, current_register, held_up_loops
+from mellea.core.runtime import CLOSE_SECONDS, Register, Run, held_up_loops
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors
@@ -447,6 +447,25 @@ class MelleaSession:
 
     # -- the session itself ---------------------------------------------------------------------------
 
+    @property
+    def id(self) -> str:
+        """A name of its own, which traces show as `session.id`; a program may set it."""
+        return self._running.id
+
+    @id.setter
+    def id(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"the id of a session is a text, not {name!r}")
+        self._running.id = name
+
+    @property
+    def cost(self) -> float | None:
+        """What its requests have cost so far in US dollars, judges and compactors included; `None` if any is unknown.
+
+        Prices are the list prices of `mellea.prices`. A clone begins at 0.
+        """
+        return self._running.ledger.cost()
+
     def clone(self) -> MelleaSession:
         """Return a session with the same backend and options that continues from this context independently."""
         return MelleaSession(self.backend, self.ctx, model_options=self.model_options)
@@ -501,11 +520,8 @@ class MelleaSession:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
         before = self.ctx
-        outer = current_register.set(self._running)
-        try:
+        with self._running.registering():
             thunk, after = verb.launch(before)
-        finally:
-            current_register.reset(outer)
         with self._lock:
             if after is not before and self.ctx is before:
                 self.ctx = after

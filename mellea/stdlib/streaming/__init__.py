@@ -1,6 +1,6 @@
 """Streams: generations that are read while they are written, and checked while they are written.
 
-May import: core, stdlib.requirements and what is below it. Read `stream.py` first, then `attempts.py`.
+May import: core, stdlib.requirements and what is below it. Read `stream.py` first, then `sampling_work.py`.
 """
 
 from typing import TYPE_CHECKING
@@ -11,21 +11,35 @@ if TYPE_CHECKING:
     from mellea.core.structured import HoldBack as HoldBack
     from mellea.core.structured import Needed as Needed
     from mellea.core.structured import Partial as Partial
+    from mellea.stdlib.streaming.chunks import ChunkFold as ChunkFold
+    from mellea.stdlib.streaming.chunks import StreamChunk as StreamChunk
     from mellea.stdlib.streaming.release import check_release as check_release
     from mellea.stdlib.streaming.sampling_work import launch_sampled as launch_sampled
     from mellea.stdlib.streaming.stream import AsyncStream as AsyncStream
     from mellea.stdlib.streaming.stream import Stream as Stream
 
-__all__ = ["AsyncStream", "HoldBack", "Needed", "Partial", "Stream", "check_release", "launch_sampled"]
+__all__ = [
+    "AsyncStream",
+    "ChunkFold",
+    "HoldBack",
+    "Needed",
+    "Partial",
+    "Stream",
+    "StreamChunk",
+    "check_release",
+    "launch_sampled",
+]
 
 __getattr__ = lazily(
     __name__,
     {
         "AsyncStream": "mellea.stdlib.streaming.stream",
+        "ChunkFold": "mellea.stdlib.streaming.chunks",
         "HoldBack": "mellea.core.structured",
         "Needed": "mellea.core.structured",
         "Partial": "mellea.core.structured",
         "Stream": "mellea.stdlib.streaming.stream",
+        "StreamChunk": "mellea.stdlib.streaming.chunks",
         "check_release": "mellea.stdlib.streaming.release",
         "launch_sampled": "mellea.stdlib.streaming.sampling_work",
     },

@@ -106,6 +106,7 @@ class _Streaming(Generic[T]):
         self._by_step = by_step  # typed readers give nothing that a later step may supersede
         self._lock = threading.Lock()  # two threads may begin to read at once
         self._thunk: ModelOutputThunk[Any] | None = None
+        self._first: Cursor | None = None  # made at the launch, before anything is joined, for the first plain reader
         self._places: list[weakref.ref[ReaderPlace]] = []
 
     def _place(self) -> ReaderPlace:
@@ -292,7 +293,15 @@ class Stream(_Streaming[T]):
         self.close()
 
     def _start(self) -> ModelOutputThunk[Any]:
-        return _start(self._launch)
+        thunk, self._first = _start(self._launch)
+        return thunk
+
+    def _open_cursor(self) -> Cursor:
+        """Return a new reader's place at the beginning."""
+        record = self._started().record
+        with self._lock:
+            first, self._first = self._first, None
+        return first or Cursor(record)
 
 
 class AsyncReader(AsyncIterator[T]):
@@ -347,7 +356,7 @@ class _Reader(Generic[T], Iterator[T]):
         """Wait for new events and return them; there are none at the end."""
         cursor = self._cursor
         if cursor is None:
-            cursor = self._cursor = Cursor(self._stream._started().record)
+            cursor = self._cursor = self._stream._open_cursor()
         while True:
             new = cursor.take()
             if new:
@@ -409,8 +418,10 @@ def _nothing() -> None:
     """Leave the end of a text to the reader that is made of it."""
 
 
-async def _astart(launch: Launch) -> ModelOutputThunk[Any]:
-    return launch()
+async def _astart(launch: Launch) -> tuple[ModelOutputThunk[Any], Cursor]:
+    # The run works on another thread, and may have ended, its deltas joined, before the reading one goes on.
+    thunk = launch()
+    return thunk, Cursor(thunk.record)
 
 
 _start = blocking(_astart)

@@ -6,7 +6,8 @@ May import: core. Read `tool.py` first.
 from typing import TYPE_CHECKING
 
 from mellea._lazy_exports import lazily
-from mellea.stdlib.tools.tool import AnyTool, Tool, as_tool, as_tools, tool
+from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tool, as_tools, has_sets, load_tools, tool
+from mellea.stdlib.tools.tool_set import ToolSet
 
 if TYPE_CHECKING:
     from mellea.stdlib.tools.contracts import ensure as ensure
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.tools.policy import decide as decide
     from mellea.stdlib.tools.returned import ToolReturn as ToolReturn
     from mellea.stdlib.tools.returned import serialise_result as serialise_result
+    from mellea.stdlib.tools.tool_choice import check_choice as check_choice
     from mellea.stdlib.tools.tool_loop import LoopTask as LoopTask
     from mellea.stdlib.tools.tool_loop import Step as Step
     from mellea.stdlib.tools.tool_loop import ToolLoop as ToolLoop
@@ -40,6 +42,7 @@ __all__ = [
     "Allow",
     "AnyTool",
     "Ask",
+    "CheckedTool",
     "Decision",
     "Deny",
     "Edited",
@@ -53,11 +56,15 @@ __all__ = [
     "ToolCalls",
     "ToolLoop",
     "ToolReturn",
+    "ToolSet",
     "as_tool",
     "as_tools",
+    "check_choice",
     "decide",
     "ensure",
     "give_answers",
+    "has_sets",
+    "load_tools",
     "loop_of",
     "nested_progress",
     "perform",
@@ -86,6 +93,7 @@ __getattr__ = lazily(
         "ToolCalls": "mellea.stdlib.tools.policy",
         "ToolLoop": "mellea.stdlib.tools.tool_loop",
         "ToolReturn": "mellea.stdlib.tools.returned",
+        "check_choice": "mellea.stdlib.tools.tool_choice",
         "decide": "mellea.stdlib.tools.policy",
         "ensure": "mellea.stdlib.tools.contracts",
         "give_answers": "mellea.stdlib.tools.loop_state",

@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +46,7 @@ class LoopProgress:
         outputs: of the last answer's calls those that are finished, by their keys.
         asked: open questions about the others.
         nested: how far the loops inside unfinished calls have come.
-        added: messages that the next step takes in.
+        added: messages that the next step takes in; any thread may append to it.
         limit: which limit the last answer has reached, so that its calls aren't run.
         is_resumed: whether the step that is under way was begun by a run before this one.
         is_done: whether the last answer is the final one.
@@ -98,16 +98,12 @@ class LoopProgress:
         """Whether the run has ended because it waits for answers."""
         return bool(self.asked or any(inner.questions for inner in self.nested.values()))
 
-    def begin_step(self, take_said: Callable[[], Iterable[Message]]) -> int:
-        """Return the number of the next step: again that of a step whose calls aren't finished.
-
-        Args:
-            take_said: returns what was said meanwhile; a step that is begun takes it in.
-        """
+    def begin_step(self) -> int:
+        """Return the number of the next step: again that of a step whose calls aren't finished."""
         if not self.is_resumed:
             self.step += 1
-            self.messages += (*self.added, *take_said())
-            self.added = []
+            while self.added:
+                self.messages.append(self.added.pop(0))
         return self.step
 
     async def begin(self) -> None:

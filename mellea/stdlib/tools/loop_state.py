@@ -94,6 +94,11 @@ class LoopState:
         return key_calls(self.messages[-1])
 
     @property
+    def closed_messages(self) -> tuple[Message, ...]:
+        """The conversation without an answer whose calls aren't finished."""
+        return self.messages[:-1] if self.calls else self.messages
+
+    @property
     def questions(self) -> tuple[Question, ...]:
         """All open questions, those of the loops inside calls included."""
         return (*self.asked, *self._ask_nested())

@@ -13,7 +13,7 @@ from mellea.core.runtime.loop import Waiter, new_waiter
 from mellea.core.runtime.tasks import in_thread, outcome_of, together
 from mellea.stdlib.tools.returned import ToolReturn
 
-__all__ = ["Report", "run_generator"]
+__all__ = ["Report", "ReportQueue", "run_generator"]
 
 Report = Callable[[Any], object]
 """Is called, on the loop, with each value that a tool yields."""
@@ -41,7 +41,7 @@ async def _run_async(generator: AsyncGenerator[Any, Any], report: Report) -> Any
 
 
 async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
-    queue = _Queue()
+    queue = ReportQueue()
 
     def drive() -> Any:
         result: Any = None
@@ -74,17 +74,20 @@ def _later(before: Any, value: Any) -> Any:
     return before if isinstance(before, ToolReturn) and not isinstance(value, ToolReturn) else value
 
 
-class _Queue:
+class ReportQueue:
     """Values on their way from a worker thread to the loop. The thread never waits: a loop that is gone holds nobody.
+
+    Args:
+        limit: how many may wait; of more, the oldest are dropped.
 
     Attributes:
         is_abandoned: nobody reads any more, and the thread is to stop at the next value.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
         self.is_abandoned = False
         self._lock = threading.Lock()
-        self._values: deque[Any] = deque()
+        self._values: deque[Any] = deque(maxlen=limit)
         self._waiter: Waiter | None = None
         self._is_over = False
 

@@ -6,14 +6,15 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 import anyio
 
 from mellea.core.backend import BuiltinTool, ToolSpec
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import outcome_of, together
 from mellea.errors import ToolError, UsageError
+from mellea.stdlib.tools.tool_set import ToolSet
 
 if TYPE_CHECKING:
     from mellea.stdlib.tools.contracts import Contract
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.tools.progress import Report
     from mellea.stdlib.tools.signature import ArgumentValidator
 
-__all__ = ["AnyTool", "Runs", "Tool", "as_tool", "as_tools", "tool"]
+__all__ = ["AnyTool", "CheckedTool", "Runs", "Tool", "as_tool", "as_tools", "has_sets", "load_tools", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,10 +55,15 @@ class Tool(Generic[P, R]):
         names: more names that the annotations may use.
         contracts: the conditions of `@require` and `@ensure`; those that were set on the function by default.
 
+    Attributes:
+        inner_tools: the tools of the agent that the tool is; none where it is no agent.
+
     Raises:
         UsageError: it is not a function, takes `*args` or `**kwargs`, or its name is none for a model; or one of the
             other arguments is wrong.
     """
+
+    inner_tools: tuple[AnyTool, ...] = ()
 
     def __init__(
         self,
@@ -253,11 +259,6 @@ class Tool(Generic[P, R]):
         """Return this tool under another name."""
         return self._like(self._function, name=name)
 
-    @property
-    def inner_tools(self) -> tuple[AnyTool, ...]:
-        """The tools of the agent that this tool is; none where it is no agent."""
-        return ()
-
     def _like(self, function: Any, **changes: Any) -> Tool[Any, Any]:
         settings: dict[str, Any] = {
             "name": self.name,
@@ -269,6 +270,7 @@ class Tool(Generic[P, R]):
             "contracts": self._contracts,
         }
         made: Tool[Any, Any] = Tool(function, **(settings | changes))
+        made.inner_tools = self.inner_tools
         if function is self._function:
             made._hints = self._hints
         return made
@@ -339,23 +341,47 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
     return Tool(function, name=name)
 
 
-AnyTool = Callable[..., Any] | Tool[..., Any] | ToolSpec | BuiltinTool
-"""What `tools=` takes: a function, a `Tool`, just a schema, or a tool that the provider runs itself."""
+AnyTool = Callable[..., Any] | Tool[..., Any] | ToolSpec | BuiltinTool | ToolSet
+"""What `tools=` takes in a list: a function, a `Tool`, just a schema, a tool that the provider runs itself, or a set of
+tools that are loaded when they are needed."""
+
+CheckedTool = Tool[..., Any] | ToolSpec | BuiltinTool | ToolSet
+"""The same without functions, which are tools by then."""
 
 
-def as_tools(tools: Iterable[AnyTool]) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
-    """Check the value of `tools=`, and make its functions into tools.
+def as_tools(tools: Iterable[AnyTool] | ToolSet) -> tuple[CheckedTool, ...]:
+    """Check the value of `tools=`, and make its functions into tools; sets of tools stay as they are.
 
     Raises:
         UsageError: it is not a list, one of them is not a tool, or two have the same name.
     """
+    if isinstance(tools, ToolSet):
+        return (tools,)
     if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
         raise UsageError(f"tools takes a list, not {tools!r}")
-    checked = tuple(tool if isinstance(tool, (ToolSpec, BuiltinTool)) else as_tool(tool) for tool in tools)
-    names = [tool.name for tool in checked]
+    checked = tuple(tool if isinstance(tool, (ToolSpec, BuiltinTool, ToolSet)) else as_tool(tool) for tool in tools)
+    names = [tool.name for tool in checked if not isinstance(tool, ToolSet)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"two tools have the name {twice!r}; mellea.tool(name=…) gives one of them another")
     return checked
+
+
+def has_sets(tools: Iterable[AnyTool]) -> bool:
+    """Tell whether there are sets among the tools, which have to be loaded first."""
+    return any(isinstance(tool, ToolSet) for tool in tools)
+
+
+async def load_tools(tools: Sequence[CheckedTool]) -> tuple[CheckedTool, ...]:
+    """Return the tools, with those of sets in place of the sets; sets are loaded at the same time.
+
+    Raises:
+        UsageError: two have the same name.
+        ToolError: a set can't be loaded.
+    """
+    if not has_sets(tools):
+        return as_tools(tools)
+    found = iter(await together([tool.aload for tool in tools if isinstance(tool, ToolSet)]))
+    return as_tools([one for tool in tools for one in (next(found) if isinstance(tool, ToolSet) else (tool,))])
 
 
 def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> None:

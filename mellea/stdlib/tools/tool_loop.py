@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from mellea.core.accumulator import Generation
-from mellea.core.backend import Backend, BuiltinTool, ToolSpec
+from mellea.core.backend import Backend, ToolSpec
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import StepEnd, StepStart, StreamEnd, TextDelta, ToolResult
 from mellea.core.iterators import relay
@@ -34,7 +34,8 @@ from mellea.stdlib.tools.loop_progress import LoopProgress, RunningCall, current
 from mellea.stdlib.tools.loop_state import OutsideResult, Question
 from mellea.stdlib.tools.policy import MAX_TURNS, Deny, Policy, ToolCalls
 from mellea.stdlib.tools.returned import ToolReturn
-from mellea.stdlib.tools.tool import AnyTool, Tool, as_tools
+from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tools, load_tools
+from mellea.stdlib.tools.tool_set import ToolSet
 
 __all__ = ["LoopTask", "Step", "ToolLoop", "loop_of"]
 
@@ -65,9 +66,6 @@ PrepareStep = Callable[[Step], Step | Awaitable[Step | None] | None]
 class LoopTask(Protocol):
     """What a loop works on: one call of a verb, or the run of an agent."""
 
-    def take_said(self) -> Sequence[Message]:
-        """Return what was said while the loop worked, since it was last asked; the next step takes it in."""
-
     def step(self, number: int, messages: Sequence[Message]) -> Step:
         """Return the next step, as it is if nobody changes it.
 
@@ -83,10 +81,12 @@ class LoopTask(Protocol):
         """Return what the model is told of a tool's result."""
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
-        """Return which limit of its own the work has reached with an answer that calls tools, `None` if none."""
+        """Return which limit of its own the work has reached, `None` if none; the answer's tools aren't run then."""
+        return None
 
     def goes_on(self) -> bool:
         """Whether the model is asked again after an answer without calls, as when the user has said more."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class ToolLoop:
         """
         progress = LoopProgress(can_wait=False) if progress is None else progress
         while True:
-            number = progress.begin_step(task.take_said)
+            number = progress.begin_step()
             with span_around("step", f"step {number}", number=number):
                 step = await self.prepare(task.step(number, progress.messages), can_wait=progress.can_wait)
                 answer, end = await self.ask(run, task, step, progress)
@@ -155,10 +155,8 @@ class ToolLoop:
                 progress.end_step()
                 run.emit([StepEnd(number)])
 
-    def check_tools(
-        self, tools: Iterable[AnyTool], *, can_wait: bool = False
-    ) -> tuple[Tool[..., Any] | ToolSpec | BuiltinTool, ...]:
-        """Take tools that the loop is to run.
+    def check_tools(self, tools: Iterable[AnyTool] | ToolSet, *, can_wait: bool = False) -> tuple[CheckedTool, ...]:
+        """Take tools that the loop is to run; sets are checked when they have been loaded.
 
         Args:
             tools: the tools.
@@ -203,10 +201,11 @@ class ToolLoop:
             return step
         if not isinstance(changed, Step):
             raise UsageError(f"prepare_step returns a Step, as replace(step, …) makes one, or None, not {changed!r}")
+        tools = await load_tools(as_tools(changed.tools))
         return replace(
             changed,
             messages=tuple(changed.messages),
-            tools=self.check_tools(changed.tools, can_wait=can_wait),
+            tools=self.check_tools(tools, can_wait=can_wait),
             options=check_options(changed.options),
         )
 
@@ -225,8 +224,6 @@ class ToolLoop:
         if answer.tool_calls:
             progress.limit = limit if may_go_on else "steps"
         is_done = not answer.tool_calls and not (may_go_on and task.goes_on())
-        if not answer.tool_calls and not is_done:
-            progress.added += task.take_said()
         await progress.take_answer(_whole_message(answer), is_done)
         return answer, end
 
@@ -257,7 +254,6 @@ class ToolLoop:
             await progress.begin()
         await run_in_queues(ready, tools, finish, self.concurrency)
         if progress.is_waiting and (ready or not progress.is_resumed):
-            progress.added += task.take_said()
             await progress.save()
 
     async def _settle_calls(self, tools: Mapping[str, Tool[..., Any]], progress: LoopProgress) -> dict[str, Verdict]:

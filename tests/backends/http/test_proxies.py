@@ -7,7 +7,7 @@ import pytest
 from mellea import MelleaSession
 from mellea.backends.http.proxies import is_loopback, proxy_for
 from mellea.backends.openai import OpenAIBackend
-from mellea.errors import ConfigurationError, ConnectError, MelleaError, MissingExtraError
+from mellea.errors import ConfigurationError, ConnectError, MelleaError
 from tests.backends.http.misbehaving import END, LAST, OK, Connection, chunk, misbehaving, text
 from tests.backends.http.tiny import TinyBackend, request
 
@@ -128,14 +128,6 @@ async def test_a_proxy_that_is_down_is_named(anyio_backend: str, monkeypatch: py
         ConnectError, match=r"http://model\.invalid through the proxy 'http://127\.0\.0\.1:9' of http_pr"
     ):
         [event async for event in TinyBackend("m", base_url="http://model.invalid/v1", retries=0).run(request())]
-
-
-@pytest.mark.anyio
-async def test_socks_wants_a_package(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None)
-    with pytest.raises(MissingExtraError, match=r"HTTPS_PROXY.*socksio"):
-        [event async for event in TinyBackend("m", base_url="https://model.invalid/v1").run(request())]
 
 
 @pytest.mark.anyio

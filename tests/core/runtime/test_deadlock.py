@@ -204,7 +204,8 @@ class _Looked:
     looks = 0
 
     def __init__(self, dependencies: list[Any]) -> None:
-        self.dependencies, self.awaited = dependencies, []
+        self.dependencies = dependencies
+        self.awaited: list[Any] = []
 
     @property
     def is_final(self) -> bool:

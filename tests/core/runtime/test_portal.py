@@ -63,7 +63,8 @@ def test_a_verb_carries_the_callers_context_variables() -> None:
 
 def test_a_verb_has_the_name_and_a_docstring_of_its_own() -> None:
     assert (Verbs.echo.__name__, Verbs.echo.__qualname__) == ("echo", "Verbs.echo")
-    assert Verbs.echo.__doc__ == "Do what `aecho` does, and wait for it.\n\nReturn the value, and where it was said."
+    note = "This waits until it is done; `aecho` does the same in async code."
+    assert Verbs.echo.__doc__ == f"Return the value, and where it was said.\n\n{note}"
     assert Verbs.aecho.__doc__ == "Return the value, and where it was said."
 
 

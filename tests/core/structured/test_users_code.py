@@ -57,7 +57,8 @@ class Colour(enum.Enum):
 
     @classmethod
     def _missing_(cls, value: object) -> Colour:
-        return note(cls.RED)
+        note()
+        return cls.RED
 
 
 class Painted(BaseModel):

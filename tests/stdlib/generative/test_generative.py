@@ -437,6 +437,10 @@ def nothing() -> None: ...
         (lambda m: classify("a", session=m, m=m), "was given a session twice"),
         (lambda m: classify.stream(m), "missing a required argument"),
         (lambda m: classify.with_options(retries=3), r"classify.with_options\(\) takes no option 'retries'"),
+        (lambda m: classify.with_options(strategy=3), "strategy takes a sampling strategy"),
+        (lambda m: generative(max_turns=0)(nothing), "max_turns takes a whole number from 1, not 0"),
+        (lambda m: generative(preconditions="a")(nothing), "preconditions takes a list, not 'a'"),
+        (lambda m: classify.with_options(release="item"), "a function takes release='step' or nothing"),
     ],
 )
 def test_mistakes_are_told_with_the_way_out(use: Callable[[Any], Any], said: str) -> None:

@@ -1,0 +1,71 @@
+"""Connections that lead through a proxy to a server: by SOCKS, or by the method CONNECT (RFC 9110, section 9.3.6).
+
+Whoever opens one sets a deadline around all of it. Where the proxy refuses, or the wait for it is cancelled, its
+connection is closed.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+import anyio
+from anyio.abc import ByteStream
+from anyio.streams.tls import TLSStream
+
+from mellea.backends.http.proxies import Proxy, ProxyRefusedError
+from mellea.backends.http.socks import shake_hands
+
+__all__ = ["open_tunnel"]
+
+_MOST_HEAD = 16 * 1024
+
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: ([^\r\n]*))?\r?\n")
+
+
+async def open_tunnel(proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None) -> ByteStream:
+    """Return a connection to a server that a proxy has made.
+
+    Args:
+        proxy: the proxy.
+        host: name or address of the server.
+        port: of the server.
+        context: for TLS with the proxy, if its address says `https`.
+
+    Raises:
+        ProxyRefusedError: the proxy refuses, or doesn't speak its protocol.
+        OSError: there is no connection to the proxy.
+        anyio.EndOfStream: the proxy hung up.
+        anyio.BrokenResourceError: the connection to it broke.
+    """
+    at, door = proxy.host_and_port()
+    stream: ByteStream = await anyio.connect_tcp(at, door)
+    try:
+        if context is not None:
+            stream = await TLSStream.wrap(stream, ssl_context=context, hostname=at, standard_compatible=False)
+        if proxy.is_socks:
+            await shake_hands(stream, host, port, proxy.credentials())
+        else:
+            await _ask(stream, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy.headers())
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await stream.aclose()
+        raise
+    return stream
+
+
+async def _ask(stream: ByteStream, place: str, headers: dict[str, str]) -> None:
+    lines = [f"CONNECT {place} HTTP/1.1", f"host: {place}", "accept: */*"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    await stream.send("\r\n".join([*lines, "", ""]).encode("ascii"))
+    head = b""
+    while b"\r\n\r\n" not in head and b"\n\n" not in head:
+        if len(head) > _MOST_HEAD:
+            raise ProxyRefusedError("it doesn't speak HTTP")
+        head += await stream.receive(4096)
+    status = _STATUS.match(head)
+    if status is None:
+        raise ProxyRefusedError("it doesn't speak HTTP")
+    if not status[1].startswith(b"2"):
+        said = b" ".join(filter(None, status.groups())).decode("latin-1")
+        raise ProxyRefusedError(f"the proxy says {said!r}")

@@ -1,0 +1,216 @@
+"""A span as plain data: the one place that reads what spans hold, for exporters, recordings and pages.
+
+Rules:
+
+- Everything is JSON: texts, numbers, booleans, lists, mappings. What isn't known isn't there, rather than 0.
+- Content (prompts, answers, arguments and results of tools, requirements and their reasons, messages of errors) is
+  there only if it is asked for. Names that the program gives (`name=`, of functions, of tools) are no content.
+- Known keys are hidden in either case. Of a server, host and port are told.
+- Messages have the shape of OpenTelemetry's conventions for generative models (autumn 2026): a role and parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mellea.core.blocks import CBlock, FileBlock, Source, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.masking import hide_keys
+from mellea.core.observer import Span
+from mellea.core.runtime.ledger import was_refused
+
+if TYPE_CHECKING:
+    from mellea.core.messages import Message
+
+__all__ = ["cost_of_span", "describe_end", "describe_error_type", "describe_span", "describe_start", "message_data"]
+
+_OPTIONS = frozenset(
+    {"temperature", "max_tokens", "top_p", "top_k", "seed", "stop", "frequency_penalty", "presence_penalty"}
+)
+"""Options that say how an answer is drawn, and hold no content and no keys."""
+
+
+def describe_span(span: Span, *, content: bool = False) -> dict[str, Any]:
+    """Return a span as plain data: what is known when it begins, and what has come since.
+
+    Args:
+        span: running or ended.
+        content: whether what was said is told too.
+    """
+    return {**describe_start(span, content=content), **describe_end(span, content=content)}
+
+
+def describe_start(span: Span, *, content: bool = False) -> dict[str, Any]:
+    """Return what is known of a span when it begins."""
+    kind = span.kind
+    data: dict[str, Any] = {
+        "id": span.id,
+        "kind": kind,
+        "name": "check" if kind == "check" and not content else span.name,
+        "started": span.started,
+        "is_request": span.is_request,
+    }
+    if span.parent is not None:
+        data["parent"] = span.parent.id
+    if span.session is not None:
+        data["session"] = span.session
+    if span.backend is not None:
+        data["provider"], data["model"] = span.backend, span.model
+    if span.server is not None:
+        data["server"], data["port"] = span.server
+    if span.links:
+        data["links"] = [link.id for link in span.links]
+    if span.number is not None:
+        data["number"] = span.number
+    if isinstance(name := getattr(span.component, "name", None), str) and name:
+        data["given_name"] = name
+    if span.tool_call is not None:
+        data["tool"], data["tool_call_id"] = span.tool_call.tool_name, span.tool_call.tool_call_id
+    return data
+
+
+def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
+    """Return what has become known of a span since it began."""
+    data: dict[str, Any] = {"status": span.status, "seconds": span.seconds}
+    if span.error is not None or span.status == "cancelled":
+        data["error_type"] = describe_error_type(span)
+    if span.is_request:
+        _describe_request(span, data)
+    if span.attempt is not None:
+        data["is_accepted"] = span.attempt.success
+    if span.outcome is not None:
+        data["is_met"], data["score"] = span.outcome.result, span.outcome.score
+        data["check"] = _check_name(span.requirement)
+    if span.result is not None:
+        data["is_error"] = span.result.is_error
+    if content:
+        _describe_content(span, data)
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def describe_error_type(span: Span) -> str:
+    """Return what ended a span before its time: `"cancelled"`, or the name of the error's class."""
+    return "cancelled" if span.status == "cancelled" else type(span.error).__name__
+
+
+def cost_of_span(span: Span) -> float | None:
+    """Return what a request cost in US dollars, `None` if that is unknown, as while it runs.
+
+    One that was refused, or was never sent, cost nothing.
+    """
+    from mellea.core.prices import cost  # lazy: most programs never ask
+
+    said = span.generation
+    if said is None or span.ended is None:
+        return None
+    if said.usage is None and was_refused(span.error):
+        return 0.0
+    return cost(said.usage, _provider(span) or "", said.model or _model(span) or "")
+
+
+def _provider(span: Span) -> str | None:
+    return span.backend if span.request is None else span.request.backend
+
+
+def _model(span: Span) -> str | None:
+    return span.model if span.request is None else span.request.model
+
+
+def _describe_request(span: Span, data: dict[str, Any]) -> None:
+    sent, said = span.request, span.generation
+    if sent is not None:
+        data["provider"], data["model"] = sent.backend, sent.model  # of several models, the one that answered
+        if sent.server is not None:
+            data["server"], data["port"] = sent.server
+        data["options"] = {str(name): value for name, value in sent.options.items() if name in _OPTIONS}
+        data["is_json"] = sent.output_schema is not None
+    data["time_to_first_chunk"], data["chunk_count"] = span.time_to_first_token, span.chunk_count
+    if said is None:
+        return
+    data["response_model"], data["response_id"] = said.model, said.response_id
+    data["finish_reason"] = said.finish_reason
+    if said.usage is not None:
+        data["cost"] = cost_of_span(span)
+        for name in type(said.usage).__slots__:
+            data[name] = getattr(said.usage, name)
+
+
+def _describe_content(span: Span, data: dict[str, Any]) -> None:
+    if span.error is not None:
+        data["error"] = f"{type(span.error).__name__}: {span.error}"
+    if span.is_request and span.request is not None:
+        sent = span.request
+        data["messages"] = [message_data(message) for message in sent.messages]
+        data["tools"] = [{"type": "function", "name": tool.name} for tool in sent.tools] or None
+    if span.is_request and span.generation is not None:
+        said = span.generation
+        data["answer"] = {**message_data(said.message), "finish_reason": said.finish_reason or "error"}
+    if span.attempt is not None:
+        data["reasons"] = [
+            {"requirement": str(requirement), "reason": outcome.reason}
+            for requirement, outcome in span.attempt.failures
+        ]
+    if span.requirement is not None:
+        data["requirement"] = str(span.requirement)
+    if span.outcome is not None:
+        data["reason"] = span.outcome.reason
+    if span.tool_call is not None:
+        data["arguments"] = hide_keys(span.tool_call.tool_args)
+    if span.result is not None:
+        data["result"] = _result(span.result)
+
+
+def _check_name(requirement: Any) -> str:
+    """Return what a check is called without its words: the name of its function or of its class."""
+    function = getattr(requirement, "validation_fn", None) or getattr(requirement, "stream_validation_fn", None)
+    name = getattr(function, "__name__", type(requirement).__name__)
+    return name if name.isidentifier() else type(requirement).__name__
+
+
+def message_data(message: Message) -> dict[str, Any]:
+    """Return a message as a role and parts."""
+    return {"role": message.role, "parts": list(_parts(message.blocks))}
+
+
+def _parts(blocks: Iterable[Any]) -> Iterable[dict[str, Any]]:
+    for block in blocks:
+        part = next((make(block) for kind, make in _PARTS.items() if isinstance(block, kind)), None)
+        if part is not None:
+            yield part
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    kind = "server_tool_call" if call.is_builtin else "tool_call"
+    return {"type": kind, "id": call.tool_call_id, "name": call.tool_name, "arguments": hide_keys(call.tool_args)}
+
+
+def _output(output: ToolOutput) -> dict[str, Any]:
+    kind = "server_tool_call_response" if output.is_builtin else "tool_call_response"
+    return {"type": kind, "id": output.tool_call_id, "response": _result(output)}
+
+
+def _result(output: ToolOutput) -> Any:
+    parts = output.parts
+    if len(parts) == 1 and isinstance(parts[0], CBlock):
+        return parts[0].value
+    return list(_parts(parts))
+
+
+def _file(file: FileBlock) -> dict[str, Any]:
+    """Files are told by their size alone: their bytes would be most of a recording."""
+    kind = file.essence.partition("/")[0]
+    modality = kind if kind in ("image", "video", "audio") else "document"
+    known = {"mime_type": file.essence, "modality": modality}
+    if file.data is None:
+        return {"type": "uri", **known, "uri": file.url}
+    return {"type": "blob", **known, "size": len(file.data)}
+
+
+_PARTS: Mapping[type, Callable[[Any], dict[str, Any]]] = {
+    CBlock: lambda block: {"type": "text", "content": block.value},
+    ThinkingBlock: lambda block: {"type": "reasoning", "content": block.text},
+    ToolCall: _call,
+    ToolOutput: _output,
+    FileBlock: _file,
+    Source: lambda block: {"type": "source", "uri": block.url, "title": block.title},
+}

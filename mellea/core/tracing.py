@@ -1,0 +1,295 @@
+"""Traces in memory: `with start("name") as t` collects the spans in it, and `@trace` makes spans of functions.
+
+Rules:
+
+- A decorated function is a span while it runs. Where nobody listens it costs one look at `listening.count`.
+- A decorated generator is a span from its first step to its end. The span's parent is what is current at the first
+  step. It is current only while the body runs: it is set and reset at each step, on whatever thread and in whatever
+  context that is, and so is what the body itself has made current.
+- A generator that is left early, closed or dropped ends as cancelled, also where nobody can run its code any more
+  because its loop has gone.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from mellea.core.observer import Observer, Span, begin_span, current_span, listening, span_around
+from mellea.core.span_tree import draw_tree, total_cost
+from mellea.errors import UsageError
+
+__all__ = ["Trace", "Tree", "start", "trace"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Tree:
+    """The spans of a trace; as text one line a span, two blanks a level, the name first.
+
+    Args:
+        spans: in the order in which they began.
+        figures: whether a line shows seconds, tokens and cost.
+    """
+
+    __slots__ = ("_figures", "spans")
+
+    def __init__(self, spans: tuple[Span, ...], *, figures: bool) -> None:
+        self.spans = spans
+        self._figures = figures
+
+    def __str__(self) -> str:
+        return draw_tree(self.spans, figures=self._figures)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self.spans)
+
+
+class Trace(Observer):
+    """What happens in a `with` block, collected in memory; `start` makes it.
+
+    What was launched in the block is part of it, also if it goes on behind its end.
+
+    Args:
+        name: what to call it.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"a trace is called by a text, not {name!r}")
+        self.name = name
+        self._spans: list[Span] = []
+        self._root: Span | None = None
+        self._entered: Any = None
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The spans so far, in the order in which they began; the first is the block itself."""
+        return tuple(self._spans)
+
+    @property
+    def cost(self) -> float | None:
+        """What its requests cost in US dollars, judges included; `None` if any is unknown, or runs still."""
+        return total_cost(self.spans)
+
+    def tree(self, *, figures: bool = True) -> Tree:
+        """Return what has happened so far; print it.
+
+        Args:
+            figures: whether to show seconds, tokens and cost, too.
+        """
+        return Tree(self.spans, figures=figures)
+
+    def begin(self, span: Span) -> None:
+        """Collect a span."""
+        self._spans.append(span)
+
+    def __enter__(self) -> Self:
+        if self._root is not None:
+            raise UsageError(f"the trace {self.name!r} has begun already; start another one")
+        self._root = begin_span("trace", self.name, observers=(self,))
+        if self._root is not None:
+            self._entered = self._root.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._root is not None:
+            self._root.leave(self._entered)
+            self._root.end(error, is_cancelled=_is_cancellation(error))
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __repr__(self) -> str:
+        return f"<Trace {self.name!r}, {len(self.spans)} spans>"
+
+
+def start(name: str) -> Trace:
+    """Start a trace: `with start("name") as t`, or `async with`; `print(t.tree())` shows what happened.
+
+    Args:
+        name: what to call it.
+
+    Raises:
+        UsageError: the name isn't a text.
+    """
+    return Trace(name)
+
+
+@overload
+def trace(function: F, /, *, name: str | None = None) -> F: ...
+@overload
+def trace(*, name: str | None = None) -> Callable[[F], F]: ...
+def trace(function: Any = None, /, *, name: str | None = None) -> Any:
+    """Decorate a function, coroutine function, generator or async generator: each call is a span of the traces around.
+
+    The span of a generator lasts from its first step to its end, so as long as the stream that it is.
+
+    Args:
+        function: what to decorate.
+        name: what to call the span; by default the function's name.
+
+    Raises:
+        UsageError: what is decorated isn't a function.
+    """
+    if function is None:
+        return functools.partial(trace, name=name)
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(trace(function.__func__, name=name))
+    if not callable(function) or isinstance(function, type):
+        raise UsageError(f"@trace is for functions, not for {function!r}")
+    called = name or str(getattr(function, "__name__", type(function).__name__))
+    return functools.wraps(function)(_wrap(function, called))
+
+
+def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    if inspect.isasyncgenfunction(function):
+        return _wrap_async_generator(function, name)
+    if inspect.isgeneratorfunction(function):
+        return _wrap_generator(function, name)
+    if inspect.iscoroutinefunction(function):
+
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            with span_around("function", name):
+                return await function(*args, **kwargs)
+
+        return call_async
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not listening.count:
+            return function(*args, **kwargs)
+        with span_around("function", name):
+            return function(*args, **kwargs)
+
+    return call
+
+
+class _Steps:
+    """The span of a generator, entered for each of its steps."""
+
+    __slots__ = ("_entered", "_inside", "_name", "span")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.span: Span | None = None
+        self._inside: Span | None = None  # what the body had made current when it yielded
+
+    def begin(self) -> None:
+        self.span = self._inside = begin_span("function", self._name)
+
+    def __enter__(self) -> None:
+        """Begin a step of the body."""
+        span = self.span
+        if span is not None:
+            self._entered = span.enter(), current_span.set(self._inside)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End a step; what leaves it is the end of the span."""
+        span = self.span
+        if span is None:
+            return
+        self._inside = current_span.get()
+        entered, inside = self._entered
+        current_span.reset(inside)
+        span.leave(entered)
+        if isinstance(error, (StopIteration, StopAsyncIteration)):
+            span.end()
+        elif error is not None:
+            span.end(error, is_cancelled=_is_cancellation(error))
+
+    def close(self) -> None:
+        """End the span of a body that was closed; after its end this does nothing."""
+        if self.span is not None:
+            self.span.end(GeneratorExit(), is_cancelled=True)
+
+    def __del__(self) -> None:  # the generator was dropped, and nobody could run its code any more
+        self.close()
+
+
+def _wrap_generator(function: Callable[..., Generator[Any, Any, Any]], name: str) -> Callable[..., Any]:
+    def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        body, steps = function(*args, **kwargs), _Steps(name)
+        steps.begin()
+        advance: Callable[[], Any] = functools.partial(next, body)
+        try:
+            while True:
+                try:
+                    with steps:
+                        value = advance()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    sent = yield value
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - thrown in, for the body to handle
+                    advance = functools.partial(body.throw, error)
+                else:
+                    advance = functools.partial(body.send, sent)
+        finally:
+            _close(body, steps)
+
+    return generate
+
+
+def _close(body: Generator[Any, Any, Any], steps: _Steps) -> None:
+    try:
+        if inspect.getgeneratorstate(body) != inspect.GEN_CLOSED:
+            with steps:
+                body.close()
+    finally:
+        steps.close()
+
+
+def _wrap_async_generator(function: Callable[..., AsyncGenerator[Any, Any]], name: str) -> Callable[..., Any]:
+    async def generate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        body, steps = function(*args, **kwargs), _Steps(name)
+        steps.begin()
+        advance: Callable[[], Any] = body.__anext__
+        try:
+            while True:
+                try:
+                    with steps:
+                        value = await advance()
+                except StopAsyncIteration:
+                    return
+                try:
+                    sent = yield value
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - thrown in, for the body to handle
+                    advance = functools.partial(body.athrow, error)
+                else:
+                    advance = functools.partial(body.asend, sent)
+        finally:
+            try:
+                if getattr(body, "ag_frame", None) is not None:  # it hasn't ended by itself
+                    with steps:
+                        await body.aclose()
+            finally:
+                steps.close()
+
+    return generate
+
+
+def _is_cancellation(error: BaseException | None) -> bool:
+    """Whether what left a block is a cancellation, Ctrl-C or the end of a generator, and nobody's failure."""
+    return error is not None and not isinstance(error, Exception)

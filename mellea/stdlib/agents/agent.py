@@ -1,0 +1,361 @@
+"""`Agent`: a model, tools, instructions and a type of answer; each run works in steps until it has the answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, cast, overload
+
+from mellea.core.arguments import entrance
+from mellea.core.backend import Backend
+from mellea.core.blocking import blocking
+from mellea.core.component import is_component
+from mellea.core.events import NestedEvent, StepStart
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+from mellea.core.tracebacks import short_errors
+from mellea.errors import UsageError
+from mellea.stdlib import functional
+from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
+from mellea.stdlib.agents.conversation import AgentConversation
+from mellea.stdlib.agents.keeper import Saved, StateKeeper
+from mellea.stdlib.agents.limits import Book, Limits, current_book
+from mellea.stdlib.agents.pending import find_secret
+from mellea.stdlib.agents.result import AgentRun, make_run
+from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
+from mellea.stdlib.agents.task import AgentCall, AgentWork
+from mellea.stdlib.call import finish
+from mellea.stdlib.components import Conversation, render_messages
+from mellea.stdlib.session import MelleaSession, start_session
+from mellea.stdlib.session.start import current_session
+from mellea.stdlib.streaming import AsyncStream, Stream
+from mellea.stdlib.tools import AnyTool, Tool, ToolLoop, ToolReturn, as_tools
+from mellea.stdlib.verb import verb
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
+
+__all__ = ["Agent"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+Model = MelleaSession | Backend | str | os.PathLike[str] | Sequence[str] | None
+
+
+class _Settings(TypedDict, total=False):
+    """Arguments of `Agent` that don't decide its type."""
+
+    instructions: str | None
+    loop: ToolLoop | None
+    name: str | None
+    limits: Limits | None
+    secret: str | bytes | None
+    store: str | os.PathLike[str] | None
+
+
+@short_errors
+class Agent(Generic[T]):
+    """A model that works with tools until it has an answer.
+
+    Args:
+        model: a session, whose model and options it takes; a backend; or a name, as for `start_session`. `None` is the
+            current session of each run. Runs neither read nor extend a session's context.
+        tools: functions that the model may call, and other agents.
+        instructions: what the model is told in every run, as its system prompt.
+        output: the type of the answer, as `format` of a session's verbs; the text for `str`.
+        loop: how the tools are run, and when to stop: a `ToolLoop`, or a loop of your own made from it. By default the
+            model is asked at most 10 times, or as often as `limits` say.
+        name: what it is called in traces, in the events of agents that use it, and as a tool.
+        limits: how much a run may take. What happens at a limit says `on_limit` of the loop.
+        secret: signs the states of runs that wait, so that changed ones are refused; by default `MELLEA_SECRET` of the
+            environment.
+        store: an SQLite file where states are noted that were resumed, so that none is resumed twice.
+
+    Raises:
+        UsageError: an argument is wrong.
+        ConfigurationError: the model is unknown.
+    """
+
+    @overload
+    def __init__(
+        self: Agent[str], model: Model = None, tools: Iterable[Any] = (), **settings: Unpack[_Settings]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Agent[U],
+        model: Model = None,
+        tools: Iterable[Any] = (),
+        *,
+        output: TypeForm[U],
+        **settings: Unpack[_Settings],
+    ) -> None: ...
+    @entrance("Agent")
+    def __init__(
+        self,
+        model: Any = None,
+        tools: Iterable[Any] = (),
+        *,
+        instructions: str | None = None,
+        output: Any = str,
+        loop: ToolLoop | None = None,
+        name: str | None = None,
+        limits: Limits | None = None,
+        secret: str | bytes | None = None,
+        store: str | os.PathLike[str] | None = None,
+    ) -> None:
+        for what, value, kind in (
+            ("instructions", instructions, str),
+            ("loop", loop, ToolLoop),
+            ("name", name, str),
+            ("limits", limits, Limits),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise UsageError(f"{what} takes a {kind.__name__}, not {value!r}")
+        self.instructions = instructions
+        self.name = name or "agent"
+        self.limits = limits or Limits()
+        find_secret(secret)  # a wrong one is an error now
+        self._secret, self._store = secret, store
+        self.loop = _bound_loop(loop, self.limits)
+        self._model: MelleaSession | Backend | None = _find_model(model)
+        self._tools: Sequence[AnyTool] = as_tools(
+            [tool.as_tool() if isinstance(tool, Agent) else tool for tool in _listed(tools)]
+        )
+        self._format = _output_format(output)
+
+    # -- runs -----------------------------------------------------------------------------------------
+
+    @verb("run", AgentArguments)
+    async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
+        """Work until there is an answer, and return what the run came to.
+
+        Args:
+            prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
+
+        Raises:
+            ToolLoopLimitError: a limit was reached, and the loop has `on_limit="raise"`.
+            ParseError: the answer is not a value of the output type, even after it was corrected.
+            MelleaError: an argument is wrong, or a request failed.
+        """
+        return await self.finish(self.prepare(prompt, arguments, corrects=True))
+
+    run = blocking(arun)
+
+    @verb("resume", AgentArguments)
+    async def aresume(
+        self, pending: Saved, answers: Mapping[str, Any] | None = None, **arguments: Unpack[AgentArguments]
+    ) -> AgentRun[T]:
+        """Go on with a run that waits for answers, or was stopped, in this process or in another one.
+
+        The model isn't asked again for what it has answered, and no finished tool runs again. The policy is asked once
+        more about every call that is about to run. What isn't answered stays pending.
+
+        Args:
+            pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the states to come.
+            answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
+                result, or `Deny(reason)`, for a tool that runs outside.
+
+        Raises:
+            StateError: the state can't be read, or was changed.
+            UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
+            MelleaError: see `arun`.
+        """
+        keeper = self._keep_states(arguments)
+        state = await keeper.resume(pending, answers)
+        work = self.prepare(Conversation(state.closed_messages), arguments, corrects=True)
+        work.book.keeper, work.book.start = keeper, state
+        return await self.finish(work)
+
+    resume = blocking(aresume)
+
+    @verb("stream", AgentStreamArguments)
+    def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
+        """Make a stream of a run for plain code; it begins when its reading begins.
+
+        Args:
+            prompt: see `arun`.
+
+        Raises:
+            MelleaError: an argument is wrong.
+        """
+        return self.open_stream(self.prepare(prompt, arguments), arguments)
+
+    @verb("astream", AgentStreamArguments)
+    def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[T]:
+        """Make a stream of a run for async code; it begins when its reading begins, and isn't awaited itself.
+
+        Args:
+            prompt: see `arun`.
+
+        Raises:
+            MelleaError: an argument is wrong.
+        """
+        return self.open_astream(self.prepare(prompt, arguments), arguments)
+
+    def conversation(
+        self, saved: str | bytes | None = None, *, messages: Iterable[Message | Mapping[str, Any]] = ()
+    ) -> AgentConversation[T]:
+        """Begin a conversation, in which each turn knows the ones before it, or go on with one.
+
+        Args:
+            saved: a conversation as `to_json()` has saved it.
+            messages: what was said before, in place of `saved`.
+
+        Raises:
+            StateError: what is saved can't be read.
+        """
+        return AgentConversation(self, saved, messages=messages)
+
+    # -- as a tool ------------------------------------------------------------------------------------
+
+    def as_tool(self, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
+        """Return a tool that has this agent work on a task.
+
+        The other agent's stream has this one's events as `NestedEvent`s, with this one's name and step as their path,
+        and what this one takes counts towards the other one's usage, cost and limits. Of the tool's result the model
+        reads the answer; the program finds the whole `AgentRun` in `event.result.value`.
+
+        Args:
+            name: what the model calls it; the agent's name by default.
+            description: what it is good at, for the model; by default made of the instructions.
+
+        Raises:
+            UsageError: it has no name.
+        """
+        if name is None and self.name == "agent":
+            raise UsageError("an agent that is a tool takes a name, as in Agent(…, name='researcher')")
+        if description is None:
+            does = f" It has these instructions: {self.instructions}" if self.instructions else ""
+            description = f"Has the agent {self.name!r} work on a task, and returns its answer.{does}"
+
+        async def ask(task: str) -> AsyncGenerator[Any, None]:
+            outer = current_book.get()
+            work = self.prepare(task, {})
+            work.book.is_nested = True
+            stream = self.open_astream(work, {})
+            step = 0
+            try:
+                async with stream:
+                    async for event in stream.events():
+                        if isinstance(event, StepStart):
+                            step = event.step
+                        if isinstance(event, NestedEvent):
+                            yield NestedEvent("", f"{step}/{event.path}", event.event)
+                        else:
+                            yield NestedEvent("", str(step), event)
+            finally:
+                if outer is not None:
+                    outer.add(work.book.usage, work.book.cost)
+            work.book.raise_if_waiting()
+            yield ToolReturn(stream.result, stream.output)
+
+        made: Tool[..., Any] = Tool(ask, name=name or self.name, description=description)
+        made.inner_tools = tuple(self._tools)
+        return made
+
+    # -- for conversations ----------------------------------------------------------------------------
+
+    def open_stream(self, work: AgentWork, arguments: AgentStreamArguments) -> AgentStream[T]:
+        """Make a stream of a run that was prepared; the arguments are those of `stream`."""
+        source: Stream[Any] = Stream(
+            work.launch, has_format=self._format is not None, by_step=self._waits_for_steps(arguments)
+        )
+        return AgentStream(work.book, source, arguments)
+
+    def open_astream(self, work: AgentWork, arguments: AgentStreamArguments) -> AsyncAgentStream[T]:
+        """Make a stream of a run for async code; the arguments are those of `stream`."""
+        source: AsyncStream[Any] = AsyncStream(
+            work.launch, has_format=self._format is not None, by_step=self._waits_for_steps(arguments)
+        )
+        return AsyncAgentStream(work.book, source, arguments)
+
+    async def finish(self, work: AgentWork) -> AgentRun[T]:
+        """Launch a run that was prepared, and wait for what it comes to; raises like `arun`."""
+        thunk = work.launch()
+        await finish(thunk)
+        return make_run(thunk.record, work.book)
+
+    def _waits_for_steps(self, arguments: AgentStreamArguments) -> bool:
+        release = arguments.get("release")
+        if release not in (None, "step"):
+            raise UsageError(f"release takes 'step' or None in an agent's stream, not {release!r}")
+        if release == "step" and self._format is None:
+            raise UsageError("release='step' is for typed readers, and the agent has no output type; leave it out")
+        return release == "step"
+
+    def prepare(
+        self, prompt: Any, arguments: AgentArguments, *, earlier: Sequence[Message] = (), corrects: bool = False
+    ) -> AgentWork:
+        """Check a run as far as it can be before it begins.
+
+        Args:
+            prompt: what the agent is to do.
+            arguments: those of the verb.
+            earlier: what was said before.
+            corrects: whether an answer that isn't of the output type is corrected.
+
+        Raises:
+            MelleaError: an argument is wrong.
+        """
+        model = current_session() if self._model is None else self._model
+        session = model if isinstance(model, MelleaSession) else None
+        backend = model.backend if isinstance(model, MelleaSession) else model
+        self.limits.check_price(backend)
+        options = dict(arguments.get("model_options") or {})
+        if self.instructions is not None:
+            options.setdefault(ModelOption.SYSTEM_PROMPT, self.instructions)
+        call = AgentCall.make(
+            _component(prompt, earlier, backend),
+            backend,
+            {"tools": self._tools, "loop": self.loop, "model_options": options},
+            format=self._format,
+            defaults={} if session is None else session.model_options,
+        )
+        book = Book(self.limits, self._keep_states(arguments))
+        return AgentWork(replace(call, book=book, label=self.name), session, corrects)
+
+    def _keep_states(self, arguments: AgentArguments) -> StateKeeper:
+        return StateKeeper(
+            agent=self.name,
+            secret=arguments.get("secret", self._secret),
+            checkpoint=arguments.get("checkpoint"),
+            store=arguments.get("store", self._store),
+        )
+
+    def __repr__(self) -> str:
+        tools = ", ".join(tool.name for tool in cast("Sequence[Tool[..., Any]]", self._tools))
+        return f"<Agent {self.name!r} with {self._model!r}, tools: {tools or 'none'}>"
+
+
+def _find_model(model: Any) -> MelleaSession | Backend | None:
+    if model is None or isinstance(model, (MelleaSession, Backend)):
+        return model
+    return start_session(model)
+
+
+def _listed(tools: Any) -> Iterable[Any]:
+    if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
+        raise UsageError(f"tools takes a list, not {tools!r}")
+    return tools
+
+
+def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
+    if loop is None:
+        return ToolLoop() if limits.steps is None else ToolLoop(limits.steps)
+    return loop if limits.steps is None else replace(loop, max_steps=min(loop.max_steps, limits.steps))
+
+
+def _output_format(output: Any) -> Any:
+    if output is str or output is None:
+        return None
+    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+
+    return make_output_format(output)
+
+
+def _component(prompt: Any, earlier: Sequence[Message], backend: Backend) -> Any:
+    """Return what is said: the prompt, with all that was said before it."""
+    said = prompt if is_component(prompt) and not isinstance(prompt, Message) else functional.message(prompt)
+    return Conversation([*earlier, *render_messages(said, backend.model_id)]) if earlier else said

@@ -1,0 +1,143 @@
+"""Conversations with an agent: turns that know the ones before them, saved and loaded as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar, Unpack
+
+from mellea.core.blocking import blocking
+from mellea.core.history import repair_history
+from mellea.core.messages import Message, as_messages
+from mellea.core.serialise import from_json, to_json
+from mellea.core.tracebacks import short_errors
+from mellea.errors import UsageError
+from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
+from mellea.stdlib.agents.result import AgentRun
+from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
+from mellea.stdlib.agents.task import AgentWork
+from mellea.stdlib.verb import verb
+
+__all__ = ["AgentConversation"]
+
+T = TypeVar("T")
+
+
+class Speaker(Protocol[T]):
+    """The agent of a conversation."""
+
+    name: str
+
+    def prepare(
+        self, prompt: Any, arguments: AgentArguments, *, earlier: Sequence[Message] = (), corrects: bool = False
+    ) -> AgentWork:
+        """Check a run as far as it can be before it begins."""
+
+    async def finish(self, work: AgentWork) -> AgentRun[T]:
+        """Launch a run, and wait for what it comes to."""
+
+    def open_stream(self, work: AgentWork, arguments: AgentStreamArguments) -> AgentStream[T]:
+        """Make a stream of a run."""
+
+    def open_astream(self, work: AgentWork, arguments: AgentStreamArguments) -> AsyncAgentStream[T]:
+        """Make a stream of a run for async code."""
+
+
+@short_errors
+class AgentConversation(Generic[T]):
+    """Several turns with an agent; `Agent.conversation()` begins one.
+
+    A turn is part of it once its run has ended well. One that failed, was cancelled or is suspended is left out. The
+    calls of tools in it that have no result, as after a limit, get one that says so before the next turn.
+
+    Args:
+        agent: with whom.
+        saved: what `to_json()` has saved.
+        messages: what was said before, in place of `saved`.
+
+    Attributes:
+        messages: all that was said, instructions and the results of tools included.
+
+    Raises:
+        UsageError: both are given, or one of the messages isn't one.
+        StateError: what is saved can't be read.
+    """
+
+    def __init__(
+        self,
+        agent: Speaker[T],
+        saved: str | bytes | None = None,
+        *,
+        messages: Iterable[Message | Mapping[str, Any]] = (),
+    ) -> None:
+        self._agent = agent
+        self.messages = as_messages(messages)
+        self._work: AgentWork | None = None
+        if saved is not None:
+            if self.messages:
+                raise UsageError("conversation takes what is saved, or messages=, not both")
+            self.messages = tuple(from_json(saved, Message)) if saved else ()
+
+    @verb("send", AgentArguments)
+    async def asend(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
+        """Say something, and return what the agent's run comes to.
+
+        Args:
+            prompt: a text, a `Message`, a list of messages, or a component.
+
+        Raises:
+            UsageError: the turn before isn't over.
+            MelleaError: see `Agent.arun`.
+        """
+        return await self._agent.finish(self._prepare(prompt, arguments, corrects=True))
+
+    send = blocking(asend)
+
+    @verb("stream", AgentStreamArguments)
+    def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
+        """Say something, and stream the agent's run; see `Agent.stream`.
+
+        Args:
+            prompt: see `asend`.
+
+        Raises:
+            UsageError: the turn before isn't over, or an argument is wrong.
+        """
+        return self._agent.open_stream(self._prepare(prompt, arguments), arguments)
+
+    @verb("astream", AgentStreamArguments)
+    def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[T]:
+        """Say something, and stream the agent's run in async code; see `Agent.astream`.
+
+        Args:
+            prompt: see `asend`.
+
+        Raises:
+            UsageError: the turn before isn't over, or an argument is wrong.
+        """
+        return self._agent.open_astream(self._prepare(prompt, arguments), arguments)
+
+    def to_json(self) -> str:
+        """Return the conversation as versioned JSON, for `Agent.conversation(saved)`.
+
+        Raises:
+            UsageError: a message holds a thunk that isn't computed yet.
+        """
+        return to_json(self.messages)
+
+    def _prepare(self, prompt: Any, arguments: AgentArguments, *, corrects: bool = False) -> AgentWork:
+        if self._work is not None and self._work.is_running:
+            raise UsageError("the agent is still answering what was said before; wait for that, or close its stream")
+        earlier = repair_history(self.messages)
+        work = self._agent.prepare(prompt, arguments, earlier=earlier, corrects=corrects)
+        work.book.on_end = self._take
+        self._work = work
+        return work
+
+    def _take(self, messages: tuple[Message, ...]) -> None:
+        self.messages = messages
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    def __repr__(self) -> str:
+        return f"<AgentConversation with {self._agent.name!r}, {len(self.messages)} messages>"

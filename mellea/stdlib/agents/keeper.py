@@ -1,0 +1,158 @@
+"""What becomes of the states of one run: they are signed, saved, handed out as `Pending`, and resumed once."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from mellea.core.runtime.tasks import outcome_of
+from mellea.core.tracebacks import add_note
+from mellea.errors import UsageError
+from mellea.stdlib.agents.checkpoint import ResumeStore, replace_file
+from mellea.stdlib.agents.pending import Pending, check_signature, find_secret, sign
+from mellea.stdlib.tools import LoopProgress, LoopState, give_answers
+
+__all__ = ["Checkpoint", "Saved", "StateKeeper"]
+
+Checkpoint = str | os.PathLike[str] | Callable[[Pending], Any]
+"""Where a run's states go: a file, which always has the latest, or a function, sync or async."""
+
+Saved = Pending | str | bytes | os.PathLike[str]
+"""A state to resume: a `Pending`, its JSON, or the path of a file with that."""
+
+
+class StateKeeper:
+    """Keeps the states of one run.
+
+    Args:
+        agent: the agent's name.
+        secret: signs the states; by default `MELLEA_SECRET` of the environment, without which they aren't signed.
+        checkpoint: gets each state: after an answer of the model, after a finished tool, when the run has to wait.
+        store: an SQLite file, in which states that were resumed are noted, so that none of them is resumed twice.
+
+    Attributes:
+        run: the id of the run.
+
+    Raises:
+        UsageError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        agent: str | None = None,
+        secret: str | bytes | None = None,
+        checkpoint: Checkpoint | None = None,
+        store: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.run = uuid.uuid4().hex
+        self._agent = agent
+        self._secret = find_secret(secret)
+        self._checkpoint = _check_checkpoint(checkpoint)
+        self._store = None if store is None else ResumeStore(store)
+        self._resumed: Pending | None = None  # not yet claimed
+        self._last: Pending | None = None
+
+    async def resume(self, saved: Saved, answers: Mapping[str, Any] | None = None) -> LoopState:
+        """Return the state that a run goes on from, with its questions answered.
+
+        If it is a file, and there is no other checkpoint, the states to come go into that file.
+
+        Args:
+            saved: the state.
+            answers: by the ids of its questions, see `give_answers`.
+
+        Raises:
+            StateError: it can't be read, or was changed.
+            UsageError: it is another agent's, an id is unknown, or an answer doesn't fit its question.
+            OSError: the file can't be read.
+        """
+        pending = await self._open(saved)
+        check_signature(pending, self._secret)
+        if pending.agent is not None and self._agent is not None and pending.agent != self._agent:
+            raise UsageError(f"the state is that of the agent {pending.agent!r}, and this one is {self._agent!r}")
+        state = give_answers(pending.state, {} if answers is None else answers)
+        self.run = pending.run
+        self._last = self._resumed = pending
+        return state
+
+    async def _open(self, saved: Saved) -> Pending:
+        if isinstance(saved, Pending):
+            return saved
+        if isinstance(saved, bytes) or (isinstance(saved, str) and saved.lstrip()[:1] == "{"):
+            return Pending.from_json(saved)
+        if not isinstance(saved, (str, os.PathLike)):
+            raise UsageError(f"resume takes a Pending, its JSON, or the path of a checkpoint, not {saved!r}")
+        path = Path(saved)
+        text = await anyio.to_thread.run_sync(path.read_bytes)
+        if self._checkpoint is None:
+            self._checkpoint = path
+        return Pending.from_json(text)
+
+    def begin(self, state: LoopState, spent: Callable[[], Mapping[str, Any]] | None = None) -> LoopProgress:
+        """Return what a loop works with, whose states are kept here.
+
+        Args:
+            state: where to begin: at `LoopState(messages)`, or at what `resume` returned.
+            spent: returns what the run has used up so far, as JSON values by name; it comes back in `state.spent`.
+        """
+        is_kept = self._checkpoint is not None or self._resumed is not None
+        return LoopProgress(state, save=self.save if is_kept else None, spent=spent)
+
+    async def save(self, state: LoopState) -> None:
+        """Keep a state; the first one of a resumed run uses up the state that it was resumed from.
+
+        Raises:
+            UsageError: that was resumed before.
+            Exception: what a checkpoint raises.
+        """
+        resumed, self._resumed = self._resumed, None
+        claimant = uuid.uuid4().hex
+        if resumed is not None and self._store is not None:
+            await anyio.to_thread.run_sync(partial(self._store.claim, resumed.id, self.run, claimant))
+        self._last = None
+        if self._checkpoint is not None:
+            await self._write(self._checkpoint, self._wrap(state))
+        if resumed is not None and self._store is not None:
+            await anyio.to_thread.run_sync(partial(self._store.begin, resumed.id, claimant))
+
+    async def _write(self, checkpoint: Path | Callable[[Pending], Any], pending: Pending) -> None:
+        if isinstance(checkpoint, Path):
+            # Not given up by a cancelled wait: an old state must not come behind a newer one.
+            await anyio.to_thread.run_sync(partial(replace_file, checkpoint, pending.to_json()))
+            return
+        try:
+            await outcome_of(checkpoint, pending)
+        except Exception as error:
+            add_note(error, "raised by the checkpoint of an agent's run")
+            raise
+
+    def pending(self, progress: LoopProgress) -> Pending | None:
+        """Return the state of a run that has ended because it waits; `None` if it doesn't."""
+        return self._wrap(progress.state) if progress.is_waiting else None
+
+    def _wrap(self, state: LoopState) -> Pending:
+        """Return a state as a value of its own; one that wasn't used up, or was saved last, keeps its id."""
+        last = self._last
+        if last is None or (self._resumed is None and last.state != state):
+            last = Pending(self.run, state, agent=self._agent)
+        self._last = last = sign(replace(last, state=state), self._secret)
+        return last
+
+
+def _check_checkpoint(checkpoint: Checkpoint | None) -> Path | Callable[[Pending], Any] | None:
+    if checkpoint is None or callable(checkpoint):
+        return checkpoint
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        raise UsageError(f"checkpoint takes the path of a file or a function, not {checkpoint!r}")
+    path = Path(checkpoint)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"checkpoint takes the path of a file in a folder that is there, not {str(path)!r}")
+    return path

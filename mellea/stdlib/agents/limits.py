@@ -1,0 +1,226 @@
+"""How much a run of an agent may take, and how much it has taken so far."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from mellea.core import prices
+from mellea.core.backend import Backend
+from mellea.core.events import Usage
+from mellea.core.messages import Message
+from mellea.core.serialise import from_jsonable, to_jsonable
+from mellea.errors import ConfigurationError, UsageError
+from mellea.stdlib.agents.keeper import StateKeeper
+from mellea.stdlib.agents.pending import Pending
+from mellea.stdlib.tools import LoopProgress, LoopState, nested_progress
+
+if TYPE_CHECKING:
+    from mellea.core.runtime import Record
+
+__all__ = ["Book", "Limits", "current_book"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a run may take; what isn't given has no limit. What sub-agents take counts too, once they are done.
+
+    A limit is looked at after each answer that calls tools: if it is reached, the tools aren't run and the run ends, as
+    `on_limit` of the loop says. Only `seconds` also end a request or a tool in the middle.
+
+    Args:
+        steps: how many times the model is asked.
+        tokens: input and output tokens together.
+        cost: US dollars, by the prices of `mellea.prices`.
+        tool_calls: how many calls of tools are run.
+        seconds: how long the run takes.
+
+    Raises:
+        UsageError: a limit is not a number above 0; `tool_calls` may be 0.
+    """
+
+    steps: int | None = None
+    tokens: int | None = None
+    cost: float | None = None
+    tool_calls: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            is_whole = field.name in ("steps", "tokens", "tool_calls")
+            is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
+            if not is_number or not (0 if field.name == "tool_calls" else 1e-12) <= value < float("inf"):
+                what = "a whole number" if is_whole else "a number"
+                raise UsageError(f"{field.name}= of Limits takes {what} above 0, or None, not {value!r}")
+
+    def check_price(self, backend: Backend) -> None:
+        """Refuse a limit on the cost of a model without a price.
+
+        Raises:
+            ConfigurationError: the price is unknown.
+        """
+        if self.cost is not None and prices.price_of(backend.name, backend.model_id) is None:
+            model = f"{backend.name}/{backend.model_id}"
+            raise ConfigurationError(
+                f"Limits(cost={self.cost!r}) can't be kept, since the price of {model!r} is unknown; set it with "
+                f"mellea.prices.set_prices({{{model!r}: mellea.prices.Price(input=…, output=…)}}), or limit tokens="
+            )
+
+
+class Book:
+    """What is known of one run besides its events: what it takes, what the user says meanwhile, how it ends.
+
+    Attributes:
+        usage: the tokens so far, `None` if no provider has reported any.
+        cost: US dollars so far, `None` if a part is unknown.
+        limit: the name of the limit that the run has reached.
+        pending: what a suspended run waits for.
+        messages: the whole conversation, once the run has ended.
+        on_end: is given that, if the run has ended well.
+        keeper: keeps the states of the run.
+        start: where the run goes on, if it was suspended or stopped before.
+        is_nested: whether it is the run of a sub-agent, which goes on where it stopped by itself.
+        progress: how far it has come, once it has begun.
+        added: what the user has said and the agent hasn't been told.
+    """
+
+    def __init__(self, limits: Limits, keeper: StateKeeper) -> None:
+        self.limits = limits
+        self.keeper = keeper
+        self.usage: Usage | None = None
+        self.cost: float | None = 0.0
+        self.limit: str | None = None
+        self.pending: Pending | None = None
+        self.messages: tuple[Message, ...] = ()
+        self.on_end: Callable[[tuple[Message, ...]], object] | None = None
+        self.start: LoopState | None = None
+        self.is_nested = False
+        self.progress: LoopProgress | None = None
+        self.added: list[Message] = []
+        self._calls = 0
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    # -- what it takes --------------------------------------------------------------------------------
+
+    def add(self, usage: Usage | None, cost: float | None) -> None:
+        """Add what a request, or a sub-agent, took."""
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage + usage
+        self.cost = None if self.cost is None or cost is None else self.cost + cost
+
+    def add_request(self, request: Record, backend: Backend) -> None:
+        """Add what a request took, which has ended."""
+        answer = request.so_far()
+        provider, model = (backend.name, backend.model_id) if request.sent is None else _asked(request.sent)
+        self.add(answer.usage, prices.cost(answer.usage, provider, answer.model or model))
+
+    def find_limit(self, calls: int) -> str | None:
+        """Return which limit is reached, if an answer asks for that many calls of tools.
+
+        Raises:
+            ConfigurationError: there is a limit on what isn't known.
+        """
+        limits = self.limits
+        if limits.tool_calls is not None and self._calls + calls > limits.tool_calls:
+            return "tool_calls"
+        self._calls += calls
+        for name, limit, taken in (
+            ("tokens", limits.tokens, None if self.usage is None else self.usage.total_tokens),
+            ("cost", limits.cost, self.cost),
+        ):
+            if limit is None:
+                continue
+            if taken is None:
+                raise ConfigurationError(
+                    f"Limits({name}={limit!r}) can't be kept: the provider didn't report the tokens of an answer; "
+                    "limit steps= or tool_calls= instead"
+                )
+            if taken >= limit:
+                return name
+        return None
+
+    # -- what the user says meanwhile -----------------------------------------------------------------
+
+    def steer(self, text: str) -> None:
+        """Take what the user says, for the next step; safe from any thread.
+
+        Raises:
+            UsageError: it is no text, or no step follows.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise UsageError(f"steer takes a text, not {text!r}")
+        with self._lock:
+            if self._is_closed:
+                raise UsageError(
+                    "the agent has ended its work, so that nothing can steer it; say it in a turn of its own, as in "
+                    "conversation.send(…)"
+                )
+            self.added.append(Message("user", text))
+
+    def is_steered(self) -> bool:
+        """Whether the user has said something; if not, nothing is taken any more."""
+        with self._lock:
+            self._is_closed = not self.added
+            return not self._is_closed
+
+    def close(self) -> None:
+        """Take nothing any more."""
+        with self._lock:
+            self._is_closed = True
+
+    # -- for suspension -------------------------------------------------------------------------------
+
+    def begin(self, messages: tuple[Message, ...]) -> LoopProgress:
+        """Return where the loop begins.
+
+        Args:
+            messages: what is asked, for a run that begins anew.
+        """
+        if self.is_nested:
+            self.progress = nested_progress(messages, self.list_spent)
+        else:
+            state = LoopState(messages) if self.start is None else self.start
+            self.progress = self.keeper.begin(state, self.list_spent)
+        self._read_spent(self.progress.state.spent)
+        with self._lock:
+            self.added[:0] = self.progress.added
+            self.progress.added = self.added
+        return self.progress
+
+    def raise_if_waiting(self) -> None:
+        """Tell the loop around a sub-agent that the call waits for a person.
+
+        Raises:
+            SuspendedError: it does.
+        """
+        if self.progress is not None:
+            self.progress.raise_if_waiting()
+
+    def list_spent(self) -> dict[str, Any]:
+        """Return what was taken so far, as JSON values."""
+        usage = None if self.usage is None else to_jsonable(self.usage)
+        return {"usage": usage, "cost": self.cost, "tool_calls": self._calls}
+
+    def _read_spent(self, spent: Mapping[str, Any]) -> None:
+        """Take what a run before this one had taken."""
+        if not spent:
+            return
+        usage = spent.get("usage")
+        self.usage = None if usage is None else from_jsonable(usage, "spent.usage")
+        self.cost = spent.get("cost")
+        self._calls = spent.get("tool_calls", 0)
+
+
+current_book: ContextVar[Book | None] = ContextVar("mellea_agent", default=None)
+"""The book of the agent's run that the current code is part of."""
+
+
+def _asked(sent: Any) -> tuple[str, str]:
+    return sent.backend, sent.model

@@ -1,0 +1,195 @@
+"""What a run of an agent comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
+
+from mellea.core.accumulator import fold
+from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.events import (
+    AttemptStart,
+    Event,
+    StepEnd,
+    StepStart,
+    TextDelta,
+    ToolEnd,
+    ToolResult,
+    Usage,
+    UsageEvent,
+)
+from mellea.core.messages import Message
+from mellea.core.prices import cost_of_events
+from mellea.core.runtime import Record
+from mellea.stdlib.agents.limits import Book
+from mellea.stdlib.agents.pending import Pending
+from mellea.stdlib.tools import LoopState
+
+__all__ = ["AgentRun", "AgentStep", "find_text", "list_steps", "make_run"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStep:
+    """One answer of the model, and the tools that it called.
+
+    Attributes:
+        number: from 1.
+        text: what the model wrote.
+        tool_calls: the tools that it called.
+        results: what they gave back, in the order in which they ended; none if they weren't run.
+        usage: the tokens that it took, `None` if the provider didn't report them.
+    """
+
+    number: int
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    results: tuple[ToolOutput, ...] = ()
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRun(Generic[T]):
+    """What a run of an agent came to.
+
+    Attributes:
+        value: the text of the answer; at a limit, that of the last step which wrote any.
+        parsed: the answer as a value of the agent's `output`, which is the text for `str`; `None` if the run has
+            reached a limit before there was one, or waits for somebody.
+        messages: the whole conversation: instructions, what was asked, every step with its results, the answer.
+        steps: every step, in order.
+        usage: the tokens of all steps, and of sub-agents; `None` if no provider reported any.
+        cost: what they cost in US dollars by `mellea.prices`; `None` if a part is unknown.
+        pending: what the run waits for, if it is suspended.
+        limit: the limit that it has reached: `"steps"`, `"tokens"`, `"cost"`, `"tool_calls"` or `"seconds"`.
+    """
+
+    value: str
+    parsed: T | None
+    messages: tuple[Message, ...] = field(repr=False)
+    steps: tuple[AgentStep, ...] = field(repr=False)
+    usage: Usage | None = None
+    cost: float | None = None
+    pending: Pending | None = None
+    limit: str | None = None
+    has_format: bool = field(default=False, repr=False)
+
+    @property
+    def output(self) -> T:
+        """The parsed answer where the agent has an `output` type, else the text."""
+        return cast("T", self.parsed if self.has_format else self.value)
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(slots=True)
+class _Writing:
+    """A step while it is read."""
+
+    number: int
+    text: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    results: list[ToolOutput] = field(default_factory=list)
+    used_before: Usage | None = None  # by attempts before the one that is read
+    usage: Usage | None = None
+    is_whole: bool = False
+
+    def feed(self, event: Event) -> None:
+        match event:
+            case TextDelta(chunk):
+                self.text.append(chunk)
+            case ToolEnd(call):
+                self.calls.append(call)
+            case ToolResult(result):
+                self.results.append(result)
+            case UsageEvent(usage):
+                self.usage = usage if self.usage is None else self.usage.merge(usage)
+            case StepEnd():
+                self.is_whole = True
+            case AttemptStart():  # the answer is corrected: what it was so far is discarded
+                self.text = []
+                self.used_before, self.usage = self._total(), None
+
+    def _total(self) -> Usage | None:
+        before, usage = self.used_before, self.usage
+        return usage or before if before is None or usage is None else before + usage
+
+    def end(self) -> AgentStep:
+        return AgentStep(self.number, "".join(self.text), tuple(self.calls), tuple(self.results), self._total())
+
+
+def list_steps(events: Iterable[Event], start: LoopState | None = None) -> tuple[AgentStep, ...]:
+    """Return the steps of a run; a corrective attempt belongs to its step.
+
+    Args:
+        events: those of the run.
+        start: where it went on from; the steps before that come first, without their usage.
+    """
+    return tuple(step.end() for step in _read_steps(events, _read_earlier(start)))
+
+
+def find_text(events: Iterable[Event]) -> str:
+    """Return the text of a run that has reached a limit: that of the last step which was read whole and wrote any."""
+    texts = ["".join(step.text) for step in _read_steps(events) if step.is_whole]
+    return next((text for text in reversed(texts) if text), "")
+
+
+def _read_earlier(start: LoopState | None) -> list[_Writing]:
+    """Return the steps before a state, as far as they can be told from the conversation; the last one may be open."""
+    if start is None:
+        return []
+    steps: list[_Writing] = []
+    for message in start.messages:
+        if message.role == "assistant":
+            steps.append(_Writing(0, [message.text], list(message.tool_calls)))
+        elif steps:
+            steps[-1].results += [block for block in message.blocks if isinstance(block, ToolOutput)]
+    steps = steps[-start.step :] if start.step else []
+    for number, step in enumerate(steps, start.step - len(steps) + 1):
+        step.number = number
+    if steps:
+        steps[-1].results += start.outputs.values()
+    return steps
+
+
+def _read_steps(events: Iterable[Event], earlier: Iterable[_Writing] = ()) -> list[_Writing]:
+    steps: list[_Writing] = list(earlier)
+    for event in events:
+        if type(event) is StepStart:
+            steps.append(_Writing(event.step))
+        elif steps:
+            steps[-1].feed(event)
+    return steps
+
+
+def make_run(record: Record, book: Book) -> AgentRun[Any]:
+    """Return what a run came to that has ended well."""
+    events, generation = record.events[: record.limit], record.so_far()
+    text = generation.message.content if book.limit is None else find_text(events)
+    has_format = record.format is not None
+    messages, usage, cost = book.messages, book.usage, book.cost
+    if correction := _find_correction(events):  # which the loop knows nothing of
+        messages = (*messages[:-1], generation.message)
+        more, dollars = fold(correction).usage, cost_of_events(correction, record.backend or "", record.model or "")
+        usage = usage + more if usage is not None and more is not None else usage or more
+        cost = None if cost is None or dollars is None else cost + dollars
+    return AgentRun(
+        text,
+        record.parsed if has_format else text,
+        messages,
+        list_steps(events, book.start),
+        usage,
+        cost,
+        book.pending,
+        book.limit,
+        has_format,
+    )
+
+
+def _find_correction(events: Sequence[Event]) -> Sequence[Event]:
+    """Return the events of the attempts that corrected the answer; none if it was right as it was."""
+    is_correction = (isinstance(event, AttemptStart) and event.number > 1 for event in events)
+    return events[next((place for place, found in enumerate(is_correction) if found), len(events)) :]

@@ -1,0 +1,152 @@
+"""The state of a loop as JSON values, and back. What is unknown, or doesn't fit together, is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_args
+
+from mellea.core.blocks import ToolOutput
+from mellea.core.messages import Message
+from mellea.core.serialise import from_jsonable, json_value, to_jsonable
+from mellea.errors import StateError
+from mellea.stdlib.tools import Deny, Edited, LoopState, Question
+from mellea.stdlib.tools.loop_state import Answer, OutsideResult, QuestionKind
+
+__all__ = ["check_fields", "dump_state", "load_state"]
+
+T = TypeVar("T")
+
+_DEEPEST = 50
+"""Levels of sub-agents in a state."""
+
+
+def dump_state(state: LoopState) -> dict[str, Any]:
+    """Return a state as JSON values; what is empty is left out.
+
+    Raises:
+        UsageError: something in it has no JSON form.
+    """
+    data: dict[str, Any] = {
+        "messages": to_jsonable(state.messages),
+        "step": state.step,
+        "outputs": {key: to_jsonable(output) for key, output in state.outputs.items()},
+        # The call of a question is that of the answer under the same key.
+        "asked": [{"id": each.id, "kind": each.kind, "text": each.text} for each in state.asked],
+        "answers": {key: _dump_answer(answer) for key, answer in state.answers.items()},
+        "nested": {key: dump_state(inner) for key, inner in state.nested.items()},
+        "added": to_jsonable(state.added),
+        "spent": json_value(dict(state.spent)),
+        "limit": state.limit,
+        "is_done": state.is_done,
+    }
+    return {name: value for name, value in data.items() if value or name in ("messages", "step")}
+
+
+def load_state(data: Any, path: str = "state", depth: int = 0) -> LoopState:
+    """Return the state that `dump_state` made JSON values of.
+
+    Args:
+        data: the JSON values, from anywhere.
+        path: where they stand, for errors.
+        depth: how many sub-agents deep.
+
+    Raises:
+        StateError: it isn't one.
+    """
+    if depth > _DEEPEST:
+        raise StateError(f"{path} is nested too deep")
+    check_fields(data, path, {"messages": list, "step": int}, _OPTIONAL)
+    state = LoopState(_load_messages(data, "messages", path), data["step"], limit=data.get("limit"))
+    calls = state.calls
+    return LoopState(
+        state.messages,
+        state.step,
+        _load_map(data, "outputs", path, lambda value, where: _load_one(value, where, ToolOutput)),
+        tuple(_load_question(each, f"{path}.asked[{n}]", calls) for n, each in enumerate(data.get("asked", ()))),
+        _load_map(data, "answers", path, _load_answer),
+        _load_map(data, "nested", path, lambda value, where: load_state(value, where, depth + 1)),
+        _load_messages(data, "added", path),
+        data.get("spent", {}),
+        state.limit,
+        data.get("is_done", False),
+    )
+
+
+_OPTIONAL: dict[str, type] = {
+    "outputs": dict,
+    "asked": list,
+    "answers": dict,
+    "nested": dict,
+    "added": list,
+    "spent": dict,
+    "limit": str,
+    "is_done": bool,
+}
+
+
+def check_fields(data: Any, path: str, needed: Mapping[str, type], optional: Mapping[str, type]) -> None:
+    """Refuse what isn't an object with such fields.
+
+    Raises:
+        StateError: it isn't.
+    """
+    if not isinstance(data, dict):
+        raise StateError(f"{path} is not an object: {data!r:.80}")
+    for name, value in data.items():
+        kind = needed.get(name) or optional.get(name)
+        if kind is None:
+            raise StateError(f"{path} has the unknown field {name!r}")
+        if type(value) is not kind:
+            raise StateError(f"{path}.{name} is not a value of the type {kind.__name__}: {value!r:.80}")
+    for name in needed:
+        if name not in data:
+            raise StateError(f"{path} lacks the field {name!r}")
+
+
+def _load_messages(data: dict[str, Any], name: str, path: str) -> tuple[Message, ...]:
+    return tuple(_load_one(each, f"{path}.{name}[{n}]", Message) for n, each in enumerate(data.get(name, ())))
+
+
+def _load_map(data: dict[str, Any], name: str, path: str, load: Callable[[Any, str], T]) -> dict[str, T]:
+    return {key: load(value, f"{path}.{name}[{key!r}]") for key, value in data.get(name, {}).items()}
+
+
+def _load_one(data: Any, path: str, kind: type[T]) -> T:
+    value = from_jsonable(data, path)
+    if not isinstance(value, kind):
+        raise StateError(f"{path} is not a {kind.__name__}")
+    return value
+
+
+def _load_question(data: Any, path: str, calls: Mapping[str, Any]) -> Question:
+    check_fields(data, path, {"id": str, "kind": str, "text": str}, {})
+    if data["kind"] not in get_args(QuestionKind):
+        raise StateError(f"{path}.kind is none of {', '.join(map(repr, get_args(QuestionKind)))}: {data['kind']!r}")
+    if data["id"] not in calls:
+        raise StateError(f"{path} asks about a call that isn't there: {data['id']!r}")
+    return Question(data["id"], data["kind"], calls[data["id"]], data["text"])
+
+
+def _dump_answer(answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, Deny):
+        return {"denied": answer.reason}
+    if isinstance(answer, Edited):
+        return {"edited": json_value(dict(answer.args))}
+    if isinstance(answer, OutsideResult):
+        return {"result": to_jsonable(ToolOutput("", "", answer.result, value=answer.value))}
+    return {"approved": answer}
+
+
+def _load_answer(data: Any, path: str) -> Answer:
+    check_fields(data, path, {}, {"denied": str, "edited": dict, "result": dict, "approved": bool})
+    match data:
+        case {"denied": reason, **rest} if not rest:
+            return Deny(reason)
+        case {"edited": args, **rest} if not rest:
+            return Edited(args)
+        case {"result": output, **rest} if not rest:
+            given = _load_one(output, f"{path}.result", ToolOutput)
+            return OutsideResult(given.result, given.value)
+        case {"approved": bool(answer), **rest} if not rest:
+            return answer
+    raise StateError(f"{path} is no answer: {data!r:.80}")

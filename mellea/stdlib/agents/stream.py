@@ -1,0 +1,220 @@
+"""Streams of an agent's run: safe chunks of its answer, all its events, typed values, and a way to steer it.
+
+A stream of an agent is made of a `Stream`, or an `AsyncStream`: it is launched, left and closed in the same way. The
+readers of chunks read its events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+from mellea.core.events import Event, Usage
+from mellea.core.iterators import EventIterator
+from mellea.core.tracebacks import short_errors
+from mellea.stdlib.agents.arguments import AgentStreamArguments
+from mellea.stdlib.agents.limits import Book
+from mellea.stdlib.agents.result import AgentRun, make_run
+from mellea.stdlib.functional import check_flag
+from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
+from mellea.stdlib.streaming.stream import AsyncReader, EventReader
+
+if TYPE_CHECKING:
+    from mellea.core.structured.partials import Partial
+    from mellea.core.structured.readers import OnError
+    from mellea.stdlib.streaming.readers import ItemReader, PartialReader
+
+__all__ = ["AgentStream", "AsyncAgentStream", "AsyncChunkReader", "ChunkReader"]
+
+T = TypeVar("T")
+S = TypeVar("S", Stream[Any], AsyncStream[Any])
+
+
+class _AgentStreaming(Generic[T, S]):
+    """What both kinds of stream know of their run, while it goes on and afterwards."""
+
+    def __init__(self, book: Book, source: S, arguments: AgentStreamArguments) -> None:
+        self._book = book
+        self._source: S = source
+        self._live, self._chunk_size = arguments.get("live", False), arguments.get("chunk_size")
+        check_flag("live", self._live)
+        self._chunks()  # a wrong size is an error now
+
+    def _chunks(self) -> Chunks:
+        return Chunks(ChunkFold(live=self._live, size=self._chunk_size), self._book)
+
+    @property
+    def text(self) -> str:
+        """The text of all steps so far."""
+        return self._source.text
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens taken so far, `None` if the provider hasn't said."""
+        return self._source.usage
+
+    @property
+    def result(self) -> AgentRun[T]:
+        """What the run came to.
+
+        Raises:
+            UsageError: the stream hasn't been read to its end.
+            MelleaError: the run failed, or its answer is not a value of the agent's output type.
+        """
+        return make_run(self._source.result.record, self._book)
+
+    @property
+    def output(self) -> T:
+        """The typed answer where the agent has an `output` type, else the text; raises like `result`."""
+        return self.result.output
+
+    def steer(self, text: str) -> None:
+        """Say something to the agent while it works; it is told before its next step.
+
+        If the agent is just writing its answer, it makes one more step. Safe from any thread.
+
+        Raises:
+            UsageError: the agent has ended its work.
+        """
+        self._book.steer(text)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._source!r}>"
+
+
+@short_errors
+class AgentStream(_AgentStreaming[T, Stream[Any]]):
+    """The run of an agent for plain code: `for chunk in stream`, with or without `with`.
+
+    It begins at `with` or at the first chunk. Leaving the block early cancels the run and waits until everything in it
+    has stopped: the request, the tools, the sub-agents.
+    """
+
+    def __iter__(self) -> ChunkReader:
+        """Read the answer in chunks, from the beginning."""
+        return ChunkReader(self._source.events(), self._chunks())
+
+    def events(self) -> EventReader:
+        """Read the typed events of every step as they come, from the beginning."""
+        return self._source.events()
+
+    def items(self, on_error: OnError = "raise") -> ItemReader[Any]:
+        """Read the items of a sequence, as `ModelOutputThunk.items` does."""
+        return self._source.items(on_error)
+
+    def partials(self) -> PartialReader[T]:
+        """Read what is known of the typed answer so far, as `ModelOutputThunk.partials` does."""
+        return self._source.partials()
+
+    def close(self) -> None:
+        """Cancel the run if it still goes on, and wait until everything in it has stopped."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        self._source.__enter__()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._source.__exit__(exc_type, exc, traceback)
+
+
+@short_errors
+class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]]):
+    """The run of an agent for async code: `async for chunk in stream`, with or without `async with`.
+
+    It begins at `async with`, or when the reading begins. Leaving the block early cancels the run and waits until
+    everything in it has stopped: the request, the tools, the sub-agents.
+    """
+
+    def __aiter__(self) -> AsyncChunkReader:
+        """Read the answer in chunks, from the beginning."""
+        return AsyncChunkReader(self._source.events(), self._chunks())
+
+    def events(self) -> EventIterator:
+        """Read the typed events of every step as they come, from the beginning; only inside a running event loop."""
+        return self._source.events()
+
+    def items(self, on_error: OnError = "raise") -> AsyncReader[Any]:
+        """Read the items of a sequence, as `ModelOutputThunk.items` does."""
+        return self._source.items(on_error)
+
+    def partials(self) -> AsyncReader[Partial[T]]:
+        """Read what is known of the typed answer so far, as `ModelOutputThunk.partials` does."""
+        return cast("AsyncReader[Partial[T]]", self._source.partials())
+
+    async def aclose(self) -> None:
+        """Cancel the run if it still goes on, and wait until everything in it has stopped."""
+        await self._source.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._source.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._source.__aexit__(exc_type, exc, traceback)
+
+
+class Chunks:
+    """The chunks of a run for one reader, made of its events."""
+
+    __slots__ = ("_book", "_fold", "is_over")
+
+    def __init__(self, fold: ChunkFold, book: Book) -> None:
+        self._fold = fold
+        self._book = book
+        self.is_over = False
+
+    def put(self, event: Event | None) -> None:
+        """Take the next event; `None` is the end."""
+        if event is not None:
+            self._fold.feed(event)
+            return
+        self.is_over = True
+        self._fold.finish(is_suspended=self._book.pending is not None)
+
+    def take(self) -> StreamChunk | None:
+        """Return the next chunk, `None` if that takes more events."""
+        return self._fold.ready.popleft() if self._fold.ready else None
+
+
+class ChunkReader(Iterator[StreamChunk]):
+    """Reads the chunks of an agent's run; it may be advanced from any thread, one at a time."""
+
+    def __init__(self, events: EventReader, chunks: Chunks) -> None:
+        self._events = events
+        self._chunks = chunks
+
+    def __next__(self) -> StreamChunk:
+        while (chunk := self._chunks.take()) is None:
+            if self._chunks.is_over:
+                raise StopIteration
+            self._chunks.put(next(self._events, None))
+        return chunk
+
+    def close(self) -> None:
+        """Stop reading; the last reader cancels the run, and waits until everything in it has stopped."""
+        self._events.close()
+
+
+class AsyncChunkReader(AsyncIterator[StreamChunk]):
+    """Reads the chunks of an agent's run."""
+
+    def __init__(self, events: EventIterator, chunks: Chunks) -> None:
+        self._events = events
+        self._chunks = chunks
+
+    async def __anext__(self) -> StreamChunk:
+        while (chunk := self._chunks.take()) is None:
+            if self._chunks.is_over:
+                raise StopAsyncIteration
+            self._chunks.put(await anext(self._events, None))
+        return chunk
+
+    async def aclose(self) -> None:
+        """Stop reading; the last reader cancels the run, and waits until everything in it has stopped."""
+        await self._events.aclose()

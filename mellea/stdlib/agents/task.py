@@ -1,0 +1,222 @@
+"""The work of one run of an agent: a call whose tool loop keeps a book of what it takes.
+
+There is one loop in the project, `ToolLoop`. What an agent adds to it stands here: limits of its own, what the user
+says while it works, and what its sub-agents take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import anyio
+
+from mellea.core.accumulator import Generation
+from mellea.core.backend import Backend, Request
+from mellea.core.context import Context
+from mellea.core.events import Steered, StepEnd, StreamEnd
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+from mellea.core.runtime import Record, Run
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import MelleaError, ParseError, ToolLoopLimitError
+from mellea.stdlib.agents.limits import Book, current_book
+from mellea.stdlib.agents.result import find_text
+from mellea.stdlib.call import Answering, Call
+from mellea.stdlib.context import SimpleContext
+from mellea.stdlib.sampling.rejection import FormatRepairStrategy
+from mellea.stdlib.session import MelleaSession
+from mellea.stdlib.streaming import launch_sampled
+from mellea.stdlib.tools import Step
+
+__all__ = ["AgentCall", "AgentWork"]
+
+C = TypeVar("C", bound=Context)
+
+_CORRECTION = FormatRepairStrategy(loop_budget=2)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCall(Call):
+    """A call that an agent makes.
+
+    Args:
+        book: of the run; without one, as in a correction of its answer, it is a call like others.
+        label: the agent's name, for traces.
+    """
+
+    book: Book | None = None
+    label: str = "agent"
+
+    can_wait: ClassVar[bool] = True
+
+    def answering(
+        self, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
+    ) -> Answering:
+        """Return what the run of this call works with."""
+        if self.book is None:
+            return Answering(self, request, history, pending)
+        return AgentTask(self, request, history, pending)
+
+    def begin(
+        self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Any
+    ) -> tuple[ModelOutputThunk[Any], C]:
+        """Launch the run; observers are told of an agent."""
+        if self.book is not None:
+            how = {**how, "kind": "agent", "label": self.label}
+        return Call.begin(self, context, ingredients, **how)  # `super()` doesn't know a class that has slots
+
+
+class AgentTask(Answering):
+    """What the loop of an agent's run works on."""
+
+    __slots__ = ("_asked", "_book", "_is_whole", "_seen", "_step")
+
+    def __init__(
+        self, call: AgentCall, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
+    ) -> None:
+        super().__init__(call, request, history, pending)
+        self._book: Book = call.book  # type: ignore[assignment]  # there is one, or this wouldn't be made
+        self._asked: tuple[Record, Backend] | None = None  # the last request, if its usage isn't in the book yet
+        self._step = self._seen = 0
+        self._is_whole = True  # the answer of that step
+
+    async def work(self, run: Run) -> Any:
+        """Let the tool loop answer, within the limits."""
+        self.run = run
+        book = self._book
+        current_book.set(book)  # for this run's own task, and what it begins
+        try:
+            answer = await self._answer()
+        except MelleaError as error:
+            error.partial = run.text()
+            raise
+        finally:
+            book.close()
+            self._settle()
+        book.messages = tuple(book.progress.messages) if book.progress is not None else ()
+        parsed = await self._parse_answer(answer)
+        if book.on_end is not None and book.pending is None:
+            book.on_end(book.messages)
+        return parsed
+
+    async def _answer(self) -> Generation | None:
+        """Return the last answer; `None` if the time was over before there was one."""
+        book, loop = self._book, self.call.loop
+        assert loop is not None
+        with anyio.move_on_after(book.limits.seconds):
+            progress = book.begin(self.request.messages)
+            self._seen = len(progress.messages)
+            answer: Generation = await loop.work(self.run, self, progress)
+            if progress.is_waiting:
+                book.pending = book.keeper.pending(progress)
+            elif answer.tool_calls:
+                book.limit = progress.limit
+            return answer
+        seconds = f"{book.limits.seconds:g} s"
+        if loop.on_limit == "raise":
+            raise ToolLoopLimitError(
+                f"the agent took longer than {seconds}, its limit, and was stopped in step {self._step}; raise it, or "
+                "return what there is with on_limit='return'; the text so far is in .partial"
+            )
+        book.limit = "seconds"
+        self.run.emit([*([StepEnd(self._step)] if self._is_whole and self._step else []), StreamEnd("other")])
+        return None
+
+    async def _parse_answer(self, answer: Generation | None) -> Any:
+        is_limited = self._book.limit is not None or self._book.pending is not None
+        if self.call.format is None:
+            return find_text(self.run.events) if is_limited or answer is None else answer.text
+        try:
+            return await self.call.parse(self.run.so_far())
+        except ParseError:
+            if is_limited:
+                return None
+            raise
+
+    # -- for the loop ---------------------------------------------------------------------------------
+
+    def step(self, number: int, messages: Sequence[Message]) -> Step:
+        """Return the next step: the conversation so far, with what the user has said meanwhile."""
+        said = [Steered(message.text) for message in messages[self._seen :] if message.role == "user"]
+        if said:
+            self.run.emit([*said])
+        self._seen = len(messages)
+        options = dict(self.request.options)
+        if number > 1:
+            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
+        return Step(number, self.call.backend, tuple(messages), self.call.tools, options)
+
+    def ask(self, step: Step) -> Run:
+        """Launch the request of a step."""
+        self._settle()
+        self._step, self._is_whole = step.number, False
+        request = super().ask(step)
+        self._asked = request, step.backend
+        return request
+
+    def find_limit(self, step: Step, answer: Generation) -> str | None:
+        """Return which of the agent's limits an answer has reached."""
+        self._is_whole = True
+        self._settle()
+        if not answer.tool_calls:
+            return None
+        self._book.limit = self._book.find_limit(len(answer.tool_calls))
+        return self._book.limit
+
+    def goes_on(self) -> bool:
+        """Whether the user has said something, which an answer without calls doesn't take up."""
+        return self._book.is_steered()
+
+    def _settle(self) -> None:
+        """Put the last request into the book."""
+        if self._asked is not None:
+            asked, self._asked = self._asked, None
+            self._book.add_request(*asked)
+
+
+@dataclass(slots=True)
+class AgentWork:
+    """One run that has been checked, to be launched once.
+
+    Args:
+        call: what the agent asks.
+        session: whose work it is, if it was made for a session.
+        corrects: whether an answer that isn't a value of the output type is corrected.
+    """
+
+    call: AgentCall
+    session: MelleaSession | None
+    corrects: bool
+    record: Record | None = field(default=None, init=False, repr=False)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was launched and hasn't ended."""
+        return self.record is not None and not self.record.is_final
+
+    @property
+    def book(self) -> Book:
+        """What is known of the run besides its events."""
+        assert self.call.book is not None
+        return self.call.book
+
+    def launch(self) -> ModelOutputThunk[Any]:
+        """Launch the run on the running loop.
+
+        Raises:
+            StreamingError: a thunk that it would wait for can't end before the current code does.
+        """
+        context = SimpleContext()
+        registering: AbstractContextManager[None] = nullcontext()
+        if self.session is not None:
+            registering = self.session.registering()
+        with registering:
+            if self.corrects and self.call.format is not None:
+                thunk, _ = launch_sampled(self.call, context, _CORRECTION, ())
+            else:
+                thunk, _ = self.call.launch(context)
+        self.record = thunk.record
+        return thunk

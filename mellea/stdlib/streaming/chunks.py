@@ -1,0 +1,133 @@
+"""The text of an agent's run as chunks: those of the answer alone, or live those of every step.
+
+Rules:
+
+- A step may turn out to call tools, and then its text isn't the answer. So without `live` the text of a step is held
+  back until the run has ended; what has been read is the answer's text then, and none of a call.
+- The chunks are the provider's deltas, or have `size` graphemes each. Together they are the answer.
+- The last chunk alone is final, also that of an empty answer, which is empty itself. With `live` the final chunk is an
+  empty one.
+- A run that waits for somebody's answer (it is suspended) has no final chunk, and one that fails has none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from mellea.core.events import Event, StepEnd, StepStart, TextDelta, ToolEnd
+from mellea.core.graphemes import cut_graphemes
+from mellea.errors import UsageError
+
+__all__ = ["ChunkFold", "StreamChunk"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamChunk:
+    """A piece of an agent's answer.
+
+    Attributes:
+        text: the piece; the pieces together are the answer.
+        step: the step that wrote it, from 1.
+        is_final: whether it is the last one of the run.
+    """
+
+    text: str
+    step: int
+    is_final: bool = False
+
+
+class ChunkFold:
+    """Makes chunks of a run's events: `feed` it, `finish` it at the end, and take chunks from `ready`.
+
+    Args:
+        live: let out the text of every step as it comes.
+        size: graphemes of a chunk; by default the chunks are the deltas.
+
+    Raises:
+        UsageError: the size is not a whole number from 1.
+    """
+
+    def __init__(self, *, live: bool = False, size: int | None = None) -> None:
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise UsageError(f"chunk_size takes a whole number of characters from 1, or None, not {size!r}")
+        self.ready: deque[StreamChunk] = deque()
+        self._live = live
+        self._size = size
+        self._step = 1
+        self._held: list[str] = []  # the text of the step that is being written
+        self._has_calls = self._is_whole = False  # of that step
+        self._rest = _Rest(size) if size is not None and live else None
+        self._last: tuple[int, list[str]] = (1, [])  # the last whole step that said something
+
+    def feed(self, event: Event) -> None:
+        """Take the next event."""
+        kind = type(event)
+        if kind is TextDelta:
+            self._write(event.chunk)  # type: ignore[attr-defined]
+        elif kind is StepStart:
+            self._step = event.step  # type: ignore[attr-defined]
+            self._held, self._has_calls, self._is_whole = [], False, False
+        elif kind is ToolEnd:
+            self._has_calls = True
+        elif kind is StepEnd:
+            self._is_whole = True
+            if self._held:
+                self._last = (self._step, self._held)
+            self._flush()
+
+    def finish(self, *, is_suspended: bool = False) -> None:
+        """Take the end of a run that hasn't failed.
+
+        Args:
+            is_suspended: whether the run waits for somebody and goes on later.
+        """
+        self._flush()
+        if is_suspended:
+            return
+        step, pieces = (self._step, self._held) if self._is_whole and not self._has_calls else self._last
+        if self._live:
+            self.ready.append(StreamChunk("", self._step, is_final=True))
+            return
+        if self._size is not None:
+            pieces = cut_graphemes("".join(pieces), self._size)
+        *others, last = pieces or [""]
+        self.ready += [StreamChunk(text, step) for text in others]
+        self.ready.append(StreamChunk(last, step if pieces else self._step, is_final=True))
+
+    def _write(self, chunk: str) -> None:
+        if not chunk:
+            return
+        if not self._live:
+            self._held.append(chunk)
+        elif self._rest is None:
+            self.ready.append(StreamChunk(chunk, self._step))
+        else:
+            self.ready += [StreamChunk(text, self._step) for text in self._rest.add(chunk)]
+
+    def _flush(self) -> None:
+        if self._rest is not None and (text := self._rest.take()):
+            self.ready.append(StreamChunk(text, self._step))
+
+
+class _Rest:
+    """Text that isn't a whole chunk yet. The last grapheme may go on, so there has to be something behind a chunk."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._text = ""
+        self._enough = 0  # characters from which on it is worth looking, so that one endless grapheme isn't quadratic
+
+    def add(self, text: str) -> list[str]:
+        """Add text, and return the whole chunks."""
+        self._text += text
+        if len(self._text) < self._enough:
+            return []
+        *whole, self._text = cut_graphemes(self._text, self._size)
+        self._enough = 2 * len(self._text) if len(self._text) > 8 * self._size else 0
+        return whole
+
+    def take(self) -> str:
+        """Return what is left, at the end of a step."""
+        text, self._text, self._enough = self._text, "", 0
+        return text

@@ -1,0 +1,351 @@
+"""A connection to an MCP server: one task opens it, holds it and closes it, whoever uses it.
+
+Rules:
+
+- The package `mcp` requires that the task which enters a client leaves it. So each connection has a task of its own (an
+  `_Owner`), on the loop of a thread of ours, which outlives the loops of those who use it.
+- Users hand their requests to that loop and wait on their own: another task, loop or thread makes no difference.
+- A connection is opened at its first use. When it is lost, what was under way fails; the next use opens another one.
+- A request is sent a second time only if the server can't have acted on it.
+- The list of tools belongs to the connection, and is asked for again after the server says that it has changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from mellea.core.runtime.loop import Loop, current_loop, launch
+from mellea.core.runtime.loop_thread import LoopThread
+from mellea.errors import MelleaError, MissingExtraError, ToolError
+from mellea.stdlib.tools.mcp.target import Target, require_mcp
+
+__all__ = ["Connection"]
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS = 8.0
+"""How long the end of the program waits for connections to close: the package gives a process some 6 s."""
+
+_REASON_SECONDS = 1.0
+"""How long a request that was lost waits to learn why."""
+
+_MOST_TOOLS = 2_000
+"""How many tools of one server are taken."""
+
+_MOST_PAGES = 200
+"""How many pages of a list are asked for."""
+
+
+class Page(Protocol):
+    """A page of a list, as the package gives it."""
+
+    next_cursor: str | None
+
+
+class _Owner:
+    """The task that owns one connection. All of it happens on the loop of the thread.
+
+    Attributes:
+        client: the `mcp.Client`, while the connection is open.
+        is_lost: whether it can't be used any more.
+        has_forgotten: whether the server has refused a request because it doesn't know the session any more.
+        error: why it was lost or couldn't be opened, if that is known.
+        tools: the server's tools as it last listed them; `None` if they have to be asked for.
+    """
+
+    def __init__(self, target: Target, connect_timeout: float) -> None:
+        self.client: Any = None
+        self.is_lost = False
+        self.has_forgotten = False
+        self.error: BaseException | None = None
+        self.tools: list[Any] | None = None
+        self.loop: Loop = current_loop()
+        self.is_opened = anyio.Event()
+        self.has_ended = anyio.Event()
+        self._stop = anyio.Event()
+        self._changes = 0
+        self._listing = anyio.Lock()
+        self._target = target
+        self._connect_timeout = connect_timeout
+        _owners.add(self)
+
+    def stop(self) -> None:
+        """Have the task close the connection; on its loop."""
+        self.is_lost = True
+        self._stop.set()
+
+    def _forget_session(self) -> None:
+        self.is_lost = self.has_forgotten = True  # it is closed by the request that was refused
+
+    async def main(self) -> None:
+        """Open the connection, hold it until it is to be closed or is lost, and close it."""
+        try:
+            await anyio.to_thread.run_sync(require_mcp)
+            with anyio.CancelScope(deadline=anyio.current_time() + self._connect_timeout) as scope:
+                async with self._target.connect(
+                    self.stop, self._forget_session, message_handler=self._hear, cache=None
+                ) as client:
+                    scope.deadline = math.inf
+                    self.client = client
+                    self.is_opened.set()
+                    await self._hold(client)
+            if scope.cancelled_caught:
+                self.error = ToolError(f"it took longer than {self._connect_timeout:g} s (connect_timeout=)")
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - those who use the connection are told
+            self.error = _only(error)
+        finally:
+            self.is_lost = True
+            self.client = None
+            self.is_opened.set()
+
+    def end(self) -> None:
+        """Note that the task is over."""
+        self.is_lost = True
+        self.is_opened.set()
+        self.has_ended.set()
+        _owners.discard(self)
+
+    async def _hold(self, client: Any) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._subscribe, client)
+            await self._stop.wait()
+            group.cancel_scope.cancel()
+
+    async def _subscribe(self, client: Any) -> None:
+        """Hear of changes of the list from servers of 2026-07-28, which tell only those who ask for it."""
+        from mcp.client.subscriptions import ListenNotSupportedError  # optional: the extra `mcp`
+
+        tools = client.server_capabilities.tools
+        if tools is None or not tools.list_changed:
+            return
+        try:
+            async with client.listen(tools_list_changed=True) as changes:
+                async for _ in changes:
+                    self.forget_tools()
+        except ListenNotSupportedError:
+            return  # older servers tell everybody
+        except Exception:  # noqa: BLE001 - a server that offers it and can't: the list is asked for each time
+            self._changes = -1
+        self.forget_tools()
+
+    async def _hear(self, message: Any) -> None:
+        if getattr(message, "method", None) == "notifications/tools/list_changed":
+            self.forget_tools()
+
+    def forget_tools(self) -> None:
+        """Have the tools asked for again at their next use."""
+        self.tools = None
+        self._changes += 1
+
+    async def list_tools(self, fetch: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
+        """Return the server's tools, asked for once by all who want them."""
+        async with self._listing:
+            if self.tools is not None:
+                return self.tools
+            changes = self._changes
+            tools = await fetch()
+            if changes == self._changes >= 0:
+                self.tools = tools
+            return tools
+
+
+class _Holder:
+    """Where a connection keeps its owner, so that the owner is told when nobody has the connection any more."""
+
+    owner: _Owner | None = None
+
+    def release(self) -> None:
+        owner = self.owner
+        if owner is not None and not owner.is_lost:
+            owner.loop.post(owner.stop)
+
+
+class Connection:
+    """A connection to one server, for anybody: any task, loop or thread.
+
+    Args:
+        target: what to connect to.
+        connect_timeout: seconds that opening it may take.
+        timeout: seconds that a request may take.
+
+    Raises:
+        MissingExtraError: the package `mcp` isn't installed.
+    """
+
+    def __init__(self, target: Target, connect_timeout: float, timeout: float) -> None:
+        if importlib.util.find_spec("mcp") is None:
+            raise MissingExtraError("MCP needs the package 'mcp'; install it with: pip install 'mellea[mcp]'")
+        self.target = target
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
+        self._holder = _Holder()
+        weakref.finalize(self, self._holder.release).atexit = False  # the thread closes all then
+
+    async def request(self, what: str, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Have `work` use the client, and return what it returns.
+
+        Args:
+            what: what it does, for errors: "the tool 'add'".
+            work: is given the `mcp.Client`; it runs on the connection's loop.
+
+        Raises:
+            ToolError: the server can't be reached, is lost, takes too long or refuses.
+        """
+        return await _thread.run(functools.partial(self._request, what, lambda owner: work(owner.client)))
+
+    async def list_tools(self, *, cache: bool) -> list[Any]:
+        """Return the server's tools, as `mcp.Tool`s.
+
+        Args:
+            cache: whether those that were listed before will do, if the server hasn't said that they have changed.
+
+        Raises:
+            ToolError: see `request`; or there are too many.
+        """
+        owner = self._holder.owner
+        if cache and owner is not None and not owner.is_lost and (known := owner.tools) is not None:
+            return known  # on the caller's own loop
+
+        async def ask(owner: _Owner) -> list[Any]:
+            if not cache:
+                owner.tools = None
+            return await owner.list_tools(lambda: read_pages(owner.client.list_tools, "tools", _MOST_TOOLS))
+
+        return await _thread.run(functools.partial(self._request, "the list of tools", ask))
+
+    async def close(self) -> None:
+        """Close the connection, if it is open; a later use opens another one."""
+        owner = self._holder.owner
+        if owner is None or (owner.is_lost and owner.has_ended.is_set()):
+            return
+
+        async def close() -> None:
+            owner.error = owner.error or ToolError("this program closed it")
+            owner.stop()
+            await owner.has_ended.wait()
+
+        if owner.loop.has_ended():
+            return
+        await _thread.run(close)
+
+    async def _open(self) -> _Owner:
+        """Return the owner of an open connection; on the thread's loop."""
+        owner = self._holder.owner
+        if owner is None or owner.is_lost or not owner.loop.is_current():
+            owner = self._holder.owner = _Owner(self.target, self._connect_timeout)
+            launch(owner.main, owner.end)
+        await owner.is_opened.wait()
+        if owner.client is None:
+            if isinstance(owner.error, MissingExtraError):
+                raise owner.error.clone()
+            raise ToolError(f"the MCP server {self.target.label!r} can't be reached: {self._reason(owner)}")
+        return owner
+
+    async def _request(self, what: str, work: Callable[[_Owner], Awaitable[T]]) -> T:
+        owner = await self._open()
+        try:
+            return await self._timed(what, owner, work)
+        except _UnsentError:
+            owner = await self._open()
+            return await self._timed(what, owner, work)
+
+    async def _timed(self, what: str, owner: _Owner, work: Callable[[_Owner], Awaitable[T]]) -> T:
+        with anyio.move_on_after(self._timeout):
+            return await self._try(what, owner, work)
+        raise ToolError(
+            f"the MCP server {self.target.label!r} took longer than {self._timeout:g} s for {what} (timeout=)"
+        )
+
+    async def _try(self, what: str, owner: _Owner, work: Callable[[_Owner], Awaitable[T]]) -> T:
+        from mcp.shared.exceptions import MCPError  # optional: the extra `mcp`
+        from mcp_types import CONNECTION_CLOSED
+
+        try:
+            return await work(owner)
+        except MelleaError:
+            raise
+        except MCPError as error:
+            if owner.has_forgotten and error.code != CONNECTION_CLOSED:
+                owner.stop()
+                raise _UnsentError(f"the MCP server {self.target.label!r} has ended the session") from None
+            if error.code != CONNECTION_CLOSED:
+                said = self.target.explain(error)
+                raise ToolError(f"the MCP server {self.target.label!r} refuses {what}: {said}") from None
+        except Exception as error:  # noqa: BLE001 - of the package, about what the server sent
+            if not owner.is_lost:
+                said = self.target.explain(_only(error))
+                raise ToolError(f"{what} of the MCP server {self.target.label!r} failed: {said}") from None
+        owner.stop()
+        with anyio.move_on_after(_REASON_SECONDS):
+            await owner.has_ended.wait()
+        raise ToolError(
+            f"the MCP server {self.target.label!r} was lost before it answered {what}: {self._reason(owner)}; "
+            "the next use connects again"
+        ) from None
+
+    def _reason(self, owner: _Owner) -> str:
+        error = owner.error
+        if error is None:
+            return "it ended, or closed the connection"
+        if isinstance(error, MelleaError):
+            return str(error)
+        return self.target.explain(error)
+
+
+class _UnsentError(ToolError):
+    """The server can't have acted on the request."""
+
+
+async def read_pages(fetch: Callable[..., Coroutine[Any, Any, Page]], name: str, most: int) -> list[Any]:
+    """Return all items of a list that a server gives in pages.
+
+    Args:
+        fetch: asks for a page, given the `cursor`.
+        name: the attribute of a page that holds its items.
+        most: how many there may be.
+
+    Raises:
+        ToolError: there are more, or the pages don't end.
+    """
+    found: list[Any] = []
+    cursor: str | None = None
+    for _ in range(_MOST_PAGES):
+        page = await fetch(cursor=cursor)
+        found += getattr(page, name)
+        if len(found) > most:
+            raise ToolError(f"the MCP server lists more than {most} {name}")
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+    raise ToolError(f"the MCP server's list of {name} doesn't end: {_MOST_PAGES} pages were read")
+
+
+def _only(error: BaseException) -> BaseException:
+    """Return the first error in a group that isn't one itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+_owners: set[_Owner] = set()
+
+
+async def _close_all() -> None:
+    owners = [owner for owner in _owners if owner.loop.is_current()]  # after a fork there may be the parent's
+    for owner in owners:
+        owner.stop()
+    for owner in owners:
+        await owner.has_ended.wait()
+
+
+_thread = LoopThread("mellea-mcp", _CLOSE_SECONDS, _close_all)

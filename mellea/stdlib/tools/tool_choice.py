@@ -1,0 +1,32 @@
+"""Which tool a model has to call: a choice among those of its call."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from mellea.errors import UsageError
+from mellea.stdlib.tools.tool import CheckedTool
+from mellea.stdlib.tools.tool_set import ToolSet
+
+__all__ = ["check_choice"]
+
+
+def check_choice(choice: str | Sequence[str] | None, tools: Sequence[CheckedTool]) -> None:
+    """Refuse a `tool_choice` that names what isn't among the tools; where there are sets, once they have been loaded.
+
+    Raises:
+        UsageError: it does.
+    """
+    if choice is None or choice in ("auto", "required", "none"):
+        return
+    names = [tool.name for tool in tools if not isinstance(tool, ToolSet)]
+    if len(names) < len(tools):
+        return
+    unknown = next((name for name in ([choice] if isinstance(choice, str) else choice) if name not in names), None)
+    if unknown is None:
+        return
+    near = difflib.get_close_matches(unknown, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the tools are {', '.join(map(repr, names))}"
+    what = f"{choice!r} is" if isinstance(choice, str) else f"{choice!r} has {unknown!r}, which is"
+    raise UsageError(f"tool_choice={what} none of the call's tools; {hint}")

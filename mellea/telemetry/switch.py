@@ -1,0 +1,194 @@
+"""Switching OpenTelemetry on and off, by a call or by `MELLEA_TELEMETRY`.
+
+Rules:
+
+- A program that has set up OpenTelemetry keeps its providers: spans and metrics go there.
+- For one that hasn't, an exporter is set up here, and shut down here: when it is switched off, and at the end of the
+  program, after everything that still runs has been ended.
+- The global providers are never set here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from mellea._version import __version__
+from mellea.core.observer import add_observer, end_open_spans, listening, remove_observer
+from mellea.core.runtime import cancel_all
+from mellea.errors import ConfigurationError, MissingExtraError, UsageError
+from mellea.telemetry import semconv
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from mellea.telemetry.spans import Content
+
+__all__ = ["disable", "enable", "enable_from_environment"]
+
+Exporter = Literal["otlp", "console"]
+
+_SWITCH = "MELLEA_TELEMETRY"
+_LEAVE_SECONDS = 1.0
+"""How long the program's end waits for what it cancels."""
+
+_CONTENT: dict[str, Content] = {
+    "": "none",
+    "NO_CONTENT": "none",
+    "FALSE": "none",
+    "SPAN_ONLY": "spans",
+    "TRUE": "spans",
+    "EVENT_ONLY": "events",
+    "SPAN_AND_EVENT": "both",
+}
+
+_log = logging.getLogger("mellea")
+_lock = threading.Lock()
+_observers: list[Any] = []
+_shutdowns: list[Callable[[], Any]] = []
+_is_registered = False
+
+
+def enable(
+    exporter: Exporter | None = None,
+    *,
+    content: bool | None = None,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> None:
+    """Make OpenTelemetry spans and metrics of all calls from now on; called again, it replaces what was set before.
+
+    Args:
+        exporter: `"otlp"` sends to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names (HTTP), `"console"` writes a
+            line a span to stderr. By default what the program has set up is used, and OTLP if it has set up nothing.
+        content: whether prompts, answers, arguments and results of tools, and reasons of checks are on the spans. By
+            default `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
+        tracer_provider: makes the spans, in place of an exporter.
+        meter_provider: makes the metrics, in place of an exporter.
+
+    Raises:
+        UsageError: an argument is wrong, or two contradict each other.
+        MissingExtraError: OpenTelemetry isn't installed.
+    """
+    if exporter not in (None, "otlp", "console"):
+        raise UsageError(f"exporter takes 'otlp', 'console' or None, not {exporter!r}")
+    has_providers = tracer_provider is not None or meter_provider is not None
+    if exporter is not None and has_providers:
+        raise UsageError(f"exporter={exporter!r} can't go with a provider, which has exporters of its own; give one")
+    where = _read_content() if content is None else "spans" if content else "none"
+    try:
+        # Lazy, and optional: the extra `telemetry`.
+        from opentelemetry.metrics import get_meter_provider  # lazy
+        from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider  # lazy
+
+        from mellea.telemetry.metrics import Histograms  # lazy
+        from mellea.telemetry.spans import SpanObserver  # lazy
+
+        if exporter is None and not has_providers:
+            tracer_provider, meter_provider = get_tracer_provider(), get_meter_provider()
+            if isinstance(tracer_provider, ProxyTracerProvider):  # nobody has set up anything
+                exporter = "otlp"
+        ends: list[Callable[[], Any]] = []
+        if exporter is not None:
+            tracer_provider, meter_provider, ends = _set_up(exporter)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"telemetry needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"
+        ) from error
+    tracer = None if tracer_provider is None else tracer_provider.get_tracer("mellea", __version__)
+    meter = None if meter_provider is None else meter_provider.get_meter("mellea", __version__)
+    observer = SpanObserver(tracer, None if meter is None else Histograms(meter), where)
+    _replace([observer], ends)
+
+
+def disable() -> None:
+    """Make no spans and metrics of what begins from now on; an exporter that was set up here sends what it has."""
+    _replace([], [])
+
+
+def enable_from_environment() -> None:
+    """Switch on what `MELLEA_TELEMETRY` asks for: `otlp` or `console`; what hinders it is logged as a warning."""
+    wanted: Any = os.environ.get(_SWITCH, "").strip().lower()
+    if wanted in ("", "0", "off", "none"):
+        return
+    try:
+        if wanted not in ("otlp", "console"):
+            raise UsageError(f"it takes 'otlp' or 'console', not {wanted!r}")
+        enable(wanted)
+    except (ConfigurationError, UsageError) as error:
+        _log.warning("%s has no effect: %s", _SWITCH, error)
+
+
+def _read_content() -> Content:
+    given = os.environ.get(semconv.CONTENT_SWITCH, "").strip()
+    found = _CONTENT.get(given.upper())
+    if found is None:
+        _log.warning(
+            "%s takes %s, not %r; no content is captured",
+            semconv.CONTENT_SWITCH,
+            ", ".join(filter(None, _CONTENT)),
+            given,
+        )
+    return found or "none"
+
+
+def _set_up(exporter: Exporter) -> tuple[TracerProvider, MeterProvider, list[Callable[[], Any]]]:
+    # Lazy: only a program that has no providers of its own needs the SDK.
+    from opentelemetry.sdk.metrics import MeterProvider  # lazy
+    from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader  # lazy
+    from opentelemetry.sdk.trace import TracerProvider  # lazy
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor  # lazy
+
+    tracers = TracerProvider(shutdown_on_exit=False)
+    readers: list[MetricReader] = []
+    if exporter == "console":
+        tracers.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr, formatter=_line)))
+    else:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # lazy
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # lazy
+
+        tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+    meters = MeterProvider(readers, shutdown_on_exit=False)
+    return tracers, meters, [tracers.shutdown, meters.shutdown]
+
+
+def _line(span: Any) -> str:
+    """Return a span as a line for the console."""
+    seconds = ((span.end_time or span.start_time) - span.start_time) / 1e9
+    known = " ".join(f"{name}={value!r}" for name, value in (span.attributes or {}).items())
+    return f"{span.name}  {seconds:.3f} s  {known}\n"
+
+
+def _replace(observers: list[Any], ends: list[Callable[[], Any]]) -> None:
+    global _is_registered
+    with _lock:
+        before, after = [*_observers], [*_shutdowns]
+        _observers[:], _shutdowns[:] = observers, ends
+        for observer in before:
+            remove_observer(observer)
+        for observer in observers:
+            add_observer(observer)
+        if observers and not _is_registered:
+            _is_registered = True
+            atexit.register(_leave)
+    for end in after:
+        end()
+
+
+def _leave() -> None:
+    """At the end of the program, end what still runs, so that its spans are sent, and send them."""
+    if _observers and listening.open_spans():
+        cancel_all()
+        until = time.monotonic() + _LEAVE_SECONDS
+        while listening.open_spans() and time.monotonic() < until:
+            time.sleep(0.005)
+        end_open_spans()
+    disable()

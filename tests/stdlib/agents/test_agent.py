@@ -1,0 +1,395 @@
+"""Runs of agents: what they come to, how they end, and what they may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+import pytest
+
+import mellea
+from mellea import prices
+from mellea.core import Message, ToolCall, ToolOutput, Usage
+from mellea.core.events import NestedEvent, Steered, StepStart, TextDelta, ToolEnd, ToolResult
+from mellea.errors import (
+    ConfigurationError,
+    ParseError,
+    RateLimitError,
+    ToolLoopLimitError,
+    UsageError,
+)
+from mellea.stdlib.agents import Agent, AgentRun, Limits, Router, chain, react, warn_near_limit
+from mellea.stdlib.tools import Step, ToolLoop
+from mellea.testing import Gate, Pause, ScriptedBackend
+
+pytestmark = pytest.mark.anyio
+
+COUNT = Usage(10, 5)
+
+
+def look(place: str) -> str:
+    """Look somewhere."""
+    return f"a cat in {place}"
+
+
+def call(number: int = 1, name: str = "look", **args: Any) -> ToolEnd:
+    return ToolEnd(ToolCall(f"c{number}", name, args or {"place": "Rome"}))
+
+
+def endless() -> ScriptedBackend:
+    """Write a line and call a tool, for ever."""
+    return ScriptedBackend(lambda request: ["Hm.", call(len(request.messages))], usage=COUNT)
+
+
+async def test_a_run_says_what_it_came_to() -> None:
+    backend = ScriptedBackend(["Let me look.", call()], ["A cat, ", "in Rome."], usage=COUNT)
+    run = await Agent(backend, [look], instructions="Be brief.").arun("What is in Rome?")
+    assert isinstance(run, AgentRun)
+    assert (run.value, run.parsed, run.output, str(run)) == ("A cat, in Rome.",) * 4
+    assert run.messages == (
+        Message("system", "Be brief."),
+        Message("user", "What is in Rome?"),
+        Message("assistant", ["Let me look.", ToolCall("c1", "look", {"place": "Rome"})]),
+        Message("tool", ToolOutput("c1", "look", "a cat in Rome")),
+        Message("assistant", "A cat, in Rome."),
+    )
+    assert [(step.number, step.text, step.usage) for step in run.steps] == [
+        (1, "Let me look.", COUNT),
+        (2, "A cat, in Rome.", COUNT),
+    ]
+    assert [step.tool_calls[0].tool_name for step in run.steps if step.tool_calls] == ["look"]
+    assert [result.result for result in run.steps[0].results] == ["a cat in Rome"]
+    assert run.usage == Usage(20, 10)
+    assert (run.pending, run.limit) == (None, None)
+    backend.assert_closed()
+
+
+async def test_a_run_neither_reads_nor_extends_the_context_of_its_session() -> None:
+    backend = ScriptedBackend("fine")
+    m = mellea.start_session(backend, ctx=mellea.ChatContext().add(Message("user", "earlier")))
+    before = m.ctx
+    await Agent(m).arun("now")
+    assert m.ctx is before
+    assert [message.content for message in backend.requests[0].messages] == ["now"]
+
+
+async def test_closing_the_session_cancels_its_runs() -> None:
+    backend = ScriptedBackend([Pause(float("inf"))])
+    m = mellea.start_session(backend)
+    stream = Agent(m).astream("x")
+    async with stream:
+        await anyio.lowlevel.checkpoint()
+        await m.aclose()
+        with pytest.raises(mellea.errors.GenerationCancelledError):
+            [chunk async for chunk in stream]
+    backend.assert_closed()
+
+
+def test_a_run_is_also_synchronous() -> None:
+    run = Agent(ScriptedBackend([call()], ["A cat."]), [look]).run("x")
+    assert run.value == "A cat."
+
+
+async def test_the_model_may_be_a_name_or_the_current_session() -> None:
+    with mellea.start_session(ScriptedBackend("from the session")):
+        assert (await Agent().arun("x")).value == "from the session"
+    with pytest.raises(ConfigurationError, match="nosuchprovider"):
+        Agent("nosuchprovider/x")
+
+
+@dataclass
+class Sight:
+    animal: str
+    place: str
+
+
+async def test_an_answer_may_be_of_any_type() -> None:
+    backend = ScriptedBackend(["Let me look.", call()], ['{"animal": "cat", "place": "Rome"}'])
+    agent = Agent(backend, [look], output=Sight)
+    run = await agent.arun("x")
+    assert run.output == run.parsed == Sight("cat", "Rome")
+    assert run.value == '{"animal": "cat", "place": "Rome"}'
+    assert (await Agent(ScriptedBackend("[1, 2]"), output=list[int]).arun("x")).output == [1, 2]
+
+
+async def test_a_wrong_answer_is_corrected_in_its_step() -> None:
+    backend = ScriptedBackend([call()], ["a cat"], ['{"animal": "cat", "place": "Rome"}'], usage=COUNT)
+    run = await Agent(backend, [look], output=Sight).arun("x")
+    assert run.output == Sight("cat", "Rome")
+    assert [(step.number, step.text) for step in run.steps] == [(1, ""), (2, '{"animal": "cat", "place": "Rome"}')]
+    assert run.usage == Usage(30, 15)
+    assert run.messages[-1].content == run.value
+    assert "a cat" not in [message.content for message in run.messages]
+    with pytest.raises(ParseError):
+        await Agent(ScriptedBackend("a cat"), output=Sight).arun("x")
+
+
+# -- limits -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "steps"),
+    [
+        (Limits(steps=2), 2),
+        (Limits(tokens=40), 3),
+        (Limits(tool_calls=2), 3),
+        (Limits(tool_calls=0), 1),
+        (Limits(cost=0.00003), 2),
+    ],
+)
+@pytest.mark.parametrize("on_limit", ["raise", "return"])
+async def test_a_limit_ends_the_run_as_the_loop_says(limits: Limits, steps: int, on_limit: Any) -> None:
+    name = next(name for name in ("steps", "tokens", "cost", "tool_calls") if getattr(limits, name) is not None)
+    prices.set_prices({"scripted/script": {"input": 1, "output": 1}})
+    try:
+        backend = endless()
+        agent = Agent(backend, [look], limits=limits, loop=ToolLoop(20, on_limit=on_limit))
+        if on_limit == "raise":
+            with pytest.raises(ToolLoopLimitError) as raised:
+                await agent.arun("x")
+            assert raised.value.partial.startswith("Hm.")
+        else:
+            run = await agent.arun("x")
+            assert (run.value, run.limit, len(run.steps)) == ("Hm.", name, steps)
+            assert run.cost == pytest.approx(steps * 15e-6)
+        assert len(backend.requests) == steps
+    finally:
+        prices.reset_prices()
+
+
+@pytest.mark.parametrize("on_limit", ["raise", "return"])
+@pytest.mark.parametrize("where", ["request", "tool"])
+async def test_the_time_ends_a_request_or_a_tool_in_the_middle(on_limit: Any, where: str) -> None:
+    is_over = False
+
+    async def forever(place: str) -> str:
+        nonlocal is_over
+        try:
+            await anyio.sleep_forever()
+        finally:
+            is_over = True
+
+    script: list[Any] = ["Half", Pause(float("inf"))] if where == "request" else ["Half", call(name="forever")]
+    backend = ScriptedBackend(["First.", call(name="look")], script)
+    agent = Agent(backend, [look, forever], limits=Limits(seconds=0.1), loop=ToolLoop(on_limit=on_limit))
+    if on_limit == "raise":
+        with pytest.raises(ToolLoopLimitError, match=r"0\.1 s"):
+            await agent.arun("x")
+    else:
+        run = await agent.arun("x")
+        assert run.limit == "seconds"
+        assert run.value == ("First." if where == "request" else "Half")
+    assert is_over == (where == "tool")
+    backend.assert_closed()
+
+
+async def test_a_cost_that_nobody_knows_cannot_be_limited() -> None:
+    with pytest.raises(ConfigurationError, match="scripted/script"):
+        await Agent(ScriptedBackend("x"), limits=Limits(cost=1)).arun("x")
+    with pytest.raises(ConfigurationError, match="tokens"):
+        await Agent(ScriptedBackend([call()]), [look], limits=Limits(tokens=1)).arun("x")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"steps": 1.5}, {"tokens": -1}, {"cost": 0}, {"seconds": "1"}, {"tool_calls": True}]
+)
+def test_a_limit_is_a_number(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        Limits(**wrong)
+
+
+# -- steering -----------------------------------------------------------------------------------------
+
+
+async def test_what_the_user_says_meanwhile_is_told_before_the_next_step() -> None:
+    gate = Gate()
+
+    async def slow(place: str) -> str:
+        await gate.wait()
+        return "a cat"
+
+    backend = ScriptedBackend([call(name="slow")], ["Un chat."])
+    async with Agent(backend, [slow]).astream("x") as stream:
+        events = []
+        async for event in stream.events():
+            events.append(event)
+            if isinstance(event, ToolEnd):
+                stream.steer("In French, please.")
+                gate.open()
+    assert Steered("In French, please.") in events
+    assert [message.role for message in backend.requests[1].messages] == ["user", "assistant", "tool", "user"]
+    assert backend.requests[1].messages[-1].content == "In French, please."
+    assert stream.result.messages[-2:] == (Message("user", "In French, please."), Message("assistant", "Un chat."))
+    with pytest.raises(UsageError, match="ended"):
+        stream.steer("Too late.")
+
+
+async def test_an_answer_that_was_steered_is_followed_by_another_step() -> None:
+    gate = Gate()
+    backend = ScriptedBackend(["A ", gate, "cat."], ["Un chat."])
+    async with Agent(backend).astream("x") as stream:
+        async for event in stream.events():
+            if event == TextDelta("A "):
+                stream.steer("In French, please.")
+                gate.open()
+        assert [chunk.text async for chunk in stream] == ["Un chat."]
+    assert stream.result.value == "Un chat."
+    with pytest.raises(UsageError, match="takes a text"):
+        Agent(backend).astream("x").steer("  ")
+
+
+# -- sub-agents ---------------------------------------------------------------------------------------
+
+
+def team() -> Agent[str]:
+    librarian = Agent(ScriptedBackend("Page 3.", usage=COUNT), name="librarian")
+    asks = ScriptedBackend([call(name="librarian", task="cats")], ["It is on page 3."], usage=COUNT)
+    researcher = Agent(asks, [librarian], name="researcher")
+    leads = ScriptedBackend([call(9, "researcher", task="cats")], ["Page 3, they say."], usage=COUNT)
+    return Agent(leads, [researcher])
+
+
+async def test_the_events_of_sub_agents_are_in_the_stream_with_their_path() -> None:
+    async with team().astream("x") as stream:
+        nested = [event async for event in stream.events() if isinstance(event, NestedEvent)]
+    assert [event.path for event in nested if isinstance(event.event, StepStart)] == [
+        "researcher/1",
+        "researcher/1/librarian/1",
+        "researcher/2",
+    ]
+    assert {event.tool_call_id for event in nested} == {"c9"}
+    said = [(event.path, event.event.chunk) for event in nested if isinstance(event.event, TextDelta)]
+    assert said == [("researcher/1/librarian/1", "Page 3."), ("researcher/2", "It is on page 3.")]
+    run = stream.result
+    assert run.value == "Page 3, they say."
+    assert [step.number for step in run.steps] == [1, 2]
+    assert run.usage == Usage(50, 25)  # of all three
+    inner = run.steps[0].results[0].value
+    assert isinstance(inner, AgentRun)
+    assert inner.value == "It is on page 3."
+
+
+async def test_what_a_sub_agent_fails_with_is_told_to_the_model() -> None:
+    inner = Agent(ScriptedBackend(RateLimitError("slow down")), name="inner")
+    backend = ScriptedBackend([call(name="inner", task="x")], ["Sorry."])
+    run = await Agent(backend, [inner]).arun("x")
+    assert run.value == "Sorry."
+    assert run.steps[0].results[0].is_error
+    assert "slow down" in str(run.steps[0].results[0].result)
+
+
+async def test_leaving_the_stream_stops_the_sub_agents_too() -> None:
+    inner = ScriptedBackend(["Hm", Pause(float("inf"))])
+    outer = ScriptedBackend([call(name="inner", task="x")])
+    async with Agent(outer, [Agent(inner, name="inner")]).astream("x") as stream:
+        async for event in stream.events():
+            if isinstance(event, NestedEvent) and isinstance(event.event, TextDelta):
+                break
+    inner.assert_closed()
+    outer.assert_closed()
+
+
+def test_an_agent_without_a_name_is_no_tool() -> None:
+    with pytest.raises(UsageError, match="name="):
+        Agent(ScriptedBackend("x")).as_tool()
+
+
+# -- steps that are changed ---------------------------------------------------------------------------
+
+
+async def test_react_is_a_way_to_prepare_steps() -> None:
+    backend = ScriptedBackend(["Thought: look.", call()], ["A cat."])
+    agent = Agent(backend, [look], instructions="Be brief.", loop=ToolLoop(prepare_step=react()))
+    run = await agent.arun("x")
+    systems = [request.messages[0].content for request in backend.requests]
+    assert all(system.startswith("Be brief.\n\nWork in turns.") for system in systems)
+    assert run.messages[0] == Message("system", "Be brief.")
+    assert [message.role for message in backend.requests[1].messages] == ["system", "user", "assistant", "tool"]
+
+
+async def test_the_model_is_warned_near_the_limit_and_answers_in_the_last_step() -> None:
+    backend = ScriptedBackend(lambda request: [call(len(request.messages))] if request.tools else "As far as I know.")
+    loop = ToolLoop(4, prepare_step=chain(react(), warn_near_limit(4, ahead=2)))
+    run = await Agent(backend, [look], loop=loop).arun("x")
+    assert (run.value, run.limit, len(run.steps)) == ("As far as I know.", None, 4)
+    said = [request.messages[-1].content for request in backend.requests]
+    assert "2 more turns" in said[1]
+    assert "one more turn" in said[2]
+    assert "last turn" in said[3]
+    assert not any("turn" in message.content for message in run.messages)
+
+
+async def test_a_step_may_go_to_another_model() -> None:
+    other = ScriptedBackend("From the other one.")
+
+    def prepare(step: Step) -> Step | None:
+        return replace(step, backend=other, tools=()) if step.number == 2 else None
+
+    run = await Agent(ScriptedBackend([call()]), [look], loop=ToolLoop(prepare_step=prepare)).arun("x")
+    assert run.value == "From the other one."
+    assert len(other.requests) == 1
+
+
+# -- routing ------------------------------------------------------------------------------------------
+
+
+async def test_rules_send_a_prompt_to_an_agent() -> None:
+    cats, sums, rest = (Agent(ScriptedBackend(name), name=name) for name in ("cats", "sums", "rest"))
+    router = Router([(["cat", "kitten"], cats), (lambda text: any(char.isdigit() for char in text), sums)], rest)
+    assert [(await router.arun(text)).value for text in ("A CAT?", "2 and 2", "2 cats", "dogs")] == [
+        "cats",
+        "sums",
+        "cats",
+        "rest",
+    ]
+    assert [chunk.text async for chunk in router.astream([Message("user", "kittens")])] == ["cats"]
+    with pytest.raises(UsageError, match="rule"):
+        Router([("", cats)], rest)
+
+
+# -- errors -------------------------------------------------------------------------------------------
+
+
+async def test_plain_exceptions_come_out() -> None:
+    backend = ScriptedBackend(["Let me look.", call()], ["Half", RateLimitError("slow down")])
+    with pytest.raises(RateLimitError) as raised:
+        await Agent(backend, [look]).arun("x")
+    assert raised.value.partial == "Let me look.\n\nHalf"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"tools": "look"}, "tools takes a list"),
+        ({"loop": 3}, "loop takes a ToolLoop"),
+        ({"limits": 3}, "limits takes a Limits"),
+        ({"instructions": 3}, "instructions takes a str"),
+        ({"max_steps": 3}, "max_steps"),
+    ],
+)
+def test_a_wrong_argument_says_what_it_takes(wrong: dict[str, Any], match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        Agent(ScriptedBackend("x"), **wrong)
+
+
+@pytest.mark.parametrize("script", [[Pause(float("inf"))], [call(name="forever")]])
+async def test_cancelling_a_run_stops_what_it_does(script: list[Any]) -> None:
+    ended = []
+
+    async def forever(place: str) -> str:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(place)
+
+    backend = ScriptedBackend(script)
+    with anyio.move_on_after(0.05):
+        await Agent(backend, [forever]).arun("x")
+    backend.assert_closed()
+    assert ended == (["Rome"] if isinstance(script[0], ToolEnd) else [])
+
+
+async def test_results_of_tools_are_events() -> None:
+    async with Agent(ScriptedBackend([call()], ["A cat."]), [look]).astream("x") as stream:
+        assert ToolResult(ToolOutput("c1", "look", "a cat in Rome")) in [event async for event in stream.events()]

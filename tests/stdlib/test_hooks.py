@@ -1,0 +1,220 @@
+"""Hooks of observers: every request passes them once before it is sent, every answer before it is read, in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+import pytest
+
+import mellea
+from mellea.core import ImageBlock, Message, Request, ToolCall
+from mellea.core.events import Event, ReasoningDelta, StreamEnd, TextDelta, ToolEnd
+from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.errors import OutputError, UsageError
+from mellea.stdlib.requirements import check, simple_validate
+from mellea.testing import Pause, ScriptedBackend
+from mellea.traces import Observer, observe
+
+pytestmark = pytest.mark.anyio
+
+
+def rewrite(request: Request, old: str, new: str) -> Request:
+    return replace(request, messages=tuple(Message(m.role, m.text.replace(old, new)) for m in request.messages))
+
+
+class Redact(Observer):
+    """Takes a word out of every request, in a worker thread."""
+
+    def __init__(self, word: str = "secret", mark: str = "[…]") -> None:
+        self.word, self.mark = word, mark
+        self.seen: list[Request] = []
+
+    def before_request(self, request: Request) -> Request:
+        self.seen.append(request)
+        return rewrite(request, self.word, self.mark)
+
+
+class Clean:
+    """Changes every answer; it is no subclass, and async."""
+
+    def __init__(self, old: str, new: str) -> None:
+        self.old, self.new = old, new
+
+    def begin(self, span: Any) -> None: ...
+    def event(self, span: Any, events: Any) -> None: ...
+    def end(self, span: Any) -> None: ...
+
+    async def after_response(self, events: Sequence[Event]) -> list[Event]:
+        return [
+            replace(event, chunk=event.chunk.replace(self.old, self.new))
+            if isinstance(event, (TextDelta, ReasoningDelta))
+            else event
+            for event in events
+        ]
+
+
+async def test_a_request_is_changed_before_it_is_sent_and_the_thunk_shows_what_was_sent() -> None:
+    backend = ScriptedBackend(["o", "k"])
+    m = mellea.start_session(backend)
+    with observe(Redact()):
+        thunk = await m.ainstruct("my secret plan")
+    assert backend.prompts == ["my […] plan"] and thunk.value == "ok"
+    assert thunk.request is not None and thunk.request.messages[-1].text == "my […] plan"
+    await m.ainstruct("my secret plan")
+    assert backend.prompts[-1] == "my secret plan"  # outside the block
+
+
+async def test_every_request_passes_once_attempts_steps_judges_and_typed_calls_included() -> None:
+    def look(place: str) -> str:
+        """Look."""
+        return "a secret cat"
+
+    @dataclass
+    class Pet:
+        name: str
+
+    backend = ScriptedBackend("bad", "good")
+    m, hook = mellea.start_session(backend), Redact()
+    is_good = check("is good", validation_fn=simple_validate(lambda text: text == "good"))
+    with observe(hook):
+        await m.ainstruct("a secret", requirements=[is_good])
+        judged = mellea.start_session(ScriptedBackend("x", '{"reason": "so", "verdict": "yes"}'))
+        await judged.ainstruct("c secret", requirements=["is secret"])
+    assert [request.messages[-1].text for request in backend.requests[:1]] == ["a […]"]
+    everything = [message.text for request in backend.requests for message in request.messages]
+    assert len(hook.seen) == len(backend.requests) + 2 and not any("secret" in text for text in everything)
+    asked = judged.backend
+    assert isinstance(asked, ScriptedBackend)
+    assert len(asked.requests) == 2 and not any(
+        "secret" in message.text for request in asked.requests for message in request.messages
+    )
+    rest = mellea.start_session(ScriptedBackend([ToolEnd(ToolCall("1", "look", {"place": "x"}))], "done"))
+    steps = Redact()
+    with observe(steps):
+        await rest.ainstruct("d secret", tools=[look], tool_calls="run")
+    assert len(steps.seen) == 2
+    typed, corrected = Redact(), ScriptedBackend("not json", '{"name": "Rex"}')
+    with observe(typed):
+        thunk = await mellea.start_session(corrected).ainstruct("e secret", format=Pet)
+    assert thunk.parsed == Pet("Rex") and len(typed.seen) == 2
+    assert not any("secret" in message.text for request in corrected.requests for message in request.messages)
+
+
+async def test_hooks_see_a_request_in_order_and_an_answer_in_reverse() -> None:
+    order: list[str] = []
+
+    class Note(Observer):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def before_request(self, request: Request) -> None:
+            order.append(f"before {self.name}")
+
+        def after_response(self, events: Sequence[Event]) -> None:
+            order.append(f"after {self.name}")
+
+    m = mellea.start_session(ScriptedBackend("x"))
+    with observe(Note("one")), observe(Note("two")):
+        await m.ainstruct("x")
+    assert order == ["before one", "before two", "after two", "after one"]
+
+
+async def test_an_answer_is_held_back_until_it_was_changed_in_streams_too() -> None:
+    m = mellea.start_session(ScriptedBackend(["pass", Pause(0.01), "word: ", ReasoningDelta("the password"), "hi"]))
+    with observe(Clean("password", "[…]")):
+        pieces = [piece async for piece in m.astream("x")]
+        thunk = await m.ainstruct("x")
+    assert "".join(pieces) == thunk.value == "[…]: hi" and thunk.thinking == "the […]"
+    assert thunk.finish_reason == "stop" and thunk.response_id is not None
+
+
+async def test_a_held_back_answer_isnt_taken_for_a_silent_provider() -> None:
+    m = mellea.start_session(ScriptedBackend([part for n in range(8) for part in (str(n), Pause(0.05))]))
+    patient = mellea.Deadlines(first_byte=0.25, between_bytes=0.25)
+    with observe(Clean("x", "y")):
+        assert str(await m.ainstruct("x", model_options={"timeout": patient})) == "01234567"
+
+
+async def test_a_hook_that_refuses_ends_the_call_and_nothing_is_sent() -> None:
+    class Policy(Observer):
+        def before_request(self, request: Request) -> None:
+            if "bomb" in request.messages[-1].text:
+                raise UsageError("the policy forbids this request")
+
+        def after_response(self, events: Sequence[Event]) -> None:
+            if any("launch code" in event.chunk for event in events if isinstance(event, TextDelta)):
+                raise OutputError("the policy forbids this answer")
+
+    backend = ScriptedBackend("the launch ", "code is 7")
+    m = mellea.start_session(ScriptedBackend(["the launch ", "code is 7"]))
+    with observe(Policy()):
+        with pytest.raises(UsageError, match="forbids this request") as refused:
+            await mellea.start_session(backend).ainstruct("build a bomb")
+        with pytest.raises(OutputError, match="forbids this answer") as held:
+            await m.ainstruct("x")
+    assert backend.requests == [] and held.value.partial == ""
+    assert any("before_request()" in note for note in refused.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    ("method", "returned", "said"),
+    [
+        ("before_request", 7, "returns a Request, .* not 7"),
+        ("after_response", ["x"], "returns a list of events, or None"),
+        ("before_request", ZeroDivisionError("oh"), "before_request.* failed: ZeroDivisionError: oh"),
+    ],
+)
+async def test_a_hook_that_is_wrong_fails_the_call(method: str, returned: Any, said: str) -> None:
+    def hook(value: Any) -> Any:
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    observer = Observer()
+    setattr(observer, method, hook)
+    hook.__qualname__ = method
+    with observe(observer), pytest.raises((UsageError, OutputError), match=said):
+        await mellea.start_session(ScriptedBackend("x")).ainstruct("x")
+
+
+async def test_images_and_embeddings_pass_the_hooks_before_they_are_asked_for() -> None:
+    asked: list[Any] = []
+
+    class Artist(ScriptedBackend):
+        async def embed(self, texts: Any) -> EmbeddingResult:
+            asked.extend(texts)
+            return EmbeddingResult(tuple((0.0,) for _ in texts))
+
+        async def generate_image(self, messages: Any, **options: Any) -> ImageResult:
+            asked.extend(message.text for message in messages)
+            return ImageResult((ImageBlock(data=b"x"),))
+
+    m = mellea.start_session(Artist("x"))
+    with observe(Redact()):
+        await m.aembed(["a secret", "b"])
+        await m.agenerate_image("c secret")
+    assert asked == ["a […]", "b", "c […]"]
+
+
+async def test_a_cancelled_call_closes_the_backend_behind_its_hooks() -> None:
+    backend = ScriptedBackend(["a", Pause(float("inf"))])
+    with observe(Clean("x", "y")), anyio.move_on_after(0.05):
+        await mellea.start_session(backend).ainstruct("x")
+    backend.assert_closed()
+
+
+async def test_what_a_hook_took_out_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with observe(Redact("hunter2")):
+        await mellea.start_session(ScriptedBackend("x")).ainstruct("the password is hunter2")
+    assert "hunter2" not in caplog.text
+
+
+async def test_a_stream_without_hooks_is_the_backends_own_iterator() -> None:
+    """Nothing stands between: an end that the backend gives is the end."""
+    m = mellea.start_session(ScriptedBackend([TextDelta("x"), StreamEnd("length")]))
+    assert (await m.ainstruct("x")).finish_reason == "length"

@@ -1,0 +1,332 @@
+"""OpenTelemetry spans of a program's calls: the tree, the conventions' names, and no content unless asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from opentelemetry import trace as otel
+from opentelemetry.trace import SpanKind, StatusCode
+
+import mellea
+from mellea.backends.openai import OpenAIBackend
+from mellea.core import ToolCall, Usage
+from mellea.core.events import KeepAlive, TextDelta, ToolEnd
+from mellea.errors import RateLimitError
+from mellea.stdlib.requirements import check, req, simple_validate
+from mellea.stdlib.sampling import RejectionSamplingStrategy
+from mellea.testing import Pause, ScriptedBackend
+from tests.telemetry.conftest import Seen
+
+pytestmark = pytest.mark.anyio
+
+Enable = Callable[..., Seen]
+
+KEY = "sk-planted-0123456789abcdef"
+PASSWORD = "correct horse battery"
+
+
+def session(*replies: Any, **kwargs: Any) -> mellea.MelleaSession:
+    return mellea.start_session(ScriptedBackend(*replies, **kwargs))
+
+
+def attributes(span: Any) -> dict[str, Any]:
+    return dict(span.attributes)
+
+
+async def test_a_call_is_a_chat_span_with_the_conventions_names(enabled: Enable) -> None:
+    seen, m = enabled(), session(["The ", "sea"], usage=Usage(3, 4, cached_tokens=2, reasoning_tokens=1))
+    m.id = "conversation 7"
+    options = {"temperature": 0.5, "max_tokens": 100, "stop": ["END"], "seed": 7}
+    await m.ainstruct("What colour is the sea?", name="colour", model_options=options)
+    (span,) = seen.spans
+    assert (span.name, span.kind, span.status.status_code) == ("chat script", SpanKind.CLIENT, StatusCode.UNSET)
+    found = attributes(span)
+    assert 0 <= found.pop("gen_ai.response.time_to_first_chunk") < 5
+    assert found == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "scripted",
+        "gen_ai.request.model": "script",
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.max_tokens": 100,
+        "gen_ai.request.stop_sequences": ("END",),
+        "gen_ai.request.seed": 7,
+        "gen_ai.output.type": "text",
+        "gen_ai.prompt.name": "colour",
+        "gen_ai.response.id": "script-1",
+        "gen_ai.response.model": "script",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 3,
+        "gen_ai.usage.output_tokens": 4,
+        "gen_ai.usage.cache_read.input_tokens": 2,
+        "gen_ai.usage.reasoning.output_tokens": 1,
+        "session.id": "conversation 7",
+    }
+
+
+async def test_a_strategy_is_a_workflow_of_attempts_and_checks(enabled: Enable) -> None:
+    seen = enabled()
+    m = session("no", "yes", '{"reason": "fine", "verdict": "yes"}', usage=Usage(1, 1))
+
+    def is_yes(text: str) -> tuple[bool, str]:
+        return text == "yes", "it is no"
+
+    await m.ainstruct("x", name="pick", requirements=[check("is yes", validation_fn=simple_validate(is_yes))])
+    assert seen.tree() == [
+        "invoke_workflow pick",
+        "  attempt 1",
+        "    chat script",
+        "    check",
+        "  attempt 2",
+        "    chat script",
+        "    check",
+    ]
+    whole = seen.span("invoke_workflow pick")
+    assert whole.kind is SpanKind.INTERNAL
+    assert attributes(whole)["gen_ai.workflow.name"] == "pick"
+    checks = [span for span in seen.spans if span.name == "check"]
+    results = [(event.name, dict(event.attributes or {})) for span in checks for event in span.events]
+    assert results == [
+        (
+            "gen_ai.evaluation.result",
+            {
+                "gen_ai.evaluation.name": "is_yes",
+                "gen_ai.evaluation.score.label": label,
+                "gen_ai.evaluation.score.value": value,
+            },
+        )
+        for label, value in (("fail", 0.0), ("pass", 1.0))
+    ]
+
+
+async def test_tools_and_steps_are_spans_and_a_tools_own_calls_stand_in_it(enabled: Enable) -> None:
+    seen, inner = enabled(), session("inside")
+
+    async def look(place: str) -> str:
+        """Look."""
+        return str(await inner.ainstruct(place, name="deep"))
+
+    m = session([ToolEnd(ToolCall("c1", "look", {"place": "Rome"}))], "A cat.")
+    await m.ainstruct("x", name="search", tools=[look], tool_calls="run")
+    assert seen.tree() == [
+        "invoke_workflow search",
+        "  step 1",
+        "    chat script",
+        "    execute_tool look",
+        "      chat script",
+        "  step 2",
+        "    chat script",
+    ]
+    tool = seen.span("execute_tool look")
+    assert tool.kind is SpanKind.INTERNAL
+    found = attributes(tool)
+    assert found["gen_ai.operation.name"] == "execute_tool" and found["gen_ai.tool.name"] == "look"
+    assert found["gen_ai.tool.type"] == "function" and found["gen_ai.tool.call.id"] == "c1"
+
+
+def test_sync_verbs_threads_and_two_loops_each_give_whole_trees(enabled: Enable) -> None:
+    seen, m = enabled(), session("x")
+
+    @mellea.trace
+    def work(name: str) -> None:
+        m.instruct("x", name=name)
+
+    work("sync")
+    thread = threading.Thread(target=work, args=("thread",))
+    thread.start()
+    thread.join()
+
+    async def both() -> None:
+        with mellea.traces.start("loop"):
+            await m.ainstruct("x")
+            await anyio.to_thread.run_sync(work, "nested")
+
+    asyncio.run(both())
+    asyncio.run(both())
+    loop = ["loop", "  chat script", "  work", "    chat script"]
+    assert seen.tree() == ["work", "  chat script"] * 2 + loop * 2
+    assert len({span.context.trace_id for span in seen.spans if span.context}) == 4
+
+
+async def test_a_stream_lasts_as_long_as_it_is_read_and_has_no_span_for_a_delta(enabled: Enable) -> None:
+    seen, m = enabled(), session([str(number) for number in range(500)])
+
+    @mellea.trace
+    async def numbers() -> AsyncIterator[str]:
+        async for chunk in m.astream("x"):
+            yield chunk
+
+    async for _ in numbers():
+        pass
+    assert seen.tree() == ["numbers", "  chat script"]
+    assert not any(span.events for span in seen.spans)
+    outer, call = seen.spans
+    assert outer.end_time and call.end_time and outer.end_time >= call.end_time
+
+
+async def test_a_thunks_ingredients_are_links(enabled: Enable) -> None:
+    seen, m = enabled(), session("x")
+    first = await m.ainstruct("one", name="one", await_result=False)
+    second = await m.ainstruct("two", name="two")
+    await m.ainstruct("{{a}} {{b}}", name="three", user_variables={"a": first, "b": second})
+    one, two, three = seen.spans
+    assert {link.context.span_id for link in three.links} == {one.context.span_id, two.context.span_id}  # type: ignore[union-attr]
+
+
+async def test_the_programs_own_spans_are_parents_and_children(enabled: Enable) -> None:
+    seen = enabled()
+    tracer = seen.tracers.get_tracer("mine")
+
+    def is_fine(text: str) -> bool:
+        with tracer.start_as_current_span("my check"):
+            return True
+
+    @mellea.trace
+    def stream() -> Iterator[str]:
+        with tracer.start_as_current_span("my part"):
+            pass
+        yield "x"
+
+    m = session("x")
+    with tracer.start_as_current_span("web request"):
+        await m.ainstruct("x", name="a", requirements=[check("ok", validation_fn=simple_validate(is_fine))])
+        for _ in stream():
+            with tracer.start_as_current_span("between"):
+                pass
+    assert seen.tree() == [
+        "web request",
+        "  invoke_workflow a",
+        "    attempt 1",
+        "      chat script",
+        "      check",
+        "        my check",
+        "  stream",
+        "    my part",
+        "  between",
+    ]
+    assert not otel.get_current_span().get_span_context().is_valid
+
+
+async def test_a_failure_is_an_error_of_its_type_without_its_words(enabled: Enable) -> None:
+    seen, m = enabled(), session([RateLimitError(f"{PASSWORD} is too much")])
+    with pytest.raises(RateLimitError):
+        await m.ainstruct("x")
+    (span,) = seen.spans
+    assert span.status.status_code is StatusCode.ERROR and span.status.description == "RateLimitError"
+    assert attributes(span)["error.type"] == "RateLimitError" and not span.events and PASSWORD not in seen.text()
+
+
+async def test_a_retry_is_an_event(enabled: Enable) -> None:
+    seen, m = enabled(), session([KeepAlive(begins_anew=True), TextDelta("x")])
+    await m.ainstruct("x")
+    assert [event.name for event in seen.spans[0].events] == ["retry"]
+
+
+async def test_host_and_port_are_told_and_no_key(enabled: Enable) -> None:
+    seen = enabled(content=True)
+    backend = OpenAIBackend("gpt-x", api_key=KEY, base_url=f"http://user:{KEY}@127.0.0.1:9/v1?key={KEY}", retries=0)
+    options = {"extra_headers": {"Authorization": f"Bearer {KEY}"}, "extra_body": {"api_key": KEY}}
+    with pytest.raises(mellea.MelleaError):
+        await mellea.start_session(backend).ainstruct("x", model_options=options)
+    (span,) = seen.spans
+    found = attributes(span)
+    assert (found["server.address"], found["server.port"]) == ("127.0.0.1", 9)
+    assert found["gen_ai.provider.name"] == "openai" and found["error.type"] == "ConnectError"
+    assert "gen_ai.usage.input_tokens" not in found and KEY not in seen.text()
+
+
+async def secretive(m: mellea.MelleaSession) -> None:
+    def look(place: str) -> str:
+        """Look."""
+        return f"{place} and {PASSWORD}"
+
+    @mellea.trace
+    def inside(password: str) -> str:
+        return password
+
+    no = simple_validate(lambda text: (False, f"{text} has {PASSWORD}"))
+    with mellea.traces.start("secretive"):
+        inside(PASSWORD)
+        await m.ainstruct(f"the password is {PASSWORD}", requirements=[req(f"isn't {PASSWORD}", validation_fn=no)])
+        await m.ainstruct("{{it}}", user_variables={"it": PASSWORD}, tools=[look], tool_calls="run")
+
+
+def _script(text: str) -> list[Any]:
+    return [text, text, [ToolEnd(ToolCall("1", "look", {"place": PASSWORD}))], text]
+
+
+async def test_without_content_nothing_that_was_said_is_told(enabled: Enable) -> None:
+    seen = enabled()
+    await secretive(session(*_script(f"it is {PASSWORD}")))
+    assert len(seen.spans) >= 12 and PASSWORD not in seen.text()
+    assert not [name for span in seen.spans for name in attributes(span) if "messages" in name or "arguments" in name]
+
+
+async def test_with_content_prompts_answers_tools_and_reasons_are_told(enabled: Enable) -> None:
+    seen = enabled(content=True)
+    m = session(*_script(f"it is {PASSWORD}"), model_options={"system_prompt": "Be brief."})
+    await secretive(m)
+    call = next(span for span in seen.spans if span.name == "chat script")
+    found = attributes(call)
+    (asked,) = json.loads(found["gen_ai.input.messages"])
+    assert asked["role"] == "user" and PASSWORD in asked["parts"][0]["content"]
+    assert json.loads(found["gen_ai.output.messages"]) == [
+        {
+            "role": "assistant",
+            "parts": [{"type": "text", "content": f"it is {PASSWORD}"}],
+            "finish_reason": "stop",
+        }
+    ]
+    assert json.loads(found["gen_ai.system_instructions"]) == [{"type": "text", "content": "Be brief."}]
+    tool = attributes(seen.span("execute_tool look"))
+    assert json.loads(tool["gen_ai.tool.call.arguments"]) == {"place": PASSWORD}
+    assert json.loads(tool["gen_ai.tool.call.result"]) == f"{PASSWORD} and {PASSWORD}"
+    (event,) = next(span for span in seen.spans if span.name == "check").events
+    assert event.attributes is not None
+    assert event.attributes["gen_ai.evaluation.name"] == f"isn't {PASSWORD}"
+    assert PASSWORD in str(event.attributes["gen_ai.evaluation.explanation"])
+
+
+@pytest.mark.parametrize(("value", "places"), [("EVENT_ONLY", "event"), ("SPAN_AND_EVENT", "span event"), ("x", "")])
+async def test_the_standard_switch_says_where_content_goes(
+    enabled: Enable, monkeypatch: pytest.MonkeyPatch, value: str, places: str
+) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", value)
+    seen = enabled()
+    await session("hello").ainstruct(PASSWORD)
+    (span,) = seen.spans
+    assert ("gen_ai.input.messages" in attributes(span)) == ("span" in places)
+    assert [event.name for event in span.events] == (
+        ["gen_ai.client.inference.operation.details"] if "event" in places else []
+    )
+    assert (PASSWORD in seen.text()) == bool(places)
+
+
+async def test_draws_that_run_at_once_stand_side_by_side(enabled: Enable) -> None:
+    from mellea.stdlib.sampling import BestOfNStrategy
+
+    seen, m = enabled(), session("a", "bb", "ccc")
+    scored = check(
+        "long", validation_fn=lambda context: mellea.core.ValidationResult(True, None, len(str(context)) / 3)
+    )
+    await m.ainstruct("x", requirements=[scored], strategy=BestOfNStrategy(n=3))
+    assert sorted(seen.tree()[1:]) == sorted(
+        line for number in (1, 2, 3) for line in (f"  attempt {number}", "    chat script", "    check")
+    )
+
+
+async def test_a_rejected_attempt_is_stopped_and_marked(enabled: Enable) -> None:
+    from mellea.core.requirement import Requirement
+
+    seen = enabled()
+    calm = Requirement("calm", stream_validation_fn=lambda chunk: "!" not in chunk, scope="sentence")
+    m = session(["Help! ", "Now. ", Pause(float("inf"))], "All is well.")
+    await m.ainstruct("x", requirements=[calm], strategy=RejectionSamplingStrategy(loop_budget=2))
+    first = next(span for span in seen.spans if span.name == "chat script")
+    assert attributes(first)["error.type"] == "cancelled" and "gen_ai.usage.output_tokens" not in attributes(first)

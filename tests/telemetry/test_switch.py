@@ -1,0 +1,231 @@
+"""Switching telemetry on: by a call or the environment, into the program's own providers or a real receiver."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+import mellea
+from mellea.core.observer import listening
+from mellea.errors import MissingExtraError, UsageError
+from mellea.testing import ScriptedBackend
+from tests.telemetry.conftest import Seen
+
+
+class Receiver(ThreadingHTTPServer):
+    """What an OTLP collector is, as far as an exporter knows."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.spans: list[Any] = []
+        self.metrics: set[str] = set()
+        self.raw = b""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            import gzip
+
+            body = gzip.decompress(body)
+        self.server.raw += body + str(self.headers).encode()
+        if self.path == "/v1/traces":
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for scope in resource.scope_spans:
+                    self.server.spans += scope.spans
+        else:
+            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                self.server.metrics |= {metric.name for scope in resource.scope_metrics for metric in scope.metrics}
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+PROGRAM = """
+    import mellea
+    from mellea.core import Usage
+    from mellea.stdlib.requirements import check, simple_validate
+    from mellea.testing import ScriptedBackend
+
+    m = mellea.start_session(ScriptedBackend("no", "yes", usage=Usage(3, 4)))
+
+    @mellea.trace
+    def answer():
+        fine = check("is yes", validation_fn=simple_validate(lambda text: text == "yes"))
+        return m.instruct("the password is correct horse", name="pick", requirements=[fine])
+
+    with mellea.traces.start("program") as t:
+        assert str(answer()) == "yes"
+"""
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_receiver_gets_the_tree_of_a_program_that_was_switched_on_from_outside(receiver: Receiver) -> None:
+    endpoint = f"http://127.0.0.1:{receiver.server_port}"
+    headers = "authorization=Bearer%20planted-key"
+    run(PROGRAM, MELLEA_TELEMETRY="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_HEADERS=headers)
+    names = {span.span_id: span.name for span in receiver.spans}
+    parents = sorted((names.get(span.parent_span_id, ""), span.name) for span in receiver.spans)
+    assert parents == sorted(
+        [
+            ("", "program"),
+            ("program", "answer"),
+            ("answer", "invoke_workflow pick"),
+            *[("invoke_workflow pick", f"attempt {number}") for number in (1, 2)],
+            *[(f"attempt {number}", name) for number in (1, 2) for name in ("chat script", "check")],
+        ]
+    )
+    assert len({span.trace_id for span in receiver.spans}) == 1
+    chat = next(span for span in receiver.spans if span.name == "chat script")
+    assert {"gen_ai.operation.name", "gen_ai.provider.name", "session.id"} <= {each.key for each in chat.attributes}
+    assert {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"} <= receiver.metrics
+    assert b"correct horse" not in receiver.raw
+
+
+def test_the_console_is_stderr_and_has_a_line_a_span() -> None:
+    done = run(PROGRAM, MELLEA_TELEMETRY="console")
+    assert done.stdout == "" and "correct horse" not in done.stderr
+    assert [line.split("  ")[0] for line in done.stderr.splitlines()] == [
+        *("chat script", "check", "attempt 1", "chat script", "check", "attempt 2"),
+        *("invoke_workflow pick", "answer", "program"),
+    ]
+
+
+@pytest.mark.parametrize("value", ["", "0", "off", "nonsense"])
+def test_what_switches_nothing_on_imports_nothing(value: str) -> None:
+    program = """
+        import sys
+        import mellea
+        from mellea.core.observer import listening
+        assert not [name for name in sys.modules if name.startswith("opentelemetry")] and not listening.count
+    """
+    done = run(program, MELLEA_TELEMETRY=value)
+    assert ("it takes 'otlp' or 'console', not 'nonsense'" in done.stderr) == (value == "nonsense")
+
+
+def test_importing_mellea_and_calling_a_model_imports_no_telemetry() -> None:
+    run(
+        """
+        import sys
+        import mellea
+        from mellea.testing import ScriptedBackend
+        mellea.start_session(ScriptedBackend("x")).instruct("x")
+        unwanted = ("opentelemetry", "mellea.telemetry", "mellea.core.prices")
+        loaded = [name for name in sys.modules if name.startswith(unwanted)]
+        assert not loaded, loaded
+        """,
+        MELLEA_TELEMETRY="",
+    )
+
+
+def test_without_the_extra_the_error_says_how_to_get_it_and_the_environment_only_warns() -> None:
+    program = """
+        import sys
+        sys.modules["opentelemetry"] = None  # as if it weren't installed
+        import mellea
+        from mellea.errors import MissingExtraError
+        try:
+            mellea.telemetry.enable()
+        except MissingExtraError as error:
+            assert "pip install 'mellea[telemetry]'" in str(error), error
+        else:
+            raise AssertionError("no error")
+        with mellea.traces.start("works") as t:
+            pass
+        assert str(t.tree(figures=False)) == "works (trace)"
+    """
+    done = run(program, MELLEA_TELEMETRY="otlp")
+    assert done.stderr.count("MELLEA_TELEMETRY has no effect") == 1 and "mellea[telemetry]" in done.stderr
+
+
+def test_the_programs_own_providers_are_used_and_what_is_enabled_again_replaces_what_was() -> None:
+    first, second = Seen(), Seen()
+    m, before = mellea.start_session(ScriptedBackend("x")), listening.count
+    try:
+        mellea.telemetry.enable(tracer_provider=first.tracers)
+        m.instruct("x")
+        mellea.telemetry.enable(tracer_provider=second.tracers)
+        m.instruct("x")
+    finally:
+        mellea.telemetry.disable()
+    m.instruct("x")
+    assert len(first.spans) == len(second.spans) == 1 and listening.count == before
+
+
+def test_a_span_that_is_open_when_telemetry_is_switched_off_is_ended() -> None:
+    seen = Seen()
+    mellea.telemetry.enable(tracer_provider=seen.tracers)
+    with mellea.traces.start("x"):
+        mellea.telemetry.disable()
+    assert [span.name for span in seen.spans] == ["x"]
+
+
+def test_wrong_arguments_are_refused() -> None:
+    with pytest.raises(UsageError, match="'otlp', 'console' or None, not 'file'"):
+        mellea.telemetry.enable("file")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="can't go with a provider"):
+        mellea.telemetry.enable("otlp", tracer_provider=Seen().tracers)
+    assert issubclass(MissingExtraError, ImportError)
+
+
+def test_a_forked_child_traces_what_it_begins_itself() -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork here")
+    done = run(
+        """
+        import os, sys
+        import mellea
+        from mellea.testing import ScriptedBackend
+
+        m = mellea.start_session(ScriptedBackend("x"))
+        with mellea.traces.start("parent"):
+            child = os.fork()
+            if not child:
+                m.instruct("x", name="in the child")
+                sys.stderr.flush()
+                os._exit(0)
+            os.waitpid(child, 0)
+        """,
+        MELLEA_TELEMETRY="console",
+    )
+    assert [line.split("  ")[0] for line in done.stderr.splitlines()] == ["chat script", "parent"]
