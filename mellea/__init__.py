@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from mellea.core.messages import assistant_message as assistant_message
     from mellea.core.messages import system_message as system_message
     from mellea.core.messages import user_message as user_message
+    from mellea.core.observer import Observer as Observer
+    from mellea.core.observer import add_observer as add_observer
+    from mellea.core.observer import observe as observe
+    from mellea.core.observer import remove_observer as remove_observer
     from mellea.core.options import Deadlines as Deadlines
     from mellea.core.options import ModelOption as ModelOption
     from mellea.core.options import options as options
@@ -67,9 +71,11 @@ _HOMES = {
     "Message": "mellea.core.messages",
     "ModelOption": "mellea.core.options",
     "ModelOutputThunk": "mellea.core.thunk",
+    "Observer": "mellea.core.observer",
     "SimpleContext": "mellea.stdlib.context",
     "StreamChunk": "mellea.stdlib.streaming",
     "aask": "mellea.stdlib.generative",
+    "add_observer": "mellea.core.observer",
     "ask": "mellea.stdlib.generative",
     "assistant_message": "mellea.core.messages",
     "command": "mellea.stdlib.generative",
@@ -80,8 +86,10 @@ _HOMES = {
     "get_backend": "mellea.backends.registry",
     "mfuncs": "",
     "mify": "mellea.stdlib.components",
+    "observe": "mellea.core.observer",
     "options": "mellea.core.options",
     "prices": "",
+    "remove_observer": "mellea.core.observer",
     "resolve": "mellea.core.gather",
     "serve": "",
     "start_session": "mellea.stdlib.session",
@@ -108,9 +116,11 @@ __all__ = [
     "Message",
     "ModelOption",
     "ModelOutputThunk",
+    "Observer",
     "SimpleContext",
     "StreamChunk",
     "aask",
+    "add_observer",
     "ask",
     "assistant_message",
     "command",
@@ -121,8 +131,10 @@ __all__ = [
     "get_backend",
     "mfuncs",
     "mify",
+    "observe",
     "options",
     "prices",
+    "remove_observer",
     "resolve",
     "serve",
     "start_session",

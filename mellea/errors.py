@@ -4,6 +4,8 @@
       UsageError (RuntimeError)             the call is wrong, whatever the model does
         StreamingError                      streaming was requested where it can't work, or its loop is gone
         StateError                          saved state can't be read back: unknown, changed or damaged
+        UsageTypeError (TypeError)          arguments that don't fit, or an object used as something that it isn't
+        UsageAttributeError (AttributeError)   an attribute that has another name here
       ConfigurationError                    something has to be installed, set or chosen first
         MissingExtraError (ImportError)     an optional dependency isn't installed
       BackendError                          the model's side failed
@@ -56,7 +58,9 @@ __all__ = [
     "ToolError",
     "ToolLoopLimitError",
     "UnsupportedError",
+    "UsageAttributeError",
     "UsageError",
+    "UsageTypeError",
     "WireError",
 ]
 
@@ -102,7 +106,15 @@ class StreamingError(UsageError):
 
 
 class StateError(UsageError):
-    """Saved state can't be read back: its version or a kind in it is unknown, or it was changed or damaged."""
+    """Saved state can't be read back (an unknown version or kind, changed or damaged), or it can't be written."""
+
+
+class UsageTypeError(UsageError, TypeError):
+    """The arguments don't fit, or an object was used as something that it isn't, such as a stream that was awaited."""
+
+
+class UsageAttributeError(UsageError, AttributeError):
+    """There is no such attribute; the message says what it is called here."""
 
 
 class ConfigurationError(MelleaError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -14,16 +14,31 @@ from mellea.errors import UsageError
 __all__ = ["Context", "Turn"]
 
 
+class _Rendering:
+    """What an input was rendered into, which a turn shares with the answered one."""
+
+    __slots__ = ("known",)
+
+    def __init__(self) -> None:
+        self.known: tuple[str, tuple[Message, ...]] | None = None  # the model, and the messages for it
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One exchange: the input for the model, and the output, which may still be being written.
 
-    The first call renders the input into messages; later calls reuse them.
+    The call that the turn is made of renders the input into messages; later calls reuse them.
     """
 
     input: Any
     output: ModelOutputThunk[Any] | None = None
-    _rendered: tuple[str, tuple[Message, ...]] | None = field(default=None, init=False, repr=False, compare=False)
+    _rendering: _Rendering = field(default_factory=_Rendering, init=False, repr=False, compare=False)
+
+    def answered(self, output: ModelOutputThunk[Any]) -> Turn:
+        """Return the turn with its output; both have the same rendered messages, as soon as there are any."""
+        turn = Turn(self.input, output)
+        object.__setattr__(turn, "_rendering", self._rendering)
+        return turn
 
     @property
     def is_sound(self) -> bool:
@@ -33,22 +48,29 @@ class Turn:
     @property
     def is_rendered(self) -> bool:
         """Whether the input was rendered, which implies that everything in it is computed."""
-        return self._rendered is not None
+        return self._rendering.known is not None
 
     @property
     def rendered(self) -> Any:
         """The rendered messages of the input, or the input itself if it wasn't rendered yet."""
-        return self._rendered[1] if self._rendered is not None else self.input
+        known = self._rendering.known
+        return self.input if known is None else known[1]
 
-    def get_rendered(self, model: str) -> tuple[Message, ...] | None:
-        """Return the messages of the input if it was rendered for that model before, otherwise `None`."""
-        return self._rendered[1] if self._rendered is not None and self._rendered[0] == model else None
+    def render(
+        self, model: str, render: Callable[[Any, str], Iterable[Message]], *, anew: bool = False
+    ) -> tuple[Message, ...]:
+        """Return and remember the messages of the input, in which every thunk must be computed.
 
-    def remember(self, model: str, said: Iterable[Message]) -> tuple[Message, ...]:
-        """Cache and return this turn's rendered messages; every thunk in the input must be computed."""
-        messages = tuple(said)
-        object.__setattr__(self, "_rendered", (model, messages))
-        return messages
+        Args:
+            model: the model that they are for.
+            render: renders an input for a model.
+            anew: render it also if that was done before.
+        """
+        known = self._rendering.known
+        if known is None or known[0] != model or anew:
+            messages = () if self.input is None else tuple(render(self.input, model))
+            known = self._rendering.known = (model, messages)
+        return known[1]
 
 
 class Context(ABC):
@@ -64,9 +86,9 @@ class Context(ABC):
     def add(self, value: Any) -> Self:
         """Return a context with `value` added: a thunk completes the last turn, anything else begins a new one."""
 
-    def add_turn(self, said: Any, answer: ModelOutputThunk[Any]) -> Self:
+    def add_turn(self, turn: Turn, answer: ModelOutputThunk[Any]) -> Self:
         """Return a context with one more turn: what was said, and the answer, which may still be coming."""
-        return self.add(said).add(answer)
+        return self.add(turn.input).add(answer)
 
     @abstractmethod
     def turns(self) -> list[Turn]:

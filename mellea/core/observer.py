@@ -22,10 +22,12 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from mellea.errors import UsageError
 
 if TYPE_CHECKING:
     from mellea.core.accumulator import Generation
@@ -266,10 +268,14 @@ def add_observer(observer: Any) -> None:
 
     Args:
         observer: an object with the methods of `Observer`.
+
+    Raises:
+        UsageError: it is no such object.
     """
     global _everywhere
+    _check_observer("add_observer", observer)
     with _lock:
-        if observer not in _everywhere:
+        if not any(observer is known for known in _everywhere):
             _everywhere = (*_everywhere, observer)
             listening[_place(observer)] = None
 
@@ -278,18 +284,26 @@ def remove_observer(observer: Any) -> None:
     """Tell an observer of no further trees; what has begun is told to its end."""
     global _everywhere
     with _lock:
-        if observer in _everywhere:
+        if any(observer is known for known in _everywhere):
             _everywhere = tuple(each for each in _everywhere if each is not observer)
             listening.pop(_place(observer), None)
 
 
-@contextmanager
-def observe(observer: Any) -> Iterator[Any]:
+def observe(observer: T) -> AbstractContextManager[T]:
     """Have an observer told of the spans that begin in a `with` block, and in the tasks and threads it starts.
 
     Args:
         observer: an object with the methods of `Observer`.
+
+    Raises:
+        UsageError: it is no such object.
     """
+    _check_observer("observe", observer)
+    return _observing(observer)
+
+
+@contextmanager
+def _observing(observer: T) -> Iterator[T]:
     token = _around.set((*_around.get(), observer))
     place = object()
     listening[place] = None
@@ -299,6 +313,18 @@ def observe(observer: Any) -> Iterator[Any]:
         listening.pop(place, None)
         with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
             _around.reset(token)
+
+
+def _check_observer(what: str, observer: Any) -> None:
+    """Refuse what could only fail at each span."""
+    if isinstance(observer, type):
+        raise UsageError(f"{what} takes an observer, not the class {observer!r}; write {what}({observer.__name__}(…))")
+    missing = [name for name in ("begin", "event", "end") if not callable(getattr(observer, name, None))]
+    if missing:
+        raise UsageError(
+            f"{what} takes an observer, and {observer!r} has no method {missing[0]!r}; derive a class from "
+            "mellea.Observer, which has all of them, and override what you need"
+        )
 
 
 def begin_span(

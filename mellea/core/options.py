@@ -65,6 +65,9 @@ class Deadlines:
         first_byte: from the request to the first sign of life.
         between_bytes: from one sign of life to the next.
         total: for everything together.
+
+    A call is given up about 0.01 s after a deadline, or up to 0.05 s after one that passed while the event loop was
+    busy: what has arrived by then is read first.
     """
 
     connect: float | None = 10.0

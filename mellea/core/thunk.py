@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.accumulator import Generation, fold_joined
+from mellea.core.attributes import THUNK_WAYS, find_attribute
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.iterators import EventIterator, Poll, TextIterator, piece_filter
@@ -336,6 +337,24 @@ class ModelOutputThunk(Generic[T]):
 
     # -- as a Python value ----------------------------------------------------------------------------
 
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, THUNK_WAYS)
+
+    @short_errors
+    def __eq__(self, other: object) -> bool:
+        if self is other or isinstance(other, ModelOutputThunk):
+            return self is other
+        if isinstance(other, str):
+            raise UsageError(  # it would be false whatever the model wrote
+                f"a thunk was compared with the text {other!r}; compare .value, which is its text"
+            )
+        return False
+
+    __hash__ = object.__hash__
+
     def __str__(self) -> str:
         raise UsageError(
             "a thunk that isn't computed yet was turned into text, where it would end up in a prompt as an object; "
@@ -407,6 +426,26 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
     def message(self) -> Message:
         """The whole answer as a message."""
         return self._run.so_far().message
+
+    @short_errors
+    def __eq__(self, other: object) -> bool:
+        parsed = self._run.parsed
+        if not isinstance(other, (str, ModelOutputThunk)) and parsed is not None and isinstance(other, type(parsed)):
+            raise UsageError(
+                f"a thunk was compared with {other!r}; compare .parsed, which is its result of type "
+                f"{type(parsed).__name__!r}"
+            )
+        return super().__eq__(other)
+
+    __hash__ = object.__hash__
+
+    @short_errors
+    def __bool__(self) -> bool:
+        if isinstance(self._run.parsed, bool):
+            raise UsageError(  # it would be true whatever the model wrote
+                "the truth of a thunk was asked for, whose result is a bool; ask for that of .parsed"
+            )
+        return True
 
     def __str__(self) -> str:
         return self._run.so_far().text

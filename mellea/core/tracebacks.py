@@ -19,9 +19,9 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, TracebackType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 __all__ = [
     "add_note",
@@ -35,19 +35,7 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
-class ArgumentsCheck(Protocol):
-    """Checks the names of a function's arguments.
-
-    Attributes:
-        accepted: the names that need no look.
-    """
-
-    accepted: frozenset[str]
-
-    def __call__(self, names: Iterable[str]) -> None:
-        """Raise if one of the names isn't taken."""
-
+Check = Callable[[Sequence[Any], Mapping[str, Any]], None]
 
 _OURS = __name__.partition(".")[0]
 
@@ -89,24 +77,23 @@ def short_errors(entrance: F) -> F:
     return cast("F", wrap_entrance(entrance))
 
 
-def wrap_entrance(function: Callable[..., Any], check: ArgumentsCheck | None = None) -> Callable[..., Any]:
+def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> Callable[..., Any]:
     """Wrap a function that programs call, once: its errors get a short traceback.
 
     Args:
         function: sync or async; one that has been wrapped already is returned as it is.
-        check: is given the names of the arguments, and raises if one isn't taken.
+        check: is given the arguments, by position and by name, and raises if they don't fit.
     """
     if _is_wrapped(function):
         return function
-    accepted = frozenset[str]() if check is None else check.accepted
 
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             try:
-                if check is not None and not accepted.issuperset(kwargs):
-                    check(kwargs)
+                if check is not None:
+                    check(args, kwargs)
                 return await function(*args, **kwargs)
             except Exception as error:
                 shorten(error)
@@ -117,8 +104,8 @@ def wrap_entrance(function: Callable[..., Any], check: ArgumentsCheck | None = N
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            if check is not None and not accepted.issuperset(kwargs):
-                check(kwargs)
+            if check is not None:
+                check(args, kwargs)
             return function(*args, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
             shorten(error)
@@ -127,15 +114,15 @@ def wrap_entrance(function: Callable[..., Any], check: ArgumentsCheck | None = N
     return _noted(call, check)
 
 
-def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], ArgumentsCheck | None]:
-    """Return the function inside an entrance, and the check of its names, for a wrapper that does both itself."""
+def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], Check | None]:
+    """Return the function inside an entrance, and the check of its arguments, for a wrapper that does both itself."""
     if _is_wrapped(function):
-        return cast("Any", function).__wrapped__, cast("Any", function).check_names
+        return cast("Any", function).__wrapped__, cast("Any", function).check_arguments
     return function, None
 
 
-def _noted(wrapper: Callable[..., Any], check: ArgumentsCheck | None) -> Callable[..., Any]:
-    wrapper.check_names = check  # type: ignore[attr-defined]
+def _noted(wrapper: Callable[..., Any], check: Check | None) -> Callable[..., Any]:
+    wrapper.check_arguments = check  # type: ignore[attr-defined]
     return wrapper
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from mellea.backends.text_tools import with_tools
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
 from mellea.core.blocks import CBlock, FileBlock
 from mellea.core.component import walk
 from mellea.core.context import Context, Turn
-from mellea.core.events import Event, TextDelta, UsageEvent
+from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.observer import listening
 from mellea.core.options import (
@@ -26,9 +27,7 @@ from mellea.core.options import (
     unshaped_options,
     without_shape,
 )
-from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.runtime import Corrector, Parse, Run, change_request, launch, send
-from mellea.core.runtime.ledger import current_ledger
+from mellea.core.runtime import Corrector, Parse, Run, launch, send
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UnsupportedError, UsageError
@@ -44,10 +43,9 @@ if TYPE_CHECKING:
     from mellea.core.structured import OutputFormat
     from mellea.stdlib.tools import Step, ToolLoop
 
-__all__ = ["Answering", "Call", "finish", "request_once"]
+__all__ = ["Answering", "Call", "finish"]
 
 C = TypeVar("C", bound=Context)
-R = TypeVar("R", EmbeddingResult, ImageResult)
 
 _QUICK_LENGTH = 4096
 """The longest text, in characters, that is parsed on the loop where no code of the user's is called: it takes less
@@ -78,6 +76,7 @@ class Call:
         loop: how the tools are run; `None` only shows the calls.
         prefix: text that the answer begins with.
         arguments: those of the verb; what they say of model options is in `given`, too.
+        turn: what is said as the turn of a context, which remembers what it was rendered into.
     """
 
     component: Any
@@ -90,6 +89,7 @@ class Call:
     loop: ToolLoop | None = None
     prefix: str | None = None
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
+    turn: Turn = field(default_factory=partial(Turn, None), repr=False)
 
     can_wait: ClassVar[bool] = False  # whether its loop may wait for people
 
@@ -154,6 +154,7 @@ class Call:
         format: OutputFormat[Any] | None,
         prefix: str | None,
         is_own: bool,
+        turn: Turn | None = None,
     ) -> Self:
         """Make a call of its component, backend and given options, which decide all that comes of options."""
         others = own_options(backend)
@@ -176,6 +177,7 @@ class Call:
             loop,
             prefix,
             arguments,
+            Turn(component) if turn is None else turn,
         )
         call._check()
         return call
@@ -235,6 +237,7 @@ class Call:
             format=self.format,
             prefix=own_prefix if prefix is None else prefix,
             is_own=is_own,
+            turn=self.turn if component is None else None,
         )
 
     def untyped(self) -> Self:
@@ -258,10 +261,12 @@ class Call:
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
+        backend = with_tools(self.backend) if self.tools else self.backend
+        can = backend.capabilities
         parts = () if can.images and can.files else walk(self.component)
         files = [Message("user", part) for part in parts if isinstance(part, FileBlock)] if parts else []
         if files or self.tools or self.format is not None or not self.options.keys() <= can.options:
-            check_supported(self.backend, self._request(files))
+            check_supported(backend, self._request(files))
 
     def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
@@ -341,7 +346,7 @@ class Call:
         thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
         if isinstance(self.component, Conversation):
             return thunk, context
-        return thunk, context.add_turn(self.component, thunk)
+        return thunk, context.add_turn(self.turn, thunk)
 
     def ingredients(self, context: Context) -> list[ModelOutputThunk[Any]]:
         """Return the thunks that the call waits for, each once."""
@@ -384,12 +389,10 @@ class Call:
         messages: list[Message] = []
         model = self.backend.model_id
         for turn in turns:
-            if turn.input is not None:
-                said = turn.get_rendered(model)
-                messages += turn.remember(model, render_messages(turn.input, model)) if said is None else said
+            messages += turn.render(model, render_messages)
             answered = () if turn.output is None else turn.output.so_far().messages
             messages += [message for message in answered if message.blocks]
-        messages += render_messages(self.component, model)
+        messages += self.turn.render(model, render_messages, anew=True)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
@@ -417,13 +420,13 @@ class Answering:
             await _await_ingredients(self._pending, self.call.component)
         self.call = await self.call.load()
         with unshaped_options(self.call.backend):  # for a compactor that asks a model
-            turns = await _prepare_turns(self._history)
+            turns = await _prepare_turns(self._history, self.call.backend.model_id)
         self.request = self.call._render(turns)
 
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
         call = self.call
-        events = send(run, call.backend, self.request)
+        events = send(run, with_tools(call.backend), self.request)
         return events if call.prefix is None else _prefix_events(call.prefix, events)
 
     async def work(self, run: Run) -> Any:
@@ -456,7 +459,7 @@ class Answering:
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
-        call, whole, backend = self.call, self.run, step.backend
+        call, whole, backend = self.call, self.run, with_tools(step.backend)
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
         request = Request(step.messages, _specs(step.tools), schema, step.options, deadlines)
@@ -477,38 +480,6 @@ class Answering:
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
     known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # sets stand here only while a call is checked
     return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in known])
-
-
-async def request_once(
-    kind: str, backend: Backend, messages: Sequence[Message], ask: Callable[[Sequence[Message]], Awaitable[R]]
-) -> R:
-    """Make a request whose result comes all at once, such as vectors or images, as work of the session around.
-
-    Args:
-        kind: what observers are told that it is.
-        backend: whom to ask.
-        messages: what to ask, before hooks change it.
-        ask: asks it.
-
-    Raises:
-        MelleaError: the request failed, or was cancelled.
-    """
-
-    async def work(run: Run) -> R:
-        request = await change_request(run, Request(tuple(messages)))
-        result = await ask(request.messages)
-        if result.usage is not None:
-            run.emit([UsageEvent(result.usage)])
-        if (ledger := current_ledger.get()) is not None:
-            ledger.add(backend.name, result.model or backend.model_id, result.usage)
-        return result
-
-    run = launch(
-        work=work, kind=kind, is_request=True, backend=backend.name, model=backend.model_id, server=backend.server
-    )
-    thunk: ModelOutputThunk[R] = ModelOutputThunk(run)
-    await finish(thunk)
-    return cast("R", thunk.parsed)
 
 
 async def finish(thunk: ModelOutputThunk[Any]) -> None:
@@ -585,7 +556,9 @@ def _unsaid(turns: Iterable[Turn]) -> list[Any]:
     ]
 
 
-async def _prepare_turns(history: Context) -> list[Turn]:
+async def _prepare_turns(history: Context, model: str) -> list[Turn]:
+    for turn in () if history.is_immediate else history.list_awaited_turns():
+        turn.render(model, render_messages)  # a compactor, or a count of tokens, is shown what was said
     turns = await history.prepare_view()
     for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
         await thunk

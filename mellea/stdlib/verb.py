@@ -14,10 +14,24 @@ Rules:
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar, cast, is_typeddict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ForwardRef,
+    Literal,
+    TypedDict,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    is_typeddict,
+)
 
-from mellea.core.arguments import NameCheck
+from mellea.core.arguments import ArgumentCheck
 from mellea.core.backend import Backend
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.chunkers import Scope
@@ -196,7 +210,7 @@ def take_parts(arguments: InstructArguments) -> PartArguments:
 
 
 def verb(name: str, arguments: type = NoArguments, /, **ways: str) -> Callable[[F], F]:
-    """Make a decorator for a verb: it checks names, shortens tracebacks and documents every argument.
+    """Make a decorator for a verb: it checks arguments, shortens tracebacks and documents every argument.
 
     Args:
         name: what errors call the verb.
@@ -205,7 +219,7 @@ def verb(name: str, arguments: type = NoArguments, /, **ways: str) -> Callable[[
     """
 
     def decorate(function: F) -> F:
-        check = NameCheck(name, function, arguments.__annotations__, ways)
+        check = ArgumentCheck(name, function, arguments.__annotations__, ways)
         return document(arguments)(cast("F", wrap_entrance(function, check)))
 
     return decorate
@@ -223,9 +237,15 @@ def document(arguments: type) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
-        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not _REST or not lines]
+        own = [
+            parameter.replace(annotation=_as_written(parameter.annotation))
+            for parameter in signature.parameters.values()
+            if parameter.kind is not _REST or not lines
+        ]
         shared = {parameter.name: line for parameter in own if (line := _SHARED.get(parameter.name)) is not None}
-        function.__signature__ = signature.replace(parameters=[*own, *parameters])  # type: ignore[attr-defined]
+        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*own, *parameters], return_annotation=_as_written(signature.return_annotation)
+        )
         function.__doc__ = _with_lines(function.__doc__, {**shared, **lines})
         return function
 
@@ -245,8 +265,40 @@ def _declared(arguments: type) -> tuple[list[inspect.Parameter], dict[str, str]]
 
 def _parameter(name: str, declared: Any) -> inspect.Parameter:
     default = declared.__metadata__[1] if len(declared.__metadata__) > 1 else None
-    kind = getattr(declared.__origin__, "__forward_arg__", declared.__origin__)  # a text, where it is loaded lazily
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+    shown = _AsWritten(_write(declared.__origin__))
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shown)
+
+
+class _AsWritten(str):
+    """A type as the source has it, which signatures show without quotation marks."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _as_written(annotation: Any) -> Any:
+    return _AsWritten(annotation) if isinstance(annotation, str) else annotation
+
+
+_ALIASES: Sequence[tuple[Any, str]] = ((AnyTool, "AnyTool"), (Any, "Any"), (type(None), "None"), (..., "..."))
+
+
+def _write(annotation: Any) -> str:
+    """Return a type in a few words: by the names that our modules give it, without those of the modules."""
+    for alias, name in _ALIASES:
+        if annotation is alias or annotation == alias:
+            return name
+    if isinstance(annotation, ForwardRef):  # of what is loaded lazily
+        return annotation.__forward_arg__
+    kind, parts = get_origin(annotation), get_args(annotation)
+    if kind is Literal:
+        return f"Literal[{', '.join(map(repr, parts))}]"
+    if kind in (Union, UnionType):
+        return " | ".join(map(_write, parts))
+    name = getattr(kind or annotation, "__name__", str(annotation))
+    return f"{name}[{', '.join(map(_write, parts))}]" if parts else name
 
 
 _SHARED: Mapping[str, str] = _declared(Parameters)[1]

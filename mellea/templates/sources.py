@@ -41,9 +41,10 @@ _NO_PARTS: Mapping[str, Any] = {
     "grounding_context": {},
     "prefix": None,
 }
-"""The values of an instruction that is a description alone, which mellea's own templates say as it is.
+"""The variables of an instruction's template besides its description, with the values of a description alone, which
+mellea's own templates say as it is.
 
-A test renders each of them both ways.
+A test holds the names against those of `Instruction`, and renders each both ways.
 """
 
 

@@ -87,6 +87,16 @@ def test_declared_arguments_are_keywords_with_a_type_and_a_default(where: str) -
         assert parameter.annotation is not inspect.Parameter.empty
 
 
+@pytest.mark.parametrize("where", VERBS)
+def test_help_shows_types_as_a_person_would_write_them(where: str) -> None:
+    verb, declared = VERBS[where]
+    shown = str(inspect.signature(verb))
+    for long in ("typing.", "collections.", "mellea.", "Union[", "ForwardRef", ": '", "-> '"):
+        assert long not in shown
+    if declared is not None and "tools" in declared.__annotations__:
+        assert "tools: Iterable[AnyTool] | None = None" in shown
+
+
 def test_the_parts_of_an_instruction_are_fields_of_it() -> None:
     names = {field.name for field in dataclasses.fields(Instruction)}
     assert names == {"description", "requirements", *PartArguments.__annotations__}

@@ -12,6 +12,7 @@ from mellea.core import CBlock, TemplateRepresentation
 from mellea.stdlib.components import Instruction, render_messages
 from mellea.templates import fill, find, render, render_blocks
 from mellea.templates.render import _jinja
+from mellea.templates.sources import _NO_PARTS
 
 TEXTS = [
     "Write a poem.",
@@ -49,6 +50,14 @@ def test_a_description_alone_is_what_the_template_makes_of_it(model: str, text: 
 def test_any_other_part_is_said_by_the_template(model: str, parts: dict[str, Any]) -> None:
     said = Instruction("Write.", **parts).format_for_llm()
     assert render(said, model=model) == find("Instruction", model).render(said.args).strip("\n")
+
+
+def test_the_short_way_knows_every_part_of_an_instruction() -> None:
+    names = Instruction("Write.").format_for_llm().args.keys()
+    assert names == {"description", *_NO_PARTS}, (
+        "a prompt that is a description alone isn't recognised any more, so Jinja2 renders it; give _NO_PARTS in "
+        "mellea/templates/sources.py the names in Instruction.format_for_llm(), each with the value of an empty part"
+    )
 
 
 def test_a_cached_description_is_a_block_of_its_own() -> None:

@@ -16,7 +16,10 @@ from mellea.core.runtime.loop import Loop
 __all__ = ["Clock"]
 
 _RECHECK_SECONDS = 0.05
-"""How long what has come meanwhile may take to be read, before a deadline counts as passed."""
+"""How long what has come meanwhile may take to be read at most, before a deadline counts as passed."""
+
+_QUICK_SECONDS = 0.01
+"""The same on a loop that wasn't held up, where next to nothing is left to be read."""
 
 _NEVER = float("inf")
 
@@ -83,7 +86,9 @@ class Clock:
             self._expire(*(("silent", silence) if quiet_until <= all_until else ("not done", total)))
             return
         # The first byte may come at any time and have the shorter deadline begin.
-        look = _RECHECK_SECONDS if when <= now else min(when - now, between)
+        # How late the timer is tells for how long the loop was held up.
+        recheck = min(_QUICK_SECONDS + 2 * (now - when), _RECHECK_SECONDS)
+        look = recheck if when <= now else min(when - now, between)
         if look < _NEVER:
             self._stop_timer = self._loop.call_later(look, self._look_again if when <= now else self._look)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.context.compactors import WindowCompactor as WindowCompactor
     from mellea.stdlib.context.simple import SimpleContext as SimpleContext
     from mellea.stdlib.context.tokens import estimate_tokens as estimate_tokens
+    from mellea.stdlib.context.tokens import get_turn_texts as get_turn_texts
 
 __all__ = [
     "ChatContext",
@@ -26,6 +27,7 @@ __all__ = [
     "Turn",
     "WindowCompactor",
     "estimate_tokens",
+    "get_turn_texts",
 ]
 
 __getattr__ = lazily(
@@ -39,5 +41,6 @@ __getattr__ = lazily(
         "Turn": "mellea.core.context",
         "WindowCompactor": "mellea.stdlib.context.compactors",
         "estimate_tokens": "mellea.stdlib.context.tokens",
+        "get_turn_texts": "mellea.stdlib.context.tokens",
     },
 )

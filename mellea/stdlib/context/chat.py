@@ -117,7 +117,11 @@ class ChatContext(Context):
         last = self._turn
         if last is None or last.output is not None:
             return self._add_turn(Turn(None, value))
-        return self._make_node(self._previous, Turn(last.input, value), is_pinned=self._is_pinned)
+        return self._make_node(self._previous, last.answered(value), is_pinned=self._is_pinned)
+
+    def add_turn(self, turn: Turn, answer: ModelOutputThunk[Any]) -> ChatContext:
+        """Return a context with one more turn: what was said, and the answer, which may still be coming."""
+        return self._add_turn(turn.answered(answer))
 
     def pin(self, value: Any = None) -> ChatContext:
         """Return a context with `value` added as a turn that every call sees; without a value, pin the last turn.

@@ -12,21 +12,21 @@ __all__ = ["SimpleContext"]
 
 
 class _Last(weakref.ref[ModelOutputThunk[Any]]):
-    """The output of the last turn, and the input, which is released with it."""
+    """The output of the last turn, and what was said, which is released with it."""
 
-    __slots__ = ("input",)
+    __slots__ = ("turn",)
 
-    input: Any
+    turn: Turn
 
 
-def _remember(output: ModelOutputThunk[Any], input: Any) -> _Last:
-    last = _Last(output, _release_input)
-    last.input = input
+def _remember(output: ModelOutputThunk[Any], turn: Turn) -> _Last:
+    last = _Last(output, _release_turn)
+    last.turn = turn
     return last
 
 
-def _release_input(last: Any) -> None:
-    last.input = None
+def _release_turn(last: Any) -> None:
+    last.turn = None
 
 
 class SimpleContext(Context):
@@ -47,16 +47,15 @@ class SimpleContext(Context):
         """Return a context with `value` as the last turn, or as the output of it."""
         new = SimpleContext()
         if isinstance(value, ModelOutputThunk):
-            new._last = _remember(value, self._input)
+            new._last = _remember(value, Turn(self._input))
         else:
             new._input = value
         return new
 
-    def add_turn(self, said: Any, answer: ModelOutputThunk[Any]) -> SimpleContext:
+    def add_turn(self, turn: Turn, answer: ModelOutputThunk[Any]) -> SimpleContext:
         """Return a context with this as the last turn."""
         new = SimpleContext()
-        new._last = last = _Last(answer, _release_input)
-        last.input = said
+        new._last = _remember(answer, turn)
         return new
 
     def turns(self) -> list[Turn]:
@@ -64,7 +63,7 @@ class SimpleContext(Context):
         if self._input is not None:
             return [Turn(self._input)]
         output = None if self._last is None else self._last()
-        return [] if output is None or self._last is None else [Turn(self._last.input, output)]
+        return [] if output is None or self._last is None else [self._last.turn.answered(output)]
 
     @property
     def shows_turns(self) -> bool:

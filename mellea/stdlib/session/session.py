@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 import anyio
 
 from mellea.core.arguments import entrance
+from mellea.core.attributes import SESSION_WAYS, find_attribute
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.blocks import CBlock
@@ -507,6 +508,12 @@ class MelleaSession:
     ) -> None:
         self._leave()
         await self.aclose()
+
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, SESSION_WAYS)
 
     def __repr__(self) -> str:
         return f"MelleaSession({self.backend!r}, {self.ctx!r})"

@@ -19,16 +19,17 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
+from mellea.core.attributes import STREAM_WAYS, find_attribute
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import Cursor, EventIterator, TextFilter, TextIterator, piece_filter
 from mellea.core.iterators import text_filter as filter_of_text
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.runtime.portal import blocking
+from mellea.core.runtime.portal import blocking, is_portal_thread
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors, shorten
-from mellea.errors import GenerationCancelledError, ParseError, UsageError
+from mellea.errors import GenerationCancelledError, ParseError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.structured.partials import Partial
@@ -126,7 +127,11 @@ class _Streaming(Generic[T]):
 
     def _close_now(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
-        if self._thunk is not None and not self._thunk.record.is_closed:
+        if self._thunk is None or self._thunk.record.is_closed:
+            return
+        if is_portal_thread():  # the garbage collector closes a generator there, which can't wait for its own loop
+            self._thunk.record.cancel()
+        else:
             _cancel(self._thunk)
 
     def _started(self) -> ModelOutputThunk[Any]:
@@ -190,6 +195,12 @@ class _Streaming(Generic[T]):
         if thunk is not None and not isinstance(thunk.record.error, ParseError):
             thunk.deliver()
 
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, STREAM_WAYS)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk.record.state.value}>"
 
@@ -241,6 +252,29 @@ class AsyncStream(_Streaming[T]):
     ) -> None:
         await self.aclose()
 
+    if not TYPE_CHECKING:  # what a checker refuses
+
+        @short_errors
+        def __await__(self) -> Any:
+            raise UsageTypeError(
+                "a stream isn't awaited: async for piece in m.astream(…); for the whole answer, await m.ainstruct(…)"
+            )
+
+        @short_errors
+        def __enter__(self) -> Any:
+            raise UsageTypeError(
+                "an async stream takes async with; in plain code, with m.stream(…) as stream: for piece in stream"
+            )
+
+        def __exit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
+
+        @short_errors
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
+            raise UsageTypeError(
+                "an async stream is read by async for piece in m.astream(…); in plain code, for piece in m.stream(…)"
+            )
+
 
 @short_errors
 class Stream(_Streaming[T]):
@@ -291,6 +325,18 @@ class Stream(_Streaming[T]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    if not TYPE_CHECKING:  # what a checker refuses
+        # There is no __aiter__, which would have web frameworks take this for an async stream.
+        @short_errors
+        async def __aenter__(self) -> Any:
+            raise UsageTypeError(
+                "a plain stream takes with and for; in async code, async for piece in m.astream(…), with or without "
+                "async with"
+            )
+
+        async def __aexit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
 
     def _start(self) -> ModelOutputThunk[Any]:
         thunk, self._first = _start(self._launch)

@@ -1,0 +1,107 @@
+"""Attributes that aren't there: the error, with our name for what other libraries call something else.
+
+`find_attribute` stands in the `__getattr__` of a class, which Python calls for names it hasn't found: what is there
+costs nothing. The error is an `AttributeError`, so `hasattr` and `getattr` with a default work as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mellea.errors import UsageAttributeError
+
+__all__ = ["SESSION_WAYS", "STREAM_WAYS", "THUNK_WAYS", "find_attribute"]
+
+
+def _by_name(table: Mapping[str, str]) -> dict[str, str]:
+    """Return what to do for each name, of a table that has several names for each thing to do."""
+    return {name: what for what, names in table.items() for name in names.split()}
+
+
+THUNK_WAYS = _by_name(
+    {
+        ".value is the text": "text output_text completion completions response answer reply generated_text raw "
+        "response_text content_text get",
+        ".value is the text, .message the whole answer": "choices candidates generations parts output_messages",
+        ".parsed is the result of a call with format=…, .value the text": "data output result results parsed_output "
+        "structured_response object json dict model_dump model_dump_json model_validate_json to_dict",
+        ".finish_reason says why the model stopped": "stop_reason finish_reasons done_reason",
+        ".usage has the tokens": "usage_metadata tokens token_count total_tokens token_usage input_tokens "
+        "output_tokens",
+        ".thinking is what the model thought": "reasoning reasoning_content thoughts thinking_blocks",
+        ".response_id is the provider's id": "id request_id",
+        ".model is the model that answered": "model_name model_id response_metadata",
+        ".tool_calls are the calls of tools": "function_call function_calls tools additional_kwargs",
+        "earlier turns are in the context of the session: m.ctx.turns()": "messages all_messages new_messages history",
+        ".is_computed() and .has_failed() say how far it is": "done is_done exception status completed",
+        ".sampling has every attempt and what the checks said": "attempts validations requirements",
+        "iterate over the thunk itself: async for piece in thunk": "text_stream stream stream_text iter_text chunks",
+    }
+)
+"""What to write in place of the attributes that results have elsewhere."""
+
+STREAM_WAYS = _by_name(
+    {
+        "iterate over the stream; .text is the text so far, .output the result at its end": "value content output_text "
+        "choices delta response completion answer reply data",
+        ".result is the computed thunk, at the end": "thunk final get_final_message get_final_response "
+        "get_final_completion final_result get_output final_output wait join",
+        ".text is the text so far, .output the result at its end": "get_final_text get_text full_text partial",
+        "iterate over the stream itself": "text_stream stream stream_text stream_output iter_text iter_lines chunks "
+        "text_deltas iter read",
+        ".partials() gives the partial objects": "partial_stream partial_objects object_stream stream_structured",
+        ".events() gives the typed events": "stream_events event_stream on fullStream full_stream",
+        "closing it, or leaving its block, cancels it": "cancel stop abort",
+        "it is there in .result, at the end": "finish_reason model response_id tool_calls thinking files request "
+        "sampling success time_to_first_token",
+    }
+)
+"""What to write in place of the attributes that streams have elsewhere."""
+
+SESSION_WAYS = _by_name(
+    {
+        "m.instruct(…) or m.chat(…) asks the model": "run run_sync invoke generate complete completion predict call "
+        "prompt generate_text respond text query_model",
+        "await m.ainstruct(…) or m.achat(…) asks the model": "arun ainvoke agenerate acomplete apredict acall "
+        "generate_async",
+        "m.chat(…) says a message, or a list of messages": "messages completions responses create add_message "
+        "send_message send message",
+        "m.stream(…) and m.astream(…) stream": "run_stream stream_text stream_async stream_events iter generate_stream",
+        "a call has a type by format=…: m.instruct(…, format=…)": "with_structured_output generate_object extract "
+        "parse structured create_partial create_iterable json_mode",
+        "a call takes tools: m.instruct(…, tools=[…], tool_calls='run')": "bind_tools bind_functions tools tool "
+        "add_tool register_tool",
+        "mellea.gather(…) waits for several calls: await gather(*[m.ainstruct(…) for …])": "batch abatch map amap",
+        "earlier turns are in its context, m.ctx": "history memory context chat_history conversation all_messages",
+        "start_session(…, model_options={'system_prompt': …}) sets it": "system system_prompt set_system_prompt",
+        "mellea.ask(…) asks in one line": "ask aask",
+        "m.backend.model_id is the model": "model model_id model_name",
+        "mellea.observe(…) has an observer told of what happens": "on callbacks add_callback with_config hooks",
+    }
+)
+"""What to write in place of the methods that clients, agents and models have elsewhere."""
+
+
+def find_attribute(value: Any, name: str, ways: Mapping[str, str]) -> Any:
+    """Raise the error for an attribute that `value` hasn't.
+
+    Args:
+        value: what was asked for the attribute.
+        name: the name of the attribute.
+        ways: what to write instead, by the names that others use.
+
+    Raises:
+        UsageAttributeError: says what to write instead.
+        AttributeError: nobody uses that name.
+    """
+    kind = type(value)
+    if (found := getattr(kind, name, None)) is not None and hasattr(found, "__get__"):
+        return found.__get__(value, kind)  # a property, whose own AttributeError made Python ask here: raise that
+    if name in ways:
+        raise UsageAttributeError(f"{_article(kind)} has no attribute {name!r}; {ways[name]}")
+    raise AttributeError(f"{_article(kind)} has no attribute {name!r}", name=name, obj=value)
+
+
+def _article(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"

@@ -1,0 +1,235 @@
+"""What people write who come from other libraries, or mix up two things of ours, is told what to write instead."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+import mellea
+from mellea.core import ComputedModelOutputThunk
+from mellea.errors import UsageAttributeError, UsageError, UsageTypeError
+from mellea.stdlib import functional
+from mellea.testing import ScriptedBackend
+
+BACKEND = ScriptedBackend("yes")
+M: Any = mellea.start_session(BACKEND)
+ASK: Any = mellea.ask
+
+
+def error_of(call: Callable[[], Any], kind: type[Exception] = UsageError) -> str:
+    with pytest.raises(kind) as caught:
+        call()
+    assert isinstance(caught.value, UsageError)
+    return str(caught.value)
+
+
+# -- comparisons -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "compare",
+    [lambda thunk: thunk == "yes", lambda thunk: thunk != "no", lambda thunk: "a" == thunk],  # noqa: SIM300 - the text comes first
+)
+def test_a_thunk_isnt_compared_with_a_text(compare: Callable[[Any], bool]) -> None:
+    assert "compare .value" in error_of(lambda: compare(M.instruct("Is it?")))
+
+
+@pytest.mark.anyio
+async def test_a_thunk_that_isnt_computed_isnt_compared_with_a_text_either() -> None:
+    thunk = await M.ainstruct("Is it?", await_result=False)
+    assert "compare .value" in error_of(lambda: thunk == "yes")
+    await thunk
+
+
+@pytest.mark.parametrize(("text", "kind", "value"), [("3", int, 3), ("[1]", list[int], [1]), ("true", bool, True)])
+def test_a_thunk_isnt_compared_with_a_value_of_its_type(text: str, kind: Any, value: Any) -> None:
+    thunk = mellea.start_session(ScriptedBackend(text)).instruct("?", format=kind)
+    assert "compare .parsed" in error_of(lambda: thunk == value)
+
+
+def test_a_thunk_of_a_bool_has_no_truth_of_its_own() -> None:
+    thunk = mellea.start_session(ScriptedBackend("false")).instruct("Is it?", format=bool)
+    assert "of .parsed" in error_of(lambda: bool(thunk))
+    assert M.instruct("Is it?")  # others are true, as objects are
+
+
+def test_thunks_are_compared_by_identity_and_can_be_kept_in_lists_sets_and_pickles() -> None:
+    first, second = ComputedModelOutputThunk("a"), ComputedModelOutputThunk("a")
+    assert first == first and first != second and first is not None and first != 3
+    assert first in [second, first] and second not in [first] and [first, second].index(second) == 1
+    assert len({first, second, first}) == 2 and {first: 1}[first] == 1
+    assert pickle.loads(pickle.dumps(first)).value == copy.copy(first).value == copy.deepcopy(first).value == "a"
+
+
+# -- arguments by position ---------------------------------------------------------------------------------
+
+TOO_MANY: dict[str, tuple[Callable[[], Any], str]] = {
+    "variables": (lambda: M.instruct("{{x}}", {"x": 3}), "instruct takes one positional argument, description"),
+    "variables by name": (lambda: M.instruct("{{x}}", {"x": 3}), "user_variables={…}"),
+    "a type": (lambda: M.instruct("x", int), "format=int"),
+    "a type, ask": (lambda: ASK("x", int), "format=int"),
+    "requirements": (lambda: M.act("x", ["be short"]), "requirements=[…]"),
+    "two texts": (lambda: M.instruct("You are kind.", "Hello"), "one text"),
+    "a role": (lambda: M.chat("user", "Hello"), "role=…"),
+    "stream": (lambda: M.stream("x", 3), "stream takes one positional argument, content"),
+    "astream": (lambda: M.astream("x", int), "format=int"),
+    "ask.stream": (lambda: ASK.stream("x", int), "ask.stream takes one positional argument, prompt"),
+    "async": (lambda: asyncio.run(M.ainstruct("x", {"x": 3})), "user_variables={…}"),
+    "nothing": (lambda: M.instruct(), "'description' is missing"),
+    "no query": (lambda: M.query({"a": 1}), "query takes 2 positional arguments, obj, query; 'query' is missing"),
+    "no context": (lambda: functional.instruct("x"), "'context' and 'backend' are missing"),  # type: ignore[call-overload]
+    "a session": (lambda: functional.instruct("x", M), "m.instruct(…)"),  # type: ignore[call-overload]
+    "twice": (lambda: M.instruct("x", description="y"), "'description' twice"),
+    "no backend": (lambda: mellea.MelleaSession(), "'backend' is missing"),  # type: ignore[call-arg]
+    "no text": (lambda: M.embed(), "embed takes one positional argument, texts"),
+    "no requirement": (lambda: M.validate(), "'requirements' is missing"),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MANY)
+def test_arguments_by_position_are_told_by_the_verbs_own_name(case: str) -> None:
+    call, says = TOO_MANY[case]
+    said = error_of(call, UsageTypeError)
+    assert says in said
+    assert "ainstruct" not in said and "MelleaSession." not in said
+
+
+def test_a_positional_argument_may_have_its_name() -> None:
+    assert M.instruct(description="x").value == "yes"
+    assert M.query(obj={"a": 1}, query="x").value == "yes"
+    assert M.query({"a": 1}, query="x").value == "yes"
+
+
+# -- readers -----------------------------------------------------------------------------------------------
+
+
+async def _await(value: Any) -> Any:
+    return await value
+
+
+async def _enter(value: Any) -> None:
+    async with value:
+        pass
+
+
+def _enter_plainly(value: Any) -> None:
+    with value:
+        pass
+
+
+READERS: dict[str, tuple[Callable[[], Any], str]] = {
+    "for": (lambda: list(M.astream("x")), "async for piece in m.astream(…)"),
+    "join": (lambda: "".join(M.astream("x")), "async for piece in m.astream(…)"),
+    "ask": (lambda: list(ASK.astream("x", format=list[int])), "async for piece in m.astream(…)"),
+    "await": (lambda: asyncio.run(_await(M.astream("x"))), "await m.ainstruct(…)"),
+    "with": (lambda: _enter_plainly(M.astream("x")), "async with"),
+    "async with": (lambda: asyncio.run(_enter(M.stream("x"))), "m.astream(…)"),
+}
+
+
+@pytest.mark.parametrize("case", READERS)
+def test_a_reader_of_the_wrong_colour_is_told_the_right_one(case: str) -> None:
+    call, says = READERS[case]
+    assert says in error_of(call, UsageTypeError)
+
+
+def test_streams_are_what_web_frameworks_take_them_for() -> None:
+    plain, other = M.stream("x"), M.astream("x")
+    assert isinstance(plain, Iterable) and not isinstance(plain, (AsyncIterable, Awaitable, Iterator))
+    assert isinstance(other, AsyncIterable) and not isinstance(other, (Iterable, AsyncIterator))
+    assert not hasattr(plain, "__aiter__") and not hasattr(other, "__iter__")
+
+
+# -- attributes --------------------------------------------------------------------------------------------
+
+ATTRIBUTES: dict[str, tuple[Callable[[], Any], str]] = {
+    **{
+        f"thunk.{name}": (lambda: M.instruct("x"), says)
+        for name, says in {
+            "text": ".value",
+            "choices": ".value",
+            "output_text": ".value",
+            "output": ".parsed",
+            "data": ".parsed",
+            "model_dump": ".parsed",
+            "stop_reason": ".finish_reason",
+            "usage_metadata": ".usage",
+            "reasoning_content": ".thinking",
+            "id": ".response_id",
+            "all_messages": "m.ctx.turns()",
+            "text_stream": "iterate",
+        }.items()
+    },
+    **{
+        f"stream.{name}": (lambda: M.stream("x"), says)
+        for name, says in {
+            "value": ".output",
+            "content": ".text",
+            "choices": "iterate",
+            "text_stream": "iterate",
+            "get_final_message": ".result",
+            "finish_reason": ".result",
+            "partial_stream": ".partials()",
+        }.items()
+    },
+    "astream.value": (lambda: M.astream("x"), ".output"),
+    "session.generate": (lambda: M, "m.instruct(…)"),
+    "session.invoke": (lambda: M, "m.instruct(…)"),
+    "session.run_sync": (lambda: M, "m.instruct(…)"),
+    "session.messages": (lambda: M, "m.chat(…)"),
+    "session.with_structured_output": (lambda: M, "format=…"),
+    "session.bind_tools": (lambda: M, "tools=[…]"),
+    "session.history": (lambda: M, "m.ctx"),
+}
+
+
+@pytest.mark.parametrize("case", ATTRIBUTES)
+def test_an_attribute_of_other_libraries_is_told_by_our_name(case: str) -> None:
+    make, says = ATTRIBUTES[case]
+    value, name = make(), case.partition(".")[2]
+    assert says in error_of(lambda: getattr(value, name), UsageAttributeError)
+    assert not hasattr(value, name) and getattr(value, name, None) is None
+
+
+def test_an_attribute_that_nobody_uses_is_pythons_own_error() -> None:
+    for value in (M, M.stream("x"), M.instruct("x")):
+        with pytest.raises(AttributeError, match="has no attribute 'colour'") as caught:
+            _ = value.colour
+        assert not isinstance(caught.value, UsageError)
+        assert caught.value.name == "colour" and caught.value.obj is value
+
+
+def test_an_attribute_error_in_a_property_stays_what_it_is() -> None:
+    class Session(mellea.MelleaSession):
+        @property
+        def town(self) -> str:
+            return (None).name  # type: ignore[attr-defined,no-any-return]
+
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'name'"):
+        _ = Session(BACKEND).town
+
+
+# -- observers ---------------------------------------------------------------------------------------------
+
+
+class Watcher(mellea.Observer):
+    pass
+
+
+class Half:
+    def begin(self, span: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("register", [mellea.observe, mellea.add_observer])
+@pytest.mark.parametrize(
+    ("wrong", "says"), [(print, "'begin'"), (Watcher, "Watcher(…)"), (Half(), "'event'"), (3, "'begin'")]
+)
+def test_what_isnt_an_observer_is_refused_at_once(register: Callable[[Any], Any], wrong: Any, says: str) -> None:
+    said = error_of(lambda: register(wrong))
+    assert says in said and said.startswith(register.__name__)
