@@ -12,12 +12,11 @@ import anyio
 
 from mellea.backends.text_tools import with_tools
 from mellea.backends.wrapped import WrappedBackend, open_stream
-from mellea.core.backend import Backend, Capabilities, Request
+from mellea.core.backend import Backend, Capabilities, Request, SentRequest
 from mellea.core.events import Event, KeepAlive
 from mellea.core.messages import Message
 from mellea.core.options import check_options
 from mellea.core.results import EmbeddingResult, ImageResult, Probe
-from mellea.core.sent import SentRequest
 from mellea.errors import BackendError, ConfigurationError, DeadlineError, MelleaError, UsageError
 
 __all__ = ["FallbackBackend"]

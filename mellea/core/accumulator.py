@@ -117,16 +117,16 @@ class Accumulator:
 
     def generation(self) -> Generation:
         """Return the generation so far."""
-        messages = self._answer.messages()
-        end = self._end
+        answer, end = self._answer, self._end
+        messages = answer.messages()
         return Generation(
-            self._answer.text(),
+            answer.text(),
             messages[-1],
             self.usage(),
             end.finish_reason if end else None,
             end.response_id if end else None,
             end.model if end else None,
-            tuple(self._answer.sources),
+            tuple(answer.sources),
             messages,
         )
 
@@ -188,7 +188,8 @@ class _Answer:
 
     def messages(self) -> tuple[Message, ...]:
         """Return the messages, the last one from the model."""
-        return (*self._messages, *self._sort_results(), Message("assistant", self._blocks + self._make_open_blocks()))
+        last = Message("assistant", self._blocks + self._make_open_blocks())
+        return (*self._messages, *self._sort_results(), last) if self._messages or self._results else (last,)
 
     def end_message(self) -> None:
         self._messages += self._sort_results()
@@ -311,7 +312,10 @@ def join_deltas(events: Sequence[Event]) -> list[Event]:
     joined: list[Event] = []
     for kind, group in groupby(events, type):
         if kind is TextDelta:
-            joined.append(TextDelta("".join([event.chunk for event in group])))  # type: ignore[attr-defined]
+            first, *more = group
+            if more:
+                first = TextDelta("".join([event.chunk for event in (first, *more)]))  # type: ignore[attr-defined]
+            joined.append(first)
         elif kind is ReasoningDelta:
             joined += _join_reasoning(group)  # type: ignore[arg-type]
         elif kind is ToolDelta:

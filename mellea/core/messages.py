@@ -61,7 +61,10 @@ class Message:
     @property
     def content(self) -> str:
         """The text of the message; the same as `text`."""
-        return "".join([block.value for block in self.blocks if isinstance(block, CBlock)])
+        blocks = self.blocks
+        if len(blocks) == 1 and type(block := blocks[0]) is CBlock:  # as nearly all have
+            return block.value
+        return "".join([block.value for block in blocks if isinstance(block, CBlock)])
 
     @property
     def text(self) -> str:

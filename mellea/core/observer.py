@@ -31,9 +31,9 @@ from mellea.errors import UsageError
 
 if TYPE_CHECKING:
     from mellea.core.accumulator import Generation
+    from mellea.core.backend import SentRequest
     from mellea.core.blocks import ToolCall, ToolOutput
     from mellea.core.events import Event
-    from mellea.core.sent import SentRequest
 
 __all__ = [
     "Observer",

@@ -18,15 +18,14 @@ from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.attributes import THUNK_WAYS, find_attribute
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
-from mellea.core.iterators import EventIterator, Poll, TextIterator
+from mellea.core.iterators import EventIterator, Poll, TextIterator, piece_filter
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.runtime.visible_text import piece_filter
 from mellea.core.tracebacks import short_errors
 from mellea.errors import StreamingError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
-    from mellea.core.sent import SentRequest
+    from mellea.core.backend import SentRequest
     from mellea.core.structured.iterators import ItemIterator, PartialIterator
     from mellea.core.structured.readers import OnError
 

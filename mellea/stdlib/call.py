@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -32,26 +31,17 @@ from mellea.core.runtime import Corrector, Parse, Run, launch, send
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UnsupportedError, UsageError
-from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages, render_result
+from mellea.stdlib import components
+from mellea.stdlib import tools as tool_room
+from mellea.stdlib.components import Conversation, Instruction, as_component, render_messages
 from mellea.stdlib.components.parsing import parse_as, parse_by, parse_message
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.tools import (
-    MAX_TURNS,
-    CheckedTool,
-    Step,
-    Tool,
-    ToolLoop,
-    ToolSet,
-    as_tools,
-    check_choice,
-    has_sets,
-    load_tools,
-    loop_of,
-)
+from mellea.stdlib.tools import MAX_TURNS, CheckedTool, Tool, ToolSet, as_tools, has_sets, load_tools
 from mellea.stdlib.verb import CallArguments
 
 if TYPE_CHECKING:
     from mellea.core.structured import OutputFormat
+    from mellea.stdlib.tools import Step, ToolLoop
 
 __all__ = ["Answering", "Call", "finish"]
 
@@ -148,7 +138,7 @@ class Call:
             backend,
             given,
             arguments,
-            format=_format(format),
+            format=None if format is None else _format(format),
             prefix=None if prefix is None else str(prefix),
             is_own=is_own,
         )
@@ -175,7 +165,7 @@ class Call:
         loop = None
         if arguments:  # nearly always there are none
             turns = arguments.get("max_turns", MAX_TURNS)
-            loop = loop_of(arguments.get("loop"), arguments.get("tool_calls", "show"), turns)
+            loop = tool_room.loop_of(arguments.get("loop"), arguments.get("tool_calls", "show"), turns)
         call = cls(
             component,
             backend,
@@ -183,7 +173,7 @@ class Call:
             given,
             format,
             tools if loop is None else loop.check_tools(tools, can_wait=cls.can_wait),
-            Deadlines.of(timeout),
+            DEFAULT_DEADLINES if timeout is None else Deadlines.of(timeout),
             loop,
             prefix,
             arguments,
@@ -257,7 +247,7 @@ class Call:
 
     def _check(self) -> None:
         if self.tools:
-            check_choice(self.options.get(ModelOption.TOOL_CHOICE), self.tools)
+            tool_room.check_choice(self.options.get(ModelOption.TOOL_CHOICE), self.tools)
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
                 f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
@@ -274,8 +264,8 @@ class Call:
         backend = with_tools(self.backend) if self.tools else self.backend
         can = backend.capabilities
         parts = () if can.images and can.files else walk(self.component)
-        files = [Message("user", part) for part in parts if isinstance(part, FileBlock)]
-        if files or self.tools or self.format is not None or self.options.keys() - can.options:
+        files = [Message("user", part) for part in parts if isinstance(part, FileBlock)] if parts else []
+        if files or self.tools or self.format is not None or not self.options.keys() <= can.options:
             check_supported(backend, self._request(files))
 
     def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
@@ -292,7 +282,7 @@ class Call:
         """
         history = self._history(context)
         turns = history.list_awaited_turns()
-        pending = _pending([self.component, *_unsaid(turns)])
+        pending = _pending([self.component, *(_unsaid(turns) if turns else ())])
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         is_ready = not pending and history.is_immediate and not has_sets(self.tools)
         request = self._render(turns) if is_ready else None
@@ -342,9 +332,11 @@ class Call:
         backend = self.backend
         run = launch(
             label=how.pop("label", self.component),
-            links=[thunk.record for thunk in _thunks_in(self.component)] if listening.count else (),
+            links=[part.record for part in walk(self.component) if isinstance(part, ModelOutputThunk)]
+            if listening.count
+            else (),
             deadlines=self.deadlines,
-            dependencies=[thunk.record for thunk in ingredients],
+            dependencies=[thunk.record for thunk in ingredients] if ingredients else (),
             format=self.format,
             backend=backend.name,
             model=backend.model_id,
@@ -390,7 +382,8 @@ class Call:
         options = dict(self.options)
         options.pop(ModelOption.SYSTEM_PROMPT, None)
         schema = self.format.schema if self.format is not None else None
-        return Request(tuple(messages), _specs(self.tools), schema, options, self.deadlines)
+        specs = _specs(self.tools) if self.tools else ()
+        return Request(tuple(messages), specs, schema, options, self.deadlines)
 
     def _render(self, turns: Iterable[Turn]) -> Request:
         messages: list[Message] = []
@@ -454,7 +447,7 @@ class Answering:
         options = dict(self.request.options)
         if messages:
             options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
-        return Step(number, call.backend, (*self.request.messages, *messages), call.tools, options)
+        return tool_room.Step(number, call.backend, (*self.request.messages, *messages), call.tools, options)
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
         """Return which limit an answer has reached: a call has none besides those of the loop."""
@@ -481,7 +474,7 @@ class Answering:
 
     def tell(self, result: Any) -> Any:
         """Return what the model is told of a tool's result."""
-        return render_result(result)
+        return components.render_result(result)
 
 
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
@@ -535,13 +528,14 @@ async def _prefix_events(prefix: str, events: AsyncIterator[Event]) -> AsyncIter
             await close()
 
 
-def _thunks_in(component: Any) -> list[ModelOutputThunk[Any]]:
-    return [part for part in walk(component) if isinstance(part, ModelOutputThunk)]
-
-
 def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
     """Find the thunks that aren't computed yet, each once."""
-    return [thunk for thunk in dict.fromkeys(chain(*map(_thunks_in, values))) if not thunk.is_computed()]
+    found: dict[int, ModelOutputThunk[Any]] = {}
+    for value in values:
+        for part in walk(value):
+            if isinstance(part, ModelOutputThunk) and not part.is_computed():
+                found[id(part)] = part
+    return list(found.values())
 
 
 def _format(format: Any) -> OutputFormat[Any] | None:

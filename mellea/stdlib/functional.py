@@ -22,21 +22,13 @@ from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import StreamingError, UsageError
+from mellea.stdlib import components, streaming
 from mellea.stdlib.call import Call, finish
-from mellea.stdlib.components import (
-    Conversation,
-    Instruction,
-    Query,
-    Transform,
-    call_method,
-    get_tools,
-    render_messages,
-)
+from mellea.stdlib.components import Conversation, Instruction, render_messages
 from mellea.stdlib.requirements.streaming import check_watchable
 from mellea.stdlib.requirements.validation import add_own_requirements, as_requirements, validate_all
 from mellea.stdlib.sampling.rejection import FormatRepairStrategy, RejectionSamplingStrategy
 from mellea.stdlib.single_result import request_once
-from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.verb import (
     ActArguments,
     CallArguments,
@@ -138,7 +130,7 @@ class Verb:
         """
         if self.strategy is None:
             return self.call.launch(context)
-        return launch_sampled(
+        return streaming.launch_sampled(
             self.call, context, self.strategy, self.requirements, strict=self.strict, release=self.release
         )
 
@@ -164,15 +156,20 @@ def prepare(
     """
     checked = cast("ActArguments", arguments)  # the verbs that check nothing have none of those keys
     strict = checked.get("strict", False)
-    check_flag("strict", strict)
-    check_flag("await_result", await_result)
-    check_flag("return_sampling_results", return_sampling_results)
+    if not (type(strict) is type(await_result) is type(return_sampling_results) is bool):
+        _check_flags(strict=strict, await_result=await_result, return_sampling_results=return_sampling_results)
     strategy = checked.get("strategy", DEFAULT_STRATEGY)
-    asked = (
-        *as_requirements(checked.get("requirements")),
-        *as_requirements(getattr(check_strategy(strategy), "requirements", None)),
-    )
-    checks = add_own_requirements(component, asked)
+    checks: tuple[Requirement, ...] = ()
+    if (
+        strategy is not DEFAULT_STRATEGY
+        or "requirements" in checked
+        or (isinstance(component, Instruction) and component.requirements)
+    ):
+        asked = (
+            *as_requirements(checked.get("requirements")),
+            *as_requirements(getattr(check_strategy(strategy), "requirements", None)),
+        )
+        checks = add_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
         raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
@@ -189,7 +186,7 @@ def prepare(
     for other in getattr(chosen, "backends", ()):
         call.vary(backend=other)
     if release is not None:
-        check_release(release, call, chosen, checks)
+        streaming.check_release(release, call, chosen, checks)
     return Verb(call, chosen, checks, strict, release)
 
 
@@ -227,13 +224,13 @@ async def change(
     await_result: bool = True,
 ) -> Any:
     """Have a model change an object for a host. The arguments and errors are those of `transform`."""
-    tools = get_tools(obj) if format is None else ()
-    component = Transform(obj, transformation, has_tools=bool(tools))
+    tools = components.get_tools(obj) if format is None else ()
+    component = components.Transform(obj, transformation, has_tools=bool(tools))
     with_tools = cast("CallArguments", {**arguments, "tools": tools} if tools else arguments)
     thunk = await answer(host, component, with_tools, format=format, await_result=await_result)
     if not await_result or not thunk.tool_calls:
         return thunk
-    result, message = await call_method(thunk.tool_calls, tools)
+    result, message = await components.call_method(thunk.tool_calls, tools)
     host.remember(message)
     return result
 
@@ -351,7 +348,9 @@ async def aquery(
         MelleaError: an argument is wrong, or the generation failed.
     """
     host = _Alone(context, backend)
-    return await answer(host, Query(obj, query), arguments, format=format, await_result=await_result), host.context
+    return await answer(
+        host, components.Query(obj, query), arguments, format=format, await_result=await_result
+    ), host.context
 
 
 @verb("transform", OptionArguments, tools=TRANSFORM_TOOLS)
@@ -464,6 +463,8 @@ def instruction(description: Any, arguments: InstructArguments) -> Instruction:
     Raises:
         UsageError: an argument is of a wrong type.
     """
+    if not arguments:
+        return Instruction(description)
     parts: Any = take_parts(arguments)  # any sequence; the instruction makes tuples of them
     requirements = arguments.pop("requirements", None)
     return Instruction(description, as_requirements(requirements), **parts)
@@ -495,6 +496,11 @@ def check_flag(name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise UsageError(f"{name} takes True or False, not {value!r}")
+
+
+def _check_flags(**flags: Any) -> None:
+    for name, value in flags.items():
+        check_flag(name, value)
 
 
 def check_strategy(strategy: Any) -> SamplingStrategy | None:

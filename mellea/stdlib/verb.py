@@ -17,8 +17,10 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
+    ForwardRef,
     Literal,
     TypedDict,
     TypeVar,
@@ -37,7 +39,12 @@ from mellea.core.context import Context
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.tracebacks import wrap_entrance
-from mellea.stdlib.tools import MAX_TURNS, AnyTool, ToolCalls, ToolLoop, ToolSet
+from mellea.stdlib.tools.policy import MAX_TURNS, ToolCalls
+from mellea.stdlib.tools.tool import AnyTool
+from mellea.stdlib.tools.tool_set import ToolSet
+
+if TYPE_CHECKING:
+    from mellea.stdlib.tools import ToolLoop
 
 __all__ = [
     "ActArguments",
@@ -112,7 +119,7 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
         "show",
     ]
     loop: Annotated[
-        ToolLoop | None,
+        "ToolLoop | None",
         "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.",
     ]
 
@@ -283,6 +290,8 @@ def _write(annotation: Any) -> str:
     for alias, name in _ALIASES:
         if annotation is alias or annotation == alias:
             return name
+    if isinstance(annotation, ForwardRef):  # of what is loaded lazily
+        return annotation.__forward_arg__
     kind, parts = get_origin(annotation), get_args(annotation)
     if kind is Literal:
         return f"Literal[{', '.join(map(repr, parts))}]"

@@ -30,7 +30,7 @@ from mellea.core.component import TemplateRepresentation, component_of, fields_i
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
-from mellea.templates.sources import find_prompt
+from mellea.templates.sources import PromptTemplate, find_prompt
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -233,25 +233,33 @@ def _render_representation(representation: TemplateRepresentation | str, renderi
         return representation
     if not isinstance(representation, TemplateRepresentation):
         raise UsageError(f"format_for_llm() returns a TemplateRepresentation or a text, not {representation!r}")
-    args = {
-        name: value if type(value) in _AS_THEY_ARE else _prepare_whole(value, rendering)
-        for name, value in representation.args.items()
-    }
-    rendering.images.extend(representation.images)
     if representation.is_inline:
-        text = _fill(representation.template, args)
+        text = _fill(representation.template, _prepare_args(representation, rendering))
     else:
-        text = _render_named(representation, args, rendering.model).strip("\n")
+        prompt = find_prompt(representation.template, rendering.model, representation.package)
+        alone: Any = _get_alone(prompt, representation.args)
+        if type(alone) is not str:
+            args = _prepare_args(representation, rendering)
+            alone = _get_alone(prompt, args)
+            alone = _jinja().render(prompt, args) if alone is None else _trimmed(alone)
+        text = alone.strip("\n")
+    rendering.images.extend(representation.images)
     return text + rendering.make_mark() if representation.cache else text
 
 
-def _render_named(representation: TemplateRepresentation, args: Mapping[str, Any], model: str | None) -> str:
-    prompt = find_prompt(representation.template, model, representation.package)
-    if prompt.alone is not None:
-        text = args.get(prompt.alone)
-        if args == {**prompt.nothing, prompt.alone: text}:
-            return _trimmed(text)
-    return _jinja().render(prompt, args)
+def _prepare_args(representation: TemplateRepresentation, rendering: _Rendering) -> dict[str, Any]:
+    return {
+        name: value if type(value) in _AS_THEY_ARE else _prepare_whole(value, rendering)
+        for name, value in representation.args.items()
+    }
+
+
+def _get_alone(prompt: PromptTemplate, args: Mapping[str, Any]) -> Any:
+    """Return the value that is all the prompt consists of; `None` if there are others, or if that isn't known."""
+    if prompt.alone is None:
+        return None
+    text = args.get(prompt.alone)
+    return text if args == {**prompt.nothing, prompt.alone: text} else None
 
 
 @cache

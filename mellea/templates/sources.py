@@ -162,6 +162,7 @@ def add_folder(folder: str | Path) -> None:
     _add(TemplateSource.read(str(folder), path))
 
 
+@lru_cache(maxsize=1024)
 def find_prompt(name: str, model: str | None = None, package: str | None = None) -> PromptTemplate:
     """Return the template of this name that fits the model best, uncompiled.
 
@@ -173,7 +174,20 @@ def find_prompt(name: str, model: str | None = None, package: str | None = None)
     Raises:
         UsageError: there is no such template, or it can't be read.
     """
-    return _found(name, model, package)
+    sources = (*_added, _own)
+    if package is not None:
+        if package not in _named:
+            _named[package] = _of_package(package)
+        sources = (_named[package], *sources)
+    for source in sources:
+        path = source.find(name, model)
+        if path is not None:
+            return _read(source, path)
+    places = ", ".join(repr(source.name) for source in sources)
+    raise UsageError(
+        f"there is no prompt template {name!r} in {places}; "
+        "mellea.templates.add_package(…) and add_folder(…) add more places"
+    )
 
 
 def find_source(template: str, parent: str = "") -> tuple[TemplateSource, str] | None:
@@ -193,25 +207,7 @@ def find_source(template: str, parent: str = "") -> tuple[TemplateSource, str] |
 
 def is_verbatim(name: str, model: str | None = None) -> bool:
     """Return whether the template of this name says its `content` and nothing else."""
-    return _found(name, model, None).alone == "content"
-
-
-@lru_cache(maxsize=1024)
-def _found(name: str, model: str | None, package: str | None) -> PromptTemplate:
-    sources = (*_added, _own)
-    if package is not None:
-        if package not in _named:
-            _named[package] = _of_package(package)
-        sources = (_named[package], *sources)
-    for source in sources:
-        path = source.find(name, model)
-        if path is not None:
-            return _read(source, path)
-    places = ", ".join(repr(source.name) for source in sources)
-    raise UsageError(
-        f"there is no prompt template {name!r} in {places}; "
-        "mellea.templates.add_package(…) and add_folder(…) add more places"
-    )
+    return find_prompt(name, model, None).alone == "content"
 
 
 def _read(source: TemplateSource, path: str) -> PromptTemplate:
@@ -241,4 +237,4 @@ def _add(source: TemplateSource) -> None:
     with _lock:
         _added = (source, *[other for other in _added if other.name != source.name])
         _named[source.name] = source
-        _found.cache_clear()
+        find_prompt.cache_clear()

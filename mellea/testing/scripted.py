@@ -125,7 +125,7 @@ class ScriptedBackend(Backend):
         has_ended = has_call = False
         try:
             for step in self._get_script(number, request):
-                event = await _perform(step)
+                event = TextDelta(step) if isinstance(step, str) else await _perform(step)
                 if event is not None:
                     has_ended = has_ended or isinstance(event, StreamEnd)
                     has_call = has_call or isinstance(event, ToolEnd)
@@ -147,8 +147,6 @@ class ScriptedBackend(Backend):
 async def _perform(step: Step) -> Event | None:
     """Perform a step, and return the event to yield, if there is one."""
     match step:
-        case str():
-            return TextDelta(step)
         case Pause(seconds):
             await (anyio.sleep_forever() if seconds == float("inf") else anyio.sleep(seconds))
         case Gate():

@@ -217,7 +217,7 @@ FAULTS = [
 
 @pytest.fixture(autouse=True)
 def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("mellea.backends.http.retry._FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("mellea.backends.http.exchange._FIRST_PAUSE", 0.02)
     logging.getLogger("asyncio").setLevel(logging.INFO)
     yield
     logging.getLogger("asyncio").setLevel(logging.NOTSET)

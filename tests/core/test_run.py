@@ -13,10 +13,10 @@ import pytest
 
 from mellea.core.backend import Backend
 from mellea.core.events import Event, KeepAlive, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
+from mellea.core.iterators import Cursor
 from mellea.core.options import Deadlines
 from mellea.core.runtime import Run, needs
 from mellea.core.runtime.clock import Clock
-from mellea.core.runtime.cursor import Cursor
 from mellea.core.runtime.loop import new_waiter
 from mellea.core.state import TRANSITIONS, State
 from mellea.errors import (

@@ -48,8 +48,8 @@ from mellea.backends.http.fields import (
     mappings_of,
     text_of,
 )
-from mellea.backends.http.framing import SseWireDecoder
 from mellea.backends.http.report import is_report, reported
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.status import error_for_status
 from mellea.backends.http.words import words_of
 from mellea.core.events import (

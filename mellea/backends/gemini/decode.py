@@ -46,8 +46,8 @@ from mellea.backends.http.fields import (
     text_of,
     wrong_type,
 )
-from mellea.backends.http.framing import SseWireDecoder
 from mellea.backends.http.report import is_report, reported
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 from mellea.core.events import (
     BuiltinToolEnd,

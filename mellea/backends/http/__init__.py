@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mellea.backends.http.decoding import Decoder as Decoder
     from mellea.backends.http.decoding import Filter as Filter
     from mellea.backends.http.decoding import WireDecoder as WireDecoder
+    from mellea.backends.http.exchange import Attempts as Attempts
     from mellea.backends.http.fields import arguments_text as arguments_text
     from mellea.backends.http.fields import known_int as known_int
     from mellea.backends.http.fields import known_text as known_text
@@ -29,22 +30,21 @@ if TYPE_CHECKING:
     from mellea.backends.http.fields import mappings_of as mappings_of
     from mellea.backends.http.fields import text_of as text_of
     from mellea.backends.http.fields import wrong_type as wrong_type
-    from mellea.backends.http.framing import JsonLinesWireDecoder as JsonLinesWireDecoder
-    from mellea.backends.http.framing import SseWireDecoder as SseWireDecoder
     from mellea.backends.http.jsonl import JsonLinesDecoder as JsonLinesDecoder
+    from mellea.backends.http.jsonl import JsonLinesWireDecoder as JsonLinesWireDecoder
     from mellea.backends.http.outgoing import HTTP_OPTIONS as HTTP_OPTIONS
     from mellea.backends.http.outgoing import Outgoing as Outgoing
     from mellea.backends.http.report import is_report as is_report
-    from mellea.backends.http.retry import Attempts as Attempts
     from mellea.backends.http.secret import missing_key as missing_key
     from mellea.backends.http.sse import ServerSentEvent as ServerSentEvent
     from mellea.backends.http.sse import SseDecoder as SseDecoder
+    from mellea.backends.http.sse import SseWireDecoder as SseWireDecoder
     from mellea.backends.http.status import error_for_status as error_for_status
     from mellea.backends.http.thoughts import ThoughtTags as ThoughtTags
 
 _HOMES = {
     "ANY_ID": "call_ids",
-    "Attempts": "retry",
+    "Attempts": "exchange",
     "CallIds": "call_ids",
     "Decoder": "decoding",
     "Filter": "decoding",
@@ -52,12 +52,12 @@ _HOMES = {
     "HttpBackend": "backend",
     "IdShape": "call_ids",
     "JsonLinesDecoder": "jsonl",
-    "JsonLinesWireDecoder": "framing",
+    "JsonLinesWireDecoder": "jsonl",
     "MAX_ANSWER_BYTES": "backend",
     "Outgoing": "outgoing",
     "ServerSentEvent": "sse",
     "SseDecoder": "sse",
-    "SseWireDecoder": "framing",
+    "SseWireDecoder": "sse",
     "ThoughtTags": "thoughts",
     "WireDecoder": "decoding",
     "arguments_text": "fields",

@@ -91,7 +91,7 @@ class Address:
         names = unquote(path).replace("\\", "/").split("/")
         if "." in names or ".." in names or not path.isprintable() or "#" in path:
             raise UsageError(f"the path {path!r} doesn't stay below {self.base!r}; check model_id")
-        query = "&".join(part for part in (query, self.query) if part)
+        query = f"{query}&{self.query}" if query and self.query else query or self.query
         url = f"{self.base}/{path}" if path else self.base
         return f"{url}?{query}" if query else url
 

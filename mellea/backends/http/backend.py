@@ -30,16 +30,14 @@ import anyio.to_thread
 from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
+from mellea.backends.http.clients import Connector
 from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
-from mellea.backends.http.exchange import Exchange
+from mellea.backends.http.exchange import Attempts, Exchange, nap_of
 from mellea.backends.http.httpx_clients import FormFile, form_body
 from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing, json_body
-from mellea.backends.http.portable import without_secrets
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.receive import last_events, late_events
-from mellea.backends.http.retry import Attempts, nap_of
-from mellea.backends.http.secret import Headers, Secret, key_from, missing_key
-from mellea.backends.http.send import Connector
+from mellea.backends.http.secret import Headers, Secret, key_from, missing_key, without_secrets
 from mellea.backends.http.words import shortened
 from mellea.core.backend import Backend, Batches, Request, check_supported
 from mellea.core.events import Event, KeepAlive, StreamEnd
@@ -373,7 +371,8 @@ class HttpBackend(Backend):
     # -- inside -----------------------------------------------------------------------------------------
 
     def _outgoing(self, request: Request) -> Outgoing:
-        return self.encode(request).extended(self._extra_body, request.options.get(ModelOption.EXTRA_BODY, {}))
+        outgoing, extra = self.encode(request), request.options.get(ModelOption.EXTRA_BODY)
+        return outgoing.extended(self._extra_body, extra or {}) if self._extra_body or extra else outgoing
 
     def _exchange(
         self,
@@ -395,7 +394,9 @@ class HttpBackend(Backend):
         if self._address.authorization is not None:
             headers["authorization"] = self._address.authorization
         headers |= Headers.checked(self.make_headers()) | self._extra_headers
-        headers |= Headers.checked(outgoing.headers) | Headers.checked(options.get(ModelOption.EXTRA_HEADERS))
+        for more in (outgoing.headers, options.get(ModelOption.EXTRA_HEADERS)):
+            if more:
+                headers |= Headers.checked(more)
         url = self._address.join(outgoing.path)
         sent = HttpRequest(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
         attempts = Attempts(self.retries if retries is None else retries)

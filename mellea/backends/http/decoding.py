@@ -119,7 +119,7 @@ class WireDecoder:
         self._has_ended = False  # its StreamEnd is out
         self.is_known = False  # something of the wire's own format has come
         self._filters = list(filters)
-        self._halves = Halves()
+        self._halves: Halves | None = None  # there is one with the first half
         self._has_halves = False
         self._said: list[str] = []  # the text, for an error's partial
         self._has_content = False  # text, thoughts, calls, files
@@ -438,8 +438,10 @@ class WireDecoder:
                 self._has_ended = True
         if self._filters or self._has_halves:
             events = self._filtered(events)
-        self._said += [event.chunk for event in events if type(event) is TextDelta]
-        self._has_content = self._has_content or any(not isinstance(event, _EMPTY) for event in events)
+        for event in events:
+            if type(event) is TextDelta:
+                self._said.append(event.chunk)
+            self._has_content = self._has_content or not isinstance(event, _EMPTY)
         is_stream = self._undecided is None and self._body is None and not self._has_ended and failure is None
         self._is_quick = is_stream and self._has_content and not self._filters and not self._has_halves
         if failure is not None:
@@ -450,11 +452,13 @@ class WireDecoder:
 
     def _filtered(self, events: list[Event]) -> list[Event]:
         if self._has_halves:
+            self._halves = self._halves or Halves()
             events = self._halves.feed(events)
             self._has_halves = bool(self._halves)
-        for one in self._filters:
+        for one in self._filters[:]:
             events = one.feed(events)
-        self._filters = [one for one in self._filters if not getattr(one, "is_over", False)]
+            if getattr(one, "is_over", False):
+                self._filters.remove(one)
         return events
 
     def _unread(self) -> WireError:

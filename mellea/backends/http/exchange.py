@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import anyio
 
+from mellea.backends.http.clients import Connector
 from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.report import is_used_up
 from mellea.backends.http.response import Response
-from mellea.backends.http.retry import Attempts, parse_retry_after
 from mellea.backends.http.secret import scrub_error
-from mellea.backends.http.send import Connector
 from mellea.backends.http.status import error_for_status, message_of, redirect_message, request_id
-from mellea.errors import BackendError, MelleaError, RateLimitError
+from mellea.core.options import Deadlines
+from mellea.errors import BackendError, DeadlineError, MelleaError, RateLimitError
 
-__all__ = ["Exchange"]
+__all__ = ["LONGEST_PAUSE", "Attempts", "Exchange", "nap_of", "parse_retry_after"]
 
 _log = logging.getLogger("mellea")
 
@@ -134,3 +136,78 @@ class Exchange:
         if isinstance(error, RateLimitError) and error.retry_after is not None:
             asked = error.retry_after
         return error, asked
+
+
+# -- when a request is tried again: before its first byte only, after a pause that the provider may choose -
+
+
+LONGEST_PAUSE = 60.0
+"""Seconds; a provider that asks for more gets no further attempt, and its error is raised at once."""
+
+_FIRST_PAUSE = 0.5
+_LONGEST_OWN_PAUSE = 8.0
+_SHORTEST_NAP = 0.01
+
+
+class Attempts:
+    """Counts the attempts of one request.
+
+    Args:
+        retries: how many may follow the first one.
+    """
+
+    def __init__(self, retries: int) -> None:
+        self._left = retries
+        self._failed = 0
+
+    def pause(self, error: BackendError, asked: float | None = None) -> float | None:
+        """Return how many seconds to wait before the next attempt, `None` if there is none.
+
+        Args:
+            error: how the last one failed.
+            asked: the pause that the provider asks for.
+        """
+        is_over = isinstance(error, DeadlineError) or not error.is_retryable
+        if is_over or self._left <= 0 or (asked or 0.0) > LONGEST_PAUSE:
+            return None
+        own = min(_FIRST_PAUSE * 2.0**self._failed, _LONGEST_OWN_PAUSE)
+        self._left -= 1
+        self._failed += 1
+        # Jitter keeps many clients from coming back at once; never earlier than the provider asks for.
+        return own * random.uniform(0.5, 1.0) if asked is None else asked + own * random.uniform(0.0, 0.2)
+
+
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a provider asks to wait, `None` if it says nothing that can be read.
+
+    RFC 9110, section 10.2.3: `Retry-After` holds seconds or a date. OpenAI and Azure send milliseconds too.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    from email.utils import parsedate_to_datetime  # lazy: costs 30 ms, and dates are rare
+
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if date.tzinfo is None:  # "-0000": it is UTC all the same
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None
+
+
+def nap_of(deadlines: Deadlines) -> float:
+    """Return how long a pause may last before a run wants a sign of life: well before it gives up."""
+    return float("inf") if deadlines.first_byte is None else max(deadlines.first_byte / 2, _SHORTEST_NAP)

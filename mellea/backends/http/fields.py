@@ -170,7 +170,9 @@ def wrong_type(name: str, wanted: str, value: Any) -> WireError:
 def known_text(mapping: dict[str, Any], name: str) -> str:
     """Return a text, `""` for anything else."""
     value = mapping.get(name)
-    return replace_surrogates(value) if type(value) is str else ""
+    if type(value) is not str:
+        return ""
+    return value if value.isascii() else replace_surrogates(value)
 
 
 def known_id(mapping: dict[str, Any], name: str) -> str:

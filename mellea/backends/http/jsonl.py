@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mellea.backends.http.decoding import Filter, WireDecoder
+from mellea.core.events import Event
 from mellea.errors import WireError
 
-__all__ = ["MAX_LINE_BYTES", "JsonLinesDecoder"]
+__all__ = ["MAX_LINE_BYTES", "JsonLinesDecoder", "JsonLinesWireDecoder"]
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """How large one line may become before the stream counts as broken."""
@@ -43,3 +47,25 @@ class JsonLinesDecoder:
         self._rest.clear()
         self._size = 0
         return [] if not line or line.isspace() else [line]
+
+
+class JsonLinesWireDecoder(WireDecoder):
+    """Decodes one JSON object a line; add `read_chunk`. The arguments are `WireDecoder`'s."""
+
+    is_lines = True
+
+    def __init__(self, model: str = "", *, backend: str, filters: Sequence[Filter] = ()) -> None:
+        super().__init__(model, backend=backend, filters=filters)
+        self._lines = JsonLinesDecoder()
+
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into lines, and append the events of each one's JSON."""
+        for line in self._lines.feed(data):
+            if self.has_end(events):
+                break
+            self.read_frame(line, events)
+
+    def read_last_frame(self, events: list[Event]) -> None:
+        """Take a line whose end is missing."""
+        for line in self._lines.close():
+            self.read_unended(line, events)

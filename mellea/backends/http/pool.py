@@ -364,9 +364,9 @@ async def _close(connection: httpcore.AsyncConnectionInterface) -> None:
 
 
 def _raw_headers(request: HttpRequest, url: httpcore.URL) -> list[tuple[bytes, bytes]]:
-    raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in request.headers.items()]
-    if "host" not in request.headers:
-        raw.insert(0, (b"host", _host(url)))
+    raw = [] if "host" in request.headers else [(b"host", _host(url))]
+    for name, value in request.headers.items():
+        raw.append((name.encode("ascii"), value.encode("ascii")))
     if request.body is not None:
         raw.append((b"content-length", b"%d" % len(request.body)))
     return raw
@@ -380,7 +380,7 @@ def _host(url: httpcore.URL) -> bytes:
 def _mapping(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in raw:
-        key, text = name.decode("latin-1").lower(), _header_text(value)
+        key, text = name.decode("latin-1").lower(), value.decode() if value.isascii() else _header_text(value)
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
 

@@ -47,7 +47,8 @@ class Response:
     ) -> None:
         self._response = response
         self._release: Callable[[], None] | None = release
-        codings = codings_of(response.headers.get("content-encoding", ""))
+        encoding = response.headers.get("content-encoding", "")
+        codings = codings_of(encoding) if encoding else []
         self.errors = errors
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers

@@ -8,11 +8,14 @@ dispatched. The data stay bytes, since a JSON parser takes them as they are.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mellea.backends.http.decoding import Filter, WireDecoder
+from mellea.core.events import Event
 from mellea.errors import WireError
 
-__all__ = ["MAX_EVENT_BYTES", "ServerSentEvent", "SseDecoder"]
+__all__ = ["MAX_EVENT_BYTES", "ServerSentEvent", "SseDecoder", "SseWireDecoder"]
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 """How large one event may become before the stream counts as broken."""
@@ -167,3 +170,27 @@ class SseDecoder:
         self._size += size
         if self._size > MAX_EVENT_BYTES:
             raise WireError(f"one event of the stream is larger than {MAX_EVENT_BYTES} bytes")
+
+
+class SseWireDecoder(WireDecoder):
+    """Decodes server-sent events whose data are JSON objects; add `read_chunk`. The arguments are `WireDecoder`'s."""
+
+    def __init__(self, model: str = "", *, backend: str, filters: Sequence[Filter] = ()) -> None:
+        super().__init__(model, backend=backend, filters=filters)
+        self._sse = SseDecoder()
+
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into events of the stream, and append those of each one's JSON."""
+        for sse in self._sse.feed(data):
+            if self.has_end(events):
+                break
+            self.read_frame(sse.data, events, sse.event)
+
+    def read_last_frame(self, events: list[Event]) -> None:
+        """Take an event whose empty line is missing."""
+        for sse in self._sse.close():
+            self.read_unended(sse.data, events, sse.event)
+
+    def stray(self) -> bytes:
+        """Return the lines of no known field, which are a server's error as a rule."""
+        return self._sse.stray

@@ -25,6 +25,8 @@ TAGS = {
 }
 """The tags, opening and closing: most open models, Claude's imitators, Granite, Mistral's Magistral."""
 
+_FIRSTS = frozenset(opening[0] for opening in TAGS)
+
 _BESIDE = (KeepAlive, UsageEvent)
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -99,7 +101,7 @@ class ThoughtTags:
                 self._closing, self._was_thinking, self._has_thought = closing, True, False
                 self._space.clear()
                 return bare[len(opening) :]
-        if any(opening.startswith(bare) for opening in TAGS):
+        if bare[0] in _FIRSTS and any(opening.startswith(bare) for opening in TAGS):
             self._space.append(text[: len(text) - len(bare)])
             self._held = bare
             return ""

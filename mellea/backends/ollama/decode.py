@@ -22,7 +22,7 @@ from mellea.backends.http.fields import (
     text_of,
     wrong_type,
 )
-from mellea.backends.http.framing import JsonLinesWireDecoder
+from mellea.backends.http.jsonl import JsonLinesWireDecoder
 from mellea.backends.http.report import is_report
 from mellea.backends.http.thoughts import ThoughtTags
 from mellea.backends.ollama.wire import FINISH_REASONS, PROVIDER, Json, JsonObject

@@ -11,17 +11,13 @@ from pydantic_core import from_json
 from mellea.backends.http.address import Address
 from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
 from mellea.backends.http.report import is_hopeless
-from mellea.backends.openai import chat, responses
-from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddings
+from mellea.backends.openai import chat
 from mellea.backends.openai.frames import StreamDecoder
-from mellea.backends.openai.images import decode_images, encode_images, encode_inputs, inputs_of
-from mellea.backends.openai.responses.encode import OPTIONS as RESPONSES_OPTIONS
 from mellea.backends.openai.services import OPENAI, SERVICES, Service, service_at
 from mellea.core.backend import Capabilities, Request
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.structured.envelope import find_starts, needs_wrapping
 from mellea.errors import BackendError, ConfigurationError, UnsupportedError, UsageError
 
 __all__ = ["OpenAIBackend"]
@@ -34,7 +30,11 @@ _BEHIND_GATEWAYS = frozenset({"openai", "azure", "xai", "groq", "mistral", "deep
 
 def _capabilities(service: Service, api: str = "chat") -> Capabilities:
     is_chat = api == "chat"
-    options = set(service.options if is_chat else RESPONSES_OPTIONS) | set(HTTP_OPTIONS)
+    options = set(service.options) | set(HTTP_OPTIONS)
+    if not is_chat:
+        from mellea.backends.openai.responses.encode import OPTIONS  # lazy: most programs use chat completions
+
+        options = set(OPTIONS) | set(HTTP_OPTIONS)
     if service.has_tools:
         options.add(str(ModelOption.TOOL_CHOICE))
     if service.thinking is not None:
@@ -124,6 +124,8 @@ class OpenAIBackend(HttpBackend):
         """Return the path, the body and the headers of a request in this format."""
         try:
             if self.api == "responses":
+                from mellea.backends.openai import responses  # lazy: most programs use chat completions
+
                 return Outgoing("responses", responses.encode(request, self.model_id, self.service))
             return Outgoing("chat/completions", chat.encode(request, self.model_id, self.service))
         except UnsupportedError as error:
@@ -132,10 +134,15 @@ class OpenAIBackend(HttpBackend):
 
     def make_decoder(self, request: Request) -> StreamDecoder:
         """Return a decoder for one answer."""
-        output = request.output_schema
-        wraps = output is not None and needs_wrapping(output.schema)
-        starts = find_starts(output.schema) if output is not None and wraps else ""
+        output, wraps, starts = request.output_schema, False, ""
+        if output is not None:
+            from mellea.core.structured.envelope import find_starts, needs_wrapping  # lazy: text needs no schema
+
+            wraps = needs_wrapping(output.schema)
+            starts = find_starts(output.schema) if wraps else ""
         if self.api == "responses":
+            from mellea.backends.openai import responses  # lazy: most programs use chat completions
+
             return responses.Decoder(
                 self.model_id, backend=self.name, is_wrapped=wraps, starts=starts, base_url=self.base_url
             )
@@ -184,6 +191,13 @@ class OpenAIBackend(HttpBackend):
             UnsupportedError: the service has no images API, can't edit images, or doesn't know the aspect ratio.
             BackendError: as for `run`.
         """
+        from mellea.backends.openai.images import (  # lazy: few programs make images
+            decode_images,
+            encode_images,
+            encode_inputs,
+            inputs_of,
+        )
+
         self._check("image_generation", "image generation")
         try:
             inputs = inputs_of(messages)
@@ -213,6 +227,8 @@ class OpenAIBackend(HttpBackend):
             UnsupportedError: the service has no embeddings API.
             BackendError: as for `run`.
         """
+        from mellea.backends.openai.embeddings import decode_embeddings, encode_embeddings  # lazy: few programs embed
+
         self._check("embeddings", "embeddings")
         payload = encode_embeddings(texts, self.model_id, options=options)
         if not payload["input"]:

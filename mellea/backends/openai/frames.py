@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mellea.backends.http.decoding import Filter
-from mellea.backends.http.framing import SseWireDecoder
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.core.events import Event, StreamEnd, TextDelta
-from mellea.core.structured.envelope import Unwrapper
 
 __all__ = ["DONE", "StreamDecoder"]
 
@@ -42,6 +41,8 @@ class _Unwrapping:
     """Unwraps the answer from its envelope."""
 
     def __init__(self, starts: str) -> None:
+        from mellea.core.structured.envelope import Unwrapper  # lazy: text needs no envelope
+
         self._wrap = Unwrapper(starts)
 
     def feed(self, events: Sequence[Event]) -> list[Event]:

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from mellea.backends.openai.schema import Holding
 from mellea.core.options import ModelOption
+
+if TYPE_CHECKING:
+    from mellea.backends.openai.schema import Holding
 
 __all__ = ["COMPATIBLE", "OPENAI", "SERVICES", "Service", "service_at"]
 

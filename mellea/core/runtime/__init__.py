@@ -6,10 +6,9 @@ It imports values of the core and its loops, and nothing above. Read `record.py`
 
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import Hold, check_wait, held_up_loops, needs, runs_around
-from mellea.core.runtime.launch import launch
+from mellea.core.runtime.launch import Register, cancel_all, launch
 from mellea.core.runtime.producer import Parse, Run
 from mellea.core.runtime.record import CLOSE_SECONDS, Record
-from mellea.core.runtime.register import Register, cancel_all
 from mellea.core.runtime.sending import change_request, send
 
 __all__ = [

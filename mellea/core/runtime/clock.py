@@ -71,12 +71,15 @@ class Clock:
         if self._stop_timer is not None:
             self._stop_timer()
         self._stop_timer = None
+        self._expire = _forget  # it refers to the run, which would be left to the garbage collector
 
     def _look(self, *, is_sure: bool = False) -> None:
         deadlines = self._deadlines
         now = time.monotonic()
-        silence = _or_never(deadlines.between_bytes if self.last_sign > self._begun else deadlines.first_byte)
-        total = _or_never(deadlines.total)
+        between = _NEVER if deadlines.between_bytes is None else deadlines.between_bytes
+        first = _NEVER if deadlines.first_byte is None else deadlines.first_byte
+        silence = between if self.last_sign > self._begun else first
+        total = _NEVER if deadlines.total is None else deadlines.total
         quiet_until, all_until = self.last_sign + silence, self.opened + total
         when = min(quiet_until, all_until)
         if when <= now and is_sure:
@@ -85,7 +88,7 @@ class Clock:
         # The first byte may come at any time and have the shorter deadline begin.
         # How late the timer is tells for how long the loop was held up.
         recheck = min(_QUICK_SECONDS + 2 * (now - when), _RECHECK_SECONDS)
-        look = recheck if when <= now else min(when - now, _or_never(deadlines.between_bytes))
+        look = recheck if when <= now else min(when - now, between)
         if look < _NEVER:
             self._stop_timer = self._loop.call_later(look, self._look_again if when <= now else self._look)
 
@@ -93,5 +96,5 @@ class Clock:
         self._look(is_sure=True)
 
 
-def _or_never(seconds: float | None) -> float:
-    return _NEVER if seconds is None else seconds
+def _forget(late: str, seconds: float) -> None:
+    """Do nothing about a deadline of a run that has ended."""

@@ -27,6 +27,7 @@ __all__ = [
     "check_blocking_wait",
     "check_wait",
     "held_up_loops",
+    "holds",
     "needs",
     "runs_around",
     "waiting_for",
@@ -63,20 +64,21 @@ class Hold:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.is_over = False
-        self._token = _holds.set((*_holds.get(), self))
+        self._token = holds.set((*holds.get(), self))
 
     def end(self) -> None:
         """Say that the verb has returned, also to what goes on with a copy of its context."""
         self.is_over = True
-        _holds.reset(self._token)
+        holds.reset(self._token)
 
 
-_holds: ContextVar[tuple[Hold, ...]] = ContextVar("holds", default=())
+holds: ContextVar[tuple[Hold, ...]] = ContextVar("holds", default=())
+"""The loops that synchronous verbs around the current code hold up."""
 
 
 def held_up_loops() -> tuple[Loop, ...]:
     """Return the loops that stand still until the running synchronous verb returns."""
-    return tuple(hold.loop for hold in _holds.get() if not hold.is_over)
+    return tuple(hold.loop for hold in holds.get() if not hold.is_over)
 
 
 def needs(run: Waitable, loops: Sequence[Loop], runs: Iterable[Waitable] = ()) -> bool:
@@ -116,7 +118,7 @@ class waiting_for:
 
     def __enter__(self) -> None:
         run, around = self._run, runs_around.get()
-        if _holds.get() and (loops := held_up_loops()) and needs(run, loops):
+        if holds.get() and (loops := held_up_loops()) and needs(run, loops):
             raise _deadlock()
         waiting = around[-1]() if around else None
         if waiting is None or waiting.is_final or run in waiting.dependencies:

@@ -159,7 +159,8 @@ class _AsyncioWaiter:
 
     def wake(self) -> None:
         if asyncio._get_running_loop() is self._loop:
-            self._end()
+            if not self._future.done():
+                self._future.set_result(None)
             return
         try:
             self._loop.call_soon_threadsafe(self._end)

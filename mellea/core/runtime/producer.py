@@ -33,7 +33,6 @@ from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behin
 from mellea.core.runtime.ledger import current_ledger
 from mellea.core.runtime.loop import current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
-from mellea.core.runtime.register import Register, current_register
 from mellea.core.runtime.source import close_source, is_open
 from mellea.core.runtime.spans import RunSpans
 from mellea.core.runtime.tasks import in_thread
@@ -97,12 +96,12 @@ class Run(Record):
         self._parse, self._quick_length, self._correction = parse, quick_length, correction
         self._clock, self._overdue = Clock(deadlines), overdue
         self._held_end: StreamEnd | None = None  # which readers get once the answer could be parsed
-        self._registers: tuple[Register[Any], ...] = ()
+        self._registers: Sequence[Any] = ()
         self._is_logged, self._ledger = open is None, current_ledger.get()  # work logs the requests that it makes
         self._whole: Folded | None = None
         self.spans: RunSpans | None = None
 
-    def start(self, registers: tuple[Register[Any], ...] = ()) -> None:
+    def start(self, registers: Sequence[Any] = ()) -> None:
         """Start producing on the running loop.
 
         Args:
@@ -117,7 +116,6 @@ class Run(Record):
 
     async def _main(self) -> None:
         runs_around.set((*runs_around.get(), weakref.ref(self)))  # for this task alone, and what it begins
-        current_register.set(None)
         if self.spans is not None:
             self.spans.make_current()
         try:
@@ -170,10 +168,10 @@ class Run(Record):
         self._closed = True
 
     async def _produce(self) -> None:
-        if self._ready is not None and not self.is_final:
+        if self._ready is not None and self.limit is None:
             await self._ready(self)
         self.dependencies = ()
-        if self.is_final:
+        if self.limit is not None:
             return
         if self._loop is not None:
             self._clock.start(self._loop, self._expire, only_total=self._open is None)
@@ -183,7 +181,7 @@ class Run(Record):
         try:
             parsed = await (self._read() if self._work is None else self._work(self))
         except ParseError as error:
-            if correction is None or self.is_final:
+            if correction is None or self.limit is not None:
                 raise
             self._correction = None  # so that no end is held back any more
             self._log_end()
@@ -206,7 +204,7 @@ class Run(Record):
             raise
         if is_open(source):
             await self._close(source)
-        if self.is_final:
+        if self.limit is not None:
             return None
         if not has_ended:
             raise interrupted(self.backend, self.model)
@@ -254,7 +252,7 @@ class Run(Record):
         if listener is not None:
             listener.tell(new)
         if self._waiters:
-            self._wake()
+            self._wake_ready(self._waiters)
         return has_ended
 
     def _is_for_readers(self, event: Event) -> bool:

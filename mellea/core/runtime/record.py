@@ -31,8 +31,8 @@ from mellea.core.tracebacks import frames_of_program, is_debugging
 from mellea.errors import GenerationCancelledError, MelleaError
 
 if TYPE_CHECKING:
+    from mellea.core.backend import SentRequest
     from mellea.core.observer import Span
-    from mellea.core.sent import SentRequest
 
 __all__ = ["CLOSE_SECONDS", "THE_TEXT", "Folded", "Record"]
 

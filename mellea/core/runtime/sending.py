@@ -15,12 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mellea.core.accumulator import join_deltas
-from mellea.core.backend import Backend, Request, narrow_tools
+from mellea.core.backend import Backend, Request, SentRequest, narrow_tools
 from mellea.core.events import Event, KeepAlive
+from mellea.core.options import ModelOption
 from mellea.core.runtime.call_log import log_request
 from mellea.core.runtime.source import close_source
 from mellea.core.runtime.tasks import outcome_of
-from mellea.core.sent import SentRequest
 from mellea.core.tracebacks import add_note
 from mellea.errors import MelleaError, OutputError, UsageError
 
@@ -41,7 +41,8 @@ def send(run: Run, backend: Backend, request: Request, *, whole: Run | None = No
         request: what to ask; of several tools that a `tool_choice` names, these alone are offered.
         whole: the run that this request is a step of, which shows it too.
     """
-    request = narrow_tools(request)
+    if ModelOption.TOOL_CHOICE in request.options:
+        request = narrow_tools(request)
     if run.spans is None:
         return _open(run, backend, whole, request)
     span = run.spans.innermost

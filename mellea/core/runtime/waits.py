@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import nullcontext
+from typing import Any, Protocol
 
-from mellea.core.runtime.deadlock import Waitable, check_blocking_wait, runs_around, waiting_for
+from mellea.core.runtime.deadlock import Waitable, check_blocking_wait, holds, runs_around, waiting_for
 from mellea.core.runtime.loop import Loop, ThreadWaiter, new_waiter
 
 __all__ = ["Waits"]
+
+_AT_THE_TOP = nullcontext()
+"""Nothing to note of a wait that isn't part of another run: it can't close a circle."""
 
 _LOOK_SECONDS = 1.0
 """How often a reader elsewhere looks whether the producing loop is still there."""
@@ -65,20 +69,21 @@ class Waits(ABC):
         if not self.is_final:
             await self._wait(lambda: self.is_final, self._end_waiters)
 
-    async def until(self, is_ready: Callable[[], bool]) -> None:
+    def until(self, is_ready: Callable[[], bool]) -> Coroutine[Any, Any, None]:
         """Wait until `is_ready()`; it may turn true with an event, at the end, and when the run is closed.
 
         Raises:
             StreamingError: the run can't end before the code that waits does.
         """
-        if not is_ready():
-            await self._wait(is_ready, self._waiters)
+        return self._wait(is_ready, self._waiters)  # awaited at once; one frame less for each delta
 
     async def _wait(self, is_ready: Callable[[], bool], waiters: dict[_Wakeable, Callable[[], bool]]) -> None:
+        if is_ready():
+            return
         loop = self._loop
         elsewhere = loop is None or not loop.is_current()
-        with waiting_for(self):
-            while not is_ready():
+        with waiting_for(self) if runs_around.get() or holds.get() else _AT_THE_TOP:
+            while True:
                 waiter = new_waiter()
                 with self._lock:
                     waiters[waiter] = is_ready
@@ -90,7 +95,7 @@ class Waits(ABC):
                     if waiter in waiters:  # whoever wakes it takes it out
                         with self._lock:
                             waiters.pop(waiter, None)
-                if elsewhere and self._is_lost() and not is_ready():
+                if is_ready() or (elsewhere and self._is_lost()):
                     return
 
     async def until_closed(self) -> None:
@@ -145,13 +150,17 @@ class Waits(ABC):
 
     def _wake_all(self) -> None:
         """Wake also those that wait for the end."""
-        self._wake()
+        if self._waiters:
+            self._wake_ready(self._waiters)
         if self._end_waiters:
             self._wake_ready(self._end_waiters)
 
     def _wake_ready(self, waiters: dict[_Wakeable, Callable[[], bool]]) -> None:
         with self._lock:
-            ready = [waiter for waiter, is_ready in waiters.items() if is_ready()]
+            ready = []
+            for waiter, is_ready in waiters.items():
+                if is_ready():
+                    ready.append(waiter)
             for waiter in ready:
                 del waiters[waiter]
         for waiter in ready:

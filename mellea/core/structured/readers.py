@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from mellea.core.runtime.visible_text import Pieces
+from mellea.core.iterators import Pieces
 from mellea.core.structured.items import ItemDecoder, make_item_format
 from mellea.core.structured.output_format import SeveralError
 from mellea.core.structured.partials import Partial, PartialDecoder

@@ -59,25 +59,22 @@ class Instruction:
             if text is not None:
                 _check_text(name, text)
         for name in ("requirements", "images", "icl_examples"):
-            _freeze_sequence(self, name)
+            if type(getattr(self, name)) is not tuple:
+                _freeze_sequence(self, name)
         for name in ("grounding_context", "user_variables"):
-            _freeze_mapping(self, name)
-        for requirement in self.requirements:
-            if not isinstance(requirement, (str, Requirement)):
-                raise UsageError(
-                    f"requirements takes texts and Requirements, not {requirement!r}; "
-                    "req(…, validation_fn=simple_validate(…)) makes one of a function of the text"
-                )
-        for image in self.images:
-            if not isinstance(image, ImageBlock):
-                raise UsageError(f"images takes ImageBlocks, not {image!r}; ImageBlock.from_path(…) reads a file")
+            if type(value := getattr(self, name)) is dict and not value:
+                object.__setattr__(self, name, {})  # it may be the caller's
+            else:
+                _freeze_mapping(self, name)
+        if self.requirements or self.images:
+            _check_items(self)
         if self.user_variables:
             _check_variables(self)
 
     def parts(self) -> Sequence[Any]:
         """Return all values in the instruction; thunks among them are awaited before it is rendered."""
-        values = [value for value in (self.icl_examples, self.grounding_context, self.user_variables) if value]
-        return [self.description, self.input, *values, *self.images]
+        several = filter(None, (self.icl_examples, self.grounding_context, self.user_variables))
+        return [self.description, self.input, *several, *self.images]
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the instruction's template and values.
@@ -85,21 +82,23 @@ class Instruction:
         All but the description are in `_NO_PARTS` of `templates/sources.py`, too.
         """
         context = self.grounding_context
-        kept = {name: text for name, text in context.items() if _is_cached(text)}
+        kept = {name: text for name, text in context.items() if _is_cached(text)} if context else context
         args = {
-            "description": self._fill_description(),
-            "requirements": [str(item) for item in self.requirements if not _is_hidden(item)],
+            "description": self._fill_description() if self.user_variables else self.description,
+            "requirements": [str(item) for item in self.requirements if not _is_hidden(item)]
+            if self.requirements
+            else [],
             "input": self.input,
-            "icl_examples": self.icl_examples,
+            "icl_examples": self.icl_examples or [],
             "kept_context": kept,
-            "grounding_context": {name: text for name, text in context.items() if name not in kept},
+            "grounding_context": {name: text for name, text in context.items() if name not in kept}
+            if kept
+            else context,
             "prefix": self.prefix,
         }
         return TemplateRepresentation("Instruction", args, self.images)
 
     def _fill_description(self) -> Any:
-        if not self.user_variables:
-            return self.description
         cache = _is_cached(self.description)
         return TemplateRepresentation(str(self.description), self.user_variables, is_inline=True, cache=cache)
 
@@ -123,6 +122,18 @@ def _check_text(name: str, value: Any, *others: type) -> None:
         raise UsageError(f"{name} takes a text, not {value!r}{hint}")
     if isinstance(value, (str, CBlock)) and not str(value).strip():
         raise UsageError(f"{name} is empty: {value!r}; say what the model is to do")
+
+
+def _check_items(instruction: Instruction) -> None:
+    for requirement in instruction.requirements:
+        if not isinstance(requirement, (str, Requirement)):
+            raise UsageError(
+                f"requirements takes texts and Requirements, not {requirement!r}; "
+                "req(…, validation_fn=simple_validate(…)) makes one of a function of the text"
+            )
+    for image in instruction.images:
+        if not isinstance(image, ImageBlock):
+            raise UsageError(f"images takes ImageBlocks, not {image!r}; ImageBlock.from_path(…) reads a file")
 
 
 def _check_variables(instruction: Instruction) -> None:

@@ -3,11 +3,20 @@
 May import: core. Read `chat.py` first, then `window.py`.
 """
 
-from mellea.core.context import Context, Turn
-from mellea.stdlib.context.chat import ChatContext
-from mellea.stdlib.context.compactors import SummaryCompactor, ThresholdCompactor, WindowCompactor
-from mellea.stdlib.context.simple import SimpleContext
-from mellea.stdlib.context.tokens import estimate_tokens, get_turn_texts
+from typing import TYPE_CHECKING
+
+from mellea._lazy_exports import lazily
+
+if TYPE_CHECKING:
+    from mellea.core.context import Context as Context
+    from mellea.core.context import Turn as Turn
+    from mellea.stdlib.context.chat import ChatContext as ChatContext
+    from mellea.stdlib.context.compactors import SummaryCompactor as SummaryCompactor
+    from mellea.stdlib.context.compactors import ThresholdCompactor as ThresholdCompactor
+    from mellea.stdlib.context.compactors import WindowCompactor as WindowCompactor
+    from mellea.stdlib.context.simple import SimpleContext as SimpleContext
+    from mellea.stdlib.context.tokens import estimate_tokens as estimate_tokens
+    from mellea.stdlib.context.tokens import get_turn_texts as get_turn_texts
 
 __all__ = [
     "ChatContext",
@@ -20,3 +29,18 @@ __all__ = [
     "estimate_tokens",
     "get_turn_texts",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "ChatContext": "mellea.stdlib.context.chat",
+        "Context": "mellea.core.context",
+        "SimpleContext": "mellea.stdlib.context.simple",
+        "SummaryCompactor": "mellea.stdlib.context.compactors",
+        "ThresholdCompactor": "mellea.stdlib.context.compactors",
+        "Turn": "mellea.core.context",
+        "WindowCompactor": "mellea.stdlib.context.compactors",
+        "estimate_tokens": "mellea.stdlib.context.tokens",
+        "get_turn_texts": "mellea.stdlib.context.tokens",
+    },
+)

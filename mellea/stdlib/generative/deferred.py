@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mellea.core.backend import Backend
+from mellea.core.iterators import relay
 from mellea.core.runtime import Record, Run, launch
-from mellea.core.runtime.cursor import relay
 from mellea.core.runtime.failure import describe_error
 from mellea.core.structured import make_output_format
 from mellea.core.thunk import ModelOutputThunk

@@ -14,7 +14,6 @@ from mellea.core.runtime.tasks import together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.components import Instruction
-from mellea.stdlib.requirements.judge import Judge, JudgedRequirement
 from mellea.stdlib.requirements.streaming import Watch
 
 __all__ = ["add_own_requirements", "as_requirements", "validate_all"]
@@ -94,6 +93,8 @@ async def _check(
         return await run_validation(requirement, context)
     if requirement.is_streaming:
         return await _validate_by_chunk(requirement, output)
+    from mellea.stdlib.requirements.judge import Judge, JudgedRequirement  # lazy: for what no function checks
+
     judge = requirement.judge if isinstance(requirement, JudgedRequirement) else Judge()
     try:
         return await judge.judge(requirement, context, backend)

@@ -32,10 +32,9 @@ from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
-from mellea.stdlib import functional
-from mellea.stdlib.components import Conversation, Query
+from mellea.stdlib import components, functional, streaming
+from mellea.stdlib.components import Conversation
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.streaming import AsyncStream, Stream
 from mellea.stdlib.verb import (
     ActArguments,
     CallArguments,
@@ -49,6 +48,8 @@ from mellea.stdlib.verb import (
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
+
+    from mellea.stdlib.streaming import AsyncStream, Stream
 
 __all__ = ["MelleaSession", "sessions_around"]
 
@@ -320,7 +321,7 @@ class MelleaSession:
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
         """
-        question = Query(obj, query)
+        question = components.Query(obj, query)
         return await functional.answer(self, question, arguments, format=format, await_result=await_result)
 
     @verb("transform", OptionArguments, tools=functional.TRANSFORM_TOOLS)
@@ -421,7 +422,7 @@ class MelleaSession:
             UsageError: an argument is wrong.
         """
         launch, live, by_step = self._prepare_stream("stream", content, format, arguments)
-        return Stream(launch, has_format=format is not None, live=live, by_step=by_step)
+        return streaming.Stream(launch, has_format=format is not None, live=live, by_step=by_step)
 
     @overload
     def astream(self, content: Any, *, format: TypeForm[T], **arguments: Unpack[StreamArguments]) -> AsyncStream[T]: ...
@@ -443,7 +444,7 @@ class MelleaSession:
             UsageError: an argument is wrong.
         """
         launch, live, by_step = self._prepare_stream("astream", content, format, arguments)
-        return AsyncStream(launch, has_format=format is not None, live=live, by_step=by_step)
+        return streaming.AsyncStream(launch, has_format=format is not None, live=live, by_step=by_step)
 
     # -- the session itself ---------------------------------------------------------------------------
 

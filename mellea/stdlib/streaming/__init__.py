@@ -6,15 +6,17 @@ May import: core, stdlib.requirements and what is below it. Read `stream.py` fir
 from typing import TYPE_CHECKING
 
 from mellea._lazy_exports import lazily
-from mellea.stdlib.streaming.chunks import ChunkFold, StreamChunk
-from mellea.stdlib.streaming.release import check_release
-from mellea.stdlib.streaming.sampling_work import launch_sampled
-from mellea.stdlib.streaming.stream import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from mellea.core.structured import HoldBack as HoldBack
     from mellea.core.structured import Needed as Needed
     from mellea.core.structured import Partial as Partial
+    from mellea.stdlib.streaming.chunks import ChunkFold as ChunkFold
+    from mellea.stdlib.streaming.chunks import StreamChunk as StreamChunk
+    from mellea.stdlib.streaming.release import check_release as check_release
+    from mellea.stdlib.streaming.sampling_work import launch_sampled as launch_sampled
+    from mellea.stdlib.streaming.stream import AsyncStream as AsyncStream
+    from mellea.stdlib.streaming.stream import Stream as Stream
 
 __all__ = [
     "AsyncStream",
@@ -28,4 +30,17 @@ __all__ = [
     "launch_sampled",
 ]
 
-__getattr__ = lazily(__name__, dict.fromkeys(("HoldBack", "Needed", "Partial"), "mellea.core.structured"))
+__getattr__ = lazily(
+    __name__,
+    {
+        "AsyncStream": "mellea.stdlib.streaming.stream",
+        "ChunkFold": "mellea.stdlib.streaming.chunks",
+        "HoldBack": "mellea.core.structured",
+        "Needed": "mellea.core.structured",
+        "Partial": "mellea.core.structured",
+        "Stream": "mellea.stdlib.streaming.stream",
+        "StreamChunk": "mellea.stdlib.streaming.chunks",
+        "check_release": "mellea.stdlib.streaming.release",
+        "launch_sampled": "mellea.stdlib.streaming.sampling_work",
+    },
+)

@@ -26,12 +26,11 @@ from mellea.core.events import (
     TextDelta,
     UsageEvent,
 )
+from mellea.core.iterators import Cursor, TextFilter, join_text, text_filter
 from mellea.core.observer import span_around
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.runtime import Record, Run
-from mellea.core.runtime.cursor import Cursor
-from mellea.core.runtime.visible_text import TextFilter, join_text, text_filter
 from mellea.core.sampling import Attempt, Compose, SamplingResult, SamplingStrategy
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk, copy_outcome, make_computed
 from mellea.core.tracebacks import add_note

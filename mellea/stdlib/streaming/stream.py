@@ -21,13 +21,11 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.attributes import STREAM_WAYS, find_attribute
 from mellea.core.events import Event, Usage
-from mellea.core.iterators import EventIterator, TextIterator
+from mellea.core.iterators import Cursor, EventIterator, TextFilter, TextIterator, piece_filter
+from mellea.core.iterators import text_filter as filter_of_text
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.runtime.cursor import Cursor
 from mellea.core.runtime.portal import blocking, is_portal_thread
-from mellea.core.runtime.visible_text import TextFilter, piece_filter
-from mellea.core.runtime.visible_text import text_filter as filter_of_text
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors, shorten

@@ -3,16 +3,39 @@
 May import: core. Read `tool.py` first.
 """
 
-from mellea.stdlib.tools.contracts import ensure, require
-from mellea.stdlib.tools.execute import perform, run_call, run_calls
-from mellea.stdlib.tools.loop_progress import LoopProgress, nested_progress
-from mellea.stdlib.tools.loop_state import LoopState, Question, give_answers
-from mellea.stdlib.tools.policy import Allow, Ask, Decision, Deny, Edited, Policy, decide
-from mellea.stdlib.tools.returned import ToolReturn, serialise_result
+from typing import TYPE_CHECKING
+
+from mellea._lazy_exports import lazily
 from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tool, as_tools, has_sets, load_tools, tool
-from mellea.stdlib.tools.tool_choice import check_choice
-from mellea.stdlib.tools.tool_loop import MAX_TURNS, LoopTask, Step, ToolCalls, ToolLoop, loop_of
 from mellea.stdlib.tools.tool_set import ToolSet
+
+if TYPE_CHECKING:
+    from mellea.stdlib.tools.contracts import ensure as ensure
+    from mellea.stdlib.tools.contracts import require as require
+    from mellea.stdlib.tools.execute import perform as perform
+    from mellea.stdlib.tools.execute import run_call as run_call
+    from mellea.stdlib.tools.execute import run_calls as run_calls
+    from mellea.stdlib.tools.loop_progress import LoopProgress as LoopProgress
+    from mellea.stdlib.tools.loop_progress import nested_progress as nested_progress
+    from mellea.stdlib.tools.loop_state import LoopState as LoopState
+    from mellea.stdlib.tools.loop_state import Question as Question
+    from mellea.stdlib.tools.loop_state import give_answers as give_answers
+    from mellea.stdlib.tools.policy import MAX_TURNS as MAX_TURNS
+    from mellea.stdlib.tools.policy import Allow as Allow
+    from mellea.stdlib.tools.policy import Ask as Ask
+    from mellea.stdlib.tools.policy import Decision as Decision
+    from mellea.stdlib.tools.policy import Deny as Deny
+    from mellea.stdlib.tools.policy import Edited as Edited
+    from mellea.stdlib.tools.policy import Policy as Policy
+    from mellea.stdlib.tools.policy import ToolCalls as ToolCalls
+    from mellea.stdlib.tools.policy import decide as decide
+    from mellea.stdlib.tools.returned import ToolReturn as ToolReturn
+    from mellea.stdlib.tools.returned import serialise_result as serialise_result
+    from mellea.stdlib.tools.tool_choice import check_choice as check_choice
+    from mellea.stdlib.tools.tool_loop import LoopTask as LoopTask
+    from mellea.stdlib.tools.tool_loop import Step as Step
+    from mellea.stdlib.tools.tool_loop import ToolLoop as ToolLoop
+    from mellea.stdlib.tools.tool_loop import loop_of as loop_of
 
 __all__ = [
     "MAX_TURNS",
@@ -51,3 +74,35 @@ __all__ = [
     "serialise_result",
     "tool",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Allow": "mellea.stdlib.tools.policy",
+        "Ask": "mellea.stdlib.tools.policy",
+        "Decision": "mellea.stdlib.tools.policy",
+        "Deny": "mellea.stdlib.tools.policy",
+        "Edited": "mellea.stdlib.tools.policy",
+        "LoopProgress": "mellea.stdlib.tools.loop_progress",
+        "LoopState": "mellea.stdlib.tools.loop_state",
+        "LoopTask": "mellea.stdlib.tools.tool_loop",
+        "MAX_TURNS": "mellea.stdlib.tools.policy",
+        "Policy": "mellea.stdlib.tools.policy",
+        "Question": "mellea.stdlib.tools.loop_state",
+        "Step": "mellea.stdlib.tools.tool_loop",
+        "ToolCalls": "mellea.stdlib.tools.policy",
+        "ToolLoop": "mellea.stdlib.tools.tool_loop",
+        "ToolReturn": "mellea.stdlib.tools.returned",
+        "check_choice": "mellea.stdlib.tools.tool_choice",
+        "decide": "mellea.stdlib.tools.policy",
+        "ensure": "mellea.stdlib.tools.contracts",
+        "give_answers": "mellea.stdlib.tools.loop_state",
+        "loop_of": "mellea.stdlib.tools.tool_loop",
+        "nested_progress": "mellea.stdlib.tools.loop_progress",
+        "perform": "mellea.stdlib.tools.execute",
+        "require": "mellea.stdlib.tools.contracts",
+        "run_call": "mellea.stdlib.tools.execute",
+        "run_calls": "mellea.stdlib.tools.execute",
+        "serialise_result": "mellea.stdlib.tools.returned",
+    },
+)

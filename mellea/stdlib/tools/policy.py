@@ -6,14 +6,20 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mellea.core.blocks import ToolCall
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.tracebacks import add_note
 from mellea.errors import UsageError
 
-__all__ = ["Allow", "Ask", "Decision", "Deny", "Edited", "Policy", "decide"]
+__all__ = ["MAX_TURNS", "Allow", "Ask", "Decision", "Deny", "Edited", "Policy", "ToolCalls", "decide"]
+
+MAX_TURNS = 10
+"""How many times a loop asks the model, unless it is told otherwise."""
+
+ToolCalls = Literal["show", "run"]
+"""Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results."""
 
 
 @dataclass(frozen=True, slots=True)

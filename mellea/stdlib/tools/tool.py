@@ -7,20 +7,20 @@ import inspect
 import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 import anyio
 
 from mellea.core.backend import BuiltinTool, ToolExample, ToolSpec
 from mellea.core.runtime.tasks import outcome_of, together
 from mellea.errors import ToolError, UsageError
-from mellea.stdlib.tools.contracts import Check, Contract, contracts_of
-from mellea.stdlib.tools.defaults import FieldDefaults
-from mellea.stdlib.tools.docstring import parse_docstring
-from mellea.stdlib.tools.progress import Report, run_generator
-from mellea.stdlib.tools.returned import ToolReturn
-from mellea.stdlib.tools.signature import ArgumentValidator, get_docstring, get_name, get_parameters, resolve_type_hints
 from mellea.stdlib.tools.tool_set import ToolSet
+
+if TYPE_CHECKING:
+    from mellea.stdlib.tools.contracts import Contract
+    from mellea.stdlib.tools.defaults import FieldDefaults
+    from mellea.stdlib.tools.progress import Report
+    from mellea.stdlib.tools.signature import ArgumentValidator
 
 __all__ = ["AnyTool", "CheckedTool", "Runs", "Tool", "as_tool", "as_tools", "has_sets", "load_tools", "tool"]
 
@@ -81,6 +81,9 @@ class Tool(Generic[P, R]):
         names: Mapping[str, Any] | None = None,
         contracts: tuple[Contract, ...] | None = None,
     ) -> None:
+        from mellea.stdlib.tools.contracts import Check, contracts_of  # lazy: plain text needs no tools
+        from mellea.stdlib.tools.signature import get_name, get_parameters  # lazy: plain text needs no tools
+
         if not callable(function) or inspect.isclass(function):
             raise UsageError(f"a tool is made of a function, not of {function!r}")
         self.name = get_name(function) if name is None else name
@@ -112,6 +115,9 @@ class Tool(Generic[P, R]):
         Raises:
             UsageError: an annotation can't be resolved, or has no JSON form; or an example is not a valid call.
         """
+        from mellea.stdlib.tools.docstring import parse_docstring  # lazy: plain text needs no tools
+        from mellea.stdlib.tools.signature import get_docstring  # lazy: plain text needs no tools
+
         text = self._description
         if text is None:
             doc = parse_docstring(get_docstring(self._function))
@@ -129,6 +135,13 @@ class Tool(Generic[P, R]):
 
     @functools.cached_property
     def _arguments(self) -> ArgumentValidator:
+        from mellea.stdlib.tools.docstring import parse_docstring  # lazy: plain text needs no tools
+        from mellea.stdlib.tools.signature import (  # lazy: plain text needs no tools
+            ArgumentValidator,
+            get_docstring,
+            resolve_type_hints,
+        )
+
         what = f"the tool {self.name!r}"
         if self._parameters and self._parameters[0].name in ("self", "cls"):
             raise UsageError(
@@ -191,6 +204,9 @@ class Tool(Generic[P, R]):
             return True
 
     async def _run(self, values: Mapping[str, Any], report: Report) -> Any:
+        from mellea.stdlib.tools.progress import run_generator  # lazy: plain text needs no tools
+        from mellea.stdlib.tools.returned import ToolReturn  # lazy: plain text needs no tools
+
         named = self._named(values) if self._contracts else {}
         for contract in self._contracts:
             if not contract.is_ensured:
@@ -236,6 +252,8 @@ class Tool(Generic[P, R]):
 
     @functools.cached_property
     def _fields(self) -> FieldDefaults:
+        from mellea.stdlib.tools.defaults import FieldDefaults  # lazy: plain text needs no tools
+
         return FieldDefaults(f"{self.name}()", inspect.signature(self._function), lambda names: self._hints or {})
 
     def __get__(self, instance: Any, owner: type | None = None) -> Tool[..., R]:
@@ -408,6 +426,8 @@ def _resolve_early(function: Any, names: Mapping[str, Any] | None, of: frozenset
 
     The names aren't kept, because they are all the local variables of the calling function.
     """
+    from mellea.stdlib.tools.signature import resolve_type_hints  # lazy: plain text needs no tools
+
     if names is None:
         return None
     try:

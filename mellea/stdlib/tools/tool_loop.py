@@ -22,11 +22,11 @@ from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, ToolSpec
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import StepEnd, StepStart, StreamEnd, TextDelta, ToolResult
+from mellea.core.iterators import relay
 from mellea.core.messages import Message
 from mellea.core.observer import span_around
 from mellea.core.options import check_options
 from mellea.core.runtime import Run
-from mellea.core.runtime.cursor import relay
 from mellea.core.runtime.loop import current_loop
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
@@ -35,21 +35,15 @@ from mellea.stdlib.tools.approval import Approved, Verdict, check_edits, settle
 from mellea.stdlib.tools.execute import SuspendedError, make_output, run_call, run_in_queues
 from mellea.stdlib.tools.loop_progress import LoopProgress, RunningCall, current_call
 from mellea.stdlib.tools.loop_state import OutsideResult, Question
-from mellea.stdlib.tools.policy import Deny, Policy
+from mellea.stdlib.tools.policy import MAX_TURNS, Deny, Policy, ToolCalls
 from mellea.stdlib.tools.returned import ToolReturn
 from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tools, load_tools
 from mellea.stdlib.tools.tool_set import ToolSet
 
-__all__ = ["MAX_TURNS", "LoopTask", "Step", "ToolCalls", "ToolLoop", "loop_of"]
+__all__ = ["LoopTask", "Step", "ToolLoop", "loop_of"]
 
 CANCELLED = "this call was cancelled, and has no result"
 """What the model is told of a tool that the user has stopped."""
-
-MAX_TURNS = 10
-"""How many times a loop asks the model, unless it is told otherwise."""
-
-ToolCalls = Literal["show", "run"]
-"""Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results."""
 
 
 @dataclass(frozen=True, slots=True)

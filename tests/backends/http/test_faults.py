@@ -302,7 +302,7 @@ FAULTS = [
 
 @pytest.fixture(autouse=True)
 def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mellea.backends.http.retry._FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("mellea.backends.http.exchange._FIRST_PAUSE", 0.02)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from mellea.backends.http.retry import LONGEST_PAUSE, Attempts, nap_of, parse_retry_after
+from mellea.backends.http.exchange import LONGEST_PAUSE, Attempts, nap_of, parse_retry_after
 from mellea.core.options import Deadlines
 from mellea.errors import BackendError, BadRequestError, ConnectError, DeadlineError, OverloadedError
 

@@ -37,7 +37,6 @@ from mellea.backends.http.fields import (
 from mellea.backends.http.report import is_report
 from mellea.backends.http.thoughts import ThoughtTags
 from mellea.backends.openai.chat.calls import Calls
-from mellea.backends.openai.chat.reasoning import Details
 from mellea.backends.openai.chat.wire import FINISH_REASONS, NO_REASONS, REASONING_FIELDS, JsonObject
 from mellea.backends.openai.frames import DONE, StreamDecoder
 from mellea.core.blocks import Source, ToolCall
@@ -170,8 +169,9 @@ class Decoder(StreamDecoder):
             raise self.reported(choice["error"])
         index = int_of(choice, "index") or 0
         if self._first is None:
-            seen = [int_of(each, "index") or 0 for each in chunk["choices"] if type(each) is dict]
-            self._first = min(seen)
+            choices = chunk["choices"]
+            several = [int_of(each, "index") or 0 for each in choices if type(each) is dict] if len(choices) > 1 else ()
+            self._first = min(several, default=index)
         self._reasons.setdefault(index, "")
         is_whole = choice.get("delta") is None and choice.get("message") is not None
         if index == self._first:
@@ -203,10 +203,10 @@ class Decoder(StreamDecoder):
             self._parts(content, events)
         elif content is not None:
             self._text(text_of(delta, "content"), events)
-        if refusal := text_of(delta, "refusal"):
+        if delta.get("refusal") is not None and (refusal := text_of(delta, "refusal")):
             self._is_refused = True
             self._text(refusal, events)
-        for call in mappings_of(delta, "tool_calls"):
+        for call in mappings_of(delta, "tool_calls") if "tool_calls" in delta else ():
             self._call(call, chunk, events)
         if not delta.keys() <= _USUAL:
             self._extras(delta, chunk, events)
@@ -360,3 +360,42 @@ def usage_of(usage: JsonObject) -> Usage:
         cache_write_tokens=known_int(prompt, "cache_write_tokens"),
         reasoning_tokens=reasoning,
     )
+
+
+_PIECES = ("text", "summary", "data")
+
+
+class Details:
+    """Collects `reasoning_details`, which OpenRouter and its like want back unchanged in the next turn, in `held`.
+
+    OpenRouter, "Reasoning tokens", section "Preserving reasoning" (as of 2026-10): each detail has a type
+    (`reasoning.text`, `reasoning.summary`, `reasoning.encrypted`), an id, an index and a format; a text may have a
+    signature. Streamed, a detail comes in pieces, which are put together again by their type and index.
+    """
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held: list[JsonObject] = []
+
+    def feed(self, details: list[JsonObject]) -> str:
+        """Add details and return their readable text."""
+        said = []
+        for detail in details:
+            said += [known_text(detail, "text"), known_text(detail, "summary")]
+            last = self.held[-1] if self.held else {}
+            if any(last.get(name) != detail.get(name) for name in ("type", "index")) or not last:
+                self.held.append(dict(detail))
+                continue
+            for name, value in detail.items():
+                if name in _PIECES:
+                    last[name] = known_text(last, name) + known_text(detail, name)
+                elif value is not None:
+                    last[name] = value
+        return "".join(said)
+
+    def take(self) -> str:
+        """Return the collected details as JSON, and start over."""
+        text = json.dumps(self.held, ensure_ascii=False, separators=(",", ":"))
+        self.held = []
+        return text

@@ -9,14 +9,12 @@ from typing import Any
 from mellea.backends.http.call_ids import ANY_ID, IdShape, with_fit_ids
 from mellea.backends.openai.chat.wire import JsonObject
 from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
-from mellea.backends.openai.schema import schema_name, sent_schema
 from mellea.backends.openai.services import OPENAI, Service
 from mellea.backends.openai.thinking import thinking_fields
 from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
-from mellea.core.structured.prompting import prompt_for_schema
 
 __all__ = ["encode"]
 
@@ -62,6 +60,8 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
 def _form(schema: OutputSchema, service: Service) -> JsonObject:
     if service.structured_output != "native":
         return {"type": "json_object"}
+    from mellea.backends.openai.schema import schema_name, sent_schema  # lazy: text needs no schema
+
     strict = sent_schema(schema.schema, service.holding)
     held = {"name": schema_name(schema.name), "schema": strict.schema, "strict": strict.is_strict}
     return {"type": "json_schema", "json_schema": held}
@@ -70,6 +70,9 @@ def _form(schema: OutputSchema, service: Service) -> JsonObject:
 def _add_prompt(request: Request, service: Service) -> Request:
     if request.output_schema is None or service.structured_output == "native":
         return request
+    from mellea.backends.openai.schema import sent_schema  # lazy: text needs no schema
+    from mellea.core.structured.prompting import prompt_for_schema  # lazy: text needs no schema
+
     # A service with a JSON mode only needs the schema, and the word JSON, in the prompt.
     return prompt_for_schema(request, sent_schema(request.output_schema.schema, "whole").schema)
 
@@ -89,12 +92,16 @@ def _messages(messages: Iterable[Message], service: Service) -> list[JsonObject]
     encoded: list[JsonObject] = []
     shown: list[JsonObject] = []  # files of tool results, which have to follow the results as one block
     for message in messages:
-        outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
-        if shown and not outputs:
+        has_outputs, files = False, list[JsonObject]()
+        for block in message.blocks:
+            if isinstance(block, ToolOutput) and not block.is_builtin:
+                has_outputs = True
+                encoded.append(_output(block))
+                files += _encode_files(block)
+        if shown and not has_outputs:
             encoded.append({"role": "user", "content": shown})
             shown = []
-        encoded += map(_output, outputs)
-        shown += [part for output in outputs for part in _encode_files(output)]
+        shown += files
         if message.role == "assistant":
             encoded.append(_assistant(message, service))
         elif message.role != "tool":
@@ -156,8 +163,13 @@ def _images_back(message: Message, service: Service) -> list[JsonObject]:
     return [{"type": "image_url", "image_url": {"url": as_url(block)}} for block in message.files]
 
 
+_TEXTS = frozenset({CBlock})
+
+
 def _content(message: Message, service: Service) -> str | list[JsonObject]:
     marks = service.has_cache_marks
+    if not marks and _TEXTS.issuperset(map(type, message.blocks)):
+        return message.content
     blocks = [block for block in message.blocks if isinstance(block, (CBlock, FileBlock))]
     if all(isinstance(block, CBlock) and not (marks and block.cache) for block in blocks):
         return message.content
