@@ -217,6 +217,7 @@ def make(place: Place, kill_after: float | None) -> tuple[Kill | None, float]:
             return kill, worked
         if told == "P":
             waited.append(place.checkpoint.read_bytes())
+            assert len(waited) < 20, "it waits for ever"
         if told == "K":
             if kill_after is None or kill is not None:
                 raise AssertionError(f"the run took longer than {SECONDS:g} s")

@@ -249,7 +249,7 @@ class ToolLoop:
         if progress.is_resumed and not progress.is_nested:
             check_edits(progress.state, tools)
         verdicts = await self._settle_calls(tools, progress)
-        progress.asked = tuple(each for each in verdicts.values() if isinstance(each, Question))
+        before, progress.asked = progress.asked, tuple(each for each in verdicts.values() if isinstance(each, Question))
         if progress.asked and not progress.can_wait:
             raise _nobody_answers(progress.asked[0], tools)
 
@@ -265,7 +265,7 @@ class ToolLoop:
         if ready or not progress.is_waiting:
             await progress.begin()
         await run_in_queues(ready, tools, finish, self.concurrency)
-        if progress.is_waiting and (ready or not progress.is_resumed):
+        if progress.is_waiting and (ready or progress.asked != before):
             await progress.save()
 
     async def _settle_calls(self, tools: Mapping[str, Tool[..., Any]], progress: LoopProgress) -> dict[str, Verdict]:

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import mellea
-from mellea.core import ToolCall, Usage
+from mellea.core import ToolCall, ToolOutput, Usage
 from mellea.core.events import StepEnd, StepStart, ToolEnd, ToolResult
 from mellea.errors import OutputError, ParseError, RateLimitError, StateError, ToolLoopLimitError, UsageError
 from mellea.stdlib.agents import Agent, Limits, Pending
@@ -387,16 +387,32 @@ async def test_a_sub_agents_question_is_answered_through_the_agent_above() -> No
     ]  # type: ignore[union-attr]
 
 
-async def test_a_sub_agent_that_was_stopped_goes_on_where_it_stood(tmp_path: Path) -> None:
-    states: list[Pending] = []
-    low = ScriptedBackend([call("look", 7, place="Rome")], "Seen.")
-    agent = Agent(ScriptedBackend([call("seer", 1, task="x")], "Done."), [Agent(low, TOOLS, name="seer")])
-    await agent.arun("x", checkpoint=states.append)
-    midway = next(each for each in states if each.state.nested and each.state.nested["c1"].outputs)
-    ran.clear()
-    low, high = ScriptedBackend("Seen."), ScriptedBackend("Done.")
-    done = await Agent(high, [Agent(low, TOOLS, name="seer")]).aresume(midway.to_json())
-    assert (done.value, ran, len(low.requests), len(high.requests)) == ("Done.", [], 1, 1)
+async def test_from_every_state_of_a_run_with_a_sub_agent_the_rest_is_done_and_no_more() -> None:
+    inner: list[Any] = [[call("look", 7, place="Rome")], [call("look", 8, place="Bonn")], "Seen."]
+    outer: list[Any] = [[call("seer", 1, task="x"), call("look", 2, place="Oslo")], "Done."]
+
+    def team(inner_step: int, outer_step: int) -> tuple[Agent[str], list[ScriptedBackend]]:
+        low, high = ScriptedBackend(*inner[inner_step:], "x"), ScriptedBackend(*outer[outer_step:], "x")
+        return Agent(high, [Agent(low, TOOLS, name="seer"), look]), [low, high]
+
+    states: list[str] = []
+    whole = await team(0, 0)[0].arun("x", checkpoint=lambda pending: states.append(pending.to_json()))
+    assert len(states) > 8
+    places = {"c7": "Rome", "c8": "Bonn", "c2": "Oslo"}
+    for saved in states:
+        ran.clear()
+        state = Pending.from_json(saved).state
+        below = state.nested.get("c1")
+        is_seen = "c1" in state.outputs or state.step == 2
+        agent, backends = team(3 if is_seen else below.step if below else 0, state.step)
+        done = await agent.aresume(saved)
+        assert [message.text for message in done.messages] == [message.text for message in whole.messages]
+        told = [block for each in (state, below) if each for message in each.messages for block in message.blocks]
+        finished = {block.tool_call_id for block in told if isinstance(block, ToolOutput)}
+        finished |= {*state.outputs, *(below.outputs if below else ()), *(("c7", "c8") if is_seen else ())}
+        assert sorted(ran) == sorted(f"look {place}" for key, place in places.items() if key not in finished)
+        asked = 0 if is_seen else 3 - (below.step if below else 0)
+        assert [len(backend.requests) for backend in backends] == [asked, 2 - state.step]
 
 
 # -- leaving -----------------------------------------------------------------------------------------------

@@ -358,6 +358,15 @@ async def test_a_resumed_run_saves_its_answers_before_anything_runs() -> None:
     assert again.text == "Done.", "the answer needn't be given again"
 
 
+async def test_questions_that_come_up_on_resuming_are_saved() -> None:
+    shop = Shop()
+    states = await saving(ScriptedBackend([call("buy", what="tea")]), shop.tools)
+    assert [len(state.questions) for state in states] == [0, 1]
+    again = await saving(ScriptedBackend("x"), shop.tools, states[0])  # killed before it could ask
+    assert [len(state.questions) for state in again] == [1]
+    assert await saving(ScriptedBackend("x"), shop.tools, again[0]) == [], "nothing is new"
+
+
 async def test_a_save_that_fails_ends_the_run_with_its_error_before_the_next_tool_or_request() -> None:
     shop = Shop()
 
