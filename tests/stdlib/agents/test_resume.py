@@ -397,7 +397,7 @@ async def test_from_every_state_of_a_run_with_a_sub_agent_the_rest_is_done_and_n
 
     states: list[str] = []
     whole = await team(0, 0)[0].arun("x", checkpoint=lambda pending: states.append(pending.to_json()))
-    assert len(states) > 8
+    assert len(states) > 5  # states that come at once are saved as one
     places = {"c7": "Rome", "c8": "Bonn", "c2": "Oslo"}
     for saved in states:
         ran.clear()
