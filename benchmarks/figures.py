@@ -6,7 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from benchmarks import call, engine, history, many, peers, scripted, startup, structured, way, wire
+from benchmarks import (
+    agents,
+    call,
+    engine,
+    history,
+    many,
+    peers,
+    scripted,
+    startup,
+    structured,
+    telemetry,
+    way,
+    wire,
+)
 from benchmarks.pairs import Samples, Setting
 
 __all__ = ["FIGURES", "Figure"]
@@ -72,6 +85,14 @@ FIGURES: dict[str, Figure] = {
     "call-typed": Figure("… format=Person", "µs/call", call.per_call(call.typed)),
     "call-100": Figure("… 100 at once", "µs/call", call.per_call(call.plain, 100)),
     "call-typed-100": Figure("… format=Person, 100 at once", "µs/call", call.per_call(call.typed, 100)),
+    "telemetry-call": Figure(
+        "traced call : a span by hand", "µs/call", telemetry.per_call(is_floor_by_hand=True), 1.4, 1.7
+    ),
+    "telemetry-more": Figure("… more than off, spans alone", "µs/call", telemetry.more(has_metrics=False)),
+    "telemetry-more-metrics": Figure("… with metrics", "µs/call", telemetry.more(has_metrics=True)),
+    "telemetry-delta": Figure(
+        "traced : off, 20,000 deltas", "µs/delta", telemetry.per_call(is_floor_by_hand=False, answer=20_000), 1.1, 1.25
+    ),
     **{
         f"way-{what}": Figure(f"{what} to the first chunk", what, way.count(what), most)
         for what, most in (("calls", 240), ("functions", None), ("files", None))
@@ -165,6 +186,8 @@ FIGURES: dict[str, Figure] = {
     "memory": Figure("1,000 thunks of 2,500 characters", "kB", scripted.memory(500), 3.0, 3.0),
     "memory-short": Figure("… of 500 characters", "kB", scripted.memory(100)),
     "turn": Figure("one more turn after 4,000", "ms", history.one_more_turn, 25, 50),
+    "agent-step": Figure("a step of an agent with 20 tools", "µs/step", agents.step),
+    "agent-growth": Figure("an agent's steps, 500 : 50", "µs/step", agents.growth, 1.2, 1.5),
     "turn-growth": Figure("4,000 turns : 400", "µs/turn", history.growth, 1.5, 2.0),
     "import": Figure("import mellea", "s", startup.import_time, 0.1, 0.2),
     "first-text": Figure("first text, fresh process", "s", startup.first_text, 1.15, 1.5),

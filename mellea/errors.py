@@ -106,7 +106,7 @@ class StreamingError(UsageError):
 
 
 class StateError(UsageError):
-    """Saved state can't be read back: its version or a kind in it is unknown, or it was changed or damaged."""
+    """Saved state can't be read back (an unknown version or kind, changed or damaged), or it can't be written."""
 
 
 class UsageTypeError(UsageError, TypeError):

@@ -1,5 +1,6 @@
 """Tools and what goes with them: conditions, results, progress, policies and the answers of people, MCP servers."""
 
+from mellea.core.backend import ToolExample as ToolExample
 from mellea.core.events import ToolProgress as ToolProgress
 from mellea.stdlib.agents import Limits as Limits
 from mellea.stdlib.tools import Allow as Allow
@@ -22,6 +23,7 @@ __all__ = [
     "Edited",
     "Limits",
     "Tool",
+    "ToolExample",
     "ToolLoop",
     "ToolProgress",
     "ToolReturn",

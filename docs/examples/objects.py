@@ -32,8 +32,7 @@ def main() -> None:
         print("query:    ", m.query(order, "Who is the customer? Answer with the name.").value)
         print("query:    ", m.query(stores, "Which store had more visitors?", format=Literal["North", "South"]).parsed)
 
-        # What the model may call are the methods with a docstring. The embedded model calls no tools, so it writes the
-        # changed version in words, or as a value of a format; a model with tools would call with_thing().
+        # What the model may call are the methods with a docstring. With a format it writes the changed version instead.
         print("methods:  ", [tool.name for tool in get_tools(order)])
         changed = m.transform(order, "Add seeds to the things.", format=Things)
         print("transform:", changed.parsed)

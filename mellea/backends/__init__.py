@@ -7,7 +7,16 @@ What lives here imports `mellea.core` and `mellea.errors` only; backends don't k
 from mellea.backends.fallback import FallbackBackend
 from mellea.backends.registry import get_backend, list_models, probe
 from mellea.backends.wrapped import WrappedBackend, open_stream
-from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolSpec, check_supported
+from mellea.core.backend import (
+    Backend,
+    BuiltinTool,
+    Capabilities,
+    OutputSchema,
+    Request,
+    ToolExample,
+    ToolSpec,
+    check_supported,
+)
 from mellea.core.options import Deadlines, ModelOption
 
 __all__ = [
@@ -19,6 +28,7 @@ __all__ = [
     "ModelOption",
     "OutputSchema",
     "Request",
+    "ToolExample",
     "ToolSpec",
     "WrappedBackend",
     "check_supported",

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from mellea.backends.text_tools import with_tools
 from mellea.backends.wrapped import WrappedBackend, open_stream
 from mellea.core.backend import Backend, Capabilities, Request
 from mellea.core.events import Event, KeepAlive
@@ -47,7 +48,8 @@ class FallbackBackend(WrappedBackend):
         self.backends = tuple(backends)
         self.name = "fallback"
         self.model_id = ", ".join(f"{backend.name}/{backend.model_id}" for backend in self.backends)
-        self.capabilities = reduce(_common, (backend.capabilities for backend in self.backends))
+        self._callers = tuple(map(with_tools, self.backends))
+        self.capabilities = reduce(_common, (backend.capabilities for backend in self._callers))
 
     @property
     def server(self) -> tuple[str, int | None] | None:
@@ -61,7 +63,7 @@ class FallbackBackend(WrappedBackend):
             MelleaError: none did; it is the last model's error, with those before it as notes.
         """
         failures: list[MelleaError] = []
-        for number, backend in enumerate(self.backends, 1):
+        for number, backend in enumerate(self._callers, 1):
             is_last = number == len(self.backends)  # the same backend may stand in a chain twice
             own = replace(request, options={**backend.model_options, **request.options})
             async with open_stream(backend, own) as source:

@@ -4,7 +4,7 @@ May import: errors. Read `events.py` first, then `thunk.py`.
 """
 
 from mellea.core.accumulator import Accumulator, Generation
-from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolSpec
+from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolExample, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.chunkers import Chunk
 from mellea.core.component import Component, TemplateRepresentation
@@ -45,6 +45,7 @@ __all__ = [
     "TemplateRepresentation",
     "ThinkingBlock",
     "ToolCall",
+    "ToolExample",
     "ToolOutput",
     "ToolSpec",
     "Turn",

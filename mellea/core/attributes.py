@@ -1,7 +1,7 @@
 """Attributes that aren't there: the error, with our name for what other libraries call something else.
 
-`find_attribute` stands in the `__getattr__` of a class, which Python calls for names that it hasn't found: those that
-are there cost nothing. The error is an `AttributeError`, so `hasattr` and `getattr` with a default work as ever.
+`find_attribute` stands in the `__getattr__` of a class, which Python calls for names it hasn't found: what is there
+costs nothing. The error is an `AttributeError`, so `hasattr` and `getattr` with a default work as ever.
 """
 
 from __future__ import annotations

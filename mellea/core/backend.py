@@ -23,6 +23,7 @@ __all__ = [
     "Capabilities",
     "OutputSchema",
     "Request",
+    "ToolExample",
     "ToolSpec",
     "check_supported",
     "narrow_tools",
@@ -32,12 +33,37 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
+class ToolExample:
+    """A worked call of a tool, from which a small model learns when and how to call it.
+
+    Args:
+        prompt: what a user says.
+        arguments: those of the call.
+        result: what the tool gives back, as text.
+        answer: what the model says then; by default the result.
+    """
+
+    prompt: str
+    arguments: Mapping[str, Any]
+    result: str = ""
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a model sees it: a name, what it is for, and a JSON Schema of its arguments."""
+    """A tool as a model sees it.
+
+    Args:
+        name: what the model calls it.
+        description: what it is for.
+        parameters: a JSON Schema of its arguments.
+        examples: worked calls, for models without native tools; those with native ones need none, and see none.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
+    examples: tuple[ToolExample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +146,12 @@ class Request:
 def _tool_form(tool: ToolSpec | BuiltinTool) -> dict[str, Any]:
     if isinstance(tool, BuiltinTool):
         return {"provider": tool.provider, "name": tool.name, "config": hide_keys(tool.config)}
-    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    form: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    if tool.examples:
+        form["examples"] = [
+            [example.prompt, example.arguments, example.result, example.answer] for example in tool.examples
+        ]
+    return form
 
 
 _SAMPLING = frozenset(

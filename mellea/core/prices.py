@@ -186,7 +186,12 @@ _LIST: Mapping[str, Price] = {
     "ollama/*": _FREE,
 }
 
-_table: Mapping[str, Price] = MappingProxyType(dict(_LIST))  # replaced as a whole, so that readers need no lock
+_MOST_NAMES = 1000
+"""How many names are remembered with the prices that were found for them."""
+
+_Lookup = tuple[Mapping[str, Price], dict[str, Price | None]]
+_lookup: _Lookup = (MappingProxyType(dict(_LIST)), {})
+"""The table, and what was found in it by name; replaced as a whole, so that readers need no lock."""
 _lock = threading.Lock()
 
 _VERSION = re.compile(r"(?:[-@]20\d{6}|-20\d\d-\d\d-\d\d|-0\d\d)\Z")
@@ -195,7 +200,7 @@ _CLOUD = ("-cloud", ":cloud")
 
 def prices() -> Mapping[str, Price]:
     """Return the table that holds now, by `"provider/model"`."""
-    return _table
+    return _lookup[0]
 
 
 def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, replace: bool = False) -> None:
@@ -210,10 +215,10 @@ def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, r
         UsageError: a name or a price is wrong, or the file isn't such JSON.
         OSError: the file can't be read.
     """
-    global _table
+    global _lookup
     added = {_checked_name(name): _as_price(name, price) for name, price in _entries(table).items()}
     with _lock:
-        _table = MappingProxyType(added if replace else {**_table, **added})
+        _lookup = (MappingProxyType(added if replace else {**_lookup[0], **added}), {})
 
 
 def reset_prices() -> None:
@@ -223,11 +228,15 @@ def reset_prices() -> None:
 
 def price_of(provider: str, model: str) -> Price | None:
     """Return the price of a model, `None` if the table has none; the rule for names stands at the top of this file."""
-    table = _table
+    table, known = _lookup
     whole = f"{provider}/{model}"
+    if whole in known:
+        return known[whole]
     found = table.get(whole) or table.get(_VERSION.sub("", whole))
     if found is None and not model.endswith(_CLOUD):
         found = table.get(f"{provider}/*")
+    if len(known) < _MOST_NAMES:  # a server may call its model what it likes
+        known[whole] = found
     return found
 
 

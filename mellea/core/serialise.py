@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from mellea.core import events
 from mellea.core.accumulator import Generation
-from mellea.core.backend import OutputSchema, ToolSpec
+from mellea.core.backend import OutputSchema, ToolExample, ToolSpec
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
@@ -61,6 +61,7 @@ KINDS: dict[str, type] = {
     "usage": events.Usage,
     "generation": Generation,
     "tool_spec": ToolSpec,
+    "tool_example": ToolExample,
     "output_schema": OutputSchema,
     "text_delta": events.TextDelta,
     "reasoning_delta": events.ReasoningDelta,

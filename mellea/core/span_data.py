@@ -118,12 +118,14 @@ def _model(span: Span) -> str | None:
 
 def _describe_request(span: Span, data: dict[str, Any]) -> None:
     sent, said = span.request, span.generation
+    if span.kind == "image":
+        data["output_type"] = "image"
     if sent is not None:
         data["provider"], data["model"] = sent.backend, sent.model  # of several models, the one that answered
         if sent.server is not None:
             data["server"], data["port"] = sent.server
         data["options"] = {str(name): value for name, value in sent.options.items() if name in _OPTIONS}
-        data["is_json"] = sent.output_schema is not None
+        data["output_type"] = "text" if sent.output_schema is None else "json"
     data["time_to_first_chunk"], data["chunk_count"] = span.time_to_first_token, span.chunk_count
     if said is None:
         return

@@ -18,6 +18,7 @@ import anyio
 
 from mellea._version import __version__
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock
+from mellea.core.events import Event, TextDelta, ToolEnd
 from mellea.core.runtime.tasks import together
 from mellea.errors import MelleaError, MissingExtraError, UsageError
 from mellea.serve.programs import Program, as_served_tools
@@ -175,14 +176,26 @@ class _Progress:
             if isinstance(last, Mapping) and isinstance(last.get("progress"), (int, float)):  # as other servers say it
                 await self._send(last["progress"], last.get("total"), last.get("message"))
             else:
-                message = "".join(value if isinstance(value, str) else f"{_to_text(value)}\n" for value in values)
-                await self._send(self._sent + len(values), None, message)
+                message = "".join(map(_describe_progress, values))
+                await self._send(self._sent + len(values), None, message or None)
             await anyio.sleep(_PAUSE_SECONDS)
 
     async def _send(self, progress: float, total: Any, message: Any) -> None:
         self._sent = max(progress, self._sent)  # the protocol wants it to rise
         said = None if message is None else str(message)[:_LONGEST_MESSAGE]
         await self._notify(self._sent, total if isinstance(total, (int, float)) else None, said)
+
+
+def _describe_progress(value: Any) -> str:
+    """Return what a client is told of a reported value: of the events of an agent's run the text and the calls."""
+    if isinstance(value, str):
+        return value
+    event = getattr(value, "event", value)
+    if isinstance(event, TextDelta):
+        return event.chunk
+    if isinstance(event, ToolEnd):
+        return f"[{event.tool_call.tool_name}]\n"
+    return "" if isinstance(event, Event) else f"{_to_text(value)}\n"
 
 
 def _describe(tool: Tool[..., Any]) -> Any:
@@ -205,7 +218,11 @@ def _describe(tool: Tool[..., Any]) -> Any:
 def _answer(returned: ToolReturn) -> Any:
     from mcp_types import CallToolResult  # optional: the extra `mcp`
 
-    told, value = serialise_result(returned.text), serialise_result(returned.value)
+    given = returned.value
+    # Of an agent's run its answer is served, and not how it came to it, with all that its tools said.
+    is_run = given is not returned.text and hasattr(type(given), "output")
+    value = serialise_result(given.output if is_run else given)
+    told = serialise_result(returned.text)
     several = isinstance(told, list) and any(isinstance(item, Block) for item in told)
     content = [_content(item) for item in (told if several else [told])]
     structured = None

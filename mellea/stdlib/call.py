@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from mellea.backends.text_tools import with_tools
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, BuiltinTool, Request, ToolSpec, check_supported
 from mellea.core.blocks import CBlock, FileBlock
 from mellea.core.component import walk
 from mellea.core.context import Context, Turn
-from mellea.core.events import Event, TextDelta, UsageEvent
+from mellea.core.events import Event, TextDelta
 from mellea.core.messages import Message
 from mellea.core.observer import listening
 from mellea.core.options import (
@@ -27,9 +28,7 @@ from mellea.core.options import (
     unshaped_options,
     without_shape,
 )
-from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.runtime import Corrector, Parse, Run, change_request, launch, send
-from mellea.core.runtime.ledger import current_ledger
+from mellea.core.runtime import Corrector, Parse, Run, launch, send
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UnsupportedError, UsageError
@@ -54,10 +53,9 @@ from mellea.stdlib.verb import CallArguments
 if TYPE_CHECKING:
     from mellea.core.structured import OutputFormat
 
-__all__ = ["Answering", "Call", "finish", "request_once"]
+__all__ = ["Answering", "Call", "finish"]
 
 C = TypeVar("C", bound=Context)
-R = TypeVar("R", EmbeddingResult, ImageResult)
 
 _QUICK_LENGTH = 4096
 """The longest text, in characters, that is parsed on the loop where no code of the user's is called: it takes less
@@ -273,10 +271,12 @@ class Call:
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
+        backend = with_tools(self.backend) if self.tools else self.backend
+        can = backend.capabilities
         parts = () if can.images and can.files else walk(self.component)
         files = [Message("user", part) for part in parts if isinstance(part, FileBlock)]
         if files or self.tools or self.format is not None or self.options.keys() - can.options:
-            check_supported(self.backend, self._request(files))
+            check_supported(backend, self._request(files))
 
     def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
@@ -433,7 +433,7 @@ class Answering:
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
         call = self.call
-        events = send(run, call.backend, self.request)
+        events = send(run, with_tools(call.backend), self.request)
         return events if call.prefix is None else _prefix_events(call.prefix, events)
 
     async def work(self, run: Run) -> Any:
@@ -466,7 +466,7 @@ class Answering:
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
-        call, whole, backend = self.call, self.run, step.backend
+        call, whole, backend = self.call, self.run, with_tools(step.backend)
         deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
         schema = call.format.schema if call.format is not None else None
         request = Request(step.messages, _specs(step.tools), schema, step.options, deadlines)
@@ -487,38 +487,6 @@ class Answering:
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
     known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # sets stand here only while a call is checked
     return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in known])
-
-
-async def request_once(
-    kind: str, backend: Backend, messages: Sequence[Message], ask: Callable[[Sequence[Message]], Awaitable[R]]
-) -> R:
-    """Make a request whose result comes all at once, such as vectors or images, as work of the session around.
-
-    Args:
-        kind: what observers are told that it is.
-        backend: whom to ask.
-        messages: what to ask, before hooks change it.
-        ask: asks it.
-
-    Raises:
-        MelleaError: the request failed, or was cancelled.
-    """
-
-    async def work(run: Run) -> R:
-        request = await change_request(run, Request(tuple(messages)))
-        result = await ask(request.messages)
-        if result.usage is not None:
-            run.emit([UsageEvent(result.usage)])
-        if (ledger := current_ledger.get()) is not None:
-            ledger.add(backend.name, result.model or backend.model_id, result.usage)
-        return result
-
-    run = launch(
-        work=work, kind=kind, is_request=True, backend=backend.name, model=backend.model_id, server=backend.server
-    )
-    thunk: ModelOutputThunk[R] = ModelOutputThunk(run)
-    await finish(thunk)
-    return cast("R", thunk.parsed)
 
 
 async def finish(thunk: ModelOutputThunk[Any]) -> None:

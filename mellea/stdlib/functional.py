@@ -22,7 +22,7 @@ from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import StreamingError, UsageError
-from mellea.stdlib.call import Call, finish, request_once
+from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import (
     Conversation,
     Instruction,
@@ -35,6 +35,7 @@ from mellea.stdlib.components import (
 from mellea.stdlib.requirements.streaming import check_watchable
 from mellea.stdlib.requirements.validation import add_own_requirements, as_requirements, validate_all
 from mellea.stdlib.sampling.rejection import FormatRepairStrategy, RejectionSamplingStrategy
+from mellea.stdlib.single_result import request_once
 from mellea.stdlib.streaming import check_release, launch_sampled
 from mellea.stdlib.verb import (
     ActArguments,
@@ -226,7 +227,7 @@ async def change(
     await_result: bool = True,
 ) -> Any:
     """Have a model change an object for a host. The arguments and errors are those of `transform`."""
-    tools = get_tools(obj) if host.backend.capabilities.tools and format is None else ()
+    tools = get_tools(obj) if format is None else ()
     component = Transform(obj, transformation, has_tools=bool(tools))
     with_tools = cast("CallArguments", {**arguments, "tools": tools} if tools else arguments)
     thunk = await answer(host, component, with_tools, format=format, await_result=await_result)

@@ -68,6 +68,7 @@ ATTRIBUTES: Mapping[str, str] = {
     "input_tokens": "gen_ai.usage.input_tokens",
     "model": "gen_ai.request.model",
     "output_tokens": "gen_ai.usage.output_tokens",
+    "output_type": "gen_ai.output.type",
     "port": "server.port",
     "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
     "response_id": "gen_ai.response.id",

@@ -80,7 +80,9 @@ class SpanObserver(Observer):
             if operation is not None and self._histograms is not None:
                 self._histograms.record(operation, {**begun, **attributes}, data)
             if is_seen:
-                self._tell(made, span, data, attributes)
+                self._tell(
+                    made, span, data, {name: value for name, value in attributes.items() if begun.get(name) != value}
+                )
         if made is not None:
             made.end()
             # For links, and for spans that begin late.
@@ -147,7 +149,6 @@ def _end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     attributes = _renamed(data)
     if "provider" in data:
         attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
-        attributes["gen_ai.output.type"] = "json" if data.get("is_json") else "text"
         for name, value in data.get("options", {}).items():
             attributes[semconv.OPTIONS[name]] = value
     if "finish_reason" in data:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
+from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolExample, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message, parse_tool_call, user_message
 from mellea.core.options import Deadlines
@@ -82,6 +82,7 @@ CHANGES: dict[str, Any] = {
     "messages": {"messages": (user_message("h"), user_message("i"))},
     "tool": {"tools": (ToolSpec("f", "d", {}),)},
     "another tool": {"tools": (ToolSpec("f", "e", {}),)},
+    "example": {"tools": (ToolSpec("f", "d", {}, (ToolExample("x", {"y": 1}),)),)},
     "parameters": {"tools": (ToolSpec("f", "d", {"type": "object"}),)},
     "builtin tool": {"tools": (BuiltinTool("p", "f", {}),)},
     "its settings": {"tools": (BuiltinTool("p", "f", {"n": 1}),)},

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mellea.core import events
 from mellea.core.accumulator import Generation
-from mellea.core.backend import BuiltinTool, OutputSchema, ToolSpec
+from mellea.core.backend import BuiltinTool, OutputSchema, ToolExample, ToolSpec
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.events import Event, KeepAlive, TextDelta, Usage
 from mellea.core.messages import Message
@@ -71,7 +71,9 @@ def _any_event(cls: type) -> st.SearchStrategy[Any]:
 
 _EVENTS = [cls for cls in KINDS.values() if issubclass(cls, Event)]
 _objects = st.dictionaries(_texts, _values, max_size=3)
-_specs = st.builds(ToolSpec, _texts, _texts, _objects) | st.builds(OutputSchema, _texts, _objects)
+_examples = st.builds(ToolExample, _texts, _objects, _texts, _texts)
+_tools = st.builds(ToolSpec, _texts, _texts, _objects, st.lists(_examples, max_size=2).map(tuple))
+_specs = _tools | _examples | st.builds(OutputSchema, _texts, _objects)
 _everything = st.one_of(_messages, _blocks, _usages, _generations, _specs, *map(_any_event, _EVENTS))
 
 

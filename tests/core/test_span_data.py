@@ -39,7 +39,7 @@ def test_a_request_is_told_without_what_isnt_known() -> None:
         "provider": "scripted",
         "model": "script",
         "options": {"temperature": 0.5},
-        "is_json": False,
+        "output_type": "text",
         "chunk_count": 2,
         "response_model": "script",
         "response_id": "script-1",

@@ -18,6 +18,7 @@ from tests.docs.fences import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"
 STREAMING = EXAMPLES / "streaming"
+LMSTUDIO = EXAMPLES / "lmstudio"
 PYTHON = (sys.executable, "-W", "error")
 """As a user runs Python, but nothing may be left open, or be about to go away."""
 

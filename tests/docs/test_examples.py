@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.fences import ROOT, fences
-from tests.docs.programs import EXAMPLES, PYTHON, STREAMING, Terminal, Watched, watch
+from tests.docs.programs import EXAMPLES, LMSTUDIO, PYTHON, STREAMING, Terminal, Watched, watch
 
 
 def _assert_streamed(done: Watched) -> None:
@@ -154,6 +154,11 @@ def test_validated_streaming(tmp_path: Path) -> None:
         ),
         ("objects.py", r"query: .*query: +(North|South)\n.*transform: \[.*\]\nuntouched: \['beans', 'soil'\]"),
         (
+            "tools_offline.py",
+            r"Lund\?\n  the model calls look_up\(\{'city': 'Lund'\}\)\n  which gives 91940\n  .*91940"
+            r".*98 - 45\?\n  the model calls calculate\(.*\)\n  which gives '53'\n  53",
+        ),
+        (
             "lazy_values.py",
             r"is the story there\? False\n.*place is there.*story is there.*resolved: .*ParseError: .*\{\{it\}\}",
         ),
@@ -175,8 +180,30 @@ def test_the_language(program: str, said: str, tmp_path: Path) -> None:
     assert re.search(said, done.out, re.DOTALL), done.out
 
 
-@pytest.mark.parametrize("folder", [EXAMPLES, STREAMING], ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("lmstudio_run_async.py", r"\S.*\n1 step\(s\), \d+ tokens\n$"),
+        ("lmstudio_stream_async.py", r"\S.*\n[1-9]\d* characters\n$"),
+        (
+            "lmstudio_stream_timing.py",
+            r"^safe: \d+ chunks, the first after .* s, the last after .* s\nlive: \d+ chunks, .*\n$",
+        ),
+        ("lmstudio_stream_visual.py", r"^(\[1:[^\]]+\])+\n\(final\)\n$"),
+    ],
+)
+def test_agents_on_a_server_of_the_embedded_engine(
+    program: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LMSTUDIO_MODEL", raising=False)
+    done = watch([*PYTHON, LMSTUDIO / program], cwd=tmp_path)
+    assert done.returncode == 0, done.err
+    assert done.err == "LMSTUDIO_MODEL isn't set, so the embedded engine serves its own model.\n"
+    assert re.search(said, done.out, re.DOTALL), done.out
+
+
+@pytest.mark.parametrize("folder", [EXAMPLES, STREAMING, LMSTUDIO], ids=lambda folder: folder.name)
 def test_the_folder_s_page_names_every_example(folder: Path) -> None:
     commands = " ".join(fence.code for fence in fences(folder / "README.md") if fence.language == "bash")
     named = set(re.findall(rf"{folder.name}/(\w+\.py)", commands))
-    assert named == {path.name for path in folder.glob("*.py")}
+    assert named == {path.name for path in folder.glob("*.py") if path.name != "lmstudio_session.py"}

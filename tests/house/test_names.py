@@ -20,7 +20,12 @@ NAMES = {
         "mfuncs",
         "events",
         "get_backend",
+        "telemetry",
+        "trace",
+        "traces",
     ],
+    "mellea.telemetry": ["enable", "disable"],
+    "mellea.traces": ["Observer", "add_observer", "observe", "remove_observer", "start"],
     "mellea.core": [
         "CBlock",
         "Component",

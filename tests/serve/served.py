@@ -10,6 +10,8 @@ import anyio
 from pydantic import BaseModel
 
 import mellea
+from mellea.core.blocks import ToolCall
+from mellea.core.events import Event, StepStart, TextDelta, ToolEnd
 from mellea.serve import McpServer, mcp
 from mellea.testing import Pause, ScriptedBackend
 from mellea.tools import ToolReturn
@@ -98,11 +100,34 @@ def files() -> list[Any]:
     ]
 
 
+class Run:
+    """What an agent's run comes to, with more in it than clients are to see."""
+
+    def __init__(self, text: str) -> None:
+        self.messages = ["a secret of the program", text]
+
+    @property
+    def output(self) -> dict[str, str]:
+        return {"answer": self.messages[-1]}
+
+
 class Helper:
-    """What an agent is to this room: it makes a tool of itself."""
+    """What an agent is to this room: it makes a tool of itself, which reports the events of its run."""
 
     def as_tool(self) -> Any:
-        return mellea.tool(name="helper")(shout)
+        @mellea.tool
+        def helper(text: str) -> Iterator[Any]:
+            yield NestedLike(StepStart(1))
+            yield NestedLike(ToolEnd(ToolCall("1", "look", {})))
+            yield NestedLike(TextDelta(text))
+            yield ToolReturn(Run(text), text)
+
+        return helper
+
+
+class NestedLike:
+    def __init__(self, event: Event) -> None:
+        self.event = event
 
 
 def make_server() -> McpServer:

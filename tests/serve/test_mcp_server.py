@@ -82,7 +82,13 @@ async def test_functions_are_tools_with_their_schema(tools: dict[str, McpTool]) 
     }
     assert await tools["add"](a=1, b=2) == ToolReturn({"result": 3}, "3")
     assert await tools["shout"](text="hi") == "HI"
-    assert await tools["helper"](text="hi") == "HI"
+
+
+@pytest.mark.anyio
+async def test_what_makes_a_tool_of_itself_gives_its_answer_alone_and_shows_its_text(tools: dict[str, McpTool]) -> None:
+    result, seen = await _watch(tools["helper"], text="hi")
+    assert result == ToolReturn({"answer": "hi"}, "hi")
+    assert "".join(each.get("message", "") for each in seen) == "[look]\nhi"
 
 
 @pytest.mark.anyio

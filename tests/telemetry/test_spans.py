@@ -330,3 +330,89 @@ async def test_a_rejected_attempt_is_stopped_and_marked(enabled: Enable) -> None
     await m.ainstruct("x", requirements=[calm], strategy=RejectionSamplingStrategy(loop_budget=2))
     first = next(span for span in seen.spans if span.name == "chat script")
     assert attributes(first)["error.type"] == "cancelled" and "gen_ai.usage.output_tokens" not in attributes(first)
+
+
+async def test_of_several_models_the_one_that_answered_is_told(enabled: Enable) -> None:
+    from mellea.backends import FallbackBackend
+
+    class Second(ScriptedBackend):
+        name, model_id = "gemini", "gemini-2.5-pro"
+
+    seen = enabled()
+    chain = FallbackBackend([ScriptedBackend(RateLimitError("busy")), Second("hello")])
+    await mellea.start_session(chain).ainstruct("x")
+    found = attributes(seen.spans[0])
+    assert found["gen_ai.provider.name"] == "gcp.gemini" and found["gen_ai.request.model"] == "gemini-2.5-pro"
+
+
+async def test_a_model_in_this_process_is_internal_and_has_no_server(enabled: Enable) -> None:
+    class Embedded(ScriptedBackend):
+        name = "llama_cpp"
+
+    seen = enabled()
+    await mellea.start_session(Embedded("x", usage=Usage(1, 1))).ainstruct("x")
+    (span,) = seen.spans
+    assert span.kind is SpanKind.INTERNAL and "server.address" not in attributes(span)
+    assert attributes(span)["gen_ai.usage.cost"] == 0.0
+
+
+async def test_typed_answers_images_and_embeddings_say_what_they_are(enabled: Enable) -> None:
+    from mellea.core import ImageBlock
+    from mellea.core.results import EmbeddingResult, ImageResult
+
+    class Artist(ScriptedBackend):
+        async def embed(self, texts: Any) -> EmbeddingResult:
+            return EmbeddingResult(((0.0,),), Usage(5))
+
+        async def generate_image(self, messages: Any, **options: Any) -> ImageResult:
+            return ImageResult((ImageBlock(data=b"x"),))
+
+    seen, m = enabled(), mellea.start_session(Artist("7"))
+    await m.ainstruct("x", format=int)
+    await m.aembed("x")
+    await m.agenerate_image("x")
+    kinds = [(span.name, dict(span.attributes or {}).get("gen_ai.output.type")) for span in seen.spans]
+    assert kinds == [
+        ("invoke_workflow", None),
+        ("attempt 1", None),
+        ("chat script", "json"),
+        ("embeddings script", None),
+        ("generate_content script", "image"),
+    ]
+    assert attributes(seen.span("embeddings script"))["gen_ai.usage.input_tokens"] == 5
+
+
+async def test_an_agent_is_a_span_of_its_steps_and_a_sub_agent_stands_in_its_tool(enabled: Enable) -> None:
+    seen = enabled()
+    helper = mellea.Agent(session("rain", usage=Usage(1, 1)), [], name="forecaster")
+
+    def look(place: str) -> str:
+        """Look."""
+        return "a cat"
+
+    ask = ToolEnd(ToolCall("c1", "look", {"place": "Rome"}))
+    delegate = ToolEnd(ToolCall("c2", "forecaster", {"task": "Oslo"}))
+    m = session([ask], [delegate], "Take an umbrella.", usage=Usage(1, 1))
+    with mellea.traces.start("day") as t:
+        run = await mellea.Agent(m, [look, helper.as_tool()], name="planner").arun("What should I wear?")
+    assert run.value == "Take an umbrella."
+    assert seen.tree() == [
+        "day",
+        "  invoke_agent planner",
+        "    step 1",
+        "      chat script",
+        "      execute_tool look",
+        "    step 2",
+        "      chat script",
+        "      execute_tool forecaster",
+        "        invoke_agent forecaster",
+        "          step 1",
+        "            chat script",
+        "    step 3",
+        "      chat script",
+    ]
+    agent = attributes(seen.span("invoke_agent planner"))
+    assert agent["gen_ai.operation.name"] == "invoke_agent" and agent["gen_ai.agent.name"] == "planner"
+    assert [line.split(" (")[0].strip() for line in str(t.tree()).splitlines()][1] == "planner"
+    points = seen.points("gen_ai.invoke_agent.duration")
+    assert sorted(point.attributes["gen_ai.agent.name"] for point in points) == ["forecaster", "planner"]

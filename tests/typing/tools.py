@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_type
 
-from mellea.tools import Tool, ToolReturn, ensure, require, tool
+from mellea.stdlib.tools.mcp import McpTools
+from mellea.tools import Tool, ToolReturn, ensure, mcp, require, tool
 
 
 @tool
@@ -47,6 +48,7 @@ assert_type(look("Oslo"), list[str])
 assert_type(above("Oslo"), list[str])
 assert_type(bare("Oslo"), list[str])
 assert_type(search("sea"), Iterator[str | ToolReturn])
+assert_type(mcp("uvx server", allow=["add"], requires_approval=lambda tool: not tool.read_only), McpTools)
 plain(1)  # type: ignore[arg-type]
 bare(1)  # type: ignore[arg-type]
 kept: Tool[[int], float] = pay

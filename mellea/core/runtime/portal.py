@@ -17,7 +17,7 @@ from mellea.core.runtime.loop_thread import Errand, LoopThread
 from mellea.core.tracebacks import unwrap_entrance, wrap_entrance
 from mellea.errors import StreamingError
 
-__all__ = ["blocking"]
+__all__ = ["blocking", "is_portal_thread"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,6 +67,11 @@ class _Portal(LoopThread):
 
 
 _portal = _Portal()
+
+
+def is_portal_thread() -> bool:
+    """Whether the current code runs on the thread of synchronous verbs, which can't wait for itself."""
+    return _portal.is_current()
 
 
 def blocking(

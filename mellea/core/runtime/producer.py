@@ -165,8 +165,7 @@ class Run(Record):
 
     def abandon(self) -> None:
         """After a fork, end the parent's run in the child, where nobody produces it."""
-        self._lock = threading.Lock()
-        self.spans, self._registers = None, ()  # the parent tells of it
+        self._lock, self.spans, self._registers = threading.Lock(), None, ()  # the parent tells of it
         self.end(State.FAILED, left_behind())
         self._closed = True
 
@@ -230,13 +229,14 @@ class Run(Record):
     async def _read_all(self, source: AsyncIterator[Event]) -> bool:
         events, is_batched, has_ended = self.events, isinstance(source, Batches), False  # `end` replaces the list
         stream: AsyncIterator[Any] = source.batches if isinstance(source, Batches) else source
+        listener = self.spans if self.spans is not None and self.spans.wants_events else None
         async for new in stream:
             if self.limit is not None:
                 break
-            has_ended = self._take(new if is_batched else (new,), events) or has_ended
+            has_ended = self._take(new if is_batched else (new,), events, listener) or has_ended
         return has_ended
 
-    def _take(self, new: Sequence[Event], events: list[Event]) -> bool:
+    def _take(self, new: Sequence[Event], events: list[Event], listener: RunSpans | None) -> bool:
         """Append events that came at once; returns whether the backend's own end is among them."""
         now = self._clock.last_sign = time.monotonic()
         has_ended = False
@@ -251,8 +251,8 @@ class Run(Record):
             events.append(event)
             if self.time_to_first_token is None:
                 self._note_first(kind, now)
-        if self.spans is not None:
-            self.spans.tell(new)
+        if listener is not None:
+            listener.tell(new)
         if self._waiters:
             self._wake()
         return has_ended

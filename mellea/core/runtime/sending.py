@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mellea.core.accumulator import join_deltas
@@ -41,20 +42,21 @@ def send(run: Run, backend: Backend, request: Request, *, whole: Run | None = No
         whole: the run that this request is a step of, which shows it too.
     """
     request = narrow_tools(request)
-    span = None if run.spans is None else run.spans.innermost
-    before = [] if span is None else span.hooks("before_request")
-    after = [] if span is None else span.hooks("after_response")
-
-    def open(request: Request) -> AsyncIterator[Event]:
-        run.sent = SentRequest(backend, request)
-        if whole is not None:
-            whole.sent = run.sent
-        log_request(run)
-        return backend.run(request)
-
+    if run.spans is None:
+        return _open(run, backend, whole, request)
+    span = run.spans.innermost
+    before, after = span.hooks("before_request"), span.hooks("after_response")
     if not before and not after:
-        return open(request)
-    return _send_past(request, before, after[::-1], open)
+        return _open(run, backend, whole, request)
+    return _send_past(request, before, after[::-1], partial(_open, run, backend, whole))
+
+
+def _open(run: Run, backend: Backend, whole: Run | None, request: Request) -> AsyncIterator[Event]:
+    run.sent = SentRequest(backend, request)
+    if whole is not None:
+        whole.sent = run.sent
+    log_request(run)
+    return backend.run(request)
 
 
 async def change_request(run: Run, request: Request) -> Request:

@@ -20,20 +20,19 @@ _DELTAS = frozenset({ReasoningDelta, TextDelta, ToolDelta})
 class RunSpans(Told):
     """The spans of one run, the outermost first."""
 
-    __slots__ = ("_inner", "_wants_events", "outer")
+    __slots__ = ("_inner", "outer", "wants_events")
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self.outer, *self._inner = spans
-        self._wants_events = spans[-1].is_request and spans[-1].wants_events
+        self.wants_events = spans[-1].is_request and spans[-1].wants_events  # whether anybody wants them of the request
 
     def make_current(self) -> None:
         """Make the innermost span the parent of what this task begins."""
         self.innermost.enter()  # for good: the task is its own context
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Tell what the backend says."""
-        if self._wants_events:
-            self.innermost.tell(events)
+        """Tell what the backend says; for one that `wants_events`."""
+        self.innermost.tell(events)
 
     def tell_retry(self, event: Event) -> None:
         """Tell that the request is about to be sent again."""
@@ -50,7 +49,6 @@ class RunSpans(Told):
             span = self._inner.pop()
             span.attempt = attempt if span.kind == "attempt" else None
             self._end(span, run, None)
-        self._wants_events = False
         self.make_current()
 
     def end(self, run: Record) -> None:

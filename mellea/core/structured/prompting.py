@@ -11,7 +11,7 @@ from mellea.core.backend import Request
 from mellea.core.blocks import CBlock
 from mellea.core.messages import Message
 
-__all__ = ["prompt_for_schema"]
+__all__ = ["add_to_system", "prompt_for_schema"]
 
 
 def prompt_for_schema(request: Request, schema: Mapping[str, Any] | None = None) -> Request:
@@ -25,8 +25,13 @@ def prompt_for_schema(request: Request, schema: Mapping[str, Any] | None = None)
         return request
     wanted = json.dumps(request.output_schema.schema if schema is None else schema, ensure_ascii=False)
     asked = f"Answer with JSON only, no other text. It has to match this JSON Schema:\n{wanted}"
-    first, *others = request.messages or (Message("system"),)
+    return replace(request, messages=add_to_system(request.messages, asked))
+
+
+def add_to_system(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
+    """Return the messages with a text at the end of the system message, which is made if there is none."""
+    first, *others = messages or (Message("system"),)
     if first.role != "system":
-        return replace(request, messages=(Message("system", asked), first, *others))
-    blocks = [*first.blocks, CBlock(f"\n\n{asked}" if first.blocks else asked)]
-    return replace(request, messages=(Message("system", blocks), *others))
+        return (Message("system", text), first, *others)
+    blocks = [*first.blocks, CBlock(f"\n\n{text}" if first.blocks else text)]
+    return (Message("system", blocks), *others)

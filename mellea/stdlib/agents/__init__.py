@@ -5,7 +5,6 @@ May import: everything below, but not `stdlib.generative`. Read `agent.py` first
 
 from mellea.stdlib.agents.agent import Agent
 from mellea.stdlib.agents.conversation import AgentConversation
-from mellea.stdlib.agents.keeper import StateKeeper
 from mellea.stdlib.agents.limits import Limits
 from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.agents.prepare import chain, react, warn_near_limit
@@ -23,7 +22,6 @@ __all__ = [
     "Limits",
     "Pending",
     "Router",
-    "StateKeeper",
     "chain",
     "react",
     "warn_near_limit",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from mellea.core.arguments import entrance
 from mellea.core.backend import Backend
@@ -246,7 +246,7 @@ class Agent(Generic[T]):
                         else:
                             yield NestedEvent("", str(step), event)
             finally:
-                if outer is not None:
+                if outer is not None and work.book.pending is None:  # one that waits is added once it is done
                     outer.add(work.book.usage, work.book.cost)
             work.book.raise_if_waiting()
             yield ToolReturn(stream.result, stream.output)
@@ -324,8 +324,13 @@ class Agent(Generic[T]):
             store=arguments.get("store", self._store),
         )
 
+    @property
+    def tools(self) -> Sequence[Any]:
+        """The tools that the model may call."""
+        return tuple(self._tools)
+
     def __repr__(self) -> str:
-        tools = ", ".join(tool.name for tool in cast("Sequence[Tool[..., Any]]", self._tools))
+        tools = ", ".join(tool.name for tool in self.tools)
         return f"<Agent {self.name!r} with {self._model!r}, tools: {tools or 'none'}>"
 
 

@@ -6,18 +6,20 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.tracebacks import add_note
-from mellea.errors import UsageError
-from mellea.stdlib.agents.checkpoint import ResumeStore, replace_file
+from mellea.errors import StateError, UsageError
+from mellea.stdlib.agents.checkpoint import replace_file
 from mellea.stdlib.agents.pending import Pending, check_signature, find_secret, sign
 from mellea.stdlib.tools import LoopProgress, LoopState, give_answers
+
+if TYPE_CHECKING:
+    from mellea.stdlib.agents.resume_store import ResumeStore
 
 __all__ = ["Checkpoint", "Saved", "StateKeeper"]
 
@@ -56,7 +58,7 @@ class StateKeeper:
         self._agent = agent
         self._secret = find_secret(secret)
         self._checkpoint = _check_checkpoint(checkpoint)
-        self._store = None if store is None else ResumeStore(store)
+        self._store = None if store is None else _open_store(store)
         self._resumed: Pending | None = None  # not yet claimed
         self._last: Pending | None = None
 
@@ -111,22 +113,29 @@ class StateKeeper:
 
         Raises:
             UsageError: that was resumed before.
-            Exception: what a checkpoint raises.
+            StateError: the checkpoint can't be written.
+            Exception: what a checkpoint that is a function raises.
         """
-        resumed, self._resumed = self._resumed, None
-        claimant = uuid.uuid4().hex
-        if resumed is not None and self._store is not None:
-            await anyio.to_thread.run_sync(partial(self._store.claim, resumed.id, self.run, claimant))
-        self._last = None
+        resumed, self._resumed, self._last = self._resumed, None, None
+        store = None if resumed is None else self._store
+        if self._checkpoint is None and store is None:
+            return
+        pending = Pending(self.run, state, agent=self._agent)
+        # Nothing here is given up by a cancelled wait: an old state must not come behind a newer one.
+        if resumed is not None and store is not None:
+            await anyio.to_thread.run_sync(store.claim, resumed.id, pending.id, self.run)
         if self._checkpoint is not None:
-            await self._write(self._checkpoint, self._wrap(state))
-        if resumed is not None and self._store is not None:
-            await anyio.to_thread.run_sync(partial(self._store.begin, resumed.id, claimant))
+            self._last = await anyio.to_thread.run_sync(sign, pending, self._secret)
+            await self._write(self._checkpoint, self._last)
+        if resumed is not None and store is not None:
+            await anyio.to_thread.run_sync(store.use, resumed.id, pending.id)
 
     async def _write(self, checkpoint: Path | Callable[[Pending], Any], pending: Pending) -> None:
         if isinstance(checkpoint, Path):
-            # Not given up by a cancelled wait: an old state must not come behind a newer one.
-            await anyio.to_thread.run_sync(partial(replace_file, checkpoint, pending.to_json()))
+            try:
+                await anyio.to_thread.run_sync(lambda: replace_file(checkpoint, pending.to_json()))
+            except OSError as error:
+                raise StateError(f"the checkpoint {str(checkpoint)!r} can't be written: {error}") from error
             return
         try:
             await outcome_of(checkpoint, pending)
@@ -145,6 +154,12 @@ class StateKeeper:
             last = Pending(self.run, state, agent=self._agent)
         self._last = last = sign(replace(last, state=state), self._secret)
         return last
+
+
+def _open_store(path: str | os.PathLike[str]) -> ResumeStore:
+    from mellea.stdlib.agents.resume_store import ResumeStore  # lazy: most programs need no SQLite
+
+    return ResumeStore(path)
 
 
 def _check_checkpoint(checkpoint: Checkpoint | None) -> Path | Callable[[Pending], Any] | None:

@@ -188,7 +188,7 @@ class Book:
         else:
             state = LoopState(messages) if self.start is None else self.start
             self.progress = self.keeper.begin(state, self.list_spent)
-        self._read_spent(self.progress.state.spent)
+        self._read_spent(self.progress.spent_before)
         with self._lock:
             self.added[:0] = self.progress.added
             self.progress.added = self.added

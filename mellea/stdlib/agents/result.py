@@ -168,7 +168,10 @@ def _read_steps(events: Iterable[Event], earlier: Iterable[_Writing] = ()) -> li
 def make_run(record: Record, book: Book) -> AgentRun[Any]:
     """Return what a run came to that has ended well."""
     events, generation = record.events[: record.limit], record.so_far()
-    text = generation.message.content if book.limit is None else find_text(events)
+    steps = list_steps(events, book.start)
+    # A run that ends with calls has reached a limit, waits, or has a loop of its own.
+    has_answer = book.limit is None and not (steps and steps[-1].tool_calls)
+    text = generation.message.content if has_answer else find_text(events)
     has_format = record.format is not None
     messages, usage, cost = book.messages, book.usage, book.cost
     if correction := _find_correction(events):  # which the loop knows nothing of
@@ -180,7 +183,7 @@ def make_run(record: Record, book: Book) -> AgentRun[Any]:
         text,
         record.parsed if has_format else text,
         messages,
-        list_steps(events, book.start),
+        steps,
         usage,
         cost,
         book.pending,

@@ -23,7 +23,6 @@ from mellea.core.runtime import Record, Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, ParseError, ToolLoopLimitError
 from mellea.stdlib.agents.limits import Book, current_book
-from mellea.stdlib.agents.result import find_text
 from mellea.stdlib.call import Answering, Call
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.sampling.rejection import FormatRepairStrategy
@@ -126,13 +125,12 @@ class AgentTask(Answering):
         return None
 
     async def _parse_answer(self, answer: Generation | None) -> Any:
-        is_limited = self._book.limit is not None or self._book.pending is not None
-        if self.call.format is None:
-            return find_text(self.run.events) if is_limited or answer is None else answer.text
+        if self.call.format is None or self._book.pending is not None:
+            return None
         try:
-            return await self.call.parse(self.run.so_far())
+            return await self.call.parse(self.run.so_far())  # a value may go on over steps
         except ParseError:
-            if is_limited:
+            if answer is None or answer.tool_calls:  # the run has ended before there was an answer
                 return None
             raise
 

@@ -25,7 +25,7 @@ from mellea.core.iterators import EventIterator, TextIterator
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.runtime.cursor import Cursor
-from mellea.core.runtime.portal import blocking
+from mellea.core.runtime.portal import blocking, is_portal_thread
 from mellea.core.runtime.visible_text import TextFilter, piece_filter
 from mellea.core.runtime.visible_text import text_filter as filter_of_text
 from mellea.core.sampling import Attempt
@@ -129,7 +129,11 @@ class _Streaming(Generic[T]):
 
     def _close_now(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
-        if self._thunk is not None and not self._thunk.record.is_closed:
+        if self._thunk is None or self._thunk.record.is_closed:
+            return
+        if is_portal_thread():  # the garbage collector closes a generator there, which can't wait for its own loop
+            self._thunk.record.cancel()
+        else:
             _cancel(self._thunk)
 
     def _started(self) -> ModelOutputThunk[Any]:

@@ -68,7 +68,9 @@ async def settle(
         return Deny(_DECLINED)
     if isinstance(answer, OutsideResult):
         return answer
-    if answer is not None or has_begun or tool is None or not _fits(tool, call):
+    if answer is not None or has_begun or tool is None:
+        return Approved(call)
+    if not (isinstance(decision, Ask) or tool.must_ask) or not _fits(tool, call):
         return Approved(call)
     if tool.runs == "outside":
         return Question(key, "outside", call, _ask(decision, call, "runs outside this program; give its result"))

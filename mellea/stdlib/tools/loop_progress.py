@@ -48,6 +48,7 @@ class LoopProgress:
         nested: how far the loops inside unfinished calls have come.
         added: messages that the next step takes in; any thread may append to it.
         limit: which limit the last answer has reached, so that its calls aren't run.
+        spent_before: what runs before this one have used up.
         is_resumed: whether the step that is under way was begun by a run before this one.
         is_done: whether the last answer is the final one.
     """
@@ -73,7 +74,8 @@ class LoopProgress:
         self.added: list[Message] = list(begun.added)
         self.is_resumed = bool(begun.calls) or begun.is_done
         self._is_begun = not begun.step  # a new loop has nothing to save before its first answer
-        self._save, self._spent, self._spent_before = save, spent, begun.spent
+        self._save, self._spent = save, spent
+        self.spent_before = begun.spent
         self._changes = self._saved = 0
         self._lock: anyio.Lock | None = None
 
@@ -88,7 +90,7 @@ class LoopProgress:
             dict(self.answers),
             dict(self.nested),
             tuple(self.added),
-            self._spent_before if self._spent is None else dict(self._spent()),
+            self.spent_before if self._spent is None else dict(self._spent()),
             self.limit,
             self.is_done,
         )

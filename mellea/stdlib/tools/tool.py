@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 import anyio
 
-from mellea.core.backend import BuiltinTool, ToolSpec
+from mellea.core.backend import BuiltinTool, ToolExample, ToolSpec
 from mellea.core.runtime.tasks import outcome_of, together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.contracts import Check, Contract, contracts_of
@@ -52,6 +52,8 @@ class Tool(Generic[P, R]):
         runs: `"outside"` if somebody else runs it and hands in the result; its body is never called.
         requires_approval: whether a person has to approve of each call; or a function, sync or async, that takes some
             of the tool's arguments by name and says so.
+        examples: worked calls, which models without native tools are shown; a small one hardly finds the right tool
+            and its arguments without.
         names: more names that the annotations may use.
         contracts: the conditions of `@require` and `@ensure`; those that were set on the function by default.
 
@@ -75,6 +77,7 @@ class Tool(Generic[P, R]):
         one_at_a_time: bool = False,
         runs: Runs = "here",
         requires_approval: bool | Callable[..., Any] = False,
+        examples: Iterable[ToolExample] = (),
         names: Mapping[str, Any] | None = None,
         contracts: tuple[Contract, ...] | None = None,
     ) -> None:
@@ -91,6 +94,7 @@ class Tool(Generic[P, R]):
         self.one_at_a_time = one_at_a_time
         self.runs = runs
         self.requires_approval = requires_approval
+        self.examples = _check_examples(what, examples)
         self._function = function
         self._description = description
         self._parameters = get_parameters(function, what)
@@ -106,14 +110,22 @@ class Tool(Generic[P, R]):
         """The tool as the model sees it.
 
         Raises:
-            UsageError: an annotation can't be resolved, or has no JSON form.
+            UsageError: an annotation can't be resolved, or has no JSON form; or an example is not a valid call.
         """
         text = self._description
         if text is None:
             doc = parse_docstring(get_docstring(self._function))
             kept = [f"{title}: {body}" for title, body in doc.sections.items() if title != "Raises"]
             text = "\n\n".join(filter(None, [doc.text, *kept]))
-        return ToolSpec(self.name, text, self._arguments.schema)
+        for example in self.examples:
+            self._check_example(example)
+        return ToolSpec(self.name, text, self._arguments.schema, self.examples)
+
+    def _check_example(self, example: ToolExample) -> None:
+        try:
+            self._checked(example.arguments)
+        except ToolError as error:
+            raise UsageError(f"an example of the tool {self.name!r} is not a valid call: {error}") from None
 
     @functools.cached_property
     def _arguments(self) -> ArgumentValidator:
@@ -249,6 +261,7 @@ class Tool(Generic[P, R]):
             "one_at_a_time": self.one_at_a_time,
             "runs": self.runs,
             "requires_approval": self.requires_approval,
+            "examples": self.examples,
             "contracts": self._contracts,
         }
         made: Tool[Any, Any] = Tool(function, **(settings | changes))
@@ -272,6 +285,7 @@ def tool(
     one_at_a_time: bool = False,
     runs: Runs = "here",
     requires_approval: bool | Callable[..., Any] = False,
+    examples: Iterable[ToolExample] = (),
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def tool(
     function: Any = None,
@@ -283,6 +297,7 @@ def tool(
     one_at_a_time: bool = False,
     runs: Runs = "here",
     requires_approval: bool | Callable[..., Any] = False,
+    examples: Iterable[ToolExample] = (),
 ) -> Any:
     """Make a function a tool, as a decorator with or without settings, which `Tool` explains.
 
@@ -302,6 +317,7 @@ def tool(
             one_at_a_time=one_at_a_time,
             runs=runs,
             requires_approval=requires_approval,
+            examples=examples,
             names=names,
         )
 
@@ -374,6 +390,13 @@ def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> N
         raise UsageError(f"one_at_a_time= of {what} takes True or False, not {one_at_a_time!r}")
     if runs not in get_args(Runs):
         raise UsageError(f"runs= of {what} takes 'here' or 'outside', not {runs!r}")
+
+
+def _check_examples(what: str, examples: Any) -> tuple[ToolExample, ...]:
+    given = tuple(examples) if isinstance(examples, Iterable) else (examples,)
+    if bad := [each for each in given if not isinstance(each, ToolExample)]:
+        raise UsageError(f"examples= of {what} takes ToolExamples, not {bad[0]!r}")
+    return given
 
 
 def _ignore(value: Any) -> None:

@@ -12,6 +12,7 @@ import mellea
 from mellea import prices
 from mellea.core import Message, ToolCall, ToolOutput, Usage
 from mellea.core.events import NestedEvent, Steered, StepStart, TextDelta, ToolEnd, ToolResult
+from mellea.core.observer import observe
 from mellea.errors import (
     ConfigurationError,
     ParseError,
@@ -22,6 +23,7 @@ from mellea.errors import (
 from mellea.stdlib.agents import Agent, AgentRun, Limits, Router, chain, react, warn_near_limit
 from mellea.stdlib.tools import Step, ToolLoop
 from mellea.testing import Gate, Pause, ScriptedBackend
+from mellea.testing.observing import RecordingObserver
 
 pytestmark = pytest.mark.anyio
 
@@ -393,3 +395,64 @@ async def test_cancelling_a_run_stops_what_it_does(script: list[Any]) -> None:
 async def test_results_of_tools_are_events() -> None:
     async with Agent(ScriptedBackend([call()], ["A cat."]), [look]).astream("x") as stream:
         assert ToolResult(ToolOutput("c1", "look", "a cat in Rome")) in [event async for event in stream.events()]
+
+
+async def test_tools_of_one_step_overlap_and_a_call_is_seen_before_its_tool_has_ended() -> None:
+    first, second = Gate(), Gate()
+
+    async def slow(place: str) -> str:
+        await first.wait()
+        second.open()
+        return "slow"
+
+    async def quick(place: str) -> str:
+        await second.wait()
+        return "quick"
+
+    backend = ScriptedBackend([call(1, "slow"), call(2, "quick")], ["Done."])
+    seen: list[str] = []
+    async with Agent(backend, [slow, quick]).astream("x") as stream:
+        async for event in stream.events():
+            if isinstance(event, ToolEnd):
+                seen.append(f"calls {event.tool_call.tool_name}")
+                if len(seen) == 2:
+                    first.open()  # neither has ended: both wait for this
+            elif isinstance(event, ToolResult):
+                seen.append(f"gets {event.result.result}")
+    assert seen[:2] == ["calls slow", "calls quick"]
+    assert sorted(seen[2:]) == ["gets quick", "gets slow"]
+    blocks = [block for message in stream.result.messages for block in message.blocks]
+    assert [block.result for block in blocks if isinstance(block, ToolOutput)] == ["slow", "quick"]
+
+
+async def test_a_tool_may_relay_the_events_of_any_stream() -> None:
+    m = mellea.start_session(ScriptedBackend("From inside."))
+
+    async def relay(topic: str) -> Any:
+        """Relay."""
+        async with m.astream(topic) as inner:
+            async for event in inner.events():
+                yield event
+        yield inner.result.value
+
+    backend = ScriptedBackend([call(1, "relay", topic="x")], ["Done."])
+    async with Agent(backend, [relay]).astream("x") as stream:
+        nested = [event async for event in stream.events() if isinstance(event, NestedEvent)]
+    assert NestedEvent("c1", "relay", TextDelta("From inside.")) in nested
+    assert stream.result.steps[0].results[0].result == "From inside."
+
+
+async def test_observers_are_told_of_an_agent_its_steps_calls_and_tools() -> None:
+    recorder = RecordingObserver()
+    with observe(recorder):
+        await team().arun("x")
+    assert [(span.kind, span.name) for span in recorder.spans if span.kind in ("agent", "tool")] == [
+        ("agent", "agent"),
+        ("tool", "researcher"),
+        ("agent", "researcher"),
+        ("tool", "librarian"),
+        ("agent", "librarian"),
+    ]
+    inner = next(span for span in recorder.spans if span.name == "librarian" and span.kind == "agent")
+    assert inner.parent is not None
+    assert inner.parent.kind == "tool"

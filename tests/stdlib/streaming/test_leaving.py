@@ -5,13 +5,14 @@ from __future__ import annotations
 import _thread
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
 import pytest
 
 import mellea
+from mellea.core.runtime.portal import blocking
 from mellea.errors import GenerationCancelledError
 from mellea.testing import Pause, ScriptedBackend
 
@@ -117,3 +118,25 @@ def test_closing_the_last_reader_of_a_plain_stream_closes_it(read: str) -> None:
     assert backend.closed == [True]
     with pytest.raises(GenerationCancelledError):
         next(readers[1])
+
+
+def test_a_stream_that_is_closed_on_the_thread_of_synchronous_verbs_is_cancelled_there() -> None:
+    """As the garbage collector does it, wherever it runs: the generator around a stream was dropped in a cycle."""
+    backend = ScriptedBackend(["a", Pause(float("inf"))])
+    m = mellea.start_session(backend)
+
+    def pieces() -> Iterator[str]:
+        yield from m.stream("x")
+
+    parts: Any = pieces()
+    assert next(parts) == "a"
+
+    async def close() -> None:
+        parts.close()
+
+    blocking(close)()
+    for _ in range(1000):
+        if all(backend.closed):
+            break
+        time.sleep(0.005)
+    backend.assert_closed()

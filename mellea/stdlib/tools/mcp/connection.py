@@ -71,6 +71,7 @@ class _Owner:
         self.is_opened = anyio.Event()
         self.has_ended = anyio.Event()
         self._stop = anyio.Event()
+        self._opening: anyio.CancelScope | None = None
         self._changes = 0
         self._listing = anyio.Lock()
         self._target = target
@@ -82,6 +83,13 @@ class _Owner:
         self.is_lost = True
         self._stop.set()
 
+    def abandon(self, reason: str) -> None:
+        """Have the task close the connection because nobody wants it any more, also while it is being opened."""
+        self.error = self.error or ToolError(reason)
+        self.stop()
+        if not self.is_opened.is_set() and self._opening is not None:
+            self._opening.cancel()
+
     def _forget_session(self) -> None:
         self.is_lost = self.has_forgotten = True  # it is closed by the request that was refused
 
@@ -89,16 +97,18 @@ class _Owner:
         """Open the connection, hold it until it is to be closed or is lost, and close it."""
         try:
             await anyio.to_thread.run_sync(require_mcp)
-            with anyio.CancelScope(deadline=anyio.current_time() + self._connect_timeout) as scope:
+            with anyio.CancelScope(deadline=anyio.current_time() + self._connect_timeout) as self._opening:
                 async with self._target.connect(
                     self.stop, self._forget_session, message_handler=self._hear, cache=None
                 ) as client:
-                    scope.deadline = math.inf
+                    self._opening.deadline = math.inf
                     self.client = client
                     self.is_opened.set()
                     await self._hold(client)
-            if scope.cancelled_caught:
-                self.error = ToolError(f"it took longer than {self._connect_timeout:g} s (connect_timeout=)")
+            if self._opening.cancelled_caught:
+                self.error = self.error or ToolError(
+                    f"it took longer than {self._connect_timeout:g} s (connect_timeout=)"
+                )
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:  # noqa: BLE001 - those who use the connection are told
@@ -167,7 +177,7 @@ class _Holder:
     def release(self) -> None:
         owner = self.owner
         if owner is not None and not owner.is_lost:
-            owner.loop.post(owner.stop)
+            owner.loop.post(lambda: owner.abandon("nobody uses it any more"))
 
 
 class Connection:
@@ -230,13 +240,12 @@ class Connection:
             return
 
         async def close() -> None:
-            owner.error = owner.error or ToolError("this program closed it")
-            owner.stop()
-            await owner.has_ended.wait()
+            if owner.loop.is_current():  # after a fork there is another loop, and the parent's connection isn't ours
+                owner.abandon("this program closed it")
+                await owner.has_ended.wait()
 
-        if owner.loop.has_ended():
-            return
-        await _thread.run(close)
+        if not owner.loop.has_ended():
+            await _thread.run(close)
 
     async def _open(self) -> _Owner:
         """Return the owner of an open connection; on the thread's loop."""
@@ -343,7 +352,7 @@ _owners: set[_Owner] = set()
 async def _close_all() -> None:
     owners = [owner for owner in _owners if owner.loop.is_current()]  # after a fork there may be the parent's
     for owner in owners:
-        owner.stop()
+        owner.abandon("the program is ending")
     for owner in owners:
         await owner.has_ended.wait()
 

@@ -143,10 +143,9 @@ async def test_a_call_that_takes_too_long_is_an_error_and_the_next_one_works(
     assert await _add(tools) == THREE
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_a_server_that_is_killed_in_the_middle_of_a_call_is_an_error_and_is_started_again(mode: str) -> None:
+def test_a_server_that_is_killed_in_the_middle_of_a_call_is_an_error_and_is_started_again() -> None:
     async def run() -> None:
-        tools = mcp([sys.executable, str(PROGRAM), "stdio"], mode=mode, connect_timeout=SECONDS)
+        tools = mcp([sys.executable, str(PROGRAM), "stdio"], connect_timeout=SECONDS)
         listed = named(await tools.aload())
         first = await _pid(tools)
         async with anyio.create_task_group() as group:
@@ -209,6 +208,23 @@ def test_a_program_that_is_no_server_is_given_up_and_ended(tmp_path: Any) -> Non
     _wait_until(lambda: not (note.exists() and _is_alive(int(note.read_text() or -1))))
 
 
+@pytest.mark.anyio
+async def test_a_connection_that_is_being_opened_can_be_closed(tmp_path: Any) -> None:
+    note = tmp_path / "pid"
+    program = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    tools = mcp([sys.executable, "-c", program], connect_timeout=10 * SECONDS)
+
+    async def close() -> None:
+        await anyio.to_thread.run_sync(_wait_until, lambda: note.exists() and bool(note.read_text()))
+        await tools.aclose()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(close)
+        with anyio.fail_after(SECONDS), pytest.raises(ToolError, match="can't be reached: this program closed it"):
+            await tools.aload()
+    assert not _is_alive(int(note.read_text()))
+
+
 def test_a_program_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ToolError, match="MCP server 'no-such-program' can't be reached: FileNotFoundError"):
         mcp("no-such-program --key sk-123456789").load()
@@ -260,6 +276,7 @@ def test_a_child_process_opens_connections_of_its_own() -> None:
         "async def pid(): return (await {tool.name: tool for tool in await tools.aload()}['pid']()).value['result']\n"
         "assert asyncio.run(pid()) == os.getpid()\n"
         "child = os.fork()\n"
+        "tools.close()\n"
         "print(asyncio.run(pid()) == os.getpid(), flush=True)\n"
         "if child: os.waitpid(child, 0)\n"
     )

@@ -1,0 +1,131 @@
+"""The figures of tracing: what a call costs more while it is traced, besides the SDK's own work.
+
+`telemetry-call`: the floor is a call with telemetry off and a span written by hand around it, with the same attributes
+and the same metrics; ours is a call with telemetry on. `telemetry-more` tells what a call costs more, in microseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter, process_time
+from typing import Any
+
+import mellea
+from benchmarks.pairs import Samples, Setting, Skipped, interleave, on_loop
+from benchmarks.wire import PROMPT
+from mellea.core import Usage
+from mellea.testing import ScriptedBackend
+
+ATTRIBUTES = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "scripted",
+    "gen_ai.request.model": "script",
+    "session.id": "0123456789abcdef",
+}
+OUTCOME = {
+    "gen_ai.output.type": "text",
+    "gen_ai.response.finish_reasons": ("stop",),
+    "gen_ai.response.id": "script-1",
+    "gen_ai.response.model": "script",
+    "gen_ai.response.time_to_first_chunk": 0.001,
+    "gen_ai.usage.input_tokens": 10,
+    "gen_ai.usage.output_tokens": 20,
+}
+METRIC = {name: value for name, value in {**ATTRIBUTES, **OUTCOME}.items() if name.endswith(("name", "model"))}
+
+Ask = Callable[[mellea.MelleaSession], Awaitable[Any]]
+
+
+def _providers() -> tuple[Any, Any]:
+    try:
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+    except ImportError:
+        raise Skipped("the extra telemetry isn't installed") from None
+
+    class Nowhere(SpanExporter):
+        def export(self, spans: Any) -> Any:
+            return SpanExportResult.SUCCESS
+
+    tracers = TracerProvider()
+    tracers.add_span_processor(BatchSpanProcessor(Nowhere()))
+    return tracers, MeterProvider([InMemoryMetricReader()])
+
+
+def _by_hand(tracers: Any, meters: Any) -> Ask:
+    from opentelemetry.trace import SpanKind
+
+    tracer, meter = tracers.get_tracer("hand"), meters.get_meter("hand")
+    duration, first, tokens = [meter.create_histogram(name) for name in ("duration", "first", "tokens")]
+
+    async def ask(session: mellea.MelleaSession) -> None:
+        began = perf_counter()
+        span = tracer.start_span("chat script", None, SpanKind.CLIENT, ATTRIBUTES)
+        await session.ainstruct(PROMPT)
+        span.set_attributes(OUTCOME)
+        span.end()
+        duration.record(perf_counter() - began, METRIC)
+        first.record(0.001, METRIC)
+        tokens.record(10, {**METRIC, "gen_ai.token.type": "input"})
+        tokens.record(20, {**METRIC, "gen_ai.token.type": "output"})
+
+    return ask
+
+
+async def _plain(session: mellea.MelleaSession) -> None:
+    await session.ainstruct(PROMPT)
+
+
+def per_call(*, is_floor_by_hand: bool, answer: int = 1, has_metrics: bool = True) -> Callable[[Setting], Samples]:
+    """Microseconds of CPU for each call.
+
+    Args:
+        is_floor_by_hand: whether the floor has a span written by hand; if not, it has none.
+        answer: how many deltas the answer has.
+        has_metrics: whether metrics are recorded, besides spans.
+    """
+
+    def measure(setting: Setting) -> Samples:
+        tracers, meters = _providers()
+        calls = setting.size(max(2, 400 // answer), 2)
+        session = mellea.MelleaSession(ScriptedBackend(["x"] * answer, usage=Usage(10, 20)))
+
+        async def cpu(ask: Ask) -> float:
+            before = process_time()
+            for _ in range(calls):
+                await ask(session)
+            seconds = process_time() - before
+            backend: Any = session.backend
+            backend.requests.clear()
+            backend.closed.clear()
+            return seconds / calls / answer
+
+        async def floor() -> float:
+            return await cpu(_by_hand(tracers, meters) if is_floor_by_hand else _plain)
+
+        async def ours() -> float:
+            mellea.telemetry.enable(tracer_provider=tracers, meter_provider=meters if has_metrics else None)
+            try:
+                return await cpu(_plain)
+            finally:
+                mellea.telemetry.disable()
+
+        with asyncio.Runner() as runner:
+            samples = interleave(on_loop(runner, floor), on_loop(runner, ours), setting.pairs).times(1e6)
+        tracers.shutdown()
+        return samples
+
+    return measure
+
+
+def more(*, has_metrics: bool) -> Callable[[Setting], Samples]:
+    """Microseconds that a call costs more with telemetry on than off."""
+
+    def measure(setting: Setting) -> Samples:
+        pairs = per_call(is_floor_by_hand=False, has_metrics=has_metrics)(setting)
+        return Samples([], [ours - floor for floor, ours in zip(pairs.floor, pairs.ours, strict=True)])
+
+    return measure

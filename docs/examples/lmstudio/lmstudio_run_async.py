@@ -1,0 +1,19 @@
+"""Have an agent answer, and print what its run came to."""
+
+import asyncio
+
+from lmstudio_session import open_session
+
+from mellea import Agent, MelleaSession
+
+
+async def main(m: MelleaSession) -> None:
+    agent = Agent(m, instructions="Answer in one short sentence.")
+    run = await agent.arun("What is a lighthouse for?")
+    print(run.value)
+    print(f"{len(run.steps)} step(s), {run.usage.total_tokens if run.usage else '?'} tokens")
+
+
+if __name__ == "__main__":
+    with open_session() as session:
+        asyncio.run(main(session))

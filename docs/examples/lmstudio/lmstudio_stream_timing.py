@@ -1,0 +1,26 @@
+"""Time the chunks of the same question: safe ones come once the step is over, live ones while it is written."""
+
+import asyncio
+from time import perf_counter
+
+from lmstudio_session import open_session
+
+from mellea import Agent, MelleaSession
+
+
+async def measure(agent: Agent[str], *, live: bool) -> None:
+    started = perf_counter()
+    arrivals = [perf_counter() - started async for _ in agent.astream("Tell me about the sea.", live=live)]
+    kind = "live" if live else "safe"
+    print(f"{kind}: {len(arrivals)} chunks, the first after {arrivals[0]:.2f} s, the last after {arrivals[-1]:.2f} s")
+
+
+async def main(m: MelleaSession) -> None:
+    agent = Agent(m)
+    await measure(agent, live=False)
+    await measure(agent, live=True)
+
+
+if __name__ == "__main__":
+    with open_session() as session:
+        asyncio.run(main(session))

@@ -1,0 +1,13 @@
+"""Show every chunk of an agent's run in brackets, with its step; plain code, without a line of async."""
+
+from lmstudio_session import open_session
+
+from mellea import Agent
+
+if __name__ == "__main__":
+    with open_session() as session:
+        agent = Agent(session, instructions="Answer in one short sentence.")
+        for chunk in agent.stream("What colour is the sea?", live=True):
+            print(f"[{chunk.step}:{chunk.text}]" if chunk.text else "", end="", flush=True)
+            if chunk.is_final:
+                print("\n(final)")

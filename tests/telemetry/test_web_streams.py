@@ -1,0 +1,56 @@
+"""Streams of a web application over a real wire: one trace a request, ended when the client has left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+import mellea
+from mellea.backends.openai import OpenAIBackend
+from tests.telemetry.conftest import Seen
+from tests.web.model_server import ModelServer
+from tests.web.test_readers_who_leave import _read_and_leave, _served
+
+Enable = Callable[..., Seen]
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    server = ModelServer()
+    yield server
+    server.close()
+
+
+@mellea.trace(name="answer")
+async def astream(m: mellea.MelleaSession) -> AsyncIterator[str]:
+    async for chunk in m.astream("Write", name="writing"):
+        yield chunk
+
+
+@mellea.trace(name="answer")
+def stream(m: mellea.MelleaSession) -> Iterator[str]:
+    yield from m.stream("Write", name="writing")
+
+
+@pytest.mark.parametrize("body", [stream, astream])
+def test_a_client_that_leaves_ends_the_spans_of_its_stream(model: ModelServer, enabled: Enable, body: Any) -> None:
+    fastapi = pytest.importorskip("fastapi", reason="the group web isn't installed")
+    responses = pytest.importorskip("fastapi.responses")
+    seen, m = enabled(), mellea.start_session(OpenAIBackend("m", base_url=model.url, api_key="sk-planted-key"))
+    app = fastapi.FastAPI()
+    app.get("/write")(lambda: responses.StreamingResponse(body(m), media_type="text/plain"))
+    with _served(app) as port:
+        _read_and_leave(port, "write")
+        until = time.monotonic() + 10
+        while len(seen.spans) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert seen.tree() == ["answer", "  chat m"]
+    answer, call = seen.spans
+    found = dict(call.attributes or {})
+    assert found["error.type"] == "cancelled" and dict(answer.attributes or {})["error.type"] == "cancelled"
+    assert found["server.address"] == "127.0.0.1" and f":{found['server.port']}/" in model.url
+    assert not [name for name in found if "usage" in name] and "sk-planted-key" not in seen.text()
+    assert "gen_ai.response.time_to_first_chunk" in found and not call.events
