@@ -133,7 +133,7 @@ class ArgumentCheck:
         ways: what to do instead about arguments that other functions take and this one doesn't.
     """
 
-    __slots__ = ("_accepted", "_code", "_count", "_declared", "_required", "_ways", "_what")
+    __slots__ = ("_accepted", "_code", "_count", "_declared", "_first", "_required", "_ways", "_what")
 
     def __init__(
         self,
@@ -147,6 +147,7 @@ class ArgumentCheck:
         self._declared = tuple(declared)
         self._ways = ways or {}
         self._accepted = frozenset((*self._positional(), *self._keywords(), *self._declared))
+        self._first = frozenset(self._positional())
         self._count = self._code.co_argcount
         self._required = self._count - len(cast("FunctionType", function).__defaults__ or ())
 
@@ -159,7 +160,7 @@ class ArgumentCheck:
         if not self._accepted.issuperset(kwargs) and not self._takes_any():
             unknown = next(name for name in kwargs if name not in self._accepted)
             raise unknown_argument(self._what, unknown, self._shown(), ways=self._ways)
-        if len(args) != self._count or (kwargs and not kwargs.keys().isdisjoint(self._positional())):
+        if len(args) != self._count or (kwargs and not self._first.isdisjoint(kwargs)):
             self._check_positions(args, kwargs)
 
     def _check_positions(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -14,15 +14,6 @@ from mellea.errors import UsageError
 __all__ = ["Context", "Turn"]
 
 
-class _Rendering:
-    """What an input was rendered into, which a turn shares with the answered one."""
-
-    __slots__ = ("known",)
-
-    def __init__(self) -> None:
-        self.known: tuple[str, tuple[Message, ...]] | None = None  # the model, and the messages for it
-
-
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One exchange: the input for the model, and the output, which may still be being written.
@@ -32,12 +23,15 @@ class Turn:
 
     input: Any
     output: ModelOutputThunk[Any] | None = None
-    _rendering: _Rendering = field(default_factory=_Rendering, init=False, repr=False, compare=False)
+    # At most one pair: the model, and the messages for it. A turn shares the list with the answered one.
+    _rendered: list[tuple[str, tuple[Message, ...]]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     def answered(self, output: ModelOutputThunk[Any]) -> Turn:
         """Return the turn with its output; both have the same rendered messages, as soon as there are any."""
         turn = Turn(self.input, output)
-        object.__setattr__(turn, "_rendering", self._rendering)
+        object.__setattr__(turn, "_rendered", self._rendered)
         return turn
 
     @property
@@ -48,13 +42,12 @@ class Turn:
     @property
     def is_said(self) -> bool:
         """Whether the input was rendered, for which all in it has to be computed, and the output is computed, too."""
-        return self._rendering.known is not None and (self.output is None or self.output.is_computed())
+        return bool(self._rendered) and (self.output is None or self.output.is_computed())
 
     @property
     def rendered(self) -> Any:
         """The rendered messages of the input, or the input itself if it wasn't rendered yet."""
-        known = self._rendering.known
-        return self.input if known is None else known[1]
+        return self._rendered[0][1] if self._rendered else self.input
 
     def render(
         self, model: str, render: Callable[[Any, str], Iterable[Message]], *, anew: bool = False
@@ -66,11 +59,12 @@ class Turn:
             render: renders an input for a model.
             anew: render it also if that was done before.
         """
-        known = self._rendering.known
-        if known is None or known[0] != model or anew:
-            messages = () if self.input is None else tuple(render(self.input, model))
-            known = self._rendering.known = (model, messages)
-        return known[1]
+        for known, messages in self._rendered:
+            if known == model and not anew:
+                return messages
+        messages = () if self.input is None else tuple(render(self.input, model))
+        self._rendered[:] = [(model, messages)]
+        return messages
 
 
 class Context(ABC):
