@@ -10,7 +10,6 @@ from typing import Any
 from benchmarks.pairs import Samples, Setting, interleave, on_loop
 from mellea.core import ToolCall
 from mellea.events import ToolEnd
-from mellea.stdlib.agents import Agent, Limits
 from mellea.testing import ScriptedBackend
 
 TOOLS = 20
@@ -32,6 +31,8 @@ def make_tool(number: int) -> Callable[..., Any]:
 
 def make_agent(steps: int) -> Agent[str]:
     """Make an agent that calls one of its 20 tools in each step but the last."""
+    from mellea.stdlib.agents import Agent, Limits  # lazy: another checkout may have none
+
     scripts: list[list[Any]] = [
         [f"Step {n}. ", ToolEnd(ToolCall(f"c{n}", f"tool{n % TOOLS}", {"x": n}))] for n in range(steps - 1)
     ]

@@ -123,7 +123,6 @@ async def test_nothing_is_sent_that_the_backend_cant_do() -> None:
         ({"format": int}, "structured output"),
         ({"images": [ImageBlock(data=b"x")]}, "images"),
         ({"output_prefix": "So"}, "output_prefix"),
-        ({"tools": [mellea.core.ToolSpec("f", "", {})]}, "tools"),
     ]:
         with pytest.raises(UnsupportedError, match=feature):
             await m.ainstruct("x", **arguments)

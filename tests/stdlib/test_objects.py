@@ -89,10 +89,11 @@ async def test_a_transformation_in_words_is_a_thunk() -> None:
     assert (await m.atransform(Basket(), "Count it.", await_result=False)).is_computed() is False
 
 
-async def test_a_backend_without_tools_transforms_in_words() -> None:
-    m = mellea.start_session(ScriptedBackend("full", capabilities=replace(EVERYTHING, tools=False)))
+async def test_a_model_without_tools_may_change_an_object_in_words_or_call_its_methods_in_text() -> None:
+    can = replace(EVERYTHING, tools=False)
+    m = mellea.start_session(ScriptedBackend('{"answer": "full"}', capabilities=can))
     assert (await m.atransform(Basket(), "Fill it.")).value == "full"
-    assert "tools" not in m.backend.prompts[0]  # type: ignore[attr-defined]
+    assert m.backend.requests[0].tools == ()  # type: ignore[attr-defined]
     m = mellea.start_session(ScriptedBackend("[3]"))
     assert (await m.atransform(Basket(), "Fill it.", format=list[int])).parsed == [3]
     assert m.backend.requests[0].tools == ()  # type: ignore[attr-defined]
@@ -179,8 +180,8 @@ async def test_promise_11_a_thunk_in_a_field_is_awaited() -> None:
     assert '["salt"]' in str(await answer)
 
 
-async def test_capabilities_decide_whether_methods_are_offered() -> None:
-    m = mellea.start_session(ScriptedBackend("x", capabilities=Capabilities()))
+async def test_a_backend_that_can_do_nothing_but_text_still_transforms() -> None:
+    m = mellea.start_session(ScriptedBackend('{"answer": "x"}', capabilities=Capabilities()))
     assert (await m.atransform(Basket(), "Empty it.")).value == "x"
 
 

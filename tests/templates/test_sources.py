@@ -21,9 +21,9 @@ BARE = TemplateRepresentation("Bare", {"x": 1})
 def _no_sources_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_added", ())
     monkeypatch.setattr(sources, "_named", dict(sources._named))
-    sources._found.cache_clear()
+    sources.find_prompt.cache_clear()
     yield
-    sources._found.cache_clear()
+    sources.find_prompt.cache_clear()
 
 
 def write(folder: Path, **templates: str) -> Path:

@@ -165,8 +165,9 @@ async def test_the_functions_of_strategies_and_components_are_named_too() -> Non
     typo = MISTAKES["NameError"]
     with pytest.raises(OutputError, match=r"the scorer of BestOfNStrategy\(2\) looked at attempt 1"):
         await session().ainstruct("x", strategy=BestOfNStrategy(2, scorer=typo))
-    with pytest.raises(OutputError, match=r"the key of MajorityVotingStrategy\(2\).*\.value is the text"):
+    with pytest.raises(UsageError, match=r"no attribute 'lower'; \.value is the text") as caught:
         await session().ainstruct("x", strategy=MajorityVotingStrategy(2, key=lambda output: output.lower()))
+    assert "the key of MajorityVotingStrategy(2)" in caught.value.__notes__[0]
 
     class Strategy:
         requirements = ()
