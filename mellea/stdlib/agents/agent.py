@@ -30,7 +30,7 @@ from mellea.stdlib.components import Conversation, render_messages
 from mellea.stdlib.session import MelleaSession, start_session
 from mellea.stdlib.session.start import current_session
 from mellea.stdlib.streaming import AsyncStream, Stream
-from mellea.stdlib.tools import AnyTool, Tool, ToolLoop, ToolReturn, as_tools
+from mellea.stdlib.tools import AnyTool, Tool, ToolLoop, ToolReturn, ToolSet, as_tools
 from mellea.stdlib.verb import verb
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Agent(Generic[T]):
     Args:
         model: a session, whose model and options it takes; a backend; or a name, as for `start_session`. `None` is the
             current session of each run. Runs neither read nor extend a session's context.
-        tools: functions that the model may call, and other agents.
+        tools: functions that the model may call, other agents, and sets of tools; a set may stand alone, too.
         instructions: what the model is told in every run, as its system prompt.
         output: the type of the answer, as `format` of a session's verbs; the text for `str`.
         loop: how the tools are run, and when to stop: a `ToolLoop`, or a loop of your own made from it. By default the
@@ -80,13 +80,13 @@ class Agent(Generic[T]):
 
     @overload
     def __init__(
-        self: Agent[str], model: Model = None, tools: Iterable[Any] = (), **settings: Unpack[_Settings]
+        self: Agent[str], model: Model = None, tools: Iterable[Any] | ToolSet = (), **settings: Unpack[_Settings]
     ) -> None: ...
     @overload
     def __init__(
         self: Agent[U],
         model: Model = None,
-        tools: Iterable[Any] = (),
+        tools: Iterable[Any] | ToolSet = (),
         *,
         output: TypeForm[U],
         **settings: Unpack[_Settings],
@@ -95,7 +95,7 @@ class Agent(Generic[T]):
     def __init__(
         self,
         model: Any = None,
-        tools: Iterable[Any] = (),
+        tools: Iterable[Any] | ToolSet = (),
         *,
         instructions: str | None = None,
         output: Any = str,
@@ -341,6 +341,8 @@ def _find_model(model: Any) -> MelleaSession | Backend | None:
 
 
 def _listed(tools: Any) -> Iterable[Any]:
+    if isinstance(tools, ToolSet):
+        return (tools,)
     if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
         raise UsageError(f"tools takes a list, not {tools!r}")
     return tools

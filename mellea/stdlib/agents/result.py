@@ -131,9 +131,14 @@ def list_steps(events: Iterable[Event], start: LoopState | None = None) -> tuple
     return tuple(step.end() for step in _read_steps(events, _read_earlier(start)))
 
 
-def find_text(events: Iterable[Event]) -> str:
-    """Return the text of a run that has reached a limit: that of the last step which was read whole and wrote any."""
-    texts = ["".join(step.text) for step in _read_steps(events) if step.is_whole]
+def find_text(events: Iterable[Event], start: LoopState | None = None) -> str:
+    """Return the text of a run that has reached a limit: that of the last step which was read whole and wrote any.
+
+    Args:
+        events: those of the run.
+        start: where it went on from; the steps before that count, too.
+    """
+    texts = ["".join(step.text) for step in _read_steps(events, _read_earlier(start)) if step.is_whole]
     return next((text for text in reversed(texts) if text), "")
 
 
@@ -150,6 +155,7 @@ def _read_earlier(start: LoopState | None) -> list[_Writing]:
     steps = steps[-start.step :] if start.step else []
     for number, step in enumerate(steps, start.step - len(steps) + 1):
         step.number = number
+        step.is_whole = number < start.step or not start.calls  # one with open calls ends in the run that goes on
     if steps:
         steps[-1].results += start.outputs.values()
     return steps
@@ -171,7 +177,7 @@ def make_run(record: Record, book: Book) -> AgentRun[Any]:
     steps = list_steps(events, book.start)
     # A run that ends with calls has reached a limit, waits, or has a loop of its own.
     has_answer = book.limit is None and not (steps and steps[-1].tool_calls)
-    text = generation.message.content if has_answer else find_text(events)
+    text = generation.message.content if has_answer else find_text(events, book.start)
     has_format = record.format is not None
     messages, usage, cost = book.messages, book.usage, book.cost
     if correction := _find_correction(events):  # which the loop knows nothing of

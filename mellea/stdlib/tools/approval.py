@@ -19,7 +19,7 @@ from mellea.core.blocks import ToolCall
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.loop_state import Answer, LoopState, OutsideResult, Question
 from mellea.stdlib.tools.policy import Ask, Deny, Edited, Policy, decide
-from mellea.stdlib.tools.tool import Tool, as_tool
+from mellea.stdlib.tools.tool import Tool, as_tools, load_tools
 
 __all__ = ["Approved", "Verdict", "check_edits", "settle"]
 
@@ -79,11 +79,12 @@ async def settle(
     return Approved(call)
 
 
-def check_edits(state: LoopState, tools: Mapping[str, Tool[..., Any]]) -> None:
+async def check_edits(state: LoopState, tools: Mapping[str, Tool[..., Any]]) -> None:
     """Check the arguments that a person has edited, those of calls inside of sub-agents included.
 
     Raises:
         UsageError: arguments don't fit their tool.
+        ToolError: a set of tools can't be loaded.
     """
     for key, call in state.calls.items():
         tool, answer = tools.get(call.tool_name), state.answers.get(key)
@@ -97,8 +98,8 @@ def check_edits(state: LoopState, tools: Mapping[str, Tool[..., Any]]) -> None:
                     f"the edited arguments of {key!r} don't fit the tool {call.tool_name!r}: {error}; nothing was run"
                 ) from None
         if key in state.nested:
-            inner = [as_tool(each) for each in tool.inner_tools if callable(each)]
-            check_edits(state.nested[key], {each.name: each for each in inner})
+            inner = await load_tools(as_tools(tool.inner_tools))
+            await check_edits(state.nested[key], {each.name: each for each in inner if isinstance(each, Tool)})
 
 
 def _fits(tool: Tool[..., Any], call: ToolCall) -> bool:

@@ -238,10 +238,11 @@ class ToolLoop:
 
         Raises:
             UsageError: something has to be asked, and nobody would answer; or edited arguments don't fit their tool.
+            ToolError: a set of tools can't be loaded.
         """
         tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool)}
         if progress.is_resumed and not progress.is_nested:
-            check_edits(progress.state, tools)
+            await check_edits(progress.state, tools)
         verdicts = await self._settle_calls(tools, progress)
         before, progress.asked = progress.asked, tuple(each for each in verdicts.values() if isinstance(each, Question))
         if progress.asked and not progress.can_wait:

@@ -16,7 +16,7 @@ from mellea.core import ToolCall, ToolOutput, Usage
 from mellea.core.events import StepEnd, StepStart, ToolEnd, ToolResult
 from mellea.errors import OutputError, ParseError, RateLimitError, StateError, ToolLoopLimitError, UsageError
 from mellea.stdlib.agents import Agent, Limits, Pending
-from mellea.stdlib.tools import Ask, Deny, Edited, ToolLoop, tool
+from mellea.stdlib.tools import Ask, Deny, Edited, ToolLoop, ToolSet, tool
 from mellea.testing import Gate, ScriptedBackend
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +62,7 @@ def shopper(*replies: Any, **settings: Any) -> tuple[Agent[str], ScriptedBackend
     return Agent(backend, TOOLS, **settings), backend
 
 
-BUY = ["Well.", call("buy", 1, what="tea"), call("look", 2, place="Rome")]
+BUY: list[Any] = ["Well.", call("buy", 1, what="tea"), call("look", 2, place="Rome")]
 
 
 async def test_a_run_that_has_to_ask_is_pending_and_goes_on_in_another_agent_from_json() -> None:
@@ -98,6 +98,17 @@ async def test_limits_hold_through_a_resume() -> None:
     with pytest.raises(ToolLoopLimitError, match="the limit 'tool_calls' was reached in step 2"):
         await agent.aresume(run.pending, {"c1": True})  # type: ignore[arg-type]
     assert len(backend.requests) == 2
+
+
+async def test_at_a_limit_after_a_resume_the_text_of_an_earlier_step_is_the_answer() -> None:
+    back = ToolLoop(max_steps=3, on_limit="return")
+    agent, _ = shopper(["Hm.", call("look", 1, place="Rome")], [call("buy", 2, what="tea")], loop=back)
+    run = await agent.arun("x")
+    done = await agent.aresume(run.pending, {"c2": False})  # type: ignore[arg-type]
+    assert (done.limit, done.value, done.parsed) == ("steps", "Hm.", "Hm.")
+    agent, _ = shopper(["So.", call("buy", 2, what="tea")], [call("look", 3, place="Rome")], loop=ToolLoop(2, "return"))
+    run = await agent.arun("x")
+    assert (await agent.aresume(run.pending, {"c2": True})).value == "So."  # type: ignore[arg-type]
 
 
 async def test_what_isnt_answered_stays_pending() -> None:
@@ -457,3 +468,30 @@ async def test_a_plain_call_with_an_agent_among_its_tools_has_nobody_to_ask() ->
     m = mellea.start_session(ScriptedBackend([call("buyer", 1, task="tea")], "Sorry."))
     thunk = await m.ainstruct("x", tools=[Agent(low, TOOLS, name="buyer").as_tool()], tool_calls="run")
     assert thunk.value == "Sorry." and ran == []
+
+
+class Shop(ToolSet):
+    """Tools that have to be loaded."""
+
+    async def aload(self) -> list[Any]:
+        return [look, buy]
+
+
+@pytest.mark.parametrize("tools", [Shop(), [Shop()]])
+async def test_a_set_of_tools_stands_alone_or_in_a_list_also_when_a_run_is_resumed(tools: Any) -> None:
+    agent = Agent(ScriptedBackend(BUY, "Done."), tools)
+    run = await agent.arun("x")
+    done = await agent.aresume(run.pending.to_json(), {"c1": True})  # type: ignore[union-attr]
+    assert (done.value, ran) == ("Done.", ["look Rome", "buy tea"])
+
+
+async def test_edited_arguments_for_a_tool_of_a_set_are_checked_inside_of_sub_agents_too() -> None:
+    buyer = Agent(ScriptedBackend([call("buy", 8, what="tea")], "Bought."), Shop(), name="buyer")
+    agent = Agent(ScriptedBackend([call("buyer", 1, task="tea")], "Done."), [buyer])
+    run = await agent.arun("x")
+    assert run.pending is not None
+    with pytest.raises(UsageError, match="the edited arguments of 'c8' don't fit the tool 'buy'"):
+        await agent.aresume(run.pending, {"c1/c8": Edited({"wat": 1})})
+    assert ran == []
+    assert (await agent.aresume(run.pending, {"c1/c8": Edited({"what": "jam"})})).value == "Done."
+    assert ran == ["buy jam"]
