@@ -200,6 +200,8 @@ class Book:
         else:
             state = LoopState(messages) if self.start is None else self.start
             self.progress = self.keeper.begin(state, self.list_spent)
+        if self.start is None and self.progress.step:
+            self.start = self.progress.state
         self._read_spent(self.progress.spent_before)
         with self._lock:
             self.added[:0] = self.progress.added

@@ -26,7 +26,7 @@ from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.tools import LoopState
 
-__all__ = ["AgentRun", "AgentStep", "find_text", "list_steps", "make_run"]
+__all__ = ["AgentRun", "AgentStep", "find_text", "list_answers", "list_steps", "make_run"]
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class _Writing:
                 self.usage = usage if self.usage is None else self.usage.merge(usage)
             case StepEnd():
                 self.is_whole = True
-            case AttemptStart():  # the answer is corrected: what it was so far is discarded
+            case AttemptStart(number) if number > 1:  # the answer is corrected: what it was so far is discarded
                 self.text = []
                 self.used_before, self.usage = self._total(), None
 
@@ -142,6 +142,14 @@ def find_text(events: Iterable[Event], start: LoopState | None = None) -> str:
     return next((text for text in reversed(texts) if text), "")
 
 
+def list_answers(start: LoopState | None) -> tuple[Message, ...]:
+    """Return what the model had answered before a state, without an answer that the run repeats which goes on."""
+    if start is None or not start.step:
+        return ()
+    answers = [message for message in start.messages if message.role == "assistant"][-start.step :]
+    return tuple(answers[:-1] if start.is_done else answers)
+
+
 def _read_earlier(start: LoopState | None) -> list[_Writing]:
     """Return the steps before a state, as far as they can be told from the conversation; the last one may be open."""
     if start is None:
@@ -149,7 +157,8 @@ def _read_earlier(start: LoopState | None) -> list[_Writing]:
     steps: list[_Writing] = []
     for message in start.messages:
         if message.role == "assistant":
-            steps.append(_Writing(0, [message.text], list(message.tool_calls)))
+            is_repeated = start.is_done and message is start.messages[-1]  # by the run that goes on
+            steps.append(_Writing(0, [] if is_repeated else [message.text], list(message.tool_calls)))
         elif steps:
             steps[-1].results += [block for block in message.blocks if isinstance(block, ToolOutput)]
     steps = steps[-start.step :] if start.step else []

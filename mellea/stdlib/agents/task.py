@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 import anyio
 
-from mellea.core.accumulator import Generation
+from mellea.core.accumulator import Generation, fold
 from mellea.core.backend import Backend, Request
 from mellea.core.context import Context
-from mellea.core.events import Steered, StepEnd, StreamEnd
+from mellea.core.events import Steered, StepEnd, StepStart, StreamEnd
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.core.runtime import Record, Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, ParseError, ToolLoopLimitError
 from mellea.stdlib.agents.limits import Book, current_book
+from mellea.stdlib.agents.result import list_answers
 from mellea.stdlib.call import Answering, Call
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.sampling.rejection import FormatRepairStrategy
@@ -128,11 +129,21 @@ class AgentTask(Answering):
         if self.call.format is None or self._book.pending is not None:
             return None
         try:
-            return await self.call.parse(self.run.so_far())  # a value may go on over steps
+            return await self.call.parse(self._read_steps())  # a value may go on over steps
         except ParseError:
             if answer is None or answer.tool_calls:  # the run has ended before there was an answer
                 return None
             raise
+
+    def _read_steps(self) -> Generation:
+        """Return what the steps wrote that were read whole, those before the run was resumed included."""
+        generation = self.run.so_far()
+        if not self._is_whole:  # the time was over in the middle of the last one
+            events = self.run.events
+            last = max((place for place, event in enumerate(events) if type(event) is StepStart), default=0)
+            generation = fold(events[:last])
+        earlier = list_answers(self._book.start)
+        return replace(generation, messages=(*earlier, *generation.messages)) if earlier else generation
 
     # -- for the loop ---------------------------------------------------------------------------------
 

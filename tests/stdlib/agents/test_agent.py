@@ -187,6 +187,16 @@ async def test_the_time_ends_a_request_or_a_tool_in_the_middle(on_limit: Any, wh
     backend.assert_closed()
 
 
+async def test_what_a_step_wrote_that_the_time_ended_is_no_value() -> None:
+    back, limits = ToolLoop(on_limit="return"), Limits(seconds=0.3)
+    half = Agent(ScriptedBackend(["12", Pause(float("inf"))]), output=int, loop=back, limits=limits)
+    run = await half.arun("x")
+    assert (run.value, run.parsed, run.limit) == ("", None, "seconds")
+    backend = ScriptedBackend(["[1, 2]", call(name="look")], ["[3", Pause(float("inf"))])
+    run_of_two = await Agent(backend, [look], output=list[int], loop=back, limits=limits).arun("x")
+    assert (run_of_two.value, run_of_two.parsed) == ("[1, 2]", [1, 2])
+
+
 async def test_a_cost_that_nobody_knows_cannot_be_limited() -> None:
     with pytest.raises(ConfigurationError, match="scripted/script"):
         await Agent(ScriptedBackend("x"), limits=Limits(cost=1)).arun("x")

@@ -495,3 +495,35 @@ async def test_edited_arguments_for_a_tool_of_a_set_are_checked_inside_of_sub_ag
     assert ran == []
     assert (await agent.aresume(run.pending, {"c1/c8": Edited({"what": "jam"})})).value == "Done."
     assert ran == ["buy jam"]
+
+
+@pytest.mark.parametrize("last", ["3]", ""])
+async def test_a_value_that_was_begun_before_a_resume_goes_on_after_it(last: str) -> None:
+    first = "[1, 2, " if last else "[1, 2]"
+    agent = Agent(ScriptedBackend([first, call("buy", 1, what="tea")], [last]), [buy], output=list[int])
+    run = await agent.arun("x")
+    done = await agent.aresume(run.pending.to_json(), {"c1": True})  # type: ignore[union-attr]
+    assert done.parsed == ([1, 2, 3] if last else [1, 2])
+    assert [step.text for step in done.steps] == [first, last]
+
+
+async def test_a_sub_agent_that_waited_knows_what_it_wrote_before() -> None:
+    low = ScriptedBackend(["[1, ", call("buy", 8, what="tea")], "2]")
+    buyer = Agent(low, [buy], output=list[int], name="buyer")
+    agent = Agent(ScriptedBackend([call("buyer", 1, task="tea")], "Done."), [buyer])
+    run = await agent.arun("x")
+    done = await agent.aresume(run.pending.to_json(), {"c1/c8": True})  # type: ignore[union-attr]
+    inner = done.steps[0].results[0].value
+    assert (inner.parsed, [step.text for step in inner.steps]) == ([1, 2], ["[1, ", "2]"])
+
+
+@pytest.mark.parametrize("output", [str, list[int]])
+async def test_every_state_of_a_run_comes_to_the_same(output: Any) -> None:
+    states: list[Pending] = []
+    agent = Agent(ScriptedBackend(["[1, ", call("look", 1, place="Rome")], "2]"), [look], output=output)
+    run = await agent.arun("x", checkpoint=states.append)
+    assert len(states) == 3
+    for state in states:
+        again = await agent.aresume(state)
+        assert (again.value, again.parsed, again.messages) == (run.value, run.parsed, run.messages)
+        assert [(step.number, step.text) for step in again.steps] == [(1, "[1, "), (2, "2]")]
