@@ -88,7 +88,7 @@ class StateKeeper:
     async def _open(self, saved: Saved) -> Pending:
         if isinstance(saved, Pending):
             return saved
-        if isinstance(saved, bytes) or (isinstance(saved, str) and saved.lstrip()[:1] == "{"):
+        if isinstance(saved, bytes) or (isinstance(saved, str) and saved.lstrip()[:1] in ("", "{")):
             return Pending.from_json(saved)
         if not isinstance(saved, (str, os.PathLike)):
             raise UsageError(f"resume takes a Pending, its JSON, or the path of a checkpoint, not {saved!r}")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 import anyio
 
-from mellea.core.accumulator import Generation, fold
+from mellea.core.accumulator import STEP_BREAK, Generation, fold
 from mellea.core.backend import Backend, Request
 from mellea.core.context import Context
 from mellea.core.events import Steered, StepEnd, StepStart, StreamEnd
@@ -143,7 +143,10 @@ class AgentTask(Answering):
             last = max((place for place, event in enumerate(events) if type(event) is StepStart), default=0)
             generation = fold(events[:last])
         earlier = list_answers(self._book.start)
-        return replace(generation, messages=(*earlier, *generation.messages)) if earlier else generation
+        if not earlier:
+            return generation
+        text = STEP_BREAK.join(filter(None, [*(message.text for message in earlier), generation.text]))
+        return replace(generation, text=text, messages=(*earlier, *generation.messages))
 
     # -- for the loop ---------------------------------------------------------------------------------
 

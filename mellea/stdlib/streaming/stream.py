@@ -192,7 +192,11 @@ class _Streaming(Generic[T]):
     def _reach_end(self) -> None:
         """A reader is through. Text that doesn't fit the format is read all the same; `output` tells."""
         thunk = self._thunk
-        if thunk is not None and not isinstance(thunk.record.error, ParseError):
+        if thunk is None:
+            return
+        record = thunk.record
+        # A request may fail with this error as well, as where a model breaks the protocol of tools; it has no end then.
+        if not isinstance(record.error, ParseError) or record.so_far().finish_reason is None:
             thunk.deliver()
 
     if not TYPE_CHECKING:  # a checker refuses the names that aren't there

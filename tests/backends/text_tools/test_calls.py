@@ -240,6 +240,30 @@ async def test_the_second_breach_is_an_error() -> None:
     backend.assert_closed()
 
 
+@pytest.mark.parametrize("how", [{}, {"tool_calls": "run"}, {"format": int}])
+async def test_whoever_reads_a_stream_is_told_of_the_second_breach(how: dict[str, Any]) -> None:
+    m, _ = session("Hello?")
+    with pytest.raises(ParseError, match="was asked twice"):
+        _ = [chunk async for chunk in m.astream("x", tools=[look], **how)]
+    with pytest.raises(ParseError, match="was asked twice"):
+        _ = [event async for event in m.astream("x", tools=[look], **how).events()]
+
+
+def test_whoever_reads_a_stream_in_plain_code_is_told_of_it_too() -> None:
+    m, _ = session("Hello?")
+    with pytest.raises(ParseError, match="was asked twice"):
+        list(m.stream("x", tools=[look]))
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_an_agents_stream_has_no_final_chunk_after_the_second_breach(live: bool) -> None:
+    chunks = []
+    with pytest.raises(ParseError, match="was asked twice"):
+        async for chunk in mellea.Agent(text_backend(LOOK, "Hello?"), [look]).astream("x", live=live):
+            chunks.append(chunk)
+    assert chunks == []
+
+
 async def test_both_attempts_are_paid_for() -> None:
     m, _ = session("no", '{"answer": "yes"}', usage=Usage(input_tokens=10, output_tokens=2))
     thunk = await m.ainstruct("x", tools=[now])

@@ -109,6 +109,10 @@ async def test_at_a_limit_after_a_resume_the_text_of_an_earlier_step_is_the_answ
     agent, _ = shopper(["So.", call("buy", 2, what="tea")], [call("look", 3, place="Rome")], loop=ToolLoop(2, "return"))
     run = await agent.arun("x")
     assert (await agent.aresume(run.pending, {"c2": True})).value == "So."  # type: ignore[arg-type]
+    backend = ScriptedBackend(["[1]", call("buy", 2, what="tea")], [call("buy", 3, what="jam")])
+    typed = Agent(backend, TOOLS, output=list[int], loop=ToolLoop(2, "return"))
+    ended = await typed.aresume((await typed.arun("x")).pending, {"c2": True})  # type: ignore[arg-type]
+    assert (ended.limit, ended.value, ended.parsed) == ("steps", "[1]", [1])
 
 
 async def test_what_isnt_answered_stays_pending() -> None:
@@ -527,3 +531,9 @@ async def test_every_state_of_a_run_comes_to_the_same(output: Any) -> None:
         again = await agent.aresume(state)
         assert (again.value, again.parsed, again.messages) == (run.value, run.parsed, run.messages)
         assert [(step.number, step.text) for step in again.steps] == [(1, "[1, "), (2, "2]")]
+
+
+@pytest.mark.parametrize("saved", ["", " \n", b""])
+async def test_an_empty_text_is_no_state(saved: Any) -> None:
+    with pytest.raises(StateError, match="isn't JSON"):
+        await shopper("x")[0].aresume(saved)
