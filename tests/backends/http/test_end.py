@@ -160,7 +160,7 @@ def test_a_stream_that_is_held_when_the_loop_shuts_down_closes_its_connection() 
         connection.wait_for_close()
 
     async def main() -> None:
-        # asyncio closes all generators at the same time, httpcore's too, and may report that one was being closed already
+        # asyncio closes all generators at once, httpcore's too, and may report that one was being closed already
         asyncio.get_running_loop().set_exception_handler(lambda loop, about: None)
         held.append(TinyBackend("m", base_url=server.url).run(request()))
         await anext(held[0])
