@@ -1,6 +1,7 @@
 """Every async test runs on asyncio and on trio, and no example of a property is too slow for a busy machine."""
 
 import gc
+import os
 import signal
 from collections.abc import Generator
 from typing import Any
@@ -35,6 +36,12 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one worker more than there are processors: many tests wait for a server, a process or a clock."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
 # What a run of the recorded traffic has tried, all workers together. It stands here since the process that prints the
