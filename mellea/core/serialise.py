@@ -95,6 +95,9 @@ _NAMES = {cls: name for name, cls in KINDS.items()}
 _DEEPEST = 100
 """Levels of nesting in a free value, far below where Python's own recursion ends."""
 
+_DEEPEST_DOCUMENT = 500
+"""Levels of nesting in a document: a free value takes two for each of its own, and stands in a few others."""
+
 
 def to_json(value: Any, *, limit: int = LARGEST) -> str:
     """Return a value of one of the kinds, or a list of them, as a JSON document.
@@ -216,6 +219,17 @@ def _make(cls: type, data: dict[str, Any], path: str) -> Any:
         raise StateError(f"{path} isn't valid: {error}") from None
 
 
+def _check_depth(document: Any) -> None:
+    """Refuse a document that is nested deeper than any that was saved; how deep Python itself goes depends on it."""
+    level, depth = [document], 0
+    while level:
+        depth += 1
+        if depth > _DEEPEST_DOCUMENT:
+            raise RecursionError
+        nested = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
+        level = [child for children in nested for child in children]
+
+
 def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VERSION, limit: int = LARGEST) -> Any:
     """Return the JSON value of a document that `write_document` wrote.
 
@@ -227,6 +241,7 @@ def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VE
     try:
         whole = replace_surrogates(text if isinstance(text, str) else text.decode())
         document = json.loads(whole, parse_constant=_refuse_constant)
+        _check_depth(document)
     except RecursionError:
         raise StateError("the saved state is nested too deep") from None
     except ValueError as error:

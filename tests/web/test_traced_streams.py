@@ -11,7 +11,7 @@ import pytest
 
 import mellea
 from mellea.backends.openai import OpenAIBackend
-from tests.telemetry.conftest import Seen
+from tests.telemetry.conftest import Seen, enabled  # noqa: F401 - a fixture
 from tests.web.model_server import ModelServer
 from tests.web.test_readers_who_leave import _read_and_leave, _served
 
@@ -37,7 +37,7 @@ def stream(m: mellea.MelleaSession) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("body", [stream, astream])
-def test_a_client_that_leaves_ends_the_spans_of_its_stream(model: ModelServer, enabled: Enable, body: Any) -> None:
+def test_a_client_that_leaves_ends_the_spans_of_its_stream(model: ModelServer, enabled: Enable, body: Any) -> None:  # noqa: F811
     fastapi = pytest.importorskip("fastapi", reason="the group web isn't installed")
     responses = pytest.importorskip("fastapi.responses")
     seen, m = enabled(), mellea.start_session(OpenAIBackend("m", base_url=model.url, api_key="sk-planted-key"))
