@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import anyio
 import pytest
+import trio
 from pydantic import AfterValidator, BaseModel
 
 import mellea
@@ -49,10 +50,13 @@ def _limit_threads(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     begun: set[threading.Thread] = set()
 
     def limited(self: threading.Thread) -> None:
+        # The test's own trio loop waits for its events in a thread, which it starts between two ticks.
+        if self.name.startswith("Trio thread") and not trio.lowlevel.in_trio_task():
+            return start(self)
         if sum(thread.is_alive() for thread in begun) >= most:
             raise RuntimeError("can't start new thread")
         begun.add(self)
-        start(self)
+        return start(self)
 
     monkeypatch.setattr(threading.Thread, "start", limited)
 
@@ -81,7 +85,6 @@ async def test_functions_of_the_users_share_a_few_threads() -> None:
 async def test_no_answer_is_lost_where_the_system_starts_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     peak = _Peak(0.002)
     m = mellea.start_session(ScriptedBackend("1"))
-    # On trio threads of tests before this one are used again.
     _limit_threads(monkeypatch, 5)
     kind = Annotated[int, AfterValidator(peak)]
     done = await together([partial(m.ainstruct, "x", format=kind, strategy=None) for _ in range(150)])
