@@ -57,18 +57,31 @@ class _Ticket:
 
 
 class _Place:
-    """The right to run one function in a thread."""
+    """The right to run one function in a thread.
 
-    __slots__ = ("_places", "has_begun", "is_free")
+    It is given back when both are done with it: the function, and the wait for it. Only then is the thread at rest, so
+    that whoever gets the place next finds it; a place given back by the function itself would come a moment too early.
+    A wait that was cancelled is done at once.
+    """
 
-    def __init__(self, places: _Places) -> None:
+    __slots__ = ("_is_left", "_is_returned", "_places", "has_begun", "taken")
+
+    def __init__(self, places: _Places, taken: float) -> None:
         self._places = places
-        self.is_free = False
-        self.has_begun = False
+        self.taken = taken
+        self.has_begun = self._is_returned = self._is_left = False
 
-    def free(self) -> None:
-        """Give it back; a second time does nothing."""
-        self._places.take_back(self)
+    def end(self) -> None:
+        """The function has returned."""
+        self._is_returned = True
+        if self._is_left:
+            self._places.take_back(self)
+
+    def leave(self) -> None:
+        """Nobody waits any more."""
+        self._is_left = True
+        if self._is_returned or not self.has_begun:
+            self._places.take_back(self)
 
 
 class _Places:
@@ -76,33 +89,25 @@ class _Places:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._taken = 0
         self._moved = 0.0  # when a place was last given back, or one more was let in
+        self._most = _PLACES  # until _short_until
+        self._short_until = 0.0
+        self._held = set[_Place]()
         self._queue: dict[_Ticket, None] = {}
 
-    @property
-    def has_others(self) -> bool:
-        """Whether more than one place is taken."""
-        return self._taken > 1
-
-    async def take(self, *, is_short: bool = False) -> _Place:
-        """Wait for a place.
-
-        Args:
-            is_short: the system has just refused a thread, so that one has to end first.
-        """
+    async def take(self) -> _Place:
+        """Wait for a place."""
         ticket = _Ticket()
-        seen = self._moved if is_short else -1.0
         try:
             while True:
-                waiter, is_next = self._look(ticket, seen)
-                if waiter is None:
-                    return _Place(self)
+                waiter, is_next = self._look(ticket)
+                if isinstance(waiter, _Place):
+                    return waiter
                 await waiter.wait(_STALL_SECONDS if is_next else _LOOK_SECONDS)
         finally:
             self._leave(ticket)
 
-    def _look(self, ticket: _Ticket, seen: float) -> tuple[Waiter | None, bool]:
+    def _look(self, ticket: _Ticket) -> tuple[Waiter | _Place, bool]:
         """Take a place, or return what to wait with, and whether it is this one's turn next."""
         now = time.monotonic()
         with self._lock:
@@ -113,16 +118,15 @@ class _Places:
                 del self._queue[first]  # its loop has gone or stands still; if it comes back it queues up again
                 first = next(iter(self._queue))
             is_next = first is ticket
-            if is_next and self._may_enter(now, seen):
-                self._taken += 1
-                return None, True
+            if is_next and self._may_enter(now):
+                place = _Place(self, now)
+                self._held.add(place)
+                return place, True
             ticket.waiter = new_waiter()
             return ticket.waiter, is_next
 
-    def _may_enter(self, now: float, seen: float) -> bool:
-        if self._moved == seen and self._taken:
-            return False
-        if self._taken < _PLACES:
+    def _may_enter(self, now: float) -> bool:
+        if len(self._held) < (self._most if now < self._short_until else _PLACES):
             return True
         if now - self._moved < _STALL_SECONDS:
             return False
@@ -135,14 +139,25 @@ class _Places:
         self._call_next()
 
     def take_back(self, place: _Place) -> None:
-        """Let the next one have the place."""
+        """Let the next one have the place; a second time does nothing."""
         with self._lock:
-            if place.is_free:
+            if place not in self._held:
                 return
-            place.is_free = True
-            self._taken -= 1
+            self._held.discard(place)
             self._moved = time.monotonic()
         self._call_next()
+
+    def take_back_unused(self, place: _Place) -> bool:
+        """Take back the place of one for whom the system started no thread, and let no more in than are running.
+
+        Returns:
+            Whether to wait: one is running that could end, or has ended since this place was taken.
+        """
+        with self._lock:
+            self._held.discard(place)
+            self._most = max(1, len(self._held))
+            self._short_until = time.monotonic() + _LOOK_SECONDS
+            return bool(self._held) or self._moved > place.taken
 
     def _call_next(self) -> None:
         with self._lock:
@@ -165,9 +180,8 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
     """
     depth = _depth.get()
     places = _depths[depth]
-    is_short = False
     while True:
-        place = await places.take(is_short=is_short)
+        place = await places.take()
 
         def boxed(place: _Place = place) -> tuple[T]:
             place.has_begun = True
@@ -175,7 +189,7 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
             try:
                 return (function(*args),)  # trio refuses a thread's result that is a coroutine
             finally:
-                place.free()
+                place.end()
 
         try:
             # Without a limit of its own: the places are the limit.
@@ -183,12 +197,10 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
             (result,) = await anyio.to_thread.run_sync(boxed, abandon_on_cancel=True, limiter=limiter)
             return result
         except RuntimeError:
-            if place.has_begun or not places.has_others:
+            if place.has_begun or not places.take_back_unused(place):
                 raise
-            is_short = True
         finally:
-            if not place.has_begun:
-                place.free()
+            place.leave()
 
 
 class ThreadWork:

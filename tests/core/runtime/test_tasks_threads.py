@@ -120,10 +120,10 @@ async def test_a_cancelled_wait_gives_its_place_back_when_the_function_ends() ->
         await together([partial(in_thread, _Peak()) for _ in range(100)])
     for places in worker._depths.values():
         for _ in range(200):
-            if places._taken == 0:
+            if not places._held:
                 break
             await anyio.sleep(0.01)
-        assert places._taken == 0 and not places._queue
+        assert not places._held and not places._queue
 
 
 @pytest.mark.parametrize("is_begun", [True, False])
