@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
@@ -404,8 +404,10 @@ def unsupported(backend: Backend, feature: str, advice: str = "") -> Unsupported
     )
 
 
-class Batches(AsyncIterator[Event]):
-    """Reads events one by one out of a generator of lists.
+class Batches:
+    """Reads events one by one out of a generator of lists: an async iterator of events.
+
+    It has no base, since a run asks each iterator whether it is one of these: an abstract class answers slowly.
 
     Args:
         batches: the lists; a reader may take them in place of the events, but not in turns with them.
@@ -416,6 +418,9 @@ class Batches(AsyncIterator[Event]):
     def __init__(self, batches: AsyncGenerator[list[Event], None]) -> None:
         self.batches = batches
         self._rest: list[Event] = []  # taken and not yet given, the next one last
+
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> Event:
         while not self._rest:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
 from mellea.core.backend import Backend
@@ -21,6 +20,7 @@ from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.values import quick_value
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib import components, streaming
 from mellea.stdlib.call import Call, finish
@@ -100,6 +100,8 @@ class _Alone(Generic[C]):
     model_options: Mapping[str, Any] = {}
 
     def __init__(self, context: C, backend: Backend) -> None:
+        if not isinstance(backend, Backend):
+            raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
         self.context = context
         self.backend = backend
 
@@ -112,7 +114,7 @@ class _Alone(Generic[C]):
             self.context = self.context.add(message)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Verb:
     """A verb whose arguments have been checked, to be launched once."""
 

@@ -21,6 +21,7 @@ from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.core.runtime import Record, Run
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.values import quick_value
 from mellea.errors import MelleaError, ParseError, ToolLoopLimitError
 from mellea.stdlib.agents.limits import Book, current_book
 from mellea.stdlib.agents.result import list_answers
@@ -38,7 +39,7 @@ C = TypeVar("C", bound=Context)
 _CORRECTION = FormatRepairStrategy(loop_budget=2)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class AgentCall(Call):
     """A call that an agent makes.
 

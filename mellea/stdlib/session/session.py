@@ -30,7 +30,7 @@ from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.runtime import CLOSE_SECONDS, Register, Run, held_up_loops
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
-from mellea.core.tracebacks import short_errors
+from mellea.core.tracebacks import inside, short_errors
 from mellea.errors import UsageError
 from mellea.stdlib import components, functional, streaming
 from mellea.stdlib.components import Conversation
@@ -520,6 +520,7 @@ class MelleaSession:
 
     # -- what the verbs work with: a `functional.Host` ---------------------------------------------------
 
+    @inside
     def launch(self, verb: functional.Verb) -> ModelOutputThunk[Any]:
         """Launch a prepared verb on the running loop, and put its turn into the context.
 
