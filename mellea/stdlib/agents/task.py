@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, Unpack
 
 import anyio
 
@@ -19,7 +19,7 @@ from mellea.core.context import Context
 from mellea.core.events import Steered, StepEnd, StepStart, StreamEnd
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
-from mellea.core.runtime import Record, Run
+from mellea.core.runtime import LaunchArguments, Record, Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, ParseError, ToolLoopLimitError
 from mellea.stdlib.agents.limits import Book, current_book
@@ -61,11 +61,11 @@ class AgentCall(Call):
         return AgentTask(self, self.book, self.loop, request, history, pending)
 
     def begin(
-        self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Any
+        self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Unpack[LaunchArguments]
     ) -> tuple[ModelOutputThunk[Any], C]:
         """Launch the run; observers are told of an agent."""
         if self.book is not None:
-            how = {**how, "kind": "agent", "label": self.label}
+            how["kind"], how["label"] = "agent", self.label
         return Call.begin(self, context, ingredients, **how)  # `super()` doesn't know a class that has slots
 
 
