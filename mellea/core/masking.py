@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["HIDDEN", "hide_keys", "is_sensitive", "known_secrets", "scrub", "scrub_json", "scrub_text"]
+__all__ = ["HIDDEN", "hide_keys", "is_sensitive", "known_secrets", "scrub", "scrub_all", "scrub_text"]
 
 HIDDEN = "***"
 """The replacement for a key."""
@@ -67,6 +66,12 @@ def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:
     return _SHAPES.sub(HIDDEN, scrub(text, secrets))
 
 
-def scrub_json(text: str, secrets: Iterable[str] = ()) -> str:
-    """Do what `scrub_text` does in a JSON document."""
-    return scrub_text(text, {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets})
+def scrub_all(value: Any, secrets: Iterable[str] = ()) -> Any:
+    """Return a copy of a JSON value in which `scrub_text` was applied to each text."""
+    if isinstance(value, str):
+        return scrub_text(value, secrets)
+    if isinstance(value, Mapping):
+        return {name: scrub_all(item, secrets) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [scrub_all(item, secrets) for item in value]
+    return value

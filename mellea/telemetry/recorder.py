@@ -41,10 +41,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from mellea.core.events import Event, KeepAlive, TextDelta
-from mellea.core.masking import known_secrets, scrub_json, scrub_text
+from mellea.core.masking import known_secrets, scrub_all
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
 from mellea.core.span_data import cost_of_span, describe_span
-from mellea.core.surrogates import replace_surrogates
+from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import ConfigurationError, MelleaError, UsageError
 from mellea.telemetry.run_file import COLUMNS, Entry, RunFile, StoredAt
 from mellea.telemetry.switch import end_what_runs, read_content_switch
@@ -234,13 +234,14 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
         del data["seconds"]
     elif span.is_request and "cost" not in data:
         data["cost"] = cost_of_span(span)
+    if content:
+        data = scrub_all(data, secrets)
     columns = [data.pop(name, None) for name in COLUMNS]
-    columns = [replace_surrogates(scrub_text(each, secrets)) if isinstance(each, str) else each for each in columns]
     if note.retries:
         data["retries"] = note.retries
     if note.chunks and span.ended is not None:
         data["chunks"] = _merge(note.chunks, span.began)
-    return tuple(columns), replace_surrogates(scrub_json(_to_json(data), secrets))
+    return tuple(replace_surrogates_in(columns)), replace_surrogates(_to_json(data))
 
 
 def _merge(chunks: Iterable[tuple[float, int]], began: float) -> list[list[int]]:
