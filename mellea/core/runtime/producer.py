@@ -289,9 +289,8 @@ class Run(Record):
             events = [event for event in events if event is not self._held_end]
         taken += events
         if self.time_to_first_token is None:
-            now = time.monotonic()
             for event in events:
-                self._note_first(type(event), now)
+                self._note_first(type(event), time.monotonic())
         self._wake()
 
     def _expire(self, late: str, seconds: float) -> None:
