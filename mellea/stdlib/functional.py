@@ -257,6 +257,20 @@ async def aact(
 
     Args:
         component: a text, a message or a component.
+        context: the earlier turns that the model is shown.
+        backend: which model to ask, and how.
+        format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
+        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
+        model_options: options for the model, by their names in `ModelOption`.
+        tools: tools that the model may call; plain functions will do.
+        max_turns: if tools are run, how often the model is asked at most.
+        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
+            none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+        strict: raise a `RequirementError` if no attempt meets the requirements.
 
     Raises:
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
@@ -290,6 +304,28 @@ async def ainstruct(
 
     Args:
         description: the task in words, with `{{placeholders}}` for the `user_variables`.
+        context: the earlier turns that the model is shown.
+        backend: which model to ask, and how.
+        format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
+        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
+        input: a value that the task is about; anything but a text goes into the prompt as JSON.
+        name: what to call the task when observers are told of it.
+        images: images that go with the text.
+        icl_examples: examples of good answers.
+        grounding_context: texts that the answer has to rest on, by name.
+        user_variables: values for the `{{placeholders}}` in the description, by name.
+        prefix: text in the prompt before the description.
+        output_prefix: text that the answer begins with.
+        model_options: options for the model, by their names in `ModelOption`.
+        tools: tools that the model may call; plain functions will do.
+        max_turns: if tools are run, how often the model is asked at most.
+        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
+            none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+        strict: raise a `RequirementError` if no attempt meets the requirements.
 
     Raises:
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
@@ -322,6 +358,18 @@ async def achat(
 
     Args:
         content: text, blocks, a `Message`, or a list of messages, which is the whole request then.
+        context: the earlier turns that the model is shown.
+        backend: which model to ask, and how.
+        format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
+        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        model_options: options for the model, by their names in `ModelOption`.
+        tools: tools that the model may call; plain functions will do.
+        max_turns: if tools are run, how often the model is asked at most.
+        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
+            none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        role: who says it: `user`, `system` or `assistant`.
+        images: images that go with the text.
 
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
@@ -347,6 +395,16 @@ async def aquery(
     Args:
         obj: any object; `mify` says what the model is shown of it. Its own methods are offered by `get_tools(obj)`.
         query: the question.
+        context: the earlier turns that the model is shown.
+        backend: which model to ask, and how.
+        format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
+        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        model_options: options for the model, by their names in `ModelOption`.
+        tools: tools that the model may call; plain functions will do.
+        max_turns: if tools are run, how often the model is asked at most.
+        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
+            none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
 
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
@@ -378,6 +436,9 @@ async def atransform(
         transformation: what is to be changed.
         context: the earlier turns that the model is shown; the method's result goes into it too.
         await_result: whether to wait for the end; if not, the thunk shows `tool_calls`, and none is run.
+        backend: which model to ask, and how.
+        format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
+        model_options: options for the model, by their names in `ModelOption`.
 
     Raises:
         ToolError: the model called a method that isn't there, or with arguments that don't fit.
@@ -396,6 +457,8 @@ async def avalidate(
 
     Args:
         requirements: what to check, as texts or `Requirement`s.
+        context: the earlier turns that the model is shown.
+        backend: which model to ask, and how.
 
     Raises:
         MelleaError: there is no output, or a judging model failed.
@@ -409,6 +472,7 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
 
     Args:
         texts: a text, or several.
+        backend: which model to ask, and how.
 
     Raises:
         UnsupportedError: the backend makes no embeddings.
@@ -431,6 +495,10 @@ async def agenerate_image(
 
     Args:
         prompt: text, blocks, a `Message`, or a list of messages.
+        backend: which model to ask, and how.
+        n: how many images.
+        aspect_ratio: width to height, such as `"16:9"`.
+        options: more options, by the names that the provider itself uses.
 
     Raises:
         UnsupportedError: the backend makes no images.

@@ -51,7 +51,7 @@ UNTYPED = {
     "mellea/stdlib/generative/function.py:PromptFunction.__call__": _FUNCTION,
     "mellea/stdlib/generative/function.py:_Prompted.astream": _FUNCTION,
     "mellea/stdlib/generative/function.py:_Prompted.stream": _FUNCTION,
-    "mellea/stdlib/session/session.py:MelleaSession.agenerate_image": _PROVIDER,
+    "mellea/stdlib/session/verbs.py:SessionVerbs.agenerate_image": _PROVIDER,
     "mellea/stdlib/session/start.py:start_session": _SELECTED,
     "mellea/stdlib/tools/mcp/remote_tool.py:McpTool.__call__": "the arguments of a server's tool, by its schema",
     "mellea/testing/contract.py:BackendContract.request": "model options, checked by their backend",

@@ -14,7 +14,7 @@ from mellea.backends.anthropic.wire import Json, JsonObject
 from mellea.core.structured.envelope import needs_wrapping, wrap_schema
 from mellea.errors import UnsupportedError
 
-__all__ = ["closed_schema", "object_schema"]
+__all__ = ["close_schema", "make_object_schema"]
 
 _KEPT = frozenset({"$ref", "const", "default", "description", "enum", "required", "title", "type"})
 _DROPPED = frozenset({"$comment", "$id", "$schema", "additionalProperties", "discriminator", "examples"})
@@ -24,13 +24,13 @@ _FORMATS = frozenset(
 _TELLS_SHAPE = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf", "type"})
 
 
-def closed_schema(schema: Mapping[str, Json]) -> JsonObject:
+def close_schema(schema: Mapping[str, Json]) -> JsonObject:
     """Return the schema as the provider takes it: objects without further properties, and no limits.
 
     Raises:
         UnsupportedError: a part of it has no type, is an object with arbitrary keys, or is recursive.
     """
-    _refuse_recursion({name: _references(part) for name, part in schema.get("$defs", {}).items()})
+    _refuse_recursion({name: _find_references(part) for name, part in schema.get("$defs", {}).items()})
     return _close(schema, "$")
 
 
@@ -55,7 +55,7 @@ def _close(schema: Mapping[str, Json], path: str) -> JsonObject:
     return closed
 
 
-def object_schema(schema: Mapping[str, Json]) -> JsonObject:
+def make_object_schema(schema: Mapping[str, Json]) -> JsonObject:
     """Return the schema for a tool's arguments, which have to be an object; anything else is wrapped in one."""
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/$defs/"):
@@ -64,14 +64,16 @@ def object_schema(schema: Mapping[str, Json]) -> JsonObject:
     return wrap_schema(schema) if needs_wrapping(schema) else dict(schema)
 
 
-def _references(part: Json) -> set[str]:
+def _find_references(part: Json) -> set[str]:
     """Return the names of the definitions that a part of a schema mentions."""
     if isinstance(part, list):
-        return set().union(*map(_references, part))
+        return set().union(*map(_find_references, part))
     if not isinstance(part, Mapping):
         return set()
     name = part.get("$ref")
-    return ({name.removeprefix("#/$defs/")} if isinstance(name, str) else set()).union(*map(_references, part.values()))
+    return ({name.removeprefix("#/$defs/")} if isinstance(name, str) else set()).union(
+        *map(_find_references, part.values())
+    )
 
 
 def _refuse_recursion(mentions: Mapping[str, set[str]]) -> None:
@@ -101,7 +103,7 @@ def _describe(limits: JsonObject) -> str:
     return f"({told})"
 
 
-def _many(schemas: Json, path: str) -> list[JsonObject]:
+def _close_many(schemas: Json, path: str) -> list[JsonObject]:
     return [_close(schema, f"{path}[{number}]") for number, schema in enumerate(schemas)]
 
 
@@ -111,9 +113,9 @@ def _close_named(schemas: Json, path: str) -> JsonObject:
 
 _INNER: dict[str, Callable[[Json, str], Json]] = {
     "$defs": _close_named,
-    "allOf": _many,
-    "anyOf": _many,
+    "allOf": _close_many,
+    "anyOf": _close_many,
     "items": _close,
-    "oneOf": _many,
+    "oneOf": _close_many,
     "properties": _close_named,
 }

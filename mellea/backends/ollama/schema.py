@@ -84,13 +84,13 @@ class _Writer:
         new: JsonObject = {name: value for name, value in schema.items() if name in _KEPT}
         if "const" in schema:
             new["enum"] = [schema["const"]]
-        if isinstance(new.get("enum"), list) and "type" not in new and (kinds := _kinds(new["enum"])):
+        if isinstance(new.get("enum"), list) and "type" not in new and (kinds := _find_kinds(new["enum"])):
             new["type"] = kinds[0] if len(kinds) == 1 else kinds
         if isinstance(properties := schema.get("properties"), Mapping):
             new = {"type": "object", **new, "properties": {name: self.part(each) for name, each in properties.items()}}
         if isinstance(options := schema.get("anyOf") or schema.get("oneOf"), list):
             new["anyOf"] = [self.part(option) for option in options]
-        told = self._items(schema, new)
+        told = self._write_items(schema, new)
         values = schema.get("additionalProperties")
         if isinstance(values, Mapping) and values:
             new.setdefault("type", "object")
@@ -99,7 +99,7 @@ class _Writer:
         self._depth -= 1
         return _describe(new, told)
 
-    def _items(self, schema: Mapping[str, Json], new: JsonObject) -> JsonObject:
+    def _write_items(self, schema: Mapping[str, Json], new: JsonObject) -> JsonObject:
         """Write what an array holds; returns the limits that have to go into the description."""
         places = schema.get("prefixItems")
         if isinstance(places, list) and places:
@@ -141,7 +141,7 @@ def _describe_named(pointer: str, target: Mapping[str, Json]) -> JsonObject:
     return {**kept, "description": f"{name}, as described above"}
 
 
-def _kinds(values: Iterable[Json]) -> list[str]:
+def _find_kinds(values: Iterable[Json]) -> list[str]:
     return list(dict.fromkeys(_TYPES[type(value)] for value in values if type(value) in _TYPES))
 
 

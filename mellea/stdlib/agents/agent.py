@@ -133,6 +133,14 @@ class Agent(Generic[T]):
 
         Args:
             prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
+            model_options: options for the model, by their names in `ModelOption`.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
+                `resume` goes on from it.
+            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
+                that of `MELLEA_SECRET` in the environment.
+            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
+                the agent's.
 
         Raises:
             ToolLoopLimitError: a limit was reached, and the loop has `on_limit="raise"`.
@@ -156,6 +164,14 @@ class Agent(Generic[T]):
             pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the states to come.
             answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
                 result, or `Deny(reason)`, for a tool that runs outside.
+            model_options: options for the model, by their names in `ModelOption`.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
+                `resume` goes on from it.
+            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
+                that of `MELLEA_SECRET` in the environment.
+            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
+                the agent's.
 
         Raises:
             StateError: the state can't be read, or was changed.
@@ -176,6 +192,19 @@ class Agent(Generic[T]):
 
         Args:
             prompt: see `arun`.
+            model_options: options for the model, by their names in `ModelOption`.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
+                `resume` goes on from it.
+            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
+                that of `MELLEA_SECRET` in the environment.
+            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
+                the agent's.
+            live: give the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it the chunks are those of the answer alone, once it has been read whole.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are
+                as the provider sends them.
+            release: `"step"` holds items and partials back until the step that answers has ended.
 
         Raises:
             MelleaError: an argument is wrong.
@@ -188,6 +217,19 @@ class Agent(Generic[T]):
 
         Args:
             prompt: see `arun`.
+            model_options: options for the model, by their names in `ModelOption`.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
+                `resume` goes on from it.
+            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
+                that of `MELLEA_SECRET` in the environment.
+            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
+                the agent's.
+            live: give the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it the chunks are those of the answer alone, once it has been read whole.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are
+                as the provider sends them.
+            release: `"step"` holds items and partials back until the step that answers has ended.
 
         Raises:
             MelleaError: an argument is wrong.

@@ -14,8 +14,7 @@ from mellea.core.runtime import check_wait
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import RequirementError
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.generative.arguments import Arguments
-from mellea.stdlib.generative.wording import BoundArguments
+from mellea.stdlib.generative.wording import Arguments, BoundArguments
 from mellea.stdlib.requirements import validate_all
 
 __all__ = ["await_thunks", "check_arguments", "find_pending"]

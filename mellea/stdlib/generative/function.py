@@ -57,6 +57,16 @@ class _Prompted(Generic[P, R]):
 
         Conditions are added to those of the function, model options are merged, all else is replaced.
 
+        Args:
+            session: the session to use; the current one by default.
+            model_options: options for the model, by their names in `ModelOption`.
+            tools: tools that the model may call; plain functions will do.
+            max_turns: if tools are run, how often the model is asked at most.
+            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+            preconditions: what the arguments have to meet before the model is asked.
+            release: `"step"` makes streams hold items back until the step that answers has ended.
+
         Raises:
             UsageError: an option is unknown or wrong.
         """

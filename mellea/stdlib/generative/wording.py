@@ -6,24 +6,25 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mellea.core.accumulator import Generation
 from mellea.core.arguments import advice_for
 from mellea.core.blocks import CBlock
 from mellea.core.component import is_component
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
-from mellea.stdlib.generative.arguments import Arguments
 from mellea.stdlib.generative.settings import RESERVED, WAYS
 from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.signature import get_name, resolve_type_hints
 from mellea.stdlib.verb import InstructArguments
+from mellea.templates import to_text
 
-__all__ = ["BodyWording", "BoundArguments", "DocstringWording", "Prompt", "Wording"]
+__all__ = ["Arguments", "BodyWording", "BoundArguments", "DocstringWording", "Prompt", "Wording"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +190,35 @@ def _is_renderable(owner: Any) -> bool:
 def _sentence_of(name: str) -> str:
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).replace("_", " ").strip()
     return f"{words[:1].upper()}{words[1:]}."
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Named values that a prompt is about; thunks among them are awaited before it is rendered.
+
+    Args:
+        values: the values by name.
+        descriptions: a short description for each value that has one.
+    """
+
+    values: Mapping[str, Any]
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+
+    def parts(self) -> Sequence[Any]:
+        """Return the values."""
+        return list(self.values.values())
+
+    def format_for_llm(self) -> str:
+        """Return a line for each value; a text of several lines stands below its name."""
+        return "\n".join(self._render(name, to_text(value)) for name, value in self.values.items())
+
+    def _render(self, name: str, text: str) -> str:
+        if text.startswith(f"{name}:"):  # it begins with its own name
+            return f"{text.rstrip()}\n"
+        description = self.descriptions.get(name)
+        label = f"{name} ({description.rstrip('.')})" if description else name
+        return f"{label}:\n{text}\n" if "\n" in text else f"{label}: {text}"
+
+    def parse(self, generation: Generation) -> str:
+        """Return the text of the answer."""
+        return generation.text

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mellea.core.structured import Partial as Partial
     from mellea.stdlib.streaming.chunks import ChunkFold as ChunkFold
     from mellea.stdlib.streaming.chunks import StreamChunk as StreamChunk
-    from mellea.stdlib.streaming.release import check_release as check_release
+    from mellea.stdlib.streaming.sampling_work import check_release as check_release
     from mellea.stdlib.streaming.sampling_work import launch_sampled as launch_sampled
     from mellea.stdlib.streaming.stream import AsyncStream as AsyncStream
     from mellea.stdlib.streaming.stream import Stream as Stream
@@ -40,7 +40,7 @@ __getattr__ = lazily(
         "Partial": "mellea.core.structured",
         "Stream": "mellea.stdlib.streaming.stream",
         "StreamChunk": "mellea.stdlib.streaming.chunks",
-        "check_release": "mellea.stdlib.streaming.release",
+        "check_release": "mellea.stdlib.streaming.sampling_work",
         "launch_sampled": "mellea.stdlib.streaming.sampling_work",
     },
 )

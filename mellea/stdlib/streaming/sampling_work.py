@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import anyio
 
 from mellea.core.backend import Backend
-from mellea.core.chunkers import Chunk, Scope
+from mellea.core.chunkers import SCOPES, Chunk, Scope
 from mellea.core.context import Context
 from mellea.core.events import (
     AttemptAccepted,
@@ -41,7 +41,7 @@ from mellea.stdlib.requirements.streaming import Failure, Watch
 from mellea.stdlib.requirements.validation import add_own_requirements, validate_all
 from mellea.stdlib.streaming.outcome import accept, check_result
 
-__all__ = ["launch_sampled"]
+__all__ = ["check_release", "launch_sampled"]
 
 C = TypeVar("C", bound=Context)
 
@@ -464,3 +464,32 @@ class _Lanes:
         while self._front in self._ended:
             self._front += 1
             self._emit(self._held.pop(self._front, []))
+
+
+def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requirements: Sequence[Requirement]) -> None:
+    """Refuse what can't go with letting chunks out as they pass.
+
+    Raises:
+        UsageError: there is no such scope, a requirement doesn't look at such chunks, or the strategy doesn't make
+            one attempt after the other, or the answer is made of several.
+    """
+    if release not in SCOPES:
+        raise UsageError(f"release is one of {', '.join(map(repr, SCOPES))}, not {release!r}")
+    if call.loop is not None:
+        raise UsageError(
+            f"release={release!r} can't go with tool_calls='run', where the answer is made of several and a next "
+            "attempt can't go on in the middle; leave one of them out"
+        )
+    for requirement in requirements:
+        if not requirement.is_streaming or requirement.scope != release:
+            raise UsageError(
+                f"release={release!r} lets text out as soon as every requirement has passed it, so each has to look "
+                f"at such chunks; {str(requirement)!r} "
+                + (f"looks at a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
+                + f": give it a stream_validation_fn and scope={release!r}, or leave out release="
+            )
+    if not getattr(strategy, "is_sequential", False):
+        raise UsageError(
+            f"release={release!r} takes a strategy that makes one attempt after the other and goes on from what was "
+            f"let out, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
+        )

@@ -47,18 +47,18 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
         UnsupportedError: the format has no words for something in the messages or the options.
     """
     options, messages = request.options, with_fit_ids(request.messages, _CALL_ID)
-    payload: JsonObject = {"model": model_id, "input": _items(messages, service.name), "store": False}
+    payload: JsonObject = {"model": model_id, "input": _encode_items(messages, service.name), "store": False}
     payload["stream"] = bool(options.get(ModelOption.STREAM, True))
     for option, name in OPTIONS.items():
         if option in options:
             payload[name] = options[option]
     if ModelOption.THINKING in options:
-        payload["reasoning"] = _reasoning(model_id, options[ModelOption.THINKING])
+        payload["reasoning"] = _encode_reasoning(model_id, options[ModelOption.THINKING])
     if request.tools:
-        payload["tools"] = [_tool(tool) for tool in request.tools]
+        payload["tools"] = [_encode_tool(tool) for tool in request.tools]
         if ModelOption.TOOL_CHOICE in options:
-            payload["tool_choice"] = _tool_choice(options[ModelOption.TOOL_CHOICE], request.tools)
-    if include := _include(request, model_id, service):
+            payload["tool_choice"] = _encode_tool_choice(options[ModelOption.TOOL_CHOICE], request.tools)
+    if include := _list_includes(request, model_id, service):
         payload["include"] = include
     if request.output_schema is not None:
         strict = sent_schema(request.output_schema.schema, service.holding)
@@ -68,13 +68,13 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     return payload
 
 
-def _reasoning(model_id: str, thinking: bool | str | int) -> JsonObject:
+def _encode_reasoning(model_id: str, thinking: bool | str | int) -> JsonObject:
     effort = effort_of(model_id, thinking)
     # Who asks for thinking wants to see it; the provider shows a summary, and only if asked.
     return {"effort": effort} if thinking in (False, 0, "none") else {"effort": effort, "summary": "auto"}
 
 
-def _include(request: Request, model_id: str, service: Service) -> list[str]:
+def _list_includes(request: Request, model_id: str, service: Service) -> list[str]:
     if service.is_local:
         return []
     include = ["reasoning.encrypted_content"] if is_reasoning_model(model_id) else []
@@ -82,7 +82,7 @@ def _include(request: Request, model_id: str, service: Service) -> list[str]:
     return include + [wanted for name, wanted in _RESULTS.items() if name in names]
 
 
-def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
+def _encode_tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
     if isinstance(tool, BuiltinTool):
         return dict(tool.config)
     return {
@@ -94,14 +94,14 @@ def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
     }
 
 
-def _tool_choice(choice: str, tools: Iterable[ToolSpec | BuiltinTool]) -> Any:
+def _encode_tool_choice(choice: str, tools: Iterable[ToolSpec | BuiltinTool]) -> Any:
     if choice in ("auto", "required", "none"):
         return choice
     builtin = next((tool for tool in tools if isinstance(tool, BuiltinTool) and tool.name == choice), None)
     return {"type": choice} if builtin is not None else {"type": "function", "name": choice}
 
 
-def _items(messages: Iterable[Message], backend: str) -> list[JsonObject]:
+def _encode_items(messages: Iterable[Message], backend: str) -> list[JsonObject]:
     items: list[JsonObject] = []
     for message in messages:
         if message.role == "assistant":
@@ -109,8 +109,8 @@ def _items(messages: Iterable[Message], backend: str) -> list[JsonObject]:
             continue
         custom = {item["call_id"] for item in items if item["type"] == "custom_tool_call"}
         outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
-        items += [_output(output, custom) for output in outputs]
-        if parts := [_part(block) for block in message.blocks if isinstance(block, (CBlock, FileBlock))]:
+        items += [_encode_output(output, custom) for output in outputs]
+        if parts := [_encode_part(block) for block in message.blocks if isinstance(block, (CBlock, FileBlock))]:
             is_text = all(part["type"] == "input_text" for part in parts)
             content = message.content if is_text else parts
             items.append({"type": "message", "role": message.role, "content": content})
@@ -123,7 +123,7 @@ class _Assistant:
     def __init__(self, message: Message, backend: str) -> None:
         self._message = message
         self._backend = backend
-        self._items: list[JsonObject] = []
+        self._encode_items: list[JsonObject] = []
         self._image: JsonObject | None = None  # an image's item that waits for its image
         self._is_over = False  # the last message, so that more text is another one
 
@@ -131,59 +131,59 @@ class _Assistant:
         for block in self._message.blocks:
             match block:
                 case CBlock():
-                    self._text(block.value)
+                    self._add_text(block.value)
                 case ThinkingBlock():
-                    self._thought(block)
+                    self._add_thought(block)
                 case ToolCall(is_builtin=True):
-                    self._builtin(block)
+                    self._add_builtin(block)
                 case ToolCall():
                     self._call(block)
                 case FileBlock():
-                    self._file(block)
-        return self._items
+                    self._add_file(block)
+        return self._encode_items
 
-    def _text(self, text: str) -> None:
-        is_more = bool(self._items) and self._items[-1]["type"] == "message" and not self._is_over
+    def _add_text(self, text: str) -> None:
+        is_more = bool(self._encode_items) and self._encode_items[-1]["type"] == "message" and not self._is_over
         if not is_more:
             text = text.removeprefix("\n\n") if self._is_over else text  # what the decoder put between the two
-            self._items.append({"type": "message", "role": "assistant", "content": []})
+            self._encode_items.append({"type": "message", "role": "assistant", "content": []})
             self._is_over = False
-        self._items[-1]["content"].append({"type": "output_text", "text": text, "annotations": []})
+        self._encode_items[-1]["content"].append({"type": "output_text", "text": text, "annotations": []})
 
-    def _thought(self, block: ThinkingBlock) -> None:
+    def _add_thought(self, block: ThinkingBlock) -> None:
         kept = signed_by(self._backend, block.signature)
         if isinstance(kept, dict) and kept.get("type") == "message":
             self._end_message(kept)
         elif isinstance(kept, dict):
             summary = [{"type": "summary_text", "text": block.text}] if block.text else []
-            self._items.append({"type": "reasoning", "summary": summary, **kept})
+            self._encode_items.append({"type": "reasoning", "summary": summary, **kept})
 
     def _end_message(self, kept: JsonObject) -> None:
         """Give the last message its phase, which the provider wants back."""
-        if self._items and self._items[-1]["type"] == "message":
-            self._items[-1]["phase"] = kept["phase"]
+        if self._encode_items and self._encode_items[-1]["type"] == "message":
+            self._encode_items[-1]["phase"] = kept["phase"]
             self._is_over = True
 
-    def _builtin(self, call: ToolCall) -> None:
+    def _add_builtin(self, call: ToolCall) -> None:
         item = signed_by(self._backend, call.signature)
         if not isinstance(item, dict):
             return  # another provider's
         if item.get("type") == "image_generation_call":
             self._image = item
         else:
-            self._items.append(item)
+            self._encode_items.append(item)
 
     def _call(self, call: ToolCall) -> None:
         own = {"call_id": call.tool_call_id, "name": call.tool_name}
         kept = signed_by(self._backend, call.signature)
         if isinstance(kept, dict) and kept.get("type") == "custom_tool_call":
-            self._items.append({"type": "custom_tool_call", **own, "input": call.raw_args})
+            self._encode_items.append({"type": "custom_tool_call", **own, "input": call.raw_args})
         else:
-            self._items.append({"type": "function_call", **own, "arguments": arguments_of(call)})
+            self._encode_items.append({"type": "function_call", **own, "arguments": arguments_of(call)})
 
-    def _file(self, block: FileBlock) -> None:
+    def _add_file(self, block: FileBlock) -> None:
         if self._image is not None and block.data is not None:
-            self._items.append({**self._image, "result": block.base64()})
+            self._encode_items.append({**self._image, "result": block.base64()})
             self._image = None
         elif block.url is not None and "/containers/" in block.url:
             return  # the code interpreter's own, which stays in its container
@@ -194,15 +194,15 @@ class _Assistant:
             )
 
 
-def _output(output: ToolOutput, custom: set[str]) -> JsonObject:
+def _encode_output(output: ToolOutput, custom: set[str]) -> JsonObject:
     kind = "custom_tool_call_output" if output.tool_call_id in custom else "function_call_output"
     said: Any = result_text(output)
     if output.files:
-        said = [_part(part) for part in output.parts]
+        said = [_encode_part(part) for part in output.parts]
     return {"type": kind, "call_id": output.tool_call_id, "output": said}
 
 
-def _part(block: CBlock | FileBlock) -> JsonObject:
+def _encode_part(block: CBlock | FileBlock) -> JsonObject:
     if isinstance(block, CBlock):
         return {"type": "input_text", "text": block.value}
     if isinstance(block, ImageBlock) or block.essence.startswith("image/"):
