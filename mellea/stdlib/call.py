@@ -457,6 +457,10 @@ class Answering:
         """Whether the model is asked again after an answer without calls: no."""
         return False
 
+    async def correct(self, step: Step, answer: Generation) -> Step | None:
+        """Return what to ask once more: nothing, since an answer that isn't right is a strategy's to correct."""
+        return None
+
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
         call, whole, backend = self.call, self.run, with_tools(step.backend)

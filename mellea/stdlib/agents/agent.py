@@ -232,7 +232,7 @@ class Agent(Generic[T]):
 
         async def ask(task: str) -> AsyncGenerator[Any, None]:
             outer = current_book.get()
-            work = self.prepare(task, {})
+            work = self.prepare(task, {}, corrects=True)
             work.book.is_nested = True
             stream = self.open_astream(work, {})
             step = 0
@@ -314,7 +314,7 @@ class Agent(Generic[T]):
             defaults={} if session is None else session.model_options,
         )
         book = Book(self.limits, self._keep_states(arguments))
-        return AgentWork(replace(call, book=book, label=self.name), session, corrects)
+        return AgentWork(replace(call, book=book, label=self.name, corrects=corrects), session)
 
     def _keep_states(self, arguments: AgentArguments) -> StateKeeper:
         return StateKeeper(

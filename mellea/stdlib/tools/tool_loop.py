@@ -94,6 +94,10 @@ class LoopTask(Protocol):
         """Whether the model is asked again after an answer without calls, as when the user has said more."""
         return False
 
+    async def correct(self, step: Step, answer: Generation) -> Step | None:
+        """Return what to ask in the same step once more, because the last answer isn't right; `None` if it is."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class ToolLoop:
@@ -216,14 +220,27 @@ class ToolLoop:
         )
 
     async def ask(self, run: Run, task: LoopTask, step: Step, progress: LoopProgress) -> tuple[Generation, StreamEnd]:
-        """Ask the model, and return its answer and the end of that; what it has answered before isn't asked again."""
+        """Ask the model, and return its answer and the end of that; what it has answered before isn't asked again.
+
+        A last answer that isn't right is asked for once more, in the same step.
+        """
         if progress.is_resumed:
             answer = progress.last_answer()
             if progress.is_done and answer.text:
                 run.emit([TextDelta(answer.text)])
-            return answer, StreamEnd("tool_call" if answer.tool_calls else "stop")
-        await progress.begin()
-        run.emit([StepStart(step.number)])
+            end = StreamEnd("tool_call" if answer.tool_calls else "stop")
+        else:
+            await progress.begin()
+            run.emit([StepStart(step.number)])
+            answer, end = await self._take_answer(run, task, step, progress)
+        while progress.is_done and (again := await task.correct(step, answer)) is not None:
+            await progress.begin()
+            answer, end = await self._take_answer(run, task, again, progress)
+        return answer, end
+
+    async def _take_answer(
+        self, run: Run, task: LoopTask, step: Step, progress: LoopProgress
+    ) -> tuple[Generation, StreamEnd]:
         answer, end = await _relay_answer(run, task.ask(step))
         limit = task.find_limit(step, answer)
         may_go_on = step.number < self.max_steps

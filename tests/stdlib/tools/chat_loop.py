@@ -47,6 +47,9 @@ class ChatTask:
     def goes_on(self) -> bool:
         return False
 
+    async def correct(self, step: Step, answer: object) -> Step | None:
+        return None
+
 
 @dataclass
 class Ended:
