@@ -453,6 +453,10 @@ class Answering:
         """Return which limit an answer has reached: a call has none besides those of the loop."""
         return None
 
+    def name_limit(self, limit: str) -> str:
+        """Return what the user wrote for the number of steps."""
+        return "max_turns=" if self.call.arguments.get("loop") is None else "max_steps= of the ToolLoop"
+
     def goes_on(self) -> bool:
         """Whether the model is asked again after an answer without calls: no."""
         return False

@@ -349,9 +349,9 @@ def _listed(tools: Any) -> Iterable[Any]:
 
 
 def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
-    if loop is None:
-        return ToolLoop() if limits.steps is None else ToolLoop(limits.steps)
-    return loop if limits.steps is None else replace(loop, max_steps=min(loop.max_steps, limits.steps))
+    loop = ToolLoop() if loop is None else loop
+    known = [steps for steps in (loop.max_steps, limits.steps) if steps is not None]
+    return replace(loop, max_steps=min(known)) if known else loop
 
 
 def _output_format(output: Any) -> Any:

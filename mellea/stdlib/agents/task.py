@@ -73,6 +73,8 @@ class AgentTask(Answering):
 
     __slots__ = ("_asked", "_book", "_is_corrected", "_is_whole", "_parsed", "_seen", "_step")
 
+    call: AgentCall
+
     def __init__(
         self, call: AgentCall, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
     ) -> None:
@@ -180,6 +182,14 @@ class AgentTask(Answering):
             return None
         self._book.limit = self._book.find_limit(len(answer.tool_calls))
         return self._book.limit
+
+    def name_limit(self, limit: str) -> str:
+        """Return what the user wrote for a limit, or could write."""
+        number, loop = getattr(self._book.limits, limit), self.call.loop
+        most = None if loop is None else loop.max_steps
+        if limit != "steps" or (number is not None and number == most):
+            return f"Limits({limit}={number!r})"
+        return "the limit with limits=Limits(steps=…)" if most is None else "max_steps= of the ToolLoop"
 
     def goes_on(self) -> bool:
         """Whether the user has said something, which an answer without calls doesn't take up."""

@@ -90,6 +90,9 @@ class LoopTask(Protocol):
         """Return which limit of its own the work has reached, `None` if none; the answer's tools aren't run then."""
         return None
 
+    def name_limit(self, limit: str) -> str:
+        """Return what the user wrote for a limit, or could write: `"steps"`, or one of `find_limit`."""
+
     def goes_on(self) -> bool:
         """Whether the model is asked again after an answer without calls, as when the user has said more."""
         return False
@@ -104,7 +107,7 @@ class ToolLoop:
     """How the tools that a model calls are run, and when to stop.
 
     Args:
-        max_steps: how many times the model is asked at most.
+        max_steps: how many times the model is asked at most; by default 10 times, or as often as an agent's `Limits` say.
         on_limit: what to do if the last of these answers calls tools, which aren't run any more: `"raise"` a
             `ToolLoopLimitError`, or `"return"` what there is.
         concurrency: how many tools of one answer run at once; 1 runs them one after the other, in the model's order.
@@ -115,7 +118,7 @@ class ToolLoop:
         UsageError: an argument is wrong.
     """
 
-    max_steps: int = MAX_TURNS
+    max_steps: int | None = None
     on_limit: Literal["raise", "return"] = "raise"
     concurrency: int = 8
     policy: Policy | None = None
@@ -124,6 +127,8 @@ class ToolLoop:
     def __post_init__(self) -> None:
         for name in ("max_steps", "concurrency"):
             number = getattr(self, name)
+            if name == "max_steps" and number is None:
+                continue
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise UsageError(f"{name} takes a whole number from 1, not {number!r}")
         if self.on_limit not in ("raise", "return"):
@@ -157,7 +162,7 @@ class ToolLoop:
                     run.emit([StepEnd(number), end])
                     return answer
                 if progress.limit is not None:
-                    return self.reach_limit(run, number, answer, end, progress.limit)
+                    return self.reach_limit(run, task, number, answer, end, progress.limit)
                 await self.run_tools(run, task, step, progress)
                 if progress.is_waiting:
                     run.emit([StreamEnd("tool_call", end.response_id, end.model)])
@@ -243,7 +248,7 @@ class ToolLoop:
     ) -> tuple[Generation, StreamEnd]:
         answer, end = await _relay_answer(run, task.ask(step))
         limit = task.find_limit(step, answer)
-        may_go_on = step.number < self.max_steps
+        may_go_on = step.number < (self.max_steps or MAX_TURNS)
         if answer.tool_calls:
             progress.limit = limit if may_go_on else "steps"
         is_done = not answer.tool_calls and not (may_go_on and task.goes_on())
@@ -291,11 +296,14 @@ class ToolLoop:
             verdicts[key] = await settle(key, call, tool, self.policy, answer, inner is not None)
         return verdicts
 
-    def reach_limit(self, run: Run, number: int, answer: Generation, end: StreamEnd, limit: str) -> Generation:
+    def reach_limit(
+        self, run: Run, task: LoopTask, number: int, answer: Generation, end: StreamEnd, limit: str
+    ) -> Generation:
         """Return what the run comes to if the last answer still calls tools, which aren't run any more.
 
         Args:
             run: the run.
+            task: what is asked.
             number: of the last step.
             answer: the model's answer in that step.
             end: the end of that answer.
@@ -308,15 +316,15 @@ class ToolLoop:
             run.emit([StepEnd(number), end])
             return answer
         names = ", ".join(repr(call.tool_name) for call in answer.tool_calls)
+        said = task.name_limit(limit)
         if limit == "steps":
             raise ToolLoopLimitError(
-                f"the model was asked {number} times and still calls tools ({names}); "
-                "raise max_turns= (max_steps= of a ToolLoop), or say in the prompt when it is done; the text so far is "
-                "in .partial"
+                f"the model was asked {number} time{'s' if number > 1 else ''} and still calls tools ({names}); raise {said}, or say in the prompt "
+                "when it is done; the text so far is in .partial"
             )
         raise ToolLoopLimitError(
-            f"the limit {limit!r} was reached in step {number}, and the model still calls tools ({names}); raise it, "
-            "or return what there is with on_limit='return'; the text so far is in .partial"
+            f"{said} was reached in step {number}, and the model still calls tools ({names}); raise it, or return what "
+            "there is with on_limit='return'; the text so far is in .partial"
         )
 
 

@@ -95,7 +95,7 @@ async def test_steps_and_usage_count_on_through_a_resume() -> None:
 async def test_limits_hold_through_a_resume() -> None:
     agent, backend = shopper(BUY, [call("buy", 3, what="jam")], limits=Limits(tool_calls=2))
     run = await agent.arun("x")
-    with pytest.raises(ToolLoopLimitError, match="the limit 'tool_calls' was reached in step 2"):
+    with pytest.raises(ToolLoopLimitError, match=r"^Limits\(tool_calls=2\) was reached in step 2, and"):
         await agent.aresume(run.pending, {"c1": True})  # type: ignore[arg-type]
     assert len(backend.requests) == 2
 

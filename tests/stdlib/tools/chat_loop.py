@@ -44,6 +44,9 @@ class ChatTask:
     def find_limit(self, step: Step, answer: object) -> str | None:
         return None
 
+    def name_limit(self, limit: str) -> str:
+        return limit
+
     def goes_on(self) -> bool:
         return False
 
