@@ -193,7 +193,7 @@ class Call:
             return self
         tools = await load_tools(self.tools)
         loop = self.loop
-        call = replace(self, tools=tools if loop is None else loop.check_tools(tools, can_wait=self.can_wait))
+        call = replace(self, tools=tools if loop is None else loop.check_tools(tools, can_wait=True))
         call._check()
         return call
 

@@ -156,7 +156,7 @@ class ToolLoop:
         while True:
             number = progress.begin_step()
             with span_around("step", f"step {number}", number=number):
-                step = await self.prepare(task.step(number, progress.messages), can_wait=progress.can_wait)
+                step = await self.prepare(task.step(number, progress.messages))
                 answer, end = await self.ask(run, task, step, progress)
                 if progress.is_done:
                     run.emit([StepEnd(number), end])
@@ -175,7 +175,8 @@ class ToolLoop:
 
         Args:
             tools: the tools.
-            can_wait: whether the loop may wait for people, who approve of calls and run tools outside.
+            can_wait: whether one of them may have to wait for people, who approve of calls and run tools outside. For a
+                loop that can't wait, such a tool of a set matters only once it is called.
 
         Raises:
             UsageError: one of them is nothing that it can run.
@@ -199,12 +200,11 @@ class ToolLoop:
             )
         return checked
 
-    async def prepare(self, step: Step, *, can_wait: bool = False) -> Step:
+    async def prepare(self, step: Step) -> Step:
         """Return the step as `prepare_step` changes it.
 
         Args:
             step: the step as it is.
-            can_wait: see `check_tools`.
 
         Raises:
             UsageError: it returns something else than a step, or one with wrong parts.
@@ -220,7 +220,7 @@ class ToolLoop:
         return replace(
             changed,
             messages=tuple(changed.messages),
-            tools=self.check_tools(tools, can_wait=can_wait),
+            tools=self.check_tools(tools, can_wait=True),
             options=check_options(changed.options),
         )
 
@@ -364,10 +364,15 @@ def _whole_message(answer: Generation) -> Message:
 def _nobody_answers(question: Question, tools: Mapping[str, Tool[..., Any]]) -> UsageError:
     name = question.call.tool_name
     tool = tools.get(name)
-    asks = "the policy asks" if tool is None or not tool.must_ask else "a person is asked"
+    if tool is not None and tool.must_ask:
+        needs = "runs outside this program" if question.kind == "outside" else "needs a person's approval"
+        return UsageError(
+            f"the model calls the tool {name!r}, which {needs}, and a call has nobody to ask; leave that tool out, as "
+            f"with deny=[{name!r}] of a set, or use an agent, which can wait"
+        )
     return UsageError(
-        f"{asks} {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the policy return "
-        "Allow() or Deny(reason), or use an agent, which can wait"
+        f"the policy asks {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the policy "
+        "return Allow() or Deny(reason), or use an agent, which can wait"
     )
 
 
