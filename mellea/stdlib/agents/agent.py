@@ -21,8 +21,8 @@ from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.keeper import Saved, StateKeeper
 from mellea.stdlib.agents.limits import Book, Limits, current_book
-from mellea.stdlib.agents.pending import find_secret
 from mellea.stdlib.agents.result import AgentRun, make_run
+from mellea.stdlib.agents.signing import find_secret
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.agents.task import AgentCall, AgentWork
 from mellea.stdlib.call import finish
