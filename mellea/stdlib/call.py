@@ -195,7 +195,7 @@ class Call:
             return self
         tools = await load_tools(self.tools)
         loop = self.loop
-        call = replace(self, tools=tools if loop is None else loop.check_tools(tools, can_wait=self.can_wait))
+        call = replace(self, tools=tools if loop is None else loop.check_tools(tools, can_wait=True))
         call._check()
         return call
 
@@ -453,9 +453,17 @@ class Answering:
         """Return which limit an answer has reached: a call has none besides those of the loop."""
         return None
 
+    def name_limit(self, limit: str) -> str:
+        """Return what the user wrote for the number of steps."""
+        return "max_turns=" if self.call.arguments.get("loop") is None else "max_steps= of the ToolLoop"
+
     def goes_on(self) -> bool:
         """Whether the model is asked again after an answer without calls: no."""
         return False
+
+    async def correct(self, step: Step, answer: Generation) -> Step | None:
+        """Return what to ask once more: nothing, since an answer that isn't right is a strategy's to correct."""
+        return None
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""

@@ -21,8 +21,8 @@ from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.keeper import Saved, StateKeeper
 from mellea.stdlib.agents.limits import Book, Limits, current_book
-from mellea.stdlib.agents.pending import find_secret
 from mellea.stdlib.agents.result import AgentRun, make_run
+from mellea.stdlib.agents.signing import find_secret
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.agents.task import AgentCall, AgentWork
 from mellea.stdlib.call import finish
@@ -274,7 +274,7 @@ class Agent(Generic[T]):
 
         async def ask(task: str) -> AsyncGenerator[Any, None]:
             outer = current_book.get()
-            work = self.prepare(task, {})
+            work = self.prepare(task, {}, corrects=True)
             work.book.is_nested = True
             stream = self.open_astream(work, {})
             step = 0
@@ -356,7 +356,7 @@ class Agent(Generic[T]):
             defaults={} if session is None else session.model_options,
         )
         book = Book(self.limits, self._keep_states(arguments))
-        return AgentWork(replace(call, book=book, label=self.name), book, session, corrects)
+        return AgentWork(replace(call, book=book, label=self.name, corrects=corrects), book, session)
 
     def _keep_states(self, arguments: AgentArguments) -> StateKeeper:
         return StateKeeper(
@@ -391,9 +391,9 @@ def _listed(tools: Any) -> Iterable[Any]:
 
 
 def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
-    if loop is None:
-        return ToolLoop() if limits.steps is None else ToolLoop(limits.steps)
-    return loop if limits.steps is None else replace(loop, max_steps=min(loop.max_steps, limits.steps))
+    loop = ToolLoop() if loop is None else loop
+    known = [steps for steps in (loop.max_steps, limits.steps) if steps is not None]
+    return replace(loop, max_steps=min(known)) if known else loop
 
 
 def _output_format(output: Any) -> Any:

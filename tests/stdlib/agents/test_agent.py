@@ -161,6 +161,25 @@ async def test_a_limit_ends_the_run_as_the_loop_says(limits: Limits, steps: int,
         prices.reset_prices()
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps", "said"),
+    [
+        ({"limits": Limits(steps=2)}, 2, r"raise Limits\(steps=2\), or"),
+        ({"loop": ToolLoop(2)}, 2, "raise max_steps= of the ToolLoop, or"),
+        ({"loop": ToolLoop(2), "limits": Limits(steps=9)}, 2, "raise max_steps= of the ToolLoop, or"),
+        ({"loop": ToolLoop(9), "limits": Limits(steps=2)}, 2, r"raise Limits\(steps=2\), or"),
+        ({"loop": ToolLoop(concurrency=1), "limits": Limits(steps=12)}, 12, r"raise Limits\(steps=12\), or"),
+        ({}, 10, r"raise the limit with limits=Limits\(steps=…\), or"),
+        ({"limits": Limits(tokens=20)}, 2, r"^Limits\(tokens=20\) was reached in step 2, and"),
+    ],
+)
+async def test_an_error_at_a_limit_says_it_as_the_user_wrote_it(settings: Any, steps: int, said: str) -> None:
+    backend = endless()
+    with pytest.raises(ToolLoopLimitError, match=said):
+        await Agent(backend, [look], **settings).arun("x")
+    assert len(backend.requests) == steps
+
+
 @pytest.mark.parametrize("on_limit", ["raise", "return"])
 @pytest.mark.parametrize("where", ["request", "tool"])
 async def test_the_time_ends_a_request_or_a_tool_in_the_middle(on_limit: Any, where: str) -> None:
