@@ -15,6 +15,7 @@ from mellea.core.messages import Message
 from mellea.core.serialise import from_jsonable, to_jsonable
 from mellea.errors import ConfigurationError, UsageError
 from mellea.stdlib.agents.keeper import StateKeeper
+from mellea.stdlib.agents.memory import Memory
 from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.tools import LoopProgress, LoopState, nested_progress
 
@@ -88,6 +89,7 @@ class Book:
         is_nested: whether it is the run of a sub-agent, which goes on where it stopped by itself.
         progress: how far it has come, once it has begun.
         added: what the user has said and the agent hasn't been told.
+        memory: what the agent remembers in this run.
     """
 
     def __init__(self, limits: Limits, keeper: StateKeeper) -> None:
@@ -103,6 +105,7 @@ class Book:
         self.is_nested = False
         self.progress: LoopProgress | None = None
         self.added: list[Message] = []
+        self.memory: Memory | None = None
         self._calls = 0
         self._lock = threading.Lock()
         self._is_closed = False

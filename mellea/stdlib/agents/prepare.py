@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
 from mellea.core.messages import Message
@@ -11,7 +11,7 @@ from mellea.errors import UsageError
 from mellea.stdlib.tools import Step
 from mellea.stdlib.tools.tool_loop import PrepareStep
 
-__all__ = ["chain", "react", "warn_near_limit"]
+__all__ = ["add_instructions", "chain", "react", "warn_near_limit"]
 
 REACT = (
     "Work in turns. In each turn, first write one line that begins with 'Thought:' and says what you know and what is "
@@ -35,7 +35,7 @@ def react(wording: str = REACT) -> PrepareStep:
     """
 
     def prepare(step: Step) -> Step:
-        return replace(step, messages=_instructed(step.messages, wording))
+        return replace(step, messages=add_instructions(step.messages, wording))
 
     return prepare
 
@@ -84,8 +84,8 @@ def chain(*functions: PrepareStep) -> PrepareStep:
     return prepare
 
 
-def _instructed(messages: tuple[Message, ...], wording: str) -> tuple[Message, ...]:
-    """Return the messages with something more in the system prompt."""
+def add_instructions(messages: Sequence[Message], wording: str) -> tuple[Message, ...]:
+    """Return the messages with something more at the end of the system prompt."""
     if messages and messages[0].role == "system":
         return (Message("system", [*messages[0].blocks, f"\n\n{wording}"]), *messages[1:])
     return (Message("system", wording), *messages)
