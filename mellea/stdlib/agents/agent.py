@@ -325,7 +325,7 @@ class Agent(Generic[T]):
         )
         book = Book(self.limits, self._keep_states(arguments))
         book.memory = memory
-        return AgentWork(replace(call, book=book, label=self.name), session, corrects)
+        return AgentWork(replace(call, book=book, label=self.name), book, session, corrects)
 
     def _with_memory(self, memory: Memory | None) -> tuple[Sequence[AnyTool], ToolLoop]:
         """Return the tools and the loop of one run."""

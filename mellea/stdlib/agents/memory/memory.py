@@ -22,7 +22,7 @@ from typing import Any
 
 from mellea.core.backend import Backend, ToolExample, unsupported
 from mellea.core.blocking import blocking
-from mellea.core.masking import hide_key_like
+from mellea.core.masking import known_secrets, scrub_text
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.surrogates import replace_surrogates
@@ -334,7 +334,7 @@ def _clean(text: object) -> str:
     if not isinstance(text, str):
         raise UsageError(f"a note is a text, not {text!r}")
     line = " ".join(replace_surrogates(text).split())
-    return hide_key_like("".join([char for char in line if _can_be_seen(char)])).strip()
+    return scrub_text("".join([char for char in line if _can_be_seen(char)]), known_secrets()).strip()
 
 
 def _can_be_seen(char: str) -> bool:
