@@ -324,7 +324,7 @@ class Agent(Generic[T]):
             defaults={} if session is None else session.model_options,
         )
         book = Book(self.limits, self._keep_states(arguments))
-        book.memory = memory
+        book.memory, book.max_steps = memory, loop.max_steps
         return AgentWork(replace(call, book=book, label=self.name), book, session, corrects)
 
     def _with_memory(self, memory: Memory | None) -> tuple[Sequence[AnyTool], ToolLoop]:

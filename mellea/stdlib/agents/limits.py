@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -90,6 +91,7 @@ class Book:
         progress: how far it has come, once it has begun.
         added: what the user has said and the agent hasn't been told.
         memory: what the agent remembers in this run.
+        max_steps: how many times the loop asks the model at most.
     """
 
     def __init__(self, limits: Limits, keeper: StateKeeper) -> None:
@@ -106,6 +108,8 @@ class Book:
         self.progress: LoopProgress | None = None
         self.added: list[Message] = []
         self.memory: Memory | None = None
+        self.max_steps: int | None = None
+        self._taken_before: dict[str, float] = {}  # when the turns that are left were last estimated
         self._calls = 0
         self._lock = threading.Lock()
         self._is_closed = False
@@ -148,6 +152,26 @@ class Book:
             if taken >= limit:
                 return name
         return None
+
+    def estimate_turns(self, number: int) -> int | None:
+        """Return how many more steps may call tools, that of this number included; `None` if nothing limits them.
+
+        It is asked once a step. Tokens and dollars are taken to be spent as fast as since it was asked before.
+
+        Args:
+            number: of the step that is about to be asked.
+        """
+        limits, left = self.limits, [] if self.max_steps is None else [self.max_steps - number]
+        if limits.tool_calls is not None:
+            left.append(limits.tool_calls - self._calls)
+        tokens = None if self.usage is None else self.usage.total_tokens
+        for name, limit, taken in (("tokens", limits.tokens, tokens), ("cost", limits.cost, self.cost)):
+            if limit is None or not taken:
+                continue
+            last, self._taken_before[name] = taken - self._taken_before.get(name, 0), taken
+            if last > 0:
+                left.append(math.ceil((limit - taken) / last) - 1)
+        return max(0, min(left)) if left else None
 
     # -- what the user says meanwhile -----------------------------------------------------------------
 

@@ -29,9 +29,9 @@ from mellea.core.surrogates import replace_surrogates
 from mellea.core.tracebacks import short_errors
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib import functional
+from mellea.stdlib.agents.instructions import add_instructions
 from mellea.stdlib.agents.memory.ranking import pack, rank
 from mellea.stdlib.agents.memory.store import Note, NoteStore
-from mellea.stdlib.agents.prepare import add_instructions
 from mellea.stdlib.session import MelleaSession, start_session
 from mellea.stdlib.tools import Step, Tool, ToolSet
 from mellea.stdlib.tools.tool_loop import PrepareStep
