@@ -168,6 +168,11 @@ def test_validated_streaming(tmp_path: Path) -> None:
             r"attempt 1.*is short \(check.*it cost 0\.0 dollars",
         ),
         (
+            "memory.py",
+            r"next day, in another process\n.*\[found \['Ann is allergic to peanuts\.'\]\]\n  A curry without peanuts.*"
+            r"about Ann: \['Ann cooks for four\.', 'Ann is .*about Bob: \[\]\n.*: 2 notes",
+        ),
+        (
             "mcp_client.py",
             r"population: Look up.*\nslogan: Write.*\nAtlantis: there is no city 'Atlantis'; .*\n"
             r"Lisbon: 545000\n.*\n\d+ characters",

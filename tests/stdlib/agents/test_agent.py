@@ -352,6 +352,31 @@ async def test_the_model_is_warned_near_the_limit_and_answers_in_the_last_step()
     assert not any("turn" in message.content for message in run.messages)
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({}, 10),
+        ({"limits": Limits(steps=3)}, 3),
+        ({"limits": Limits(tool_calls=2)}, 3),
+        ({"limits": Limits(tokens=50)}, 4),  # 15 a step: after three of them, one more is as much as is left
+        ({"limits": Limits(tokens=1000, steps=5)}, 5),
+    ],
+)
+async def test_an_agent_knows_its_limits_when_it_warns(settings: dict[str, Any], steps: int) -> None:
+    backend = ScriptedBackend(
+        lambda request: [call(len(request.messages))] if request.tools else "As far as I know.", usage=COUNT
+    )
+    run = await Agent(backend, [look], loop=ToolLoop(prepare_step=warn_near_limit()), **settings).arun("x")
+    assert (run.value, run.limit, len(run.steps)) == ("As far as I know.", None, steps)
+    assert "last turn" in backend.requests[-1].messages[-1].content
+
+
+async def test_without_an_agent_the_warning_needs_a_number() -> None:
+    m = mellea.start_session(ScriptedBackend("x"))
+    with pytest.raises(UsageError, match="max_steps"):
+        await m.ainstruct("x", tools=[look], loop=ToolLoop(prepare_step=warn_near_limit()))
+
+
 async def test_a_step_may_go_to_another_model() -> None:
     other = ScriptedBackend("From the other one.")
 
@@ -378,6 +403,32 @@ async def test_rules_send_a_prompt_to_an_agent() -> None:
     assert [chunk.text async for chunk in router.astream([Message("user", "kittens")])] == ["cats"]
     with pytest.raises(UsageError, match="rule"):
         Router([("", cats)], rest)
+    assert repr(router) == "<Router to 'cats', 'sums', else 'rest'>"
+
+
+def test_a_word_of_a_rule_stands_at_the_beginning_of_a_word() -> None:
+    art, rest = Agent(ScriptedBackend("art"), name="art"), Agent(ScriptedBackend("rest"))
+    router = Router([(["art", "c++"], art)], rest)
+    assert [router.choose(text) is art for text in ("Is it ART?", "artists", "the party", "in C++, please", "")] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+async def test_a_conversation_may_be_routed_turn_by_turn() -> None:
+    cats = Agent(ScriptedBackend("Miaow."), name="cats", instructions="You are a cat.")
+    dogs = Agent(backend := ScriptedBackend("Woof.", "Wuff."), name="dogs", instructions="You are a dog.")
+    conversation = Router([("cat", cats)], dogs).conversation()
+    assert (await conversation.asend("Hello, cat!")).value == "Miaow."
+    assert [chunk.text async for chunk in conversation.astream("And you?")] == ["Woof."]
+    (request,) = backend.requests
+    assert [message.content for message in request.messages] == ["You are a dog.", "Hello, cat!", "Miaow.", "And you?"]
+    later = Router([("cat", cats)], dogs).conversation(conversation.to_json())
+    assert "".join([chunk.text async for chunk in later.astream("Still there?")]) == "Wuff."
+    assert len(later) == 7
 
 
 # -- errors -------------------------------------------------------------------------------------------
