@@ -93,6 +93,9 @@ _ROWS = 50
 _KEPT = 0.9
 """What part of the allowed size is kept when the oldest runs are deleted, so that it isn't done at each write."""
 
+_SLACK = 1.02
+"""How much larger than allowed the file may be before free pages are given back: usually they are used again."""
+
 _AGE_SECONDS = 60.0
 """How often is looked for runs that are too old, in seconds."""
 
@@ -169,6 +172,9 @@ class RunFile:
                 places = ", ".join([_PLACES] * len(part))
                 connection.execute(f"REPLACE INTO spans VALUES {places}", [value for row in part for value in row])
             self._prune(connection)
+            is_too_large = self._max_bytes is not None and _bytes(connection) > self._max_bytes * _SLACK
+        if is_too_large:
+            self.database.shrink()
         self._writer, self._process = writer, process  # now that it is committed
         for place, found in placed.items():
             place.id, place.run = found
@@ -195,15 +201,14 @@ class RunFile:
         if self._max_age is not None and now > self._looked + _AGE_SECONDS:
             self._looked = now
             _delete_runs(connection, "started < ? AND status <> 'running'", (time.time() - self._max_age,))
-        if self._max_bytes is None or _used_bytes(connection) <= self._max_bytes:
+        if self._max_bytes is None or _bytes(connection, is_free=False) <= self._max_bytes:
             return
-        while _used_bytes(connection) > self._max_bytes * _KEPT:
+        while _bytes(connection, is_free=False) > self._max_bytes * _KEPT:
             (runs,) = connection.execute("SELECT count(*) FROM spans WHERE parent IS NULL").fetchone()
             if not runs:
                 break
             which = "id IN (SELECT id FROM spans WHERE parent IS NULL ORDER BY status = 'running', id LIMIT ?)"
             _delete_runs(connection, which, (runs // 10 + 1,))
-        connection.execute("PRAGMA incremental_vacuum").fetchall()
 
 
 _PLACES = f"({', '.join('?' * (len(COLUMNS) + 6))})"
@@ -257,12 +262,13 @@ def _delete_runs(connection: sqlite3.Connection, which: str, arguments: Sequence
     )
 
 
-def _used_bytes(connection: sqlite3.Connection) -> int:
+def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
+    """Return how large the file is, with or without the pages that are free in it."""
     size, pages, free = [
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_size", "page_count", "freelist_count")
     ]
-    return size * (pages - free)
+    return size * (pages if is_free else pages - free)
 
 
 def _is_gone(host: str, pid: int) -> bool:
