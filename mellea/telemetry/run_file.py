@@ -41,7 +41,7 @@ from mellea._version import __version__
 from mellea.core.sqlite import Database
 from mellea.errors import UsageError
 
-__all__ = ["COLUMNS", "Entry", "RunFile", "StoredAt", "read_run", "read_runs"]
+__all__ = ["COLUMNS", "Entry", "RunFile", "StoredAt", "read_run", "read_runs", "reading"]
 
 COLUMNS = (
     "kind",
@@ -300,7 +300,7 @@ def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list
         StateError: it isn't a record.
     """
     query = "SELECT * FROM runs ORDER BY id DESC LIMIT ?"
-    with _reading(path) as connection:
+    with reading(path) as connection:
         rows = _dicts(connection.execute(query, (-1 if limit is None else limit,)))
         lost = _lost_writers(connection)
     for row in rows:
@@ -332,7 +332,7 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
         UsageError: there is no such file, or no such run in it.
         StateError: it isn't a record.
     """
-    with _reading(path) as connection:
+    with reading(path) as connection:
         rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? ORDER BY id", (id,)))
         lost = _lost_writers(connection, is_ended_too=True)
         newest = connection.execute("SELECT id FROM runs ORDER BY id DESC LIMIT 1").fetchone()
@@ -352,7 +352,13 @@ def _read_span(row: dict[str, Any], lost: set[int]) -> dict[str, Any]:
 
 
 @contextmanager
-def _reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
+def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
+    """Give a connection for reading a record.
+
+    Raises:
+        UsageError: there is no such file.
+        StateError: it isn't a record.
+    """
     if not Path(path).is_file():
         raise UsageError(
             f"there is no record {os.fspath(path)!r}; mellea.traces.record(…) or MELLEA_TRACES=… makes one"
