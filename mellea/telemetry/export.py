@@ -66,7 +66,7 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
                 raise BackendError(f"the receiver at {endpoint} didn't take run {id}; the log says why")
             sent += len(spans)
     finally:
-        exporter.shutdown()
+        exporter.shutdown()  # type: ignore[no-untyped-call]
     return sent
 
 

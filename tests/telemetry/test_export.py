@@ -74,7 +74,8 @@ def test_a_receiver_sees_recorded_spans_as_those_that_are_sent_as_they_happen(
     live = plain(receiver.spans)
     receiver.spans.clear()
     assert export_runs(tmp_path / "runs.db", address) == len(live) == 15
-    assert plain(receiver.spans) == live
+    for sent, seen_live in zip(plain(receiver.spans), live, strict=True):
+        assert sent == seen_live
     first = [(span.trace_id, span.span_id) for span in receiver.spans]
     receiver.spans.clear()
     export_runs(tmp_path / "runs.db", f"{address}/v1/traces/", [read_runs(tmp_path / "runs.db")[0]["id"]])
