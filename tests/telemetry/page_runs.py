@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,14 +101,19 @@ DRAFTS = (
 async def write_guide(pace: Pace) -> str:
     """A strategy whose first two attempts are rejected."""
     model = Model(*[pace.write(draft) for draft in DRAFTS])
-    short = simple_validate(lambda text: (len(text) < 200, f"it has {len(text)} characters, and 200 are allowed"))
-    rain = simple_validate(lambda text: ("rain" in text, "it doesn't mention the rain"))
+
+    def is_short(text: str) -> tuple[bool, str]:
+        return len(text) < 200, "" if len(text) < 200 else f"it has {len(text)} characters, and 200 are allowed"
+
+    def is_ready_for_rain(text: str) -> tuple[bool, str]:
+        return "raincoat" in text, "" if "raincoat" in text else "it doesn't mention a raincoat"
+
     answer = await mellea.start_session(model).ainstruct(
         "Write three sentences on Bergen for a weekend guide.",
         name="write_guide",
         requirements=[
-            req("At most 200 characters.", validation_fn=short),
-            req("Say what to pack for the rain.", validation_fn=rain),
+            req("At most 200 characters.", validation_fn=simple_validate(is_short)),
+            req("Say what to pack for the rain.", validation_fn=simple_validate(is_ready_for_rain)),
         ],
         strategy=RepairTemplateStrategy(loop_budget=3),
     )
@@ -160,7 +167,7 @@ async def book(pace: Pace) -> Any:
         ToolEnd(ToolCall("c4", "check_card", {"number": "4000-0000"})),
     ]
     model = Model(
-        [ReasoningDelta("The user wants a train and a hotel. Both can be looked up at once."), *pace.write("I'll look.", end=calls)],
+        [ReasoningDelta("A train and a hotel: both can be looked up at once."), *pace.write("I'll look.", end=calls)],
         pace.write("Let me get a second opinion.", end=asks),
         pace.write('{"train": "Friday 12:03", "hotel": "Bryggen Rooms", "price": 3129}'),
     )  # fmt: skip
@@ -204,20 +211,18 @@ async def fail(pace: Pace) -> None:
     """A call that fails after half a sentence."""
     error = RateLimitError("openai: too many requests; try again in 20 s", backend="openai", status=429)
     model = Model([pace.pause(0.2), "The weather on", pace.pause(0.1), error])
-    try:
+    with suppress(RateLimitError):
         await mellea.start_session(model).ainstruct("What will the weather be?", name="forecast", strategy=None)
-    except RateLimitError:
-        pass
 
 
 async def leave(pace: Pace) -> None:
     """A stream whose reader leaves."""
-    m = mellea.start_session(Model(pace.write(" ".join(DRAFTS))))
+    m = mellea.start_session(Model([*pace.write(" ".join(DRAFTS))[:30], Pause(math.inf)]))
     stream = m.astream("Tell me everything about Bergen.", name="everything")
-    seen = 0
-    async for _ in stream:
-        seen += 1
-        if seen == 12:
+    text = ""
+    async for chunk in stream:
+        text += chunk
+        if len(text) > 50:
             break
     await stream.aclose()
 
@@ -252,14 +257,14 @@ def _make_spans(count: int) -> Iterator[dict[str, Any]]:
            "seconds": lasts}  # fmt: skip
     for number in range(2, count + 1, 4):
         start, length = began + chance.uniform(0, lasts - 3), chance.uniform(0.3, 2.5)
-        text = f"The answer to row {number} is {chance.randint(1, 10**6)}."
+        text, name = f"The answer to row {number} is {chance.randint(1, 10**6)}.", f"row {number}"
         shared = {"status": "ok", "started": start, "seconds": length}
-        yield {"id": number, "parent": 1, "kind": "call", "name": f"row {number}", "is_request": False, **shared}
+        yield {"id": number, "parent": 1, "kind": "call", "name": name, "is_request": False, **shared}
         is_accepted = chance.random() > 0.1
         yield {"id": number + 1, "parent": number, "kind": "attempt", "name": "attempt 1", "number": 1,
                "is_request": False, "is_accepted": is_accepted, **shared}  # fmt: skip
         yield {
-            "id": number + 2, "parent": number + 1, "kind": "call", "name": f"row {number}", "is_request": True, **shared,
+            "id": number + 2, "parent": number + 1, "kind": "call", "name": name, "is_request": True, **shared,
             "provider": "openai", "model": "gpt-5-mini", "time_to_first_chunk": length / 3, "chunk_count": 9,
             "input_tokens": chance.randint(100, 900), "output_tokens": chance.randint(5, 90), "cost": 0.0001,
             "finish_reason": "stop",

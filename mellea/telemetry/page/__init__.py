@@ -5,5 +5,6 @@ in `scripts` are one script in the page.
 """
 
 from mellea.telemetry.page.render import render_page, render_trace
+from mellea.telemetry.page.server import PageServer, serve_page
 
-__all__ = ["render_page", "render_trace"]
+__all__ = ["PageServer", "render_page", "render_trace", "serve_page"]

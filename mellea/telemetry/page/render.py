@@ -24,7 +24,7 @@ from typing import Any
 from mellea.core.span_data import describe_span
 from mellea.core.tracing import Trace
 
-__all__ = ["policy", "render_page", "render_trace"]
+__all__ = ["policy", "render_page", "render_trace", "to_json"]
 
 _HERE = Path(__file__).parent
 
@@ -56,7 +56,7 @@ def render_page(
         title=html.escape(called),
         style=style,
         script=script,
-        data=_as_json(data),
+        data=to_json(data),
     )
 
 
@@ -90,14 +90,16 @@ def policy(*, is_live: bool) -> str:
     return "; ".join(rules)
 
 
-def _as_json(data: Any) -> str:
+def to_json(data: Any) -> str:
     """Return JSON that can stand in a `<script>`: nothing in it can be read as the end of that, or as a comment."""
     try:
         text = _dump(data)
     except ValueError:
         text = _dump(_write_out_numbers(data))
     text = text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair, as JSON writes it
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return (
+        text.replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    )
 
 
 def _dump(data: Any) -> str:

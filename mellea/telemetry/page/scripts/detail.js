@@ -83,11 +83,10 @@ function showAnswer(span) {
 }
 
 /** The text on the left, and on its right why it was rejected, or that it was accepted. */
-function showVerdict(text, isAccepted, reasons, status) {
-  const word = { true: "Accepted", false: "Rejected" }[isAccepted] ?? OUTCOMES[status] ?? "";
+function showVerdict(text, isAccepted, word, reasons) {
   const shown = text === null ? make("p.quiet-text", {}, "Its text wasn't recorded.") : showText(text || "(empty)");
   const why = reasons.map(({ requirement, reason }) =>
-    make("li", {}, make("b", { dir: "auto" }, oneLine(requirement ?? "", 400)), reason ? make("p", { dir: "auto" }, plain(reason)) : null));
+    make("li", {}, requirement ? make("b", { dir: "auto" }, oneLine(requirement, 400)) : null, reason ? make("p", { dir: "auto" }, plain(reason)) : null));
   return make("div.verdict", {}, make("div.about", {}, shown),
     make(`aside.why.${isAccepted === false ? "rejected" : "ok"}`, { "aria-label": "Verdict" }, make("h5", {}, word), why.length ? make("ul", {}, why) : null));
 }
@@ -97,7 +96,8 @@ function showAttempt(span, open) {
   const heading = make("h4", {}, make("button.link", { type: "button", onclick: () => open(span) }, `Attempt ${span.data.number ?? ""}`),
     make("span.quiet-text", {}, ` ${formatSeconds(span.end - span.start)}`));
   const text = span.answer ? textOf(span.answer) : null;
-  return make("article.attempt", {}, heading, showVerdict(text, isAccepted, reasons ?? reasonsOfChecks(span), status));
+  const word = { true: "Accepted", false: "Rejected" }[isAccepted] ?? OUTCOMES[status] ?? "";
+  return make("article.attempt", {}, heading, showVerdict(text, isAccepted, word, reasons ?? reasonsOfChecks(span)));
 }
 
 /** Why an attempt was rejected, as its checks tell it: where what was said isn't recorded, only their names. */
@@ -117,10 +117,9 @@ function showCheck(span) {
   const { data } = span;
   const checked = span.parent?.children.filter((each) => each.isRequest && each.answer && each.start <= span.start).at(-1) ?? span.parent;
   const text = checked?.answer ? textOf(checked.answer) : null;
-  const score = data.score === undefined ? "" : `, score ${data.score}`;
-  const why = data.is_met === undefined ? [] : [{ requirement: `${data.is_met ? "Met" : "Not met"}${score}`, reason: data.reason }];
-  const about = data.requirement ? make("p", { dir: "auto" }, plain(data.requirement)) : null;
-  return section("Requirement", about, showVerdict(text, data.is_met, why, data.status));
+  const word = { true: "Met", false: "Not met" }[data.is_met] ?? OUTCOMES[data.status] ?? "";
+  const why = [{ reason: data.reason }, { reason: data.score === undefined ? null : `Score ${data.score}` }];
+  return section("What was checked", showVerdict(text, data.is_met, word, why.filter(({ reason }) => reason)));
 }
 
 function showTool(span) {
@@ -153,7 +152,7 @@ function fact(name, value, title) {
   return value === undefined || value === null || value === "" ? null : make("div", { title }, make("dt", {}, name), make("dd", { dir: "auto" }, value));
 }
 
-function showFacts(span, run) {
+function showFacts(span) {
   const { data, figures } = span;
   const requests = span.isRequest ? null : figures.requests;
   const tokens = figures.requests > figures.withoutUsage ? tokensOf(figures) : figures.requests && data.status !== "running" ? "unknown" : null;
@@ -194,10 +193,9 @@ function showError({ data }) {
 }
 
 /** Everything that is known of a span. `open(span)` shows another one. */
-function showDetail(span, run, open) {
+function showDetail(span, open) {
   const { data } = span;
   const kind = KINDS[data.kind] ?? oneLine(data.kind, 20);
-  const title = data.kind === "attempt" || data.kind === "step" ? `${kind} ${labelOf(span)}` : labelOf(span);
   const path = [];
   for (let above = span.parent; above; above = above.parent) path.unshift(above);
   const isSilent = span.isRequest && !data.messages && !data.answer;
@@ -206,8 +204,8 @@ function showDetail(span, run, open) {
       make("button.back", { type: "button", "aria-label": "Back to the timeline" }, "←"),
       make("div", {},
         path.length ? make("p.path", {}, path.slice(-4).flatMap((above) => [make("button.link", { type: "button", onclick: () => open(above) }, oneLine(above.name, 30)), " › "])) : null,
-        make(`h2.kind-${KINDS[data.kind] ? data.kind : "other"}`, {}, make("i.mark", { "aria-hidden": "true" }), make("span.kind", {}, `${kind} `), make("bdi.label", {}, oneLine(title, 300)), drawOutcome(span)))),
-    showFacts(span, run),
+        make(`h2.kind-${KINDS[data.kind] ? data.kind : "other"}`, {}, make("i.mark", { "aria-hidden": "true" }), make("span.kind", {}, `${kind} `), make("bdi.label", {}, oneLine(labelOf(span), 300)), drawOutcome(span)))),
+    showFacts(span),
     showError(span),
     showAttempts(span, open),
     showCheck(span),

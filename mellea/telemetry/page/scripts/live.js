@@ -12,8 +12,8 @@ async function follow(address, run, take, tell) {
       const changes = await ask(address, run);
       rest = REST_SECONDS;
       if (changes.spans.length) take(changes);
-      tell(run.isRunning ? "live" : "over");
-      if (!run.isRunning) return;
+      tell(run.isRunning || !run.spans.length ? "live" : "over");
+      if (run.spans.length && !run.isRunning) return;
     } catch (error) {
       console.warn("the recorder of this run can't be reached", error);
       rest = Math.min(rest * 2, MOST_REST_SECONDS);
@@ -29,7 +29,8 @@ async function ask(address, run) {
     known.last = Math.max(known.last, span.id);
     if (span.data.status === "running") known.running.push(span.id);
   }
-  const answer = await fetch(address, { method: "POST", body: JSON.stringify(known), cache: "no-store" });
+  const which = run.spans[0]?.data.run ?? "";
+  const answer = await fetch(`${address}?run=${which}`, { method: "POST", body: JSON.stringify(known), cache: "no-store" });
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   return answer.json();
 }

@@ -20,7 +20,7 @@ function drawTotals() {
   const tokens = totals.requests > totals.withoutUsage;
   const aside = (condition, text) => (condition ? text : null);
   const facts = [
-    ["Time", formatSeconds(run.ended), run.spans.length ? formatTime(run.began) : null],
+    ["Time", formatSeconds(run.ended)],
     ["Requests", formatCount(totals.requests), aside(totals.tools, plural(totals.tools, "tool call"))],
     ["Tokens in", tokens ? formatCount(totals.input) : "–", aside(totals.cached, `${formatCount(totals.cached)} cached`)],
     ["Tokens out", tokens ? formatCount(totals.output) : "–", aside(totals.reasoning, `${formatCount(totals.reasoning)} reasoning`)
@@ -32,10 +32,11 @@ function drawTotals() {
     ["Went wrong", formatCount(outcomes.error + outcomes.cancelled + outcomes.lost), aside(outcomes.rejected, `${formatCount(outcomes.rejected)} rejected`)],
   ];
   byId("totals").replaceChildren(
-    ...facts.map(([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, more) : null))),
+    ...facts.map(([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? [" ", make("small", {}, more)] : null))),
   );
   const state = run.isRunning ? "running" : run.roots.map((root) => root.outcome).find((each) => each !== "ok") ?? "ok";
   byId("state").textContent = run.spans.length ? OUTCOMES[state] : "Empty";
+  byId("date").textContent = run.spans.length && byId("runs").hidden ? formatTime(run.began) : "";
   byId("state").className = `state ${state}`;
 }
 
@@ -123,9 +124,9 @@ function open(span) {
   if (isNarrow()) document.body.classList.add("reading");
 }
 
-function show(span) {
-  detail.replaceChildren(...showDetail(span, run, open));
-  detail.scrollTop = 0;
+function show(span, place = 0) {
+  detail.replaceChildren(...showDetail(span, open));
+  detail.scrollTop = place;
   detail.querySelector(".back").addEventListener("click", close);
   highlight();
   remember(span);
@@ -218,6 +219,26 @@ function share(element, x) {
 
 dragToZoom(byId("strip"), (x) => share(byId("strip"), x) * timeline.whole);
 dragToZoom(byId("axis"), (x) => timeline.from + share(byId("axis"), x) * (timeline.to - timeline.from));
+
+// -- the border between timeline and details ------------------------------------------------------------
+
+function setWidth(percent) {
+  const kept = Math.round(Math.min(Math.max(percent, 20), 70));
+  byId("main").style.setProperty("--detail", `${kept}%`);
+  byId("splitter").setAttribute("aria-valuenow", kept);
+}
+
+byId("splitter").addEventListener("pointerdown", (event) => event.target.setPointerCapture(event.pointerId));
+byId("splitter").addEventListener("pointermove", (event) => {
+  if (event.target.hasPointerCapture(event.pointerId)) setWidth(100 - share(byId("main"), event.clientX) * 100);
+});
+byId("splitter").addEventListener("keydown", (event) => {
+  const by = { ArrowLeft: 4, ArrowRight: -4 }[event.key];
+  if (!by) return;
+  event.preventDefault();
+  event.stopPropagation();
+  setWidth(Number(event.target.getAttribute("aria-valuenow")) + by);
+});
 
 // -- keys -----------------------------------------------------------------------------------------------
 
@@ -329,8 +350,8 @@ function takeChanges(changes) {
   run.merge(changes.spans, changes.now);
   drawAll();
   drawChooser();
-  if (shown && changes.spans.some((each) => each.id === shown.id)) show(shown);
-  else if (!shown) rows.select(remembered());
+  if (!shown) rows.select(remembered());
+  else if (changes.spans.some((each) => isInside(run.byId.get(each.id), shown))) show(shown, detail.scrollTop);
 }
 
 function drawChooser() {
@@ -338,7 +359,7 @@ function drawChooser() {
   select.hidden = !runs || runs.length < 2;
   select.replaceChildren(...(runs ?? []).map(({ id, name, started, is_shown: isShown }) =>
     make("option", { value: id, selected: isShown }, `${oneLine(name, 50)}, ${formatTime(started)}`)));
-  byId("title").hidden = !select.hidden;
+  byId("title").classList.toggle("hidden", !select.hidden);
 }
 
 byId("runs").addEventListener("change", (event) => location.assign(`?run=${encodeURIComponent(event.target.value)}`));

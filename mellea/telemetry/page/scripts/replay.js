@@ -2,12 +2,13 @@
 
 const BINS = 60;
 
-/** When the text of a span came: [{at: seconds since the request, length: characters by then}], or null. */
+/** When the text of a span came: [{at: seconds since it was sent, length: characters by then}], or null. */
 function arrivalsOf(span) {
   const { chunks } = span.data;
   if (!chunks?.length) return null;
   let length = 0;
-  return chunks.map(([milliseconds, characters]) => ({ at: milliseconds / 1000, length: (length += characters) }));
+  const waited = span.sent - span.start;
+  return chunks.map(([milliseconds, characters]) => ({ at: Math.max(milliseconds / 1000 - waited, 0), length: (length += characters) }));
 }
 
 function showStreamed(span) {

@@ -112,16 +112,23 @@ class Rows {
   }
 
   reveal(span) {
-    const top = this.places.get(span) * this.rowHeight;
-    const view = this.element;
-    if (top < view.scrollTop) view.scrollTop = top;
-    else if (top + this.rowHeight > view.scrollTop + view.clientHeight) {
-      view.scrollTop = top + this.rowHeight - view.clientHeight;
-    }
+    const { rowHeight, element: view } = this;
+    const top = this.places.get(span) * rowHeight;
+    const above = view.scrollTop - top;
+    const below = top + rowHeight - view.scrollTop - view.clientHeight;
+    this.canvas.style.height = `${this.list.length * rowHeight}px`;
+    if (Math.max(above, below) > 1.5 * rowHeight) view.scrollTop = top - view.clientHeight / 2;
+    else if (above > 0) view.scrollTop = top;
+    else if (below > 0) view.scrollTop += below;
   }
 
   get rowHeight() {
-    return parseFloat(getComputedStyle(this.element).getPropertyValue("--row")) || 30;
+    return parseFloat(getComputedStyle(this.element).getPropertyValue("--row"));
+  }
+
+  /** Where the middle of a bar stands, as a share of its row's height. */
+  get barAt() {
+    return parseFloat(getComputedStyle(this.element).getPropertyValue("--bar-at"));
   }
 
   drawSoon() {
@@ -205,10 +212,10 @@ function drawOutcome(span) {
 function drawFigures(span) {
   const { figures, data } = span;
   const hasTokens = figures.requests > figures.withoutUsage;
-  const tokens = hasTokens ? formatCount(figures.input + figures.output) : "";
+  const tokens = hasTokens ? formatShort(figures.input + figures.output) : "";
   const cost = figures.requests > figures.withoutCost ? `${figures.withoutCost ? "≥ " : ""}${formatDollars(figures.cost)}` : "";
   return [
-    make("div.figure.seconds", { role: "gridcell" }, data.status === "running" ? "…" : formatSeconds(span.end - span.start)),
+    make("div.figure.seconds", { role: "gridcell" }, formatSeconds(span.end - span.start)),
     make("div.figure.tokens", { role: "gridcell" }, tokens),
     make("div.figure.cost", { role: "gridcell" }, cost),
   ];

@@ -60,6 +60,12 @@ class Span {
   }
 }
 
+function isInside(span, outer) {
+  let above = span;
+  while (above && above !== outer) above = above.parent;
+  return above === outer;
+}
+
 function collectTexts(value, found) {
   if (typeof value === "string") found.push(value);
   else if (typeof value === "object" && value !== null) for (const each of Object.values(value)) collectTexts(each, found);

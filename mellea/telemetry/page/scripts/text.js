@@ -39,17 +39,18 @@ function oneLine(text, length = 160) {
 }
 
 const counts = new Intl.NumberFormat("en");
+const shortCounts = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const formatCount = (count) => counts.format(count);
+const formatShort = (count) => (count < 100000 ? formatCount(count) : shortCounts.format(count));
 
 function formatSeconds(seconds) {
   if (seconds === 0) return "0 s";
-  if (seconds < 0.001) return `${(seconds * 1000).toFixed(2)} ms`;
-  if (seconds < 0.01) return `${(seconds * 1000).toFixed(1)} ms`;
+  if (seconds < 0.01) return `${(seconds * 1000).toPrecision(2)} ms`;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
   const whole = Math.round(seconds);
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
-  return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, "0")} min`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} m ${String(whole % 60).padStart(2, "0")} s`;
+  return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, "0")} m`;
 }
 
 function formatDollars(dollars) {

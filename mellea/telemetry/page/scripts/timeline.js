@@ -1,6 +1,7 @@
 // Time across the page: which part of the run is shown, its axis, the strip above it, bars, and links between bars.
 
 const MOST_LINKS = 400;
+const CLOCK_STEPS = [30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400]; // in seconds
 
 class Timeline {
   constructor(run) {
@@ -46,7 +47,8 @@ class Timeline {
     const length = this.to - this.from;
     const wanted = length / Math.max(width / 90, 1);
     const power = 10 ** Math.floor(Math.log10(wanted));
-    const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= wanted);
+    const steps = wanted > 20 ? CLOCK_STEPS : [power, 2 * power, 5 * power, 10 * power];
+    const step = steps.find((each) => each >= wanted) ?? Math.ceil(wanted / 86400) * 86400;
     const ticks = [];
     for (let number = Math.ceil(this.from / step); number * step <= this.to; number++) {
       ticks.push({ at: this.at(number * step), label: formatTick(number * step, step) });
@@ -56,11 +58,10 @@ class Timeline {
 }
 
 function formatTick(seconds, step) {
-  if (step >= 60) return formatSeconds(seconds);
-  if (step >= 1) return `${Math.round(seconds)} s`;
-  if (step >= 0.1) return `${seconds.toFixed(1)} s`;
-  if (step >= 0.001) return `${Math.round(seconds * 1000)} ms`;
-  return `${(seconds * 1000).toFixed(Math.min(6, Math.ceil(-Math.log10(step * 1000))))} ms`;
+  if (step >= 30 || seconds === 0) return formatSeconds(seconds);
+  const unit = seconds >= 1 ? 1 : 1000;
+  const digits = Math.min(Math.max(Math.ceil(-Math.log10(step * unit) - 1e-9), 0), 9);
+  return `${(seconds * unit).toFixed(digits)} ${unit === 1 ? "s" : "ms"}`;
 }
 
 function place(element, from, to) {
@@ -72,20 +73,21 @@ function place(element, from, to) {
 
 /** The bar of a span: thin while it waits for its ingredients, pale until the first text, then solid. */
 function drawBar(span, timeline) {
-  const bar = make(`div.bar.${span.isRequest ? "solid" : "frame"}.${span.outcome}`);
+  const bar = make(`div.bar.${span.isRequest ? "request" : "frame"}.${span.outcome}`);
   const from = timeline.at(span.start);
   const to = timeline.at(span.end);
   place(bar, from, to);
   bar.hidden = to < 0 || from > 1;
-  const first = span.data.time_to_first_chunk;
-  const ends = [first === undefined ? null : ["pale", span.sent + first], span.sent > span.start ? ["thin", span.sent] : null];
+  const first = span.sent + (span.data.time_to_first_chunk ?? 0);
+  const parts = [["thin", span.start, span.sent], ["pale", span.sent, first], ["full", Math.min(first, span.end), span.end]];
+  const shown = parts.filter(([, begin, end]) => end > begin && timeline.at(end) > 0 && timeline.at(begin) < 1);
   const left = Math.max(from, -0.01);
-  const right = Math.min(to, 1.01);
-  for (const [name, end] of ends.filter((each) => each && right > left)) {
+  const width = Math.min(to, 1.01) - left || 1;
+  bar.append(...(shown.length ? shown : [["full", span.start, span.end]]).map(([name, begin, end]) => {
     const part = make(`div.${name}`);
-    part.style.width = `${Math.min(Math.max((timeline.at(end) - left) / (right - left), 0), 1) * 100}%`;
-    bar.append(part);
-  }
+    place(part, (Math.max(timeline.at(begin), left) - left) / width, (Math.min(timeline.at(end), 1.01) - left) / width || 1);
+    return part;
+  }));
   return bar;
 }
 
@@ -96,7 +98,7 @@ function drawAxis(timeline, axis, grid) {
     ...ticks.map((tick) => {
       const label = make("span.tick", {}, tick.label);
       label.style.left = `${tick.at * 100}%`;
-      label.classList.toggle("last", tick.at > 0.94);
+      label.classList.toggle("last", (1 - tick.at) * axis.clientWidth < 60);
       const line = make("div.line");
       line.style.left = `${tick.at * 100}%`;
       lines.push(line);
@@ -132,17 +134,19 @@ function drawDensity(run, canvas) {
 
 /** Links from thunks to the calls that are made of them, between the rows that are seen. */
 function drawLinks(svg, rows, { first, last, rowHeight, left, width, timeline, selected }) {
-  const place = (span) => rows.places.get(rows.shownFor(span));
+  const yOf = (row) => (row + rows.barAt) * rowHeight;
   const paths = [];
   for (const [target, row] of rows.linked) {
     for (const source of target.links) {
-      const above = place(source);
-      if (above === undefined || Math.max(above, row) < first || Math.min(above, row) > last) continue;
+      const shown = rows.shownFor(source);
+      const above = rows.places.get(shown);
+      if (shown !== source && (rows.found || isInside(target, shown))) continue; // nothing to be seen of it
+      if (Math.max(above, row) < first || Math.min(above, row) > last) continue;
       const ends = [timeline.at(source.end), timeline.at(Math.max(target.start, source.end))];
       if (ends.every((end) => end < 0) || ends.every((end) => end > 1)) continue;
       const [from, to] = ends.map((end) => left + Math.min(Math.max(end, 0), 1) * width);
       const isNear = selected === source || selected === target;
-      paths.push({ isNear, path: curve(from, (above + 0.5) * rowHeight, to, (row + 0.5) * rowHeight) });
+      paths.push({ isNear, path: curve(from, yOf(above), to, yOf(row)) });
     }
     if (paths.length > MOST_LINKS) break;
   }
