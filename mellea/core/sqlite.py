@@ -104,6 +104,15 @@ class Database:
             finally:
                 connection.execute("ROLLBACK")
 
+    def shrink(self) -> None:
+        """Give the pages that are free in the file back to the disk.
+
+        Raises:
+            StateError, sqlite3.OperationalError: see `write`.
+        """
+        with self._lock, self._explaining():
+            self._open().executescript("PRAGMA incremental_vacuum")  # `execute` would free a single page
+
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
         with self._lock:

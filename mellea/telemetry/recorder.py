@@ -364,11 +364,8 @@ def record(
 
 def record_from_environment() -> None:
     """Record in the file that `MELLEA_TRACES` names; what hinders it is logged as a warning."""
-    path = os.environ.get(_SWITCH, "").strip()
-    if path.lower() in ("", "0", "off", "none"):
-        return
     try:
-        record(path)
+        record(os.environ[_SWITCH].strip())
     except MelleaError as error:
         _log.warning("%s has no effect: %s", _SWITCH, error)
 
