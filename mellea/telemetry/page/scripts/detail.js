@@ -75,6 +75,13 @@ function showMessages(span) {
     names.length ? make("p.tools", {}, "Tools offered: ", ...names) : null);
 }
 
+/** What an agent, a step or a call of several requests came to: the answer of its last request. */
+function showOutcome(span) {
+  const isOuter = ["agent", "call", "step"].includes(span.data.kind) && !span.isRequest;
+  const text = isOuter && span.answer && !span.children.some((child) => child.data.kind === "attempt") ? textOf(span.answer) : "";
+  return text ? section("Last answer", showText(text)) : null;
+}
+
 function showAnswer(span) {
   const { answer } = span.data;
   if (!answer || !(answer.parts.length || span.data.status !== "ok")) return null;
@@ -156,7 +163,7 @@ function showFacts(span) {
   const { data, figures } = span;
   const requests = span.isRequest ? null : figures.requests;
   const tokens = figures.requests > figures.withoutUsage ? tokensOf(figures) : figures.requests && data.status !== "running" ? "unknown" : null;
-  const cost = figures.requests ? costOf(figures) : null;
+  const cost = figures.requests && (data.status !== "running" || figures.cost) ? costOf(figures) : null;
   const options = Object.entries(data.options ?? {}).map(([name, value]) => `${name} ${JSON.stringify(value)}`).join(", ");
   return make("dl.facts", {},
     fact("Duration", data.status === "running" ? "running" : formatSeconds(span.end - span.start)),
@@ -166,6 +173,7 @@ function showFacts(span) {
     fact("Tokens", tokens),
     fact("Cost", cost),
     fact("Chunks", data.chunk_count === undefined ? null : formatCount(data.chunk_count)),
+    fact("Sent again", data.retries ? `${plural(data.retries, "time")}` : null),
     fact("Finish reason", data.finish_reason && plain(data.finish_reason)),
     fact("Model", span.model && oneLine(span.model)),
     fact("Provider", data.provider && oneLine(data.provider)),
@@ -192,6 +200,17 @@ function showError({ data }) {
   return make(`div.problem.${data.status}`, {}, make("b", {}, OUTCOMES[data.status]), showText(text, "pre.text"));
 }
 
+/** What to list as inside a span: not its attempts, which are shown already, but what is inside the only one. */
+function insideOf(span) {
+  const attempts = span.children.filter((child) => child.data.kind === "attempt");
+  return span.children.flatMap((child) => (child.data.kind !== "attempt" ? [child] : attempts.length === 1 ? child.children : []));
+}
+
+function whySilent({ data }) {
+  if (data.status === "running") return "It still runs. What was said is shown once it has ended.";
+  return "What was said wasn't recorded. Record with content=True to see prompts, answers and reasons here.";
+}
+
 /** Everything that is known of a span. `open(span)` shows another one. */
 function showDetail(span, open) {
   const { data } = span;
@@ -208,14 +227,15 @@ function showDetail(span, open) {
     showFacts(span),
     showError(span),
     showAttempts(span, open),
+    showOutcome(span),
     showCheck(span),
     showTool(span),
     showMessages(span),
     showAnswer(span),
-    isSilent ? make("p.empty", {}, "What was said wasn't recorded. Record with content=True to see prompts, answers and reasons here.") : null,
+    isSilent ? make("p.empty", {}, whySilent(span)) : null,
     showSpans("Made of", span.links, open),
     showSpans("Used by", span.usedBy, open),
-    showSpans("Inside", span.children, open),
+    showSpans("Inside", insideOf(span), open),
     make("details.raw", {}, make("summary", {}, "All data of this span"), showJson({ ...data, messages: undefined, answer: undefined })),
   ].flat(2).filter(Boolean);
 }

@@ -385,7 +385,7 @@ setTheme(keptTheme());
 drawChooser();
 drawAll();
 rows.select(remembered());
-if (live) {
+if (live && location.protocol !== "file:") { // a live page that was saved is a page like others
   byId("live").hidden = false;
   if (run.isRunning || !run.spans.length) {
     tellLive("live");

@@ -216,7 +216,7 @@ function drawFigures(span) {
   const cost = figures.requests > figures.withoutCost ? `${figures.withoutCost ? "≥ " : ""}${formatDollars(figures.cost)}` : "";
   return [
     make("div.figure.seconds", { role: "gridcell" }, formatSeconds(span.end - span.start)),
-    make("div.figure.tokens", { role: "gridcell" }, tokens),
+    make("div.figure.tokens", { role: "gridcell", "aria-label": tokens && plural(figures.input + figures.output, "token") }, tokens),
     make("div.figure.cost", { role: "gridcell" }, cost),
   ];
 }
