@@ -29,7 +29,7 @@ from mellea.core.runtime.portal import blocking, is_portal_thread
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors, shorten
-from mellea.errors import GenerationCancelledError, ParseError, UsageError, UsageTypeError
+from mellea.errors import GenerationCancelledError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.structured.partials import Partial
@@ -192,11 +192,7 @@ class _Streaming(Generic[T]):
     def _reach_end(self) -> None:
         """A reader is through. Text that doesn't fit the format is read all the same; `output` tells."""
         thunk = self._thunk
-        if thunk is None:
-            return
-        record = thunk.record
-        # A request may fail with this error as well, as where a model breaks the protocol of tools; it has no end then.
-        if not isinstance(record.error, ParseError) or record.so_far().finish_reason is None:
+        if thunk is not None and not thunk.record.is_misread:
             thunk.deliver()
 
     if not TYPE_CHECKING:  # a checker refuses the names that aren't there
