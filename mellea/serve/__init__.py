@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from mellea._lazy_exports import lazily
 
 if TYPE_CHECKING:
+    from mellea.serve.ai_sdk.ui_stream import ui as ui
     from mellea.serve.event_stream import sse as sse
     from mellea.serve.mcp_server import McpServer as McpServer
     from mellea.serve.mcp_server import mcp as mcp
     from mellea.serve.plain_text import text as text
 
-__all__ = ["McpServer", "mcp", "sse", "text"]
+__all__ = ["McpServer", "mcp", "sse", "text", "ui"]
 
 __getattr__ = lazily(
     __name__,
@@ -22,5 +23,6 @@ __getattr__ = lazily(
         "mcp": "mellea.serve.mcp_server",
         "sse": "mellea.serve.event_stream",
         "text": "mellea.serve.plain_text",
+        "ui": "mellea.serve.ai_sdk.ui_stream",
     },
 )

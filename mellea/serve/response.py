@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import anyio
 import anyio.lowlevel
 
+from mellea.core.events import Usage
 from mellea.core.runtime.tasks import together
 from mellea.errors import GenerationCancelledError, MelleaError, UsageError
 from mellea.serve.served_stream import ServedStream, Streamable
@@ -81,11 +82,13 @@ class Ending:
         error: what it failed with.
         is_stopped: whether somebody has stopped the generation, while the client is still there.
         pending: what an agent's run waits for.
+        usage: the tokens that it took, if they are known.
     """
 
     error: BaseException | None = None
     is_stopped: bool = False
     pending: Pending | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +234,7 @@ class StreamResponse(_Response):
             await self.source.open()
             readers = self.encoder.read(self.source)
             await together([functools.partial(self._pump, reader, out) for reader in readers])
-            return Ending(pending=self.source.check())
+            return Ending(pending=self.source.check(), usage=self.source.usage)
         except GenerationCancelledError:
             return Ending(is_stopped=True)
         except Exception as error:  # noqa: BLE001 - of whatever the program serves; the client is told, and the log

@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from mellea.core.events import Event, TextDelta
+from mellea.core.events import Event, TextDelta, Usage
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
@@ -100,6 +100,12 @@ class ServedStream:
         if isinstance(self._read, (AsyncStream, AsyncAgentStream)):
             return getattr(self._read.result, "pending", None)
         return None
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that it took so far, `None` if nobody knows."""
+        read = self._read
+        return read.record.usage() if isinstance(read, ModelOutputThunk) else None if read is None else read.usage
 
     async def aclose(self) -> None:
         """Stop it if it still goes on, and wait until the connection to the model is closed."""
