@@ -104,6 +104,15 @@ class Database:
             finally:
                 connection.execute("ROLLBACK")
 
+    def vacuum(self) -> None:
+        """Write the file anew without the space of what was deleted; others wait meanwhile.
+
+        Raises:
+            StateError, sqlite3.OperationalError: see `write`.
+        """
+        with self._lock, self._explaining():
+            self._open().execute("VACUUM")
+
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
         with self._lock:

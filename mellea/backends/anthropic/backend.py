@@ -8,7 +8,7 @@ from typing import Any
 from mellea.backends.anthropic.decode import Decoder
 from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, betas, encode, ends_in_space
 from mellea.backends.anthropic.models import traits
-from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
+from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, LIMIT_HEADERS, PROVIDER
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
 from mellea.core.backend import Capabilities, Request
 from mellea.core.structured.envelope import find_starts, needs_wrapping
@@ -42,6 +42,7 @@ class AnthropicBackend(HttpBackend):
     key_header = "x-api-key"
     requires_key = True
     models_path = "models?limit=1000"
+    limit_headers = LIMIT_HEADERS
     capabilities = Capabilities(
         options=HTTP_OPTIONS | frozenset(map(str, OPTIONS)),
         tools=True,
