@@ -24,7 +24,8 @@ class Budget:
     """How much one call of `map` may take; what isn't given has no limit.
 
     No row is begun once what was spent and what those in flight are expected to take (the mean of the last rows) reach
-    the limit. The first row goes alone, since nothing is known before it. Rows that a journal has answered take nothing.
+    the limit. The first row goes alone, since nothing is known before it. Rows that a journal has answered take
+    nothing.
 
     Args:
         cost: US dollars, by the prices of `mellea.prices`.

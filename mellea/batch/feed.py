@@ -141,6 +141,7 @@ class PushFeed(Feed):
             taker.wake()
 
     async def take(self, most: int) -> list[Any]:
+        """Return rows that the caller has put here, at most so many or a few more; none at the end."""
         while True:
             with self._lock:
                 if self._rows:

@@ -2,8 +2,8 @@
 
 Rules:
 
-- The digest of a model call is made of the function's name, `version=`, the rendered request (messages with the bytes of
-  their files, tools, schema, provider, model, the options that shape the answer), the requirements and the strategy.
+- The digest of a model call is made of the function's name, `version=`, the rendered request (messages with the bytes
+  of their files, tools, schema, provider, model, the options that shape the answer), the requirements and the strategy.
 - That of another function is made of its name, `version=`, its arguments and its own syntax tree without the docstring:
   neither comments nor formatting count, and no functions that it calls.
 - Keys, addresses, headers and time-outs never are in it.
@@ -114,7 +114,7 @@ def find_form(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float):
         return repr(value)
     if depth > _DEEPEST:
-        raise UsageError(f"{type(value).__name__} is nested too deep, or holds itself; give version= and plain arguments")
+        raise UsageError(f"a {type(value).__name__} is nested too deep, or holds itself; give plain arguments")
     inner = functools.partial(find_form, depth=depth + 1)
     if isinstance(value, Mapping):
         return {str(name): inner(item) for name, item in value.items()}
@@ -128,14 +128,20 @@ def find_form(value: Any, depth: int = 0) -> Any:
 
 
 def _object_form(value: Any, inner: Callable[[Any], Any]) -> Any:
-    if isinstance(value, functools.partial):
-        return {"partial": inner(value.func), "args": inner(value.args), "kwargs": inner(value.keywords)}
-    if isinstance(value, MethodType):
-        return {"method": inner(value.__func__), "of": inner(value.__self__)}
-    if isinstance(value, FunctionType):
-        return {"function": name_function(value), "tree": parse_source(value)}
-    if isinstance(value, type):
-        return {"class": f"{value.__module__}.{value.__qualname__}"}
+    match value:
+        case functools.partial():
+            return {"partial": inner(value.func), "args": inner(value.args), "kwargs": inner(value.keywords)}
+        case MethodType():
+            return {"method": inner(value.__func__), "of": inner(value.__self__)}
+        case FunctionType():
+            return {"function": name_function(value), "tree": parse_source(value)}
+        case type():
+            return {"class": f"{value.__module__}.{value.__qualname__}"}
+        case _:
+            return _instance_form(value, inner)
+
+
+def _instance_form(value: Any, inner: Callable[[Any], Any]) -> Any:
     if isinstance(value, Backend):
         return {"backend": value.name, "model": value.model_id}
     if isinstance(value, MelleaSession):
@@ -223,7 +229,7 @@ def _find_node(code: CodeType) -> ast.AST | None:
     if module is None:
         return None
     kind = ast.Lambda if code.co_name == "<lambda>" else (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    found = [
+    found: list[Any] = [
         node
         for node in ast.walk(module)
         if isinstance(node, kind)
@@ -233,8 +239,8 @@ def _find_node(code: CodeType) -> ast.AST | None:
     if len(found) > 1:  # lambdas on one line
         columns = {position[2] for position in code.co_positions() if position[0] is not None and position[2]}
         first = min(columns, default=0)
-        found = [node for node in found if node.body.col_offset <= first <= (node.end_col_offset or first)]  # type: ignore[attr-defined]
-        found.sort(key=lambda node: node.col_offset)  # type: ignore[attr-defined]
+        found = [node for node in found if node.body.col_offset <= first <= (node.end_col_offset or first)]
+        found.sort(key=lambda node: node.col_offset)
     return found[-1] if found else None
 
 

@@ -34,6 +34,7 @@ from mellea.stdlib.generative import AsyncPromptFunction, PromptFunction
 from mellea.stdlib.generative.function import is_text_function, prepare_verb
 from mellea.stdlib.generative.settings import RESERVED
 from mellea.stdlib.session import MelleaSession, current_session
+from mellea.stdlib.tools import Tool
 from mellea.stdlib.tools.signature import resolve_type_hints
 
 __all__ = ["Asked", "Program", "Work", "as_program"]
@@ -310,7 +311,9 @@ class _VerbProgram(_CallProgram):
         for name, default in (("await_result", True), ("return_sampling_results", False)):
             if kwargs.get(name, default) is not default:
                 raise UsageError(f"{name}={kwargs[name]!r} can't be mapped: a row's value is the finished thunk")
-        given = {name: value for name, value in kwargs.items() if name not in ("await_result", "return_sampling_results")}
+        given = {
+            name: value for name, value in kwargs.items() if name not in ("await_result", "return_sampling_results")
+        }
         format = given.pop("format", None)
         component, arguments = self._say(*args, **given)
         return self._session, functional.prepare(component, self._session, arguments, format=format)  # type: ignore[arg-type]
@@ -379,7 +382,7 @@ class _AgentProgram(Program):
         self._common = [
             self.version,
             agent.instructions,
-            [find_form(getattr(tool, "function", tool)) for tool in agent.tools],
+            [_tool_form(tool) for tool in agent.tools],
             None if agent.format is None else agent.format.schema.schema,
             [type(loop).__qualname__, loop.max_steps, loop.on_limit],
             find_form(agent.limits),
@@ -399,12 +402,21 @@ class _AgentProgram(Program):
         return [(current_session() if model is None else model).backend if not isinstance(model, Backend) else model]
 
 
+def _tool_form(tool: Any) -> Any:
+    """Return what decides what a tool does: what the model sees of it, and its source where that can be read."""
+    if not isinstance(tool, Tool):
+        return [type(tool).__name__, tool.name]
+    try:
+        source = parse_source(tool)
+    except UsageError:  # a tool of a server
+        source = ""
+    return [tool.name, tool.spec.description, find_form(tool.spec.parameters), source]
+
+
 class _PlainWork(Work):
     __slots__ = ("_args", "_kwargs", "_program")
 
-    def __init__(
-        self, program: _PlainProgram, args: tuple[Any, ...], kwargs: Mapping[str, Any], digest: bytes
-    ) -> None:
+    def __init__(self, program: _PlainProgram, args: tuple[Any, ...], kwargs: Mapping[str, Any], digest: bytes) -> None:
         self._program, self._args, self._kwargs, self.digest = program, args, kwargs, digest
         self.backend = None
 

@@ -60,9 +60,7 @@ def find_id(row: Any, index: int, id: RowId) -> str:
     return str(found)
 
 
-def make_arguments(
-    row: Any, id: RowId, parameters: frozenset[str] | None
-) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+def make_arguments(row: Any, id: RowId, parameters: frozenset[str] | None) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     """Return the positional and the named arguments that a row stands for.
 
     Args:

@@ -5,10 +5,10 @@ Rules:
 - It works on one loop, in a task of its own, with as many workers as there are rows in flight; each has one row at a
   time. Rows begin in their order.
 - A row has its place until its answer is committed. So what a killed process loses is at most what was in flight.
-- Rows that are done and not handed out yet are bounded: who reads slowly, or waits for a slow first row, holds the others
-  up. So memory doesn't grow with the number of rows.
-- A failed row is an outcome like any other. What concerns every row ends the map: a key that is refused, a price that is
-  unknown, a journal that can't be written. Then nothing more is begun, and what was begun is handed out first.
+- Rows that are done and not handed out yet are bounded: who reads slowly, or waits for a slow first row, holds the
+  others up. So memory doesn't grow with the number of rows.
+- A failed row is an outcome like any other. What concerns every row ends the map: a key that is refused, a price that
+  is unknown, a journal that can't be written. Then nothing more is begun, and what was begun is handed out first.
 - Stopping cancels what is in flight, and waits for what is being committed.
 """
 
@@ -48,7 +48,6 @@ from mellea.errors import (
     AuthError,
     BackendError,
     ConfigurationError,
-    MelleaError,
     OverloadedError,
     RateLimitError,
     UnsupportedError,
@@ -73,11 +72,11 @@ _UNREAD_PER_PLACE = 8
 class Settings:
     """What a map is given besides the function and the rows; `map` explains it."""
 
+    limits: RateLimits
     id: RowId = None
     journal: Journal | None = None
     concurrency: int | None = None
     is_ordered: bool = True
-    limits: RateLimits = RateLimits()
     budget: Budget | None = None
     retries: int = 3
 
@@ -318,7 +317,8 @@ class Runner:
         args, kwargs = make_arguments(row, self._settings.id, program.parameters)
         work = await program.prepare(args, kwargs)
         if self._index is not None:
-            task.key = hashlib.sha256(b"%b\0%b" % (task.id.encode("utf-8", "replace"), work.digest)).digest()[:KEY_BYTES]
+            row_id = task.id.encode("utf-8", "surrogatepass")
+            task.key = hashlib.sha256(b"%b\0%b" % (row_id, work.digest)).digest()[:KEY_BYTES]
             if len(self._index) and await self._find_cached(task, work):
                 return
         if not await self._purse.enter(work.backend):

@@ -47,7 +47,7 @@ def open_rows(rows: Any) -> tuple[Iterable[Any] | AsyncIterable[Any], int | None
         return rows, None, False
     if not isinstance(rows, Iterable):
         raise UsageError(f"rows= takes an iterable of rows, the path of a file, or a data frame, not {rows!r}")
-    is_ready = isinstance(rows, (list, tuple, range, set, frozenset)) or type(rows).__name__ == "dict_values"
+    is_ready = isinstance(rows, (list, tuple, range, set, frozenset))
     return rows, len(rows) if isinstance(rows, (Sized, Sequence)) else None, is_ready
 
 
@@ -57,7 +57,7 @@ def _open_file(path: Path) -> Iterator[Any]:
     if kind == ".parquet":
         return _read_parquet(path)
     if kind not in readers:
-        raise UsageError(f"the file {str(path)!r} is not .csv, .tsv, .jsonl, .ndjson or .parquet; give its rows instead")
+        raise UsageError(f"{str(path)!r} is not a .csv, .tsv, .jsonl, .ndjson or .parquet file; give its rows instead")
     with path.open("rb"):
         pass  # one that isn't there is told now
     return readers[kind](path)
@@ -68,7 +68,9 @@ def _read_csv(path: Path) -> Iterator[dict[str, str]]:
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
         for number, row in enumerate(csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), 2):
             if None in row or None in row.values():
-                raise UsageError(f"line {number} of {str(path)!r} has more or fewer fields than the first line has names")
+                raise UsageError(
+                    f"line {number} of {str(path)!r} has more or fewer fields than the first line has names"
+                )
             yield row
 
 
@@ -87,9 +89,7 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     try:
         from pyarrow.parquet import ParquetFile  # lazy: an optional dependency
     except ImportError:
-        raise MissingExtraError(
-            f"to read {str(path)!r}, install pyarrow: pip install pyarrow"
-        ) from None
+        raise MissingExtraError(f"to read {str(path)!r}, install pyarrow: pip install pyarrow") from None
     return _read_batches(ParquetFile(path).iter_batches())
 
 
@@ -106,4 +106,5 @@ def _read_pandas(frame: Any) -> Iterator[dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     """Return NumPy's numbers as Python's, which JSON can say."""
-    return value.item() if hasattr(value, "item") and hasattr(value, "dtype") and not getattr(value, "shape", ()) else value
+    is_number = hasattr(value, "item") and hasattr(value, "dtype") and not getattr(value, "shape", ())
+    return value.item() if is_number else value

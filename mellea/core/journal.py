@@ -214,7 +214,8 @@ class Journal:
         """Yield the rows that failed for good and weren't answered later, as dicts: the dead letters."""
         yield from self._list(
             f"{_ANSWERED} SELECT jobs.name, f.id AS id, row, error, message, attempts, cost, f.at AS at, failure"
-            " FROM failures AS f JOIN jobs USING (job) LEFT JOIN answered ON answered.job = f.job AND answered.id = f.id"
+            " FROM failures AS f JOIN jobs USING (job)"
+            " LEFT JOIN answered ON answered.job = f.job AND answered.id = f.id"
             " WHERE failure IN (SELECT max(failure) FROM failures GROUP BY job, id)"
             " AND (answered.at IS NULL OR answered.at < f.at)",
             "failure",
@@ -235,8 +236,8 @@ class Journal:
                 rows = cursor.fetchall()
             for row in rows:
                 after = row[-1]
-                yield {"job": row[0], **{name: _read_json(name, value) for name, value in zip(names, row, strict=True)
-                                         if name not in ("name", place)}}  # fmt: skip
+                pairs = list(zip(names, row, strict=True))[1:-1]
+                yield {"job": row[0], **{name: _read_json(name, value) for name, value in pairs}}
             if not rows:
                 return
 
@@ -306,9 +307,7 @@ def _in_powers(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 def _count(connection: sqlite3.Connection) -> int:
-    (count,) = connection.execute(
-        "SELECT (SELECT count(*) FROM answers) + (SELECT count(*) FROM failures)"
-    ).fetchone()
+    (count,) = connection.execute("SELECT (SELECT count(*) FROM answers) + (SELECT count(*) FROM failures)").fetchone()
     return int(count)
 
 

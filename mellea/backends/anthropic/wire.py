@@ -96,10 +96,11 @@ def text_or_none(value: Json) -> str | None:
     """Return a value that may be a text."""
     return value if isinstance(value, str) else None
 
+
 LIMIT_HEADERS: Final = LimitHeaders(
     requests=("anthropic-ratelimit-requests-limit",),
     tokens=("anthropic-ratelimit-tokens-limit",),
     remaining_requests=("anthropic-ratelimit-requests-remaining",),
     remaining_tokens=("anthropic-ratelimit-tokens-remaining",),
 )
-"""https://platform.claude.com/docs/en/api/rate-limits, 2026-11; the tokens are those of the tightest limit in effect."""
+"""https://platform.claude.com/docs/en/api/rate-limits, 2026-11; tokens are those of the tightest limit."""
