@@ -28,7 +28,7 @@ class Attempt:
         context: the context after it.
         validations: what each requirement said; of an attempt that was stopped, those that said no.
         component: what was said to the model.
-        error: why the answer isn't a value of the asked type, if that is so.
+        error: why the answer isn't a value of the asked type, or why there is none, if that is so.
         is_complete: whether the model came to its end; a requirement may have stopped it before.
     """
 
@@ -44,6 +44,11 @@ class Attempt:
     def success(self) -> bool:
         """Whether it is complete, a value of the asked type, and meets every requirement."""
         return self.is_complete and self.error is None and all(result for _, result in self.validations)
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the model has answered, if only a part; it hasn't if it broke the protocol of tools."""
+        return self.error is None or self.output.finish_reason is not None
 
     @property
     def failures(self) -> tuple[tuple[Requirement, ValidationResult], ...]:

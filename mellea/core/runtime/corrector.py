@@ -20,7 +20,7 @@ class Corrector(Protocol):
     after: Sequence[Event]
     """What readers get before the end of an answer that could be parsed."""
 
-    async def correct(self, run: Any, end: StreamEnd | None, error: ParseError) -> Any:
+    async def correct(self, run: Any, end: StreamEnd, error: ParseError) -> Any:
         """Emit the rest of the events, a `StreamEnd` last, and return the result.
 
         Args:

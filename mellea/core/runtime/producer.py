@@ -181,7 +181,8 @@ class Run(Record):
         try:
             parsed = await (self._read() if self._work is None else self._work(self))
         except ParseError as error:
-            if correction is None or self.limit is not None:
+            # Without an end there is no answer to correct: the request itself has failed.
+            if correction is None or self.limit is not None or self._held_end is None:
                 raise
             self._correction = None  # so that no end is held back any more
             self._log_end()

@@ -28,7 +28,7 @@ from mellea.core.runtime.loop import Detached
 from mellea.core.runtime.waits import Waits
 from mellea.core.state import TRANSITIONS, State
 from mellea.core.tracebacks import frames_of_program, is_debugging
-from mellea.errors import GenerationCancelledError, MelleaError
+from mellea.errors import GenerationCancelledError, MelleaError, ParseError
 
 if TYPE_CHECKING:
     from mellea.core.backend import SentRequest
@@ -266,10 +266,13 @@ class Record(Waits):
         if self.error is not None:
             raise self.error.clone().with_traceback(self.error.__traceback__)
 
-    def raise_error_unless(self, kind: type[MelleaError]) -> None:
-        """Raise like `raise_error`, but not an error of that kind."""
-        if not isinstance(self.error, kind):
-            self.raise_error()
+    @property
+    def is_misread(self) -> bool:
+        """Whether the model came to its end, and its answer isn't a value of the asked type: no failed request.
+
+        A request fails with a `ParseError` as well, as where a model breaks the protocol of tools; it has no end then.
+        """
+        return isinstance(self.error, ParseError) and self.so_far().finish_reason is not None
 
     def _stop_task(self) -> None:
         if self._loop is None or self._task is None:

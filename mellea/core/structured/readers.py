@@ -36,6 +36,10 @@ class ReadRun(Protocol):
         """The error that the run failed with."""
 
     @property
+    def is_misread(self) -> bool:
+        """Whether the model came to its end, and its answer isn't a value of the asked type."""
+
+    @property
     def parsed(self) -> Any:
         """The typed result."""
 
@@ -226,7 +230,7 @@ class ItemReading(_Reading, Generic[T]):
         error = self._run.error
         is_ambiguous = error is not None and isinstance(error.__cause__, SeveralError)
         # After skipped items the result is invalid as a matter of course; otherwise the error is worth raising.
-        is_read = self._has_skipped and self._items.is_complete and isinstance(error, OutputError) and not is_ambiguous
+        is_read = self._has_skipped and self._items.is_complete and self._run.is_misread and not is_ambiguous
         try:
             if not is_read:
                 self._deliver()

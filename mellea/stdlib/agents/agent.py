@@ -314,7 +314,7 @@ class Agent(Generic[T]):
             defaults={} if session is None else session.model_options,
         )
         book = Book(self.limits, self._keep_states(arguments))
-        return AgentWork(replace(call, book=book, label=self.name), session, corrects)
+        return AgentWork(replace(call, book=book, label=self.name), book, session, corrects)
 
     def _keep_states(self, arguments: AgentArguments) -> StateKeeper:
         return StateKeeper(

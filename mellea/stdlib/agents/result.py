@@ -144,30 +144,34 @@ def find_text(events: Iterable[Event], start: LoopState | None = None) -> str:
 
 def list_answers(start: LoopState | None) -> tuple[Message, ...]:
     """Return what the model had answered before a state, without an answer that the run repeats which goes on."""
-    if start is None or not start.step:
+    if start is None:
         return ()
-    answers = [message for message in start.messages if message.role == "assistant"][-start.step :]
-    return tuple(answers[:-1] if start.is_done else answers)
+    answers = [message for step in start.list_steps() for message in step if message.role == "assistant"]
+    return tuple(answers[:-1] if start.is_done and start.last_answer is not None else answers)
 
 
 def _read_earlier(start: LoopState | None) -> list[_Writing]:
-    """Return the steps before a state, as far as they can be told from the conversation; the last one may be open."""
+    """Return the steps before a state; the last one may be open."""
     if start is None:
         return []
-    steps: list[_Writing] = []
-    for message in start.messages:
-        if message.role == "assistant":
-            is_repeated = start.is_done and message is start.messages[-1]  # by the run that goes on
-            steps.append(_Writing(0, [] if is_repeated else [message.text], list(message.tool_calls)))
-        elif steps:
-            steps[-1].results += [block for block in message.blocks if isinstance(block, ToolOutput)]
-    steps = steps[-start.step :] if start.step else []
-    for number, step in enumerate(steps, start.step - len(steps) + 1):
-        step.number = number
-        step.is_whole = number < start.step or not start.calls  # one with open calls ends in the run that goes on
+    steps = [_read_step(number, messages) for number, messages in enumerate(start.list_steps(), 1)]
     if steps:
         steps[-1].results += start.outputs.values()
+        steps[-1].is_whole = not start.calls  # one with open calls ends in the run that goes on
+        if start.is_done:  # the run that goes on repeats the answer
+            steps[-1].text = []
     return steps
+
+
+def _read_step(number: int, messages: Iterable[Message]) -> _Writing:
+    step = _Writing(number, is_whole=True)
+    for message in messages:
+        if message.role == "assistant":
+            step.text.append(message.text)
+            step.calls += message.tool_calls
+        else:
+            step.results += [block for block in message.blocks if isinstance(block, ToolOutput)]
+    return step
 
 
 def _read_steps(events: Iterable[Event], earlier: Iterable[_Writing] = ()) -> list[_Writing]:

@@ -28,7 +28,7 @@ def dump_state(state: LoopState) -> dict[str, Any]:
     """
     data: dict[str, Any] = {
         "messages": to_jsonable(state.messages),
-        "step": state.step,
+        "starts": list(state.starts),
         "outputs": {key: to_jsonable(output) for key, output in state.outputs.items()},
         # The call of a question is that of the answer under the same key.
         "asked": [{"id": each.id, "kind": each.kind, "text": each.text} for each in state.asked],
@@ -39,7 +39,7 @@ def dump_state(state: LoopState) -> dict[str, Any]:
         "limit": state.limit,
         "is_done": state.is_done,
     }
-    return {name: value for name, value in data.items() if value or name in ("messages", "step")}
+    return {name: value for name, value in data.items() if value or name == "messages"}
 
 
 def load_state(data: Any, path: str = "state", depth: int = 0) -> LoopState:
@@ -55,12 +55,13 @@ def load_state(data: Any, path: str = "state", depth: int = 0) -> LoopState:
     """
     if depth > _DEEPEST:
         raise StateError(f"{path} is nested too deep")
-    check_fields(data, path, {"messages": list, "step": int}, _OPTIONAL)
-    state = LoopState(_load_messages(data, "messages", path), data["step"], limit=data.get("limit"))
+    check_fields(data, path, {"messages": list}, _OPTIONAL)
+    messages = _load_messages(data, "messages", path)
+    state = LoopState(messages, _load_starts(data, path, len(messages)), limit=data.get("limit"))
     calls = state.calls
     return LoopState(
         state.messages,
-        state.step,
+        state.starts,
         _load_map(data, "outputs", path, lambda value, where: _load_one(value, where, ToolOutput)),
         tuple(_load_question(each, f"{path}.asked[{n}]", calls) for n, each in enumerate(data.get("asked", ()))),
         _load_map(data, "answers", path, _load_answer),
@@ -73,6 +74,7 @@ def load_state(data: Any, path: str = "state", depth: int = 0) -> LoopState:
 
 
 _OPTIONAL: dict[str, type] = {
+    "starts": list,
     "outputs": dict,
     "asked": list,
     "answers": dict,
@@ -105,6 +107,14 @@ def check_fields(data: Any, path: str, needed: Mapping[str, type], optional: Map
 
 def _load_messages(data: dict[str, Any], name: str, path: str) -> tuple[Message, ...]:
     return tuple(_load_one(each, f"{path}.{name}[{n}]", Message) for n, each in enumerate(data.get(name, ())))
+
+
+def _load_starts(data: dict[str, Any], path: str, count: int) -> tuple[int, ...]:
+    starts = data.get("starts", [])
+    is_sound = all(type(start) is int for start in starts) and [0, *starts, count] == sorted([0, *starts, count])
+    if not is_sound:
+        raise StateError(f"{path}.starts are not places in its {count} messages, in order: {starts!r:.80}")
+    return tuple(starts)
 
 
 def _load_map(data: dict[str, Any], name: str, path: str, load: Callable[[Any, str], T]) -> dict[str, T]:

@@ -75,7 +75,10 @@ class _Correcting(ABC):
         """Make attempts until one passes or the budget is used up."""
         attempts = [await sampler.draw()]
         while not attempts[-1].success and len(attempts) < self.loop_budget and self._has_hope(attempts[-1]):
-            attempts.append(await sampler.draw(**await self._prepare_retry(sampler, attempts)))
+            answered = [attempt for attempt in attempts if attempt.has_answer]
+            # Where there is no answer, nothing can be corrected: the model is asked as before.
+            changes = await self._prepare_retry(sampler, answered) if answered else {}
+            attempts.append(await sampler.draw(**changes))
         return _choose(attempts, prefers_last=True)
 
     def _has_hope(self, attempt: Attempt) -> bool:
@@ -84,7 +87,7 @@ class _Correcting(ABC):
 
     @abstractmethod
     async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
-        """Return the arguments of the next draw."""
+        """Return the arguments of the next draw, after attempts that the model has answered."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(loop_budget={self.loop_budget})"

@@ -53,7 +53,7 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
 
     Raises:
         RequirementError: the requirements aren't met, and there can be no result without that.
-        ParseError: the chosen answer isn't a value of the asked type.
+        ParseError: the chosen answer isn't a value of the asked type, or there is none.
         UsageError: the strategy chose an attempt that doesn't begin with what was let out.
     """
     if let_out and not result.attempts[result.chosen].output.value.startswith(let_out):
@@ -70,6 +70,8 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
     if not result.success and chosen.error is None and (is_strict or not has_value or let_out is not None):
         raise _requirement_error(result, let_out)
     output = chosen.output
+    if chosen.error is not None and not chosen.has_answer:
+        raise chosen.error.clone()  # as a request does that fails: without an end
     run.emit(
         [
             AttemptAccepted(chosen.number, result.success),

@@ -7,7 +7,6 @@ outer run, one attempt after the other, even where several are being written at 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -127,11 +126,11 @@ class _Correcting:
         self._strategy = strategy
         self._strict = strict
 
-    async def correct(self, run: Run, end: StreamEnd | None, error: ParseError) -> Any:
+    async def correct(self, run: Run, end: StreamEnd, error: ParseError) -> Any:
         """Go on with the strategy; see `core.runtime.Corrector`."""
         has_own_options = getattr(self._strategy, "has_own_options", False)
         drawing = _Drawing(self._call, self._context, (), run.emit, release=None, has_own_options=has_own_options)
-        output = make_computed([*_of_attempt(run.events), *([] if end is None else [end])], like=run)
+        output = make_computed([*_of_attempt(run.events), end], like=run)
         missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
         after = self._context.add(self._call.component).add(output)
         first = Attempt(1, output, after, (missing,), component=self._call.component, error=error)
@@ -333,23 +332,32 @@ class _Attempting:
         output: ComputedModelOutputThunk[Any],
         after: Context,
         validations: tuple[tuple[Requirement, ValidationResult], ...],
-        **more: Any,
+        error: ParseError | None = None,
+        is_complete: bool = True,
     ) -> Attempt:
-        return Attempt(self._number, output, after, validations, component=self._call.component, **more)
+        return Attempt(
+            self._number,
+            output,
+            after,
+            validations,
+            component=self._call.component,
+            error=error,
+            is_complete=is_complete,
+        )
 
     async def _follow(self, thunk: ModelOutputThunk[Any]) -> Failure | None:
         """Hand the events of the attempt on and watch its text; stops it at the first no, which is returned."""
         async with thunk:
             failure = await self._watch.run(partial(self._read, Cursor(thunk.record)))
-            if failure is None:
-                thunk.record.raise_error_unless(ParseError)
+            if failure is None and not isinstance(thunk.record.error, ParseError):
+                thunk.record.raise_error()
             return failure
 
     async def _read(self, cursor: Cursor) -> bool:
         while (events := await self._more(cursor)) is not None:
             await self._take(events)
         # The end of a text that was cut off isn't the end of a chunk.
-        return cursor.run.error is None or isinstance(cursor.run.error, ParseError)
+        return cursor.run.error is None or cursor.run.is_misread
 
     async def _more(self, cursor: Cursor) -> list[Event] | None:
         if self._watch.is_keeping:
@@ -419,8 +427,11 @@ class _Attempting:
     ) -> ComputedModelOutputThunk[Any]:
         call = self._call.vary(model_options=model_options, prefix=prefix or None)
         thunk, _ = (call if is_answer else call.untyped()).launch(self._context)
-        with suppress(ParseError):  # it is the composed output that has to be of the asked type
+        try:
             await finish(thunk)
+        except ParseError:
+            if not thunk.record.is_misread:  # it is the composed output that has to be of the asked type
+                raise
         return copy_outcome(thunk.record)
 
 

@@ -29,7 +29,7 @@ from mellea.core.runtime.portal import blocking, is_portal_thread
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors, shorten
-from mellea.errors import GenerationCancelledError, ParseError, UsageError, UsageTypeError
+from mellea.errors import GenerationCancelledError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.structured.partials import Partial
@@ -192,11 +192,7 @@ class _Streaming(Generic[T]):
     def _reach_end(self) -> None:
         """A reader is through. Text that doesn't fit the format is read all the same; `output` tells."""
         thunk = self._thunk
-        if thunk is None:
-            return
-        record = thunk.record
-        # A request may fail with this error as well, as where a model breaks the protocol of tools; it has no end then.
-        if not isinstance(record.error, ParseError) or record.so_far().finish_reason is None:
+        if thunk is not None and not thunk.record.is_misread:
             thunk.deliver()
 
     if not TYPE_CHECKING:  # a checker refuses the names that aren't there
@@ -320,6 +316,10 @@ class Stream(_Streaming[T]):
     def close(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
         self._close_now()
+
+    def to_async(self) -> AsyncStream[T]:
+        """Return a stream for async code that reads the same generation, as a web server does."""
+        return AsyncStream(self._started, has_format=self._has_format, live=self._live, by_step=self._by_step)
 
     def __enter__(self) -> Self:
         self._started()

@@ -42,7 +42,7 @@ class LoopProgress:
 
     Attributes:
         messages: the conversation so far.
-        step: number of the last step that was begun.
+        starts: where in `messages` each step begins.
         outputs: of the last answer's calls those that are finished, by their keys.
         asked: open questions about the others.
         nested: how far the loops inside unfinished calls have come.
@@ -66,7 +66,8 @@ class LoopProgress:
         begun = LoopState() if state is None else state
         self.can_wait, self.is_nested = can_wait, is_nested
         self.messages: list[Message] = list(begun.messages)
-        self.step, self.limit, self.is_done = begun.step, begun.limit, begun.is_done
+        self.starts: list[int] = list(begun.starts)
+        self.limit, self.is_done = begun.limit, begun.is_done
         self.calls: dict[str, ToolCall] = begun.calls
         self.outputs: dict[str, ToolOutput] = dict(begun.outputs)
         self.asked: tuple[Question, ...] = begun.asked
@@ -86,7 +87,7 @@ class LoopProgress:
         """How far it has come, as a value."""
         return LoopState(
             tuple(self.messages),
-            self.step,
+            tuple(self.starts),
             dict(self.outputs),
             self.asked,
             dict(self.answers),
@@ -98,6 +99,11 @@ class LoopProgress:
         )
 
     @property
+    def step(self) -> int:
+        """Number of the last step that was begun."""
+        return len(self.starts)
+
+    @property
     def is_waiting(self) -> bool:
         """Whether the run has ended because it waits for answers."""
         return bool(self.asked or any(inner.questions for inner in self.nested.values()))
@@ -105,7 +111,7 @@ class LoopProgress:
     def begin_step(self) -> int:
         """Return the number of the next step: again that of a step whose calls aren't finished."""
         if not self.is_resumed:
-            self.step += 1
+            self.starts.append(len(self.messages))
             while self.added:
                 self.messages.append(self.added.pop(0))
         return self.step
@@ -118,7 +124,7 @@ class LoopProgress:
 
     def last_answer(self) -> Generation:
         """Return the last answer, that of a run before this one, as a generation."""
-        answer = self.messages[-1] if self.messages and self.messages[-1].role == "assistant" else Message("assistant")
+        answer = self.state.last_answer or Message("assistant")
         return Generation(answer.text, answer, messages=(answer,), finish_reason="tool_call" if self.calls else "stop")
 
     async def take_answer(self, answer: Message, is_done: bool) -> None:

@@ -64,7 +64,7 @@ class LoopState:
 
     Attributes:
         messages: the conversation: what the loop began with, the model's answers, the results of tools.
-        step: number of the step that is under way, or was finished last; 0 before the first.
+        starts: where in `messages` each step begins, with what was said before it.
         outputs: of the last answer's calls those that are finished, by their keys.
         asked: the questions about the others.
         answers: what was answered about calls that aren't finished yet, by their keys.
@@ -76,7 +76,7 @@ class LoopState:
     """
 
     messages: tuple[Message, ...] = ()
-    step: int = 0
+    starts: tuple[int, ...] = ()
     outputs: Mapping[str, ToolOutput] = field(default_factory=dict)
     asked: tuple[Question, ...] = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)
@@ -87,11 +87,26 @@ class LoopState:
     is_done: bool = False
 
     @property
+    def step(self) -> int:
+        """Number of the step that is under way, or was finished last; 0 before the first."""
+        return len(self.starts)
+
+    @property
+    def last_answer(self) -> Message | None:
+        """The model's answer in that step; `None` before it, after its tools, and if it was empty."""
+        has_more = bool(self.starts) and len(self.messages) > self.starts[-1]
+        return self.messages[-1] if has_more and self.messages[-1].role == "assistant" else None
+
+    @property
     def calls(self) -> dict[str, ToolCall]:
         """The calls of the answer whose step is under way, by their keys, in the model's order."""
-        if self.is_done or not self.step or not self.messages or self.messages[-1].role != "assistant":
-            return {}
-        return key_calls(self.messages[-1])
+        answer = self.last_answer
+        return {} if answer is None or self.is_done else key_calls(answer)
+
+    def list_steps(self) -> list[tuple[Message, ...]]:
+        """Return the messages of each step: what was said before it, the answer, and the results of its tools."""
+        ends = (*self.starts[1:], len(self.messages))
+        return [self.messages[start:end] for start, end in zip(self.starts, ends, strict=True)] if self.starts else []
 
     @property
     def closed_messages(self) -> tuple[Message, ...]:

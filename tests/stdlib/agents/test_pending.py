@@ -19,7 +19,7 @@ SECRET = b"secret"
 
 INNER = LoopState(
     (Message("user", "Find it."), Message("assistant", [ToolCall("x", "buy", {"what": "tea"})])),
-    2,
+    (1, 1),
     asked=(Question("x", "approval", ToolCall("x", "buy", {"what": "tea"}), "May it?"),),
 )
 CALLS = [
@@ -30,7 +30,7 @@ CALLS = [
 ]
 STATE = LoopState(
     (Message("user", ["Do it.", ImageBlock(data=b"\x89PNG")]), Message("assistant", ["Well.", *CALLS])),
-    3,
+    (1, 1, 1),
     outputs={"a": ToolOutput("a", "look", [1, "two"])},
     asked=(Question("b", "approval", CALLS[1], "Pay 2?"), Question("c", "outside", CALLS[2], "Measure.")),
     nested={"d": INNER},
@@ -101,8 +101,10 @@ def test_what_isnt_a_state_is_refused(text: str, said: str) -> None:
     [
         (lambda value: value.update(run=1), "value.run is not a value of the type str"),
         (lambda value: value.update(more=1), "value has the unknown field 'more'"),
-        (lambda value: value["state"].update(step="3"), "value.state.step is not a value of the type int"),
-        (lambda value: value["state"].update(step=True), "value.state.step is not a value of the type int"),
+        (lambda value: value["state"].update(starts="3"), "value.state.starts is not a value of the type list"),
+        (lambda value: value["state"].update(starts=[True]), "value.state.starts are not places in its 2 messages"),
+        (lambda value: value["state"].update(starts=[1, 0]), "value.state.starts are not places in its 2 messages"),
+        (lambda value: value["state"].update(starts=[3]), "value.state.starts are not places in its 2 messages"),
         (lambda value: value["state"].update(messages=[{"type": "text", "value": "x"}]), "is not a Message"),
         (lambda value: value["state"].update(messages=[{"type": "os.system"}]), "of the unknown kind 'os.system'"),
         (lambda value: value["state"]["asked"][0].update(id="z"), "asks about a call that isn't there: 'z'"),
@@ -120,7 +122,7 @@ def test_a_damaged_state_is_refused_with_the_place(change: Any, said: str) -> No
 def test_sub_agents_can_be_nested_only_so_deep() -> None:
     state = INNER
     for _ in range(60):
-        state = LoopState(STATE.messages, 1, nested={"d": state})
+        state = LoopState(STATE.messages, (1,), nested={"d": state})
     with pytest.raises(StateError, match="nested too deep"):
         Pending.from_json(pending(state).to_json())
 
@@ -141,7 +143,7 @@ def test_a_signed_state_holds_through_a_round_trip_and_a_rewrite_by_javascript()
         lambda value: value.update(run="run-2"),
         lambda value: value.update(id="state-2"),
         lambda value: value.update(agent="seller"),
-        lambda value: value["state"].update(step=4),
+        lambda value: value["state"].update(starts=[1, 1, 1, 1]),
         lambda value: value["state"]["messages"][1]["blocks"][2]["tool_args"].update(amount=200),
         lambda value: value["state"]["messages"][1]["blocks"][2].update(tool_name="look"),
         lambda value: value["state"]["messages"][0]["blocks"][0].update(value="Do more."),

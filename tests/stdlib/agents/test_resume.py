@@ -294,6 +294,31 @@ async def test_from_each_checkpoint_the_rest_is_done_and_no_more(is_async: bool)
         assert len(ran) == 2 - sum(message.role == "tool" for message in state.messages) - len(state.outputs)
 
 
+@pytest.mark.parametrize("has_earlier", [False, True])
+async def test_empty_answers_are_steps_too_when_a_run_goes_on(has_earlier: bool) -> None:
+    states: list[Pending] = []
+    gate = Gate()
+    backend = ScriptedBackend([gate], [call("look", 1, place="Rome")], ["[1]"])
+    earlier = [mellea.core.Message("user", "Before?"), mellea.core.Message("assistant", "[7]")] if has_earlier else []
+    conversation = Agent(backend, TOOLS, output=list[int]).conversation(messages=earlier)
+    async with conversation.astream("x", checkpoint=states.append) as stream:
+        async for _ in stream.events():
+            if not gate.is_open:
+                stream.steer("Say something.")
+                gate.open()
+    assert [(step.number, step.text) for step in stream.result.steps] == [(1, ""), (2, ""), (3, "[1]")]
+    for state in states:
+        rest = [[call("look", 1, place="Rome")], ["[1]"]][state.state.step - 1 :] or ["unused"]
+        done = await Agent(ScriptedBackend(*rest), TOOLS, output=list[int]).aresume(state)
+        assert done.messages == stream.result.messages
+        assert done.output == [1]
+        assert [(step.number, step.text, len(step.results)) for step in done.steps] == [
+            (1, "", 0),
+            (2, "", 1),
+            (3, "[1]", 0),
+        ]
+
+
 async def test_a_checkpoint_is_a_file_that_resume_takes_and_goes_on_writing(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     agent, _ = shopper(BUY, "Done.")
