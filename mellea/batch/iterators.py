@@ -6,13 +6,15 @@ synchronous verbs.
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import anyio
 
@@ -27,6 +29,8 @@ from mellea.errors import StreamingError
 __all__ = ["AsyncRows", "Rows"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("mellea")
 
 _CLOSE_SECONDS = 1.5
 """How long a map that is closed early waits for its requests to be cancelled and its last answers to be committed."""
@@ -46,6 +50,7 @@ class _Mapped(Generic[T]):
         # It must not wait, nor take a lock: whatever code runs may be the one that drops the iterator.
         self._dropped = weakref.finalize(self, runner.post_stop)
         self._dropped.atexit = False
+        _open.add(self)
 
     @property
     def done(self) -> int:
@@ -82,12 +87,22 @@ class _Mapped(Generic[T]):
         """Stop, and tell how to go on."""
         self._is_over = True
         self._runner.post_stop()
-        if self._journal is not None:
-            add_note(
-                error,
-                f"{self._runner.done:,} rows are done and stand in the journal {self._journal!r}; run the same "
-                "program again, and it goes on with the rows that aren't",
-            )
+        if (how := self._how_to_go_on()) is not None:
+            add_note(error, how)
+
+    def _how_to_go_on(self) -> str | None:
+        if self._journal is None:
+            return None
+        return (
+            f"{self._runner.done:,} rows are done and stand in the journal {self._journal!r}; run the same program "
+            "again, and it goes on with those that aren't"
+        )
+
+    def tell_at_exit(self) -> None:
+        """Say how to go on, if the program ends in the middle."""
+        if self._has_begun and not self._is_over and (how := self._how_to_go_on()) is not None:
+            self._runner.progress.end()
+            _log.warning("the program ends in the middle of a map: %s", how)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._runner.name!r}: {self._runner.done:,} rows done>"
@@ -251,3 +266,14 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
             self._interrupted(exc)
             await self._wait_for_end()
         await self.aclose()
+
+
+_open: weakref.WeakSet[_Mapped[Any]] = weakref.WeakSet()
+
+
+def _tell_at_exit() -> None:
+    for rows in list(_open):
+        rows.tell_at_exit()
+
+
+atexit.register(_tell_at_exit)

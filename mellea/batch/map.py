@@ -13,7 +13,7 @@ from mellea.batch.iterators import AsyncRows, Rows
 from mellea.batch.limits import RateLimits
 from mellea.batch.programs import as_program
 from mellea.batch.progress import Progress
-from mellea.batch.runner import Runner, Settings
+from mellea.batch.runner import MapSettings, Runner
 from mellea.batch.sources import open_rows
 from mellea.core.journal import Journal
 from mellea.errors import UsageError
@@ -85,13 +85,13 @@ def _prepare(function: Any, rows: Any, arguments: MapArguments, *, is_sync: bool
     return runner, feed, None if settings.journal is None else settings.journal.path
 
 
-def _check(arguments: MapArguments) -> Settings:
+def _check(arguments: MapArguments) -> MapSettings:
     for name, (is_right, words) in _CHECKS.items():
         value = arguments.get(name)
         if name in arguments and not is_right(value):
             raise UsageError(f"{name}= takes {words}, not {value!r}")
     journal = arguments.get("journal")
-    return Settings(
+    return MapSettings(
         arguments.get("limits") or RateLimits(),
         id=arguments.get("id"),
         journal=journal if journal is None or isinstance(journal, Journal) else Journal(journal),

@@ -34,7 +34,7 @@ from mellea.batch.journal_thread import JournalThread
 from mellea.batch.limits import Pace, RateLimits
 from mellea.batch.outbox import Outbox
 from mellea.batch.places import Places
-from mellea.batch.programs import Program, Work
+from mellea.batch.program import Program, Work
 from mellea.batch.progress import Progress
 from mellea.batch.row import Row, RowId, find_id, make_arguments
 from mellea.core.backend import Backend
@@ -54,7 +54,7 @@ from mellea.errors import (
     UsageError,
 )
 
-__all__ = ["Runner", "Settings"]
+__all__ = ["MapSettings", "Runner"]
 
 _log = logging.getLogger("mellea")
 
@@ -69,7 +69,7 @@ _UNREAD_PER_PLACE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class MapSettings:
     """What a map is given besides the function and the rows; `map` explains it."""
 
     limits: RateLimits
@@ -111,7 +111,7 @@ class Runner:
         done: how many rows were handed out, or are about to be.
     """
 
-    def __init__(self, program: Program, feed: Feed, settings: Settings, progress: Progress) -> None:
+    def __init__(self, program: Program, feed: Feed, settings: MapSettings, progress: Progress) -> None:
         self._program, self._feed, self._settings = program, feed, settings
         self.name = program.name
         self.outbox = Outbox(is_ordered=settings.is_ordered)
