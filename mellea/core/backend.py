@@ -13,7 +13,7 @@ from mellea.core.fingerprint import digest, message_form, options_form
 from mellea.core.masking import hide_keys
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
-from mellea.core.results import EmbeddingResult, ImageResult, Probe
+from mellea.core.results import EmbeddingResult, ImageResult, Probe, RateLimitState
 from mellea.errors import UnsupportedError
 
 __all__ = [
@@ -234,6 +234,11 @@ class Backend(ABC):
     @property
     def server(self) -> tuple[str, int | None] | None:
         """Host and port of the server that requests go to, for traces; `None` if there is none, or several."""
+        return None
+
+    @property
+    def rate_limits(self) -> RateLimitState | None:
+        """What the provider's last response said about its limits; `None` if it said nothing so far."""
         return None
 
     @abstractmethod

@@ -270,7 +270,20 @@ class Call:
         if files or self.tools or self.format is not None or not self.options.keys() <= can.options:
             check_supported(backend, self._request(files))
 
-    def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
+    async def render_alone(self) -> tuple[Self, Request]:
+        """Return this call, with its tools loaded, and its request, for a call that knows nothing of earlier turns.
+
+        Raises:
+            MelleaError: an ingredient failed, or a set of tools can't be loaded.
+        """
+        if pending := _pending([self.component]):
+            await _await_ingredients(pending, self.component)
+        call = await self.load()
+        return call, call._render(())
+
+    def launch(
+        self, context: C, *, correction: Corrector | None = None, request: Request | None = None
+    ) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
 
         A list of messages is the whole request: the context is neither read nor extended.
@@ -278,6 +291,7 @@ class Call:
         Args:
             context: what the model knows of earlier turns.
             correction: what to do about an answer that isn't a value of the asked type.
+            request: what to ask, if it is rendered already.
 
         Raises:
             StreamingError: a thunk that it would wait for can't end before the call does.
@@ -287,7 +301,8 @@ class Call:
         pending = _pending([self.component, *(_unsaid(turns) if turns else ())])
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         is_ready = not pending and history.is_immediate and not (self.tools and has_sets(self.tools))
-        request = self._render(turns) if is_ready else None
+        if request is None and is_ready:
+            request = self._render(turns)
         answering = self.answering(request, history, pending)
         ready = answering.get_ready if request is None else None
         if self.loop is not None:

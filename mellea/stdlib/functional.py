@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
-from mellea.core.backend import Backend
+from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
@@ -124,16 +124,26 @@ class Verb:
     strict: bool
     release: Scope | None
 
-    def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
+    def launch(self, context: C, request: Request | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Launch the generation on the running loop; return its thunk, and the context with the new turn.
+
+        Args:
+            context: what the model knows of earlier turns.
+            request: what to ask first, if it is rendered already.
 
         Raises:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
         if self.strategy is None:
-            return self.call.launch(context)
+            return self.call.launch(context, request=request)
         return streaming.launch_sampled(
-            self.call, context, self.strategy, self.requirements, strict=self.strict, release=self.release
+            self.call,
+            context,
+            self.strategy,
+            self.requirements,
+            strict=self.strict,
+            release=self.release,
+            request=request,
         )
 
 

@@ -393,6 +393,16 @@ class Agent(Generic[T]):
         )
 
     @property
+    def model(self) -> MelleaSession | Backend | None:
+        """The session or the backend that it works with; `None` is the current session of each run."""
+        return self._model
+
+    @property
+    def format(self) -> Any:
+        """The output format that its `output` makes; `None` for text."""
+        return self._format
+
+    @property
     def tools(self) -> Sequence[Any]:
         """The tools that the model may call."""
         return tuple(self._tools)

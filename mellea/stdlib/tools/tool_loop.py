@@ -107,7 +107,7 @@ class ToolLoop:
     """How the tools that a model calls are run, and when to stop.
 
     Args:
-        max_steps: how many times the model is asked at most; by default 10 times, or as often as an agent's `Limits` say.
+        max_steps: how many times the model is asked at most; by default 10, or as often as an agent's `Limits` say.
         on_limit: what to do if the last of these answers calls tools, which aren't run any more: `"raise"` a
             `ToolLoopLimitError`, or `"return"` what there is.
         concurrency: how many tools of one answer run at once; 1 runs them one after the other, in the model's order.
@@ -318,8 +318,9 @@ class ToolLoop:
         names = ", ".join(repr(call.tool_name) for call in answer.tool_calls)
         said = task.name_limit(limit)
         if limit == "steps":
+            times = f"{number} time{'s' if number > 1 else ''}"
             raise ToolLoopLimitError(
-                f"the model was asked {number} time{'s' if number > 1 else ''} and still calls tools ({names}); raise {said}, or say in the prompt "
+                f"the model was asked {times} and still calls tools ({names}); raise {said}, or say in the prompt "
                 "when it is done; the text so far is in .partial"
             )
         raise ToolLoopLimitError(
@@ -371,8 +372,8 @@ def _nobody_answers(question: Question, tools: Mapping[str, Tool[..., Any]]) -> 
             f"with deny=[{name!r}] of a set, or use an agent, which can wait"
         )
     return UsageError(
-        f"the policy asks {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the policy "
-        "return Allow() or Deny(reason), or use an agent, which can wait"
+        f"the policy asks {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the "
+        "policy return Allow() or Deny(reason), or use an agent, which can wait"
     )
 
 
