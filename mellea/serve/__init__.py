@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 from mellea._lazy_exports import lazily
 
 if TYPE_CHECKING:
+    from mellea.serve.application import app as app
     from mellea.serve.event_stream import sse as sse
     from mellea.serve.mcp_server import McpServer as McpServer
     from mellea.serve.mcp_server import mcp as mcp
     from mellea.serve.plain_text import text as text
 
-__all__ = ["McpServer", "mcp", "sse", "text"]
+__all__ = ["McpServer", "app", "mcp", "sse", "text"]
 
 __getattr__ = lazily(
     __name__,
     {
         "McpServer": "mellea.serve.mcp_server",
+        "app": "mellea.serve.application",
         "mcp": "mellea.serve.mcp_server",
         "sse": "mellea.serve.event_stream",
         "text": "mellea.serve.plain_text",
