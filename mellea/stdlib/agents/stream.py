@@ -46,6 +46,11 @@ class _AgentStreaming(Generic[T, S]):
         return Chunks(ChunkFold(live=self._live, size=self._chunk_size), self._book)
 
     @property
+    def has_format(self) -> bool:
+        """Whether the answer is a value of some type, not a text."""
+        return self._source.has_format
+
+    @property
     def text(self) -> str:
         """The text of all steps so far."""
         return self._source.text
