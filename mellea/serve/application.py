@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 from mellea.core.tracebacks import short_errors
 from mellea.errors import MelleaError, UsageError
-from mellea.serve.guard import Guard, ClientRequest, Refused
+from mellea.serve.guard import ClientRequest, Guard, Refused
 from mellea.serve.json_response import JsonResponse, WholeResponse
 from mellea.serve.openai.endpoints import OpenAIEndpoints
 from mellea.serve.openai.failures import ApiError, to_api_error

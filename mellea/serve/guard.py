@@ -27,7 +27,7 @@ from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.serve.response import Receive, Scope
 
-__all__ = ["Guard", "ClientRequest", "Refused"]
+__all__ = ["ClientRequest", "Guard", "Refused"]
 
 BODY_SECONDS = 30.0
 """How long a client may take to send a body."""

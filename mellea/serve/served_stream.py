@@ -114,14 +114,6 @@ class ServedStream:
             return done.value if self.is_text else done.parsed
         return read.output
 
-    @property
-    def usage(self) -> Usage | None:
-        """Tokens taken so far, `None` if nobody has said."""
-        if self._pieces is not None:
-            return None
-        read = self._opened
-        return read.record.usage() if isinstance(read, ModelOutputThunk) else read.usage
-
     def check(self) -> Pending | None:
         """Return what the run of an agent waits for, if it does; only after the end.
 

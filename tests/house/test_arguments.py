@@ -44,7 +44,7 @@ UNTYPED = {
     "mellea/core/tracing.py:_wrap.call_async": _FUNCTION,
     "mellea/core/tracing.py:_wrap_async_generator.generate": _FUNCTION,
     "mellea/core/tracing.py:_wrap_generator.generate": _FUNCTION,
-    "mellea/serve/openai/responses_response.py:ResponseFold._say": "the fields of an event on the wire, by OpenAI's names",
+    "mellea/serve/openai/responses_response.py:ResponseFold._say": "an event's fields, by OpenAI's names",
     "mellea/serve/programs.py:_stream_answer.stream": _FUNCTION,
     "mellea/serve/served_models.py:_Binding.__init__.capture": _FUNCTION,
     "mellea/stdlib/components/simple.py:SimpleComponent.__init__": "the user's values, by the user's names",
