@@ -21,7 +21,7 @@ from mellea.core.runtime.tasks import outcome_of
 from mellea.core.serialise import json_value
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolError, UsageError
-from mellea.serve.asked import Asked
+from mellea.serve.served_request import ServedRequest
 from mellea.serve.served_stream import ServedStream
 from mellea.stdlib.agents import Agent
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
@@ -51,7 +51,7 @@ class ServedModel(ABC):
         self.id = id
 
     @abstractmethod
-    def answer(self, asked: Asked) -> AsyncGenerator[Event, None]:
+    def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         """Answer a request: text, reasoning, the client's tools that are called, usage, and the end.
 
         Raises:
@@ -70,7 +70,7 @@ class SessionModel(ServedModel):
         super().__init__(id)
         self._session = session
 
-    async def answer(self, asked: Asked) -> AsyncGenerator[Event, None]:
+    async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         known = self._session.backend.capabilities.options | {ModelOption.TOOL_CHOICE}
         # Clients send all options that they know; what this model doesn't have isn't worth an error to them.
         options = {name: value for name, value in asked.options.items() if name in known}
@@ -95,7 +95,7 @@ class AgentModel(ServedModel):
         super().__init__(id)
         self._agent = agent
 
-    async def answer(self, asked: Asked) -> AsyncGenerator[Event, None]:
+    async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         _refuse_tools(self.id, asked)
         spoken = [Message(each.role, each.content, images=_images(each)) for each in asked.messages if _is_spoken(each)]
         if not spoken:
@@ -113,7 +113,7 @@ class FunctionModel(ServedModel):
         self._function = function
         self._bind = _Binding(function)
 
-    async def answer(self, asked: Asked) -> AsyncGenerator[Event, None]:
+    async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         _refuse_tools(self.id, asked)
         arguments = await self._bind(asked.messages)
         function = self._function
@@ -199,11 +199,11 @@ def _to_text(value: Any) -> str:
     return json.dumps(json_value(value, serialize_unknown=True), ensure_ascii=False)
 
 
-def _inner_options(asked: Asked) -> dict[str, Any]:
+def _inner_options(asked: ServedRequest) -> dict[str, Any]:
     return {name: value for name, value in asked.options.items() if name in _PASSED_ON}
 
 
-def _refuse_tools(id: str, asked: Asked) -> None:
+def _refuse_tools(id: str, asked: ServedRequest) -> None:
     if asked.tools:
         raise UsageError(f"the model {id!r} is a program with tools of its own; leave out tools")
 

@@ -16,7 +16,7 @@ from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ToolOutput
 from mellea.core.messages import Message, parse_tool_call
 from mellea.core.options import ModelOption, check_options
 from mellea.errors import UsageError
-from mellea.serve.asked import Asked
+from mellea.serve.served_request import ServedRequest
 from mellea.serve.openai.failures import ApiError
 from mellea.serve.openai.fields import Fields
 
@@ -41,7 +41,7 @@ class CompletionRequest:
     """
 
     model: str
-    asked: Asked
+    asked: ServedRequest
     choices: int
     is_stream: bool
     has_usage: bool
@@ -63,7 +63,7 @@ def read_chat_request(body: Any) -> CompletionRequest:
     usage = fields.inner("stream_options")
     return CompletionRequest(
         model=fields.need("model", str),
-        asked=Asked(messages, read_options(fields, _OPTIONS), _read_tools(fields), _read_schema(fields)),
+        asked=ServedRequest(messages, read_options(fields, _OPTIONS), _read_tools(fields), _read_schema(fields)),
         choices=choices or 1,
         is_stream=bool(fields.get("stream", bool)),
         has_usage=bool(usage is not None and usage.get("include_usage", bool)),

@@ -13,7 +13,7 @@ from mellea.core.backend import ToolSpec
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ToolOutput
 from mellea.core.messages import Message, parse_tool_call
 from mellea.core.options import ModelOption
-from mellea.serve.asked import Asked
+from mellea.serve.served_request import ServedRequest
 from mellea.serve.openai.chat_request import read_data_url, read_options
 from mellea.serve.openai.failures import ApiError
 from mellea.serve.openai.fields import Fields
@@ -42,7 +42,7 @@ class ResponseRequest:
     model: str
     messages: tuple[Message, ...]
     instructions: str | None
-    asked: Asked
+    asked: ServedRequest
     previous: str | None
     is_stream: bool
     is_stored: bool
@@ -70,7 +70,7 @@ def read_response_request(body: Any) -> ResponseRequest:
         model=fields.need("model", str),
         messages=messages,
         instructions=instructions,
-        asked=Asked((), options, _read_tools(fields), _read_schema(fields)),
+        asked=ServedRequest((), options, _read_tools(fields), _read_schema(fields)),
         previous=fields.get("previous_response_id", str),
         is_stream=bool(fields.get("stream", bool)),
         is_stored=True if stored is None else stored,

@@ -141,6 +141,8 @@ class Agent(Generic[T]):
         Args:
             prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -172,6 +174,8 @@ class Agent(Generic[T]):
             answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
                 result, or `Deny(reason)`, for a tool that runs outside.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -200,6 +204,8 @@ class Agent(Generic[T]):
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -225,6 +231,8 @@ class Agent(Generic[T]):
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -366,7 +374,7 @@ class Agent(Generic[T]):
             defaults={} if session is None else session.model_options,
         )
         book = Book(self.limits, self._keep_states(arguments))
-        book.memory, book.max_steps = memory, loop.max_steps
+        book.memory, book.max_steps = memory, loop.step_limit
         return AgentWork(replace(call, book=book, label=self.name, corrects=corrects), book, session)
 
     def _with_memory(self, memory: Memory | None) -> tuple[Sequence[AnyTool], ToolLoop]:

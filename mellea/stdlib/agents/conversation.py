@@ -88,6 +88,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: a text, a `Message`, a list of messages, or a component.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -112,6 +114,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: see `asend`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -138,6 +142,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: see `asend`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.

@@ -70,6 +70,8 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -89,6 +91,8 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -111,6 +115,8 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.

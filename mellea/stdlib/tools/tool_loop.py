@@ -170,6 +170,11 @@ class ToolLoop:
                 progress.end_step()
                 run.emit([StepEnd(number)])
 
+    @property
+    def step_limit(self) -> int:
+        """How many times the model is asked at most: `max_steps`, or the default."""
+        return self.max_steps or MAX_TURNS
+
     def check_tools(self, tools: Iterable[AnyTool] | ToolSet, *, can_wait: bool = False) -> tuple[CheckedTool, ...]:
         """Take tools that the loop is to run; sets are checked when they have been loaded.
 
@@ -248,7 +253,7 @@ class ToolLoop:
     ) -> tuple[Generation, StreamEnd]:
         answer, end = await _relay_answer(run, task.ask(step))
         limit = task.find_limit(step, answer)
-        may_go_on = step.number < (self.max_steps or MAX_TURNS)
+        may_go_on = step.number < self.step_limit
         if answer.tool_calls:
             progress.limit = limit if may_go_on else "steps"
         is_done = not answer.tool_calls and not (may_go_on and task.goes_on())

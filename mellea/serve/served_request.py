@@ -9,11 +9,11 @@ from typing import Any
 from mellea.core.backend import ToolSpec
 from mellea.core.messages import Message
 
-__all__ = ["Asked"]
+__all__ = ["ServedRequest"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ServedRequest:
     """One request to a served model.
 
     Args:
