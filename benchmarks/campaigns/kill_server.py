@@ -1,8 +1,8 @@
 """The model of the kills: a loopback server in the form of chat completions that follows a script, and counts.
 
-`POST /<seed>/<run>/v1/chat/completions` is answered with the step of the script that comes next in the conversation: that
-of the run, or that of the sub-agent whose task is the id of the call. A conversation whose calls haven't one result each, in
-order, is refused. `GET /count/<run>` tells how often a run has asked, its sub-agents included.
+`POST /<seed>/<run>/v1/chat/completions` is answered with the step of the script that comes next in the conversation:
+that of the run, or that of the sub-agent whose task is the id of the call. A conversation whose calls haven't one
+result each, in order, is refused. `GET /count/<run>` tells how often a run has asked, its sub-agents included.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ class ToolLoop:
     """How the tools that a model calls are run, and when to stop.
 
     Args:
-        max_steps: how many times the model is asked at most; by default 10 times, or as often as an agent's `Limits` say.
+        max_steps: how many times the model is asked at most; by default 10 times, or as often as an agent's `Limits`
+            say.
         on_limit: what to do if the last of these answers calls tools, which aren't run any more: `"raise"` a
             `ToolLoopLimitError`, or `"return"` what there is.
         concurrency: how many tools of one answer run at once; 1 runs them one after the other, in the model's order.
@@ -318,9 +319,10 @@ class ToolLoop:
         names = ", ".join(repr(call.tool_name) for call in answer.tool_calls)
         said = task.name_limit(limit)
         if limit == "steps":
+            times = "1 time" if number == 1 else f"{number} times"
             raise ToolLoopLimitError(
-                f"the model was asked {number} time{'s' if number > 1 else ''} and still calls tools ({names}); raise {said}, or say in the prompt "
-                "when it is done; the text so far is in .partial"
+                f"the model was asked {times} and still calls tools ({names}); raise {said}, or say in the prompt when it "
+                "is done; the text so far is in .partial"
             )
         raise ToolLoopLimitError(
             f"{said} was reached in step {number}, and the model still calls tools ({names}); raise it, or return what "
@@ -371,8 +373,8 @@ def _nobody_answers(question: Question, tools: Mapping[str, Tool[..., Any]]) -> 
             f"with deny=[{name!r}] of a set, or use an agent, which can wait"
         )
     return UsageError(
-        f"the policy asks {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the policy "
-        "return Allow() or Deny(reason), or use an agent, which can wait"
+        f"the policy asks {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the "
+        "policy return Allow() or Deny(reason), or use an agent, which can wait"
     )
 
 

@@ -1,4 +1,4 @@
-"""An answer that isn't a value of the agent's output type: corrected once, in its step, by a model that knows the run."""
+"""An answer that isn't of the agent's output type: corrected once, in its step, by a model that knows the run."""
 
 from __future__ import annotations
 
