@@ -151,3 +151,5 @@ def __dir__() -> list[str]:
 
 if os.environ.get("MELLEA_TELEMETRY"):
     import_module("mellea.telemetry").enable_from_environment()
+if os.environ.get("MELLEA_TRACES"):
+    import_module("mellea.telemetry.recorder").record_from_environment()

@@ -30,7 +30,7 @@ API key.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,6 +125,16 @@ class MissingExtraError(ConfigurationError, ImportError):
     """An optional dependency isn't installed; the message names the command that installs it."""
 
 
+class ErrorFields(TypedDict, total=False):
+    """The attributes of a `BackendError`, for functions that hand them on to it."""
+
+    backend: str | None
+    model: str | None
+    request_id: str | None
+    is_retryable: bool
+    partial: str
+
+
 class BackendError(MelleaError):
     """The model's side failed.
 
@@ -178,8 +188,15 @@ class RateLimitError(StatusError):
         retry_after: seconds the provider asks to wait, where it said so.
     """
 
-    def __init__(self, message: str = "", *, retry_after: float | None = None, **fields: Any) -> None:
-        super().__init__(message, **fields)
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        **fields: Unpack[ErrorFields],
+    ) -> None:
+        super().__init__(message, status=status, **fields)
         self.retry_after = retry_after
 
 

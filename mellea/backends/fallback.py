@@ -87,6 +87,12 @@ class FallbackBackend(WrappedBackend):
     ) -> ImageResult:
         """Make images by the first model that can.
 
+        Args:
+            messages: the prompt.
+            n: how many images.
+            aspect_ratio: width to height, such as `"16:9"`.
+            options: more, by the provider's own names.
+
         Raises:
             MelleaError: none can; it is the last model's error.
         """
@@ -99,6 +105,10 @@ class FallbackBackend(WrappedBackend):
 
     async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
         """Make vectors by the first model alone: those of different models can't be compared.
+
+        Args:
+            texts: what to embed.
+            options: more, by the provider's own names.
 
         Raises:
             MelleaError: it can't.

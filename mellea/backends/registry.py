@@ -108,6 +108,10 @@ def get_backend(
 async def list_models(provider: str, **backend_kwargs: Any) -> list[str]:
     """Return the names of the models that a provider offers.
 
+    Args:
+        provider: its name.
+        backend_kwargs: arguments for the provider's class, such as `api_key`.
+
     Raises:
         ConfigurationError: the provider is unknown.
         BackendError: it can't be reached, or refuses.
@@ -123,6 +127,10 @@ async def list_models(provider: str, **backend_kwargs: Any) -> list[str]:
 
 async def probe(model: str, **backend_kwargs: Any) -> Probe:
     """Tell whether a model can be reached, and why not.
+
+    Args:
+        model: as for `get_backend`.
+        backend_kwargs: arguments for the provider's class, such as `base_url`.
 
     Raises:
         ConfigurationError: the provider is unknown.

@@ -69,11 +69,23 @@ class WrappedBackend(Backend):
     async def generate_image(
         self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
     ) -> ImageResult:
-        """Make images by the backend."""
+        """Make images by the backend.
+
+        Args:
+            messages: the prompt.
+            n: how many images.
+            aspect_ratio: width to height, such as `"16:9"`.
+            options: more, by the provider's own names.
+        """
         return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
     async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
-        """Make vectors by the backend; options are those that it takes."""
+        """Make vectors by the backend.
+
+        Args:
+            texts: what to embed.
+            options: more, by the provider's own names.
+        """
         return await self.backend.embed(texts, **options)
 
     async def list_models(self) -> list[str]:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["HIDDEN", "hide_keys", "is_sensitive", "scrub"]
+__all__ = ["HIDDEN", "hide_keys", "is_sensitive", "known_secrets", "scrub", "scrub_all", "scrub_text"]
 
 HIDDEN = "***"
 """The replacement for a key."""
 
 _KEY_FIELD = re.compile(r"key|token|secret|auth|cookie|password|credential|signature", re.IGNORECASE)
 _HARMLESS = re.compile(r"tokens|keep|author(?!i)|keyword", re.IGNORECASE)
+
+_SHORTEST = 12
+"""A shorter value of an environment variable is no key, and may be a word of any text."""
+
+_SHAPES = re.compile(
+    r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}"  # OpenAI and Anthropic, Groq, xAI, Perplexity
+    r"|\bAIza[\w-]{30,}"  # Google
+    r"|\bhf_\w{30,}"  # Hugging Face
+    r"|\b(?:gh[pousr]_|github_pat_)\w{20,}"
+    r"|\bxox[abeoprs]-[\w-]{10,}"  # Slack
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # Amazon
+    r"|(?<=\bBearer )[\w.~+/=-]{16,}"
+)
+"""What keys of wide-spread services look like."""
 
 
 def is_sensitive(name: str) -> bool:
@@ -38,4 +53,25 @@ def hide_keys(value: Any, secrets: Iterable[str] = ()) -> Any:
         }
     if isinstance(value, (list, tuple)):
         return [hide_keys(item, secrets) for item in value]
+    return value
+
+
+def known_secrets() -> frozenset[str]:
+    """Return the values of the environment variables whose names suggest a key."""
+    return frozenset(value for name, value in os.environ.items() if len(value) >= _SHORTEST and is_sensitive(name))
+
+
+def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:
+    """Replace the secrets in a text, and whatever looks like a key of a wide-spread service."""
+    return _SHAPES.sub(HIDDEN, scrub(text, secrets))
+
+
+def scrub_all(value: Any, secrets: Iterable[str] = ()) -> Any:
+    """Return a copy of a JSON value in which `scrub_text` was applied to each text."""
+    if isinstance(value, str):
+        return scrub_text(value, secrets)
+    if isinstance(value, Mapping):
+        return {name: scrub_all(item, secrets) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [scrub_all(item, secrets) for item in value]
     return value

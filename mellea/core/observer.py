@@ -21,11 +21,11 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
 
 from mellea.errors import UsageError
 
@@ -45,7 +45,6 @@ __all__ = [
     "end_open_spans",
     "listening",
     "observe",
-    "observed",
     "remove_observer",
     "span_around",
 ]
@@ -100,6 +99,21 @@ class Observer:
 
     def end(self, span: Span) -> None:
         """Note that a span has ended. It doesn't change any more."""
+
+
+class SpanFields(TypedDict, total=False):
+    """The attributes of a `Span` that are known when it begins; they are explained there."""
+
+    links: tuple[Span, ...]
+    backend: str | None
+    model: str | None
+    server: tuple[str, int | None] | None
+    session: str | None
+    is_request: bool
+    component: Any
+    number: int
+    requirement: Any
+    tool_call: ToolCall
 
 
 class Span:
@@ -158,7 +172,9 @@ class Span:
     _cancelled = False
     _data: dict[str, Any] | None = None
 
-    def __init__(self, kind: str, name: str, parent: Span | None, observers: tuple[Any, ...], **about: Any) -> None:
+    def __init__(
+        self, kind: str, name: str, parent: Span | None, observers: tuple[Any, ...], **about: Unpack[SpanFields]
+    ) -> None:
         self.id = next(_numbers)
         self.kind = kind
         self.name = name
@@ -328,7 +344,7 @@ def _check_observer(what: str, observer: Any) -> None:
 
 
 def begin_span(
-    kind: str, name: str, *, parent: Span | None = None, observers: tuple[Any, ...] = (), **about: Any
+    kind: str, name: str, *, parent: Span | None = None, observers: tuple[Any, ...] = (), **about: Unpack[SpanFields]
 ) -> Span | None:
     """Begin a span, and tell the observers; `None` if nobody listens. It has to be ended by `Span.end`.
 
@@ -366,7 +382,7 @@ class span_around:
 
     __slots__ = ("_about", "_entered", "_kind", "_name", "_span")
 
-    def __init__(self, kind: str, name: str, **about: Any) -> None:
+    def __init__(self, kind: str, name: str, **about: Unpack[SpanFields]) -> None:
         self._kind = kind
         self._name = name
         self._about = about
@@ -386,12 +402,6 @@ class span_around:
             span.leave(self._entered)
             # What isn't an Exception is a cancellation, Ctrl-C or the end of a generator.
             span.end(error, is_cancelled=error is not None and not isinstance(error, Exception))
-
-
-async def observed(work: Callable[[], Awaitable[T]], kind: str, name: str, **about: Any) -> T:
-    """Do work inside a span; the arguments are those of `span_around`."""
-    with span_around(kind, name, **about):
-        return await work()
 
 
 def _place(observer: Any) -> object:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from mellea.errors import UsageError
 
@@ -180,6 +180,30 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     return checked
 
 
+class OptionValues(TypedDict, total=False):
+    """The options of `ModelOption` as keyword arguments."""
+
+    temperature: float
+    max_tokens: int
+    top_p: float
+    top_k: int
+    min_p: float
+    seed: int
+    stop: str | Sequence[str]
+    frequency_penalty: float
+    presence_penalty: float
+    repeat_penalty: float
+    system_prompt: str
+    thinking: bool | str | int
+    tools: Sequence[Any]
+    tool_choice: str | Sequence[str]
+    context_window: int
+    stream: bool
+    timeout: float | Deadlines | None
+    extra_body: Mapping[str, Any]
+    extra_headers: Mapping[str, str]
+
+
 _scoped: ContextVar[Mapping[str, Any]] = ContextVar("mellea_options", default={})  # noqa: B039 - never changed in place
 
 
@@ -189,7 +213,7 @@ def scoped_options() -> Mapping[str, Any]:
 
 
 @contextmanager
-def options(model_options: Mapping[str, Any] | None = None, /, **more: Any) -> Iterator[None]:
+def options(model_options: Mapping[str, Any] | None = None, /, **more: Unpack[OptionValues]) -> Iterator[None]:
     """Set model options for every call inside a `with` block.
 
     They go before those of the session and the backend; those of a call go before them. Blocks nest, and each task
@@ -197,7 +221,7 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Any) -> I
 
     Args:
         model_options: options by name, where a name is not a Python word.
-        more: options by name.
+        more: options by name, which are those of `ModelOption`.
 
     Raises:
         UsageError: an option is unknown or has a bad value.

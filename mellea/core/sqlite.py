@@ -141,6 +141,7 @@ class Database:
         )
         try:
             self._read_version(connection)  # before anything is changed
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file; pages can be given back later
             self._use_log(connection)
             connection.execute(f"PRAGMA synchronous={'FULL' if self._is_durable else 'NORMAL'}")
             connection.execute("PRAGMA foreign_keys=ON")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
 from mellea.backends.text_tools import with_tools
 from mellea.core.accumulator import Generation
@@ -27,7 +27,7 @@ from mellea.core.options import (
     unshaped_options,
     without_shape,
 )
-from mellea.core.runtime import Corrector, Parse, Run, launch, send
+from mellea.core.runtime import Corrector, LaunchArguments, Parse, Run, launch, send
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UnsupportedError, UsageError
@@ -317,21 +317,21 @@ class Call:
         return Answering(self, request, history, pending)
 
     def begin(
-        self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Any
+        self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Unpack[LaunchArguments]
     ) -> tuple[ModelOutputThunk[Any], C]:
         """Launch what answers this call, and return it with the context that has the new turn.
 
         Args:
             context: the one to put the turn into.
             ingredients: the thunks that it waits for.
-            how: what is launched, as for `core.runtime.launch`.
+            how: what is launched; the arguments are those of `core.runtime.launch`.
 
         Raises:
             StreamingError: a thunk that it would wait for can't end before the call does.
         """
         backend = self.backend
+        how.setdefault("label", self.component)
         run = launch(
-            label=how.pop("label", self.component),
             links=[part.record for part in walk(self.component) if isinstance(part, ModelOutputThunk)]
             if listening.count
             else (),

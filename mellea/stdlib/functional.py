@@ -157,7 +157,9 @@ def prepare(
     checked = cast("ActArguments", arguments)  # the verbs that check nothing have none of those keys
     strict = checked.get("strict", False)
     if not (type(strict) is type(await_result) is type(return_sampling_results) is bool):
-        _check_flags(strict=strict, await_result=await_result, return_sampling_results=return_sampling_results)
+        _check_flags(
+            {"strict": strict, "await_result": await_result, "return_sampling_results": return_sampling_results}
+        )
     strategy = checked.get("strategy", DEFAULT_STRATEGY)
     checks: tuple[Requirement, ...] = ()
     if (
@@ -498,7 +500,7 @@ def check_flag(name: str, value: Any) -> None:
         raise UsageError(f"{name} takes True or False, not {value!r}")
 
 
-def _check_flags(**flags: Any) -> None:
+def _check_flags(flags: Mapping[str, object]) -> None:
     for name, value in flags.items():
         check_flag(name, value)
 

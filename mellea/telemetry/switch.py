@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mellea.telemetry.spans import Content
 
-__all__ = ["disable", "enable", "enable_from_environment"]
+__all__ = ["disable", "enable", "enable_from_environment", "end_what_runs", "read_content_switch"]
 
 Exporter = Literal["otlp", "console"]
 
@@ -82,7 +82,7 @@ def enable(
     has_providers = tracer_provider is not None or meter_provider is not None
     if exporter is not None and has_providers:
         raise UsageError(f"exporter={exporter!r} can't go with a provider, which has exporters of its own; give one")
-    where = _read_content() if content is None else "spans" if content else "none"
+    where = read_content_switch() if content is None else "spans" if content else "none"
     try:
         # Lazy, and optional: the extra `telemetry`.
         from opentelemetry.metrics import get_meter_provider  # lazy
@@ -128,7 +128,8 @@ def enable_from_environment() -> None:
         _log.warning("%s has no effect: %s", _SWITCH, error)
 
 
-def _read_content() -> Content:
+def read_content_switch() -> Content:
+    """Return what the switch says that other libraries have, too; what it can't say is logged as a warning."""
     given = os.environ.get(semconv.CONTENT_SWITCH, "").strip()
     found = _CONTENT.get(given.upper())
     if found is None:
@@ -185,12 +186,18 @@ def _replace(observers: list[Any], ends: list[Callable[[], Any]]) -> None:
         end()
 
 
-def _leave() -> None:
-    """At the end of the program, end what still runs, so that its spans are sent, and send them."""
-    if _observers and listening.open_spans():
+def end_what_runs() -> None:
+    """At the end of the program, cancel what still runs, and end all spans, so that they are told."""
+    if listening.open_spans():
         cancel_all()
         until = time.monotonic() + _LEAVE_SECONDS
         while listening.open_spans() and time.monotonic() < until:
             time.sleep(0.005)
         end_open_spans()
+
+
+def _leave() -> None:
+    """At the end of the program, send what there is."""
+    if _observers:
+        end_what_runs()
     disable()

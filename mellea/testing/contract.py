@@ -327,7 +327,14 @@ class BackendContract:
         output_schema: OutputSchema | None = None,
         **options: Any,
     ) -> Request:
-        """Make a request; a text is a user's message."""
+        """Make a request.
+
+        Args:
+            messages: the conversation; a text is a user's message.
+            tools: what the model may call.
+            output_schema: what the answer has to fit.
+            options: model options by name, as `ModelOption` has them.
+        """
         return Request(
             tuple(item if isinstance(item, Message) else user_message(item) for item in messages),
             tools=tools,

@@ -63,7 +63,7 @@ def engine_server(
         parallel: how many generations run at the same time.
         threads: how many threads compute.
         chat_template: a Jinja template instead of the model's own, such as one that supports tools.
-        params: further parameters of the engine, such as `embedding=True`.
+        params: further parameters of the engine, by its own names, such as `embedding=True`.
 
     Raises:
         ConfigurationError: the engine or the weights are missing.
@@ -79,7 +79,7 @@ def engine_server(
     if chat_template is not None:
         params["chat_template"] = chat_template
     # The engine only stops between two pings of a stream, so the default of 30 s would delay the end.
-    engine = Engine(settings, sse_ping_interval=_PING_SECONDS, **params)
+    engine = Engine(settings, params={"sse_ping_interval": _PING_SECONDS, **params})
     engine.load()
     try:
         yield EngineServer(f"{engine.address}/v1", engine.api_key, settings.alias)

@@ -34,6 +34,15 @@ WORST: dict[str, tuple[Worst, ...]] = {
         ("\x1b]", "a", ""),
     ),
     r"[^a-zA-Z0-9_-]": (("", "é", "\x00"),),
+    (
+        r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}|\bAIza[\w-]{30,}|\bhf_\w{30,}|\b(?:gh[pousr]_|github_pat_)\w{20,}"
+        r"|\bxox[abeoprs]-[\w-]{10,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|(?<=\bBearer )[\w.~+/=-]{16,}"
+    ): (
+        ("", "sk-", " "),
+        ("", "-sk-aaaaaaaaaaaaaa ", ""),
+        ("", "AKIA", "a"),
+        ("", "Bearer a=", " "),
+    ),
     r"<|\[/?[A-Z]": (("", "[/", "\x00"),),
     r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2})(?!\d))?": (
         ("", "claude-", "\x00"),

@@ -7,7 +7,7 @@ comes back is how often each tool ran.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from mellea.core.backend import BuiltinTool
@@ -33,30 +33,43 @@ def perplexity_search(
         settings: more, as the gateway names it.
     """
     domains = list(search_domain_filter) if search_domain_filter is not None else None
-    return _tool(
-        "perplexity_search",
-        max_results=max_results,
-        search_domain_filter=domains,
-        search_recency_filter=search_recency_filter,
-        **settings,
-    )
+    known = {
+        "max_results": max_results,
+        "search_domain_filter": domains,
+        "search_recency_filter": search_recency_filter,
+    }
+    return _tool("perplexity_search", known, settings)
 
 
 def exa_search(*, num_results: int | None = None, **settings: Any) -> BuiltinTool:
-    """Make the tool that searches the web with Exa."""
-    return _tool("exa_search", num_results=num_results, **settings)
+    """Make the tool that searches the web with Exa.
+
+    Args:
+        num_results: at most this many per search.
+        settings: more, as the gateway names it.
+    """
+    return _tool("exa_search", {"num_results": num_results}, settings)
 
 
 def parallel_search(*, max_results: int | None = None, **settings: Any) -> BuiltinTool:
-    """Make the tool that searches the web with Parallel."""
-    return _tool("parallel_search", max_results=max_results, **settings)
+    """Make the tool that searches the web with Parallel.
+
+    Args:
+        max_results: at most this many per search.
+        settings: more, as the gateway names it.
+    """
+    return _tool("parallel_search", {"max_results": max_results}, settings)
 
 
 def tako_search(**settings: Any) -> BuiltinTool:
-    """Make the tool that searches Tako's data."""
-    return _tool("tako_search", **settings)
+    """Make the tool that searches Tako's data.
+
+    Args:
+        settings: as the gateway names them.
+    """
+    return _tool("tako_search", {}, settings)
 
 
-def _tool(name: str, **settings: Any) -> BuiltinTool:
-    given = {key: value for key, value in settings.items() if value is not None}
+def _tool(name: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> BuiltinTool:
+    given = {key: value for key, value in {**known, **settings}.items() if value is not None}
     return BuiltinTool(_PROVIDER, name, {"type": f"vercel:{name}", **({"config": given} if given else {})})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Unpack
 
 from mellea.backends.anthropic.decode import Decoder
 from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, betas, encode, ends_in_space
 from mellea.backends.anthropic.models import traits
 from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
-from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
 from mellea.core.backend import Capabilities, Request
 from mellea.core.structured.envelope import find_starts, needs_wrapping
 
@@ -27,7 +27,8 @@ class AnthropicBackend(HttpBackend):
         model_id: the model, such as `"claude-sonnet-4-5"`.
         base_url: of the server, with or without `/v1`; by default `ANTHROPIC_BASE_URL`, else the provider.
         api_key: by default `ANTHROPIC_API_KEY`.
-        settings: the rest of what `HttpBackend` takes: headers, extra_body, client, retries, model_options.
+        arguments: the others of `HttpBackend`: `headers`, `extra_body`, `client`, `retries`, `max_answer_bytes`,
+            `model_options`.
 
     Raises:
         UsageError: an argument has a bad value.
@@ -53,10 +54,8 @@ class AnthropicBackend(HttpBackend):
         prompt_caching=True,
     )
 
-    def __init__(
-        self, model_id: str, *, base_url: str | None = None, api_key: str | None = None, **settings: Any
-    ) -> None:
-        super().__init__(model_id, base_url=base_url, api_key=api_key, **settings)
+    def __init__(self, model_id: str, **arguments: Unpack[HttpArguments]) -> None:
+        super().__init__(model_id, **arguments)
         can = traits(model_id)
         refused = frozenset() if can.samples else frozenset(map(str, SAMPLING))
         self.capabilities = replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import quote, urlencode
 
 from pydantic_core import from_json
@@ -21,7 +21,7 @@ from mellea.backends.gemini.images import (
     is_imagen,
 )
 from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, resource
-from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Usage
 from mellea.core.messages import Message
@@ -40,8 +40,9 @@ class GeminiBackend(HttpBackend):
     Args:
         model_id: such as `"gemini-3-flash-preview"`; `"models/…"` and `"tunedModels/…"` do as well.
         base_url: where the paths begin, the version included.
-        options: as for every HTTP backend: `api_key` (by default `GEMINI_API_KEY`, else `GOOGLE_API_KEY`),
-            `headers`, `extra_body`, `client`, `retries`, `model_options`.
+        api_key: by default `GEMINI_API_KEY`, else `GOOGLE_API_KEY`.
+        arguments: the others of `HttpBackend`: `headers`, `extra_body`, `client`, `retries`, `max_answer_bytes`,
+            `model_options`.
 
     Raises:
         UsageError: an argument has a bad value.
@@ -66,7 +67,7 @@ class GeminiBackend(HttpBackend):
         embeddings=True,
     )
 
-    def __init__(self, model_id: str, *, base_url: str | None = None, **options: Any) -> None:
+    def __init__(self, model_id: str, **arguments: Unpack[HttpArguments]) -> None:
         # The list of models gives their names without it.
         name = model_id.removeprefix("models/") if isinstance(model_id, str) else model_id
         if isinstance(name, str) and name and not _is_place(name):
@@ -74,7 +75,7 @@ class GeminiBackend(HttpBackend):
                 f"model_id takes the name of a model, such as 'gemini-3-flash-preview', not {model_id!r}: it becomes "
                 "part of the URL's path, so it can't contain empty or dot segments"
             )
-        super().__init__(name, base_url=base_url, **options)
+        super().__init__(name, **arguments)
 
     async def generate_image(
         self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any

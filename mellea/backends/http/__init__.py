@@ -14,6 +14,7 @@ from mellea._lazy_exports import lazily
 
 if TYPE_CHECKING:
     from mellea.backends.http.backend import MAX_ANSWER_BYTES as MAX_ANSWER_BYTES
+    from mellea.backends.http.backend import HttpArguments as HttpArguments
     from mellea.backends.http.backend import HttpBackend as HttpBackend
     from mellea.backends.http.call_ids import ANY_ID as ANY_ID
     from mellea.backends.http.call_ids import CallIds as CallIds
@@ -49,6 +50,7 @@ _HOMES = {
     "Decoder": "decoding",
     "Filter": "decoding",
     "HTTP_OPTIONS": "outgoing",
+    "HttpArguments": "backend",
     "HttpBackend": "backend",
     "IdShape": "call_ids",
     "JsonLinesDecoder": "jsonl",

@@ -23,7 +23,7 @@ import sys
 import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 import anyio
 import anyio.to_thread
@@ -72,6 +72,19 @@ _LATE_SECONDS = 5.0
 
 _SHARE = 0.8
 """How much of the time that a deadline leaves is waited for such things: they must not make it pass."""
+
+
+class HttpArguments(TypedDict, total=False):
+    """What `HttpBackend` takes by name, for a backend of your own that hands it on."""
+
+    base_url: str | None
+    api_key: str | None
+    headers: Mapping[str, str] | None
+    extra_body: Mapping[str, Any] | None
+    client: Any
+    retries: int
+    max_answer_bytes: int | None
+    model_options: Mapping[str, Any] | None
 
 
 class HttpBackend(Backend):

@@ -19,7 +19,7 @@ from mellea.backends.http.response import Response
 from mellea.backends.http.secret import scrub_error
 from mellea.backends.http.status import error_for_status, message_of, redirect_message, request_id
 from mellea.core.options import Deadlines
-from mellea.errors import BackendError, DeadlineError, MelleaError, RateLimitError
+from mellea.errors import BackendError, DeadlineError, ErrorFields, MelleaError, RateLimitError
 
 __all__ = ["LONGEST_PAUSE", "Attempts", "Exchange", "nap_of", "parse_retry_after"]
 
@@ -123,7 +123,7 @@ class Exchange:
         finally:
             await response.aclose()
         asked = parse_retry_after(headers)
-        fields = {"retry_after": asked, "request_id": request_id(headers)}
+        fields: ErrorFields = {"request_id": request_id(headers)}
         if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
             fields["is_retryable"] = should
         if 300 <= status < 400:
@@ -131,8 +131,9 @@ class Exchange:
         else:
             used_up = is_used_up(status, body)
             message = message_of(status, body, self.request.origin, is_used_up=used_up)
-            fields |= {"is_retryable": False} if used_up else {}
-        error = self.refine(error_for_status(status, message, **fields), body)
+            if used_up:
+                fields["is_retryable"] = False
+        error = self.refine(error_for_status(status, message, retry_after=asked, **fields), body)
         if isinstance(error, RateLimitError) and error.retry_after is not None:
             asked = error.retry_after
         return error, asked

@@ -7,12 +7,12 @@ same request may succeed later, so it isn't tried again.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Unpack
 
 from mellea.backends.http.halves import parse_odd
 from mellea.backends.http.status import error_for_status, is_retryable_status
 from mellea.backends.http.words import WORDS, said_in, words_of
-from mellea.errors import BackendError
+from mellea.errors import BackendError, ErrorFields
 
 __all__ = ["is_hopeless", "is_report", "is_used_up", "reported", "status_of"]
 
@@ -80,7 +80,7 @@ _TELLING = frozenset(WORDS) - {"description", "details", "reason", "title"}
 _NAMES = ("code", "type", "status", "error_code")
 
 
-def reported(report: Any, **fields: Any) -> BackendError:
+def reported(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
     """Make the typed error of what a server reports: its own words, its code, and whether to try again.
 
     Args:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 from urllib.parse import urlsplit
 
 from mellea.backends.http.words import said_in
 from mellea.errors import (
     AuthError,
     BadRequestError,
+    ErrorFields,
     NotFoundError,
     OverloadedError,
     RateLimitError,
@@ -47,18 +48,21 @@ def is_retryable_status(status: int) -> bool:
     return status in (408, 409, 429) or status >= 500
 
 
-def error_for_status(status: int, message: str, **fields: Any) -> StatusError:
+def error_for_status(
+    status: int, message: str, *, retry_after: float | None = None, **fields: Unpack[ErrorFields]
+) -> StatusError:
     """Make the error of a status, also for a provider's error event in mid-stream that names or means one.
 
     Args:
         status: the HTTP status, or the one that the provider's own error type stands for.
         message: what is shown.
-        fields: of the error, such as `request_id`; `retry_after` is left out where the error has none.
+        retry_after: seconds that the provider asks to wait; only a `RateLimitError` has it.
+        fields: of the error, such as `request_id`.
     """
     kind = _KINDS.get(status, StatusError)
     fields.setdefault("is_retryable", is_retryable_status(status))
-    if kind is not RateLimitError:
-        fields.pop("retry_after", None)
+    if kind is RateLimitError:
+        return RateLimitError(message, status=status, retry_after=retry_after, **fields)
     return kind(message, status=status, **fields)
 
 

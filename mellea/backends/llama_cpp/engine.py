@@ -26,7 +26,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -80,13 +80,13 @@ def default_threads() -> int:
     return min(max(1, cores - 1), 4)
 
 
-def open_server(settings: EngineSettings, *, api_key: str, **params: Any) -> Any:
+def open_server(settings: EngineSettings, *, api_key: str, params: Mapping[str, Any]) -> Any:
     """Load the engine and return its handle; it holds the GIL while it loads.
 
     Args:
         settings: what to load, and how.
         api_key: guards the HTTP port on loopback, which the engine opens whether or not anybody wants it.
-        params: more of the engine's own parameters.
+        params: more of the engine's own parameters, by their names in `xllamacpp.CommonParams`.
 
     Raises:
         MissingExtraError: the engine, or a library that it needs, isn't installed.
@@ -130,9 +130,11 @@ def open_server(settings: EngineSettings, *, api_key: str, **params: Any) -> Any
 class Engine:
     """One loaded model with its worker threads."""
 
-    def __init__(self, settings: EngineSettings, *, api_key: str | None = None, **params: Any) -> None:
+    def __init__(
+        self, settings: EngineSettings, *, api_key: str | None = None, params: Mapping[str, Any] | None = None
+    ) -> None:
         self.settings = settings
-        self.params = params
+        self.params = params or {}
         self.api_key = api_key or secrets.token_urlsafe(24)
         self.server: Any = None
         self._loading = threading.Lock()
@@ -158,7 +160,7 @@ class Engine:
             if self._is_closed:
                 raise _closed()
             if self.server is None:
-                self.server = open_server(self.settings, api_key=self.api_key, **self.params)
+                self.server = open_server(self.settings, api_key=self.api_key, params=self.params)
 
     def submit(self, payload: dict[str, Any]) -> EngineCall:
         """Have a worker run one generation, as soon as there is a slot.

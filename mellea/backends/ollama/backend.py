@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 from urllib.parse import urlsplit
 
-from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
+from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe
 from mellea.backends.ollama.decode import Decoder
 from mellea.backends.ollama.embeddings import decode_embeddings, encode_embeddings
@@ -30,8 +30,9 @@ class OllamaModelBackend(HttpBackend):
         model_id: such as `"llama3.2"` or `"qwen3:8b"`; it has to be pulled already.
         base_url: where the server is; by default `OLLAMA_HOST`, else `http://127.0.0.1:11434`.
         keep_alive: how long the model stays loaded afterwards: `"10m"`, seconds, 0 for not at all, -1 for ever.
-        options: as for every HTTP backend: `api_key` (by default `OLLAMA_API_KEY`, for hosted models),
-            `headers`, `extra_body`, `client`, `retries`, `model_options`.
+        api_key: for hosted models; by default `OLLAMA_API_KEY`.
+        arguments: the others of `HttpBackend`: `headers`, `extra_body`, `client`, `retries`, `max_answer_bytes`,
+            `model_options`.
 
     Raises:
         UsageError: an argument has a bad value.
@@ -57,14 +58,9 @@ class OllamaModelBackend(HttpBackend):
     )
 
     def __init__(
-        self,
-        model_id: str,
-        *,
-        base_url: str | None = None,
-        keep_alive: str | float | None = None,
-        **options: Any,
+        self, model_id: str, *, keep_alive: str | float | None = None, **arguments: Unpack[HttpArguments]
     ) -> None:
-        super().__init__(model_id, base_url=base_url, **options)
+        super().__init__(model_id, **arguments)
         self.keep_alive = keep_alive
 
     async def probe(self) -> Probe:

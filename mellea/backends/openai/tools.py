@@ -33,19 +33,30 @@ def web_search(
     """
     filters = {"allowed_domains": list(allowed_domains)} if allowed_domains is not None else None
     location = {"type": "approximate", **user_location} if user_location is not None else None
-    return _tool(
-        "web_search", search_context_size=search_context_size, filters=filters, user_location=location, **settings
-    )
+    known = {"search_context_size": search_context_size, "filters": filters, "user_location": location}
+    return _tool("web_search", known, settings)
 
 
 def file_search(vector_store_ids: Sequence[str], *, max_num_results: int | None = None, **settings: Any) -> BuiltinTool:
-    """Make the tool that searches files in OpenAI's vector stores."""
-    return _tool("file_search", vector_store_ids=list(vector_store_ids), max_num_results=max_num_results, **settings)
+    """Make the tool that searches files in OpenAI's vector stores.
+
+    Args:
+        vector_store_ids: the stores to search.
+        max_num_results: at most this many.
+        settings: more, as OpenAI names it.
+    """
+    known = {"vector_store_ids": list(vector_store_ids), "max_num_results": max_num_results}
+    return _tool("file_search", known, settings)
 
 
 def code_interpreter(container: str | Mapping[str, Any] | None = None, **settings: Any) -> BuiltinTool:
-    """Make the tool that runs Python code in a container, by default a new one."""
-    return _tool("code_interpreter", container={"type": "auto"} if container is None else container, **settings)
+    """Make the tool that runs Python code.
+
+    Args:
+        container: where it runs; by default a new one.
+        settings: more, as OpenAI names it.
+    """
+    return _tool("code_interpreter", {"container": {"type": "auto"} if container is None else container}, settings)
 
 
 def image_generation(
@@ -56,8 +67,17 @@ def image_generation(
     output_format: Literal["png", "jpeg", "webp"] | None = None,
     **settings: Any,
 ) -> BuiltinTool:
-    """Make the tool that draws images; they arrive as `FileEvent`s."""
-    return _tool("image_generation", model=model, size=size, quality=quality, output_format=output_format, **settings)
+    """Make the tool that draws images; they arrive as `FileEvent`s.
+
+    Args:
+        model: which model draws.
+        size: such as `"1024x1024"`.
+        quality: such as `"high"`.
+        output_format: the format of the files.
+        settings: more, as OpenAI names it.
+    """
+    known = {"model": model, "size": size, "quality": quality, "output_format": output_format}
+    return _tool("image_generation", known, settings)
 
 
 def mcp(
@@ -81,18 +101,17 @@ def mcp(
         headers: for the requests to the server.
         settings: more, as OpenAI names it.
     """
-    return _tool(
-        "mcp",
-        server_label=server_label,
-        server_url=server_url,
-        allowed_tools=list(allowed_tools) if allowed_tools is not None else None,
-        require_approval=require_approval,
-        authorization=authorization,
-        headers=dict(headers) if headers is not None else None,
-        **settings,
-    )
+    known = {
+        "server_label": server_label,
+        "server_url": server_url,
+        "allowed_tools": list(allowed_tools) if allowed_tools is not None else None,
+        "require_approval": require_approval,
+        "authorization": authorization,
+        "headers": dict(headers) if headers is not None else None,
+    }
+    return _tool("mcp", known, settings)
 
 
-def _tool(name: str, **settings: Any) -> BuiltinTool:
-    config = {"type": name, **{key: value for key, value in settings.items() if value is not None}}
-    return BuiltinTool(_PROVIDER, name, config)
+def _tool(name: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> BuiltinTool:
+    given = {key: value for key, value in {**known, **settings}.items() if value is not None}
+    return BuiltinTool(_PROVIDER, name, {"type": name, **given})

@@ -6,7 +6,7 @@ It imports values of the core and its loops, and nothing above. Read `record.py`
 
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import Hold, check_wait, held_up_loops, needs, runs_around
-from mellea.core.runtime.launch import Register, cancel_all, launch
+from mellea.core.runtime.launch import LaunchArguments, Register, cancel_all, launch
 from mellea.core.runtime.producer import Parse, Run
 from mellea.core.runtime.record import CLOSE_SECONDS, Record
 from mellea.core.runtime.sending import change_request, send
@@ -15,6 +15,7 @@ __all__ = [
     "CLOSE_SECONDS",
     "Corrector",
     "Hold",
+    "LaunchArguments",
     "Parse",
     "Record",
     "Register",

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
 from mellea.core.observer import listening
 from mellea.core.options import Deadlines
@@ -31,9 +31,23 @@ from mellea.core.runtime.producer import Open, Parse, Ready, Run, Work
 from mellea.core.runtime.record import Record
 from mellea.core.runtime.spans import begin_spans
 
-__all__ = ["Register", "Registered", "cancel_all", "current_register", "launch", "running"]
+__all__ = ["LaunchArguments", "Register", "Registered", "cancel_all", "current_register", "launch", "running"]
 
 _NO_LIMITS = Deadlines(None, None, None, None)
+
+
+class LaunchArguments(TypedDict, total=False):
+    """The arguments of `launch` that say what is launched, for those who hand them on."""
+
+    open: Open | None
+    work: Work | None
+    ready: Ready | None
+    parse: Parse | None
+    quick_length: float
+    correction: Corrector | None
+    kind: str
+    label: Any
+    overdue: str | None
 
 
 def launch(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mellea.core.events import Event, ReasoningDelta, TextDelta, ToolDelta
-from mellea.core.observer import Span, begin_span
+from mellea.core.observer import Span, SpanFields, begin_span
 from mellea.core.runtime.record import Record, Told
 from mellea.core.state import State
 
@@ -101,7 +101,7 @@ def begin_spans(
         session: id of the session that launches it.
     """
     name = _name(label, kind)
-    about: dict[str, Any] = {
+    about: SpanFields = {
         "component": None if isinstance(label, str) else label,
         "backend": run.backend,
         "model": run.model,
@@ -110,14 +110,16 @@ def begin_spans(
     if session is not None:
         about["session"] = session
     linked = tuple(told.outer for each in links if (told := each.spans) is not None)
-    outer = begin_span(kind, name, links=linked, is_request=is_request and not is_corrected, **about)
+    outer_about: SpanFields = {**about, "links": linked, "is_request": is_request and not is_corrected}
+    outer = begin_span(kind, name, **outer_about)
     if outer is None:
         return None
     spans = [outer]
     if is_corrected:
         spans += filter(None, [begin_span("attempt", "attempt 1", parent=outer, number=1)])
     if is_corrected and is_request:
-        spans += filter(None, [begin_span(kind, name, parent=spans[-1], is_request=True, **about)])
+        about["is_request"] = True
+        spans += filter(None, [begin_span(kind, name, parent=spans[-1], **about)])
     return RunSpans(spans)
 
 

@@ -23,9 +23,7 @@ __all__ = ["MarkedJsonSchema"]
 class MarkedJsonSchema(GenerateJsonSchema):
     """Pydantic's generator, which also records the aliases of each field."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._configs: list[Mapping[str, Any]] = [{}]
+    _configs: tuple[Mapping[str, Any], ...] = ({},)  # of the models that are being written, the innermost last
 
     def model_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a model."""
@@ -50,11 +48,11 @@ class MarkedJsonSchema(GenerateJsonSchema):
         return self._mark(super().dataclass_args_schema(schema), fields, self._configs[-1])
 
     def _generate_inside(self, schema: Any, generate: Any) -> dict[str, Any]:
-        self._configs.append(schema.get("config") or {})
+        around, self._configs = self._configs, (*self._configs, schema.get("config") or {})
         try:
             made: dict[str, Any] = generate(schema)
         finally:
-            self._configs.pop()
+            self._configs = around
         return made
 
     def _mark(

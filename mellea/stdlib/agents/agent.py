@@ -314,7 +314,7 @@ class Agent(Generic[T]):
             defaults={} if session is None else session.model_options,
         )
         book = Book(self.limits, self._keep_states(arguments))
-        return AgentWork(replace(call, book=book, label=self.name, corrects=corrects), session)
+        return AgentWork(replace(call, book=book, label=self.name, corrects=corrects), book, session)
 
     def _keep_states(self, arguments: AgentArguments) -> StateKeeper:
         return StateKeeper(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Unpack
 
 from mellea.core.blocking import blocking
 from mellea.core.blocks import CBlock
@@ -11,8 +11,10 @@ from mellea.core.messages import Message
 from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.agents.agent import Agent
+from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.result import AgentRun
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
+from mellea.stdlib.verb import verb
 
 __all__ = ["Router", "Rule"]
 
@@ -45,18 +47,33 @@ class Router:
         text = _text(prompt)
         return next((agent for check, agent in self._rules if check(text)), self._default)
 
-    async def arun(self, prompt: Any, **arguments: Any) -> AgentRun[Any]:
-        """Have the right agent work on the prompt; see `Agent.arun`."""
+    @verb("run", AgentArguments)
+    async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[Any]:
+        """Have the right agent work on the prompt; the errors are those of `Agent.arun`.
+
+        Args:
+            prompt: as for `choose`.
+        """
         return await self.choose(prompt).arun(prompt, **arguments)
 
     run = blocking(arun)
 
-    def stream(self, prompt: Any, **arguments: Any) -> AgentStream[Any]:
-        """Stream the run of the right agent; see `Agent.stream`."""
+    @verb("stream", AgentStreamArguments)
+    def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[Any]:
+        """Stream the run of the right agent; the errors are those of `Agent.stream`.
+
+        Args:
+            prompt: as for `choose`.
+        """
         return self.choose(prompt).stream(prompt, **arguments)
 
-    def astream(self, prompt: Any, **arguments: Any) -> AsyncAgentStream[Any]:
-        """Stream the run of the right agent in async code; see `Agent.stream`."""
+    @verb("astream", AgentStreamArguments)
+    def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[Any]:
+        """Stream the run of the right agent in async code; the errors are those of `Agent.stream`.
+
+        Args:
+            prompt: as for `choose`.
+        """
         return self.choose(prompt).astream(prompt, **arguments)
 
 

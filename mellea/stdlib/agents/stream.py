@@ -37,6 +37,7 @@ class _AgentStreaming(Generic[T, S]):
     def __init__(self, book: Book, source: S, arguments: AgentStreamArguments) -> None:
         self._book = book
         self._source: S = source
+        self._arguments = arguments
         self._live, self._chunk_size = arguments.get("live", False), arguments.get("chunk_size")
         check_flag("live", self._live)
         self._chunks()  # a wrong size is an error now
@@ -122,6 +123,10 @@ class AgentStream(_AgentStreaming[T, Stream[Any]]):
     def close(self) -> None:
         """Cancel the run if it still goes on, and wait until everything in it has stopped."""
         self._source.close()
+
+    def to_async(self) -> AsyncAgentStream[T]:
+        """Return a stream for async code that reads the same run, as a web server does."""
+        return AsyncAgentStream(self._book, self._source.to_async(), self._arguments)
 
     def __enter__(self) -> Self:
         self._source.__enter__()

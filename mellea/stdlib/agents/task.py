@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, Unpack
 
 import anyio
 
@@ -20,7 +20,7 @@ from mellea.core.events import AttemptAccepted, AttemptRejected, AttemptStart, S
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption, without_shape
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.runtime import Record, Run
+from mellea.core.runtime import LaunchArguments, Record, Run
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, ParseError, ToolLoopLimitError
 from mellea.stdlib.agents.limits import Book, current_book
@@ -29,7 +29,7 @@ from mellea.stdlib.call import Answering, Call
 from mellea.stdlib.components import Correction, render_messages
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.session import MelleaSession
-from mellea.stdlib.tools import Step
+from mellea.stdlib.tools import Step, ToolLoop
 
 __all__ = ["AgentCall", "AgentWork"]
 
@@ -58,28 +58,36 @@ class AgentCall(Call):
         self, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
     ) -> Answering:
         """Return what the run of this call works with."""
-        return AgentTask(self, request, history, pending)
+        if self.book is None or self.loop is None:
+            return Answering(self, request, history, pending)
+        return AgentTask(self, self.book, self.loop, request, history, pending)
 
     def begin(
-        self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Any
+        self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Unpack[LaunchArguments]
     ) -> tuple[ModelOutputThunk[Any], C]:
         """Launch the run; observers are told of an agent."""
-        how = {**how, "kind": "agent", "label": self.label}
+        how["kind"], how["label"] = "agent", self.label
         return Call.begin(self, context, ingredients, **how)  # `super()` doesn't know a class that has slots
 
 
 class AgentTask(Answering):
     """What the loop of an agent's run works on."""
 
-    __slots__ = ("_asked", "_book", "_is_corrected", "_is_whole", "_parsed", "_seen", "_step")
+    __slots__ = ("_asked", "_book", "_is_corrected", "_is_whole", "_loop", "_parsed", "_seen", "_step")
 
     call: AgentCall
 
     def __init__(
-        self, call: AgentCall, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
+        self,
+        call: AgentCall,
+        book: Book,
+        loop: ToolLoop,
+        request: Request | None,
+        history: Context,
+        pending: Sequence[ModelOutputThunk[Any]],
     ) -> None:
         super().__init__(call, request, history, pending)
-        self._book: Book = call.book  # type: ignore[assignment]  # there is one, or this wouldn't be made
+        self._book, self._loop = book, loop
         self._asked: tuple[Record, Backend] | None = None  # the last request, if its usage isn't in the book yet
         self._step = self._seen = 0
         self._is_whole = True  # the answer of that step
@@ -107,8 +115,7 @@ class AgentTask(Answering):
 
     async def _answer(self) -> Generation | None:
         """Return the last answer; `None` if the time was over before there was one."""
-        book, loop = self._book, self.call.loop
-        assert loop is not None
+        book, loop = self._book, self._loop
         with anyio.move_on_after(book.limits.seconds):
             progress = book.begin(self.request.messages)
             self._seen = len(progress.messages)
@@ -185,8 +192,7 @@ class AgentTask(Answering):
 
     def name_limit(self, limit: str) -> str:
         """Return what the user wrote for a limit, or could write."""
-        number, loop = getattr(self._book.limits, limit), self.call.loop
-        most = None if loop is None else loop.max_steps
+        number, most = getattr(self._book.limits, limit), self._loop.max_steps
         if limit != "steps" or (number is not None and number == most):
             return f"Limits({limit}={number!r})"
         return "the limit with limits=Limits(steps=…)" if most is None else "max_steps= of the ToolLoop"
@@ -230,10 +236,12 @@ class AgentWork:
 
     Args:
         call: what the agent asks.
+        book: what is known of the run besides its events.
         session: whose work it is, if it was made for a session.
     """
 
     call: AgentCall
+    book: Book
     session: MelleaSession | None
     record: Record | None = field(default=None, init=False, repr=False)
 
@@ -241,12 +249,6 @@ class AgentWork:
     def is_running(self) -> bool:
         """Whether it was launched and hasn't ended."""
         return self.record is not None and not self.record.is_final
-
-    @property
-    def book(self) -> Book:
-        """What is known of the run besides its events."""
-        assert self.call.book is not None
-        return self.call.book
 
     def launch(self) -> ModelOutputThunk[Any]:
         """Launch the run on the running loop.

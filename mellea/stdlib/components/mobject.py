@@ -27,10 +27,27 @@ class MObject:
 
     __slots__ = ()
 
-    def __init_subclass__(cls, **settings: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        fields_include: Iterable[str] | None = None,
+        fields_exclude: Iterable[str] | None = None,
+        funcs_include: Iterable[str] | None = None,
+        funcs_exclude: Iterable[str] | None = None,
+        stringify_func: Callable[[Any], str] | None = None,
+        template: str | None = None,
+    ) -> None:
         super().__init_subclass__()
-        if settings:
-            setattr(cls, SETTINGS, View.make(**settings))
+        view = View.make(
+            fields_include=fields_include,
+            fields_exclude=fields_exclude,
+            funcs_include=funcs_include,
+            funcs_exclude=funcs_exclude,
+            stringify_func=stringify_func,
+            template=template,
+        )
+        if view != View():  # else the class shows what the one above it shows
+            setattr(cls, SETTINGS, view)
 
     def parts(self) -> Sequence[Any]:
         """Return the fields that the model sees."""
@@ -65,7 +82,17 @@ def mify(
     stringify_func: Callable[[Any], str] | None = None,
     template: str | None = None,
 ) -> Callable[[T], T]: ...
-def mify(obj: Any = _NOTHING, /, **settings: Any) -> Any:
+def mify(
+    obj: Any = _NOTHING,
+    /,
+    *,
+    fields_include: Iterable[str] | None = None,
+    fields_exclude: Iterable[str] | None = None,
+    funcs_include: Iterable[str] | None = None,
+    funcs_exclude: Iterable[str] | None = None,
+    stringify_func: Callable[[Any], str] | None = None,
+    template: str | None = None,
+) -> Any:
     """Let a model see the objects of a class, or one object, and call their documented methods.
 
     It works as a decorator, with or without arguments, and on an object, which is marked and returned. By default the
@@ -73,24 +100,32 @@ def mify(obj: Any = _NOTHING, /, **settings: Any) -> Any:
 
     Args:
         obj: a class or an object.
-        settings: `fields_include` and `fields_exclude` choose fields, including properties, by name; `funcs_include`
-            and `funcs_exclude` choose the methods that are tools, by default the public ones with a docstring;
-            `stringify_func` makes the whole text; `template` is a Jinja2 template with the fields as its variables, or
-            the name of one.
+        fields_include: the fields that the model sees, by name; properties will do, too.
+        fields_exclude: the fields that it doesn't see.
+        funcs_include: the methods that are tools, by default the public ones with a docstring.
+        funcs_exclude: the methods that are none.
+        stringify_func: makes the whole text that the model sees.
+        template: a Jinja2 template with the fields as its variables, or the name of one.
 
     Raises:
         UsageError: an argument has a wrong type or no effect, or the object can't be marked.
     """
-    view = View.make(**settings)
+    view = View.make(
+        fields_include=fields_include,
+        fields_exclude=fields_exclude,
+        funcs_include=funcs_include,
+        funcs_exclude=funcs_exclude,
+        stringify_func=stringify_func,
+        template=template,
+    )
 
     def mark(obj: Any) -> Any:
         if inspect.isroutine(obj) or inspect.ismodule(obj):
             raise UsageError(f"mify takes a class or an object, not {obj!r}")
         cls = obj if isinstance(obj, type) else type(obj)
-        wording = settings.keys() - {"funcs_include", "funcs_exclude"}
-        if wording and find_own_format(cls) is not None:
+        if (wording := view.list_wording()) and find_own_format(cls) is not None:
             raise UsageError(
-                f"{cls.__name__} is rendered by its own format_for_llm(), so {min(wording)} would have no effect; "
+                f"{cls.__name__} is rendered by its own format_for_llm(), so {wording[0]} would have no effect; "
                 "leave one of them out"
             )
         if isinstance(obj, type):

@@ -78,7 +78,7 @@ class View:
         stringify_func: Callable[[Any], str] | None = None,
         template: str | None = None,
     ) -> Self:
-        """Check the arguments.
+        """Check the arguments, which are those of `mify`.
 
         Raises:
             UsageError: one has a wrong type, or two exclude each other.
@@ -97,6 +97,11 @@ class View:
             stringify_func,
             template,
         )
+
+    def list_wording(self) -> list[str]:
+        """Return the names of the settings that decide about the text of an object."""
+        names = ("fields_exclude", "fields_include", "stringify_func", "template")
+        return [name for name in names if getattr(self, name) not in (None, ())]
 
     def __call__(self, obj: Any) -> Viewed:
         """Return the component that renders an object."""

@@ -329,9 +329,18 @@ class _Attempting:
         output: ComputedModelOutputThunk[Any],
         after: Context,
         validations: tuple[tuple[Requirement, ValidationResult], ...],
-        **more: Any,
+        error: ParseError | None = None,
+        is_complete: bool = True,
     ) -> Attempt:
-        return Attempt(self._number, output, after, validations, component=self._call.component, **more)
+        return Attempt(
+            self._number,
+            output,
+            after,
+            validations,
+            component=self._call.component,
+            error=error,
+            is_complete=is_complete,
+        )
 
     async def _follow(self, thunk: ModelOutputThunk[Any]) -> Failure | None:
         """Hand the events of the attempt on and watch its text; stops it at the first no, which is returned."""

@@ -317,6 +317,10 @@ class Stream(_Streaming[T]):
         """Cancel the generation if it still runs, and wait until its connection is closed."""
         self._close_now()
 
+    def to_async(self) -> AsyncStream[T]:
+        """Return a stream for async code that reads the same generation, as a web server does."""
+        return AsyncStream(self._started, has_format=self._has_format, live=self._live, by_step=self._by_step)
+
     def __enter__(self) -> Self:
         self._started()
         return self

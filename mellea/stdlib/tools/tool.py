@@ -271,18 +271,20 @@ class Tool(Generic[P, R]):
         """Return this tool under another name."""
         return self._like(self._function, name=name)
 
-    def _like(self, function: Any, **changes: Any) -> Tool[Any, Any]:
-        settings: dict[str, Any] = {
-            "name": self.name,
-            "description": self._description,
-            "timeout": self.timeout,
-            "one_at_a_time": self.one_at_a_time,
-            "runs": self.runs,
-            "requires_approval": self.requires_approval,
-            "examples": self.examples,
-            "contracts": self._contracts,
-        }
-        made: Tool[Any, Any] = Tool(function, **(settings | changes))
+    def _like(
+        self, function: Any, *, name: str | None = None, contracts: tuple[Contract, ...] | None = None
+    ) -> Tool[Any, Any]:
+        made: Tool[Any, Any] = Tool(
+            function,
+            name=self.name if name is None else name,
+            description=self._description,
+            timeout=self.timeout,
+            one_at_a_time=self.one_at_a_time,
+            runs=self.runs,
+            requires_approval=self.requires_approval,
+            examples=self.examples,
+            contracts=self._contracts if contracts is None else contracts,
+        )
         made.inner_tools = self.inner_tools
         if function is self._function:
             made._hints = self._hints

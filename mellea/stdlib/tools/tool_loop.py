@@ -271,15 +271,15 @@ class ToolLoop:
         if progress.asked and not progress.can_wait:
             raise _nobody_answers(progress.asked[0], tools)
 
+        settled = {key: each for key, each in verdicts.items() if not isinstance(each, Question)}
+
         async def finish(key: str) -> None:
-            output = await _run_verdict(
-                progress.calls[key], verdicts[key], task, tools, run, RunningCall(progress, key)
-            )
+            output = await _run_verdict(progress.calls[key], settled[key], task, tools, run, RunningCall(progress, key))
             if output is not None:
                 await progress.finish_call(key, output)
                 run.emit([ToolResult(output)])
 
-        ready = {key: progress.calls[key] for key, each in verdicts.items() if not isinstance(each, Question)}
+        ready = {key: progress.calls[key] for key in settled}
         if ready or not progress.is_waiting:
             await progress.begin()
         await run_in_queues(ready, tools, finish, self.concurrency)
@@ -321,8 +321,8 @@ class ToolLoop:
         if limit == "steps":
             times = "1 time" if number == 1 else f"{number} times"
             raise ToolLoopLimitError(
-                f"the model was asked {times} and still calls tools ({names}); raise {said}, or say in the prompt when it "
-                "is done; the text so far is in .partial"
+                f"the model was asked {times} and still calls tools ({names}); raise {said}, or say in the prompt when "
+                "it is done; the text so far is in .partial"
             )
         raise ToolLoopLimitError(
             f"{said} was reached in step {number}, and the model still calls tools ({names}); raise it, or return what "
@@ -380,7 +380,7 @@ def _nobody_answers(question: Question, tools: Mapping[str, Tool[..., Any]]) -> 
 
 async def _run_verdict(
     call: ToolCall,
-    verdict: Verdict,
+    verdict: Approved | Deny | OutsideResult,
     task: LoopTask,
     tools: Mapping[str, Tool[..., Any]],
     run: Run,
@@ -392,7 +392,6 @@ async def _run_verdict(
     if isinstance(verdict, OutsideResult):
         given = verdict.result if verdict.value is None else ToolReturn(verdict.value, verdict.result)
         return make_output(call, given, task.tell)
-    assert isinstance(verdict, Approved)
     token, loop = current_call.set(running), current_loop()
     cancels = running.progress.cancels
     try:

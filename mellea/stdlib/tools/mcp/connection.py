@@ -98,9 +98,7 @@ class _Owner:
         try:
             await anyio.to_thread.run_sync(require_mcp)
             with anyio.CancelScope(deadline=anyio.current_time() + self._connect_timeout) as self._opening:
-                async with self._target.connect(
-                    self.stop, self._forget_session, message_handler=self._hear, cache=None
-                ) as client:
+                async with self._target.connect(self.stop, self._forget_session, self._hear) as client:
                     self._opening.deadline = math.inf
                     self.client = client
                     self.is_opened.set()

@@ -156,15 +156,15 @@ class McpTool(Tool[..., Any]):
     def with_contract(self, contract: Contract) -> McpTool:
         """Return this tool with one more condition, which comes before the others."""
         contract.check.fit([parameter.name for parameter in self._parameters])
-        return self._changed(_contracts=(contract, *self._contracts))
+        return self._changed({"_contracts": (contract, *self._contracts)})
 
     def renamed(self, name: str) -> McpTool:
         """Return this tool under another name; the server is asked for it by its own."""
-        return self._changed(name=name, __name__=name)
+        return self._changed({"name": name, "__name__": name})
 
-    def _changed(self, **attributes: Any) -> McpTool:
+    def _changed(self, attributes: Mapping[str, Any]) -> McpTool:
         twin: McpTool = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, **attributes)
+        twin.__dict__.update({**self.__dict__, **attributes})
         twin.__dict__.pop("spec", None)  # it has the name in it
         return twin
 

@@ -6,7 +6,7 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +116,10 @@ class Target:
 
     @asynccontextmanager
     async def connect(
-        self, on_end: Callable[[], None], on_session_lost: Callable[[], None], **callbacks: Any
+        self,
+        on_end: Callable[[], None],
+        on_session_lost: Callable[[], None],
+        on_message: Callable[[Any], Awaitable[None]],
     ) -> AsyncIterator[Any]:
         """Open a connection and give a client of it: an `mcp.Client` that has been entered.
 
@@ -124,19 +127,20 @@ class Target:
             on_end: is called when a server that was started ends its output, as it does when it is killed.
             on_session_lost: is called when a server at an address refuses a request because it has forgotten the
                 session, as it does after it was started again.
-            callbacks: those of `mcp.Client`.
+            on_message: is called with each notification of the server.
         """
         from mcp import Client, StdioServerParameters  # optional: the extra `mcp`
         from mcp.client.stdio import stdio_client
 
+        settings: dict[str, Any] = {"message_handler": on_message, "cache": None, "mode": self.mode}
         if self.server is not None:
             server = getattr(self.server, "mcp_server", self.server)  # of `mellea.serve.mcp`
-            async with Client(server, **callbacks, mode=self.mode) as client:
+            async with Client(server, **settings) as client:
                 yield client
         elif self.url is not None:
             async with (
                 self._http(on_session_lost) as transport,
-                Client(transport, **callbacks, mode=self.mode) as client,
+                Client(transport, **settings) as client,
             ):
                 yield client
         else:
@@ -144,7 +148,7 @@ class Target:
             parameters = StdioServerParameters(command=program, args=arguments, env=dict(self.env), cwd=self.cwd)
             with _error_stream() as errlog:
                 transport = _watched(stdio_client(parameters, errlog=errlog), on_end)
-                async with Client(transport, **callbacks, mode=self.mode) as client:
+                async with Client(transport, **settings) as client:
                     yield client
 
     @asynccontextmanager

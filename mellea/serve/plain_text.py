@@ -1,0 +1,79 @@
+"""`mellea.serve.text(stream)`: the plain text of an answer, as it is written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from mellea.core.surrogates import replace_surrogates
+from mellea.serve.response import STALL_SECONDS, Encoder, Ending, ErrorText, Refusal, StreamResponse, describe_error
+from mellea.serve.served_stream import ServedStream, Streamable
+
+__all__ = ["TextEncoder", "text"]
+
+
+class TextEncoder(Encoder):
+    """Writes the text that stays, and nothing else.
+
+    Plain text has no way of saying that it is incomplete. What fails before the first piece is refused with the status
+    502; what fails later, or is stopped, cuts the connection.
+
+    Args:
+        error_text: makes the text of a refusal.
+    """
+
+    media_type: ClassVar[str] = "text/plain; charset=utf-8"
+    headers: ClassVar[Mapping[str, str]] = {
+        "cache-control": "no-cache",
+        "x-accel-buffering": "no",
+        "x-content-type-options": "nosniff",
+    }
+    opening: ClassVar[bytes] = b""
+    keep_alive: ClassVar[bytes | None] = None
+    begins_at_once: ClassVar[bool] = False
+
+    def __init__(self, error_text: ErrorText = None) -> None:
+        self._error_text = error_text
+
+    def read(self, source: ServedStream) -> Sequence[AsyncIterator[Any]]:
+        """Read the text."""
+        return [source.text()]
+
+    def feed(self, value: str) -> bytes:
+        """Return the piece of text in UTF-8."""
+        return replace_surrogates(value).encode()
+
+    def finish(self, ending: Ending) -> bytes | None:
+        """Return nothing after a complete text, and `None` after one that isn't."""
+        return b"" if ending.error is None and not ending.is_stopped else None
+
+    def refuse(self, error: BaseException) -> Refusal:
+        """Return an answer that says that there is none."""
+        said = describe_error(error, self._error_text)
+        return Refusal(502, replace_surrogates(said).encode(), self.media_type)
+
+
+def text(
+    stream: Streamable,
+    *,
+    headers: Mapping[str, str] | None = None,
+    error_text: ErrorText = None,
+    stall: float = STALL_SECONDS,
+) -> StreamResponse:
+    """Make a response of the plain text of an answer, sent as it is written.
+
+    It is a response of Starlette's and FastAPI's where these are installed, and an ASGI application anywhere. When the
+    client leaves, the model is stopped. A text that ends too early cuts the connection; if there was none yet, the
+    status is 502.
+
+    Args:
+        stream: a thunk, a stream of a session, a function or an agent, or an iterator of texts; of an agent its answer
+            is sent, under a strategy the text that was accepted.
+        headers: more headers.
+        error_text: makes the text of an error; by default it says no more than that there was one.
+        stall: seconds that a client may take nothing before it counts as gone.
+
+    Raises:
+        UsageError: an argument is wrong.
+    """
+    return StreamResponse(stream, TextEncoder(error_text), headers=headers, stall=stall)

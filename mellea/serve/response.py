@@ -1,0 +1,389 @@
+"""A streaming ASGI response: what a model writes, sent as it comes, by whatever encoder makes bytes of it.
+
+Rules:
+
+- A response owns what it serves. When its client leaves, when the client takes nothing for `stall` seconds, or when the
+  server cancels it, the model is stopped, and the response ends once the model's connection is closed.
+- One task reads and sends; nothing is read while the client is slow to take what was read before, so a response holds
+  one event at a time. Another task waits for the client to leave, and a third one sends a sign of life while there is
+  no news. A reader is never cancelled in order to send one, since that would end it.
+- Every ending that can reach the client is written by the encoder: it has finished, failed, was stopped, or waits.
+- No framework is needed. Where Starlette is installed, the response is one of its own kind, so that FastAPI takes it.
+
+Source: the ASGI specification, HTTP version 2.4 (https://asgi.readthedocs.io, 2026-11).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from mellea.core.runtime.tasks import together
+from mellea.errors import GenerationCancelledError, MelleaError, UsageError
+from mellea.serve.served_stream import ServedStream, Streamable
+
+if TYPE_CHECKING:
+    from mellea.stdlib.agents import Pending
+
+__all__ = [
+    "KEEP_ALIVE_SECONDS",
+    "STALL_SECONDS",
+    "Encoder",
+    "Ending",
+    "ErrorText",
+    "Receive",
+    "Refusal",
+    "Scope",
+    "Send",
+    "StreamResponse",
+    "describe_error",
+    "unless_left",
+]
+
+_log = logging.getLogger("mellea.serve")
+
+T = TypeVar("T")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+KEEP_ALIVE_SECONDS = 15.0
+"""How long nothing may be sent before a sign of life is; proxies give up on a silent answer after 30 to 60 s."""
+
+STALL_SECONDS = 60.0
+"""How long a client may take nothing before it counts as gone."""
+
+_LARGEST_PIECE = 64 * 1024
+"""Bytes that are handed to the server at once, so that it can wait for a slow client in between."""
+
+_LAST_WORDS_SECONDS = 1.0
+"""For the end of a response that the server cancels."""
+
+_MASKED = "An error occurred."
+
+ErrorText = Callable[[BaseException], str] | None
+"""Makes the text that the client gets of an error; `None` tells nothing of it. `str` tells all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a stream has ended.
+
+    Attributes:
+        error: what it failed with.
+        is_stopped: whether somebody has stopped the generation, while the client is still there.
+        pending: what an agent's run waits for.
+    """
+
+    error: BaseException | None = None
+    is_stopped: bool = False
+    pending: Pending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A whole answer in place of a stream, for what failed before anything was sent."""
+
+    status: int
+    body: bytes
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Encoder(ABC):
+    """Makes bytes of what is read from a model; one encoder serves one response.
+
+    Attributes:
+        media_type: the response's content type.
+        headers: further headers.
+        opening: sent together with the headers.
+        keep_alive: what is sent when there is no news; `None` if the format has nothing that says nothing.
+        begins_at_once: whether headers and opening are sent before there is any news; if not, what fails before may be
+            refused with a status of its own.
+    """
+
+    media_type: ClassVar[str] = "text/event-stream"
+    headers: ClassVar[Mapping[str, str]] = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    opening: ClassVar[bytes] = b": stream-open\n\n"
+    keep_alive: ClassVar[bytes | None] = b": keep-alive\n\n"
+    begins_at_once: ClassVar[bool] = True
+
+    def read(self, source: ServedStream) -> Sequence[AsyncIterator[Any]]:
+        """Return the readers whose values `feed` takes, as they come; the events by default."""
+        return [source.events()]
+
+    @abstractmethod
+    def feed(self, value: Any) -> bytes:
+        """Return what is sent for the next value, `b""` for nothing."""
+
+    @abstractmethod
+    def finish(self, ending: Ending) -> bytes | None:
+        """Return what is sent at the end, whatever it is; `None` cuts the connection, so that the client can tell."""
+
+    def refuse(self, error: BaseException) -> Refusal | None:
+        """Return the answer to what fails before anything was sent; `None` if the stream itself says so."""
+        return None
+
+
+if TYPE_CHECKING:
+
+    class _Response:
+        """What Starlette's `Response` has, as far as it is used here."""
+
+        status_code: int
+        background: Any
+        media_type: str | None
+        raw_headers: list[tuple[bytes, bytes]]
+
+        def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+            """Make the raw headers."""
+
+else:
+    try:
+        from starlette.responses import Response as _Response  # optional: whoever has it gets one of its responses
+    except ImportError:
+
+        class _Response:
+            """Stands in for Starlette's `Response` where that isn't installed."""
+
+            def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+                """Make the raw headers."""
+                named = {"content-type": self.media_type, **{k.lower(): v for k, v in (headers or {}).items()}}
+                self.raw_headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in named.items()]
+
+
+class StreamResponse(_Response):
+    """An ASGI application that answers one request with what a model writes.
+
+    Args:
+        stream: a thunk, a stream of a session, a function or an agent, sync or async, or an iterator of texts or
+            events. The response owns it: it is stopped when the client leaves.
+        encoder: makes bytes of it.
+        headers: more headers, in place of those with the same name.
+        status_code: the status of an answer that begins well.
+        keep_alive: seconds without news after which a sign of life is sent.
+        stall: seconds that a client may take nothing before it counts as gone.
+        background: awaited at the end, as Starlette does.
+
+    Raises:
+        UsageError: the stream can't be served, or a number is wrong.
+    """
+
+    def __init__(
+        self,
+        stream: Streamable,
+        encoder: Encoder,
+        *,
+        headers: Mapping[str, str] | None = None,
+        status_code: int = 200,
+        keep_alive: float = KEEP_ALIVE_SECONDS,
+        stall: float = STALL_SECONDS,
+        background: Any = None,
+    ) -> None:
+        for what, seconds in (("keep_alive", keep_alive), ("stall", stall)):
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+                raise UsageError(f"{what} takes a number of seconds above 0, not {seconds!r}")
+        self.source = ServedStream(stream)
+        self.encoder = encoder
+        self.status_code = status_code
+        self.background = background
+        self.media_type = encoder.media_type
+        self._keep_alive, self._stall = keep_alive, stall
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        self.init_headers({**encoder.headers, **given})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        out = _Output(self, send)
+        try:
+            async with anyio.create_task_group() as group:
+                out.scope = group.cancel_scope
+                group.start_soon(_watch, receive, out)
+                group.start_soon(out.keep_alive, self.encoder.keep_alive, self._keep_alive)
+                await self._answer(out)
+                group.cancel_scope.cancel()
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(_LAST_WORDS_SECONDS, shield=True):
+                await out.end(Ending(is_stopped=True))
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):  # bounded by the close itself
+                await self.source.aclose()
+        if self.background is not None and not out.is_left:
+            await self.background()
+
+    async def _answer(self, out: _Output) -> None:
+        if self.encoder.begins_at_once:
+            await out.begin()
+        await out.end(await self._read(out))
+
+    async def _read(self, out: _Output) -> Ending:
+        """Send everything there is to read, and return how it has ended."""
+        try:
+            await self.source.open()
+            readers = self.encoder.read(self.source)
+            await together([functools.partial(self._pump, reader, out) for reader in readers])
+            return Ending(pending=self.source.check())
+        except GenerationCancelledError:
+            return Ending(is_stopped=True)
+        except Exception as error:  # noqa: BLE001 - of whatever the program serves; the client is told, and the log
+            _report(error)
+            return Ending(error)
+
+    async def _pump(self, reader: AsyncIterator[Any], out: _Output) -> None:
+        async for value in reader:
+            if data := self.encoder.feed(value):
+                await out.send(data)
+
+
+class _Output:
+    """What goes to the client; two tasks may send at the same time."""
+
+    def __init__(self, response: StreamResponse, send: Send) -> None:
+        self._response = response
+        self._send = send
+        self._lock = anyio.Lock()
+        self._sent_at = anyio.current_time()
+        self._has_begun = self._has_ended = False
+        self.is_left = False
+        self.scope: anyio.CancelScope | None = None
+
+    def leave(self) -> None:
+        """Note that the client is gone, and end the response."""
+        self.is_left = True
+        if self.scope is not None:
+            self.scope.cancel()
+
+    async def begin(self) -> None:
+        """Send the headers."""
+        async with self._lock:
+            await self._begin()
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of the body."""
+        async with self._lock:
+            if not self._has_ended:
+                await self._begin()
+                await self._send_body(data)
+
+    async def end(self, ending: Ending) -> None:
+        """Send the end, once."""
+        encoder = self._response.encoder
+        async with self._lock:
+            if self._has_ended or self.is_left:
+                return
+            self._has_ended = True
+            if ending.error is not None and not self._has_begun and (refusal := encoder.refuse(ending.error)):
+                await self._refuse(refusal)
+                return
+            await self._begin()
+            last = encoder.finish(ending)
+            if last is not None:  # else the server cuts the connection, since the answer isn't complete
+                await self._send_body(last, more=False)
+
+    async def keep_alive(self, sign: bytes | None, seconds: float) -> None:
+        """Send a sign of life whenever nothing was sent for so long."""
+        while sign is not None:
+            now = anyio.current_time()
+            if now - self._sent_at >= seconds:
+                await self.send(sign)
+                now = self._sent_at
+            await anyio.sleep(self._sent_at + seconds - now)
+
+    async def _begin(self) -> None:
+        if self._has_begun:
+            return
+        self._has_begun = True
+        response = self._response
+        await self._put(
+            {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+        )
+        if opening := response.encoder.opening:
+            await self._send_body(opening)
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        headers = {"content-type": refusal.media_type, "content-length": str(len(refusal.body)), **refusal.headers}
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self._put({"type": "http.response.start", "status": refusal.status, "headers": raw})
+        await self._send_body(refusal.body, more=False)
+
+    async def _send_body(self, data: bytes, *, more: bool = True) -> None:
+        pieces = [data[start : start + _LARGEST_PIECE] for start in range(0, len(data), _LARGEST_PIECE)] or [b""]
+        for piece in pieces[:-1]:
+            await self._put({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._put({"type": "http.response.body", "body": pieces[-1], "more_body": more})
+
+    async def _put(self, message: MutableMapping[str, Any]) -> None:
+        """Hand a message to the server; a client that takes nothing for too long, or is gone, is left alone."""
+        if self.is_left:
+            return
+        try:
+            with anyio.fail_after(self._response._stall):
+                await self._send(message)
+        except (OSError, TimeoutError):  # the specification has servers raise an OSError when a client is gone
+            self.leave()
+            await anyio.lowlevel.checkpoint()  # where this task is cancelled
+        self._sent_at = anyio.current_time()
+
+
+async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T | None:
+    """Do some work for a client, and cancel it when the client leaves.
+
+    Args:
+        receive: the request's; its body has been read.
+        work: what to do.
+
+    Returns:
+        What it has come to, `None` if the client has left.
+
+    Raises:
+        Exception: what the work raises.
+    """
+    result: T | None = None
+    error: Exception | None = None
+    async with anyio.create_task_group() as group:
+
+        async def watch() -> None:
+            await _until_left(receive)
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch)
+        try:
+            result = await work()
+        except Exception as failed:  # noqa: BLE001 - raised below, as it is and not in a group
+            error = failed
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    return result
+
+
+def describe_error(error: BaseException, error_text: ErrorText = None) -> str:
+    """Return what a client is told of an error: by default no more than that there was one."""
+    return _MASKED if error_text is None else error_text(error)
+
+
+async def _watch(receive: Receive, out: _Output) -> None:
+    await _until_left(receive)
+    out.leave()
+
+
+async def _until_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _report(error: Exception) -> None:
+    """Log what the client may not be told."""
+    if isinstance(error, MelleaError):
+        _log.error("a response failed with %s: %s", type(error).__name__, error)
+    else:
+        _log.error("a response failed", exc_info=error)

@@ -1,0 +1,232 @@
+"""What a response reads: thunks, streams of sessions, functions and agents, and iterators of the program's own.
+
+Whatever it is, `ServedStream` reads it in async code, on asyncio and on trio, and can stop it at any moment: then the
+model's connection is closed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from mellea.core.events import Event, TextDelta
+from mellea.core.runtime.tasks import in_thread
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import UsageError
+from mellea.stdlib.agents import Pending
+from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
+from mellea.stdlib.streaming import AsyncStream, Stream, StreamChunk
+
+__all__ = ["ServedStream", "Streamable"]
+
+Streamable = (
+    ModelOutputThunk[Any]
+    | AsyncStream[Any]
+    | Stream[Any]
+    | AsyncAgentStream[Any]
+    | AgentStream[Any]
+    | AsyncIterator[Any]
+    | Iterator[Any]
+)
+"""What can be served while it is written. An iterator of the program's own gives texts, events or `StreamChunk`s."""
+
+_Read = ModelOutputThunk[Any] | AsyncStream[Any] | AsyncAgentStream[Any]
+
+_END: Any = object()
+
+
+class ServedStream:
+    """One thing that is written by a model, to be read in async code.
+
+    Args:
+        given: what to read, see `Streamable`.
+
+    Raises:
+        UsageError: it can't be read.
+    """
+
+    def __init__(self, given: Streamable) -> None:
+        self._given = given
+        self._read: _Read | None = None
+        if isinstance(given, (ModelOutputThunk, AsyncStream, AsyncAgentStream)):
+            self._read = given
+        self._pieces: _Pieces | None = None
+        if self._read is None and not isinstance(given, (Stream, AgentStream)):
+            self._pieces = _Pieces(given)
+
+    async def open(self) -> None:
+        """Launch what isn't running yet.
+
+        Raises:
+            MelleaError: it can't begin.
+        """
+        given = self._given
+        if isinstance(given, (Stream, AgentStream)):
+            await in_thread(given.__enter__)  # it begins on another loop, which this one must not wait for
+            self._read = given.to_async()
+
+    def events(self) -> AsyncIterator[Event]:
+        """Read the events, from the beginning."""
+        if self._pieces is not None:
+            return _PieceEvents(self._pieces)
+        return self._opened.events()
+
+    def text(self) -> AsyncIterator[str]:
+        """Read the text that stays, from the beginning; of an agent, that of its answer."""
+        if self._pieces is not None:
+            return _PieceTexts(self._pieces)
+        read = self._opened
+        if isinstance(read, AsyncAgentStream):
+            return _AnswerText(read)
+        return AsyncStream.__aiter__(read) if isinstance(read, AsyncStream) else aiter(read)
+
+    def partials(self) -> AsyncIterator[Any]:
+        """Read what is known of a typed result so far.
+
+        Raises:
+            UsageError: it has no type.
+        """
+        if self._pieces is not None:
+            raise UsageError("an iterator of the program's own has no partial objects; serve the stream itself")
+        return self._opened.partials()
+
+    def check(self) -> Pending | None:
+        """Return what the run of an agent waits for, if it does; only after the end.
+
+        Raises:
+            MelleaError: the result isn't of its type.
+        """
+        if isinstance(self._read, (AsyncStream, AsyncAgentStream)):
+            return getattr(self._read.result, "pending", None)
+        return None
+
+    async def aclose(self) -> None:
+        """Stop it if it still goes on, and wait until the connection to the model is closed."""
+        if self._pieces is not None:
+            await self._pieces.aclose()
+        elif isinstance(self._read, ModelOutputThunk):
+            await self._read.cancel()
+        elif self._read is not None:
+            await self._read.aclose()
+
+    @property
+    def _opened(self) -> _Read:
+        if self._read is None:
+            raise UsageError("a source is opened before it is read")
+        return self._read
+
+
+class _AnswerText(AsyncIterator[str]):
+    """Reads the text of an agent's answer."""
+
+    def __init__(self, stream: AsyncAgentStream[Any]) -> None:
+        self._chunks = aiter(stream)
+
+    async def __anext__(self) -> str:
+        while not (text := (await anext(self._chunks)).text):
+            pass
+        return text
+
+
+class _Pieces:
+    """An iterator of the program's own; a plain one is advanced in worker threads."""
+
+    def __init__(self, given: Any) -> None:
+        if isinstance(given, (str, bytes)) or not (hasattr(given, "__aiter__") or hasattr(given, "__iter__")):
+            raise UsageError(
+                f"a response is made of a stream, a thunk or an iterator, not {given!r}; m.astream(…) makes a stream"
+            )
+        self._async: AsyncIterator[Any] | None = aiter(given) if hasattr(given, "__aiter__") else None
+        self._plain = None if self._async is not None else _Plain(iter(given))
+
+    async def next(self) -> Any:
+        """Return the next piece; raises `StopAsyncIteration` at the end."""
+        if self._async is not None:
+            return await anext(self._async)
+        assert self._plain is not None
+        if (piece := await in_thread(self._plain.next)) is _END:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Stop it; a plain iterator that is just being advanced in a thread is closed at its next piece."""
+        if self._plain is not None:
+            await in_thread(self._plain.close)
+        elif (close := getattr(self._async, "aclose", None)) is not None:
+            await close()
+
+
+class _PieceEvents(AsyncIterator[Event]):
+    """Reads pieces as events: text becomes `TextDelta`s."""
+
+    def __init__(self, pieces: _Pieces) -> None:
+        self._pieces = pieces
+
+    async def __anext__(self) -> Event:
+        piece = await self._pieces.next()
+        return piece if isinstance(piece, Event) else TextDelta(_text_of(piece))
+
+
+class _PieceTexts(AsyncIterator[str]):
+    """Reads the text of pieces."""
+
+    def __init__(self, pieces: _Pieces) -> None:
+        self._pieces = pieces
+
+    async def __anext__(self) -> str:
+        while not (text := _text_of(await self._pieces.next())):
+            pass
+        return text
+
+
+class _Plain:
+    """A plain iterator that one thread advances while another one may want to close it."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+        self._lock = threading.Lock()
+        self._is_running = self._is_closed = False
+
+    def next(self) -> Any:
+        """Return the next piece, `_END` at the end."""
+        with self._lock:
+            if self._is_closed:
+                return _END
+            self._is_running = True
+        try:
+            return next(self._iterator, _END)
+        finally:
+            with self._lock:
+                self._is_running, is_closed = False, self._is_closed
+            if is_closed:
+                self._close()
+
+    def close(self) -> None:
+        """Close it, now or when the thread that advances it comes back."""
+        with self._lock:
+            self._is_closed = True
+            is_running = self._is_running
+        # A generator that runs can't be closed, but a stream of ours can, and ends the wait of the thread with that.
+        if not is_running or not hasattr(self._iterator, "gi_frame"):
+            self._close()
+
+    def _close(self) -> None:
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
+
+
+def _text_of(piece: Any) -> str:
+    if isinstance(piece, str):
+        return piece
+    if isinstance(piece, TextDelta):
+        return piece.chunk
+    if isinstance(piece, StreamChunk):
+        return piece.text
+    if isinstance(piece, Event):
+        return ""
+    raise UsageError(
+        f"an iterator that is served gives texts, events or StreamChunks, not {piece!r}; for typed results serve the "
+        "stream itself"
+    )

@@ -1,0 +1,426 @@
+"""The record: everything that a program does, kept in an SQLite file as it happens, by `mellea.traces.record`.
+
+How a run is read back as JSON (`run_file.py` has the schema, and what each dict holds):
+
+    from mellea.telemetry.run_file import read_run, read_runs   # also in mellea.traces
+
+    read_runs("runs.db")          # a dict for each run, the newest first; its "id" is what read_run takes
+    read_run("runs.db", 12)       # a dict for each span of the run, in the order in which they began
+
+Both read what was committed, also while programs write (a tenth of a second behind them).
+
+Rules:
+
+- The calling side notes a span in a queue and does nothing else: neither at its begin nor at its end, which may be in
+  a finaliser, does it take a lock that the same thread could hold already. `SimpleQueue.put` is made for that.
+- One thread turns spans into rows and writes them, many in one transaction. It begins with the first span, and anew
+  in a forked child, whose spans have a writer of their own.
+- A span that has ended by the time that it is written is written once.
+- What can't be written (a full disk, a damaged file, a queue that is full because the disk is slow) is lost; that is
+  logged once, and no call notices.
+- What was said is kept only on request. With it, the times at which text came are noted for each read of the
+  connection, so that neither is anything done for a delta.
+- The record of one file is shared by all who ask for it in a process, and ends when the last of them closes it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import math
+import os
+import queue
+import sqlite3
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from mellea.core.events import Event, KeepAlive, TextDelta
+from mellea.core.masking import known_secrets, scrub_all
+from mellea.core.observer import Observer, Span, add_observer, remove_observer
+from mellea.core.span_data import cost_of_span, describe_span
+from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
+from mellea.errors import ConfigurationError, MelleaError, UsageError
+from mellea.telemetry.run_file import COLUMNS, Entry, RunFile, StoredAt
+from mellea.telemetry.switch import end_what_runs, read_content_switch
+
+__all__ = ["Recording", "record", "record_from_environment"]
+
+_SWITCH = "MELLEA_TRACES"
+
+_GATHER_SECONDS = 0.1
+"""How long spans are gathered before they are written, so that one transaction takes many."""
+
+_MOST_WAITING = 20_000
+"""How many begins and ends of spans may wait for the writer; what comes while so many wait is lost."""
+
+_MOST_AT_ONCE = 1_000
+"""How many begins and ends of spans one transaction takes."""
+
+_MAX_BYTES = 500_000_000
+_MAX_AGE = 30 * 86_400.0
+_LEAST_BYTES = 100_000
+"""An empty file has some tens of thousands."""
+
+_log = logging.getLogger("mellea")
+
+
+class _Note(StoredAt):
+    """What is noted with a span: where it stands in the file, and when text came.
+
+    Attributes:
+        chunks: seconds since the epoch of `time.monotonic`, and how many characters came then.
+        retries: how often the request was sent again.
+    """
+
+    __slots__ = ("chunks", "retries")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks: list[tuple[float, int]] = []
+        self.retries = 0
+
+
+class _Recorder(Observer):
+    """Records all spans that it is told of in one file; the holders of its `Recording`s share it.
+
+    Args:
+        file: where to.
+        content: whether what was said is recorded, and when it came.
+    """
+
+    def __init__(self, file: RunFile, *, content: bool) -> None:
+        self.file = file
+        self.has_content = self.wants_events = content
+        self.holders = 0
+        self._key = f"record-{id(self)}"
+        self._lost = 0
+        self._is_logged = self._is_closed = False
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin with nothing noted and no thread; in a forked child, where the parent writes what was noted before."""
+        self._spans: deque[Span] = deque()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._is_awake = False
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._writing = threading.Lock()
+        self._hurry = threading.Event()
+
+    # -- the calling side -----------------------------------------------------------------------------
+
+    def begin(self, span: Span) -> None:
+        """Note that a span has begun."""
+        if not self._is_closed and self._note(span, _Note()) and self._thread is None:
+            self._start()
+
+    def event(self, span: Span, events: Sequence[Event]) -> None:
+        """Note when text came, and that a request is sent again."""
+        note: _Note | None = span.data.get(self._key)
+        if note is None:
+            return
+        length = 0
+        for event in events:
+            if type(event) is TextDelta:
+                length += len(event.chunk)
+            elif type(event) is KeepAlive and event.begins_anew:
+                note.retries += 1
+        if length:
+            note.chunks.append((time.monotonic(), length))
+
+    def end(self, span: Span) -> None:
+        """Note that a span has ended; safe in a finaliser."""
+        if not self._is_closed and self._key in span.data:
+            self._note(span, span.data[self._key])
+
+    def _note(self, span: Span, note: _Note) -> bool:
+        if len(self._spans) >= _MOST_WAITING:
+            self._lost += 1
+            return False
+        span.data[self._key] = note
+        self._spans.append(span)
+        if not self._is_awake:
+            self._is_awake = True
+            self._wake.put(None)
+        return True
+
+    def _start(self) -> None:
+        if not self._starting.acquire(blocking=False):
+            return  # somebody else does it
+        try:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="mellea-record", daemon=True)
+                self._thread.start()
+                _flush_at_end_of_worker(self)
+        except RuntimeError:  # the program ends, and no thread can be started any more; `close` writes what waits
+            self._thread = None
+        finally:
+            self._starting.release()
+
+    # -- the writing side -----------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._is_closed:
+            self._wake.get()
+            self._hurry.wait(_GATHER_SECONDS)
+            self._is_awake = False  # before it is looked for what waits: what comes later wakes it again
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been noted so far."""
+        with self._writing:
+            while self._spans and not self._is_closed:
+                # Nobody else takes spans while the lock is held.
+                self._write([self._spans.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._spans)))])
+
+    def close(self) -> None:
+        """Write what waits, and close the file; nothing more is recorded."""
+        self.flush()
+        with self._writing:
+            self._is_closed = True
+            self._guard(self.file.close)
+        self._hurry.set()
+        self._wake.put(None)  # the thread ends
+
+    def _write(self, spans: Iterable[Span]) -> None:
+        secrets = known_secrets() if self.has_content else frozenset[str]()
+        entries = [self._make_entry(span, secrets) for span in dict.fromkeys(spans)]
+        self._guard(lambda: self.file.write(entries))
+        if self._lost:
+            self._log("more happens than can be written")
+
+    def _guard(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (sqlite3.Error, OSError, MelleaError) as error:
+            self._log(f"{type(error).__name__}: {error}")
+
+    def _log(self, why: str) -> None:
+        if not self._is_logged:
+            self._is_logged = True
+            _log.warning("not all calls are recorded in %r, but they go on: %s", self.file.database.path, why)
+
+    def _make_entry(self, span: Span, secrets: Iterable[str]) -> Entry:
+        note: _Note = span.data[self._key]
+        columns, text = self._describe(span, note, secrets)
+        parent = None if span.parent is None else self._place(span.parent)
+        links = tuple([place for link in span.links if (place := self._place(link)) is not None])
+        return Entry(note, parent, links, columns, text)
+
+    def _place(self, span: Span) -> StoredAt | None:
+        place: StoredAt | None = span.data.get(self._key)
+        return place
+
+    def _describe(self, span: Span, note: _Note, secrets: Iterable[str]) -> tuple[tuple[Any, ...], str]:
+        """Return the values of `COLUMNS`, and the rest as JSON."""
+        try:
+            return _to_columns(span, note, secrets, content=self.has_content)
+        except Exception as error:  # noqa: BLE001 - the program's own `__str__`, of a requirement, say
+            self._log(f"what the span {span.name!r} holds can't be written: {type(error).__name__}: {error}")
+            return _to_columns(span, note, secrets, content=False)
+
+
+def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: bool) -> tuple[tuple[Any, ...], str]:
+    data = describe_span(span, content=content)
+    for name in ("id", "parent", "links"):  # numbers of this process
+        data.pop(name, None)
+    if span.ended is None:
+        del data["seconds"]
+    elif span.is_request and "cost" not in data:
+        data["cost"] = cost_of_span(span)
+    if content:
+        data = scrub_all(data, secrets)
+    columns = [data.pop(name, None) for name in COLUMNS]
+    if note.retries:
+        data["retries"] = note.retries
+    if note.chunks and span.ended is not None:
+        data["chunks"] = _merge(note.chunks, span.began)
+    return tuple(replace_surrogates_in(columns)), replace_surrogates(_to_json(data))
+
+
+def _merge(chunks: Iterable[tuple[float, int]], began: float) -> list[list[int]]:
+    """Return when text came, in milliseconds since the span's begin, and how long it was; once a millisecond."""
+    found: list[list[int]] = []
+    for at, length in chunks:
+        milliseconds = round((at - began) * 1000)
+        if found and found[-1][0] == milliseconds:
+            found[-1][1] += length
+        else:
+            found.append([milliseconds, length])
+    return found
+
+
+def _to_json(data: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(data, ensure_ascii=False, allow_nan=False, default=str, separators=(",", ":"))
+    except ValueError:  # a score, or a number among a tool's arguments, is infinite
+        return json.dumps(_finite(data), ensure_ascii=False, default=str, separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    """Return a JSON value with texts for the numbers that JSON doesn't have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+class Recording:
+    """A record that is being written; `record` makes it. `close` it, or use it in a `with` block.
+
+    What still runs when it is closed is in the file as `"lost"`.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, recorder: _Recorder) -> None:
+        self.path = recorder.file.database.path
+        self._recorder: _Recorder | None = recorder
+
+    def flush(self) -> None:
+        """Write what has happened so far; without it that is done a tenth of a second later."""
+        if self._recorder is not None:
+            self._recorder.flush()
+
+    def close(self) -> None:
+        """Stop recording, unless somebody else in this process records in the same file; closing twice is fine."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            _release(recorder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Recording in {self.path!r}, {'closed' if self._recorder is None else 'open'}>"
+
+
+_lock = threading.Lock()
+_recorders: dict[str, _Recorder] = {}
+"""By the resolved path of the file."""
+
+_is_registered = False
+
+
+def record(
+    path: str | os.PathLike[str],
+    *,
+    content: bool | None = None,
+    max_bytes: int | None = _MAX_BYTES,
+    max_age: float | None = _MAX_AGE,
+) -> Recording:
+    """Keep everything that the program does from now on in an SQLite file, which `mellea traces` shows.
+
+    Several programs may use one file at the same time, and a program several files. A file that this process records
+    in already is shared: it goes on until everybody has closed it.
+
+    Args:
+        path: the file, made if it isn't there, readable for this user alone.
+        content: whether prompts, answers, arguments and results of tools, and reasons of checks are kept. By default
+            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
+        max_bytes: how large the file may become; then the oldest runs are deleted. `None` for no limit.
+        max_age: how many seconds a run is kept. `None` for no limit.
+
+    Raises:
+        UsageError: an argument is wrong, or the file is being recorded with another choice of `content`.
+        StateError: the file is something else.
+        ConfigurationError: the file can't be written.
+    """
+    global _is_registered
+    _check(path, max_bytes, max_age)
+    wanted = read_content_switch() != "none" if content is None else content
+    key = os.path.realpath(path)
+    with _lock:
+        recorder = _recorders.get(key)
+        if recorder is None:
+            file = RunFile(path, content=wanted, max_bytes=max_bytes, max_age=max_age)
+            _open(file)
+            recorder = _recorders[key] = _Recorder(file, content=wanted)
+            add_observer(recorder)
+        elif content not in (None, recorder.has_content):
+            raise UsageError(
+                f"{os.fspath(path)!r} is being recorded with content={recorder.has_content}; close that recording "
+                "first, or take another file"
+            )
+        recorder.holders += 1
+        if not _is_registered:
+            _is_registered = True
+            atexit.register(_leave)
+    return Recording(recorder)
+
+
+def record_from_environment() -> None:
+    """Record in the file that `MELLEA_TRACES` names; what hinders it is logged as a warning."""
+    path = os.environ.get(_SWITCH, "").strip()
+    if path.lower() in ("", "0", "off", "none"):
+        return
+    try:
+        record(path)
+    except MelleaError as error:
+        _log.warning("%s has no effect: %s", _SWITCH, error)
+
+
+def _check(path: Any, max_bytes: Any, max_age: Any) -> None:
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise UsageError(f"record takes the path of a file, not {path!r}")
+    for name, value, least in (("max_bytes", max_bytes, _LEAST_BYTES), ("max_age", max_age, 0)):
+        if value is not None and not (isinstance(value, (int, float)) and value >= least):
+            raise UsageError(f"record takes {name} of at least {least}, or None for no limit, not {value!r}")
+
+
+def _open(file: RunFile) -> None:
+    try:
+        file.write()
+    except (sqlite3.OperationalError, OSError) as error:
+        raise ConfigurationError(f"the record {file.database.path!r} can't be written: {error}") from error
+
+
+def _release(recorder: _Recorder) -> None:
+    with _lock:
+        recorder.holders -= 1
+        if recorder.holders:
+            return
+        remove_observer(recorder)
+        for key in [key for key, each in _recorders.items() if each is recorder]:
+            del _recorders[key]
+        recorder.close()
+
+
+def _leave() -> None:
+    """At the end of the program, end what still runs, and write it."""
+    if not _recorders:
+        return
+    end_what_runs()
+    for recorder in list(_recorders.values()):
+        recorder.holders = 1
+        _release(recorder)
+
+
+def _flush_at_end_of_worker(recorder: _Recorder) -> None:
+    """A process of `multiprocessing` ends without `atexit`."""
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        util.Finalize(None, recorder.flush, exitpriority=0)
+
+
+def _renew_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for recorder in _recorders.values():
+        recorder.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_in_child)

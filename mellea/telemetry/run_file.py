@@ -1,0 +1,373 @@
+"""The file of a record: spans in SQLite, grouped into runs. Whoever wants to know what is in it starts here.
+
+Rules:
+
+- A run is a span without a parent and everything below it. The run's id is the id of that span.
+- Ids are numbers that the file gives out, in the order in which spans were written; none is given out twice.
+- A span that is running stands in the file, too, and is written again when it has ended.
+- A process that writes is a row of `writers`. What stands as running there after its writer has ended, or was killed,
+  is `"lost"`: nobody can say how it ended.
+- Where the file is larger than allowed, the oldest runs are deleted, each as a whole; what still runs comes last.
+
+The schema is version 1 (`PRAGMA user_version`). It may be read by any program that knows SQLite:
+
+    spans     id, run, parent, writer   numbers; `parent` is NULL for the span that the run is named after
+              kind, name, status        texts; see `mellea.traces.Span`. A status is running, ok, error or cancelled
+              started, seconds          seconds since the epoch; seconds it took, NULL while it runs
+              session, error_type       texts, or NULL
+              is_request                1 for a request to a model, which alone has tokens and a cost
+              model, input_tokens, output_tokens, cost          NULL if unknown; cost in US dollars
+              links                     JSON list of ids: the spans of the thunks that a call is made of
+              data                      JSON object: everything else, by the names of `core/span_data.py`
+    writers   id, host, pid, version, content, started, ended   one for each process and recording
+    runs      a view: a row for each run, with its sums over the spans
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mellea._version import __version__
+from mellea.core.sqlite import Database
+from mellea.errors import UsageError
+
+__all__ = ["COLUMNS", "Entry", "RunFile", "StoredAt", "read_run", "read_runs"]
+
+COLUMNS = (
+    "kind",
+    "name",
+    "status",
+    "started",
+    "seconds",
+    "session",
+    "error_type",
+    "is_request",
+    "model",
+    "input_tokens",
+    "output_tokens",
+    "cost",
+)
+"""What of a span's data has a column of its own, for queries; the rest is JSON in the column `data`."""
+
+_SUMS = """
+    (SELECT count(*) FROM spans WHERE run = root.id) AS spans,
+    (SELECT count(*) FROM spans WHERE run = root.id AND is_request) AS requests,
+    (SELECT group_concat(DISTINCT model) FROM spans WHERE run = root.id AND is_request) AS models,
+    (SELECT sum(input_tokens) FROM spans WHERE run = root.id) AS input_tokens,
+    (SELECT sum(output_tokens) FROM spans WHERE run = root.id) AS output_tokens,
+    (SELECT CASE WHEN count(*) = count(cost) THEN total(cost) END FROM spans WHERE run = root.id AND is_request) AS cost
+"""
+
+_SCHEMA: Sequence[Sequence[str]] = (
+    (
+        "CREATE TABLE writers (id INTEGER PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, version TEXT NOT NULL,"
+        " content INTEGER NOT NULL, started REAL NOT NULL, ended REAL)",
+        "CREATE TABLE spans (id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, parent INTEGER,"
+        " writer INTEGER NOT NULL REFERENCES writers (id), kind TEXT NOT NULL, name TEXT NOT NULL,"
+        " status TEXT NOT NULL, started REAL NOT NULL, seconds REAL, session TEXT, error_type TEXT,"
+        " is_request INTEGER NOT NULL, model TEXT, input_tokens INTEGER, output_tokens INTEGER, cost REAL,"
+        " links TEXT, data TEXT NOT NULL)",
+        "CREATE INDEX spans_of_runs ON spans (run)",
+        "CREATE INDEX runs_by_time ON spans (started) WHERE parent IS NULL",
+        "CREATE VIEW runs AS SELECT root.id, root.name, root.kind,"
+        " CASE WHEN root.status = 'running' AND writers.ended IS NOT NULL THEN 'lost' ELSE root.status END AS status,"
+        f" root.started, root.seconds, root.session, root.error_type, writers.content, root.writer, {_SUMS}"
+        " FROM spans AS root JOIN writers ON writers.id = root.writer WHERE root.parent IS NULL",
+    ),
+)
+
+_ROWS = 50
+"""How many rows one statement writes: each statement has to wait for the interpreter's lock, and SQLite once allowed
+999 parameters."""
+
+_KEPT = 0.9
+"""What part of the allowed size is kept when the oldest runs are deleted, so that it isn't done at each write."""
+
+_AGE_SECONDS = 60.0
+"""How often is looked for runs that are too old, in seconds."""
+
+
+class StoredAt:
+    """Where a span stands in the file: 0 and 0 until it was written."""
+
+    __slots__ = ("id", "run")
+
+    def __init__(self) -> None:
+        self.id = self.run = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A span to be written.
+
+    Attributes:
+        place: where it stands; filled when it was written.
+        parent: where its parent stands, `None` without one in this record.
+        links: where the spans stand that it is linked to.
+        columns: the values of `COLUMNS`.
+        data: everything else, as JSON.
+    """
+
+    place: StoredAt
+    parent: StoredAt | None
+    links: tuple[StoredAt, ...]
+    columns: tuple[Any, ...]
+    data: str
+
+
+class RunFile:
+    """A file with the spans of runs, which several processes may write at once.
+
+    Args:
+        path: the file, made if it isn't there.
+        content: whether this process writes what was said.
+        max_bytes: how large it may become.
+        max_age: how old a run may become, in seconds; `None` for any age.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        content: bool = False,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+    ) -> None:
+        self.database = Database(path, kind="mellea runs", schema=_SCHEMA, is_durable=False)
+        self._content = content
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        self._looked = float("-inf")
+        self._writer = self._process = 0
+
+    def write(self, entries: Sequence[Entry] = ()) -> None:
+        """Write spans, parents before their children, in one transaction; delete what is too much.
+
+        A span whose run was deleted meanwhile is left out, or, if it is a new one, is a run of its own.
+
+        Raises:
+            StateError: the file is no such file, or damaged.
+            sqlite3.OperationalError, OSError: it can't be opened or written.
+        """
+        placed: dict[StoredAt, tuple[int, int]] = {}
+        process = os.getpid()
+        with self.database.write() as connection:
+            writer = self._writer if self._process == process else self._begin_writer(connection)
+            rows = list(_rows(connection, entries, writer, placed))
+            for first in range(0, len(rows), _ROWS):
+                part = rows[first : first + _ROWS]
+                places = ", ".join([_PLACES] * len(part))
+                connection.execute(f"REPLACE INTO spans VALUES {places}", [value for row in part for value in row])
+            self._prune(connection)
+        self._writer, self._process = writer, process  # now that it is committed
+        for place, found in placed.items():
+            place.id, place.run = found
+
+    def close(self) -> None:
+        """Note that this process writes no more, and close the file."""
+        if self._process == os.getpid():
+            with self.database.write() as connection:
+                connection.execute("UPDATE writers SET ended = ? WHERE id = ?", (time.time(), self._writer))
+            self._process = 0
+        self.database.close()
+
+    def _begin_writer(self, connection: sqlite3.Connection) -> int:
+        here, now = (socket.gethostname(), os.getpid()), time.time()
+        found = connection.execute("SELECT id, host, pid FROM writers WHERE ended IS NULL").fetchall()
+        # One with the number of this process is of an earlier one.
+        gone = [(now, id) for id, host, pid in found if (host, pid) == here or _is_gone(host, pid)]
+        connection.executemany("UPDATE writers SET ended = ? WHERE id = ?", gone)
+        insert = "INSERT INTO writers (host, pid, version, content, started) VALUES (?, ?, ?, ?, ?)"
+        return connection.execute(insert, (*here, __version__, self._content, now)).lastrowid or 0
+
+    def _prune(self, connection: sqlite3.Connection) -> None:
+        now = time.monotonic()
+        if self._max_age is not None and now > self._looked + _AGE_SECONDS:
+            self._looked = now
+            _delete_runs(connection, "started < ? AND status <> 'running'", (time.time() - self._max_age,))
+        if self._max_bytes is None or _used_bytes(connection) <= self._max_bytes:
+            return
+        while _used_bytes(connection) > self._max_bytes * _KEPT:
+            (runs,) = connection.execute("SELECT count(*) FROM spans WHERE parent IS NULL").fetchone()
+            if not runs:
+                break
+            which = "id IN (SELECT id FROM spans WHERE parent IS NULL ORDER BY status = 'running', id LIMIT ?)"
+            _delete_runs(connection, which, (runs // 10 + 1,))
+        connection.execute("PRAGMA incremental_vacuum").fetchall()
+
+
+_PLACES = f"({', '.join('?' * (len(COLUMNS) + 6))})"
+
+
+def _rows(
+    connection: sqlite3.Connection, entries: Sequence[Entry], writer: int, placed: dict[StoredAt, tuple[int, int]]
+) -> Iterator[tuple[Any, ...]]:
+    kept = _existing_runs(connection, entries)
+    (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'spans'").fetchone()
+    for entry in entries:
+        parent = _find(entry.parent, placed)
+        if parent is not None and parent[1] not in kept:
+            parent = None
+        if entry.place.id:
+            if entry.place.run not in kept:
+                continue
+            found = entry.place.id, entry.place.run
+        else:
+            last += 1
+            found = last, last if parent is None else parent[1]
+            kept.add(found[1])
+        placed[entry.place] = found
+        linked = [link[0] for each in entry.links if (link := _find(each, placed)) is not None]
+        links = json.dumps(linked) if linked else None
+        above = None if parent is None else parent[0]
+        yield found[0], found[1], above, writer, *entry.columns, links, entry.data
+
+
+def _find(place: StoredAt | None, placed: Mapping[StoredAt, tuple[int, int]]) -> tuple[int, int] | None:
+    if place is None:
+        return None
+    return placed.get(place) or ((place.id, place.run) if place.id else None)
+
+
+def _existing_runs(connection: sqlite3.Connection, entries: Sequence[Entry]) -> set[int]:
+    """Return which of the runs that entries belong to haven't been deleted meanwhile."""
+    places = [place for entry in entries for place in (entry.place, entry.parent) if place is not None and place.run]
+    asked = list({place.run for place in places})
+    found: set[int] = set()
+    for first in range(0, len(asked), _ROWS):
+        part = asked[first : first + _ROWS]
+        rows = connection.execute(f"SELECT id FROM spans WHERE id IN ({', '.join('?' * len(part))})", part)
+        found.update(id for (id,) in rows)
+    return found
+
+
+def _delete_runs(connection: sqlite3.Connection, which: str, arguments: Sequence[Any]) -> None:
+    connection.execute(
+        f"DELETE FROM spans WHERE run IN (SELECT id FROM spans WHERE parent IS NULL AND {which})", arguments
+    )
+
+
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    size, pages, free = [
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_size", "page_count", "freelist_count")
+    ]
+    return size * (pages - free)
+
+
+def _is_gone(host: str, pid: int) -> bool:
+    """Whether a process has ended, as far as that can be told: of other machines, and on Windows, it can't."""
+    if host != socket.gethostname() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return what stands in a record, a dict of JSON values for each run, the newest first.
+
+    Each has `id`, `name`, `kind`, `status`, `started` (seconds since the epoch), `spans` and `requests` (how many),
+    `content` (whether it was recorded what was said), and, where they are known, `seconds`, `session`, `error_type`,
+    `models`, `input_tokens`, `output_tokens` and `cost` (in US dollars).
+
+    Args:
+        path: the file.
+        limit: how many at most, `None` for all.
+
+    Raises:
+        UsageError: there is no such file.
+        StateError: it isn't a record.
+    """
+    query = "SELECT * FROM runs ORDER BY id DESC LIMIT ?"
+    with _reading(path) as connection:
+        rows = _dicts(connection.execute(query, (-1 if limit is None else limit,)))
+        lost = _lost_writers(connection)
+    for row in rows:
+        row["content"] = bool(row["content"])
+        row["models"] = [] if row["models"] is None else row["models"].split(",")
+        if row["status"] == "running" and row["writer"] in lost:
+            row["status"] = "lost"
+        del row["writer"]
+    return [_known(row) for row in rows]
+
+
+def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
+    """Return the spans of a run, a dict of JSON values for each, in the order in which they began.
+
+    Each is what `describe_span` of `core/span_data.py` gives, and besides:
+
+    - `id`, `parent` and `links` are the ids of spans in this file, `run` is that of the first span
+    - `status` may be `"lost"`: it ran when its process was killed, or when the record was closed
+    - `seconds` isn't there while it runs, or if it is lost
+    - `retries`: how often the request was sent again
+    - `chunks`, where content was recorded: when the text of the answer came, as a list of `[milliseconds, length]`:
+      milliseconds since the span's begin, and how many characters came then
+
+    Args:
+        path: the file.
+        id: which run, as `read_runs` tells.
+
+    Raises:
+        UsageError: there is no such file, or no such run in it.
+        StateError: it isn't a record.
+    """
+    with _reading(path) as connection:
+        rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? ORDER BY id", (id,)))
+        lost = _lost_writers(connection, is_ended_too=True)
+        newest = connection.execute("SELECT id FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    if not rows:
+        known = "it has none" if newest is None else f"the newest is {newest[0]}"
+        raise UsageError(f"there is no run {id!r} in {os.fspath(path)!r}; {known}")
+    return [_read_span(row, lost) for row in rows]
+
+
+def _read_span(row: dict[str, Any], lost: set[int]) -> dict[str, Any]:
+    data = json.loads(row.pop("data"))
+    row["links"] = None if row["links"] is None else json.loads(row["links"])
+    row["is_request"] = bool(row["is_request"])
+    if row.pop("writer") in lost and row["status"] == "running":
+        row["status"] = "lost"
+    return {**_known(row), **data}
+
+
+@contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
+    if not Path(path).is_file():
+        raise UsageError(
+            f"there is no record {os.fspath(path)!r}; mellea.traces.record(…) or MELLEA_TRACES=… makes one"
+        )
+    database = RunFile(path).database
+    try:
+        with database.read() as connection:
+            yield connection
+    finally:
+        database.close()
+
+
+def _lost_writers(connection: sqlite3.Connection, *, is_ended_too: bool = False) -> set[int]:
+    rows = connection.execute("SELECT id, host, pid, ended FROM writers").fetchall()
+    return {id for id, host, pid, ended in rows if (is_ended_too if ended is not None else _is_gone(host, pid))}
+
+
+def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
