@@ -2,7 +2,8 @@
 
 `POST /<seed>/<run>/v1/chat/completions` is answered with the step of the script that comes next in the conversation:
 that of the run, or that of the sub-agent whose task is the id of the call. A conversation whose calls haven't one
-result each, in order, is refused. `GET /count/<run>` tells how often a run has asked, its sub-agents included.
+result each, in order, is refused. `GET /count/<run>` tells how often a run has asked, its sub-agents included: it is
+answered once the connections of processes that were killed have been read to their ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -53,6 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
     asked: ClassVar[Counter[str]] = Counter()
 
     def do_GET(self) -> None:
+        self.server.wait_for_others()  # type: ignore[attr-defined]
         self._send(200, "application/json", json.dumps(self.asked[self.path.split("/")[2]]).encode())
 
     def do_POST(self) -> None:
@@ -120,6 +123,31 @@ def _event(body: dict[str, Any]) -> bytes:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._open = 0
+        self._changed = threading.Condition()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Count the connection, in the order in which they come, and have it served by a thread."""
+        with self._changed:
+            self._open += 1
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection to its end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._changed:
+                self._open -= 1
+                self._changed.notify_all()
+
+    def wait_for_others(self) -> None:
+        """Wait until the connection that asks is the only one."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._open <= 1, timeout=30), "a connection stays open"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of clients that were killed."""
