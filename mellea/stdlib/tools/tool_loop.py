@@ -31,7 +31,7 @@ from mellea.core.runtime.loop import current_loop
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolLoopLimitError, UsageError
-from mellea.stdlib.tools.approval import Approved, Verdict, check_edits, settle
+from mellea.stdlib.tools.approval import Approved, Verdict, check_answers, settle
 from mellea.stdlib.tools.execute import SuspendedError, make_output, run_call, run_in_queues
 from mellea.stdlib.tools.loop_progress import LoopProgress, RunningCall, current_call
 from mellea.stdlib.tools.loop_state import OutsideResult, Question
@@ -265,7 +265,7 @@ class ToolLoop:
         """
         tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool)}
         if progress.is_resumed and not progress.is_nested:
-            await check_edits(progress.state, tools)
+            await check_answers(progress.state, tools)
         verdicts = await self._settle_calls(tools, progress)
         before, progress.asked = progress.asked, tuple(each for each in verdicts.values() if isinstance(each, Question))
         if progress.asked and not progress.can_wait:
