@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
+from mellea.core.arguments import check_flag
 from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
 from mellea.core.chunkers import Scope
@@ -568,16 +569,6 @@ def message(content: Any, arguments: ChatArguments | None = None) -> Message | C
     if not made.blocks or (made.content == content and not made.content.strip()):
         raise UsageError(f"the message is empty: {content!r}; say something")
     return made
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Refuse what is neither `True` nor `False`.
-
-    Raises:
-        UsageError: names the argument.
-    """
-    if not isinstance(value, bool):
-        raise UsageError(f"{name} takes True or False, not {value!r}")
 
 
 def _check_flags(flags: Mapping[str, object]) -> None:

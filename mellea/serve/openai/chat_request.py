@@ -16,9 +16,9 @@ from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ToolOutput
 from mellea.core.messages import Message, parse_tool_call
 from mellea.core.options import ModelOption, check_options
 from mellea.errors import UsageError
-from mellea.serve.served_request import ServedRequest
 from mellea.serve.openai.failures import ApiError
 from mellea.serve.openai.fields import Fields
+from mellea.serve.served_request import ServedRequest
 
 __all__ = ["CompletionRequest", "read_chat_request", "read_data_url", "read_options", "read_tool_choice"]
 

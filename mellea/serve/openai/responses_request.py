@@ -13,10 +13,10 @@ from mellea.core.backend import ToolSpec
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ToolOutput
 from mellea.core.messages import Message, parse_tool_call
 from mellea.core.options import ModelOption
-from mellea.serve.served_request import ServedRequest
 from mellea.serve.openai.chat_request import read_data_url, read_options
 from mellea.serve.openai.failures import ApiError
 from mellea.serve.openai.fields import Fields
+from mellea.serve.served_request import ServedRequest
 
 __all__ = ["ResponseRequest", "read_response_request"]
 

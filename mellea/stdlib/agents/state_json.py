@@ -154,7 +154,7 @@ def _load_question(data: Any, path: str, calls: Mapping[str, Any]) -> Question:
 
 
 def dump_answer(answer: Answer) -> dict[str, Any]:
-    """Return a person's answer as JSON."""
+    """Return what was answered about a call as JSON values."""
     if isinstance(answer, Deny):
         return {"denied": answer.reason}
     if isinstance(answer, Edited):

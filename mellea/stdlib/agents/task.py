@@ -193,8 +193,7 @@ class AgentTask(Answering):
 
     def name_limit(self, limit: str) -> str:
         """Return what the user wrote for a limit, or could write."""
-        number, loop = getattr(self._book.limits, limit), self.call.loop
-        most = None if loop is None else loop.max_steps
+        number, most = getattr(self._book.limits, limit), self._loop.max_steps
         if limit != "steps" or (number is not None and number == most):
             return f"Limits({limit}={number!r})"
         return "the limit with limits=Limits(steps=…)" if most is None else "max_steps= of the ToolLoop"

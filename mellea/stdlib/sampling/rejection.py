@@ -141,7 +141,7 @@ class MultiTurnStrategy(_Correcting):
 
 
 async def _go_on(sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
-    """Return the arguments of a draw that continues the conversation: the model is told what earlier attempts fail."""
+    """Return the arguments of a draw in the same conversation: after the attempts, the model is told what fails."""
     context = ChatContext()
     for turn in await sampler.context.prepare_view():
         context = context.add(turn.input) if turn.input is not None else context

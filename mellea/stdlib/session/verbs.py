@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
+from mellea.core.arguments import check_flag
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.blocks import CBlock
@@ -547,7 +548,7 @@ class SessionVerbs:
             typed readers wait for the end of a step.
         """
         live, release = arguments.pop("live", False), arguments.pop("release", None)
-        functional.check_flag("live", live)
+        check_flag("live", live)
         if release == "step" and format is None:
             raise UsageError(
                 "release='step' is for the typed readers of a stream, and there is no format; give format=, or leave "

@@ -31,7 +31,7 @@ from mellea.core.runtime.loop import current_loop
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolLoopLimitError, UsageError
-from mellea.stdlib.tools.approval import Approved, Verdict, check_edits, settle
+from mellea.stdlib.tools.approval import Approved, Verdict, check_answers, settle
 from mellea.stdlib.tools.execute import SuspendedError, make_output, run_call, run_in_queues
 from mellea.stdlib.tools.loop_progress import LoopProgress, RunningCall, current_call
 from mellea.stdlib.tools.loop_state import OutsideResult, Question
@@ -107,7 +107,8 @@ class ToolLoop:
     """How the tools that a model calls are run, and when to stop.
 
     Args:
-        max_steps: how many times the model is asked at most; by default 10, or as often as an agent's `Limits` say.
+        max_steps: how many times the model is asked at most; by default 10 times, or as often as an agent's `Limits`
+            say.
         on_limit: what to do if the last of these answers calls tools, which aren't run any more: `"raise"` a
             `ToolLoopLimitError`, or `"return"` what there is.
         concurrency: how many tools of one answer run at once; 1 runs them one after the other, in the model's order.
@@ -269,7 +270,7 @@ class ToolLoop:
         """
         tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool)}
         if progress.is_resumed and not progress.is_nested:
-            await check_edits(progress.state, tools)
+            await check_answers(progress.state, tools)
         verdicts = await self._settle_calls(tools, progress)
         before, progress.asked = progress.asked, tuple(each for each in verdicts.values() if isinstance(each, Question))
         if progress.asked and not progress.can_wait:
@@ -323,10 +324,10 @@ class ToolLoop:
         names = ", ".join(repr(call.tool_name) for call in answer.tool_calls)
         said = task.name_limit(limit)
         if limit == "steps":
-            times = f"{number} time{'s' if number > 1 else ''}"
+            times = "1 time" if number == 1 else f"{number} times"
             raise ToolLoopLimitError(
-                f"the model was asked {times} and still calls tools ({names}); raise {said}, or say in the prompt "
-                "when it is done; the text so far is in .partial"
+                f"the model was asked {times} and still calls tools ({names}); raise {said}, or say in the prompt when "
+                "it is done; the text so far is in .partial"
             )
         raise ToolLoopLimitError(
             f"{said} was reached in step {number}, and the model still calls tools ({names}); raise it, or return what "

@@ -87,7 +87,7 @@ def make_states(steps: int = 3) -> list[Pending]:
     """Return the states of a run that has tools, a sub-agent that waits, answers and an answer that is corrected."""
     states: list[Pending] = []
     low = ScriptedBackend([call("look", 1, place="Rome")], [call("buy", 2, what="tea")], "Bought.", usage=Usage(3, 2))
-    replies = [
+    replies: list[Any] = [
         *([call("look", n, place=str(n)), call("look", n + 1, place="x")] for n in range(steps)),
         [call("buyer", 90, task="tea"), call("buy", 91, what="jam")],
         "five",

@@ -415,7 +415,7 @@ async def test_a_sub_agents_question_is_answered_through_the_agent_above() -> No
     assert run.pending is not None
     [question] = run.pending.questions
     assert (question.id, question.path, question.call.tool_args) == ("c1/c8", "buyer/2", {"what": "tea"})
-    with pytest.raises(UsageError, match="the edited arguments of 'c8' don't fit the tool 'buy'"):
+    with pytest.raises(UsageError, match="the edited arguments of 'c1/c8' don't fit the tool 'buy'"):
         await agent.aresume(run.pending, {"c1/c8": Edited({})})
     done = await agent.aresume(run.pending.to_json(), {"c1/c8": True})
     assert (done.value, sorted(ran)) == ("Done.", ["buy tea", "look Oslo", "look Rome"])
@@ -516,7 +516,7 @@ async def test_edited_arguments_for_a_tool_of_a_set_are_checked_inside_of_sub_ag
     agent = Agent(ScriptedBackend([call("buyer", 1, task="tea")], "Done."), [buyer])
     run = await agent.arun("x")
     assert run.pending is not None
-    with pytest.raises(UsageError, match="the edited arguments of 'c8' don't fit the tool 'buy'"):
+    with pytest.raises(UsageError, match="the edited arguments of 'c1/c8' don't fit the tool 'buy'"):
         await agent.aresume(run.pending, {"c1/c8": Edited({"wat": 1})})
     assert ran == []
     assert (await agent.aresume(run.pending, {"c1/c8": Edited({"what": "jam"})})).value == "Done."

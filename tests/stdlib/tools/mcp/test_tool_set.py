@@ -272,7 +272,9 @@ def test_edited_arguments_outside_the_servers_schema_are_refused_before_anything
         pending = agent.run("Drop it.").pending
         assert pending is not None
         for wrong in ({"table": 5}, {"tabel": "x"}, {}):
-            with pytest.raises(UsageError, match=r"edited arguments of .c1.*nothing was run"):
+            with pytest.raises(
+                UsageError, match=r"edited arguments of 'c1' don't fit the tool 'drop'.*nothing was run"
+            ):
                 agent.resume(pending, {"c1": Edited(wrong)})
         (output,) = agent.resume(pending, {"c1": Edited({"table": "older"})}).steps[0].results
         assert output.value == {"result": "dropped older"}
