@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING
 from mellea._lazy_exports import lazily
 
 if TYPE_CHECKING:
+    from mellea.serve.ai_sdk.chat import Chat as Chat
+    from mellea.serve.ai_sdk.messages import ChatRequest as ChatRequest
+    from mellea.serve.ai_sdk.messages import chat_request as chat_request
     from mellea.serve.ai_sdk.ui_stream import ui as ui
     from mellea.serve.event_stream import sse as sse
     from mellea.serve.mcp_server import McpServer as McpServer
     from mellea.serve.mcp_server import mcp as mcp
     from mellea.serve.plain_text import text as text
 
-__all__ = ["McpServer", "mcp", "sse", "text", "ui"]
+__all__ = ["Chat", "ChatRequest", "McpServer", "chat_request", "mcp", "sse", "text", "ui"]
 
 __getattr__ = lazily(
     __name__,
     {
+        "Chat": "mellea.serve.ai_sdk.chat",
+        "ChatRequest": "mellea.serve.ai_sdk.messages",
         "McpServer": "mellea.serve.mcp_server",
+        "chat_request": "mellea.serve.ai_sdk.messages",
         "mcp": "mellea.serve.mcp_server",
         "sse": "mellea.serve.event_stream",
         "text": "mellea.serve.plain_text",
