@@ -227,7 +227,7 @@ class StreamResponse(_Response):
         finally:
             with anyio.CancelScope(shield=True):  # bounded by the close itself
                 await self.source.aclose()
-        if self.background is not None and not out.is_left:
+        if self.background is not None:
             await self.background()
 
     async def _answer(self, out: _Output) -> None:
