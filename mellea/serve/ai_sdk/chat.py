@@ -111,8 +111,8 @@ class Chat:
         self._program = program
         self._secret = find_secret(secret)
         self._make_encoder = partial(
-            _ChatEncoder,
-            version=version,
+            UiEncoder,
+            version,
             data=data,
             secret=self._secret,
             shows_attempts=shows_attempts,
@@ -228,7 +228,7 @@ class Chat:
             UsageError: the request answers a question that nobody has asked.
         """
         message_id = asked.message_id or f"msg-{uuid.uuid4().hex}"
-        make = partial(self._make_encoder, store=self._store, chat=chat, message_id=message_id)
+        make = partial(self._make_encoder, message_id=message_id, keep=partial(self._keep, chat))
         waiting = await in_thread(self._store.take, chat)
         if waiting is not None and isinstance(self._program, Agent):
             pending = Pending.from_json(waiting.state)
@@ -258,6 +258,9 @@ class Chat:
     def _stop_earlier(self, chat: str) -> None:
         if (earlier := self._answers.pop(chat, None)) is not None:
             earlier.stop()
+
+    async def _keep(self, chat: str, pending: Pending, calls: Mapping[str, str]) -> None:
+        await in_thread(self._store.keep, chat, Waiting(pending.to_json(), dict(calls)))
 
     def _respond(self, pieces: AsyncIterator[bytes]) -> StreamResponse:
         return StreamResponse(pieces, _LogEncoder(self._error_text))
@@ -291,20 +294,6 @@ class Chat:
             raise
         except Exception:  # noqa: BLE001 - a task of its own; the answer goes on without it
             _log.exception("an answer can't be shared with other workers")
-
-
-class _ChatEncoder(UiEncoder):
-    """Keeps the state of a run that waits."""
-
-    def __init__(self, *, store: ChatStore | None = None, chat: str = "", **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._store, self._chat = store, chat
-
-    async def settle(self, ending: Ending) -> None:
-        """Keep the state before the client can answer."""
-        if ending.pending is not None and self._store is not None:
-            waiting = Waiting(ending.pending.to_json(), dict(self.calls))
-            await in_thread(self._store.keep, self._chat, waiting)
 
 
 class _LogEncoder(Encoder):

@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
 import anyio
@@ -50,6 +50,9 @@ _DATA_SECONDS = 0.1
 _LONGEST_NAME = 64
 
 
+Keep = Callable[[Pending, Mapping[str, str]], Awaitable[None]]
+
+
 class UiEncoder(Encoder):
     """Writes a UI message stream.
 
@@ -63,6 +66,7 @@ class UiEncoder(Encoder):
         shows_attempts: whether clients are told of rejected attempts.
         denied: the calls that a person has just declined.
         calls: ids of calls in the message that this one goes on with, and what the clients know them by.
+        keep: called, and awaited, with a run that waits and such ids, before the client is asked.
 
     Raises:
         UsageError: an argument is wrong.
@@ -82,12 +86,14 @@ class UiEncoder(Encoder):
         shows_attempts: bool = False,
         denied: Collection[str] = (),
         calls: Mapping[str, str] | None = None,
+        keep: Keep | None = None,
     ) -> None:
         if version not in get_args(Version):
             raise UsageError(f"version takes 5, 6 or 7, the major version of the clients' package ai, not {version!r}")
         if data is not None and not _is_name(data):
             raise UsageError(f"data takes a name for the parts data-NAME, of letters, digits, - and _, not {data!r}")
         self._version, self._data, self._secret, self._error_text = version, data, secret, error_text
+        self._keep = keep
         self._writer = PartWriter(version, shows_text=data is None, denied=denied, calls=calls)
         self._attempts = AttemptWriter(version, self._writer, shows_attempts=shows_attempts)
         start: Part = {"type": "start"}
@@ -108,6 +114,11 @@ class UiEncoder(Encoder):
         parts = self._attempts.feed(value) if isinstance(value, Event) else self._feed_partial(value)
         return self._write(parts)
 
+    async def settle(self, ending: Ending) -> None:
+        """Keep a run that waits."""
+        if ending.pending is not None and self._keep is not None:
+            await self._keep(ending.pending, self._writer.calls)
+
     def finish(self, ending: Ending) -> bytes:
         """Return what says how it has ended, and the end mark."""
         if ending.error is not None:
@@ -125,11 +136,6 @@ class UiEncoder(Encoder):
         if metadata := self._describe(ending):
             finish["messageMetadata"] = metadata
         return self._write([*parts, finish]) + DONE
-
-    @property
-    def calls(self) -> Mapping[str, str]:
-        """The ids of the calls so far, and what the clients know them by."""
-        return self._writer.calls
 
     def _write(self, parts: list[Part]) -> bytes:
         if self._start is not None:
