@@ -16,15 +16,30 @@ if TYPE_CHECKING:
     from mellea.serve.mcp_server import McpServer as McpServer
     from mellea.serve.mcp_server import mcp as mcp
     from mellea.serve.plain_text import text as text
+    from mellea.serve.response import Encoder as Encoder
+    from mellea.serve.response import StreamResponse as StreamResponse
 
-__all__ = ["Chat", "ChatRequest", "McpServer", "chat_request", "mcp", "sse", "text", "ui"]
+__all__ = [
+    "Chat",
+    "ChatRequest",
+    "Encoder",
+    "McpServer",
+    "StreamResponse",
+    "chat_request",
+    "mcp",
+    "sse",
+    "text",
+    "ui",
+]
 
 __getattr__ = lazily(
     __name__,
     {
         "Chat": "mellea.serve.ai_sdk.chat",
         "ChatRequest": "mellea.serve.ai_sdk.messages",
+        "Encoder": "mellea.serve.response",
         "McpServer": "mellea.serve.mcp_server",
+        "StreamResponse": "mellea.serve.response",
         "chat_request": "mellea.serve.ai_sdk.messages",
         "mcp": "mellea.serve.mcp_server",
         "sse": "mellea.serve.event_stream",
