@@ -40,12 +40,14 @@ __all__ = [
     "Encoder",
     "Ending",
     "ErrorText",
+    "FixedResponse",
     "Receive",
     "Refusal",
     "Scope",
     "Send",
     "StreamResponse",
     "describe_error",
+    "read_body",
     "unless_left",
 ]
 
@@ -131,6 +133,10 @@ class Encoder(ABC):
     def feed(self, value: Any) -> bytes:
         """Return what is sent for the next value, `b""` for nothing."""
 
+    async def settle(self, ending: Ending) -> None:
+        """Do what has to be done before the client is told of the end, such as saving what a run waits for."""
+        return
+
     @abstractmethod
     def finish(self, ending: Ending) -> bytes | None:
         """Return what is sent at the end, whatever it is; `None` cuts the connection, so that the client can tell."""
@@ -147,6 +153,7 @@ if TYPE_CHECKING:
 
         status_code: int
         background: Any
+        body: bytes
         media_type: str | None
         raw_headers: list[tuple[bytes, bytes]]
 
@@ -226,7 +233,7 @@ class StreamResponse(_Response):
         finally:
             with anyio.CancelScope(shield=True):  # bounded by the close itself
                 await self.source.aclose()
-        if self.background is not None and not out.is_left:
+        if self.background is not None:
             await self.background()
 
     async def _answer(self, out: _Output) -> None:
@@ -240,7 +247,9 @@ class StreamResponse(_Response):
             await self.source.open()
             readers = self.encoder.read(self.source)
             await together([functools.partial(self._pump, reader, out) for reader in readers])
-            return Ending(pending=self.source.check(), usage=self.source.usage)
+            ending = Ending(pending=self.source.check(), usage=self.source.usage)
+            await self.encoder.settle(ending)
+            return ending
         except GenerationCancelledError:
             return Ending(is_stopped=True)
         except Exception as error:  # noqa: BLE001 - of whatever the program serves; the client is told, and the log
@@ -251,6 +260,35 @@ class StreamResponse(_Response):
         async for value in reader:
             if data := self.encoder.feed(value):
                 await out.send(data)
+
+
+class FixedResponse(_Response):
+    """An ASGI application that answers one request with a whole body, such as an error.
+
+    Args:
+        status_code: the status.
+        body: the body.
+        media_type: its type.
+        headers: more headers.
+    """
+
+    def __init__(
+        self,
+        status_code: int,
+        body: bytes = b"",
+        media_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status_code, self.body, self.media_type, self.background = status_code, body, media_type, None
+        sized = {} if status_code == 204 else {"content-length": str(len(body))}
+        self.init_headers({**sized, **(headers or {})})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+        if self.background is not None:
+            await self.background()
 
 
 class _Output:
@@ -341,6 +379,23 @@ class _Output:
             self.leave()
             await anyio.lowlevel.checkpoint()  # where this task is cancelled
         self._sent_at = anyio.current_time()
+
+
+async def read_body(receive: Receive, limit: int) -> bytes | None:
+    """Return a request's body, `None` if it is longer than that many bytes or its client has left."""
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            return None
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
 
 
 async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T | None:

@@ -81,6 +81,16 @@ class ServedStream:
             return _AnswerText(read)
         return AsyncStream.__aiter__(read) if isinstance(read, AsyncStream) else aiter(read)
 
+    def values(self) -> AsyncIterator[Any]:
+        """Read the values of an iterator of the program's own as they are.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        if self._pieces is None:
+            raise UsageError("only an iterator of the program's own gives values")
+        return self._pieces
+
     def partials(self) -> AsyncIterator[Any]:
         """Read what is known of a typed result so far.
 
@@ -158,7 +168,7 @@ class _AnswerText(AsyncIterator[str]):
         return text
 
 
-class _Pieces:
+class _Pieces(AsyncIterator[Any]):
     """An iterator of the program's own; a plain one is advanced in worker threads."""
 
     def __init__(self, given: Any) -> None:
@@ -169,8 +179,7 @@ class _Pieces:
         self._async: AsyncIterator[Any] | None = aiter(given) if hasattr(given, "__aiter__") else None
         self._plain = None if self._async is not None else _Plain(iter(given))
 
-    async def next(self) -> Any:
-        """Return the next piece; raises `StopAsyncIteration` at the end."""
+    async def __anext__(self) -> Any:
         if self._async is not None:
             return await anext(self._async)
         assert self._plain is not None
@@ -193,7 +202,7 @@ class _PieceEvents(AsyncIterator[Event]):
         self._pieces = pieces
 
     async def __anext__(self) -> Event:
-        piece = await self._pieces.next()
+        piece = await anext(self._pieces)
         return piece if isinstance(piece, Event) else TextDelta(_text_of(piece))
 
 
@@ -204,7 +213,7 @@ class _PieceTexts(AsyncIterator[str]):
         self._pieces = pieces
 
     async def __anext__(self) -> str:
-        while not (text := _text_of(await self._pieces.next())):
+        while not (text := _text_of(await anext(self._pieces))):
             pass
         return text
 

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import httpx
 import pytest
 
+import mellea
+from mellea import serve
+from mellea.testing.scripted import Gate
 from tests.serve import ui_protocol
 from tests.serve.test_ui_stream import matches
-from tests.serve.ui_streams import CASES, describe
+from tests.serve.ui_streams import CASES, SECRET, call, describe, session
 from tests.web.serving import served
 
 CLIENTS = Path(__file__).parent / "ui_clients"
@@ -104,3 +108,52 @@ def test_the_clients_refuse_what_our_own_reading_refuses(read_by_clients: dict[t
         cases = [{"name": n, "version": v, "url": url} for n, url in urls.items() for v in VERSIONS]
         for read in ask_clients(cases):
             assert read["refused"], read["name"]
+
+
+@pytest.mark.parametrize("version", [6, 7])
+@pytest.mark.parametrize("approved", [True, False])
+def test_an_approval_goes_through_the_clients(version: Any, approved: bool) -> None:
+    done: list[str] = []
+
+    @mellea.tool(requires_approval=True)
+    def remove(path: str) -> str:
+        """Remove a file."""
+        done.append(path)
+        return f"{path} is gone"
+
+    replies = (call(1, "remove", '{"path":"x"}'), ["Done."])
+    agent = mellea.Agent(session(*replies), [remove])
+    chat = serve.Chat(agent, version=version, secret=SECRET)
+    asked = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "Go"}]}
+    with served(chat) as port:
+        one = {"name": "x", "version": version, "url": f"http://127.0.0.1:{port}/api/chat"}
+        (first,) = ask_clients([{**one, "messages": [asked]}])
+        message = first["message"]
+        question = message["parts"][-1]
+        assert question["state"] == "approval-requested" and question["approval"]["signature"]
+        question |= {"state": "approval-responded"}
+        question["approval"] |= {"approved": approved}
+        (second,) = ask_clients([{**one, "messages": [asked, message]}])
+    assert second["refused"] == [] and second["message"]["id"] == message["id"]
+    states = [part["state"] for part in second["message"]["parts"] if part["type"] == "tool-remove"]
+    assert states == ["output-available" if approved else "output-denied"]
+    assert second["message"]["parts"][-1]["text"] == "Done." and bool(done) is approved
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_clients_resume_an_answer(version: Any) -> None:
+    gate = Gate()
+    chat = serve.Chat(session(["Once ", gate, "upon"]), version=version)
+    asked = {"id": "chat", "messages": [{"id": "u", "role": "user", "parts": [{"type": "text", "text": "Go"}]}]}
+    with served(chat) as port:
+        url = f"http://127.0.0.1:{port}/api/chat"
+        with httpx.stream("POST", url, json=asked, timeout=30) as answer:
+            lines = answer.iter_lines()
+            while "Once" not in next(lines):
+                pass
+        gate.open()
+        one = {"name": "x", "version": version, "url": url, "resume": "chat"}
+        (read,) = ask_clients([one])
+        assert read["refused"] == [] and describe(read["message"]["parts"]) == ["step", "text: Once upon"]
+        (nothing,) = ask_clients([{**one, "resume": "other"}])
+        assert nothing["status"] == "nothing to resume"

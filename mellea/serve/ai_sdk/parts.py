@@ -58,17 +58,25 @@ class PartWriter:
         version: of the clients.
         shows_text: whether the text is a part; not where typed values are shown in its place.
         denied: the calls that a person has just declined.
+        calls: ids of calls in the message that this one goes on with, and what the clients know them by.
     """
 
-    def __init__(self, version: Version, *, shows_text: bool = True, denied: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        version: Version,
+        *,
+        shows_text: bool = True,
+        denied: Collection[str] = (),
+        calls: Mapping[str, str] | None = None,
+    ) -> None:
         self._version = version
         self._shows_text = shows_text
         self._denied = frozenset(denied)
         self._open: Literal["text", "reasoning"] | None = None  # the kind of the part that is being written
         self._number = 0  # of the last text, reasoning or source
         self._is_in_step = self._is_step_empty = False
-        self._calls: dict[str, str] = {}  # the ids of calls, and what the clients know them by
-        self._known: set[str] = set()  # those ids, for all steps
+        self.calls: dict[str, str] = dict(calls or {})  # the ids of calls, and what the clients know them by
+        self._known = set(self.calls.values())  # those ids, for all steps
         self._known_before: set[str] = set()  # the attempt
         self._started: set[str] = set()  # calls that are being written
         self.finish_reason = "other"
@@ -85,7 +93,7 @@ class PartWriter:
 
     def find_call(self, tool_call_id: str) -> str:
         """Return what the clients know a call by."""
-        return self._calls.get(tool_call_id, tool_call_id)
+        return self.calls.get(tool_call_id, tool_call_id)
 
     # -- attempts -------------------------------------------------------------------------------------
 
@@ -218,7 +226,7 @@ class PartWriter:
             number += 1
             name = f"{tool_call_id}#{number}"
         self._known.add(name)
-        self._calls[tool_call_id] = name
+        self.calls[tool_call_id] = name
         return name
 
     # -- the rest -------------------------------------------------------------------------------------

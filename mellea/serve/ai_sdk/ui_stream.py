@@ -9,8 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
 import anyio
@@ -48,7 +47,10 @@ UI_HEADERS: Mapping[str, str] = {
 _DATA_SECONDS = 0.1
 """The shortest time between two partial objects, each of which is sent whole."""
 
-_DATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_LONGEST_NAME = 64
+
+
+Keep = Callable[[Pending, Mapping[str, str]], Awaitable[None]]
 
 
 class UiEncoder(Encoder):
@@ -63,6 +65,8 @@ class UiEncoder(Encoder):
         error_text: makes the text of an error.
         shows_attempts: whether clients are told of rejected attempts.
         denied: the calls that a person has just declined.
+        calls: ids of calls in the message that this one goes on with, and what the clients know them by.
+        keep: called, and awaited, with a run that waits and such ids, before the client is asked.
 
     Raises:
         UsageError: an argument is wrong.
@@ -81,13 +85,16 @@ class UiEncoder(Encoder):
         error_text: ErrorText = None,
         shows_attempts: bool = False,
         denied: Collection[str] = (),
+        calls: Mapping[str, str] | None = None,
+        keep: Keep | None = None,
     ) -> None:
         if version not in get_args(Version):
             raise UsageError(f"version takes 5, 6 or 7, the major version of the clients' package ai, not {version!r}")
-        if data is not None and not (isinstance(data, str) and _DATA_NAME.fullmatch(data)):
+        if data is not None and not _is_name(data):
             raise UsageError(f"data takes a name for the parts data-NAME, of letters, digits, - and _, not {data!r}")
         self._version, self._data, self._secret, self._error_text = version, data, secret, error_text
-        self._writer = PartWriter(version, shows_text=data is None, denied=denied)
+        self._keep = keep
+        self._writer = PartWriter(version, shows_text=data is None, denied=denied, calls=calls)
         self._attempts = AttemptWriter(version, self._writer, shows_attempts=shows_attempts)
         start: Part = {"type": "start"}
         if message_id is not None:
@@ -106,6 +113,11 @@ class UiEncoder(Encoder):
         """Return the parts of an event, or of a partial object."""
         parts = self._attempts.feed(value) if isinstance(value, Event) else self._feed_partial(value)
         return self._write(parts)
+
+    async def settle(self, ending: Ending) -> None:
+        """Keep a run that waits."""
+        if ending.pending is not None and self._keep is not None:
+            await self._keep(ending.pending, self._writer.calls)
 
     def finish(self, ending: Ending) -> bytes:
         """Return what says how it has ended, and the end mark."""
@@ -167,6 +179,12 @@ class UiEncoder(Encoder):
             return {"type": "tool-approval-request", "approvalId": asked, **told, "reason": question.text}
         told |= {"toolName": call.tool_name, "input": tool_input, "reason": question.text}
         return {"type": "data-approval", "id": asked, "data": {"approvalId": asked, **told}}
+
+
+def _is_name(name: Any) -> bool:
+    if not (isinstance(name, str) and name.isascii() and name[:1].isalpha() and len(name) <= _LONGEST_NAME):
+        return False
+    return name.replace("-", "").replace("_", "").isalnum()
 
 
 def approval_id(pending: Pending, question: Question) -> str:

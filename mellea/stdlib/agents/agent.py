@@ -189,11 +189,7 @@ class Agent(Generic[T]):
             UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
             MelleaError: see `arun`.
         """
-        keeper = self._keep_states(arguments)
-        state = await keeper.resume(pending, answers)
-        work = self.prepare(Conversation(state.closed_messages), arguments, corrects=True)
-        work.book.keeper, work.book.start = keeper, state
-        return await self.finish(work)
+        return await self.finish(await self._go_on(pending, answers, arguments, corrects=True))
 
     resume = blocking(aresume)
 
@@ -328,6 +324,27 @@ class Agent(Generic[T]):
             work.launch, has_format=self._format is not None, by_step=self._waits_for_steps(arguments)
         )
         return AsyncAgentStream(work.book, source, arguments)
+
+    async def open_resumed(
+        self, pending: Saved, answers: Mapping[str, Any] | None = None, arguments: AgentStreamArguments | None = None
+    ) -> AsyncAgentStream[T]:
+        """Make a stream of a run that goes on, for a server that streams it; see `aresume`, whose errors it raises."""
+        given = arguments or {}
+        return self.open_astream(await self._go_on(pending, answers, given), given)
+
+    async def _go_on(
+        self,
+        pending: Saved,
+        answers: Mapping[str, Any] | None,
+        arguments: AgentArguments,
+        *,
+        corrects: bool = False,
+    ) -> AgentWork:
+        keeper = self._keep_states(arguments)
+        state = await keeper.resume(pending, answers)
+        work = self.prepare(Conversation(state.closed_messages), arguments, corrects=corrects)
+        work.book.keeper, work.book.start = keeper, state
+        return work
 
     async def finish(self, work: AgentWork) -> AgentRun[T]:
         """Launch a run that was prepared, and wait for what it comes to; raises like `arun`."""
