@@ -342,9 +342,7 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
     return [_read_span(row, lost) for row in rows]
 
 
-def read_changes(
-    path: str | os.PathLike[str], id: int, *, after: int, running: Sequence[int]
-) -> list[dict[str, Any]]:
+def read_changes(path: str | os.PathLike[str], id: int, *, after: int, running: Sequence[int]) -> list[dict[str, Any]]:
     """Return the spans of a run that have begun or ended since it was last read; see `read_run`.
 
     Args:
