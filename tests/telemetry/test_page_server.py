@@ -151,3 +151,19 @@ def test_a_closed_server_is_gone(database: Path) -> None:
     with pytest.raises(OSError):
         _ask(server)
     server.close()
+
+
+def test_a_connection_that_was_open_gets_nothing_from_a_closed_server(database: Path) -> None:
+    with serve_page(database) as server:
+        address = urlsplit(server.url)
+        idle = http.client.HTTPConnection(address.netloc, timeout=10)
+        idle.connect()
+        assert _ask(server)[0] == 200
+    idle.request("GET", address.path)
+    try:
+        answer = idle.getresponse()
+        assert answer.status == 403 and b"colour" not in answer.read()
+    except OSError:
+        pass  # it was never accepted
+    finally:
+        idle.close()
