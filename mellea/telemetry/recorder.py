@@ -339,15 +339,23 @@ def record(
         StateError: the file is something else.
         ConfigurationError: the file can't be written.
     """
-    global _is_registered
     _check(path, max_bytes, max_age)
+    return Recording(_hold(path, content, max_bytes, max_age, is_opened=True))
+
+
+def _hold(
+    path: str | os.PathLike[str], content: bool | None, max_bytes: int | None, max_age: float | None, *, is_opened: bool
+) -> _Recorder:
+    """Return the recorder of a file, which has one holder more; if it is opened now, errors are raised now."""
+    global _is_registered
     wanted = read_content_switch() != "none" if content is None else content
     key = os.path.realpath(path)
     with _lock:
         recorder = _recorders.get(key)
         if recorder is None:
             file = RunFile(path, content=wanted, max_bytes=max_bytes, max_age=max_age)
-            _open(file)
+            if is_opened:
+                _open(file)
             recorder = _recorders[key] = _Recorder(file, content=wanted)
             add_observer(recorder)
         elif content not in (None, recorder.has_content):
@@ -359,15 +367,15 @@ def record(
         if not _is_registered:
             _is_registered = True
             atexit.register(_leave)
-    return Recording(recorder)
+    return recorder
 
 
 def record_from_environment() -> None:
-    """Record in the file that `MELLEA_TRACES` names; what hinders it is logged as a warning."""
-    try:
-        record(os.environ[_SWITCH].strip())
-    except MelleaError as error:
-        _log.warning("%s has no effect: %s", _SWITCH, error)
+    """Record in the file that `MELLEA_TRACES` names.
+
+    It is opened when something happens, so that a program that does nothing leaves no file.
+    """
+    _hold(os.environ[_SWITCH].strip(), None, _MAX_BYTES, _MAX_AGE, is_opened=False)
 
 
 def _check(path: Any, max_bytes: Any, max_age: Any) -> None:

@@ -211,7 +211,7 @@ def test_what_is_wrong_is_said_at_once(file: Path, tmp_path: Path) -> None:
         record(file, content=False)
     with pytest.raises(UsageError, match="there is no record"):
         read_runs(tmp_path / "nothing.db")
-    with pytest.raises(UsageError, match=r"no run 99 in .* it has none"):
+    with pytest.raises(UsageError, match=r"no run 99 in .* it is empty"):
         read_run(file, 99)
 
 
@@ -243,8 +243,19 @@ def test_switched_off_nothing_is_imported(file: Path, value: str) -> None:
 
 
 def test_an_environment_that_cant_be_followed_is_a_warning(file: Path) -> None:
-    done = run_program("import mellea", file, MELLEA_TRACES=str(file.parent / "missing" / "runs.db"))
-    assert done.returncode == 0 and "MELLEA_TRACES has no effect" in done.stderr
+    program = """
+        import mellea
+        from mellea.testing import ScriptedBackend
+        print(mellea.start_session(ScriptedBackend("a")).instruct("x"))
+    """
+    done = run_program(program, file, MELLEA_TRACES=str(file.parent / "missing" / "runs.db"))
+    assert done.returncode == 0 and done.stdout == "a\n"
+    assert "not all calls are recorded in" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_program_that_calls_nothing_leaves_no_file(file: Path) -> None:
+    assert run_program("import mellea", file, MELLEA_TRACES=str(file)).returncode == 0
+    assert not file.exists()
 
 
 MANY_CALLS = """
