@@ -41,7 +41,7 @@ from mellea._version import __version__
 from mellea.core.sqlite import Database
 from mellea.errors import ConfigurationError, UsageError
 
-__all__ = ["COLUMNS", "Entry", "RunFile", "StoredAt", "read_run", "read_runs", "reading"]
+__all__ = ["COLUMNS", "Entry", "RunFile", "StoredAt", "read_changes", "read_run", "read_runs", "reading"]
 
 COLUMNS = (
     "kind",
@@ -350,6 +350,30 @@ def _nearest(connection: sqlite3.Connection, id: int) -> str:
     if not found:
         return "it is empty"
     return f"the nearest are {', '.join(map(str, found))}; `mellea traces list` shows more"
+
+
+def read_changes(path: str | os.PathLike[str], id: int, *, after: int, running: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the spans of a run that have begun or ended since it was last read; see `read_run`.
+
+    Args:
+        path: the file.
+        id: which run.
+        after: the highest id among the spans that are known.
+        running: the ids of those that ran when they were read.
+
+    Raises:
+        UsageError: there is no such file.
+        StateError: it isn't a record.
+    """
+    with reading(path) as connection:
+        rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? AND id > ? ORDER BY id", (id, after)))
+        for first in range(0, len(running), _ROWS):
+            part = running[first : first + _ROWS]
+            wanted = f"SELECT * FROM spans WHERE run = ? AND id IN ({', '.join('?' * len(part))})"
+            rows += _dicts(connection.execute(wanted, (id, *part)))
+        lost = _lost_writers(connection, is_ended_too=True)
+    spans = [_read_span(row, lost) for row in rows]
+    return [span for span in spans if span["id"] > after or span["status"] != "running"]
 
 
 def _read_span(row: dict[str, Any], lost: set[int]) -> dict[str, Any]:
