@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import webbrowser
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -31,12 +32,12 @@ _DEFAULT = Path("runs.db")
 
 _COLOURS = {"cancelled": "yellow", "error": "red", "lost": "magenta", "ok": "green", "running": "cyan"}
 
-app = typer.Typer(help="What programs did: list, show and export recorded runs.")
+app = typer.Typer(help="What programs did: list, show, open and export recorded runs.")
 
 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, database: Database = _DEFAULT, as_json: output.Json = False) -> None:
-    """What programs did: list, show and export recorded runs."""
+    """What programs did: list, show, open and export recorded runs."""
     if context.invoked_subcommand is None:
         list_runs(database=database, as_json=as_json)
 
@@ -112,6 +113,31 @@ def _said(data: Mapping[str, Any], *, is_full: bool) -> Iterator[str]:
     for name in ("arguments", "result", "error"):
         if name in data:
             yield f"{name}: {visible_lines(str(data[name])) if is_full else visible(str(data[name]))}"
+
+
+@app.command("open")
+def open_run(
+    run: Run = None,
+    database: Database = _DEFAULT,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.html", help="Write the page to a file instead.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Whether to open a browser.")] = True,
+) -> None:
+    """Show the page of a run in a browser; it follows a run that goes on."""
+    from mellea.telemetry.page import render_page, serve_page  # lazy: other commands don't need it
+
+    id = _find(database, run)
+    if out is not None:
+        out.write_text(render_page(read_run(database, id)), "utf-8")
+        output.note(f"mellea: run {id} is in {os.fspath(out)!r}")
+        return
+    with serve_page(database, run=id) as server:
+        output.write(f"{server.url}\n")
+        if browser:
+            webbrowser.open(server.url)
+        output.note("mellea: the page is there until Ctrl-C")
+        server.wait()
 
 
 @app.command("export")

@@ -340,6 +340,18 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
     return [_read_span(row, lost) for row in rows]
 
 
+def _nearest(connection: sqlite3.Connection, id: int) -> str:
+    """Return which runs there are near an id, in words."""
+    inside = connection.execute("SELECT run FROM spans WHERE id = ?", (id,)).fetchone()
+    if inside is not None:
+        return f"that is a span of run {inside[0]}"
+    near = "SELECT id FROM spans WHERE parent IS NULL ORDER BY abs(id - ?) LIMIT 3"
+    found = sorted(each for (each,) in connection.execute(near, (id,)))
+    if not found:
+        return "it is empty"
+    return f"the nearest are {', '.join(map(str, found))}; `mellea traces list` shows more"
+
+
 def read_changes(path: str | os.PathLike[str], id: int, *, after: int, running: Sequence[int]) -> list[dict[str, Any]]:
     """Return the spans of a run that have begun or ended since it was last read; see `read_run`.
 
@@ -362,18 +374,6 @@ def read_changes(path: str | os.PathLike[str], id: int, *, after: int, running: 
         lost = _lost_writers(connection, is_ended_too=True)
     spans = [_read_span(row, lost) for row in rows]
     return [span for span in spans if span["id"] > after or span["status"] != "running"]
-
-
-def _nearest(connection: sqlite3.Connection, id: int) -> str:
-    """Return which runs there are near an id, in words."""
-    inside = connection.execute("SELECT run FROM spans WHERE id = ?", (id,)).fetchone()
-    if inside is not None:
-        return f"that is a span of run {inside[0]}"
-    near = "SELECT id FROM spans WHERE parent IS NULL ORDER BY abs(id - ?) LIMIT 3"
-    found = sorted(each for (each,) in connection.execute(near, (id,)))
-    if not found:
-        return "it is empty"
-    return f"the nearest are {', '.join(map(str, found))}; `mellea traces list` shows more"
 
 
 def _read_span(row: dict[str, Any], lost: set[int]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,30 @@ def test_a_terminal_gets_a_table_and_a_tree(run_on_terminal: Callable[..., str],
     )
     assert json.loads(run_on_terminal("traces", "--json").splitlines()[0])["name"] == "alone"
     assert "\x1b[3" not in run_on_terminal("traces", NO_COLOR="1")
+
+
+def test_the_page_of_a_run_is_written_to_a_file_or_served_until_ctrl_c(run: Run, runs: Path) -> None:
+    written = run("traces", "open", "1", "--out", "page.html")
+    assert (written.code, written.stdout) == (0, "") and written.stderr == "mellea: run 1 is in 'page.html'\n"
+    page = (runs.parent / "page.html").read_text("utf-8")
+    assert page.startswith("<!doctype html>") and "Say yes." in page
+    assert run("traces", "open", "7", "--no-browser").code == 2
+    interruptible = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    command = "from mellea.cli import main; sys.exit(main(['traces', 'open', '--no-browser']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", interruptible + command],
+        cwd=runs.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    with urllib.request.urlopen(url, timeout=30) as response:
+        assert b"alone" in response.read()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "mellea: the page is there until Ctrl-C\n")
+    assert process.returncode == 130
 
 
 def test_an_unknown_id_says_which_ones_there_are(run: Run, runs: Path) -> None:

@@ -66,7 +66,6 @@ def _settle(result: Any, runner: asyncio.Runner) -> None:
 
 def main(page: Path, chapter: str) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    # What a chapter writes into the current folder is gone afterwards.
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), asyncio.Runner() as runner:
         for fence in fences(page):
             if fence.chapter == chapter and fence.language == "python":
