@@ -12,7 +12,7 @@ const STATES = { live: "Live", lost: "Recorder not reached", over: "Over" };
 
 function tellLive(state) {
   byId("live").textContent = STATES[state];
-  byId("live").className = `live ${state}`;
+  byId("live").className = `connection ${state}`;
   if (state === "live") tick();
 }
 
