@@ -11,7 +11,8 @@ function drawAll() {
 const STATES = { live: "Live", lost: "Recorder not reached", over: "Over" };
 
 function tellLive(state) {
-  byId("live").textContent = STATES[state];
+  // A screen reader says a status whenever it is written.
+  if (byId("live").textContent !== STATES[state]) byId("live").textContent = STATES[state];
   byId("live").className = `connection ${state}`;
   if (state === "live") tick();
 }
