@@ -39,7 +39,7 @@ from typing import Any
 
 from mellea._version import __version__
 from mellea.core.sqlite import Database
-from mellea.errors import UsageError
+from mellea.errors import ConfigurationError, UsageError
 
 __all__ = ["COLUMNS", "Entry", "RunFile", "StoredAt", "read_changes", "read_run", "read_runs", "reading"]
 
@@ -335,11 +335,21 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
     with reading(path) as connection:
         rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? ORDER BY id", (id,)))
         lost = _lost_writers(connection, is_ended_too=True)
-        newest = connection.execute("SELECT id FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    if not rows:
-        known = "it has none" if newest is None else f"the newest is {newest[0]}"
-        raise UsageError(f"there is no run {id!r} in {os.fspath(path)!r}; {known}")
+        if not rows:
+            raise UsageError(f"there is no run {id!r} in {os.fspath(path)!r}; {_nearest(connection, id)}")
     return [_read_span(row, lost) for row in rows]
+
+
+def _nearest(connection: sqlite3.Connection, id: int) -> str:
+    """Return which runs there are near an id, in words."""
+    inside = connection.execute("SELECT run FROM spans WHERE id = ?", (id,)).fetchone()
+    if inside is not None:
+        return f"that is a span of run {inside[0]}"
+    near = "SELECT id FROM spans WHERE parent IS NULL ORDER BY abs(id - ?) LIMIT 3"
+    found = sorted(each for (each,) in connection.execute(near, (id,)))
+    if not found:
+        return "it is empty"
+    return f"the nearest are {', '.join(map(str, found))}; `mellea traces list` shows more"
 
 
 def read_changes(path: str | os.PathLike[str], id: int, *, after: int, running: Sequence[int]) -> list[dict[str, Any]]:
@@ -382,6 +392,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
     Raises:
         UsageError: there is no such file.
         StateError: it isn't a record.
+        ConfigurationError: it can't be read.
     """
     if not Path(path).is_file():
         raise UsageError(
@@ -391,6 +402,8 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
     try:
         with database.read() as connection:
             yield connection
+    except (sqlite3.OperationalError, OSError) as error:
+        raise ConfigurationError(f"the record {os.fspath(path)!r} can't be read: {error}") from error
     finally:
         database.close()
 

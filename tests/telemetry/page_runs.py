@@ -51,8 +51,8 @@ class Pace:
     def write(self, text: str, *, wait: float = 0.25, usage: Usage | None = None, end: Sequence[Any] = ()) -> list[Any]:
         """Return the script of an answer that comes word by word, with a rest behind each sentence."""
         steps: list[Any] = [self.pause(wait)]
-        for word in text.split(" "):
-            steps.append(word if word == text.split(" ")[0] else f" {word}")
+        for number, word in enumerate(text.split(" ")):
+            steps.append(f" {word}" if number else word)
             if self.factor:
                 steps.append(self.pause(0.09 if word.endswith((".", ":")) else 0.012))
         counted = usage or Usage(120 + len(text) // 3, len(text) // 4, cached_tokens=64)

@@ -197,6 +197,25 @@ def test_a_file_is_shared_until_the_last_one_closes_it(file: Path, tmp_path: Pat
     assert read_runs(file)[0]["name"] == "fourth"
 
 
+def test_what_runs_when_it_is_closed_is_recorded_to_its_end(file: Path) -> None:
+    m = session("a", "b", "c")
+    with record(file):
+        program = mellea.traces.start("program").__enter__()
+        m.instruct("x", name="inside")
+    m.instruct("y", name="later")
+    assert [(run["name"], run["status"]) for run in read_runs(file)] == [("program", "running")]
+    with record(file):  # the same record goes on
+        m.instruct("z", name="again")
+    program.__exit__(None, None, None)
+    until = time.monotonic() + 30
+    while read_runs(file)[-1]["status"] == "running" and time.monotonic() < until:
+        time.sleep(0.01)
+    assert {run["name"]: run["status"] for run in read_runs(file)} == {"program": "ok"}
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT count(*), count(ended) FROM writers").fetchall() == [(1, 1)]
+    connection.close()
+
+
 def test_what_is_wrong_is_said_at_once(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="takes the path of a file, not 7"):
         record(7)  # type: ignore[arg-type]
@@ -211,7 +230,7 @@ def test_what_is_wrong_is_said_at_once(file: Path, tmp_path: Path) -> None:
         record(file, content=False)
     with pytest.raises(UsageError, match="there is no record"):
         read_runs(tmp_path / "nothing.db")
-    with pytest.raises(UsageError, match=r"no run 99 in .* it has none"):
+    with pytest.raises(UsageError, match=r"no run 99 in .* it is empty"):
         read_run(file, 99)
 
 
@@ -243,8 +262,19 @@ def test_switched_off_nothing_is_imported(file: Path, value: str) -> None:
 
 
 def test_an_environment_that_cant_be_followed_is_a_warning(file: Path) -> None:
-    done = run_program("import mellea", file, MELLEA_TRACES=str(file.parent / "missing" / "runs.db"))
-    assert done.returncode == 0 and "MELLEA_TRACES has no effect" in done.stderr
+    program = """
+        import mellea
+        from mellea.testing import ScriptedBackend
+        print(mellea.start_session(ScriptedBackend("a")).instruct("x"))
+    """
+    done = run_program(program, file, MELLEA_TRACES=str(file.parent / "missing" / "runs.db"))
+    assert done.returncode == 0 and done.stdout == "a\n"
+    assert "not all calls are recorded in" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_program_that_calls_nothing_leaves_no_file(file: Path) -> None:
+    assert run_program("import mellea", file, MELLEA_TRACES=str(file)).returncode == 0
+    assert not file.exists()
 
 
 MANY_CALLS = """

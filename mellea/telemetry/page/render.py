@@ -28,7 +28,18 @@ __all__ = ["policy", "render_page", "render_trace", "to_json"]
 
 _HERE = Path(__file__).parent
 
-_SCRIPTS = ("text.js", "run.js", "timeline.js", "rows.js", "replay.js", "detail.js", "live.js", "page.js")
+_SCRIPTS = (
+    "text.js",
+    "run.js",
+    "timeline.js",
+    "rows.js",
+    "replay.js",
+    "detail.js",
+    "live.js",
+    "page.js",
+    "controls.js",
+    "start.js",
+)
 """In the order in which they stand in the page: later ones use what earlier ones define."""
 
 

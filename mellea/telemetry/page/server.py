@@ -6,7 +6,8 @@ Rules:
   the machine nor a page of another site can read what was recorded; `Host` has to be this server's own, so that no
   name of another site can be pointed at it.
 - It only reads the record. A page says what it knows, and gets what is new: the server keeps nothing of its readers.
-- The server is a thread, and each connection has one of its own, as in the standard library's `http.server`.
+- The server is a thread, and each request has one of its own, as in the standard library's `http.server`. A connection
+  carries one request, so that nothing is served once the server is closed.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class PageServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False  # a browser keeps its connection open
+    block_on_close = False  # a connection may be open without a word
 
     def __init__(self, database: str, port: int) -> None:
         self.database = database
@@ -115,9 +116,13 @@ class _Server(ThreadingHTTPServer):
         super().__init__((_HOST, port), _Handler)
         self.hosts = {f"{name}:{self.server_port}" for name in (_HOST, "localhost")}
 
+    def server_close(self) -> None:
+        """Close the socket, and refuse what comes on connections that are open."""
+        self.hosts = set()
+        super().server_close()
+
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
     server_version, sys_version = "mellea", ""
     timeout = _IDLE_SECONDS
     server: _Server
@@ -177,7 +182,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _read_known(self) -> tuple[int, list[int]]:
         length = int(self.headers.get("Content-Length") or 0)
         if not 0 < length <= _MOST_BYTES:
-            self.close_connection = True
             raise UsageError(f"a page says what it knows in at most {_MOST_BYTES} bytes, not {length}")
         known = json.loads(self.rfile.read(length))
         if not isinstance(known, dict) or not isinstance(running := known.get("running", []), list):
@@ -185,7 +189,6 @@ class _Handler(BaseHTTPRequestHandler):
         return _read_id(known.get("last", 0)), [_read_id(each) for each in running]
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
-        self.close_connection = True  # what else has been sent isn't read
         self._send(status, "text/plain", why + "\n")
 
     def _send(self, status: HTTPStatus, kind: str, text: str) -> None:
@@ -202,8 +205,6 @@ class _Handler(BaseHTTPRequestHandler):
         }
         for name, value in headers.items():
             self.send_header(name, value)
-        if self.close_connection:
-            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 

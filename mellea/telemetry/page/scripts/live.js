@@ -30,7 +30,11 @@ async function ask(address, run) {
     if (span.data.status === "running") known.running.push(span.id);
   }
   const which = run.spans[0]?.data.run ?? "";
-  const answer = await fetch(`${address}?run=${which}`, { method: "POST", body: JSON.stringify(known), cache: "no-store" });
+  const answer = await fetch(`${address}?run=${which}`, {
+    method: "POST",
+    body: JSON.stringify(known),
+    cache: "no-store",
+  });
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   return answer.json();
 }

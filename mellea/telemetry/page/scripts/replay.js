@@ -8,7 +8,10 @@ function arrivalsOf(span) {
   if (!chunks?.length) return null;
   let length = 0;
   const waited = span.sent - span.start;
-  return chunks.map(([milliseconds, characters]) => ({ at: Math.max(milliseconds / 1000 - waited, 0), length: (length += characters) }));
+  return chunks.map(([milliseconds, characters]) => ({
+    at: Math.max(milliseconds / 1000 - waited, 0),
+    length: (length += characters),
+  }));
 }
 
 function showStreamed(span) {
@@ -16,18 +19,27 @@ function showStreamed(span) {
   const text = textOf(span.data.answer);
   if (!arrivals || arrivals.length < 2 || !text) return null;
   const others = span.data.answer.parts.filter((part) => part.type !== "text");
-  return [...others.filter((part) => part.type === "reasoning").map(showPart), ...showReplay(text, arrivals, span),
-    ...others.filter((part) => part.type !== "reasoning").map(showPart)];
+  return [
+    ...others.filter((part) => part.type === "reasoning").map(showPart),
+    ...showReplay(text, arrivals, span),
+    ...others.filter((part) => part.type !== "reasoning").map(showPart),
+  ];
 }
 
 function showReplay(text, arrivals, span) {
   const end = arrivals.at(-1).at;
-  const came = make("span");
-  const rest = make("span.to-come");
+  const came = box("span");
+  const rest = box("span.to-come");
   const shown = text.slice(0, LONG_TEXT);
-  const box = make("pre.text.streamed", { dir: "auto" }, came, rest);
-  const clock = make("output", {}, formatSeconds(end));
-  const slider = make("input", { type: "range", min: 0, max: 1000, value: 1000, "aria-label": "Time of the stream" });
+  const shownText = make("pre.text.streamed", { dir: "auto" }, came, rest);
+  const clock = box("output", formatSeconds(end));
+  const slider = make("input", {
+    type: "range",
+    min: 0,
+    max: 1000,
+    value: 1000,
+    "aria-label": "Time of the stream",
+  });
   const button = make("button", { type: "button" }, "Replay");
   const needle = makeSvg("line", { class: "needle", y1: 0, y2: 24 });
   const show = (seconds) => {
@@ -51,7 +63,7 @@ function showReplay(text, arrivals, span) {
     const from = slider.value >= 1000 ? 0 : (slider.value / 1000) * end;
     const begun = performance.now();
     const step = (now) => {
-      if (!box.isConnected) return;
+      if (!shownText.isConnected) return;
       const seconds = Math.min(from + (now - begun) / 1000, end);
       slider.value = (seconds / end) * 1000;
       show(seconds);
@@ -63,11 +75,16 @@ function showReplay(text, arrivals, span) {
   button.addEventListener("click", play);
   show(end);
   const words = `First text after ${formatSeconds(arrivals[0].at)}, the last after ${formatSeconds(end)}, in ${plural(span.data.chunk_count ?? arrivals.length, "chunk")}`;
-  const player = make("div.replay", {}, button, make("div.track", {}, drawCurve(arrivals, end, needle, words), slider), clock);
-  if (text.length <= LONG_TEXT) return [player, box];
-  const whole = make("details", {}, make("summary", {}, `All ${formatCount(text.length)} characters`));
+  const player = box(
+    "div.replay",
+    button,
+    box("div.track", drawCurve(arrivals, end, needle, words), slider),
+    clock,
+  );
+  if (text.length <= LONG_TEXT) return [player, shownText];
+  const whole = box("details", box("summary", `All ${formatCount(text.length)} characters`));
   whole.addEventListener("toggle", () => whole.open && whole.append(showTextWhole(text)), { once: true });
-  return [player, box, whole];
+  return [player, shownText, whole];
 }
 
 function showTextWhole(text) {
@@ -98,5 +115,10 @@ function drawCurve(arrivals, end, needle, words) {
     const tall = characters ? Math.max(1.5, (characters / most) * 22) : 0;
     return makeSvg("rect", { x: index * 4, y: 24 - tall, width: 3, height: tall });
   });
-  return makeSvg("svg", { class: "curve", viewBox: "0 0 240 24", preserveAspectRatio: "none", role: "img", "aria-label": words }, ...bars, needle);
+  return makeSvg(
+    "svg",
+    { class: "curve", viewBox: "0 0 240 24", preserveAspectRatio: "none", role: "img", "aria-label": words },
+    ...bars,
+    needle,
+  );
 }

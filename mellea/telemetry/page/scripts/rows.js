@@ -166,22 +166,35 @@ class Rows {
     const { data } = span;
     const isParent = span.children.length > 0;
     const row = make(`div.row.kind-${KINDS[data.kind] ? data.kind : "other"}`, {
-      role: "row", id: `row-${index}`, "aria-level": span.depth + 1, "aria-rowindex": index + 1,
+      role: "row",
+      id: `row-${index}`,
+      "aria-level": span.depth + 1,
+      "aria-rowindex": index + 1,
       "aria-expanded": isParent ? String(this.isOpen(span)) : null,
       "aria-selected": String(span === this.selected),
     });
     row.classList.toggle("aside", this.found !== null && !this.hits.has(span));
-    const name = make("div.name", { role: "gridcell" }, this.drawToggle(span), make("i.mark", { "aria-hidden": "true" }),
-      make("span.kind", {}, `${KINDS[data.kind] ?? oneLine(data.kind, 20)} `),
-      make("bdi.label", {}, oneLine(labelOf(span), 80)), drawOutcome(span));
+    const name = make(
+      "div.name",
+      { role: "gridcell" },
+      this.drawToggle(span),
+      make("i.mark", { "aria-hidden": "true" }),
+      box("span.kind", `${KINDS[data.kind] ?? oneLine(data.kind, 20)} `),
+      box("bdi.label", oneLine(labelOf(span), 80)),
+      drawOutcome(span),
+    );
     name.style.setProperty("--depth", Math.min(span.depth, 12));
-    const time = make("div.time", { role: "gridcell", "aria-label": `begins at ${formatSeconds(span.start)}` }, drawBar(span, this.timeline));
+    const time = make(
+      "div.time",
+      { role: "gridcell", "aria-label": `begins at ${formatSeconds(span.start)}` },
+      drawBar(span, this.timeline),
+    );
     row.append(name, time, ...drawFigures(span));
     return row;
   }
 
   drawToggle(span) {
-    if (!span.children.length) return make("span.toggle");
+    if (!span.children.length) return box("span.toggle");
     return make("span.toggle.arrow", { "aria-hidden": "true" }, this.isOpen(span) ? "▾" : "▸");
   }
 
@@ -190,7 +203,7 @@ class Rows {
     if (!row) return;
     const span = this.list[Number(row.id.slice(4))];
     if (event.target.closest(".arrow")) this.fold(span, this.isOpen(span));
-    else this.select(span), this.onopen(span);
+    else (this.select(span), this.onopen(span));
   }
 }
 
@@ -205,18 +218,28 @@ function labelOf(span) {
 function drawOutcome(span) {
   const outcome = span.outcome;
   if (outcome === "ok") return null;
-  const words = { rejected: span.data.kind === "check" ? "not met" : "rejected", error: span.data.error_type ?? "error" };
-  return make(`span.tag.${outcome}`, {}, oneLine(words[outcome] ?? outcome, 40));
+  const words = {
+    rejected: span.data.kind === "check" ? "not met" : "rejected",
+    error: span.data.error_type ?? "error",
+  };
+  return box(`span.tag.${outcome}`, oneLine(words[outcome] ?? outcome, 40));
 }
 
 function drawFigures(span) {
   const { figures, data } = span;
   const hasTokens = figures.requests > figures.withoutUsage;
   const tokens = hasTokens ? formatShort(figures.input + figures.output) : "";
-  const cost = figures.requests > figures.withoutCost ? `${figures.withoutCost ? "≥ " : ""}${formatDollars(figures.cost)}` : "";
+  const cost =
+    figures.requests > figures.withoutCost
+      ? `${figures.withoutCost ? "≥ " : ""}${formatDollars(figures.cost)}`
+      : "";
   return [
     make("div.figure.seconds", { role: "gridcell" }, formatSeconds(span.end - span.start)),
-    make("div.figure.tokens", { role: "gridcell", "aria-label": tokens && plural(figures.input + figures.output, "token") }, tokens),
+    make(
+      "div.figure.tokens",
+      { role: "gridcell", "aria-label": tokens && plural(figures.input + figures.output, "token") },
+      tokens,
+    ),
     make("div.figure.cost", { role: "gridcell" }, cost),
   ];
 }

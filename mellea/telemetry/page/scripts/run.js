@@ -1,12 +1,28 @@
 // The spans of a run as a tree, what they add up to, and which of them a filter leaves.
 
 const KINDS = {
-  call: "Call", attempt: "Attempt", check: "Check", tool: "Tool", step: "Step", agent: "Agent",
-  work: "Work", image: "Image", embedding: "Embedding", function: "Function", trace: "Trace",
+  __proto__: null, // a kind may have any name
+  call: "Call",
+  attempt: "Attempt",
+  check: "Check",
+  tool: "Tool",
+  step: "Step",
+  agent: "Agent",
+  work: "Work",
+  image: "Image",
+  embedding: "Embedding",
+  function: "Function",
+  trace: "Trace",
 };
 
 const OUTCOMES = {
-  ok: "OK", rejected: "Rejected", error: "Error", cancelled: "Cancelled", running: "Running", lost: "Lost",
+  __proto__: null,
+  ok: "OK",
+  rejected: "Rejected",
+  error: "Error",
+  cancelled: "Cancelled",
+  running: "Running",
+  lost: "Lost",
 };
 
 class Span {
@@ -68,13 +84,17 @@ function isInside(span, outer) {
 
 function collectTexts(value, found) {
   if (typeof value === "string") found.push(value);
-  else if (typeof value === "object" && value !== null) for (const each of Object.values(value)) collectTexts(each, found);
+  else if (typeof value === "object" && value !== null)
+    for (const each of Object.values(value)) collectTexts(each, found);
 }
 
 /** The text of a message, its thoughts left out. */
 function textOf(message) {
   const parts = message?.parts ?? [];
-  return parts.filter((part) => part.type === "text").map((part) => part.content).join("");
+  return parts
+    .filter((part) => part.type === "text")
+    .map((part) => part.content)
+    .join("");
 }
 
 class Run {
@@ -105,7 +125,7 @@ class Run {
       (span.parent ? span.parent.children : this.roots).push(span);
       for (const id of span.data.links ?? []) {
         const source = this.byId.get(id);
-        if (source) span.links.push(source), source.usedBy.push(span);
+        if (source) (span.links.push(source), source.usedBy.push(span));
       }
     }
     this.began = spans.length ? spans[0].data.started : 0;
@@ -120,7 +140,8 @@ class Run {
       const [span, level] = waiting.pop();
       span.depth = level;
       this.spans.push(span);
-      for (let index = span.children.length - 1; index >= 0; index--) waiting.push([span.children[index], level + 1]);
+      for (let index = span.children.length - 1; index >= 0; index--)
+        waiting.push([span.children[index], level + 1]);
     }
   }
 
@@ -158,7 +179,15 @@ class Run {
 }
 
 const NOTHING = {
-  requests: 0, input: 0, output: 0, cached: 0, reasoning: 0, withoutUsage: 0, cost: 0, withoutCost: 0, tools: 0,
+  requests: 0,
+  input: 0,
+  output: 0,
+  cached: 0,
+  reasoning: 0,
+  withoutUsage: 0,
+  cost: 0,
+  withoutCost: 0,
+  tools: 0,
 };
 
 function join(one, other) {

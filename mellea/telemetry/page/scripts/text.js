@@ -16,6 +16,9 @@ function make(kind, attributes = {}, ...children) {
   return element;
 }
 
+/** Make an element without attributes: box("li", "text", child). */
+const box = (kind, ...children) => make(kind, {}, ...children);
+
 function makeSvg(tag, attributes = {}, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -24,7 +27,8 @@ function makeSvg(tag, attributes = {}, ...children) {
 }
 
 // What would turn the direction of the text around it, or can't be seen, is written out.
-const HIDDEN_CHARACTERS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g;
+const HIDDEN_CHARACTERS =
+  /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g;
 
 function plain(text) {
   return String(text).replace(
@@ -34,7 +38,9 @@ function plain(text) {
 }
 
 function oneLine(text, length = 160) {
-  const line = plain(String(text).slice(0, 4 * length)).replace(/\s+/g, " ").trim();
+  const line = plain(String(text).slice(0, 4 * length))
+    .replace(/\s+/g, " ")
+    .trim();
   return line.length > length ? `${line.slice(0, length)}…` : line;
 }
 
@@ -55,7 +61,9 @@ function formatSeconds(seconds) {
 
 function formatDollars(dollars) {
   if (dollars === 0) return "$0";
-  return dollars < 0.01 ? `$${Number(dollars.toPrecision(2)).toFixed(8).replace(/0+$/, "")}` : `$${dollars.toFixed(2)}`;
+  return dollars < 0.01
+    ? `$${Number(dollars.toPrecision(2)).toFixed(8).replace(/0+$/, "")}`
+    : `$${dollars.toFixed(2)}`;
 }
 
 function formatBytes(bytes) {
@@ -65,7 +73,12 @@ function formatBytes(bytes) {
 
 const formatTime = (epoch) =>
   new Date(epoch * 1000).toLocaleString("en-GB", {
-    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    year: "numeric",
+    month: "short",
+    day: "numeric",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
   });
 
 const plural = (count, noun) => `${formatCount(count)} ${noun}${count === 1 ? "" : "s"}`;

@@ -79,15 +79,25 @@ function drawBar(span, timeline) {
   place(bar, from, to);
   bar.hidden = to < 0 || from > 1;
   const first = span.sent + (span.data.time_to_first_chunk ?? 0);
-  const parts = [["thin", span.start, span.sent], ["pale", span.sent, first], ["full", Math.min(first, span.end), span.end]];
+  const parts = [
+    ["thin", span.start, span.sent],
+    ["pale", span.sent, first],
+    ["full", Math.min(first, span.end), span.end],
+  ];
   const shown = parts.filter(([, begin, end]) => end > begin && timeline.at(end) > 0 && timeline.at(begin) < 1);
   const left = Math.max(from, -0.01);
   const width = Math.min(to, 1.01) - left || 1;
-  bar.append(...(shown.length ? shown : [["full", span.start, span.end]]).map(([name, begin, end]) => {
-    const part = make(`div.${name}`);
-    place(part, (Math.max(timeline.at(begin), left) - left) / width, (Math.min(timeline.at(end), 1.01) - left) / width || 1);
-    return part;
-  }));
+  bar.append(
+    ...(shown.length ? shown : [["full", span.start, span.end]]).map(([name, begin, end]) => {
+      const part = make(`div.${name}`);
+      place(
+        part,
+        (Math.max(timeline.at(begin), left) - left) / width,
+        (Math.min(timeline.at(end), 1.01) - left) / width || 1,
+      );
+      return part;
+    }),
+  );
   return bar;
 }
 
@@ -96,10 +106,10 @@ function drawAxis(timeline, axis, grid) {
   const lines = [];
   axis.replaceChildren(
     ...ticks.map((tick) => {
-      const label = make("span.tick", {}, tick.label);
+      const label = box("span.tick", tick.label);
       label.style.left = `${tick.at * 100}%`;
       label.classList.toggle("last", (1 - tick.at) * axis.clientWidth < 60);
-      const line = make("div.line");
+      const line = box("div.line");
       line.style.left = `${tick.at * 100}%`;
       lines.push(line);
       return label;
@@ -151,7 +161,9 @@ function drawLinks(svg, rows, { first, last, rowHeight, left, width, timeline, s
     if (paths.length > MOST_LINKS) break;
   }
   paths.sort((one, other) => one.isNear - other.isNear);
-  svg.replaceChildren(...paths.map(({ isNear, path }) => makeSvg("path", { d: path, class: isNear ? "near" : "" })));
+  svg.replaceChildren(
+    ...paths.map(({ isNear, path }) => makeSvg("path", { d: path, class: isNear ? "near" : "" })),
+  );
 }
 
 /** A line that leaves a bar at its end, and comes from above or below upon the bar that waited for it. */
