@@ -23,8 +23,8 @@ from mellea.errors import MelleaError, StateError, UsageError
 
 __all__ = ["run"]
 
-_COMMANDS = {"models": "mellea.cli.models", "traces": "mellea.cli.traces"}
-"""Each command, and the module with its `app`; one that isn't called isn't loaded."""
+_COMMANDS = {"ask": "mellea.cli.ask", "models": "mellea.cli.models", "traces": "mellea.cli.traces"}
+"""Each command, and the module that has it, as a function of its name or as `app`; what isn't called isn't loaded."""
 
 
 def _show_version(is_wanted: bool) -> None:
@@ -63,5 +63,9 @@ def _make_app(called: str | None) -> typer.Typer:
     app.callback()(_start)
     for name, module in _COMMANDS.items():
         if called == name or called not in _COMMANDS:
-            app.add_typer(import_module(module).app, name=name)
+            home = import_module(module)
+            if isinstance(group := getattr(home, "app", None), typer.Typer):
+                app.add_typer(group, name=name)
+            else:
+                app.command(name)(getattr(home, name))
     return app
