@@ -34,7 +34,7 @@ class Jinja:
         )
         environment.filters.update({name: _refuse_undefined(turn) for name, turn in filters.items()})
         self.load = lru_cache(maxsize=1024)(self._load)
-        self.names_in = lru_cache(maxsize=256)(self._names_in)
+        self.names_in = lru_cache(maxsize=256)(self._find_names)
         self._compile = lru_cache(maxsize=256)(self._compile_text)
 
     def render(self, prompt: PromptTemplate, args: Mapping[str, Any]) -> str:
@@ -59,7 +59,7 @@ class Jinja:
         except TemplateError as error:
             raise UsageError(f"the prompt template {prompt.name!r} can't be read: {error}") from error
 
-    def _names_in(self, template: str) -> frozenset[str] | None:
+    def _find_names(self, template: str) -> frozenset[str] | None:
         """Return the names that a template takes from outside; `None` where other templates may take some too."""
         try:
             tree = self._environment.parse(template)

@@ -132,7 +132,7 @@ def find(name: str, model: str | None = None, package: str | None = None) -> Tem
     Raises:
         UsageError: there is no such template, or Jinja2 can't read it.
     """
-    return _jinja().load(find_prompt(name, model, package))
+    return _load_jinja().load(find_prompt(name, model, package))
 
 
 def fill(description: str, variables: Mapping[str, Any], *, model: str | None = None) -> str:
@@ -150,7 +150,7 @@ def check_variables(description: str, variables: Iterable[str]) -> None:
     Raises:
         UsageError: names the first one.
     """
-    used, given = _used_variables(description), list(variables)
+    used, given = _find_used_variables(description), list(variables)
     if used is None or not used.issubset(given):  # what is missing is told where it is filled
         return
     unused = next((name for name in given if name not in used), None)
@@ -166,10 +166,10 @@ def check_variables(description: str, variables: Iterable[str]) -> None:
     )
 
 
-def _used_variables(description: str) -> frozenset[str] | None:
+def _find_used_variables(description: str) -> frozenset[str] | None:
     """Return the names that a template takes from outside; `None` where other templates may take some too."""
     pieces = _split(description)
-    return _jinja().names_in(description) if pieces is None else frozenset(pieces[1::2])
+    return _load_jinja().names_in(description) if pieces is None else frozenset(pieces[1::2])
 
 
 def to_text(value: Any, *, model: str | None = None) -> str:
@@ -241,7 +241,7 @@ def _render_representation(representation: TemplateRepresentation | str, renderi
         if type(alone) is not str:
             args = _prepare_args(representation, rendering)
             alone = _get_alone(prompt, args)
-            alone = _jinja().render(prompt, args) if alone is None else _trimmed(alone)
+            alone = _load_jinja().render(prompt, args) if alone is None else _trim(alone)
         text = alone.strip("\n")
     rendering.images.extend(representation.images)
     return text + rendering.make_mark() if representation.cache else text
@@ -263,10 +263,10 @@ def _get_alone(prompt: PromptTemplate, args: Mapping[str, Any]) -> Any:
 
 
 @cache
-def _jinja() -> Jinja:
+def _load_jinja() -> Jinja:
     from mellea.templates.environment import Jinja  # lazy: its import takes longer than a short prompt to send
 
-    return Jinja(_put_out, {"block": _trimmed})
+    return Jinja(_put_out, {"block": _trim})
 
 
 # -- descriptions with nothing but names to fill in ----------------------------------------------------------
@@ -299,7 +299,7 @@ def _split(description: str) -> tuple[str, ...] | None:
 def _fill(description: str, args: Mapping[str, Any]) -> str:
     pieces = _split(description)
     if pieces is None or not all(name in args for name in pieces[1::2]):
-        return _jinja().render_text(description, args)
+        return _load_jinja().render_text(description, args)
     texts = list(pieces)
     texts[1::2] = [_put_out(args[name]) for name in pieces[1::2]]
     return "".join(texts)
@@ -315,7 +315,7 @@ def _put_out(value: Any) -> str:
     return _to_json(value)
 
 
-def _trimmed(value: Any) -> str:
+def _trim(value: Any) -> str:
     """Turn a value into text without empty lines before and after it; a filter for templates."""
     if isinstance(value, _Kept):
         return value.strip("\n") + value.mark
@@ -324,7 +324,7 @@ def _trimmed(value: Any) -> str:
 
 def _to_json(value: Any) -> str:
     try:
-        return json.dumps(to_jsonable_python(value, fallback=_plain), ensure_ascii=False)
+        return json.dumps(to_jsonable_python(value, fallback=_make_plain), ensure_ascii=False)
     except (PydanticSerializationError, ValueError) as error:
         shown = repr(value)[:200]
         raise UsageError(
@@ -333,7 +333,7 @@ def _to_json(value: Any) -> str:
         ) from error
 
 
-def _plain(value: Any) -> Any:
+def _make_plain(value: Any) -> Any:
     if isinstance(value, (CBlock, ModelOutputThunk)) or is_component(value):
         return to_text(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -56,7 +56,7 @@ class Compaction:
             MelleaError: the compactor failed.
         """
         if not self.is_done:
-            await self._joined(compactor, turns)
+            await self._join_running(compactor, turns)
 
     def make_now(self, compactor: Compactor, turns: Sequence[Turn]) -> None:
         """Have a synchronous compactor at work in this very thread; one that has to be awaited isn't."""
@@ -66,16 +66,16 @@ class Compaction:
         elif not isinstance(outcome, Awaitable):
             self._take(compactor, turns, outcome)
 
-    def _joined(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
+    def _join_running(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
         with self._lock:
             thunk = self._running() if self._running is not None else None
             # One that runs on a loop which stands still until this call returns would never end.
             if thunk is None or thunk.has_failed() or needs(thunk.record, held_up_loops()):
-                thunk = self._launched(compactor, turns)
+                thunk = self._launch_compactor(compactor, turns)
                 self._running = weakref.ref(thunk)
             return thunk
 
-    def _launched(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
+    def _launch_compactor(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
         async def work(run: Run) -> None:
             _at_work.set((*_at_work.get(), compactor))  # for this task alone
             try:

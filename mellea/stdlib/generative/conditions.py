@@ -55,7 +55,7 @@ async def check_arguments(
     arguments = Arguments(bound.values)
     output = ComputedModelOutputThunk(arguments.format_for_llm(), dict(bound.values))
     results = await validate_all(preconditions, SimpleContext().add(arguments).add(output), backend)
-    failed = [f"{requirement}{_because(result.reason)}" for requirement, result in results if not result]
+    failed = [f"{requirement}{_explain(result.reason)}" for requirement, result in results if not result]
     if failed:
         raise RequirementError(
             f"{name}() wasn't asked, since its arguments fail: {'; '.join(failed)}",
@@ -63,5 +63,5 @@ async def check_arguments(
         )
 
 
-def _because(reason: str | None) -> str:
+def _explain(reason: str | None) -> str:
     return f" ({reason})" if reason else ""

@@ -71,7 +71,7 @@ class _Prompted(Generic[P, R]):
             UsageError: an option is unknown or wrong.
         """
         twin = copy.copy(self)
-        twin._settings = self._settings.update(f"{self._wording.name}.with_options()", _given(session, options))
+        twin._settings = self._settings.update(f"{self._wording.name}.with_options()", _merge_given(session, options))
         return twin
 
     def _bind_owner(self, owner: Any) -> Any:
@@ -88,7 +88,7 @@ class _Prompted(Generic[P, R]):
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
         session, settings, bound = self._bind(args, kwargs)
         prompt = await self._prompt(session, settings, bound)
-        arguments = _arguments_of(settings, prompt)
+        arguments = _make_arguments(settings, prompt)
         thunk = await session.ainstruct(prompt.description, format=self._format(), **arguments)
         return cast("R", thunk.value if self._is_text() else thunk.parsed)
 
@@ -137,7 +137,9 @@ class _Prompted(Generic[P, R]):
             UsageError: an argument is missing or wrong.
         """
         by_step = self._settings.waits_for_steps
-        stream: Stream[Any] = Stream(self._launcher(args, kwargs), has_format=not self._is_text(), by_step=by_step)
+        stream: Stream[Any] = Stream(
+            self._prepare_launch(args, kwargs), has_format=not self._is_text(), by_step=by_step
+        )
         return as_items(stream, self._output())
 
     @overload
@@ -155,17 +157,17 @@ class _Prompted(Generic[P, R]):
 
         It isn't awaited itself; otherwise like `stream`.
         """
-        launch, by_step = self._launcher(args, kwargs), self._settings.waits_for_steps
+        launch, by_step = self._prepare_launch(args, kwargs), self._settings.waits_for_steps
         stream: AsyncStream[Any] = AsyncStream(launch, has_format=not self._is_text(), by_step=by_step)
         return as_async_items(stream, self._output())
 
-    def _launcher(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], ModelOutputThunk[Any]]:
+    def _prepare_launch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], ModelOutputThunk[Any]]:
         """Check the arguments now, and return a function that launches the call on the running loop."""
         session, settings, bound = self._bind(args, kwargs)
 
         def ask(prompt: Prompt) -> Callable[[], ModelOutputThunk[Any]]:
-            arguments = _arguments_of(settings, prompt)
-            return session.astream(prompt.description, format=self._format(), **arguments)._started
+            arguments = _make_arguments(settings, prompt)
+            return session.astream(prompt.description, format=self._format(), **arguments)._ensure_started
 
         if not (settings.preconditions or self._wording.needs_values):
             return ask(self._wording.prompt_now(bound))
@@ -243,7 +245,7 @@ class AsyncPromptFunction(_Prompted[P, R]):
         return await self._answer(args, kwargs)
 
 
-def _arguments_of(settings: Settings, prompt: Prompt) -> InstructArguments:
+def _make_arguments(settings: Settings, prompt: Prompt) -> InstructArguments:
     return {**prompt.parts, **settings.arguments()}
 
 
@@ -269,8 +271,8 @@ def make(
     """
     check_output(output)
     kind = AsyncPromptFunction if inspect.iscoroutinefunction(function) else PromptFunction
-    return kind(function, wording, output, Settings().update(f"{wording.name}()", _given(session, options)))
+    return kind(function, wording, output, Settings().update(f"{wording.name}()", _merge_given(session, options)))
 
 
-def _given(session: MelleaSession | None, options: FunctionArguments) -> dict[str, Any]:
+def _merge_given(session: MelleaSession | None, options: FunctionArguments) -> dict[str, Any]:
     return {**({} if session is None else {"session": session}), **options}

@@ -85,7 +85,7 @@ class DocstringWording:
                 f"{self.name}() has a parameter {taken!r}, a name which its calls keep for themselves; rename it"
             )
         self._doc = parse_docstring(inspect.getdoc(function))
-        self._fields = FieldDefaults(f"{self.name}()", self._signature, functools.partial(_hints_of, function))
+        self._fields = FieldDefaults(f"{self.name}()", self._signature, functools.partial(_find_hints, function))
         self.needs_values = self.needs_values or bool(self._fields)
         self._is_method = next(iter(self._signature.parameters), "") in ("self", "cls")
 
@@ -99,7 +99,7 @@ class DocstringWording:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
-            advice = "" if unknown is None else f"; {advice_for(unknown, self._names(), WAYS)}"
+            advice = "" if unknown is None else f"; {advice_for(unknown, self._find_names(), WAYS)}"
             raise UsageError(
                 f"{self.name}() can't be called so: {error}; it is {self.name}{self._fields.shown}{advice}"
             ) from None
@@ -114,7 +114,7 @@ class DocstringWording:
                 values = {type(owner).__name__: owner, **values}
         return BoundArguments(args, kwargs, values)
 
-    def _names(self) -> tuple[str, ...]:
+    def _find_names(self) -> tuple[str, ...]:
         return (*self._signature.parameters, *RESERVED[1:])
 
     async def prompt(self, bound: BoundArguments) -> Prompt:
@@ -137,7 +137,7 @@ class DocstringWording:
     def prompt_now(self, bound: BoundArguments) -> Prompt:
         """Make the prompt where there is nothing to wait for."""
         doc = self._doc
-        said = [doc.text or _sentence_of(self.name)]
+        said = [doc.text or _make_sentence(self.name)]
         said += [f"{title}: {doc.sections[title]}" for title in ("Returns", "Notes") if title in doc.sections]
         parts: InstructArguments = {"name": self.name}
         if bound.values:
@@ -174,7 +174,7 @@ class BodyWording(DocstringWording):
 Wording = DocstringWording | BodyWording
 
 
-def _hints_of(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
+def _find_hints(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
     try:
         return resolve_type_hints(function, "", of=names)
     except UsageError:  # a name isn't known any more; what stands in `Field(…)` is checked all the same
@@ -187,7 +187,7 @@ def _is_renderable(owner: Any) -> bool:
     return is_component(owner) or dataclasses.is_dataclass(owner) or hasattr(type(owner), "model_fields")
 
 
-def _sentence_of(name: str) -> str:
+def _make_sentence(name: str) -> str:
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).replace("_", " ").strip()
     return f"{words[:1].upper()}{words[1:]}."
 

@@ -166,7 +166,7 @@ class _Ballots:
         self._votes: dict[int, int] = {}  # from an attempt's number to the index of its choice
 
     def cast(self, attempt: Attempt, value: Any) -> None:
-        text = _canonicalise(value)
+        text = _write_canonically(value)
         place = next((place for place, known in enumerate(self._choices) if _is_same(known, (value, text))), None)
         if place is None:
             place = len(self._choices)
@@ -212,7 +212,7 @@ def _to_plain(value: Any) -> Any:
         return value
 
 
-def _canonicalise(value: Any) -> str:
+def _write_canonically(value: Any) -> str:
     """Return a text that is the same for values with the same content, even if it includes NaN."""
     try:
         return json.dumps(to_jsonable_python(value), sort_keys=True)

@@ -63,7 +63,7 @@ class SOFAIStrategy:
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Make attempts with the fast model, and one with the slow one if none passes."""
         attempts = [await sampler.draw()]
-        while not attempts[-1].success and len(attempts) < self.loop_budget and _improves(attempts):
+        while not attempts[-1].success and len(attempts) < self.loop_budget and _is_improving(attempts):
             attempts.append(await sampler.draw(_repair(sampler, attempts[-1])))
         if not attempts[-1].success:
             best = max(attempts, key=rank_attempt)
@@ -76,7 +76,7 @@ class SOFAIStrategy:
         return f"SOFAIStrategy({self.slow!r}, loop_budget={self.loop_budget})"
 
 
-def _improves(attempts: list[Attempt]) -> bool:
+def _is_improving(attempts: list[Attempt]) -> bool:
     return len(attempts) < 2 or rank_attempt(attempts[-1]) > rank_attempt(attempts[-2])
 
 
