@@ -94,12 +94,16 @@ class _Prompted(Generic[P, R]):
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Settings, BoundArguments]:
         what = f"{self._wording.name}()"
+        # Parameters can't have these names (the definition refuses them), so nothing of the function's own is taken.
         options = {name: value for name, value in kwargs.items() if name in RESERVED}
+        # As in Mellea: the session may stand in front. A parameter of that type can't be meant, since it can't be
+        # rendered.
         if args and isinstance(args[0], MelleaSession):
             settings = self._settings.update(what, {"m": args[0], **options})
             args = args[1:]
         else:
             settings = self._settings.update(what, options)
+        # A bound method: its object is the first argument, as Python itself would pass it.
         if self._owner is not _NO_OWNER:
             args = (self._owner, *args)
         bound = self._wording.bind(args, {name: value for name, value in kwargs.items() if name not in RESERVED})
@@ -107,6 +111,7 @@ class _Prompted(Generic[P, R]):
 
     async def _prompt(self, session: MelleaSession, settings: Settings, bound: BoundArguments) -> Prompt:
         """Await the thunks that the prompt needs, check the preconditions, and make the prompt."""
+        # Without either, thunks stay as they are: the call waits for them itself, all at once, and they aren't copied.
         if settings.preconditions or self._wording.needs_values:
             bound = await await_thunks(bound)
         await check_arguments(self._wording.name, settings.preconditions, bound, session.backend)
@@ -169,6 +174,7 @@ class _Prompted(Generic[P, R]):
             arguments = _make_arguments(settings, prompt)
             return session.astream(prompt.description, format=self._format(), **arguments)._ensure_started
 
+        # Nothing has to be awaited first, so the stream is that of the call itself, without a run around it.
         if not (settings.preconditions or self._wording.needs_values):
             return ask(self._wording.prompt_now(bound))
 
@@ -180,10 +186,12 @@ class _Prompted(Generic[P, R]):
             begin,
             format=self._format(),
             backend=session.backend,
+            # What `begin` will wait for, so that a wait that could never end is found when it is launched.
             dependencies=[thunk.record for thunk in find_pending(bound)],
         )
 
         def launch() -> ModelOutputThunk[Any]:
+            # Closing the session has to cancel the preconditions, too, and not only the generation behind them.
             with session.registering():
                 return start()
 
@@ -269,6 +277,7 @@ def make(
     Raises:
         UsageError: an option is unknown or wrong, or no answer can have the type of the result.
     """
+    # Before anything is made: a type that no answer can have is an error of the definition, not of the first call.
     check_output(output)
     kind = AsyncPromptFunction if inspect.iscoroutinefunction(function) else PromptFunction
     return kind(function, wording, output, Settings().update(f"{wording.name}()", _merge_given(session, options)))

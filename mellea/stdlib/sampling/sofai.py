@@ -45,6 +45,7 @@ class SOFAIStrategy:
         handover: Handover = "fresh",
         requirements: Iterable[str | Requirement] | None = None,
     ) -> None:
+        # Of a session only the backend is used: its context belongs to another conversation.
         backend = getattr(slow, "backend", slow)
         if not isinstance(backend, Backend):
             raise UsageError(f"slow takes a Backend or a session, not {slow!r}")
@@ -66,9 +67,11 @@ class SOFAIStrategy:
         while not attempts[-1].success and len(attempts) < self.loop_budget and _is_improving(attempts):
             attempts.append(await sampler.draw(_repair(sampler, attempts[-1])))
         if not attempts[-1].success:
+            # Not the last one: a correction may have made things worse, which is why the loop was left.
             best = max(attempts, key=rank_attempt)
             component = _repair(sampler, best) if self.handover == "repair" else None
             attempts.append(await sampler.draw(component, backend=self.slow))
+        # Among equals the later one, so that the slow model is preferred.
         chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), number))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
