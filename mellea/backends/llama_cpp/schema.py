@@ -130,7 +130,7 @@ class _GrammarSubset:
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
-        self._write_names: dict[tuple[str, bool], str] = {}
+        self._names: dict[tuple[str, bool], str] = {}
         self._definitions: dict[str, Any] = {}
         self._keywords: dict[str, Callable[[Any, str, bool], Any]] = {
             "$ref": self._write_ref,
@@ -235,10 +235,10 @@ class _GrammarSubset:
     def _write_ref(self, pointer: Any, path: str, is_open: bool) -> str:
         target = self._resolve(pointer, path)
         key = (pointer, is_open)
-        if key not in self._write_names:
-            name = self._write_names[key] = f"d{len(self._write_names)}"
+        if key not in self._names:
+            name = self._names[key] = f"d{len(self._names)}"
             self._definitions[name] = self._write_schema(target, str(pointer), is_open)
-        return f"#/$defs/{self._write_names[key]}"
+        return f"#/$defs/{self._names[key]}"
 
     def _resolve(self, pointer: Any, path: str) -> Any:
         if not isinstance(pointer, str) or not (pointer == "#" or pointer.startswith("#/")):
