@@ -169,6 +169,7 @@ def to_jsonable(value: Any) -> Any:
     if hasattr(value, "avalue"):  # a thunk among a message's blocks
         if not value.is_computed():
             raise UsageError("a message with a thunk that isn't computed yet can't be saved; await the thunk first")
+        # A computed thunk is its text from here on; the run behind it can't be saved.
         value = CBlock(value.value)
     name = _NAMES.get(type(value))
     if name is None:
@@ -177,6 +178,7 @@ def to_jsonable(value: Any) -> Any:
     cls: type = type(value)
     for field in _read_schema(cls).values():
         item = getattr(value, field.name)
+        # Defaults are left out, so documents stay short, and a field that is added later doesn't change old ones.
         if field.is_required or (item is not None if field.default is None else item != field.default):
             data[field.name] = field.form.dump(item)
     return data
@@ -205,6 +207,7 @@ def from_jsonable(data: Any, path: str = "value") -> Any:
 def _make(cls: type, data: dict[str, Any], path: str) -> Any:
     schema = _read_schema(cls)
     for name in data:
+        # An unknown field is refused rather than dropped: a newer version meant something by it.
         if name not in schema and name != "type":
             raise StateError(f"{path} has the unknown field {name!r}")
     values = {}
@@ -221,6 +224,7 @@ def _make(cls: type, data: dict[str, Any], path: str) -> Any:
 
 def _check_depth(document: Any) -> None:
     """Refuse a document that is nested deeper than any that was saved; how deep Python itself goes depends on it."""
+    # Level by level, without recursion, which is what a deep document attacks.
     level, depth = [document], 0
     while level:
         depth += 1
@@ -240,6 +244,7 @@ def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VE
         raise StateError(f"the saved state has {len(text):,} characters, more than limit={limit:,}; raise limit=")
     try:
         whole = replace_surrogates(text if isinstance(text, str) else text.decode())
+        # `NaN` and `Infinity` are Python's own; what was saved never has them.
         document = json.loads(whole, parse_constant=_refuse_constant)
         _check_depth(document)
     except RecursionError:
@@ -248,6 +253,7 @@ def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VE
         raise StateError(f"the saved state isn't JSON: {type(error).__name__}: {str(error)[:200]}") from None
     if not isinstance(document, dict) or document.get("format") != format:
         raise StateError(f"this isn't a document that mellea saved: {_shorten(document)}")
+    # By type: `true` equals 1 in Python.
     if type(document.get("version")) is not int or document["version"] != version:
         raise StateError(
             f"the saved state has version {document.get('version')!r}, and this version of mellea reads {version}; "
@@ -297,6 +303,7 @@ def _read_schema(cls: type) -> Mapping[str, _Field]:
 
 
 def _find_form(hint: Any) -> _Form:
+    # A tool's result may be anything, blocks included, so each value carries a label of what it is.
     if hint is Any:
         return _Form(_dump_free, _load_free)
     if hint in _SIMPLE:
@@ -340,6 +347,7 @@ _SIMPLE = {str: "text", int: "a whole number", bool: "true or false"}
 
 def _make_plain_form(kind: type) -> _Form:
     def load(data: Any, path: str) -> Any:
+        # By type, since `True` is an `int` to `isinstance`.
         if type(data) is not kind:
             raise StateError(f"{path} is not {_SIMPLE[kind]}: {_shorten(data)}")
         return data
@@ -349,6 +357,7 @@ def _make_plain_form(kind: type) -> _Form:
 
 def _load_bytes(data: Any, path: str) -> bytes:
     try:
+        # Without `validate` Python skips what isn't base64, and half a file would come back.
         return base64.b64decode(data, validate=True)
     except (TypeError, ValueError, binascii.Error):
         raise StateError(f"{path} is not base64: {_shorten(data)}") from None
@@ -383,6 +392,7 @@ def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
         raise UsageError("a tool's result is nested too deep to be saved")
     if isinstance(value, Block):
         return {"block": to_jsonable(value)}
+    # Only lists that may hold blocks; a thousand numbers would otherwise get a thousand labels.
     if isinstance(value, (list, tuple)) and any(isinstance(item, (Block, list, tuple)) for item in value):
         return {"list": [_dump_free(item, depth + 1) for item in value]}
     return {"json": json_value(value)}
@@ -390,6 +400,7 @@ def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
 
 def _load_free(data: Any, path: str) -> Any:
     match data:
+        # Exactly one key: with more of them it would depend on the order of these lines what is read.
         case {"json": value, **rest} if not rest:
             return value
         case {"block": block, **rest} if not rest:
