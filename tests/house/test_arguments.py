@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from mellea.backends.http import HttpArguments, HttpBackend
 from mellea.core.options import ModelOption, OptionValues
 from mellea.core.runtime import LaunchArguments, launch
-from tests.house.tree import PACKAGE, name, python_files
+from tests.house.tree import PACKAGE, name, parse, python_files
 
 _ENGINE = "the engine's own parameters, by its own names"
 _FUNCTION = "the arguments of the user's function, whose signature the caller sees"
@@ -97,7 +97,7 @@ def _is_verb(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def _keyword_parameters() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, str | None]]:
     """Yield every function with `**name`, by file and qualified name, with the annotation."""
     for path in python_files(PACKAGE):
-        yield from _walk(ast.parse(path.read_text("utf-8")), f"{name(path)}:")
+        yield from _walk(parse(path), f"{name(path)}:")
 
 
 def _walk(node: ast.AST, where: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, str | None]]:

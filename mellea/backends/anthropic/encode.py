@@ -56,14 +56,17 @@ def encode(request: Request, model: str) -> JsonObject:
     can = find_traits(model)
     options = request.options
     is_stream = bool(options.get(ModelOption.STREAM, True))
+    # The API demands `max_tokens`, so that it is there even where nobody asked for a limit.
     payload: JsonObject = {"model": model, "max_tokens": _find_max_tokens(options, can, is_stream), "stream": is_stream}
     payload |= encode_messages(request.messages)
+    # Here, before anything is sent, since the API's own error speaks of roles and says nothing of prefixes.
     _refuse_prefix(request, payload["messages"], can)
     payload |= {name: options[option] for option, name in SAMPLING.items() if option in options}
     if ModelOption.STOP_SEQUENCES in options:
         stop = options[ModelOption.STOP_SEQUENCES]
         payload["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
     if ModelOption.THINKING in options:
+        # After `max_tokens`, of which a budget is a part.
         _encode_thinking(options[ModelOption.THINKING], payload, can, model)
     if (container := find_container(request.messages)) is not None:
         payload["container"] = container
@@ -79,6 +82,7 @@ def answer_tool(request: Request, model: str) -> str | None:
         return None
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", request.output_schema.name)[:60] or "answer"
     taken = {tool.name for tool in request.tools}
+    # The answer's tool stands beside the user's, and a call must be told apart by its name.
     while name in taken:
         name += "_"
     return name
@@ -89,6 +93,7 @@ def find_betas(request: Request) -> list[str]:
     types = {str(tool.config.get("type")) for tool in request.tools if isinstance(tool, BuiltinTool)}
     blocks = [block for message in request.messages for block in message.blocks]
     if any(isinstance(block, ToolCall) and block.tool_call_id.startswith(MCP_PREFIX) for block in blocks):
+        # A history with such calls needs the beta even if this request declares no server.
         types.add("mcp_toolset")
     found = {beta for kind, beta in BETAS.items() if kind in types}
     if any(isinstance(block, FileBlock) and (block.url or "").startswith(FILES_URL) for block in blocks):
@@ -165,6 +170,7 @@ def _encode_thinking_budget(budget: int, payload: JsonObject) -> None:
     """Set a token budget; it counts towards `max_tokens`, and has to be smaller."""
     room = payload["max_tokens"] - 1
     if room < _LEAST_BUDGET:
+        # A limit too low to think under was meant for the answer; so the thoughts get room of their own.
         payload["max_tokens"] += max(budget, _LEAST_BUDGET)
         room = payload["max_tokens"] - 1
     payload["thinking"] = {"type": "enabled", "budget_tokens": max(_LEAST_BUDGET, min(budget, room))}
@@ -174,6 +180,7 @@ def _encode_tools(tools: Sequence[ToolSpec | BuiltinTool], choice: str | None) -
     if not tools:
         return {}
     declared = [_encode_tool(tool) for tool in tools]
+    # The format has a toolset among the tools and its server elsewhere, tied by a name.
     servers = [tool.pop("mcp_server") for tool in declared if "mcp_server" in tool]
     payload: JsonObject = {"tools": declared}
     if servers:

@@ -41,6 +41,7 @@ def _close(schema: Mapping[str, Json], path: str) -> JsonObject:
     limits: JsonObject = {}
     for key, value in schema.items():
         if key in _INNER:
+            # The provider knows `anyOf` alone; exactly-one is checked afterwards, with the rest of the schema.
             name = "anyOf" if key == "oneOf" else key
             closed[name] = _INNER[key](value, f"{path}.{key}")
         elif key in _KEPT or (key == "format" and value in _FORMATS) or (key == "minItems" and value in (0, 1)):
@@ -49,7 +50,9 @@ def _close(schema: Mapping[str, Json], path: str) -> JsonObject:
             limits[key] = value
     if schema.get("type") == "object":
         _refuse_any_keys(schema, path)
+        # Demanded of every object, as in OpenAI's strict form.
         closed |= {"properties": closed.get("properties", {}), "additionalProperties": False}
+    # Beside a reference nothing else is read.
     if limits and "$ref" not in closed:
         closed["description"] = "\n\n".join(filter(None, [schema.get("description"), _describe(limits)]))
     return closed
@@ -78,6 +81,7 @@ def _find_references(part: Json) -> set[str]:
 
 def _refuse_recursion(mentions: Mapping[str, set[str]]) -> None:
     for name in mentions:
+        # A search in breadth, since a chain of definitions may be deeper than Python's stack.
         reached, todo = set[str](), set(mentions[name])
         while todo:
             reached |= todo

@@ -49,6 +49,7 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
             continue
         role = "assistant" if message.role == "assistant" else "user"
         content = _encode_assistant(message.blocks) if role == "assistant" else _encode_user(message.blocks)
+        # Roles have to alternate, and tools' results are the user's: neighbours become one turn.
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += content
         elif content:
@@ -56,6 +57,7 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
     for turn in turns:
         # The results of calls have to stand before whatever else the user says.
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+    # The marks last, so that those are counted which are really sent.
     _strip_end(turns)
     _limit_marks([system, *(turn["content"] for turn in turns)])
     return {"messages": turns} | ({"system": _join(system)} if system else {})
@@ -63,6 +65,7 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
 
 def find_container(messages: Sequence[Message]) -> str | None:
     """Return the container whose code is waiting for tool results, if any."""
+    # Only the turn being answered: a container of an earlier one may have expired.
     calls = [block for message in messages[-2:] for block in message.blocks if isinstance(block, ToolCall)]
     found = [extras["container"] for call in calls if "container" in (extras := call_extras(call))]
     return found[-1] if found else None
@@ -113,8 +116,10 @@ def _encode_texts(blocks: Iterable[Block]) -> list[JsonObject]:
 def _add_text(content: list[JsonObject], block: CBlock) -> None:
     """Append a text; neighbouring texts up to a cache mark form one block, and blank ones are dropped."""
     last = content[-1] if content else {}
+    # A mark ends its block: text behind it must not become a part of what is cached.
     if last.get("type") == "text" and "cache_control" not in last:
         last["text"] += block.value
+    # The API refuses a text of nothing but white space.
     elif block.value.strip():
         content.append({"type": "text", "text": block.value})
     if block.cache and content and content[-1]["type"] == "text":
@@ -122,6 +127,7 @@ def _add_text(content: list[JsonObject], block: CBlock) -> None:
 
 
 def _encode_thinking(block: ThinkingBlock) -> list[JsonObject]:
+    # Unsigned thoughts are refused, and those of another provider can't be checked by this one.
     if block.signature is None or not block.signature.startswith(SIGNATURE):
         return []
     if (kept := read_kept_block(block.signature)) is not None:
@@ -133,9 +139,11 @@ def _encode_thinking(block: ThinkingBlock) -> list[JsonObject]:
 
 
 def _call(call: ToolCall) -> list[JsonObject]:
+    # What another provider ran is unknown here; its outcome stands in the text.
     if call.is_builtin and not _is_own(call.tool_call_id):
         return []
     kind = "tool_use" if not call.is_builtin else "server_tool_use"
+    # The container goes to the top of the request, see `find_container`.
     extras = {name: value for name, value in call_extras(call).items() if name != "container"}
     return [
         {"type": kind, "id": call.tool_call_id, "name": call.tool_name, "input": dict(call.tool_args)} | extras,
@@ -194,6 +202,7 @@ def _encode_address(url: str) -> JsonObject:
 def _join(system: list[JsonObject]) -> str | list[JsonObject]:
     if any("cache_control" in block for block in system):
         return system
+    # One text where no marks are needed, since gateways in front of other models understand only that.
     return "\n\n".join(block["text"] for block in system)
 
 

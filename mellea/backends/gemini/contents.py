@@ -66,6 +66,7 @@ def _encode_user_block(block: object, names: Mapping[str, str], *, takes_files: 
 
 def _encode_function_response(output: ToolOutput, names: Mapping[str, str], files: list[JsonObject]) -> JsonObject:
     texts = [part.value for part in output.parts if isinstance(part, CBlock)]
+    # A value goes as JSON, which Gemini reads better than the text of it.
     result: Json = jsonable(output.result) if output.is_value else texts[0] if len(texts) == 1 else texts
     response: JsonObject = {
         "name": output.tool_name or names.get(output.tool_call_id, ""),
@@ -100,6 +101,7 @@ class _ModelTurn:
 
     def _add_thought(self, block: ThinkingBlock) -> None:
         signature = block.signature or ""
+        # The signature belongs to the part before it, which had no place for one in our blocks.
         if signature.startswith(SIGNATURE_OF_LAST) and self.parts:
             self.parts[-1]["thoughtSignature"] = signature.removeprefix(SIGNATURE_OF_LAST)
         elif signature.startswith(SIGNATURE):
@@ -127,6 +129,7 @@ class _ModelTurn:
 def _encode_model_turn(message: Message, must_sign: bool) -> list[JsonObject]:
     calls = {call.tool_call_id for call in message.blocks if isinstance(call, ToolCall) and _is_gemini_s_own(call)}
     results = {block.tool_call_id for block in message.blocks if isinstance(block, ToolOutput)}
+    # Both or neither: a call without its result, or the other way round, is refused.
     turn = _ModelTurn(must_sign, frozenset(calls & results), [])
     for block in message.blocks:
         turn.add(block)

@@ -73,6 +73,7 @@ def _encode_config(request: Request, model: str) -> JsonObject:
 
 def _encode_thinking(value: bool | int | str, model: str) -> JsonObject:
     """Set the thinking effort: a level from generation 3 on, a token budget before."""
+    # A name that tells no generation is taken for a new model.
     takes_levels = (generation(model) or 3) >= 3
     if value is True:
         return {"includeThoughts": True}
@@ -112,6 +113,7 @@ def _encode_tool_config(request: Request) -> JsonObject:
     config: JsonObject = {}
     choice = request.options.get(ModelOption.TOOL_CHOICE)
     if own and choice is not None:
+        # There is no mode for a single function; it is a choice among one.
         named = {"mode": "ANY", "allowedFunctionNames": [choice]}
         config["functionCallingConfig"] = {"mode": _MODES[choice]} if choice in _MODES else named
     if own and len(own) < len(request.tools):

@@ -45,6 +45,7 @@ def gemini_schema(schema: Mapping[str, Json]) -> JsonObject:
 
 
 def _write_part(schema: Json, depth: int) -> Json:
+    # Deeper down it goes as it is, rather than end in a RecursionError.
     if not isinstance(schema, Mapping) or depth > _DEEPEST:
         return schema
     new: JsonObject = {}
@@ -58,6 +59,7 @@ def _write_part(schema: Json, depth: int) -> Json:
             told[name] = value
     if isinstance(const := schema.get("const"), (str, int, float)) and not isinstance(const, bool):
         new["enum"] = [const]
+        # Gemini demands the type of an enumeration.
         new.setdefault("type", "string" if isinstance(const, str) else "number")
     if told:
         words = ", ".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in told.items())
@@ -71,6 +73,7 @@ def _wrap_reference(schema: JsonObject) -> JsonObject:
     if "$ref" not in schema or not beside:
         return schema
     around = {name: value for name, value in schema.items() if name.startswith("$") and name != "$ref"}
+    # Nothing may stand beside a reference, so the rest goes into a schema around it, with one alternative.
     return {**around, **beside, "anyOf": [{"$ref": schema["$ref"]}]}
 
 

@@ -48,7 +48,7 @@ class Decoder:
     ) -> None:
         self.is_over = False
         self._repetition = Repetition() if stops_repetition and not is_json else None
-        self._read_usage = Usage()
+        self._usage = Usage()
         self._written = 0
         self._model = model
         self._drops_joiners = drops_joiners
@@ -70,7 +70,7 @@ class Decoder:
         if "error" in chunk:
             raise _make_error(chunk["error"], self._model)
         if (progress := chunk.get("prompt_progress")) is not None:
-            self._read_usage = replace(self._read_usage, input_tokens=progress.get("total"))
+            self._usage = replace(self._usage, input_tokens=progress.get("total"))
             return [KeepAlive()]
         events: list[Event] = []
         for choice in chunk.get("choices", ()):
@@ -90,7 +90,7 @@ class Decoder:
         if self.is_over and not self._has_ended:
             # The engine tells the usage with its own end only; a piece of text is a token, but for a rare character.
             self._finish = "length"
-            usage = UsageEvent(replace(self._read_usage, output_tokens=self._written))
+            usage = UsageEvent(replace(self._usage, output_tokens=self._written))
             return self._tags.feed([usage, *self._end()])
         return [] if self._has_ended else self._tags.feed(self._end())
 

@@ -102,6 +102,7 @@ def json_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> str
     """
     try:
         body = _GrammarSubset(schema).rewrite()
+        # After rewriting, when every limit that is only a default is marked as such.
         share_out(body, max_tokens)
         return _write_grammar(body)
     except RecursionError as error:
@@ -110,6 +111,7 @@ def json_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> str
 
 def _write_grammar(body: dict[str, Any]) -> str:
     body["x-guidance"] = {
+        # Free white space would let a small model write blanks until its tokens are used up.
         "whitespace_flexible": False,
         "item_separator": ", ",
         "key_separator": ": ",
@@ -130,7 +132,7 @@ class _GrammarSubset:
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
-        self._write_names: dict[tuple[str, bool], str] = {}
+        self._names: dict[tuple[str, bool], str] = {}
         self._definitions: dict[str, Any] = {}
         self._keywords: dict[str, Callable[[Any, str, bool], Any]] = {
             "$ref": self._write_ref,
@@ -173,13 +175,17 @@ class _GrammarSubset:
             return schema
         if not _has_names(schema):
             raise _make_unsupported_error(f"{schema!r} as a schema", path)
+        # Annotations don't restrict anything, and the engine refuses keywords that it doesn't know.
         stated = {name: value for name, value in schema.items() if not _is_annotation(name, value)}
         stated = self._with_known_names(self._limit_known_items(stated))
+        # Where two schemas hold for one value, an object closed by one of them would forbid the properties of the
+        # other.
         is_shared = is_open or (len(stated) > 1 and bool(stated.keys() & {"$ref", "allOf", "anyOf", "oneOf"}))
         new: dict[str, Any] = {}
         for name, value in stated.items():
             if name not in self._keywords:
                 raise _make_unsupported_error(f"the keyword {name!r}", path)
+            # An unknown keyword is an error, not dropped: a grammar that allows more than was asked is worse than none.
             _put(new, name, self._keywords[name](value, f"{path}/{name}", is_shared))
         return _narrow(new, path, is_shared)
 
@@ -188,6 +194,7 @@ class _GrammarSubset:
         if "uniqueItems" not in schema:
             return schema
         new = {name: value for name, value in schema.items() if name != "uniqueItems"}
+        # With a list of values there can be no more items than values without a duplicate.
         values = self._list_values(schema.get("items"))
         if values is not None:
             new["maxItems"] = min(len(values), schema.get("maxItems", len(values)))
@@ -234,11 +241,13 @@ class _GrammarSubset:
 
     def _write_ref(self, pointer: Any, path: str, is_open: bool) -> str:
         target = self._resolve(pointer, path)
+        # Twice if need be: open and closed versions of one definition differ.
         key = (pointer, is_open)
-        if key not in self._write_names:
-            name = self._write_names[key] = f"d{len(self._write_names)}"
+        if key not in self._names:
+            # Named before it is written, so that a recursive schema finds its own name.
+            name = self._names[key] = f"d{len(self._names)}"
             self._definitions[name] = self._write_schema(target, str(pointer), is_open)
-        return f"#/$defs/{self._write_names[key]}"
+        return f"#/$defs/{self._names[key]}"
 
     def _resolve(self, pointer: Any, path: str) -> Any:
         if not isinstance(pointer, str) or not (pointer == "#" or pointer.startswith("#/")):
@@ -280,6 +289,7 @@ def _put(new: dict[str, Any], name: str, value: Any) -> None:
 def _narrow(schema: dict[str, Any], path: str, is_shared: bool) -> dict[str, Any]:
     if "properties" in schema:
         schema.setdefault("type", "object")
+        # Small models go on inventing keys as long as the grammar lets them.
         if not is_shared and "patternProperties" not in schema:
             schema.setdefault("additionalProperties", False)
     kinds = schema.get("type", ())
@@ -293,6 +303,7 @@ def _narrow(schema: dict[str, Any], path: str, is_shared: bool) -> dict[str, Any
 def _limit(schema: dict[str, Any], kinds: list[str], is_shared: bool) -> None:
     if "string" in kinds:
         limit = _FORMATS.get(schema.get("format", ""), MAX_LENGTH)
+        # Without a limit a text goes on until the tokens are used up, and the JSON around it is never closed.
         schema.setdefault("maxLength", DefaultLimit(max(limit, schema.get("minLength", 0))))
     if "array" in kinds and schema.get("items") is not False:
         is_tuple = "prefixItems" in schema and "items" not in schema
@@ -302,6 +313,7 @@ def _limit(schema: dict[str, Any], kinds: list[str], is_shared: bool) -> None:
         least = max(schema.get("minProperties", 0), len(schema.get("properties", ())) + len(schema.get("required", ())))
         schema.setdefault("maxProperties", DefaultLimit(max(MAX_ITEMS, least)))
     if "number" in kinds and not is_shared:
+        # A number, too, could have decimals without end.
         schema.setdefault("multipleOf", _DECIMALS)
         _bound(schema, _MAX_NUMBER)
     elif "integer" in kinds:

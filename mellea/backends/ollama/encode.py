@@ -36,6 +36,7 @@ def encode(request: Request, model: str) -> JsonObject:
     if tools := _encode_tools(request, model):
         payload["tools"] = tools
     if request.output_schema is not None:
+        # As it is: the server makes a grammar of the whole schema, references included.
         payload["format"] = _make_jsonable(request.output_schema.schema)
     if (thinking := options.get(ModelOption.THINKING)) is not None:
         payload["think"] = _encode_thinking(thinking, model)
@@ -90,6 +91,7 @@ def _encode_tool_message(output: ToolOutput, names: Mapping[str, str], model: st
         "role": "tool",
         "tool_name": output.tool_name or names.get(output.tool_call_id, ""),
         "tool_call_id": output.tool_call_id,
+        # The format has no mark for a failure, and the model has to know.
         "content": f"Error: {text}" if output.is_error else text,
     }
     # The server reads images in messages of any role.
@@ -113,6 +115,7 @@ def _encode_tools(request: Request, model: str) -> list[JsonObject]:
     for tool in request.tools:
         if isinstance(tool, BuiltinTool):
             raise _make_unsupported_error(f"the tool {tool.name!r} of the provider {tool.provider!r}", model)
+    # `"none"` isn't in the format; not declaring the tools comes to the same.
     return [_encode_tool(tool) for tool in request.tools if isinstance(tool, ToolSpec)] if choice == "auto" else []
 
 

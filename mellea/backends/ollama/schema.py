@@ -66,7 +66,9 @@ class _Writer:
         pointer = schema.get("$ref")
         if not isinstance(pointer, str):
             return self._rewrite(schema)
+        # The server drops `$ref` and `$defs` in tools, so references are written out where they stand.
         target = follow_references(schema, self._root)
+        # A type that holds itself is written out a few times, as deep as models nest it, and named after that.
         if self._is_enough(pointer):
             return _describe_named(pointer, target)
         self._inside.append(pointer)
@@ -95,6 +97,7 @@ class _Writer:
         if isinstance(values, Mapping) and values:
             new.setdefault("type", "object")
             told["every value"] = self.part(values)
+        # What the server would drop silently, said in words, which the model reads all the same.
         told |= {name: value for name, value in schema.items() if name not in _KEPT | _WRITTEN | _DROPPED}
         self._depth -= 1
         return _describe(new, told)
@@ -120,6 +123,7 @@ class _Writer:
             return schema
         joined = {name: value for name, value in schema.items() if name != "allOf"}
         for each in parts:
+            # One that leads to itself adds nothing new.
             if isinstance(each, Mapping) and each.get("$ref") not in self._inside:
                 joined = _merge(joined, self._join_all_of(follow_references(each, self._root), depth + 1))
         return joined

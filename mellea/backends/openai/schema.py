@@ -87,6 +87,7 @@ def schema_name(name: str) -> str:
 def strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
     """Return the schema in the strict form if it has one, else as it is; its top is an object in any case."""
     loose = _write_object(schema)
+    # Of the loose form, whose references all stand at the top already.
     rewriter = _StrictSubset(loose)
     try:
         return StrictSchema(rewriter.rewrite(), True, rewriter.has_lost_limits)
@@ -100,6 +101,7 @@ def sent_schema(schema: Mapping[str, Any], holding: Holding) -> StrictSchema:
     Of a service that nobody knows, OpenAI's own models may be behind it, which refuse limits in a strict schema:
     it gets the strict form where that loses nothing, else the whole schema without `strict`.
     """
+    # The server is known to turn the whole of JSON Schema into a grammar.
     if holding == "whole":
         return StrictSchema(_write_object(schema), True)
     sent = strict_schema(schema)
@@ -121,6 +123,7 @@ class _StrictSubset:
         self._inlined: list[str] = []  # references that are being written out, which may lead to themselves
 
     def rewrite(self) -> dict[str, Any]:
+        # The top itself may be a reference, which strict mode doesn't allow there.
         top = dict(follow_references(self._root, self._root))
         body = self._write_schema({name: value for name, value in top.items() if name not in ("$defs", "definitions")})
         for name in ("$defs", "definitions"):
@@ -129,6 +132,7 @@ class _StrictSubset:
         return body
 
     def _write_schema(self, schema: Any) -> dict[str, Any]:
+        # An empty schema allows anything, and anything has no grammar.
         if not isinstance(schema, Mapping) or not schema or _LOOSE & schema.keys():
             raise _TooLoose
         if "$ref" in schema:
@@ -139,6 +143,7 @@ class _StrictSubset:
         for name, value in schema.items():
             if name not in _DROPPED:
                 rewrite = _KEYWORDS.get(name)
+                # `oneOf` isn't known in strict mode; where members overlap, the check afterwards decides.
                 new["anyOf" if name == "oneOf" else name] = value if rewrite is None else rewrite(self, value)
         self.has_lost_limits |= _describe_limits(new)
         if schema.get("type") == "object" or "properties" in schema:
@@ -150,6 +155,8 @@ class _StrictSubset:
     def _write_ref(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         beside = {name: value for name, value in schema.items() if name != "$ref" and name not in _DROPPED}
         pointer = schema["$ref"]
+        # Nothing may stand beside a reference, so its target is written out with the rest merged in; one that leads to
+        # itself stays a reference, and loses what stood beside it.
         if not beside or pointer in self._inlined:
             return {"$ref": pointer}
         self._inlined.append(pointer)
@@ -159,6 +166,7 @@ class _StrictSubset:
 
     def _write_all_of(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         parts = schema["allOf"]
+        # Pydantic's form of a reference with a description; real intersections have no strict form.
         if not isinstance(parts, list) or len(parts) != 1 or not isinstance(parts[0], Mapping):
             raise _TooLoose
         beside = {name: value for name, value in schema.items() if name != "allOf"}
@@ -199,5 +207,6 @@ def _close(new: dict[str, Any]) -> None:
     """Require all properties of an object, and allow no others."""
     if new.get("additionalProperties") not in (None, False) or "properties" not in new:
         raise _TooLoose
+    # Optional fields don't exist in strict mode: the model writes each, with its default or null.
     new["required"] = list(new["properties"])
     new["additionalProperties"] = False

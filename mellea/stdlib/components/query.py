@@ -116,6 +116,7 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
         ToolError: there is no such method, or the arguments aren't valid.
         Exception: what the method raises.
     """
+    # One only: methods may change the object, and the model has seen it as it was before the first.
     first, *others = calls
     result = ToolReturn.of(await perform(first, {tool.name: tool for tool in tools}))
     if others:
@@ -128,6 +129,7 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
 
 def render_result(result: Any) -> Any:
     """Return a tool's result as prompt text; components render by their own template."""
+    # Plain values go the short way, by pydantic's serialiser, which knows dates, sets and the like.
     has_components = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
     return to_text(result) if has_components else serialise_result(result)
 

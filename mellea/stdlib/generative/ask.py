@@ -67,7 +67,7 @@ async def aask(
         RequirementError: every answer fails a requirement.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    m = _session_of(session)
+    m = _find_session(session)
     _run_tools(arguments)
     if isinstance(prompt, (Message, list, tuple)):
         said: Any = arguments  # the session refuses what goes with a task in words only
@@ -270,7 +270,7 @@ def _stream(
     Raises:
         UsageError: an argument is wrong.
     """
-    m = _session_of(session)
+    m = _find_session(session)
     _run_tools(arguments)
     return as_items(m.stream(prompt, format=format, **arguments), format)
 
@@ -287,7 +287,7 @@ def _astream(
     Raises:
         UsageError: an argument is wrong.
     """
-    m = _session_of(session)
+    m = _find_session(session)
     _run_tools(arguments)
     return as_async_items(m.astream(prompt, format=format, **arguments), format)
 
@@ -304,7 +304,7 @@ ask = _make_ask()
 """Ask a model, and return its answer: `ask("…")`; `ask.stream("…")` and `ask.astream("…")` read it as it is written."""
 
 
-def _session_of(session: Any) -> MelleaSession:
+def _find_session(session: Any) -> MelleaSession:
     if session is None:
         return current_session()
     if not isinstance(session, MelleaSession):

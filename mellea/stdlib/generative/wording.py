@@ -80,12 +80,14 @@ class DocstringWording:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
             raise UsageError(f"a prompt is made of a function, not of {function!r}") from None
+        # A call couldn't tell such an argument from an option of its own.
         if taken := next((name for name in self._signature.parameters if name in RESERVED), None):
             raise UsageError(
                 f"{self.name}() has a parameter {taken!r}, a name which its calls keep for themselves; rename it"
             )
         self._doc = parse_docstring(inspect.getdoc(function))
-        self._fields = FieldDefaults(f"{self.name}()", self._signature, functools.partial(_hints_of, function))
+        self._fields = FieldDefaults(f"{self.name}()", self._signature, functools.partial(_find_hints, function))
+        # A `Field(…)` checks values, and a thunk has none yet.
         self.needs_values = self.needs_values or bool(self._fields)
         self._is_method = next(iter(self._signature.parameters), "") in ("self", "cls")
 
@@ -98,8 +100,9 @@ class DocstringWording:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
+            # Only a misspelt or foreign name can be advised on; a missing argument is named by Python's own message.
             unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
-            advice = "" if unknown is None else f"; {advice_for(unknown, self._names(), WAYS)}"
+            advice = "" if unknown is None else f"; {advice_for(unknown, self._find_names(), WAYS)}"
             raise UsageError(
                 f"{self.name}() can't be called so: {error}; it is {self.name}{self._fields.shown}{advice}"
             ) from None
@@ -109,12 +112,13 @@ class DocstringWording:
             args, kwargs = bound.args, bound.kwargs
         values = dict(bound.arguments)
         if self._is_method:
+            # The object goes by the name of its class, since `self` would tell the model nothing.
             owner = values.pop(next(iter(values)))
             if _is_renderable(owner):
                 values = {type(owner).__name__: owner, **values}
         return BoundArguments(args, kwargs, values)
 
-    def _names(self) -> tuple[str, ...]:
+    def _find_names(self) -> tuple[str, ...]:
         return (*self._signature.parameters, *RESERVED[1:])
 
     async def prompt(self, bound: BoundArguments) -> Prompt:
@@ -130,6 +134,7 @@ class DocstringWording:
         if not self._fields:
             return bound
         checked = self._fields.check(bound.values)
+        # Bound once more, so that the body gets the converted values in the positions that it was called with.
         again = self._signature.bind(*bound.args, **bound.kwargs)
         again.arguments |= checked
         return BoundArguments(again.args, again.kwargs, {**bound.values, **checked})
@@ -137,9 +142,10 @@ class DocstringWording:
     def prompt_now(self, bound: BoundArguments) -> Prompt:
         """Make the prompt where there is nothing to wait for."""
         doc = self._doc
-        said = [doc.text or _sentence_of(self.name)]
+        said = [doc.text or _make_sentence(self.name)]
         said += [f"{title}: {doc.sections[title]}" for title in ("Returns", "Notes") if title in doc.sections]
         parts: InstructArguments = {"name": self.name}
+        # Values are no part of the template: a value with `{{…}}` in it must not be rendered.
         if bound.values:
             parts["input"] = Arguments(bound.values, {**self._fields.descriptions, **doc.arguments})
         if examples := doc.sections.get("Examples"):
@@ -164,6 +170,7 @@ class BodyWording(DocstringWording):
         """
         bound = self._check_fields(bound)
         text = await outcome_of(functools.partial(self._function, *bound.args, **bound.kwargs))
+        # A body of nothing but a docstring: the function is then worded like a generative one.
         if text is None:
             return self.prompt_now(bound)
         if not isinstance(text, (str, CBlock, ModelOutputThunk)):
@@ -174,7 +181,7 @@ class BodyWording(DocstringWording):
 Wording = DocstringWording | BodyWording
 
 
-def _hints_of(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
+def _find_hints(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
     try:
         return resolve_type_hints(function, "", of=names)
     except UsageError:  # a name isn't known any more; what stands in `Field(…)` is checked all the same
@@ -187,7 +194,8 @@ def _is_renderable(owner: Any) -> bool:
     return is_component(owner) or dataclasses.is_dataclass(owner) or hasattr(type(owner), "model_fields")
 
 
-def _sentence_of(name: str) -> str:
+def _make_sentence(name: str) -> str:
+    # Without a docstring the name is all that is known of the task: `classifySentiment` and `classify_sentiment`.
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).replace("_", " ").strip()
     return f"{words[:1].upper()}{words[1:]}."
 
@@ -213,6 +221,7 @@ class Arguments:
         return "\n".join(self._render(name, to_text(value)) for name, value in self.values.items())
 
     def _render(self, name: str, text: str) -> str:
+        # A component may render its own heading.
         if text.startswith(f"{name}:"):  # it begins with its own name
             return f"{text.rstrip()}\n"
         description = self.descriptions.get(name)

@@ -555,7 +555,7 @@ class SessionVerbs:
                 "it out"
             )
         if isinstance(content, (Message, Mapping, list, tuple)):
-            component: Any = _conversation(name, content, arguments)
+            component: Any = _make_conversation(name, content, arguments)
         else:
             component = functional.instruction(content, arguments)
         prepared = functional.prepare(
@@ -569,7 +569,7 @@ class SessionVerbs:
         return lambda: self.launch(prepared), live, release == "step"
 
 
-def _conversation(name: str, content: Any, arguments: InstructArguments) -> Message | Conversation:
+def _make_conversation(name: str, content: Any, arguments: InstructArguments) -> Message | Conversation:
     parts = [*take_parts(arguments), *(["requirements"] if "requirements" in arguments else [])]
     if parts:
         raise UsageError(f"m.{name}(…) takes {parts[0]!r} with a task in words only, not with messages")

@@ -40,6 +40,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     payload: JsonObject = {"model": model_id, "messages": _encode_messages(messages, service)}
     payload["stream"] = bool(is_streamed)
     if is_streamed and service.has_stream_options:
+        # Without it a stream says nothing of tokens; services that don't know the field refuse it.
         payload["stream_options"] = {"include_usage": True}
     for option, name in service.options.items():
         if option in options:
@@ -98,6 +99,7 @@ def _encode_messages(messages: Iterable[Message], service: Service) -> list[Json
                 has_outputs = True
                 encoded.append(_encode_output(block))
                 files += _encode_files(block)
+        # Only once all results of a turn are there: between them nothing else may stand.
         if shown and not has_outputs:
             encoded.append({"role": "user", "content": shown})
             shown = []
@@ -135,6 +137,7 @@ def _encode_assistant(message: Message, service: Service) -> JsonObject:
         }
         for call in message.tool_calls
     ]
+    # An empty list is refused by some services.
     if calls:
         encoded["tool_calls"] = calls
         if service.thinking_back:  # even if it is empty: without the field the turn is refused
@@ -156,6 +159,7 @@ def _encode_details(message: Message, service: Service) -> list[Any]:
 
 
 def _encode_images_back(message: Message, service: Service) -> list[JsonObject]:
+    # Gateways that speak of `reasoning` take the images back that their models have drawn.
     if service.thinking != "reasoning" or not all(isinstance(block, ImageBlock) for block in message.files):
         raise unsupported(
             "chat completions can't hold a file in an assistant's message", "put it into a user's message"
@@ -168,6 +172,7 @@ _TEXTS = frozenset({CBlock})
 
 def _encode_content(message: Message, service: Service) -> str | list[JsonObject]:
     marks = service.has_cache_marks
+    # The way of nearly every message, and a plain string is what every service understands.
     if not marks and _TEXTS.issuperset(map(type, message.blocks)):
         return message.content
     blocks = [block for block in message.blocks if isinstance(block, (CBlock, FileBlock))]

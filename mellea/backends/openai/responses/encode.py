@@ -47,6 +47,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
         UnsupportedError: the format has no words for something in the messages or the options.
     """
     options, messages = request.options, with_fit_ids(request.messages, _CALL_ID)
+    # Not stored: the conversation is ours, and goes along in full; so reasoning comes encrypted.
     payload: JsonObject = {"model": model_id, "input": _encode_items(messages, service.name), "store": False}
     payload["stream"] = bool(options.get(ModelOption.STREAM, True))
     for option, name in OPTIONS.items():
@@ -75,6 +76,7 @@ def _encode_reasoning(model_id: str, thinking: bool | str | int) -> JsonObject:
 
 
 def _list_includes(request: Request, model_id: str, service: Service) -> list[str]:
+    # Local servers don't know the field, and some refuse what they don't know.
     if service.is_local:
         return []
     include = ["reasoning.encrypted_content"] if is_reasoning_model(model_id) else []
@@ -107,6 +109,7 @@ def _encode_items(messages: Iterable[Message], backend: str) -> list[JsonObject]
         if message.role == "assistant":
             items += _Assistant(message, backend).items()
             continue
+        # A result has to be of the kind of its call, and only the call knows.
         custom = {item["call_id"] for item in items if item["type"] == "custom_tool_call"}
         outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
         items += [_encode_output(output, custom) for output in outputs]
@@ -123,7 +126,7 @@ class _Assistant:
     def __init__(self, message: Message, backend: str) -> None:
         self._message = message
         self._backend = backend
-        self._encode_items: list[JsonObject] = []
+        self._items: list[JsonObject] = []
         self._image: JsonObject | None = None  # an image's item that waits for its image
         self._is_over = False  # the last message, so that more text is another one
 
@@ -140,15 +143,15 @@ class _Assistant:
                     self._call(block)
                 case FileBlock():
                     self._add_file(block)
-        return self._encode_items
+        return self._items
 
     def _add_text(self, text: str) -> None:
-        is_more = bool(self._encode_items) and self._encode_items[-1]["type"] == "message" and not self._is_over
+        is_more = bool(self._items) and self._items[-1]["type"] == "message" and not self._is_over
         if not is_more:
             text = text.removeprefix("\n\n") if self._is_over else text  # what the decoder put between the two
-            self._encode_items.append({"type": "message", "role": "assistant", "content": []})
+            self._items.append({"type": "message", "role": "assistant", "content": []})
             self._is_over = False
-        self._encode_items[-1]["content"].append({"type": "output_text", "text": text, "annotations": []})
+        self._items[-1]["content"].append({"type": "output_text", "text": text, "annotations": []})
 
     def _add_thought(self, block: ThinkingBlock) -> None:
         kept = signed_by(self._backend, block.signature)
@@ -156,34 +159,35 @@ class _Assistant:
             self._end_message(kept)
         elif isinstance(kept, dict):
             summary = [{"type": "summary_text", "text": block.text}] if block.text else []
-            self._encode_items.append({"type": "reasoning", "summary": summary, **kept})
+            self._items.append({"type": "reasoning", "summary": summary, **kept})
 
     def _end_message(self, kept: JsonObject) -> None:
         """Give the last message its phase, which the provider wants back."""
-        if self._encode_items and self._encode_items[-1]["type"] == "message":
-            self._encode_items[-1]["phase"] = kept["phase"]
+        if self._items and self._items[-1]["type"] == "message":
+            self._items[-1]["phase"] = kept["phase"]
             self._is_over = True
 
     def _add_builtin(self, call: ToolCall) -> None:
         item = signed_by(self._backend, call.signature)
         if not isinstance(item, dict):
             return  # another provider's
+        # Its image is a block of its own, which comes next; the item without it would be refused.
         if item.get("type") == "image_generation_call":
             self._image = item
         else:
-            self._encode_items.append(item)
+            self._items.append(item)
 
     def _call(self, call: ToolCall) -> None:
         own = {"call_id": call.tool_call_id, "name": call.tool_name}
         kept = signed_by(self._backend, call.signature)
         if isinstance(kept, dict) and kept.get("type") == "custom_tool_call":
-            self._encode_items.append({"type": "custom_tool_call", **own, "input": call.raw_args})
+            self._items.append({"type": "custom_tool_call", **own, "input": call.raw_args})
         else:
-            self._encode_items.append({"type": "function_call", **own, "arguments": arguments_of(call)})
+            self._items.append({"type": "function_call", **own, "arguments": arguments_of(call)})
 
     def _add_file(self, block: FileBlock) -> None:
         if self._image is not None and block.data is not None:
-            self._encode_items.append({**self._image, "result": block.base64()})
+            self._items.append({**self._image, "result": block.base64()})
             self._image = None
         elif block.url is not None and "/containers/" in block.url:
             return  # the code interpreter's own, which stays in its container
