@@ -12,6 +12,7 @@ from tests.docs.chapters import Chapters, chapters
 from tests.docs.fences import PAGES, ROOT, fences
 
 LANGUAGES = {"python", "text", "bash", "console", "toml", "json", "jsonc", "yaml", "ini", "html", "mermaid", "diff"}
+LANGUAGES |= {"powershell"}
 
 
 def _name(page: Path) -> str:
