@@ -37,7 +37,7 @@ class AgentStep:
         number: from 1.
         text: what the model wrote.
         tool_calls: the tools that it called.
-        results: what they gave back, in the order in which they ended; none if they weren't run.
+        results: what they gave back, in the order of the calls; none if they weren't run.
         usage: the tokens that it took, `None` if the provider didn't report them.
     """
 
@@ -116,7 +116,9 @@ class _Writing:
         return usage or before if before is None or usage is None else before + usage
 
     def end(self) -> AgentStep:
-        return AgentStep(self.number, "".join(self.text), tuple(self.calls), tuple(self.results), self._total())
+        places = {call.tool_call_id: place for place, call in enumerate(self.calls)}
+        results = sorted(self.results, key=lambda result: places.get(result.tool_call_id, len(places)))
+        return AgentStep(self.number, "".join(self.text), tuple(self.calls), tuple(results), self._total())
 
 
 def list_steps(events: Iterable[Event], start: LoopState | None = None) -> tuple[AgentStep, ...]:

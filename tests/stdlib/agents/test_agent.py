@@ -142,6 +142,22 @@ async def test_a_wrong_answer_is_corrected_in_its_step() -> None:
         await Agent(ScriptedBackend("a cat"), output=Sight).arun("x")
 
 
+async def test_the_results_of_a_step_are_in_the_order_of_its_calls() -> None:
+    gate = Gate()
+
+    async def slow(place: str) -> str:
+        await gate.wait()
+        return "slow"
+
+    async def quick(place: str) -> str:
+        gate.open()
+        return "quick"
+
+    backend = ScriptedBackend([call(1, "slow"), call(2, "quick")], "x")
+    run = await Agent(backend, [slow, quick]).arun("x")
+    assert [result.result for result in run.steps[0].results] == ["slow", "quick"]
+
+
 # -- limits -------------------------------------------------------------------------------------------
 
 
