@@ -1,4 +1,4 @@
-"""A million typed rows with a journal on a model that answers at once: rows a second, memory, threads, the journal's share.
+"""A million typed rows with a journal, on a model that answers at once: speed, memory, threads, the journal's share.
 
     uv run python -m benchmarks.campaigns.map_million                 # 1,000,000 rows: some minutes
     uv run python -m benchmarks.campaigns.map_million 20000

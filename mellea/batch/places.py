@@ -19,7 +19,7 @@ __all__ = ["Places"]
 _FIRST = 8
 _MOST = 256
 _SHORTEST_LOOK = 0.05
-_FORGETS = 0.99
+_FORGETS = 0.999
 
 
 class Places:
