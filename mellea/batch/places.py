@@ -2,11 +2,12 @@
 
 Rules:
 
-- It begins with a few places, and doubles them as long as that brings more answers a second; then it goes up and down
-  by one step, as the answers come. A fixed number is where it begins and the most there are.
+- It begins with a few places, and doubles them as long as that brings more answers a second; then it goes up by small
+  steps. A fixed number is where it begins, and the most there are.
+- Where answers take a third longer than they did at best, and there aren't more of them a second than before, the model
+  side's queue has grown, and places are given back.
 - A refusal for too many requests (429) or for overload (503, 529) halves the places, at most once in the time that an
   answer takes, since the requests of one moment are refused together.
-- Answers that get slower while they get no more give the last step back.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ __all__ = ["Places"]
 _FIRST = 8
 _MOST = 256
 _SHORTEST_LOOK = 0.05
+_FORGETS = 0.999
 
 
 class Places:
@@ -39,8 +41,8 @@ class Places:
         self._looked = self._halved = time.monotonic()
         self._answers = 0
         self._seconds = 0.0  # of all answers since the last look
-        self._rate = self._latency = 0.0  # at the last look
-        self._step = 0  # what the last look has added
+        self._rate = 0.0  # the most answers a second so far
+        self._latency = 0.0  # the least seconds of an answer so far, the mean of a look
 
     def note_answer(self, seconds: float) -> None:
         """An answer came, after so many seconds."""
@@ -56,7 +58,7 @@ class Places:
             return
         self.limit = max(1, self.limit // 2)
         self._is_steep = False
-        self._halved, self._step = now, 0
+        self._halved = now
         self._begin_look(now)
 
     def _look(self, now: float) -> None:
@@ -65,17 +67,18 @@ class Places:
             return
         rate, latency = self._answers / passed, self._seconds / self._answers
         is_better = rate > 1.05 * self._rate
-        is_slower = latency > 1.25 * self._latency > 0
-        if self._step > 0 and is_slower and not is_better:
+        is_slower = latency > 1.33 * self._latency > 0
+        if is_slower and not is_better:
             self._is_steep = False
             if self._is_free:
-                self.limit = max(1, self.limit - self._step)
-            self._step = 0
+                self.limit = max(1, self.limit - max(1, self.limit // 8))
         elif self.limit < self.most:
-            self._is_steep = self._is_steep and (is_better or not self._rate)
-            self._step = min(self.limit if self._is_steep else max(1, self.limit // 16), self.most - self.limit)
-            self.limit += self._step
-        self._rate, self._latency = rate, latency
+            self._is_steep = self._is_steep and is_better
+            step = self.limit if self._is_steep else max(1, self.limit // 16)
+            self.limit = min(self.limit + step, self.most)
+        # What was best is forgotten slowly, since the model's side changes.
+        self._rate = max(rate, _FORGETS * self._rate)
+        self._latency = min(latency, self._latency / _FORGETS) if self._latency else latency
         self._begin_look(now)
 
     def _begin_look(self, now: float) -> None:

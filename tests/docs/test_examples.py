@@ -162,6 +162,11 @@ def test_validated_streaming(tmp_path: Path) -> None:
             r".*98 - 45\?\n  the model calls calculate\(.*\)\n  which gives '53'\n  53",
         ),
         (
+            "classify_mails.py",
+            r"at least 100 answers\n400 mails: \{'billing': 200, 'support': 100, 'other': 100\}; \d+ of them .*"
+            r"\nnothing twice: True",
+        ),
+        (
             "lazy_values.py",
             r"is the story there\? False\n.*place is there.*story is there.*resolved: .*ParseError: .*\{\{it\}\}",
         ),

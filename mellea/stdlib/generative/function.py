@@ -278,7 +278,7 @@ async def prepare_verb(
     """
     session, settings, bound = function._bind(args, kwargs)
     prompt = await function._prompt(session, settings, bound)
-    arguments = _arguments_of(settings, prompt)
+    arguments = _make_arguments(settings, prompt)
     instruction = functional.instruction(prompt.description, arguments)
     return session, functional.prepare(instruction, session, arguments, format=function._format())
 
