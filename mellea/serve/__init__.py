@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mellea.serve.ai_sdk.messages import ChatRequest as ChatRequest
     from mellea.serve.ai_sdk.messages import chat_request as chat_request
     from mellea.serve.ai_sdk.ui_stream import ui as ui
+    from mellea.serve.chat_page.render import chat_page as chat_page
     from mellea.serve.event_stream import sse as sse
     from mellea.serve.mcp_server import McpServer as McpServer
     from mellea.serve.mcp_server import mcp as mcp
@@ -25,6 +26,7 @@ __all__ = [
     "Encoder",
     "McpServer",
     "StreamResponse",
+    "chat_page",
     "chat_request",
     "mcp",
     "sse",
@@ -40,6 +42,7 @@ __getattr__ = lazily(
         "Encoder": "mellea.serve.response",
         "McpServer": "mellea.serve.mcp_server",
         "StreamResponse": "mellea.serve.response",
+        "chat_page": "mellea.serve.chat_page.render",
         "chat_request": "mellea.serve.ai_sdk.messages",
         "mcp": "mellea.serve.mcp_server",
         "sse": "mellea.serve.event_stream",

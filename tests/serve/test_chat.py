@@ -83,7 +83,16 @@ async def test_a_function_makes_a_stream_of_the_request() -> None:
     async def native(asked: serve.ChatRequest) -> Any:
         return m.astream(asked.messages[-1].text)
 
-    for program in (plain, native):
+    def plain_async(asked: serve.ChatRequest) -> Any:
+        return m.astream(asked.messages[-1].text)
+
+    def chosen(asked: serve.ChatRequest) -> Any:
+        return m
+
+    def returned(asked: serve.ChatRequest) -> Any:
+        return native(asked)
+
+    for program in (plain, native, plain_async, chosen, returned):
         answer = await post(serve.Chat(program), hello(mood="good"))
         assert describe(ui_protocol.read(answer.body, 6).parts) == ["step", "text: Hi"]
 
