@@ -118,7 +118,11 @@ def test_a_call_runs_once_it_is_approved(open_page: Any, app: ChatApp) -> None:
     group = page.page.get_by_role("group", name="Approval of delete_file")
     group.wait_for()
     assert "/tmp/x" in group.inner_text() and not app.done
-    assert page.page.evaluate("document.activeElement.textContent") == "Approve"
+    page.page.wait_for_function("document.activeElement.className === 'question'")
+    page.page.keyboard.press("Enter")  # approves of nothing
+    for _ in range(2):
+        page.page.keyboard.press("Tab")
+    assert page.page.evaluate("document.activeElement.textContent") == "Approve" and not app.done
     page.page.keyboard.press("Enter")
     page.wait("It is done.")
     page.wait_done()
@@ -142,6 +146,15 @@ def test_a_question_is_still_there_after_a_reload(open_page: Any, app: ChatApp) 
     page.page.get_by_role("button", name="Approve").click()
     page.wait("It is done.")
     assert app.done == ["/tmp/x"]
+
+
+def test_a_question_is_gone_once_something_else_was_said(open_page: Any, app: ChatApp) -> None:
+    page = open_page()
+    page.say("delete")
+    page.page.get_by_role("button", name="Approve").wait_for()
+    page.say("hello")
+    page.wait("You said: hello")
+    assert not page.page.get_by_role("button", name="Approve").is_visible() and not app.done
 
 
 def test_tools_thoughts_and_sources_are_shown(open_page: Any) -> None:
@@ -258,6 +271,18 @@ def test_a_new_chat_is_empty(open_page: Any) -> None:
 
 
 LOOKS = Path(os.environ["MELLEA_SCREENSHOTS"]) if "MELLEA_SCREENSHOTS" in os.environ else None
+
+
+@pytest.mark.skipif(LOOKS is None, reason="MELLEA_SCREENSHOTS names no folder for pictures")
+def test_pictures_of_a_form(browser: Any) -> None:
+    assert LOOKS is not None
+    with served(TypedApp()) as port:
+        page = Page(browser, port, color_scheme="dark")
+        page.say("bread")
+        page.page.get_by_label("minutes").get_by_text("40").wait_for()
+        page.page.screenshot(path=LOOKS / "dark-form.png")
+        page.wait_done()
+        page.context.close()
 
 
 @pytest.mark.skipif(LOOKS is None, reason="MELLEA_SCREENSHOTS names no folder for pictures")

@@ -56,6 +56,9 @@ ChatProgram = Agent[Any] | MelleaSession | Callable[[ChatRequest], Any]
 """What answers: an agent, a session's model, or a function of a `ChatRequest` that returns one of them, or a stream."""
 
 _NEVER_SECONDS = 1e9
+_QUICK_LENGTH = 32 * 1024
+"""Bytes that are parsed on the loop."""
+
 _LOOK_SECONDS = 0.05
 """How often what was written is copied for other workers, and looked for by them."""
 
@@ -140,7 +143,7 @@ class Chat:
                 who asks; nobody gets at the chats of another owner.
         """
         try:
-            asked = request if isinstance(request, ChatRequest) else self._read(request)
+            asked = request if isinstance(request, ChatRequest) else await self._read(request)
         except UsageError as error:
             return _refuse(400, str(error))
         if len(self._answers) >= self._most:
@@ -207,7 +210,9 @@ class Chat:
             if _media_type(scope) != "application/json":  # what another site's form can't send without being asked
                 return _refuse(415, "the request has to be application/json")
             body = await read_body(receive, self._limit)
-            return _refuse(413, "the request is too long") if body is None else await self.answer(body)
+            return (
+                _refuse(413, "the request is too long, or took too long") if body is None else await self.answer(body)
+            )
         chat = _chat_of(scope)
         if chat is None:
             return _refuse(404, "there is nothing here")
@@ -219,9 +224,11 @@ class Chat:
 
     # -- inside ---------------------------------------------------------------------------------------
 
-    def _read(self, request: bytes | str | Mapping[str, Any]) -> ChatRequest:
-        secret = self._secret
-        return chat_request(request, secret=secret, trusts_system=self._trusts_system, limit=self._limit)
+    async def _read(self, request: bytes | str | Mapping[str, Any]) -> ChatRequest:
+        read = partial(chat_request, secret=self._secret, trusts_system=self._trusts_system, limit=self._limit)
+        if isinstance(request, (bytes, str)) and len(request) <= _QUICK_LENGTH:
+            return read(request)
+        return await in_thread(read, request)  # which may take a while
 
     async def _begin(self, chat: str, asked: ChatRequest) -> tuple[Streamable, UiEncoder]:
         """Return what answers, and what writes it.

@@ -25,15 +25,16 @@ function draw() {
   isDirty = false;
   const list = $('messages');
   const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
-  for (const message of chat.messages) {
+  chat.messages.forEach((message, place) => {
     let view = views.get(message);
-    if (!view) {
-      view = new MessageView(message, { reply });
+    const isNew = !view;
+    if (isNew) {
+      view = new MessageView(message, { reply, isLast: () => message === chat.messages.at(-1) });
       views.set(message, view);
       list.append(view.node);
     }
-    if (!message.isDrawn || message === chat.messages.at(-1)) view.update();
-  }
+    if (isNew || place >= chat.messages.length - 3) view.update();  // earlier ones don't change any more
+  });
   for (const [message, view] of views) {
     if (!chat.messages.includes(message)) {
       view.node.remove();
@@ -123,7 +124,8 @@ function askForAnswers() {
   const open = chat.messages.at(-1)?.parts.some((part) => part.state === 'approval-requested');
   if (!open) return;
   announce('The assistant asks for approval.');
-  document.querySelector('.question .primary')?.focus();
+  // Not the button: somebody who is just typing would approve with the next key.
+  if (!$('text').value) document.querySelector('.question:not(:empty)')?.focus();
 }
 
 function post(trigger, goesOn = false) {

@@ -36,7 +36,7 @@ class ToolView {
     this.actions = actions;
     this.title = element('summary');
     this.body = element('div');
-    this.question = element('div', { className: 'question' });
+    this.question = element('div', { className: 'question', tabIndex: -1 });
     this.details = element('details', { className: 'tool' }, this.title, this.body);
     this.node = element('div', {}, this.details, this.question);
     this.asked = null;
@@ -58,7 +58,7 @@ class ToolView {
   }
 
   updateQuestion(part, name) {
-    const isOpen = part.state === 'approval-requested';
+    const isOpen = part.state === 'approval-requested' && this.actions.isLast();
     if (!isOpen) {
       this.question.replaceChildren();
       this.asked = null;
@@ -72,8 +72,11 @@ class ToolView {
     const no = element('button', { type: 'button', textContent: 'Decline' });
     yes.addEventListener('click', () => answer(true));
     no.addEventListener('click', () => answer(false));
+    // What the server says by default repeats the call, which stands below.
+    const why = part.approval.requestReason ?? '';
+    const said = why.startsWith(`the tool '${name}' with the arguments`) ? '' : why;
     this.question.replaceChildren(
-      element('p', {}, element('strong', { textContent: 'May this run? ' }), part.approval.requestReason ?? ''),
+      element('p', {}, element('strong', { textContent: 'May this run? ' }), said),
       element('pre', { tabIndex: 0, textContent: `${name} ${shown(part.input)}` }),
       element('div', { className: 'answers' }, yes, no, reason));
     this.question.setAttribute('role', 'group');
