@@ -428,6 +428,11 @@ class Agent(Generic[T]):
         return self._format
 
     @property
+    def has_format(self) -> bool:
+        """Whether its answers are values of some type, not texts."""
+        return self._format is not None
+
+    @property
     def tools(self) -> Sequence[Any]:
         """The tools that the model may call."""
         return tuple(self._tools)
