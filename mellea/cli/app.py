@@ -25,8 +25,10 @@ __all__ = ["run"]
 
 _COMMANDS = {
     "ask": "mellea.cli.ask",
+    "chat": "mellea.cli.chat",
     "doctor": "mellea.cli.doctor",
     "models": "mellea.cli.models",
+    "run": "mellea.cli.run",
     "traces": "mellea.cli.traces",
 }
 """Each command, and the module that has it, as a function of its name or as `app`; what isn't called isn't loaded."""

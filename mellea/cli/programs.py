@@ -36,12 +36,12 @@ def load(named: str) -> Any:
 def _run(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"there is no file {str(path)!r}")
-    name = path.stem
+    name = path.stem if path.stem not in sys.modules else str(path.resolve())  # another module has that name
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise UsageError(f"{str(path)!r} isn't a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(name, module)  # where dataclasses look up annotations
+    sys.modules[name] = module  # where dataclasses look up annotations
     sys.path.insert(0, str(path.resolve().parent))  # as for a script
     spec.loader.exec_module(module)
     return module
