@@ -37,7 +37,8 @@ def run(
     """Call a function of a program, and print what it returns: text as it is written, anything else as JSON lines."""
     called = load(program)
     if isinstance(called, Agent):
-        _print_text(chunk.text for chunk in called.stream(" ".join(map(_read, arguments or ()))))
+        with called.stream(" ".join(map(_read, arguments or ()))) as chunks:
+            _print_text(chunk.text for chunk in chunks)
         return
     if not callable(called):
         raise UsageError(f"{program!r} is {called!r}, which can't be called")
