@@ -19,8 +19,8 @@ from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, check_name, find_we
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, KeepAlive
 from mellea.core.options import ModelOption, check_options
-from mellea.core.results import EmbeddingResult
-from mellea.errors import UsageError
+from mellea.core.results import EmbeddingResult, Probe
+from mellea.errors import MelleaError, UsageError
 
 __all__ = ["LlamaCppBackend"]
 
@@ -144,6 +144,14 @@ class LlamaCppBackend(Backend):
         if call.error is not None:
             raise engine_error(call.error, engine.settings.alias) from call.error
         return decode_embeddings(answers[0], engine.settings.alias, self.context_window)
+
+    async def probe(self) -> Probe:
+        """Tell whether the weights are on this machine; the engine isn't loaded. It raises nothing."""
+        try:
+            await anyio.to_thread.run_sync(find_weights, self.model_id)
+        except MelleaError as error:
+            return Probe(False, str(error))
+        return Probe(True)
 
     async def engine(self) -> Engine:
         """Return the engine that serves this backend; it need not be loaded yet.
