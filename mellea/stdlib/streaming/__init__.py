@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mellea.core.structured import Partial as Partial
     from mellea.stdlib.streaming.chunks import ChunkFold as ChunkFold
     from mellea.stdlib.streaming.chunks import StreamChunk as StreamChunk
+    from mellea.stdlib.streaming.merge import amerge_streams as amerge_streams
+    from mellea.stdlib.streaming.merge import merge_streams as merge_streams
     from mellea.stdlib.streaming.release import check_release as check_release
     from mellea.stdlib.streaming.sampling_work import launch_sampled as launch_sampled
     from mellea.stdlib.streaming.stream import AsyncStream as AsyncStream
@@ -26,8 +28,10 @@ __all__ = [
     "Partial",
     "Stream",
     "StreamChunk",
+    "amerge_streams",
     "check_release",
     "launch_sampled",
+    "merge_streams",
 ]
 
 __getattr__ = lazily(
@@ -40,7 +44,9 @@ __getattr__ = lazily(
         "Partial": "mellea.core.structured",
         "Stream": "mellea.stdlib.streaming.stream",
         "StreamChunk": "mellea.stdlib.streaming.chunks",
+        "amerge_streams": "mellea.stdlib.streaming.merge",
         "check_release": "mellea.stdlib.streaming.release",
         "launch_sampled": "mellea.stdlib.streaming.sampling_work",
+        "merge_streams": "mellea.stdlib.streaming.merge",
     },
 )
