@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import mellea
-from mellea import prices
+from mellea import prices, tool
 from mellea.core import Message, ToolCall, ToolOutput, Usage
 from mellea.core.events import NestedEvent, Steered, StepStart, TextDelta, ToolEnd, ToolResult
 from mellea.core.observer import observe
@@ -442,10 +442,16 @@ async def test_plain_exceptions_come_out() -> None:
     ("wrong", "match"),
     [
         ({"tools": "look"}, "tools takes a list"),
+        ({"tools": look}, "put it into one"),
         ({"loop": 3}, "loop takes a ToolLoop"),
-        ({"limits": 3}, "limits takes a Limits"),
-        ({"instructions": 3}, "instructions takes a str"),
-        ({"max_steps": 3}, "max_steps"),
+        ({"limits": 3}, r"limits takes Limits, such as Limits\(steps=5\)"),
+        ({"instructions": 3}, "instructions takes a text"),
+        ({"max_steps": 3}, r"'max_steps'; write limits=Limits\(steps=…\)"),
+        ({"max_turns": 3}, "write limits="),
+        ({"output_type": int}, "write output="),
+        ({"format": int}, "write output="),
+        ({"system_prompt": "x"}, "write instructions="),
+        ({"mcp_servers": []}, "among the others"),
     ],
 )
 def test_a_wrong_argument_says_what_it_takes(wrong: dict[str, Any], match: str) -> None:
@@ -565,3 +571,47 @@ async def test_one_tool_is_cancelled_and_the_run_goes_on(tool: str) -> None:
     assert looked == ToolOutput("c2", "look", "a cat in Rome")
     with pytest.raises(UsageError, match="'c1'"):
         stream.cancel_tool("c1")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "says"),
+    [
+        (lambda: Agent(ScriptedBackend("x")), "stream_async", r"\.astream\(…\)"),
+        (lambda: Agent(ScriptedBackend("x")), "run_sync", r"\.run\(…\)"),
+        (lambda: Agent(ScriptedBackend("x")).run("x"), "final_output", r"\.output"),
+        (lambda: Agent(ScriptedBackend("x")).run("x"), "interruptions", r"\.pending\.questions"),
+        (lambda: Agent(ScriptedBackend("x")).stream("x"), "text_stream", "iterate"),
+        (lambda: Agent(ScriptedBackend("x")).astream("x"), "messages", r"\.result"),
+        (lambda: Agent(ScriptedBackend("x")).conversation(), "run", r"\.send\(…\)"),
+    ],
+)
+def test_names_of_other_libraries_lead_to_ours(make: Any, name: str, says: str) -> None:
+    value = make()
+    with pytest.raises(AttributeError, match=says):
+        getattr(value, name)
+    assert not hasattr(value, name)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = value.nonsense
+
+
+async def test_a_stream_of_the_other_colour_says_how_it_is_read() -> None:
+    agent = Agent(ScriptedBackend("x"))
+    with pytest.raises(TypeError, match=r"async for piece in agent\.astream"):
+        async with agent.stream("x"):  # type: ignore[attr-defined]
+            pass
+    with pytest.raises(TypeError, match=r"for piece in agent\.stream"):
+        for _ in agent.astream("x"):  # type: ignore[attr-defined]
+            pass
+    with pytest.raises(TypeError, match=r"await agent\.arun"):
+        await agent.astream("x")  # type: ignore[misc]
+    with pytest.raises(TypeError, match=r"with agent\.stream"), agent.astream("x"):  # type: ignore[attr-defined]
+        pass
+
+
+async def test_what_is_resumed_or_continued_is_checked() -> None:
+    agent = Agent(ScriptedBackend([call()]), [tool(requires_approval=True)(look)])
+    run = await agent.arun("x")
+    with pytest.raises(UsageError, match=r"that is its \.pending"):
+        await agent.aresume(run, {})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="JSON that to_json"):
+        agent.conversation(agent.conversation())  # type: ignore[arg-type]
