@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -146,6 +147,8 @@ async def test_what_was_forgotten_is_not_in_the_file(memory: Memory) -> None:
         (lambda path: Memory(path, "ann", shown=True), "shown"),
         (lambda path: Memory(path, "ann", embed=3), "embed takes"),
         (lambda path: Memory("", "ann"), "path"),
+        (lambda path: Memory(path.parent, "ann"), "path of a file in a folder that is there"),
+        (lambda path: Memory(path / "x" / "y.db", "ann"), "path of a file in a folder that is there"),
         (lambda path: Memory(path, "ann").of(" "), "user takes"),
         (lambda path: Memory(path, "ann").remember(" \n "), "isn't empty"),
         (lambda path: Memory(path, "ann").remember(3), "a note is a text"),
@@ -169,6 +172,19 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StateError):
         Memory(tmp_path / "notes.txt", "ann").remember("x")
     assert (tmp_path / "notes.txt").read_text().startswith("not a database")
+
+
+async def test_a_file_that_stays_locked_is_named(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    await memory.aremember("x")
+    monkeypatch.setattr(memory._store._database, "_wait", 0.01)
+    memory._store._database.close()  # the next use waits only that long
+    with sqlite3.connect(memory.path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StateError, match=r"memory\.db' can't be read or written: database is locked"):
+            await memory.aremember("y")
+        other.execute("ROLLBACK")
+    other.close()
+    await memory.aremember("y")
 
 
 def test_several_processes_share_a_file(memory: Memory) -> None:
