@@ -253,6 +253,8 @@ class Agent(Generic[T]):
             work.book.is_nested = True
             stream = self.open_astream(work, {})
             step = 0
+            if outer is not None:
+                outer.inner.append(work.book)
             try:
                 async with stream:
                     async for event in stream.events():
@@ -263,8 +265,10 @@ class Agent(Generic[T]):
                         else:
                             yield NestedEvent("", str(step), event)
             finally:
-                if outer is not None and work.book.pending is None:  # one that waits is added once it is done
-                    outer.add(work.book.usage, work.book.cost)
+                if outer is not None:
+                    outer.inner.remove(work.book)
+                    if work.book.pending is None:  # one that waits is added once it is done
+                        outer.add(work.book.usage, work.book.cost)
             work.book.raise_if_waiting()
             yield ToolReturn(stream.result, stream.output)
 

@@ -87,8 +87,8 @@ class _AgentStreaming(Generic[T, S]):
         """Stop one call of a tool, and have the model told so; the run goes on. Safe from any thread.
 
         Args:
-            tool_call_id: as in the `ToolEnd` event of the call. A sync tool runs on in its thread, and its result is
-                dropped.
+            tool_call_id: as in the `ToolEnd` event of the call, also of one of a sub-agent. A sync tool runs on in its
+                thread, and its result is dropped.
 
         Raises:
             UsageError: no such call is running.

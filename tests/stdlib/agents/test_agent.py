@@ -573,6 +573,29 @@ async def test_one_tool_is_cancelled_and_the_run_goes_on(tool: str) -> None:
         stream.cancel_tool("c1")
 
 
+async def test_a_tool_of_a_sub_agent_is_cancelled_and_both_runs_go_on() -> None:
+    async def forever(place: str) -> str:
+        await anyio.sleep_forever()
+        return "late"
+
+    inner = ScriptedBackend([call(7, "forever")], ["Nothing there."])
+    outer = ScriptedBackend([call(1, "scout", task="x")], ["Done."])
+    async with Agent(outer, [Agent(inner, [forever], name="scout")]).astream("x") as stream:
+        async for event in stream.events():
+            if isinstance(event, NestedEvent) and isinstance(event.event, ToolEnd):
+                with pytest.raises(UsageError, match="'c9'"):
+                    stream.cancel_tool("c9")
+                while True:
+                    try:
+                        stream.cancel_tool("c7")
+                        break
+                    except UsageError:  # the answer that calls it isn't whole yet
+                        await anyio.sleep(0.01)
+    assert stream.result.value == "Done."
+    assert [result.result for result in stream.result.steps[0].results] == ["Nothing there."]
+    assert "cancelled" in str(inner.requests[1].messages[-1].blocks[0].result)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("make", "name", "says"),
     [
