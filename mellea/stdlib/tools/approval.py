@@ -79,16 +79,26 @@ async def settle(
     return Approved(call)
 
 
-async def check_edits(state: LoopState, tools: Mapping[str, Tool[..., Any]]) -> None:
-    """Check the arguments that a person has edited, those of calls inside of sub-agents included.
+async def check_edits(state: LoopState, tools: Mapping[str, Tool[..., Any]], *, has_all: bool = True) -> None:
+    """Check what a person has approved, or edited, in calls inside of sub-agents too.
+
+    Args:
+        state: of the loop that goes on.
+        tools: its tools.
+        has_all: whether it has no others.
 
     Raises:
-        UsageError: arguments don't fit their tool.
+        UsageError: arguments don't fit their tool, or there is no such tool here.
         ToolError: a set of tools can't be loaded.
     """
     for key, call in state.calls.items():
         tool, answer = tools.get(call.tool_name), state.answers.get(key)
         if tool is None:
+            if has_all and (answer is True or isinstance(answer, Edited)):
+                raise UsageError(
+                    f"the call {key!r} was approved, and there is no tool {call.tool_name!r} here to run it; resume "
+                    "with the tools of the agent that stopped, or answer with Deny(reason); nothing was run"
+                )
             continue
         if isinstance(answer, Edited):
             try:
@@ -99,7 +109,8 @@ async def check_edits(state: LoopState, tools: Mapping[str, Tool[..., Any]]) -> 
                 ) from None
         if key in state.nested:
             inner = await load_tools(as_tools(tool.inner_tools))
-            await check_edits(state.nested[key], {each.name: each for each in inner if isinstance(each, Tool)})
+            known = {each.name: each for each in inner if isinstance(each, Tool)}
+            await check_edits(state.nested[key], known, has_all=bool(known))  # a tool with a loop of its own tells none
 
 
 def _fits(tool: Tool[..., Any], call: ToolCall) -> bool:
