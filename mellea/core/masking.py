@@ -19,7 +19,7 @@ _SHORTEST = 12
 """A shorter value of an environment variable is no key, and may be a word of any text."""
 
 _SHAPES = re.compile(
-    r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}"  # OpenAI and Anthropic, Groq, xAI, Perplexity
+    r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}"  # as five providers begin theirs
     r"|\bAIza[\w-]{30,}"  # Google
     r"|\bhf_\w{30,}"  # Hugging Face
     r"|\b(?:gh[pousr]_|github_pat_)\w{20,}"

@@ -47,7 +47,7 @@ def installer(monkeypatch, model):
 
 def test_pull_puts_the_file_into_the_cache_once(model, installer, capsys):
     assert main(["models", "pull"]) == 0
-    file = weights.cached_file(model)
+    file = weights.find_cached_file(model)
     assert capsys.readouterr().out == f"{file}\n"
     assert file.read_bytes() == CONTENT
     assert list(file.parent.iterdir()) == [file]
@@ -62,11 +62,11 @@ def test_pull_puts_the_file_into_the_cache_once(model, installer, capsys):
 def test_a_wrong_file_is_refused_and_leaves_nothing(model, installer, content):
     installer.content = content
     assert main(["models", "pull"]) == 1
-    assert not any(weights.cached_file(model).parent.iterdir())
+    assert not any(weights.find_cached_file(model).parent.iterdir())
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(model, installer):
-    file = weights.cached_file(model)
+    file = weights.find_cached_file(model)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"half")
     assert main(["models", "pull"]) == 0
@@ -76,7 +76,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(model, installer):
 def test_an_installer_that_fails(model, installer):
     installer.code = 2
     assert main(["models", "pull"]) == 1
-    assert not any(weights.cached_file(model).parent.iterdir())
+    assert not any(weights.find_cached_file(model).parent.iterdir())
 
 
 def test_no_installer(model, monkeypatch, capsys):
@@ -107,7 +107,7 @@ def test_a_cache_that_cannot_be_written(model, installer, monkeypatch, tmp_path)
 def test_list(model, capsys):
     assert main(["models", "list"]) == 0
     assert capsys.readouterr().out == "smollm2-135m\tnot here; `mellea models pull smollm2-135m`\n"
-    file = weights.cached_file(model)
+    file = weights.find_cached_file(model)
     file.parent.mkdir(parents=True)
     file.write_bytes(CONTENT)
     assert main(["models", "list"]) == 0
