@@ -126,6 +126,8 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         process = os.getpid()
         if self._connection is not None and self._process != process:
+            # Kept, never closed: closing it in the child would drop the locks that the parent holds (SQLite, "How To
+            # Corrupt", 2.6).
             _left_behind.append(self._connection)
             self._connection = None
         if self._connection is None:
@@ -158,6 +160,7 @@ class Database:
                 connection.execute("PRAGMA journal_mode=WAL")
                 return
             except sqlite3.OperationalError as error:
+                # Switching to the log takes a lock for which SQLite doesn't wait, whatever its time-out.
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                     raise
                 time.sleep(_LOOK_SECONDS)
@@ -187,6 +190,7 @@ class Database:
         (found,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        # An empty file is taken for a new one; anything else belongs to another program.
         if found != self._application_id and (found or version or tables):
             raise StateError(f"the database {self.path!r} wasn't made for {self.kind!r}; take another file")
         if version > len(self._schema):
