@@ -90,6 +90,7 @@ class GeminiBackend(HttpBackend):
         Raises:
             BackendError: the provider failed, or made no image.
         """
+        # Another kind of model behind another method, with several images at once.
         if is_imagen(self.model_id):
             payload = encode_predictions(messages, n, aspect_ratio, options)
             return decode_predictions(await self.post_json(self._path("predict"), payload), self.model_id)
@@ -124,6 +125,7 @@ class GeminiBackend(HttpBackend):
         while True:
             listing = await self.get_json(path)
             names += self.read_models(listing)
+            # In pages, however large a page is asked for.
             if not (token := listing.get("nextPageToken")):
                 return names
             path = f"{self.models_path}&{urlencode({'pageToken': token})}"

@@ -104,6 +104,7 @@ class OpenAIBackend(HttpBackend):
             raise ConfigurationError(f"{self.service.name!r} has no Responses API; leave out api='responses'")
         self.api = api
         self.name = self.service.name
+        # Before the base class looks for the key; on the object, since one class reaches many services.
         self.key_variables = self.service.key_variables
         self.key_header = self.service.key_header
         super().__init__(
@@ -117,6 +118,7 @@ class OpenAIBackend(HttpBackend):
             max_answer_bytes=max_answer_bytes,
             model_options=model_options,
         )
+        # A header of the user's own may be how a proxy wants to be told who asks.
         self._may_lack_key = self.service.is_local or api_key == "" or headers is not None
         self.capabilities = _find_capabilities(self.service, api)
 
@@ -168,6 +170,7 @@ class OpenAIBackend(HttpBackend):
         except ValueError:
             return error
         if isinstance(said, dict) and is_hopeless(said.get("error")):
+            # A quota that is used up comes with status 429, like a rate limit.
             error.is_retryable = False
         return error
 

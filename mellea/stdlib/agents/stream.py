@@ -16,9 +16,9 @@ from mellea.core.tracebacks import short_errors
 from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, make_run
-from mellea.stdlib.functional import check_flag
 from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
 from mellea.stdlib.streaming.stream import AsyncReader, EventReader
+from mellea.stdlib.verb import check_flag
 
 if TYPE_CHECKING:
     from mellea.core.structured.partials import Partial
