@@ -165,6 +165,7 @@ def find_attribute(value: Any, name: str, ways: Mapping[str, str]) -> Any:
         AttributeError: nobody uses that name.
     """
     kind = type(value)
+    # Python asks `__getattr__` also where a property itself raises AttributeError.
     if (found := getattr(kind, name, None)) is not None and hasattr(found, "__get__"):
         return found.__get__(value, kind)  # a property, whose own AttributeError made Python ask here: raise that
     if name in ways:

@@ -20,7 +20,7 @@ _SHORTEST = 12
 """A shorter value is no key, such as the `ollama` of a server that asks for none, and may be a word of any text."""
 
 _SHAPES = re.compile(
-    r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}"  # OpenAI and Anthropic, Groq, xAI, Perplexity
+    r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}"  # as five providers begin theirs
     r"|\bAIza[\w-]{30,}"  # Google
     r"|\bhf_\w{30,}"  # Hugging Face
     r"|\b(?:gh[pousr]_|github_pat_)\w{20,}"

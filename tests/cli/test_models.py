@@ -50,7 +50,7 @@ def installer(monkeypatch, model):
 
 def test_pull_puts_the_file_into_the_cache_once(model, installer, capsys):
     assert main(["models", "pull"]) == 0
-    file = weights.cached_file(model)
+    file = weights.find_cached_file(model)
     assert capsys.readouterr().out == f"{file}\n"
     assert file.read_bytes() == CONTENT
     assert list(file.parent.iterdir()) == [file]
@@ -65,11 +65,11 @@ def test_pull_puts_the_file_into_the_cache_once(model, installer, capsys):
 def test_a_wrong_file_is_refused_and_leaves_nothing(model, installer, content):
     installer.content = content
     assert main(["models", "pull"]) == 1
-    assert not any(weights.cached_file(model).parent.iterdir())
+    assert not any(weights.find_cached_file(model).parent.iterdir())
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(model, installer):
-    file = weights.cached_file(model)
+    file = weights.find_cached_file(model)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"half")
     assert main(["models", "pull"]) == 0
@@ -79,7 +79,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(model, installer):
 def test_an_installer_that_fails(model, installer):
     installer.code = 2
     assert main(["models", "pull"]) == 1
-    assert not any(weights.cached_file(model).parent.iterdir())
+    assert not any(weights.find_cached_file(model).parent.iterdir())
 
 
 def test_no_installer(model, monkeypatch, capsys):
@@ -115,7 +115,7 @@ def test_list(model, capsys, monkeypatch):
         said = json.loads(out) if out else None
         assert said is None or (not said["is_reachable"] and "mellea models pull" in said["reason"])
     assert said is None, "what isn't set up is shown with --all alone"
-    file = weights.cached_file(model)
+    file = weights.find_cached_file(model)
     file.parent.mkdir(parents=True)
     file.write_bytes(CONTENT)
     for arguments in (["models", "list"], ["models"]):

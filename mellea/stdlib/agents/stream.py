@@ -10,11 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-<<<<<<< HEAD
 from mellea.core.attributes import AGENT_STREAM_WAYS, find_attribute
-=======
-from mellea.core.arguments import check_flag
->>>>>>> main
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator
 from mellea.core.tracebacks import short_errors
@@ -23,6 +19,7 @@ from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, make_run
 from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
 from mellea.stdlib.streaming.stream import AsyncOnly, AsyncReader, EventReader, PlainOnly
+from mellea.stdlib.verb import check_flag
 
 if TYPE_CHECKING:
     from mellea.core.structured.partials import Partial
