@@ -1,6 +1,6 @@
 """Programs for others: what is written with mellea, served over protocols that other programs speak.
 
-May import: everything below it. Read `response.py` first; `mcp_server.py` stands alone.
+May import: everything below it. Read `response.py` first, then `application.py`; `mcp_server.py` stands alone.
 """
 
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mellea.serve.ai_sdk.messages import ChatRequest as ChatRequest
     from mellea.serve.ai_sdk.messages import chat_request as chat_request
     from mellea.serve.ai_sdk.ui_stream import ui as ui
+    from mellea.serve.application import app as app
     from mellea.serve.chat_page.render import chat_page as chat_page
     from mellea.serve.event_stream import sse as sse
     from mellea.serve.mcp_server import McpServer as McpServer
@@ -26,6 +27,7 @@ __all__ = [
     "Encoder",
     "McpServer",
     "StreamResponse",
+    "app",
     "chat_page",
     "chat_request",
     "mcp",
@@ -40,6 +42,7 @@ __getattr__ = lazily(
         "Chat": "mellea.serve.ai_sdk.chat",
         "ChatRequest": "mellea.serve.ai_sdk.messages",
         "Encoder": "mellea.serve.response",
+        "app": "mellea.serve.application",
         "McpServer": "mellea.serve.mcp_server",
         "StreamResponse": "mellea.serve.response",
         "chat_page": "mellea.serve.chat_page.render",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BODY_SECONDS",
     "KEEP_ALIVE_SECONDS",
+    "REQUEST_ID",
     "STALL_SECONDS",
     "Encoder",
     "Ending",
@@ -73,6 +74,9 @@ _LARGEST_PIECE = 64 * 1024
 
 _LAST_WORDS_SECONDS = 1.0
 """For the end of a response that the server cancels."""
+
+REQUEST_ID = "mellea.request_id"
+"""Where in the scope the id of a request stands, which the log and the client are told."""
 
 _MASKED = "An error occurred."
 
@@ -211,12 +215,14 @@ class StreamResponse(_Response):
         self.background = background
         self.media_type = encoder.media_type
         self._keep_alive, self._stall = keep_alive, stall
+        self._request_id = ""
         given = {name.lower(): value for name, value in (headers or {}).items()}
         self.init_headers({**encoder.headers, **given})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
         out = _Output(self, send)
+        self._request_id = scope.get(REQUEST_ID, "")
         try:
             async with anyio.create_task_group() as group:
                 out.scope = group.cancel_scope
@@ -251,7 +257,7 @@ class StreamResponse(_Response):
         except GenerationCancelledError:
             return Ending(is_stopped=True)
         except Exception as error:  # noqa: BLE001 - of whatever the program serves; the client is told, and the log
-            _report(error)
+            _report(error, self._request_id)
             return Ending(error)
 
     async def _pump(self, reader: AsyncIterator[Any], out: _Output) -> None:
@@ -445,9 +451,10 @@ async def _until_left(receive: Receive) -> None:
         pass
 
 
-def _report(error: Exception) -> None:
+def _report(error: Exception, request_id: str) -> None:
     """Log what the client may not be told."""
+    which = f" {request_id}" if request_id else ""
     if isinstance(error, MelleaError):
-        _log.error("a response failed with %s: %s", type(error).__name__, error)
+        _log.error("the response%s failed with %s: %s", which, type(error).__name__, error)
     else:
-        _log.error("a response failed", exc_info=error)
+        _log.error("the response%s failed", which, exc_info=error)

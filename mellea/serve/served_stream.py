@@ -101,6 +101,29 @@ class ServedStream:
             raise UsageError("an iterator of the program's own has no partial objects; serve the stream itself")
         return self._opened.partials()
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the result is a text, not a value of some type."""
+        if self._pieces is not None:
+            return True
+        read = self._opened
+        return read.record.format is None if isinstance(read, ModelOutputThunk) else not read.has_format
+
+    @property
+    def output(self) -> Any:
+        """The typed result, or the text; only after the end.
+
+        Raises:
+            MelleaError: the result isn't of its type.
+        """
+        if self._pieces is not None:
+            raise UsageError("an iterator of the program's own has no result besides its pieces")
+        read = self._opened
+        if isinstance(read, ModelOutputThunk):
+            done = read.deliver()
+            return done.value if self.is_text else done.parsed
+        return read.output
+
     def check(self) -> Pending | None:
         """Return what the run of an agent waits for, if it does; only after the end.
 

@@ -44,7 +44,7 @@ from mellea.serve.response import (
 )
 from mellea.serve.served_stream import ServedStream, Streamable
 from mellea.stdlib.agents import Agent, Pending
-from mellea.stdlib.agents.pending import find_secret
+from mellea.stdlib.agents.signing import find_secret
 from mellea.stdlib.session import MelleaSession
 from mellea.stdlib.tools import Deny, Question
 

@@ -23,7 +23,7 @@ from mellea.core.messages import Message
 from mellea.core.surrogates import replace_surrogates_in
 from mellea.errors import UsageError
 from mellea.serve.ai_sdk.approvals import is_signed
-from mellea.stdlib.agents.pending import find_secret
+from mellea.stdlib.agents.signing import find_secret
 
 __all__ = ["LARGEST_BODY", "ChatRequest", "Reply", "chat_request"]
 

@@ -32,7 +32,7 @@ from mellea.serve.response import (
 )
 from mellea.serve.served_stream import ServedStream, Streamable
 from mellea.stdlib.agents import Pending
-from mellea.stdlib.agents.pending import find_secret
+from mellea.stdlib.agents.signing import find_secret
 from mellea.stdlib.tools import Question
 
 __all__ = ["UI_HEADERS", "UiEncoder", "approval_id", "ui"]
