@@ -10,6 +10,8 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import anyio
+
 from mellea.core.events import Event, TextDelta, Usage
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.thunk import ModelOutputThunk
@@ -63,8 +65,11 @@ class ServedStream:
         """
         given = self._given
         if isinstance(given, (Stream, AgentStream)):
-            await in_thread(given.__enter__)  # it begins on another loop, which this one must not wait for
-            self._read = given.to_async()
+            # It begins on another loop, which this one must not wait for. That is quick, and not given up: what a thread
+            # had just begun when the client left, nobody would close.
+            with anyio.CancelScope(shield=True):
+                await in_thread(given.__enter__)
+                self._read = given.to_async()
 
     def events(self) -> AsyncIterator[Event]:
         """Read the events, from the beginning."""
