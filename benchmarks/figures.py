@@ -13,6 +13,7 @@ from benchmarks import (
     history,
     many,
     peers,
+    record,
     scripted,
     startup,
     structured,
@@ -93,6 +94,15 @@ FIGURES: dict[str, Figure] = {
     "telemetry-delta": Figure(
         "traced : off, 20,000 deltas", "µs/delta", telemetry.per_call(is_floor_by_hand=False, answer=20_000), 1.1, 1.25
     ),
+    "record-more": Figure(
+        "recorded: more for the caller", "µs/call", record.more(content=False, is_of_caller=True), 40
+    ),
+    "record-more-content": Figure("… with content", "µs/call", record.more(content=True, is_of_caller=True), 40),
+    "record-all": Figure("… and for the writer", "µs/call", record.more(content=False, is_of_caller=False)),
+    "record-all-content": Figure("… with content", "µs/call", record.more(content=True, is_of_caller=False)),
+    "record-delta": Figure("recorded with content : off", "µs/delta", record.per_delta),
+    "record-size": Figure("file after 10,000 calls", "MB", record.size(content=False)),
+    "record-size-content": Figure("… with content", "MB", record.size(content=True)),
     **{
         f"way-{what}": Figure(f"{what} to the first chunk", what, way.count(what), most)
         for what, most in (("calls", 240), ("functions", None), ("files", None))

@@ -162,6 +162,11 @@ def test_validated_streaming(tmp_path: Path) -> None:
             r".*98 - 45\?\n  the model calls calculate\(.*\)\n  which gives '53'\n  53",
         ),
         (
+            "classify_mails.py",
+            r"at least 100 answers\n400 mails: \{'billing': 200, 'support': 100, 'other': 100\}; \d+ of them .*"
+            r"\nnothing twice: True",
+        ),
+        (
             "lazy_values.py",
             r"is the story there\? False\n.*place is there.*story is there.*resolved: .*ParseError: .*\{\{it\}\}",
         ),
@@ -197,6 +202,25 @@ def test_the_language(program: str, said: str, tmp_path: Path) -> None:
     done = watch([*PYTHON, EXAMPLES / program], cwd=tmp_path)
     assert (done.returncode, done.err) == (0, "")
     assert re.search(said, done.out, re.DOTALL), done.out
+
+
+def test_a_traced_stream_is_in_the_record_that_the_command_lists(tmp_path: Path) -> None:
+    done = watch([*PYTHON, EXAMPLES / "recorded_runs.py"], cwd=tmp_path)
+    assert (done.returncode, done.err) == (0, "")
+    _assert_streamed(done)
+    assert re.search(r"  stream_answer \(function, ok\)\n  answer_question \(call, ok\)\n", done.out), done.out
+    assert "  count (call, cancelled)\n" in done.out
+    listed = watch([*PYTHON, "-m", "mellea", "traces", "list"], cwd=tmp_path)
+    assert (listed.returncode, listed.err) == (0, "")
+    runs = [json.loads(line) for line in listed.out.splitlines()]
+    assert [(run["name"], run["status"], run["spans"]) for run in runs] == [
+        ("counting", "ok", 2),
+        ("streaming_qa", "ok", 3),
+    ]
+    shown = watch([*PYTHON, "-m", "mellea", "traces", "show", str(runs[1]["id"])], cwd=tmp_path)
+    trace, function, call = [json.loads(line) for line in shown.out.splitlines()]
+    assert function["seconds"] >= call["chunks"][-1][0] / 1000, "the function's span is as long as the stream"
+    assert trace["seconds"] >= function["seconds"] and len(call["chunks"]) >= 10
 
 
 @pytest.mark.parametrize(

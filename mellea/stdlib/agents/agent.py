@@ -23,9 +23,9 @@ from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.keeper import Saved, StateKeeper
 from mellea.stdlib.agents.limits import Book, Limits, current_book
 from mellea.stdlib.agents.memory import Memory
-from mellea.stdlib.agents.pending import find_secret
 from mellea.stdlib.agents.prepare import chain
 from mellea.stdlib.agents.result import AgentRun, make_run
+from mellea.stdlib.agents.signing import find_secret
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.agents.task import AgentCall, AgentWork
 from mellea.stdlib.call import finish
@@ -149,6 +149,16 @@ class Agent(Generic[T]):
 
         Args:
             prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
+            model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
+                `resume` goes on from it.
+            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
+                that of `MELLEA_SECRET` in the environment.
+            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
+                the agent's.
 
         Raises:
             ToolLoopLimitError: a limit was reached, and the loop has `on_limit="raise"`.
@@ -172,17 +182,23 @@ class Agent(Generic[T]):
             pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the states to come.
             answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
                 result, or `Deny(reason)`, for a tool that runs outside.
+            model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
+                `resume` goes on from it.
+            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
+                that of `MELLEA_SECRET` in the environment.
+            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
+                the agent's.
 
         Raises:
             StateError: the state can't be read, or was changed.
             UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
             MelleaError: see `arun`.
         """
-        keeper = self._keep_states(arguments)
-        state = await keeper.resume(pending, answers)
-        work = self.prepare(Conversation(state.closed_messages), arguments, corrects=True)
-        work.book.keeper, work.book.start = keeper, state
-        return await self.finish(work)
+        return await self.finish(await self._go_on(pending, answers, arguments, corrects=True))
 
     resume = blocking(aresume)
 
@@ -192,6 +208,21 @@ class Agent(Generic[T]):
 
         Args:
             prompt: see `arun`.
+            model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
+                `resume` goes on from it.
+            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
+                that of `MELLEA_SECRET` in the environment.
+            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
+                the agent's.
+            live: give the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it the chunks are those of the answer alone, once it has been read whole.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are
+                as the provider sends them.
+            release: `"step"` holds items and partials back until the step that answers has ended.
 
         Raises:
             MelleaError: an argument is wrong.
@@ -204,6 +235,21 @@ class Agent(Generic[T]):
 
         Args:
             prompt: see `arun`.
+            model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
+                `resume` goes on from it.
+            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
+                that of `MELLEA_SECRET` in the environment.
+            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
+                the agent's.
+            live: give the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it the chunks are those of the answer alone, once it has been read whole.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are
+                as the provider sends them.
+            release: `"step"` holds items and partials back until the step that answers has ended.
 
         Raises:
             MelleaError: an argument is wrong.
@@ -249,7 +295,7 @@ class Agent(Generic[T]):
         async def ask(task: str) -> AsyncGenerator[Any, None]:
             outer = current_book.get()
             memory = self._inner_memory(None if outer is None else outer.memory)
-            work = self.prepare(task, {"memory": memory})
+            work = self.prepare(task, {"memory": memory}, corrects=True)
             work.book.is_nested = True
             stream = self.open_astream(work, {})
             step = 0
@@ -291,6 +337,27 @@ class Agent(Generic[T]):
             work.launch, has_format=self._format is not None, by_step=self._waits_for_steps(arguments)
         )
         return AsyncAgentStream(work.book, source, arguments)
+
+    async def open_resumed(
+        self, pending: Saved, answers: Mapping[str, Any] | None = None, arguments: AgentStreamArguments | None = None
+    ) -> AsyncAgentStream[T]:
+        """Make a stream of a run that goes on, for a server that streams it; see `aresume`, whose errors it raises."""
+        given = arguments or {}
+        return self.open_astream(await self._go_on(pending, answers, given), given)
+
+    async def _go_on(
+        self,
+        pending: Saved,
+        answers: Mapping[str, Any] | None,
+        arguments: AgentArguments,
+        *,
+        corrects: bool = False,
+    ) -> AgentWork:
+        keeper = self._keep_states(arguments)
+        state = await keeper.resume(pending, answers)
+        work = self.prepare(Conversation(state.closed_messages), arguments, corrects=corrects)
+        work.book.keeper, work.book.start = keeper, state
+        return work
 
     async def finish(self, work: AgentWork) -> AgentRun[T]:
         """Launch a run that was prepared, and wait for what it comes to; raises like `arun`."""
@@ -337,8 +404,8 @@ class Agent(Generic[T]):
             defaults={} if session is None else session.model_options,
         )
         book = Book(self.limits, self._keep_states(arguments))
-        book.memory, book.max_steps = memory, loop.max_steps
-        return AgentWork(replace(call, book=book, label=self.name), book, session, corrects)
+        book.memory, book.max_steps = memory, loop.step_limit
+        return AgentWork(replace(call, book=book, label=self.name, corrects=corrects), book, session)
 
     def _with_memory(self, memory: Memory | None) -> tuple[Sequence[AnyTool], ToolLoop]:
         """Return the tools and the loop of one run."""
@@ -362,6 +429,16 @@ class Agent(Generic[T]):
             checkpoint=arguments.get("checkpoint"),
             store=arguments.get("store", self._store),
         )
+
+    @property
+    def model(self) -> MelleaSession | Backend | None:
+        """The session or the backend that it works with; `None` is the current session of each run."""
+        return self._model
+
+    @property
+    def format(self) -> Any:
+        """The output format that its `output` makes; `None` for text."""
+        return self._format
 
     @property
     def tools(self) -> Sequence[Any]:
@@ -394,9 +471,9 @@ def _listed(tools: Any) -> Iterable[Any]:
 
 
 def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
-    if loop is None:
-        return ToolLoop() if limits.steps is None else ToolLoop(limits.steps)
-    return loop if limits.steps is None else replace(loop, max_steps=min(loop.max_steps, limits.steps))
+    loop = ToolLoop() if loop is None else loop
+    known = [steps for steps in (loop.max_steps, limits.steps) if steps is not None]
+    return replace(loop, max_steps=min(known)) if known else loop
 
 
 def _output_format(output: Any) -> Any:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.streaming.merged import MergedStream as MergedStream
     from mellea.stdlib.streaming.merged import amerge as amerge
     from mellea.stdlib.streaming.merged import merge as merge
-    from mellea.stdlib.streaming.release import check_release as check_release
+    from mellea.stdlib.streaming.sampling_work import check_release as check_release
     from mellea.stdlib.streaming.sampling_work import launch_sampled as launch_sampled
     from mellea.stdlib.streaming.stream import AsyncStream as AsyncStream
     from mellea.stdlib.streaming.stream import Stream as Stream
@@ -51,7 +51,7 @@ __getattr__ = lazily(
         "Stream": "mellea.stdlib.streaming.stream",
         "StreamChunk": "mellea.stdlib.streaming.chunks",
         "amerge": "mellea.stdlib.streaming.merged",
-        "check_release": "mellea.stdlib.streaming.release",
+        "check_release": "mellea.stdlib.streaming.sampling_work",
         "launch_sampled": "mellea.stdlib.streaming.sampling_work",
         "merge": "mellea.stdlib.streaming.merged",
     },

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
 import pytest
+import trio
+import trio.testing
 
 import mellea
 from mellea import prices, tool
 from mellea.core import Message, ToolCall, ToolOutput, Usage
-from mellea.core.events import NestedEvent, Steered, StepStart, TextDelta, ToolEnd, ToolResult
+from mellea.core.events import (
+    NestedEvent,
+    Steered,
+    StepEnd,
+    StepStart,
+    StreamEnd,
+    TextDelta,
+    ToolEnd,
+    ToolProgress,
+    ToolResult,
+    ToolStart,
+)
 from mellea.core.observer import observe
 from mellea.errors import (
     ConfigurationError,
@@ -175,6 +189,25 @@ async def test_a_limit_ends_the_run_as_the_loop_says(limits: Limits, steps: int,
         assert len(backend.requests) == steps
     finally:
         prices.reset_prices()
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "said"),
+    [
+        ({"limits": Limits(steps=2)}, 2, r"raise Limits\(steps=2\), or"),
+        ({"loop": ToolLoop(2)}, 2, "raise max_steps= of the ToolLoop, or"),
+        ({"loop": ToolLoop(2), "limits": Limits(steps=9)}, 2, "raise max_steps= of the ToolLoop, or"),
+        ({"loop": ToolLoop(9), "limits": Limits(steps=2)}, 2, r"raise Limits\(steps=2\), or"),
+        ({"loop": ToolLoop(concurrency=1), "limits": Limits(steps=12)}, 12, r"raise Limits\(steps=12\), or"),
+        ({}, 10, r"raise the limit with limits=Limits\(steps=…\), or"),
+        ({"limits": Limits(tokens=20)}, 2, r"^Limits\(tokens=20\) was reached in step 2, and"),
+    ],
+)
+async def test_an_error_at_a_limit_says_it_as_the_user_wrote_it(settings: Any, steps: int, said: str) -> None:
+    backend = endless()
+    with pytest.raises(ToolLoopLimitError, match=said):
+        await Agent(backend, [look], **settings).arun("x")
+    assert len(backend.requests) == steps
 
 
 @pytest.mark.parametrize("on_limit", ["raise", "return"])
@@ -509,6 +542,78 @@ async def test_tools_of_one_step_overlap_and_a_call_is_seen_before_its_tool_has_
     assert [block.result for block in blocks if isinstance(block, ToolOutput)] == ["slow", "quick"]
 
 
+def on_a_virtual_clock(work: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
+    """Run it on trio with a clock that jumps to the next deadline as soon as everything waits."""
+    return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_each_event_is_seen_at_the_moment_at_which_it_happens() -> None:
+    async def wait(seconds: float) -> str:
+        await anyio.sleep(seconds)
+        return f"after {seconds:g} s"
+
+    async def report(seconds: float) -> AsyncIterator[str]:
+        await anyio.sleep(seconds)
+        yield "half"
+        await anyio.sleep(seconds)
+        yield "whole"
+
+    script = [
+        Pause(1),
+        "Let me see.",
+        ToolStart("c1", "wait"),
+        Pause(1),
+        call(1, "wait", seconds=30),
+        call(2, "wait", seconds=10),
+        call(3, "report", seconds=5),
+        call(4, "wait", seconds=1),
+    ]
+    names: dict[type, str] = {
+        StepStart: "step",
+        TextDelta: "text",
+        ToolStart: "begins",
+        StepEnd: "ends",
+        StreamEnd: "over",
+    }
+
+    async def read() -> list[Any]:
+        agent = Agent(ScriptedBackend(script, [Pause(2), "Done."]), [wait, report], loop=ToolLoop(concurrency=2))
+        log: list[Any] = []
+        began = anyio.current_time()
+        async with agent.astream("x") as stream:
+            async for event in stream.events():
+                told: Any = names.get(type(event))
+                if isinstance(event, ToolEnd):
+                    told = f"calls {event.tool_call.tool_call_id}"
+                elif isinstance(event, ToolProgress):
+                    told = f"{event.tool_call_id} reports {event.value}"
+                elif isinstance(event, ToolResult):
+                    told = f"{event.result.tool_call_id} gives"
+                log.append((round(anyio.current_time() - began, 3), told))
+        return log
+
+    assert on_a_virtual_clock(read) == [
+        (0, "step"),
+        (1, "text"),
+        (1, "begins"),  # a call is seen when it begins, not when it has been written
+        (2, "calls c1"),
+        (2, "calls c2"),
+        (2, "calls c3"),
+        (2, "calls c4"),
+        (12, "c2 gives"),  # two run at once: c3 begins when c2 has ended
+        (17, "c3 reports half"),
+        (22, "c3 reports whole"),
+        (22, "c3 gives"),
+        (23, "c4 gives"),
+        (32, "c1 gives"),
+        (32, "ends"),
+        (32, "step"),
+        (34, "text"),
+        (34, "ends"),
+        (34, "over"),
+    ]
+
+
 async def test_a_tool_may_relay_the_events_of_any_stream() -> None:
     m = mellea.start_session(ScriptedBackend("From inside."))
 
@@ -636,7 +741,7 @@ async def test_what_is_resumed_or_continued_is_checked() -> None:
     run = await agent.arun("x")
     with pytest.raises(UsageError, match=r"that is its \.pending"):
         await agent.aresume(run, {})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="'c1' was approved, and there is no tool 'look' here"):
+    with pytest.raises(UsageError, match="'c1' was approved of, and there is no tool 'look'"):
         await Agent(ScriptedBackend("x")).aresume(run.pending, {"c1": True})
     assert (await Agent(ScriptedBackend("x")).aresume(run.pending, {"c1": False})).value == "x"
     with pytest.raises(UsageError, match="JSON that to_json"):

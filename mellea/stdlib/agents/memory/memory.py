@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -32,8 +31,7 @@ from mellea.core.tracebacks import short_errors
 from mellea.errors import StateError, ToolError, UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.agents.instructions import add_instructions
-from mellea.stdlib.agents.memory.ranking import pack, rank
-from mellea.stdlib.agents.memory.store import Note, NoteStore
+from mellea.stdlib.agents.memory.note import Note
 from mellea.stdlib.session import MelleaSession, start_session
 from mellea.stdlib.tools import Step, Tool, ToolSet
 from mellea.stdlib.tools.tool_loop import PrepareStep
@@ -109,6 +107,8 @@ class Memory(ToolSet):
         max_characters: int = 500,
         tools: Iterable[str] = TOOLS,
     ) -> None:
+        from mellea.stdlib.agents.memory.store import NoteStore  # lazy: most programs need no SQLite
+
         for name, number, least in (
             ("shown", shown, 0),
             ("max_notes", max_notes, 1),
@@ -179,6 +179,8 @@ class Memory(ToolSet):
         asked = _clean(question)[:_LONGEST_QUESTION]
         notes = await self.anotes()
         if asked:
+            from mellea.stdlib.agents.memory.ranking import rank  # lazy: few programs recall
+
             vectors, vector = await self._embed(notes, asked)
             found = (await in_thread(lambda: rank(notes, asked, vectors, vector)))[:limit]
         else:
@@ -286,6 +288,8 @@ class Memory(ToolSet):
 
     async def _use_file(self, function: Callable[[], T]) -> T:
         """Call a function that reads or writes the file, in a worker thread."""
+        import sqlite3  # lazy: most programs need no SQLite
+
         try:
             return await in_thread(function)
         except (sqlite3.Error, OSError) as error:
@@ -297,6 +301,8 @@ class Memory(ToolSet):
         if embedder is None or not notes:
             return {}, None
         model = f"{embedder.name}/{embedder.model_id}"
+        from mellea.stdlib.agents.memory.ranking import pack  # lazy: few programs embed
+
         vectors = await self._use_file(lambda: self._store.list_vectors(self.user, model))
         new = [note for note in notes if note.id not in vectors]
         result = await functional.aembed([question, *(note.text for note in new)], embedder)
