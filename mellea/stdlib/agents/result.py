@@ -6,11 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-<<<<<<< HEAD
-from mellea.core.accumulator import fold
 from mellea.core.attributes import AGENT_RUN_WAYS, find_attribute
-=======
->>>>>>> main
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import (
     AttemptStart,

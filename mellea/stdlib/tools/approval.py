@@ -79,18 +79,6 @@ async def settle(
     return Approved(call)
 
 
-<<<<<<< HEAD
-async def check_edits(state: LoopState, tools: Mapping[str, Tool[..., Any]], *, has_all: bool = True) -> None:
-    """Check what a person has approved, or edited, in calls inside of sub-agents too.
-
-    Args:
-        state: of the loop that goes on.
-        tools: its tools.
-        has_all: whether it has no others.
-
-    Raises:
-        UsageError: arguments don't fit their tool, or there is no such tool here.
-=======
 async def check_answers(state: LoopState, tools: Mapping[str, Tool[..., Any]], path: str = "") -> None:
     """Check what a person has answered against the tools, those of sub-agents included.
 
@@ -101,23 +89,15 @@ async def check_answers(state: LoopState, tools: Mapping[str, Tool[..., Any]], p
 
     Raises:
         UsageError: a call was approved of whose tool isn't there, or edited arguments don't fit their tool.
->>>>>>> main
         ToolError: a set of tools can't be loaded.
     """
     for key, call in state.calls.items():
         tool, answer, place = tools.get(call.tool_name), state.answers.get(key), f"{path}{key}"
         if tool is None:
-<<<<<<< HEAD
-            if has_all and (answer is True or isinstance(answer, Edited)):
-                raise UsageError(
-                    f"the call {key!r} was approved, and there is no tool {call.tool_name!r} here to run it; resume "
-                    "with the tools of the agent that stopped, or answer with Deny(reason); nothing was run"
-=======
             if answer is True or isinstance(answer, Edited):
                 raise UsageError(
                     f"{place!r} was approved of, and there is no tool {call.tool_name!r}; resume with an agent that is "
                     "made like the one that asked; nothing was run"
->>>>>>> main
                 )
             continue
         if isinstance(answer, Edited):
@@ -129,13 +109,8 @@ async def check_answers(state: LoopState, tools: Mapping[str, Tool[..., Any]], p
                 ) from None
         if key in state.nested and tool.inner_tools:  # else nobody knows which tools there are inside
             inner = await load_tools(as_tools(tool.inner_tools))
-<<<<<<< HEAD
-            known = {each.name: each for each in inner if isinstance(each, Tool)}
-            await check_edits(state.nested[key], known, has_all=bool(known))  # a tool with a loop of its own tells none
-=======
             named = {each.name: each for each in inner if isinstance(each, Tool)}
             await check_answers(state.nested[key], named, f"{place}/")
->>>>>>> main
 
 
 def _fits(tool: Tool[..., Any], call: ToolCall) -> bool:

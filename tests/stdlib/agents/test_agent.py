@@ -741,7 +741,7 @@ async def test_what_is_resumed_or_continued_is_checked() -> None:
     run = await agent.arun("x")
     with pytest.raises(UsageError, match=r"that is its \.pending"):
         await agent.aresume(run, {})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="'c1' was approved, and there is no tool 'look' here"):
+    with pytest.raises(UsageError, match="'c1' was approved of, and there is no tool 'look'"):
         await Agent(ScriptedBackend("x")).aresume(run.pending, {"c1": True})
     assert (await Agent(ScriptedBackend("x")).aresume(run.pending, {"c1": False})).value == "x"
     with pytest.raises(UsageError, match="JSON that to_json"):
