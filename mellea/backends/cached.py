@@ -41,9 +41,7 @@ class CachedBackend(WrappedBackend):
         UsageError: the journal is no path.
     """
 
-    def __init__(
-        self, backend: Backend, journal: str | os.PathLike[str] | Journal, *, is_timed: bool = False
-    ) -> None:
+    def __init__(self, backend: Backend, journal: str | os.PathLike[str] | Journal, *, is_timed: bool = False) -> None:
         super().__init__(backend)
         self.journal = journal if isinstance(journal, Journal) else Journal(journal)
         self.is_timed = is_timed
