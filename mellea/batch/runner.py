@@ -135,6 +135,7 @@ class Runner:
         self._workers = 0
         self._idle: deque[Waiter] = deque()
         self._feeder: Waiter | None = None
+        self._feed_scope: anyio.CancelScope | None = None
         self._rows_ended = False
         self._error: BaseException | None = None  # what ends it, once nothing is in flight
         self._is_stopped = False
@@ -223,7 +224,11 @@ class Runner:
                 group.start_soon(self._hire, group)
                 if self._desk is not None:
                     group.start_soon(self._serve_desk, group)
-                await self._take_rows()
+                with anyio.CancelScope() as self._feed_scope:
+                    await self._take_rows()
+                self._rows_ended = True
+                self._wake_all()
+                self._end_desk()
         except BaseExceptionGroup as group:  # workers let nothing out, but what is a fault of ours is to be seen
             raise group.exceptions[0] from None
         finally:
@@ -272,9 +277,6 @@ class Runner:
                 self._rows.append((self._taken, row))
                 self._taken += 1
             self._wake_idle()
-        self._rows_ended = True
-        self._wake_all()
-        self._end_desk()
 
     def _wake_idle(self) -> None:
         """Wake as many workers as may begin a row, or start more of them."""
@@ -300,8 +302,8 @@ class Runner:
             self._hirer.wake()
         while self._idle:
             self._idle.popleft().wake()
-        if self._feeder is not None:
-            self._feeder.wake()
+        if self._feed_scope is not None and (self._error is not None or self._purse.is_empty):
+            self._feed_scope.cancel()  # a source that has no row just now would hold up the end
 
     def _find_room(self) -> int:
         return self._room - (self._begun - self.outbox.taken)
