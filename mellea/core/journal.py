@@ -261,6 +261,37 @@ class Journal:
             ).fetchall()
         return {name: (answers, failures) for name, answers, failures in rows}
 
+    def merge(self, *others: str | os.PathLike[str] | Journal) -> int:
+        """Take in the answers and failures of other journals, and return how many answers that were."""
+        taken = 0
+        for other in others:
+            source = other if isinstance(other, Journal) else Journal(other)
+            jobs = {number: self.job(name) for number, name in source._list_jobs()}
+            for rows in source._read_raw("answer", "id, key, value, usage, cost, at", "answers"):
+                self.commit([Answer(jobs[row[1]], *row[2:]) for row in rows])
+                taken += len(rows)
+            for rows in source._read_raw("failure", "id, key, row, error, message, attempts, cost, at", "failures"):
+                self.commit((), [Failure(jobs[row[1]], *row[2:]) for row in rows])
+            source.close()
+        return taken
+
+    def _list_jobs(self) -> list[tuple[int, str]]:
+        with self._database.read() as connection:
+            return connection.execute("SELECT job, name FROM jobs").fetchall()
+
+    def _read_raw(self, place: str, columns: str, table: str) -> Iterator[list[Any]]:
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    f"SELECT {place}, job, {columns} FROM {table} WHERE {place} > ? ORDER BY {place} LIMIT 1000",
+                    (after,),
+                ).fetchall()
+            if not rows:
+                return
+            yield rows
+            after = rows[-1][0]
+
     def compact(self) -> int:
         """Drop what is of no use any more, give the space back, and return how many entries were dropped.
 
