@@ -159,5 +159,5 @@ def __dir__() -> list[str]:
 
 if os.environ.get("MELLEA_TELEMETRY"):
     import_module("mellea.telemetry").enable_from_environment()
-if os.environ.get("MELLEA_TRACES"):
+if os.environ.get("MELLEA_TRACES", "").strip().lower() not in ("", "0", "off", "none"):
     import_module("mellea.telemetry.recorder").record_from_environment()

@@ -68,6 +68,9 @@ def memory() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
+LEAST_ROWS_TO_COMPARE = 100_000
+
+
 def main(rows: int) -> None:
     session = mellea.MelleaSession(AtOnce())
 
@@ -99,7 +102,8 @@ def main(rows: int) -> None:
     print(f"{rows:,} rows in {took:.0f} s: {rows / took:,.0f} a second, {rows / used:,.0f} a second of CPU")
     print(f"{first:.1f} MB after a tenth, {last:.1f} MB at the end; {most} threads; {size / rows:.0f} bytes a row")
     print(f"{share:.1%} of the CPU for the journal")
-    if last > first + MOST_GROWTH or share > 0.1:
+    # A share of a few seconds says more of what else the machine does than of the journal.
+    if last > first + MOST_GROWTH or (share > 0.1 and rows >= LEAST_ROWS_TO_COMPARE):
         raise AssertionError("the memory grows, or the journal takes more than a tenth")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
@@ -346,6 +346,7 @@ def check_supported(backend: Backend, request: Request) -> None:
         UnsupportedError: names the feature or the option.
     """
     can = backend.capabilities
+    # Nearly every request, told by two looks at sets; a list of features would be made for nothing.
     if request.options.keys() <= can.options and not request.tools and request.output_schema is None:
         for message in request.messages:
             if not _TEXTS.issuperset(map(type, message.blocks)):
@@ -372,6 +373,7 @@ def check_supported(backend: Backend, request: Request) -> None:
         feature, advice = "files", "leave them out"
     else:
         return
+    # The first thing that is missing: several at once would hardly be read.
     raise unsupported(backend, feature, advice)
 
 
@@ -380,6 +382,7 @@ def _files_in(messages: Iterable[Message]) -> Iterator[FileBlock]:
         for block in message.blocks:
             if isinstance(block, FileBlock):
                 yield block
+            # A tool may give back an image, which is as much in the request as the user's.
             elif isinstance(block, ToolOutput):
                 yield from block.files
 
@@ -409,8 +412,10 @@ def unsupported(backend: Backend, feature: str, advice: str = "") -> Unsupported
     )
 
 
-class Batches(AsyncIterator[Event]):
-    """Reads events one by one out of a generator of lists.
+class Batches:
+    """Reads events one by one out of a generator of lists: an async iterator of events.
+
+    It has no base, since a run asks each iterator whether it is one of these: an abstract class answers slowly.
 
     Args:
         batches: the lists; a reader may take them in place of the events, but not in turns with them.
@@ -422,8 +427,12 @@ class Batches(AsyncIterator[Event]):
         self.batches = batches
         self._rest: list[Event] = []  # taken and not yet given, the next one last
 
+    def __aiter__(self) -> Self:
+        return self
+
     async def __anext__(self) -> Event:
         while not self._rest:
+            # Turned round, because taking from the end of a list costs nothing.
             self._rest = (await anext(self.batches))[::-1]
         return self._rest.pop()
 

@@ -310,7 +310,7 @@ class Journal:
                 " JOIN answered ON answered.job = f.job AND answered.id = f.id AND answered.at >= f.at)"
             )
             dropped = before - _count(connection)
-        self._database.vacuum()
+        self._database.shrink()
         return dropped
 
     @contextmanager

@@ -104,14 +104,14 @@ class Database:
             finally:
                 connection.execute("ROLLBACK")
 
-    def vacuum(self) -> None:
-        """Write the file anew without the space of what was deleted; others wait meanwhile.
+    def shrink(self) -> None:
+        """Give the pages that are free in the file back to the disk.
 
         Raises:
             StateError, sqlite3.OperationalError: see `write`.
         """
         with self._lock, self._explaining():
-            self._open().execute("VACUUM")
+            self._open().executescript("PRAGMA incremental_vacuum")  # `execute` would free a single page
 
     def close(self) -> None:
         """Close the connection; the next use opens it again."""

@@ -21,8 +21,8 @@ from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.iterators import EventIterator, Poll, TextIterator, piece_filter
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.tracebacks import short_errors
-from mellea.errors import StreamingError, UsageError, UsageTypeError
+from mellea.core.tracebacks import short_errors, shorten
+from mellea.errors import MelleaError, StreamingError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.backend import SentRequest
@@ -89,7 +89,6 @@ class ModelOutputThunk(Generic[T]):
         run.until_blocking(lambda: run.is_final)
         return self.deliver()
 
-    @short_errors
     def deliver(self) -> ComputedModelOutputThunk[T]:
         """Make the thunk computed, as a reader does that has reached the end.
 
@@ -97,7 +96,11 @@ class ModelOutputThunk(Generic[T]):
             MelleaError: what the generation failed with.
         """
         if self._run.error is not None:
-            self._run.raise_error()
+            try:
+                self._run.raise_error()
+            except MelleaError as error:
+                shorten(error)
+                raise
         self.__class__ = ComputedModelOutputThunk
         return cast("ComputedModelOutputThunk[T]", self)
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Unpack
 
 from mellea.backends.anthropic.decode import Decoder
-from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, betas, encode, ends_in_space
-from mellea.backends.anthropic.models import traits
+from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, encode, ends_in_space, find_betas
+from mellea.backends.anthropic.models import find_traits
 from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, LIMIT_HEADERS, PROVIDER
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
 from mellea.backends.http.batches import BatchCodec
@@ -58,7 +58,7 @@ class AnthropicBackend(HttpBackend):
 
     def __init__(self, model_id: str, **arguments: Unpack[HttpArguments]) -> None:
         super().__init__(model_id, **arguments)
-        can = traits(model_id)
+        can = find_traits(model_id)
         refused = frozenset() if can.samples else frozenset(map(str, SAMPLING))
         self.capabilities = replace(
             self.capabilities,
@@ -82,7 +82,7 @@ class AnthropicBackend(HttpBackend):
 
     def encode(self, request: Request) -> Outgoing:
         """Return the path, the body and the headers of a request in this format."""
-        payload, found = encode(request, self.model_id), betas(request)
+        payload, found = encode(request, self.model_id), find_betas(request)
         if not found:
             return Outgoing("messages", payload)
         own = self._extra_headers.get("anthropic-beta")
