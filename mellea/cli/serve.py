@@ -1,4 +1,4 @@
-"""`mellea serve program.py`: the sessions, agents and functions of a file, as a server for other programs and people."""
+"""`mellea serve program.py`: the sessions, agents and functions of a file, for other programs and for people."""
 
 from __future__ import annotations
 

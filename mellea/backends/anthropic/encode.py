@@ -73,7 +73,7 @@ def encode(request: Request, model: str) -> JsonObject:
     if request.tools:
         payload |= _encode_tools(request.tools, options.get(ModelOption.TOOL_CHOICE))
     else:
-        payload |= _encode_tools(_recall_encode_tools(request.messages), "none")
+        payload |= _encode_tools(_recall_tools(request.messages), "none")
     if request.output_schema is not None:
         _hold(request, request.output_schema, payload, can)
     return payload

@@ -21,6 +21,7 @@ from mellea.backends.gemini.images import (
 )
 from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, name_resource
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
+from mellea.backends.http.batches import BatchCodec
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Usage
 from mellea.core.messages import Message
@@ -136,6 +137,13 @@ class GeminiBackend(HttpBackend):
         if request.options.get(ModelOption.STREAM, True):
             return Outgoing(self._path("streamGenerateContent?alt=sse"), payload)
         return Outgoing(self._path("generateContent"), payload)
+
+    @property
+    def batches(self) -> BatchCodec | None:
+        """The batches of the developer API."""
+        from mellea.backends.gemini.batches import GeminiBatches  # lazy: few programs use batches
+
+        return GeminiBatches(resource(self.model_id))
 
     def make_decoder(self, request: Request) -> Decoder:
         """Return a decoder for one answer."""

@@ -10,6 +10,7 @@ from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
 from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
+from mellea.backends.http.batches import BatchCodec
 from mellea.backends.http.report import is_hopeless
 from mellea.backends.openai import chat
 from mellea.backends.openai.frames import StreamDecoder
@@ -149,6 +150,15 @@ class OpenAIBackend(HttpBackend):
                 self.model_id, backend=self.name, is_wrapped=wraps, starts=starts, base_url=self.base_url
             )
         return chat.Decoder(self.model_id, backend=self.name, is_wrapped=wraps, starts=starts)
+
+    @property
+    def batches(self) -> BatchCodec | None:
+        """OpenAI's batches; other services have none that is known here."""
+        if self.name != OPENAI.name:
+            return None
+        from mellea.backends.openai.batches import OpenAIBatches  # lazy: few programs use batches
+
+        return OpenAIBatches("responses" if self.api == "responses" else "chat/completions")
 
     def is_key_needed(self) -> bool:
         """Tell whether the service wants a key that nobody gave; a header may bring one."""
