@@ -196,7 +196,11 @@ FIGURES: dict[str, Figure] = {
     "memory": Figure("1,000 thunks of 2,500 characters", "kB", scripted.memory(500), 3.0, 3.0),
     "memory-short": Figure("… of 500 characters", "kB", scripted.memory(100)),
     "turn": Figure("one more turn after 4,000", "ms", history.one_more_turn, 25, 50),
-    "agent-step": Figure("a step of an agent with 20 tools", "µs/step", agents.step),
+    "agent-step": Figure("a step of an agent with 20 tools", "µs/step", agents.step, 1000),
+    **{
+        f"agent-step-{peer}": Figure(f"… of {peer} : of ours", "µs/step", agents.step_of_peer(peer))
+        for peer in agents.PEERS
+    },
     "agent-growth": Figure("an agent's steps, 500 : 50", "µs/step", agents.growth, 1.2, 1.5),
     "turn-growth": Figure("4,000 turns : 400", "µs/turn", history.growth, 1.5, 2.0),
     "import": Figure("import mellea", "s", startup.import_time, 0.1, 0.2),

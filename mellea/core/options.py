@@ -21,8 +21,8 @@ __all__ = [
     "merge_options",
     "nearest_option",
     "options",
-    "own_options",
     "scoped_options",
+    "unshaped_backend",
     "unshaped_options",
     "without_shape",
 ]
@@ -169,11 +169,13 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(options, Mapping):
         raise UsageError(f"model_options takes a dict such as {{'temperature': 0}}, not {options!r}")
     checked = {}
+    # Strictly: an option that nobody reads would change nothing, and nobody would notice.
     for name, value in options.items():
         if name not in _CHECKS:
             raise UsageError(f"unknown model option {name!r} in model_options; {_advice(name)}")
         wanted, is_right = _CHECKS[name]
         if not is_right(value):
+            # The message of an error ends up in logs.
             shown = type(value).__name__ if name in MAY_HOLD_KEYS else _show(value)
             raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {shown}")
         checked[str(name)] = value
@@ -204,12 +206,8 @@ class OptionValues(TypedDict, total=False):
     extra_headers: Mapping[str, str]
 
 
-_scoped: ContextVar[Mapping[str, Any]] = ContextVar("mellea_options", default={})  # noqa: B039 - never changed in place
-
-
-def scoped_options() -> Mapping[str, Any]:
-    """Return the options of the `with options(…)` blocks around."""
-    return _scoped.get()
+scoped_options: ContextVar[Mapping[str, Any]] = ContextVar("mellea_options", default={})  # noqa: B039 - never changed
+"""The options of the `with options(…)` blocks around."""
 
 
 @contextmanager
@@ -228,12 +226,13 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Unpack[Op
     """
     if "model_options" in more:
         raise UsageError("options takes model options by name, as in options(temperature=0), or a dict of them alone")
-    token = _scoped.set({**_scoped.get(), **check_options(model_options), **check_options(more)})
+    # A new dict each time: tasks that were started before go on with the one they have.
+    token = scoped_options.set({**scoped_options.get(), **check_options(model_options), **check_options(more)})
     try:
         yield
     finally:
         with suppress(ValueError):  # a generator may be closed in another context, where there is nothing to undo
-            _scoped.reset(token)
+            scoped_options.reset(token)
 
 
 _SHAPING = frozenset(
@@ -307,8 +306,8 @@ def _body_without_shape(body: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-_unshaped: ContextVar[Any] = ContextVar("mellea_unshaped", default=None)
-"""The backend whose calls are made on the library's behalf, not for the user's answer."""
+unshaped_backend: ContextVar[Any] = ContextVar("mellea_unshaped", default=None)
+"""The backend whose calls are made on the library's behalf: its own options don't shape their answers either."""
 
 
 @contextmanager
@@ -318,18 +317,13 @@ def unshaped_options(backend: Any) -> Iterator[None]:
     Args:
         backend: the backend of the user's answer; its own options are ignored in the same way.
     """
-    scope, backends = _scoped.set(without_shape(_scoped.get())), _unshaped.set(backend)
+    # Both levels: blocks around the call, and what the backend itself was made with.
+    scope, backends = scoped_options.set(without_shape(scoped_options.get())), unshaped_backend.set(backend)
     try:
         yield
     finally:
-        _scoped.reset(scope)
-        _unshaped.reset(backends)
-
-
-def own_options(backend: Any) -> Mapping[str, Any]:
-    """Return a backend's default options; without those that shape an answer inside `unshaped_options(backend)`."""
-    options: Mapping[str, Any] = backend.model_options
-    return without_shape(options) if _unshaped.get() is backend else options
+        scoped_options.reset(scope)
+        unshaped_backend.reset(backends)
 
 
 def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -377,6 +371,7 @@ def nearest_option(name: Any, cutoff: float) -> str | None:
         name: what was given.
         cutoff: how similar the names have to be, from 0 to 1 (equal).
     """
+    # Each under its value and under its member's name: people write `max_new_tokens` as well as `max_tokens`.
     known = dict(_ELSEWHERE) | {spelt: option for option in ModelOption for spelt in (option.name.lower(), str(option))}
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=cutoff)
     return str(known[near[0]]) if near else None

@@ -66,6 +66,7 @@ def _settle(result: Any, runner: asyncio.Runner) -> None:
 
 def main(page: Path, chapter: str) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
+    # What a fence writes, such as `journal="run.db"`, is written where nothing is.
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), asyncio.Runner() as runner:
         for fence in fences(page):
             if fence.chapter == chapter and fence.language == "python":

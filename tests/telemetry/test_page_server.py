@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 
 import mellea
+from mellea.backends.openai import OpenAIBackend
 from mellea.core.observer import begin_span
-from mellea.errors import UsageError
+from mellea.errors import ConnectError, UsageError
 from mellea.telemetry.page import PageServer, serve_page
 from mellea.testing import ScriptedBackend
 
@@ -167,3 +168,18 @@ def test_a_connection_that_was_open_gets_nothing_from_a_closed_server(database: 
         pass  # it was never accepted
     finally:
         idle.close()
+
+
+def test_planted_secrets_are_not_on_the_page_of_a_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key, password = "sk-planted-key-1234567890", "hunter2-planted-password"
+    path = tmp_path / "runs.db"
+    backend = OpenAIBackend("m", base_url="http://127.0.0.1:9/v1", api_key=key, retries=0)
+    with mellea.traces.record(path), mellea.traces.start("planted"):
+        mellea.start_session(ScriptedBackend(f"It is {password}.")).instruct(f"My password is {password}.")
+        with pytest.raises(ConnectError):
+            mellea.start_session(backend).instruct(f"{password} {key}")
+    with serve_page(path) as server:
+        shown = _ask(server)[1] + json.dumps(_changes(server, 0, []))
+    assert '"planted"' in shown and "ConnectError" in shown
+    assert key not in shown and password not in shown
+    assert key not in caplog.text and password not in caplog.text

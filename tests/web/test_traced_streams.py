@@ -15,7 +15,7 @@ from mellea.backends.openai import OpenAIBackend
 from mellea.traces import read_run, read_runs, record
 from tests.telemetry.conftest import Seen, enabled  # noqa: F401 - a fixture
 from tests.web.model_server import ModelServer
-from tests.web.test_readers_who_leave import _read_and_leave, _served
+from tests.web.serving import read_and_leave, served
 
 Enable = Callable[..., Seen]
 
@@ -50,8 +50,8 @@ def test_a_client_that_leaves_ends_the_spans_of_its_stream(
     seen, m = enabled(), mellea.start_session(OpenAIBackend("m", base_url=model.url, api_key="sk-planted-key"))
     app = fastapi.FastAPI()
     app.get("/write")(lambda: responses.StreamingResponse(body(m), media_type="text/plain"))
-    with record(tmp_path / "runs.db", content=True), _served(app) as port:
-        _read_and_leave(port, "write")
+    with record(tmp_path / "runs.db", content=True), served(app) as port:
+        read_and_leave(port, "write", b"w3")
         until = time.monotonic() + 10
         while len(seen.spans) < 2 and time.monotonic() < until:
             gc.collect()  # a framework drops a synchronous generator without a word, at times in a cycle

@@ -55,11 +55,11 @@ class Instruction:
 
     def __post_init__(self) -> None:
         _check_text("description", self.description, ModelOutputThunk)
-        for name, text in (("prefix", self.prefix), ("output_prefix", self.output_prefix), ("name", self.name)):
-            if text is not None:
+        for name in ("prefix", "output_prefix", "name"):
+            if (text := getattr(self, name)) is not None:
                 _check_text(name, text)
-        for name in ("requirements", "images", "icl_examples"):
-            if type(getattr(self, name)) is not tuple:
+        if {type(self.requirements), type(self.images), type(self.icl_examples)} != {tuple}:
+            for name in ("requirements", "images", "icl_examples"):
                 _freeze_sequence(self, name)
         for name in ("grounding_context", "user_variables"):
             if type(value := getattr(self, name)) is dict and not value:
@@ -81,13 +81,13 @@ class Instruction:
 
         All but the description are in `_NO_PARTS` of `templates/sources.py`, too.
         """
+        # What the provider is to cache goes first, since a cache holds beginnings of prompts.
         context = self.grounding_context
         kept = {name: text for name, text in context.items() if _is_cached(text)} if context else context
+        shown = [str(item) for item in self.requirements if not _is_hidden(item)] if self.requirements else []
         args = {
             "description": self._fill_description() if self.user_variables else self.description,
-            "requirements": [str(item) for item in self.requirements if not _is_hidden(item)]
-            if self.requirements
-            else [],
+            "requirements": shown,
             "input": self.input,
             "icl_examples": self.icl_examples or [],
             "kept_context": kept,
@@ -108,6 +108,7 @@ class Instruction:
 
 
 def _is_hidden(requirement: str | Requirement) -> bool:
+    # A model that reads such a requirement may try to please it in words; it is checked only.
     return isinstance(requirement, Requirement) and (requirement.check_only or requirement.description is None)
 
 
@@ -139,12 +140,14 @@ def _check_items(instruction: Instruction) -> None:
 def _check_variables(instruction: Instruction) -> None:
     """Refuse variables that nothing would be filled with."""
     description = instruction.description
+    # What a model wrote may hold `{{…}}`, and would then decide what the prompt shows.
     if isinstance(description, ModelOutputThunk):
         raise UsageError(
             "user_variables fills in a description that the program writes; a text that a model wrote is never a "
             "template, so leave user_variables out, or give the thunk as a variable"
         )
     for name in instruction.user_variables:
+        # The whole name: `{{user}}` isn't a placeholder for `use`.
         placeholder = re.compile(rf"\{{\{{-?\s*{re.escape(name)}\b")
         for argument, text in _list_other_texts(instruction):
             if placeholder.search(text):

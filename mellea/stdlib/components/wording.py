@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mellea.core.blocks import Block, CBlock
-from mellea.core.component import TemplateRepresentation, component_of, is_component
+from mellea.core.component import TemplateRepresentation, component_of
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
@@ -26,7 +26,7 @@ def as_component(value: Any) -> Any:
         value = CBlock(value)
     if isinstance(value, CBlock) and not value.value.strip():
         raise UsageError(f"the text to send is empty: {value.value!r}")
-    if isinstance(value, (CBlock, Message)) or is_component(value):
+    if isinstance(value, (CBlock, Message)) or component_of(value) is not None:
         return value
     raise UsageError(f"expected a text, a message or a component, not {value!r}")
 
@@ -45,7 +45,9 @@ def render_messages(value: Any, model: str | None = None) -> list[Message]:
         return [_fill_in_thunks(message) for message in value.messages]
     if isinstance(value, Message):
         return [_render_message(_fill_in_thunks(value), model)]
+    # Messages can't be quoted in a prompt without losing who said what; so the conversation goes on instead.
     if isinstance(value, Repair) and _is_sent_as_is(value.task):
+        # Providers refuse an empty message.
         answer = [Message("assistant", value.answer)] if value.answer.strip() else []
         correction = Correction(value.task, value.failures)
         return [*render_messages(value.task, model), *answer, *render_messages(correction, model)]
@@ -67,6 +69,7 @@ def _fill_in_thunks(message: Message) -> Message:
     """Replace computed thunks by their text."""
     if not any(isinstance(block, ModelOutputThunk) for block in message.blocks):
         return message
+    # A copy: the message in the context keeps its thunk, which later turns may still need.
     blocks = [CBlock(str(block)) if isinstance(block, ModelOutputThunk) else block for block in message.blocks]
     return Message(message.role, blocks)
 

@@ -11,8 +11,9 @@ function drawAll() {
 const STATES = { live: "Live", lost: "Recorder not reached", over: "Over" };
 
 function tellLive(state) {
-  byId("live").textContent = STATES[state];
-  byId("live").className = `live ${state}`;
+  // A screen reader says a status whenever it is written.
+  if (byId("live").textContent !== STATES[state]) byId("live").textContent = STATES[state];
+  byId("live").className = `connection ${state}`;
   if (state === "live") tick();
 }
 
