@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mellea.backends.llama_cpp.weights import models_dir
+from mellea.backends.llama_cpp.weights import find_models_dir
 from mellea.cli import output
 from mellea.cli.arguments import Model
 from mellea.core.messages import Message
@@ -107,7 +107,7 @@ def _lines() -> Iterator[str]:
 
     def history() -> History:
         try:
-            folder = models_dir().parent
+            folder = find_models_dir().parent
             folder.mkdir(parents=True, exist_ok=True)
             file = folder / "chat_history"
             file.touch(mode=0o600)

@@ -143,7 +143,7 @@ class GeminiBackend(HttpBackend):
         """The batches of the developer API."""
         from mellea.backends.gemini.batches import GeminiBatches  # lazy: few programs use batches
 
-        return GeminiBatches(resource(self.model_id))
+        return GeminiBatches(name_resource(self.model_id))
 
     def make_decoder(self, request: Request) -> Decoder:
         """Return a decoder for one answer."""
