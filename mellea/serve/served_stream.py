@@ -10,8 +10,6 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import anyio
-
 from mellea.core.events import Event, TextDelta, Usage
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.thunk import ModelOutputThunk
@@ -19,6 +17,7 @@ from mellea.errors import UsageError
 from mellea.stdlib.agents import Pending
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.streaming import AsyncStream, Stream, StreamChunk
+from mellea.stdlib.streaming.stream import launch_from_async
 
 __all__ = ["ServedStream", "Streamable"]
 
@@ -65,11 +64,8 @@ class ServedStream:
         """
         given = self._given
         if isinstance(given, (Stream, AgentStream)):
-            # It begins on another loop, which this one must not wait for. That is quick, and not given up: what a
-            # thread had just begun when the client left, nobody would close.
-            with anyio.CancelScope(shield=True):
-                await in_thread(given.__enter__)
-                self._read = given.to_async()
+            await launch_from_async(given)
+            self._read = given.to_async()
 
     def events(self) -> AsyncIterator[Event]:
         """Read the events, from the beginning."""

@@ -9,7 +9,6 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import anyio
 import httpx
 import pytest
 from pydantic import BaseModel
@@ -21,6 +20,7 @@ from mellea.errors import InterruptedStreamError, RateLimitError
 from mellea.serve import app
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.waiting import cancel_once, until_here
 
 openai = pytest.importorskip("openai")
 uvicorn = pytest.importorskip("uvicorn")
@@ -509,21 +509,21 @@ def test_more_requests_than_may_run_are_told_to_come_again() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_model_is_stopped_when_the_client_leaves(served: _Served, stream: bool) -> None:
+    before = len(backend.requests)
+
     async def leave() -> None:
         async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key=KEY) as client:
-            with anyio.move_on_after(0.5):
+
+            async def read() -> None:
                 messages = [{"role": "user", "content": "endless"}]
                 answer = await client.chat.completions.create(model="chat", messages=messages, stream=stream)
                 async for _ in answer:
                     pass
 
-    before = len(backend.requests)
+            await cancel_once(lambda: len(backend.requests) > before, read)
+
     asyncio.run(leave())
-    for _ in range(200):
-        if len(backend.requests) > before and all(backend.closed):
-            break
-        threading.Event().wait(0.01)
-    backend.assert_closed()
+    until_here(lambda: all(backend.closed))
 
 
 def test_at_the_servers_end_streams_are_cut_and_models_stopped() -> None:

@@ -22,7 +22,14 @@ from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors
 from mellea.errors import MelleaError, UsageError
-from mellea.stdlib.streaming.stream import AsyncOnly, AsyncStream, EventReader, PlainOnly, Stream
+from mellea.stdlib.streaming.stream import (
+    AsyncOnly,
+    AsyncStream,
+    EventReader,
+    PlainOnly,
+    Stream,
+    launch_from_async,
+)
 from mellea.stdlib.tools.progress import run_generator
 
 __all__ = ["AsyncMergedStream", "MergedStream", "amerge", "merge"]
@@ -177,8 +184,7 @@ def _launching(streams: Any, on_error: Any) -> Callable[[], ModelOutputThunk[Any
 async def _read(stream: Any, give: Callable[[Any], object]) -> None:
     """Read one stream to its end, and close it; a cancelled wait closes it too."""
     if hasattr(stream, "to_async"):  # a plain stream of ours
-        with anyio.CancelScope(shield=True):  # or it would be launched later, and nobody would close it
-            await in_thread(stream.__enter__)  # a synchronous verb, and this may be the thread that runs them
+        await launch_from_async(stream)
         stream = stream.to_async()
     elif not isinstance(stream, AsyncIterable):
         await _read_in_thread(stream, give)

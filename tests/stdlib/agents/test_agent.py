@@ -39,6 +39,7 @@ from mellea.stdlib.agents import Agent, AgentRun, Limits, Router, chain, react, 
 from mellea.stdlib.tools import Step, ToolLoop
 from mellea.testing import Gate, Pause, ScriptedBackend
 from mellea.testing.observing import RecordingObserver
+from tests.waiting import cancel_once
 
 pytestmark = pytest.mark.anyio
 
@@ -494,17 +495,20 @@ def test_a_wrong_argument_says_what_it_takes(wrong: dict[str, Any], match: str) 
 
 @pytest.mark.parametrize("script", [[Pause(float("inf"))], [call(name="forever")]])
 async def test_cancelling_a_run_stops_what_it_does(script: list[Any]) -> None:
-    ended = []
+    begun, ended = list[str](), list[str]()
 
     async def forever(place: str) -> str:
+        begun.append(place)
         try:
             await anyio.sleep_forever()
         finally:
             ended.append(place)
 
     backend = ScriptedBackend(script)
-    with anyio.move_on_after(0.05):
-        await Agent(backend, [forever]).arun("x")
+    await cancel_once(
+        lambda: begun if isinstance(script[0], ToolEnd) else backend.requests,
+        lambda: Agent(backend, [forever]).arun("x"),
+    )
     backend.assert_closed()
     assert ended == (["Rome"] if isinstance(script[0], ToolEnd) else [])
 

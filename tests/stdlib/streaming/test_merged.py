@@ -19,6 +19,7 @@ from mellea.errors import GenerationCancelledError, RateLimitError, UsageError
 from mellea.events import StreamEnd, TextDelta, ToolEnd, ToolResult
 from mellea.stdlib.streaming import StreamChunk, amerge, merge
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.waiting import cancel_once, until
 
 pytestmark = pytest.mark.anyio
 
@@ -202,11 +203,9 @@ async def test_leaving_the_block_stops_every_stream() -> None:
 
 async def test_a_wait_that_is_cancelled_stops_every_stream() -> None:
     backend = ScriptedBackend(["x", FOREVER])
-    with anyio.move_on_after(0.2):
-        await collect(amerge({"a": mellea.start_session(backend).astream("?")}))
-    with anyio.fail_after(20):
-        while backend.closed != [True]:
-            await anyio.sleep(0.01)
+    merged = amerge({"a": mellea.start_session(backend).astream("?")})
+    await cancel_once(lambda: backend.requests, lambda: collect(merged))
+    await until(lambda: backend.closed == [True])
 
 
 @pytest.mark.parametrize("reads", ["text", "events"])
