@@ -265,8 +265,10 @@ class Call:
             )
         backend = with_tools(self.backend) if self.tools else self.backend
         can = backend.capabilities
-        parts = () if can.images and can.files else walk(self.component)
-        files = [Message("user", part) for part in parts if isinstance(part, FileBlock)] if parts else []
+        files = []
+        for part in () if can.images and can.files else walk(self.component):
+            if isinstance(part, FileBlock):
+                files.append(Message("user", part))  # noqa: PERF401 - a comprehension is a function of its own
         if files or self.tools or self.format is not None or not self.options.keys() <= can.options:
             check_supported(backend, self._request(files))
 

@@ -27,7 +27,7 @@ from mellea.core.messages import Message
 from mellea.core.options import check_options
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.runtime import CLOSE_SECONDS, Register, Run, held_up_loops
+from mellea.core.runtime import CLOSE_SECONDS, Register, Registering, Run, held_up_loops
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import inside, short_errors
@@ -528,7 +528,7 @@ class MelleaSession:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
         before = self.ctx
-        with self._running.registering():
+        with Registering(self._running):
             thunk, after = verb.launch(before)
         with self._lock:
             if after is not before and self.ctx is before:
