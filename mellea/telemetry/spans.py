@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from opentelemetry import context as otel_context
-from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace import Span as OtelSpan
 
 from mellea.core.events import Event
@@ -45,17 +45,29 @@ class SpanObserver(Observer):
         self._content = content
         self._has_content = content != "none"
         self._key = f"otel-{id(self)}"
+        self._known: dict[tuple[Any, ...], tuple[str, dict[str, Any]]] = {}
 
     def begin(self, span: Span) -> None:
         """Start a span."""
-        data = describe_start(span)
-        name, attributes = _begin_attributes(span, data)
+        name, attributes = self._find_attributes(span) if span.is_request else _begin_attributes(span)
         made = None if self._tracer is None else self._start(self._tracer, span, name, attributes)
         span.data[self._key] = made, attributes
 
+    def _find_attributes(self, span: Span) -> tuple[str, dict[str, Any]]:
+        """Return what `_begin_attributes` does; requests to one model, of one session, all begin with the same."""
+        given = getattr(span.component, "name", None)
+        key = span.kind, span.backend, span.model, span.server, span.session, given if type(given) is str else None
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            found = self._known[key] = _begin_attributes(span)
+        return found
+
     def _start(self, tracer: Tracer, span: Span, name: str, attributes: Mapping[str, Any]) -> OtelSpan:
         above = None if span.parent is None else self._made(span.parent)
-        links = [Link(made.get_span_context()) for each in span.links if (made := self._made(each)) is not None]
+        linked = [self._made(each) for each in span.links] if span.links else ()
+        links = [Link(made.get_span_context()) for made in linked if made is not None] if linked else None
         return tracer.start_span(
             name,
             None if above is None else set_span_in_context(above),
@@ -80,13 +92,11 @@ class SpanObserver(Observer):
             if operation is not None and self._histograms is not None:
                 self._histograms.record(operation, {**begun, **attributes}, data)
             if is_seen:
-                self._tell(
-                    made, span, data, {name: value for name, value in attributes.items() if begun.get(name) != value}
-                )
+                self._tell(made, span, data, attributes)
         if made is not None:
             made.end()
-            # For links, and for spans that begin late.
-            span.data[self._key] = NonRecordingSpan(made.get_span_context()), {}
+            # For links, and for spans that begin late; all else that the span holds is let go.
+            span.data[self._key] = made.get_span_context(), {}
 
     def _tell(self, made: OtelSpan, span: Span, data: Mapping[str, Any], attributes: dict[str, Any]) -> None:
         if self._content in ("spans", "both"):
@@ -113,11 +123,14 @@ class SpanObserver(Observer):
             otel_context.detach(token[1])
 
     def _made(self, span: Span) -> OtelSpan | None:
-        made: OtelSpan | None = span.data.get(self._key, _NOTHING)[0]
-        return made
+        made: OtelSpan | SpanContext | None = span.data.get(self._key, _NOTHING)[0]
+        return NonRecordingSpan(made) if isinstance(made, SpanContext) else made
 
 
 _NOTHING = (None, None)
+
+_MOST_KNOWN = 256
+"""How many sessions and models have their attributes remembered."""
 
 
 def operation_of(span: Span) -> str | None:
@@ -125,8 +138,9 @@ def operation_of(span: Span) -> str | None:
     return semconv.OPERATIONS.get("workflow" if span.kind == "call" and not span.is_request else span.kind)
 
 
-def _begin_attributes(span: Span, data: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    operation = operation_of(span)
+def _begin_attributes(span: Span) -> tuple[str, dict[str, Any]]:
+    """Return the name and the attributes that a span begins with."""
+    data, operation = describe_start(span), operation_of(span)
     attributes = _renamed(data)
     name = data["name"]
     if span.backend is not None:
@@ -145,12 +159,18 @@ def _begin_attributes(span: Span, data: Mapping[str, Any]) -> tuple[str, dict[st
     return name, attributes
 
 
+def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+    table = semconv.ATTRIBUTES
+    return {table[field]: value for field, value in data.items() if field in table}
+
+
 def _end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes that a span ends with, besides those that it has begun with."""
     attributes = _renamed(data)
     if "provider" in data:
         attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
-        for name, value in data.get("options", {}).items():
-            attributes[semconv.OPTIONS[name]] = value
+    for name, value in data["options"].items() if data.get("options") else ():
+        attributes[semconv.OPTIONS[name]] = value
     if "finish_reason" in data:
         attributes["gen_ai.response.finish_reasons"] = (data["finish_reason"],)
     return attributes
@@ -162,11 +182,6 @@ def _content_attributes(data: Mapping[str, Any]) -> dict[str, str]:
         if field in data:
             found[attribute] = _json(data[field])
     return found
-
-
-def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
-    table = semconv.ATTRIBUTES
-    return {table[field]: value for field, value in data.items() if field in table}
 
 
 def _messages(data: Mapping[str, Any]) -> dict[str, str]:
