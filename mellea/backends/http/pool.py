@@ -32,7 +32,6 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from mellea.backends.http.outgoing import Body, HttpRequest
 from mellea.backends.http.proxies import Proxy, ProxyRefusedError
-from mellea.backends.http.tunnel import open_tunnel
 
 __all__ = ["ERRORS", "IDLE_SECONDS", "MOST_IDLE", "Pool", "PooledResponse", "Split", "is_plain"]
 
@@ -265,6 +264,8 @@ class _Network(httpcore.AsyncNetworkBackend):
             with anyio.fail_after(timeout):
                 if self._proxy is None:
                     return _Stream(await anyio.connect_tcp(host, port))
+                from mellea.backends.http.tunnel import open_tunnel  # lazy: most servers are reached directly
+
                 return _Stream(await open_tunnel(self._proxy, host, port, self._context))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(error) from error

@@ -16,7 +16,7 @@ may be signed (`reasoning_details`); the signature comes with the first event af
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
@@ -38,7 +38,6 @@ from mellea.backends.http.fields import (
 from mellea.backends.http.report import is_report
 from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.thoughts import ThoughtTags
-from mellea.backends.openai.chat.calls import Calls
 from mellea.backends.openai.chat.wire import FINISH_REASONS, NO_REASONS, REASONING_FIELDS, JsonObject
 from mellea.backends.openai.frames import DONE, Unwrapping
 from mellea.core.blocks import Source, ToolCall
@@ -55,6 +54,9 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
+
+if TYPE_CHECKING:
+    from mellea.backends.openai.chat.calls import Calls
 
 __all__ = ["Decoder"]
 
@@ -225,6 +227,8 @@ class Decoder(SseWireDecoder):
     def _call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         self._sign(events)
         if self._calls is None:
+            from mellea.backends.openai.chat.calls import Calls  # lazy: most answers call nothing
+
             self._calls = Calls()
         self._calls.feed(call, (self.response_id, chunk.get("created"), chunk), events)
 
