@@ -19,7 +19,6 @@ import os
 import re
 import secrets
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.component import TemplateRepresentation, component_of, fields_in, is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.values import quick_value
 from mellea.errors import UsageError
 from mellea.templates.sources import PromptTemplate, find_prompt
 
@@ -43,7 +43,7 @@ _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Rendered:
     """What a component has become.
 

@@ -364,9 +364,7 @@ class HttpBackend(Backend):
 
     def wire_payload(self, request: Request) -> Mapping[str, Any]:
         """Return the JSON body that `run` sends for a request, without keys."""
-        secrets = (
-            self._extra_headers.secrets() | self._connector.secrets() | ({self.api_key} if self.api_key else set())
-        )
+        secrets = self._extra_headers.secrets() | self._connector.secrets() | self._key.secrets()
         shown: Mapping[str, Any] = hide_keys(self._outgoing(request).payload, secrets)
         return shown
 

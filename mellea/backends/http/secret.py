@@ -41,6 +41,10 @@ class Secret:
         # A key that comes out of a file often brings its line end.
         self.revealed = (text.strip() if text else None) or None
 
+    def secrets(self) -> set[str]:
+        """Return the key if there is one and it can't be a word of any text, as what local servers are given may be."""
+        return {self.revealed} if self.revealed and len(self.revealed) >= _SHORTEST else set()
+
     def __repr__(self) -> str:
         return f"Secret({HIDDEN!r})" if self.revealed else "Secret(None)"
 
