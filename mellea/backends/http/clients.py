@@ -30,6 +30,7 @@ from urllib.parse import urljoin, urlsplit
 from weakref import WeakSet
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from mellea.backends.http.address import Address
@@ -428,6 +429,8 @@ class Response:
 
     async def _end(self, grace: float) -> None:
         try:
+            if not grace:  # a loop that shuts down is about to end the iterator, too, and complains if it is being read
+                await anyio.lowlevel.cancel_shielded_checkpoint()
             # Read to its end, or ended by a cancellation, the iterator has no frame any more. A loop that shuts down
             # ends all generators at once, this one as well as those that read it.
             if getattr(self._raw, "ag_frame", self) is not None and not getattr(self._raw, "ag_running", False):
