@@ -44,6 +44,53 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
+# Files whose tests take seconds, the slowest first: they wait for programs, or for the embedded model.
+_SLOW = (
+    "docs/test_examples.py",
+    "docs/test_fences.py",
+    "house/test_kills.py",
+    "backends/openai/test_engine.py",
+    "core/test_process.py",
+    "stdlib/tools/mcp/test_connection.py",
+    "docs/test_chat.py",
+    "backends/llama_cpp/test_tools.py",
+    "backends/llama_cpp/test_process.py",
+    "house/test_benchmarks.py",
+    "backends/anthropic/test_engine.py",
+    "backends/llama_cpp/test_ends.py",
+    "house/test_typing.py",
+    "stdlib/test_embedded.py",
+    "core/structured/test_embedded.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal the slow files out to the workers, each of which begins with its own.
+
+    A worker gets a part of the list, in order, and one that has nothing left takes from the end of another's part. With
+    the slow tests there the others would stand idle at the end of a run, while the last ones finish.
+    """
+    count = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    if count == 1:
+        return
+    rank = {name: place for place, name in enumerate(_SLOW)}
+    found: dict[int, list[pytest.Item]] = {}
+    quick = []
+    for item in items:
+        place = rank.get(item.path.relative_to(item.config.rootpath / "tests").as_posix())
+        (quick if place is None else found.setdefault(place, [])).append(item)
+    slow = [found[place] for place in sorted(found)]
+    size = len(items) // count
+    dealt: list[pytest.Item] = []
+    for worker in range(count):
+        own = [item for file in slow[worker::count] for item in file]
+        wanted = max(0, size - len(own)) if worker < count - 1 else len(quick)
+        dealt += [*own, *quick[:wanted]]
+        del quick[:wanted]
+    items[:] = dealt
+
+
 # What a run of the recorded traffic has tried, all workers together. It stands here since the process that prints the
 # end of a parallel run collects no tests, and so reads no other conftest.
 

@@ -79,8 +79,8 @@ def get_backend(
         UsageError: an argument is of a wrong type.
     """
     if isinstance(model, (list, tuple)):
-        return _chain(model, model_id, backend_kwargs)
-    model, model_id = _text("model", model), _text("model_id", model_id)
+        return _make_chain(model, model_id, backend_kwargs)
+    model, model_id = _check_text("model", model), _check_text("model_id", model_id)
     full = model or os.environ.get("MELLEA_MODEL", "").strip() or DEFAULT_MODEL
     if full == DEFAULT_MODEL and not model and (given := sorted(_REMOTE & backend_kwargs.keys())):
         raise ConfigurationError(
@@ -93,7 +93,7 @@ def get_backend(
     provider, _, named = full.partition("/")
     factory = _find_class(provider)
     if factory is None:
-        raise ConfigurationError(f"unknown model {full!r}: {_advice_for_model(full)}")
+        raise ConfigurationError(f"unknown model {full!r}: {_advise_on_model(full)}")
     if provider != factory.name and provider in factory.services:
         backend_kwargs["service"] = provider
     chosen = model_id or named
@@ -145,12 +145,12 @@ async def probe(model: str, **backend_kwargs: Any) -> Probe:
 def providers() -> list[str]:
     """Return the names of all providers that a model can be asked of, those of other packages included."""
     hosted = (name for host in SERVICE_HOSTS for name in _load(host).services)
-    return sorted({*PROVIDERS, *hosted, *(entry.name for entry in _entry_points())})
+    return sorted({*PROVIDERS, *hosted, *(entry.name for entry in _load_entry_points())})
 
 
 def providers_with(capability: str) -> list[str]:
     """Return the names of the providers that have a capability, by its field in `Capabilities`."""
-    return sorted(name for name, cls in _all_classes().items() if getattr(cls.capabilities, capability))
+    return sorted(name for name, cls in _load_all_classes().items() if getattr(cls.capabilities, capability))
 
 
 # -- finding a provider's class ---------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def _find_class(name: str) -> type[Backend] | None:
     for host in SERVICE_HOSTS:
         if name in (cls := _load(host)).services:
             return cls
-    entry = next((entry for entry in _entry_points() if entry.name == name), None)
+    entry = next((entry for entry in _load_entry_points() if entry.name == name), None)
     return None if entry is None else _load_entry(entry)
 
 
@@ -173,7 +173,7 @@ def _load(name: str) -> type[Backend]:
     return cast("type[Backend]", getattr(importlib.import_module(module), cls))
 
 
-def _entry_points() -> Iterable[EntryPoint]:
+def _load_entry_points() -> Iterable[EntryPoint]:
     from importlib.metadata import entry_points  # lazy: it reads the metadata of all installed packages
 
     return entry_points(group=ENTRY_POINT_GROUP)
@@ -202,10 +202,10 @@ def _load_entry(entry: EntryPoint) -> type[Backend]:
     )
 
 
-def _all_classes() -> dict[str, type[Backend]]:
+def _load_all_classes() -> dict[str, type[Backend]]:
     """Load every provider's class, for advice in an error; one that can't be loaded is left out."""
     found = {name: _load(name) for name in PROVIDERS}
-    for entry in _entry_points():
+    for entry in _load_entry_points():
         try:
             cls = _load_entry(entry)
             if entry.name not in cls.services:  # those come with the class
@@ -218,7 +218,7 @@ def _all_classes() -> dict[str, type[Backend]]:
 # -- reading the arguments ---------------------------------------------------------------------------------
 
 
-def _chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Mapping[str, Any]) -> Backend:
+def _make_chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Mapping[str, Any]) -> Backend:
     if model_id is not None or backend_kwargs:
         given = [*(["model_id"] if model_id is not None else []), *backend_kwargs]
         raise UsageError(
@@ -229,7 +229,7 @@ def _chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Mapping[
     return cast("Backend", fallback.FallbackBackend([get_backend(model) for model in models]))
 
 
-def _text(name: str, value: Any) -> str | None:
+def _check_text(name: str, value: Any) -> str | None:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if value is None or (isinstance(value, str) and value.strip()):
@@ -258,34 +258,34 @@ def _check_arguments(factory: Any, arguments: Mapping[str, Any]) -> None:
     for name in sorted(arguments.keys() - taken):
         raise UsageError(
             f"{factory.__name__} takes no argument {name!r}; "
-            f"{_advice_for_argument(name, taken, frozenset(map(str, ModelOption)))}"
+            f"{_advise_on_argument(name, taken, frozenset(map(str, ModelOption)))}"
         )
 
 
 # -- advice in errors ---------------------------------------------------------------------------------------
 
 
-def _advice_for_model(model: str) -> str:
+def _advise_on_model(model: str) -> str:
     """Return what to give in place of a model's name that names no known provider."""
     endings = " or ".join(map(repr, FILE_SUFFIXES))
     if os.path.isdir(model):
         return f"it is a folder; give the path of a model's file in it, which ends in {endings}"
     if os.path.isfile(model):
         return f"it is a file, but not a model's; the name of a model's file ends in {endings}"
-    offers = _offers()
+    offers = _list_offers()
     known = providers()
     form = f"a model is named 'provider/model', and the providers are {', '.join(map(repr, known))}"
     provider, divider, rest = model.partition("/" if "/" in model or ":" not in model else ":")
-    meant = _similar_provider(provider, known, offers)
+    meant = _find_similar_provider(provider, known, offers)
     if meant is not None:
         named = f"{meant}/{rest}" if divider and rest else meant
         return f"did you mean {named!r}? {form}"
-    ways = [f"{offer}/{model}" for offer in _likely_providers(model, offers)]
+    ways = [f"{offer}/{model}" for offer in _find_likely_providers(model, offers)]
     hint = f"did you mean {' or '.join(map(repr, ways))}? " if ways else ""
     return f"there is no provider {provider!r}; {hint}{form}"
 
 
-def _advice_for_argument(name: str, taken: Collection[str], options: Collection[str]) -> str:
+def _advise_on_argument(name: str, taken: Collection[str], options: Collection[str]) -> str:
     """Return what to give in place of an argument that a backend's class doesn't take.
 
     Args:
@@ -295,7 +295,7 @@ def _advice_for_argument(name: str, taken: Collection[str], options: Collection[
     """
     plain = name.lower()
     # Some put the provider's name in front of it.
-    ours = _FOREIGN.get(plain) or next((_FOREIGN[end] for end in _endings(plain) if end in _FOREIGN), name)
+    ours = _FOREIGN.get(plain) or next((_FOREIGN[end] for end in _list_endings(plain) if end in _FOREIGN), name)
     if ours in taken and ours != name:
         return f"it is {ours!r} here"
     if ours in options or ours == "model_options":
@@ -306,35 +306,35 @@ def _advice_for_argument(name: str, taken: Collection[str], options: Collection[
     return f"{hint}it takes {', '.join(sorted(taken))}, and model options go into model_options={{…}}"
 
 
-def _endings(name: str) -> list[str]:
+def _list_endings(name: str) -> list[str]:
     """Return what is left of a name in snake case without its first word, its first two words, and so on."""
     words = name.split("_")
     return ["_".join(words[number:]) for number in range(1, len(words))]
 
 
-def _offers() -> dict[str, Offer]:
+def _list_offers() -> dict[str, Offer]:
     """Return the providers and the services that they host, by name."""
-    classes = _all_classes()
+    classes = _load_all_classes()
     hosted = {name: service for cls in classes.values() for name, service in cls.services.items()}
     return {**classes, **hosted}
 
 
-def _similar_provider(name: str, known: Collection[str], offers: Mapping[str, Offer]) -> str | None:
+def _find_similar_provider(name: str, known: Collection[str], offers: Mapping[str, Offer]) -> str | None:
     """Return the provider that a name is another spelling of, `None` if there is none."""
-    plain = _plain(name)
-    by_plain = {_plain(alias): one for one, offer in offers.items() for alias in offer.aliases}
-    found = {**by_plain, **{_plain(one): one for one in known}}.get(plain)
+    plain = _simplify(name)
+    by_plain = {_simplify(alias): one for one, offer in offers.items() for alias in offer.aliases}
+    found = {**by_plain, **{_simplify(one): one for one in known}}.get(plain)
     if found is not None:
         return found
     near = difflib.get_close_matches(name.lower()[:40], known, n=1, cutoff=0.75)
     return near[0] if near else None
 
 
-def _plain(name: str) -> str:
+def _simplify(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _likely_providers(model: str, offers: Mapping[str, Offer]) -> list[str]:
+def _find_likely_providers(model: str, offers: Mapping[str, Offer]) -> list[str]:
     """Return who may offer a model: the best match for the end of its name, and all that fit the whole of it.
 
     A pattern with a slash is for names such as `organisation/model`, and several providers may offer these.

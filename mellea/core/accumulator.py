@@ -97,6 +97,7 @@ class Accumulator:
         """Take more events, in their order."""
         answer = self._answer
         for event in events:
+            # Nearly every event is one, so it is told apart before any table is asked.
             if type(event) is TextDelta:
                 answer.write(event.chunk)
             elif (write := _ANSWER_FOLDS.get(type(event))) is not None:
@@ -131,14 +132,17 @@ class Accumulator:
         )
 
     def _begin_request(self) -> None:
+        # Within a request later counts replace earlier ones; across requests they add up.
         self._used_before, self._usage = self.usage(), None
 
     def _begin_attempt(self, event: AttemptStart) -> None:
         self._begin_request()
+        # Kept under its number, since attempts may run at once, and any of them may be accepted.
         self._answer = self._attempts[event.number] = _Answer()
         self._answer.write(event.text)
 
     def _accept(self, event: AttemptAccepted) -> None:
+        # The number may be unknown where events were cut off at the front; what there is then counts as the answer.
         self._answer = self._attempts.get(event.number, self._answer)
 
     def _begin_step(self, event: StepStart) -> None:
@@ -172,6 +176,7 @@ class _Answer:
         self._is_thinking = False
 
     def write(self, chunk: str) -> None:
+        # An empty delta must not end the thoughts: some providers send one with every chunk.
         if self._is_thinking and chunk:
             self._end_thinking()
         self._text.append(chunk)
@@ -192,6 +197,7 @@ class _Answer:
         return (*self._messages, *self._sort_results(), last) if self._messages or self._results else (last,)
 
     def end_message(self) -> None:
+        # Before the model's next message: the results belong between its calls and what it made of them.
         self._messages += self._sort_results()
         self._results.clear()
         self._close_stretch()
@@ -207,10 +213,12 @@ class _Answer:
             return []
         asked = next((message for message in reversed(self._messages) if message.role == "assistant"), None)
         places = {} if asked is None else {call.tool_call_id: n for n, call in enumerate(asked.tool_calls)}
+        # Tools that run at once end in any order, and a history that changes with it would miss the provider's cache.
         return sorted(self._results, key=lambda message: _find_place(message, places))
 
     def _close_stretch(self) -> None:
         self._blocks += self._make_open_blocks()
+        # The text of the message is kept beside its blocks, so that reading it doesn't walk over them.
         self._block_texts.append(_join_in_place(self._text))
         self._forget_open()
 
@@ -239,6 +247,7 @@ class _Answer:
         self._blocks.append(block)
 
     def _add_reasoning(self, event: ReasoningDelta) -> None:
+        # Neither text nor signature: a sign of life, not a thought.
         if not event.chunk and event.signature is None:
             return
         if not self._is_thinking:
@@ -260,6 +269,7 @@ class _Answer:
         self._append(event.result)
 
     def _add_tool_result(self, event: ToolResult) -> None:
+        # The first result ends the message that asked for it; the others find nothing open.
         if self._blocks or self._text or self._is_thinking:
             self.end_message()
         self._results.append(Message("tool", event.result))
@@ -275,6 +285,7 @@ class _Answer:
 def _join_in_place(chunks: list[str]) -> str:
     """Join the chunks in place and return the text, so that reading it after each chunk doesn't join them all again."""
     if len(chunks) > 1:
+        # In the caller's own list: the next read starts from here, which makes reading after each chunk linear.
         chunks[:] = ["".join(chunks)]
     return chunks[0] if chunks else ""
 

@@ -12,7 +12,7 @@ from mellea.core.options import nearest_option
 from mellea.core.tracebacks import wrap_entrance
 from mellea.errors import UsageError, UsageTypeError
 
-__all__ = ["ArgumentCheck", "advice_for", "entrance", "unknown_argument"]
+__all__ = ["ArgumentCheck", "advice_for", "check_flag", "entrance", "unknown_argument"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,6 +96,8 @@ def unknown_argument(
 
 def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> str:
     """Return what to write in place of an argument that isn't taken; see `unknown_argument`."""
+    # From the certain to the likely: what the function itself knows, our own names, foreign ones, then slips of the
+    # pen.
     ours = _FOREIGN.get(name, name)
     named = f"it is {ours!r} here: " if name in _FOREIGN else ""
     if ours in ways:
@@ -104,8 +106,10 @@ def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> st
         return f"{named}{ours}=…"
     if ours in _ELSEWHERE:
         return f"{named}{_ELSEWHERE[ours]}"
+    # An exact option goes before a similar argument: `temperature` is never a slip for something else.
     if (option := nearest_option(name, 1)) is not None:
         return _as_option(option, taken)
+    # Arguments before options that are merely similar: they are fewer, and closer at hand.
     if near := difflib.get_close_matches(name, [*taken, *ways], n=1):
         return ways.get(near[0], f"did you mean {near[0]!r}?")
     if (option := nearest_option(name, 0.8)) is not None:
@@ -143,9 +147,11 @@ class ArgumentCheck:
         ways: Mapping[str, str] | None = None,
     ) -> None:
         self._what = what
+        # From the code object: `inspect.signature` would be made for every verb when it is imported.
         self._code: CodeType = cast("FunctionType", function).__code__
         self._declared = tuple(declared)
         self._ways = ways or {}
+        # Sets made once, so that a right call costs two comparisons.
         self._accepted = frozenset((*self._positional(), *self._keywords(), *self._declared))
         self._first = frozenset(self._positional())
         self._count = self._code.co_argcount
@@ -233,3 +239,13 @@ def entrance(what: str, **ways: str) -> Callable[[F], F]:
         return cast("F", wrap_entrance(function, ArgumentCheck(what, function, ways=ways)))
 
     return decorate
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither `True` nor `False`.
+
+    Raises:
+        UsageError: names the argument.
+    """
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} takes True or False, not {value!r}")

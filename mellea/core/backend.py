@@ -13,7 +13,7 @@ from mellea.core.fingerprint import digest, message_form, options_form
 from mellea.core.masking import hide_keys
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
-from mellea.core.results import EmbeddingResult, ImageResult, Probe
+from mellea.core.results import EmbeddingResult, ImageResult, Probe, RateLimitState
 from mellea.errors import UnsupportedError
 
 __all__ = [
@@ -236,6 +236,11 @@ class Backend(ABC):
         """Host and port of the server that requests go to, for traces; `None` if there is none, or several."""
         return None
 
+    @property
+    def rate_limits(self) -> RateLimitState | None:
+        """What the provider's last response said about its limits; `None` if it said nothing so far."""
+        return None
+
     @abstractmethod
     def run(self, request: Request) -> AsyncIterator[Event]:
         """Send the request and yield what the model says, ending with a `StreamEnd`.
@@ -341,6 +346,7 @@ def check_supported(backend: Backend, request: Request) -> None:
         UnsupportedError: names the feature or the option.
     """
     can = backend.capabilities
+    # Nearly every request, told by two looks at sets; a list of features would be made for nothing.
     if request.options.keys() <= can.options and not request.tools and request.output_schema is None:
         for message in request.messages:
             if not _TEXTS.issuperset(map(type, message.blocks)):
@@ -367,6 +373,7 @@ def check_supported(backend: Backend, request: Request) -> None:
         feature, advice = "files", "leave them out"
     else:
         return
+    # The first thing that is missing: several at once would hardly be read.
     raise unsupported(backend, feature, advice)
 
 
@@ -375,6 +382,7 @@ def _files_in(messages: Iterable[Message]) -> Iterator[FileBlock]:
         for block in message.blocks:
             if isinstance(block, FileBlock):
                 yield block
+            # A tool may give back an image, which is as much in the request as the user's.
             elif isinstance(block, ToolOutput):
                 yield from block.files
 
@@ -424,6 +432,7 @@ class Batches:
 
     async def __anext__(self) -> Event:
         while not self._rest:
+            # Turned round, because taking from the end of a list costs nothing.
             self._rest = (await anext(self.batches))[::-1]
         return self._rest.pop()
 

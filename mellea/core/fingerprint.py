@@ -34,7 +34,9 @@ def digest(parts: Mapping[str, Any]) -> str:
     Raises:
         UsageError: one of them has no form in JSON.
     """
-    text = json.dumps({"form": _FORM, **_canonical(parts)}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        {"form": _FORM, **_write_canonically(parts)}, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -84,7 +86,7 @@ def _block_form(block: Block) -> dict[str, Any]:
     raise UsageError(f"a {type(block).__name__} in a message has no fingerprint; it has to be computed first")
 
 
-def _canonical(value: Any) -> Any:
+def _write_canonically(value: Any) -> Any:
     """Return a value in the one form that it has in JSON."""
     if value is None or isinstance(value, (bool, int)):
         return value
@@ -93,11 +95,11 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, Mapping):
-        return {str(name): _canonical(item) for name, item in value.items()}
+        return {str(name): _write_canonically(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_canonical(item) for item in value]
+        return [_write_canonically(item) for item in value]
     if isinstance(value, Set):  # the order of a set differs from process to process
-        return sorted([_canonical(item) for item in value], key=lambda item: json.dumps(item, sort_keys=True))
+        return sorted([_write_canonically(item) for item in value], key=lambda item: json.dumps(item, sort_keys=True))
     if isinstance(value, (bytes, bytearray)):
         return {"sha256": hashlib.sha256(value).hexdigest()}
     raise UsageError(

@@ -36,7 +36,7 @@ def cut_graphemes(text: str, size: int) -> list[str]:
 def grapheme_ends(text: str) -> Iterator[int]:
     """Yield the index behind each grapheme; the last one is the length of the text."""
     if text.isascii():
-        yield from _ascii_ends(text)
+        yield from _find_ascii_ends(text)
         return
     flags = 0  # regional indicators in a row, before the place that is looked at
     for index in range(1, len(text)):
@@ -48,7 +48,7 @@ def grapheme_ends(text: str) -> Iterator[int]:
         yield len(text)
 
 
-def _ascii_ends(text: str) -> Iterator[int]:
+def _find_ascii_ends(text: str) -> Iterator[int]:
     for index in range(1, len(text) + 1):
         if text[index - 1 : index + 1] != "\r\n":
             yield index
@@ -91,7 +91,7 @@ def _is_flag_half(char: str) -> bool:
 
 
 def _is_one_syllable(before: str, after: str) -> bool:
-    left, right = _hangul(before), _hangul(after)
+    left, right = _find_hangul_class(before), _find_hangul_class(after)
     return (
         (left == "L" and right in ("L", "V", "LV", "LVT"))
         or (left in ("LV", "V") and right in ("V", "T"))
@@ -99,7 +99,7 @@ def _is_one_syllable(before: str, after: str) -> bool:
     )
 
 
-def _hangul(char: str) -> str:
+def _find_hangul_class(char: str) -> str:
     code = ord(char)
     if 0x1100 <= code <= 0x115F or 0xA960 <= code <= 0xA97C:
         return "L"

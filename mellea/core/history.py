@@ -81,7 +81,9 @@ def repair_history(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Mes
             repaired.append(message)
         elif rest:
             repaired.append(Message(message.role, rest))
-        repaired += [Message("tool", call.output or _missing(call.block)) for call in matching.calls.get(number, ())]
+        repaired += [
+            Message("tool", call.output or _make_missing_output(call.block)) for call in matching.calls.get(number, ())
+        ]
     return tuple(repaired)
 
 
@@ -112,7 +114,7 @@ class _Matching:
             if number not in self.calls and not (message.blocks and all(map(_is_output, message.blocks))):
                 self._behind = -1
         unanswered = [call for calls in self.calls.values() for call in calls if call.output is None]
-        self.faults += [_fault("unanswered", call.message, call.block) for call in unanswered]
+        self.faults += [_make_fault("unanswered", call.message, call.block) for call in unanswered]
 
     def _open(self, number: int, block: ToolCall) -> None:
         call = _Call(number, block)
@@ -128,14 +130,14 @@ class _Matching:
         asked = self._last.get(output.tool_call_id, ())
         call = next((call for call in asked if call.output is None), None)
         if call is None:
-            self.faults.append(_fault("duplicate" if asked else "orphan", number, output))
+            self.faults.append(_make_fault("duplicate" if asked else "orphan", number, output))
             return
         call.output = output
         if call.message != self._behind or call.message == number:
-            self.faults.append(_fault("misplaced", number, output))
+            self.faults.append(_make_fault("misplaced", number, output))
 
 
-def _fault(kind: Any, message: int, block: ToolCall | ToolOutput) -> HistoryFault:
+def _make_fault(kind: Any, message: int, block: ToolCall | ToolOutput) -> HistoryFault:
     return HistoryFault(kind, message, block.tool_call_id, block.tool_name)
 
 
@@ -147,5 +149,5 @@ def _is_output(block: Block) -> TypeGuard[ToolOutput]:
     return isinstance(block, ToolOutput) and not block.is_builtin
 
 
-def _missing(call: ToolCall) -> ToolOutput:
+def _make_missing_output(call: ToolCall) -> ToolOutput:
     return ToolOutput(call.tool_call_id, call.tool_name, NO_RESULT, is_error=True)

@@ -51,7 +51,7 @@ class Message:
             near = _ROLES_ELSEWHERE.get(role) if isinstance(role, str) else None
             hint = f"; did you mean {near!r}?" if near else "; its text is the second argument"
             raise UsageError(f"a message's role is one of {', '.join(map(repr, _ROLES))}, not {role!r}{hint}")
-        blocks = _blocks_of(content)
+        blocks = _make_blocks(content)
         if type(images) is not tuple or images:
             several = isinstance(images, Iterable) and not isinstance(images, str)
             blocks += tuple(map(_as_image, images if several else [images]))
@@ -138,7 +138,7 @@ _BLOCKS: tuple[type, ...] = get_args(Block)
 _EXACT_BLOCKS = frozenset(_BLOCKS)
 
 
-def _blocks_of(content: Any) -> tuple[Block, ...]:
+def _make_blocks(content: Any) -> tuple[Block, ...]:
     if type(content) is str:
         return (CBlock(content),) if content else ()
     several = isinstance(content, (list, tuple)) or (isinstance(content, Sequence) and not isinstance(content, bytes))
@@ -177,26 +177,26 @@ def _from_mapping(item: Any) -> Message:
     calls = item.get("tool_calls") or ()
     if not isinstance(calls, Sequence):
         raise UsageError(f"a message dict's 'tool_calls' is a list, not {calls!r}")
-    return Message(role, [*parts, *map(_tool_call, calls)])
+    return Message(role, [*parts, *map(_read_tool_call, calls)])
 
 
 def _parts(content: Any) -> list[Any]:
     if not isinstance(content, Sequence):
         raise UsageError(f"a message dict's 'content' is text or a list of parts, not {content!r}")
-    return [_part(part) if isinstance(part, Mapping) else part for part in content]
+    return [_read_part(part) if isinstance(part, Mapping) else part for part in content]
 
 
-def _part(part: Mapping[str, Any]) -> Block:
+def _read_part(part: Mapping[str, Any]) -> Block:
     match part:
         case {"type": "text", "text": str(text)}:
             return CBlock(text)
         case {"type": "image_url", "image_url": {"url": str(url)}}:
-            return _image(url)
+            return _read_image(url)
         case _:
             raise UsageError(f"a content part is {{'type': 'text', …}} or {{'type': 'image_url', …}}, not {part!r}")
 
 
-def _image(url: str) -> ImageBlock:
+def _read_image(url: str) -> ImageBlock:
     if not url.startswith("data:"):
         return ImageBlock(url=url)
     head, _, payload = url.removeprefix("data:").partition(",")
@@ -206,7 +206,7 @@ def _image(url: str) -> ImageBlock:
         raise UsageError(f"the data of an image URL is not base64: {url[:60]!r}") from error
 
 
-def _tool_call(call: Any) -> ToolCall:
+def _read_tool_call(call: Any) -> ToolCall:
     match call:
         case {"id": str(call_id), "function": {"name": str(name), "arguments": str(arguments)}}:
             return parse_tool_call(call_id, name, arguments)

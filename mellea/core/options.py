@@ -169,11 +169,13 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(options, Mapping):
         raise UsageError(f"model_options takes a dict such as {{'temperature': 0}}, not {options!r}")
     checked = {}
+    # Strictly: an option that nobody reads would change nothing, and nobody would notice.
     for name, value in options.items():
         if name not in _CHECKS:
             raise UsageError(f"unknown model option {name!r} in model_options; {_advice(name)}")
         wanted, is_right = _CHECKS[name]
         if not is_right(value):
+            # The message of an error ends up in logs.
             shown = type(value).__name__ if name in MAY_HOLD_KEYS else _show(value)
             raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {shown}")
         checked[str(name)] = value
@@ -224,6 +226,7 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Unpack[Op
     """
     if "model_options" in more:
         raise UsageError("options takes model options by name, as in options(temperature=0), or a dict of them alone")
+    # A new dict each time: tasks that were started before go on with the one they have.
     token = scoped_options.set({**scoped_options.get(), **check_options(model_options), **check_options(more)})
     try:
         yield
@@ -314,6 +317,7 @@ def unshaped_options(backend: Any) -> Iterator[None]:
     Args:
         backend: the backend of the user's answer; its own options are ignored in the same way.
     """
+    # Both levels: blocks around the call, and what the backend itself was made with.
     scope, backends = scoped_options.set(without_shape(scoped_options.get())), unshaped_backend.set(backend)
     try:
         yield
@@ -367,6 +371,7 @@ def nearest_option(name: Any, cutoff: float) -> str | None:
         name: what was given.
         cutoff: how similar the names have to be, from 0 to 1 (equal).
     """
+    # Each under its value and under its member's name: people write `max_new_tokens` as well as `max_tokens`.
     known = dict(_ELSEWHERE) | {spelt: option for option in ModelOption for spelt in (option.name.lower(), str(option))}
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=cutoff)
     return str(known[near[0]]) if near else None

@@ -169,14 +169,16 @@ def to_jsonable(value: Any) -> Any:
     if hasattr(value, "avalue"):  # a thunk among a message's blocks
         if not value.is_computed():
             raise UsageError("a message with a thunk that isn't computed yet can't be saved; await the thunk first")
+        # A computed thunk is its text from here on; the run behind it can't be saved.
         value = CBlock(value.value)
     name = _NAMES.get(type(value))
     if name is None:
-        raise UsageError(f"{value!r} can't be saved; to_json takes {', '.join(_classes())}, or lists of them")
+        raise UsageError(f"{value!r} can't be saved; to_json takes {', '.join(_list_classes())}, or lists of them")
     data: dict[str, Any] = {"type": name}
     cls: type = type(value)
-    for field in _schema(cls).values():
+    for field in _read_schema(cls).values():
         item = getattr(value, field.name)
+        # Defaults are left out, so documents stay short, and a field that is added later doesn't change old ones.
         if field.is_required or (item is not None if field.default is None else item != field.default):
             data[field.name] = field.form.dump(item)
     return data
@@ -195,7 +197,7 @@ def from_jsonable(data: Any, path: str = "value") -> Any:
     if isinstance(data, list):
         return [from_jsonable(item, f"{path}[{number}]") for number, item in enumerate(data)]
     if not isinstance(data, dict) or not isinstance(data.get("type"), str):
-        raise StateError(f"{path} is not an object with a 'type': {_short(data)}")
+        raise StateError(f"{path} is not an object with a 'type': {_shorten(data)}")
     cls = KINDS.get(data["type"])
     if cls is None:
         raise StateError(f"{path} is of the unknown kind {data['type']!r}; a newer version of mellea may have saved it")
@@ -203,8 +205,9 @@ def from_jsonable(data: Any, path: str = "value") -> Any:
 
 
 def _make(cls: type, data: dict[str, Any], path: str) -> Any:
-    schema = _schema(cls)
+    schema = _read_schema(cls)
     for name in data:
+        # An unknown field is refused rather than dropped: a newer version meant something by it.
         if name not in schema and name != "type":
             raise StateError(f"{path} has the unknown field {name!r}")
     values = {}
@@ -221,6 +224,7 @@ def _make(cls: type, data: dict[str, Any], path: str) -> Any:
 
 def _check_depth(document: Any) -> None:
     """Refuse a document that is nested deeper than any that was saved; how deep Python itself goes depends on it."""
+    # Level by level, without recursion, which is what a deep document attacks.
     level, depth = [document], 0
     while level:
         depth += 1
@@ -240,6 +244,7 @@ def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VE
         raise StateError(f"the saved state has {len(text):,} characters, more than limit={limit:,}; raise limit=")
     try:
         whole = replace_surrogates(text if isinstance(text, str) else text.decode())
+        # `NaN` and `Infinity` are Python's own; what was saved never has them.
         document = json.loads(whole, parse_constant=_refuse_constant)
         _check_depth(document)
     except RecursionError:
@@ -247,7 +252,8 @@ def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VE
     except ValueError as error:
         raise StateError(f"the saved state isn't JSON: {type(error).__name__}: {str(error)[:200]}") from None
     if not isinstance(document, dict) or document.get("format") != format:
-        raise StateError(f"this isn't a document that mellea saved: {_short(document)}")
+        raise StateError(f"this isn't a document that mellea saved: {_shorten(document)}")
+    # By type: `true` equals 1 in Python.
     if type(document.get("version")) is not int or document["version"] != version:
         raise StateError(
             f"the saved state has version {document.get('version')!r}, and this version of mellea reads {version}; "
@@ -283,12 +289,12 @@ class _Field:
 
 
 @functools.cache
-def _schema(cls: type) -> Mapping[str, _Field]:
+def _read_schema(cls: type) -> Mapping[str, _Field]:
     hints = get_type_hints(cls)
     return {
         field.name: _Field(
             field.name,
-            _FOR_THE_PROGRAM if field.name == "value" and hints["value"] is Any else _form(hints[field.name]),
+            _FOR_THE_PROGRAM if field.name == "value" and hints["value"] is Any else _find_form(hints[field.name]),
             field.default is MISSING,
             field.default,
         )
@@ -296,11 +302,12 @@ def _schema(cls: type) -> Mapping[str, _Field]:
     }
 
 
-def _form(hint: Any) -> _Form:
+def _find_form(hint: Any) -> _Form:
+    # A tool's result may be anything, blocks included, so each value carries a label of what it is.
     if hint is Any:
         return _Form(_dump_free, _load_free)
     if hint in _SIMPLE:
-        return _plain(hint)
+        return _make_plain_form(hint)
     if hint is bytes:
         return _Form(lambda data: base64.b64encode(data).decode("ascii"), _load_bytes)
     if hint in _NAMES or hint is events.Event:
@@ -309,15 +316,15 @@ def _form(hint: Any) -> _Form:
     if origin is Literal:
         return _Form(lambda value: value, functools.partial(_load_choice, args))
     if origin is tuple:
-        return _many(_form(args[0]))
+        return _make_many_form(_find_form(args[0]))
     if origin in (Union, types.UnionType):
-        return _union(args)
+        return _make_union_form(args)
     return _Form(json_value, _load_object)  # the arguments of a call, a mapping
 
 
-def _union(args: tuple[Any, ...]) -> _Form:
+def _make_union_form(args: tuple[Any, ...]) -> _Form:
     kinds = tuple(arg for arg in args if arg is not type(None))
-    form = _form(kinds[0]) if len(kinds) == 1 else _Form(to_jsonable, functools.partial(_load_kind, kinds))
+    form = _find_form(kinds[0]) if len(kinds) == 1 else _Form(to_jsonable, functools.partial(_load_kind, kinds))
     if len(kinds) == len(args):
         return form
     return _Form(
@@ -326,10 +333,10 @@ def _union(args: tuple[Any, ...]) -> _Form:
     )
 
 
-def _many(form: _Form) -> _Form:
+def _make_many_form(form: _Form) -> _Form:
     def load(data: Any, path: str) -> tuple[Any, ...]:
         if not isinstance(data, list):
-            raise StateError(f"{path} is not a list: {_short(data)}")
+            raise StateError(f"{path} is not a list: {_shorten(data)}")
         return tuple(form.load(item, f"{path}[{number}]") for number, item in enumerate(data))
 
     return _Form(lambda items: [form.dump(item) for item in items], load)
@@ -338,10 +345,11 @@ def _many(form: _Form) -> _Form:
 _SIMPLE = {str: "text", int: "a whole number", bool: "true or false"}
 
 
-def _plain(kind: type) -> _Form:
+def _make_plain_form(kind: type) -> _Form:
     def load(data: Any, path: str) -> Any:
+        # By type, since `True` is an `int` to `isinstance`.
         if type(data) is not kind:
-            raise StateError(f"{path} is not {_SIMPLE[kind]}: {_short(data)}")
+            raise StateError(f"{path} is not {_SIMPLE[kind]}: {_shorten(data)}")
         return data
 
     return _Form(lambda value: value, load)
@@ -349,9 +357,10 @@ def _plain(kind: type) -> _Form:
 
 def _load_bytes(data: Any, path: str) -> bytes:
     try:
+        # Without `validate` Python skips what isn't base64, and half a file would come back.
         return base64.b64decode(data, validate=True)
     except (TypeError, ValueError, binascii.Error):
-        raise StateError(f"{path} is not base64: {_short(data)}") from None
+        raise StateError(f"{path} is not base64: {_shorten(data)}") from None
 
 
 def _load_kind(classes: tuple[Any, ...], data: Any, path: str) -> Any:
@@ -364,13 +373,13 @@ def _load_kind(classes: tuple[Any, ...], data: Any, path: str) -> Any:
 
 def _load_choice(choices: tuple[Any, ...], data: Any, path: str) -> Any:
     if not isinstance(data, str) or data not in choices:
-        raise StateError(f"{path} is none of {', '.join(map(repr, choices))}: {_short(data)}")
+        raise StateError(f"{path} is none of {', '.join(map(repr, choices))}: {_shorten(data)}")
     return data
 
 
 def _load_object(data: Any, path: str) -> Any:
     if not isinstance(data, dict):
-        raise StateError(f"{path} is not an object: {_short(data)}")
+        raise StateError(f"{path} is not an object: {_shorten(data)}")
     return data
 
 
@@ -383,6 +392,7 @@ def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
         raise UsageError("a tool's result is nested too deep to be saved")
     if isinstance(value, Block):
         return {"block": to_jsonable(value)}
+    # Only lists that may hold blocks; a thousand numbers would otherwise get a thousand labels.
     if isinstance(value, (list, tuple)) and any(isinstance(item, (Block, list, tuple)) for item in value):
         return {"list": [_dump_free(item, depth + 1) for item in value]}
     return {"json": json_value(value)}
@@ -390,13 +400,14 @@ def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
 
 def _load_free(data: Any, path: str) -> Any:
     match data:
+        # Exactly one key: with more of them it would depend on the order of these lines what is read.
         case {"json": value, **rest} if not rest:
             return value
         case {"block": block, **rest} if not rest:
             return _load_kind(get_args(Block), block, f"{path}.block")
         case {"list": [*items], **rest} if not rest:
             return [_load_free(item, f"{path}.list[{number}]") for number, item in enumerate(items)]
-    raise StateError(f"{path} is not an object with 'json', 'block' or 'list': {_short(data)}")
+    raise StateError(f"{path} is not an object with 'json', 'block' or 'list': {_shorten(data)}")
 
 
 def _dump_for_the_program(value: Any) -> dict[str, Any]:
@@ -435,7 +446,7 @@ def json_value(value: Any, *, serialize_unknown: bool = False) -> Any:
         raise UsageError(f"a {type(value).__name__} has no JSON form: {str(error)[:200]}") from None
 
 
-def _classes() -> list[str]:
+def _list_classes() -> list[str]:
     return ["Message", "blocks", "events", "Usage", "Generation", "ToolSpec", "OutputSchema"]
 
 
@@ -443,6 +454,6 @@ def _name_of(cls: type) -> str:
     return repr(_NAMES.get(cls, cls.__name__))
 
 
-def _short(data: Any) -> str:
+def _shorten(data: Any) -> str:
     shown = json.dumps(data, ensure_ascii=False, default=repr)
     return shown if len(shown) <= 80 else shown[:79] + "…"

@@ -504,16 +504,20 @@ def copy_outcome(run: Record, events: list[Event] | None = None) -> ComputedMode
     return thunk
 
 
-def make_computed(events: list[Event], like: Record | None = None) -> ComputedModelOutputThunk[Any]:
+def make_computed(
+    events: list[Event], like: Record | None = None, *, parsed: Any = _THE_TEXT, format: Any = None
+) -> ComputedModelOutputThunk[Any]:
     """Return a computed thunk of events that are known.
 
     Args:
         events: all of them; they needn't be joined.
-        like: the run that they are of, if its result couldn't be parsed; by default the text is the result.
+        like: the run that they are of, if its result couldn't be parsed.
+        parsed: the typed result; by default the text.
+        format: what the answer was to be, if anything but text.
     """
     joined, generation = fold_joined(events)
     if like is None:
-        return _rebuild(generation, generation.text, joined, None, None, None)
+        return _rebuild(generation, generation.text if parsed is _THE_TEXT else parsed, joined, None, format, None)
     thunk = _rebuild(generation, None, joined, like.time_to_first_token, like.format, None)
     thunk._run.sent = like.sent
     return thunk

@@ -150,6 +150,7 @@ def trace(function: Any = None, /, *, name: str | None = None) -> Any:
     """
     if function is None:
         return functools.partial(trace, name=name)
+    # Under `@staticmethod` the function is inside; the wrapper has to go in there, too.
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(trace(function.__func__, name=name))
     if not callable(function) or isinstance(function, type):
@@ -159,6 +160,7 @@ def trace(function: Any = None, /, *, name: str | None = None) -> Any:
 
 
 def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    # Asked of the function, not of what it returns: a span has to begin before the body does.
     if inspect.isasyncgenfunction(function):
         return _wrap_async_generator(function, name)
     if inspect.isgeneratorfunction(function):
@@ -172,6 +174,7 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return call_async
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        # The way where nobody listens: one look at an attribute.
         if not listening.count:
             return function(*args, **kwargs)
         with span_around("function", name):

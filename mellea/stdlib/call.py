@@ -195,7 +195,7 @@ class Call:
             return self
         tools = await load_tools(self.tools)
         loop = self.loop
-        call = replace(self, tools=tools if loop is None else loop.check_tools(tools, can_wait=self.can_wait))
+        call = replace(self, tools=tools if loop is None else loop.check_tools(tools, can_wait=True))
         call._check()
         return call
 
@@ -272,7 +272,20 @@ class Call:
         if files or self.tools or self.format is not None or not self.options.keys() <= can.options:
             check_supported(backend, self._request(files))
 
-    def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
+    async def render_alone(self) -> tuple[Self, Request]:
+        """Return this call, with its tools loaded, and its request, for a call that knows nothing of earlier turns.
+
+        Raises:
+            MelleaError: an ingredient failed, or a set of tools can't be loaded.
+        """
+        if pending := _pending([self.component]):
+            await _await_ingredients(pending, self.component)
+        call = await self.load()
+        return call, call._render(())
+
+    def launch(
+        self, context: C, *, correction: Corrector | None = None, request: Request | None = None
+    ) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
 
         A list of messages is the whole request: the context is neither read nor extended.
@@ -280,6 +293,7 @@ class Call:
         Args:
             context: what the model knows of earlier turns.
             correction: what to do about an answer that isn't a value of the asked type.
+            request: what to ask, if it is rendered already.
 
         Raises:
             StreamingError: a thunk that it would wait for can't end before the call does.
@@ -290,7 +304,8 @@ class Call:
         pending = _pending(parts, _unsaid(turns) if turns else ())
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         is_ready = not pending and history.is_immediate and not (self.tools and has_sets(self.tools))
-        request = self._render(turns) if is_ready else None
+        if request is None and is_ready:
+            request = self._render(turns)
         answering = self.answering(request, history, pending)
         ready = answering.get_ready if request is None else None
         if self.loop is not None:
@@ -460,9 +475,17 @@ class Answering:
         """Return which limit an answer has reached: a call has none besides those of the loop."""
         return None
 
+    def name_limit(self, limit: str) -> str:
+        """Return what the user wrote for the number of steps."""
+        return "max_turns=" if self.call.arguments.get("loop") is None else "max_steps= of the ToolLoop"
+
     def goes_on(self) -> bool:
         """Whether the model is asked again after an answer without calls: no."""
         return False
+
+    async def correct(self, step: Step, answer: Generation) -> Step | None:
+        """Return what to ask once more: nothing, since an answer that isn't right is a strategy's to correct."""
+        return None
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""

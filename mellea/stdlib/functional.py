@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
-from mellea.core.backend import Backend
+from mellea.core.arguments import check_flag
+from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
@@ -124,16 +125,26 @@ class Verb:
     strict: bool
     release: Scope | None
 
-    def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
+    def launch(self, context: C, request: Request | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Launch the generation on the running loop; return its thunk, and the context with the new turn.
+
+        Args:
+            context: what the model knows of earlier turns.
+            request: what to ask first, if it is rendered already.
 
         Raises:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
         if self.strategy is None:
-            return self.call.launch(context)
+            return self.call.launch(context, request=request)
         return streaming.launch_sampled(
-            self.call, context, self.strategy, self.requirements, strict=self.strict, release=self.release
+            self.call,
+            context,
+            self.strategy,
+            self.requirements,
+            strict=self.strict,
+            release=self.release,
+            request=request,
         )
 
 
@@ -257,6 +268,20 @@ async def aact(
 
     Args:
         component: a text, a message or a component.
+        context: the earlier turns that the model is shown.
+        backend: which model to ask, and how.
+        format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
+        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
+        model_options: options for the model, by their names in `ModelOption`.
+        tools: tools that the model may call; plain functions will do.
+        max_turns: if tools are run, how often the model is asked at most.
+        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
+            none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+        strict: raise a `RequirementError` if no attempt meets the requirements.
 
     Raises:
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
@@ -290,6 +315,28 @@ async def ainstruct(
 
     Args:
         description: the task in words, with `{{placeholders}}` for the `user_variables`.
+        context: the earlier turns that the model is shown.
+        backend: which model to ask, and how.
+        format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
+        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
+        input: a value that the task is about; anything but a text goes into the prompt as JSON.
+        name: what to call the task when observers are told of it.
+        images: images that go with the text.
+        icl_examples: examples of good answers.
+        grounding_context: texts that the answer has to rest on, by name.
+        user_variables: values for the `{{placeholders}}` in the description, by name.
+        prefix: text in the prompt before the description.
+        output_prefix: text that the answer begins with.
+        model_options: options for the model, by their names in `ModelOption`.
+        tools: tools that the model may call; plain functions will do.
+        max_turns: if tools are run, how often the model is asked at most.
+        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
+            none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+        strict: raise a `RequirementError` if no attempt meets the requirements.
 
     Raises:
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
@@ -322,6 +369,18 @@ async def achat(
 
     Args:
         content: text, blocks, a `Message`, or a list of messages, which is the whole request then.
+        context: the earlier turns that the model is shown.
+        backend: which model to ask, and how.
+        format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
+        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        model_options: options for the model, by their names in `ModelOption`.
+        tools: tools that the model may call; plain functions will do.
+        max_turns: if tools are run, how often the model is asked at most.
+        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
+            none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        role: who says it: `user`, `system` or `assistant`.
+        images: images that go with the text.
 
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
@@ -347,6 +406,16 @@ async def aquery(
     Args:
         obj: any object; `mify` says what the model is shown of it. Its own methods are offered by `get_tools(obj)`.
         query: the question.
+        context: the earlier turns that the model is shown.
+        backend: which model to ask, and how.
+        format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
+        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        model_options: options for the model, by their names in `ModelOption`.
+        tools: tools that the model may call; plain functions will do.
+        max_turns: if tools are run, how often the model is asked at most.
+        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
+            none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
 
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
@@ -378,6 +447,9 @@ async def atransform(
         transformation: what is to be changed.
         context: the earlier turns that the model is shown; the method's result goes into it too.
         await_result: whether to wait for the end; if not, the thunk shows `tool_calls`, and none is run.
+        backend: which model to ask, and how.
+        format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
+        model_options: options for the model, by their names in `ModelOption`.
 
     Raises:
         ToolError: the model called a method that isn't there, or with arguments that don't fit.
@@ -396,6 +468,8 @@ async def avalidate(
 
     Args:
         requirements: what to check, as texts or `Requirement`s.
+        context: the earlier turns that the model is shown.
+        backend: which model to ask, and how.
 
     Raises:
         MelleaError: there is no output, or a judging model failed.
@@ -409,6 +483,7 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
 
     Args:
         texts: a text, or several.
+        backend: which model to ask, and how.
 
     Raises:
         UnsupportedError: the backend makes no embeddings.
@@ -431,6 +506,10 @@ async def agenerate_image(
 
     Args:
         prompt: text, blocks, a `Message`, or a list of messages.
+        backend: which model to ask, and how.
+        n: how many images.
+        aspect_ratio: width to height, such as `"16:9"`.
+        options: more options, by the names that the provider itself uses.
 
     Raises:
         UnsupportedError: the backend makes no images.
@@ -490,16 +569,6 @@ def message(content: Any, arguments: ChatArguments | None = None) -> Message | C
     if not made.blocks or (made.content == content and not made.content.strip()):
         raise UsageError(f"the message is empty: {content!r}; say something")
     return made
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Refuse what is neither `True` nor `False`.
-
-    Raises:
-        UsageError: names the argument.
-    """
-    if not isinstance(value, bool):
-        raise UsageError(f"{name} takes True or False, not {value!r}")
 
 
 def _check_flags(flags: Mapping[str, object]) -> None:

@@ -233,7 +233,7 @@ def document(arguments: type) -> Callable[[F], F]:
     """
     if not is_typeddict(arguments):
         raise TypeError(f"arguments are declared in a TypedDict, not in {arguments!r}")
-    parameters, lines = _declared(arguments)
+    parameters, lines = _read_declaration(arguments)
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
@@ -256,14 +256,14 @@ _REST = inspect.Parameter.VAR_KEYWORD
 
 
 @functools.cache
-def _declared(arguments: type) -> tuple[list[inspect.Parameter], dict[str, str]]:
+def _read_declaration(arguments: type) -> tuple[list[inspect.Parameter], dict[str, str]]:
     """Return the parameters of declared arguments, and the line of each."""
     declared: Mapping[str, Any] = arguments.__annotations__
-    parameters = [_parameter(name, kind) for name, kind in declared.items()]
+    parameters = [_make_parameter(name, kind) for name, kind in declared.items()]
     return parameters, {name: kind.__metadata__[0] for name, kind in declared.items()}
 
 
-def _parameter(name: str, declared: Any) -> inspect.Parameter:
+def _make_parameter(name: str, declared: Any) -> inspect.Parameter:
     default = declared.__metadata__[1] if len(declared.__metadata__) > 1 else None
     shown = _AsWritten(_write(declared.__origin__))
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shown)
@@ -301,7 +301,7 @@ def _write(annotation: Any) -> str:
     return f"{name}[{', '.join(map(_write, parts))}]" if parts else name
 
 
-_SHARED: Mapping[str, str] = _declared(Parameters)[1]
+_SHARED: Mapping[str, str] = _read_declaration(Parameters)[1]
 
 
 def _with_lines(doc: str | None, lines: Mapping[str, str]) -> str | None:

@@ -25,8 +25,12 @@ class Jinja:
 
     def __init__(self, finalize: Callable[[Any], str], filters: Mapping[str, Callable[[Any], str]]) -> None:
         self._environment = environment = _Environment(
+            # Sandboxed: a template may come with somebody's package, and a description may be put together from
+            # anything.
             loader=_Loader(),
+            # A name that isn't there would otherwise be an empty text, which nobody notices in a prompt.
             undefined=StrictUndefined,
+            # A tag alone on its line leaves no line behind, so templates can be indented without the prompt being so.
             trim_blocks=True,
             lstrip_blocks=True,
             autoescape=False,  # prompts are plain text
@@ -34,7 +38,7 @@ class Jinja:
         )
         environment.filters.update({name: _refuse_undefined(turn) for name, turn in filters.items()})
         self.load = lru_cache(maxsize=1024)(self._load)
-        self.names_in = lru_cache(maxsize=256)(self._names_in)
+        self.names_in = lru_cache(maxsize=256)(self._find_names)
         self._compile = lru_cache(maxsize=256)(self._compile_text)
 
     def render(self, prompt: PromptTemplate, args: Mapping[str, Any]) -> str:
@@ -59,10 +63,11 @@ class Jinja:
         except TemplateError as error:
             raise UsageError(f"the prompt template {prompt.name!r} can't be read: {error}") from error
 
-    def _names_in(self, template: str) -> frozenset[str] | None:
+    def _find_names(self, template: str) -> frozenset[str] | None:
         """Return the names that a template takes from outside; `None` where other templates may take some too."""
         try:
             tree = self._environment.parse(template)
+            # `""`: there are none; `None` would be one whose name is only known when it is rendered.
             has_others = next(meta.find_referenced_templates(tree), "") != ""
             names = meta.find_undeclared_variables(tree) - self._environment.globals.keys()
             return None if has_others else frozenset(names)
@@ -84,6 +89,7 @@ class _Loader(BaseLoader):
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:
         found = find_source(template)
+        # A name is text like any other: `../../secret` must not be read.
         if found is None or not _is_inside(found[1]):
             raise TemplateNotFound(template)
         source, path = found
@@ -102,6 +108,8 @@ def _is_inside(path: str) -> bool:
 class _Environment(ImmutableSandboxedEnvironment):
     def join_path(self, template: str, parent: str) -> str:
         """Name the template that another one includes or extends."""
+        # Looked up beside the including template first, so that a package's templates include each other by short
+        # names.
         found = None if ":" in template else find_source(template, parent)
         return template if found is None else f"{found[0].name}:{found[1]}"
 
@@ -117,6 +125,7 @@ def _refuse_undefined(turn: Callable[[Any], str]) -> Callable[[Any], str]:
 def _fill(template: Template, args: Mapping[str, Any], what: str) -> str:
     try:
         return template.render(args)
+    # The first says what to do already; the second is explained further up, where the value is known.
     except (MelleaError, RecursionError):
         raise
     except Exception as error:  # an expression in it may fail with anything

@@ -79,6 +79,7 @@ class _Rendering:
     def make_mark(self) -> str:
         """Return what stands behind texts that are to be cached, or nothing where there are no blocks."""
         if self.has_blocks and not self.mark:
+            # At random, so that no text which comes from outside can hold it and split the prompt where it likes.
             self.mark = f"~{secrets.randbits(96)}~"
         return self.mark
 
@@ -120,6 +121,7 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
     text = _render_representation(representation, rendering).strip()
     if not rendering.mark:
         return Rendered((CBlock(text),) if text else (), tuple(rendering.images))
+    # Only now: templates put texts together in ways that nobody but they know, and the marks go with them.
     *kept, rest = text.split(rendering.mark)
     blocks = [*[CBlock(text, cache=True) for text in kept], CBlock(rest)]
     return Rendered(tuple(block for block in blocks if block.value), tuple(rendering.images))
@@ -136,7 +138,7 @@ def find(name: str, model: str | None = None, package: str | None = None) -> Tem
     Raises:
         UsageError: there is no such template, or Jinja2 can't read it.
     """
-    return _jinja().load(find_prompt(name, model, package))
+    return _load_jinja().load(find_prompt(name, model, package))
 
 
 def fill(description: str, variables: Mapping[str, Any], *, model: str | None = None) -> str:
@@ -154,12 +156,13 @@ def check_variables(description: str, variables: Iterable[str]) -> None:
     Raises:
         UsageError: names the first one.
     """
-    used, given = _used_variables(description), list(variables)
+    used, given = _find_used_variables(description), list(variables)
     if used is None or not used.issubset(given):  # what is missing is told where it is filled
         return
     unused = next((name for name in given if name not in used), None)
     if unused is None:
         return
+    # The slip of those who come from `str.format`.
     has_single = re.search(rf"(?<!\{{)\{{{re.escape(unused)}\}}", description) is not None
     others = ", ".join(f"{{{{{name}}}}}" for name in sorted(used))
     slip = f"it has {others}" if others else f"it says {description[:60]!r}"
@@ -170,10 +173,10 @@ def check_variables(description: str, variables: Iterable[str]) -> None:
     )
 
 
-def _used_variables(description: str) -> frozenset[str] | None:
+def _find_used_variables(description: str) -> frozenset[str] | None:
     """Return the names that a template takes from outside; `None` where other templates may take some too."""
     pieces = _split(description)
-    return _jinja().names_in(description) if pieces is None else frozenset(pieces[1::2])
+    return _load_jinja().names_in(description) if pieces is None else frozenset(pieces[1::2])
 
 
 def to_text(value: Any, *, model: str | None = None) -> str:
@@ -201,8 +204,10 @@ def _prepare(value: Any, rendering: _Rendering) -> Any:
         return value
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_prepare(item, rendering) for item in value]
+    # After the plain types, which nearly all values are.
     if isinstance(value, CBlock):
         return rendering.text_of(value)
+    # `str` raises if it isn't computed: half a text must not get into a prompt.
     if isinstance(value, ModelOutputThunk):
         return str(value)
     if isinstance(value, (dict, Mapping)):  # a dict is known without a look at the abstract class
@@ -216,6 +221,7 @@ def _prepare_object(value: Any, rendering: _Rendering) -> Any:
         said = [block for block in value.blocks if isinstance(block, (CBlock, ModelOutputThunk))]
         return "".join([_put_out(_prepare(block, rendering)) for block in said])
     if isinstance(value, ImageBlock):
+        # An image can't stand inside a text; it goes behind the prompt, and the text says which one is meant.
         rendering.images.append(value)
         return f"(image {len(rendering.images)})"
     if isinstance(value, TemplateRepresentation):
@@ -241,12 +247,15 @@ def _render_representation(representation: TemplateRepresentation | str, renderi
         text = _fill(representation.template, _prepare_args(representation, rendering))
     else:
         prompt = find_prompt(representation.template, rendering.model, representation.package)
+        # The short way: most instructions are one text, and the template around it is nothing; Jinja2 takes tenths of a
+        # millisecond.
         alone: Any = _get_alone(prompt, representation.args)
         if type(alone) is not str:
             args = _prepare_args(representation, rendering)
             alone = _get_alone(prompt, args)
-            alone = _jinja().render(prompt, args) if alone is None else _trimmed(alone)
+            alone = _load_jinja().render(prompt, args) if alone is None else _trim(alone)
         text = alone.strip("\n")
+    # After the parts, whose images are numbered in the text.
     rendering.images.extend(representation.images)
     return text + rendering.make_mark() if representation.cache else text
 
@@ -280,10 +289,10 @@ def _get_alone(prompt: PromptTemplate, args: Mapping[str, Any]) -> Any:
 
 
 @cache
-def _jinja() -> Jinja:
+def _load_jinja() -> Jinja:
     from mellea.templates.environment import Jinja  # lazy: its import takes longer than a short prompt to send
 
-    return Jinja(_put_out, {"block": _trimmed})
+    return Jinja(_put_out, {"block": _trim})
 
 
 # -- descriptions with nothing but names to fill in ----------------------------------------------------------
@@ -315,8 +324,9 @@ def _split(description: str) -> tuple[str, ...] | None:
 
 def _fill(description: str, args: Mapping[str, Any]) -> str:
     pieces = _split(description)
+    # Where a name is missing, Jinja2 makes the error: it says which one, and what there is.
     if pieces is None or not all(name in args for name in pieces[1::2]):
-        return _jinja().render_text(description, args)
+        return _load_jinja().render_text(description, args)
     texts = list(pieces)
     texts[1::2] = [_put_out(args[name]) for name in pieces[1::2]]
     return "".join(texts)
@@ -328,11 +338,12 @@ def _fill(description: str, args: Mapping[str, Any]) -> str:
 def _put_out(value: Any) -> str:
     """Turn what a template puts out into text."""
     if isinstance(value, str):
+        # `format` gives a plain text of it, so that the mark is put behind it once only.
         return f"{value:s}{value.mark}" if isinstance(value, _Kept) else value
     return _to_json(value)
 
 
-def _trimmed(value: Any) -> str:
+def _trim(value: Any) -> str:
     """Turn a value into text without empty lines before and after it; a filter for templates."""
     if isinstance(value, _Kept):
         return value.strip("\n") + value.mark
@@ -341,7 +352,7 @@ def _trimmed(value: Any) -> str:
 
 def _to_json(value: Any) -> str:
     try:
-        return json.dumps(to_jsonable_python(value, fallback=_plain), ensure_ascii=False)
+        return json.dumps(to_jsonable_python(value, fallback=_make_plain), ensure_ascii=False)
     except (PydanticSerializationError, ValueError) as error:
         shown = repr(value)[:200]
         raise UsageError(
@@ -350,11 +361,13 @@ def _to_json(value: Any) -> str:
         ) from error
 
 
-def _plain(value: Any) -> Any:
+def _make_plain(value: Any) -> Any:
+    # Inside of what pydantic serialises, such as a model's field.
     if isinstance(value, (CBlock, ModelOutputThunk)) or is_component(value):
         return to_text(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if isinstance(value, os.PathLike):
+        # pydantic_core knows `pathlib` only, and paths are whatever says so.
         return os.fspath(value)
     raise ValueError(f"{type(value).__name__} has no JSON form")

@@ -87,7 +87,7 @@ class TemplateSource:
     def find(self, name: str, model: str | None) -> str | None:
         """Return the path of the template that fits the model best, `None` if there is none."""
         file = f"{name}{_ENDING}"
-        words = _words(model or "")
+        words = _split_name(model or "")
         found = [(rank, path) for path in self.paths if (rank := _rank(path, file, words)) is not None]
         return max(found)[1] if found else None
 
@@ -119,12 +119,12 @@ def _rank(path: str, file: str, model: list[str]) -> tuple[int, int] | None:
         return None
     if not family:
         return 0, 0
-    words = _words(family)
+    words = _split_name(family)
     places = [place for place in range(len(model)) if words and model[place : place + len(words)] == words]
     return (len(words), -places[0]) if places else None
 
 
-def _words(name: str) -> list[str]:
+def _split_name(name: str) -> list[str]:
     """Split a model's name, without its owner or folder, as in llama, 3, 2, 1b."""
     return re.findall(r"[a-z]+|\d+[a-z]*", re.split(r"[/\\]", name.lower())[-1])
 
@@ -147,7 +147,7 @@ def add_package(package: str, path: str = "templates/prompts") -> None:
     Raises:
         UsageError: there is no such package, or no such folder in it.
     """
-    _add(_of_package(package, path))
+    _add(_load_packaged(package, path))
 
 
 def add_folder(folder: str | Path) -> None:
@@ -177,7 +177,7 @@ def find_prompt(name: str, model: str | None = None, package: str | None = None)
     sources = (*_added, _own)
     if package is not None:
         if package not in _named:
-            _named[package] = _of_package(package)
+            _named[package] = _load_packaged(package)
         sources = (_named[package], *sources)
     for source in sources:
         path = source.find(name, model)
@@ -221,7 +221,7 @@ def _read(source: TemplateSource, path: str) -> PromptTemplate:
     return PromptTemplate(name, text, "content" if text.strip() == _VERBATIM else None)
 
 
-def _of_package(package: str, path: str = "templates/prompts") -> TemplateSource:
+def _load_packaged(package: str, path: str = "templates/prompts") -> TemplateSource:
     resources: Any = import_module("importlib.resources")  # lazy: most programs add no package
     try:
         root = resources.files(package).joinpath(*path.split("/"))

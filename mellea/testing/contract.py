@@ -106,6 +106,7 @@ class BackendContract:
         """No network, file or thread is used before the first request."""
         self.make_backend()  # the first one may import
         began = time.monotonic()
+        # A `Backend` may be made at import, in a loop, or in a process that forks later.
         with _no_io():
             self.make_backend()
         assert time.monotonic() - began < 0.5, "making a backend took more than half a second"
@@ -123,6 +124,7 @@ class BackendContract:
         """No `repr` or `str` of a backend contains its keys."""
         backend = self.make_backend()
         for secret in self.secrets:
+            # A repr ends up in logs and tracebacks.
             assert secret not in repr(backend) + str(backend), "the backend's repr shows its key"
 
     # -- one answer -----------------------------------------------------------------------------------
@@ -197,6 +199,7 @@ class BackendContract:
         called = _fold(await self._collect(backend, asked))
         assert called.finish_reason == "tool_call", f"the finish reason was {called.finish_reason!r}"
         results: list[Message] = []
+        # Results go back, too: providers check ids, order and roles only then.
         for call in called.tool_calls:
             assert call.tool_name == _WEATHER.name and call.tool_call_id, f"this was called: {call!r}"
             assert call.is_valid and isinstance(call.tool_args.get("city"), str), (
@@ -211,6 +214,7 @@ class BackendContract:
     async def test_closing_early_stops_the_work(self) -> None:
         """`aclose()` after the first event returns in time, several times in a row, and frees what it used."""
         backend = self.make_backend()
+        # Several times: a connection or a slot that isn't given back shows at the second or third.
         for _ in range(5):
             async with _stream(backend, self.request(self.long_prompt)) as stream:
                 await anext(stream)
@@ -238,6 +242,7 @@ class BackendContract:
                 scope.cancel()
                 async for _ in stream:
                     after += 1
+                    # Without it a backend that swallows the cancellation would hang the test.
                     assert after < 1000, "1,000 events came after the cancellation"
         assert scope.cancelled_caught, f"the cancellation was swallowed, and {after} events came after it"
         assert time.monotonic() - began < self.close_seconds, f"it took over {self.close_seconds} s to stop"
@@ -278,8 +283,10 @@ class BackendContract:
             with anyio.fail_after(self.seconds):
                 await self._collect(backend, self.request(self.prompt))
 
+        # The same kind twice in a row, then the others: what was bound to the first loop is gone by then.
         for loop in (self.loops[0], *self.loops):
             anyio.run(main, backend=loop)
+            # What was left open warns when it is collected, which fails the test.
             gc.collect()
 
     @_on_every_loop

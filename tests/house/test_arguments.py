@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from mellea.backends.http import HttpArguments, HttpBackend
 from mellea.core.options import ModelOption, OptionValues
 from mellea.core.runtime import LaunchArguments, launch
-from tests.house.tree import PACKAGE, name, python_files
+from tests.house.tree import PACKAGE, name, parse, python_files
 
 _ENGINE = "the engine's own parameters, by its own names"
 _FUNCTION = "the arguments of the user's function, whose signature the caller sees"
@@ -44,14 +44,16 @@ UNTYPED = {
     "mellea/core/tracing.py:_wrap.call_async": _FUNCTION,
     "mellea/core/tracing.py:_wrap_async_generator.generate": _FUNCTION,
     "mellea/core/tracing.py:_wrap_generator.generate": _FUNCTION,
+    "mellea/serve/openai/responses_response.py:ResponseFold._say": "an event's fields, by OpenAI's names",
     "mellea/serve/programs.py:_stream_answer.stream": _FUNCTION,
+    "mellea/serve/served_models.py:_Binding.__init__.capture": _FUNCTION,
     "mellea/stdlib/components/simple.py:SimpleComponent.__init__": "the user's values, by the user's names",
     "mellea/stdlib/functional.py:agenerate_image": _PROVIDER,
     "mellea/stdlib/generative/function.py:AsyncPromptFunction.__call__": _FUNCTION,
     "mellea/stdlib/generative/function.py:PromptFunction.__call__": _FUNCTION,
     "mellea/stdlib/generative/function.py:_Prompted.astream": _FUNCTION,
     "mellea/stdlib/generative/function.py:_Prompted.stream": _FUNCTION,
-    "mellea/stdlib/session/session.py:MelleaSession.agenerate_image": _PROVIDER,
+    "mellea/stdlib/session/verbs.py:SessionVerbs.agenerate_image": _PROVIDER,
     "mellea/stdlib/session/start.py:start_session": _SELECTED,
     "mellea/stdlib/tools/mcp/remote_tool.py:McpTool.__call__": "the arguments of a server's tool, by its schema",
     "mellea/testing/contract.py:BackendContract.request": "model options, checked by their backend",
@@ -95,7 +97,7 @@ def _is_verb(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def _keyword_parameters() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, str | None]]:
     """Yield every function with `**name`, by file and qualified name, with the annotation."""
     for path in python_files(PACKAGE):
-        yield from _walk(ast.parse(path.read_text("utf-8")), f"{name(path)}:")
+        yield from _walk(parse(path), f"{name(path)}:")
 
 
 def _walk(node: ast.AST, where: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, str | None]]:

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from tests.house.tree import PACKAGE, name, python_files
+from tests.house.tree import PACKAGE, name, parse, python_files
 
 CORE = PACKAGE / "core"
 
@@ -16,10 +16,10 @@ THUNKS_OWN = {"_run", "_poll", "_compute", "_compute_blocking", "_deliver", "_do
 RECORDS_OWN = {"_clock", "_closed", "_folded", "_live", "_loop", "_lock", "_sampling", "_task", "_waiters", "_wake"}
 
 
-def attributes(source: str, names: set[str], holders: set[str]) -> list[int]:
+def attributes(tree: ast.Module, names: set[str], holders: set[str]) -> list[int]:
     """Return the lines where such an attribute of something that is called so is read or set."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in names:
             holder = node.value
             called = holder.attr if isinstance(holder, ast.Attribute) else getattr(holder, "id", "")
@@ -37,8 +37,7 @@ def test_nobody_outside_the_core_touches_what_a_thunk_keeps_for_itself() -> None
     bad = {
         name(path): lines
         for path in outside
-        if (source := path.read_text("utf-8"))
-        and (lines := attributes(source, THUNKS_OWN, THUNKS) + attributes(source, RECORDS_OWN, RECORDS))
+        if (lines := attributes(parse(path), THUNKS_OWN, THUNKS) + attributes(parse(path), RECORDS_OWN, RECORDS))
     }
     assert not bad, f"use thunk.record, thunk.so_far() or thunk.deliver(): {bad}"
 
@@ -48,7 +47,7 @@ def test_only_the_launch_makes_a_run() -> None:
     for path in python_files(PACKAGE):
         if path == CORE / "runtime" / "launch.py":
             continue
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = parse(path)
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         lines = [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Run"]
         if lines:
@@ -66,7 +65,7 @@ def test_requests_are_sent_in_one_place() -> None:
             or path.parent.name == "testing"
         ):
             continue
-        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        calls = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
         ways = [ast.unparse(call.func) for call in calls]
         if lines := [call.lineno for call, way in zip(calls, ways, strict=True) if way.endswith("backend.run")]:
             bad[name(path)] = lines

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from tests.house.tree import PACKAGE, name, python_files
+from tests.house.tree import PACKAGE, name, parse, python_files
 
 NAMES = {
     "mellea": [
@@ -80,7 +80,7 @@ SHARED = {"Decoder"}
 def test_no_two_public_classes_share_a_name() -> None:
     places: dict[str, list[str]] = {}
     for path in python_files(PACKAGE):
-        for node in ast.parse(path.read_text("utf-8")).body:
+        for node in parse(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(name(path))
     assert {each: found for each, found in places.items() if len(found) > 1 and each not in SHARED} == {}

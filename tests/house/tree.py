@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import tomllib
 from functools import cache
@@ -34,6 +35,12 @@ def _is_made(path: Path) -> bool:
 
 def python_files(folder: Path) -> list[Path]:
     return [path for path in files() if path.suffix == ".py" and path.is_relative_to(folder)]
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, which several tests look at; nobody changes it."""
+    return ast.parse(path.read_text("utf-8"))
 
 
 def name(path: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pydoc
+import re
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,7 +70,8 @@ def test_help_has_a_line_for_every_argument(where: str) -> None:
     verb, declared = VERBS[where]
     parameters = inspect.signature(verb).parameters
     shown = pydoc.render_doc(verb, renderer=pydoc.plaintext)
-    lines = [line.strip() for line in shown.partition("Args:")[2].splitlines()]
+    wrapped = textwrap.dedent(shown.partition("Args:\n")[2].partition("Raises:")[0])
+    lines = [" ".join(entry.split()) for entry in re.split(r"\n(?=\w)", wrapped)]
     assert set(declared.__annotations__ if declared else ()) <= set(parameters)
     for name in parameters:
         if name != "self":

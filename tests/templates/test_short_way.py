@@ -11,7 +11,7 @@ import pytest
 from mellea.core import CBlock, TemplateRepresentation
 from mellea.stdlib.components import Instruction, render_messages
 from mellea.templates import fill, find, render, render_blocks
-from mellea.templates.render import _jinja
+from mellea.templates.render import _load_jinja
 from mellea.templates.sources import _NO_PARTS
 
 TEXTS = [
@@ -74,7 +74,7 @@ def test_a_cached_description_is_a_block_of_its_own() -> None:
 def test_a_description_is_filled_as_jinja2_fills_it(around: str, placeholder: str, value: Any) -> None:
     description = around.format(placeholder, "{{ x }}")
     assert _outcome(lambda: fill(description, {"x": value})) == _outcome(
-        lambda: _jinja().render_text(description, {"x": value})
+        lambda: _load_jinja().render_text(description, {"x": value})
     )
 
 
@@ -82,7 +82,7 @@ def test_a_description_is_filled_as_jinja2_fills_it(around: str, placeholder: st
 def test_a_name_means_what_it_means_to_jinja2(name: str) -> None:
     description, variables = f"a {{{{ {name} }}}}", {name: "sea"}
     assert _outcome(lambda: fill(description, variables)) == _outcome(
-        lambda: _jinja().render_text(description, variables)
+        lambda: _load_jinja().render_text(description, variables)
     )
 
 

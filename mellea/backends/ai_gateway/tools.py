@@ -38,7 +38,7 @@ def perplexity_search(
         "search_domain_filter": domains,
         "search_recency_filter": search_recency_filter,
     }
-    return _tool("perplexity_search", known, settings)
+    return _make_tool("perplexity_search", known, settings)
 
 
 def exa_search(*, num_results: int | None = None, **settings: Any) -> BuiltinTool:
@@ -48,7 +48,7 @@ def exa_search(*, num_results: int | None = None, **settings: Any) -> BuiltinToo
         num_results: at most this many per search.
         settings: more, as the gateway names it.
     """
-    return _tool("exa_search", {"num_results": num_results}, settings)
+    return _make_tool("exa_search", {"num_results": num_results}, settings)
 
 
 def parallel_search(*, max_results: int | None = None, **settings: Any) -> BuiltinTool:
@@ -58,7 +58,7 @@ def parallel_search(*, max_results: int | None = None, **settings: Any) -> Built
         max_results: at most this many per search.
         settings: more, as the gateway names it.
     """
-    return _tool("parallel_search", {"max_results": max_results}, settings)
+    return _make_tool("parallel_search", {"max_results": max_results}, settings)
 
 
 def tako_search(**settings: Any) -> BuiltinTool:
@@ -67,9 +67,9 @@ def tako_search(**settings: Any) -> BuiltinTool:
     Args:
         settings: as the gateway names them.
     """
-    return _tool("tako_search", {}, settings)
+    return _make_tool("tako_search", {}, settings)
 
 
-def _tool(name: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> BuiltinTool:
+def _make_tool(name: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> BuiltinTool:
     given = {key: value for key, value in {**known, **settings}.items() if value is not None}
     return BuiltinTool(_PROVIDER, name, {"type": f"vercel:{name}", **({"config": given} if given else {})})

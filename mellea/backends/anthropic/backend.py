@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Unpack
 
 from mellea.backends.anthropic.decode import Decoder
-from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, betas, encode, ends_in_space
-from mellea.backends.anthropic.models import traits
-from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
+from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, encode, ends_in_space, find_betas
+from mellea.backends.anthropic.models import find_traits
+from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, LIMIT_HEADERS, PROVIDER
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
 from mellea.core.backend import Capabilities, Request
 from mellea.core.structured.envelope import find_starts, needs_wrapping
@@ -43,6 +43,7 @@ class AnthropicBackend(HttpBackend):
     key_header = "x-api-key"
     requires_key = True
     models_path = "models?limit=1000"
+    limit_headers = LIMIT_HEADERS
     capabilities = Capabilities(
         options=HTTP_OPTIONS | frozenset(map(str, OPTIONS)),
         tools=True,
@@ -56,7 +57,7 @@ class AnthropicBackend(HttpBackend):
 
     def __init__(self, model_id: str, **arguments: Unpack[HttpArguments]) -> None:
         super().__init__(model_id, **arguments)
-        can = traits(model_id)
+        can = find_traits(model_id)
         refused = frozenset() if can.samples else frozenset(map(str, SAMPLING))
         self.capabilities = replace(
             self.capabilities,
@@ -80,7 +81,7 @@ class AnthropicBackend(HttpBackend):
 
     def encode(self, request: Request) -> Outgoing:
         """Return the path, the body and the headers of a request in this format."""
-        payload, found = encode(request, self.model_id), betas(request)
+        payload, found = encode(request, self.model_id), find_betas(request)
         if not found:
             return Outgoing("messages", payload)
         own = self._extra_headers.get("anthropic-beta")

@@ -12,17 +12,18 @@ spliced into one that broke off is an error: its thoughts couldn't be sent back.
 A call ends with its block, with the next call under its number, or with the reason for the stop. One whose arguments
 aren't whole yet when its block ends waits for what comes next, since it may be cut off: a call that the token limit
 or a refusal cut off has no arguments, and `is_valid` is false.
+
+A method `_on_…` handles the event, the block or the delta of that name; the tables below the class say which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from pydantic_core import from_json
 
 from mellea.backends.anthropic.calls import CallBlock
 from mellea.backends.anthropic.kept import KeptBlock
-from mellea.backends.anthropic.results import cited_source, file_ids_in, result_of
 from mellea.backends.anthropic.wire import (
     CALLS,
     CUT_OFF,
@@ -33,7 +34,7 @@ from mellea.backends.anthropic.wire import (
     SIGNATURE,
     Json,
     JsonObject,
-    text_or_none,
+    read_text,
 )
 from mellea.backends.http.call_ids import CallIds
 from mellea.backends.http.fields import (
@@ -41,6 +42,7 @@ from mellea.backends.http.fields import (
     int_of,
     known_id,
     known_int,
+    known_list,
     known_mapping,
     known_mappings,
     known_text,
@@ -52,6 +54,7 @@ from mellea.backends.http.report import is_report, reported
 from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.status import error_for_status
 from mellea.backends.http.words import words_of
+from mellea.core.blocks import Source, ToolOutput
 from mellea.core.events import (
     BuiltinToolEnd,
     BuiltinToolResult,
@@ -151,11 +154,11 @@ class Decoder(SseWireDecoder):
     def read_body(self, body: JsonObject, events: list[Event]) -> None:
         """Append the events of an answer in one body."""
         if type(body.get("content")) not in (list, str):
-            raise self._alien_message(body)
-        self._message_start({"message": body}, events)
-        self._message_stop({}, events)
+            raise self._make_alien_error(body)
+        self._on_message_start({"message": body}, events)
+        self._on_message_stop({}, events)
 
-    def _alien_message(self, body: JsonObject) -> BackendError:
+    def _make_alien_error(self, body: JsonObject) -> BackendError:
         if is_report(body):
             return self.reported(body)
         return WireError(f"the provider's answer has no content: {words_of(body) or repr(body)[:120]}")
@@ -177,7 +180,7 @@ class Decoder(SseWireDecoder):
 
     # -- the message -----------------------------------------------------------------------------------
 
-    def _message_start(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_message_start(self, event: JsonObject, events: list[Event]) -> None:
         message = mapping_of(event, "message")
         response_id = known_id(message, "id") or None
         if self._has_begun and self.response_id and response_id not in (None, self.response_id):
@@ -196,11 +199,11 @@ class Decoder(SseWireDecoder):
         content = message.get("content")
         blocks = [{"type": "text", "text": content}] if type(content) is str else mappings_of(message, "content")
         for index, block in enumerate(blocks):
-            self._block_start({"index": index, "content_block": block}, events)
-            self._block_stop({"index": index}, events)
+            self._on_block_start({"index": index, "content_block": block}, events)
+            self._on_block_stop({"index": index}, events)
         self._stop_reason = text_of(message, "stop_reason")
 
-    def _message_delta(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_message_delta(self, event: JsonObject, events: list[Event]) -> None:
         delta = mapping_of(event, "delta")
         self._stop_reason = text_of(delta, "stop_reason") or self._stop_reason
         self._take_container(delta)
@@ -208,7 +211,7 @@ class Decoder(SseWireDecoder):
             self._end_calls(events)
         self._take_usage(event, events)
 
-    def _message_stop(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_message_stop(self, event: JsonObject, events: list[Event]) -> None:
         if not self.is_known:
             raise WireError("the provider sent the end of a message that had not begun")
         self._end_calls(events)
@@ -221,18 +224,18 @@ class Decoder(SseWireDecoder):
         finish = FINISH_REASONS.get(self._stop_reason, "other")
         return "stop" if finish == "tool_call" and self._has_answered else finish
 
-    def _ping(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_ping(self, event: JsonObject, events: list[Event]) -> None:
         if is_report(event):  # an error under the wrong name
             raise self.reported(event)
         events.append(KeepAlive())
 
-    def _error_event(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_error(self, event: JsonObject, events: list[Event]) -> None:
         raise self.reported(event)
 
     def reported(self, report: Json) -> BackendError:
         """Make the error of what the provider reports."""
         error = known_mapping(report, "error") if isinstance(report, dict) else {}
-        kind, request_id = text_or_none(error.get("type")), text_or_none(error and report.get("request_id"))
+        kind, request_id = read_text(error.get("type")), read_text(error and report.get("request_id"))
         if kind is None or kind not in ERROR_STATUS:
             return reported(report, request_id=request_id)
         message = f"the provider reports {kind}: {words_of(report) or 'no message'}"
@@ -240,7 +243,7 @@ class Decoder(SseWireDecoder):
 
     # -- blocks ----------------------------------------------------------------------------------------
 
-    def _block_start(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_block_start(self, event: JsonObject, events: list[Event]) -> None:
         self.is_known = True
         index, block = self._find_index(event), mapping_of(event, "content_block")
         kind = text_of(block, "type") or ("text" if "text" in block else "")
@@ -252,14 +255,14 @@ class Decoder(SseWireDecoder):
         if (starter := _STARTS.get(kind)) is not None:
             starter(self, index, block, events)
         elif kind.endswith("_tool_result"):
-            self._result(block, events)
+            self._emit_result(block, events)
         elif block and not kind:
             raise WireError(f"the provider sent a block without a type: {repr(block)[:120]}")
         elif block:
             self._strange.add(index)
             self.overlook(block)
 
-    def _block_delta(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_block_delta(self, event: JsonObject, events: list[Event]) -> None:
         self.is_known = True
         index, delta = self._find_index(event), mapping_of(event, "delta")
         kind = text_of(delta, "type") or next((kind for key, kind in _BY_KEY.items() if key in delta), "")
@@ -268,7 +271,7 @@ class Decoder(SseWireDecoder):
         elif delta:
             self.overlook(delta)
 
-    def _block_stop(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_block_stop(self, event: JsonObject, events: list[Event]) -> None:
         index = self._find_index(event)
         if (kept := self._kept.pop(index, None)) is not None:
             events.append(ReasoningDelta("", kept.signature))
@@ -287,19 +290,19 @@ class Decoder(SseWireDecoder):
             self._index = index
         return self._index
 
-    def _start_text(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
-        events += [SourceEvent(cited_source(citation)) for citation in known_mappings(block, "citations")]
+    def _on_text_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+        events += [SourceEvent(read_citation(citation)) for citation in known_mappings(block, "citations")]
         self._speak(text_of(block, "text"), events)
 
-    def _start_thinking(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
-        self._think(index, block, events)
-        self._sign(index, block, events)
+    def _on_thinking_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+        self._on_thinking_delta(index, block, events)
+        self._on_signature_delta(index, block, events)
 
-    def _start_redacted(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+    def _on_redacted_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
         if data := known_text(block, "data"):
             events.append(ReasoningDelta("", f"{SIGNATURE}redacted_thinking:{data}"))
 
-    def _start_kept(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+    def _on_compaction_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
         self._kept[index] = KeptBlock(dict(block))
 
     def _start_call(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
@@ -319,37 +322,37 @@ class Decoder(SseWireDecoder):
             self._has_own_calls = True
             events.append(ToolStart(call.tool_call_id, call.tool_name))
 
-    def _start_upload(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
-        self._file(text_of(block, "file_id"), events)
+    def _on_upload_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+        self._emit_file(text_of(block, "file_id"), events)
 
-    def _start_fallback(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
+    def _on_fallback_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
         self.model = known_text(known_mapping(block, "to"), "model") or self.model
 
     # -- deltas ----------------------------------------------------------------------------------------
 
-    def _add_more(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+    def _on_text_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
         self._speak(text_of(delta, "text"), events)
 
-    def _arguments(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+    def _on_input_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
         chunk = arguments_text(delta.get("partial_json"), "partial_json")
         if (call := self._calls.get(index)) is not None:
             self._write(call, chunk, events)
         elif chunk.strip() and index not in self._strange:
             raise WireError(f"the provider sent arguments for a call that hasn't begun, in the block {index}")
 
-    def _think(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+    def _on_thinking_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
         if thought := known_text(delta, "thinking"):
             events.append(ReasoningDelta(thought))
 
-    def _sign(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
-        if signature := text_or_none(delta.get("signature")):
+    def _on_signature_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+        if signature := read_text(delta.get("signature")):
             events.append(ReasoningDelta("", SIGNATURE + signature))
 
-    def _cite(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+    def _on_citations_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
         if citation := known_mapping(delta, "citation"):
-            events.append(SourceEvent(cited_source(citation)))
+            events.append(SourceEvent(read_citation(citation)))
 
-    def _keep(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
+    def _on_compaction_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
         if (kept := self._kept.get(index)) is not None:
             kept.add(delta)
 
@@ -401,12 +404,12 @@ class Decoder(SseWireDecoder):
             # Code that the provider runs calls a tool with arguments that are complete.
             self._end_call(index, events, is_cut=is_cut and not (call.has_stopped and call.is_whole))
 
-    def _result(self, block: JsonObject, events: list[Event]) -> None:
-        events.append(BuiltinToolResult(result_of(block, self._names)))
-        for file_id in file_ids_in(block.get("content")):
-            self._file(file_id, events)
+    def _emit_result(self, block: JsonObject, events: list[Event]) -> None:
+        events.append(BuiltinToolResult(read_result(block, self._names)))
+        for file_id in find_file_ids(block.get("content")):
+            self._emit_file(file_id, events)
 
-    def _file(self, file_id: str, events: list[Event]) -> None:
+    def _emit_file(self, file_id: str, events: list[Event]) -> None:
         if file_id:
             events.append(FileEvent("application/octet-stream", url=f"{FILES_URL}/{file_id}/content"))
 
@@ -422,32 +425,32 @@ _Handler = Callable[[Decoder, JsonObject, list[Event]], None]
 _Starter = Callable[[Decoder, "int | None", JsonObject, list[Event]], None]
 
 _HANDLERS: dict[str, _Handler] = {
-    "message_start": Decoder._message_start,
-    "content_block_start": Decoder._block_start,
-    "content_block_delta": Decoder._block_delta,
-    "content_block_stop": Decoder._block_stop,
-    "message_delta": Decoder._message_delta,
-    "message_stop": Decoder._message_stop,
-    "ping": Decoder._ping,
-    "error": Decoder._error_event,
+    "message_start": Decoder._on_message_start,
+    "content_block_start": Decoder._on_block_start,
+    "content_block_delta": Decoder._on_block_delta,
+    "content_block_stop": Decoder._on_block_stop,
+    "message_delta": Decoder._on_message_delta,
+    "message_stop": Decoder._on_message_stop,
+    "ping": Decoder._on_ping,
+    "error": Decoder._on_error,
 }
 
 _STARTS: dict[str, _Starter] = {
-    "text": Decoder._start_text,
-    "thinking": Decoder._start_thinking,
-    "redacted_thinking": Decoder._start_redacted,
-    "compaction": Decoder._start_kept,
-    "container_upload": Decoder._start_upload,
-    "fallback": Decoder._start_fallback,
+    "text": Decoder._on_text_start,
+    "thinking": Decoder._on_thinking_start,
+    "redacted_thinking": Decoder._on_redacted_start,
+    "compaction": Decoder._on_compaction_start,
+    "container_upload": Decoder._on_upload_start,
+    "fallback": Decoder._on_fallback_start,
 }
 
 _DELTAS: dict[str, _Starter] = {
-    "text_delta": Decoder._add_more,
-    "input_json_delta": Decoder._arguments,
-    "thinking_delta": Decoder._think,
-    "signature_delta": Decoder._sign,
-    "citations_delta": Decoder._cite,
-    "compaction_delta": Decoder._keep,
+    "text_delta": Decoder._on_text_delta,
+    "input_json_delta": Decoder._on_input_delta,
+    "thinking_delta": Decoder._on_thinking_delta,
+    "signature_delta": Decoder._on_signature_delta,
+    "citations_delta": Decoder._on_citations_delta,
+    "compaction_delta": Decoder._on_compaction_delta,
 }
 
 _BY_KEY = {"text": "text_delta", "partial_json": "input_json_delta", "thinking": "thinking_delta"}
@@ -481,3 +484,31 @@ class TokenCounts:
         fresh = known("input_tokens")
         total = None if fresh is None else fresh + (cached or 0) + (written or 0)
         return Usage(total, known("output_tokens"), cached, written, known("thinking_tokens"))
+
+
+def read_result(block: JsonObject, names: Mapping[str, str]) -> ToolOutput:
+    """Return the result in a block.
+
+    Args:
+        block: such as a `web_search_tool_result`.
+        names: of the tools, by the ids of their calls.
+    """
+    call_id, content = known_id(block, "tool_use_id"), block.get("content")
+    name = names.get(call_id) or str(block["type"]).removesuffix("_tool_result")
+    kind = content.get("type") if isinstance(content, dict) else None
+    is_error = block.get("is_error") is True or (isinstance(kind, str) and kind.endswith("_error"))
+    return ToolOutput(call_id, name, content, is_error, is_builtin=True)
+
+
+def find_file_ids(content: Json) -> Iterator[str]:
+    """Yield the ids of the files that code has written."""
+    for each in known_list(content, "content") if isinstance(content, dict) else ():
+        if isinstance(each, dict) and (file_id := known_id(each, "file_id")):
+            yield file_id
+
+
+def read_citation(citation: JsonObject) -> Source:
+    """Return the source that a citation names."""
+    url = read_text(citation.get("url")) or read_text(citation.get("source"))
+    title = read_text(citation.get("title")) or read_text(citation.get("document_title"))
+    return Source(url, title, read_text(citation.get("cited_text")))

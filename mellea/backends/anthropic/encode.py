@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from mellea.backends.anthropic.models import Traits, traits
-from mellea.backends.anthropic.schema import closed_schema, object_schema
-from mellea.backends.anthropic.turns import container_of, encode_messages
+from mellea.backends.anthropic.models import Traits, find_traits
+from mellea.backends.anthropic.schema import close_schema, make_object_schema
+from mellea.backends.anthropic.turns import encode_messages, find_container
 from mellea.backends.anthropic.wire import BETAS, FILES_URL, MCP_PREFIX, Json, JsonObject
 from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ToolCall, ToolOutput
@@ -16,7 +16,7 @@ from mellea.core.options import ModelOption
 from mellea.core.structured.envelope import needs_wrapping, wrap_schema
 from mellea.errors import UnsupportedError, UsageError
 
-__all__ = ["OPTIONS", "SAMPLING", "answer_tool", "betas", "encode", "ends_in_space"]
+__all__ = ["OPTIONS", "SAMPLING", "answer_tool", "encode", "ends_in_space", "find_betas"]
 
 SAMPLING = {
     ModelOption.TEMPERATURE: "temperature",
@@ -53,21 +53,24 @@ def encode(request: Request, model: str) -> JsonObject:
         UnsupportedError: the model or the format can't do what is asked.
         UsageError: an option has a value that no model takes.
     """
-    can = traits(model)
+    can = find_traits(model)
     options = request.options
     is_stream = bool(options.get(ModelOption.STREAM, True))
-    payload: JsonObject = {"model": model, "max_tokens": _max_tokens(options, can, is_stream), "stream": is_stream}
+    # The API demands `max_tokens`, so that it is there even where nobody asked for a limit.
+    payload: JsonObject = {"model": model, "max_tokens": _find_max_tokens(options, can, is_stream), "stream": is_stream}
     payload |= encode_messages(request.messages)
+    # Here, before anything is sent, since the API's own error speaks of roles and says nothing of prefixes.
     _refuse_prefix(request, payload["messages"], can)
     payload |= {name: options[option] for option, name in SAMPLING.items() if option in options}
     if ModelOption.STOP_SEQUENCES in options:
         stop = options[ModelOption.STOP_SEQUENCES]
         payload["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
     if ModelOption.THINKING in options:
-        _think(options[ModelOption.THINKING], payload, can, model)
-    if (container := container_of(request.messages)) is not None:
+        # After `max_tokens`, of which a budget is a part.
+        _encode_thinking(options[ModelOption.THINKING], payload, can, model)
+    if (container := find_container(request.messages)) is not None:
         payload["container"] = container
-    payload |= _tools(request.tools, options.get(ModelOption.TOOL_CHOICE))
+    payload |= _encode_tools(request.tools, options.get(ModelOption.TOOL_CHOICE))
     if request.output_schema is not None:
         _hold(request, request.output_schema, payload, can)
     return payload
@@ -75,20 +78,22 @@ def encode(request: Request, model: str) -> JsonObject:
 
 def answer_tool(request: Request, model: str) -> str | None:
     """Return the name of the tool whose arguments are the answer, where a schema is held that way."""
-    if request.output_schema is None or traits(model).native_schema:
+    if request.output_schema is None or find_traits(model).native_schema:
         return None
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", request.output_schema.name)[:60] or "answer"
     taken = {tool.name for tool in request.tools}
+    # The answer's tool stands beside the user's, and a call must be told apart by its name.
     while name in taken:
         name += "_"
     return name
 
 
-def betas(request: Request) -> list[str]:
+def find_betas(request: Request) -> list[str]:
     """Return the beta features that the request's tools, and its history, need."""
     types = {str(tool.config.get("type")) for tool in request.tools if isinstance(tool, BuiltinTool)}
     blocks = [block for message in request.messages for block in message.blocks]
     if any(isinstance(block, ToolCall) and block.tool_call_id.startswith(MCP_PREFIX) for block in blocks):
+        # A history with such calls needs the beta even if this request declares no server.
         types.add("mcp_toolset")
     found = {beta for kind, beta in BETAS.items() if kind in types}
     if any(isinstance(block, FileBlock) and (block.url or "").startswith(FILES_URL) for block in blocks):
@@ -104,7 +109,7 @@ def ends_in_space(messages: Sequence[Message]) -> bool:
     return isinstance(last, CBlock) and last.value != last.value.rstrip()
 
 
-def _max_tokens(options: Mapping[str, Json], can: Traits, is_stream: bool) -> int:
+def _find_max_tokens(options: Mapping[str, Json], can: Traits, is_stream: bool) -> int:
     if ModelOption.MAX_NEW_TOKENS in options:
         return int(options[ModelOption.MAX_NEW_TOKENS])
     return can.max_tokens if is_stream else min(can.max_tokens, _MAX_TOKENS_AT_ONCE)
@@ -127,7 +132,7 @@ def _refuse_prefix(request: Request, turns: list[JsonObject], can: Traits) -> No
         )
 
 
-def _think(thinking: bool | int | str, payload: JsonObject, can: Traits, model: str) -> None:
+def _encode_thinking(thinking: bool | int | str, payload: JsonObject, can: Traits, model: str) -> None:
     if thinking is False or thinking == "none":
         _turn_thinking_off(payload, can, model)
     elif isinstance(thinking, str):
@@ -135,19 +140,19 @@ def _think(thinking: bool | int | str, payload: JsonObject, can: Traits, model: 
         if effort is None:
             raise UsageError(f"thinking takes True, False, a number of tokens, or one of {', '.join(_EFFORTS)}")
         if can.thinking == "budget":
-            _think_within(_BUDGETS[effort], payload)
+            _encode_thinking_budget(_BUDGETS[effort], payload)
         else:
-            _think_adaptively(payload, can)
+            _encode_adaptive_thinking(payload, can)
             payload["output_config"] = {"effort": effort}
     elif thinking is True:
         if can.thinking == "budget":
-            _think_within(_BUDGETS["medium"], payload)
+            _encode_thinking_budget(_BUDGETS["medium"], payload)
         else:
-            _think_adaptively(payload, can)
+            _encode_adaptive_thinking(payload, can)
     elif can.thinking == "adaptive":
         raise UnsupportedError(f"the model {model!r} takes no number of tokens for thinking; say how hard, as in 'low'")
     else:
-        _think_within(thinking, payload)
+        _encode_thinking_budget(thinking, payload)
 
 
 def _turn_thinking_off(payload: JsonObject, can: Traits, model: str) -> None:
@@ -157,23 +162,25 @@ def _turn_thinking_off(payload: JsonObject, can: Traits, model: str) -> None:
         payload["thinking"] = {"type": can.off}
 
 
-def _think_adaptively(payload: JsonObject, can: Traits) -> None:
+def _encode_adaptive_thinking(payload: JsonObject, can: Traits) -> None:
     payload["thinking"] = {"type": "adaptive"} | ({"display": "summarized"} if can.hides_thinking else {})
 
 
-def _think_within(budget: int, payload: JsonObject) -> None:
+def _encode_thinking_budget(budget: int, payload: JsonObject) -> None:
     """Set a token budget; it counts towards `max_tokens`, and has to be smaller."""
     room = payload["max_tokens"] - 1
     if room < _LEAST_BUDGET:
+        # A limit too low to think under was meant for the answer; so the thoughts get room of their own.
         payload["max_tokens"] += max(budget, _LEAST_BUDGET)
         room = payload["max_tokens"] - 1
     payload["thinking"] = {"type": "enabled", "budget_tokens": max(_LEAST_BUDGET, min(budget, room))}
 
 
-def _tools(tools: Sequence[ToolSpec | BuiltinTool], choice: str | None) -> JsonObject:
+def _encode_tools(tools: Sequence[ToolSpec | BuiltinTool], choice: str | None) -> JsonObject:
     if not tools:
         return {}
-    declared = [_tool(tool) for tool in tools]
+    declared = [_encode_tool(tool) for tool in tools]
+    # The format has a toolset among the tools and its server elsewhere, tied by a name.
     servers = [tool.pop("mcp_server") for tool in declared if "mcp_server" in tool]
     payload: JsonObject = {"tools": declared}
     if servers:
@@ -184,7 +191,7 @@ def _tools(tools: Sequence[ToolSpec | BuiltinTool], choice: str | None) -> JsonO
     return payload
 
 
-def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
+def _encode_tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
     if isinstance(tool, BuiltinTool):
         return dict(tool.config)
     return {"name": tool.name, "description": tool.description, "input_schema": {"type": "object", **tool.parameters}}
@@ -193,7 +200,7 @@ def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
 def _hold(request: Request, output: OutputSchema, payload: JsonObject, can: Traits) -> None:
     if can.native_schema:
         schema = wrap_schema(output.schema) if needs_wrapping(output.schema) else output.schema
-        form = {"type": "json_schema", "schema": closed_schema(schema)}
+        form = {"type": "json_schema", "schema": close_schema(schema)}
         payload["output_config"] = {**payload.get("output_config", {}), "format": form}
         return
     if "thinking" in payload:
@@ -201,7 +208,7 @@ def _hold(request: Request, output: OutputSchema, payload: JsonObject, can: Trai
             f"the model {payload['model']!r} can't think before an answer that has a schema; leave out thinking"
         )
     name = answer_tool(request, payload["model"]) or ""
-    tool = {"name": name, "description": "Gives the answer.", "input_schema": object_schema(output.schema)}
+    tool = {"name": name, "description": "Gives the answer.", "input_schema": make_object_schema(output.schema)}
     payload["tools"] = [*payload.get("tools", ()), tool]
     # With other tools present the model may use them first, so any call will do.
     payload["tool_choice"] = {"type": "any"} if request.tools else {"type": "tool", "name": name}

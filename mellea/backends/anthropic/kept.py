@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mellea.backends.anthropic.wire import SIGNATURE, JsonObject
 
-__all__ = ["KeptBlock", "kept_block"]
+__all__ = ["KeptBlock", "read_kept_block"]
 
 _PREFIX = f"{SIGNATURE}block:"
 
@@ -36,6 +36,6 @@ class KeptBlock:
         return _PREFIX + json.dumps(self.block, ensure_ascii=False)
 
 
-def kept_block(signature: str) -> JsonObject | None:
+def read_kept_block(signature: str) -> JsonObject | None:
     """Return the block that a signature holds, `None` if it holds none."""
     return dict(json.loads(signature.removeprefix(_PREFIX))) if signature.startswith(_PREFIX) else None

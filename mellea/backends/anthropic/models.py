@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-__all__ = ["Traits", "traits"]
+__all__ = ["Traits", "find_traits"]
 
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2})(?!\d))?")
 
@@ -43,13 +43,13 @@ class Traits:
 
 
 @lru_cache(maxsize=64)
-def traits(model: str) -> Traits:
+def find_traits(model: str) -> Traits:
     """Return what the model of this name supports."""
-    version = _version(model)
+    version = _read_version(model)
     if version is None:
         return Traits(max_tokens=4096)
     if version < (4, 6):
-        return Traits(max_tokens=_max_tokens(model, version), native_schema=version >= (4, 5))
+        return Traits(max_tokens=_find_max_tokens(model, version), native_schema=version >= (4, 5))
     is_strict = version >= (4, 7)
     return Traits(
         max_tokens=64_000,
@@ -57,19 +57,19 @@ def traits(model: str) -> Traits:
         prefill=False,
         native_schema=True,
         thinking="adaptive" if is_strict else "either",
-        off=_off(model, version),
+        off=_find_off_switch(model, version),
         hides_thinking=is_strict,
     )
 
 
-def _version(model: str) -> tuple[int, int] | None:
+def _read_version(model: str) -> tuple[int, int] | None:
     if "claude-mythos-preview" in model:
         return _MYTHOS_PREVIEW
     found = _VERSION.search(model)
     return (int(found[1]), int(found[2] or 0)) if found else None
 
 
-def _max_tokens(model: str, version: tuple[int, int]) -> int:
+def _find_max_tokens(model: str, version: tuple[int, int]) -> int:
     if version < (3, 5):
         return 4096
     if version < (3, 7):
@@ -77,7 +77,7 @@ def _max_tokens(model: str, version: tuple[int, int]) -> int:
     return 32_000 if "opus" in model and version < (4, 5) else 64_000
 
 
-def _off(model: str, version: tuple[int, int]) -> Literal["disabled", "between_tools"] | None:
+def _find_off_switch(model: str, version: tuple[int, int]) -> Literal["disabled", "between_tools"] | None:
     if "fable" in model or "mythos" in model or ("opus" in model and version >= (5, 5)):
         return None
     return "between_tools" if "sonnet" in model and version >= (5, 5) else "disabled"

@@ -14,7 +14,7 @@ from mellea.backends.anthropic.wire import Json, JsonObject
 from mellea.core.structured.envelope import needs_wrapping, wrap_schema
 from mellea.errors import UnsupportedError
 
-__all__ = ["closed_schema", "object_schema"]
+__all__ = ["close_schema", "make_object_schema"]
 
 _KEPT = frozenset({"$ref", "const", "default", "description", "enum", "required", "title", "type"})
 _DROPPED = frozenset({"$comment", "$id", "$schema", "additionalProperties", "discriminator", "examples"})
@@ -24,13 +24,13 @@ _FORMATS = frozenset(
 _TELLS_SHAPE = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf", "type"})
 
 
-def closed_schema(schema: Mapping[str, Json]) -> JsonObject:
+def close_schema(schema: Mapping[str, Json]) -> JsonObject:
     """Return the schema as the provider takes it: objects without further properties, and no limits.
 
     Raises:
         UnsupportedError: a part of it has no type, is an object with arbitrary keys, or is recursive.
     """
-    _refuse_recursion({name: _references(part) for name, part in schema.get("$defs", {}).items()})
+    _refuse_recursion({name: _find_references(part) for name, part in schema.get("$defs", {}).items()})
     return _close(schema, "$")
 
 
@@ -41,6 +41,7 @@ def _close(schema: Mapping[str, Json], path: str) -> JsonObject:
     limits: JsonObject = {}
     for key, value in schema.items():
         if key in _INNER:
+            # The provider knows `anyOf` alone; exactly-one is checked afterwards, with the rest of the schema.
             name = "anyOf" if key == "oneOf" else key
             closed[name] = _INNER[key](value, f"{path}.{key}")
         elif key in _KEPT or (key == "format" and value in _FORMATS) or (key == "minItems" and value in (0, 1)):
@@ -49,13 +50,15 @@ def _close(schema: Mapping[str, Json], path: str) -> JsonObject:
             limits[key] = value
     if schema.get("type") == "object":
         _refuse_any_keys(schema, path)
+        # Demanded of every object, as in OpenAI's strict form.
         closed |= {"properties": closed.get("properties", {}), "additionalProperties": False}
+    # Beside a reference nothing else is read.
     if limits and "$ref" not in closed:
         closed["description"] = "\n\n".join(filter(None, [schema.get("description"), _describe(limits)]))
     return closed
 
 
-def object_schema(schema: Mapping[str, Json]) -> JsonObject:
+def make_object_schema(schema: Mapping[str, Json]) -> JsonObject:
     """Return the schema for a tool's arguments, which have to be an object; anything else is wrapped in one."""
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/$defs/"):
@@ -64,18 +67,21 @@ def object_schema(schema: Mapping[str, Json]) -> JsonObject:
     return wrap_schema(schema) if needs_wrapping(schema) else dict(schema)
 
 
-def _references(part: Json) -> set[str]:
+def _find_references(part: Json) -> set[str]:
     """Return the names of the definitions that a part of a schema mentions."""
     if isinstance(part, list):
-        return set().union(*map(_references, part))
+        return set().union(*map(_find_references, part))
     if not isinstance(part, Mapping):
         return set()
     name = part.get("$ref")
-    return ({name.removeprefix("#/$defs/")} if isinstance(name, str) else set()).union(*map(_references, part.values()))
+    return ({name.removeprefix("#/$defs/")} if isinstance(name, str) else set()).union(
+        *map(_find_references, part.values())
+    )
 
 
 def _refuse_recursion(mentions: Mapping[str, set[str]]) -> None:
     for name in mentions:
+        # A search in breadth, since a chain of definitions may be deeper than Python's stack.
         reached, todo = set[str](), set(mentions[name])
         while todo:
             reached |= todo
@@ -101,7 +107,7 @@ def _describe(limits: JsonObject) -> str:
     return f"({told})"
 
 
-def _many(schemas: Json, path: str) -> list[JsonObject]:
+def _close_many(schemas: Json, path: str) -> list[JsonObject]:
     return [_close(schema, f"{path}[{number}]") for number, schema in enumerate(schemas)]
 
 
@@ -111,9 +117,9 @@ def _close_named(schemas: Json, path: str) -> JsonObject:
 
 _INNER: dict[str, Callable[[Json, str], Json]] = {
     "$defs": _close_named,
-    "allOf": _many,
-    "anyOf": _many,
+    "allOf": _close_many,
+    "anyOf": _close_many,
     "items": _close,
-    "oneOf": _many,
+    "oneOf": _close_many,
     "properties": _close_named,
 }

@@ -38,7 +38,7 @@ def web_search(
         version: of the tool, as the provider dates it.
     """
     _check_one(allowed_domains, blocked_domains)
-    return _tool(
+    return _make_tool(
         "web_search",
         version,
         max_uses=max_uses,
@@ -68,7 +68,7 @@ def web_fetch(
         version: of the tool, as the provider dates it.
     """
     _check_one(allowed_domains, blocked_domains)
-    return _tool(
+    return _make_tool(
         "web_fetch",
         version,
         max_uses=max_uses,
@@ -85,7 +85,7 @@ def code_execution(*, version: str = "20250825") -> BuiltinTool:
     Args:
         version: of the tool, as the provider dates it.
     """
-    return _tool("code_execution", version)
+    return _make_tool("code_execution", version)
 
 
 def mcp(name: str, url: str, *, authorization_token: str | None = None) -> BuiltinTool:
@@ -102,7 +102,7 @@ def mcp(name: str, url: str, *, authorization_token: str | None = None) -> Built
     return BuiltinTool(PROVIDER, name, {"type": "mcp_toolset", "mcp_server_name": name, "mcp_server": server})
 
 
-def _tool(name: str, version: str, **settings: Json) -> BuiltinTool:
+def _make_tool(name: str, version: str, **settings: Json) -> BuiltinTool:
     known = {key: value for key, value in settings.items() if value is not None}
     return BuiltinTool(PROVIDER, name, {"type": f"{name}_{version}", "name": name, **known})
 

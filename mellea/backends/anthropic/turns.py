@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from mellea.backends.anthropic.calls import call_extras
-from mellea.backends.anthropic.kept import kept_block
+from mellea.backends.anthropic.kept import read_kept_block
 from mellea.backends.anthropic.wire import (
     DOCUMENT_TYPES,
     FILES_URL,
@@ -28,7 +28,7 @@ from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ThinkingBlo
 from mellea.core.messages import Message
 from mellea.errors import UnsupportedError
 
-__all__ = ["container_of", "encode_messages"]
+__all__ = ["encode_messages", "find_container"]
 
 _REDACTED = "redacted_thinking:"
 
@@ -42,13 +42,14 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
     Raises:
         UnsupportedError: a file can't be sent.
     """
-    system = [block for message in messages if message.role == "system" for block in _texts(message.blocks)]
+    system = [block for message in messages if message.role == "system" for block in _encode_texts(message.blocks)]
     turns: list[JsonObject] = []
     for message in with_fit_ids(messages, _ID_SHAPE):
         if message.role == "system":
             continue
         role = "assistant" if message.role == "assistant" else "user"
-        content = _assistant(message.blocks) if role == "assistant" else _user(message.blocks)
+        content = _encode_assistant(message.blocks) if role == "assistant" else _encode_user(message.blocks)
+        # Roles have to alternate, and tools' results are the user's: neighbours become one turn.
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += content
         elif content:
@@ -56,44 +57,46 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
     for turn in turns:
         # The results of calls have to stand before whatever else the user says.
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+    # The marks last, so that those are counted which are really sent.
     _strip_end(turns)
     _limit_marks([system, *(turn["content"] for turn in turns)])
     return {"messages": turns} | ({"system": _join(system)} if system else {})
 
 
-def container_of(messages: Sequence[Message]) -> str | None:
+def find_container(messages: Sequence[Message]) -> str | None:
     """Return the container whose code is waiting for tool results, if any."""
+    # Only the turn being answered: a container of an earlier one may have expired.
     calls = [block for message in messages[-2:] for block in message.blocks if isinstance(block, ToolCall)]
     found = [extras["container"] for call in calls if "container" in (extras := call_extras(call))]
     return found[-1] if found else None
 
 
-def _user(blocks: Iterable[Block]) -> list[JsonObject]:
+def _encode_user(blocks: Iterable[Block]) -> list[JsonObject]:
     content: list[JsonObject] = []
     for block in blocks:
         if isinstance(block, CBlock):
             _add_text(content, block)
         elif isinstance(block, FileBlock):
-            content.append(_file(block))
+            content.append(_encode_file(block))
         elif isinstance(block, ToolOutput) and not block.is_builtin:
-            content.append(_tool_result(block))
+            content.append(_encode_tool_result(block))
     return content
 
 
-def _assistant(blocks: Iterable[Block]) -> list[JsonObject]:
+def _encode_assistant(blocks: Iterable[Block]) -> list[JsonObject]:
     content: list[JsonObject] = []
     callers: dict[str, Json] = {}
     for block in blocks:
         if isinstance(block, CBlock):
             _add_text(content, block)
         elif isinstance(block, ThinkingBlock):
-            content += _thinking(block)
+            content += _encode_thinking(block)
         elif isinstance(block, ToolCall):
             call = _call(block)
             content += call
             callers |= {each["id"]: each["caller"] for each in call if "caller" in each}
         elif isinstance(block, ToolOutput):
-            content += _builtin_result(block, callers)
+            content += _encode_builtin_result(block, callers)
         elif isinstance(block, FileBlock) and not (block.url or "").startswith(FILES_URL):
             # What the provider's own tools made stands in their results already.
             raise UnsupportedError(
@@ -102,7 +105,7 @@ def _assistant(blocks: Iterable[Block]) -> list[JsonObject]:
     return content
 
 
-def _texts(blocks: Iterable[Block]) -> list[JsonObject]:
+def _encode_texts(blocks: Iterable[Block]) -> list[JsonObject]:
     content: list[JsonObject] = []
     for block in blocks:
         if isinstance(block, CBlock):
@@ -113,18 +116,21 @@ def _texts(blocks: Iterable[Block]) -> list[JsonObject]:
 def _add_text(content: list[JsonObject], block: CBlock) -> None:
     """Append a text; neighbouring texts up to a cache mark form one block, and blank ones are dropped."""
     last = content[-1] if content else {}
+    # A mark ends its block: text behind it must not become a part of what is cached.
     if last.get("type") == "text" and "cache_control" not in last:
         last["text"] += block.value
+    # The API refuses a text of nothing but white space.
     elif block.value.strip():
         content.append({"type": "text", "text": block.value})
     if block.cache and content and content[-1]["type"] == "text":
         content[-1]["cache_control"] = {"type": "ephemeral"}
 
 
-def _thinking(block: ThinkingBlock) -> list[JsonObject]:
+def _encode_thinking(block: ThinkingBlock) -> list[JsonObject]:
+    # Unsigned thoughts are refused, and those of another provider can't be checked by this one.
     if block.signature is None or not block.signature.startswith(SIGNATURE):
         return []
-    if (kept := kept_block(block.signature)) is not None:
+    if (kept := read_kept_block(block.signature)) is not None:
         return [kept]
     signature = block.signature.removeprefix(SIGNATURE)
     if signature.startswith(_REDACTED):
@@ -133,16 +139,18 @@ def _thinking(block: ThinkingBlock) -> list[JsonObject]:
 
 
 def _call(call: ToolCall) -> list[JsonObject]:
+    # What another provider ran is unknown here; its outcome stands in the text.
     if call.is_builtin and not _is_own(call.tool_call_id):
         return []
     kind = "tool_use" if not call.is_builtin else "server_tool_use"
+    # The container goes to the top of the request, see `find_container`.
     extras = {name: value for name, value in call_extras(call).items() if name != "container"}
     return [
         {"type": kind, "id": call.tool_call_id, "name": call.tool_name, "input": dict(call.tool_args)} | extras,
     ]
 
 
-def _builtin_result(output: ToolOutput, callers: JsonObject) -> list[JsonObject]:
+def _encode_builtin_result(output: ToolOutput, callers: JsonObject) -> list[JsonObject]:
     if not output.is_builtin or not _is_own(output.tool_call_id):
         return []
     result: JsonObject = {"tool_use_id": output.tool_call_id, "content": output.result}
@@ -159,19 +167,19 @@ def _is_own(call_id: str) -> bool:
     return call_id.startswith((SERVER_PREFIX, MCP_PREFIX))
 
 
-def _tool_result(output: ToolOutput) -> JsonObject:
+def _encode_tool_result(output: ToolOutput) -> JsonObject:
     parts = output.parts
-    content = parts[0].value if len(parts) == 1 and isinstance(parts[0], CBlock) else _user(parts)
+    content = parts[0].value if len(parts) == 1 and isinstance(parts[0], CBlock) else _encode_user(parts)
     block: JsonObject = {"type": "tool_result", "tool_use_id": output.tool_call_id, "content": content}
     return block | ({"is_error": True} if output.is_error else {})
 
 
-def _file(block: FileBlock) -> JsonObject:
+def _encode_file(block: FileBlock) -> JsonObject:
     is_image = isinstance(block, ImageBlock) or block.essence.startswith("image/")
     kind = "image" if is_image else "document"
     title = {"title": block.filename} if block.filename and not is_image else {}
     if block.url is not None:
-        return {"type": kind, "source": _address(block.url), **title}
+        return {"type": kind, "source": _encode_address(block.url), **title}
     if block.essence in (IMAGE_TYPES if is_image else DOCUMENT_TYPES):
         source = {"type": "base64", "media_type": block.essence, "data": block.base64()}
     elif not is_image and block.essence.startswith("text/"):
@@ -185,7 +193,7 @@ def _file(block: FileBlock) -> JsonObject:
     return {"type": kind, "source": source, **title}
 
 
-def _address(url: str) -> JsonObject:
+def _encode_address(url: str) -> JsonObject:
     if url.startswith(FILES_URL):
         return {"type": "file", "file_id": url.removeprefix(f"{FILES_URL}/").removesuffix("/content")}
     return {"type": "url", "url": url}
@@ -194,6 +202,7 @@ def _address(url: str) -> JsonObject:
 def _join(system: list[JsonObject]) -> str | list[JsonObject]:
     if any("cache_control" in block for block in system):
         return system
+    # One text where no marks are needed, since gateways in front of other models understand only that.
     return "\n\n".join(block["text"] for block in system)
 
 

@@ -9,10 +9,9 @@ from urllib.parse import quote, urlencode
 
 from pydantic_core import from_json
 
-from mellea.backends.gemini.decode import Decoder
+from mellea.backends.gemini.decode import Decoder, retry_delay
 from mellea.backends.gemini.embeddings import batches, decode_embeddings, encode_embeddings
 from mellea.backends.gemini.encode import encode
-from mellea.backends.gemini.failure import retry_delay
 from mellea.backends.gemini.images import (
     decode_image,
     decode_predictions,

@@ -40,9 +40,9 @@ def contents(request: Request, model: str) -> list[JsonObject]:
         if message.role == "system":
             continue
         if message.role == "assistant":
-            parts = _model_parts(message, is_new)
+            parts = _encode_model_turn(message, is_new)
         else:
-            parts = [part for block in message.blocks for part in _user_parts(block, names, takes_files=is_new)]
+            parts = [part for block in message.blocks for part in _encode_user_block(block, names, takes_files=is_new)]
         if message.role == last_role == "tool":
             turns[-1]["parts"] += parts  # parallel calls' results have to be in one turn
             turns[-1]["parts"].sort(key=lambda part: "functionResponse" not in part)
@@ -52,20 +52,21 @@ def contents(request: Request, model: str) -> list[JsonObject]:
     return turns
 
 
-def _user_parts(block: object, names: Mapping[str, str], *, takes_files: bool) -> Iterator[JsonObject]:
+def _encode_user_block(block: object, names: Mapping[str, str], *, takes_files: bool) -> Iterator[JsonObject]:
     if isinstance(block, CBlock):
         yield {"text": block.value}
     elif isinstance(block, FileBlock):
-        yield _file(block)
+        yield _encode_file(block)
     elif isinstance(block, ToolOutput):
         # Models before generation 3 take files beside a result, not inside of it.
-        files = [_file(file) for file in block.files]
-        yield _function_response(block, names, files if takes_files else [])
+        files = [_encode_file(file) for file in block.files]
+        yield _encode_function_response(block, names, files if takes_files else [])
         yield from () if takes_files else files
 
 
-def _function_response(output: ToolOutput, names: Mapping[str, str], files: list[JsonObject]) -> JsonObject:
+def _encode_function_response(output: ToolOutput, names: Mapping[str, str], files: list[JsonObject]) -> JsonObject:
     texts = [part.value for part in output.parts if isinstance(part, CBlock)]
+    # A value goes as JSON, which Gemini reads better than the text of it.
     result: Json = jsonable(output.result) if output.is_value else texts[0] if len(texts) == 1 else texts
     response: JsonObject = {
         "name": output.tool_name or names.get(output.tool_call_id, ""),
@@ -90,16 +91,17 @@ class _ModelTurn:
         if isinstance(block, CBlock):
             self.parts.append({"text": block.value})
         elif isinstance(block, FileBlock):
-            self.parts.append(_file(block))
+            self.parts.append(_encode_file(block))
         elif isinstance(block, ThinkingBlock):
-            self._thought(block)
+            self._add_thought(block)
         elif isinstance(block, ToolCall):
             self._call(block)
         elif isinstance(block, ToolOutput) and block.tool_call_id in self.finished:
-            self.parts.append(_builtin_result(block))
+            self.parts.append(_encode_builtin_result(block))
 
-    def _thought(self, block: ThinkingBlock) -> None:
+    def _add_thought(self, block: ThinkingBlock) -> None:
         signature = block.signature or ""
+        # The signature belongs to the part before it, which had no place for one in our blocks.
         if signature.startswith(SIGNATURE_OF_LAST) and self.parts:
             self.parts[-1]["thoughtSignature"] = signature.removeprefix(SIGNATURE_OF_LAST)
         elif signature.startswith(SIGNATURE):
@@ -112,7 +114,7 @@ class _ModelTurn:
         if call.is_builtin:
             if signature is None or call.tool_call_id not in self.finished:
                 return  # another provider's, or one that Gemini doesn't want back
-            part = _builtin_call(call)
+            part = _encode_builtin_call(call)
         else:
             part = {"functionCall": {"name": call.tool_name, "args": jsonable(call.tool_args)}}
             if call.tool_call_id:
@@ -124,9 +126,10 @@ class _ModelTurn:
         self.parts.append(part)
 
 
-def _model_parts(message: Message, must_sign: bool) -> list[JsonObject]:
+def _encode_model_turn(message: Message, must_sign: bool) -> list[JsonObject]:
     calls = {call.tool_call_id for call in message.blocks if isinstance(call, ToolCall) and _is_gemini_s_own(call)}
     results = {block.tool_call_id for block in message.blocks if isinstance(block, ToolOutput)}
+    # Both or neither: a call without its result, or the other way round, is refused.
     turn = _ModelTurn(must_sign, frozenset(calls & results), [])
     for block in message.blocks:
         turn.add(block)
@@ -137,14 +140,14 @@ def _is_gemini_s_own(call: ToolCall) -> bool:
     return call.is_builtin and (call.signature or "").startswith(SIGNATURE)
 
 
-def _builtin_call(call: ToolCall) -> JsonObject:
+def _encode_builtin_call(call: ToolCall) -> JsonObject:
     args = jsonable(call.tool_args)
     if call.tool_name == CODE_EXECUTION:
         return {"executableCode": {"id": call.tool_call_id, "language": "PYTHON", **args}}
     return {"toolCall": {"id": call.tool_call_id, "toolType": call.tool_name.upper(), "args": args}}
 
 
-def _builtin_result(output: ToolOutput) -> JsonObject:
+def _encode_builtin_result(output: ToolOutput) -> JsonObject:
     result = jsonable(output.result)
     if output.tool_name == CODE_EXECUTION:
         outcome = "OUTCOME_FAILED" if output.is_error else "OUTCOME_OK"
@@ -152,7 +155,7 @@ def _builtin_result(output: ToolOutput) -> JsonObject:
     return {"toolResponse": {"id": output.tool_call_id, "toolType": output.tool_name.upper(), "response": result}}
 
 
-def _file(block: FileBlock) -> JsonObject:
+def _encode_file(block: FileBlock) -> JsonObject:
     if block.url is not None:
         return {"fileData": {"mimeType": block.essence, "fileUri": block.url}}
     return {"inlineData": {"mimeType": block.essence, "data": block.base64()}}

@@ -8,20 +8,20 @@ Calls come whole, or piece by piece (`willContinue`). One that is begun ends wit
 unless both have ids, or with a STOP; where the token limit or a filter ended the answer it ends with `is_valid` false.
 Any part may be signed. A signature that a message has no place for, such as a text's, is kept in an empty thinking
 block behind it.
+
+A method `_on_…` handles a part by the field that says what it is; the table `_PARTS` lists them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from pydantic_core import from_json
 
-from mellea.backends.gemini.failure import retry_delay
 from mellea.backends.gemini.partial_args import PartialArgs
-from mellea.backends.gemini.sources import search_queries, sources
 from mellea.backends.gemini.wire import (
     CODE_EXECUTION,
     FINISH_REASONS,
@@ -69,7 +69,7 @@ from mellea.core.events import (
 from mellea.core.messages import parse_tool_call
 from mellea.errors import BackendError, RateLimitError, WireError
 
-__all__ = ["Decoder", "decode_whole", "read_usage"]
+__all__ = ["Decoder", "decode_whole", "read_usage", "retry_delay"]
 
 
 _PLAIN = frozenset({"content", "index", "role", "finishReason", "safetyRatings"})
@@ -123,7 +123,7 @@ class Decoder(SseWireDecoder):
         """Whether Gemini has said why the answer ends; counts and sources may still come."""
         return self._finish_word is not None or self._is_blocked
 
-    def whole(self, answer: Json) -> list[Event]:
+    def read_whole(self, answer: Json) -> list[Event]:
         """Return the events of an answer that is parsed JSON already.
 
         Raises:
@@ -141,7 +141,7 @@ class Decoder(SseWireDecoder):
             frame, chunk = sse.data, None
             try:
                 chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
-                if text := self._more_text(chunk):
+                if text := self._read_plain_text(chunk):
                     events.append(TextDelta(text))
                     continue
             except (ValueError, KeyError, TypeError, AttributeError):
@@ -151,7 +151,7 @@ class Decoder(SseWireDecoder):
             else:
                 self.read_value(chunk, frame, events)
 
-    def _more_text(self, chunk: Json) -> str:
+    def _read_plain_text(self, chunk: Json) -> str:
         """Return the text of a chunk that holds only text, as nearly all do; `""` for any other chunk."""
         (candidate,) = chunk["candidates"]
         (part,) = candidate["content"]["parts"]
@@ -168,7 +168,7 @@ class Decoder(SseWireDecoder):
         """End the answer, if the provider has said that it is complete."""
         if not self._has_first:
             for candidate in self._held:
-                self._candidate(candidate, events)
+                self._read_candidate(candidate, events)
         if not self.is_complete:
             raise self.interrupted("Gemini's finishReason")
         for call in list(self._open_calls.values()):
@@ -181,7 +181,7 @@ class Decoder(SseWireDecoder):
         """Append the events of one chunk."""
         self._chunk_read = chunk
         if not self._is_named or "error" in chunk or "promptFeedback" in chunk:
-            self._head(chunk)
+            self._read_head(chunk)
         self._counts = known_mapping(chunk, "usageMetadata") or self._counts
         candidates = mappings_of(chunk, "candidates")
         if candidates and self._finish_word is not None and self._is_of_another(chunk):
@@ -190,7 +190,7 @@ class Decoder(SseWireDecoder):
             self.is_known = True
             if (index := int_of(candidate, "index") or 0) == 0:
                 self._has_first = True
-                self._candidate(candidate, events)
+                self._read_candidate(candidate, events)
             elif not self._has_first and index == (self._other or index):
                 self._other = index
                 self._held.append(candidate)
@@ -202,7 +202,7 @@ class Decoder(SseWireDecoder):
         """
         return self.response_id is not None and known_id(chunk, "responseId") != self.response_id
 
-    def _head(self, chunk: JsonObject) -> None:
+    def _read_head(self, chunk: JsonObject) -> None:
         """Read a chunk's fields that concern the whole answer."""
         if chunk.get("error") or (not _OWN & chunk.keys() and is_report(chunk)):
             raise self.reported(chunk)
@@ -226,7 +226,7 @@ class Decoder(SseWireDecoder):
 
     # -- candidates and parts ----------------------------------------------------------------------------------
 
-    def _candidate(self, candidate: JsonObject, events: list[Event]) -> None:
+    def _read_candidate(self, candidate: JsonObject, events: list[Event]) -> None:
         content = candidate.get("content")
         if content is not None:
             for part in mappings_of(content if type(content) is dict else mapping_of(candidate, "content"), "parts"):
@@ -234,29 +234,29 @@ class Decoder(SseWireDecoder):
                 if type(text) is str and text and len(part) == 1:  # nearly all of them
                     events.append(TextDelta(text))
                 else:
-                    self._part(part, events)
+                    self._read_part(part, events)
         if reason := text_of(candidate, "finishReason"):
             self._finish_word = reason
             self._is_named = False
         if not _PLAIN.issuperset(candidate):
             self._add_found(candidate, events)
 
-    def _part(self, part: JsonObject, events: list[Event]) -> None:
+    def _read_part(self, part: JsonObject, events: list[Event]) -> None:
         if part.get("text") is not None:
-            self._text_part(part, text_of(part, "text"), events)
+            self._on_text(part, text_of(part, "text"), events)
             return
         for name, decode in self._PARTS.items():
             if part.get(name) is not None:
                 decode(self, part, mapping_of(part, name), events)
                 return
-        if signature := _signature(part):
+        if signature := _read_signature(part):
             events.append(ReasoningDelta("", signature))
         elif any(value is not None for value in part.values()):
             self.overlook(part)
 
-    def _text_part(self, part: JsonObject, text: str, events: list[Event]) -> None:
-        is_thought = _flag(part, "thought")
-        signature = _signature(part, SIGNATURE_OF_LAST if text and not is_thought else SIGNATURE)
+    def _on_text(self, part: JsonObject, text: str, events: list[Event]) -> None:
+        is_thought = _read_flag(part, "thought")
+        signature = _read_signature(part, SIGNATURE_OF_LAST if text and not is_thought else SIGNATURE)
         if is_thought:
             if text or signature:
                 events.append(ReasoningDelta(text, signature))
@@ -268,9 +268,9 @@ class Decoder(SseWireDecoder):
 
     # -- calls of the caller's own tools -----------------------------------------------------------------------
 
-    def _function_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
+    def _on_function_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
         name, sent_id = text_of(call, "name"), known_id(call, "id")
-        opened = self._open_call(name, sent_id)
+        opened = self._find_open_call(name, sent_id)
         args = arguments_text(call.get("args"), "args")
         partials = mappings_of(call, "partialArgs")
         if opened is None:
@@ -280,10 +280,10 @@ class Decoder(SseWireDecoder):
         self._write(opened, args, events)
         for partial in partials:
             self._write(opened, opened.args.feed(partial), events)
-        if not _flag(call, "willContinue"):
+        if not _read_flag(call, "willContinue"):
             self._end_call(opened, events)
 
-    def _open_call(self, name: str, sent_id: str) -> _OpenCall | None:
+    def _find_open_call(self, name: str, sent_id: str) -> _OpenCall | None:
         """Return the open call that this part continues: the one with this id, or the last one for an unnamed part."""
         by_id = self._open_calls.get(sent_id) if sent_id else None
         return by_id or (None if name else next(reversed(self._open_calls.values()), None))
@@ -295,7 +295,7 @@ class Decoder(SseWireDecoder):
         for before in ([unnamed] if unnamed else []) if sent_id else list(self._open_calls.values()):
             self._end_call(before, events)
         self._has_own_calls = True
-        opened = _OpenCall(self._call_id(sent_id), name, sent_id, _signature(part))
+        opened = _OpenCall(self._make_call_id(sent_id), name, sent_id, _read_signature(part))
         self._open_calls[sent_id] = opened
         events.append(ToolStart(opened.tool_call_id, name))
         return opened
@@ -314,38 +314,40 @@ class Decoder(SseWireDecoder):
         events.append(ToolEnd(call if is_whole else replace(call, tool_args={}, is_valid=False)))
         del self._open_calls[ended.sent_id]
 
-    def _call_id(self, sent_id: str) -> str:
+    def _make_call_id(self, sent_id: str) -> str:
         """Return the call's id, or a deterministic one if the provider sent none."""
         return self._ids.new(sent_id, self.response_id, self._chunk_read)
 
     # -- what the provider runs itself -------------------------------------------------------------------------
 
-    def _code(self, part: JsonObject, code: JsonObject, events: list[Event]) -> None:
-        self._code_call = self._call_id(known_id(code, "id"))
+    def _on_executable_code(self, part: JsonObject, code: JsonObject, events: list[Event]) -> None:
+        self._code_call = self._make_call_id(known_id(code, "id"))
         args: JsonObject = {name: code[name] for name in ("language", "code") if name in code}
-        self._builtin_call(self._code_call, CODE_EXECUTION, args, part, events)
+        self._emit_builtin_call(self._code_call, CODE_EXECUTION, args, part, events)
 
-    def _code_result(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
-        call_id = known_id(result, "id") or self._code_call or self._call_id("")
+    def _on_code_result(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
+        call_id = known_id(result, "id") or self._code_call or self._make_call_id("")
         is_error = result.get("outcome") != "OUTCOME_OK"
         output = ToolOutput(call_id, CODE_EXECUTION, result.get("output") or "", is_error, is_builtin=True)
         events.append(BuiltinToolResult(output))
         self._keep_signature(part, events)
 
-    def _server_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
+    def _on_tool_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
         self._has_searched = True  # reported here, so not again from the grounding metadata
         args = known_mapping(call, "args")
-        self._builtin_call(self._call_id(known_id(call, "id")), _tool_name(call), args, part, events)
+        self._emit_builtin_call(self._make_call_id(known_id(call, "id")), _read_tool_name(call), args, part, events)
 
-    def _server_result(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
-        call_id = known_id(result, "id") or self._call_id("")
-        output = ToolOutput(call_id, _tool_name(result), result.get("response"), is_builtin=True)
+    def _on_tool_response(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
+        call_id = known_id(result, "id") or self._make_call_id("")
+        output = ToolOutput(call_id, _read_tool_name(result), result.get("response"), is_builtin=True)
         events.append(BuiltinToolResult(output))
         self._keep_signature(part, events)
 
-    def _builtin_call(self, call_id: str, name: str, args: JsonObject, part: JsonObject, events: list[Event]) -> None:
+    def _emit_builtin_call(
+        self, call_id: str, name: str, args: JsonObject, part: JsonObject, events: list[Event]
+    ) -> None:
         # Even an empty signature names the provider, so that the call is never sent to another one.
-        raw, signature = json.dumps(args, ensure_ascii=False), _signature(part) or SIGNATURE
+        raw, signature = json.dumps(args, ensure_ascii=False), _read_signature(part) or SIGNATURE
         events.append(BuiltinToolStart(call_id, name))
         events.append(BuiltinToolEnd(ToolCall(call_id, name, args, raw, is_builtin=True, signature=signature)))
 
@@ -355,7 +357,7 @@ class Decoder(SseWireDecoder):
         queries = search_queries(candidate)
         if queries and not self._has_searched:
             self._has_searched = True
-            call_id = self._call_id("")
+            call_id = self._make_call_id("")
             call = ToolCall(call_id, GOOGLE_SEARCH, {"queries": queries}, json.dumps({"queries": queries}), True, True)
             pages = [{"url": source.url, "title": source.title} for source in found]
             events.append(BuiltinToolStart(call_id, GOOGLE_SEARCH))
@@ -366,9 +368,9 @@ class Decoder(SseWireDecoder):
 
     # -- files and the end -------------------------------------------------------------------------------------
 
-    def _inline_data(self, part: JsonObject, blob: JsonObject, events: list[Event]) -> None:
-        if _flag(part, "thought"):  # a draft of an image, made while thinking
-            if signature := _signature(part):
+    def _on_inline_data(self, part: JsonObject, blob: JsonObject, events: list[Event]) -> None:
+        if _read_flag(part, "thought"):  # a draft of an image, made while thinking
+            if signature := _read_signature(part):
                 events.append(ReasoningDelta("", signature))
             return
         media_type = text_of(blob, "mimeType") or "application/octet-stream"
@@ -376,14 +378,14 @@ class Decoder(SseWireDecoder):
         events.append(FileEvent(media_type, data, filename=name))
         self._keep_signature(part, events)
 
-    def _file_data(self, part: JsonObject, file: JsonObject, events: list[Event]) -> None:
+    def _on_file_data(self, part: JsonObject, file: JsonObject, events: list[Event]) -> None:
         if not (url := text_of(file, "fileUri")):
             raise WireError(f"Gemini sent a file without an address: {repr(file)[:120]}")
         events.append(FileEvent(text_of(file, "mimeType") or "application/octet-stream", url=url))
         self._keep_signature(part, events)
 
     def _keep_signature(self, part: JsonObject, events: list[Event]) -> None:
-        if (signature := _signature(part, SIGNATURE_OF_LAST)) is not None:
+        if (signature := _read_signature(part, SIGNATURE_OF_LAST)) is not None:
             events.append(ReasoningDelta("", signature))
 
     def _finish_reason(self) -> FinishReason:
@@ -394,47 +396,117 @@ class Decoder(SseWireDecoder):
         return FINISH_REASONS.get(self._finish_word, "other")
 
     _PARTS: ClassVar[dict[str, Callable[[Decoder, JsonObject, JsonObject, list[Event]], None]]] = {
-        "functionCall": _function_call,
-        "executableCode": _code,
-        "codeExecutionResult": _code_result,
-        "toolCall": _server_call,
-        "toolResponse": _server_result,
-        "inlineData": _inline_data,
-        "fileData": _file_data,
+        "functionCall": _on_function_call,
+        "executableCode": _on_executable_code,
+        "codeExecutionResult": _on_code_result,
+        "toolCall": _on_tool_call,
+        "toolResponse": _on_tool_response,
+        "inlineData": _on_inline_data,
+        "fileData": _on_file_data,
     }
 
 
 def decode_whole(answer: Json, model: str) -> list[Event]:
-    """Return the events of an answer that is parsed JSON already; raises as `Decoder.whole` does."""
-    return Decoder(model).whole(answer)
+    """Return the events of an answer that is parsed JSON already; raises as `Decoder.read_whole` does."""
+    return Decoder(model).read_whole(answer)
 
 
 def read_usage(usage: JsonObject) -> Usage:
     """Return the counts of tokens; what a tool of the provider's found is part of the prompt."""
 
-    def total(*names: str) -> int | None:
+    def add_up(*names: str) -> int | None:
         counts = [count for name in names if (count := known_int(usage, name)) is not None]
         return sum(counts) if counts else None
 
     return Usage(
-        input_tokens=total("promptTokenCount", "toolUsePromptTokenCount"),
-        output_tokens=total("candidatesTokenCount", "thoughtsTokenCount"),
-        cached_tokens=total("cachedContentTokenCount"),
-        reasoning_tokens=total("thoughtsTokenCount"),
+        input_tokens=add_up("promptTokenCount", "toolUsePromptTokenCount"),
+        output_tokens=add_up("candidatesTokenCount", "thoughtsTokenCount"),
+        cached_tokens=add_up("cachedContentTokenCount"),
+        reasoning_tokens=add_up("thoughtsTokenCount"),
     )
 
 
-def _signature(part: JsonObject, prefix: str = SIGNATURE) -> str | None:
+def _read_signature(part: JsonObject, prefix: str = SIGNATURE) -> str | None:
     value = part.get("thoughtSignature")
     return prefix + value if isinstance(value, str) else None
 
 
-def _flag(mapping: JsonObject, name: str) -> bool:
+def _read_flag(mapping: JsonObject, name: str) -> bool:
     value = mapping.get(name)
     if value is None or type(value) is bool:
         return value is True
     raise wrong_type(name, "true or false", value)
 
 
-def _tool_name(call: JsonObject) -> str:
+def _read_tool_name(call: JsonObject) -> str:
     return (known_text(call, "toolType") or "unknown").lower()
+
+
+_RETRY_INFO = "google.rpc.RetryInfo"
+
+
+def retry_delay(report: Json) -> float | None:
+    """Return the seconds that an error asks to wait before the next attempt, `None` if it doesn't say.
+
+    Args:
+        report: the body of the error, or the error in it.
+    """
+    if isinstance(report, list) and report:  # the error of a stream comes in a list
+        report = report[0]
+    if not isinstance(report, dict):
+        return None
+    error = report.get("error")
+    details = (error if isinstance(error, dict) else report).get("details")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and str(detail.get("@type", "")).endswith(_RETRY_INFO):
+            return _read_duration(detail.get("retryDelay"))
+    return None
+
+
+def _read_duration(duration: Json) -> float | None:
+    """Read a protobuf Duration: `"2.4s"` in JSON; some proxies write its fields instead."""
+    fields = duration if isinstance(duration, dict) else {"seconds": str(duration).removesuffix("s")}
+    try:
+        seconds = float(fields.get("seconds") or 0) + float(fields.get("nanos") or 0) / 1e9
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+_PIECES = ("web", "retrievedContext", "maps", "image")
+
+
+def sources(candidate: JsonObject) -> Iterator[Source]:
+    """Yield the sources that a candidate names, in its order; the same one may come again."""
+    for chunk in _read_objects(_read_object(candidate.get("groundingMetadata")).get("groundingChunks")):
+        for kind in _PIECES:
+            if piece := _read_object(chunk.get(kind)):
+                url = piece.get("uri") or piece.get("sourceUri") or piece.get("fileSearchStore")
+                yield Source(_read_text(url), _read_text(piece.get("title")), _read_text(piece.get("text")))
+    citations = _read_object(candidate.get("citationMetadata"))
+    for citation in _read_objects(citations.get("citationSources") or citations.get("citations")):
+        yield Source(_read_text(citation.get("uri")), _read_text(citation.get("title")))
+    for page in _read_objects(_read_object(candidate.get("urlContextMetadata")).get("urlMetadata")):
+        if page.get("urlRetrievalStatus") == "URL_RETRIEVAL_STATUS_SUCCESS":
+            yield Source(_read_text(page.get("retrievedUrl")))
+
+
+def search_queries(candidate: JsonObject) -> list[str]:
+    """Return what was searched for in the web."""
+    queries = _read_object(candidate.get("groundingMetadata")).get("webSearchQueries")
+    return [query for query in queries if isinstance(query, str)] if isinstance(queries, list) else []
+
+
+# Sources are not essential: one of an unknown form is left out, and never fails the answer.
+
+
+def _read_object(value: Json) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _read_objects(value: Json) -> list[JsonObject]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _read_text(value: Json) -> str | None:
+    return value if isinstance(value, str) else None

@@ -27,11 +27,11 @@ def encode(request: Request, model: str) -> JsonObject:
     payload: JsonObject = {"contents": contents(request, model)}
     if instructions := [message.text for message in request.messages if message.role == "system" and message.text]:
         payload["systemInstruction"] = {"parts": [{"text": text} for text in instructions]}
-    if config := _generation_config(request, model):
+    if config := _encode_config(request, model):
         payload["generationConfig"] = config
-    if tools := _tools(request):
+    if tools := _encode_tools(request):
         payload["tools"] = tools
-    if config := _tool_config(request):
+    if config := _encode_tool_config(request):
         payload["toolConfig"] = config
     return payload
 
@@ -55,7 +55,7 @@ def _check_tools(request: Request, model: str) -> None:
     )
 
 
-def _generation_config(request: Request, model: str) -> JsonObject:
+def _encode_config(request: Request, model: str) -> JsonObject:
     options = request.options
     config: JsonObject = {name: options[option] for option, name in OPTIONS.items() if option in options}
     if "seed" in config:
@@ -64,15 +64,16 @@ def _generation_config(request: Request, model: str) -> JsonObject:
         stop = config["stopSequences"]
         config["stopSequences"] = [stop] if isinstance(stop, str) else list(stop)
     if (thinking := options.get(ModelOption.THINKING)) is not None:
-        config["thinkingConfig"] = _thinking(thinking, model)
+        config["thinkingConfig"] = _encode_thinking(thinking, model)
     if request.output_schema is not None:
         config["responseMimeType"] = "application/json"
         config["responseJsonSchema"] = gemini_schema(jsonable(request.output_schema.schema))
     return config
 
 
-def _thinking(value: bool | int | str, model: str) -> JsonObject:
+def _encode_thinking(value: bool | int | str, model: str) -> JsonObject:
     """Set the thinking effort: a level from generation 3 on, a token budget before."""
+    # A name that tells no generation is taken for a new model.
     takes_levels = (generation(model) or 3) >= 3
     if value is True:
         return {"includeThoughts": True}
@@ -93,13 +94,13 @@ def _thinking(value: bool | int | str, model: str) -> JsonObject:
     return {**effort, "includeThoughts": True}
 
 
-def _tools(request: Request) -> list[JsonObject]:
-    own = [_declaration(tool) for tool in request.tools if isinstance(tool, ToolSpec)]
+def _encode_tools(request: Request) -> list[JsonObject]:
+    own = [_declare_tool(tool) for tool in request.tools if isinstance(tool, ToolSpec)]
     tools: list[JsonObject] = [{"functionDeclarations": own}] if own else []
     return tools + [jsonable(tool.config) for tool in request.tools if isinstance(tool, BuiltinTool)]
 
 
-def _declaration(tool: ToolSpec) -> JsonObject:
+def _declare_tool(tool: ToolSpec) -> JsonObject:
     return {
         "name": tool.name,
         "description": tool.description,
@@ -107,11 +108,12 @@ def _declaration(tool: ToolSpec) -> JsonObject:
     }
 
 
-def _tool_config(request: Request) -> JsonObject:
+def _encode_tool_config(request: Request) -> JsonObject:
     own = [tool.name for tool in request.tools if isinstance(tool, ToolSpec)]
     config: JsonObject = {}
     choice = request.options.get(ModelOption.TOOL_CHOICE)
     if own and choice is not None:
+        # There is no mode for a single function; it is a choice among one.
         named = {"mode": "ANY", "allowedFunctionNames": [choice]}
         config["functionCallingConfig"] = {"mode": _MODES[choice]} if choice in _MODES else named
     if own and len(own) < len(request.tools):

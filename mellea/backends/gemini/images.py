@@ -58,7 +58,7 @@ def decode_predictions(body: Json, model: str) -> ImageResult:
     predictions = body.get("predictions", []) if isinstance(body, dict) else None
     if not isinstance(predictions, list) or not all(isinstance(item, dict) for item in predictions):
         raise WireError(f"Imagen's answer is not a list of predictions: {body!r:.80}", model=model)
-    images = tuple(_image(item) for item in predictions if "bytesBase64Encoded" in item)
+    images = tuple(_read_image(item) for item in predictions if "bytesBase64Encoded" in item)
     if not images:
         reasons = {str(item["raiFilteredReason"]) for item in predictions if item.get("raiFilteredReason")}
         raise BackendError(f"Imagen made no image: {'; '.join(sorted(reasons)) or 'it gives no reason'}", model=model)
@@ -82,7 +82,7 @@ def decode_image(body: Json, model: str) -> ImageResult:
     return ImageResult(images, made.usage, made.model)
 
 
-def _image(prediction: JsonObject) -> ImageBlock:
+def _read_image(prediction: JsonObject) -> ImageBlock:
     try:
         data = base64.b64decode(str(prediction["bytesBase64Encoded"]))
     except binascii.Error as error:

@@ -68,13 +68,13 @@ class PartialArgs:
         """
         if not isinstance(partial, dict):
             raise WireError(f"a part of a call's arguments is {partial!r}, which is not an object")
-        path = _steps(partial.get("jsonPath"))
+        path = _split_path(partial.get("jsonPath"))
         chunk = partial.get("stringValue")
         if chunk is not None and not isinstance(chunk, str):
             raise WireError(f"the stringValue of a part of a call's arguments is {chunk!r}")
         pieces: list[str] = []
         if not (self.is_in_string and path == self._path):
-            if (text := _scalar(partial)) is None and chunk is None:
+            if (text := _read_scalar(partial)) is None and chunk is None:
                 return ""  # it only says that more will come
             self._go_to(path, pieces)
             pieces.append('"' if text is None else text)
@@ -134,7 +134,7 @@ def _begin_member(container: _Container, step: Step, pieces: list[str]) -> None:
         raise WireError(f"the member {step!r} of a call's arguments comes out of order")
 
 
-def _steps(path: Json) -> list[Step]:
+def _split_path(path: Json) -> list[Step]:
     """Split a JSON path (RFC 9535, names and indices alone)."""
     steps: list[Step] = []
     if isinstance(path, str) and path.startswith("$"):
@@ -148,7 +148,7 @@ def _steps(path: Json) -> list[Step]:
     raise WireError(f"a part of a call's arguments has the path {path!r}, which leads to no argument")
 
 
-def _scalar(partial: Json) -> str | None:
+def _read_scalar(partial: Json) -> str | None:
     if "nullValue" in partial:
         return "null"
     value = partial.get("boolValue", partial.get("numberValue"))

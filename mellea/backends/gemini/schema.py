@@ -40,11 +40,12 @@ _DEEPEST: Final = 64
 
 def gemini_schema(schema: Mapping[str, Json]) -> JsonObject:
     """Return the schema as Gemini takes it."""
-    written: JsonObject = _part(schema, 0)
+    written: JsonObject = _write_part(schema, 0)
     return written
 
 
-def _part(schema: Json, depth: int) -> Json:
+def _write_part(schema: Json, depth: int) -> Json:
+    # Deeper down it goes as it is, rather than end in a RecursionError.
     if not isinstance(schema, Mapping) or depth > _DEEPEST:
         return schema
     new: JsonObject = {}
@@ -58,6 +59,7 @@ def _part(schema: Json, depth: int) -> Json:
             told[name] = value
     if isinstance(const := schema.get("const"), (str, int, float)) and not isinstance(const, bool):
         new["enum"] = [const]
+        # Gemini demands the type of an enumeration.
         new.setdefault("type", "string" if isinstance(const, str) else "number")
     if told:
         words = ", ".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in told.items())
@@ -71,25 +73,26 @@ def _wrap_reference(schema: JsonObject) -> JsonObject:
     if "$ref" not in schema or not beside:
         return schema
     around = {name: value for name, value in schema.items() if name.startswith("$") and name != "$ref"}
+    # Nothing may stand beside a reference, so the rest goes into a schema around it, with one alternative.
     return {**around, **beside, "anyOf": [{"$ref": schema["$ref"]}]}
 
 
-def _many(schemas: Json, depth: int) -> Json:
-    return [_part(schema, depth) for schema in schemas] if isinstance(schemas, list) else schemas
+def _write_many(schemas: Json, depth: int) -> Json:
+    return [_write_part(schema, depth) for schema in schemas] if isinstance(schemas, list) else schemas
 
 
 def _rewrite_named(schemas: Json, depth: int) -> Json:
     if not isinstance(schemas, Mapping):
         return schemas
-    return {name: _part(schema, depth) for name, schema in schemas.items()}
+    return {name: _write_part(schema, depth) for name, schema in schemas.items()}
 
 
 _INNER: dict[str, Callable[[Json, int], Json]] = {
     "$defs": _rewrite_named,
-    "additionalProperties": _part,
-    "anyOf": _many,
-    "items": _part,
-    "oneOf": _many,
-    "prefixItems": _many,
+    "additionalProperties": _write_part,
+    "anyOf": _write_many,
+    "items": _write_part,
+    "oneOf": _write_many,
+    "prefixItems": _write_many,
     "properties": _rewrite_named,
 }

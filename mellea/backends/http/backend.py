@@ -37,12 +37,14 @@ from mellea.backends.http.exchange import Exchange, last_events, late_events
 from mellea.backends.http.httpx_clients import FormFile, form_body
 from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing, json_body
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
+from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
 from mellea.backends.http.secret import Headers, Secret, key_from, missing_key, without_secrets
 from mellea.backends.http.words import shortened
 from mellea.core.backend import Backend, Batches, Request, check_supported
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import hide_keys
 from mellea.core.options import Deadlines, ModelOption
+from mellea.core.results import RateLimitState
 from mellea.core.tracebacks import short_errors
 from mellea.errors import (
     BackendError,
@@ -115,6 +117,7 @@ class HttpBackend(Backend):
         key_header: the header that takes the key; `authorization` takes it as a bearer token.
         requires_key: whether the provider at `default_url` refuses a request without a key.
         models_path: where the provider lists its models.
+        limit_headers: the headers that tell its limits.
 
     Raises:
         UsageError: an argument has a bad value.
@@ -127,6 +130,7 @@ class HttpBackend(Backend):
     key_header: str = "authorization"
     requires_key: ClassVar[bool] = False
     models_path: ClassVar[str] = "models"
+    limit_headers: ClassVar[LimitHeaders] = LimitHeaders()
 
     @short_errors
     def __init__(
@@ -160,6 +164,7 @@ class HttpBackend(Backend):
         self._extra_headers = Headers.checked(headers)
         self._extra_body = dict(extra_body or {})
         self._connector = Connector(client, self._address)
+        self._limits = LimitNotes(self.limit_headers)
         self._missing: tuple[str, ...] = ()  # what was left out when this was pickled
 
     # -- what a provider fills in: `encode` and `make_decoder` always, the others where the defaults don't fit ---
@@ -247,6 +252,11 @@ class HttpBackend(Backend):
     def server(self) -> tuple[str, int | None]:
         """Host and port of the server that requests go to."""
         return self._server
+
+    @property
+    def rate_limits(self) -> RateLimitState | None:
+        """What the headers of the last response said about limits."""
+        return self._limits.read()
 
     def run(self, request: Request) -> AsyncIterator[Event]:
         """Send the request and yield what the model says; closing the iterator closes the connection.
@@ -377,11 +387,14 @@ class HttpBackend(Backend):
         return self.__copy__()  # nothing in it changes
 
     def __getstate__(self) -> dict[str, Any]:
-        return without_secrets(self.__dict__)
+        state = without_secrets(self.__dict__)
+        del state["_limits"]
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._connector = Connector(None, self._address)
+        self._limits = LimitNotes(self.limit_headers)
         if state["_missing"][:1] == ("api_key=",) and (key := key_from(self.key_variables)):
             self._key, self._missing = Secret(key), state["_missing"][1:]
 
@@ -424,7 +437,7 @@ class HttpBackend(Backend):
             url = way.urls[outgoing.path] = self._address.join(outgoing.path)
         sent = HttpRequest(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
         retries = self.retries if retries is None else retries
-        return Exchange(way, sent, retries, deadlines, self.name, self.model_id, self.explain_error)
+        return Exchange(way, sent, retries, deadlines, self.name, self.model_id, self.explain_error, self._limits)
 
     async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:
         exchange = self._exchange(method, outgoing, _PLAIN, deadlines, retries)

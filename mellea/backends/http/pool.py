@@ -121,6 +121,7 @@ class Pool:
             url: where; a redirect leads elsewhere than the request says.
         """
         target, host = self._urls.get(url) or self._parse(url)
+        # No limit for writing: a body of many megabytes on a slow line is no failure.
         timeout = {"connect": request.connect, "read": request.read, "write": None, "pool": None}
         sent = httpcore.Request(
             request.method,
@@ -133,6 +134,7 @@ class Pool:
             connection = await self._find_idle() if self._idle else None
             if connection is None:
                 connection = await self._connect(target.origin, request.connect)
+            # Before the request is sent, so that closing the pool finds it whatever happens.
             self._used.add(connection)
             try:
                 response = await connection.handle_async_request(sent)
@@ -148,9 +150,11 @@ class Pool:
 
     async def _find_idle(self) -> httpcore.AsyncConnectionInterface | None:
         idle = self._idle
+        # Only the oldest one is looked at, so taking a connection costs the same however many there are.
         while len(idle) > 1 and idle[0].has_expired():
             await _close(idle.popleft())
         while idle:
+            # The one that was used last: it is the least likely to have been closed by the server meanwhile.
             connection = idle.pop()
             if connection.is_available() and not connection.has_expired():
                 return connection
@@ -170,6 +174,7 @@ class Pool:
     async def release(self, connection: httpcore.AsyncConnectionInterface) -> None:
         """Take a connection back whose response has been closed."""
         self._used.discard(connection)
+        # A response that wasn't read to its end leaves a connection that nothing else can be sent on.
         if self._is_closed or not connection.is_available():
             if not connection.is_closed():
                 await _close(connection)
@@ -193,6 +198,7 @@ class Pool:
         else:
             scheme, host, port, target = self._split(url)
             parsed = httpcore.URL(scheme=scheme, host=host, port=port, target=target)
+        # All at once, rather than the oldest one: a program has a handful of addresses, or they are endless.
         if len(self._urls) >= _MOST_URLS:
             self._urls.clear()
         found = self._urls[url] = parsed, _host(parsed)
@@ -298,6 +304,7 @@ class _Stream(httpcore.AsyncNetworkStream):
             with anyio.fail_after(timeout):
                 return await self._stream.receive(max_bytes)
         except anyio.EndOfStream:
+            # The end of the stream, in httpcore's terms; whether that is too soon is for its parser to say.
             return b""
         except TimeoutError as error:
             raise httpcore.ReadTimeout(error) from error
@@ -305,12 +312,14 @@ class _Stream(httpcore.AsyncNetworkStream):
             raise httpcore.ReadError(error) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # Large bodies go out at once: collecting them would hold them twice.
         if len(self._unsent) + len(buffer) <= _MOST_UNSENT:
             self._unsent += buffer
         else:
             await self._send(buffer, timeout)
 
     async def _send(self, buffer: bytes, timeout: float | None) -> None:
+        # Taken first: if the write fails or is cancelled, nothing is sent a second time.
         unsent, self._unsent = self._unsent, b""
         try:
             with nullcontext() if timeout is None else anyio.fail_after(timeout):

@@ -76,9 +76,9 @@ class LlamaCppBackend(Backend):
     ) -> None:
         self.model_id = check_name(fspath(model_id))
         super().__init__(model_options=options_of(self.model_id) | check_options(model_options))
-        self.context_window = _positive("context_window", context_window)
-        self.parallel = _positive("parallel", parallel)
-        self.threads = default_threads() if threads is None else _positive("threads", threads)
+        self.context_window = _check_positive("context_window", context_window)
+        self.parallel = _check_positive("parallel", parallel)
+        self.threads = default_threads() if threads is None else _check_positive("threads", threads)
         self.stop_repetition = stop_repetition
         self.verbose = verbose
         self._settings: EngineSettings | None = None
@@ -182,7 +182,7 @@ async def _stop(call: EngineCall) -> None:
             await call.wait_done(_CLOSE_SECONDS)
 
 
-def _positive(name: str, value: int) -> int:
+def _check_positive(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name} takes a whole number from 1, not {value!r}")
     return value

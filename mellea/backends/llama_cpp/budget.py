@@ -45,13 +45,15 @@ class DefaultLimit(int):
 
 def share_out(body: dict[str, Any], max_tokens: int) -> None:
     """Lower the default limits in a schema, in place, so that `max_tokens` tokens are enough for the whole answer."""
-    texts = sum(weight for schema, weight in _schemas(body, 1) if isinstance(schema.get("maxLength"), DefaultLimit))
+    texts = sum(
+        weight for schema, weight in _walk_schemas(body, 1) if isinstance(schema.get("maxLength"), DefaultLimit)
+    )
     length = max(LEAST_LENGTH, int(max_tokens * _CHARACTERS / max(1, texts)))
     definitions = body.get("$defs", {})
-    for schema, _ in _schemas(body, 1):
+    for schema, _ in _walk_schemas(body, 1):
         _lower(schema, "maxLength", "minLength", length)
         for most, least, part in (("maxItems", "minItems", "items"), ("maxProperties", "minProperties", _ONE[1])):
-            count = int(max_tokens * _USED / _cost(schema.get(part), definitions, 0))
+            count = int(max_tokens * _USED / _estimate_cost(schema.get(part), definitions, 0))
             _lower(schema, most, least, max(LEAST_ITEMS, count))
 
 
@@ -61,34 +63,34 @@ def _lower(schema: dict[str, Any], most: str, least: str, limit: int) -> None:
         schema[most] = min(stated, max(limit, schema.get(least, 0), len(schema.get("required", ()))))
 
 
-def _schemas(schema: Any, weight: int) -> Iterator[tuple[dict[str, Any], int]]:
+def _walk_schemas(schema: Any, weight: int) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield all parts of a schema, each with the number of texts that a text there counts as."""
     if not isinstance(schema, dict):
         return
     yield schema, weight
     for name in _ONE:
-        yield from _schemas(schema.get(name), min(weight * _TEXTS_IN_LIST, _TEXTS_IN_LIST**2))
+        yield from _walk_schemas(schema.get(name), min(weight * _TEXTS_IN_LIST, _TEXTS_IN_LIST**2))
     for name in _LISTS:
         for part in schema.get(name, ()):
-            yield from _schemas(part, weight)
+            yield from _walk_schemas(part, weight)
     for name in _NAMED:
         for part in schema.get(name, {}).values():
-            yield from _schemas(part, weight)
+            yield from _walk_schemas(part, weight)
 
 
-def _cost(schema: Any, definitions: Mapping[str, Any], depth: int) -> float:
+def _estimate_cost(schema: Any, definitions: Mapping[str, Any], depth: int) -> float:
     """Return about how many tokens a value takes."""
     if not isinstance(schema, Mapping) or depth > _FOLLOWED:
         return _COSTS["string"]
     if "$ref" in schema:
-        return _cost(definitions.get(schema["$ref"].rpartition("/")[2]), definitions, depth + 1)
+        return _estimate_cost(definitions.get(schema["$ref"].rpartition("/")[2]), definitions, depth + 1)
     for name in ("anyOf", "oneOf", "allOf"):
         if name in schema:
-            return max(_cost(part, definitions, depth) for part in schema[name])
+            return max(_estimate_cost(part, definitions, depth) for part in schema[name])
     kind = schema.get("type")
     if kind == "array":
-        return 3 + 3 * _cost(schema.get("items"), definitions, depth)
+        return 3 + 3 * _estimate_cost(schema.get("items"), definitions, depth)
     if kind == "object":
         parts = schema.get("properties", {}).items()
-        return 4 + sum(4 + len(name) / 4 + _cost(part, definitions, depth) for name, part in parts)
+        return 4 + sum(4 + len(name) / 4 + _estimate_cost(part, definitions, depth) for name, part in parts)
     return _COSTS.get(kind, _COSTS["string"]) if isinstance(kind, str) else _COSTS["string"]

@@ -68,16 +68,16 @@ class Decoder:
         if self.is_over:
             return []
         if "error" in chunk:
-            raise _error(chunk["error"], self._model)
+            raise _make_error(chunk["error"], self._model)
         if (progress := chunk.get("prompt_progress")) is not None:
             self._usage = replace(self._usage, input_tokens=progress.get("total"))
             return [KeepAlive()]
         events: list[Event] = []
         for choice in chunk.get("choices", ()):
-            self._choice(choice, events)
+            self._read_choice(choice, events)
         self._response_id = chunk.get("id", self._response_id)
         if (usage := chunk.get("usage")) is not None:
-            events.append(UsageEvent(_usage(usage)))
+            events.append(UsageEvent(_read_usage(usage)))
             events += self._end()
         return events if self._tags.is_over else self._tags.feed(events)
 
@@ -94,7 +94,7 @@ class Decoder:
             return self._tags.feed([usage, *self._end()])
         return [] if self._has_ended else self._tags.feed(self._end())
 
-    def _choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
+    def _read_choice(self, choice: Mapping[str, Any], events: list[Event]) -> None:
         delta = choice.get("delta", {})
         text = delta.get("content")
         if text and self._drops_joiners:
@@ -152,7 +152,7 @@ def decode_embeddings(answer: Mapping[str, Any], model: str, window: int) -> Emb
                 backend="llama_cpp",
                 model=model,
             )
-        raise _error(error, model)
+        raise _make_error(error, model)
     rows = sorted(answer["data"], key=lambda row: row["index"])
     usage = Usage(input_tokens=answer.get("usage", {}).get("prompt_tokens"))
     return EmbeddingResult(tuple(tuple(row["embedding"]) for row in rows), usage, model)
@@ -166,7 +166,7 @@ def engine_error(error: Exception, model: str) -> MelleaError:
     return kind(f"the engine refuses the request: {error}", backend="llama_cpp", model=model)
 
 
-def _error(error: Mapping[str, Any], model: str) -> BackendError:
+def _make_error(error: Mapping[str, Any], model: str) -> BackendError:
     code = error.get("code")
     fields: dict[str, Any] = {"backend": "llama_cpp", "model": model, "status": code}
     if error.get("type") == "exceed_context_size_error":
@@ -181,7 +181,7 @@ def _error(error: Mapping[str, Any], model: str) -> BackendError:
     return kind(f"the engine failed: {error.get('message')}", **fields)
 
 
-def _usage(usage: Mapping[str, Any]) -> Usage:
+def _read_usage(usage: Mapping[str, Any]) -> Usage:
     details = usage.get("prompt_tokens_details") or {}
     return Usage(
         input_tokens=usage.get("prompt_tokens"),

@@ -64,7 +64,7 @@ def encode(request: Request) -> dict[str, Any]:
     if "stop" in payload:
         payload["stop"] = _stop(payload["stop"])
     if request.output_schema is not None:
-        if request.messages and request.messages[-1].role == "assistant" and _content(request.messages[-1], str):
+        if request.messages and request.messages[-1].role == "assistant" and _encode_content(request.messages[-1], str):
             raise UnsupportedError(
                 "the embedded model can't continue an assistant message under a schema; leave out format= or the prefix"
             )
@@ -82,13 +82,13 @@ def encode_messages(request: Request, guard: Callable[[str], str] = str) -> list
     Raises:
         BadRequestError: a message can't be sent as UTF-8.
     """
-    messages = [{"role": message.role, "content": _content(message, guard)} for message in request.messages]
+    messages = [{"role": message.role, "content": _encode_content(message, guard)} for message in request.messages]
     if messages and messages[-1] == {"role": "assistant", "content": ""}:
         messages.pop()  # nothing to continue, and the template would make an odd turn of it
     return messages
 
 
-def _content(message: Message, guard: Callable[[str], str]) -> str:
+def _encode_content(message: Message, guard: Callable[[str], str]) -> str:
     # Texts that follow one another are guarded as one: a mark may be cut in two.
     content, texts = "", [""]
     for block in message.blocks:
@@ -97,10 +97,10 @@ def _content(message: Message, guard: Callable[[str], str]) -> str:
         # Calls and outputs in a history are written as Hermes does, since few small models' templates know them.
         elif isinstance(block, ToolCall):
             call = {"name": block.tool_name, "arguments": dict(block.tool_args)}
-            content += f"{guard(''.join(texts))}<tool_call>\n{guard(_json(call))}\n</tool_call>"
+            content += f"{guard(''.join(texts))}<tool_call>\n{guard(_write_json(call))}\n</tool_call>"
             texts = []
         elif isinstance(block, ToolOutput):
-            result = block.result if isinstance(block.result, str) else _json(block.result)
+            result = block.result if isinstance(block.result, str) else _write_json(block.result)
             texts.append(f"Error: {result}" if block.is_error else result)
     return _check_text(content + guard("".join(texts)))
 
@@ -117,7 +117,7 @@ def _check_text(text: str) -> str:
     return text
 
 
-def _json(value: Any) -> str:
+def _write_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

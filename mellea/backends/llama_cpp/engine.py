@@ -158,7 +158,7 @@ class Engine:
         """
         with self._loading:
             if self._is_closed:
-                raise _closed()
+                raise _make_closed_error()
             if self.server is None:
                 self.server = open_server(self.settings, api_key=self.api_key, params=self.params)
 
@@ -171,7 +171,7 @@ class Engine:
         call = EngineCall(payload)
         with self._lock:
             if self._is_closed:
-                raise _closed()
+                raise _make_closed_error()
             while len(self._threads) < self.settings.parallel:
                 number = len(self._threads)
                 thread = threading.Thread(target=self._work, name=f"mellea-llama-{number}", daemon=True)
@@ -193,21 +193,21 @@ class Engine:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
-            _immortalise(self.server)  # destroyed under a running call, the engine would crash
+            _keep_forever(self.server)  # destroyed under a running call, the engine would crash
         self.server = None
 
     def forget(self) -> bool:
         """Drop the engine in a forked child; returns whether there was one."""
         self._is_closed = True
         if self.server is not None:
-            _immortalise(self.server)
+            _keep_forever(self.server)
         return self.server is not None or self._loading.locked()
 
     def _work(self) -> None:
-        while (ticket := self._next()) is not None:
+        while (ticket := self._take_next()) is not None:
             _report(ticket[1], self._run(*ticket))
 
-    def _next(self) -> tuple[dict[str, Any], weakref.ref[EngineCall]] | None:
+    def _take_next(self) -> tuple[dict[str, Any], weakref.ref[EngineCall]] | None:
         # A function of its own, so that no variable of the worker keeps the call alive.
         call = self._queue.get()
         return None if call is None else (call.payload, weakref.ref(call))
@@ -231,7 +231,7 @@ class Engine:
         return None
 
 
-def _closed() -> ConfigurationError:
+def _make_closed_error() -> ConfigurationError:
     return ConfigurationError("the embedded model is being unloaded, or the interpreter ends; start no call")
 
 
@@ -269,7 +269,7 @@ def _import() -> Any:
     return xllamacpp
 
 
-def _immortalise(server: Any) -> None:
+def _keep_forever(server: Any) -> None:
     if server is not None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
 
@@ -313,7 +313,7 @@ def unload() -> None:
         engine.close(_EXIT_SECONDS)
 
 
-def _at_exit() -> None:
+def _close_at_exit() -> None:
     global _is_exiting
     _is_exiting = True
     try:
@@ -324,7 +324,7 @@ def _at_exit() -> None:
         os._exit(_INTERRUPTED)
 
 
-def _after_fork() -> None:
+def _forget_parent() -> None:
     global _is_lost, _lock
     _lock = threading.Lock()  # another thread may have held the old one
     lost = [engine.forget() for engine in list(_alive)]
@@ -344,6 +344,6 @@ def _skip_destructors() -> None:
         libc.on_exit(libc._exit, None)
 
 
-atexit.register(_at_exit)
+atexit.register(_close_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_forget_parent)

@@ -48,39 +48,39 @@ class _Reader:
         self._at = 0
 
     def entries(self, is_wanted: Callable[[str], bool]) -> dict[str, Any]:
-        if self._bytes(4) != MAGIC:
+        if self._read_bytes(4) != MAGIC:
             raise ValueError("it doesn't begin as GGUF does")
         if (version := self._take(_KIND)) not in (2, 3):
             raise ValueError(f"it has version {version} of GGUF")
         self._take(_COUNT)
         found = {}
         for _ in range(self._take(_COUNT)):
-            name = self._text()
-            value = self._value(self._take(_KIND), wanted := is_wanted(name))
+            name = self._read_text()
+            value = self._read_value(self._take(_KIND), wanted := is_wanted(name))
             if wanted:
                 found[name] = value
         return found
 
-    def _value(self, kind: int, wanted: bool) -> Any:
+    def _read_value(self, kind: int, wanted: bool) -> Any:
         if kind == _STRING:
-            return self._text() if wanted else self._skip(self._take(_COUNT))
+            return self._read_text() if wanted else self._skip(self._take(_COUNT))
         if kind == _ARRAY:
-            return self._array(self._take(_KIND), self._take(_COUNT), wanted)
-        return self._take(self._scalar(kind))
+            return self._read_array(self._take(_KIND), self._take(_COUNT), wanted)
+        return self._take(self._find_scalar(kind))
 
-    def _array(self, kind: int, length: int, wanted: bool) -> list[Any] | None:
+    def _read_array(self, kind: int, length: int, wanted: bool) -> list[Any] | None:
         if kind == _STRING:
             if wanted:
-                return [self._text() for _ in range(length)]
+                return [self._read_text() for _ in range(length)]
             for _ in range(length):
                 self._skip(self._take(_COUNT))
             return None
-        scalar = self._scalar(kind)
+        scalar = self._find_scalar(kind)
         start = self._at
         self._skip(length * scalar.size)
         return [value for (value,) in scalar.iter_unpack(self._data[start : self._at])] if wanted else None
 
-    def _scalar(self, kind: int) -> struct.Struct:
+    def _find_scalar(self, kind: int) -> struct.Struct:
         if kind not in _SCALARS:
             raise ValueError(f"it has a value of the unknown kind {kind}")
         return _SCALARS[kind]
@@ -90,10 +90,10 @@ class _Reader:
         self._at += scalar.size
         return value
 
-    def _text(self) -> str:
-        return self._bytes(self._take(_COUNT)).decode("utf-8", "replace")
+    def _read_text(self) -> str:
+        return self._read_bytes(self._take(_COUNT)).decode("utf-8", "replace")
 
-    def _bytes(self, length: int) -> bytes:
+    def _read_bytes(self, length: int) -> bytes:
         start = self._at
         self._skip(length)
         return self._data[start : self._at]

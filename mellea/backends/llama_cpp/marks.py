@@ -69,7 +69,7 @@ class Marks:
         for text in sorted(self.texts):
             if len(text) > 1:
                 rest.setdefault(text[0], []).append(text[1:])
-        pieces = [f"{re.escape(first)}(?={_any_of(texts)})" for first, texts in rest.items()]
+        pieces = [f"{re.escape(first)}(?={_match_any_of(texts)})" for first, texts in rest.items()]
         self._pattern = re.compile("|".join(pieces)) if pieces else None
 
     def guard(self, text: str) -> str:
@@ -79,14 +79,14 @@ class Marks:
         return text if self._pattern is None else self._pattern.sub(rf"\g<0>{JOINER}", text)
 
 
-def _any_of(texts: list[str]) -> str:
+def _match_any_of(texts: list[str]) -> str:
     """Return an expression for any of the sorted texts that looks at each character once."""
     if not texts[0]:
         return ""  # the shortest is enough
     rest: dict[str, list[str]] = {}
     for text in texts:
         rest.setdefault(text[0], []).append(text[1:])
-    pieces = [re.escape(first) + _any_of(texts) for first, texts in rest.items()]
+    pieces = [re.escape(first) + _match_any_of(texts) for first, texts in rest.items()]
     return pieces[0] if len(pieces) == 1 else f"(?:{'|'.join(pieces)})"
 
 

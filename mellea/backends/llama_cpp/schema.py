@@ -102,14 +102,16 @@ def json_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> str
     """
     try:
         body = _GrammarSubset(schema).rewrite()
+        # After rewriting, when every limit that is only a default is marked as such.
         share_out(body, max_tokens)
-        return _grammar(body)
+        return _write_grammar(body)
     except RecursionError as error:
-        raise _unsupported("a schema nested as deep as this", "#") from error
+        raise _make_unsupported_error("a schema nested as deep as this", "#") from error
 
 
-def _grammar(body: dict[str, Any]) -> str:
+def _write_grammar(body: dict[str, Any]) -> str:
     body["x-guidance"] = {
+        # Free white space would let a small model write blanks until its tokens are used up.
         "whitespace_flexible": False,
         "item_separator": ", ",
         "key_separator": ": ",
@@ -122,7 +124,7 @@ def _grammar(body: dict[str, Any]) -> str:
         options = '{"no_forcing": true}' if _LIKE_A_MARK.search(text) else "{}"
         return f"%llguidance {options}\nstart: %json {text}"
     except (TypeError, ValueError) as error:
-        raise _unsupported(f"a value that JSON doesn't have ({error})", "#") from error
+        raise _make_unsupported_error(f"a value that JSON doesn't have ({error})", "#") from error
 
 
 class _GrammarSubset:
@@ -133,53 +135,57 @@ class _GrammarSubset:
         self._names: dict[tuple[str, bool], str] = {}
         self._definitions: dict[str, Any] = {}
         self._keywords: dict[str, Callable[[Any, str, bool], Any]] = {
-            "$ref": self._ref,
-            "additionalProperties": self._schema,
+            "$ref": self._write_ref,
+            "additionalProperties": self._write_schema,
             "allOf": lambda value, path, is_open: self._list(value, path, True),
             "anyOf": self._list,
-            "const": _literal,
-            "enum": _enum,
+            "const": _write_literal,
+            "enum": _write_enum,
             "exclusiveMaximum": _number,
             "exclusiveMinimum": _number,
             "format": _format,
-            "items": self._schema,
-            "maxItems": _most,
-            "maxLength": _most,
-            "maxProperties": _most,
+            "items": self._write_schema,
+            "maxItems": _write_most,
+            "maxLength": _write_most,
+            "maxProperties": _write_most,
             "maximum": _number,
-            "minItems": _least,
-            "minLength": _least,
-            "minProperties": _least,
+            "minItems": _write_least,
+            "minLength": _write_least,
+            "minProperties": _write_least,
             "minimum": _number,
             "multipleOf": _number,
             "oneOf": self._list,
-            "pattern": _pattern,
-            "patternProperties": self._patterns,
+            "pattern": _write_pattern,
+            "patternProperties": self._write_patterns,
             "prefixItems": self._list,
-            "properties": self._properties,
-            "required": _names,
-            "type": _type,
+            "properties": self._write_properties,
+            "required": _write_names,
+            "type": _write_type,
         }
 
     def rewrite(self) -> dict[str, Any]:
-        body = self._schema(self._root, "#", False)
+        body = self._write_schema(self._root, "#", False)
         if not isinstance(body, dict):
-            raise _unsupported(f"the schema {self._root!r}", "#")
+            raise _make_unsupported_error(f"the schema {self._root!r}", "#")
         return body | ({"$defs": self._definitions} if self._definitions else {})
 
-    def _schema(self, schema: Any, path: str, is_open: bool) -> Any:
+    def _write_schema(self, schema: Any, path: str, is_open: bool) -> Any:
         """Rewrite one schema; `is_open` where several schemas hold for one value and must leave room."""
         if isinstance(schema, bool):
             return schema
         if not _has_names(schema):
-            raise _unsupported(f"{schema!r} as a schema", path)
+            raise _make_unsupported_error(f"{schema!r} as a schema", path)
+        # Annotations don't restrict anything, and the engine refuses keywords that it doesn't know.
         stated = {name: value for name, value in schema.items() if not _is_annotation(name, value)}
         stated = self._with_known_names(self._limit_known_items(stated))
+        # Where two schemas hold for one value, an object closed by one of them would forbid the properties of the
+        # other.
         is_shared = is_open or (len(stated) > 1 and bool(stated.keys() & {"$ref", "allOf", "anyOf", "oneOf"}))
         new: dict[str, Any] = {}
         for name, value in stated.items():
             if name not in self._keywords:
-                raise _unsupported(f"the keyword {name!r}", path)
+                raise _make_unsupported_error(f"the keyword {name!r}", path)
+            # An unknown keyword is an error, not dropped: a grammar that allows more than was asked is worse than none.
             _put(new, name, self._keywords[name](value, f"{path}/{name}", is_shared))
         return _narrow(new, path, is_shared)
 
@@ -188,7 +194,8 @@ class _GrammarSubset:
         if "uniqueItems" not in schema:
             return schema
         new = {name: value for name, value in schema.items() if name != "uniqueItems"}
-        values = self._values_of(schema.get("items"))
+        # With a list of values there can be no more items than values without a duplicate.
+        values = self._list_values(schema.get("items"))
         if values is not None:
             new["maxItems"] = min(len(values), schema.get("maxItems", len(values)))
         return new
@@ -196,8 +203,8 @@ class _GrammarSubset:
     def _with_known_names(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Write an object whose keys are chosen from a list, such as a `dict[Enum, T]`, with a property for each."""
         wanted = schema.get("propertyNames")
-        names = self._values_of(wanted)
-        pattern = _pattern_of_names(wanted)
+        names = self._list_values(wanted)
+        pattern = _find_name_pattern(wanted)
         if "patternProperties" in schema or (names is None and pattern is None):
             return schema
         new = {name: value for name, value in schema.items() if name not in ("propertyNames", "additionalProperties")}
@@ -207,7 +214,7 @@ class _GrammarSubset:
         texts = [name for name in names if isinstance(name, str)]
         return new | {"properties": {name: known.get(name, others) for name in texts}, "additionalProperties": False}
 
-    def _values_of(self, schema: Any) -> list[Any] | None:
+    def _list_values(self, schema: Any) -> list[Any] | None:
         """Return the values that a schema names, `None` if it names none."""
         if not isinstance(schema, Mapping):
             return None
@@ -219,41 +226,43 @@ class _GrammarSubset:
 
     def _list(self, schemas: Any, path: str, is_open: bool) -> list[Any]:
         if not isinstance(schemas, list) or not schemas:
-            raise _unsupported(f"{schemas!r}", path)
-        return [self._schema(schema, f"{path}/{index}", is_open) for index, schema in enumerate(schemas)]
+            raise _make_unsupported_error(f"{schemas!r}", path)
+        return [self._write_schema(schema, f"{path}/{index}", is_open) for index, schema in enumerate(schemas)]
 
-    def _properties(self, schemas: Any, path: str, is_open: bool) -> dict[str, Any]:
+    def _write_properties(self, schemas: Any, path: str, is_open: bool) -> dict[str, Any]:
         if not _has_names(schemas):
-            raise _unsupported(f"{schemas!r}", path)
-        return {name: self._schema(schema, f"{path}/{name}", is_open) for name, schema in schemas.items()}
+            raise _make_unsupported_error(f"{schemas!r}", path)
+        return {name: self._write_schema(schema, f"{path}/{name}", is_open) for name, schema in schemas.items()}
 
-    def _patterns(self, schemas: Any, path: str, is_open: bool) -> dict[str, Any]:
+    def _write_patterns(self, schemas: Any, path: str, is_open: bool) -> dict[str, Any]:
         for pattern in schemas if isinstance(schemas, Mapping) else ():
-            _pattern(pattern, path, is_open)
-        return self._properties(schemas, path, is_open)
+            _write_pattern(pattern, path, is_open)
+        return self._write_properties(schemas, path, is_open)
 
-    def _ref(self, pointer: Any, path: str, is_open: bool) -> str:
+    def _write_ref(self, pointer: Any, path: str, is_open: bool) -> str:
         target = self._resolve(pointer, path)
+        # Twice if need be: open and closed versions of one definition differ.
         key = (pointer, is_open)
         if key not in self._names:
+            # Named before it is written, so that a recursive schema finds its own name.
             name = self._names[key] = f"d{len(self._names)}"
-            self._definitions[name] = self._schema(target, str(pointer), is_open)
+            self._definitions[name] = self._write_schema(target, str(pointer), is_open)
         return f"#/$defs/{self._names[key]}"
 
     def _resolve(self, pointer: Any, path: str) -> Any:
         if not isinstance(pointer, str) or not (pointer == "#" or pointer.startswith("#/")):
-            raise _unsupported(f"the reference {pointer!r}, which leads out of the schema,", path)
+            raise _make_unsupported_error(f"the reference {pointer!r}, which leads out of the schema,", path)
         target: Any = self._root
         for step in pointer.split("/")[1:]:
             name = unquote(step).replace("~1", "/").replace("~0", "~")
             try:
                 target = target[int(name)] if isinstance(target, list) else target[name]
             except (KeyError, IndexError, TypeError, ValueError) as error:
-                raise _unsupported(f"the reference {pointer!r}, which leads nowhere,", path) from error
+                raise _make_unsupported_error(f"the reference {pointer!r}, which leads nowhere,", path) from error
         return target
 
 
-def _pattern_of_names(schema: Any) -> str | None:
+def _find_name_pattern(schema: Any) -> str | None:
     """Return the pattern that the keys of an object have to match, if their schema says no more than that."""
     if not isinstance(schema, Mapping) or len(schema.keys() - {"type", "title"}) != 1:
         return None
@@ -280,6 +289,7 @@ def _put(new: dict[str, Any], name: str, value: Any) -> None:
 def _narrow(schema: dict[str, Any], path: str, is_shared: bool) -> dict[str, Any]:
     if "properties" in schema:
         schema.setdefault("type", "object")
+        # Small models go on inventing keys as long as the grammar lets them.
         if not is_shared and "patternProperties" not in schema:
             schema.setdefault("additionalProperties", False)
     kinds = schema.get("type", ())
@@ -293,6 +303,7 @@ def _narrow(schema: dict[str, Any], path: str, is_shared: bool) -> dict[str, Any
 def _limit(schema: dict[str, Any], kinds: list[str], is_shared: bool) -> None:
     if "string" in kinds:
         limit = _FORMATS.get(schema.get("format", ""), MAX_LENGTH)
+        # Without a limit a text goes on until the tokens are used up, and the JSON around it is never closed.
         schema.setdefault("maxLength", DefaultLimit(max(limit, schema.get("minLength", 0))))
     if "array" in kinds and schema.get("items") is not False:
         is_tuple = "prefixItems" in schema and "items" not in schema
@@ -302,6 +313,7 @@ def _limit(schema: dict[str, Any], kinds: list[str], is_shared: bool) -> None:
         least = max(schema.get("minProperties", 0), len(schema.get("properties", ())) + len(schema.get("required", ())))
         schema.setdefault("maxProperties", DefaultLimit(max(MAX_ITEMS, least)))
     if "number" in kinds and not is_shared:
+        # A number, too, could have decimals without end.
         schema.setdefault("multipleOf", _DECIMALS)
         _bound(schema, _MAX_NUMBER)
     elif "integer" in kinds:
@@ -326,82 +338,82 @@ def _check_satisfiable(schema: Mapping[str, Any], path: str) -> None:
         ("minimum", "maximum"),
     ):
         if schema.get(low, -math.inf) > schema.get(high, math.inf):
-            raise _unsupported(f"{low!r} above {high!r}, which no value matches,", path)
+            raise _make_unsupported_error(f"{low!r} above {high!r}, which no value matches,", path)
     if schema.get("additionalProperties") is False and "patternProperties" not in schema:
         missing = [name for name in schema.get("required", ()) if name not in schema.get("properties", {})]
         if missing:
-            raise _unsupported(f"the required property {missing[0]!r}, which isn't declared,", path)
+            raise _make_unsupported_error(f"the required property {missing[0]!r}, which isn't declared,", path)
 
 
-def _type(value: Any, path: str, is_open: bool) -> Any:
+def _write_type(value: Any, path: str, is_open: bool) -> Any:
     kinds = value if isinstance(value, list) else [value]
     if not kinds or not all(isinstance(kind, str) and kind in _TYPES for kind in kinds):
-        raise _unsupported(f"the type {value!r}", path)
+        raise _make_unsupported_error(f"the type {value!r}", path)
     return value
 
 
-def _enum(value: Any, path: str, is_open: bool) -> Any:
+def _write_enum(value: Any, path: str, is_open: bool) -> Any:
     if not isinstance(value, list) or not value:
-        raise _unsupported(f"{value!r}", path)
+        raise _make_unsupported_error(f"{value!r}", path)
     return value
 
 
-def _literal(value: Any, path: str, is_open: bool) -> Any:
+def _write_literal(value: Any, path: str, is_open: bool) -> Any:
     return value
 
 
-def _names(value: Any, path: str, is_open: bool) -> Any:
+def _write_names(value: Any, path: str, is_open: bool) -> Any:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise _unsupported(f"{value!r}", path)
+        raise _make_unsupported_error(f"{value!r}", path)
     return value
 
 
-def _most(value: Any, path: str, is_open: bool) -> int:
+def _write_most(value: Any, path: str, is_open: bool) -> int:
     # Narrower than the schema, but an answer that long would never be waited for.
     return min(_count(value, path), _MAX_COUNT)
 
 
-def _least(value: Any, path: str, is_open: bool) -> int:
+def _write_least(value: Any, path: str, is_open: bool) -> int:
     if (count := _count(value, path)) > _MAX_COUNT:
-        raise _unsupported(f"a count above {_MAX_COUNT:,}", path)
+        raise _make_unsupported_error(f"a count above {_MAX_COUNT:,}", path)
     return count
 
 
 def _count(value: Any, path: str) -> int:
     is_whole = isinstance(value, float) and value.is_integer()
     if isinstance(value, bool) or not (is_whole or isinstance(value, int)) or value < 0:
-        raise _unsupported(f"{value!r}", path)
+        raise _make_unsupported_error(f"{value!r}", path)
     return int(value)
 
 
 def _number(value: Any, path: str, is_open: bool) -> Any:
     is_infinite = isinstance(value, float) and not math.isfinite(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or is_infinite:
-        raise _unsupported(f"{value!r}", path)
+        raise _make_unsupported_error(f"{value!r}", path)
     return value
 
 
-def _pattern(value: Any, path: str, is_open: bool) -> str:
+def _write_pattern(value: Any, path: str, is_open: bool) -> str:
     if not isinstance(value, str):
-        raise _unsupported(f"{value!r}", path)
+        raise _make_unsupported_error(f"{value!r}", path)
     pattern = _PATTERNS.get(value, value)
     if (reason := why_unsupported(pattern)) is not None:
-        raise _unsupported(f"the pattern {value!r} ({reason})", path)
+        raise _make_unsupported_error(f"the pattern {value!r} ({reason})", path)
     return pattern
 
 
 def _format(value: Any, path: str, is_open: bool) -> str | None:
     if not isinstance(value, str):
-        raise _unsupported(f"{value!r}", path)
+        raise _make_unsupported_error(f"{value!r}", path)
     if value in _LOOSE_FORMATS:
         return None
     if value not in _FORMATS and value not in _SPELLED_FORMATS:
         known = ", ".join(sorted([*_FORMATS, *_SPELLED_FORMATS]))
-        raise _unsupported(f"the format {value!r} (it knows {known})", path)
+        raise _make_unsupported_error(f"the format {value!r} (it knows {known})", path)
     return value
 
 
-def _unsupported(what: str, path: str) -> UnsupportedError:
+def _make_unsupported_error(what: str, path: str) -> UnsupportedError:
     return UnsupportedError(
         f"the embedded model can't be held to {what} at {path!r} of the schema; "
         "leave it out there and check it in the answer instead",

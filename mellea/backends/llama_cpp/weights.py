@@ -97,10 +97,10 @@ def models_dir() -> Path:
     if own := os.environ.get("MELLEA_CACHE"):
         return _expand(own, f"MELLEA_CACHE={own!r}") / "models"
     shared = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return (Path(shared) if shared else _home() / ".cache") / "mellea" / "models"
+    return (Path(shared) if shared else _find_home() / ".cache") / "mellea" / "models"
 
 
-def _home() -> Path:
+def _find_home() -> Path:
     try:
         return Path.home()
     except RuntimeError as error:  # no HOME, and a user who isn't in the list of users
@@ -159,7 +159,7 @@ def find_weights(model_id: str) -> Path:
     if model_id == DEFAULT_MODEL and (own := os.environ.get("MELLEA_GGUF")):
         origin = f"MELLEA_GGUF={own!r}"
         return _check_file(_expand(own, origin), origin)
-    for file in _places(model):
+    for file in _list_places(model):
         if file is not None and file.is_file():
             return _verify(file, model)
     raise ConfigurationError(
@@ -168,7 +168,7 @@ def find_weights(model_id: str) -> Path:
     )
 
 
-def _places(model: PublishedModel) -> Iterator[Path | None]:
+def _list_places(model: PublishedModel) -> Iterator[Path | None]:
     """Yield where the weights may be; a user without a home folder has no cache, and the other places still count."""
     missing: ConfigurationError | None = None
     try:
@@ -177,12 +177,12 @@ def _places(model: PublishedModel) -> Iterator[Path | None]:
         if os.environ.get("MELLEA_CACHE"):  # a wrong setting is the user's to mend
             raise
         missing = error
-    yield _packaged_file(model)
+    yield _find_packaged_file(model)
     if missing is not None:
         raise missing
 
 
-def _packaged_file(model: PublishedModel) -> Path | None:
+def _find_packaged_file(model: PublishedModel) -> Path | None:
     # The package itself must not be imported: it wants a plugin host and another engine.
     try:
         files = importlib.metadata.files(model.distribution) or []
@@ -216,19 +216,19 @@ def fault_of(file: Path, model: PublishedModel) -> str | None:
     state = file.stat()
     if state.st_size != model.size:
         return f"it has {state.st_size} bytes, not {model.size}"
-    found = _sha256(file, state.st_size, state.st_mtime_ns)
+    found = _compute_sha256(file, state.st_size, state.st_mtime_ns)
     return None if found == model.sha256 else f"its SHA-256 is {found}, not {model.sha256}"
 
 
 @lru_cache(maxsize=8)
-def _sha256(file: Path, size: int, changed: int) -> str:
+def _compute_sha256(file: Path, size: int, changed: int) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _check_file(file: Path, origin: str) -> Path:
     # The engine says no more than "failed" of a bad file, so look before it does.
-    for part in _parts(file, origin):
+    for part in _list_parts(file, origin):
         try:
             with part.open("rb") as stream:
                 magic = stream.read(len(MAGIC))
@@ -240,7 +240,7 @@ def _check_file(file: Path, origin: str) -> Path:
     return Path(os.path.abspath(file))
 
 
-def _parts(file: Path, origin: str) -> list[Path]:
+def _list_parts(file: Path, origin: str) -> list[Path]:
     found = _PART.search(file.name)
     if found is None:
         return [file]

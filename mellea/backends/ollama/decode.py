@@ -98,23 +98,23 @@ class Decoder(JsonLinesWireDecoder):
         self.is_known = True
         if said:
             events.append(TextDelta(said))
-        self._message(mapping_of(chunk, "message"), chunk, events)
+        self._read_message(mapping_of(chunk, "message"), chunk, events)
         if is_done:
             self._finish_answer(chunk, events)
 
-    def _message(self, message: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
+    def _read_message(self, message: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         has_more = not _PLAIN.issuperset(message)
         if has_more:
             if thought := known_text(message, "thinking"):
                 events.append(ReasoningDelta(thought))
-            events += [FileEvent("image/png", _image(image)) for image in list_of(message, "images")]
+            events += [FileEvent("image/png", _read_image(image)) for image in list_of(message, "images")]
         if text := text_of(message, "content"):
             events.append(TextDelta(text))
         if has_more:
             for call in mappings_of(message, "tool_calls"):
-                self._call(call, chunk, events)
+                self._read_call(call, chunk, events)
 
-    def _call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
+    def _read_call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         function = mapping_of(call, "function")
         name, raw = text_of(function, "name"), arguments_text(function.get("arguments"))
         if not name:
@@ -140,7 +140,7 @@ def read_usage(chunk: JsonObject) -> Usage:
     return Usage(known_int(chunk, "prompt_eval_count"), known_int(chunk, "eval_count"))
 
 
-def _image(data: Json) -> bytes:
+def _read_image(data: Json) -> bytes:
     if type(data) is not str:
         raise wrong_type("images", "a list of texts in base64", data)
     return bytes_of(data, "images")

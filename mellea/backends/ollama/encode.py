@@ -30,15 +30,16 @@ def encode(request: Request, model: str) -> JsonObject:
     options = request.options
     payload: JsonObject = {
         "model": model,
-        "messages": _messages(request, model),
+        "messages": _encode_messages(request, model),
         "stream": options.get(ModelOption.STREAM, True),
     }
-    if tools := _tools(request, model):
+    if tools := _encode_tools(request, model):
         payload["tools"] = tools
     if request.output_schema is not None:
-        payload["format"] = _jsonable(request.output_schema.schema)
+        # As it is: the server makes a grammar of the whole schema, references included.
+        payload["format"] = _make_jsonable(request.output_schema.schema)
     if (thinking := options.get(ModelOption.THINKING)) is not None:
-        payload["think"] = _thinking(thinking, model)
+        payload["think"] = _encode_thinking(thinking, model)
     if settings := {name: options[option] for option, name in OPTIONS.items() if option in options}:
         payload["options"] = settings
         if "seed" in settings:
@@ -48,7 +49,7 @@ def encode(request: Request, model: str) -> JsonObject:
     return payload
 
 
-def _messages(request: Request, model: str) -> list[JsonObject]:
+def _encode_messages(request: Request, model: str) -> list[JsonObject]:
     conversation = with_fit_ids(request.messages)
     names = {
         block.tool_call_id: block.tool_name
@@ -59,80 +60,86 @@ def _messages(request: Request, model: str) -> list[JsonObject]:
     messages: list[JsonObject] = []
     for message in conversation:
         outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
-        messages += [_tool_message(output, names, model) for output in outputs]
+        messages += [_encode_tool_message(output, names, model) for output in outputs]
         if message.role != "tool":
-            messages.append(_message(message, model))
+            messages.append(_encode_message(message, model))
     return messages
 
 
-def _message(message: Message, model: str) -> JsonObject:
+def _encode_message(message: Message, model: str) -> JsonObject:
     said: JsonObject = {"role": message.role, "content": message.text}
-    if images := [_image(block, model) for block in message.files]:
+    if images := [_encode_image(block, model) for block in message.files]:
         said["images"] = images
     # Thoughts that are signed are another provider's.
     thoughts = [block.text for block in message.blocks if isinstance(block, ThinkingBlock) and block.signature is None]
     if thoughts and message.role == "assistant":
         said["thinking"] = "".join(thoughts)
     if calls := message.tool_calls:
-        said["tool_calls"] = [_tool_call(index, call) for index, call in enumerate(calls)]
+        said["tool_calls"] = [_encode_tool_call(index, call) for index, call in enumerate(calls)]
     return said
 
 
-def _tool_call(index: int, call: ToolCall) -> JsonObject:
-    function = {"index": index, "name": call.tool_name, "arguments": _jsonable(call.tool_args)}
+def _encode_tool_call(index: int, call: ToolCall) -> JsonObject:
+    function = {"index": index, "name": call.tool_name, "arguments": _make_jsonable(call.tool_args)}
     return {"id": call.tool_call_id, "type": "function", "function": function}
 
 
-def _tool_message(output: ToolOutput, names: Mapping[str, str], model: str) -> JsonObject:
+def _encode_tool_message(output: ToolOutput, names: Mapping[str, str], model: str) -> JsonObject:
     text = "\n\n".join(part.value for part in output.parts if isinstance(part, CBlock))
-    images = [_image(file, model) for file in output.files]
+    images = [_encode_image(file, model) for file in output.files]
     said: JsonObject = {
         "role": "tool",
         "tool_name": output.tool_name or names.get(output.tool_call_id, ""),
         "tool_call_id": output.tool_call_id,
+        # The format has no mark for a failure, and the model has to know.
         "content": f"Error: {text}" if output.is_error else text,
     }
     # The server reads images in messages of any role.
     return {**said, "images": images} if images else said
 
 
-def _image(block: FileBlock, model: str) -> str:
+def _encode_image(block: FileBlock, model: str) -> str:
     if not (isinstance(block, ImageBlock) or block.essence.startswith("image/")):
-        raise _unsupported(f"files of the type {block.media_type!r}, only images; give its text instead", model)
+        raise _make_unsupported_error(
+            f"files of the type {block.media_type!r}, only images; give its text instead", model
+        )
     if block.url is not None:
-        raise _unsupported(f"the address of an image ({block.url!r}); give its bytes", model)
+        raise _make_unsupported_error(f"the address of an image ({block.url!r}); give its bytes", model)
     return block.base64()
 
 
-def _tools(request: Request, model: str) -> list[JsonObject]:
+def _encode_tools(request: Request, model: str) -> list[JsonObject]:
     choice = request.options.get(ModelOption.TOOL_CHOICE, "auto")
     if choice not in ("auto", "none"):
-        raise _unsupported(f"the tool choice {choice!r}; it takes 'auto' and 'none'", model)
+        raise _make_unsupported_error(f"the tool choice {choice!r}; it takes 'auto' and 'none'", model)
     for tool in request.tools:
         if isinstance(tool, BuiltinTool):
-            raise _unsupported(f"the tool {tool.name!r} of the provider {tool.provider!r}", model)
-    return [_tool(tool) for tool in request.tools if isinstance(tool, ToolSpec)] if choice == "auto" else []
+            raise _make_unsupported_error(f"the tool {tool.name!r} of the provider {tool.provider!r}", model)
+    # `"none"` isn't in the format; not declaring the tools comes to the same.
+    return [_encode_tool(tool) for tool in request.tools if isinstance(tool, ToolSpec)] if choice == "auto" else []
 
 
-def _tool(tool: ToolSpec) -> JsonObject:
+def _encode_tool(tool: ToolSpec) -> JsonObject:
     function = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": tool_schema(_jsonable(tool.parameters)),
+        "parameters": tool_schema(_make_jsonable(tool.parameters)),
     }
     return {"type": "function", "function": function}
 
 
-def _thinking(value: bool | int | str, model: str) -> bool | str:
+def _encode_thinking(value: bool | int | str, model: str) -> bool | str:
     if isinstance(value, int) and not isinstance(value, bool):
-        raise _unsupported("a number of tokens to think; thinking takes True, False, or an effort such as 'low'", model)
+        raise _make_unsupported_error(
+            "a number of tokens to think; thinking takes True, False, or an effort such as 'low'", model
+        )
     return False if value == "none" else value
 
 
-def _unsupported(what: str, model: str) -> UnsupportedError:
+def _make_unsupported_error(what: str, model: str) -> UnsupportedError:
     message = f"the backend {PROVIDER!r} with model {model!r} doesn't support {what}"
     return UnsupportedError(message, backend=PROVIDER, model=model)
 
 
-def _jsonable(value: Json) -> Json:
+def _make_jsonable(value: Json) -> Json:
     return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")

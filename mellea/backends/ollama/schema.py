@@ -66,7 +66,9 @@ class _Writer:
         pointer = schema.get("$ref")
         if not isinstance(pointer, str):
             return self._rewrite(schema)
+        # The server drops `$ref` and `$defs` in tools, so references are written out where they stand.
         target = follow_references(schema, self._root)
+        # A type that holds itself is written out a few times, as deep as models nest it, and named after that.
         if self._is_enough(pointer):
             return _describe_named(pointer, target)
         self._inside.append(pointer)
@@ -84,22 +86,23 @@ class _Writer:
         new: JsonObject = {name: value for name, value in schema.items() if name in _KEPT}
         if "const" in schema:
             new["enum"] = [schema["const"]]
-        if isinstance(new.get("enum"), list) and "type" not in new and (kinds := _kinds(new["enum"])):
+        if isinstance(new.get("enum"), list) and "type" not in new and (kinds := _find_kinds(new["enum"])):
             new["type"] = kinds[0] if len(kinds) == 1 else kinds
         if isinstance(properties := schema.get("properties"), Mapping):
             new = {"type": "object", **new, "properties": {name: self.part(each) for name, each in properties.items()}}
         if isinstance(options := schema.get("anyOf") or schema.get("oneOf"), list):
             new["anyOf"] = [self.part(option) for option in options]
-        told = self._items(schema, new)
+        told = self._write_items(schema, new)
         values = schema.get("additionalProperties")
         if isinstance(values, Mapping) and values:
             new.setdefault("type", "object")
             told["every value"] = self.part(values)
+        # What the server would drop silently, said in words, which the model reads all the same.
         told |= {name: value for name, value in schema.items() if name not in _KEPT | _WRITTEN | _DROPPED}
         self._depth -= 1
         return _describe(new, told)
 
-    def _items(self, schema: Mapping[str, Json], new: JsonObject) -> JsonObject:
+    def _write_items(self, schema: Mapping[str, Json], new: JsonObject) -> JsonObject:
         """Write what an array holds; returns the limits that have to go into the description."""
         places = schema.get("prefixItems")
         if isinstance(places, list) and places:
@@ -120,6 +123,7 @@ class _Writer:
             return schema
         joined = {name: value for name, value in schema.items() if name != "allOf"}
         for each in parts:
+            # One that leads to itself adds nothing new.
             if isinstance(each, Mapping) and each.get("$ref") not in self._inside:
                 joined = _merge(joined, self._join_all_of(follow_references(each, self._root), depth + 1))
         return joined
@@ -141,7 +145,7 @@ def _describe_named(pointer: str, target: Mapping[str, Json]) -> JsonObject:
     return {**kept, "description": f"{name}, as described above"}
 
 
-def _kinds(values: Iterable[Json]) -> list[str]:
+def _find_kinds(values: Iterable[Json]) -> list[str]:
     return list(dict.fromkeys(_TYPES[type(value)] for value in values if type(value) in _TYPES))
 
 

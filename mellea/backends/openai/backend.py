@@ -28,7 +28,7 @@ _SLOW = Deadlines(first_byte=300.0)
 _BEHIND_GATEWAYS = frozenset({"openai", "azure", "xai", "groq", "mistral", "deepseek", "moonshot", "zai", "alibaba"})
 
 
-def _capabilities(service: Service, api: str = "chat") -> Capabilities:
+def _find_capabilities(service: Service, api: str = "chat") -> Capabilities:
     is_chat = api == "chat"
     options = set(service.options) | set(HTTP_OPTIONS)
     if not is_chat:
@@ -80,7 +80,7 @@ class OpenAIBackend(HttpBackend):
     aliases = OPENAI.aliases
     model_patterns = OPENAI.model_patterns
     services = SERVICES
-    capabilities = _capabilities(OPENAI)
+    capabilities = _find_capabilities(OPENAI)
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class OpenAIBackend(HttpBackend):
     ) -> None:
         if api not in ("chat", "responses"):
             raise UsageError(f"api takes 'chat' or 'responses', not {api!r}")
-        self.service, url = _find(service, base_url)
+        self.service, url = _find_service(service, base_url)
         if api == "responses" and not self.service.has_responses:
             raise ConfigurationError(f"{self.service.name!r} has no Responses API; leave out api='responses'")
         self.api = api
@@ -107,7 +107,7 @@ class OpenAIBackend(HttpBackend):
         self.key_variables = self.service.key_variables
         self.key_header = self.service.key_header
         super().__init__(
-            _model(model_id, self.service),
+            _find_model(model_id, self.service),
             base_url=url,
             api_key=api_key,
             headers=headers,
@@ -118,7 +118,7 @@ class OpenAIBackend(HttpBackend):
             model_options=model_options,
         )
         self._may_lack_key = self.service.is_local or api_key == "" or headers is not None
-        self.capabilities = _capabilities(self.service, api)
+        self.capabilities = _find_capabilities(self.service, api)
 
     def encode(self, request: Request) -> Outgoing:
         """Return the path, the body and the headers of a request in this format."""
@@ -238,7 +238,9 @@ class OpenAIBackend(HttpBackend):
 
     def _check(self, capability: str, feature: str) -> None:
         if not getattr(self.capabilities, capability):
-            able = ", ".join(repr(each.name) for each in SERVICES.values() if getattr(_capabilities(each), capability))
+            able = ", ".join(
+                repr(each.name) for each in SERVICES.values() if getattr(_find_capabilities(each), capability)
+            )
             raise UnsupportedError(
                 f"the backend {self.name!r} doesn't support {feature}; these do: {able}",
                 backend=self.name,
@@ -246,7 +248,7 @@ class OpenAIBackend(HttpBackend):
             )
 
 
-def _find(service: str | Service | None, base_url: str | None) -> tuple[Service, str]:
+def _find_service(service: str | Service | None, base_url: str | None) -> tuple[Service, str]:
     """Return the service, and the address to use."""
     if isinstance(service, str):
         if service not in SERVICES:
@@ -254,7 +256,7 @@ def _find(service: str | Service | None, base_url: str | None) -> tuple[Service,
             raise ConfigurationError(f"no service is called {service!r}; known are {known}, or give base_url=")
         service = SERVICES[service]
     own = service if service is not None else SERVICES["openai"]
-    url = base_url or (_variable(own.url_variable) if own.url_variable else None) or own.base_url
+    url = base_url or (_read_variable(own.url_variable) if own.url_variable else None) or own.base_url
     if not url:
         variable = f", or set {own.url_variable}" if own.url_variable else ""
         raise ConfigurationError(f"{own.name!r} has another address for everybody: pass base_url={variable}")
@@ -262,13 +264,13 @@ def _find(service: str | Service | None, base_url: str | None) -> tuple[Service,
     return (service if service is not None else service_at(base)), url
 
 
-def _model(model_id: str | None, service: Service) -> str:
-    found = model_id or (_variable(service.model_variable) if service.model_variable else None)
+def _find_model(model_id: str | None, service: Service) -> str:
+    found = model_id or (_read_variable(service.model_variable) if service.model_variable else None)
     if found is None:
         variable = f", or set {service.model_variable}" if service.model_variable else ""
         raise ConfigurationError(f"{service.name!r} needs the name of a model: pass model_id={variable}")
     return found
 
 
-def _variable(*names: str) -> str | None:
+def _read_variable(*names: str) -> str | None:
     return next((value for name in names if (value := os.environ.get(name, "").strip())), None)

@@ -38,7 +38,7 @@ def decode_embeddings(body: Any, count: int, model_id: str) -> EmbeddingResult:
     vectors: dict[int, tuple[float, ...]] = {}
     for place, each in enumerate(found):
         index = int_of(each, "index")
-        vectors[place if index is None else index] = _vector(each)
+        vectors[place if index is None else index] = _read_vector(each)
     if sorted(vectors) != list(range(count)):
         raise WireError(f"the provider sent {len(vectors)} embeddings for {count} texts")
     usage = known_mapping(body, "usage")
@@ -48,7 +48,7 @@ def decode_embeddings(body: Any, count: int, model_id: str) -> EmbeddingResult:
     )
 
 
-def _vector(embedding: dict[str, Any]) -> tuple[float, ...]:
+def _read_vector(embedding: dict[str, Any]) -> tuple[float, ...]:
     numbers = list_of(embedding, "embedding")
     if not numbers or not all(type(number) in (float, int) for number in numbers):
         raise WireError(f"the provider's 'embedding' should be a list of numbers, not {numbers!r:.100}")

@@ -50,7 +50,7 @@ def encode_images(
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise UsageError(f"n takes a whole number from 1, not {n!r}")
-    payload: dict[str, Any] = {"model": model_id, "prompt": _text(messages), "n": n}
+    payload: dict[str, Any] = {"model": model_id, "prompt": _read_prompt(messages), "n": n}
     if aspect_ratio is not None:
         payload |= _encode_size(aspect_ratio, model_id, service)
     if model_id.rpartition("/")[2].startswith("dall-e") or service == "xai":
@@ -81,10 +81,10 @@ def encode_inputs(payload: Mapping[str, Any], images: Sequence[ImageBlock]) -> t
     for number, image in enumerate(images, 1):
         name = image.filename or f"image_{number}.{image.essence.rpartition('/')[2]}"
         files.append((field, name, image.data, image.essence))
-    return {name: _field(value) for name, value in payload.items()}, files
+    return {name: _encode_field(value) for name, value in payload.items()}, files
 
 
-def _field(value: Any) -> str:
+def _encode_field(value: Any) -> str:
     return value if isinstance(value, str) else to_json(value).decode()
 
 
@@ -97,13 +97,13 @@ def decode_images(body: Any, model_id: str) -> ImageResult:
     if not isinstance(body, dict):
         raise WireError(f"the provider sent {body!r:.100} where an object with images has to be")
     media_type = f"image/{known_text(body, 'output_format') or 'png'}"
-    images = tuple(_image(each, media_type) for each in mappings_of(body, "data"))
+    images = tuple(_read_image(each, media_type) for each in mappings_of(body, "data"))
     usage = known_mapping(body, "usage")
     counts = Usage(known_int(usage, "input_tokens"), known_int(usage, "output_tokens")) if usage else None
     return ImageResult(images, counts, known_text(body, "model") or model_id)
 
 
-def _text(prompt: str | Sequence[Message | Mapping[str, Any]]) -> str:
+def _read_prompt(prompt: str | Sequence[Message | Mapping[str, Any]]) -> str:
     if isinstance(prompt, str):
         text = prompt
     else:
@@ -123,7 +123,7 @@ def _encode_size(aspect_ratio: str, model_id: str, service: str) -> dict[str, st
     return {"size": sizes[aspect_ratio]}
 
 
-def _image(image: dict[str, Any], media_type: str) -> ImageBlock:
+def _read_image(image: dict[str, Any], media_type: str) -> ImageBlock:
     media_type = known_text(image, "mime_type") or media_type
     if data := text_of(image, "b64_json"):
         return ImageBlock(media_type, data=bytes_of(data, "b64_json"))

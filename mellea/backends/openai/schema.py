@@ -86,7 +86,8 @@ def schema_name(name: str) -> str:
 
 def strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
     """Return the schema in the strict form if it has one, else as it is; its top is an object in any case."""
-    loose = _object(schema)
+    loose = _write_object(schema)
+    # Of the loose form, whose references all stand at the top already.
     rewriter = _StrictSubset(loose)
     try:
         return StrictSchema(rewriter.rewrite(), True, rewriter.has_lost_limits)
@@ -100,15 +101,16 @@ def sent_schema(schema: Mapping[str, Any], holding: Holding) -> StrictSchema:
     Of a service that nobody knows, OpenAI's own models may be behind it, which refuse limits in a strict schema:
     it gets the strict form where that loses nothing, else the whole schema without `strict`.
     """
+    # The server is known to turn the whole of JSON Schema into a grammar.
     if holding == "whole":
-        return StrictSchema(_object(schema), True)
+        return StrictSchema(_write_object(schema), True)
     sent = strict_schema(schema)
     if holding == "unknown" and sent.has_lost_limits:
-        return StrictSchema(_object(schema), False)
+        return StrictSchema(_write_object(schema), False)
     return sent
 
 
-def _object(schema: Mapping[str, Any]) -> dict[str, Any]:
+def _write_object(schema: Mapping[str, Any]) -> dict[str, Any]:
     return wrap_schema(schema) if needs_wrapping(schema) else bundle_schema(schema)
 
 
@@ -121,24 +123,27 @@ class _StrictSubset:
         self._inlined: list[str] = []  # references that are being written out, which may lead to themselves
 
     def rewrite(self) -> dict[str, Any]:
+        # The top itself may be a reference, which strict mode doesn't allow there.
         top = dict(follow_references(self._root, self._root))
-        body = self._schema({name: value for name, value in top.items() if name not in ("$defs", "definitions")})
+        body = self._write_schema({name: value for name, value in top.items() if name not in ("$defs", "definitions")})
         for name in ("$defs", "definitions"):
             if name in self._root:
                 body[name] = self._rewrite_named(self._root[name])
         return body
 
-    def _schema(self, schema: Any) -> dict[str, Any]:
+    def _write_schema(self, schema: Any) -> dict[str, Any]:
+        # An empty schema allows anything, and anything has no grammar.
         if not isinstance(schema, Mapping) or not schema or _LOOSE & schema.keys():
             raise _TooLoose
         if "$ref" in schema:
-            return self._ref(schema)
+            return self._write_ref(schema)
         if "allOf" in schema:
-            return self._all_of(schema)
+            return self._write_all_of(schema)
         new: dict[str, Any] = {}
         for name, value in schema.items():
             if name not in _DROPPED:
                 rewrite = _KEYWORDS.get(name)
+                # `oneOf` isn't known in strict mode; where members overlap, the check afterwards decides.
                 new["anyOf" if name == "oneOf" else name] = value if rewrite is None else rewrite(self, value)
         self.has_lost_limits |= _describe_limits(new)
         if schema.get("type") == "object" or "properties" in schema:
@@ -147,39 +152,42 @@ class _StrictSubset:
             raise _TooLoose
         return new
 
-    def _ref(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+    def _write_ref(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         beside = {name: value for name, value in schema.items() if name != "$ref" and name not in _DROPPED}
         pointer = schema["$ref"]
+        # Nothing may stand beside a reference, so its target is written out with the rest merged in; one that leads to
+        # itself stays a reference, and loses what stood beside it.
         if not beside or pointer in self._inlined:
             return {"$ref": pointer}
         self._inlined.append(pointer)
-        written = self._schema({**follow_references({"$ref": pointer}, self._root), **beside})
+        written = self._write_schema({**follow_references({"$ref": pointer}, self._root), **beside})
         self._inlined.pop()
         return written
 
-    def _all_of(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+    def _write_all_of(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         parts = schema["allOf"]
+        # Pydantic's form of a reference with a description; real intersections have no strict form.
         if not isinstance(parts, list) or len(parts) != 1 or not isinstance(parts[0], Mapping):
             raise _TooLoose
         beside = {name: value for name, value in schema.items() if name != "allOf"}
-        return self._schema({**parts[0], **beside})
+        return self._write_schema({**parts[0], **beside})
 
     def _rewrite_named(self, schemas: Any) -> dict[str, Any]:
         if not isinstance(schemas, Mapping):
             raise _TooLoose
-        return {name: self._schema(value) for name, value in schemas.items()}
+        return {name: self._write_schema(value) for name, value in schemas.items()}
 
     def _rewrite_listed(self, schemas: Any) -> list[Any]:
         if not isinstance(schemas, list):
             raise _TooLoose
-        return [self._schema(value) for value in schemas]
+        return [self._write_schema(value) for value in schemas]
 
 
 _KEYWORDS: dict[str, Callable[[_StrictSubset, Any], Any]] = {
     "$defs": _StrictSubset._rewrite_named,
     "anyOf": _StrictSubset._rewrite_listed,
     "definitions": _StrictSubset._rewrite_named,
-    "items": _StrictSubset._schema,
+    "items": _StrictSubset._write_schema,
     "oneOf": _StrictSubset._rewrite_listed,
     "properties": _StrictSubset._rewrite_named,
 }
@@ -199,5 +207,6 @@ def _close(new: dict[str, Any]) -> None:
     """Require all properties of an object, and allow no others."""
     if new.get("additionalProperties") not in (None, False) or "properties" not in new:
         raise _TooLoose
+    # Optional fields don't exist in strict mode: the model writes each, with its default or null.
     new["required"] = list(new["properties"])
     new["additionalProperties"] = False

@@ -35,7 +35,7 @@ def thinking_fields(service: Service, model_id: str, thinking: bool | str | int)
         case "effort":
             return {"reasoning_effort": effort_of(model_id, thinking)}
         case "reasoning":
-            return {"reasoning": _reasoning(thinking, is_on=is_on)}
+            return {"reasoning": _encode_reasoning(thinking, is_on=is_on)}
         case "switch":
             return {"thinking": {"type": "enabled" if is_on else "disabled"}}
         case "switch+effort":
@@ -66,7 +66,7 @@ def effort_of(model_id: str, thinking: bool | str | int) -> str:
     return next((effort for limit, effort in _EFFORTS.items() if thinking <= limit), "high")
 
 
-def _reasoning(thinking: bool | str | int, *, is_on: bool) -> dict[str, Any]:
+def _encode_reasoning(thinking: bool | str | int, *, is_on: bool) -> dict[str, Any]:
     if isinstance(thinking, str) and is_on:
         return {"effort": thinking}
     return {"max_tokens": thinking} if _is_number(thinking) and is_on else {"enabled": is_on}

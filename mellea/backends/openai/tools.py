@@ -34,7 +34,7 @@ def web_search(
     filters = {"allowed_domains": list(allowed_domains)} if allowed_domains is not None else None
     location = {"type": "approximate", **user_location} if user_location is not None else None
     known = {"search_context_size": search_context_size, "filters": filters, "user_location": location}
-    return _tool("web_search", known, settings)
+    return _make_tool("web_search", known, settings)
 
 
 def file_search(vector_store_ids: Sequence[str], *, max_num_results: int | None = None, **settings: Any) -> BuiltinTool:
@@ -46,7 +46,7 @@ def file_search(vector_store_ids: Sequence[str], *, max_num_results: int | None 
         settings: more, as OpenAI names it.
     """
     known = {"vector_store_ids": list(vector_store_ids), "max_num_results": max_num_results}
-    return _tool("file_search", known, settings)
+    return _make_tool("file_search", known, settings)
 
 
 def code_interpreter(container: str | Mapping[str, Any] | None = None, **settings: Any) -> BuiltinTool:
@@ -56,7 +56,7 @@ def code_interpreter(container: str | Mapping[str, Any] | None = None, **setting
         container: where it runs; by default a new one.
         settings: more, as OpenAI names it.
     """
-    return _tool("code_interpreter", {"container": {"type": "auto"} if container is None else container}, settings)
+    return _make_tool("code_interpreter", {"container": {"type": "auto"} if container is None else container}, settings)
 
 
 def image_generation(
@@ -77,7 +77,7 @@ def image_generation(
         settings: more, as OpenAI names it.
     """
     known = {"model": model, "size": size, "quality": quality, "output_format": output_format}
-    return _tool("image_generation", known, settings)
+    return _make_tool("image_generation", known, settings)
 
 
 def mcp(
@@ -109,9 +109,9 @@ def mcp(
         "authorization": authorization,
         "headers": dict(headers) if headers is not None else None,
     }
-    return _tool("mcp", known, settings)
+    return _make_tool("mcp", known, settings)
 
 
-def _tool(name: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> BuiltinTool:
+def _make_tool(name: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> BuiltinTool:
     given = {key: value for key, value in {**known, **settings}.items() if value is not None}
     return BuiltinTool(_PROVIDER, name, {"type": name, **given})

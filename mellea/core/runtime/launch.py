@@ -232,7 +232,8 @@ class Registering(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         self._token = current_register.set(self._register)
-        self._ledger_token = current_ledger.set(self._register.ledger)
+        ledger, outer = self._register.ledger, current_ledger.get()
+        self._ledger_token = current_ledger.set(ledger if outer is None else outer.around(ledger))
 
     def __exit__(self, *exception: object) -> None:
         try:

@@ -60,14 +60,14 @@ def find_starts(schema: Mapping[str, Any]) -> str:
     """Return the characters that the JSON of a value may begin with; `""` if any is possible."""
     starts = "n" if _accepts_null(schema, schema) else ""
     for branch in list_branches(schema, schema):
-        begun = "".join(_starts(branch))
+        begun = "".join(_list_starts(branch))
         if not begun:
             return ""
         starts += begun
     return starts
 
 
-def _starts(branch: Mapping[str, Any]) -> Iterator[str]:
+def _list_starts(branch: Mapping[str, Any]) -> Iterator[str]:
     if "enum" in branch or "const" in branch:
         words = branch["enum"] if "enum" in branch else [branch["const"]]
         yield from (json.dumps(word)[0] for word in words)

@@ -132,8 +132,10 @@ class ItemSequence:
         """Return the items of a parsed value; an empty list if the sequence is optional and missing."""
         if self.name is not None:
             parsed = parsed.get(self.name) if isinstance(parsed, Mapping) else getattr(parsed, self.name, None)
+        # A root model in a root model: the sequence is at the bottom of all of them.
         while is_root_model(type(parsed)):
             parsed = parsed.root
+        # A union of a sequence and something else may have become the other one; then there are no items.
         return list(parsed) if isinstance(parsed, Iterable) and not isinstance(parsed, (str, Mapping)) else []
 
 
@@ -146,6 +148,7 @@ def unwrap_type(kind: Any) -> Any:
         UsageError: a name can't be found.
     """
     for _ in range(_DEPTH):
+        # One layer at a time, since they may stand in any order: an alias of an `Annotated` of a forward reference.
         inner = _unwrap_once(kind)
         if inner is kind:
             return kind
@@ -162,9 +165,11 @@ def _unwrap_once(kind: Any) -> Any:
         return kind.__supertype__
     origin = get_origin(kind)
     if origin is Annotated:
+        # By name, without importing pydantic: `Json[…]` is a string in the answer, whatever is inside the string.
         return str if any(type(mark).__name__ == "Json" for mark in kind.__metadata__) else kind.__origin__
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(kind) if option is not type(None)]
+        # `T | None` is read like `T`; of a real union no single shape could be taken.
         return options[0] if len(options) == 1 else kind
     return kind
 
@@ -194,6 +199,7 @@ def get_element_type(kind: Any) -> Any:
     if origin is tuple:
         is_bare = kind is tuple or (not args and getattr(kind, "_name", "") == "Tuple")  # tuple[()] is empty
         return Any if is_bare else _resolve_text(args[0]) if args[1:] == (Ellipsis,) else NO_ELEMENTS
+    # Users write whatever into annotations, dicts included, and those would break the look-up.
     if not _is_hashable(origin) or origin not in _SEQUENCES:
         return NO_ELEMENTS
     return _resolve_text(args[0]) if args else Any
@@ -220,6 +226,7 @@ def _unwrap_root_models(kind: Any) -> Any:
         kind = unwrap_type(kind)
         if not is_root_model(get_origin(kind) or kind):
             return kind
+        # The fields of a class with forward references are only known once it is complete.
         kind = complete_class(kind).model_fields["root"].annotation
     return _CIRCLE
 
@@ -269,10 +276,12 @@ def get_fields(kind: Any) -> list[Field] | None:
         UsageError: a name in the annotations can't be found.
     """
     origin = get_origin(kind) or kind
+    # Before the dataclasses: a TypedDict is a plain dict at run time, so nothing else would recognise it.
     if is_typed_dict(origin):
         return [_make_typed_dict_field(origin, name, hint) for name, hint in get_generic_annotations(kind).items()]
     if is_own_dataclass(origin):
         hints = get_generic_annotations(kind)
+        # `KW_ONLY` and the like have a field, but no annotation of their own.
         made = [field for field in _get_constructor_fields(origin) if field.name in hints]
         return [_make_dataclass_field(origin, field, hints[field.name]) for field in made]
     if not isinstance(origin, type) or is_root_model(origin):
@@ -280,6 +289,7 @@ def get_fields(kind: Any) -> list[Field] | None:
     known = getattr(complete_class(origin), "__pydantic_fields__", None)
     if not isinstance(known, Mapping):
         return None
+    # Models keep it under the first name, pydantic's dataclasses under the second.
     config = getattr(origin, "model_config", None) or getattr(origin, "__pydantic_config__", {})
     return [_make_pydantic_field(name, field, config) for name, field in known.items()]
 
@@ -312,6 +322,7 @@ def _make_dataclass_field(kind: Any, field: dataclasses.Field[Any], hint: Any) -
 def _make_typed_dict_field(kind: Any, name: str, hint: Any) -> Field:
     is_required = name in kind.__required_keys__
     inner = hint
+    # PEP 655 and PEP 705: the qualifiers nest in any order, and an inner one decides.
     while (wrapper := get_origin(inner)) is not None:
         if _is_wrapper(wrapper, "Required", Required):
             is_required = True
@@ -345,17 +356,20 @@ def get_alias_paths(name: str, alias: Any, config: Mapping[str, Any]) -> tuple[P
         alias: a key, an `AliasPath` or `AliasChoices`, or a list of them, as in core schemas; `None` without an alias.
         config: the configuration of the class.
     """
+    # The second is the name up to pydantic 2.10; both are understood by later ones.
     is_by_name = bool(config.get("validate_by_name") or config.get("populate_by_name"))
     if alias is None or config.get("validate_by_alias", True) is False:
         return ((name,),)
     ways = [_make_path(choice) for choice in _list_choices(alias)]
     ways += [(name,)] if is_by_name else []
+    # A schema can only name a key of the object itself, so a plain alias goes before an `AliasPath`.
     first = next((way for way in ways if len(way) == 1), ways[0])
     return tuple(dict.fromkeys([first, *ways]))
 
 
 def _list_choices(alias: Any) -> list[Any]:
     if isinstance(alias, list):
+        # Core schemas have a path as a list, and several as a list of lists.
         return alias if isinstance(alias[0], list) else [alias]
     return list(getattr(alias, "choices", [alias]))
 
@@ -395,7 +409,9 @@ def find_choices(kind: Any) -> dict[str, tuple[Any, Any]] | None:
     if get_origin(kind) is Literal:
         values = list(get_args(kind))
         raws = [value.value if isinstance(value, enum.Enum) else value for value in values]
+        # By type, not `isinstance`: a member of a `StrEnum` is a string, but pydantic takes only the member.
         is_native = all(type(value) in _NATIVE for value in values)
+    # An enum with a schema of its own has said how it is read.
     elif isinstance(kind, type) and issubclass(kind, enum.Enum) and not hasattr(kind, "__get_pydantic_core_schema__"):
         values = list(kind)
         raws = [value.value for value in values]
@@ -416,6 +432,7 @@ def _index_by_form(kind: Any, raws: list[Any], values: list[Any]) -> dict[str, t
             form = to_jsonable_python(raw)
         except PydanticSerializationError:
             raise UsageError(f"the value {raw!r} of {kind!r} has no JSON form, so no model can write it") from None
+        # Two values may have one form, as `(1, 2)` and `[1, 2]` do; the first one is taken.
         found.setdefault(make_json_key(form), (form, value))
     return found
 
@@ -434,6 +451,7 @@ def is_same_json(one: str, other: str) -> bool:
 
 
 def _canonicalise(value: Any) -> Any:
+    # JSON knows one kind of number, so that 1 and 1.0 are the same value.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):

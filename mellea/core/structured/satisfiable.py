@@ -35,6 +35,8 @@ class _Search:
         self._open: list[str] = []
 
     def explain(self) -> str | None:
+        # A fixed point: what refers to itself counts as impossible until a value was found that ends. Each round takes
+        # what the one before has found, so it stops after at most as many rounds as there are references.
         is_news = True
         while is_news:
             is_news = False
@@ -61,10 +63,12 @@ class _Search:
 
     def _check_reference(self, schema: Schema, place: str, explain: bool) -> str | None:
         pointer = schema.get("$ref")
+        # A reference into nowhere allows anything, so it is possible.
         if not isinstance(pointer, str) or self._possible.get(pointer, True):
             return None
         if not explain or pointer in self._open:
             return _place(place, "it would have to contain itself endlessly")
+        # Only to explain: it leads to the innermost reason, and ends where the schema meets itself.
         self._open.append(pointer)
         why = self._explain(resolve_reference(pointer, self._root), place, explain=True)
         self._open.pop()
@@ -74,6 +78,7 @@ class _Search:
         for name in ("anyOf", "oneOf"):
             options = schema.get(name, ())
             whys = [self._explain(option, place, explain=explain) for option in options]
+            # The first reason is enough: all of them would be a wall of text.
             if options and all(whys):
                 return whys[0]
         return None
@@ -83,6 +88,7 @@ class _Search:
         whys = (self._explain(part, place, explain=explain) for part in parts)
         if why := next(filter(None, whys), None):
             return why
+        # More than this would be a solver. It is on the safe side: what isn't proved impossible passes.
         kinds = [_get_types(part) for part in (schema, *parts) if isinstance(part, Mapping) and "type" in part]
         if kinds and not set.intersection(*kinds):
             return _place(place, "its types exclude each other")
@@ -126,7 +132,9 @@ class _Search:
         if least > schema.get("maxItems", math.inf):
             return _place(place, "minItems is above maxItems")
         first, others = schema.get("prefixItems", ()), schema.get("items", True)
+        # Only what has to be there: an impossible item is fine in an array that may be empty.
         needed = [*first[: int(least)], *([others] if least > len(first) else [])]
+        # With `minContains: 0` nothing has to match (2020-12, validation, 6.4.5).
         if schema.get("minContains", 1) > 0:
             needed += [schema["contains"]] if "contains" in schema else []
         whys = (self._explain(part, f"{place}[]", explain=explain) for part in needed)
@@ -141,6 +149,7 @@ class _Search:
                 return _place(place, f"the property {name!r} is required but not allowed")
             if why := self._explain(known.get(name, True), f"{place}.{name}".lstrip("."), explain=explain):
                 return why
+        # A closed object has no more properties than it declares.
         if max(least, len(required)) > min(most, len(known) if is_closed else math.inf):
             return _place(place, "it requires more properties than it allows")
         return None
@@ -159,10 +168,12 @@ def _collect_references(schema: Any) -> set[str]:
 
 def _get_types(schema: Schema) -> set[str]:
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    # Every integer is a number, so the two don't exclude each other.
     return {*kinds, *(("integer",) if "number" in kinds else ())}
 
 
 def _fits(value: Any, schema: Schema, root: Schema) -> bool:
+    # References may be circular, and were judged on their own already.
     own = {name: rest for name, rest in schema.items() if name != "$ref"}
     try:
         check(value, own, root)
@@ -180,6 +191,7 @@ def _check_number(schema: Schema, place: str, explain: bool) -> str | None:
     step = _get_step(schema)
     if step is None or abs(low) == math.inf or abs(high) == math.inf:
         return None
+    # With fractions, since 0.3 / 0.1 isn't 3 as floats.
     lowest, highest = _make_exact(low) / step, _make_exact(high) / step
     first = math.floor(lowest) + 1 if above == low else math.ceil(lowest)
     last = math.ceil(highest) - 1 if below == high else math.floor(highest)

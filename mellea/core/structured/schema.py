@@ -91,7 +91,9 @@ def map_parts(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
 def follow_pointer(root: Any, pointer: str) -> Any:
     """Return the target of a JSON Pointer (RFC 6901) in the form of a URI fragment, or `None`."""
     target = root
+    # The first piece is what stands before the first slash: nothing.
     for step in pointer.removeprefix("#").split("/")[1:]:
+        # In this order (RFC 6901, section 4): the other one would turn `~01` into a slash.
         name = unquote(step).replace("~1", "/").replace("~0", "~")
         if isinstance(target, list):
             target = target[int(name)] if name.isdecimal() and int(name) < len(target) else None
@@ -103,6 +105,7 @@ def follow_pointer(root: Any, pointer: str) -> Any:
 def resolve_reference(pointer: Any, root: Schema) -> Any:
     """Return the target of a reference such as `#/$defs/Person`; `True`, which allows anything, if there is none."""
     target = follow_pointer(root, str(pointer))
+    # A dangling reference restricts nothing, rather than failing a schema that the provider may understand.
     return target if isinstance(target, (Mapping, bool)) else True
 
 
@@ -110,6 +113,7 @@ def follow_references(schema: Schema, root: Schema) -> Schema:
     """Replace a schema's `$ref` by its target in `root`; keywords beside it are kept."""
     seen: set[str] = set()
     while isinstance(pointer := schema.get("$ref"), str) and pointer not in seen:
+        # A reference to itself would never end.
         seen.add(pointer)
         target = resolve_reference(pointer, root)
         beside = {name: value for name, value in schema.items() if name != "$ref"}
@@ -127,7 +131,9 @@ def list_branches(schema: Schema, root: Schema) -> list[Schema]:
         options = one.get("anyOf") or one.get("oneOf")
         if isinstance(options, list):
             beside = {name: value for name, value in one.items() if name not in ("anyOf", "oneOf")}
+            # Reversed, because the last one is taken first; so branches come in the order in which they are written.
             waiting += [{**beside, **option} for option in reversed(options) if isinstance(option, Mapping)]
+        # How pydantic writes a reference with a description beside it. Several parts aren't merged.
         elif isinstance(parts := one.get("allOf"), list) and len(parts) == 1 and isinstance(parts[0], Mapping):
             waiting.append({**parts[0], **{name: value for name, value in one.items() if name != "allOf"}})
         elif one.get("type") != "null":
@@ -159,6 +165,7 @@ def get_elements(schema: Any, root: Schema) -> Elements | None:
     """Return the elements of a schema that only allows arrays (or null), otherwise `None`."""
     found = list_branches(schema, root) if isinstance(schema, Mapping) else []
     kinds = found[0].get("type") if len(found) == 1 else None
+    # An optional list is still a list: its items can be read one by one.
     if {*(kinds if isinstance(kinds, list) else [kinds])} - {"null"} != {"array"}:
         return None
     return Elements(found[0].get("prefixItems", ()), found[0].get("items", True))
@@ -188,6 +195,7 @@ def _make_object_shape(branch: Schema) -> Shape:
     properties = branch.get("properties", {})
     keys = {name: _collect_keys(name, part) for name, part in properties.items()}
     required = tuple(keys.get(name, frozenset({name})) for name in branch.get("required", ()))
+    # A schema with properties that says nothing of others is taken to mean those alone, as models mostly do.
     others = branch.get("additionalProperties", not properties) not in (None, False)
     is_open = others or bool(branch.get("patternProperties"))
     return Shape("{", frozenset().union(*keys.values()), required, is_open)
@@ -207,5 +215,6 @@ def get_property(branch: Schema, key: str) -> Any:
     properties = branch.get("properties", {})
     if key in properties:
         return properties[key]
+    # An alias of one of our types: the schema has one key for each field, the others are in the mark.
     named = (part for part in properties.values() if isinstance(part, Mapping) and [key] in part.get(KEYS, ()))
     return next(named, branch.get("additionalProperties"))

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from mellea.stdlib.components.conversation import Conversation as Conversation
     from mellea.stdlib.components.document import Document as Document
     from mellea.stdlib.components.instruction import Instruction as Instruction
-    from mellea.stdlib.components.methods import call_method as call_method
-    from mellea.stdlib.components.methods import render_result as render_result
     from mellea.stdlib.components.mobject import MObject as MObject
     from mellea.stdlib.components.mobject import mify as mify
     from mellea.stdlib.components.object_view import get_tools as get_tools
     from mellea.stdlib.components.query import Query as Query
     from mellea.stdlib.components.query import Transform as Transform
+    from mellea.stdlib.components.query import call_method as call_method
+    from mellea.stdlib.components.query import render_result as render_result
     from mellea.stdlib.components.repair import Correction as Correction
     from mellea.stdlib.components.repair import Repair as Repair
     from mellea.stdlib.components.simple import SimpleComponent as SimpleComponent
@@ -70,10 +70,10 @@ __getattr__ = lazily(
         "TemplateRepresentation": "mellea.core.component",
         "Transform": "mellea.stdlib.components.query",
         "as_component": "mellea.stdlib.components.wording",
-        "call_method": "mellea.stdlib.components.methods",
+        "call_method": "mellea.stdlib.components.query",
         "get_tools": "mellea.stdlib.components.object_view",
         "mify": "mellea.stdlib.components.mobject",
         "render_messages": "mellea.stdlib.components.wording",
-        "render_result": "mellea.stdlib.components.methods",
+        "render_result": "mellea.stdlib.components.query",
     },
 )

@@ -81,6 +81,7 @@ class Instruction:
 
         All but the description are in `_NO_PARTS` of `templates/sources.py`, too.
         """
+        # What the provider is to cache goes first, since a cache holds beginnings of prompts.
         context = self.grounding_context
         kept = {name: text for name, text in context.items() if _is_cached(text)} if context else context
         shown = [str(item) for item in self.requirements if not _is_hidden(item)] if self.requirements else []
@@ -107,6 +108,7 @@ class Instruction:
 
 
 def _is_hidden(requirement: str | Requirement) -> bool:
+    # A model that reads such a requirement may try to please it in words; it is checked only.
     return isinstance(requirement, Requirement) and (requirement.check_only or requirement.description is None)
 
 
@@ -138,12 +140,14 @@ def _check_items(instruction: Instruction) -> None:
 def _check_variables(instruction: Instruction) -> None:
     """Refuse variables that nothing would be filled with."""
     description = instruction.description
+    # What a model wrote may hold `{{…}}`, and would then decide what the prompt shows.
     if isinstance(description, ModelOutputThunk):
         raise UsageError(
             "user_variables fills in a description that the program writes; a text that a model wrote is never a "
             "template, so leave user_variables out, or give the thunk as a variable"
         )
     for name in instruction.user_variables:
+        # The whole name: `{{user}}` isn't a placeholder for `use`.
         placeholder = re.compile(rf"\{{\{{-?\s*{re.escape(name)}\b")
         for argument, text in _list_other_texts(instruction):
             if placeholder.search(text):

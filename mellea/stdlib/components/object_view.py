@@ -227,6 +227,7 @@ def get_tools(obj: Any) -> tuple[Tool[..., Any], ...]:
 def _check_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise UsageError(f"{argument} takes a set of names, not {names!r}; put it into one")
+    # Sets have no order, and a prompt that differs from run to run is never found in a cache.
     found = tuple(sorted(names) if isinstance(names, (set, frozenset)) else names)
     if not all(isinstance(name, str) for name in found):
         raise UsageError(f"{argument} takes a set of names, not {names!r}")
@@ -248,6 +249,7 @@ def _make_missing_error(obj: Any, name: str, known: Iterable[str]) -> UsageError
 
 def _list_user_classes(cls: type) -> list[type]:
     """Return the classes whose attributes count as the object's own, base classes first: the user's, and `MObject`s."""
+    # Base classes first, so that fields come in the order in which a reader of the code meets them.
     classes = cls.__mro__[::-1]
     return [each for each in classes if each.__module__.partition(".")[0] not in _NOT_OWN or SETTINGS in vars(each)]
 
@@ -257,10 +259,13 @@ def _get_public_fields(obj: Any) -> dict[str, Any]:
     for cls in _list_user_classes(type(obj)):
         annotations = inspect.get_annotations(cls)
         names |= dict.fromkeys(name for name, hint in annotations.items() if not _is_class_variable(hint))
+        # A single name may stand there as a bare text, which would be taken apart into letters.
         slots = vars(cls).get("__slots__", ())
         names |= dict.fromkeys([slots] if isinstance(slots, str) else slots)
     names |= dict.fromkeys(getattr(obj, "__dict__", ()))
+    # An annotation alone gives no value; and what begins with `_` isn't for others to see.
     found = {name: getattr(obj, name) for name in names if not name.startswith("_") and hasattr(obj, name)}
+    # `Field(exclude=True)` says that the field isn't to leave the program.
     excluded = {name for name, field in getattr(type(obj), "model_fields", {}).items() if field.exclude}
     return {name: value for name, value in found.items() if not inspect.isroutine(value) and name not in excluded}
 
@@ -276,6 +281,7 @@ def _list_documented_methods(obj: Any) -> list[str]:
     for cls in _list_user_classes(type(obj)):
         for name, member in vars(cls).items():
             if isinstance(member, (staticmethod, classmethod, Tool)) or inspect.isfunction(member):
+                # A subclass that overrides a method without a docstring takes it away from the model.
                 names[name] = bool((getattr(member, "__doc__", None) or "").strip())
     return [
         name for name, is_documented in names.items() if is_documented and name[0] != "_" and name not in _COMPONENT

@@ -30,6 +30,7 @@ def parse_as(format: OutputFormat[Any], offered: Set[str] | None, generation: Ge
     calls = generation.tool_calls
     if not calls or generation.text.strip():
         return format.parse(generation)
+    # Calls are answered by tools; the value comes in a later turn.
     if offered is None or any(call.tool_name in offered for call in calls):
         return None
     names = ", ".join(repr(call.tool_name) for call in calls)
@@ -48,6 +49,7 @@ def parse_by(component: Any, generation: Generation) -> Any:
     """
     try:
         return (component_of(component) or component).parse(generation)
+    # Such an error says what is wrong, and whether to ask again, which only `ParseError` does.
     except MelleaError:
         raise
     except (NameError, ImportError) as error:  # whatever the model wrote

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mellea.core.accumulator import Generation
-from mellea.core.blocks import CBlock
-from mellea.core.component import TemplateRepresentation
+from mellea.core.blocks import CBlock, ToolCall, ToolOutput
+from mellea.core.component import TemplateRepresentation, is_component, walk
+from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.components.object_view import make_promptable
+from mellea.stdlib.tools import Tool, ToolReturn, perform, serialise_result
+from mellea.templates import to_text
 
-__all__ = ["Query", "Transform"]
+__all__ = ["Query", "Transform", "call_method", "render_result"]
 
 
 class Query:
@@ -100,3 +104,38 @@ def _check(what: str, obj: Any, text: Any) -> None:
         raise UsageError(f"{what} takes a text, not {text!r}")
     if isinstance(text, (str, CBlock)) and not str(text).strip():
         raise UsageError(f"{what} is empty: {text!r}; say what the model is to do")
+
+
+_log = logging.getLogger("mellea")
+
+
+async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]) -> tuple[Any, Message]:
+    """Run the first of the calls; return its result, and the tool message for the model.
+
+    Raises:
+        ToolError: there is no such method, or the arguments aren't valid.
+        Exception: what the method raises.
+    """
+    # One only: methods may change the object, and the model has seen it as it was before the first.
+    first, *others = calls
+    result = ToolReturn.of(await perform(first, {tool.name: tool for tool in tools}))
+    if others:
+        _log.warning("the model called %d methods; only the first, %r, was run", len(calls), first.tool_name)
+    outputs = [ToolOutput(first.tool_call_id, first.tool_name, _render_for_message(result.text))]
+    # Providers reject a history with a call that has no output.
+    outputs += [ToolOutput(call.tool_call_id, call.tool_name, "not run", is_error=True) for call in others]
+    return result.value, Message("tool", outputs)
+
+
+def render_result(result: Any) -> Any:
+    """Return a tool's result as prompt text; components render by their own template."""
+    # Plain values go the short way, by pydantic's serialiser, which knows dates, sets and the like.
+    has_components = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
+    return to_text(result) if has_components else serialise_result(result)
+
+
+def _render_for_message(result: Any) -> str:
+    try:
+        return to_text(make_promptable(result))
+    except UsageError:  # it can't be rendered, but the method has done its work
+        return str(result)

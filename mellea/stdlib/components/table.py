@@ -40,6 +40,7 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
         if title is not None and not isinstance(title, str):
             raise UsageError(f"a Table's title is a text, not {title!r}")
         laid_out = _lay_out(rows, columns)
+        # Frozen, so ordinary assignment is refused, here as well.
         object.__setattr__(self, "columns", laid_out[0])
         object.__setattr__(self, "rows", laid_out[1])
         object.__setattr__(self, "title", title)
@@ -63,6 +64,7 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
         Raises:
             UsageError: the text is not a table.
         """
+        # Models like to say a word before and after; what has no bar is no row.
         lines = [_split_cells(line) for line in text.strip().splitlines() if "|" in line]
         if len(lines) < 2 or not all(re.fullmatch(r":?-+:?", cell) for cell in lines[1]):
             raise UsageError(f"a Markdown table has a second line of dashes, as in '| --- |', unlike {text[:100]!r}")
@@ -102,6 +104,7 @@ def _lay_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any,
     if any(isinstance(row, Mapping) for row in found):
         if not all(isinstance(row, Mapping) for row in found):
             raise UsageError("a Table's rows are all dicts or all lists, not both")
+        # All keys, in the order in which they first occur: rows may lack some.
         names = columns if columns is not None else dict.fromkeys(key for row in found for key in row)
         names = list(names)
         found = [[row.get(name) for name in names] for row in found]
@@ -114,6 +117,7 @@ def _lay_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any,
     for row in found:
         if len(row) > len(names):
             raise UsageError(f"the row {list(row)!r} has {len(row)} cells, but there are {len(names)} columns")
+    # Short rows are filled up, as spreadsheets write them; long ones were refused, since cells would be lost.
     return tuple(names), tuple((*row, *[None] * (len(names) - len(row))) for row in found)
 
 
@@ -132,6 +136,7 @@ def _format_cell(cell: Any) -> str:
 
 def _split_cells(line: str) -> list[str]:
     cells = [""]
+    # One pass: an escaped bar belongs to the cell, and an escaped backslash escapes nothing behind it.
     for token in re.findall(r"\\[\\|]|.", line.strip().removeprefix("|")):
         if token == "|":
             cells.append("")

@@ -45,7 +45,9 @@ def render_messages(value: Any, model: str | None = None) -> list[Message]:
         return [_fill_in_thunks(message) for message in value.messages]
     if isinstance(value, Message):
         return [_render_message(_fill_in_thunks(value), model)]
+    # Messages can't be quoted in a prompt without losing who said what; so the conversation goes on instead.
     if isinstance(value, Repair) and _is_sent_as_is(value.task):
+        # Providers refuse an empty message.
         answer = [Message("assistant", value.answer)] if value.answer.strip() else []
         correction = Correction(value.task, value.failures)
         return [*render_messages(value.task, model), *answer, *render_messages(correction, model)]
@@ -67,6 +69,7 @@ def _fill_in_thunks(message: Message) -> Message:
     """Replace computed thunks by their text."""
     if not any(isinstance(block, ModelOutputThunk) for block in message.blocks):
         return message
+    # A copy: the message in the context keeps its thunk, which later turns may still need.
     blocks = [CBlock(str(block)) if isinstance(block, ModelOutputThunk) else block for block in message.blocks]
     return Message(message.role, blocks)
 

@@ -79,6 +79,7 @@ class ChatContext(Context):
             raise UsageError(f"pinned takes a list of messages or components, not {pinned!r}")
         settings = _Settings(window_size, token_budget, compactor, TokenCounter(count_tokens), tuple(pinned))
         self._begin(settings, None, None)
+        # One node for each, so that a pinned turn of the constructor is like one that was pinned later.
         for value in settings.pinned:
             self._begin(settings, self._copy(), Turn(value), is_pinned=True)
 
@@ -89,10 +90,12 @@ class ChatContext(Context):
         self._previous = previous
         self._turn = turn
         self._is_pinned = is_pinned
+        # Kept on each node: a view that stops at its window must know the pins behind it without walking there.
         self._pins: tuple[Turn, ...] = previous._pins if previous is not None else ()
         if is_pinned and turn is not None:
             self._pins = (*self._pins, turn)
         self._depth: int = 0 if previous is None else previous._depth + 1
+        # One for each node: what a compactor made of the history up to here is used by every call that begins here.
         self._compaction = Compaction() if settings.compactor is not None else None
 
     def _copy(self) -> ChatContext:
@@ -122,8 +125,10 @@ class ChatContext(Context):
         if not isinstance(value, ModelOutputThunk):
             return self._add_turn(Turn(value))
         last = self._turn
+        # An answer without a question, as when a conversation is put together by hand.
         if last is None or last.output is not None:
             return self._add_turn(Turn(None, value))
+        # In place of the last node, not behind it: the turn was open.
         return self._make_node(self._previous, last.answered(value), is_pinned=self._is_pinned)
 
     def add_turn(self, turn: Turn, answer: ModelOutputThunk[Any]) -> ChatContext:
@@ -153,6 +158,8 @@ class ChatContext(Context):
             return self
         previous = self._previous
         if previous is not None and answers_tools(self._turn):
+            # Recursive, but only as deep as calls of tools follow one another; a result without its call is refused by
+            # providers.
             previous = previous._pin_last()
         return self._make_node(previous, self._turn, is_pinned=True)
 
@@ -184,6 +191,7 @@ class ChatContext(Context):
         returned as they are.
         """
         compaction, compactor = self._compaction, self._settings.compactor
+        # Only over complete turns: a compactor reads texts, and this function may not wait.
         if compaction is not None and compactor is not None and not compaction.is_done and self._is_settled():
             compaction.make_now(compactor, self._list_compactable())
         return select(self._walk_turns(), self._pins, self._settings.get_limits())
@@ -205,6 +213,7 @@ class ChatContext(Context):
         """
         if self.is_immediate:
             return self.view_for_generation()
+        # Before the wait, since afterwards it would be one that never ends.
         if self._settings.compactor is not None:
             refuse_own_call(self._settings.compactor)
         return select(self._walk_turns(), self._pins, WindowLimits())
@@ -219,6 +228,7 @@ class ChatContext(Context):
             return self.view_for_generation()
         if self._compaction is not None and self._settings.compactor is not None:
             await self._compaction.make(self._settings.compactor, self._list_compactable())
+        # Counting tokens is the user's own code, and may take long; it must not hold up the loop.
         return await in_thread(self.view_for_generation)
 
     def _is_settled(self) -> bool:
@@ -226,6 +236,7 @@ class ChatContext(Context):
 
     def _list_compactable(self) -> tuple[Turn, ...]:
         found = [turn for group, is_pinned in group_turns(self._walk_turns()) if not is_pinned for turn in group[::-1]]
+        # Compactors get the turns oldest first, as a person reads them.
         return tuple(found[::-1])
 
     def _walk_nodes(self) -> Iterator[ChatContext]:
@@ -240,6 +251,8 @@ class ChatContext(Context):
             kept = node._compaction.turns if node._compaction is not None else None
             if kept is not None:
                 yield from ((turn, False) for turn in reversed(kept))
+                # Pins were left out of what was compacted, and stand before it; nothing behind this node is seen any
+                # more.
                 yield from ((turn, True) for turn in reversed(node._pins))
                 return
             if node._turn is not None:

@@ -56,26 +56,29 @@ class Compaction:
             MelleaError: the compactor failed.
         """
         if not self.is_done:
-            await self._joined(compactor, turns)
+            await self._join_running(compactor, turns)
 
     def make_now(self, compactor: Compactor, turns: Sequence[Turn]) -> None:
         """Have a synchronous compactor at work in this very thread; one that has to be awaited isn't."""
         outcome = compactor(turns)
+        # Closed, or Python warns of a coroutine that was never awaited.
         if isinstance(outcome, Coroutine):
             outcome.close()
         elif not isinstance(outcome, Awaitable):
             self._take(compactor, turns, outcome)
 
-    def _joined(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
+    def _join_running(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
         with self._lock:
+            # Weakly: if every call that waits has left, the compactor's work is dropped with the last of them.
             thunk = self._running() if self._running is not None else None
             # One that runs on a loop which stands still until this call returns would never end.
             if thunk is None or thunk.has_failed() or needs(thunk.record, held_up_loops()):
-                thunk = self._launched(compactor, turns)
+                thunk = self._launch_compactor(compactor, turns)
+                # Under the lock, so that two calls which begin at once wait for one compactor.
                 self._running = weakref.ref(thunk)
             return thunk
 
-    def _launched(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
+    def _launch_compactor(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
         async def work(run: Run) -> None:
             _at_work.set((*_at_work.get(), compactor))  # for this task alone
             try:
@@ -96,6 +99,7 @@ class Compaction:
         kept = tuple(outcome) if is_list else ()
         if not is_list or not all(isinstance(turn, Turn) for turn in kept):
             raise UsageError(f"the compactor {_name(compactor)} returns a list of turns, not {outcome!r}")
+        # By identity: then the nodes themselves are read, and keep growing at the end without a copy.
         is_same = len(kept) == len(turns) and all(new is old for new, old in zip(kept, turns, strict=True))
         self.turns = None if is_same else kept
         self.is_done = True

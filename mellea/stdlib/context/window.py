@@ -56,13 +56,16 @@ def group_turns(backwards: Iterable[tuple[Turn, bool]]) -> Iterator[Group]:
     is_last = True
     for turn, is_pin in backwards:
         is_answer = answers_tools(turn)
+        # A turn that failed is left out; if it answered tools, the turn with the calls goes, too.
         if not turn.is_sound:
             is_broken = is_broken or is_answer
             continue
         turns.append(turn)
         is_pinned = is_pinned or is_pin
+        # Goes on to the turn that made the calls: providers refuse one without the other.
         if is_answer:
             continue
+        # The last group stays even so: its calls are what the next request answers.
         if is_last or is_pinned or not is_broken:
             yield turns[::-1], is_pinned
             is_last = False
@@ -85,10 +88,12 @@ def select(backwards: Iterable[tuple[Turn, bool]], pins: Sequence[Turn], limits:
     kept: list[Turn] = []  # newest first
     for number, (group, is_pinned) in enumerate(group_turns(backwards)):
         if is_pinned:
+            # Pins are free of the window, but not of the budget, from which they were taken beforehand.
             seen += len(group)
         else:
             left_turns -= len(group)
             left_tokens -= 0 if limits.tokens is None else _count_tokens(group, limits)
+            # Calls that are being answered now: without them the results would stand alone, so no limit drops them.
             is_waiting = number == 0 and _has_open_calls(group[-1])
             if min(left_turns, left_tokens) < 0 and not is_waiting:
                 break

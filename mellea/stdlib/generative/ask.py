@@ -44,12 +44,30 @@ async def aask(
     Args:
         prompt: the task in words; or a `Message`, or a list of messages.
         format: the type of the answer, or a JSON Schema as a dict.
+        session: the session to use; the current one by default.
+        input: a value that the task is about; anything but a text goes into the prompt as JSON.
+        name: what to call the task when observers are told of it.
+        images: images that go with the text.
+        icl_examples: examples of good answers.
+        grounding_context: texts that the answer has to rest on, by name.
+        user_variables: values for the `{{placeholders}}` in the description, by name.
+        prefix: text in the prompt before the description.
+        output_prefix: text that the answer begins with.
+        model_options: options for the model, by their names in `ModelOption`.
+        tools: tools that the model may call; plain functions will do.
+        max_turns: if tools are run, how often the model is asked at most.
+        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
+            none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+        strict: raise a `RequirementError` if no attempt meets the requirements.
 
     Raises:
         RequirementError: every answer fails a requirement.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    m = _session_of(session)
+    m = _find_session(session)
     _run_tools(arguments)
     if isinstance(prompt, (Message, list, tuple)):
         said: Any = arguments  # the session refuses what goes with a task in words only
@@ -61,7 +79,10 @@ async def aask(
 
 
 class _Ask(Protocol):
-    """The function `ask` as a type checker sees it: it has its streams as attributes."""
+    """The function `ask` as a type checker sees it: it has its streams as attributes.
+
+    Editors take the docstring of the last overload; `help` shows those of `aask`, `_stream` and `_astream`.
+    """
 
     @overload
     def __call__(
@@ -71,8 +92,7 @@ class _Ask(Protocol):
         format: TypeForm[T],
         session: MelleaSession | None = None,
         **arguments: Unpack[InstructArguments],
-    ) -> T:
-        """Ask a model, and return its answer: the text, or a value of `format`. Tools are run."""
+    ) -> T: ...
 
     @overload
     def __call__(
@@ -86,7 +106,33 @@ class _Ask(Protocol):
     @overload
     def __call__(
         self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
-    ) -> Any: ...
+    ) -> Any:
+        """Ask a model, and return its answer: the text, or a value of `format`. Tools are run.
+
+        Args:
+            prompt: the task in words; or a `Message`, or a list of messages.
+            format: the type of the answer, or a JSON Schema as a dict.
+            session: the session to use; the current one by default.
+            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            name: what to call the task when observers are told of it.
+            images: images that go with the text.
+            icl_examples: examples of good answers.
+            grounding_context: texts that the answer has to rest on, by name.
+            user_variables: values for the `{{placeholders}}` in the description, by name.
+            prefix: text in the prompt before the description.
+            output_prefix: text that the answer begins with.
+            model_options: options for the model, by their names in `ModelOption`.
+            tools: tools that the model may call; plain functions will do.
+            max_turns: if tools are run, how often the model is asked at most.
+            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
+                are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
+                `max_turns`.
+            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+            strict: raise a `RequirementError` if no attempt meets the requirements.
+        """
+
     @overload
     def stream(
         self,
@@ -95,8 +141,7 @@ class _Ask(Protocol):
         format: TypeForm[list[T]],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
-    ) -> ItemStream[T]:
-        """Make a stream for plain code: of text, or of whole items if the format is a sequence."""
+    ) -> ItemStream[T]: ...
 
     @overload
     def stream(
@@ -119,7 +164,35 @@ class _Ask(Protocol):
     @overload
     def stream(
         self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[StreamArguments]
-    ) -> Stream[Any]: ...
+    ) -> Stream[Any]:
+        """Make a stream for plain code: of text, or of whole items if the format is a sequence.
+
+        Args:
+            prompt: the task in words; or a `Message`, or a list of messages.
+            format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
+            session: the session to use; the current one by default.
+            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            name: what to call the task when observers are told of it.
+            images: images that go with the text.
+            icl_examples: examples of good answers.
+            grounding_context: texts that the answer has to rest on, by name.
+            user_variables: values for the `{{placeholders}}` in the description, by name.
+            prefix: text in the prompt before the description.
+            output_prefix: text that the answer begins with.
+            model_options: options for the model, by their names in `ModelOption`.
+            tools: tools that the model may call; plain functions will do.
+            max_turns: if tools are run, how often the model is asked at most.
+            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
+                are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
+                `max_turns`.
+            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+            strict: raise a `RequirementError` if no attempt meets the requirements.
+            live: under a strategy, iterate the text of every attempt as it is written, also of rejected ones.
+            release: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"` releases each one as soon as every
+                requirement has passed it; `"step"` holds items and partials back until the step that answers has ended.
+        """
 
     @overload
     def astream(
@@ -129,8 +202,7 @@ class _Ask(Protocol):
         format: TypeForm[list[T]],
         session: MelleaSession | None = None,
         **arguments: Unpack[StreamArguments],
-    ) -> AsyncItemStream[T]:
-        """Make a stream for async code, not to be awaited itself; otherwise like `stream`."""
+    ) -> AsyncItemStream[T]: ...
 
     @overload
     def astream(
@@ -153,7 +225,35 @@ class _Ask(Protocol):
     @overload
     def astream(
         self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[StreamArguments]
-    ) -> AsyncStream[Any]: ...
+    ) -> AsyncStream[Any]:
+        """Make a stream for async code, not to be awaited itself; otherwise like `stream`.
+
+        Args:
+            prompt: the task in words; or a `Message`, or a list of messages.
+            format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
+            session: the session to use; the current one by default.
+            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            name: what to call the task when observers are told of it.
+            images: images that go with the text.
+            icl_examples: examples of good answers.
+            grounding_context: texts that the answer has to rest on, by name.
+            user_variables: values for the `{{placeholders}}` in the description, by name.
+            prefix: text in the prompt before the description.
+            output_prefix: text that the answer begins with.
+            model_options: options for the model, by their names in `ModelOption`.
+            tools: tools that the model may call; plain functions will do.
+            max_turns: if tools are run, how often the model is asked at most.
+            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
+                are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
+                `max_turns`.
+            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+            strict: raise a `RequirementError` if no attempt meets the requirements.
+            live: under a strategy, iterate the text of every attempt as it is written, also of rejected ones.
+            release: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"` releases each one as soon as every
+                requirement has passed it; `"step"` holds items and partials back until the step that answers has ended.
+        """
 
 
 @verb("ask.stream", StreamArguments)
@@ -170,7 +270,7 @@ def _stream(
     Raises:
         UsageError: an argument is wrong.
     """
-    m = _session_of(session)
+    m = _find_session(session)
     _run_tools(arguments)
     return as_items(m.stream(prompt, format=format, **arguments), format)
 
@@ -187,7 +287,7 @@ def _astream(
     Raises:
         UsageError: an argument is wrong.
     """
-    m = _session_of(session)
+    m = _find_session(session)
     _run_tools(arguments)
     return as_async_items(m.astream(prompt, format=format, **arguments), format)
 
@@ -204,7 +304,7 @@ ask = _make_ask()
 """Ask a model, and return its answer: `ask("…")`; `ask.stream("…")` and `ask.astream("…")` read it as it is written."""
 
 
-def _session_of(session: Any) -> MelleaSession:
+def _find_session(session: Any) -> MelleaSession:
     if session is None:
         return current_session()
     if not isinstance(session, MelleaSession):

@@ -65,6 +65,13 @@ def command(
         function: sync (its body runs in a worker thread) or async.
         output: the type of the result; text by default.
         tools: tools that the model may call; they are run, and the model is asked again.
+        session: the session to use; the current one by default.
+        model_options: options for the model, by their names in `ModelOption`.
+        max_turns: if tools are run, how often the model is asked at most.
+        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+        preconditions: what the arguments have to meet before the model is asked.
+        release: `"step"` makes streams hold items back until the step that answers has ended.
 
     Raises:
         UsageError: an option is wrong; or the function is annotated with another type than text, and `output` is

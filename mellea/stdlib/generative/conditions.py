@@ -14,8 +14,7 @@ from mellea.core.runtime import check_wait
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import RequirementError
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.generative.arguments import Arguments
-from mellea.stdlib.generative.wording import BoundArguments
+from mellea.stdlib.generative.wording import Arguments, BoundArguments
 from mellea.stdlib.requirements import validate_all
 
 __all__ = ["await_thunks", "check_arguments", "find_pending"]
@@ -24,6 +23,7 @@ __all__ = ["await_thunks", "check_arguments", "find_pending"]
 def find_pending(bound: BoundArguments) -> list[ModelOutputThunk[Any]]:
     """Return the thunks among the arguments, and inside them, that aren't computed yet."""
     found = [part for part in walk(dict(bound.values)) if isinstance(part, ModelOutputThunk) and not part.is_computed()]
+    # One thunk may stand in several arguments; by identity, since equal texts are different generations.
     return list({id(thunk): thunk for thunk in found}.values())
 
 
@@ -35,6 +35,7 @@ async def await_thunks(bound: BoundArguments) -> BoundArguments:
         MelleaError: one of them failed.
     """
     waiting = find_pending(bound)
+    # Before the first await: afterwards the loop that would have to produce them may be the one that is held up.
     check_wait([thunk.record for thunk in waiting])
     args, kwargs, values = await resolve((bound.args, dict(bound.kwargs), dict(bound.values)))
     return replace(bound, args=args, kwargs=kwargs, values=values)
@@ -54,9 +55,10 @@ async def check_arguments(
     if not preconditions:
         return
     arguments = Arguments(bound.values)
+    # Dressed up as an output, so that every requirement, judges included, can check arguments as it checks answers.
     output = ComputedModelOutputThunk(arguments.format_for_llm(), dict(bound.values))
     results = await validate_all(preconditions, SimpleContext().add(arguments).add(output), backend)
-    failed = [f"{requirement}{_because(result.reason)}" for requirement, result in results if not result]
+    failed = [f"{requirement}{_explain(result.reason)}" for requirement, result in results if not result]
     if failed:
         raise RequirementError(
             f"{name}() wasn't asked, since its arguments fail: {'; '.join(failed)}",
@@ -64,5 +66,5 @@ async def check_arguments(
         )
 
 
-def _because(reason: str | None) -> str:
+def _explain(reason: str | None) -> str:
     return f" ({reason})" if reason else ""

@@ -37,6 +37,7 @@ def defer(
     async def work(run: Run) -> Any:
         try:
             thunk = await begin()
+        # These say already what to do; everything else gets the name of the function in front.
         except MelleaError:
             raise
         except Exception as error:
@@ -46,7 +47,9 @@ def defer(
             try:
                 end = await relay(inner, run)
             finally:
+                # Also if it failed: the attempts are what shows why.
                 run.sampling = inner.sampling
+        # Held back until the inner generation has closed: readers that see the end may close the session at once.
         run.emit([end] if end is not None else [])
         return inner.parsed
 

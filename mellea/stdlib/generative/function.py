@@ -11,6 +11,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, 
 from mellea.core.runtime.portal import blocking
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors
+from mellea.stdlib import functional
+from mellea.stdlib.functional import Verb
 from mellea.stdlib.generative.conditions import await_thunks, check_arguments, find_pending
 from mellea.stdlib.generative.deferred import defer
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
@@ -21,7 +23,7 @@ from mellea.stdlib.session import MelleaSession, current_session
 from mellea.stdlib.streaming import AsyncStream, Stream
 from mellea.stdlib.verb import FunctionArguments, InstructArguments, document
 
-__all__ = ["AsyncPromptFunction", "PromptFunction", "make"]
+__all__ = ["AsyncPromptFunction", "PromptFunction", "is_text_function", "make", "prepare_verb"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -57,11 +59,21 @@ class _Prompted(Generic[P, R]):
 
         Conditions are added to those of the function, model options are merged, all else is replaced.
 
+        Args:
+            session: the session to use; the current one by default.
+            model_options: options for the model, by their names in `ModelOption`.
+            tools: tools that the model may call; plain functions will do.
+            max_turns: if tools are run, how often the model is asked at most.
+            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+            preconditions: what the arguments have to meet before the model is asked.
+            release: `"step"` makes streams hold items back until the step that answers has ended.
+
         Raises:
             UsageError: an option is unknown or wrong.
         """
         twin = copy.copy(self)
-        twin._settings = self._settings.update(f"{self._wording.name}.with_options()", _given(session, options))
+        twin._settings = self._settings.update(f"{self._wording.name}.with_options()", _merge_given(session, options))
         return twin
 
     def _bind_owner(self, owner: Any) -> Any:
@@ -78,18 +90,22 @@ class _Prompted(Generic[P, R]):
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
         session, settings, bound = self._bind(args, kwargs)
         prompt = await self._prompt(session, settings, bound)
-        arguments = _arguments_of(settings, prompt)
+        arguments = _make_arguments(settings, prompt)
         thunk = await session.ainstruct(prompt.description, format=self._format(), **arguments)
         return cast("R", thunk.value if self._is_text() else thunk.parsed)
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Settings, BoundArguments]:
         what = f"{self._wording.name}()"
+        # Parameters can't have these names (the definition refuses them), so nothing of the function's own is taken.
         options = {name: value for name, value in kwargs.items() if name in RESERVED}
+        # As in Mellea: the session may stand in front. A parameter of that type can't be meant, since it can't be
+        # rendered.
         if args and isinstance(args[0], MelleaSession):
             settings = self._settings.update(what, {"m": args[0], **options})
             args = args[1:]
         else:
             settings = self._settings.update(what, options)
+        # A bound method: its object is the first argument, as Python itself would pass it.
         if self._owner is not _NO_OWNER:
             args = (self._owner, *args)
         bound = self._wording.bind(args, {name: value for name, value in kwargs.items() if name not in RESERVED})
@@ -97,6 +113,7 @@ class _Prompted(Generic[P, R]):
 
     async def _prompt(self, session: MelleaSession, settings: Settings, bound: BoundArguments) -> Prompt:
         """Await the thunks that the prompt needs, check the preconditions, and make the prompt."""
+        # Without either, thunks stay as they are: the call waits for them itself, all at once, and they aren't copied.
         if settings.preconditions or self._wording.needs_values:
             bound = await await_thunks(bound)
         await check_arguments(self._wording.name, settings.preconditions, bound, session.backend)
@@ -127,7 +144,9 @@ class _Prompted(Generic[P, R]):
             UsageError: an argument is missing or wrong.
         """
         by_step = self._settings.waits_for_steps
-        stream: Stream[Any] = Stream(self._launcher(args, kwargs), has_format=not self._is_text(), by_step=by_step)
+        stream: Stream[Any] = Stream(
+            self._prepare_launch(args, kwargs), has_format=not self._is_text(), by_step=by_step
+        )
         return as_items(stream, self._output())
 
     @overload
@@ -145,18 +164,19 @@ class _Prompted(Generic[P, R]):
 
         It isn't awaited itself; otherwise like `stream`.
         """
-        launch, by_step = self._launcher(args, kwargs), self._settings.waits_for_steps
+        launch, by_step = self._prepare_launch(args, kwargs), self._settings.waits_for_steps
         stream: AsyncStream[Any] = AsyncStream(launch, has_format=not self._is_text(), by_step=by_step)
         return as_async_items(stream, self._output())
 
-    def _launcher(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], ModelOutputThunk[Any]]:
+    def _prepare_launch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], ModelOutputThunk[Any]]:
         """Check the arguments now, and return a function that launches the call on the running loop."""
         session, settings, bound = self._bind(args, kwargs)
 
         def ask(prompt: Prompt) -> Callable[[], ModelOutputThunk[Any]]:
-            arguments = _arguments_of(settings, prompt)
-            return session.astream(prompt.description, format=self._format(), **arguments)._started
+            arguments = _make_arguments(settings, prompt)
+            return session.astream(prompt.description, format=self._format(), **arguments)._ensure_started
 
+        # Nothing has to be awaited first, so the stream is that of the call itself, without a run around it.
         if not (settings.preconditions or self._wording.needs_values):
             return ask(self._wording.prompt_now(bound))
 
@@ -168,10 +188,12 @@ class _Prompted(Generic[P, R]):
             begin,
             format=self._format(),
             backend=session.backend,
+            # What `begin` will wait for, so that a wait that could never end is found when it is launched.
             dependencies=[thunk.record for thunk in find_pending(bound)],
         )
 
         def launch() -> ModelOutputThunk[Any]:
+            # Closing the session has to cancel the preconditions, too, and not only the generation behind them.
             with session.registering():
                 return start()
 
@@ -233,7 +255,7 @@ class AsyncPromptFunction(_Prompted[P, R]):
         return await self._answer(args, kwargs)
 
 
-def _arguments_of(settings: Settings, prompt: Prompt) -> InstructArguments:
+def _make_arguments(settings: Settings, prompt: Prompt) -> InstructArguments:
     return {**prompt.parts, **settings.arguments()}
 
 
@@ -242,6 +264,28 @@ async def _aanswer(function: _Prompted[..., R], args: tuple[Any, ...], kwargs: M
 
 
 _answer = blocking(_aanswer)
+
+
+async def prepare_verb(
+    function: _Prompted[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[MelleaSession, Verb]:
+    """Return what a call of a prompt function asks, and of which session, without asking it.
+
+    Raises:
+        UsageError: an argument is missing or wrong.
+        RequirementError: the arguments fail a precondition.
+        MelleaError: a thunk among the arguments failed.
+    """
+    session, settings, bound = function._bind(args, kwargs)
+    prompt = await function._prompt(session, settings, bound)
+    arguments = _make_arguments(settings, prompt)
+    instruction = functional.instruction(prompt.description, arguments)
+    return session, functional.prepare(instruction, session, arguments, format=function._format())
+
+
+def is_text_function(function: _Prompted[..., Any]) -> bool:
+    """Whether a prompt function returns the text of the answer."""
+    return function._is_text()
 
 
 @short_errors
@@ -257,10 +301,11 @@ def make(
     Raises:
         UsageError: an option is unknown or wrong, or no answer can have the type of the result.
     """
+    # Before anything is made: a type that no answer can have is an error of the definition, not of the first call.
     check_output(output)
     kind = AsyncPromptFunction if inspect.iscoroutinefunction(function) else PromptFunction
-    return kind(function, wording, output, Settings().update(f"{wording.name}()", _given(session, options)))
+    return kind(function, wording, output, Settings().update(f"{wording.name}()", _merge_given(session, options)))
 
 
-def _given(session: MelleaSession | None, options: FunctionArguments) -> dict[str, Any]:
+def _merge_given(session: MelleaSession | None, options: FunctionArguments) -> dict[str, Any]:
     return {**({} if session is None else {"session": session}), **options}

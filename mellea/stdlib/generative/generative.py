@@ -50,6 +50,13 @@ def generative(
     Args:
         function: a sync or an async function; a call of the result blocks, or is awaited, accordingly.
         tools: tools that the model may call; they are run, and the model is asked again.
+        session: the session to use; the current one by default.
+        model_options: options for the model, by their names in `ModelOption`.
+        max_turns: if tools are run, how often the model is asked at most.
+        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
+        preconditions: what the arguments have to meet before the model is asked.
+        release: `"step"` makes streams hold items back until the step that answers has ended.
 
     Raises:
         UsageError: an option is wrong, or a parameter has a reserved name: `m`, `session`, or that of an option.

@@ -29,6 +29,7 @@ class ReturnType:
         self._what = f"{get_name(function)}()"
         self._type = _UNKNOWN
         try:
+            # The caller's variables are at hand only now, while the function is being defined.
             self._resolve(names)
         except UsageError:
             return
@@ -66,6 +67,7 @@ def check_output(output: Callable[[], Any]) -> None:
     try:
         make_output_format(kind)
     except UsageError as error:
+        # A class that is defined further down in the file: it may well be there when the function is called.
         code = getattr(error.__cause__, "code", None)
         if not isinstance(error.__cause__, NameError) and code != "class-not-fully-defined":
             raise

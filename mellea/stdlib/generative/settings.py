@@ -80,7 +80,7 @@ class Settings:
                 raise unknown_argument(what, name, OPTIONS, "option", WAYS)
             merge = _MERGED.get(name)
             merged[name] = value if merge is None else merge(name, merged.get(name), value)
-        session = _session(what, sessions) if sessions else self.session
+        session = _check_session(what, sessions) if sessions else self.session
         return replace(self, session=session, options=cast("FunctionArguments", merged))
 
     def arguments(self) -> InstructArguments:
@@ -106,20 +106,20 @@ def _merge_options(name: str, before: Any, value: Any) -> Mapping[str, Any]:
     return {**(before or {}), **check_options(value)}
 
 
-def _tools(name: str, before: Any, value: Any) -> tuple[Any, ...]:
+def _replace_tools(name: str, before: Any, value: Any) -> tuple[Any, ...]:
     return () if value is None else as_tools(value)
 
 
-def _strategy(name: str, before: Any, value: Any) -> SamplingStrategy | None:
+def _replace_strategy(name: str, before: Any, value: Any) -> SamplingStrategy | None:
     return check_strategy(value)
 
 
-def _max_turns(name: str, before: Any, value: Any) -> int:
+def _replace_max_turns(name: str, before: Any, value: Any) -> int:
     loop_of(None, "run", value)  # refuses one that is wrong
     return cast("int", value)
 
 
-def _release(name: str, before: Any, value: Any) -> Literal["step"] | None:
+def _replace_release(name: str, before: Any, value: Any) -> Literal["step"] | None:
     if value not in (None, "step"):
         raise UsageError(f"a function takes release='step' or nothing, not {value!r}")
     return "step" if value else None
@@ -129,15 +129,15 @@ _MERGED: Mapping[str, Callable[[str, Any, Any], Any]] = {
     "preconditions": _add,
     "requirements": _add,
     "model_options": _merge_options,
-    "tools": _tools,
-    "max_turns": _max_turns,
-    "strategy": _strategy,
-    "release": _release,
+    "tools": _replace_tools,
+    "max_turns": _replace_max_turns,
+    "strategy": _replace_strategy,
+    "release": _replace_release,
 }
 """How a new value of an option is checked and combined with the one before; other options are replaced."""
 
 
-def _session(what: str, sessions: Sequence[Any]) -> MelleaSession | None:
+def _check_session(what: str, sessions: Sequence[Any]) -> MelleaSession | None:
     if len(sessions) > 1:
         raise UsageError(f"{what} was given a session twice; m= and session= are two names for one thing")
     if sessions[0] is not None and not isinstance(sessions[0], MelleaSession):

@@ -6,24 +6,25 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mellea.core.accumulator import Generation
 from mellea.core.arguments import advice_for
 from mellea.core.blocks import CBlock
 from mellea.core.component import is_component
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
-from mellea.stdlib.generative.arguments import Arguments
 from mellea.stdlib.generative.settings import RESERVED, WAYS
 from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
 from mellea.stdlib.tools.signature import get_name, resolve_type_hints
 from mellea.stdlib.verb import InstructArguments
+from mellea.templates import to_text
 
-__all__ = ["BodyWording", "BoundArguments", "DocstringWording", "Prompt", "Wording"]
+__all__ = ["Arguments", "BodyWording", "BoundArguments", "DocstringWording", "Prompt", "Wording"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,14 @@ class DocstringWording:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
             raise UsageError(f"a prompt is made of a function, not of {function!r}") from None
+        # A call couldn't tell such an argument from an option of its own.
         if taken := next((name for name in self._signature.parameters if name in RESERVED), None):
             raise UsageError(
                 f"{self.name}() has a parameter {taken!r}, a name which its calls keep for themselves; rename it"
             )
         self._doc = parse_docstring(inspect.getdoc(function))
-        self._fields = FieldDefaults(f"{self.name}()", self._signature, functools.partial(_hints_of, function))
+        self._fields = FieldDefaults(f"{self.name}()", self._signature, functools.partial(_find_hints, function))
+        # A `Field(…)` checks values, and a thunk has none yet.
         self.needs_values = self.needs_values or bool(self._fields)
         self._is_method = next(iter(self._signature.parameters), "") in ("self", "cls")
 
@@ -97,8 +100,9 @@ class DocstringWording:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
+            # Only a misspelt or foreign name can be advised on; a missing argument is named by Python's own message.
             unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
-            advice = "" if unknown is None else f"; {advice_for(unknown, self._names(), WAYS)}"
+            advice = "" if unknown is None else f"; {advice_for(unknown, self._find_names(), WAYS)}"
             raise UsageError(
                 f"{self.name}() can't be called so: {error}; it is {self.name}{self._fields.shown}{advice}"
             ) from None
@@ -108,12 +112,13 @@ class DocstringWording:
             args, kwargs = bound.args, bound.kwargs
         values = dict(bound.arguments)
         if self._is_method:
+            # The object goes by the name of its class, since `self` would tell the model nothing.
             owner = values.pop(next(iter(values)))
             if _is_renderable(owner):
                 values = {type(owner).__name__: owner, **values}
         return BoundArguments(args, kwargs, values)
 
-    def _names(self) -> tuple[str, ...]:
+    def _find_names(self) -> tuple[str, ...]:
         return (*self._signature.parameters, *RESERVED[1:])
 
     async def prompt(self, bound: BoundArguments) -> Prompt:
@@ -129,6 +134,7 @@ class DocstringWording:
         if not self._fields:
             return bound
         checked = self._fields.check(bound.values)
+        # Bound once more, so that the body gets the converted values in the positions that it was called with.
         again = self._signature.bind(*bound.args, **bound.kwargs)
         again.arguments |= checked
         return BoundArguments(again.args, again.kwargs, {**bound.values, **checked})
@@ -136,9 +142,10 @@ class DocstringWording:
     def prompt_now(self, bound: BoundArguments) -> Prompt:
         """Make the prompt where there is nothing to wait for."""
         doc = self._doc
-        said = [doc.text or _sentence_of(self.name)]
+        said = [doc.text or _make_sentence(self.name)]
         said += [f"{title}: {doc.sections[title]}" for title in ("Returns", "Notes") if title in doc.sections]
         parts: InstructArguments = {"name": self.name}
+        # Values are no part of the template: a value with `{{…}}` in it must not be rendered.
         if bound.values:
             parts["input"] = Arguments(bound.values, {**self._fields.descriptions, **doc.arguments})
         if examples := doc.sections.get("Examples"):
@@ -163,6 +170,7 @@ class BodyWording(DocstringWording):
         """
         bound = self._check_fields(bound)
         text = await outcome_of(functools.partial(self._function, *bound.args, **bound.kwargs))
+        # A body of nothing but a docstring: the function is then worded like a generative one.
         if text is None:
             return self.prompt_now(bound)
         if not isinstance(text, (str, CBlock, ModelOutputThunk)):
@@ -173,7 +181,7 @@ class BodyWording(DocstringWording):
 Wording = DocstringWording | BodyWording
 
 
-def _hints_of(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
+def _find_hints(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
     try:
         return resolve_type_hints(function, "", of=names)
     except UsageError:  # a name isn't known any more; what stands in `Field(…)` is checked all the same
@@ -186,6 +194,40 @@ def _is_renderable(owner: Any) -> bool:
     return is_component(owner) or dataclasses.is_dataclass(owner) or hasattr(type(owner), "model_fields")
 
 
-def _sentence_of(name: str) -> str:
+def _make_sentence(name: str) -> str:
+    # Without a docstring the name is all that is known of the task: `classifySentiment` and `classify_sentiment`.
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).replace("_", " ").strip()
     return f"{words[:1].upper()}{words[1:]}."
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Named values that a prompt is about; thunks among them are awaited before it is rendered.
+
+    Args:
+        values: the values by name.
+        descriptions: a short description for each value that has one.
+    """
+
+    values: Mapping[str, Any]
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+
+    def parts(self) -> Sequence[Any]:
+        """Return the values."""
+        return list(self.values.values())
+
+    def format_for_llm(self) -> str:
+        """Return a line for each value; a text of several lines stands below its name."""
+        return "\n".join(self._render(name, to_text(value)) for name, value in self.values.items())
+
+    def _render(self, name: str, text: str) -> str:
+        # A component may render its own heading.
+        if text.startswith(f"{name}:"):  # it begins with its own name
+            return f"{text.rstrip()}\n"
+        description = self.descriptions.get(name)
+        label = f"{name} ({description.rstrip('.')})" if description else name
+        return f"{label}:\n{text}\n" if "\n" in text else f"{label}: {text}"
+
+    def parse(self, generation: Generation) -> str:
+        """Return the text of the answer."""
+        return generation.text

@@ -73,14 +73,19 @@ class Judge:
         options = check_options(self.model_options)
         if self.model is not None:
             backend = getattr(self.model, "backend", self.model)
+            # What shapes the user's answers must not shape verdicts: a `max_tokens` of 5 would cut each of them off.
             options = merge_options(without_shape(getattr(self.model, "model_options", {})), options)
         is_rated = self.threshold is not None
         question = _make_question(requirement, context, is_rated=is_rated)
+        # No tools, explicitly: the session's own would be offered to the judge, too.
         arguments: CallArguments = {"model_options": options, "tools": ()}
         call = Call.make(question, backend, arguments, format=_make_form(is_rated), is_own=True)
+        # In a context of its own, so that a verdict never becomes a turn of the conversation.
         verdict, _ = call.launch(SimpleContext())
         try:
             await finish(verdict)
+        # A small model without a grammar often says just "yes"; anything else that isn't a verdict is a no, never a
+        # pass.
         except ParseError as error:
             return self._read_unclear(error.partial)
         return self._make_result(verdict.parsed)
@@ -89,6 +94,7 @@ class Judge:
         reason = " ".join(said.reason.split()) or None
         if self.threshold is None:
             return ValidationResult(said.verdict == "yes", reason)
+        # A whole number in the schema, which any model can write; from 0 to 1 in results, as all scores are.
         score = said.score / _TOP_SCORE
         return ValidationResult(score >= self.threshold, reason, score)
 
@@ -155,6 +161,7 @@ def _make_question(requirement: Requirement, context: Context, *, is_rated: bool
 def _make_form(is_rated: bool) -> Any:
     from pydantic import Field  # lazy: only judges need it
 
+    # The reason comes first in the schema: the model weighs, then decides; the other way round it justifies.
     reason = Annotated[str, Field(max_length=_LONGEST_REASON)]
     if is_rated:
         return make_dataclass("Rating", [("reason", reason), ("score", Annotated[int, Field(ge=0, le=_TOP_SCORE)])])

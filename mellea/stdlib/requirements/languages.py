@@ -151,6 +151,7 @@ def _find_code(name: str) -> str:
 
 
 def _validate(text: str, code: str) -> ValidationResult:
+    # Composed: `é` may come as two characters, and the second is no letter.
     text = unicodedata.normalize("NFC", _CODE.sub(" ", text))
     letters = Counter(_get_script(letter) for letter in text if letter.isalpha())
     total = letters.total()
@@ -159,7 +160,9 @@ def _validate(text: str, code: str) -> ValidationResult:
     wanted = _LANGUAGES[code]
     script, count = max(letters.items(), key=lambda item: item[1])
     kana = letters["HIRAGANA"] + letters["KATAKANA"]
+    # A Japanese text may be mostly Chinese characters; the kana between them give it away.
     if script not in wanted.scripts and not (code == "ja" and kana):
+        # A few foreign names don't make another language.
         if 2 * count > total:
             return ValidationResult(False, f"it is written in {script.capitalize()} letters, not in {wanted.name}")
         return ValidationResult(True, "its scripts are too mixed to tell its language")
@@ -175,9 +178,11 @@ def _validate(text: str, code: str) -> ValidationResult:
 def _compare_words(text: str, code: str) -> ValidationResult:
     words = Counter(word.lower() for word in _WORD.findall(text))
     hits = {other: sum(words[word] for word in known.words) for other, known in _LANGUAGES.items() if known.words}
+    # In a tie for the wanted one: a doubt isn't a reason to refuse an answer.
     best = max(hits, key=lambda other: (hits[other], other == code))
     if hits[best] < _FEWEST_HITS:
         return ValidationResult(True, "it is too short to tell its language")
+    # Related languages share many small words, so being ahead by a little tells nothing.
     if hits[best] > _CLEARLY * hits[code]:
         return ValidationResult(False, f"it seems to be in {_LANGUAGES[best].name}, not in {_LANGUAGES[code].name}")
     return ValidationResult(True)
@@ -189,6 +194,7 @@ def _compare_letters(text: str, code: str, total: int) -> ValidationResult:
     low = text.lower()
     for other, known in _LANGUAGES.items():
         if other != code and known.scripts == wanted.scripts and known.letters:
+            # Only letters of the other one's own are evidence; a text without any could be either.
             theirs = sum(low.count(letter) for letter in known.letters)
             ours = sum(low.count(letter) for letter in wanted.letters)
             if theirs > _OWN_LETTERS_SHARE * total and theirs > 2 * ours:
@@ -198,4 +204,5 @@ def _compare_letters(text: str, code: str, total: int) -> ValidationResult:
 
 @lru_cache(maxsize=4096)
 def _get_script(letter: str) -> str:
+    # Python has no table of scripts, but the names of letters begin with them; `CJK UNIFIED IDEOGRAPH-4E00`.
     return unicodedata.name(letter, "UNKNOWN").split()[0].split("-")[0]

@@ -55,6 +55,7 @@ def length(
         return ValidationResult(met, f"it has {_format_count(count, unit)}")
 
     def validate_chunk(chunk: Chunk) -> ValidationResult:
+        # Only the upper limit can be missed on the way; whether the lower one is met is known at the end.
         count = chunk.start + len(chunk.rstrip()) if unit == "characters" else chunk.number + 1
         met = max is None or count <= max
         return ValidationResult(met, None if met else f"it has {_format_count(count, unit)}, and isn't done")
@@ -72,6 +73,7 @@ def _count(unit: Unit, text: str) -> int:
     if unit == "words":
         return len(text.split())
     if unit == "characters":
+        # As a stream counts: white space at the end may be dropped from an answer.
         return len(text.rstrip())
     chunker = make_text_chunker(_SCOPES[unit])
     return len([*chunker.feed(text), *chunker.close()])

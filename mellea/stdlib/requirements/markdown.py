@@ -52,8 +52,10 @@ def markdown_list(
 
     def validate(text: str) -> ValidationResult:
         reader = _ListReader()
+        # Models like to put the whole answer into a fence, which isn't what is being checked.
         for line in strip_fence(text).split("\n"):
             item = reader.read(line)
+            # The first line that is none ends it: what follows can't make the text a list again.
             if not reader.is_list:
                 return ValidationResult(False, f"{_shorten(line)} is not an item of a list")
             if item is not None and ordered not in (None, item["number"] is not None):
@@ -96,6 +98,7 @@ def markdown_table(
             return ValidationResult(False, "its second line isn't the one of dashes, as in | --- | --- |")
         head = len(_split_cells(lines[0]))
         for line in lines:
+            # GFM itself allows rows that are too short or too long; asked for a table, a model has then lost a cell.
             if "|" not in line or len(_split_cells(line)) != head:
                 return ValidationResult(False, f"{_shorten(line)} is not a row of {_format_count(head, 'cell')}")
         rows = len(lines) - 2
@@ -119,6 +122,7 @@ class _ListReader:
 
     def read(self, line: str) -> re.Match[str] | None:
         """Read a line; return the match of the marker if the line begins an item."""
+        # Tabs stop at multiples of four (GFM 0.29, 2.2), so afterwards columns can be counted.
         line = line.expandtabs(4).rstrip()
         if not line:
             self._has_paragraph = False
@@ -126,6 +130,7 @@ class _ListReader:
         indent = len(line) - len(line.lstrip(" "))
         is_inside = self.count > 0 and indent >= self._content
         is_break = _BREAK.fullmatch(line) is not None
+        # `* * *` is a thematic break, not an item (4.1), and goes first.
         item = None if is_inside or is_break else _ITEM.match(line)
         if item is not None:
             self._begin(item)
@@ -150,6 +155,7 @@ class _ListReader:
                 self._fence = ""
             self._has_paragraph = False
             return
+        # Inside a fence nothing is an item, whatever it looks like.
         self._fence = fence["mark"] if fence is not None else ""
         text = line[_MARKS.match(line).end() :]  # type: ignore[union-attr]
         is_break = _BREAK.fullmatch(line.strip()) is not None

@@ -46,6 +46,7 @@ def matches(
     search = compiled.fullmatch if full else compiled.search
 
     def validate(text: str) -> ValidationResult:
+        # The first one is enough, for the reason that the model is given and for stopping the stream.
         bad = next((line for line in _split_lines(text) if search(line) is None), None) if each_line else None
         if each_line:
             return ValidationResult(bad is None, None if bad is None else f"the line {_shorten(bad)} doesn't match it")

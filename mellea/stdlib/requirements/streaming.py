@@ -77,9 +77,12 @@ class _Lane:
         """Return the chunks that were accepted since the last call, and whether the text had ended by then."""
         passed: list[Chunk] = []
         is_end = False
+        # In order: a later chunk that is through already waits for the ones before it, since text is released from the
+        # front.
         while self.decided < len(self.judgings) and not (judging := self.judgings[self.decided]).left:
             self.decided += 1
             self.undecided.append(judging.chunk)
+            # A sure yes vouches for what came before it, too: the requirement saw all of it.
             if judging.is_sure:
                 passed += self.undecided
                 is_end = judging.is_end
@@ -124,6 +127,7 @@ class Watch:
     ) -> None:
         requirements = tuple(requirements)
         check_watchable(requirements, format)
+        # Requirements of one scope share a chunker, so the text is split once for each scope, not for each requirement.
         by_scope: dict[Scope, list[Requirement]] = {}
         for requirement in requirements:
             if requirement.is_streaming and requirement.scope is not None:
@@ -160,6 +164,7 @@ class Watch:
             return None
 
         async def read_all() -> None:
+            # A text that was cut off ends inside a chunk, and half a sentence must not fail a check.
             if await read():
                 for lane in self._lanes:
                     self._put(lane, lane.chunker.close(), is_end=True)
@@ -167,6 +172,7 @@ class Watch:
             self._notify()
 
         calls: list[Callable[[], Awaitable[None]]] = [read_all]
+        # One task for each requirement, so that a slow one holds up nobody but the release of its own chunks.
         calls += [
             partial(self._validate_chunks, lane, requirement)
             for lane in self._lanes
@@ -191,6 +197,7 @@ class Watch:
     async def settle(self, seconds: float) -> None:
         """Wait until all chunks so far were checked, at most `seconds`."""
         if self._open:
+            # A new event each time: the last one is set, and stays so.
             self._quiet = anyio.Event()
             with anyio.move_on_after(seconds):
                 await self._quiet.wait()
@@ -202,6 +209,7 @@ class Watch:
             self._notify()
 
     def _notify(self) -> None:
+        # Replaced before it is set: whoever is woken waits for the next one, and can't miss it.
         news, self._news = self._news, anyio.Event()
         news.set()
 
@@ -221,6 +229,7 @@ class Watch:
         seen = 0
         while True:
             while seen == len(lane.judgings):
+                # Looked at only with no chunk left, so the last chunks of a text that has ended are still checked.
                 if self._is_over:
                     return None
                 await self._news.wait()

@@ -50,6 +50,7 @@ def add_own_requirements(component: Any, requirements: Sequence[Requirement]) ->
     own = as_requirements(component.requirements) if isinstance(component, Instruction) else ()
     if not requirements:
         return own
+    # One that is given in both places is checked once.
     return (*own, *[requirement for requirement in requirements if requirement not in own])
 
 
@@ -75,6 +76,7 @@ async def validate_all(
         )
 
     async def check(requirement: Requirement) -> tuple[Requirement, ValidationResult]:
+        # It has seen every chunk, and the stream would have stopped at a no.
         if is_watched and requirement.is_streaming and not requirement.has_function:
             return requirement, ValidationResult(True)
         with span_around("check", str(requirement), requirement=requirement) as span:
@@ -83,6 +85,7 @@ async def validate_all(
                 span.outcome = outcome
         return requirement, outcome
 
+    # All at once: judges are requests, and waiting for one after the other would add them up.
     return tuple(await together([partial(check, requirement) for requirement in requirements]))
 
 

@@ -34,6 +34,7 @@ def contains(
     Raises:
         UsageError: no word is given, or one is empty or not a string.
     """
+    # Compiled when the requirement is made, so that a bad word is an error there.
     patterns = _compile_patterns("contains", words, case_sensitive)
 
     def validate(text: str) -> ValidationResult:
@@ -104,6 +105,7 @@ def _compile_patterns(what: str, words: tuple[str, ...], case_sensitive: bool) -
 def _make_pattern(word: str) -> str:
     pieces = word.split()
     return (
+        # Not `\b`, which fails beside a word that begins with a mark, such as `.NET`.
         (r"(?<!\w)" if _has_edge(pieces[0][0]) else "")
         + r"\s+".join(map(re.escape, pieces))
         + (r"(?!\w)" if _has_edge(pieces[-1][-1]) else "")

@@ -78,13 +78,17 @@ class BudgetForcingStrategy:
         for again in range(self.more + 1):
             if again:
                 text += self.wait
+            # The stop sequence is the marker itself: models end their thoughts with it, and what follows would be an
+            # answer too soon.
             options: dict[str, Any] = {ModelOption.MAX_NEW_TOKENS: left, ModelOption.STOP_SEQUENCES: [self.end.strip()]}
             requests.append(await generate(text, options, is_answer=False))
             thought = self._read_thought(requests[-1], text)
             text += thought
             left -= _count_tokens(requests[-1], thought)
+            # Out of tokens: the marker is written for the model, as the paper does.
             if left <= 0 or requests[-1].finish_reason == "length":
                 break
+        # Everything so far is the beginning of the answer, which the backend continues; hence `prefill`.
         begun = text + self.end + self.answer_prefix
         answer_options: dict[str, Any] = (
             {} if self.answer_tokens is None else {ModelOption.MAX_NEW_TOKENS: self.answer_tokens}
@@ -102,7 +106,10 @@ class BudgetForcingStrategy:
         usages = [request.usage for request in requests if request.usage is not None]
         return [
             ReasoningDelta(thought[len(self.start) :]),
+            # Some models write the marker once more.
             TextDelta(answer.lstrip().removeprefix(self.end.strip()).lstrip()),
+            # What belongs to the answer alone, such as sources; usage is added up over all requests, since all were
+            # paid for.
             *(event for event in last.record.events if type(event) not in _OWN),
             *([UsageEvent(sum(usages, start=Usage()))] if usages else []),
             StreamEnd(last.finish_reason or "other", last.response_id, last.model),
@@ -119,4 +126,5 @@ _OWN = (TextDelta, ReasoningDelta, UsageEvent, StreamEnd)
 def _count_tokens(request: ComputedModelOutputThunk[Any], text: str) -> int:
     """Return how many tokens a request wrote; an estimate of four characters each if the provider doesn't report it."""
     known = request.usage.output_tokens if request.usage is not None else None
+    # At least one, so that a model that says nothing can't make the loop go on for ever.
     return max(1, len(text) // 4) if known is None else max(1, known)

@@ -54,12 +54,15 @@ async def draw_together(
     async def work() -> None:
         nonlocal left
         while left > 0:
+            # Before the await: the workers share the budget, and another one may draw while this one waits.
             left -= 1
             ended.append(await draw())
+            # Asked by the worker that has ended, so no attempt is launched after the one that was enough.
             if is_enough(ended):
                 scope.cancel()
                 return
 
     with anyio.CancelScope() as scope:
         await together([work] * min(at_once, budget))
+    # Callers choose by position, which must not depend on which attempt happened to be quicker.
     return sorted(ended, key=lambda attempt: attempt.number)

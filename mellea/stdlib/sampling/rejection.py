@@ -53,7 +53,11 @@ class RejectionSamplingStrategy:
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Make attempts until one passes or the budget is used up."""
         attempts = await draw_together(
-            sampler.draw, self.loop_budget, self.concurrency_budget, lambda found: found[-1].success
+            # Only the attempt that has just ended can be the first to pass; those before it have been looked at.
+            sampler.draw,
+            self.loop_budget,
+            self.concurrency_budget,
+            lambda found: found[-1].success,
         )
         return _choose(attempts, prefers_last=False)
 
@@ -74,6 +78,7 @@ class _Correcting(ABC):
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Make attempts until one passes or the budget is used up."""
         attempts = [await sampler.draw()]
+        # Only the last one can pass: the loop ends with the first success.
         while not attempts[-1].success and len(attempts) < self.loop_budget and self._has_hope(attempts[-1]):
             answered = [attempt for attempt in attempts if attempt.has_answer]
             # Where there is no answer, nothing can be corrected: the model is asked as before.
@@ -112,11 +117,17 @@ class FormatRepairStrategy(RepairTemplateStrategy):
     """Asks the model to correct an answer that isn't valid; verbs with a `format` use it by themselves.
 
     Options that shape the answer, such as its length or tools, don't apply to the second request: the answer exists,
-    and only its format has to be corrected.
+    and only its format has to be corrected. Where tools were run, the model is asked in the same conversation, so that
+    it knows what they gave.
     """
 
     begins_plainly = True
     has_own_options = True
+
+    async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+        if any(message.role == "tool" for message in attempts[-1].output.so_far().messages):
+            return await _go_on(sampler, attempts[-1:])
+        return await super()._prepare_retry(sampler, attempts)
 
 
 class MultiTurnStrategy(_Correcting):
@@ -131,21 +142,29 @@ class MultiTurnStrategy(_Correcting):
     """
 
     async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
-        context = ChatContext()
-        for turn in await sampler.context.prepare_view():
-            context = context.add(turn.input) if turn.input is not None else context
-            context = context.add(turn.output) if turn.output is not None else context
-        for attempt in attempts:
-            context = context.add(attempt.component).add(attempt.output)
-            for call in attempt.output.tool_calls:  # providers reject a history with a call that has no result
-                unrun = ToolOutput(call.tool_call_id, call.tool_name, "It wasn't run.", is_error=True)
-                context = context.add(Message("tool", unrun))
-        return {"component": Correction(sampler.component, attempts[-1].failures), "context": context}
+        return await _go_on(sampler, attempts)
+
+
+async def _go_on(sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    """Return the arguments of a draw in the same conversation: after the attempts, the model is told what fails."""
+    context = ChatContext()
+    # A copy of what the model sees, turn by turn: the attempts must not end up in the session's own context.
+    for turn in await sampler.context.prepare_view():
+        context = context.add(turn.input) if turn.input is not None else context
+        context = context.add(turn.output) if turn.output is not None else context
+    for attempt in attempts:
+        # Each attempt with the words that led to it, or the model would read several answers to one question.
+        context = context.add(attempt.component).add(attempt.output)
+        for call in attempt.output.tool_calls:  # providers reject a history with a call that has no result
+            unrun = ToolOutput(call.tool_call_id, call.tool_name, "It wasn't run.", is_error=True)
+            context = context.add(Message("tool", unrun))
+    return {"component": Correction(sampler.component, attempts[-1].failures), "context": context}
 
 
 def _choose(attempts: Sequence[Attempt], *, prefers_last: bool) -> SamplingResult:
     numbered = list(enumerate(attempts))
     if prefers_last:
+        # `max` keeps the first of equals, so the last attempt has to come first.
         numbered.reverse()
     chosen = max(numbered, key=lambda pair: rank_attempt(pair[1]))[0]
     return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)

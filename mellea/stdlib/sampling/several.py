@@ -62,7 +62,10 @@ class BestOfNStrategy:
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Make all attempts, and choose one."""
         attempts = await draw_together(sampler.draw, self.n, self.concurrency_budget, lambda found: False)
+        # One after the other: a scorer of the user's own need not stand several calls at once.
         scores = [await self._score(attempt) for attempt in attempts]
+        # The rank goes first: an attempt that fails a requirement never wins by its score. The first of equals is
+        # taken.
         chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), scores[number]))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
@@ -72,9 +75,11 @@ class BestOfNStrategy:
                 float(result.result) if result.score is None else result.score for _, result in attempt.validations
             ]
             return sum(scores) / len(scores) if scores else 0.0
+        # The scorer would get a text that was cut off, or no value; it needn't be able to handle either.
         if not attempt.is_complete or attempt.error is not None:
             return float("-inf")
         score = await _call(self.scorer, attempt, f"the scorer of {self!r}")
+        # NaN compares as false with everything, so it would make the choice depend on the order.
         if isinstance(score, bool) or not isinstance(score, Real) or isnan(score):
             raise UsageError(f"the scorer of {self!r} returns a number, not {score!r}")
         return float(score)
@@ -128,6 +133,8 @@ class MajorityVotingStrategy:
 
         def is_certain(found: list[Attempt]) -> bool:
             counts = ballots.count(attempt for attempt in found if attempt.success).most_common(2)
+            # Certain once the second choice couldn't catch up if it got every vote that is still out; a tie isn't
+            # enough, since the earlier answer would win it.
             second = counts[1][1] if len(counts) > 1 else 0
             return bool(counts) and counts[0][1] > second + self.n - len(found)
 
@@ -141,6 +148,7 @@ class MajorityVotingStrategy:
             return await _call(self.key, attempt, f"the key of {self!r}")
         has_value = attempt.error is None and output.record.format is not None
         if isinstance(output.parsed, str) or (output.parsed is None and not has_value):
+            # Prose is hardly ever the same to the letter; without this there would be as many choices as attempts.
             return " ".join(output.value.split()).casefold()
         return output.parsed
 
@@ -166,7 +174,8 @@ class _Ballots:
         self._votes: dict[int, int] = {}  # from an attempt's number to the index of its choice
 
     def cast(self, attempt: Attempt, value: Any) -> None:
-        text = _canonicalise(value)
+        # Values of users' types need not be hashable, so they are compared one by one; there are few.
+        text = _write_canonically(value)
         place = next((place for place, known in enumerate(self._choices) if _is_same(known, (value, text))), None)
         if place is None:
             place = len(self._choices)
@@ -191,6 +200,7 @@ def _is_same(one: tuple[Any, str], other: tuple[Any, str]) -> bool:
     if one[1] == other[1]:
         return True
     try:
+        # Equal by the type's own `==`, such as sets in another order, which have other texts.
         return bool(one[0] == other[0]) and not _differ_in_truth(_to_plain(one[0]), _to_plain(other[0]))
     except Exception:  # noqa: BLE001 - values of the user's, which may not compare
         return False
@@ -212,7 +222,7 @@ def _to_plain(value: Any) -> Any:
         return value
 
 
-def _canonicalise(value: Any) -> str:
+def _write_canonically(value: Any) -> str:
     """Return a text that is the same for values with the same content, even if it includes NaN."""
     try:
         return json.dumps(to_jsonable_python(value), sort_keys=True)

@@ -45,6 +45,7 @@ class SOFAIStrategy:
         handover: Handover = "fresh",
         requirements: Iterable[str | Requirement] | None = None,
     ) -> None:
+        # Of a session only the backend is used: its context belongs to another conversation.
         backend = getattr(slow, "backend", slow)
         if not isinstance(backend, Backend):
             raise UsageError(f"slow takes a Backend or a session, not {slow!r}")
@@ -63,12 +64,14 @@ class SOFAIStrategy:
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Make attempts with the fast model, and one with the slow one if none passes."""
         attempts = [await sampler.draw()]
-        while not attempts[-1].success and len(attempts) < self.loop_budget and _improves(attempts):
+        while not attempts[-1].success and len(attempts) < self.loop_budget and _is_improving(attempts):
             attempts.append(await sampler.draw(_repair(sampler, attempts[-1])))
         if not attempts[-1].success:
+            # Not the last one: a correction may have made things worse, which is why the loop was left.
             best = max(attempts, key=rank_attempt)
             component = _repair(sampler, best) if self.handover == "repair" else None
             attempts.append(await sampler.draw(component, backend=self.slow))
+        # Among equals the later one, so that the slow model is preferred.
         chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), number))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
@@ -76,7 +79,7 @@ class SOFAIStrategy:
         return f"SOFAIStrategy({self.slow!r}, loop_budget={self.loop_budget})"
 
 
-def _improves(attempts: list[Attempt]) -> bool:
+def _is_improving(attempts: list[Attempt]) -> bool:
     return len(attempts) < 2 or rank_attempt(attempts[-1]) > rank_attempt(attempts[-2])
 
 

@@ -1,18 +1,18 @@
-"""Sessions: a backend and a context, with the verbs as methods.
+"""Sessions: a backend and a context, with the verbs of `verbs.py` as methods.
 
 A session is the host of its verbs (`functional.Host`): `functional.answer` does the work, and `launch` puts the turn
 into the session's context before the verb first lets go of the loop. So concurrent verbs take their turns in the order
-of the calls, and none is lost. Each verb is written once, async; its synchronous twin is one `blocking(…)` line.
+of the calls, and none is lost.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -20,50 +20,25 @@ from mellea.core.arguments import entrance
 from mellea.core.attributes import SESSION_WAYS, find_attribute
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
-from mellea.core.blocks import CBlock
-from mellea.core.component import Component
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.runtime import CLOSE_SECONDS, Register, Registering, Run, held_up_loops
-from mellea.core.sampling import SamplingResult
-from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
+from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import inside, short_errors
 from mellea.errors import UsageError
-from mellea.stdlib import components, functional, streaming
-from mellea.stdlib.components import Conversation
+from mellea.stdlib import functional
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.verb import (
-    ActArguments,
-    CallArguments,
-    ChatArguments,
-    InstructArguments,
-    OptionArguments,
-    StreamArguments,
-    take_parts,
-    verb,
-)
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeForm  # unions, `Literal` and `Annotated` besides classes
-
-    from mellea.stdlib.streaming import AsyncStream, Stream
+from mellea.stdlib.session.verbs import SessionVerbs
 
 __all__ = ["MelleaSession", "sessions_around"]
-
-T = TypeVar("T")
-
-Text = str | CBlock | ModelOutputThunk[Any]
-Yes = Literal[True]
 
 sessions_around: ContextVar[tuple[MelleaSession, ...]] = ContextVar("mellea_sessions", default=())
 """The sessions of the `with` blocks around the running code, the innermost last."""
 
 
 @short_errors
-class MelleaSession:
+class MelleaSession(SessionVerbs):
     """A model and a context: what later calls remember of earlier ones.
 
     Args:
@@ -90,361 +65,6 @@ class MelleaSession:
         self.model_options: Mapping[str, Any] = check_options(model_options)
         self._lock = threading.Lock()
         self._running: Register[Run] = Register()  # what closing and resetting cancel
-
-    # -- verbs ----------------------------------------------------------------------------------------
-
-    @overload
-    async def ainstruct(
-        self,
-        description: Text,
-        *,
-        format: TypeForm[T],
-        await_result: Yes = True,
-        **arguments: Unpack[InstructArguments],
-    ) -> ComputedModelOutputThunk[T]: ...
-    @overload
-    async def ainstruct(
-        self, description: Text, *, format: TypeForm[T], await_result: bool, **arguments: Unpack[InstructArguments]
-    ) -> ModelOutputThunk[T]: ...
-    @overload
-    async def ainstruct(
-        self,
-        description: Text,
-        *,
-        format: None = None,
-        await_result: Yes = True,
-        **arguments: Unpack[InstructArguments],
-    ) -> ComputedModelOutputThunk[str]: ...
-    @overload
-    async def ainstruct(
-        self, description: Text, *, format: None = None, await_result: bool, **arguments: Unpack[InstructArguments]
-    ) -> ModelOutputThunk[str]: ...
-    @overload
-    async def ainstruct(
-        self,
-        description: Text,
-        *,
-        format: Any = None,
-        return_sampling_results: Yes,
-        **arguments: Unpack[InstructArguments],
-    ) -> SamplingResult: ...
-    @overload
-    async def ainstruct(
-        self, description: Text, *, format: Any, await_result: Yes = True, **arguments: Unpack[InstructArguments]
-    ) -> ComputedModelOutputThunk[Any]: ...
-    @overload
-    async def ainstruct(
-        self, description: Text, *, format: Any, await_result: bool, **arguments: Unpack[InstructArguments]
-    ) -> ModelOutputThunk[Any]: ...
-    @verb("instruct", InstructArguments)
-    async def ainstruct(
-        self,
-        description: Any,
-        *,
-        format: Any = None,
-        await_result: bool = True,
-        return_sampling_results: bool = False,
-        **arguments: Unpack[InstructArguments],
-    ) -> Any:
-        """Give the model a task, and return a thunk: `.value` is the text of the answer.
-
-        Args:
-            description: the task in words, with `{{placeholders}}` for the `user_variables`.
-
-        Raises:
-            StreamingError: `await_result=False` under a strategy, which validates complete outputs.
-            RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
-            MelleaError: an argument is wrong, or the generation failed.
-        """
-        return await functional.answer(
-            self,
-            functional.instruction(description, arguments),
-            arguments,
-            format=format,
-            await_result=await_result,
-            return_sampling_results=return_sampling_results,
-        )
-
-    @overload
-    async def aact(
-        self, component: Any, *, format: TypeForm[T], await_result: Yes = True, **arguments: Unpack[ActArguments]
-    ) -> ComputedModelOutputThunk[T]: ...
-    @overload
-    async def aact(
-        self,
-        component: str | CBlock,
-        *,
-        format: None = None,
-        await_result: Yes = True,
-        **arguments: Unpack[ActArguments],
-    ) -> ComputedModelOutputThunk[str]: ...
-    @overload
-    async def aact(
-        self, component: Message, *, format: None = None, await_result: Yes = True, **arguments: Unpack[ActArguments]
-    ) -> ComputedModelOutputThunk[Message]: ...
-    @overload
-    async def aact(
-        self,
-        component: Component[T],
-        *,
-        format: None = None,
-        await_result: Yes = True,
-        **arguments: Unpack[ActArguments],
-    ) -> ComputedModelOutputThunk[T]: ...
-    @overload
-    async def aact(
-        self, component: Any, *, format: Any = None, await_result: Yes = True, **arguments: Unpack[ActArguments]
-    ) -> ComputedModelOutputThunk[Any]: ...
-    @overload
-    async def aact(
-        self, component: Any, *, format: Any = None, return_sampling_results: Yes, **arguments: Unpack[ActArguments]
-    ) -> SamplingResult: ...
-    @overload
-    async def aact(
-        self, component: Any, *, format: Any = None, await_result: bool, **arguments: Unpack[ActArguments]
-    ) -> ModelOutputThunk[Any]: ...
-    @verb("act", ActArguments)
-    async def aact(
-        self,
-        component: Any,
-        *,
-        format: Any = None,
-        await_result: bool = True,
-        return_sampling_results: bool = False,
-        **arguments: Unpack[ActArguments],
-    ) -> Any:
-        """Say a component to the model, and return a thunk: `.parsed` is what the component makes of the answer.
-
-        Args:
-            component: a text, a message or a component.
-
-        Raises:
-            StreamingError: `await_result=False` under a strategy, which validates complete outputs.
-            RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
-            MelleaError: an argument is wrong, or the generation failed.
-        """
-        return await functional.answer(
-            self,
-            component,
-            arguments,
-            format=format,
-            await_result=await_result,
-            return_sampling_results=return_sampling_results,
-        )
-
-    @overload
-    async def achat(
-        self, content: Any, *, format: None = None, await_result: Yes = True, **arguments: Unpack[ChatArguments]
-    ) -> ComputedModelOutputThunk[Message]: ...
-    @overload
-    async def achat(
-        self, content: Any, *, format: None = None, await_result: bool, **arguments: Unpack[ChatArguments]
-    ) -> ModelOutputThunk[Message]: ...
-    @overload
-    async def achat(
-        self, content: Any, *, format: TypeForm[T], await_result: Yes = True, **arguments: Unpack[ChatArguments]
-    ) -> ComputedModelOutputThunk[T]: ...
-    @overload
-    async def achat(
-        self, content: Any, *, format: TypeForm[T], await_result: bool, **arguments: Unpack[ChatArguments]
-    ) -> ModelOutputThunk[T]: ...
-    @overload
-    async def achat(
-        self, content: Any, *, format: Any, await_result: Yes = True, **arguments: Unpack[ChatArguments]
-    ) -> ComputedModelOutputThunk[Any]: ...
-    @overload
-    async def achat(
-        self, content: Any, *, format: Any, await_result: bool, **arguments: Unpack[ChatArguments]
-    ) -> ModelOutputThunk[Any]: ...
-    @verb("chat", ChatArguments)
-    async def achat(
-        self, content: Any, *, format: Any = None, await_result: bool = True, **arguments: Unpack[ChatArguments]
-    ) -> Any:
-        """Say a message, and return a thunk: `.value` or `.content` is the answer's text, `.parsed` its `Message`.
-
-        Args:
-            content: text, blocks, a `Message`, or a list of messages. The list is the whole request then:
-                the session's context is neither read nor extended.
-
-        Raises:
-            MelleaError: an argument is wrong, or the generation failed.
-        """
-        said = functional.message(content, arguments)
-        return await functional.answer(self, said, arguments, format=format, await_result=await_result)
-
-    @overload
-    async def aquery(
-        self,
-        obj: Any,
-        query: Text,
-        *,
-        format: TypeForm[T],
-        await_result: Yes = True,
-        **arguments: Unpack[CallArguments],
-    ) -> ComputedModelOutputThunk[T]: ...
-    @overload
-    async def aquery(
-        self, obj: Any, query: Text, *, format: TypeForm[T], await_result: bool, **arguments: Unpack[CallArguments]
-    ) -> ModelOutputThunk[T]: ...
-    @overload
-    async def aquery(
-        self,
-        obj: Any,
-        query: Text,
-        *,
-        format: None = None,
-        await_result: Yes = True,
-        **arguments: Unpack[CallArguments],
-    ) -> ComputedModelOutputThunk[str]: ...
-    @overload
-    async def aquery(
-        self, obj: Any, query: Text, *, format: None = None, await_result: bool, **arguments: Unpack[CallArguments]
-    ) -> ModelOutputThunk[str]: ...
-    @overload
-    async def aquery(
-        self, obj: Any, query: Text, *, format: Any, await_result: Yes = True, **arguments: Unpack[CallArguments]
-    ) -> ComputedModelOutputThunk[Any]: ...
-    @overload
-    async def aquery(
-        self, obj: Any, query: Text, *, format: Any, await_result: bool, **arguments: Unpack[CallArguments]
-    ) -> ModelOutputThunk[Any]: ...
-    @verb("query", CallArguments)
-    async def aquery(
-        self, obj: Any, query: Any, *, format: Any = None, await_result: bool = True, **arguments: Unpack[CallArguments]
-    ) -> Any:
-        """Ask a question about an object, and return a thunk: `.value` is the text of the answer.
-
-        Args:
-            obj: any object; `mify` says what the model is shown of it.
-            query: the question.
-
-        Raises:
-            MelleaError: an argument is wrong, or the generation failed.
-        """
-        question = components.Query(obj, query)
-        return await functional.answer(self, question, arguments, format=format, await_result=await_result)
-
-    @verb("transform", OptionArguments, tools=functional.TRANSFORM_TOOLS)
-    async def atransform(
-        self,
-        obj: Any,
-        transformation: Text,
-        *,
-        format: Any = None,
-        await_result: bool = True,
-        **arguments: Unpack[OptionArguments],
-    ) -> Any:
-        """Have the model change an object: return what the object's method returns that it called, else the thunk.
-
-        If the model calls a method, it is run; of several calls the first is run. A backend without tools, and a call
-        with a `format`, gets the changed version in words.
-
-        Args:
-            obj: any object; `mify` says what the model is shown of it, and which methods it may call.
-            transformation: what is to be changed.
-            await_result: whether to wait for the end; if not, the thunk shows `tool_calls`, and none is run.
-
-        Raises:
-            ToolError: the model called a method that isn't there, or with arguments that don't fit.
-            MelleaError: an argument is wrong, or the generation failed.
-        """
-        return await functional.change(self, obj, transformation, arguments, format=format, await_result=await_result)
-
-    @verb("validate", model_options=functional.JUDGE_OPTIONS)
-    async def avalidate(self, requirements: Iterable[str | Requirement]) -> list[ValidationResult]:
-        """Check the last output against requirements; the results are in their order.
-
-        Args:
-            requirements: what to check, as texts or `Requirement`s.
-
-        Raises:
-            MelleaError: there is no output, or a judging model failed.
-        """
-        with self._running.registering():
-            return await functional.avalidate(requirements, self.ctx, self.backend)
-
-    @verb("generate_image")
-    async def agenerate_image(
-        self, prompt: Any, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
-    ) -> ImageResult:
-        """Have the model make images; the context is neither read nor extended.
-
-        Args:
-            prompt: text, blocks, a `Message`, or a list of messages.
-
-        Raises:
-            UnsupportedError: the backend makes no images.
-            MelleaError: an argument is wrong, or the provider failed.
-        """
-        with self._running.registering():
-            return await functional.agenerate_image(prompt, self.backend, n=n, aspect_ratio=aspect_ratio, **options)
-
-    @verb("embed")
-    async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
-        """Make a vector for each text, in their order.
-
-        Args:
-            texts: a text, or several.
-
-        Raises:
-            UnsupportedError: the backend makes no embeddings.
-            MelleaError: there is no text, or the provider failed.
-        """
-        with self._running.registering():
-            return await functional.aembed(texts, self.backend)
-
-    instruct = blocking(ainstruct)
-    act = blocking(aact)
-    chat = blocking(achat)
-    query = blocking(aquery)
-    transform = blocking(atransform)
-    validate = blocking(avalidate)
-    generate_image = blocking(agenerate_image)
-    embed = blocking(aembed)
-
-    # -- streams --------------------------------------------------------------------------------------
-
-    @overload
-    def stream(self, content: Any, *, format: TypeForm[T], **arguments: Unpack[StreamArguments]) -> Stream[T]: ...
-    @overload
-    def stream(self, content: Any, *, format: None = None, **arguments: Unpack[StreamArguments]) -> Stream[str]: ...
-    @overload
-    def stream(self, content: Any, *, format: Any, **arguments: Unpack[StreamArguments]) -> Stream[Any]: ...
-    @verb("stream", StreamArguments)
-    def stream(self, content: Any, *, format: Any = None, **arguments: Unpack[StreamArguments]) -> Stream[Any]:
-        """Make a stream for plain code, launched when its reading begins.
-
-        Args:
-            content: the task in words; or a `Message`; or a list of messages, which is the whole request then.
-            format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
-
-        Raises:
-            UsageError: an argument is wrong.
-        """
-        launch, live, by_step = self._prepare_stream("stream", content, format, arguments)
-        return streaming.Stream(launch, has_format=format is not None, live=live, by_step=by_step)
-
-    @overload
-    def astream(self, content: Any, *, format: TypeForm[T], **arguments: Unpack[StreamArguments]) -> AsyncStream[T]: ...
-    @overload
-    def astream(
-        self, content: Any, *, format: None = None, **arguments: Unpack[StreamArguments]
-    ) -> AsyncStream[str]: ...
-    @overload
-    def astream(self, content: Any, *, format: Any, **arguments: Unpack[StreamArguments]) -> AsyncStream[Any]: ...
-    @verb("astream", StreamArguments)
-    def astream(self, content: Any, *, format: Any = None, **arguments: Unpack[StreamArguments]) -> AsyncStream[Any]:
-        """Make a stream for async code, launched when its reading begins; not to be awaited itself.
-
-        Args:
-            content: the task in words; or a `Message`; or a list of messages, which is the whole request then.
-            format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
-
-        Raises:
-            UsageError: an argument is wrong.
-        """
-        launch, live, by_step = self._prepare_stream("astream", content, format, arguments)
-        return streaming.AsyncStream(launch, has_format=format is not None, live=live, by_step=by_step)
 
     # -- the session itself ---------------------------------------------------------------------------
 
@@ -549,50 +169,9 @@ class MelleaSession:
 
     # -- inside ---------------------------------------------------------------------------------------
 
-    def _prepare_stream(
-        self, name: str, content: Any, format: Any, arguments: StreamArguments
-    ) -> tuple[Callable[[], ModelOutputThunk[Any]], bool, bool]:
-        """Check the arguments of a stream now.
-
-        Returns:
-            what launches the call on the loop that it is called on; whether the stream is `live`; and whether its
-            typed readers wait for the end of a step.
-        """
-        live, release = arguments.pop("live", False), arguments.pop("release", None)
-        functional.check_flag("live", live)
-        if release == "step" and format is None:
-            raise UsageError(
-                "release='step' is for the typed readers of a stream, and there is no format; give format=, or leave "
-                "it out"
-            )
-        if isinstance(content, (Message, Mapping, list, tuple)):
-            component: Any = _conversation(name, content, arguments)
-        else:
-            component = functional.instruction(content, arguments)
-        prepared = functional.prepare(
-            component,
-            self,
-            arguments,
-            format=format,
-            is_stream=True,
-            release=None if release == "step" else release,
-        )
-        return lambda: self.launch(prepared), live, release == "step"
-
     def _leave(self) -> None:
         # A generator may be left in another context than it was entered in: then there is nothing to undo.
         sessions = list(sessions_around.get())
         if self in sessions:
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
-
-
-def _conversation(name: str, content: Any, arguments: InstructArguments) -> Message | Conversation:
-    parts = [*take_parts(arguments), *(["requirements"] if "requirements" in arguments else [])]
-    if parts:
-        raise UsageError(f"m.{name}(…) takes {parts[0]!r} with a task in words only, not with messages")
-    if isinstance(content, Message):
-        return content
-    if isinstance(content, Mapping):
-        raise UsageError(f"m.{name}(…) takes a list of messages, not {content!r}; put it into a list")
-    return Conversation(content)

@@ -68,7 +68,7 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
     run.sent = chosen.output.request
     has_value = chosen.is_complete or not is_typed
     if not result.success and chosen.error is None and (is_strict or not has_value or let_out is not None):
-        raise _requirement_error(result, let_out)
+        raise _make_requirement_error(result, let_out)
     output = chosen.output
     if chosen.error is not None and not chosen.has_answer:
         raise chosen.error.clone()  # as a request does that fails: without an end
@@ -83,7 +83,7 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
     return output.parsed
 
 
-def _requirement_error(result: SamplingResult, let_out: str | None) -> RequirementError:
+def _make_requirement_error(result: SamplingResult, let_out: str | None) -> RequirementError:
     attempt = result.attempts[result.chosen]
     failed = "; ".join(format_failures(attempt.failures))
     return RequirementError(

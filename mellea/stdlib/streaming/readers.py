@@ -24,7 +24,7 @@ class StreamSource(Protocol):
     @property
     def _by_step(self) -> bool: ...
 
-    def _started(self) -> ModelOutputThunk[Any]: ...
+    def _ensure_started(self) -> ModelOutputThunk[Any]: ...
 
     def _close_now(self) -> None: ...
 
@@ -64,7 +64,7 @@ class ItemReader(_TypedReader[T]):
     def _next(self) -> T:
         reading = self._reading
         if reading is None:
-            thunk = self._stream._started()
+            thunk = self._stream._ensure_started()
             reading = self._reading = ItemReading(
                 thunk.record, thunk.deliver, self._on_error, by_step=self._stream._by_step
             )
@@ -96,7 +96,7 @@ class PartialReader(_TypedReader[Partial[T]]):
     def _next(self) -> Partial[T]:
         reading = self._reading
         if reading is None:
-            thunk = self._stream._started()
+            thunk = self._stream._ensure_started()
             reading = self._reading = PartialReading(thunk.record, thunk.deliver, by_step=self._stream._by_step)
         while (partial := reading.next()) is None:
             if reading.has_work:

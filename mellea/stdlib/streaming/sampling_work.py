@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import anyio
 
-from mellea.core.backend import Backend
-from mellea.core.chunkers import Chunk, Scope
+from mellea.core.backend import Backend, Request
+from mellea.core.chunkers import SCOPES, Chunk, Scope
 from mellea.core.context import Context
 from mellea.core.events import (
     AttemptAccepted,
@@ -41,7 +41,7 @@ from mellea.stdlib.requirements.streaming import Failure, Watch
 from mellea.stdlib.requirements.validation import add_own_requirements, validate_all
 from mellea.stdlib.streaming.outcome import accept, check_result
 
-__all__ = ["launch_sampled"]
+__all__ = ["check_release", "launch_sampled"]
 
 C = TypeVar("C", bound=Context)
 
@@ -65,6 +65,7 @@ def launch_sampled(
     *,
     strict: bool = False,
     release: Scope | None = None,
+    request: Request | None = None,
 ) -> tuple[ModelOutputThunk[Any], C]:
     """Start a call under a strategy, and return its thunk with the context that has the new turn.
 
@@ -75,6 +76,7 @@ def launch_sampled(
         requirements: what it has to meet.
         strict: fail if no attempt meets them.
         release: let chunks of that scope out as soon as every requirement has passed them.
+        request: what to ask, if it is rendered already; attempts that are checked render it themselves.
 
     Raises:
         StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
@@ -82,8 +84,9 @@ def launch_sampled(
     # A list of messages is the whole request, also for an attempt that renders it anew.
     known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
     if not requirements and release is None and getattr(strategy, "begins_plainly", False):
-        thunk, after = call.launch(context, correction=_Correcting(call, known, strategy, strict))
-        thunk.record.sampling = partial(_only_attempt, call, known)
+        correction = _Correcting(call, known, strategy, strict)
+        thunk, after = call.launch(context, correction=correction, request=request)
+        thunk.record.sampling = partial(_make_only_attempt, call, known)
         return thunk, after
     has_own_options = getattr(strategy, "has_own_options", False)
 
@@ -103,7 +106,7 @@ async def _draw_result(run: Run, drawing: _Drawing, strategy: SamplingStrategy, 
     """Have the strategy draw its attempts, and end the run with the one that it chooses."""
     run.sampling = drawing.without_choice
     try:
-        result = check_result(await _sampled(strategy, drawing), drawing.drawn, strategy)
+        result = check_result(await _run_strategy(strategy, drawing), drawing.drawn, strategy)
     except BaseException:
         run.sampling = drawing.without_choice(run)
         raise
@@ -127,7 +130,7 @@ class _Correcting:
         """Go on with the strategy; see `core.runtime.Corrector`."""
         has_own_options = getattr(self._strategy, "has_own_options", False)
         drawing = _Drawing(self._call, self._context, (), run.emit, release=None, has_own_options=has_own_options)
-        output = make_computed([*_of_attempt(run.events), end], like=run)
+        output = make_computed([*_drop_marks(run.events), end], like=run)
         missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
         after = self._context.add(self._call.component).add(output)
         first = Attempt(1, output, after, (missing,), component=self._call.component, error=error)
@@ -137,20 +140,20 @@ class _Correcting:
         return await _draw_result(run, drawing, self._strategy, self._strict)
 
 
-def _only_attempt(call: Call, context: Context, run: Record) -> SamplingResult | None:
+def _make_only_attempt(call: Call, context: Context, run: Record) -> SamplingResult | None:
     """Return what a strategy comes to whose first attempt is the result; it is seldom asked for."""
     if not run.has_succeeded:
         return None
-    output = copy_outcome(run, _of_attempt(run.events))
+    output = copy_outcome(run, _drop_marks(run.events))
     attempt = Attempt(1, output, context.add(call.component).add(output), (), component=call.component)
     return SamplingResult(True, (attempt,), 0)
 
 
-def _of_attempt(events: Iterable[Event]) -> list[Event]:
+def _drop_marks(events: Iterable[Event]) -> list[Event]:
     return [event for event in events if type(event) not in (AttemptStart, AttemptAccepted)]
 
 
-async def _sampled(strategy: SamplingStrategy, drawing: _Drawing) -> object:
+async def _run_strategy(strategy: SamplingStrategy, drawing: _Drawing) -> object:
     sampling = strategy.sample(drawing)
     if not isinstance(sampling, Awaitable):
         raise UsageError(f"sample() of {strategy!r} has to be an async function; it returned {sampling!r}")
@@ -209,7 +212,7 @@ class _Drawing:
     def take_first(self, attempt: Attempt) -> None:
         """Take an attempt that was made, and failed, before the strategy began: it is the first that is drawn."""
         self._number = 1
-        self._lanes.put(1, [_rejected(attempt)])
+        self._lanes.put(1, [_make_rejection(attempt)])
         self._lanes.end(1)
         self._first = attempt
         self.drawn.append(attempt)
@@ -239,7 +242,7 @@ class _Drawing:
         try:
             committed = self.committed
             try:
-                call = self._varied(number, component, backend, model_options)
+                call = self._vary_call(number, component, backend, model_options)
             except UnsupportedError as error:
                 raise self.cannot_go_on(committed, error) if committed else error from None
             self._lanes.put(number, [AttemptStart(number, committed)])
@@ -249,14 +252,14 @@ class _Drawing:
                 if span is not None:
                     span.attempt = attempt
             if not attempt.success:
-                self._lanes.put(number, [_rejected(attempt)])
+                self._lanes.put(number, [_make_rejection(attempt)])
             self.drawn.append(attempt)
             return attempt
         finally:
             self._is_drawing = False
             self._lanes.end(number)
 
-    def _varied(
+    def _vary_call(
         self, number: int, component: Any, backend: Backend | None, model_options: Mapping[str, Any] | None
     ) -> Call:
         """Make the call of an attempt; each has a seed of its own, so that a retry isn't the same again."""
@@ -308,23 +311,23 @@ class _Attempting:
                 failure = await self._follow(thunk)
             except UnsupportedError as late:  # some backends know only then
                 raise self._drawing.cannot_go_on(self._committed, late) if self._committed else late from None
-            output, error = _outcome_of(thunk)
+            output, error = _read_outcome(thunk)
             if failure is not None:
-                output = self._stopped(thunk.record)
+                output = self._cut_short(thunk.record)
         else:
-            output, error = await self._composed(compose)
+            output, error = await self._compose(compose)
             failure = await self._show(output)
         # A SimpleContext remembers an output only while somebody holds it, as this function does.
         after = self._context.add(self._call.component).add(output)
         if failure is not None:
-            return self._attempt(output, after, (failure,), is_complete=False)
+            return self._make_attempt(output, after, (failure,), is_complete=False)
         if error is not None:
             missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
-            return self._attempt(output, after, (missing,), error=error)
+            return self._make_attempt(output, after, (missing,), error=error)
         judged = await validate_all(self._requirements, after, self._call.backend, is_watched=True)
-        return self._attempt(output, after, judged)
+        return self._make_attempt(output, after, judged)
 
-    def _attempt(
+    def _make_attempt(
         self,
         output: ComputedModelOutputThunk[Any],
         after: Context,
@@ -351,12 +354,12 @@ class _Attempting:
             return failure
 
     async def _read(self, cursor: Cursor) -> bool:
-        while (events := await self._more(cursor)) is not None:
+        while (events := await self._read_more(cursor)) is not None:
             await self._take(events)
         # The end of a text that was cut off isn't the end of a chunk.
         return cursor.run.error is None or cursor.run.is_misread
 
-    async def _more(self, cursor: Cursor) -> list[Event] | None:
+    async def _read_more(self, cursor: Cursor) -> list[Event] | None:
         if self._watch.is_keeping:
             with anyio.move_on_after(_PAUSE_SECONDS):
                 return await cursor.more()
@@ -365,7 +368,7 @@ class _Attempting:
                 await self._watch.settle(_QUICK_SECONDS)
         return await cursor.more()
 
-    async def _composed(self, compose: Compose) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
+    async def _compose(self, compose: Compose) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
         output = await compose(self._generate)
         try:
             output.record.parsed = await self._call.parse(output.so_far())
@@ -373,7 +376,7 @@ class _Attempting:
             return output, error
         return output, None
 
-    def _stopped(self, run: Record) -> ComputedModelOutputThunk[Any]:
+    def _cut_short(self, run: Record) -> ComputedModelOutputThunk[Any]:
         """Return what readers have got of the attempt; more may have come while its last chunk was looked at."""
         usage = run.usage()
         if usage is not None and UsageEvent(usage) not in self._taken:  # as far as the provider said
@@ -432,12 +435,12 @@ class _Attempting:
         return copy_outcome(thunk.record)
 
 
-def _outcome_of(thunk: ModelOutputThunk[Any]) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
+def _read_outcome(thunk: ModelOutputThunk[Any]) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
     error = thunk.record.error
     return copy_outcome(thunk.record), error if isinstance(error, ParseError) else None
 
 
-def _rejected(attempt: Attempt) -> AttemptRejected:
+def _make_rejection(attempt: Attempt) -> AttemptRejected:
     requirement, outcome = attempt.failures[0]
     return AttemptRejected(attempt.number, str(requirement), outcome.reason)
 
@@ -464,3 +467,32 @@ class _Lanes:
         while self._front in self._ended:
             self._front += 1
             self._emit(self._held.pop(self._front, []))
+
+
+def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requirements: Sequence[Requirement]) -> None:
+    """Refuse what can't go with letting chunks out as they pass.
+
+    Raises:
+        UsageError: there is no such scope, a requirement doesn't look at such chunks, or the strategy doesn't make
+            one attempt after the other, or the answer is made of several.
+    """
+    if release not in SCOPES:
+        raise UsageError(f"release is one of {', '.join(map(repr, SCOPES))}, not {release!r}")
+    if call.loop is not None:
+        raise UsageError(
+            f"release={release!r} can't go with tool_calls='run', where the answer is made of several and a next "
+            "attempt can't go on in the middle; leave one of them out"
+        )
+    for requirement in requirements:
+        if not requirement.is_streaming or requirement.scope != release:
+            raise UsageError(
+                f"release={release!r} lets text out as soon as every requirement has passed it, so each has to look "
+                f"at such chunks; {str(requirement)!r} "
+                + (f"looks at a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
+                + f": give it a stream_validation_fn and scope={release!r}, or leave out release="
+            )
+    if not getattr(strategy, "is_sequential", False):
+        raise UsageError(
+            f"release={release!r} takes a strategy that makes one attempt after the other and goes on from what was "
+            f"let out, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
+        )

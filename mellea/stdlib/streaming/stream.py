@@ -73,20 +73,20 @@ class ReaderPlace:
 
     def end(self) -> None:
         """Note that the reader is through. If the generation goes on and nobody else reads, it is cancelled: posted."""
-        if self._leaves():
+        if self._leave():
             self._stream._post_cancel()
 
     def close(self) -> None:
         """Leave, and wait until the connection is closed if nobody else reads."""
-        if self._leaves():
+        if self._leave():
             self._stream._close_now()
 
     async def aclose(self) -> None:
         """Leave, and wait until the connection is closed if nobody else reads."""
-        if self._leaves() and (thunk := self._stream._thunk) is not None:
+        if self._leave() and (thunk := self._stream._thunk) is not None:
             await thunk.cancel()
 
-    def _leaves(self) -> bool:
+    def _leave(self) -> bool:
         """Note that the reader is through, and return whether nobody reads any more what is still being written."""
         self._is_over = True
         thunk = self._stream._thunk
@@ -134,7 +134,7 @@ class _Streaming(Generic[T]):
         else:
             _cancel(self._thunk)
 
-    def _started(self) -> ModelOutputThunk[Any]:
+    def _ensure_started(self) -> ModelOutputThunk[Any]:
         if self._thunk is None:
             with self._lock:
                 if self._thunk is None:
@@ -144,6 +144,11 @@ class _Streaming(Generic[T]):
 
     def _start(self) -> ModelOutputThunk[Any]:
         return self._launch()
+
+    @property
+    def has_format(self) -> bool:
+        """Whether the result is a value of some type, not a text."""
+        return self._has_format
 
     @property
     def text(self) -> str:
@@ -216,11 +221,11 @@ class AsyncStream(_Streaming[T]):
 
     def __aiter__(self) -> TextIterator:
         """Read the text, delta by delta, from the beginning."""
-        return TextIterator(self._started(), self._reach_end, self._place(), live=self._live)
+        return TextIterator(self._ensure_started(), self._reach_end, self._place(), live=self._live)
 
     def events(self) -> EventIterator:
         """Read the typed events, from the beginning; only inside a running event loop."""
-        return EventIterator(self._started(), self._reach_end, self._place())
+        return EventIterator(self._ensure_started(), self._reach_end, self._place())
 
     @overload
     def items(self: AsyncStream[list[I]], on_error: OnError = "raise") -> AsyncReader[I]: ...
@@ -232,11 +237,11 @@ class AsyncStream(_Streaming[T]):
     def items(self, on_error: OnError = "raise") -> AsyncReader[Any]: ...
     def items(self, on_error: OnError = "raise") -> AsyncReader[Any]:
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
-        return AsyncReader(self._started().read_items(on_error, by_step=self._by_step), self._place())
+        return AsyncReader(self._ensure_started().read_items(on_error, by_step=self._by_step), self._place())
 
     def partials(self) -> AsyncReader[Partial[T]]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
-        return AsyncReader(self._started().read_partials(by_step=self._by_step), self._place())
+        return AsyncReader(self._ensure_started().read_partials(by_step=self._by_step), self._place())
 
     async def aclose(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -244,7 +249,7 @@ class AsyncStream(_Streaming[T]):
             await self._thunk.cancel()
 
     async def __aenter__(self) -> Self:
-        self._started()
+        self._ensure_started()
         return self
 
     async def __aexit__(
@@ -305,13 +310,13 @@ class Stream(_Streaming[T]):
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
         from mellea.stdlib.streaming.readers import ItemReader  # lazy: plain text needs none of it
 
-        return ItemReader(self, TextReader(self, _nothing, text_filter=piece_filter), on_error, self._place())
+        return ItemReader(self, TextReader(self, _do_nothing, text_filter=piece_filter), on_error, self._place())
 
     def partials(self) -> PartialReader[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
         from mellea.stdlib.streaming.readers import PartialReader  # lazy: plain text needs none of it
 
-        return PartialReader(self, TextReader(self, _nothing, text_filter=piece_filter), self._place())
+        return PartialReader(self, TextReader(self, _do_nothing, text_filter=piece_filter), self._place())
 
     def close(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -319,10 +324,10 @@ class Stream(_Streaming[T]):
 
     def to_async(self) -> AsyncStream[T]:
         """Return a stream for async code that reads the same generation, as a web server does."""
-        return AsyncStream(self._started, has_format=self._has_format, live=self._live, by_step=self._by_step)
+        return AsyncStream(self._ensure_started, has_format=self._has_format, live=self._live, by_step=self._by_step)
 
     def __enter__(self) -> Self:
-        self._started()
+        self._ensure_started()
         return self
 
     def __exit__(
@@ -348,7 +353,7 @@ class Stream(_Streaming[T]):
 
     def _open_cursor(self) -> Cursor:
         """Return a new reader's place at the beginning."""
-        record = self._started().record
+        record = self._ensure_started().record
         with self._lock:
             first, self._first = self._first, None
         return first or Cursor(record)
@@ -439,7 +444,7 @@ class TextReader(_Reader[str]):
     def _next(self) -> str:
         while new := self._more():
             if self._text_of is None:
-                self._text_of = self._text_filter(self._stream._started().record)
+                self._text_of = self._text_filter(self._stream._ensure_started().record)
             if text := self._text_of(new):
                 return text
         raise StopIteration
@@ -464,7 +469,7 @@ class EventReader(_Reader[Event]):
         return self._new.pop()
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Leave the end of a text to the reader that is made of it."""
 
 

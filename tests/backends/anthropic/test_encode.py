@@ -10,7 +10,7 @@ import pytest
 
 from mellea.backends.anthropic import tools
 from mellea.backends.anthropic.decode import Decoder
-from mellea.backends.anthropic.encode import answer_tool, betas, encode, ends_in_space
+from mellea.backends.anthropic.encode import answer_tool, encode, ends_in_space, find_betas
 from mellea.backends.anthropic.wire import FILES_URL
 from mellea.core.accumulator import Accumulator
 from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
@@ -329,7 +329,7 @@ def test_the_providers_own_tools() -> None:
         "web_fetch_20250910",
         "code_execution_20250825",
     ]
-    assert betas(Request((), tools=own)) == []
+    assert find_betas(Request((), tools=own)) == []
 
 
 def test_a_tool_in_beta_brings_its_header() -> None:
@@ -341,9 +341,9 @@ def test_a_tool_in_beta_brings_its_header() -> None:
     assert payload["tools"] == [{"type": "mcp_toolset", "mcp_server_name": "docs"}]
     advisor = BuiltinTool("anthropic", "advisor", {"type": "advisor_20260301", "name": "advisor"})
     file = user_message(FileBlock("x", url=f"{FILES_URL}/file_1/content"))
-    found = betas(Request((file,), tools=(servers, advisor)))
+    found = find_betas(Request((file,), tools=(servers, advisor)))
     assert found == ["advisor-tool-2026-03-01", "files-api-2025-04-14", "mcp-client-2025-11-20"]
-    assert betas(Request((assistant_message(ToolCall("mcptoolu_1", "x", {}, is_builtin=True)),)))
+    assert find_betas(Request((assistant_message(ToolCall("mcptoolu_1", "x", {}, is_builtin=True)),)))
 
 
 # -- a schema ------------------------------------------------------------------------------------------------

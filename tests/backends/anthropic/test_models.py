@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mellea.backends.anthropic.models import traits
+from mellea.backends.anthropic.models import find_traits
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,6 @@ from mellea.backends.anthropic.models import traits
 def test_families(
     model: str, max_tokens: int, samples: bool, prefill: bool, native_schema: bool, thinking: str, off: str | None
 ) -> None:
-    can = traits(model)
+    can = find_traits(model)
     assert (can.max_tokens, can.samples, can.prefill) == (max_tokens, samples, prefill)
     assert (can.native_schema, can.thinking, can.off) == (native_schema, thinking, off)

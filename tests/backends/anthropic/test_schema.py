@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
-from mellea.backends.anthropic.schema import closed_schema, object_schema
+from mellea.backends.anthropic.schema import close_schema, make_object_schema
 from mellea.errors import UnsupportedError
 
 
@@ -40,7 +40,7 @@ class Node(BaseModel):
 
 
 def test_a_model_with_all_kinds_of_parts() -> None:
-    closed = closed_schema(Home.model_json_schema())
+    closed = close_schema(Home.model_json_schema())
     defs = closed["$defs"]
     assert defs["Cat"]["additionalProperties"] is False
     assert defs["Cat"]["properties"]["lives"] == {
@@ -59,35 +59,35 @@ def test_a_model_with_all_kinds_of_parts() -> None:
 
 @pytest.mark.parametrize("kind", [list[int], Literal["a", "b"], Kind, int | None, Home, str, tuple[int, ...]])
 def test_common_types_can_be_held(kind: object) -> None:
-    closed_schema(TypeAdapter(kind).json_schema())
+    close_schema(TypeAdapter(kind).json_schema())
 
 
 @pytest.mark.parametrize("schema", [{}, {"type": "array", "items": {}}, {"type": "array", "items": True}])
 def test_a_part_without_a_shape(schema: dict[str, object]) -> None:
     with pytest.raises(UnsupportedError, match=r"at \$"):
-        closed_schema(schema)
+        close_schema(schema)
 
 
 @pytest.mark.parametrize("kind", [dict[str, int], dict])
 def test_an_object_of_any_keys(kind: object) -> None:
     with pytest.raises(UnsupportedError, match="list of pairs"):
-        closed_schema(TypeAdapter(kind).json_schema())
+        close_schema(TypeAdapter(kind).json_schema())
 
 
 def test_a_schema_that_holds_itself() -> None:
     for kind in (Node, list[Node]):
         with pytest.raises(UnsupportedError, match="'Node' is recursive"):
-            closed_schema(TypeAdapter(kind).json_schema())
+            close_schema(TypeAdapter(kind).json_schema())
 
 
 def test_the_schema_that_was_passed_stays_as_it_is() -> None:
     schema = Home.model_json_schema()
-    closed_schema(schema)
+    close_schema(schema)
     assert schema == Home.model_json_schema()
 
 
 def test_arguments_of_a_tool_are_an_object() -> None:
-    assert object_schema(Home.model_json_schema()) == Home.model_json_schema()
-    assert object_schema(Node.model_json_schema())["type"] == "object"
+    assert make_object_schema(Home.model_json_schema()) == Home.model_json_schema()
+    assert make_object_schema(Node.model_json_schema())["type"] == "object"
     listed = {"type": "array", "items": {"type": "integer"}}
-    assert object_schema(listed)["properties"] == {"value": listed}, "anything else is put into one"
+    assert make_object_schema(listed)["properties"] == {"value": listed}, "anything else is put into one"

@@ -13,8 +13,10 @@ from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.blocks import ThinkingBlock, ToolCall
 from tests.backends.anthropic.test_recorded import _ours, _plain, _streams
 from tests.backends.recorded import TALLY, Exchange, outcome, replay_server
+from tests.peers import Peer
 
-anthropic = pytest.importorskip("anthropic")
+anthropic = Peer("anthropic")
+pytestmark = anthropic.needed
 
 QUESTION: Any = {"model": "claude-test", "max_tokens": 16, "messages": [{"role": "user", "content": "Hi"}]}
 

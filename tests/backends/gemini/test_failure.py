@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mellea.backends.gemini import GeminiBackend
-from mellea.backends.gemini.failure import retry_delay
+from mellea.backends.gemini.decode import retry_delay
 from mellea.core.backend import Request
 from mellea.core.messages import user_message
 from mellea.errors import OverloadedError, RateLimitError, UsageError

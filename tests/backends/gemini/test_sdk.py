@@ -13,10 +13,11 @@ from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.blocks import ThinkingBlock, ToolCall, ToolOutput
 from tests.backends.gemini.test_recorded import EVERY, plain
 from tests.backends.recorded import TALLY, Exchange, outcome, replay_server
+from tests.peers import Peer
 
-genai = pytest.importorskip("google.genai")
+genai = Peer("google.genai")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the client's own
+pytestmark = [genai.needed, pytest.mark.filterwarnings("ignore")]  # the client's own warnings
 
 
 def _chunks(exchange: Exchange) -> list[Any]:

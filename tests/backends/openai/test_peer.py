@@ -15,8 +15,10 @@ from mellea.backends.openai import chat, responses
 from mellea.core.events import Usage
 from tests.backends.openai import answers
 from tests.backends.recorded import TALLY, Exchange, exchanges, outcome, own, replay_server
+from tests.peers import Peer
 
-openai = pytest.importorskip("openai", reason="OpenAI's client isn't installed")
+openai = Peer("openai")
+pytestmark = openai.needed
 httpx = pytest.importorskip("httpx")
 
 FINISH = {"stop": "stop", "length": "length", "tool_calls": "tool_call", "content_filter": "content_filter"}

@@ -59,7 +59,7 @@ def requirement(dice: random.Random, scope: Any) -> Requirement:
 
 
 def run_of(stream: Any) -> Any:
-    return stream._started()._run
+    return stream._ensure_started()._run
 
 
 @pytest.mark.parametrize("seed", SEEDS)

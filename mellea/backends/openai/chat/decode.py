@@ -122,18 +122,18 @@ class Decoder(SseWireDecoder):
                 ):
                     text = delta.get("content")
             except (ValueError, KeyError, TypeError, AttributeError):
-                pass  # of another form, or none at all, which `_unusual` knows or complains of
+                pass  # of another form, or none at all, which `_read_unusual` knows or complains of
             if text and type(text) is str and self._is_usual:
                 events.append(TextDelta(text))
             elif frame:
                 if type(chunk) is dict:
                     self.read_value(chunk, frame, events)
                 else:
-                    self._unusual(frame, events)
+                    self._read_unusual(frame, events)
                 if self.has_end(events):
                     break
 
-    def _unusual(self, frame: bytes, events: list[Event]) -> None:
+    def _read_unusual(self, frame: bytes, events: list[Event]) -> None:
         if frame.strip().upper() in _DONE:
             self.end_answer(events, is_done=True)
         else:
@@ -162,19 +162,19 @@ class Decoder(SseWireDecoder):
                 raise wrong_type("choices", "a list", choices)
             choices = ()
         if choices and not self._knows_answer:
-            self._answer(chunk)
+            self._read_head(chunk)
         if chunk.get("error") or not choices:
             self._check(chunk)
         for choice in choices:
             if choice is not None:
-                self._choice(choice, chunk, events)
+                self._read_choice(choice, chunk, events)
         if chunk.get("usage") is not None or "x_groq" in chunk:  # most chunks say `"usage": null`
             self._take_usage(chunk, is_last=not choices)
         if "citations" in chunk or "search_results" in chunk:
-            self._cite_results(chunk, events)
+            self._read_results(chunk, events)
         self._is_usual = self._knows_answer and self._first == 0 and not (self._details and self._details.held)
 
-    def _choice(self, choice: Any, chunk: JsonObject, events: list[Event]) -> None:
+    def _read_choice(self, choice: Any, chunk: JsonObject, events: list[Event]) -> None:
         if type(choice) is not dict:
             raise wrong_type("choices", "a list of objects", choice)
         self.is_known = True
@@ -205,46 +205,46 @@ class Decoder(SseWireDecoder):
             new = said.removeprefix(self._message)
             delta, self._message = {**delta, "content": new}, said
         if delta:
-            self._delta(delta, chunk, events)
+            self._read_delta(delta, chunk, events)
         elif text := text_of(choice, "text"):  # of the older completions
-            self._text(text, events)
+            self._emit_text(text, events)
 
-    def _delta(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
-        self._reason(delta, events)
+    def _read_delta(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
+        self._read_reasoning(delta, events)
         content = delta.get("content")
         if type(content) is list:
-            self._parts(content, events)
+            self._read_parts(content, events)
         elif content is not None:
-            self._text(text_of(delta, "content"), events)
+            self._emit_text(text_of(delta, "content"), events)
         if delta.get("refusal") is not None and (refusal := text_of(delta, "refusal")):
             self._is_refused = True
-            self._text(refusal, events)
+            self._emit_text(refusal, events)
         for call in mappings_of(delta, "tool_calls") if "tool_calls" in delta else ():
-            self._call(call, chunk, events)
+            self._read_call(call, chunk, events)
         if not delta.keys() <= _USUAL:
-            self._extras(delta, chunk, events)
+            self._read_extras(delta, chunk, events)
 
-    def _call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
-        self._sign(events)
+    def _read_call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
+        self._emit_signature(events)
         if self._calls is None:
             from mellea.backends.openai.chat.calls import Calls  # lazy: most answers call nothing
 
             self._calls = Calls()
         self._calls.feed(call, (self.response_id, chunk.get("created"), chunk), events)
 
-    def _extras(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
+    def _read_extras(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         if call := mapping_of(delta, "function_call"):  # of the format before tools
-            self._call({"function": call}, chunk, events)
+            self._read_call({"function": call}, chunk, events)
         for image in known_mappings(delta, "images"):
-            self._image(image, events)
+            self._read_image(image, events)
         for annotation in known_mappings(delta, "annotations"):
-            self._cite(known_mapping(annotation, "url_citation"), events)
+            self._emit_source(known_mapping(annotation, "url_citation"), events)
         if "provider_metadata" in delta:
             self._count_tools(delta)
         if unknown := {name: delta[name] for name in delta.keys() - _KNOWN if delta[name]}:
             self.overlook(unknown)
 
-    def _reason(self, delta: JsonObject, events: list[Event]) -> None:
+    def _read_reasoning(self, delta: JsonObject, events: list[Event]) -> None:
         said = ""
         if "reasoning_details" in delta:
             self._details = self._details or Details()
@@ -256,17 +256,17 @@ class Decoder(SseWireDecoder):
         if said:
             events.append(ReasoningDelta(said))
 
-    def _text(self, text: str, events: list[Event]) -> None:
+    def _emit_text(self, text: str, events: list[Event]) -> None:
         if text:
             if self._details is not None:
-                self._sign(events)
+                self._emit_signature(events)
             events.append(TextDelta(text))
 
-    def _parts(self, parts: list[Any], events: list[Event]) -> None:
+    def _read_parts(self, parts: list[Any], events: list[Event]) -> None:
         """Take content in parts, as Mistral's thinking models send it."""
         for part in parts:
             if type(part) is str:
-                self._text(part, events)
+                self._emit_text(part, events)
                 continue
             if type(part) is not dict:
                 raise wrong_type("content", "a text, or a list of parts", parts)
@@ -276,12 +276,12 @@ class Decoder(SseWireDecoder):
                 if thoughts := thoughts or known_text(part, "thinking"):
                     events.append(ReasoningDelta(thoughts))
             elif kind in ("text", "output_text", None) and "text" in part:
-                self._text(text_of(part, "text"), events)
+                self._emit_text(text_of(part, "text"), events)
             elif kind != "reference":  # Mistral's, to a source
                 self.overlook(part)
 
-    def _image(self, image: JsonObject, events: list[Event]) -> None:
-        self._sign(events)
+    def _read_image(self, image: JsonObject, events: list[Event]) -> None:
+        self._emit_signature(events)
         url = known_text(image, "image_url") or known_text(known_mapping(image, "image_url"), "url")
         if url.startswith("data:"):
             head, _, payload = url.removeprefix("data:").partition(",")
@@ -293,23 +293,23 @@ class Decoder(SseWireDecoder):
             return
         self.overlook(image)
 
-    def _sign(self, events: list[Event]) -> None:
+    def _emit_signature(self, events: list[Event]) -> None:
         if self._details is not None and self._details.held:
             events.append(ReasoningDelta("", signature=f"{self._backend}:{self._details.take()}"))
 
-    def _cite(self, source: JsonObject, events: list[Event]) -> None:
+    def _emit_source(self, source: JsonObject, events: list[Event]) -> None:
         url = known_text(source, "url")
         if url and url not in self._cited:
             self._cited.add(url)
             text = known_text(source, "content") or known_text(source, "snippet")
             events.append(SourceEvent(Source(url, known_text(source, "title") or None, text or None)))
 
-    def _cite_results(self, chunk: JsonObject, events: list[Event]) -> None:
+    def _read_results(self, chunk: JsonObject, events: list[Event]) -> None:
         """Take what Perplexity and xAI cite; they repeat it in every chunk."""
         for source in known_mappings(chunk, "search_results"):
-            self._cite(source, events)
+            self._emit_source(source, events)
         for url in known_list(chunk, "citations"):
-            self._cite(url if type(url) is dict else {"url": url}, events)
+            self._emit_source(url if type(url) is dict else {"url": url}, events)
 
     def _count_tools(self, delta: JsonObject) -> None:
         # Vercel's gateway only reports how often each of its tools ran.
@@ -317,7 +317,7 @@ class Decoder(SseWireDecoder):
         counts = known_mapping(gateway, "gatewayToolCalls")
         self._ran.update({name: min(n, _MOST_RUNS) for name, n in counts.items() if type(n) is int})
 
-    def _answer(self, chunk: JsonObject) -> None:
+    def _read_head(self, chunk: JsonObject) -> None:
         self.response_id = known_id(chunk, "id") or self.response_id
         self.model = known_text(chunk, "model") or self.model
         self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
@@ -340,7 +340,7 @@ class Decoder(SseWireDecoder):
         if not self.is_complete and not (is_done and self._reasons and self._is_last_chunk_usage):
             raise self.interrupted("a finish reason")
         finish = self._finish_reason()
-        self._sign(events)
+        self._emit_signature(events)
         if self._calls is not None:
             self._calls.end(events, is_cut_off=finish in ("length", "content_filter", "error"))
         for name, count in self._ran.items():

@@ -39,9 +39,10 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     if request.output_schema is not None:
         request = _add_prompt(request, request.output_schema, service)
     messages = with_fit_ids(request.messages, _IDS.get(service.name, ANY_ID))
-    payload: JsonObject = {"model": model_id, "messages": _messages(messages, service)}
+    payload: JsonObject = {"model": model_id, "messages": _encode_messages(messages, service)}
     payload["stream"] = bool(is_streamed)
     if is_streamed and service.has_stream_options:
+        # Without it a stream says nothing of tokens; services that don't know the field refuse it.
         payload["stream_options"] = {"include_usage": True}
     for option, name in service.options.items():
         if option in options:
@@ -51,15 +52,15 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     if ModelOption.THINKING in options:
         payload |= thinking_fields(service, model_id, options[ModelOption.THINKING])
     if request.tools:
-        payload["tools"] = [_tool(tool) for tool in request.tools]
+        payload["tools"] = [_encode_tool(tool) for tool in request.tools]
         if ModelOption.TOOL_CHOICE in options:
-            payload["tool_choice"] = _tool_choice(options[ModelOption.TOOL_CHOICE])
+            payload["tool_choice"] = _encode_tool_choice(options[ModelOption.TOOL_CHOICE])
     if request.output_schema is not None:
-        payload["response_format"] = _form(request.output_schema, service)
+        payload["response_format"] = _encode_format(request.output_schema, service)
     return payload
 
 
-def _form(schema: OutputSchema, service: Service) -> JsonObject:
+def _encode_format(schema: OutputSchema, service: Service) -> JsonObject:
     if service.structured_output != "native":
         return {"type": "json_object"}
     from mellea.backends.openai.schema import schema_name, sent_schema  # lazy: text needs no schema
@@ -79,18 +80,18 @@ def _add_prompt(request: Request, schema: OutputSchema, service: Service) -> Req
     return prompt_for_schema(request, sent_schema(schema.schema, "whole").schema)
 
 
-def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
+def _encode_tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
     if isinstance(tool, BuiltinTool):
         return dict(tool.config)
     function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
     return {"type": "function", "function": function}
 
 
-def _tool_choice(choice: str) -> Any:
+def _encode_tool_choice(choice: str) -> Any:
     return choice if choice in ("auto", "required", "none") else {"type": "function", "function": {"name": choice}}
 
 
-def _messages(messages: Iterable[Message], service: Service) -> list[JsonObject]:
+def _encode_messages(messages: Iterable[Message], service: Service) -> list[JsonObject]:
     encoded: list[JsonObject] = []
     shown: list[JsonObject] = []  # files of tool results, which have to follow the results as one block
     for message in messages:
@@ -98,20 +99,21 @@ def _messages(messages: Iterable[Message], service: Service) -> list[JsonObject]
         for block in message.blocks:
             if isinstance(block, ToolOutput) and not block.is_builtin:
                 has_outputs = True
-                encoded.append(_output(block))
+                encoded.append(_encode_output(block))
                 files += _encode_files(block)
+        # Only once all results of a turn are there: between them nothing else may stand.
         if shown and not has_outputs:
             encoded.append({"role": "user", "content": shown})
             shown = []
         shown += files
         if message.role == "assistant":
-            encoded.append(_assistant(message, service))
+            encoded.append(_encode_assistant(message, service))
         elif message.role != "tool":
-            encoded.append({"role": message.role, "content": _content(message, service)})
+            encoded.append({"role": message.role, "content": _encode_content(message, service)})
     return [*encoded, *([{"role": "user", "content": shown}] if shown else [])]
 
 
-def _output(output: ToolOutput) -> JsonObject:
+def _encode_output(output: ToolOutput) -> JsonObject:
     content = result_text(output) or ("(see the next message)" if output.files else "")
     return {"role": "tool", "tool_call_id": output.tool_call_id, "content": content}
 
@@ -123,11 +125,11 @@ def _encode_files(output: ToolOutput) -> list[JsonObject]:
     name = output.tool_name or output.tool_call_id
     return [
         {"type": "text", "text": f"What the tool {name!r} gave back:"},
-        *(_part(file, marks=False) for file in output.files),
+        *(_encode_part(file, marks=False) for file in output.files),
     ]
 
 
-def _assistant(message: Message, service: Service) -> JsonObject:
+def _encode_assistant(message: Message, service: Service) -> JsonObject:
     encoded: JsonObject = {"role": "assistant", "content": message.content}
     calls = [
         {
@@ -137,18 +139,19 @@ def _assistant(message: Message, service: Service) -> JsonObject:
         }
         for call in message.tool_calls
     ]
+    # An empty list is refused by some services.
     if calls:
         encoded["tool_calls"] = calls
         if service.thinking_back:  # even if it is empty: without the field the turn is refused
             encoded[service.thinking_back] = message.thinking
-    if details := _details(message, service):
+    if details := _encode_details(message, service):
         encoded["reasoning_details"] = details
     if message.files:
-        encoded["images"] = _images_back(message, service)
+        encoded["images"] = _encode_images_back(message, service)
     return encoded
 
 
-def _details(message: Message, service: Service) -> list[Any]:
+def _encode_details(message: Message, service: Service) -> list[Any]:
     found: list[Any] = []
     for block in message.blocks:
         if isinstance(block, ThinkingBlock):
@@ -157,7 +160,8 @@ def _details(message: Message, service: Service) -> list[Any]:
     return found
 
 
-def _images_back(message: Message, service: Service) -> list[JsonObject]:
+def _encode_images_back(message: Message, service: Service) -> list[JsonObject]:
+    # Gateways that speak of `reasoning` take the images back that their models have drawn.
     if service.thinking != "reasoning" or not all(isinstance(block, ImageBlock) for block in message.files):
         raise unsupported(
             "chat completions can't hold a file in an assistant's message", "put it into a user's message"
@@ -168,17 +172,18 @@ def _images_back(message: Message, service: Service) -> list[JsonObject]:
 _TEXTS = frozenset({CBlock})
 
 
-def _content(message: Message, service: Service) -> str | list[JsonObject]:
+def _encode_content(message: Message, service: Service) -> str | list[JsonObject]:
     marks = service.has_cache_marks
+    # The way of nearly every message, and a plain string is what every service understands.
     if not marks and _TEXTS.issuperset(map(type, message.blocks)):
         return message.content
     blocks = [block for block in message.blocks if isinstance(block, (CBlock, FileBlock))]
     if all(isinstance(block, CBlock) and not (marks and block.cache) for block in blocks):
         return message.content
-    return [_part(block, marks=marks) for block in blocks]
+    return [_encode_part(block, marks=marks) for block in blocks]
 
 
-def _part(block: CBlock | FileBlock, *, marks: bool) -> JsonObject:
+def _encode_part(block: CBlock | FileBlock, *, marks: bool) -> JsonObject:
     if isinstance(block, CBlock):
         part: JsonObject = {"type": "text", "text": block.value}
         return part | {"cache_control": {"type": "ephemeral"}} if marks and block.cache else part

@@ -38,7 +38,7 @@ def start_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
 
 def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event]) -> None:
     """Add the events of an item that is done."""
-    kind, name, args = known_text(item, "type"), _name(item), _arguments(item)
+    kind, name, args = known_text(item, "type"), _name(item), _read_arguments(item)
     sent_back = json.dumps(_encode_back(item, kind), ensure_ascii=False, separators=(",", ":"))
     signature = f"{backend}:{replace_surrogates(sent_back)}"
     raw = replace_surrogates(json.dumps(args, ensure_ascii=False))
@@ -50,7 +50,7 @@ def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event
     if kind in _NEEDS_AN_ANSWER or item.get("execution") == "client":
         return
     is_error = item.get("status") == "failed" or item.get("error") is not None
-    events.append(BuiltinToolResult(ToolOutput(call_id, name, _result(item), is_error, is_builtin=True)))
+    events.append(BuiltinToolResult(ToolOutput(call_id, name, _read_result(item), is_error, is_builtin=True)))
 
 
 def cut_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
@@ -62,7 +62,7 @@ def output_of(item: JsonObject, events: list[Event]) -> None:
     """Add the result of a call that has an item of its own, such as `tool_search_output`."""
     name = known_text(item, "type").removesuffix("_output").removesuffix("_call")
     call_id = known_id(item, "call_id") or known_id(item, "id")
-    events.append(BuiltinToolResult(ToolOutput(call_id, name, _result(item), is_builtin=True)))
+    events.append(BuiltinToolResult(ToolOutput(call_id, name, _read_result(item), is_builtin=True)))
 
 
 def _name(item: JsonObject) -> str:
@@ -82,7 +82,7 @@ def _encode_back(item: JsonObject, kind: str) -> JsonObject:
     return kept
 
 
-def _arguments(item: JsonObject) -> JsonObject:
+def _read_arguments(item: JsonObject) -> JsonObject:
     given = item.get("arguments")
     if isinstance(given, str):
         try:
@@ -100,7 +100,7 @@ def _arguments(item: JsonObject) -> JsonObject:
     return named | ({"action": action} if action is not None else {})
 
 
-def _result(item: JsonObject) -> Any:
+def _read_result(item: JsonObject) -> Any:
     found = [item[name] for name in _RESULTS if item.get(name) is not None]
     return found[0] if found else known_mapping(item, "action").get("sources")
 

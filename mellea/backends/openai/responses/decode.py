@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from mellea.backends.http.call_ids import CallIds
@@ -36,7 +37,6 @@ from mellea.backends.http.report import is_report
 from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.openai.frames import DONE, Unwrapping
 from mellea.backends.openai.responses.builtin import cut_builtin, end_builtin, is_builtin, output_of, start_builtin
-from mellea.backends.openai.responses.calls import end_call, end_custom_call
 from mellea.backends.openai.responses.citations import Citations
 from mellea.backends.openai.responses.items import Item, Items
 from mellea.backends.openai.responses.wire import INCOMPLETE, JsonObject
@@ -47,10 +47,12 @@ from mellea.core.events import (
     StreamEnd,
     TextDelta,
     ToolDelta,
+    ToolEnd,
     ToolStart,
     Usage,
     UsageEvent,
 )
+from mellea.core.messages import parse_tool_call
 from mellea.core.surrogates import replace_surrogates
 from mellea.errors import WireError
 
@@ -144,7 +146,7 @@ class Decoder(SseWireDecoder):
 
     # -- the deltas -----------------------------------------------------------------------------------
 
-    def _text(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_text_delta(self, event: JsonObject, events: list[Event]) -> None:
         chunk = event.get("delta")
         if chunk is None or chunk == "":
             return
@@ -161,18 +163,18 @@ class Decoder(SseWireDecoder):
         item.texts.setdefault(part, []).append(chunk)
         events.append(TextDelta(chunk))
 
-    def _text_done(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_text_done(self, event: JsonObject, events: list[Event]) -> None:
         self._say_rest(event, text_of(event, "text"), events)
 
-    def _refusal(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_refusal_delta(self, event: JsonObject, events: list[Event]) -> None:
         self._is_refused = True
-        self._text(event, events)
+        self._on_text_delta(event, events)
 
-    def _refusal_done(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_refusal_done(self, event: JsonObject, events: list[Event]) -> None:
         self._is_refused = True
         self._say_rest(event, text_of(event, "refusal"), events)
 
-    def _part_done(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_part_done(self, event: JsonObject, events: list[Event]) -> None:
         part = known_mapping(event, "part")
         self._is_refused = self._is_refused or part.get("type") == "refusal"
         if part.get("type") in ("output_text", "refusal"):
@@ -182,22 +184,22 @@ class Decoder(SseWireDecoder):
         if not whole:
             return
         item, part = self._items.of_delta(event, "message"), known_int(event, "content_index") or 0
-        if rest := _rest(item.text(part), whole):
+        if rest := _find_rest(item.text(part), whole):
             self._say(item, part, rest, events)
 
-    def _thought(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_reasoning_delta(self, event: JsonObject, events: list[Event]) -> None:
         delta = event.get("delta")
         chunk = delta if type(delta) is str else known_text(known_mapping(event, "delta"), "text")
         if chunk:
             self._items.of_delta(event, "reasoning").thoughts += 1
             events.append(ReasoningDelta(chunk))
 
-    def _next_thought(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_summary_part_added(self, event: JsonObject, events: list[Event]) -> None:
         # The parts of a summary are paragraphs.
         if self._items.of_delta(event, "reasoning").thoughts:
             events.append(ReasoningDelta("\n\n"))
 
-    def _arguments(self, event: JsonObject, events: list[Event], kind: str = "function_call") -> None:
+    def _on_arguments_delta(self, event: JsonObject, events: list[Event], kind: str = "function_call") -> None:
         chunk = event.get("delta")
         if type(chunk) is not str:
             chunk = arguments_text(chunk, "delta")
@@ -207,24 +209,24 @@ class Decoder(SseWireDecoder):
             if item.call_id:
                 events.append(ToolDelta(item.call_id, chunk))
 
-    def _input(self, event: JsonObject, events: list[Event]) -> None:
-        self._arguments(event, events, "custom_tool_call")
+    def _on_input_delta(self, event: JsonObject, events: list[Event]) -> None:
+        self._on_arguments_delta(event, events, "custom_tool_call")
 
-    def _arguments_done(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_arguments_done(self, event: JsonObject, events: list[Event]) -> None:
         item = self._items.of_delta(event, "function_call")
         item.whole_args = arguments_text(event.get("arguments"))
         item.name = item.name or known_text(event, "name")
 
-    def _input_done(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_input_done(self, event: JsonObject, events: list[Event]) -> None:
         self._items.of_delta(event, "custom_tool_call").whole_args = text_of(event, "input")
 
-    def _annotation(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_annotation(self, event: JsonObject, events: list[Event]) -> None:
         self._items.of_delta(event, "message").cited += 1
         self._citations.feed(known_mapping(event, "annotation"), events)
 
     # -- the items ------------------------------------------------------------------------------------
 
-    def _begin_item(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_item_added(self, event: JsonObject, events: list[Event]) -> None:
         whole = mapping_of(event, "item")
         if kind := text_of(whole, "type"):
             self._begin(self._items.of_item(event, whole, kind, begins=True), whole, events)
@@ -240,18 +242,18 @@ class Decoder(SseWireDecoder):
             item.name = text_of(whole, "name") or item.name
             if not item.name:
                 return
-            item.call_id = self._new_id(known_id(whole, "call_id") or known_id(whole, "id"), whole)
+            item.call_id = self._make_id(known_id(whole, "call_id") or known_id(whole, "id"), whole)
             events.append(ToolStart(item.call_id, item.name))
             events += [ToolDelta(item.call_id, chunk) for chunk in item.chunks]
         elif is_builtin(item.kind):
-            item.call_id = self._new_id(known_id(whole, "id") or known_id(whole, "call_id"), whole)
+            item.call_id = self._make_id(known_id(whole, "id") or known_id(whole, "call_id"), whole)
             start_builtin(whole, item.call_id, events)
             self._builtins.append(item)
 
-    def _new_id(self, sent: str, whole: JsonObject) -> str:
+    def _make_id(self, sent: str, whole: JsonObject) -> str:
         return self._ids.new(sent, self.response_id, whole)
 
-    def _done(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_item_done(self, event: JsonObject, events: list[Event]) -> None:
         whole = mapping_of(event, "item")
         if kind := text_of(whole, "type"):
             self._complete(self._items.of_item(event, whole, kind, begins=False), whole, events)
@@ -264,9 +266,9 @@ class Decoder(SseWireDecoder):
         self._begin(item, whole, events)
         item.done = whole
         if item.kind == "message":
-            self._message_done(item, whole, events)
+            self._end_message(item, whole, events)
         elif item.kind == "reasoning":
-            self._reasoning_done(item, whole, events)
+            self._end_reasoning(item, whole, events)
         elif item.kind in _CALLS:
             if not item.call_id:
                 raise WireError(f"the provider sent a call without a name, with {sorted(whole)}")
@@ -296,7 +298,7 @@ class Decoder(SseWireDecoder):
             elif waits:
                 return
 
-    def _message_done(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
+    def _end_message(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
         parts = mappings_of(whole, "content")
         texts = []
         for part in parts:
@@ -304,7 +306,7 @@ class Decoder(SseWireDecoder):
             texts.append(text_of(part, "text") or text_of(part, "refusal"))
             if not texts[-1] and part.get("type") not in ("output_text", "text", "refusal"):
                 self.overlook(part)
-        if rest := _rest(item.text(), "".join(texts)):
+        if rest := _find_rest(item.text(), "".join(texts)):
             self._say(item, len(parts) - 1, rest, events)
         for part in parts:
             annotations = known_mappings(part, "annotations")
@@ -314,7 +316,7 @@ class Decoder(SseWireDecoder):
         if self._spoken is item and (phase := known_text(whole, "phase")):
             events.append(ReasoningDelta("", f"{self._backend}:{json.dumps({'type': 'message', 'phase': phase})}"))
 
-    def _reasoning_done(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
+    def _end_reasoning(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
         thoughts = ""
         if not item.thoughts:
             parts = known_mappings(whole, "summary") or known_mappings(whole, "content")
@@ -328,21 +330,21 @@ class Decoder(SseWireDecoder):
 
     # -- the response ---------------------------------------------------------------------------------
 
-    def _begin_answer(self, event: JsonObject, events: list[Event]) -> None:
-        self._answer(known_mapping(event, "response"))
+    def _on_response_begun(self, event: JsonObject, events: list[Event]) -> None:
+        self._read_head(known_mapping(event, "response"))
 
-    def _answer(self, response: JsonObject) -> None:
+    def _read_head(self, response: JsonObject) -> None:
         self.response_id = known_id(response, "id") or self.response_id
         self.model = known_text(response, "model") or self.model
 
-    def _end_response(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_response_ended(self, event: JsonObject, events: list[Event]) -> None:
         response = mapping_of(event, "response")
         if not response.get("status") and event.get("type") != "response.completed":
             response = {**response, "status": known_text(event, "type").removeprefix("response.")}
         self._finish(response, events)
 
     def _finish(self, response: JsonObject, events: list[Event]) -> None:
-        self._answer(response)
+        self._read_head(response)
         status = text_of(response, "status") or "completed"
         if status not in ("completed", "incomplete"):
             raise self.reported(response.get("error") or {"message": f"the response is {status}"})
@@ -387,50 +389,50 @@ class Decoder(SseWireDecoder):
         elif item.call_id:
             cut_builtin(item.begun, item.call_id, events)
 
-    def _end_failed(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_response_failed(self, event: JsonObject, events: list[Event]) -> None:
         response = known_mapping(event, "response")
         error = response.get("error") or event.get("error")
         raise self.reported(error or {"message": "the response failed", "code": "server_error"})
 
-    def _error(self, event: JsonObject, events: list[Event]) -> None:
+    def _on_error(self, event: JsonObject, events: list[Event]) -> None:
         own = {name: value for name, value in event.items() if name != "type"}
         raise self.reported(event.get("error") or own)
 
 
-def _rest(said: str, whole: str) -> str:
+def _find_rest(said: str, whole: str) -> str:
     """Return the part of the full text that the deltas left out."""
     said = replace_surrogates(said)
     return whole[len(said) :] if whole.startswith(said) else ""
 
 
 _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
-    "error": Decoder._error,
-    "response.cancelled": Decoder._end_response,
-    "response.completed": Decoder._end_response,
-    "response.content_part.done": Decoder._part_done,
-    "response.created": Decoder._begin_answer,
-    "response.custom_tool_call_input.delta": Decoder._input,
-    "response.custom_tool_call_input.done": Decoder._input_done,
-    "response.done": Decoder._end_response,
-    "response.error": Decoder._error,
-    "response.failed": Decoder._end_failed,
-    "response.function_call_arguments.delta": Decoder._arguments,
-    "response.function_call_arguments.done": Decoder._arguments_done,
-    "response.in_progress": Decoder._begin_answer,
-    "response.incomplete": Decoder._end_response,
-    "response.output_item.added": Decoder._begin_item,
-    "response.output_item.done": Decoder._done,
-    "response.output_text.annotation.added": Decoder._annotation,
-    "response.output_text.delta": Decoder._text,
-    "response.output_text.done": Decoder._text_done,
-    "response.queued": Decoder._begin_answer,
-    "response.reasoning.delta": Decoder._thought,
-    "response.reasoning_summary.delta": Decoder._thought,
-    "response.reasoning_summary_part.added": Decoder._next_thought,
-    "response.reasoning_summary_text.delta": Decoder._thought,
-    "response.reasoning_text.delta": Decoder._thought,
-    "response.refusal.delta": Decoder._refusal,
-    "response.refusal.done": Decoder._refusal_done,
+    "error": Decoder._on_error,
+    "response.cancelled": Decoder._on_response_ended,
+    "response.completed": Decoder._on_response_ended,
+    "response.content_part.done": Decoder._on_part_done,
+    "response.created": Decoder._on_response_begun,
+    "response.custom_tool_call_input.delta": Decoder._on_input_delta,
+    "response.custom_tool_call_input.done": Decoder._on_input_done,
+    "response.done": Decoder._on_response_ended,
+    "response.error": Decoder._on_error,
+    "response.failed": Decoder._on_response_failed,
+    "response.function_call_arguments.delta": Decoder._on_arguments_delta,
+    "response.function_call_arguments.done": Decoder._on_arguments_done,
+    "response.in_progress": Decoder._on_response_begun,
+    "response.incomplete": Decoder._on_response_ended,
+    "response.output_item.added": Decoder._on_item_added,
+    "response.output_item.done": Decoder._on_item_done,
+    "response.output_text.annotation.added": Decoder._on_annotation,
+    "response.output_text.delta": Decoder._on_text_delta,
+    "response.output_text.done": Decoder._on_text_done,
+    "response.queued": Decoder._on_response_begun,
+    "response.reasoning.delta": Decoder._on_reasoning_delta,
+    "response.reasoning_summary.delta": Decoder._on_reasoning_delta,
+    "response.reasoning_summary_part.added": Decoder._on_summary_part_added,
+    "response.reasoning_summary_text.delta": Decoder._on_reasoning_delta,
+    "response.reasoning_text.delta": Decoder._on_reasoning_delta,
+    "response.refusal.delta": Decoder._on_refusal_delta,
+    "response.refusal.done": Decoder._on_refusal_done,
 }
 
 
@@ -444,3 +446,36 @@ def usage_of(usage: JsonObject) -> Usage:
         cache_write_tokens=known_int(given, "cache_write_tokens"),
         reasoning_tokens=known_int(written, "reasoning_tokens"),
     )
+
+
+def end_call(item: Item, whole: str, events: list[Event], *, is_cut_off: bool) -> None:
+    """Add the end of a function's call.
+
+    Args:
+        item: what was said of it.
+        whole: its arguments as its end says them, `""` if it doesn't.
+        events: where the events go.
+        is_cut_off: whether it may lack a part, or was never ended.
+    """
+    call = parse_tool_call(item.call_id, item.name, _complete_arguments(item, whole, events))
+    if is_cut_off and not call.tool_args:
+        call = replace(call, is_valid=False)
+    events.append(ToolEnd(call))
+
+
+def end_custom_call(item: Item, whole: str, backend: str, events: list[Event], *, is_cut_off: bool = False) -> None:
+    """Add the end of a custom tool's call, which takes a text."""
+    written = replace_surrogates(_complete_arguments(item, whole, events))
+    call = parse_tool_call(item.call_id, item.name, "")
+    signature = f'{backend}:{{"type":"custom_tool_call"}}'
+    args = {} if is_cut_off and not written else {"input": written}
+    ended = replace(call, tool_args=args, raw_args=written, signature=signature, is_valid=bool(args))
+    events.append(ToolEnd(ended))
+
+
+def _complete_arguments(item: Item, whole: str, events: list[Event]) -> str:
+    written = "".join(item.chunks)
+    if len(whole) > len(written) and whole.startswith(written):
+        events.append(ToolDelta(item.call_id, whole[len(written) :]))
+        return whole
+    return written

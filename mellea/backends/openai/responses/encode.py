@@ -47,18 +47,19 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
         UnsupportedError: the format has no words for something in the messages or the options.
     """
     options, messages = request.options, with_fit_ids(request.messages, _CALL_ID)
-    payload: JsonObject = {"model": model_id, "input": _items(messages, service.name), "store": False}
+    # Not stored: the conversation is ours, and goes along in full; so reasoning comes encrypted.
+    payload: JsonObject = {"model": model_id, "input": _encode_items(messages, service.name), "store": False}
     payload["stream"] = bool(options.get(ModelOption.STREAM, True))
     for option, name in OPTIONS.items():
         if option in options:
             payload[name] = options[option]
     if ModelOption.THINKING in options:
-        payload["reasoning"] = _reasoning(model_id, options[ModelOption.THINKING])
+        payload["reasoning"] = _encode_reasoning(model_id, options[ModelOption.THINKING])
     if request.tools:
-        payload["tools"] = [_tool(tool) for tool in request.tools]
+        payload["tools"] = [_encode_tool(tool) for tool in request.tools]
         if ModelOption.TOOL_CHOICE in options:
-            payload["tool_choice"] = _tool_choice(options[ModelOption.TOOL_CHOICE], request.tools)
-    if include := _include(request, model_id, service):
+            payload["tool_choice"] = _encode_tool_choice(options[ModelOption.TOOL_CHOICE], request.tools)
+    if include := _list_includes(request, model_id, service):
         payload["include"] = include
     if request.output_schema is not None:
         strict = sent_schema(request.output_schema.schema, service.holding)
@@ -68,13 +69,14 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     return payload
 
 
-def _reasoning(model_id: str, thinking: bool | str | int) -> JsonObject:
+def _encode_reasoning(model_id: str, thinking: bool | str | int) -> JsonObject:
     effort = effort_of(model_id, thinking)
     # Who asks for thinking wants to see it; the provider shows a summary, and only if asked.
     return {"effort": effort} if thinking in (False, 0, "none") else {"effort": effort, "summary": "auto"}
 
 
-def _include(request: Request, model_id: str, service: Service) -> list[str]:
+def _list_includes(request: Request, model_id: str, service: Service) -> list[str]:
+    # Local servers don't know the field, and some refuse what they don't know.
     if service.is_local:
         return []
     include = ["reasoning.encrypted_content"] if is_reasoning_model(model_id) else []
@@ -82,7 +84,7 @@ def _include(request: Request, model_id: str, service: Service) -> list[str]:
     return include + [wanted for name, wanted in _RESULTS.items() if name in names]
 
 
-def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
+def _encode_tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
     if isinstance(tool, BuiltinTool):
         return dict(tool.config)
     return {
@@ -94,23 +96,24 @@ def _tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
     }
 
 
-def _tool_choice(choice: str, tools: Iterable[ToolSpec | BuiltinTool]) -> Any:
+def _encode_tool_choice(choice: str, tools: Iterable[ToolSpec | BuiltinTool]) -> Any:
     if choice in ("auto", "required", "none"):
         return choice
     builtin = next((tool for tool in tools if isinstance(tool, BuiltinTool) and tool.name == choice), None)
     return {"type": choice} if builtin is not None else {"type": "function", "name": choice}
 
 
-def _items(messages: Iterable[Message], backend: str) -> list[JsonObject]:
+def _encode_items(messages: Iterable[Message], backend: str) -> list[JsonObject]:
     items: list[JsonObject] = []
     for message in messages:
         if message.role == "assistant":
             items += _Assistant(message, backend).items()
             continue
+        # A result has to be of the kind of its call, and only the call knows.
         custom = {item["call_id"] for item in items if item["type"] == "custom_tool_call"}
         outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
-        items += [_output(output, custom) for output in outputs]
-        if parts := [_part(block) for block in message.blocks if isinstance(block, (CBlock, FileBlock))]:
+        items += [_encode_output(output, custom) for output in outputs]
+        if parts := [_encode_part(block) for block in message.blocks if isinstance(block, (CBlock, FileBlock))]:
             is_text = all(part["type"] == "input_text" for part in parts)
             content = message.content if is_text else parts
             items.append({"type": "message", "role": message.role, "content": content})
@@ -131,18 +134,18 @@ class _Assistant:
         for block in self._message.blocks:
             match block:
                 case CBlock():
-                    self._text(block.value)
+                    self._add_text(block.value)
                 case ThinkingBlock():
-                    self._thought(block)
+                    self._add_thought(block)
                 case ToolCall(is_builtin=True):
-                    self._builtin(block)
+                    self._add_builtin(block)
                 case ToolCall():
                     self._call(block)
                 case FileBlock():
-                    self._file(block)
+                    self._add_file(block)
         return self._items
 
-    def _text(self, text: str) -> None:
+    def _add_text(self, text: str) -> None:
         is_more = bool(self._items) and self._items[-1]["type"] == "message" and not self._is_over
         if not is_more:
             text = text.removeprefix("\n\n") if self._is_over else text  # what the decoder put between the two
@@ -150,7 +153,7 @@ class _Assistant:
             self._is_over = False
         self._items[-1]["content"].append({"type": "output_text", "text": text, "annotations": []})
 
-    def _thought(self, block: ThinkingBlock) -> None:
+    def _add_thought(self, block: ThinkingBlock) -> None:
         kept = signed_by(self._backend, block.signature)
         if isinstance(kept, dict) and kept.get("type") == "message":
             self._end_message(kept)
@@ -164,10 +167,11 @@ class _Assistant:
             self._items[-1]["phase"] = kept["phase"]
             self._is_over = True
 
-    def _builtin(self, call: ToolCall) -> None:
+    def _add_builtin(self, call: ToolCall) -> None:
         item = signed_by(self._backend, call.signature)
         if not isinstance(item, dict):
             return  # another provider's
+        # Its image is a block of its own, which comes next; the item without it would be refused.
         if item.get("type") == "image_generation_call":
             self._image = item
         else:
@@ -181,7 +185,7 @@ class _Assistant:
         else:
             self._items.append({"type": "function_call", **own, "arguments": arguments_of(call)})
 
-    def _file(self, block: FileBlock) -> None:
+    def _add_file(self, block: FileBlock) -> None:
         if self._image is not None and block.data is not None:
             self._items.append({**self._image, "result": block.base64()})
             self._image = None
@@ -194,15 +198,15 @@ class _Assistant:
             )
 
 
-def _output(output: ToolOutput, custom: set[str]) -> JsonObject:
+def _encode_output(output: ToolOutput, custom: set[str]) -> JsonObject:
     kind = "custom_tool_call_output" if output.tool_call_id in custom else "function_call_output"
     said: Any = result_text(output)
     if output.files:
-        said = [_part(part) for part in output.parts]
+        said = [_encode_part(part) for part in output.parts]
     return {"type": kind, "call_id": output.tool_call_id, "output": said}
 
 
-def _part(block: CBlock | FileBlock) -> JsonObject:
+def _encode_part(block: CBlock | FileBlock) -> JsonObject:
     if isinstance(block, CBlock):
         return {"type": "input_text", "text": block.value}
     if isinstance(block, ImageBlock) or block.essence.startswith("image/"):

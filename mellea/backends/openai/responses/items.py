@@ -77,7 +77,7 @@ class Items:
         if type(item_id) is str and (item := self._by_id.get(item_id)) is not None and item.kind == kind:
             return item
         place = (int_of(event, "output_index"), kind)
-        item = self._at(place)
+        item = self._find_at(place)
         if item is None or item.done is not None:
             item = self._add(Item(kind, known_id(event, "item_id")), place)
         return item
@@ -132,7 +132,7 @@ class Items:
     def _find_placed(
         self, place: tuple[int | None, str], item_id: str, call_id: str, whole: JsonObject, *, begins: bool
     ) -> Item | None:
-        item = self._at(place)
+        item = self._find_at(place)
         if item is None or (call_id and item.sent_id and call_id != item.sent_id):
             return None
         if begins:
@@ -142,7 +142,7 @@ class Items:
             return item
         return None
 
-    def _at(self, place: tuple[int | None, str]) -> Item | None:
+    def _find_at(self, place: tuple[int | None, str]) -> Item | None:
         """Return the last item of a kind under an index; where an event or the item has none, the last open one."""
         item, (index, kind) = self._by_place.get(place), place
         if item is not None and item.done is None:
