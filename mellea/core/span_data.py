@@ -46,6 +46,7 @@ def describe_start(span: Span, *, content: bool = False) -> dict[str, Any]:
     data: dict[str, Any] = {
         "id": span.id,
         "kind": kind,
+        # A check is called by its requirement, which is content.
         "name": "check" if kind == "check" and not content else span.name,
         "started": span.started,
         "is_request": span.is_request,
@@ -75,6 +76,7 @@ def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
     data: dict[str, Any] = {"status": status, "seconds": span.seconds}
     if span.error is not None or status == "cancelled":
         data["error_type"] = describe_error_type(span)
+    # Only requests have tokens and a cost: told of the calls around them, sums would count them twice.
     if span.is_request:
         _describe_request(span, data)
     if span.attempt is not None:
@@ -90,7 +92,7 @@ def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
 
 
 def _add(data: dict[str, Any], known: Mapping[str, Any]) -> None:
-    """Add fields, but for those whose value isn't known."""
+    """Add fields, but for those whose value isn't known, so that zero and unknown aren't mixed up."""
     data.update({name: value for name, value in known.items() if value is not None})
 
 
@@ -109,6 +111,7 @@ def cost_of_span(span: Span) -> float | None:
     said, sent = span.generation, span.request
     if said is None or span.ended is None:
         return None
+    # An error status before the answer: providers charge nothing for it.
     if said.usage is None and was_refused(span.error):
         return 0.0
     provider, model = (span.backend, span.model) if sent is None else (sent.backend, sent.model)

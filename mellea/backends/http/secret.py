@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.backends.http.address import Address
-from mellea.core.masking import HIDDEN, is_sensitive, scrub
+from mellea.core.masking import HIDDEN, hold_secret, is_sensitive, scrub
 from mellea.core.options import MAY_HOLD_KEYS
 from mellea.core.terminal import visible_lines
 from mellea.errors import AuthError, ConfigurationError, UsageError
@@ -35,11 +35,13 @@ class Secret:
         revealed: the key, `None` if there is none or an empty one.
     """
 
-    __slots__ = ("revealed",)
+    __slots__ = ("__weakref__", "revealed")
 
     def __init__(self, text: str | None) -> None:
         # A key that comes out of a file often brings its line end.
         self.revealed = (text.strip() if text else None) or None
+        if self.revealed:
+            hold_secret(self)
 
     def secrets(self) -> set[str]:
         """Return the key if there is one and it can't be a word of any text, as what local servers are given may be."""
