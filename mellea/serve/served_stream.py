@@ -65,11 +65,12 @@ class ServedStream:
         """
         given = self._given
         if isinstance(given, (Stream, AgentStream)):
-            # It begins on another loop, which this one must not wait for. That is quick, and not given up: what a thread
-            # had just begun when the client left, nobody would close.
+            # It begins on another loop, which this one must not wait for. That is quick, and not given up in between:
+            # nobody would close what a thread had just begun when the client left.
             with anyio.CancelScope(shield=True):
                 await in_thread(given.__enter__)
                 self._read = given.to_async()
+                await self._read.__aenter__()
 
     def events(self) -> AsyncIterator[Event]:
         """Read the events, from the beginning."""
