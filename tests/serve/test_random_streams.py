@@ -260,5 +260,5 @@ async def _leave_at(seed: int) -> None:
 
 
 async def test_whenever_a_client_leaves_the_model_stops() -> None:
-    for seed in range(examples(400)):
+    for seed in range(examples(200)):
         await _leave_at(seed)
