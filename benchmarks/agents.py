@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from time import process_time
 from typing import Any
 
+from benchmarks.agent_peer import PEERS, make_tool
 from benchmarks.pairs import Samples, Setting, interleave, on_loop
+from benchmarks.peers import running_script
 from mellea.core import ToolCall
 from mellea.events import ToolEnd
 from mellea.testing import ScriptedBackend
 
+__all__ = ["PEERS", "growth", "step", "step_of_peer"]
+
 TOOLS = 20
 
-
-def make_tool(number: int) -> Callable[..., Any]:
-    async def work(x: int, note: str = "") -> int:
-        """Return the number.
-
-        Args:
-            x: the number.
-            note: a note.
-        """
-        return x
-
-    work.__name__ = f"tool{number}"
-    return work
+SCRIPT = Path(__file__).with_name("agent_peer.py")
 
 
 def make_agent(steps: int) -> Any:
@@ -56,25 +49,44 @@ def step(setting: Setting) -> Samples:
         return Samples([], [runner.run(run_steps(setting.size(50, 10))) for _ in range(setting.pairs)])
 
 
+async def run_warm(steps: int) -> float:
+    """Seconds of CPU for each step of a run; making the agent and its schemas is left out."""
+    agent = make_agent(steps)
+    for tool in agent.tools:
+        _ = tool.spec
+    before = process_time()
+    run = await agent.arun("Go.")
+    seconds = process_time() - before
+    assert len(run.steps) == steps
+    return seconds / steps
+
+
 def growth(setting: Setting) -> Samples:
     """Microseconds for each step of runs of 500 and of 50; the schemas of the tools are left out of both."""
     few, many = setting.size(50, 10), setting.size(500, 50)
 
-    async def warm(steps: int) -> float:
-        agent = make_agent(steps)
-        for tool in agent.tools:
-            _ = tool.spec
-        before = process_time()
-        run = await agent.arun("Go.")
-        seconds = process_time() - before
-        assert len(run.steps) == steps
-        return seconds / steps
-
     async def by_few() -> float:
-        return min([await warm(few) for _ in range(10)])
+        return min([await run_warm(few) for _ in range(10)])
 
     async def by_many() -> float:
-        return min([await warm(many) for _ in range(2)])
+        return min([await run_warm(many) for _ in range(2)])
 
     with asyncio.Runner() as runner:
         return interleave(on_loop(runner, by_few), on_loop(runner, by_many), setting.pairs).times(1e6)
+
+
+def step_of_peer(peer: str) -> Callable[[Setting], Samples]:
+    """Microseconds for each of 50 steps, of ours (column floor) and of another library's agent (column ours)."""
+
+    def measure(setting: Setting) -> Samples:
+        steps = setting.size(50, 10)
+        with asyncio.Runner() as runner, running_script(SCRIPT, peer, str(steps), str(TOOLS)) as ask:
+
+            def theirs() -> float:
+                seconds, times = ask()
+                assert int(times) == steps, f"{peer} asked its model {times} times, not {steps}"
+                return float(seconds) / steps
+
+            return interleave(on_loop(runner, lambda: run_warm(steps)), theirs, min(setting.pairs, 7)).times(1e6)
+
+    return measure

@@ -13,6 +13,7 @@ from benchmarks import (
     history,
     many,
     peers,
+    record,
     scripted,
     startup,
     structured,
@@ -93,6 +94,15 @@ FIGURES: dict[str, Figure] = {
     "telemetry-delta": Figure(
         "traced : off, 20,000 deltas", "µs/delta", telemetry.per_call(is_floor_by_hand=False, answer=20_000), 1.1, 1.25
     ),
+    "record-more": Figure(
+        "recorded: more for the caller", "µs/call", record.more(content=False, is_of_caller=True), 40
+    ),
+    "record-more-content": Figure("… with content", "µs/call", record.more(content=True, is_of_caller=True), 40),
+    "record-all": Figure("… and for the writer", "µs/call", record.more(content=False, is_of_caller=False)),
+    "record-all-content": Figure("… with content", "µs/call", record.more(content=True, is_of_caller=False)),
+    "record-delta": Figure("recorded with content : off", "µs/delta", record.per_delta),
+    "record-size": Figure("file after 10,000 calls", "MB", record.size(content=False)),
+    "record-size-content": Figure("… with content", "MB", record.size(content=True)),
     **{
         f"way-{what}": Figure(f"{what} to the first chunk", what, way.count(what), most)
         for what, most in (("calls", 240), ("functions", None), ("files", None))
@@ -186,7 +196,11 @@ FIGURES: dict[str, Figure] = {
     "memory": Figure("1,000 thunks of 2,500 characters", "kB", scripted.memory(500), 3.0, 3.0),
     "memory-short": Figure("… of 500 characters", "kB", scripted.memory(100)),
     "turn": Figure("one more turn after 4,000", "ms", history.one_more_turn, 25, 50),
-    "agent-step": Figure("a step of an agent with 20 tools", "µs/step", agents.step),
+    "agent-step": Figure("a step of an agent with 20 tools", "µs/step", agents.step, 1000),
+    **{
+        f"agent-step-{peer}": Figure(f"… of {peer} : of ours", "µs/step", agents.step_of_peer(peer))
+        for peer in agents.PEERS
+    },
     "agent-growth": Figure("an agent's steps, 500 : 50", "µs/step", agents.growth, 1.2, 1.5),
     "turn-growth": Figure("4,000 turns : 400", "µs/turn", history.growth, 1.5, 2.0),
     "import": Figure("import mellea", "s", startup.import_time, 0.1, 0.2),

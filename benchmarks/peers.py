@@ -19,7 +19,7 @@ from benchmarks.peer_client import PEERS
 from benchmarks.server import text
 from benchmarks.wire import Bench
 
-__all__ = ["PEERS", "first_text", "many_streams", "one_stream", "plain_request"]
+__all__ = ["PEERS", "first_text", "many_streams", "one_stream", "plain_request", "running_script"]
 
 SCRIPT = Path(__file__).with_name("peer_client.py")
 
@@ -86,22 +86,33 @@ def _compare(
 @contextmanager
 def _running(peer: str, bench: Bench, what: str, streams: int, calls: int) -> Iterator[Measure]:
     """Run a peer in its own process, and give what has it measure once."""
-    python = os.environ.get("MELLEA_PEERS") or sys.executable
-    command = [python, "-P", str(SCRIPT), peer, bench.url, str(streams), what, str(calls)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=SCRIPT.parent)
-    assert process.stdin is not None and process.stdout is not None
     wanted = 0 if what == "first" else len(text(bench.chunks))
+    with running_script(SCRIPT, peer, bench.url, str(streams), what, str(calls)) as ask:
 
-    def measure() -> float:
+        def measure() -> float:
+            seconds, characters = ask()
+            assert int(characters) == wanted, f"the text of {peer} has {characters} characters, not {wanted}"
+            return float(seconds)
+
+        yield measure
+
+
+@contextmanager
+def running_script(script: Path, *arguments: str) -> Iterator[Callable[[], list[str]]]:
+    """Run a script that measures a peer in its own process, and give what has it measure once and returns its words."""
+    python = os.environ.get("MELLEA_PEERS") or sys.executable
+    command = [python, "-P", str(script), *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=script.parent)
+    assert process.stdin is not None and process.stdout is not None
+
+    def ask() -> list[str]:
         print("go", file=process.stdin, flush=True)
-        seconds, characters = _line(process).split()
-        assert int(characters) == wanted, f"the text of {peer} has {characters} characters, not {wanted}"
-        return float(seconds)
+        return _line(process).split()
 
     try:
         if (said := _line(process)) != "ready":
             raise Skipped(f"{said}; MELLEA_PEERS=/path/to/python names one that has it")
-        yield measure
+        yield ask
     finally:
         process.stdin.close()
         process.wait(30)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from mellea import tools as tools
     from mellea import traces as traces
     from mellea.backends.registry import get_backend as get_backend
+    from mellea.batch import Budget as Budget
+    from mellea.batch import RateLimits as RateLimits
+    from mellea.batch import amap as amap
+    from mellea.batch import map as map
     from mellea.core.backend import Backend as Backend
     from mellea.core.blocks import CBlock as CBlock
     from mellea.core.blocks import FileBlock as FileBlock
@@ -58,6 +62,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Agent": "mellea.stdlib.agents",
     "Backend": "mellea.core.backend",
+    "Budget": "mellea.batch",
     "CBlock": "mellea.core.blocks",
     "ChatContext": "mellea.stdlib.context",
     "ComputedModelOutputThunk": "mellea.core.thunk",
@@ -70,9 +75,11 @@ _HOMES = {
     "ModelOption": "mellea.core.options",
     "ModelOutputThunk": "mellea.core.thunk",
     "Observer": "mellea.core.observer",
+    "RateLimits": "mellea.batch",
     "SimpleContext": "mellea.stdlib.context",
     "StreamChunk": "mellea.stdlib.streaming",
     "aask": "mellea.stdlib.generative",
+    "amap": "mellea.batch",
     "ask": "mellea.stdlib.generative",
     "assistant_message": "mellea.core.messages",
     "command": "mellea.stdlib.generative",
@@ -81,6 +88,7 @@ _HOMES = {
     "gather": "mellea.core.gather",
     "generative": "mellea.stdlib.generative",
     "get_backend": "mellea.backends.registry",
+    "map": "mellea.batch",
     "mfuncs": "",
     "mify": "mellea.stdlib.components",
     "observe": "mellea.core.observer",
@@ -151,5 +159,5 @@ def __dir__() -> list[str]:
 
 if os.environ.get("MELLEA_TELEMETRY"):
     import_module("mellea.telemetry").enable_from_environment()
-if os.environ.get("MELLEA_TRACES"):
+if os.environ.get("MELLEA_TRACES", "").strip().lower() not in ("", "0", "off", "none"):
     import_module("mellea.telemetry.recorder").record_from_environment()

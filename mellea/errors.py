@@ -22,6 +22,7 @@
       ToolError                             a tool failed
         ToolLoopLimitError                  the model kept calling tools
       GenerationCancelledError              the generation was cancelled
+      BudgetExceededError                   the budget of a map is used up
 
 Errors can be copied and pickled: each one is rebuilt from its message and its attributes. A message never contains an
 API key.
@@ -33,12 +34,13 @@ import copy
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "AuthError",
     "BackendError",
     "BadRequestError",
+    "BudgetExceededError",
     "ConfigurationError",
     "ConnectError",
     "DeadlineError",
@@ -274,3 +276,17 @@ class ToolLoopLimitError(ToolError):
 
 class GenerationCancelledError(MelleaError):
     """The generation was cancelled; `partial` holds the text that had arrived."""
+
+
+class BudgetExceededError(MelleaError):
+    """The budget of a map is used up; every row that was begun has been handed out.
+
+    Attributes:
+        spent: what it took, by the names of the budget: `cost` in US dollars (`None` if unknown), `tokens`, `seconds`.
+        done: how many rows were handed out.
+    """
+
+    def __init__(self, message: str = "", *, spent: Mapping[str, Any] | None = None, done: int = 0) -> None:
+        super().__init__(message)
+        self.spent = dict(spent or {})
+        self.done = done

@@ -3,6 +3,7 @@
 from mellea.core.backend import ToolExample as ToolExample
 from mellea.core.events import ToolProgress as ToolProgress
 from mellea.stdlib.agents import Limits as Limits
+from mellea.stdlib.agents import Memory as Memory
 from mellea.stdlib.tools import Allow as Allow
 from mellea.stdlib.tools import Ask as Ask
 from mellea.stdlib.tools import Deny as Deny
@@ -22,6 +23,7 @@ __all__ = [
     "Deny",
     "Edited",
     "Limits",
+    "Memory",
     "Tool",
     "ToolExample",
     "ToolLoop",

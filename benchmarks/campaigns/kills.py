@@ -3,12 +3,13 @@
     uv run python -m benchmarks.campaigns.kills            # 200 of them, some minutes
     uv run python -m benchmarks.campaigns.kills 20 --seed 7
 
-Each run has a script of its own (`kill_server.py`): some steps with tools that take a while, that need approval, or
-that run outside. It is made once as it is, and once with a kill. Checked after the second one:
+Each run has a script of its own (`kill_server.py`): some steps with tools that take a while, that need approval, that
+run outside, or that are sub-agents with such tools. It is made once as it is, and once with a kill. Checked after the
+second one:
 
 - tools that were finished at the kill, by the checkpoint, ran once in all; others at most twice;
 - the model was asked as often as without the kill, and once more if the kill came between a request and the checkpoint
-  of its answer, which then was lost: at most one request a kill;
+  of its answer, which then was lost: at most one request a kill, or one of each sub-agent that was at work;
 - the conversation is the same, message for message; no state can be resumed a second time.
 
 The runs take turns on asyncio, trio and in plain code. A signing secret and a store are used throughout.
@@ -29,7 +30,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -38,12 +39,12 @@ from typing import Any, NoReturn
 import anyio
 import trio
 
-from benchmarks.campaigns.kill_server import ANSWER, script, serve
+from benchmarks.campaigns.kill_server import ANSWER, TASK, Call, count_requests, script, serve
 from mellea.backends.openai import OpenAIBackend
 from mellea.core.blocks import ToolOutput
 from mellea.errors import UsageError
 from mellea.stdlib.agents import Agent, AgentRun, Pending
-from mellea.stdlib.tools import as_tool
+from mellea.stdlib.tools import LoopState, as_tool
 from mellea.tools import tool
 
 SECRET = "a secret of the campaign"
@@ -112,7 +113,8 @@ def make_agent(place: Place) -> Agent[str]:
 
     backend = OpenAIBackend("m", base_url=f"{place.address}/{place.seed}/{place.run}/v1", api_key="-")
     store = place.folder / "resumes.db"
-    return Agent(backend, [work, buy, fetch], name="killed", secret=SECRET, store=store)
+    team = Agent(backend, [work, buy, fetch], name="team")
+    return Agent(backend, [work, buy, fetch, team], name="killed", secret=SECRET, store=store)
 
 
 def answer(pending: Pending) -> dict[str, Any]:
@@ -127,13 +129,13 @@ def live(place: Place, is_new: bool, tell: Callable[[bytes], object]) -> None:
     async def begin_async() -> AgentRun[str]:
         state = place.state()
         if is_new or state is None:
-            return await agent.arun("Do it all.", checkpoint=place.checkpoint)
+            return await agent.arun(TASK, checkpoint=place.checkpoint)
         return await agent.aresume(place.checkpoint, answer(state))
 
     def begin() -> AgentRun[str]:
         state = place.state()
         if is_new or state is None:
-            return agent.run("Do it all.", checkpoint=place.checkpoint)
+            return agent.run(TASK, checkpoint=place.checkpoint)
         return agent.resume(place.checkpoint, answer(state))
 
     run = (
@@ -201,6 +203,7 @@ class Kill:
 
     finished: frozenset[str] = frozenset()
     requests_lost: int = 0
+    agents_at_work: int = 1
 
 
 def make(place: Place, kill_after: float | None) -> tuple[Kill | None, float]:
@@ -225,28 +228,59 @@ def make(place: Place, kill_after: float | None) -> tuple[Kill | None, float]:
 
 
 def look(place: Place) -> Kill:
-    state = place.state()
-    if state is None:
+    pending = place.state()
+    if pending is None:
         return Kill(requests_lost=place.count_requests())
-    blocks = [block for message in state.state.messages for block in message.blocks if isinstance(block, ToolOutput)]
-    finished = {block.tool_call_id for block in blocks} | set(state.state.outputs)
-    return Kill(frozenset(finished), place.count_requests() - state.state.step)
+    state = pending.state
+    finished = find_finished(state)
+    teams = [key for calls in script(place.seed) for key, name, _ in calls if name == "team"]
+    asked = state.step + sum(inner.step for inner in state.nested.values())
+    for key in teams:
+        if key in finished:
+            steps = script(place.seed, key)
+            asked += len(steps) + 1
+            finished |= list_keys(steps)
+    at_work = [key for key in state.calls if key in teams and key not in finished]
+    return Kill(frozenset(finished), place.count_requests() - asked, max(1, len(at_work)))
+
+
+def find_finished(state: LoopState) -> set[str]:
+    """Return the ids of the calls that have a result in a state, those of sub-agents included."""
+    blocks = [block for message in state.messages for block in message.blocks if isinstance(block, ToolOutput)]
+    inner = [find_finished(inner) for inner in state.nested.values()]
+    return {block.tool_call_id for block in blocks}.union(state.outputs, *inner)
+
+
+def list_keys(steps: list[list[Call]]) -> set[str]:
+    return {key for calls in steps for key, _, _ in calls}
+
+
+def read(state: LoopState) -> list[tuple[str, list[Any]]]:
+    """Return the conversation as the model reads it: the order in which a sub-agent's tools ended is up to chance."""
+    return [
+        (
+            message.role,
+            [replace(block, value=None) if isinstance(block, ToolOutput) else block for block in message.blocks],
+        )
+        for message in state.messages
+    ]
 
 
 def check(place: Place, whole: Place, kill: Kill | None) -> None:
     """Compare a run that was killed with the one that wasn't."""
-    steps = script(place.seed)
     begun = place.count_begun()
-    here = {key for calls in steps for key, name, _ in calls if name != "fetch"}
+    scripts = [script(place.seed)]
+    scripts += [script(place.seed, key) for calls in scripts[0] for key, name, _ in calls if name == "team"]
+    here = {key for steps in scripts for calls in steps for key, name, _ in calls if name in ("work", "buy")}
     assert set(begun) == here, (begun, here)
     lost = kill or Kill()
     assert all(begun[key] == 1 for key in lost.finished & here), ("a finished tool ran again", begun, lost)
     assert all(times <= 2 for times in begun.values()), begun
-    assert lost.requests_lost in (0, 1), lost
-    assert place.count_requests() == len(steps) + 1 + lost.requests_lost, (place.count_requests(), lost)
+    assert 0 <= lost.requests_lost <= lost.agents_at_work, lost
+    assert place.count_requests() == count_requests(place.seed) + lost.requests_lost, (place.count_requests(), lost)
     end, wanted = place.state(), whole.state()
     assert end is not None and wanted is not None and end.state.is_done
-    assert end.state.messages == wanted.state.messages
+    assert read(end.state) == read(wanted.state)
 
 
 def load() -> None:
@@ -282,7 +316,9 @@ def campaign(kills: int, seed: int) -> dict[str, int]:
             seen["runs that had ended before the kill"] += kill is None
             seen["finished tools at a kill"] += len(kill.finished) if kill else 0
             seen["tools that ran twice"] += sum(times == 2 for times in begun.values())
+            seen["agents at work at a kill"] += kill.agents_at_work if kill else 0
             seen["requests whose answer a kill lost"] += kill.requests_lost if kill else 0
+            seen["runs with sub-agents"] += any(name == "team" for calls in script(place.seed) for _, name, _ in calls)
             seen[f"runs on {way}"] += 1
     return dict(seen)
 

@@ -10,7 +10,7 @@ from mellea.core.backend import Backend, Request
 from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.results import EmbeddingResult, ImageResult, Probe
+from mellea.core.results import EmbeddingResult, ImageResult, Probe, RateLimitState
 from mellea.errors import UsageError
 
 __all__ = ["WrappedBackend", "open_stream"]
@@ -58,6 +58,11 @@ class WrappedBackend(Backend):
     def server(self) -> tuple[str, int | None] | None:
         """Host and port of the backend's server."""
         return self.backend.server
+
+    @property
+    def rate_limits(self) -> RateLimitState | None:
+        """What the last response to the backend said about limits."""
+        return self.backend.rate_limits
 
     def run(self, request: Request) -> AsyncIterator[Event]:
         """Return what the backend says, event for event.

@@ -1,9 +1,30 @@
-"""The `mellea` command.
+"""The `mellea` command: one file a command; `app.py` puts them together, `output.py` is how they print.
 
-What lives here imports any room, and no room imports it. Read `command.py` first: each command is one
-function there.
+What lives here imports any room, and no room imports it; typer and rich, the extra `cli`, are imported by the files
+beside this one. Read `app.py` first.
 """
 
-from mellea.cli.command import main
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
 
 __all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 for a failure, 2 for wrong arguments, 130 for Ctrl-C.
+
+    Args:
+        argv: the arguments, by default those of this process.
+    """
+    try:
+        from mellea.cli.app import run  # lazy: an extra
+    except ImportError as error:
+        if error.name not in ("rich", "typer"):
+            raise
+        print(
+            f"mellea: the command needs {error.name}, install mellea[cli]: pip install 'mellea[cli]'", file=sys.stderr
+        )
+        return 1
+    return run(argv)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -32,6 +31,7 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.core.messages import Message
+from mellea.core.values import quick_value
 
 __all__ = ["STEP_BREAK", "Accumulator", "Generation", "count_sound", "fold", "fold_joined", "join_deltas"]
 
@@ -39,7 +39,7 @@ STEP_BREAK = "\n\n"
 """The separator between the texts of an answer's steps, where the program's tools ran in between."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Generation:
     """The content of one generation, complete or so far.
 

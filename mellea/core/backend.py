@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
@@ -13,7 +13,7 @@ from mellea.core.fingerprint import digest, message_form, options_form
 from mellea.core.masking import hide_keys
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
-from mellea.core.results import EmbeddingResult, ImageResult, Probe
+from mellea.core.results import EmbeddingResult, ImageResult, Probe, RateLimitState
 from mellea.errors import UnsupportedError
 
 __all__ = [
@@ -236,6 +236,11 @@ class Backend(ABC):
         """Host and port of the server that requests go to, for traces; `None` if there is none, or several."""
         return None
 
+    @property
+    def rate_limits(self) -> RateLimitState | None:
+        """What the provider's last response said about its limits; `None` if it said nothing so far."""
+        return None
+
     @abstractmethod
     def run(self, request: Request) -> AsyncIterator[Event]:
         """Send the request and yield what the model says, ending with a `StreamEnd`.
@@ -407,8 +412,10 @@ def unsupported(backend: Backend, feature: str, advice: str = "") -> Unsupported
     )
 
 
-class Batches(AsyncIterator[Event]):
-    """Reads events one by one out of a generator of lists.
+class Batches:
+    """Reads events one by one out of a generator of lists: an async iterator of events.
+
+    It has no base, since a run asks each iterator whether it is one of these: an abstract class answers slowly.
 
     Args:
         batches: the lists; a reader may take them in place of the events, but not in turns with them.
@@ -419,6 +426,9 @@ class Batches(AsyncIterator[Event]):
     def __init__(self, batches: AsyncGenerator[list[Event], None]) -> None:
         self.batches = batches
         self._rest: list[Event] = []  # taken and not yet given, the next one last
+
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> Event:
         while not self._rest:

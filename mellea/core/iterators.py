@@ -153,7 +153,7 @@ class TextIterator(_Iterator, AsyncIterator[str]):
                 if new is None:
                     self._deliver()
                     raise StopAsyncIteration
-                if text := self._text_of(new):
+                if new and (text := self._text_of(new)):
                     return text
                 await cursor.run.until(cursor.is_ready)
         except BaseException as error:

@@ -93,8 +93,8 @@ class Observer:
 
         Args:
             span: has begun and hasn't ended.
-            events: with `wants_events` everything that a request of kind `"call"` says, in batches as they come. In
-                any case a `KeepAlive` with `begins_anew`, alone: the request is about to be sent again.
+            events: with `wants_events` everything that a request of kind `"call"` says, in batches as they come.
+                Without it a `KeepAlive` with `begins_anew`, alone: the request is about to be sent again.
         """
 
     def end(self, span: Span) -> None:
@@ -231,10 +231,16 @@ class Span:
         with suppress(ValueError):
             current_span.reset(token)
 
-    def tell(self, events: Sequence[Event], *, to_all: bool = False) -> None:
-        """Tell the observers what happens in it: those that want all events, or all observers."""
-        for each in self._observers if to_all else self._tell_events:
+    def tell(self, events: Sequence[Event]) -> None:
+        """Tell the observers that want all events what happens in it."""
+        for each in self._tell_events:
             _call(each, "event", self, events)
+
+    def tell_retry(self, event: Event, *, is_for_all: bool) -> None:
+        """Tell the observers that the request is about to be sent again: all of them, or those who want no events."""
+        for each in self._observers:
+            if is_for_all or not getattr(each, "wants_events", False):
+                _call(each, "event", self, [event])
 
     def end(self, error: BaseException | None = None, *, is_cancelled: bool = False) -> None:
         """End it, and tell the observers; a second time does nothing.

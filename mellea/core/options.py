@@ -21,8 +21,8 @@ __all__ = [
     "merge_options",
     "nearest_option",
     "options",
-    "own_options",
     "scoped_options",
+    "unshaped_backend",
     "unshaped_options",
     "without_shape",
 ]
@@ -206,12 +206,8 @@ class OptionValues(TypedDict, total=False):
     extra_headers: Mapping[str, str]
 
 
-_scoped: ContextVar[Mapping[str, Any]] = ContextVar("mellea_options", default={})  # noqa: B039 - never changed in place
-
-
-def scoped_options() -> Mapping[str, Any]:
-    """Return the options of the `with options(…)` blocks around."""
-    return _scoped.get()
+scoped_options: ContextVar[Mapping[str, Any]] = ContextVar("mellea_options", default={})  # noqa: B039 - never changed
+"""The options of the `with options(…)` blocks around."""
 
 
 @contextmanager
@@ -231,12 +227,12 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Unpack[Op
     if "model_options" in more:
         raise UsageError("options takes model options by name, as in options(temperature=0), or a dict of them alone")
     # A new dict each time: tasks that were started before go on with the one they have.
-    token = _scoped.set({**_scoped.get(), **check_options(model_options), **check_options(more)})
+    token = scoped_options.set({**scoped_options.get(), **check_options(model_options), **check_options(more)})
     try:
         yield
     finally:
         with suppress(ValueError):  # a generator may be closed in another context, where there is nothing to undo
-            _scoped.reset(token)
+            scoped_options.reset(token)
 
 
 _SHAPING = frozenset(
@@ -310,8 +306,8 @@ def _body_without_shape(body: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-_unshaped: ContextVar[Any] = ContextVar("mellea_unshaped", default=None)
-"""The backend whose calls are made on the library's behalf, not for the user's answer."""
+unshaped_backend: ContextVar[Any] = ContextVar("mellea_unshaped", default=None)
+"""The backend whose calls are made on the library's behalf: its own options don't shape their answers either."""
 
 
 @contextmanager
@@ -322,18 +318,12 @@ def unshaped_options(backend: Any) -> Iterator[None]:
         backend: the backend of the user's answer; its own options are ignored in the same way.
     """
     # Both levels: blocks around the call, and what the backend itself was made with.
-    scope, backends = _scoped.set(without_shape(_scoped.get())), _unshaped.set(backend)
+    scope, backends = scoped_options.set(without_shape(scoped_options.get())), unshaped_backend.set(backend)
     try:
         yield
     finally:
-        _scoped.reset(scope)
-        _unshaped.reset(backends)
-
-
-def own_options(backend: Any) -> Mapping[str, Any]:
-    """Return a backend's default options; without those that shape an answer inside `unshaped_options(backend)`."""
-    options: Mapping[str, Any] = backend.model_options
-    return without_shape(options) if _unshaped.get() is backend else options
+        scoped_options.reset(scope)
+        unshaped_backend.reset(backends)
 
 
 def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:

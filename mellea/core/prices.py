@@ -184,6 +184,7 @@ _LIST: Mapping[str, Price] = {
     "gemini/gemini-2.5-pro": _gemini(1.25, 10, 0.125, above=(2.5, 15, 0.25)),
     "gemini/gemini-2.5-flash": _gemini(0.3, 2.5, 0.03),
     "gemini/gemini-2.5-flash-lite": _gemini(0.1, 0.4, 0.01),
+    "cache/*": _FREE,  # answers out of a journal
     "llama_cpp/*": _FREE,
     "lmstudio/*": _FREE,
     "ollama/*": _FREE,

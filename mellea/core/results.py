@@ -1,4 +1,4 @@
-"""Results of requests other than text generations: images, embeddings, whether a model can be reached."""
+"""Results of requests other than text generations: images, embeddings, reachability, and what limits there are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mellea.core.blocks import ImageBlock
 from mellea.core.events import Usage
 
-__all__ = ["EmbeddingResult", "ImageResult", "Probe"]
+__all__ = ["EmbeddingResult", "ImageResult", "Probe", "RateLimitState"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +49,24 @@ class Probe:
 
     def __bool__(self) -> bool:
         return self.ok
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitState:
+    """What a provider's last response said about its limits; `None` where it said nothing.
+
+    Attributes:
+        requests: how many requests it takes in a minute.
+        tokens: how many tokens it takes in a minute.
+        remaining_requests: how many requests it would take right now.
+        remaining_tokens: how many tokens it would take right now.
+        retry_after: seconds that it asks to wait.
+        refusals: how many requests it has refused so far because there were too many, or too much to do.
+    """
+
+    requests: float | None = None
+    tokens: float | None = None
+    remaining_requests: float | None = None
+    remaining_tokens: float | None = None
+    retry_after: float | None = None
+    refusals: int = 0

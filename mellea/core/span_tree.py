@@ -1,13 +1,17 @@
-"""Spans drawn as a tree of text: one line a span, two blanks a level, the name first."""
+"""Spans drawn as a tree of text: one line a span, two blanks a level, the name first.
+
+Spans of this process and those of a record are drawn alike, since both come here as plain data (`span_data.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mellea.core.observer import Span
 from mellea.core.span_data import cost_of_span
 
-__all__ = ["draw_tree", "total_cost"]
+__all__ = ["draw_tree", "line_of", "total_cost", "walk"]
 
 
 def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
@@ -17,18 +21,45 @@ def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
         spans: each stands behind its parent.
         figures: whether a line shows seconds, tokens and cost, where they are known.
     """
-    known = {id(span) for span in spans}
-    children: dict[int, list[Span]] = {}
-    for span in spans:
-        parent = span.parent
-        children.setdefault(id(parent) if parent is not None and id(parent) in known else 0, []).append(span)
-    lines: list[str] = []
-    waiting = [(span, 0) for span in reversed(children.get(0, []))]
+    known = walk([_outline(span) for span in spans])
+    return "\n".join(["  " * level + line_of(data, figures=figures) for level, data in known])
+
+
+def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield spans as they stand in a tree, each with its level.
+
+    Args:
+        spans: as plain data, each behind its parent.
+    """
+    known = {data["id"] for data in spans}
+    children: dict[int | None, list[Mapping[str, Any]]] = {}
+    for data in spans:
+        parent = data.get("parent")
+        children.setdefault(parent if parent in known else None, []).append(data)
+    waiting = [(0, data) for data in reversed(children.get(None, []))]
     while waiting:
-        span, level = waiting.pop()
-        lines.append("  " * level + _line(span, figures))
-        waiting += [(child, level + 1) for child in reversed(children.get(id(span), []))]
-    return "\n".join(lines)
+        level, data = waiting.pop()
+        yield level, data
+        waiting += [(level + 1, child) for child in reversed(children.get(data["id"], []))]
+
+
+def line_of(data: Mapping[str, Any], *, figures: bool) -> str:
+    """Return a span in one line.
+
+    Args:
+        data: plain data.
+        figures: whether to show seconds, tokens and cost, where they are known.
+    """
+    kind, status = data["kind"], data["status"]
+    said = kind if status == "ok" else f"{kind}, {status}"
+    if kind == "attempt" and data.get("is_accepted") is False:
+        said += ", rejected"
+    if figures:
+        said = ", ".join([said, *_figures(data)])
+    if kind == "check" and "is_met" in data:
+        reason = data.get("reason")
+        said += ": yes" if data["is_met"] else f": no, {reason}" if reason else ": no"
+    return f"{' '.join(data['name'].split())} ({' '.join(said.split())})"
 
 
 def total_cost(spans: Sequence[Span]) -> float | None:
@@ -43,24 +74,29 @@ def total_cost(spans: Sequence[Span]) -> float | None:
     return total
 
 
-def _line(span: Span, figures: bool) -> str:
-    said = span.kind if span.status == "ok" else f"{span.kind}, {span.status}"
-    if span.kind == "attempt" and span.attempt is not None and not span.attempt.success:
-        said += ", rejected"
-    if figures:
-        said = ", ".join([said, *_figures(span)])
-    if span.kind == "check" and span.outcome is not None:
-        said += ": yes" if span.outcome else f": no, {span.outcome.reason}" if span.outcome.reason else ": no"
-    return f"{' '.join(span.name.split())} ({' '.join(said.split())})"
+def _outline(span: Span) -> dict[str, Any]:
+    """Return what of a span its line shows; `describe_span` would go through all that was said."""
+    data: dict[str, Any] = {"id": span.id, "kind": span.kind, "name": span.name, "status": span.status}
+    data["seconds"] = span.seconds
+    if span.parent is not None:
+        data["parent"] = span.parent.id
+    if span.attempt is not None:
+        data["is_accepted"] = span.attempt.success
+    if span.outcome is not None:
+        data["is_met"], data["reason"] = bool(span.outcome), span.outcome.reason
+    if span.is_request:
+        data["cost"] = cost_of_span(span)
+        if span.generation is not None and span.generation.usage is not None:
+            usage = span.generation.usage
+            data["input_tokens"], data["output_tokens"] = usage.input_tokens, usage.output_tokens
+    return data
 
 
-def _figures(span: Span) -> list[str]:
-    figures = [f"{span.seconds:.3f} s"]
-    usage = span.generation.usage if span.is_request and span.generation is not None else None
-    if usage is not None:
-        tokens = ["?" if count is None else str(count) for count in (usage.input_tokens, usage.output_tokens)]
-        figures.append(f"{' + '.join(tokens)} tokens")
-    dollars = cost_of_span(span) if span.is_request else None
-    if dollars is not None:
-        figures.append(f"${dollars:.6f}".rstrip("0").rstrip("."))
+def _figures(data: Mapping[str, Any]) -> list[str]:
+    figures = [f"{data['seconds']:.3f} s"] if "seconds" in data else []
+    tokens = [data.get(name) for name in ("input_tokens", "output_tokens")]
+    if any(count is not None for count in tokens):
+        figures.append(f"{' + '.join('?' if count is None else str(count) for count in tokens)} tokens")
+    if data.get("cost") is not None:
+        figures.append(f"${data['cost']:.6f}".rstrip("0").rstrip("."))
     return figures

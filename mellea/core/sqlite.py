@@ -104,6 +104,15 @@ class Database:
             finally:
                 connection.execute("ROLLBACK")
 
+    def shrink(self) -> None:
+        """Give the pages that are free in the file back to the disk.
+
+        Raises:
+            StateError, sqlite3.OperationalError: see `write`.
+        """
+        with self._lock, self._explaining():
+            self._open().executescript("PRAGMA incremental_vacuum")  # `execute` would free a single page
+
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
         with self._lock:
@@ -187,10 +196,11 @@ class Database:
         return zlib.crc32(self.kind.encode()) & 0x7FFFFFFF
 
     def _read_version(self, connection: sqlite3.Connection) -> int:
-        (found,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        # An empty file is taken for a new one; anything else belongs to another program.
+        # In one statement, so that another process that makes the tables just now is seen whole or not at all.
+        (tables, found, version) = connection.execute(
+            "SELECT count(*), (SELECT application_id FROM pragma_application_id),"
+            " (SELECT user_version FROM pragma_user_version) FROM sqlite_master"
+        ).fetchone()
         if found != self._application_id and (found or version or tables):
             raise StateError(f"the database {self.path!r} wasn't made for {self.kind!r}; take another file")
         if version > len(self._schema):

@@ -10,6 +10,8 @@ __all__ = ["TRANSITIONS", "State"]
 class State(Enum):
     """The state of a run."""
 
+    __hash__ = object.__hash__  # an Enum's own is written in Python
+
     PENDING = "pending"
     STREAMING = "streaming"
     DONE = "done"

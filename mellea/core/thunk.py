@@ -21,8 +21,8 @@ from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.iterators import EventIterator, Poll, TextIterator, piece_filter
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.tracebacks import short_errors
-from mellea.errors import StreamingError, UsageError, UsageTypeError
+from mellea.core.tracebacks import short_errors, shorten
+from mellea.errors import MelleaError, StreamingError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.backend import SentRequest
@@ -89,7 +89,6 @@ class ModelOutputThunk(Generic[T]):
         run.until_blocking(lambda: run.is_final)
         return self.deliver()
 
-    @short_errors
     def deliver(self) -> ComputedModelOutputThunk[T]:
         """Make the thunk computed, as a reader does that has reached the end.
 
@@ -97,7 +96,11 @@ class ModelOutputThunk(Generic[T]):
             MelleaError: what the generation failed with.
         """
         if self._run.error is not None:
-            self._run.raise_error()
+            try:
+                self._run.raise_error()
+            except MelleaError as error:
+                shorten(error)
+                raise
         self.__class__ = ComputedModelOutputThunk
         return cast("ComputedModelOutputThunk[T]", self)
 
@@ -501,16 +504,20 @@ def copy_outcome(run: Record, events: list[Event] | None = None) -> ComputedMode
     return thunk
 
 
-def make_computed(events: list[Event], like: Record | None = None) -> ComputedModelOutputThunk[Any]:
+def make_computed(
+    events: list[Event], like: Record | None = None, *, parsed: Any = _THE_TEXT, format: Any = None
+) -> ComputedModelOutputThunk[Any]:
     """Return a computed thunk of events that are known.
 
     Args:
         events: all of them; they needn't be joined.
-        like: the run that they are of, if its result couldn't be parsed; by default the text is the result.
+        like: the run that they are of, if its result couldn't be parsed.
+        parsed: the typed result; by default the text.
+        format: what the answer was to be, if anything but text.
     """
     joined, generation = fold_joined(events)
     if like is None:
-        return _rebuild(generation, generation.text, joined, None, None, None)
+        return _rebuild(generation, generation.text if parsed is _THE_TEXT else parsed, joined, None, format, None)
     thunk = _rebuild(generation, None, joined, like.time_to_first_token, like.format, None)
     thunk._run.sent = like.sent
     return thunk

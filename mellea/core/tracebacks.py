@@ -26,6 +26,7 @@ from typing import Any, TypeVar, cast
 __all__ = [
     "add_note",
     "frames_of_program",
+    "inside",
     "is_debugging",
     "short_errors",
     "shorten",
@@ -66,7 +67,8 @@ def short_errors(entrance: F) -> F:
     if isinstance(entrance, type):
         for name, value in list(vars(entrance).items()):
             if inspect.isfunction(value) and (not name.startswith("_") or name in _ENTRANCES):
-                setattr(entrance, name, wrap_entrance(value))
+                if not hasattr(value, "is_inside"):
+                    setattr(entrance, name, wrap_entrance(value))
             elif isinstance(value, property) and value.fget is not None and not name.startswith("_"):
                 setattr(
                     entrance,
@@ -75,6 +77,12 @@ def short_errors(entrance: F) -> F:
                 )
         return cast("F", entrance)
     return cast("F", wrap_entrance(entrance))
+
+
+def inside(method: F) -> F:
+    """Mark a method that this package alone calls, inside an entrance, in a class with `short_errors`."""
+    method.is_inside = True  # type: ignore[attr-defined]
+    return method
 
 
 def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> Callable[..., Any]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import anyio
 import anyio.lowlevel
 
+from mellea.core.events import Usage
 from mellea.core.runtime.tasks import together
 from mellea.errors import GenerationCancelledError, MelleaError, UsageError
 from mellea.serve.served_stream import ServedStream, Streamable
@@ -34,16 +35,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KEEP_ALIVE_SECONDS",
+    "REQUEST_ID",
     "STALL_SECONDS",
     "Encoder",
     "Ending",
     "ErrorText",
+    "FixedResponse",
     "Receive",
     "Refusal",
     "Scope",
     "Send",
     "StreamResponse",
     "describe_error",
+    "read_body",
     "unless_left",
 ]
 
@@ -67,6 +71,9 @@ _LARGEST_PIECE = 64 * 1024
 _LAST_WORDS_SECONDS = 1.0
 """For the end of a response that the server cancels."""
 
+REQUEST_ID = "mellea.request_id"
+"""Where in the scope the id of a request stands, which the log and the client are told."""
+
 _MASKED = "An error occurred."
 
 ErrorText = Callable[[BaseException], str] | None
@@ -81,11 +88,13 @@ class Ending:
         error: what it failed with.
         is_stopped: whether somebody has stopped the generation, while the client is still there.
         pending: what an agent's run waits for.
+        usage: the tokens that it took, if they are known.
     """
 
     error: BaseException | None = None
     is_stopped: bool = False
     pending: Pending | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,10 @@ class Encoder(ABC):
     def feed(self, value: Any) -> bytes:
         """Return what is sent for the next value, `b""` for nothing."""
 
+    async def settle(self, ending: Ending) -> None:
+        """Do what has to be done before the client is told of the end, such as saving what a run waits for."""
+        return
+
     @abstractmethod
     def finish(self, ending: Ending) -> bytes | None:
         """Return what is sent at the end, whatever it is; `None` cuts the connection, so that the client can tell."""
@@ -140,6 +153,7 @@ if TYPE_CHECKING:
 
         status_code: int
         background: Any
+        body: bytes
         media_type: str | None
         raw_headers: list[tuple[bytes, bytes]]
 
@@ -197,12 +211,14 @@ class StreamResponse(_Response):
         self.background = background
         self.media_type = encoder.media_type
         self._keep_alive, self._stall = keep_alive, stall
+        self._request_id = ""
         given = {name.lower(): value for name, value in (headers or {}).items()}
         self.init_headers({**encoder.headers, **given})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
         out = _Output(self, send)
+        self._request_id = scope.get(REQUEST_ID, "")
         try:
             async with anyio.create_task_group() as group:
                 out.scope = group.cancel_scope
@@ -217,7 +233,7 @@ class StreamResponse(_Response):
         finally:
             with anyio.CancelScope(shield=True):  # bounded by the close itself
                 await self.source.aclose()
-        if self.background is not None and not out.is_left:
+        if self.background is not None:
             await self.background()
 
     async def _answer(self, out: _Output) -> None:
@@ -231,17 +247,48 @@ class StreamResponse(_Response):
             await self.source.open()
             readers = self.encoder.read(self.source)
             await together([functools.partial(self._pump, reader, out) for reader in readers])
-            return Ending(pending=self.source.check())
+            ending = Ending(pending=self.source.check(), usage=self.source.usage)
+            await self.encoder.settle(ending)
+            return ending
         except GenerationCancelledError:
             return Ending(is_stopped=True)
         except Exception as error:  # noqa: BLE001 - of whatever the program serves; the client is told, and the log
-            _report(error)
+            _report(error, self._request_id)
             return Ending(error)
 
     async def _pump(self, reader: AsyncIterator[Any], out: _Output) -> None:
         async for value in reader:
             if data := self.encoder.feed(value):
                 await out.send(data)
+
+
+class FixedResponse(_Response):
+    """An ASGI application that answers one request with a whole body, such as an error.
+
+    Args:
+        status_code: the status.
+        body: the body.
+        media_type: its type.
+        headers: more headers.
+    """
+
+    def __init__(
+        self,
+        status_code: int,
+        body: bytes = b"",
+        media_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status_code, self.body, self.media_type, self.background = status_code, body, media_type, None
+        sized = {} if status_code == 204 else {"content-length": str(len(body))}
+        self.init_headers({**sized, **(headers or {})})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+        if self.background is not None:
+            await self.background()
 
 
 class _Output:
@@ -334,6 +381,23 @@ class _Output:
         self._sent_at = anyio.current_time()
 
 
+async def read_body(receive: Receive, limit: int) -> bytes | None:
+    """Return a request's body, `None` if it is longer than that many bytes or its client has left."""
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            return None
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
 async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T | None:
     """Do some work for a client, and cancel it when the client leaves.
 
@@ -381,9 +445,10 @@ async def _until_left(receive: Receive) -> None:
         pass
 
 
-def _report(error: Exception) -> None:
+def _report(error: Exception, request_id: str) -> None:
     """Log what the client may not be told."""
+    which = f" {request_id}" if request_id else ""
     if isinstance(error, MelleaError):
-        _log.error("a response failed with %s: %s", type(error).__name__, error)
+        _log.error("the response%s failed with %s: %s", which, type(error).__name__, error)
     else:
-        _log.error("a response failed", exc_info=error)
+        _log.error("the response%s failed", which, exc_info=error)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from mellea.core.events import Event, TextDelta
+from mellea.core.events import Event, TextDelta, Usage
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
@@ -81,6 +81,16 @@ class ServedStream:
             return _AnswerText(read)
         return AsyncStream.__aiter__(read) if isinstance(read, AsyncStream) else aiter(read)
 
+    def values(self) -> AsyncIterator[Any]:
+        """Read the values of an iterator of the program's own as they are.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        if self._pieces is None:
+            raise UsageError("only an iterator of the program's own gives values")
+        return self._pieces
+
     def partials(self) -> AsyncIterator[Any]:
         """Read what is known of a typed result so far.
 
@@ -91,6 +101,29 @@ class ServedStream:
             raise UsageError("an iterator of the program's own has no partial objects; serve the stream itself")
         return self._opened.partials()
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the result is a text, not a value of some type."""
+        if self._pieces is not None:
+            return True
+        read = self._opened
+        return read.record.format is None if isinstance(read, ModelOutputThunk) else not read.has_format
+
+    @property
+    def output(self) -> Any:
+        """The typed result, or the text; only after the end.
+
+        Raises:
+            MelleaError: the result isn't of its type.
+        """
+        if self._pieces is not None:
+            raise UsageError("an iterator of the program's own has no result besides its pieces")
+        read = self._opened
+        if isinstance(read, ModelOutputThunk):
+            done = read.deliver()
+            return done.value if self.is_text else done.parsed
+        return read.output
+
     def check(self) -> Pending | None:
         """Return what the run of an agent waits for, if it does; only after the end.
 
@@ -100,6 +133,12 @@ class ServedStream:
         if isinstance(self._read, (AsyncStream, AsyncAgentStream)):
             return getattr(self._read.result, "pending", None)
         return None
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that it took so far, `None` if nobody knows."""
+        read = self._read
+        return read.record.usage() if isinstance(read, ModelOutputThunk) else None if read is None else read.usage
 
     async def aclose(self) -> None:
         """Stop it if it still goes on, and wait until the connection to the model is closed."""
@@ -129,7 +168,7 @@ class _AnswerText(AsyncIterator[str]):
         return text
 
 
-class _Pieces:
+class _Pieces(AsyncIterator[Any]):
     """An iterator of the program's own; a plain one is advanced in worker threads."""
 
     def __init__(self, given: Any) -> None:
@@ -140,8 +179,7 @@ class _Pieces:
         self._async: AsyncIterator[Any] | None = aiter(given) if hasattr(given, "__aiter__") else None
         self._plain = None if self._async is not None else _Plain(iter(given))
 
-    async def next(self) -> Any:
-        """Return the next piece; raises `StopAsyncIteration` at the end."""
+    async def __anext__(self) -> Any:
         if self._async is not None:
             return await anext(self._async)
         assert self._plain is not None
@@ -164,7 +202,7 @@ class _PieceEvents(AsyncIterator[Event]):
         self._pieces = pieces
 
     async def __anext__(self) -> Event:
-        piece = await self._pieces.next()
+        piece = await anext(self._pieces)
         return piece if isinstance(piece, Event) else TextDelta(_text_of(piece))
 
 
@@ -175,7 +213,7 @@ class _PieceTexts(AsyncIterator[str]):
         self._pieces = pieces
 
     async def __anext__(self) -> str:
-        while not (text := _text_of(await self._pieces.next())):
+        while not (text := _text_of(await anext(self._pieces))):
             pass
         return text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
@@ -22,14 +22,15 @@ from mellea.core.options import (
     Deadlines,
     ModelOption,
     check_options,
-    own_options,
     scoped_options,
+    unshaped_backend,
     unshaped_options,
     without_shape,
 )
 from mellea.core.runtime import Corrector, LaunchArguments, Parse, Run, launch, send
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.values import quick_value
 from mellea.errors import MelleaError, UnsupportedError, UsageError
 from mellea.stdlib import components
 from mellea.stdlib import tools as tool_room
@@ -61,7 +62,7 @@ _LONGEST_WAY = 3
 """How many steps of an error's way up are told, besides the last one."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Call:
     """A call that has been checked as far as it can be before it is made.
 
@@ -122,10 +123,9 @@ class Call:
             UsageError: an argument is of a wrong type, or an option is unknown.
             UnsupportedError: the backend can't do what is asked.
         """
-        if not isinstance(backend, Backend):
-            raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
-        around = {**defaults, **scoped_options()}
-        given = without_shape(around) if is_own else around
+        given = {**defaults, **scoped_options.get()}
+        if is_own:
+            given = without_shape(given)
         options, tools = arguments.get("model_options"), arguments.get("tools")
         if options is not None:
             given.update(check_options(options))
@@ -157,8 +157,10 @@ class Call:
         turn: Turn | None = None,
     ) -> Self:
         """Make a call of its component, backend and given options, which decide all that comes of options."""
-        others = own_options(backend)
-        options = {**(without_shape(others) if is_own else others), **given}
+        others = backend.model_options
+        if is_own or unshaped_backend.get() is backend:
+            others = without_shape(others)
+        options = {**others, **given}
         timeout, tools = options.pop(ModelOption.TIMEOUT, None), options.pop(ModelOption.TOOLS, ())
         if tools:
             tools = as_tools(tools)
@@ -189,11 +191,11 @@ class Call:
             ToolError: a set can't be loaded.
             UsageError: two tools have one name, or one of them can't go with the call.
         """
-        if not has_sets(self.tools):
+        if not (self.tools and has_sets(self.tools)):
             return self
         tools = await load_tools(self.tools)
         loop = self.loop
-        call = replace(self, tools=tools if loop is None else loop.check_tools(tools, can_wait=self.can_wait))
+        call = replace(self, tools=tools if loop is None else loop.check_tools(tools, can_wait=True))
         call._check()
         return call
 
@@ -268,7 +270,20 @@ class Call:
         if files or self.tools or self.format is not None or not self.options.keys() <= can.options:
             check_supported(backend, self._request(files))
 
-    def launch(self, context: C, *, correction: Corrector | None = None) -> tuple[ModelOutputThunk[Any], C]:
+    async def render_alone(self) -> tuple[Self, Request]:
+        """Return this call, with its tools loaded, and its request, for a call that knows nothing of earlier turns.
+
+        Raises:
+            MelleaError: an ingredient failed, or a set of tools can't be loaded.
+        """
+        if pending := _pending([self.component]):
+            await _await_ingredients(pending, self.component)
+        call = await self.load()
+        return call, call._render(())
+
+    def launch(
+        self, context: C, *, correction: Corrector | None = None, request: Request | None = None
+    ) -> tuple[ModelOutputThunk[Any], C]:
         """Start the generation on the running loop, and return it with the context that has the new turn.
 
         A list of messages is the whole request: the context is neither read nor extended.
@@ -276,16 +291,18 @@ class Call:
         Args:
             context: what the model knows of earlier turns.
             correction: what to do about an answer that isn't a value of the asked type.
+            request: what to ask, if it is rendered already.
 
         Raises:
             StreamingError: a thunk that it would wait for can't end before the call does.
         """
-        history = self._history(context)
+        history = SimpleContext() if isinstance(self.component, Conversation) else context
         turns = history.list_awaited_turns()
         pending = _pending([self.component, *(_unsaid(turns) if turns else ())])
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
-        is_ready = not pending and history.is_immediate and not has_sets(self.tools)
-        request = self._render(turns) if is_ready else None
+        is_ready = not pending and history.is_immediate and not (self.tools and has_sets(self.tools))
+        if request is None and is_ready:
+            request = self._render(turns)
         answering = self.answering(request, history, pending)
         ready = answering.get_ready if request is None else None
         if self.loop is not None:
@@ -340,7 +357,7 @@ class Call:
             format=self.format,
             backend=backend.name,
             model=backend.model_id,
-            server=backend.server,
+            server=backend.server if listening.count else None,
             **how,
         )
         thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)
@@ -350,10 +367,8 @@ class Call:
 
     def ingredients(self, context: Context) -> list[ModelOutputThunk[Any]]:
         """Return the thunks that the call waits for, each once."""
-        return _pending([self.component, *_unsaid(self._history(context).list_awaited_turns())])
-
-    def _history(self, context: Context) -> Context:
-        return SimpleContext() if isinstance(self.component, Conversation) else context
+        turns = [] if isinstance(self.component, Conversation) else context.list_awaited_turns()
+        return _pending([self.component, *_unsaid(turns)])
 
     def _parse(self) -> tuple[Parse | None, float]:
         """Return what makes the result, and up to which length of the text it does so on the loop."""
@@ -426,7 +441,7 @@ class Answering:
     def open(self, run: Run) -> AsyncIterator[Event]:
         """Send the request, and return the backend's events."""
         call = self.call
-        events = send(run, with_tools(call.backend), self.request)
+        events = send(run, with_tools(call.backend) if call.tools else call.backend, self.request)
         return events if call.prefix is None else _prefix_events(call.prefix, events)
 
     async def work(self, run: Run) -> Any:
@@ -453,9 +468,17 @@ class Answering:
         """Return which limit an answer has reached: a call has none besides those of the loop."""
         return None
 
+    def name_limit(self, limit: str) -> str:
+        """Return what the user wrote for the number of steps."""
+        return "max_turns=" if self.call.arguments.get("loop") is None else "max_steps= of the ToolLoop"
+
     def goes_on(self) -> bool:
         """Whether the model is asked again after an answer without calls: no."""
         return False
+
+    async def correct(self, step: Step, answer: Generation) -> Step | None:
+        """Return what to ask once more: nothing, since an answer that isn't right is a strategy's to correct."""
+        return None
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""

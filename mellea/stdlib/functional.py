@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
-from mellea.core.backend import Backend
+from mellea.core.arguments import check_flag
+from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
@@ -21,6 +21,7 @@ from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.values import quick_value
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib import components, streaming
 from mellea.stdlib.call import Call, finish
@@ -35,7 +36,6 @@ from mellea.stdlib.verb import (
     ChatArguments,
     InstructArguments,
     OptionArguments,
-    check_flag,
     check_strategy,
     take_parts,
     verb,
@@ -102,6 +102,8 @@ class _Alone(Generic[C]):
     model_options: Mapping[str, Any] = {}
 
     def __init__(self, context: C, backend: Backend) -> None:
+        if not isinstance(backend, Backend):
+            raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
         self.context = context
         self.backend = backend
 
@@ -114,7 +116,7 @@ class _Alone(Generic[C]):
             self.context = self.context.add(message)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Verb:
     """A verb whose arguments have been checked, to be launched once."""
 
@@ -124,16 +126,26 @@ class Verb:
     strict: bool
     release: Scope | None
 
-    def launch(self, context: C) -> tuple[ModelOutputThunk[Any], C]:
+    def launch(self, context: C, request: Request | None = None) -> tuple[ModelOutputThunk[Any], C]:
         """Launch the generation on the running loop; return its thunk, and the context with the new turn.
+
+        Args:
+            context: what the model knows of earlier turns.
+            request: what to ask first, if it is rendered already.
 
         Raises:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
         if self.strategy is None:
-            return self.call.launch(context)
+            return self.call.launch(context, request=request)
         return streaming.launch_sampled(
-            self.call, context, self.strategy, self.requirements, strict=self.strict, release=self.release
+            self.call,
+            context,
+            self.strategy,
+            self.requirements,
+            strict=self.strict,
+            release=self.release,
+            request=request,
         )
 
 

@@ -58,7 +58,6 @@ __all__ = [
     "Parameters",
     "PartArguments",
     "StreamArguments",
-    "check_flag",
     "check_strategy",
     "document",
     "take_parts",
@@ -210,16 +209,6 @@ def take_parts(arguments: InstructArguments) -> PartArguments:
     """Take the parts of the instruction out of the arguments of `instruct`."""
     found: dict[str, Any] = cast("dict[str, Any]", arguments)
     return cast("PartArguments", {name: found.pop(name) for name in _PART_NAMES if name in found})
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Refuse what is neither `True` nor `False`.
-
-    Raises:
-        UsageError: names the argument.
-    """
-    if not isinstance(value, bool):
-        raise UsageError(f"{name} takes True or False, not {value!r}")
 
 
 def check_strategy(strategy: Any) -> SamplingStrategy | None:

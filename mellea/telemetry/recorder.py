@@ -20,7 +20,8 @@ Rules:
   logged once, and no call notices.
 - What was said is kept only on request. With it, the times at which text came are noted for each read of the
   connection, so that neither is anything done for a delta.
-- The record of one file is shared by all who ask for it in a process, and ends when the last of them closes it.
+- The record of one file is shared by all who ask for it in a process. When the last of them has closed it, it takes no
+  new trees, and ends with the last span that it has begun.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class _Recorder(Observer):
     def renew(self) -> None:
         """Begin with nothing noted and no thread; in a forked child, where the parent writes what was noted before."""
         self._spans: deque[Span] = deque()
+        self._open: dict[int, None] = {}  # ids of spans; a dict takes and gives up an entry in one step each
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_awake = False
         self._thread: threading.Thread | None = None
@@ -117,7 +119,12 @@ class _Recorder(Observer):
 
     def begin(self, span: Span) -> None:
         """Note that a span has begun."""
-        if not self._is_closed and self._note(span, _Note()) and self._thread is None:
+        if self._is_closed:
+            return
+        self._open[span.id] = None
+        if not self._note(span, _Note()):
+            del self._open[span.id]
+        elif self._thread is None:
             self._start()
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
@@ -136,6 +143,7 @@ class _Recorder(Observer):
 
     def end(self, span: Span) -> None:
         """Note that a span has ended; safe in a finaliser."""
+        self._open.pop(span.id, None)
         if not self._is_closed and self._key in span.data:
             self._note(span, span.data[self._key])
 
@@ -171,6 +179,7 @@ class _Recorder(Observer):
             self._hurry.wait(_GATHER_SECONDS)
             self._is_awake = False  # before it is looked for what waits: what comes later wakes it again
             self.flush()
+            _finish(self)
 
     def flush(self) -> None:
         """Write what has been noted so far."""
@@ -178,6 +187,11 @@ class _Recorder(Observer):
             while self._spans and not self._is_closed:
                 # Nobody else takes spans while the lock is held.
                 self._write([self._spans.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._spans)))])
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everybody has closed it, and everything that it has begun has ended."""
+        return not self.holders and not self._open
 
     def close(self) -> None:
         """Write what waits, and close the file; nothing more is recorded."""
@@ -275,7 +289,7 @@ def _finite(value: Any) -> Any:
 class Recording:
     """A record that is being written; `record` makes it. `close` it, or use it in a `with` block.
 
-    What still runs when it is closed is in the file as `"lost"`.
+    What still runs when it is closed is recorded to its end.
 
     Attributes:
         path: the file.
@@ -339,15 +353,23 @@ def record(
         StateError: the file is something else.
         ConfigurationError: the file can't be written.
     """
-    global _is_registered
     _check(path, max_bytes, max_age)
+    return Recording(_hold(path, content, max_bytes, max_age, is_opened=True))
+
+
+def _hold(
+    path: str | os.PathLike[str], content: bool | None, max_bytes: int | None, max_age: float | None, *, is_opened: bool
+) -> _Recorder:
+    """Return the recorder of a file, which has one holder more; if it is opened now, errors are raised now."""
+    global _is_registered
     wanted = read_content_switch() != "none" if content is None else content
     key = os.path.realpath(path)
     with _lock:
         recorder = _recorders.get(key)
         if recorder is None:
             file = RunFile(path, content=wanted, max_bytes=max_bytes, max_age=max_age)
-            _open(file)
+            if is_opened:
+                _open(file)
             recorder = _recorders[key] = _Recorder(file, content=wanted)
             add_observer(recorder)
         elif content not in (None, recorder.has_content):
@@ -355,22 +377,21 @@ def record(
                 f"{os.fspath(path)!r} is being recorded with content={recorder.has_content}; close that recording "
                 "first, or take another file"
             )
+        elif not recorder.holders:  # somebody had closed it
+            add_observer(recorder)
         recorder.holders += 1
         if not _is_registered:
             _is_registered = True
             atexit.register(_leave)
-    return Recording(recorder)
+    return recorder
 
 
 def record_from_environment() -> None:
-    """Record in the file that `MELLEA_TRACES` names; what hinders it is logged as a warning."""
-    path = os.environ.get(_SWITCH, "").strip()
-    if path.lower() in ("", "0", "off", "none"):
-        return
-    try:
-        record(path)
-    except MelleaError as error:
-        _log.warning("%s has no effect: %s", _SWITCH, error)
+    """Record in the file that `MELLEA_TRACES` names.
+
+    It is opened when something happens, so that a program that does nothing leaves no file.
+    """
+    _hold(os.environ[_SWITCH].strip(), None, _MAX_BYTES, _MAX_AGE, is_opened=False)
 
 
 def _check(path: Any, max_bytes: Any, max_age: Any) -> None:
@@ -391,9 +412,17 @@ def _open(file: RunFile) -> None:
 def _release(recorder: _Recorder) -> None:
     with _lock:
         recorder.holders -= 1
-        if recorder.holders:
+        if not recorder.holders:
+            remove_observer(recorder)
+    recorder.flush()
+    _finish(recorder)
+
+
+def _finish(recorder: _Recorder, *, is_end: bool = False) -> None:
+    """Close a recorder if nobody needs it any more, or at the end of the program."""
+    with _lock:
+        if not is_end and not recorder.is_done:
             return
-        remove_observer(recorder)
         for key in [key for key, each in _recorders.items() if each is recorder]:
             del _recorders[key]
         recorder.close()
@@ -405,8 +434,8 @@ def _leave() -> None:
         return
     end_what_runs()
     for recorder in list(_recorders.values()):
-        recorder.holders = 1
-        _release(recorder)
+        remove_observer(recorder)
+        _finish(recorder, is_end=True)
 
 
 def _flush_at_end_of_worker(recorder: _Recorder) -> None:

@@ -39,9 +39,9 @@ from typing import Any
 
 from mellea._version import __version__
 from mellea.core.sqlite import Database
-from mellea.errors import UsageError
+from mellea.errors import ConfigurationError, UsageError
 
-__all__ = ["COLUMNS", "Entry", "RunFile", "StoredAt", "read_run", "read_runs"]
+__all__ = ["COLUMNS", "Entry", "RunFile", "StoredAt", "read_changes", "read_run", "read_runs", "reading"]
 
 COLUMNS = (
     "kind",
@@ -92,6 +92,9 @@ _ROWS = 50
 
 _KEPT = 0.9
 """What part of the allowed size is kept when the oldest runs are deleted, so that it isn't done at each write."""
+
+_SLACK = 1.02
+"""How much larger than allowed the file may be before free pages are given back: usually they are used again."""
 
 _AGE_SECONDS = 60.0
 """How often is looked for runs that are too old, in seconds."""
@@ -169,6 +172,9 @@ class RunFile:
                 places = ", ".join([_PLACES] * len(part))
                 connection.execute(f"REPLACE INTO spans VALUES {places}", [value for row in part for value in row])
             self._prune(connection)
+            is_too_large = self._max_bytes is not None and _bytes(connection) > self._max_bytes * _SLACK
+        if is_too_large:
+            self.database.shrink()
         self._writer, self._process = writer, process  # now that it is committed
         for place, found in placed.items():
             place.id, place.run = found
@@ -195,15 +201,14 @@ class RunFile:
         if self._max_age is not None and now > self._looked + _AGE_SECONDS:
             self._looked = now
             _delete_runs(connection, "started < ? AND status <> 'running'", (time.time() - self._max_age,))
-        if self._max_bytes is None or _used_bytes(connection) <= self._max_bytes:
+        if self._max_bytes is None or _bytes(connection, is_free=False) <= self._max_bytes:
             return
-        while _used_bytes(connection) > self._max_bytes * _KEPT:
+        while _bytes(connection, is_free=False) > self._max_bytes * _KEPT:
             (runs,) = connection.execute("SELECT count(*) FROM spans WHERE parent IS NULL").fetchone()
             if not runs:
                 break
             which = "id IN (SELECT id FROM spans WHERE parent IS NULL ORDER BY status = 'running', id LIMIT ?)"
             _delete_runs(connection, which, (runs // 10 + 1,))
-        connection.execute("PRAGMA incremental_vacuum").fetchall()
 
 
 _PLACES = f"({', '.join('?' * (len(COLUMNS) + 6))})"
@@ -257,12 +262,13 @@ def _delete_runs(connection: sqlite3.Connection, which: str, arguments: Sequence
     )
 
 
-def _used_bytes(connection: sqlite3.Connection) -> int:
+def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
+    """Return how large the file is, with or without the pages that are free in it."""
     size, pages, free = [
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_size", "page_count", "freelist_count")
     ]
-    return size * (pages - free)
+    return size * (pages if is_free else pages - free)
 
 
 def _is_gone(host: str, pid: int) -> bool:
@@ -294,7 +300,7 @@ def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list
         StateError: it isn't a record.
     """
     query = "SELECT * FROM runs ORDER BY id DESC LIMIT ?"
-    with _reading(path) as connection:
+    with reading(path) as connection:
         rows = _dicts(connection.execute(query, (-1 if limit is None else limit,)))
         lost = _lost_writers(connection)
     for row in rows:
@@ -326,14 +332,48 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
         UsageError: there is no such file, or no such run in it.
         StateError: it isn't a record.
     """
-    with _reading(path) as connection:
+    with reading(path) as connection:
         rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? ORDER BY id", (id,)))
         lost = _lost_writers(connection, is_ended_too=True)
-        newest = connection.execute("SELECT id FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    if not rows:
-        known = "it has none" if newest is None else f"the newest is {newest[0]}"
-        raise UsageError(f"there is no run {id!r} in {os.fspath(path)!r}; {known}")
+        if not rows:
+            raise UsageError(f"there is no run {id!r} in {os.fspath(path)!r}; {_nearest(connection, id)}")
     return [_read_span(row, lost) for row in rows]
+
+
+def _nearest(connection: sqlite3.Connection, id: int) -> str:
+    """Return which runs there are near an id, in words."""
+    inside = connection.execute("SELECT run FROM spans WHERE id = ?", (id,)).fetchone()
+    if inside is not None:
+        return f"that is a span of run {inside[0]}"
+    near = "SELECT id FROM spans WHERE parent IS NULL ORDER BY abs(id - ?) LIMIT 3"
+    found = sorted(each for (each,) in connection.execute(near, (id,)))
+    if not found:
+        return "it is empty"
+    return f"the nearest are {', '.join(map(str, found))}; `mellea traces list` shows more"
+
+
+def read_changes(path: str | os.PathLike[str], id: int, *, after: int, running: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the spans of a run that have begun or ended since it was last read; see `read_run`.
+
+    Args:
+        path: the file.
+        id: which run.
+        after: the highest id among the spans that are known.
+        running: the ids of those that ran when they were read.
+
+    Raises:
+        UsageError: there is no such file.
+        StateError: it isn't a record.
+    """
+    with reading(path) as connection:
+        rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? AND id > ? ORDER BY id", (id, after)))
+        for first in range(0, len(running), _ROWS):
+            part = running[first : first + _ROWS]
+            wanted = f"SELECT * FROM spans WHERE run = ? AND id IN ({', '.join('?' * len(part))})"
+            rows += _dicts(connection.execute(wanted, (id, *part)))
+        lost = _lost_writers(connection, is_ended_too=True)
+    spans = [_read_span(row, lost) for row in rows]
+    return [span for span in spans if span["id"] > after or span["status"] != "running"]
 
 
 def _read_span(row: dict[str, Any], lost: set[int]) -> dict[str, Any]:
@@ -346,7 +386,14 @@ def _read_span(row: dict[str, Any], lost: set[int]) -> dict[str, Any]:
 
 
 @contextmanager
-def _reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
+def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
+    """Give a connection for reading a record.
+
+    Raises:
+        UsageError: there is no such file.
+        StateError: it isn't a record.
+        ConfigurationError: it can't be read.
+    """
     if not Path(path).is_file():
         raise UsageError(
             f"there is no record {os.fspath(path)!r}; mellea.traces.record(…) or MELLEA_TRACES=… makes one"
@@ -355,6 +402,8 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
     try:
         with database.read() as connection:
             yield connection
+    except (sqlite3.OperationalError, OSError) as error:
+        raise ConfigurationError(f"the record {os.fspath(path)!r} can't be read: {error}") from error
     finally:
         database.close()
 

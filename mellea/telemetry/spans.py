@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,9 +21,18 @@ from mellea.core.events import Event
 from mellea.core.observer import Observer, Span
 from mellea.core.span_data import describe_end, describe_start
 from mellea.telemetry import semconv
+from mellea.telemetry.attributes import (
+    begin_attributes,
+    content_attributes,
+    end_attributes,
+    evaluation_of,
+    is_remote,
+    messages_of,
+    span_name,
+)
 from mellea.telemetry.metrics import Histograms
 
-__all__ = ["Content", "SpanObserver", "operation_of"]
+__all__ = ["Content", "SpanObserver"]
 
 Content = Literal["none", "spans", "events", "both"]
 """Where prompts and answers go."""
@@ -49,20 +57,16 @@ class SpanObserver(Observer):
     def begin(self, span: Span) -> None:
         """Start a span."""
         data = describe_start(span)
-        name, attributes = _begin_attributes(span, data)
-        made = None if self._tracer is None else self._start(self._tracer, span, name, attributes)
+        attributes = begin_attributes(data)
+        made = None if self._tracer is None else self._start(self._tracer, span, data, attributes)
         span.data[self._key] = made, attributes
 
-    def _start(self, tracer: Tracer, span: Span, name: str, attributes: Mapping[str, Any]) -> OtelSpan:
+    def _start(self, tracer: Tracer, span: Span, data: Mapping[str, Any], attributes: Mapping[str, Any]) -> OtelSpan:
         above = None if span.parent is None else self._made(span.parent)
         links = [Link(made.get_span_context()) for each in span.links if (made := self._made(each)) is not None]
-        return tracer.start_span(
-            name,
-            None if above is None else set_span_in_context(above),
-            SpanKind.CLIENT if span.is_request and span.backend not in semconv.IN_PROCESS else SpanKind.INTERNAL,
-            attributes,
-            links,
-        )
+        kind = SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL
+        around = None if above is None else set_span_in_context(above)
+        return tracer.start_span(span_name(data), around, kind, attributes, links)
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
         """Add an event: the request is sent again."""
@@ -76,7 +80,7 @@ class SpanObserver(Observer):
         is_seen = made is not None and made.is_recording()
         if is_seen or (operation is not None and self._histograms is not None):
             data = describe_end(span, content=self._has_content)
-            attributes = _end_attributes(data)
+            attributes = end_attributes(data)
             if operation is not None and self._histograms is not None:
                 self._histograms.record(operation, {**begun, **attributes}, data)
             if is_seen:
@@ -90,12 +94,12 @@ class SpanObserver(Observer):
 
     def _tell(self, made: OtelSpan, span: Span, data: Mapping[str, Any], attributes: dict[str, Any]) -> None:
         if self._content in ("spans", "both"):
-            attributes.update(_content_attributes(data))
+            attributes.update(content_attributes(data))
         made.set_attributes(attributes)
         if span.kind == "check" and "is_met" in data:
-            made.add_event(semconv.EVALUATION_EVENT, _evaluation(data))
+            made.add_event(semconv.EVALUATION_EVENT, evaluation_of(data))
         if self._content in ("events", "both") and "messages" in data:
-            made.add_event(semconv.OPERATION_DETAILS_EVENT, _messages(data))
+            made.add_event(semconv.OPERATION_DETAILS_EVENT, messages_of(data))
         if "error_type" in data:
             made.set_status(StatusCode.ERROR, data.get("error", data["error_type"]))
 
@@ -118,81 +122,3 @@ class SpanObserver(Observer):
 
 
 _NOTHING = (None, None)
-
-
-def operation_of(span: Span) -> str | None:
-    """Return the conventions' operation of a span, `None` if they have none for it."""
-    return semconv.OPERATIONS.get("workflow" if span.kind == "call" and not span.is_request else span.kind)
-
-
-def _begin_attributes(span: Span, data: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    operation = operation_of(span)
-    attributes = _renamed(data)
-    name = data["name"]
-    if span.backend is not None:
-        attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(span.backend, span.backend)
-    if operation is not None:
-        attributes[semconv.OPERATION_NAME] = operation
-        field, attribute = semconv.SUBJECTS[operation]
-        subject = data.get(field)
-        name = operation if subject is None else f"{operation} {subject}"
-        if subject is not None:
-            attributes[attribute] = subject
-    if span.is_request and "given_name" in data:
-        attributes["gen_ai.prompt.name"] = data["given_name"]
-    if span.kind == "tool":
-        attributes["gen_ai.tool.type"] = "function"
-    return name, attributes
-
-
-def _end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
-    attributes = _renamed(data)
-    if "provider" in data:
-        attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
-        for name, value in data.get("options", {}).items():
-            attributes[semconv.OPTIONS[name]] = value
-    if "finish_reason" in data:
-        attributes["gen_ai.response.finish_reasons"] = (data["finish_reason"],)
-    return attributes
-
-
-def _content_attributes(data: Mapping[str, Any]) -> dict[str, str]:
-    found = _messages(data)
-    for field, attribute in semconv.JSON_ATTRIBUTES.items():
-        if field in data:
-            found[attribute] = _json(data[field])
-    return found
-
-
-def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
-    table = semconv.ATTRIBUTES
-    return {table[field]: value for field, value in data.items() if field in table}
-
-
-def _messages(data: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    messages = data.get("messages", ())
-    system = [part for message in messages if message["role"] == "system" for part in message["parts"]]
-    if system:
-        found["gen_ai.system_instructions"] = _json(system)
-    if messages:
-        found["gen_ai.input.messages"] = _json([message for message in messages if message["role"] != "system"])
-    if "answer" in data:
-        found["gen_ai.output.messages"] = _json([data["answer"]])
-    return found
-
-
-def _evaluation(data: Mapping[str, Any]) -> dict[str, Any]:
-    score = data.get("score")
-    result = {
-        "gen_ai.evaluation.name": data.get("requirement") or data["check"],
-        "gen_ai.evaluation.score.label": "pass" if data["is_met"] else "fail",
-        "gen_ai.evaluation.score.value": float(data["is_met"]) if score is None else score,
-    }
-    if "reason" in data:
-        result["gen_ai.evaluation.explanation"] = data["reason"]
-    return result
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)

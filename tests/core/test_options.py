@@ -169,8 +169,8 @@ def test_a_scope_takes_names_or_a_dict() -> None:
     with pytest.raises(UsageError, match=r"options\(temperature=0\)"), options(model_options={"temperature": 0}):
         pass
     with options({"temperature": 0}, seed=1):
-        assert scoped_options() == {"temperature": 0, "seed": 1}
-    assert scoped_options() == {}
+        assert scoped_options.get() == {"temperature": 0, "seed": 1}
+    assert scoped_options.get() == {}
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "trio"])
@@ -184,7 +184,7 @@ def test_scopes_belong_to_their_task_and_thread_and_end_with_an_error(kind: str)
             inside = await anyio.to_thread.run_sync(lambda: m.instruct("z").value)
             await thunk
             raise ZeroDivisionError(inside)
-        assert scoped_options() == {}
+        assert scoped_options.get() == {}
 
     async def main() -> None:
         async with anyio.create_task_group() as group:

@@ -17,7 +17,7 @@ from mellea.core.iterators import Cursor
 from mellea.core.options import Deadlines
 from mellea.core.runtime import Run, needs
 from mellea.core.runtime.clock import Clock
-from mellea.core.runtime.loop import new_waiter
+from mellea.core.runtime.loop import current_loop, new_waiter
 from mellea.core.state import TRANSITIONS, State
 from mellea.errors import (
     BackendError,
@@ -221,18 +221,17 @@ def test_a_deadline_that_passed_on_a_free_loop_is_looked_at_again_soon(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr("mellea.core.runtime.clock.time.monotonic", lambda: now[0])
-    timers: list[tuple[float, Callable[[], Any]]] = []
+    watched: list[Any] = []
 
     class FakeLoop:
-        def call_later(self, seconds: float, call: Callable[[], Any]) -> Callable[[], None]:
-            timers.append((seconds, call))
-            return lambda: None
+        watch = staticmethod(watched.append)
 
-    clock = Clock(Deadlines(None, None, None, 0.01))
-    clock.start(cast("Any", FakeLoop()), lambda *how: None, only_total=True)
+    clock = Clock(Deadlines(None, None, None, 0.01), cast("Any", FakeLoop()), lambda *how: None, only_total=True)
+    assert watched == [clock]
+    assert clock.due == pytest.approx(now[0] + 0.01)
     now[0] += 0.01 + late
-    timers[0][1]()
-    assert timers[1][0] == pytest.approx(recheck)
+    clock.look(now[0])
+    assert clock.due - now[0] == pytest.approx(recheck)
 
 
 @pytest.mark.anyio
@@ -384,7 +383,7 @@ async def test_a_close_that_fails_after_the_end_costs_nothing(launch) -> None:
 
 @pytest.mark.anyio
 async def test_a_close_that_takes_forever_is_left_to_itself(launch, monkeypatch) -> None:
-    monkeypatch.setattr("mellea.core.runtime.source.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("mellea.core.runtime.sending.CLOSE_SECONDS", 0.1)
 
     class Iterator:
         def __aiter__(self):
@@ -425,7 +424,7 @@ async def test_a_run_lets_go_of_what_it_needed_to_produce(launch) -> None:
     thunk = launch(ScriptedBackend("x"), parse=lambda generation: generation.text, dependencies=[Run()])
     await thunk
     run = thunk._run
-    assert (run._open, run._parse, run._task, run._clock._stop_timer, run.dependencies) == (None, None, None, None, ())
+    assert (run._open, run._parse, run._task, run._loop._timed, run.dependencies) == (None, None, None, set(), ())
     assert run.is_closed
 
 
@@ -479,8 +478,9 @@ async def test_what_turns_ready_between_the_look_and_the_wait_is_seen(launch) ->
 @pytest.mark.anyio
 async def test_who_waits_for_the_end_isnt_woken_by_each_delta(launch, monkeypatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr("mellea.core.runtime.waits.new_waiter", lambda: made.append(new_waiter()) or made[-1])
     thunk = launch(ScriptedBackend([step for _ in range(100) for step in ("a", Pause(0))]))
+    loop = current_loop()
+    monkeypatch.setattr(loop, "make_waiter", lambda: made.append(new_waiter()) or made[-1])
     await thunk
     assert len(made) == 1
 

@@ -13,6 +13,7 @@ import contextlib
 import inspect
 import io
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def _settle(result: Any, runner: asyncio.Runner) -> None:
 
 def main(page: Path, chapter: str) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    with asyncio.Runner() as runner:
+    # What a fence writes, such as `journal="run.db"`, is written where nothing is.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), asyncio.Runner() as runner:
         for fence in fences(page):
             if fence.chapter == chapter and fence.language == "python":
                 run(fence, namespace, runner)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mellea.testing.engine_server import engine_server
 from tests.docs.fences import ROOT, fences
 from tests.docs.programs import EXAMPLES, LMSTUDIO, PYTHON, STREAMING, Terminal, Watched, watch
 
@@ -159,6 +162,11 @@ def test_validated_streaming(tmp_path: Path) -> None:
             r".*98 - 45\?\n  the model calls calculate\(.*\)\n  which gives '53'\n  53",
         ),
         (
+            "classify_mails.py",
+            r"at least 100 answers\n400 mails: \{'billing': 200, 'support': 100, 'other': 100\}; \d+ of them .*"
+            r"\nnothing twice: True",
+        ),
+        (
             "lazy_values.py",
             r"is the story there\? False\n.*place is there.*story is there.*resolved: .*ParseError: .*\{\{it\}\}",
         ),
@@ -166,6 +174,22 @@ def test_validated_streaming(tmp_path: Path) -> None:
             "tracing.py",
             r"travel \(trace, .* s\)\n  stream_answer \(function.*\n    answer_question \(call, .* tokens, \$0\)\n.*"
             r"attempt 1.*is short \(check.*it cost 0\.0 dollars",
+        ),
+        (
+            "tool_calls.py",
+            r"Let me ask\. \[\{\"ship\": \"Nimbus\"\}\]\nthe model wants mothership_status\(\{'ship': 'Nimbus'\}\)\n"
+            r".*\nNimbus is in orbit\. Bring sandwiches\.\n4 messages",
+        ),
+        (
+            "provider_tools.py",
+            r"'web_search_20250305'.*'max_uses': 3\}\)\nthe provider ran web_search \{'query': 'tide Bergen'\}\n"
+            r"and found \['Tide tables'\]\n'At 11:42 '\n.*'vercel:perplexity_search'.*'and at 23:58\.'\n"
+            r"the provider ran perplexity_search",
+        ),
+        (
+            "memory.py",
+            r"next day, in another process\n.*\[found \['Ann is allergic to peanuts\.'\]\]\n  A curry without peanuts.*"
+            r"about Ann: \['Ann cooks for four\.', 'Ann is .*about Bob: \[\]\n.*: 2 notes",
         ),
         (
             "mcp_client.py",
@@ -178,6 +202,25 @@ def test_the_language(program: str, said: str, tmp_path: Path) -> None:
     done = watch([*PYTHON, EXAMPLES / program], cwd=tmp_path)
     assert (done.returncode, done.err) == (0, "")
     assert re.search(said, done.out, re.DOTALL), done.out
+
+
+def test_a_traced_stream_is_in_the_record_that_the_command_lists(tmp_path: Path) -> None:
+    done = watch([*PYTHON, EXAMPLES / "recorded_runs.py"], cwd=tmp_path)
+    assert (done.returncode, done.err) == (0, "")
+    _assert_streamed(done)
+    assert re.search(r"  stream_answer \(function, ok\)\n  answer_question \(call, ok\)\n", done.out), done.out
+    assert "  count (call, cancelled)\n" in done.out
+    listed = watch([*PYTHON, "-m", "mellea", "traces", "list"], cwd=tmp_path)
+    assert (listed.returncode, listed.err) == (0, "")
+    runs = [json.loads(line) for line in listed.out.splitlines()]
+    assert [(run["name"], run["status"], run["spans"]) for run in runs] == [
+        ("counting", "ok", 2),
+        ("streaming_qa", "ok", 3),
+    ]
+    shown = watch([*PYTHON, "-m", "mellea", "traces", "show", str(runs[1]["id"])], cwd=tmp_path)
+    trace, function, call = [json.loads(line) for line in shown.out.splitlines()]
+    assert function["seconds"] >= call["chunks"][-1][0] / 1000, "the function's span is as long as the stream"
+    assert trace["seconds"] >= function["seconds"] and len(call["chunks"]) >= 10
 
 
 @pytest.mark.parametrize(
@@ -200,6 +243,52 @@ def test_agents_on_a_server_of_the_embedded_engine(
     assert done.returncode == 0, done.err
     assert done.err == "LMSTUDIO_MODEL isn't set, so the embedded engine serves its own model.\n"
     assert re.search(said, done.out, re.DOTALL), done.out
+
+
+@pytest.fixture(scope="module")
+def lmstudio() -> Iterator[dict[str, str]]:
+    """The environment of a user whose LM Studio runs and wants a key."""
+    with engine_server() as server:
+        yield {
+            "LMSTUDIO_BASE_URL": server.url,
+            "LMSTUDIO_MODEL": server.model,
+            "LMSTUDIO_API_KEY": server.api_key,
+        }
+
+
+@pytest.mark.parametrize("program", ["lmstudio_run_async.py", "lmstudio_stream_visual.py"])
+def test_agents_on_the_server_that_the_variables_name(program: str, lmstudio: dict[str, str], tmp_path: Path) -> None:
+    done = watch([*PYTHON, LMSTUDIO / program], cwd=tmp_path, **lmstudio)
+    assert (done.returncode, done.err) == (0, "")
+    assert re.search(r"1 step\(s\)|\(final\)", done.out), done.out
+    refused = watch([*PYTHON, LMSTUDIO / program], cwd=tmp_path, **{**lmstudio, "LMSTUDIO_API_KEY": "wrong"})
+    assert "AuthError" in refused.err
+    assert lmstudio["LMSTUDIO_API_KEY"] not in refused.err
+
+
+@pytest.mark.skipif(not shutil.which("curl") or not shutil.which("bash"), reason="curl or bash isn't installed")
+def test_the_check_with_curl(lmstudio: dict[str, str], tmp_path: Path) -> None:
+    """The first command sends the key and gets a stream; the second one sends none, which this server refuses."""
+    (check,) = (fence.code for fence in fences(LMSTUDIO / "README.md") if "cat >" in fence.code)
+    done = watch(["bash", "-ec", check], cwd=tmp_path, NO_PROXY="127.0.0.1", **lmstudio)
+    assert done.returncode == 0, done.err
+    streamed, _, refused = done.out.partition("data: [DONE]")
+    assert len(re.findall("^data: {", streamed, re.MULTILINE)) > 1
+    assert "error" in refused
+    assert "data:" not in refused
+
+
+def test_the_check_for_powershell_says_the_same() -> None:
+    page = fences(LMSTUDIO / "README.md")
+    (bash,) = (fence.code for fence in page if "cat >" in fence.code)
+    (power,) = (fence.code for fence in page if "curl.exe" in fence.code)
+    bodies = [json.loads(re.search(r"^\{.*?^\}", code, re.DOTALL | re.MULTILINE)[0]) for code in (bash, power)]  # type: ignore[index]
+    assert bodies[0] == bodies[1]
+    for code, mark in ((bash, "$LMSTUDIO_"), (power, "$env:LMSTUDIO_")):
+        with_key, without_key = re.split(r"curl(?:\.exe)? ", code)[1:]
+        assert f"Bearer {mark}API_KEY" in with_key
+        assert "Authorization" not in without_key
+        assert all(f"{mark}BASE_URL/chat/completions" in each for each in (with_key, without_key))
 
 
 @pytest.mark.parametrize("folder", [EXAMPLES, STREAMING, LMSTUDIO], ids=lambda folder: folder.name)

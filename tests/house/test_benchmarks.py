@@ -53,6 +53,16 @@ def test_a_peer_that_isnt_installed_is_skipped_and_says_so() -> None:
     assert "skipped: mellea is " in done.stdout and "MELLEA_PEERS" in done.stdout
 
 
+@pytest.mark.parametrize(("peer", "module"), [("pydantic-ai", "pydantic_ai"), ("openai-agents", "agents")])
+def test_another_agent_is_measured_beside_ours(peer: str, module: str) -> None:
+    pytest.importorskip(module, reason=f"{peer} isn't installed")
+    done = _benchmarks("--only", f"agent-step-{peer}")
+    assert done.returncode == 0, done.stderr
+    line = done.stdout.splitlines()[1]
+    assert line.startswith(f"agent-step-{peer} ")
+    assert "skipped" not in line
+
+
 def test_a_peer_is_measured_in_a_process_of_its_own() -> None:
     pytest.importorskip("openai", reason="OpenAI's client isn't installed")
     asked = ["W1-openai", "W3-openai", "W4-openai", "W5-openai"] if is_thorough() else ["W4-openai"]

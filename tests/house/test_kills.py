@@ -20,4 +20,5 @@ def test_killed_runs_go_on_and_do_nothing_twice_that_was_finished() -> None:
     assert done.returncode == 0, done.stderr
     seen = {what: int(count) for count, what in (line.split(maxsplit=1) for line in done.stdout.splitlines())}
     assert seen["kills"] + seen["runs that had ended before the kill"] == kills
-    assert seen["requests whose answer a kill lost"] <= seen["kills"]
+    assert seen["requests whose answer a kill lost"] <= seen["agents at work at a kill"]
+    assert seen["runs with sub-agents"]

@@ -133,7 +133,7 @@ async def test_files_and_images_are_content(tools: dict[str, McpTool]) -> None:
 async def test_what_is_wrong_with_a_call_is_told_and_a_crash_is_not(
     tools: dict[str, McpTool], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ToolError, match="the argument 'a' is not valid: Input should be a valid integer"):
+    with pytest.raises(ToolError, match=r"a: should be integer, not .one."):
         await tools["add"](a="one", b=2)
     with pytest.raises(ToolError, match=r"took longer than 0\.1 s"):
         await tools["hang"]()

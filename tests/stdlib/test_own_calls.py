@@ -151,6 +151,23 @@ async def test_a_repair_runs_no_tool_again() -> None:
     assert ran == [1]
 
 
+async def test_a_repair_knows_what_the_tools_gave() -> None:
+    call = [ToolEnd(mellea.core.ToolCall("1", "count", {}))]
+    backend = ScriptedBackend(call, "It is one.", "1")
+
+    def count() -> str:
+        """Count."""
+        return "one"
+
+    thunk = await mellea.start_session(backend).ainstruct("How many?", format=int, tools=[count], tool_calls="run")
+    assert thunk.parsed == 1
+    shown = [(message.role, message.text) for message in backend.requests[2].messages]
+    assert [role for role, _ in shown] == ["user", "assistant", "tool", "assistant", "user"]
+    assert shown[3] == ("assistant", "It is one.")
+    assert shown[4][1].startswith("Your answer doesn't meet:")
+    assert backend.requests[2].messages[2].blocks == backend.requests[1].messages[2].blocks
+
+
 async def test_attempts_of_a_strategy_are_the_users_own() -> None:
     backend = ScriptedBackend("no", "no", "no")
     no = req("r", validation_fn=lambda _: False)

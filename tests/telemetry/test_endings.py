@@ -1,19 +1,28 @@
-"""Ten ways to end a stream: each ends its spans once, marked as what it was, without a usage that nobody told."""
+"""Ten ways to end a stream: each ends its spans once, marked as what it was, without a usage that nobody told.
+
+So they are seen by the SDK's exporter in memory, by an OTLP receiver on loopback, and in the record.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
+import os
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import StatusCode
 
 import mellea
@@ -21,11 +30,57 @@ from mellea.core import Usage
 from mellea.core.events import UsageEvent
 from mellea.errors import DeadlineError, OverloadedError
 from mellea.testing import Pause, ScriptedBackend
+from mellea.traces import Recording, read_run, read_runs, record
 from tests.telemetry.conftest import Seen
+from tests.telemetry.receiver import Receiver
 
 pytestmark = pytest.mark.anyio
 
-Enable = Callable[..., Seen]
+Enable = Callable[[], "Witnesses"]
+
+
+@dataclass
+class Witnesses:
+    """Who sees the spans: the SDK's exporter in memory, an OTLP receiver, and a record."""
+
+    seen: Seen
+    receiver: Receiver
+    recording: Recording
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        return self.seen.spans
+
+    def received(self) -> list[tuple[str, dict[str, Any]]]:
+        """Name and attributes of the spans that the receiver got; an error is an attribute, too."""
+        self.seen.tracers.force_flush()
+        return [
+            (span.name, {each.key: each.value.string_value for each in span.attributes} | {"code": span.status.code})
+            for span in self.receiver.spans
+        ]
+
+    def recorded(self) -> list[dict[str, Any]]:
+        self.recording.flush()
+        (run,) = read_runs(self.recording.path)
+        return read_run(self.recording.path, run["id"])
+
+
+@pytest.fixture
+def enabled(enabled: Callable[[], Seen], receiver: Receiver, tmp_path: Path) -> Iterator[Enable]:
+    ends: list[Callable[[], None]] = []
+    with record(tmp_path / "runs.db", content=True) as recording:
+
+        def enable() -> Witnesses:
+            seen = enabled()
+            exporter = OTLPSpanExporter(f"http://127.0.0.1:{receiver.server_port}/v1/traces")
+            seen.tracers.add_span_processor(BatchSpanProcessor(exporter))
+            ends.append(seen.tracers.shutdown)
+            return Witnesses(seen, receiver, recording)
+
+        yield enable
+    for end in ends:
+        end()
+
 
 FOREVER = Pause(float("inf"))
 
@@ -45,7 +100,7 @@ async def astream(m: mellea.MelleaSession) -> AsyncIterator[str]:
         yield chunk
 
 
-def assert_ended(seen: Seen, kind: str = "cancelled", *, spans: int = 2) -> None:
+def assert_ended(seen: Witnesses, kind: str = "cancelled", *, spans: int = 2) -> None:
     """Both spans come, once, as what they were."""
     until = time.monotonic() + 10
     while len(seen.spans) < spans and time.monotonic() < until:
@@ -54,7 +109,7 @@ def assert_ended(seen: Seen, kind: str = "cancelled", *, spans: int = 2) -> None
     _assert_spans(seen, kind, spans)
 
 
-async def assert_ended_async(seen: Seen, kind: str = "cancelled", *, spans: int = 2) -> None:
+async def assert_ended_async(seen: Witnesses, kind: str = "cancelled", *, spans: int = 2) -> None:
     with anyio.move_on_after(10):
         while len(seen.spans) < spans:
             gc.collect()
@@ -62,7 +117,7 @@ async def assert_ended_async(seen: Seen, kind: str = "cancelled", *, spans: int 
     _assert_spans(seen, kind, spans)
 
 
-def _assert_spans(seen: Seen, kind: str, spans: int) -> None:
+def _assert_spans(seen: Witnesses, kind: str, spans: int) -> None:
     assert sorted(span.name for span in seen.spans) == ["chat script", "stream"][:spans]
     for span in seen.spans:
         found = dict(span.attributes or {})
@@ -70,6 +125,19 @@ def _assert_spans(seen: Seen, kind: str, spans: int) -> None:
         assert span.status.status_code is StatusCode.ERROR
         assert "gen_ai.usage.input_tokens" not in found and "gen_ai.usage.output_tokens" not in found
     assert len({span.context.trace_id for span in seen.spans if span.context}) == 1
+    _assert_others(seen, kind, spans)
+
+
+def _assert_others(seen: Witnesses, kind: str, spans: int) -> None:
+    received, recorded = seen.received(), seen.recorded()
+    assert sorted(name for name, _ in received) == ["chat script", "stream"][:spans]
+    assert all(found["error.type"] == kind and found["code"] == 2 for _, found in received)
+    assert not [name for _, found in received for name in found if "usage" in name]
+    assert len(recorded) == spans
+    for span in recorded:
+        assert span["status"] == ("cancelled" if kind == "cancelled" else "error") and span["error_type"] == kind
+        assert "seconds" in span and not {"input_tokens", "output_tokens"} & span.keys()
+        assert span.get("cost") == (0 if kind == "OverloadedError" and span["is_request"] else None)  # it was refused
 
 
 def test_1_break(enabled: Enable) -> None:
@@ -147,6 +215,8 @@ def test_6_loop_closed(enabled: Enable) -> None:
         time.sleep(0.005)
     kinds = {span.name: dict(span.attributes or {}).get("error.type") for span in seen.spans}
     assert kinds == {"chat script": "StreamingError", "stream": "cancelled"}  # the loop was lost, the reader left
+    assert {name: found["error.type"] for name, found in seen.received()} == kinds
+    assert [span["error_type"] for span in seen.recorded()] == ["cancelled", "StreamingError"]
 
 
 PROGRAM = """
@@ -165,20 +235,23 @@ PROGRAM = """
 """
 
 
-def test_7_process_ended() -> None:
-    import os
-
+def test_7_process_ended(tmp_path: Path) -> None:
+    file = tmp_path / "runs.db"
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM)],
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "MELLEA_TELEMETRY": "console"},
+        env={**os.environ, "MELLEA_TELEMETRY": "console", "MELLEA_TRACES": str(file)},
     )
     assert done.returncode == 0 and done.stdout == "a\n", done.stderr
     lines = [line for line in done.stderr.splitlines() if "error.type='cancelled'" in line]
     assert sorted(line.split("  ")[0] for line in lines) == ["chat script", "stream"], done.stderr
     assert "usage" not in done.stderr
+    (run,) = read_runs(file)
+    spans = read_run(file, run["id"])
+    assert [(span["kind"], span["status"]) for span in spans] == [("function", "cancelled"), ("call", "cancelled")]
+    assert "input_tokens" not in run and "cost" not in run
 
 
 async def test_8_client_gone(enabled: Enable) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 import mellea
 from tests.docs.fences import ROOT, fences
 from tests.web.model_server import ModelServer
+from tests.web.serving import read_and_leave, served
 
 SECONDS = 10.0
 """Within which the model is told, on however busy a machine; it would write for two minutes."""
@@ -24,31 +22,6 @@ def model() -> Iterator[ModelServer]:
     server = ModelServer()
     yield server
     server.close()
-
-
-@contextlib.contextmanager
-def _served(app: Any) -> Iterator[int]:
-    uvicorn = pytest.importorskip("uvicorn", reason="the group web isn't installed")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield port
-    finally:
-        server.should_exit = True
-        thread.join(10)
-
-
-def _read_and_leave(port: int, path: str) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-        client.sendall(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        got = b""
-        while b"w3" not in got:
-            got += client.recv(4096)
 
 
 def _stream(m: mellea.MelleaSession) -> Any:
@@ -90,8 +63,8 @@ def test_a_client_that_leaves_stops_the_model(
         return plain()
 
     app.get("/x")(plain if is_plain else native)
-    with _served(app) as port:
-        _read_and_leave(port, "x")
+    with served(app) as port:
+        read_and_leave(port, "x", b"w3")
         assert model.wait_closed(SECONDS)
 
 
@@ -106,8 +79,8 @@ def test_the_routes_of_the_page_stop_the_model(model: ModelServer, code: str) ->
     exec(compile(code, str(PAGE), "exec"), page)
     page["m"] = mellea.start_session("openai", "m", base_url=model.url, api_key="k")
     path = code.partition('@app.get("/')[2].partition('"')[0]
-    with _served(page["app"]) as port:
-        _read_and_leave(port, f"{path}?topic=x")
+    with served(page["app"]) as port:
+        read_and_leave(port, f"{path}?topic=x", b"w3")
         assert model.wait_closed(SECONDS)
 
 

@@ -13,7 +13,7 @@ import mellea
 from mellea.backends.openai import OpenAIBackend
 from tests.telemetry.conftest import Seen, enabled  # noqa: F401 - a fixture
 from tests.web.model_server import ModelServer
-from tests.web.test_readers_who_leave import _read_and_leave, _served
+from tests.web.serving import read_and_leave, served
 
 Enable = Callable[..., Seen]
 
@@ -43,8 +43,8 @@ def test_a_client_that_leaves_ends_the_spans_of_its_stream(model: ModelServer, e
     seen, m = enabled(), mellea.start_session(OpenAIBackend("m", base_url=model.url, api_key="sk-planted-key"))
     app = fastapi.FastAPI()
     app.get("/write")(lambda: responses.StreamingResponse(body(m), media_type="text/plain"))
-    with _served(app) as port:
-        _read_and_leave(port, "write")
+    with served(app) as port:
+        read_and_leave(port, "write", b"w3")
         until = time.monotonic() + 10
         while len(seen.spans) < 2 and time.monotonic() < until:
             gc.collect()  # a framework drops a synchronous generator without a word, at times in a cycle

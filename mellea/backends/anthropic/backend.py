@@ -8,7 +8,7 @@ from typing import Unpack
 from mellea.backends.anthropic.decode import Decoder
 from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, encode, ends_in_space, find_betas
 from mellea.backends.anthropic.models import find_traits
-from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, PROVIDER
+from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, LIMIT_HEADERS, PROVIDER
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
 from mellea.core.backend import Capabilities, Request
 from mellea.core.structured.envelope import find_starts, needs_wrapping
@@ -43,6 +43,7 @@ class AnthropicBackend(HttpBackend):
     key_header = "x-api-key"
     requires_key = True
     models_path = "models?limit=1000"
+    limit_headers = LIMIT_HEADERS
     capabilities = Capabilities(
         options=HTTP_OPTIONS | frozenset(map(str, OPTIONS)),
         tools=True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias
 
+from mellea.backends.http.rate_limits import LimitHeaders
 from mellea.core.events import FinishReason
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "FILES_URL",
     "FINISH_REASONS",
     "IMAGE_TYPES",
+    "LIMIT_HEADERS",
     "MAX_CACHE_MARKS",
     "MCP_PREFIX",
     "PROVIDER",
@@ -93,3 +95,12 @@ BETAS: Final[dict[str, str]] = {
 def read_text(value: Json) -> str | None:
     """Return a value that may be a text."""
     return value if isinstance(value, str) else None
+
+
+LIMIT_HEADERS: Final = LimitHeaders(
+    requests=("anthropic-ratelimit-requests-limit",),
+    tokens=("anthropic-ratelimit-tokens-limit",),
+    remaining_requests=("anthropic-ratelimit-requests-remaining",),
+    remaining_tokens=("anthropic-ratelimit-tokens-remaining",),
+)
+"""https://platform.claude.com/docs/en/api/rate-limits, 2026-11; tokens are those of the tightest limit."""

@@ -36,6 +36,7 @@ from mellea.backends.http.exchange import Attempts, Exchange, nap_of
 from mellea.backends.http.httpx_clients import FormFile, form_body
 from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing, json_body
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
+from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
 from mellea.backends.http.receive import last_events, late_events
 from mellea.backends.http.secret import Headers, Secret, key_from, missing_key, without_secrets
 from mellea.backends.http.words import shortened
@@ -43,6 +44,7 @@ from mellea.core.backend import Backend, Batches, Request, check_supported
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import hide_keys
 from mellea.core.options import Deadlines, ModelOption
+from mellea.core.results import RateLimitState
 from mellea.core.tracebacks import short_errors
 from mellea.errors import (
     BackendError,
@@ -112,6 +114,7 @@ class HttpBackend(Backend):
         key_header: the header that takes the key; `authorization` takes it as a bearer token.
         requires_key: whether the provider at `default_url` refuses a request without a key.
         models_path: where the provider lists its models.
+        limit_headers: the headers that tell its limits.
 
     Raises:
         UsageError: an argument has a bad value.
@@ -124,6 +127,7 @@ class HttpBackend(Backend):
     key_header: str = "authorization"
     requires_key: ClassVar[bool] = False
     models_path: ClassVar[str] = "models"
+    limit_headers: ClassVar[LimitHeaders] = LimitHeaders()
 
     @short_errors
     def __init__(
@@ -157,6 +161,7 @@ class HttpBackend(Backend):
         self._extra_headers = Headers.checked(headers)
         self._extra_body = dict(extra_body or {})
         self._connector = Connector(client, self._address)
+        self._limits = LimitNotes(self.limit_headers)
         self._missing: tuple[str, ...] = ()  # what was left out when this was pickled
 
     # -- what a provider fills in: `encode` and `make_decoder` always, the others where the defaults don't fit ---
@@ -244,6 +249,11 @@ class HttpBackend(Backend):
     def server(self) -> tuple[str, int | None]:
         """Host and port of the server that requests go to."""
         return self._server
+
+    @property
+    def rate_limits(self) -> RateLimitState | None:
+        """What the headers of the last response said about limits."""
+        return self._limits.read()
 
     def run(self, request: Request) -> AsyncIterator[Event]:
         """Send the request and yield what the model says; closing the iterator closes the connection.
@@ -373,11 +383,14 @@ class HttpBackend(Backend):
         return self.__copy__()  # nothing in it changes
 
     def __getstate__(self) -> dict[str, Any]:
-        return without_secrets(self.__dict__)
+        state = without_secrets(self.__dict__)
+        del state["_limits"]
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._connector = Connector(None, self._address)
+        self._limits = LimitNotes(self.limit_headers)
         if state["_missing"][:1] == ("api_key=",) and (key := key_from(self.key_variables)):
             self._key, self._missing = Secret(key), state["_missing"][1:]
 
@@ -414,7 +427,14 @@ class HttpBackend(Backend):
         sent = HttpRequest(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
         attempts = Attempts(self.retries if retries is None else retries)
         return Exchange(
-            self._connector, sent, attempts, nap_of(deadlines), self.name, self.model_id, self.explain_error
+            self._connector,
+            sent,
+            attempts,
+            nap_of(deadlines),
+            self.name,
+            self.model_id,
+            self.explain_error,
+            self._limits,
         )
 
     async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:

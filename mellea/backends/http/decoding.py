@@ -24,8 +24,9 @@ from pydantic_core import from_json
 
 from mellea.backends.http.halves import Halves, decoded, parse_odd
 from mellea.backends.http.report import is_report, reported
-from mellea.backends.http.words import LONGEST, said_in, visible
+from mellea.backends.http.words import LONGEST, said_in
 from mellea.core.events import Event, KeepAlive, SourceEvent, StreamEnd, TextDelta, UsageEvent
+from mellea.core.terminal import visible
 from mellea.errors import BackendError, InterruptedStreamError, WireError
 
 __all__ = ["MAX_BODY_BYTES", "Decoder", "Filter", "WireDecoder"]

@@ -14,6 +14,7 @@ import anyio
 
 from mellea.backends.http.clients import Connector
 from mellea.backends.http.outgoing import HttpRequest
+from mellea.backends.http.rate_limits import LimitNotes
 from mellea.backends.http.report import is_used_up
 from mellea.backends.http.response import Response
 from mellea.backends.http.secret import scrub_error
@@ -43,6 +44,7 @@ class Exchange:
         backend: name of the backend, for errors.
         model: id of the model, for errors.
         refine: makes a better error of one that follows from a status, and the body.
+        notes: keep what the responses say about limits.
     """
 
     connector: Connector
@@ -52,6 +54,7 @@ class Exchange:
     backend: str
     model: str
     refine: Callable[[BackendError, bytes], BackendError]
+    notes: LimitNotes
     _headers: Mapping[str, str] = field(default_factory=dict, init=False)  # of the last response
     _resumes: float | None = field(default=None, init=False)  # when the pause before the next attempt is over
 
@@ -89,6 +92,7 @@ class Exchange:
             failure = error
         else:
             self._headers = response.headers
+            self.notes.note(response.headers)
             if 200 <= response.status < 300:
                 return response
             failure, asked = await self._refusal(response)
@@ -123,6 +127,7 @@ class Exchange:
         finally:
             await response.aclose()
         asked = parse_retry_after(headers)
+        self.notes.note_refusal(status, asked)
         fields: ErrorFields = {"request_id": request_id(headers)}
         if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
             fields["is_retryable"] = should

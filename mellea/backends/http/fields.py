@@ -16,8 +16,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from mellea.backends.http.halves import parse_odd
-from mellea.backends.http.words import visible
 from mellea.core.surrogates import replace_surrogates
+from mellea.core.terminal import visible
 from mellea.errors import WireError
 
 __all__ = [

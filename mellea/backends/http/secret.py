@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.backends.http.address import Address
-from mellea.backends.http.words import visible
 from mellea.core.masking import HIDDEN, is_sensitive, scrub
 from mellea.core.options import MAY_HOLD_KEYS
+from mellea.core.terminal import visible_lines
 from mellea.errors import AuthError, ConfigurationError, UsageError
 
 __all__ = ["Headers", "Secret", "key_from", "missing_key", "scrub_error", "without_secrets"]
@@ -102,7 +102,7 @@ class Headers(dict[str, str]):
 def _shown(text: str, secrets: Iterable[str]) -> str:
     text = scrub(text, secrets)
     # Words of a server come to errors on many ways; none of them may bring what a terminal obeys.
-    return text if text.isprintable() else "\n".join(map(visible, text.split("\n")))
+    return text if text.isprintable() else visible_lines(text)
 
 
 def scrub_error(error: BaseException, secrets: Iterable[str]) -> None:

@@ -1,6 +1,6 @@
 """The deadlines of one run: silence, which counts from the last sign of life, and the total.
 
-One timer looks at them when the nearest one would pass, so a reader or an event costs nothing. A deadline that has
+Its loop looks at it when the nearest one would pass, so a reader or an event costs nothing. A deadline that has
 passed is looked at twice: if the loop was held up, what has come meanwhile is read first.
 """
 
@@ -25,38 +25,37 @@ _NEVER = float("inf")
 
 
 class Clock:
-    """Tells when a run has taken too long.
+    """Tells when a run has taken too long; it counts from when it is made until it is stopped.
 
     Args:
         deadlines: how long to wait.
+        loop: the running one.
+        expire: is told what was late, `"silent"` or `"not done"`, and for how many seconds.
+        only_total: whether silence doesn't matter.
 
     Attributes:
-        opened: when the work began, as `time.monotonic()` tells; 0 before.
+        opened: when the work began, as `time.monotonic()` tells.
         last_sign: when the last sign of life came.
+        due: when the loop looks at it.
     """
 
-    __slots__ = ("_begun", "_deadlines", "_expire", "_loop", "_stop_timer", "last_sign", "opened")
+    __slots__ = ("_begun", "_deadlines", "_expire", "_is_late", "_loop", "due", "last_sign", "opened")
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(
+        self, deadlines: Deadlines, loop: Loop, expire: Callable[[str, float], Any], *, only_total: bool
+    ) -> None:
+        self.opened = self._begun = self.last_sign = now = time.monotonic()
         self._deadlines = deadlines
-        self.opened = self.last_sign = 0.0
-        self._begun = 0.0  # when the deadline for the first byte began, which a second attempt has anew
-        self._stop_timer: Callable[[], Any] | None = None
-
-    def start(self, loop: Loop, expire: Callable[[str, float], Any], *, only_total: bool) -> None:
-        """Begin to count.
-
-        Args:
-            loop: the running one.
-            expire: is told what was late, `"silent"` or `"not done"`, and for how many seconds.
-            only_total: whether silence doesn't matter.
-        """
-        self.opened = self._begun = self.last_sign = time.monotonic()
         self._loop = loop
         self._expire = expire
+        self._is_late = False  # a deadline has passed, and is looked at once more
+        silences = () if only_total else (deadlines.first_byte, deadlines.between_bytes)
         if only_total:
             self.ignore_silence()
-        self._look()
+        # The first byte may come at any time and have a shorter deadline begin.
+        self.due = now + min(filter(None, (*silences, deadlines.total)), default=_NEVER)
+        if self.due < _NEVER:
+            loop.watch(self)
 
     def ignore_silence(self) -> None:
         """From now on only the total counts."""
@@ -68,33 +67,27 @@ class Clock:
 
     def stop(self) -> None:
         """Count no more."""
-        if self._stop_timer is not None:
-            self._stop_timer()
-        self._stop_timer = None
-        self._expire = _forget  # it refers to the run, which would be left to the garbage collector
+        self._loop.forget(self)
+        self._expire = _ignore  # it refers to the run, which would be left to the garbage collector
 
-    def _look(self, *, is_sure: bool = False) -> None:
+    def look(self, now: float) -> None:
+        """See whether a deadline has passed, and set when to look again."""
+        if self._is_late and now < self.due:
+            return
         deadlines = self._deadlines
-        now = time.monotonic()
-        between = _NEVER if deadlines.between_bytes is None else deadlines.between_bytes
-        first = _NEVER if deadlines.first_byte is None else deadlines.first_byte
-        silence = between if self.last_sign > self._begun else first
-        total = _NEVER if deadlines.total is None else deadlines.total
+        between = deadlines.between_bytes or _NEVER
+        silence = between if self.last_sign > self._begun else deadlines.first_byte or _NEVER
+        total = deadlines.total or _NEVER
         quiet_until, all_until = self.last_sign + silence, self.opened + total
         when = min(quiet_until, all_until)
-        if when <= now and is_sure:
+        if when > now:
+            self._is_late, self.due = False, min(when, now + between)
+        elif self._is_late:
             self._expire(*(("silent", silence) if quiet_until <= all_until else ("not done", total)))
-            return
-        # The first byte may come at any time and have the shorter deadline begin.
-        # How late the timer is tells for how long the loop was held up.
-        recheck = min(_QUICK_SECONDS + 2 * (now - when), _RECHECK_SECONDS)
-        look = recheck if when <= now else min(when - now, between)
-        if look < _NEVER:
-            self._stop_timer = self._loop.call_later(look, self._look_again if when <= now else self._look)
-
-    def _look_again(self) -> None:
-        self._look(is_sure=True)
+            self._is_late, self.due = False, _NEVER
+        else:  # how late it is seen tells for how long the loop was held up
+            self._is_late, self.due = True, now + min(_QUICK_SECONDS + 2 * (now - when), _RECHECK_SECONDS)
 
 
-def _forget(late: str, seconds: float) -> None:
+def _ignore(late: str, seconds: float) -> None:
     """Do nothing about a deadline of a run that has ended."""

@@ -18,9 +18,9 @@ import logging
 import os
 import weakref
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, Generic, Protocol, TypedDict, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
 
 from mellea.core.observer import listening
 from mellea.core.options import Deadlines
@@ -161,19 +161,22 @@ R = TypeVar("R", bound=Registered)
 _registers: weakref.WeakSet[Register[Any]] = weakref.WeakSet()
 
 
-class Register(Generic[R]):
-    """A set of runs that haven't stopped yet; safe from any thread, since each access to the set is a single step.
+class Register(set[R]):
+    """The runs that haven't stopped yet; safe from any thread, since each access to the set is a single step.
 
     Attributes:
         ledger: what the requests cost that are made for what is registered here.
     """
 
-    __slots__ = ("__weakref__", "_id", "_runs", "ledger")
+    __slots__ = ("_id", "ledger")
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # each is itself, whatever is in it
+    __eq__ = object.__eq__
 
     def __init__(self) -> None:
+        super().__init__()
         self._id: str | None = None
         self.ledger = Ledger()
-        self._runs: set[R] = set()
         _registers.add(self)
 
     @property
@@ -187,17 +190,9 @@ class Register(Generic[R]):
     def id(self, name: str) -> None:
         self._id = name
 
-    def add(self, run: R) -> None:
-        """Register a run."""
-        self._runs.add(run)
-
-    def discard(self, run: R) -> None:
-        """Take a run out, if it is there."""
-        self._runs.discard(run)
-
     def unfinished(self) -> list[R]:
         """Return the runs that haven't ended."""
-        return [run for run in list(self._runs) if not run.is_final]
+        return [run for run in list(self) if not run.is_final]
 
     def registering(self) -> AbstractContextManager[None]:
         """Register here what the `with` block launches."""
@@ -212,7 +207,8 @@ class Register(Generic[R]):
 
     def forget_parent(self) -> None:
         """After a fork, end the parent's runs in the child, where nobody produces them."""
-        runs, self._runs = self._runs, set()
+        runs = list(self)
+        self.clear()
         for run in runs:
             run.abandon()
 
@@ -225,12 +221,15 @@ class _Registering(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         self._token = current_register.set(self._register)
-        self._ledger_token = current_ledger.set(self._register.ledger)
+        ledger, outer = self._register.ledger, current_ledger.get()
+        self._ledger_token = current_ledger.set(ledger if outer is None else outer.around(ledger))
 
     def __exit__(self, *exception: object) -> None:
-        with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
+        try:
             current_register.reset(self._token)
             current_ledger.reset(self._ledger_token)
+        except ValueError:
+            return  # a generator may be left in another context: then there is nothing to undo
 
 
 running: Register[Registered] = Register()

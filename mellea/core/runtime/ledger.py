@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mellea.core.events import Usage
     from mellea.core.runtime.record import Record
 
-__all__ = ["Ledger", "current_ledger", "enter_request", "was_refused"]
+__all__ = ["Ledger", "Meter", "current_ledger", "enter_request", "was_refused"]
 
 _MOST = 1000
 """How many requests may wait for being priced."""
@@ -51,6 +51,58 @@ class Ledger:
                 dollars = cost(usage, provider, model)
                 self._total = None if dollars is None or self._total is None else self._total + dollars
             return self._total
+
+    def around(self, inner: Ledger) -> Ledger:
+        """Return where the requests of a session are entered that works inside of what this ledger is for."""
+        return inner
+
+
+class Meter(Ledger):
+    """What one piece of work asks, entered here and in the ledger of the session that it asks.
+
+    Args:
+        session: the ledger of that session, `None` if there is none so far.
+        entries: where each request's provider, model and usage are put.
+    """
+
+    __slots__ = ("_session", "entries")
+
+    def __init__(
+        self, session: Ledger | None = None, entries: list[tuple[str, str, Usage | None]] | None = None
+    ) -> None:
+        super().__init__()
+        self._session = session
+        self.entries = [] if entries is None else entries
+
+    def add(self, provider: str, model: str, usage: Usage | None) -> None:
+        """Enter a request that was answered, at least in part."""
+        self.entries.append((provider, model, usage))
+        if self._session is not None:
+            self._session.add(provider, model, usage)
+
+    def around(self, inner: Ledger) -> Ledger:
+        """Return a meter with the same entries for another session."""
+        return Meter(inner, self.entries)
+
+    def cost(self) -> float | None:
+        """Return what the requests so far cost in US dollars, `None` if that of any is unknown."""
+        from mellea.core.prices import cost  # lazy: most programs never ask
+
+        total = 0.0
+        for provider, model, usage in self.entries:
+            dollars = cost(usage, provider, model)
+            if dollars is None:
+                return None
+            total += dollars
+        return total
+
+    def usage(self) -> Usage | None:
+        """Return the tokens of all requests together, `None` if no provider reported any."""
+        total = None
+        for _, _, usage in self.entries:
+            if usage is not None:
+                total = usage if total is None else total + usage
+        return total
 
 
 def was_refused(error: BaseException | None) -> bool:

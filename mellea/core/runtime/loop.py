@@ -6,6 +6,7 @@ the rest needs from a loop and anyio doesn't give:
 - a task that belongs to nobody's task group (`launch`),
 - a one-shot wait that any thread may end (`new_waiter`, `ThreadWaiter`),
 - a callback from any thread (`Loop.post`) and after a while (`Loop.call_later`),
+- one timer for all clocks of a loop (`Loop.watch`), so that a clock costs nothing while its time isn't up,
 - the news that a loop has been closed, has ended or stands still (`Loop.obituary`),
 - a loop that can be closed while the interpreter ends (`run_until_exit`).
 """
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack, cast
 
 import anyio
@@ -48,6 +49,8 @@ GRACE = 5.0
 _GAP = 1.5
 """Seconds between two looks that count: if nobody looked for longer, those who look stood still as well."""
 
+_NEVER = float("inf")
+
 _own = threading.local()  # the `loop` that the thread ran last, and its `grace`, where it has one of its own
 
 
@@ -57,8 +60,8 @@ class Waiter(Protocol):
     def wake(self) -> None:
         """End the wait. Safe from any thread, more than once, and after the waiting loop has gone."""
 
-    async def wait(self, timeout: float | None = None) -> None:
-        """Wait, at most `timeout` seconds."""
+    def wait(self, timeout: float | None = None) -> Awaitable[None]:
+        """Return what waits when it is awaited, at most `timeout` seconds."""
 
 
 class Detached(Protocol):
@@ -66,6 +69,25 @@ class Detached(Protocol):
 
     def cancel(self) -> None:
         """Cancel the task; only from its loop's own thread."""
+
+    def take_over(self) -> None:
+        """Have `ended` called no more: `main` has begun, and sees to its own end from now on."""
+
+    def will_raise(self) -> None:
+        """Say that `main` is about to raise what leaves the loop, so that the task doesn't report it once more."""
+
+
+class Timed(Protocol):
+    """What a loop looks at when its time is up.
+
+    Attributes:
+        due: when to look at it, as `time.monotonic()` tells.
+    """
+
+    due: float
+
+    def look(self, now: float) -> None:
+        """Note that its time is up, and set when to look at it again."""
 
 
 class Loop(ABC):
@@ -83,6 +105,9 @@ class Loop(ABC):
         self._is_asked = False  # for a sign of life that it hasn't given yet
         self._looked = 0.0
         self._stood = 0.0  # seconds that it has been seen to stand still
+        self._timed = set[Timed]()
+        self._due = _NEVER  # when its timer looks at them
+        self._stop_timer: Callable[[], Any] | None = None
 
     @abstractmethod
     def post(self, callback: Callable[[], Any]) -> bool:
@@ -95,6 +120,42 @@ class Loop(ABC):
     @abstractmethod
     def is_current(self) -> bool:
         """Whether the calling thread is running inside this very loop."""
+
+    @abstractmethod
+    def make_waiter(self) -> Waiter | None:
+        """Return a new wait for the calling code if this loop runs it; `None` elsewhere."""
+
+    def watch(self, timed: Timed) -> None:
+        """Look at it when its time is up, until it is forgotten; only from the loop's own thread.
+
+        A timer that is set already for an earlier time stays as it is, also when nobody needs it any more.
+        """
+        self._timed.add(timed)
+        if timed.due < self._due:
+            self._set_timer(timed.due)
+
+    def forget(self, timed: Timed) -> None:
+        """Look at it no more; from any thread."""
+        self._timed.discard(timed)
+
+    def _set_timer(self, due: float) -> None:
+        self._clear_timer()
+        self._due = due
+        self._stop_timer = self.call_later(max(0.0, due - time.monotonic()), self._look)
+
+    def _clear_timer(self) -> None:
+        if self._stop_timer is not None:
+            self._stop_timer()
+        self._due, self._stop_timer = _NEVER, None
+
+    def _look(self) -> None:
+        self._due, self._stop_timer = _NEVER, None
+        now = time.monotonic()
+        for timed in list(self._timed):
+            timed.look(now)  # also at those whose time isn't up: they may have more of it by now
+        due = min([timed.due for timed in list(self._timed)], default=_NEVER)
+        if due < self._due:
+            self._set_timer(due)
 
     @abstractmethod
     def _end(self) -> str | None:
@@ -146,6 +207,9 @@ class _AsyncioLoop(Loop):
     def is_current(self) -> bool:
         return asyncio._get_running_loop() is self.native
 
+    def make_waiter(self) -> Waiter | None:
+        return _AsyncioWaiter(self.native) if asyncio._get_running_loop() is self.native else None
+
     def _end(self) -> str | None:
         return "been closed" if self.native.is_closed() else None
 
@@ -171,13 +235,15 @@ class _AsyncioWaiter:
         if not self._future.done():
             self._future.set_result(None)
 
-    async def wait(self, timeout: float | None = None) -> None:
-        timer = None if timeout is None else self._loop.call_later(timeout, self._end)
+    def wait(self, timeout: float | None = None) -> Awaitable[None]:
+        return self._future if timeout is None else self._wait(timeout)
+
+    async def _wait(self, timeout: float) -> None:
+        timer = self._loop.call_later(timeout, self._end)
         try:
             await self._future
         finally:
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
 
 
 if sys.platform == "win32":
@@ -210,10 +276,10 @@ def run_until_exit(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 class _TrioLoop(Loop):
-    def __init__(self) -> None:
+    def __init__(self, native: Any) -> None:
         super().__init__()
         self._trio = _trio()
-        self.native = self._trio.lowlevel.current_trio_token()
+        self.native = native
 
     def post(self, callback: Callable[[], Any]) -> bool:
         try:
@@ -233,9 +299,17 @@ class _TrioLoop(Loop):
         self._trio.lowlevel.spawn_system_task(sleep)
         return cast("Callable[[], Any]", scope.cancel)
 
+    def forget(self, timed: Timed) -> None:
+        super().forget(timed)
+        if not self._timed and self.is_current():
+            self._clear_timer()  # here it is a task, and none is left over
+
     def is_current(self) -> bool:
         lowlevel = self._trio.lowlevel
         return bool(lowlevel.in_trio_run()) and lowlevel.current_trio_token() is self.native
+
+    def make_waiter(self) -> Waiter | None:
+        return _TrioWaiter() if self.is_current() else None
 
     def _end(self) -> str | None:
         return None if self.post(_nothing) else "been finished"
@@ -298,20 +372,32 @@ class _AsyncioTask:
 
     def _end(self, task: asyncio.Task[None]) -> None:
         _tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # a KeyboardInterrupt has left through the loop already: don't report it again
+        _retrieve(task)
         self._ended()
 
     def cancel(self) -> None:
         self._task.cancel()
 
+    def take_over(self) -> None:
+        _tasks.discard(self._task)
+        self._task.remove_done_callback(self._end)  # calling it back takes as long as a tenth of a call
+
+    def will_raise(self) -> None:
+        self._task.add_done_callback(_retrieve)
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()  # a KeyboardInterrupt has left through the loop already: don't report it again
+
 
 class _TrioTask:
-    __slots__ = ("_scope",)
+    __slots__ = ("_ended", "_scope")
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], None]) -> None:
         trio = _trio()
         scope = self._scope = trio.CancelScope()
+        self._ended = ended
 
         async def task() -> None:
             try:
@@ -322,15 +408,21 @@ class _TrioTask:
             except BaseException:  # noqa: BLE001 - it would end the whole program; `main` has told its readers
                 return
             finally:
-                ended()
+                self._ended()
 
         trio.lowlevel.spawn_system_task(task, context=_copy_context())
 
     def cancel(self) -> None:
         self._scope.cancel()
 
+    def take_over(self) -> None:
+        self._ended = _nothing
 
-# The loop itself keeps only weak references to its tasks.
+    def will_raise(self) -> None:
+        """Do nothing: what leaves a task of trio's is reported once."""
+
+
+# The loop itself keeps only weak references to its tasks; this one lasts until they see to their own end.
 _tasks: set[asyncio.Task[None]] = set()
 
 
@@ -346,12 +438,11 @@ def current_loop() -> Loop:
     Raises:
         RuntimeError: no loop is running in this thread.
     """
-    if _in_trio():
-        return _TrioLoop()
-    native = asyncio.get_running_loop()
-    known: _AsyncioLoop | None = getattr(_own, "loop", None)
+    is_trio = _in_trio()
+    native: Any = _trio().lowlevel.current_trio_token() if is_trio else asyncio.get_running_loop()
+    known: Loop | None = getattr(_own, "loop", None)
     if known is None or known.native is not native:
-        known = _own.loop = _AsyncioLoop(native)
+        known = _own.loop = _TrioLoop(native) if is_trio else _AsyncioLoop(native)
     return known
 
 
@@ -365,7 +456,7 @@ def launch(main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], No
 
     `main` handles its own errors: nothing but cancellation may leave it, since on trio anything else
     would end the whole program. `ended()` is called when the task is over, and also when it was
-    cancelled before its first step, so that nothing of `main` has run.
+    cancelled before its first step, so that nothing of `main` has run; not if `main` has called `take_over()`.
     """
     return _TrioTask(main, ended) if _in_trio() else _AsyncioTask(main, ended)
 

@@ -17,7 +17,7 @@ from mellea.core.runtime.loop_thread import Errand, LoopThread
 from mellea.core.tracebacks import unwrap_entrance, wrap_entrance
 from mellea.errors import StreamingError
 
-__all__ = ["blocking", "is_portal_thread"]
+__all__ = ["blocking", "is_portal_thread", "portal_loop"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,6 +67,15 @@ class _Portal(LoopThread):
 
 
 _portal = _Portal()
+
+
+def portal_loop() -> Loop:
+    """Return the loop of synchronous verbs, started at its first use.
+
+    Raises:
+        StreamingError: called on its own thread, which can't wait for itself.
+    """
+    return _portal.start()
 
 
 def is_portal_thread() -> bool:

@@ -25,7 +25,6 @@ from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.backend import Batches
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
 from mellea.core.options import Deadlines
-from mellea.core.runtime.call_log import log_end
 from mellea.core.runtime.clock import Clock
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import runs_around
@@ -33,7 +32,7 @@ from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behin
 from mellea.core.runtime.ledger import current_ledger
 from mellea.core.runtime.loop import current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
-from mellea.core.runtime.source import close_source, is_open
+from mellea.core.runtime.sending import close_source, is_open, log_end
 from mellea.core.runtime.spans import RunSpans
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.state import State
@@ -53,6 +52,7 @@ class Run(Record):
     __slots__ = (
         "_clock",
         "_correction",
+        "_deadlines",
         "_held_end",
         "_is_logged",
         "_ledger",
@@ -91,10 +91,10 @@ class Run(Record):
             model=model,
             is_composite=not is_request or correction is not None,
         )
-        self.is_request = is_request
-        self._ready, self._open, self._work = ready, open, work
+        self._ready, self._open, self._work, self.is_request = ready, open, work, is_request
         self._parse, self._quick_length, self._correction = parse, quick_length, correction
-        self._clock, self._overdue = Clock(deadlines), overdue
+        self._clock: Any = None  # the `Clock`, which begins when `ready` is through
+        self._deadlines, self._overdue = deadlines, overdue
         self._held_end: StreamEnd | None = None  # which readers get once the answer could be parsed
         self._registers: Sequence[Any] = ()
         self._is_logged, self._ledger = open is None, current_ledger.get()  # work logs the requests that it makes
@@ -115,6 +115,8 @@ class Run(Record):
         self._task = launch(self._main, self._retire)
 
     async def _main(self) -> None:
+        if self._task is not None:  # it isn't there yet where a loop begins its tasks at once
+            self._task.take_over()
         runs_around.set((*runs_around.get(), weakref.ref(self)))  # for this task alone, and what it begins
         if self.spans is not None:
             self.spans.make_current()
@@ -129,6 +131,8 @@ class Run(Record):
             said = as_mellea_error(error, backend=self.backend, model=self.model, is_work=not self.is_request)
             self.end(State.FAILED, said, is_settled=True)
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                if self._task is not None:
+                    self._task.will_raise()
                 raise
         finally:
             self._retire()
@@ -140,7 +144,6 @@ class Run(Record):
         if self.limit is None:
             # Cancelled by somebody else, perhaps before its first step, or thrown away: the loop is shutting down.
             self.end(State.FAILED, lost("ended"))
-        self._clock.stop()
         self._log_end()
         self._open = self._work = self._ready = self._parse = self._correction = None
         self._task = self._held_end = self._whole = None
@@ -153,10 +156,12 @@ class Run(Record):
         if not self._is_logged:
             self._is_logged = True
             said = self.so_far() if self._whole is None else self._whole[2]
-            log_end(self, said, self._clock.opened, self._ledger)
+            log_end(self, said, 0.0 if self._clock is None else self._clock.opened, self._ledger)
 
     def _close_lost(self) -> None:
         super()._close_lost()
+        if self._clock is not None:
+            self._clock.stop()
         for register in self._registers:
             register.discard(self)
         self._registers = ()
@@ -174,7 +179,7 @@ class Run(Record):
         if self.limit is not None:
             return
         if self._loop is not None:
-            self._clock.start(self._loop, self._expire, only_total=self._open is None)
+            self._clock = Clock(self._deadlines, self._loop, self._expire, only_total=self._open is None)
         correction = self._correction
         if correction is not None:
             self.emit(list(correction.before))
@@ -196,8 +201,15 @@ class Run(Record):
     async def _read(self) -> Any:
         """Read the backend's events, and return what they come to."""
         source = self._open(self)  # type: ignore[misc]  # there is no work
+        is_batched = isinstance(source, Batches)
+        stream: AsyncIterator[Any] = source.batches if isinstance(source, Batches) else source
+        listener = self.spans if self.spans is not None and self.spans.wants_events else None
+        events, has_ended = self.events, False  # `end` replaces the list
         try:
-            has_ended = await self._read_all(source)
+            async for new in stream:
+                if self.limit is not None:
+                    break
+                has_ended = self._take(new if is_batched else (new,), events, listener) or has_ended
         except GeneratorExit:  # the loop has gone and can't await a close any more
             raise
         except BaseException:
@@ -210,9 +222,9 @@ class Run(Record):
         if not has_ended:
             raise interrupted(self.backend, self.model)
         self._clock.ignore_silence()  # nothing more is waited for; the total deadline holds for the parsing as well
-        parse = self._parse
-        if parse is None:
-            return THE_TEXT
+        return THE_TEXT if self._parse is None else await self._parse_answer(self._parse)
+
+    async def _parse_answer(self, parse: Parse) -> Any:
         events = self.events[:]
         if self._correction is not None and self._held_end is not None:  # as they will be if it can be parsed
             events += (*self._correction.after, self._held_end)
@@ -224,16 +236,6 @@ class Run(Record):
         self._is_closing = True  # asyncio's own cancel goes through a shield
         await close_source(source)
         self._is_closing = False
-
-    async def _read_all(self, source: AsyncIterator[Event]) -> bool:
-        events, is_batched, has_ended = self.events, isinstance(source, Batches), False  # `end` replaces the list
-        stream: AsyncIterator[Any] = source.batches if isinstance(source, Batches) else source
-        listener = self.spans if self.spans is not None and self.spans.wants_events else None
-        async for new in stream:
-            if self.limit is not None:
-                break
-            has_ended = self._take(new if is_batched else (new,), events, listener) or has_ended
-        return has_ended
 
     def _take(self, new: Sequence[Event], events: list[Event], listener: RunSpans | None) -> bool:
         """Append events that came at once; returns whether the backend's own end is among them."""
@@ -274,7 +276,7 @@ class Run(Record):
 
     def _note_first(self, kind: type[Event], now: float) -> None:
         self._move_to_streaming()
-        if kind in (TextDelta, ReasoningDelta, ToolStart) and self.time_to_first_token is None:
+        if kind in (TextDelta, ReasoningDelta, ToolStart) and self.time_to_first_token is None and self._clock:
             self.time_to_first_token = now - self._clock.opened
 
     def emit(self, events: list[Event]) -> None:
@@ -287,9 +289,8 @@ class Run(Record):
             events = [event for event in events if event is not self._held_end]
         taken += events
         if self.time_to_first_token is None:
-            now = time.monotonic()
             for event in events:
-                self._note_first(type(event), now)
+                self._note_first(type(event), time.monotonic())
         self._wake()
 
     def _expire(self, late: str, seconds: float) -> None:

@@ -53,6 +53,11 @@ class Told(ABC):
 
     outer: Span
 
+    @property
+    @abstractmethod
+    def innermost(self) -> Span:
+        """The span of the request, or of the work, that is going on."""
+
     @abstractmethod
     def end(self, run: Record) -> None:
         """Tell that it has ended; a second time does nothing."""
@@ -82,7 +87,6 @@ class Record(Waits):
         "generation",
         "is_composite",
         "is_left",
-        "limit",
         "model",
         "parsed",
         "sent",
@@ -115,7 +119,6 @@ class Record(Waits):
         self.spans: Told | None = None  # what observers are told of it, if anybody listens
         self.state = State.PENDING
         self.events: list[Event] = []
-        self.limit: int | None = None
         self.error: MelleaError | None = None
         self.generation: Generation | None = None
         self.parsed: Any = None
@@ -131,11 +134,6 @@ class Record(Waits):
         return run
 
     # -- what has arrived -----------------------------------------------------------------------------
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the run has ended, in whatever way."""
-        return self.limit is not None
 
     @property
     def has_succeeded(self) -> bool:

@@ -1,4 +1,4 @@
-"""Sending a request: the one way to a backend's `run`, past the hooks of observers.
+"""Sending a request: the one way to a backend's `run`, past the hooks of observers; its log, and its close.
 
 Rules:
 
@@ -6,33 +6,41 @@ Rules:
 - The hooks are those of the observers of the request's span, so they hold wherever the span is told.
 - A hook that fails ends the request with its error. What was changed is what `run.sent` shows.
 - Without hooks nothing is added between the backend and the run.
+- The log has a line at INFO when a request is over, its request and its end at DEBUG; never any content.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from mellea.core.accumulator import join_deltas
-from mellea.core.backend import Backend, Request, SentRequest, narrow_tools
+from mellea.core.backend import Backend, Batches, Request, SentRequest, narrow_tools
 from mellea.core.events import Event, KeepAlive
 from mellea.core.options import ModelOption
-from mellea.core.runtime.call_log import log_request
-from mellea.core.runtime.source import close_source
+from mellea.core.runtime.ledger import enter_request
+from mellea.core.runtime.record import CLOSE_SECONDS
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.tracebacks import add_note
 from mellea.errors import MelleaError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from mellea.core.runtime.producer import Run
+    from mellea.core.accumulator import Generation
+    from mellea.core.runtime.ledger import Ledger
+    from mellea.core.runtime.record import Record
 
-__all__ = ["change_request", "send"]
+__all__ = ["change_request", "close_source", "is_open", "log_end", "send"]
+
+_log = logging.getLogger("mellea")
 
 Hook = Callable[..., Any]
 
 
-def send(run: Run, backend: Backend, request: Request, *, whole: Run | None = None) -> AsyncIterator[Event]:
+def send(run: Record, backend: Backend, request: Request, *, whole: Record | None = None) -> AsyncIterator[Event]:
     """Send a request for a run, and return the backend's events.
 
     Args:
@@ -43,24 +51,24 @@ def send(run: Run, backend: Backend, request: Request, *, whole: Run | None = No
     """
     if ModelOption.TOOL_CHOICE in request.options:
         request = narrow_tools(request)
-    if run.spans is None:
-        return _open(run, backend, whole, request)
-    span = run.spans.innermost
-    before, after = span.hooks("before_request"), span.hooks("after_response")
-    if not before and not after:
-        return _open(run, backend, whole, request)
-    return _send_past(request, before, after[::-1], partial(_open, run, backend, whole))
+    if run.spans is not None:
+        span = run.spans.innermost
+        before, after = span.hooks("before_request"), span.hooks("after_response")
+        if before or after:
+            return _send_past(run, backend, request, before, after[::-1], whole)
+    return _open(run, backend, request, whole)
 
 
-def _open(run: Run, backend: Backend, whole: Run | None, request: Request) -> AsyncIterator[Event]:
+def _open(run: Record, backend: Backend, request: Request, whole: Record | None) -> AsyncIterator[Event]:
     run.sent = SentRequest(backend, request)
     if whole is not None:
         whole.sent = run.sent
-    log_request(run)
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug("request: %r", run.sent)
     return backend.run(request)
 
 
-async def change_request(run: Run, request: Request) -> Request:
+async def change_request(run: Record, request: Request) -> Request:
     """Return a request as the hooks of a run's observers change it, where the answer isn't made of events.
 
     Raises:
@@ -85,9 +93,9 @@ async def _change_request(request: Request, hooks: Sequence[Hook]) -> Request:
 
 
 async def _send_past(
-    request: Request, before: Sequence[Hook], after: Sequence[Hook], open: Callable[[Request], AsyncIterator[Event]]
+    run: Record, backend: Backend, request: Request, before: Sequence[Hook], after: Sequence[Hook], whole: Record | None
 ) -> AsyncIterator[Event]:
-    source = open(await _change_request(request, before))
+    source = _open(run, backend, await _change_request(request, before), whole)
     held: list[Event] = []
     try:
         async for event in source:
@@ -125,3 +133,49 @@ async def _ask(hook: Hook, value: Any) -> Any:
 
 def _name(hook: Hook) -> str:
     return f"{getattr(hook, '__qualname__', type(hook).__name__)}()"
+
+
+# -- its end -----------------------------------------------------------------------------------------------
+
+
+def is_open(source: AsyncIterator[Event]) -> bool:
+    """Whether there is anything to close: a generator that has come to its end has no frame any more."""
+    generator: Any = source.batches if isinstance(source, Batches) else source
+    return hasattr(source, "aclose") and getattr(generator, "ag_frame", generator) is not None
+
+
+async def close_source(source: AsyncIterator[Event]) -> None:
+    """Close it, within `CLOSE_SECONDS`; whatever that raises, what the generation came to stays as it is."""
+    if not is_open(source):
+        return
+    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+        try:
+            await source.aclose()  # type: ignore[attr-defined]
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException:  # noqa: BLE001 - readers get the generation's own outcome
+            _log.debug("a backend failed to close its stream", exc_info=True)
+
+
+def log_end(run: Record, said: Generation, opened: float, ledger: Ledger | None) -> None:
+    """Say how a request ended: the model, seconds, tokens, why it stopped or failed; and enter what it cost.
+
+    Args:
+        run: has ended, or goes on with another request.
+        said: what the request came to.
+        opened: when its request was sent, as `time.monotonic()` tells.
+        ledger: that of the session.
+    """
+    if ledger is not None:
+        enter_request(ledger, run, said)
+    if not opened or not _log.isEnabledFor(logging.INFO):
+        return
+    seconds = time.monotonic() - opened
+    usage = said.usage
+    tokens = "? + ? tokens" if usage is None else f"{usage.input_tokens} + {usage.output_tokens} tokens"
+    end = said.finish_reason if run.error is None else type(run.error).__name__
+    _log.info("%s/%s: %.2f s, %s, %s", run.backend, said.model or run.model, seconds, tokens, end)
+    if run.time_to_first_token is not None:
+        _log.debug(
+            "%s: first token after %.3f s, %d events", said.response_id, run.time_to_first_token, len(run.events)
+        )

@@ -36,7 +36,7 @@ class RunSpans(Told):
 
     def tell_retry(self, event: Event) -> None:
         """Tell that the request is about to be sent again."""
-        self.innermost.tell([event], to_all=True)
+        self.innermost.tell_retry(event, is_for_all=not self.wants_events)  # who wants events gets it among them
 
     def end_first_attempt(self, run: Record, attempt: Any) -> None:
         """End the first attempt, which failed; what follows is told by those who make it.

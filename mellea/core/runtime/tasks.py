@@ -251,6 +251,8 @@ async def outcome_of(function: Callable[..., Any], *args: object) -> Any:
     try:
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
             return await function(*args)
+        if inspect.isasyncgenfunction(function):  # making the generator runs none of its code
+            return function(*args)
         outcome = await in_thread(function, *args)
         return await outcome if isinstance(outcome, Awaitable) else outcome
     except anyio.get_cancelled_exc_class() as error:

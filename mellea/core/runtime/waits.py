@@ -5,6 +5,7 @@ Rules:
 - A reader that has seen everything registers a waiter under the lock, then looks again. The producer makes its change
   first and looks for waiters afterwards, so that one of the two always sees the other.
 - What is waited for decides who is woken: only those whose `is_ready()` holds.
+- A waiter that isn't registered any more was woken since what it waits for is there; nobody looks again.
 - A reader on another loop or thread looks now and then whether the producing loop is still there.
 """
 
@@ -39,7 +40,17 @@ class Waits(ABC):
         dependencies: what has to end before it can begin.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_end_waiters", "_lock", "_loop", "_waiters", "awaited", "dependencies")
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_end_waiters",
+        "_lock",
+        "_loop",
+        "_waiters",
+        "awaited",
+        "dependencies",
+        "limit",
+    )
 
     def __init__(self, dependencies: Iterable[Waitable] = ()) -> None:
         self._lock = threading.Lock()
@@ -49,11 +60,16 @@ class Waits(ABC):
         self._end_waiters: dict[_Wakeable, Callable[[], bool]] = {}  # those that nothing but the end can wake
         self.dependencies: tuple[Waitable, ...] = tuple(dependencies)
         self.awaited: list[Waitable] = []
+        self.limit: int | None = None
 
     @property
-    @abstractmethod
     def is_final(self) -> bool:
         """Whether it has ended, in whatever way."""
+        return self.limit is not None
+
+    def has_ended(self) -> bool:
+        """Whether `is_final` holds, to be waited for."""
+        return self.limit is not None
 
     def on_any(self, loops: Iterable[Loop]) -> bool:
         """Whether one of the loops is the one that this run works on."""
@@ -66,8 +82,8 @@ class Waits(ABC):
 
     async def until_final(self) -> None:
         """Wait until it has ended."""
-        if not self.is_final:
-            await self._wait(lambda: self.is_final, self._end_waiters)
+        if self.limit is None:
+            await self._wait(self.has_ended, self._end_waiters)
 
     def until(self, is_ready: Callable[[], bool]) -> Coroutine[Any, Any, None]:
         """Wait until `is_ready()`; it may turn true with an event, at the end, and when the run is closed.
@@ -78,24 +94,21 @@ class Waits(ABC):
         return self._wait(is_ready, self._waiters)  # awaited at once; one frame less for each delta
 
     async def _wait(self, is_ready: Callable[[], bool], waiters: dict[_Wakeable, Callable[[], bool]]) -> None:
-        if is_ready():
-            return
-        loop = self._loop
-        elsewhere = loop is None or not loop.is_current()
         with waiting_for(self) if runs_around.get() or holds.get() else _AT_THE_TOP:
             while True:
-                waiter = new_waiter()
+                own = self._loop.make_waiter() if self._loop is not None else None
+                waiter = own or new_waiter()
                 with self._lock:
                     waiters[waiter] = is_ready
                 try:
                     if is_ready():
                         return
-                    await waiter.wait(_LOOK_SECONDS if elsewhere else None)
+                    await waiter.wait(None if own is not None else _LOOK_SECONDS)
                 finally:
-                    if waiter in waiters:  # whoever wakes it takes it out
+                    if is_left := waiter in waiters:  # whoever wakes it takes it out
                         with self._lock:
                             waiters.pop(waiter, None)
-                if is_ready() or (elsewhere and self._is_lost()):
+                if not is_left or is_ready() or (own is None and self._is_lost()):
                     return
 
     async def until_closed(self) -> None:
@@ -103,7 +116,7 @@ class Waits(ABC):
 
         Code that is part of the run, such as a tool of it, doesn't wait: the run can't close before that code ends.
         """
-        if not any(known() is self for known in runs_around.get()):
+        if not self._closed and not any(known() is self for known in runs_around.get()):
             await self.until(lambda: self._closed)
 
     def until_blocking(self, is_ready: Callable[[], bool]) -> None:

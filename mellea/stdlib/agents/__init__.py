@@ -6,6 +6,7 @@ May import: everything below, but not `stdlib.generative`. Read `agent.py` first
 from mellea.stdlib.agents.agent import Agent
 from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.limits import Limits
+from mellea.stdlib.agents.memory import Memory, Note
 from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.agents.prepare import chain, react, warn_near_limit
 from mellea.stdlib.agents.result import AgentRun, AgentStep
@@ -20,6 +21,8 @@ __all__ = [
     "AgentStream",
     "AsyncAgentStream",
     "Limits",
+    "Memory",
+    "Note",
     "Pending",
     "Router",
     "chain",

@@ -21,8 +21,10 @@ from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.keeper import Saved, StateKeeper
 from mellea.stdlib.agents.limits import Book, Limits, current_book
-from mellea.stdlib.agents.pending import find_secret
+from mellea.stdlib.agents.memory import Memory
+from mellea.stdlib.agents.prepare import chain
 from mellea.stdlib.agents.result import AgentRun, make_run
+from mellea.stdlib.agents.signing import find_secret
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.agents.task import AgentCall, AgentWork
 from mellea.stdlib.call import finish
@@ -51,6 +53,7 @@ class _Settings(TypedDict, total=False):
     loop: ToolLoop | None
     name: str | None
     limits: Limits | None
+    memory: Memory | None
     secret: str | bytes | None
     store: str | os.PathLike[str] | None
 
@@ -69,6 +72,7 @@ class Agent(Generic[T]):
             model is asked at most 10 times, or as often as `limits` say.
         name: what it is called in traces, in the events of agents that use it, and as a tool.
         limits: how much a run may take. What happens at a limit says `on_limit` of the loop.
+        memory: what it remembers from conversation to conversation, about one user; each run may be given another.
         secret: signs the states of runs that wait, so that changed ones are refused; by default `MELLEA_SECRET` of the
             environment.
         store: an SQLite file where states are noted that were resumed, so that none is resumed twice.
@@ -102,6 +106,7 @@ class Agent(Generic[T]):
         loop: ToolLoop | None = None,
         name: str | None = None,
         limits: Limits | None = None,
+        memory: Memory | None = None,
         secret: str | bytes | None = None,
         store: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -110,12 +115,14 @@ class Agent(Generic[T]):
             ("loop", loop, ToolLoop),
             ("name", name, str),
             ("limits", limits, Limits),
+            ("memory", memory, Memory),
         ):
             if value is not None and not isinstance(value, kind):
                 raise UsageError(f"{what} takes a {kind.__name__}, not {value!r}")
         self.instructions = instructions
         self.name = name or "agent"
         self.limits = limits or Limits()
+        self._memory = memory
         find_secret(secret)  # a wrong one is an error now
         self._secret, self._store = secret, store
         self.loop = _bound_loop(loop, self.limits)
@@ -134,6 +141,8 @@ class Agent(Generic[T]):
         Args:
             prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -165,6 +174,8 @@ class Agent(Generic[T]):
             answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
                 result, or `Deny(reason)`, for a tool that runs outside.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -178,11 +189,7 @@ class Agent(Generic[T]):
             UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
             MelleaError: see `arun`.
         """
-        keeper = self._keep_states(arguments)
-        state = await keeper.resume(pending, answers)
-        work = self.prepare(Conversation(state.closed_messages), arguments, corrects=True)
-        work.book.keeper, work.book.start = keeper, state
-        return await self.finish(work)
+        return await self.finish(await self._go_on(pending, answers, arguments, corrects=True))
 
     resume = blocking(aresume)
 
@@ -193,6 +200,8 @@ class Agent(Generic[T]):
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -218,6 +227,8 @@ class Agent(Generic[T]):
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -274,7 +285,8 @@ class Agent(Generic[T]):
 
         async def ask(task: str) -> AsyncGenerator[Any, None]:
             outer = current_book.get()
-            work = self.prepare(task, {})
+            memory = self._inner_memory(None if outer is None else outer.memory)
+            work = self.prepare(task, {"memory": memory}, corrects=True)
             work.book.is_nested = True
             stream = self.open_astream(work, {})
             step = 0
@@ -313,6 +325,27 @@ class Agent(Generic[T]):
         )
         return AsyncAgentStream(work.book, source, arguments)
 
+    async def open_resumed(
+        self, pending: Saved, answers: Mapping[str, Any] | None = None, arguments: AgentStreamArguments | None = None
+    ) -> AsyncAgentStream[T]:
+        """Make a stream of a run that goes on, for a server that streams it; see `aresume`, whose errors it raises."""
+        given = arguments or {}
+        return self.open_astream(await self._go_on(pending, answers, given), given)
+
+    async def _go_on(
+        self,
+        pending: Saved,
+        answers: Mapping[str, Any] | None,
+        arguments: AgentArguments,
+        *,
+        corrects: bool = False,
+    ) -> AgentWork:
+        keeper = self._keep_states(arguments)
+        state = await keeper.resume(pending, answers)
+        work = self.prepare(Conversation(state.closed_messages), arguments, corrects=corrects)
+        work.book.keeper, work.book.start = keeper, state
+        return work
+
     async def finish(self, work: AgentWork) -> AgentRun[T]:
         """Launch a run that was prepared, and wait for what it comes to; raises like `arun`."""
         thunk = work.launch()
@@ -348,15 +381,33 @@ class Agent(Generic[T]):
         options = dict(arguments.get("model_options") or {})
         if self.instructions is not None:
             options.setdefault(ModelOption.SYSTEM_PROMPT, self.instructions)
+        memory = arguments.get("memory", self._memory)
+        tools, loop = self._with_memory(memory)
         call = AgentCall.make(
             _component(prompt, earlier, backend),
             backend,
-            {"tools": self._tools, "loop": self.loop, "model_options": options},
+            {"tools": tools, "loop": loop, "model_options": options},
             format=self._format,
             defaults={} if session is None else session.model_options,
         )
         book = Book(self.limits, self._keep_states(arguments))
-        return AgentWork(replace(call, book=book, label=self.name), book, session, corrects)
+        book.memory, book.max_steps = memory, loop.step_limit
+        return AgentWork(replace(call, book=book, label=self.name, corrects=corrects), book, session)
+
+    def _with_memory(self, memory: Memory | None) -> tuple[Sequence[AnyTool], ToolLoop]:
+        """Return the tools and the loop of one run."""
+        if memory is None:
+            return self._tools, self.loop
+        if not isinstance(memory, Memory):
+            raise UsageError(f"memory takes a Memory, such as Memory('memory.db', 'ann'), not {memory!r}")
+        own = self.loop.prepare_step
+        prepare = memory.prepare_step() if own is None else chain(memory.prepare_step(), own)
+        return (*self._tools, memory), replace(self.loop, prepare_step=prepare)
+
+    def _inner_memory(self, outer: Memory | None) -> Memory | None:
+        """Return what it remembers as a tool: about the user of the agent around it, if they share a file."""
+        own = self._memory
+        return own if own is None or outer is None or outer.path != own.path else own.of(outer.user)
 
     def _keep_states(self, arguments: AgentArguments) -> StateKeeper:
         return StateKeeper(
@@ -365,6 +416,16 @@ class Agent(Generic[T]):
             checkpoint=arguments.get("checkpoint"),
             store=arguments.get("store", self._store),
         )
+
+    @property
+    def model(self) -> MelleaSession | Backend | None:
+        """The session or the backend that it works with; `None` is the current session of each run."""
+        return self._model
+
+    @property
+    def format(self) -> Any:
+        """The output format that its `output` makes; `None` for text."""
+        return self._format
 
     @property
     def tools(self) -> Sequence[Any]:
@@ -391,9 +452,9 @@ def _listed(tools: Any) -> Iterable[Any]:
 
 
 def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
-    if loop is None:
-        return ToolLoop() if limits.steps is None else ToolLoop(limits.steps)
-    return loop if limits.steps is None else replace(loop, max_steps=min(loop.max_steps, limits.steps))
+    loop = ToolLoop() if loop is None else loop
+    known = [steps for steps in (loop.max_steps, limits.steps) if steps is not None]
+    return replace(loop, max_steps=min(known)) if known else loop
 
 
 def _output_format(output: Any) -> Any:

@@ -6,6 +6,7 @@ import os
 from typing import Annotated, Literal
 
 from mellea.stdlib.agents.keeper import Checkpoint
+from mellea.stdlib.agents.memory import Memory
 from mellea.stdlib.verb import OptionArguments
 
 __all__ = ["AgentArguments", "AgentStreamArguments"]
@@ -14,6 +15,11 @@ __all__ = ["AgentArguments", "AgentStreamArguments"]
 class AgentArguments(OptionArguments, total=False):
     """What every run of an agent takes."""
 
+    memory: Annotated[
+        Memory | None,
+        "what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user who asks; "
+        "sub-agents with a memory in the same file remember about the same user.",
+    ]
     checkpoint: Annotated[
         Checkpoint | None,
         "a file that always has the latest state of the run, or a function that is called with it as a `Pending`: "

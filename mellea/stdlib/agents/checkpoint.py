@@ -1,4 +1,13 @@
-"""A file that always has the latest state of a run, whole."""
+"""A file that always has the latest state of a run.
+
+Rules:
+
+- The first state of a run is written whole, in place of what the file had. Each later one is appended as a change, so
+  that the bytes of a long run grow with the run, and not with its square.
+- A process that is killed while it appends leaves half a line, which readers leave out: the state before it counts.
+- Once the changes are as long as the whole state was, that is written whole again, so that the file stays small.
+- A file that isn't as it was left, since somebody else has written it, is replaced.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,60 @@ import os
 import threading
 from pathlib import Path
 
-__all__ = ["replace_file"]
+from mellea.stdlib.agents.pending import Pending, write_change
+
+__all__ = ["CheckpointFile", "replace_file"]
+
+_FEW = 2**18
+"""Bytes of changes for which it isn't worthwhile to write the whole state again."""
+
+
+class CheckpointFile:
+    """Writes the states of one run.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last: Pending | None = None
+        self._left: tuple[int, int, int] | None = None  # which file it is, and how long it was left
+        self._whole = self._changes = 0  # bytes of the state that was written whole, and of what follows
+
+    def write(self, pending: Pending) -> None:
+        """Write a state; once this returns, it is on the disk.
+
+        Raises:
+            OSError: it can't be written.
+            UsageError: something in it has no JSON form.
+        """
+        last, self._last = self._last, None  # if this fails, the next one is written whole
+        if last is None or self._changes > max(_FEW, self._whole) or not self._append(write_change(last, pending)):
+            text = f"{pending.to_json()}\n"
+            replace_file(self.path, text)
+            about = self.path.stat()
+            self._left = about.st_dev, about.st_ino, about.st_size
+            self._whole, self._changes = about.st_size, 0
+        self._last = pending
+
+    def _append(self, line: str) -> bool:
+        """Append a line; false if the file isn't as it was left."""
+        try:
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        except FileNotFoundError:
+            return False
+        with open(file, "ab", closefd=True) as writing:
+            about = os.fstat(file)
+            if self._left != (about.st_dev, about.st_ino, about.st_size):
+                return False
+            data = line.encode()
+            writing.write(data)
+            writing.flush()
+            os.fsync(file)
+        self._left = about.st_dev, about.st_ino, about.st_size + len(data)
+        self._changes += len(data)
+        return True
 
 
 def replace_file(path: Path, text: str) -> None:

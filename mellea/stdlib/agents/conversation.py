@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from mellea.core.blocking import blocking
@@ -53,6 +53,8 @@ class AgentConversation(Generic[T]):
         agent: with whom.
         saved: what `to_json()` has saved.
         messages: what was said before, in place of `saved`.
+        choose: returns the agent of a turn, given what is said, where it isn't always the same. What is said has the
+            instructions of that agent then, and not those of the one before.
 
     Attributes:
         messages: all that was said, instructions and the results of tools included.
@@ -68,8 +70,10 @@ class AgentConversation(Generic[T]):
         saved: str | bytes | None = None,
         *,
         messages: Iterable[Message | Mapping[str, Any]] = (),
+        choose: Callable[[Any], Speaker[T]] | None = None,
     ) -> None:
         self._agent = agent
+        self._choose = choose
         self.messages = as_messages(messages)
         self._work: AgentWork | None = None
         if saved is not None:
@@ -84,6 +88,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: a text, a `Message`, a list of messages, or a component.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -96,7 +102,8 @@ class AgentConversation(Generic[T]):
             UsageError: the turn before isn't over.
             MelleaError: see `Agent.arun`.
         """
-        return await self._agent.finish(self._prepare(prompt, arguments, corrects=True))
+        agent = self._find_agent(prompt)
+        return await agent.finish(self._prepare(agent, prompt, arguments, corrects=True))
 
     send = blocking(asend)
 
@@ -107,6 +114,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: see `asend`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -123,7 +132,8 @@ class AgentConversation(Generic[T]):
         Raises:
             UsageError: the turn before isn't over, or an argument is wrong.
         """
-        return self._agent.open_stream(self._prepare(prompt, arguments), arguments)
+        agent = self._find_agent(prompt)
+        return agent.open_stream(self._prepare(agent, prompt, arguments), arguments)
 
     @verb("astream", AgentStreamArguments)
     def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[T]:
@@ -132,6 +142,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: see `asend`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -148,7 +160,8 @@ class AgentConversation(Generic[T]):
         Raises:
             UsageError: the turn before isn't over, or an argument is wrong.
         """
-        return self._agent.open_astream(self._prepare(prompt, arguments), arguments)
+        agent = self._find_agent(prompt)
+        return agent.open_astream(self._prepare(agent, prompt, arguments), arguments)
 
     def to_json(self) -> str:
         """Return the conversation as versioned JSON, for `Agent.conversation(saved)`.
@@ -158,11 +171,18 @@ class AgentConversation(Generic[T]):
         """
         return to_json(self.messages)
 
-    def _prepare(self, prompt: Any, arguments: AgentArguments, *, corrects: bool = False) -> AgentWork:
+    def _find_agent(self, prompt: Any) -> Speaker[T]:
+        return self._agent if self._choose is None else self._choose(prompt)
+
+    def _prepare(
+        self, agent: Speaker[T], prompt: Any, arguments: AgentArguments, *, corrects: bool = False
+    ) -> AgentWork:
         if self._work is not None and self._work.is_running:
             raise UsageError("the agent is still answering what was said before; wait for that, or close its stream")
         earlier = repair_history(self.messages)
-        work = self._agent.prepare(prompt, arguments, earlier=earlier, corrects=corrects)
+        if self._choose is not None and earlier and earlier[0].role == "system":
+            earlier = earlier[1:]
+        work = agent.prepare(prompt, arguments, earlier=earlier, corrects=corrects)
         work.book.on_end = self._take
         self._work = work
         return work

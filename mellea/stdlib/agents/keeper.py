@@ -14,8 +14,9 @@ import anyio.to_thread
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.tracebacks import add_note
 from mellea.errors import StateError, UsageError
-from mellea.stdlib.agents.checkpoint import replace_file
-from mellea.stdlib.agents.pending import Pending, check_signature, find_secret, sign
+from mellea.stdlib.agents.checkpoint import CheckpointFile
+from mellea.stdlib.agents.pending import Pending
+from mellea.stdlib.agents.signing import Signer, check_signature, find_secret
 from mellea.stdlib.tools import LoopProgress, LoopState, give_answers
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class StateKeeper:
         self.run = uuid.uuid4().hex
         self._agent = agent
         self._secret = find_secret(secret)
+        self._signer = Signer(self._secret)
         self._checkpoint = _check_checkpoint(checkpoint)
         self._store = None if store is None else _open_store(store)
         self._resumed: Pending | None = None  # not yet claimed
@@ -95,7 +97,7 @@ class StateKeeper:
         path = Path(saved)
         text = await anyio.to_thread.run_sync(path.read_bytes)
         if self._checkpoint is None:
-            self._checkpoint = path
+            self._checkpoint = CheckpointFile(path)
         return Pending.from_json(text)
 
     def begin(self, state: LoopState, spent: Callable[[], Mapping[str, Any]] | None = None) -> LoopProgress:
@@ -125,17 +127,17 @@ class StateKeeper:
         if resumed is not None and store is not None:
             await anyio.to_thread.run_sync(store.claim, resumed.id, pending.id, self.run)
         if self._checkpoint is not None:
-            self._last = await anyio.to_thread.run_sync(sign, pending, self._secret)
+            self._last = await anyio.to_thread.run_sync(self._signer.sign, pending)
             await self._write(self._checkpoint, self._last)
         if resumed is not None and store is not None:
             await anyio.to_thread.run_sync(store.use, resumed.id, pending.id)
 
-    async def _write(self, checkpoint: Path | Callable[[Pending], Any], pending: Pending) -> None:
-        if isinstance(checkpoint, Path):
+    async def _write(self, checkpoint: CheckpointFile | Callable[[Pending], Any], pending: Pending) -> None:
+        if isinstance(checkpoint, CheckpointFile):
             try:
-                await anyio.to_thread.run_sync(lambda: replace_file(checkpoint, pending.to_json()))
+                await anyio.to_thread.run_sync(checkpoint.write, pending)
             except OSError as error:
-                raise StateError(f"the checkpoint {str(checkpoint)!r} can't be written: {error}") from error
+                raise StateError(f"the checkpoint {str(checkpoint.path)!r} can't be written: {error}") from error
             return
         try:
             await outcome_of(checkpoint, pending)
@@ -152,7 +154,7 @@ class StateKeeper:
         last = self._last
         if last is None or (self._resumed is None and last.state != state):
             last = Pending(self.run, state, agent=self._agent)
-        self._last = last = sign(replace(last, state=state), self._secret)
+        self._last = last = self._signer.sign(replace(last, state=state))
         return last
 
 
@@ -162,7 +164,7 @@ def _open_store(path: str | os.PathLike[str]) -> ResumeStore:
     return ResumeStore(path)
 
 
-def _check_checkpoint(checkpoint: Checkpoint | None) -> Path | Callable[[Pending], Any] | None:
+def _check_checkpoint(checkpoint: Checkpoint | None) -> CheckpointFile | Callable[[Pending], Any] | None:
     if checkpoint is None or callable(checkpoint):
         return checkpoint
     if not isinstance(checkpoint, (str, os.PathLike)):
@@ -170,4 +172,4 @@ def _check_checkpoint(checkpoint: Checkpoint | None) -> Path | Callable[[Pending
     path = Path(checkpoint)
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"checkpoint takes the path of a file in a folder that is there, not {str(path)!r}")
-    return path
+    return CheckpointFile(path)

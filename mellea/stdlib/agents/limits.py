@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from mellea.core.messages import Message
 from mellea.core.serialise import from_jsonable, to_jsonable
 from mellea.errors import ConfigurationError, UsageError
 from mellea.stdlib.agents.keeper import StateKeeper
+from mellea.stdlib.agents.memory import Memory
 from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.tools import LoopProgress, LoopState, nested_progress
 
@@ -88,6 +90,8 @@ class Book:
         is_nested: whether it is the run of a sub-agent, which goes on where it stopped by itself.
         progress: how far it has come, once it has begun.
         added: what the user has said and the agent hasn't been told.
+        memory: what the agent remembers in this run.
+        max_steps: how many times the loop asks the model at most.
     """
 
     def __init__(self, limits: Limits, keeper: StateKeeper) -> None:
@@ -103,6 +107,9 @@ class Book:
         self.is_nested = False
         self.progress: LoopProgress | None = None
         self.added: list[Message] = []
+        self.memory: Memory | None = None
+        self.max_steps: int | None = None
+        self._taken_before: dict[str, float] = {}  # when the turns that are left were last estimated
         self._calls = 0
         self._lock = threading.Lock()
         self._is_closed = False
@@ -145,6 +152,26 @@ class Book:
             if taken >= limit:
                 return name
         return None
+
+    def estimate_turns(self, number: int) -> int | None:
+        """Return how many more steps may call tools, that of this number included; `None` if nothing limits them.
+
+        It is asked once a step. Tokens and dollars are taken to be spent as fast as since it was asked before.
+
+        Args:
+            number: of the step that is about to be asked.
+        """
+        limits, left = self.limits, [] if self.max_steps is None else [self.max_steps - number]
+        if limits.tool_calls is not None:
+            left.append(limits.tool_calls - self._calls)
+        tokens = None if self.usage is None else self.usage.total_tokens
+        for name, limit, taken in (("tokens", limits.tokens, tokens), ("cost", limits.cost, self.cost)):
+            if limit is None or not taken:
+                continue
+            last, self._taken_before[name] = taken - self._taken_before.get(name, 0), taken
+            if last > 0:
+                left.append(math.ceil((limit - taken) / last) - 1)
+        return max(0, min(left)) if left else None
 
     # -- what the user says meanwhile -----------------------------------------------------------------
 

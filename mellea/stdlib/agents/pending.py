@@ -1,28 +1,31 @@
-"""`Pending`: an agent's run that waits, or was interrupted, as a value and as JSON; signed if there is a secret."""
+"""`Pending`: an agent's run that waits, or was interrupted, as a value and as JSON; signed if there is a secret.
+
+A document may be followed by lines, each a change that makes a later state of it: so a checkpoint is written, which
+would otherwise be the whole conversation each time. A last line that breaks off doesn't count.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import os
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+from mellea.core.messages import Message
 from mellea.core.serialise import LARGEST, read_document, write_document
+from mellea.core.surrogates import replace_surrogates
 from mellea.errors import StateError, UsageError
-from mellea.stdlib.agents.state_json import check_fields, dump_state, load_state
+from mellea.stdlib.agents.state_changes import apply_change, diff_states
+from mellea.stdlib.agents.state_json import check_fields, dump_messages, dump_state, load_state
 from mellea.stdlib.tools import LoopState, Question
 
-__all__ = ["Pending", "check_signature", "find_secret", "sign"]
+__all__ = ["FORMAT", "VERSION", "Pending", "dump_pending", "write_change"]
 
-_FORMAT = "mellea.pending"
-_VERSION = 1
-_ALGORITHM = "hmac-sha256"
-_LARGEST_WHOLE = 1e21
-"""From here on JavaScript writes whole numbers with an exponent."""
+FORMAT = "mellea.pending"
+VERSION = 1
+_CHANGE = '{"after":'
+"""What each change behind a document begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +62,29 @@ class Pending:
         Raises:
             UsageError: something in it has no JSON form, or it is too big.
         """
-        data = _dump(self)
+        data = dump_pending(self)
         if self.signature is not None:
             data["signature"] = self.signature
-        return write_document(data, format=_FORMAT, version=_VERSION, limit=limit)
+        return write_document(data, format=FORMAT, version=VERSION, limit=limit)
 
     @classmethod
     def from_json(cls, text: str | bytes, *, limit: int = LARGEST) -> Self:
-        """Return what `to_json` wrote. A signature is checked when it is resumed.
+        """Return what `to_json` wrote, or the state that a checkpoint's file has. A signature is checked on resuming.
 
         Args:
             text: the document, from anywhere.
-            limit: the most characters (or bytes) that it may have.
+            limit: the most characters (or bytes) that it may have; changes behind it may have as many.
 
         Raises:
             StateError: it isn't such a document, its version is unknown, or it is damaged.
         """
         if not isinstance(text, (str, bytes)):
             raise UsageError(f"from_json takes JSON as text, not {text!r}")
-        data = read_document(text, format=_FORMAT, version=_VERSION, limit=limit)
+        text, changes = _split(text, limit)
+        data = read_document(text, format=FORMAT, version=VERSION, limit=limit)
         try:
+            for number, change in enumerate(changes, 1):
+                _apply(data, change, f"change {number}")
             check_fields(data, "value", {"run": str, "id": str, "state": dict}, {"agent": str, "signature": str})
             state = load_state(data["state"], "value.state")
         except RecursionError:
@@ -86,67 +92,55 @@ class Pending:
         return cls(data["run"], state, data["id"], data.get("agent"), data.get("signature"))
 
 
-def sign(pending: Pending, secret: bytes | None) -> Pending:
-    """Return it with a signature, without one if there is no secret.
-
-    What is signed is the whole state as canonical JSON: run, step, call ids, tools, arguments, the conversation.
-    """
-    return replace(pending, signature=None if secret is None else _make_signature(pending, secret))
-
-
-def check_signature(pending: Pending, secret: bytes | None) -> None:
-    """Refuse a state that somebody has changed.
-
-    Raises:
-        StateError: it was changed or isn't signed, or it is signed and there is no secret to check that with.
-    """
-    if secret is None:
-        if pending.signature is None:
-            return
-        raise StateError(
-            "the state is signed, and there is no secret to check that with; set secret= or MELLEA_SECRET as it was "
-            "set where the state was made"
-        )
-    if pending.signature is None:
-        raise StateError("the state isn't signed, and with a secret only signed states are resumed")
-    if not hmac.compare_digest(pending.signature.encode(), _make_signature(pending, secret).encode()):
-        raise StateError("the state was changed after it was signed, or signed with another secret; it isn't resumed")
-
-
-def find_secret(secret: str | bytes | None) -> bytes | None:
-    """Return the secret, by default that of `MELLEA_SECRET` in the environment.
-
-    Raises:
-        UsageError: it is neither text nor bytes, or empty.
-    """
-    if secret is None:
-        secret = os.environ.get("MELLEA_SECRET") or None
-    elif not isinstance(secret, (str, bytes)) or not secret:
-        raise UsageError("secret takes a text or bytes that aren't empty")  # without showing it
-    return secret.encode() if isinstance(secret, str) else secret
-
-
-def _dump(pending: Pending) -> dict[str, Any]:
-    data: dict[str, Any] = {"run": pending.run, "id": pending.id, "state": dump_state(pending.state)}
+def dump_pending(
+    pending: Pending, dump_messages: Callable[[Sequence[Message], str], Any] = dump_messages
+) -> dict[str, Any]:
+    """Return a state as JSON values, without its signature; see `dump_state` for what messages become."""
+    data: dict[str, Any] = {"run": pending.run, "id": pending.id, "state": dump_state(pending.state, dump_messages)}
     return data if pending.agent is None else {**data, "agent": pending.agent}
 
 
-def _make_signature(pending: Pending, secret: bytes) -> str:
-    body = json.dumps(
-        {"format": _FORMAT, "version": _VERSION, "value": _canonical(_dump(pending))},
-        sort_keys=True,
-        separators=(",", ":"),
-        allow_nan=False,
-    )
-    return f"{_ALGORITHM}:{hmac.new(secret, body.encode(), hashlib.sha256).hexdigest()}"
+def write_change(before: Pending, after: Pending) -> str:
+    """Return what makes a state of an earlier one of the same run, as a line to follow the document of that.
+
+    Raises:
+        UsageError: something in it has no JSON form.
+    """
+    line: dict[str, Any] = {"after": before.id, "id": after.id, "change": diff_states(before.state, after.state)}
+    if after.signature is not None:
+        line["signature"] = after.signature
+    try:
+        text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (ValueError, RecursionError) as error:  # such as an integer of more digits than Python prints
+        raise UsageError(f"the state has no JSON form: {error}") from None
+    return f"{replace_surrogates(text)}\n"
 
 
-def _canonical(value: Any) -> Any:
-    """Return a JSON value with whole numbers without a fraction, as JavaScript writes them back."""
-    if isinstance(value, Mapping):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE:
-        return int(value)
-    return value
+def _split(text: str | bytes, limit: int) -> tuple[str | bytes, list[str]]:
+    """Return a document, and the whole lines of changes behind it."""
+    end, begins = (b"\n", _CHANGE.encode()) if isinstance(text, bytes) else ("\n", _CHANGE)
+    document, _, changes = text.partition(end)  # type: ignore[arg-type]
+    if not changes or changes[: len(begins)] != begins[: len(changes)]:  # as in a document of several lines
+        return text, []
+    changes = changes[: changes.rfind(end) + 1]  # type: ignore[arg-type]  # without a line that breaks off
+    if len(changes) > limit:
+        raise StateError(f"the changes behind the saved state have more than limit={limit:,} characters; raise limit=")
+    try:
+        return document, (changes.decode() if isinstance(changes, bytes) else changes).split("\n")[:-1]
+    except UnicodeDecodeError as error:
+        raise StateError(f"the saved state isn't UTF-8: {error}") from None
+
+
+def _apply(data: Any, change: str, path: str) -> None:
+    try:
+        line = json.loads(change)
+    except ValueError as error:
+        raise StateError(f"{path} behind the saved state isn't JSON: {error}") from None
+    check_fields(line, path, {"after": str, "id": str, "change": dict}, {"signature": str})
+    if not isinstance(data, dict) or line["after"] != data.get("id") or not isinstance(data.get("state"), dict):
+        raise StateError(f"{path} behind the saved state is one of another state; two runs may have written the file")
+    apply_change(data["state"], line["change"], f"{path}.change")
+    data["id"] = line["id"]
+    data.pop("signature", None)
+    if "signature" in line:
+        data["signature"] = line["signature"]

@@ -8,6 +8,8 @@ from dataclasses import replace
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import outcome_of
 from mellea.errors import UsageError
+from mellea.stdlib.agents.instructions import add_instructions
+from mellea.stdlib.agents.limits import current_book
 from mellea.stdlib.tools import Step
 from mellea.stdlib.tools.tool_loop import PrepareStep
 
@@ -35,29 +37,39 @@ def react(wording: str = REACT) -> PrepareStep:
     """
 
     def prepare(step: Step) -> Step:
-        return replace(step, messages=_instructed(step.messages, wording))
+        return replace(step, messages=add_instructions(step.messages, wording))
 
     return prepare
 
 
-def warn_near_limit(max_steps: int, ahead: int = 2) -> PrepareStep:
+def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep:
     """Make a `prepare_step` that tells the model how many turns are left, and has it answer in the last one.
 
-    In the last step no tools are offered, so that a run ends with an answer in place of a limit.
+    In the last step no tools are offered, so that a run ends with an answer in place of a limit. In an agent all its
+    limits count, but for `seconds`; how many turns tokens and dollars last is estimated by what the last step took.
 
     Args:
-        max_steps: as in the loop.
+        max_steps: as in the loop; an agent knows by itself.
         ahead: how many steps before the last one the warnings begin.
 
     Raises:
-        UsageError: a number is not a whole number, or too small.
+        UsageError: a number is not a whole number, or too small; or, in a step, there is no agent and no `max_steps`.
     """
     for name, number, least in (("max_steps", max_steps, 1), ("ahead", ahead, 0)):
+        if number is None and name == "max_steps":
+            continue
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise UsageError(f"{name} takes a whole number from {least}, not {number!r}")
 
-    def prepare(step: Step) -> Step | None:
-        left = max_steps - step.number
+    async def prepare(step: Step) -> Step | None:
+        book = current_book.get()
+        known = [
+            None if max_steps is None else max_steps - step.number,
+            None if book is None else book.estimate_turns(step.number),
+        ]
+        left = min((number for number in known if number is not None), default=None)
+        if left is None:
+            raise UsageError("warn_near_limit() knows the limits of an agent only; elsewhere give it max_steps=")
         if left > ahead:
             return None
         if left <= 0:
@@ -82,10 +94,3 @@ def chain(*functions: PrepareStep) -> PrepareStep:
         return step
 
     return prepare
-
-
-def _instructed(messages: tuple[Message, ...], wording: str) -> tuple[Message, ...]:
-    """Return the messages with something more in the system prompt."""
-    if messages and messages[0].role == "system":
-        return (Message("system", [*messages[0].blocks, f"\n\n{wording}"]), *messages[1:])
-    return (Message("system", wording), *messages)

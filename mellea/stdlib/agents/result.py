@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from mellea.core.accumulator import fold
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import (
     AttemptStart,
@@ -20,7 +19,6 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.core.messages import Message
-from mellea.core.prices import cost_of_events
 from mellea.core.runtime import Record
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.pending import Pending
@@ -39,7 +37,7 @@ class AgentStep:
         number: from 1.
         text: what the model wrote.
         tool_calls: the tools that it called.
-        results: what they gave back, in the order in which they ended; none if they weren't run.
+        results: what they gave back, in the order of the calls; none if they weren't run.
         usage: the tokens that it took, `None` if the provider didn't report them.
     """
 
@@ -118,7 +116,9 @@ class _Writing:
         return usage or before if before is None or usage is None else before + usage
 
     def end(self) -> AgentStep:
-        return AgentStep(self.number, "".join(self.text), tuple(self.calls), tuple(self.results), self._total())
+        places = {call.tool_call_id: place for place, call in enumerate(self.calls)}
+        results = sorted(self.results, key=lambda result: places.get(result.tool_call_id, len(places)))
+        return AgentStep(self.number, "".join(self.text), tuple(self.calls), tuple(results), self._total())
 
 
 def list_steps(events: Iterable[Event], start: LoopState | None = None) -> tuple[AgentStep, ...]:
@@ -192,26 +192,14 @@ def make_run(record: Record, book: Book) -> AgentRun[Any]:
     has_answer = book.limit is None and not (steps and steps[-1].tool_calls)
     text = generation.message.content if has_answer else find_text(events, book.start)
     has_format = record.format is not None
-    messages, usage, cost = book.messages, book.usage, book.cost
-    if correction := _find_correction(events):  # which the loop knows nothing of
-        messages = (*messages[:-1], generation.message)
-        more, dollars = fold(correction).usage, cost_of_events(correction, record.backend or "", record.model or "")
-        usage = usage + more if usage is not None and more is not None else usage or more
-        cost = None if cost is None or dollars is None else cost + dollars
     return AgentRun(
         text,
         record.parsed if has_format else text,
-        messages,
+        book.messages,
         steps,
-        usage,
-        cost,
+        book.usage,
+        book.cost,
         book.pending,
         book.limit,
         has_format,
     )
-
-
-def _find_correction(events: Sequence[Event]) -> Sequence[Event]:
-    """Return the events of the attempts that corrected the answer; none if it was right as it was."""
-    is_correction = (isinstance(event, AttemptStart) and event.number > 1 for event in events)
-    return events[next((place for place, found in enumerate(is_correction) if found), len(events)) :]

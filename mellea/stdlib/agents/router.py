@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Unpack
 
 from mellea.core.blocking import blocking
@@ -12,6 +12,7 @@ from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.agents.agent import Agent
 from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
+from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.result import AgentRun
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.verb import verb
@@ -19,7 +20,7 @@ from mellea.stdlib.verb import verb
 __all__ = ["Router", "Rule"]
 
 Rule = str | Iterable[str] | Callable[[str], bool]
-"""Words, of which one has to occur in the prompt (in upper or lower case), or a function of its text."""
+"""Words, one of which a word of the prompt has to begin with, in whatever case; or a function of the prompt's text."""
 
 
 @short_errors
@@ -27,7 +28,8 @@ class Router:
     """Several agents and the rules by which a prompt goes to one of them; the first rule that fits counts.
 
     Args:
-        rules: pairs of a rule and an agent.
+        rules: pairs of a rule and an agent. A rule is a word, several words, or a function of the prompt's text. A word
+            fits where it stands in the prompt or begins a word of it, in whatever case: "refund" fits "Refunds?".
         default: the agent for everything else.
 
     Raises:
@@ -47,6 +49,20 @@ class Router:
         text = _text(prompt)
         return next((agent for check, agent in self._rules if check(text)), self._default)
 
+    def conversation(
+        self, saved: str | bytes | None = None, *, messages: Iterable[Message | Mapping[str, Any]] = ()
+    ) -> AgentConversation[Any]:
+        """Begin a conversation, or go on with one, in which each turn goes to the right agent and knows those before.
+
+        Args:
+            saved: a conversation as `to_json()` has saved it.
+            messages: what was said before, in place of `saved`.
+
+        Raises:
+            StateError: what is saved can't be read.
+        """
+        return AgentConversation(self._default, saved, messages=messages, choose=self.choose)
+
     @verb("run", AgentArguments)
     async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[Any]:
         """Have the right agent work on the prompt; the errors are those of `Agent.arun`.
@@ -54,6 +70,8 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -73,6 +91,8 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -95,6 +115,8 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
+            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
+                who asks; sub-agents with a memory in the same file remember about the same user.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
                 `resume` goes on from it.
@@ -110,6 +132,10 @@ class Router:
         """
         return self.choose(prompt).astream(prompt, **arguments)
 
+    def __repr__(self) -> str:
+        names = ", ".join(repr(agent.name) for _, agent in self._rules)
+        return f"<Router to {names or 'no agent'}, else {self._default.name!r}>"
+
 
 def _as_check(rule: Any) -> Callable[[str], bool]:
     if callable(rule):
@@ -118,7 +144,14 @@ def _as_check(rule: Any) -> Callable[[str], bool]:
     if not words or not all(isinstance(word, str) and word for word in words):
         raise UsageError(f"a rule is a word, several words, or a function of the prompt's text, not {rule!r}")
     folded = [word.casefold() for word in words]
-    return lambda text: any(word in text.casefold() for word in folded)
+    return lambda text: any(_begins_a_word(word, text.casefold()) for word in folded)
+
+
+def _begins_a_word(word: str, text: str) -> bool:
+    at = text.find(word)
+    while at > 0 and text[at - 1].isalnum():
+        at = text.find(word, at + 1)
+    return at >= 0
 
 
 def _as_agent(agent: Any) -> Agent[Any]:

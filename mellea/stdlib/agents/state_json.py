@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from mellea.core.blocks import ToolOutput
@@ -12,7 +12,7 @@ from mellea.errors import StateError
 from mellea.stdlib.tools import Deny, Edited, LoopState, Question
 from mellea.stdlib.tools.loop_state import Answer, OutsideResult, QuestionKind
 
-__all__ = ["check_fields", "dump_state", "load_state"]
+__all__ = ["FIELDS", "check_fields", "dump_answer", "dump_messages", "dump_state", "load_state"]
 
 T = TypeVar("T")
 
@@ -20,26 +20,42 @@ _DEEPEST = 50
 """Levels of sub-agents in a state."""
 
 
-def dump_state(state: LoopState) -> dict[str, Any]:
+FIELDS: dict[str, Callable[[Any], Any]] = {
+    # The call of a question is that of the answer under the same key.
+    "asked": lambda asked: [{"id": each.id, "kind": each.kind, "text": each.text} for each in asked],
+    "added": to_jsonable,
+    "spent": lambda spent: json_value(dict(spent)),
+    "limit": lambda limit: limit,
+    "is_done": bool,
+}
+"""The fields that are written anew where they have changed, and how."""
+
+
+def dump_messages(messages: Sequence[Message], path: str = "") -> Any:
+    """Return messages as JSON values; the path is that of a sub-agent's state, for others of this kind."""
+    return to_jsonable(messages)
+
+
+def dump_state(
+    state: LoopState, dump_messages: Callable[[Sequence[Message], str], Any] = dump_messages, path: str = ""
+) -> dict[str, Any]:
     """Return a state as JSON values; what is empty is left out.
+
+    Args:
+        state: the state.
+        dump_messages: makes something else of the messages; is given them, and the path of a sub-agent's state.
+        path: that of this state.
 
     Raises:
         UsageError: something in it has no JSON form.
     """
-    data: dict[str, Any] = {
-        "messages": to_jsonable(state.messages),
-        "starts": list(state.starts),
-        "outputs": {key: to_jsonable(output) for key, output in state.outputs.items()},
-        # The call of a question is that of the answer under the same key.
-        "asked": [{"id": each.id, "kind": each.kind, "text": each.text} for each in state.asked],
-        "answers": {key: _dump_answer(answer) for key, answer in state.answers.items()},
-        "nested": {key: dump_state(inner) for key, inner in state.nested.items()},
-        "added": to_jsonable(state.added),
-        "spent": json_value(dict(state.spent)),
-        "limit": state.limit,
-        "is_done": state.is_done,
-    }
-    return {name: value for name, value in data.items() if value or name == "messages"}
+    data: dict[str, Any] = {name: dump(getattr(state, name)) for name, dump in FIELDS.items()}
+    data["outputs"] = {key: to_jsonable(output) for key, output in state.outputs.items()}
+    data["answers"] = {key: dump_answer(answer) for key, answer in state.answers.items()}
+    nested = state.nested.items()
+    data["nested"] = {key: dump_state(inner, dump_messages, f"{path}/{key}") for key, inner in nested}
+    found = {name: value for name, value in data.items() if value}
+    return {"messages": dump_messages(state.messages, path), "starts": list(state.starts), **found}
 
 
 def load_state(data: Any, path: str = "state", depth: int = 0) -> LoopState:
@@ -137,7 +153,8 @@ def _load_question(data: Any, path: str, calls: Mapping[str, Any]) -> Question:
     return Question(data["id"], data["kind"], calls[data["id"]], data["text"])
 
 
-def _dump_answer(answer: Answer) -> dict[str, Any]:
+def dump_answer(answer: Answer) -> dict[str, Any]:
+    """Return what was answered about a call as JSON values."""
     if isinstance(answer, Deny):
         return {"denied": answer.reason}
     if isinstance(answer, Edited):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+from mellea.core.arguments import check_flag
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator
 from mellea.core.tracebacks import short_errors
@@ -18,7 +19,6 @@ from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, make_run
 from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
 from mellea.stdlib.streaming.stream import AsyncReader, EventReader
-from mellea.stdlib.verb import check_flag
 
 if TYPE_CHECKING:
     from mellea.core.structured.partials import Partial
@@ -44,6 +44,11 @@ class _AgentStreaming(Generic[T, S]):
 
     def _chunks(self) -> Chunks:
         return Chunks(ChunkFold(live=self._live, size=self._chunk_size), self._book)
+
+    @property
+    def has_format(self) -> bool:
+        """Whether the answer is a value of some type, not a text."""
+        return self._source.has_format
 
     @property
     def text(self) -> str:

@@ -1,7 +1,7 @@
 """The work of one run of an agent: a call whose tool loop keeps a book of what it takes.
 
 There is one loop in the project, `ToolLoop`. What an agent adds to it stands here: limits of its own, what the user
-says while it works, and what its sub-agents take.
+says while it works, what its sub-agents take, and the correction of an answer that isn't of its output type.
 """
 
 from __future__ import annotations
@@ -16,39 +16,42 @@ import anyio
 from mellea.core.accumulator import STEP_BREAK, Generation, fold
 from mellea.core.backend import Backend, Request
 from mellea.core.context import Context
-from mellea.core.events import Steered, StepEnd, StepStart, StreamEnd
+from mellea.core.events import AttemptAccepted, AttemptRejected, AttemptStart, Steered, StepEnd, StepStart, StreamEnd
 from mellea.core.messages import Message
-from mellea.core.options import ModelOption
+from mellea.core.options import ModelOption, without_shape
+from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.runtime import LaunchArguments, Record, Run
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.values import quick_value
 from mellea.errors import MelleaError, ParseError, ToolLoopLimitError
 from mellea.stdlib.agents.limits import Book, current_book
 from mellea.stdlib.agents.result import list_answers
 from mellea.stdlib.call import Answering, Call
+from mellea.stdlib.components import Correction, render_messages
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.sampling.rejection import FormatRepairStrategy
 from mellea.stdlib.session import MelleaSession
-from mellea.stdlib.streaming import launch_sampled
 from mellea.stdlib.tools import Step, ToolLoop
 
 __all__ = ["AgentCall", "AgentWork"]
 
 C = TypeVar("C", bound=Context)
 
-_CORRECTION = FormatRepairStrategy(loop_budget=2)
+_ANSWER = Requirement("an answer of the asked form", check_only=True)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class AgentCall(Call):
     """A call that an agent makes.
 
     Args:
-        book: of the run; without one, as in a correction of its answer, it is a call like others.
+        book: of the run; there is one when it is launched.
         label: the agent's name, for traces.
+        corrects: whether an answer that isn't a value of the output type is corrected, once.
     """
 
     book: Book | None = None
     label: str = "agent"
+    corrects: bool = False
 
     can_wait: ClassVar[bool] = True
 
@@ -64,15 +67,16 @@ class AgentCall(Call):
         self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Unpack[LaunchArguments]
     ) -> tuple[ModelOutputThunk[Any], C]:
         """Launch the run; observers are told of an agent."""
-        if self.book is not None:
-            how["kind"], how["label"] = "agent", self.label
+        how["kind"], how["label"] = "agent", self.label
         return Call.begin(self, context, ingredients, **how)  # `super()` doesn't know a class that has slots
 
 
 class AgentTask(Answering):
     """What the loop of an agent's run works on."""
 
-    __slots__ = ("_asked", "_book", "_is_whole", "_loop", "_seen", "_step")
+    __slots__ = ("_asked", "_book", "_is_corrected", "_is_whole", "_loop", "_parsed", "_seen", "_step")
+
+    call: AgentCall
 
     def __init__(
         self,
@@ -88,6 +92,8 @@ class AgentTask(Answering):
         self._asked: tuple[Record, Backend] | None = None  # the last request, if its usage isn't in the book yet
         self._step = self._seen = 0
         self._is_whole = True  # the answer of that step
+        self._is_corrected = False
+        self._parsed: tuple[Generation, Any] | None = None  # the answer that was right, and its value
 
     async def work(self, run: Run) -> Any:
         """Let the tool loop answer, within the limits."""
@@ -133,6 +139,8 @@ class AgentTask(Answering):
     async def _parse_answer(self, answer: Generation | None) -> Any:
         if self.call.format is None or self._book.pending is not None:
             return None
+        if self._parsed is not None and self._parsed[0] is answer:
+            return self._parsed[1]
         try:
             return await self.call.parse(self._read_steps())  # a value may go on over steps
         except ParseError:
@@ -148,7 +156,7 @@ class AgentTask(Answering):
             last = max((place for place, event in enumerate(events) if type(event) is StepStart), default=0)
             generation = fold(events[:last])
         earlier = list_answers(self._book.start)
-        if not earlier:
+        if not earlier or self._is_corrected:
             return generation
         text = STEP_BREAK.join(filter(None, [*(message.text for message in earlier), generation.text]))
         return replace(generation, text=text, messages=(*earlier, *generation.messages))
@@ -183,9 +191,38 @@ class AgentTask(Answering):
         self._book.limit = self._book.find_limit(len(answer.tool_calls))
         return self._book.limit
 
+    def name_limit(self, limit: str) -> str:
+        """Return what the user wrote for a limit, or could write."""
+        number, most = getattr(self._book.limits, limit), self._loop.max_steps
+        if limit != "steps" or (number is not None and number == most):
+            return f"Limits({limit}={number!r})"
+        return "the limit with limits=Limits(steps=…)" if most is None else "max_steps= of the ToolLoop"
+
     def goes_on(self) -> bool:
         """Whether the user has said something, which an answer without calls doesn't take up."""
         return self._book.is_steered()
+
+    async def correct(self, step: Step, answer: Generation) -> Step | None:
+        """Return what to ask once more, if the answer isn't a value of the output type."""
+        if self.call.format is None or not self.call.corrects:
+            return None
+        wrong = ""
+        try:
+            self._parsed = answer, await self.call.parse(self._read_steps())
+        except ParseError as error:
+            wrong = str(error)
+        if self._is_corrected:
+            self.run.emit([AttemptAccepted(2, not wrong)])
+        # An answer that was cut off at the token limit isn't wrong, and would be cut off again.
+        if not wrong or self._is_corrected or answer.finish_reason == "length":
+            return None
+        self._is_corrected = True
+        self.run.emit([AttemptRejected(1, str(_ANSWER), wrong), AttemptStart(2)])
+        said = [answer.message] if answer.message.blocks else []
+        before = step.messages[:-1] if said and step.messages[-1] == said[0] else step.messages  # of one that goes on
+        told = Correction(self.call.component, ((_ANSWER, ValidationResult(False, wrong)),))
+        messages = (*before, *said, *render_messages(told, step.backend.model_id))
+        return replace(step, messages=messages, options=without_shape(step.options))
 
     def _settle(self) -> None:
         """Put the last request into the book."""
@@ -202,13 +239,11 @@ class AgentWork:
         call: what the agent asks.
         book: what is known of the run besides its events.
         session: whose work it is, if it was made for a session.
-        corrects: whether an answer that isn't a value of the output type is corrected.
     """
 
     call: AgentCall
     book: Book
     session: MelleaSession | None
-    corrects: bool
     record: Record | None = field(default=None, init=False, repr=False)
 
     @property
@@ -227,9 +262,6 @@ class AgentWork:
         if self.session is not None:
             registering = self.session.registering()
         with registering:
-            if self.corrects and self.call.format is not None:
-                thunk, _ = launch_sampled(self.call, context, _CORRECTION, ())
-            else:
-                thunk, _ = self.call.launch(context)
+            thunk, _ = self.call.launch(context)
         self.record = thunk.record
         return thunk

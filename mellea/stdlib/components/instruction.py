@@ -55,11 +55,11 @@ class Instruction:
 
     def __post_init__(self) -> None:
         _check_text("description", self.description, ModelOutputThunk)
-        for name, text in (("prefix", self.prefix), ("output_prefix", self.output_prefix), ("name", self.name)):
-            if text is not None:
+        for name in ("prefix", "output_prefix", "name"):
+            if (text := getattr(self, name)) is not None:
                 _check_text(name, text)
-        for name in ("requirements", "images", "icl_examples"):
-            if type(getattr(self, name)) is not tuple:
+        if {type(self.requirements), type(self.images), type(self.icl_examples)} != {tuple}:
+            for name in ("requirements", "images", "icl_examples"):
                 _freeze_sequence(self, name)
         for name in ("grounding_context", "user_variables"):
             if type(value := getattr(self, name)) is dict and not value:
@@ -84,11 +84,10 @@ class Instruction:
         # What the provider is to cache goes first, since a cache holds beginnings of prompts.
         context = self.grounding_context
         kept = {name: text for name, text in context.items() if _is_cached(text)} if context else context
+        shown = [str(item) for item in self.requirements if not _is_hidden(item)] if self.requirements else []
         args = {
             "description": self._fill_description() if self.user_variables else self.description,
-            "requirements": [str(item) for item in self.requirements if not _is_hidden(item)]
-            if self.requirements
-            else [],
+            "requirements": shown,
             "input": self.input,
             "icl_examples": self.icl_examples or [],
             "kept_context": kept,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mellea.core.blocks import Block, CBlock
-from mellea.core.component import TemplateRepresentation, component_of, is_component
+from mellea.core.component import TemplateRepresentation, component_of
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
@@ -26,7 +26,7 @@ def as_component(value: Any) -> Any:
         value = CBlock(value)
     if isinstance(value, CBlock) and not value.value.strip():
         raise UsageError(f"the text to send is empty: {value.value!r}")
-    if isinstance(value, (CBlock, Message)) or is_component(value):
+    if isinstance(value, (CBlock, Message)) or component_of(value) is not None:
         return value
     raise UsageError(f"expected a text, a message or a component, not {value!r}")
 

@@ -11,6 +11,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, 
 from mellea.core.runtime.portal import blocking
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors
+from mellea.stdlib import functional
+from mellea.stdlib.functional import Verb
 from mellea.stdlib.generative.conditions import await_thunks, check_arguments, find_pending
 from mellea.stdlib.generative.deferred import defer
 from mellea.stdlib.generative.items import AsyncItemStream, ItemStream, as_async_items, as_items
@@ -21,7 +23,7 @@ from mellea.stdlib.session import MelleaSession, current_session
 from mellea.stdlib.streaming import AsyncStream, Stream
 from mellea.stdlib.verb import FunctionArguments, InstructArguments, document
 
-__all__ = ["AsyncPromptFunction", "PromptFunction", "make"]
+__all__ = ["AsyncPromptFunction", "PromptFunction", "is_text_function", "make", "prepare_verb"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -262,6 +264,28 @@ async def _aanswer(function: _Prompted[..., R], args: tuple[Any, ...], kwargs: M
 
 
 _answer = blocking(_aanswer)
+
+
+async def prepare_verb(
+    function: _Prompted[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[MelleaSession, Verb]:
+    """Return what a call of a prompt function asks, and of which session, without asking it.
+
+    Raises:
+        UsageError: an argument is missing or wrong.
+        RequirementError: the arguments fail a precondition.
+        MelleaError: a thunk among the arguments failed.
+    """
+    session, settings, bound = function._bind(args, kwargs)
+    prompt = await function._prompt(session, settings, bound)
+    arguments = _make_arguments(settings, prompt)
+    instruction = functional.instruction(prompt.description, arguments)
+    return session, functional.prepare(instruction, session, arguments, format=function._format())
+
+
+def is_text_function(function: _Prompted[..., Any]) -> bool:
+    """Whether a prompt function returns the text of the answer."""
+    return function._is_text()
 
 
 @short_errors

@@ -117,11 +117,17 @@ class FormatRepairStrategy(RepairTemplateStrategy):
     """Asks the model to correct an answer that isn't valid; verbs with a `format` use it by themselves.
 
     Options that shape the answer, such as its length or tools, don't apply to the second request: the answer exists,
-    and only its format has to be corrected.
+    and only its format has to be corrected. Where tools were run, the model is asked in the same conversation, so that
+    it knows what they gave.
     """
 
     begins_plainly = True
     has_own_options = True
+
+    async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+        if any(message.role == "tool" for message in attempts[-1].output.so_far().messages):
+            return await _go_on(sampler, attempts[-1:])
+        return await super()._prepare_retry(sampler, attempts)
 
 
 class MultiTurnStrategy(_Correcting):
@@ -136,18 +142,23 @@ class MultiTurnStrategy(_Correcting):
     """
 
     async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
-        context = ChatContext()
-        # A copy of what the model sees, turn by turn: the attempts must not end up in the session's own context.
-        for turn in await sampler.context.prepare_view():
-            context = context.add(turn.input) if turn.input is not None else context
-            context = context.add(turn.output) if turn.output is not None else context
-        for attempt in attempts:
-            # Each attempt with the words that led to it, or the model would read several answers to one question.
-            context = context.add(attempt.component).add(attempt.output)
-            for call in attempt.output.tool_calls:  # providers reject a history with a call that has no result
-                unrun = ToolOutput(call.tool_call_id, call.tool_name, "It wasn't run.", is_error=True)
-                context = context.add(Message("tool", unrun))
-        return {"component": Correction(sampler.component, attempts[-1].failures), "context": context}
+        return await _go_on(sampler, attempts)
+
+
+async def _go_on(sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
+    """Return the arguments of a draw in the same conversation: after the attempts, the model is told what fails."""
+    context = ChatContext()
+    # A copy of what the model sees, turn by turn: the attempts must not end up in the session's own context.
+    for turn in await sampler.context.prepare_view():
+        context = context.add(turn.input) if turn.input is not None else context
+        context = context.add(turn.output) if turn.output is not None else context
+    for attempt in attempts:
+        # Each attempt with the words that led to it, or the model would read several answers to one question.
+        context = context.add(attempt.component).add(attempt.output)
+        for call in attempt.output.tool_calls:  # providers reject a history with a call that has no result
+            unrun = ToolOutput(call.tool_call_id, call.tool_name, "It wasn't run.", is_error=True)
+            context = context.add(Message("tool", unrun))
+    return {"component": Correction(sampler.component, attempts[-1].failures), "context": context}
 
 
 def _choose(attempts: Sequence[Attempt], *, prefers_last: bool) -> SamplingResult:

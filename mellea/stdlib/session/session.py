@@ -25,7 +25,7 @@ from mellea.core.messages import Message
 from mellea.core.options import check_options
 from mellea.core.runtime import CLOSE_SECONDS, Register, Run, held_up_loops
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.tracebacks import short_errors
+from mellea.core.tracebacks import inside, short_errors
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.context import SimpleContext
@@ -142,6 +142,7 @@ class MelleaSession(SessionVerbs):
 
     # -- what the verbs work with: a `functional.Host` ---------------------------------------------------
 
+    @inside
     def launch(self, verb: functional.Verb) -> ModelOutputThunk[Any]:
         """Launch a prepared verb on the running loop, and put its turn into the context.
 

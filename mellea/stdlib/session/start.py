@@ -26,6 +26,7 @@ def start_session(
     backend_name: str | None = None,
     ctx: Context | None = None,
     model_options: Mapping[str, Any] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     **backend_kwargs: Any,
 ) -> MelleaSession:
     """Start a session with a model. Nothing is loaded or connected to before the first call.
@@ -38,6 +39,7 @@ def start_session(
         backend_name: another name for `model`.
         ctx: what calls remember of each other; by default a `SimpleContext`, which remembers nothing.
         model_options: options for every call.
+        cache: an SQLite file that keeps the answers: what was asked before is answered out of it, and costs nothing.
         backend_kwargs: arguments for the backend's class, such as `base_url`.
 
     Raises:
@@ -55,6 +57,10 @@ def start_session(
     else:
         backend = get_backend(chosen, model_id, **backend_kwargs)
     backend.check_access()
+    if cache is not None:
+        from mellea.backends.cached import CachedBackend  # lazy: few sessions have one
+
+        backend = CachedBackend(backend, cache)
     return MelleaSession(backend, ctx, model_options=model_options)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
+from mellea.core.arguments import check_flag
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.blocks import CBlock
@@ -32,7 +33,6 @@ from mellea.stdlib.verb import (
     InstructArguments,
     OptionArguments,
     StreamArguments,
-    check_flag,
     take_parts,
     verb,
 )

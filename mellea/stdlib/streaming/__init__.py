@@ -13,34 +13,46 @@ if TYPE_CHECKING:
     from mellea.core.structured import Partial as Partial
     from mellea.stdlib.streaming.chunks import ChunkFold as ChunkFold
     from mellea.stdlib.streaming.chunks import StreamChunk as StreamChunk
+    from mellea.stdlib.streaming.merged import AsyncMergedStream as AsyncMergedStream
+    from mellea.stdlib.streaming.merged import MergedStream as MergedStream
+    from mellea.stdlib.streaming.merged import amerge as amerge
+    from mellea.stdlib.streaming.merged import merge as merge
     from mellea.stdlib.streaming.sampling_work import check_release as check_release
     from mellea.stdlib.streaming.sampling_work import launch_sampled as launch_sampled
     from mellea.stdlib.streaming.stream import AsyncStream as AsyncStream
     from mellea.stdlib.streaming.stream import Stream as Stream
 
 __all__ = [
+    "AsyncMergedStream",
     "AsyncStream",
     "ChunkFold",
     "HoldBack",
+    "MergedStream",
     "Needed",
     "Partial",
     "Stream",
     "StreamChunk",
+    "amerge",
     "check_release",
     "launch_sampled",
+    "merge",
 ]
 
 __getattr__ = lazily(
     __name__,
     {
+        "AsyncMergedStream": "mellea.stdlib.streaming.merged",
         "AsyncStream": "mellea.stdlib.streaming.stream",
         "ChunkFold": "mellea.stdlib.streaming.chunks",
         "HoldBack": "mellea.core.structured",
+        "MergedStream": "mellea.stdlib.streaming.merged",
         "Needed": "mellea.core.structured",
         "Partial": "mellea.core.structured",
         "Stream": "mellea.stdlib.streaming.stream",
         "StreamChunk": "mellea.stdlib.streaming.chunks",
+        "amerge": "mellea.stdlib.streaming.merged",
         "check_release": "mellea.stdlib.streaming.sampling_work",
         "launch_sampled": "mellea.stdlib.streaming.sampling_work",
+        "merge": "mellea.stdlib.streaming.merged",
     },
 )

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from mellea.core.backend import Backend
+from mellea.core.backend import Backend, Request
 from mellea.core.chunkers import SCOPES, Chunk, Scope
 from mellea.core.context import Context
 from mellea.core.events import (
@@ -65,6 +65,7 @@ def launch_sampled(
     *,
     strict: bool = False,
     release: Scope | None = None,
+    request: Request | None = None,
 ) -> tuple[ModelOutputThunk[Any], C]:
     """Start a call under a strategy, and return its thunk with the context that has the new turn.
 
@@ -75,6 +76,7 @@ def launch_sampled(
         requirements: what it has to meet.
         strict: fail if no attempt meets them.
         release: let chunks of that scope out as soon as every requirement has passed them.
+        request: what to ask, if it is rendered already; attempts that are checked render it themselves.
 
     Raises:
         StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
@@ -82,7 +84,8 @@ def launch_sampled(
     # A list of messages is the whole request, also for an attempt that renders it anew.
     known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
     if not requirements and release is None and getattr(strategy, "begins_plainly", False):
-        thunk, after = call.launch(context, correction=_Correcting(call, known, strategy, strict))
+        correction = _Correcting(call, known, strategy, strict)
+        thunk, after = call.launch(context, correction=correction, request=request)
         thunk.record.sampling = partial(_make_only_attempt, call, known)
         return thunk, after
     has_own_options = getattr(strategy, "has_own_options", False)

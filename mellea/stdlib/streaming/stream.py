@@ -146,6 +146,11 @@ class _Streaming(Generic[T]):
         return self._launch()
 
     @property
+    def has_format(self) -> bool:
+        """Whether the result is a value of some type, not a text."""
+        return self._has_format
+
+    @property
     def text(self) -> str:
         """The text so far; nothing before the reading begins, which launches the generation."""
         return "" if self._thunk is None else self._thunk.partial

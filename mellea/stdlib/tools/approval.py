@@ -21,7 +21,7 @@ from mellea.stdlib.tools.loop_state import Answer, LoopState, OutsideResult, Que
 from mellea.stdlib.tools.policy import Ask, Deny, Edited, Policy, decide
 from mellea.stdlib.tools.tool import Tool, as_tools, load_tools
 
-__all__ = ["Approved", "Verdict", "check_edits", "settle"]
+__all__ = ["Approved", "Verdict", "check_answers", "settle"]
 
 _DECLINED = "this call was not run: a person declined it"
 
@@ -79,27 +79,38 @@ async def settle(
     return Approved(call)
 
 
-async def check_edits(state: LoopState, tools: Mapping[str, Tool[..., Any]]) -> None:
-    """Check the arguments that a person has edited, those of calls inside of sub-agents included.
+async def check_answers(state: LoopState, tools: Mapping[str, Tool[..., Any]], path: str = "") -> None:
+    """Check what a person has answered against the tools, those of sub-agents included.
+
+    Args:
+        state: the state with the answers.
+        tools: the tools of the loop by name.
+        path: the ids of the calls around the loop, for errors.
 
     Raises:
-        UsageError: arguments don't fit their tool.
+        UsageError: a call was approved of whose tool isn't there, or edited arguments don't fit their tool.
         ToolError: a set of tools can't be loaded.
     """
     for key, call in state.calls.items():
-        tool, answer = tools.get(call.tool_name), state.answers.get(key)
+        tool, answer, place = tools.get(call.tool_name), state.answers.get(key), f"{path}{key}"
         if tool is None:
+            if answer is True or isinstance(answer, Edited):
+                raise UsageError(
+                    f"{place!r} was approved of, and there is no tool {call.tool_name!r}; resume with an agent that is "
+                    "made like the one that asked; nothing was run"
+                )
             continue
         if isinstance(answer, Edited):
             try:
                 tool.check_args(answer.args)
             except ToolError as error:
                 raise UsageError(
-                    f"the edited arguments of {key!r} don't fit the tool {call.tool_name!r}: {error}; nothing was run"
+                    f"the edited arguments of {place!r} don't fit the tool {call.tool_name!r}: {error}; nothing was run"
                 ) from None
-        if key in state.nested:
+        if key in state.nested and tool.inner_tools:  # else nobody knows which tools there are inside
             inner = await load_tools(as_tools(tool.inner_tools))
-            await check_edits(state.nested[key], {each.name: each for each in inner if isinstance(each, Tool)})
+            named = {each.name: each for each in inner if isinstance(each, Tool)}
+            await check_answers(state.nested[key], named, f"{place}/")
 
 
 def _fits(tool: Tool[..., Any], call: ToolCall) -> bool:

@@ -128,12 +128,14 @@ class LoopProgress:
         return Generation(answer.text, answer, messages=(answer,), finish_reason="tool_call" if self.calls else "stop")
 
     async def take_answer(self, answer: Message, is_done: bool) -> None:
-        """Note an answer of the model.
+        """Note an answer of the model; if the last one was the final one, this one takes its place.
 
         Args:
             answer: the answer.
             is_done: whether it is the final one.
         """
+        if self.is_done and self.state.last_answer is not None:
+            self.messages.pop()
         if answer.blocks:
             self.messages.append(answer)
         self.calls, self.is_done = key_calls(answer), is_done

@@ -197,4 +197,8 @@ def _check_answer(question: Question, answer: Any) -> Answer:
     if isinstance(answer, Edited):
         raise UsageError(f"the tool of {question.id!r} runs outside; give its result or Deny(reason), not {answer!r}")
     returned = ToolReturn.of(answer)
-    return OutsideResult(serialise_result(returned.text), returned.value if returned is answer else None)
+    try:
+        told = serialise_result(returned.text, serialize_unknown=False)
+    except UsageError as error:
+        raise UsageError(f"the result of {question.id!r} needs a JSON form: {error}") from None
+    return OutsideResult(told, returned.value if returned is answer else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,22 +31,27 @@ class ToolReturn:
         return returned if isinstance(returned, cls) else cls(returned, returned)
 
 
-def serialise_result(result: Any) -> Any:
+def serialise_result(result: Any, *, serialize_unknown: bool = True) -> Any:
     """Return a tool's result as the model reads it: texts and blocks as they are, the rest as JSON values.
 
     Files and images in a list or a dict stay blocks, so that the model sees them and not their base64.
 
+    Args:
+        result: the result.
+        serialize_unknown: write an object that has no JSON form as its `str()`.
+
     Raises:
         UsageError: it has no JSON form, such as a list that holds itself.
     """
+    serialise = functools.partial(serialise_result, serialize_unknown=serialize_unknown)
     if isinstance(result, ToolReturn):
-        return serialise_result(result.text)
+        return serialise(result.text)
     if isinstance(result, (str, Block)):
         return result
     if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
-        return [serialise_result(item) for item in result]
+        return [serialise(item) for item in result]
     if isinstance(result, Mapping) and any(isinstance(item, Block) for item in result.values()):
         rest = {name: item for name, item in result.items() if not isinstance(item, Block)}
         blocks = [part for name, item in result.items() if isinstance(item, Block) for part in (f"{name}:", item)]
-        return [*([serialise_result(rest)] if rest else []), *blocks]
-    return json_value(result, serialize_unknown=True)
+        return [*([serialise(rest)] if rest else []), *blocks]
+    return json_value(result, serialize_unknown=serialize_unknown)

@@ -31,7 +31,7 @@ from mellea.core.runtime.loop import current_loop
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolLoopLimitError, UsageError
-from mellea.stdlib.tools.approval import Approved, Verdict, check_edits, settle
+from mellea.stdlib.tools.approval import Approved, Verdict, check_answers, settle
 from mellea.stdlib.tools.execute import SuspendedError, make_output, run_call, run_in_queues
 from mellea.stdlib.tools.loop_progress import LoopProgress, RunningCall, current_call
 from mellea.stdlib.tools.loop_state import OutsideResult, Question
@@ -90,9 +90,16 @@ class LoopTask(Protocol):
         """Return which limit of its own the work has reached, `None` if none; the answer's tools aren't run then."""
         return None
 
+    def name_limit(self, limit: str) -> str:
+        """Return what the user wrote for a limit, or could write: `"steps"`, or one of `find_limit`."""
+
     def goes_on(self) -> bool:
         """Whether the model is asked again after an answer without calls, as when the user has said more."""
         return False
+
+    async def correct(self, step: Step, answer: Generation) -> Step | None:
+        """Return what to ask in the same step once more, because the last answer isn't right; `None` if it is."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,8 @@ class ToolLoop:
     """How the tools that a model calls are run, and when to stop.
 
     Args:
-        max_steps: how many times the model is asked at most.
+        max_steps: how many times the model is asked at most; by default 10 times, or as often as an agent's `Limits`
+            say.
         on_limit: what to do if the last of these answers calls tools, which aren't run any more: `"raise"` a
             `ToolLoopLimitError`, or `"return"` what there is.
         concurrency: how many tools of one answer run at once; 1 runs them one after the other, in the model's order.
@@ -111,7 +119,7 @@ class ToolLoop:
         UsageError: an argument is wrong.
     """
 
-    max_steps: int = MAX_TURNS
+    max_steps: int | None = None
     on_limit: Literal["raise", "return"] = "raise"
     concurrency: int = 8
     policy: Policy | None = None
@@ -120,6 +128,8 @@ class ToolLoop:
     def __post_init__(self) -> None:
         for name in ("max_steps", "concurrency"):
             number = getattr(self, name)
+            if name == "max_steps" and number is None:
+                continue
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise UsageError(f"{name} takes a whole number from 1, not {number!r}")
         if self.on_limit not in ("raise", "return"):
@@ -147,13 +157,13 @@ class ToolLoop:
         while True:
             number = progress.begin_step()
             with span_around("step", f"step {number}", number=number):
-                step = await self.prepare(task.step(number, progress.messages), can_wait=progress.can_wait)
+                step = await self.prepare(task.step(number, progress.messages))
                 answer, end = await self.ask(run, task, step, progress)
                 if progress.is_done:
                     run.emit([StepEnd(number), end])
                     return answer
                 if progress.limit is not None:
-                    return self.reach_limit(run, number, answer, end, progress.limit)
+                    return self.reach_limit(run, task, number, answer, end, progress.limit)
                 await self.run_tools(run, task, step, progress)
                 if progress.is_waiting:
                     run.emit([StreamEnd("tool_call", end.response_id, end.model)])
@@ -161,12 +171,18 @@ class ToolLoop:
                 progress.end_step()
                 run.emit([StepEnd(number)])
 
+    @property
+    def step_limit(self) -> int:
+        """How many times the model is asked at most: `max_steps`, or the default."""
+        return self.max_steps or MAX_TURNS
+
     def check_tools(self, tools: Iterable[AnyTool] | ToolSet, *, can_wait: bool = False) -> tuple[CheckedTool, ...]:
         """Take tools that the loop is to run; sets are checked when they have been loaded.
 
         Args:
             tools: the tools.
-            can_wait: whether the loop may wait for people, who approve of calls and run tools outside.
+            can_wait: whether one of them may have to wait for people, who approve of calls and run tools outside. For a
+                loop that can't wait, such a tool of a set matters only once it is called.
 
         Raises:
             UsageError: one of them is nothing that it can run.
@@ -190,12 +206,11 @@ class ToolLoop:
             )
         return checked
 
-    async def prepare(self, step: Step, *, can_wait: bool = False) -> Step:
+    async def prepare(self, step: Step) -> Step:
         """Return the step as `prepare_step` changes it.
 
         Args:
             step: the step as it is.
-            can_wait: see `check_tools`.
 
         Raises:
             UsageError: it returns something else than a step, or one with wrong parts.
@@ -211,22 +226,35 @@ class ToolLoop:
         return replace(
             changed,
             messages=tuple(changed.messages),
-            tools=self.check_tools(tools, can_wait=can_wait),
+            tools=self.check_tools(tools, can_wait=True),
             options=check_options(changed.options),
         )
 
     async def ask(self, run: Run, task: LoopTask, step: Step, progress: LoopProgress) -> tuple[Generation, StreamEnd]:
-        """Ask the model, and return its answer and the end of that; what it has answered before isn't asked again."""
+        """Ask the model, and return its answer and the end of that; what it has answered before isn't asked again.
+
+        A last answer that isn't right is asked for once more, in the same step.
+        """
         if progress.is_resumed:
             answer = progress.last_answer()
             if progress.is_done and answer.text:
                 run.emit([TextDelta(answer.text)])
-            return answer, StreamEnd("tool_call" if answer.tool_calls else "stop")
-        await progress.begin()
-        run.emit([StepStart(step.number)])
+            end = StreamEnd("tool_call" if answer.tool_calls else "stop")
+        else:
+            await progress.begin()
+            run.emit([StepStart(step.number)])
+            answer, end = await self._take_answer(run, task, step, progress)
+        while progress.is_done and (again := await task.correct(step, answer)) is not None:
+            await progress.begin()
+            answer, end = await self._take_answer(run, task, again, progress)
+        return answer, end
+
+    async def _take_answer(
+        self, run: Run, task: LoopTask, step: Step, progress: LoopProgress
+    ) -> tuple[Generation, StreamEnd]:
         answer, end = await _relay_answer(run, task.ask(step))
         limit = task.find_limit(step, answer)
-        may_go_on = step.number < self.max_steps
+        may_go_on = step.number < self.step_limit
         if answer.tool_calls:
             progress.limit = limit if may_go_on else "steps"
         is_done = not answer.tool_calls and not (may_go_on and task.goes_on())
@@ -242,7 +270,7 @@ class ToolLoop:
         """
         tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool)}
         if progress.is_resumed and not progress.is_nested:
-            await check_edits(progress.state, tools)
+            await check_answers(progress.state, tools)
         verdicts = await self._settle_calls(tools, progress)
         before, progress.asked = progress.asked, tuple(each for each in verdicts.values() if isinstance(each, Question))
         if progress.asked and not progress.can_wait:
@@ -274,11 +302,14 @@ class ToolLoop:
             verdicts[key] = await settle(key, call, tool, self.policy, answer, inner is not None)
         return verdicts
 
-    def reach_limit(self, run: Run, number: int, answer: Generation, end: StreamEnd, limit: str) -> Generation:
+    def reach_limit(
+        self, run: Run, task: LoopTask, number: int, answer: Generation, end: StreamEnd, limit: str
+    ) -> Generation:
         """Return what the run comes to if the last answer still calls tools, which aren't run any more.
 
         Args:
             run: the run.
+            task: what is asked.
             number: of the last step.
             answer: the model's answer in that step.
             end: the end of that answer.
@@ -291,15 +322,16 @@ class ToolLoop:
             run.emit([StepEnd(number), end])
             return answer
         names = ", ".join(repr(call.tool_name) for call in answer.tool_calls)
+        said = task.name_limit(limit)
         if limit == "steps":
+            times = "1 time" if number == 1 else f"{number} times"
             raise ToolLoopLimitError(
-                f"the model was asked {number} times and still calls tools ({names}); "
-                "raise max_turns= (max_steps= of a ToolLoop), or say in the prompt when it is done; the text so far is "
-                "in .partial"
+                f"the model was asked {times} and still calls tools ({names}); raise {said}, or say in the prompt when "
+                "it is done; the text so far is in .partial"
             )
         raise ToolLoopLimitError(
-            f"the limit {limit!r} was reached in step {number}, and the model still calls tools ({names}); raise it, "
-            "or return what there is with on_limit='return'; the text so far is in .partial"
+            f"{said} was reached in step {number}, and the model still calls tools ({names}); raise it, or return what "
+            "there is with on_limit='return'; the text so far is in .partial"
         )
 
 
@@ -339,10 +371,15 @@ def _whole_message(answer: Generation) -> Message:
 def _nobody_answers(question: Question, tools: Mapping[str, Tool[..., Any]]) -> UsageError:
     name = question.call.tool_name
     tool = tools.get(name)
-    asks = "the policy asks" if tool is None or not tool.must_ask else "a person is asked"
+    if tool is not None and tool.must_ask:
+        needs = "runs outside this program" if question.kind == "outside" else "needs a person's approval"
+        return UsageError(
+            f"the model calls the tool {name!r}, which {needs}, and a call has nobody to ask; leave that tool out, as "
+            f"with deny=[{name!r}] of a set, or use an agent, which can wait"
+        )
     return UsageError(
-        f"{asks} {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the policy return "
-        "Allow() or Deny(reason), or use an agent, which can wait"
+        f"the policy asks {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the "
+        "policy return Allow() or Deny(reason), or use an agent, which can wait"
     )
 
 

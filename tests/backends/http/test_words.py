@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mellea.backends.http.report import is_report, reported
-from mellea.backends.http.words import LONGEST, said_in, shortened, visible
+from mellea.backends.http.words import LONGEST, said_in, shortened
+from mellea.core.terminal import visible
 from mellea.errors import AuthError, BackendError, OverloadedError, RateLimitError
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 import mellea
+from mellea.backends import Backend
 from mellea.backends.llama_cpp import LlamaCppBackend
-from mellea.core.events import ToolEnd, ToolResult, ToolStart
+from mellea.core.accumulator import join_deltas
+from mellea.core.events import Event, StreamEnd, ToolDelta, ToolEnd, ToolResult, ToolStart, UsageEvent
+from mellea.testing import ScriptedBackend
 from mellea.tools import ToolExample
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +58,50 @@ async def test_it_calls_the_right_tool_and_answers_with_the_result(
     assert [event.result.result for event in events if isinstance(event, ToolResult)] == [result]
     assert answer in stream.text
     assert "{" not in stream.text
+
+
+def shape(events: Sequence[Event]) -> list[Any]:
+    """Return the events without what models call things and count: ids, tokens, names."""
+    shown: list[Any] = []
+    for event in join_deltas(events):
+        match event:
+            case ToolStart(_, name):
+                shown.append(("start", name))
+            case ToolDelta(_, chunk):
+                shown.append(("delta", json.loads(chunk)))
+            case ToolEnd(call):
+                shown.append(("end", call.tool_name, dict(call.tool_args)))
+            case ToolResult(output):
+                shown.append(("result", output.tool_name, output.result))
+            case StreamEnd(reason):
+                shown.append(("over", reason))
+            case UsageEvent():
+                pass
+            case _:
+                shown.append(event)
+    return shown
+
+
+async def test_an_agents_events_are_those_of_a_model_with_native_tools(backend: LlamaCppBackend) -> None:
+    async def read(model: Backend) -> tuple[list[Event], str]:
+        agent = mellea.Agent(model, [calculate, look_up])
+        options = {"temperature": 0, "max_tokens": 80}
+        async with agent.astream("How many people live in Lund?", model_options=options) as stream:
+            events = [event async for event in stream.events()]
+        return events, stream.result.value
+
+    events, answer = await read(backend)
+    args = '{"city": "Lund"}'
+    native = ScriptedBackend(
+        [
+            ToolStart("c1", "look_up"),
+            ToolDelta("c1", args),
+            ToolEnd(mellea.core.ToolCall("c1", "look_up", {"city": "Lund"}, args)),
+        ],
+        [answer],
+    )
+    assert "91940" in answer
+    assert shape(events) == shape((await read(native))[0])
 
 
 async def test_it_calls_a_tool_without_worked_calls(backend: LlamaCppBackend) -> None:

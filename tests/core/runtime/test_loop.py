@@ -30,8 +30,12 @@ def in_thread(function, *args) -> threading.Thread:
 @pytest.mark.anyio
 async def test_a_waiter_ends_by_a_wake_from_its_own_loop() -> None:
     waiter = new_waiter()
+
+    async def wait() -> None:
+        await waiter.wait()
+
     async with anyio.create_task_group() as group:
-        group.start_soon(waiter.wait)
+        group.start_soon(wait)
         await anyio.sleep(0.01)
         waiter.wake()
         waiter.wake()  # a second one does nothing
@@ -235,3 +239,55 @@ async def test_a_process_that_was_paused_as_a_whole_has_lost_no_loop(monkeypatch
         assert loop.obituary() is None
     now[0] += 1.0
     assert loop.obituary() == "has stood still for 5 s"
+
+
+class Watched:
+    """Something that wants to be looked at once, some seconds from now."""
+
+    def __init__(self, seconds: float) -> None:
+        self.began = time.monotonic()
+        self.due = self.began + seconds
+        self.seen = anyio.Event()
+
+    def look(self, now: float) -> None:
+        if now >= self.due:
+            self.due = float("inf")
+            self.seen.set()
+
+
+@pytest.mark.anyio
+async def test_one_timer_serves_everything_that_a_loop_watches(monkeypatch) -> None:
+    loop, timers = current_loop(), []
+    real = loop.call_later
+    monkeypatch.setattr(loop, "call_later", lambda delay, call: timers.append(delay) or real(delay, call))
+    late, soon = Watched(0.1), Watched(0.02)
+    gone = [Watched(0.05) for _ in range(100)]
+    for each in (late, soon, *gone):
+        loop.watch(each)
+    for each in gone:
+        loop.forget(each)
+    assert len(timers) == 2, "a timer is set anew for an earlier time alone"
+    with anyio.fail_after(5):
+        await soon.seen.wait()
+        assert not late.seen.is_set() or time.monotonic() >= late.began + 0.1
+        await late.seen.wait()
+    assert not any(each.seen.is_set() for each in gone)
+    for each in (late, soon):
+        loop.forget(each)
+
+
+@pytest.mark.anyio
+async def test_main_that_takes_over_isnt_told_that_it_ended() -> None:
+    ended: list[str] = []
+
+    async def main() -> None:
+        task.take_over()
+
+    task = launch(main, lambda: ended.append("taken over"))
+    other = launch(lambda: anyio.sleep(0), lambda: ended.append("left alone"))
+    assert other is not task
+    with anyio.fail_after(5):
+        while not ended:
+            await anyio.sleep(0.001)
+        await anyio.sleep(0.005)
+    assert ended == ["left alone"]

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
 import pytest
+import trio
+import trio.testing
 
 import mellea
 from mellea import prices
 from mellea.core import Message, ToolCall, ToolOutput, Usage
-from mellea.core.events import NestedEvent, Steered, StepStart, TextDelta, ToolEnd, ToolResult
+from mellea.core.events import (
+    NestedEvent,
+    Steered,
+    StepEnd,
+    StepStart,
+    StreamEnd,
+    TextDelta,
+    ToolEnd,
+    ToolProgress,
+    ToolResult,
+    ToolStart,
+)
 from mellea.core.observer import observe
 from mellea.errors import (
     ConfigurationError,
@@ -128,6 +142,22 @@ async def test_a_wrong_answer_is_corrected_in_its_step() -> None:
         await Agent(ScriptedBackend("a cat"), output=Sight).arun("x")
 
 
+async def test_the_results_of_a_step_are_in_the_order_of_its_calls() -> None:
+    gate = Gate()
+
+    async def slow(place: str) -> str:
+        await gate.wait()
+        return "slow"
+
+    async def quick(place: str) -> str:
+        gate.open()
+        return "quick"
+
+    backend = ScriptedBackend([call(1, "slow"), call(2, "quick")], "x")
+    run = await Agent(backend, [slow, quick]).arun("x")
+    assert [result.result for result in run.steps[0].results] == ["slow", "quick"]
+
+
 # -- limits -------------------------------------------------------------------------------------------
 
 
@@ -159,6 +189,25 @@ async def test_a_limit_ends_the_run_as_the_loop_says(limits: Limits, steps: int,
         assert len(backend.requests) == steps
     finally:
         prices.reset_prices()
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "said"),
+    [
+        ({"limits": Limits(steps=2)}, 2, r"raise Limits\(steps=2\), or"),
+        ({"loop": ToolLoop(2)}, 2, "raise max_steps= of the ToolLoop, or"),
+        ({"loop": ToolLoop(2), "limits": Limits(steps=9)}, 2, "raise max_steps= of the ToolLoop, or"),
+        ({"loop": ToolLoop(9), "limits": Limits(steps=2)}, 2, r"raise Limits\(steps=2\), or"),
+        ({"loop": ToolLoop(concurrency=1), "limits": Limits(steps=12)}, 12, r"raise Limits\(steps=12\), or"),
+        ({}, 10, r"raise the limit with limits=Limits\(steps=…\), or"),
+        ({"limits": Limits(tokens=20)}, 2, r"^Limits\(tokens=20\) was reached in step 2, and"),
+    ],
+)
+async def test_an_error_at_a_limit_says_it_as_the_user_wrote_it(settings: Any, steps: int, said: str) -> None:
+    backend = endless()
+    with pytest.raises(ToolLoopLimitError, match=said):
+        await Agent(backend, [look], **settings).arun("x")
+    assert len(backend.requests) == steps
 
 
 @pytest.mark.parametrize("on_limit", ["raise", "return"])
@@ -333,6 +382,31 @@ async def test_the_model_is_warned_near_the_limit_and_answers_in_the_last_step()
     assert not any("turn" in message.content for message in run.messages)
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({}, 10),
+        ({"limits": Limits(steps=3)}, 3),
+        ({"limits": Limits(tool_calls=2)}, 3),
+        ({"limits": Limits(tokens=50)}, 4),  # 15 a step: after three of them, one more is as much as is left
+        ({"limits": Limits(tokens=1000, steps=5)}, 5),
+    ],
+)
+async def test_an_agent_knows_its_limits_when_it_warns(settings: dict[str, Any], steps: int) -> None:
+    backend = ScriptedBackend(
+        lambda request: [call(len(request.messages))] if request.tools else "As far as I know.", usage=COUNT
+    )
+    run = await Agent(backend, [look], loop=ToolLoop(prepare_step=warn_near_limit()), **settings).arun("x")
+    assert (run.value, run.limit, len(run.steps)) == ("As far as I know.", None, steps)
+    assert "last turn" in backend.requests[-1].messages[-1].content
+
+
+async def test_without_an_agent_the_warning_needs_a_number() -> None:
+    m = mellea.start_session(ScriptedBackend("x"))
+    with pytest.raises(UsageError, match="max_steps"):
+        await m.ainstruct("x", tools=[look], loop=ToolLoop(prepare_step=warn_near_limit()))
+
+
 async def test_a_step_may_go_to_another_model() -> None:
     other = ScriptedBackend("From the other one.")
 
@@ -359,6 +433,32 @@ async def test_rules_send_a_prompt_to_an_agent() -> None:
     assert [chunk.text async for chunk in router.astream([Message("user", "kittens")])] == ["cats"]
     with pytest.raises(UsageError, match="rule"):
         Router([("", cats)], rest)
+    assert repr(router) == "<Router to 'cats', 'sums', else 'rest'>"
+
+
+def test_a_word_of_a_rule_stands_at_the_beginning_of_a_word() -> None:
+    art, rest = Agent(ScriptedBackend("art"), name="art"), Agent(ScriptedBackend("rest"))
+    router = Router([(["art", "c++"], art)], rest)
+    assert [router.choose(text) is art for text in ("Is it ART?", "artists", "the party", "in C++, please", "")] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+async def test_a_conversation_may_be_routed_turn_by_turn() -> None:
+    cats = Agent(ScriptedBackend("Miaow."), name="cats", instructions="You are a cat.")
+    dogs = Agent(backend := ScriptedBackend("Woof.", "Wuff."), name="dogs", instructions="You are a dog.")
+    conversation = Router([("cat", cats)], dogs).conversation()
+    assert (await conversation.asend("Hello, cat!")).value == "Miaow."
+    assert [chunk.text async for chunk in conversation.astream("And you?")] == ["Woof."]
+    (request,) = backend.requests
+    assert [message.content for message in request.messages] == ["You are a dog.", "Hello, cat!", "Miaow.", "And you?"]
+    later = Router([("cat", cats)], dogs).conversation(conversation.to_json())
+    assert "".join([chunk.text async for chunk in later.astream("Still there?")]) == "Wuff."
+    assert len(later) == 7
 
 
 # -- errors -------------------------------------------------------------------------------------------
@@ -434,6 +534,78 @@ async def test_tools_of_one_step_overlap_and_a_call_is_seen_before_its_tool_has_
     assert sorted(seen[2:]) == ["gets quick", "gets slow"]
     blocks = [block for message in stream.result.messages for block in message.blocks]
     assert [block.result for block in blocks if isinstance(block, ToolOutput)] == ["slow", "quick"]
+
+
+def on_a_virtual_clock(work: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
+    """Run it on trio with a clock that jumps to the next deadline as soon as everything waits."""
+    return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_each_event_is_seen_at_the_moment_at_which_it_happens() -> None:
+    async def wait(seconds: float) -> str:
+        await anyio.sleep(seconds)
+        return f"after {seconds:g} s"
+
+    async def report(seconds: float) -> AsyncIterator[str]:
+        await anyio.sleep(seconds)
+        yield "half"
+        await anyio.sleep(seconds)
+        yield "whole"
+
+    script = [
+        Pause(1),
+        "Let me see.",
+        ToolStart("c1", "wait"),
+        Pause(1),
+        call(1, "wait", seconds=30),
+        call(2, "wait", seconds=10),
+        call(3, "report", seconds=5),
+        call(4, "wait", seconds=1),
+    ]
+    names: dict[type, str] = {
+        StepStart: "step",
+        TextDelta: "text",
+        ToolStart: "begins",
+        StepEnd: "ends",
+        StreamEnd: "over",
+    }
+
+    async def read() -> list[Any]:
+        agent = Agent(ScriptedBackend(script, [Pause(2), "Done."]), [wait, report], loop=ToolLoop(concurrency=2))
+        log: list[Any] = []
+        began = anyio.current_time()
+        async with agent.astream("x") as stream:
+            async for event in stream.events():
+                told: Any = names.get(type(event))
+                if isinstance(event, ToolEnd):
+                    told = f"calls {event.tool_call.tool_call_id}"
+                elif isinstance(event, ToolProgress):
+                    told = f"{event.tool_call_id} reports {event.value}"
+                elif isinstance(event, ToolResult):
+                    told = f"{event.result.tool_call_id} gives"
+                log.append((round(anyio.current_time() - began, 3), told))
+        return log
+
+    assert on_a_virtual_clock(read) == [
+        (0, "step"),
+        (1, "text"),
+        (1, "begins"),  # a call is seen when it begins, not when it has been written
+        (2, "calls c1"),
+        (2, "calls c2"),
+        (2, "calls c3"),
+        (2, "calls c4"),
+        (12, "c2 gives"),  # two run at once: c3 begins when c2 has ended
+        (17, "c3 reports half"),
+        (22, "c3 reports whole"),
+        (22, "c3 gives"),
+        (23, "c4 gives"),
+        (32, "c1 gives"),
+        (32, "ends"),
+        (32, "step"),
+        (34, "text"),
+        (34, "ends"),
+        (34, "over"),
+    ]
 
 
 async def test_a_tool_may_relay_the_events_of_any_stream() -> None:

@@ -18,6 +18,7 @@ from mellea.core.observer import observe
 from mellea.errors import GenerationCancelledError
 from mellea.stdlib.agents import Agent
 from mellea.stdlib.streaming import StreamChunk
+from mellea.stdlib.tools import ToolLoop, ToolSet, tool
 from mellea.testing import Pause, ScriptedBackend
 from mellea.testing.observing import RecordingObserver
 
@@ -153,6 +154,77 @@ async def test_nothing_is_left(name: str, way: str) -> None:
                 with pytest.raises(GenerationCancelledError):
                     [chunk async for chunk in stream]
     await phase.check(tasks)
+
+
+@pytest.mark.parametrize("name", ["policy", "prepare_step", "checkpoint", "loading", "approval", "correction"])
+@pytest.mark.parametrize("way", ["cancel", "aclose", "run"])
+async def test_nothing_is_left_of_functions_between_the_requests_either(name: str, way: str) -> None:
+    working = 0
+    ran: list[str] = []
+
+    async def stay(*_: Any) -> Any:
+        nonlocal working
+        working += 1
+        try:
+            await anyio.sleep_forever()
+        finally:
+            working -= 1
+
+    async def look(place: str) -> str:
+        """Look somewhere."""
+        ran.append(place)
+        return "a cat"
+
+    class Slow(ToolSet):
+        async def aload(self) -> list[Any]:
+            return await stay() if name == "loading" else [tool(look)]
+
+    made = tool(look) if name != "approval" else tool(requires_approval=stay_asked(stay))(look)
+    loop = ToolLoop(
+        policy=stay if name == "policy" else None,
+        prepare_step=stay if name == "prepare_step" else None,
+    )
+    script: list[Any] = ["five"] if name == "correction" else [ToolEnd(ToolCall("c1", "look", {"place": "Rome"}))]
+    backend = ScriptedBackend(script, [FOREVER])
+    tools: Any = Slow() if name == "loading" else [made]
+    agent = Agent(backend, tools, loop=loop, output=int)
+    how: dict[str, Any] = {"checkpoint": stay} if name == "checkpoint" else {}
+    await anyio.lowlevel.checkpoint()
+    tasks = count_tasks()
+
+    async def there() -> None:
+        with anyio.fail_after(10):
+            while not working and len(backend.requests) < 2:
+                await anyio.sleep(0.005)
+
+    async with anyio.create_task_group() as group:
+        if way == "run" or name == "correction":  # streams aren't corrected
+            group.start_soon(lambda: agent.arun("x", **how))
+        else:
+            stream = agent.astream("x", **how)
+
+            async def read() -> None:
+                with pytest.raises(GenerationCancelledError):
+                    [chunk async for chunk in stream]
+
+            group.start_soon(read)
+        await there()
+        if way == "aclose" and name != "correction":
+            await stream.aclose()
+        else:
+            group.cancel_scope.cancel()
+    with anyio.fail_after(5):
+        while working or count_tasks() > tasks:
+            await anyio.sleep(0.005)
+    backend.assert_closed()
+    assert not ran and len(backend.requests) == {"prepare_step": 0, "loading": 0, "correction": 2}.get(name, 1)
+
+
+def stay_asked(stay: Callable[[], Awaitable[Any]]) -> Callable[[str], Awaitable[Any]]:
+    async def needs(place: str) -> Any:
+        return await stay()
+
+    return needs
 
 
 @pytest.mark.parametrize("name", PHASES)

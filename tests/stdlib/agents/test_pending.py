@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mellea.core import ImageBlock, Message, ToolCall, ToolOutput
 from mellea.errors import StateError, UsageError
 from mellea.stdlib.agents import Pending
-from mellea.stdlib.agents.pending import check_signature, find_secret, sign
+from mellea.stdlib.agents.signing import Signer, check_signature, find_secret
 from mellea.stdlib.tools import Deny, Edited, LoopState, Question, give_answers
 
 SECRET = b"secret"
@@ -43,6 +43,10 @@ def pending(state: LoopState = STATE) -> Pending:
     return Pending("run-1", state, id="state-1", agent="buyer")
 
 
+def signed(state: LoopState = STATE) -> Pending:
+    return Signer(SECRET).sign(pending(state))
+
+
 def edited(text: str, change: Any) -> str:
     """Return a document with something changed in its value."""
     document = json.loads(text)
@@ -53,7 +57,7 @@ def edited(text: str, change: Any) -> str:
 def test_a_state_comes_back_as_it_was() -> None:
     assert Pending.from_json(pending().to_json()) == pending()
     assert Pending.from_json(pending().to_json().encode()) == pending()
-    assert Pending.from_json(sign(pending(), SECRET).to_json()) == sign(pending(), SECRET)
+    assert Pending.from_json(signed().to_json()) == signed()
 
 
 def test_questions_are_the_same_after_a_round_trip_with_those_of_sub_agents() -> None:
@@ -131,7 +135,7 @@ def test_sub_agents_can_be_nested_only_so_deep() -> None:
 
 
 def test_a_signed_state_holds_through_a_round_trip_and_a_rewrite_by_javascript() -> None:
-    text = sign(pending(), SECRET).to_json()
+    text = signed().to_json()
     check_signature(Pending.from_json(text), SECRET)
     rewritten = json.dumps(json.loads(text), indent=2, sort_keys=True).replace("2.0", "2")
     check_signature(Pending.from_json(rewritten), SECRET)
@@ -157,14 +161,14 @@ def test_a_signed_state_holds_through_a_round_trip_and_a_rewrite_by_javascript()
     ],
 )
 def test_a_changed_state_is_refused(change: Any) -> None:
-    text = sign(pending(), SECRET).to_json()
+    text = signed().to_json()
     with pytest.raises(StateError, match="the state was changed after it was signed"):
         check_signature(Pending.from_json(edited(text, change)), SECRET)
 
 
 @given(st.integers(min_value=0), st.integers(min_value=0, max_value=127))
 def test_no_changed_byte_goes_through(place: int, byte: int) -> None:
-    text = sign(pending(), SECRET).to_json().encode()
+    text = signed().to_json().encode()
     place %= len(text)
     changed = text[:place] + bytes([byte]) + text[place + 1 :]
     try:
@@ -176,11 +180,11 @@ def test_no_changed_byte_goes_through(place: int, byte: int) -> None:
 
 
 def test_without_the_secret_or_the_signature_nothing_is_resumed() -> None:
-    signed = sign(pending(), SECRET)
+    whole = signed()
     with pytest.raises(StateError, match="signed with another secret"):
-        check_signature(signed, b"another")
+        check_signature(whole, b"another")
     with pytest.raises(StateError, match="there is no secret to check that with"):
-        check_signature(signed, None)
+        check_signature(whole, None)
     with pytest.raises(StateError, match="isn't signed"):
         check_signature(pending(), SECRET)
     check_signature(pending(), None)
@@ -198,5 +202,5 @@ def test_the_secret_is_in_the_environment_by_default(monkeypatch: pytest.MonkeyP
 
 
 def test_nothing_shows_the_conversation_or_the_signature() -> None:
-    shown = repr(sign(pending(), SECRET))
+    shown = repr(signed())
     assert "Do it." not in shown and "hmac" not in shown

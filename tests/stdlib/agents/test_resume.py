@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from pathlib import Path
@@ -95,7 +94,7 @@ async def test_steps_and_usage_count_on_through_a_resume() -> None:
 async def test_limits_hold_through_a_resume() -> None:
     agent, backend = shopper(BUY, [call("buy", 3, what="jam")], limits=Limits(tool_calls=2))
     run = await agent.arun("x")
-    with pytest.raises(ToolLoopLimitError, match="the limit 'tool_calls' was reached in step 2"):
+    with pytest.raises(ToolLoopLimitError, match=r"^Limits\(tool_calls=2\) was reached in step 2, and"):
         await agent.aresume(run.pending, {"c1": True})  # type: ignore[arg-type]
     assert len(backend.requests) == 2
 
@@ -416,7 +415,7 @@ async def test_a_sub_agents_question_is_answered_through_the_agent_above() -> No
     assert run.pending is not None
     [question] = run.pending.questions
     assert (question.id, question.path, question.call.tool_args) == ("c1/c8", "buyer/2", {"what": "tea"})
-    with pytest.raises(UsageError, match="the edited arguments of 'c8' don't fit the tool 'buy'"):
+    with pytest.raises(UsageError, match="the edited arguments of 'c1/c8' don't fit the tool 'buy'"):
         await agent.aresume(run.pending, {"c1/c8": Edited({})})
     done = await agent.aresume(run.pending.to_json(), {"c1/c8": True})
     assert (done.value, sorted(ran)) == ("Done.", ["buy tea", "look Oslo", "look Rome"])
@@ -465,10 +464,8 @@ async def test_cancelling_a_resumed_run_leaves_a_whole_checkpoint_and_no_thread(
     before = threading.active_count()
     with anyio.move_on_after(0.2):
         await agent.aresume(file, {"c1": True})
-    assert (
-        json.loads(file.read_text())["value"]["state"]["outputs"].keys() == {"c1", "c2"}
-        or Pending.from_json(file.read_text()).state.messages[-1].role == "tool"
-    )
+    state = Pending.from_json(file.read_text()).state
+    assert state.outputs.keys() == {"c1", "c2"} or state.messages[-1].role == "tool"
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     assert threading.active_count() <= before + 2
 
@@ -519,7 +516,7 @@ async def test_edited_arguments_for_a_tool_of_a_set_are_checked_inside_of_sub_ag
     agent = Agent(ScriptedBackend([call("buyer", 1, task="tea")], "Done."), [buyer])
     run = await agent.arun("x")
     assert run.pending is not None
-    with pytest.raises(UsageError, match="the edited arguments of 'c8' don't fit the tool 'buy'"):
+    with pytest.raises(UsageError, match="the edited arguments of 'c1/c8' don't fit the tool 'buy'"):
         await agent.aresume(run.pending, {"c1/c8": Edited({"wat": 1})})
     assert ran == []
     assert (await agent.aresume(run.pending, {"c1/c8": Edited({"what": "jam"})})).value == "Done."

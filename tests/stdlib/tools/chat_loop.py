@@ -44,8 +44,14 @@ class ChatTask:
     def find_limit(self, step: Step, answer: object) -> str | None:
         return None
 
+    def name_limit(self, limit: str) -> str:
+        return limit
+
     def goes_on(self) -> bool:
         return False
+
+    async def correct(self, step: Step, answer: object) -> Step | None:
+        return None
 
 
 @dataclass

@@ -18,7 +18,7 @@ from mellea.core import CBlock, FileBlock, ImageBlock, ToolCall, ToolOutput
 from mellea.core.events import ToolEnd
 from mellea.core.serialise import from_json, to_json
 from mellea.errors import ToolError, UsageError
-from mellea.stdlib.tools import Tool, ToolReturn, perform, run_call, run_calls, tool
+from mellea.stdlib.tools import Step, Tool, ToolLoop, ToolReturn, ToolSet, perform, run_call, run_calls, tool
 from mellea.testing import ScriptedBackend
 
 pytestmark = pytest.mark.anyio
@@ -140,6 +140,41 @@ async def test_a_loop_that_cant_ask_refuses_such_tools_before_anything_is_sent(m
     with pytest.raises(UsageError, match=said):
         await mellea.start_session(backend).ainstruct("x", tools=[made], tool_calls="run")
     assert not backend.requests
+
+
+class Everything(ToolSet):
+    """A set where some tools need people."""
+
+    async def aload(self) -> list[Any]:
+        return [tool(count), ask_person, pay, delete]
+
+
+def count(to: int) -> int:
+    """Count."""
+    return to
+
+
+@pytest.mark.parametrize("is_prepared", [False, True])
+async def test_tools_of_a_set_that_need_people_matter_only_once_they_are_called(is_prepared: bool) -> None:
+    def prepare(step: Step) -> Step:
+        return dataclasses.replace(step, tools=step.tools[:4])
+
+    loop = ToolLoop(prepare_step=prepare if is_prepared else None)
+    for name, args, said in (
+        ("count", {"to": 3}, None),
+        ("pay", {"amount": 5}, None),
+        ("pay", {"amount": 50}, "'pay', which needs a person's approval, and a call has nobody to ask"),
+        ("delete", {}, r"'delete', which needs a person's approval, .* as with deny=\['delete'\] of a set"),
+        ("ask_person", {"question": "Why?"}, "'ask_person', which runs outside this program"),
+    ):
+        backend = ScriptedBackend([ToolEnd(ToolCall("c1", name, args))], "Done.")
+        asking = mellea.start_session(backend).ainstruct("x", tools=Everything(), loop=loop)
+        if said is None:
+            assert (await asking).value == "Done."
+        else:
+            with pytest.raises(UsageError, match=said):
+                await asking
+        assert len(backend.requests[0].tools) == 4
 
 
 async def test_a_function_decides_which_calls_need_approval() -> None:

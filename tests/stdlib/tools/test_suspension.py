@@ -191,6 +191,23 @@ async def test_answers_that_dont_fit_their_questions_are_refused(answers: Any, s
         give_answers(ended.state, answers)
 
 
+async def test_a_result_from_outside_needs_a_json_form() -> None:
+    shop = Shop()
+    ended = await suspended(call("measure", place="Rome"), shop=shop)
+    for result in (object(), [object()], ToolReturn(1, object())):
+        with pytest.raises(UsageError, match="the result of 'c1' needs a JSON form"):
+            await resumed(ended, {"c1": result}, shop)
+
+
+async def test_a_yes_to_a_tool_that_isnt_there_is_refused() -> None:
+    shop = Shop()
+    ended = await suspended(call("buy", 1, what="tea"), shop=shop)
+    others = [each for each in shop.tools if each.name != "buy"]
+    with pytest.raises(UsageError, match=r"'c1' was approved of, and there is no tool 'buy'; .* nothing was run"):
+        await work(ScriptedBackend("x"), others, give_answers(ended.state, {"c1": True}))
+    assert (await work(ScriptedBackend("x"), others, give_answers(ended.state, {"c1": False}))).text == "x"
+
+
 async def test_a_finished_call_cant_be_answered_again() -> None:
     shop = Shop()
     ended = await suspended(call("buy", 1, what="tea"), call("buy", 2, what="jam"), shop=shop)
@@ -433,7 +450,7 @@ async def test_edited_arguments_inside_a_tool_are_checked_before_anything_runs()
         ScriptedBackend([call("research", 1, task="tea"), call("buy", 2, what="jam")]), [research, *shop.tools]
     )
     answers = {"c1/c8": Edited({"what": 5}), "c2": True}
-    with pytest.raises(UsageError, match="the edited arguments of 'c8' don't fit"):
+    with pytest.raises(UsageError, match="the edited arguments of 'c1/c8' don't fit"):
         await work(ScriptedBackend("x"), [research, *shop.tools], give_answers(ended.state, answers))
     assert shop.ran == []
 

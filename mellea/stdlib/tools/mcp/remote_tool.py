@@ -11,7 +11,10 @@ from typing import Any, Literal
 
 from mellea.core.backend import ToolSpec
 from mellea.core.runtime.tasks import together
-from mellea.errors import ToolError
+from mellea.core.serialise import json_value
+from mellea.core.structured.schema_check import MismatchError, check
+from mellea.core.structured.wellformed import find_schema_problem
+from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.contracts import Check, Contract
 from mellea.stdlib.tools.mcp.connection import Connection
 from mellea.stdlib.tools.mcp.results import read_result
@@ -40,7 +43,9 @@ _MOST_REPORTS = 1_000
 
 
 class McpTool(Tool[..., Any]):
-    """A tool of an MCP server: calling it returns a coroutine; the server checks the arguments.
+    """A tool of an MCP server: calling it returns a coroutine.
+
+    Arguments are checked against the server's schema before anything is sent; the server checks them itself, too.
 
     Attributes:
         remote_name: what the server calls it. `name`, for models, has only letters, digits, `_` and `-`, at most 64.
@@ -97,9 +102,21 @@ class McpTool(Tool[..., Any]):
         return self.call(kwargs)
 
     def _checked(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Check the arguments against the server's schema: what a person has edited, too, before anything is sent."""
         if args is not None and not isinstance(args, Mapping):
             raise ToolError(f"the tool {self.name!r} takes its arguments as an object, not {args!r}")
-        return dict(args or {})
+        values = dict(args or {})
+        if self._is_sound:
+            try:
+                check(json_value(values), self._schema, self._schema)
+            except (MismatchError, UsageError) as error:
+                raise ToolError(f"the arguments don't fit: {error}") from None
+        return values
+
+    @functools.cached_property
+    def _is_sound(self) -> bool:
+        """Whether the server's schema is one; if not, only the server can say what is wrong with arguments."""
+        return find_schema_problem(self._schema) is None
 
     async def _run(self, values: Mapping[str, Any], report: Report) -> Any:
         named = self._named(values) if self._contracts else {}

@@ -19,7 +19,7 @@ from mellea.core.events import ToolEnd, ToolProgress, ToolResult
 from mellea.errors import MissingExtraError, ParseError, ToolError, UsageError
 from mellea.stdlib.tools.mcp import McpTools
 from mellea.testing import ScriptedBackend
-from mellea.tools import ToolReturn, ToolSet, mcp, require
+from mellea.tools import Edited, ToolReturn, ToolSet, mcp, require
 from tests.stdlib.tools.mcp.conftest import SECONDS, Connect, HttpServer, named
 from tests.stdlib.tools.mcp.demo_server import PIXEL, make_server
 
@@ -257,12 +257,43 @@ async def test_failures_are_tool_errors(connect: Connect) -> None:
     tools = named(await connect().aload())
     with pytest.raises(ToolError, match="Error executing tool fail"):
         await tools["fail"]()
-    with pytest.raises(ToolError, match="validation error"):
+    with pytest.raises(ToolError, match=r"the arguments don't fit: a: should be integer, not \"one\""):
         await tools["add"](a="one", b=2)
     with pytest.raises(ToolError, match="as an object"):
         await tools["add"].call([1])  # type: ignore[arg-type]
     with pytest.raises(ToolError, match="by name"):
         tools["add"](1, 2)
+
+
+def test_edited_arguments_outside_the_servers_schema_are_refused_before_anything_runs() -> None:
+    call = ToolEnd(ToolCall("c1", "drop", {"table": "old"}))
+    with mcp(make_server(), allow=["drop"]) as tools:
+        agent = mellea.Agent(ScriptedBackend(call, "Done."), tools)
+        pending = agent.run("Drop it.").pending
+        assert pending is not None
+        for wrong in ({"table": 5}, {"tabel": "x"}, {}):
+            with pytest.raises(
+                UsageError, match=r"edited arguments of 'c1' don't fit the tool 'drop'.*nothing was run"
+            ):
+                agent.resume(pending, {"c1": Edited(wrong)})
+        (output,) = agent.resume(pending, {"c1": Edited({"table": "older"})}).steps[0].results
+        assert output.value == {"result": "dropped older"}
+
+
+def test_arguments_that_dont_fit_a_servers_schema_ask_nobody_and_run_nothing() -> None:
+    with mcp(make_server(), allow=["drop"]) as tools:
+        agent = mellea.Agent(ScriptedBackend(ToolEnd(ToolCall("c1", "drop", {"table": 5})), "Well."), tools)
+        run = agent.run("Drop it.")
+    assert run.pending is None
+    assert run.steps[0].results[0].is_error and "should be string" in str(run.steps[0].results[0].result)
+
+
+def test_a_server_whose_schema_makes_no_sense_checks_the_arguments_alone() -> None:
+    with mcp(make_server(), allow=["add"]) as tools:
+        (tool,) = tools.load()
+        tool._schema = {"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}, "required": 5}
+        tool.__dict__.pop("_is_sound", None)
+        assert tool.check_args({"a": "one"}) == {"a": "one"}
 
 
 @pytest.mark.anyio

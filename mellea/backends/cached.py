@@ -1,0 +1,109 @@
+"""A backend whose answers are kept in a journal, and come out of it when the same is asked again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import weakref
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+
+from mellea.backends.wrapped import WrappedBackend, open_stream
+from mellea.core.backend import Backend, Request, SentRequest
+from mellea.core.events import Event, KeepAlive, StreamEnd
+from mellea.core.journal import Journal
+from mellea.core.runtime import runs_around
+from mellea.core.runtime.tasks import in_thread
+from mellea.core.serialise import from_jsonable, to_jsonable
+from mellea.errors import StateError, UsageError
+
+__all__ = ["CachedBackend"]
+
+
+class CachedBackend(WrappedBackend):
+    """Answers a request that was answered before out of a journal, event for event, and costs nothing then.
+
+    What counts as the same request says `Request.fingerprint`. Within one call that asks the same several times, as a
+    strategy does, each time has an answer of its own. Answers that fail or are cut aren't kept; images and embeddings
+    never are.
+
+    Args:
+        backend: whom to ask what isn't kept.
+        journal: the SQLite file, or a journal; any number of processes may share it.
+        is_timed: replay an answer as slowly as it came, rather than at once.
+
+    Raises:
+        UsageError: the journal is no path.
+    """
+
+    def __init__(self, backend: Backend, journal: str | os.PathLike[str] | Journal, *, is_timed: bool = False) -> None:
+        super().__init__(backend)
+        self.journal = journal if isinstance(journal, Journal) else Journal(journal)
+        self.is_timed = is_timed
+        self._kept = WrappedBackend(backend)
+        self._kept.name = "cache"  # whose answers have no price
+        self._asked: weakref.WeakKeyDictionary[Any, Counter[str]] = weakref.WeakKeyDictionary()
+
+    async def run(self, request: Request) -> AsyncIterator[Event]:
+        """Yield the kept answer, or ask the backend and keep what it answers.
+
+        Raises:
+            StateError: the journal can't be read.
+            MelleaError: the backend failed.
+        """
+        try:
+            key = self._key(request)
+        except UsageError:  # it holds what can't be told from others
+            async with open_stream(self.backend, request) as source:
+                async for event in source:
+                    yield event
+            return
+        kept = await in_thread(self.journal.find_reply, key)
+        async with aclosing(self._ask(request, key) if kept is None else self._replay(request, kept)) as events:
+            async for event in events:
+                yield event
+
+    def _key(self, request: Request) -> str:
+        fingerprint = request.fingerprint(self.name, self.model_id)
+        around = runs_around.get()
+        outer = around[0]() if around else None
+        if outer is None:
+            return fingerprint
+        counter = self._asked.setdefault(outer, Counter())
+        counter[fingerprint] += 1
+        return fingerprint if counter[fingerprint] == 1 else f"{fingerprint}:{counter[fingerprint]}"
+
+    async def _ask(self, request: Request, key: str) -> AsyncGenerator[Event, None]:
+        began = time.monotonic()
+        events: list[tuple[float, Event]] = []
+        async with open_stream(self.backend, request) as source:
+            async for event in source:
+                if not isinstance(event, KeepAlive):
+                    events.append((time.monotonic() - began, event))
+                if isinstance(event, StreamEnd):  # it is kept before anybody knows that it is whole
+                    await in_thread(self.journal.keep_reply, key, _dump(events))
+                yield event
+
+    async def _replay(self, request: Request, kept: str) -> AsyncGenerator[Event, None]:
+        yield KeepAlive(sent=SentRequest(self._kept, request))
+        began = time.monotonic()
+        for at, event in _load(kept):
+            if self.is_timed and (wait := began + at - time.monotonic()) > 0:
+                await anyio.sleep(wait)
+            yield event
+
+
+def _dump(events: list[tuple[float, Event]]) -> str:
+    return json.dumps([[round(at, 4), to_jsonable(event)] for at, event in events], ensure_ascii=False)
+
+
+def _load(text: str) -> list[tuple[float, Event]]:
+    try:
+        return [(float(at), from_jsonable(event)) for at, event in json.loads(text)]
+    except (TypeError, ValueError) as error:
+        raise StateError(f"the journal holds an answer that can't be read: {error}") from None

@@ -1,0 +1,76 @@
+"""What responses say about limits, as headers; read when somebody asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mellea.core.results import RateLimitState
+
+__all__ = ["LimitHeaders", "LimitNotes"]
+
+_TOO_MANY = frozenset({429, 503, 529})
+
+
+@dataclass(frozen=True, slots=True)
+class LimitHeaders:
+    """The names of a provider's headers; of several for one number the first is taken that is there.
+
+    The defaults are OpenAI's, which most services with its format send as well
+    (https://platform.openai.com/docs/guides/rate-limits, 2026-11).
+    """
+
+    requests: tuple[str, ...] = ("x-ratelimit-limit-requests",)
+    tokens: tuple[str, ...] = ("x-ratelimit-limit-tokens",)
+    remaining_requests: tuple[str, ...] = ("x-ratelimit-remaining-requests",)
+    remaining_tokens: tuple[str, ...] = ("x-ratelimit-remaining-tokens",)
+
+
+class LimitNotes:
+    """The headers of a backend's last response, and how many were refused."""
+
+    __slots__ = ("_headers", "_names", "_refusals", "_retry_after", "_state")
+
+    def __init__(self, names: LimitHeaders) -> None:
+        self._names = names
+        self._headers: Mapping[str, str] | None = None
+        self._refusals = 0
+        self._retry_after: float | None = None
+        self._state: RateLimitState | None = None
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Keep the headers of a response."""
+        self._headers, self._state = headers, None
+
+    def note_refusal(self, status: int, retry_after: float | None) -> None:
+        """Count a response that refused the request, if it did so because there were too many."""
+        if status in _TOO_MANY:
+            self._refusals += 1
+            self._retry_after, self._state = retry_after, None
+
+    def read(self) -> RateLimitState | None:
+        """Return what the last response said; the same object until there is another response."""
+        if self._headers is None:
+            return None
+        if self._state is None:
+            names, headers = self._names, self._headers
+            self._state = RateLimitState(
+                _number(headers, names.requests),
+                _number(headers, names.tokens),
+                _number(headers, names.remaining_requests),
+                _number(headers, names.remaining_tokens),
+                self._retry_after,
+                self._refusals,
+            )
+        return self._state
+
+
+def _number(headers: Mapping[str, str], names: tuple[str, ...]) -> float | None:
+    for name in names:
+        try:
+            number = float(headers.get(name) or "")
+        except ValueError:
+            continue
+        if 0 <= number < float("inf"):
+            return number
+    return None

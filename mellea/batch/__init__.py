@@ -1,0 +1,14 @@
+"""One function over many rows: `map` and `amap`, with a journal of the answers, budgets and rate limits.
+
+May import: everything below it, stdlib.agents first of all. Read `runner.py` first, then `programs.py`.
+"""
+
+from mellea.batch.budget import Budget
+from mellea.batch.iterators import AsyncRows, Rows
+from mellea.batch.limits import RateLimits
+from mellea.batch.map import amap, map
+from mellea.batch.row import Row
+from mellea.core.journal import Journal
+from mellea.errors import BudgetExceededError
+
+__all__ = ["AsyncRows", "Budget", "BudgetExceededError", "Journal", "RateLimits", "Row", "Rows", "amap", "map"]

@@ -1,0 +1,171 @@
+"""What a map may take, and how much it has taken."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from mellea.core import prices
+from mellea.core.backend import Backend
+from mellea.core.events import Usage
+from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.errors import BudgetExceededError, ConfigurationError, UsageError
+
+__all__ = ["Budget", "Purse"]
+
+_SAMPLE = 200
+"""Of how many rows the mean is taken that those in flight are expected to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much one call of `map` may take; what isn't given has no limit.
+
+    No row is begun once what was spent and what those in flight are expected to take (the mean of the last rows) reach
+    the limit. The first row goes alone, since nothing is known before it. Rows that a journal has answered take
+    nothing.
+
+    Args:
+        cost: US dollars, by the prices of `mellea.prices`.
+        tokens: input and output tokens together.
+        seconds: how long rows are begun.
+
+    Raises:
+        UsageError: a limit is not a number above 0.
+    """
+
+    cost: float | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not is_number or not 0 < value < float("inf"):
+                raise UsageError(f"{field.name}= of a Budget takes a number above 0, or None, not {value!r}")
+
+    def check_prices(self, backends: Iterable[Backend]) -> None:
+        """Refuse a limit on the cost of a model without a price.
+
+        Raises:
+            ConfigurationError: names the model.
+        """
+        if self.cost is None:
+            return
+        for backend in backends:
+            model = f"{backend.name}/{backend.model_id}"
+            if prices.price_of(backend.name, backend.model_id) is None:
+                raise ConfigurationError(
+                    f"Budget(cost={self.cost!r}) can't be kept, since the price of {model!r} is unknown; set it with "
+                    f"mellea.prices.set_prices({{{model!r}: mellea.prices.Price(input=…, output=…)}}), or limit tokens="
+                )
+
+
+class Purse:
+    """What a map has spent of its budget.
+
+    Attributes:
+        cost: US dollars so far, `None` if a part is unknown.
+        tokens: input and output tokens so far.
+        is_empty: whether a row was refused.
+    """
+
+    def __init__(self, budget: Budget | None) -> None:
+        self._budget = budget
+        self.cost: float | None = 0.0
+        self.tokens = 0
+        self.is_empty = False
+        self._began = time.monotonic()
+        self._in_flight = 0
+        self._last: deque[tuple[float, int]] = deque(maxlen=_SAMPLE)
+        self._waiters: list[Waiter] = []
+        self._backends: set[int] = set()
+
+    async def enter(self, backend: Backend | None) -> bool:
+        """Wait until it is known whether one more row may be begun; false if not.
+
+        Raises:
+            ConfigurationError: there is a limit on the cost, and the model has no known price.
+        """
+        if self._budget is None:
+            return True
+        if backend is not None and id(backend) not in self._backends:
+            self._budget.check_prices([backend])
+            self._backends.add(id(backend))
+        while True:
+            if (may := self._may_enter()) is not None:
+                self._in_flight += may
+                self.is_empty = self.is_empty or not may
+                return may
+            waiter = new_waiter()
+            self._waiters.append(waiter)
+            await waiter.wait(1.0)
+
+    def _may_enter(self) -> bool | None:
+        """Tell whether one more row may be begun; `None` if that depends on those in flight."""
+        budget = self._budget
+        if budget is None:
+            return True
+        if self.is_empty or (budget.seconds is not None and time.monotonic() - self._began >= budget.seconds):
+            return False
+        if budget.cost is None and budget.tokens is None:
+            return True
+        if not self._last and self._in_flight:
+            return None
+        count = max(len(self._last), 1)
+        for limit, spent, place in ((budget.cost, self.cost, 0), (budget.tokens, self.tokens, 1)):
+            if limit is None or spent is None:
+                continue
+            if spent >= limit:
+                return False
+            if spent + self._in_flight * sum(each[place] for each in self._last) / count >= limit:
+                return None
+        return True
+
+    def leave(self, usage: Usage | None, cost: float | None, *, has_asked: bool) -> None:
+        """Note what a row took that was begun.
+
+        Args:
+            usage: its tokens.
+            cost: its US dollars.
+            has_asked: whether it has asked a model at all.
+
+        Raises:
+            ConfigurationError: there is a limit on what isn't known.
+        """
+        tokens = None if usage is None else usage.total_tokens
+        self.tokens += tokens or 0
+        self.cost = None if self.cost is None or cost is None else self.cost + cost
+        budget = self._budget
+        if budget is None:
+            return
+        self._in_flight -= 1
+        self._last.append((cost or 0.0, tokens or 0))
+        for waiter in self._waiters:
+            waiter.wake()
+        self._waiters = []
+        for name, limit, taken in (("cost", budget.cost, cost), ("tokens", budget.tokens, tokens)):
+            if limit is not None and taken is None and has_asked:
+                raise ConfigurationError(
+                    f"Budget({name}={limit!r}) can't be kept: the tokens of an answer, or their price, are unknown; "
+                    "limit seconds= instead, or set the price with mellea.prices.set_prices(…)"
+                )
+
+    def exceeded_error(self, done: int, journal: str | None) -> BudgetExceededError:
+        """Make the error that ends a map whose budget is used up."""
+        spent = self._shown()
+        way = f"; run it again with the same journal {journal!r} to go on" if journal is not None else ""
+        return BudgetExceededError(
+            f"the budget {self._budget!r} is used up: {spent} for {done:,} rows{way}",
+            spent={"cost": self.cost, "tokens": self.tokens, "seconds": time.monotonic() - self._began},
+            done=done,
+        )
+
+    def _shown(self) -> str:
+        cost = "" if self.cost is None else f"${self.cost:.4f}, "
+        return f"{cost}{self.tokens:,} tokens and {time.monotonic() - self._began:.0f} s"

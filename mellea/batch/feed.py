@@ -1,0 +1,191 @@
+"""How rows get to a map, whose loop nothing may hold up: at once, by a thread, awaited, or pushed by the caller.
+
+Rules:
+
+- `take` returns at least one row, and an empty list at the end. A slow source is asked for one row at a time.
+- A source that fails ends the rows. What was begun is handed out first, then the source's error is raised.
+- In plain code the rows are taken in the caller's own thread, while it waits for results: cursors and generators often
+  can't be used in another.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from mellea.core.runtime.loop import Loop, ThreadWaiter, Waiter, new_waiter
+from mellea.core.runtime.tasks import in_thread
+
+__all__ = ["Feed", "PushFeed", "make_feed"]
+
+_PULL_SECONDS = 0.005
+"""How long more rows are taken once there is one."""
+
+_SLOW_SECONDS = 0.002
+"""A source that takes longer for a row is only asked when there is nothing else to do."""
+
+
+class Feed(ABC):
+    """Rows, for a loop.
+
+    Attributes:
+        error: what the source raised.
+    """
+
+    error: BaseException | None = None
+
+    @abstractmethod
+    async def take(self, most: int) -> list[Any]:
+        """Return rows, at most so many; none at the end."""
+
+    async def aclose(self) -> None:  # noqa: B027 - most have nothing to close
+        """Let go of the source."""
+
+
+class _ReadyFeed(Feed):
+    """Rows that are in memory, or may be taken on the loop."""
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._rows = iter(rows)
+
+    async def take(self, most: int) -> list[Any]:
+        try:
+            return list(islice(self._rows, most))
+        except Exception as error:  # noqa: BLE001 - the user's source; a list that was made shorter, a cursor
+            self.error = error
+            return []
+
+
+class _ThreadFeed(Feed):
+    """Rows of a plain iterator, taken in worker threads, one at a time."""
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._rows = rows
+        self._iterator: Iterator[Any] | None = None
+        self._is_over = False
+
+    async def take(self, most: int) -> list[Any]:
+        if self._is_over:
+            return []
+        found, self._is_over, self.error = await in_thread(self._pull, most)
+        return found
+
+    def _pull(self, most: int) -> tuple[list[Any], bool, BaseException | None]:
+        if self._iterator is None:
+            self._iterator = iter(self._rows)
+        return pull(self._iterator, most, _PULL_SECONDS)
+
+
+class _AsyncFeed(Feed):
+    """Rows of an async iterable."""
+
+    def __init__(self, rows: AsyncIterable[Any]) -> None:
+        self._iterator: AsyncIterator[Any] = aiter(rows)
+
+    async def take(self, most: int) -> list[Any]:
+        try:
+            return [await anext(self._iterator)]
+        except StopAsyncIteration:
+            return []
+        except Exception as error:  # noqa: BLE001 - the user's source
+            self.error = error
+            return []
+
+    async def aclose(self) -> None:
+        close = getattr(self._iterator, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class PushFeed(Feed):
+    """Rows that the caller's thread takes from their source and puts here.
+
+    Args:
+        rows: the source.
+    """
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._source = rows
+        self._iterator: Iterator[Any] | None = None
+        self._lock = threading.Lock()
+        self._rows: list[Any] = []
+        self._is_over = False
+        self._is_slow = False
+        self._wanted = 0
+        self._taker: Waiter | None = None
+        self.pusher: ThreadWaiter | None = None  # the caller's, to be woken when rows are wanted
+        self.loop: Loop | None = None
+
+    def wants(self, *, is_idle: bool) -> bool:
+        """Whether rows are to be taken now: soon, if the caller has nothing else to do, or if they come quickly."""
+        return self._wanted > 0 and not self._is_over and (is_idle or not self._is_slow)
+
+    def pump(self) -> None:
+        """Take rows from the source, in the caller's thread."""
+        if self._iterator is None:
+            self._iterator = iter(self._source)
+        began = time.monotonic()
+        found, is_over, error = pull(self._iterator, self._wanted, _PULL_SECONDS)
+        self._is_slow = time.monotonic() - began > _SLOW_SECONDS * max(len(found), 1)
+        with self._lock:
+            self._rows += found
+            self._wanted = max(0, self._wanted - len(found))
+            self._is_over, self.error = is_over, error
+            taker = self._taker
+        if taker is not None:
+            taker.wake()
+
+    async def take(self, most: int) -> list[Any]:
+        """Return rows that the caller has put here, at most so many or a few more; none at the end."""
+        while True:
+            with self._lock:
+                if self._rows:
+                    found, self._rows = self._rows, []
+                    return found
+                if self._is_over:
+                    return []
+                self._wanted = most
+                taker = self._taker = new_waiter()
+                pusher = self.pusher
+            if pusher is not None:
+                pusher.wake()
+            await taker.wait()
+
+
+def pull(iterator: Iterator[Any], most: int, seconds: float) -> tuple[list[Any], bool, BaseException | None]:
+    """Take rows until there are enough or the time is up; returns them, whether that was all, and what was raised."""
+    found: list[Any] = []
+    until = time.monotonic() + seconds
+    try:
+        while len(found) < max(most, 1):
+            found.append(next(iterator))
+            if time.monotonic() > until:
+                break
+    except StopIteration:
+        return found, True, None
+    except Exception as error:  # noqa: BLE001 - the user's source
+        return found, True, error
+    return found, False, None
+
+
+def make_feed(rows: Iterable[Any] | AsyncIterable[Any], *, is_ready: bool, is_sync: bool) -> Feed:
+    """Return the feed that fits some rows.
+
+    Args:
+        rows: the rows.
+        is_ready: whether they are in memory.
+        is_sync: whether the caller is plain code.
+    """
+    if isinstance(rows, AsyncIterable):
+        return _AsyncFeed(rows)
+    if is_ready:
+        return _ReadyFeed(rows)
+    if is_sync:
+        return PushFeed(rows)
+    # An SQLite cursor belongs to its thread, which as a rule is the loop's.
+    return _ReadyFeed(rows) if isinstance(rows, sqlite3.Cursor) else _ThreadFeed(rows)

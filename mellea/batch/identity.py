@@ -1,0 +1,282 @@
+"""What decides an answer, as a digest: the same in every process, and another one as soon as the answer could be.
+
+Rules:
+
+- The digest of a model call is made of the function's name, `version=`, the rendered request (messages with the bytes
+  of their files, tools, schema, provider, model, the options that shape the answer), the requirements and the strategy.
+- That of another function is made of its name, `version=`, its arguments and its own syntax tree without the docstring:
+  neither comments nor formatting count, and no functions that it calls.
+- Keys, addresses, headers and time-outs never are in it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+import linecache
+from collections.abc import Callable, Mapping, Set
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+from mellea.core.backend import Backend, Request
+from mellea.core.blocks import Block, CBlock
+from mellea.core.fingerprint import message_form, options_form
+from mellea.core.messages import Message
+from mellea.core.serialise import json_value, to_jsonable
+from mellea.errors import UsageError
+from mellea.stdlib.session import MelleaSession
+
+__all__ = ["RequestDigests", "digest_of", "find_form", "name_function", "parse_source"]
+
+_FORM = "mellea map 1"
+"""Goes into every digest; a change of what they are made of gets another number."""
+
+_TEXT = frozenset({CBlock})
+
+_BESIDE = frozenset({"lineno", "col_offset", "end_lineno", "end_col_offset", "ctx", "type_comment", "kind"})
+
+_DEEPEST = 20
+"""Levels of nesting in an object of the user's that has no form of its own."""
+
+_DEEPEST_CLOSURE = 3
+"""How many closures are looked into, one inside the other; a recursive function is in its own."""
+
+
+def digest_of(*parts: Any) -> bytes:
+    """Return the digest of values that JSON can say, in this order."""
+    text = json.dumps([_FORM, *parts], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+class RequestDigests:
+    """Digests of requests that have most in common: of what the last one had, too, the digest is kept."""
+
+    __slots__ = ("_backend", "_common", "_last")
+
+    def __init__(self) -> None:
+        self._backend: Backend | None = None
+        self._last: Request | None = None
+        self._common = hashlib.sha256()
+
+    def add(self, request: Request, backend: Backend) -> Any:
+        """Return a SHA-256 object that has taken in a request to a backend, and can take in more.
+
+        Raises:
+            UsageError: the request holds something that JSON can't say.
+        """
+        if not self._is_like_last(request, backend):
+            bare = dataclasses.replace(request, messages=())
+            self._common = hashlib.sha256(bare.fingerprint(backend.name, backend.model_id).encode("ascii"))
+            self._backend, self._last = backend, bare
+        found = self._common.copy()
+        for message in request.messages:
+            found.update(_message_text(message))
+        return found
+
+    def _is_like_last(self, request: Request, backend: Backend) -> bool:
+        last = self._last
+        return (
+            last is not None
+            and backend is self._backend
+            and request.output_schema is last.output_schema
+            and request.tools == last.tools
+            and request.options == last.options
+        )
+
+
+def _message_text(message: Message) -> bytes:
+    if _TEXT.issuperset(map(type, message.blocks)):  # as nearly all are
+        pieces = [f"{len(block.value)}:{block.value}" for block in message.blocks]  # type: ignore[union-attr]
+        return "\0".join([message.role, *pieces, ""]).encode("utf-8", "surrogatepass")
+    text = json.dumps(message_form(message), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_digest)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _digest(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray)):
+        return {"sha256": hashlib.sha256(value).hexdigest()}
+    return find_form(value)
+
+
+# -- the forms of values ------------------------------------------------------------------------------
+
+
+def find_form(value: Any, depth: int = 0) -> Any:
+    """Return a value as JSON values that are equal if the values are, for digests alone.
+
+    Functions are their names and syntax trees; backends are their names and models; other objects their class and
+    what they hold.
+
+    Raises:
+        UsageError: it has no such form.
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return repr(value)
+    if depth > _DEEPEST:
+        raise UsageError(f"a {type(value).__name__} is nested too deep, or holds itself; give plain arguments")
+    inner = functools.partial(find_form, depth=depth + 1)
+    if isinstance(value, Mapping):
+        return {str(name): inner(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [inner(item) for item in value]
+    if isinstance(value, Set):
+        return sorted((inner(item) for item in value), key=lambda form: json.dumps(form, sort_keys=True))
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"sha256": hashlib.sha256(value).hexdigest()}
+    return _object_form(value, inner)
+
+
+def _object_form(value: Any, inner: Callable[[Any], Any]) -> Any:
+    match value:
+        case functools.partial():
+            return {"partial": inner(value.func), "args": inner(value.args), "kwargs": inner(value.keywords)}
+        case MethodType():
+            return {"method": inner(value.__func__), "of": inner(value.__self__)}
+        case FunctionType():
+            return {"function": name_function(value), "tree": parse_source(value)}
+        case type():
+            return {"class": f"{value.__module__}.{value.__qualname__}"}
+        case _:
+            return _instance_form(value, inner)
+
+
+def _instance_form(value: Any, inner: Callable[[Any], Any]) -> Any:
+    if isinstance(value, Backend):
+        return {"backend": value.name, "model": value.model_id}
+    if isinstance(value, MelleaSession):
+        return {"session": inner(value.backend), "options": options_form(value.model_options)}
+    if isinstance(value, (Message, *Block.__args__)):
+        return to_jsonable(value)
+    own = type(value)
+    name = f"{own.__module__}.{own.__qualname__}"
+    if hasattr(own, "model_fields"):  # pydantic
+        return {"class": name, "value": json_value(value)}
+    state = _state_of(value)
+    if state is None:
+        try:
+            return {"class": name, "value": json_value(value)}  # a date, a path, an enum's member
+        except UsageError:
+            raise UsageError(
+                f"a {own.__name__} has no form that a journal could tell it from others by; give a plain value in its "
+                "place, such as its id"
+            ) from None
+    return {"class": name, "state": inner(state)}
+
+
+def _state_of(value: Any) -> dict[str, Any] | None:
+    """Return what an ordinary object of Python code holds, `None` for others."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    own = type(value)
+    if own.__module__ in ("builtins", "datetime", "decimal", "pathlib", "uuid") or hasattr(own, "__members__"):
+        return None
+    slots = [name for base in own.__mro__ for name in getattr(base, "__slots__", ()) if isinstance(name, str)]
+    if not hasattr(value, "__dict__") and not slots:
+        return None
+    held = {name: getattr(value, name) for name in slots if hasattr(value, name) and not name.startswith("__")}
+    return {**held, **getattr(value, "__dict__", {})}
+
+
+# -- the syntax tree of a function --------------------------------------------------------------------
+
+
+def name_function(function: Any) -> str:
+    """Return the qualified name of a function, with its module."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    found = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return f"{module}.{found}"
+
+
+def parse_source(function: Callable[..., Any], depth: int = 0) -> str:
+    """Return a digest of the syntax tree of a function, with the plain values and functions of its closure.
+
+    Raises:
+        UsageError: its source can't be read.
+    """
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        raise UsageError(f"the source of {name_function(function)}() can't be read, so give version=")
+    held: dict[str, Any] = {}
+    for name, cell in zip(code.co_freevars, getattr(function, "__closure__", None) or (), strict=False):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not set yet
+            continue
+        if value is None or isinstance(value, (bool, int, float, str, bytes)):
+            held[name] = find_form(value)
+        elif isinstance(value, FunctionType):  # such as the one that `simple_validate` wraps
+            held[name] = parse_source(value, depth + 1) if depth < _DEEPEST_CLOSURE else name_function(value)
+    return digest_of(_tree_of(code, name_function(function)), held).hex()
+
+
+@functools.lru_cache(maxsize=512)
+def _tree_of(code: CodeType, name: str) -> str:
+    node = _find_node(code)
+    if node is None:
+        raise UsageError(f"the source of {name}() can't be read, so give version=; a change of that asks again")
+    return json.dumps(_node_form(node), separators=(",", ":"), ensure_ascii=True)
+
+
+def _find_node(code: CodeType) -> ast.AST | None:
+    lines = linecache.getlines(code.co_filename)
+    if not lines:
+        return None
+    module = _parse_module(code.co_filename, "".join(lines))
+    if module is None:
+        return None
+    kind = ast.Lambda if code.co_name == "<lambda>" else (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found: list[Any] = [
+        node
+        for node in ast.walk(module)
+        if isinstance(node, kind)
+        and _first_line(node) == code.co_firstlineno
+        and getattr(node, "name", "<lambda>") == code.co_name
+    ]
+    if len(found) > 1:  # lambdas on one line
+        columns = {position[2] for position in code.co_positions() if position[0] is not None and position[2]}
+        first = min(columns, default=0)
+        found = [node for node in found if node.body.col_offset <= first <= (node.end_col_offset or first)]
+        found.sort(key=lambda node: node.col_offset)
+    return found[-1] if found else None
+
+
+@functools.lru_cache(maxsize=64)
+def _parse_module(name: str, source: str) -> ast.Module | None:
+    try:
+        return ast.parse(source, name)
+    except (SyntaxError, ValueError):  # the file has been changed since
+        return None
+
+
+def _first_line(node: Any) -> int:
+    decorators = getattr(node, "decorator_list", ())
+    return int(decorators[0].lineno if decorators else node.lineno)
+
+
+def _node_form(node: Any) -> Any:
+    """Return a node as lists; what is empty is left out, since Python versions differ in that."""
+    if isinstance(node, list):
+        return [_node_form(each) for each in node]
+    if not isinstance(node, ast.AST):
+        return node if node is None or isinstance(node, (bool, int, str)) else repr(node)
+    fields = {
+        name: _node_form(_without_docstring(node, name, value))
+        for name, value in ast.iter_fields(node)
+        if name not in _BESIDE and value is not None and value != []
+    }
+    return [type(node).__name__, fields]
+
+
+def _without_docstring(node: ast.AST, name: str, value: Any) -> Any:
+    if name != "body" or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return value
+    return value[1:] if ast.get_docstring(node, clean=False) is not None else value

@@ -1,0 +1,279 @@
+"""The iterators of `map` and `amap`: both read what one runner hands out.
+
+That of `amap` reads on its own loop, that of `map` in the caller's thread, while the runner works on the loop of the
+synchronous verbs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import anyio
+
+from mellea.batch.feed import Feed, PushFeed
+from mellea.batch.row import Row
+from mellea.batch.runner import Runner
+from mellea.core.runtime.loop import ThreadWaiter, new_waiter
+from mellea.core.runtime.portal import portal_loop
+from mellea.core.tracebacks import add_note, short_errors, shorten
+from mellea.errors import StreamingError
+
+__all__ = ["AsyncRows", "Rows"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("mellea")
+
+_CLOSE_SECONDS = 1.5
+"""How long a map that is closed early waits for its requests to be cancelled and its last answers to be committed."""
+
+_LOOK_SECONDS = 1.0
+
+
+class _Mapped(Generic[T]):
+    """What both iterators have in common."""
+
+    def __init__(self, runner: Runner, feed: Feed, journal: str | None) -> None:
+        self._runner = runner
+        self._feed = feed
+        self._journal = journal
+        self._ready: deque[Row[T]] = deque()
+        self._has_begun = self._is_over = False
+        # It must not wait, nor take a lock: whatever code runs may be the one that drops the iterator.
+        self._dropped = weakref.finalize(self, runner.post_stop)
+        self._dropped.atexit = False
+        _open.add(self)
+
+    @property
+    def done(self) -> int:
+        """How many rows are done so far."""
+        return self._runner.done
+
+    @property
+    def cost(self) -> float | None:
+        """What this map has cost so far in US dollars, `None` if a part of it is unknown."""
+        return self._runner.cost
+
+    def _take(self) -> bool:
+        """Take what is ready; false if nothing is."""
+        self._ready.extend(self._runner.outbox.take())
+        return bool(self._ready)
+
+    def _end(self) -> None:
+        """Note that all rows were handed out, or are not wanted any more."""
+        self._is_over = True
+        self._dropped.detach()
+        self._runner.progress.end()
+
+    def _raise_end(self) -> None:
+        """Note that all rows were handed out, and raise the error that ends them, if one does."""
+        self._end()
+        failure = self._runner.outbox.error
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # its traceback holds this frame
+
+    def _interrupted(self, error: BaseException) -> None:
+        """Stop, and tell how to go on."""
+        self._is_over = True
+        self._runner.post_stop()
+        if (how := self._how_to_go_on()) is not None:
+            add_note(error, how)
+
+    def _how_to_go_on(self) -> str | None:
+        if self._journal is None:
+            return None
+        return (
+            f"{self._runner.done:,} rows are done and stand in the journal {self._journal!r}; run the same program "
+            "again, and it goes on with those that aren't"
+        )
+
+    def tell_at_exit(self) -> None:
+        """Say how to go on, if the program ends in the middle."""
+        if self._has_begun and not self._is_over and (how := self._how_to_go_on()) is not None:
+            self._runner.progress.end()
+            _log.warning("the program ends in the middle of a map: %s", how)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._runner.name!r}: {self._runner.done:,} rows done>"
+
+
+@short_errors
+class Rows(_Mapped[T], Iterator[Row[T]]):
+    """The rows of a `map`, in plain code. The work begins with the first one that is asked for.
+
+    Leaving the loop, or the `with` block, ends what is in flight. It may be read in one thread at a time.
+    """
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Row[T]:
+        if self._ready:
+            return self._ready.popleft()
+        if self._is_over:
+            raise StopIteration
+        try:
+            self._wait()
+        except BaseException as error:
+            self._interrupted(error)
+            self._wait_for_end()
+            shorten(error)
+            raise
+        if self._ready:
+            return self._ready.popleft()
+        self._raise_end()
+        raise StopIteration
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        self._process = os.getpid()
+        self._runner.loop = loop = portal_loop()
+        loop.post(self._runner.start)  # with a copy of the context variables
+
+    def _wait(self) -> None:
+        """Wait until a row is ready, or all is over; meanwhile, take rows from their source."""
+        if not self._has_begun:
+            self._begin()
+        outbox, feed = self._runner.outbox, self._feed if isinstance(self._feed, PushFeed) else None
+        while True:
+            waiter = ThreadWaiter()
+            outbox.wait_with(waiter)  # before the look: what comes now wakes this one
+            if feed is not None:
+                feed.pusher = waiter
+            has_ended = outbox.has_ended
+            is_idle = not self._take()
+            if feed is not None and feed.wants(is_idle=is_idle):
+                feed.pump()
+                if is_idle:
+                    continue
+            if not is_idle or has_ended:
+                return
+            self._runner.post_room()
+            waiter.wait(_LOOK_SECONDS)
+            self._check_alive()
+
+    def _check_alive(self) -> None:
+        if os.getpid() != self._process:
+            raise StreamingError("a map can't be read in a forked child: its work goes on in the parent")
+        loop = self._runner.loop
+        if loop is not None and not self._runner.outbox.has_ended and (how := loop.obituary()) is not None:
+            raise StreamingError(f"the thread that the map works on {how}")
+
+    def close(self) -> None:
+        """End what is in flight, and hand out nothing more; answers that came are in the journal."""
+        self._is_over = True
+        self._runner.post_stop()
+        self._wait_for_end()
+        self._end()
+        self._ready.clear()
+
+    def _wait_for_end(self) -> None:
+        if not self._has_begun:
+            return
+        until = time.monotonic() + _CLOSE_SECONDS
+        while (left := until - time.monotonic()) > 0:
+            waiter = ThreadWaiter()
+            self._runner.outbox.wait_with(waiter)
+            if self._runner.outbox.has_ended:
+                return
+            waiter.wait(left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is not None and not self._is_over:
+            self._interrupted(exc)
+            self._wait_for_end()
+        self.close()
+
+
+@short_errors
+class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
+    """The rows of an `amap`. The work begins with the first one that is asked for.
+
+    Leaving the loop, or the `async with` block, ends what is in flight, and so does cancelling a wait for a row.
+    """
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Row[T]:
+        if self._ready:
+            return self._ready.popleft()
+        if self._is_over:
+            raise StopAsyncIteration
+        try:
+            await self._wait()
+        except BaseException as error:
+            self._interrupted(error)
+            raise
+        if self._ready:
+            return self._ready.popleft()
+        self._raise_end()
+        raise StopAsyncIteration
+
+    async def _wait(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._runner.start()
+        outbox = self._runner.outbox
+        while True:
+            waiter = new_waiter()
+            outbox.wait_with(waiter)
+            has_ended = outbox.has_ended
+            if self._take() or has_ended:
+                return
+            self._runner.post_room()
+            await waiter.wait(_LOOK_SECONDS)
+            loop = self._runner.loop
+            if loop is not None and not loop.is_current() and (how := loop.obituary()) is not None:
+                raise StreamingError(f"the loop that the map works on {how}")
+
+    async def aclose(self) -> None:
+        """End what is in flight, and hand out nothing more; answers that came are in the journal."""
+        self._is_over = True
+        self._runner.post_stop()
+        await self._wait_for_end()
+        self._end()
+        self._ready.clear()
+
+    async def _wait_for_end(self) -> None:
+        if self._has_begun and self._runner.loop is not None and self._runner.loop.is_current():
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await self._runner.until_ended()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is not None and not self._is_over:
+            self._interrupted(exc)
+            await self._wait_for_end()
+        await self.aclose()
+
+
+_open: weakref.WeakSet[_Mapped[Any]] = weakref.WeakSet()
+
+
+def _tell_at_exit() -> None:
+    for rows in list(_open):
+        rows.tell_at_exit()
+
+
+atexit.register(_tell_at_exit)

@@ -1,0 +1,124 @@
+"""One thread that reads and writes a journal for a map, so that no loop waits for the disk or another process's lock.
+
+What was handed in while it was busy becomes one transaction. The more there is to do, the less each answer costs; when
+there is little, nothing waits for company.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from mellea.core.journal import Answer, Failure, FoundAnswer, Journal
+from mellea.core.runtime.loop import Loop, current_loop, new_waiter
+
+__all__ = ["JournalThread"]
+
+Done = Callable[[list[Any]], None]
+
+
+class JournalThread:
+    """A thread for one journal, started at once.
+
+    Args:
+        journal: the journal.
+        committed: called on the running loop with the tickets of answers and failures that are committed.
+        failed: called there if the journal can't be written or read any more.
+    """
+
+    def __init__(self, journal: Journal, committed: Done, failed: Callable[[BaseException], None]) -> None:
+        self._journal = journal
+        self._loop: Loop = current_loop()
+        self._committed, self._failed = committed, failed
+        self._queue: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
+        self._end = new_waiter()
+        threading.Thread(target=self._serve, name="mellea-journal", daemon=True).start()
+
+    def commit(self, entry: Answer | Failure, ticket: Any) -> None:
+        """Have an answer or a failure committed."""
+        self._queue.put((entry, ticket))
+
+    async def fetch(self, place: int) -> FoundAnswer | None:
+        """Return the answer at a place, `None` if it isn't there any more."""
+        call = _Errand(place)
+        self._queue.put((None, call))
+        return await call.result()  # type: ignore[no-any-return]
+
+    async def call(self, function: Callable[[Journal], Any]) -> Any:
+        """Call a function with the journal on the thread, and return what it returns."""
+        call = _Errand(function)
+        self._queue.put((None, call))
+        return await call.result()
+
+    def close(self) -> None:
+        """Let the thread end when it has done what was handed in; returns at once."""
+        self._queue.put(None)
+
+    async def closed(self) -> None:
+        """Wait until the thread has ended; once."""
+        await self._end.wait()
+
+    def _serve(self) -> None:
+        is_open = True
+        try:
+            while is_open:
+                items = [self._queue.get()]
+                while not self._queue.empty():
+                    items.append(self._queue.get())
+                is_open = None not in items
+                self._handle([item for item in items if item is not None])
+        finally:
+            self._journal.close()
+            self._end.wake()
+
+    def _handle(self, items: list[tuple[Any, Any]]) -> None:
+        calls = [ticket for entry, ticket in items if entry is None]
+        kept = [(entry, ticket) for entry, ticket in items if entry is not None]
+        try:
+            if kept:
+                self._journal.commit(
+                    [entry for entry, _ in kept if isinstance(entry, Answer)],
+                    [entry for entry, _ in kept if isinstance(entry, Failure)],
+                )
+                tickets = [ticket for _, ticket in kept]
+                self._loop.post(lambda: self._committed(tickets))
+            self._answer(calls)
+        except BaseException as error:  # noqa: BLE001 - it belongs to the loop
+            failure = error
+            for call in calls:
+                call.error = call.error or failure
+            self._loop.post(lambda: self._failed(failure))
+        if calls:
+            self._loop.post(lambda: [call.waiter.wake() for call in calls])
+
+    def _answer(self, calls: list[_Errand]) -> None:
+        places = [call.what for call in calls if isinstance(call.what, int)]
+        found = self._journal.fetch(places) if places else {}
+        for call in calls:
+            if isinstance(call.what, int):
+                call.value = found.get(call.what)
+                continue
+            try:
+                call.value = call.what(self._journal)
+            except Exception as error:  # noqa: BLE001 - it belongs to the caller
+                call.error = error
+
+
+class _Errand:
+    """One read, or one call, that somebody waits for."""
+
+    __slots__ = ("error", "value", "waiter", "what")
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.waiter = new_waiter()
+
+    async def result(self) -> Any:
+        await self.waiter.wait()
+        if self.error is not None:
+            raise self.error
+        return self.value

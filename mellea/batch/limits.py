@@ -1,0 +1,217 @@
+"""Requests and tokens a minute: as many as the provider allows, and no more, by all processes together.
+
+Rules:
+
+- Requests are evenly spaced, with half a second's worth of them at once at most. So they fit a provider's limit whether
+  it fills up steadily, counts the minute behind or begins a new count each minute.
+- Whoever begins a request takes the next free moment, which lies as far behind the one before as the limit says (the
+  generic cell rate algorithm, ATM Forum TM 4.0, 1996). Tokens have a moment of their own; what an answer took more or
+  less than was expected moves the next one.
+- With a journal the moments stand there, so that all processes that use it share them, and know the limits that one of
+  them was told. Moments are taken some at a time where there are many.
+- Without limits given, those count that the provider's headers tell (`Backend.rate_limits`); without either, none.
+- A refusal (429) holds everybody for as long as the provider asks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import anyio
+
+from mellea.core.backend import Backend
+from mellea.core.journal import Journal
+from mellea.core.results import RateLimitState
+from mellea.errors import UsageError
+
+__all__ = ["Pace", "RateLimits"]
+
+_BURST_SECONDS = 0.5
+"""How many seconds' worth of requests may go at once."""
+
+_SHARE = 0.99
+"""Of the limit; what clocks and networks shift a request by must not bring a refusal."""
+
+_SLICE_SECONDS = 0.1
+"""How many seconds' worth of moments are taken from the journal at once."""
+
+_STALE_SECONDS = 5.0
+"""Moments that lie so far back weren't used when they could have been; others may have taken their place."""
+
+_LONGEST_HOLD = 120.0
+
+CallJournal = Callable[[Callable[[Journal], Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """How much may be asked of the model in a minute, by all processes with the same journal together.
+
+    Args:
+        requests: requests a minute; by default what the provider's headers say.
+        tokens: input and output tokens a minute; by default what the provider's headers say.
+
+    Raises:
+        UsageError: a limit is not a number above 0.
+    """
+
+    requests: float | None = None
+    tokens: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (is_number and 0 < value < float("inf")):
+                raise UsageError(f"{field.name}= of RateLimits takes a number above 0, or None, not {value!r}")
+
+
+@dataclass(slots=True)
+class _Moments:
+    """When the next request may begin, in seconds since 1970."""
+
+    requests_due: float = 0.0
+    tokens_due: float = 0.0
+    requests: float | None = None
+    tokens: float | None = None
+    held_until: float = 0.0
+
+    def take(self, count: int, tokens: float, settled: float, now: float) -> list[float]:
+        """Take moments, and return when they are.
+
+        Args:
+            count: how many.
+            tokens: how many tokens each of the requests is expected to take.
+            settled: how many tokens more, or less, requests before these took than was expected.
+            now: the time.
+        """
+        earliest = now - _BURST_SECONDS
+        if self.tokens is not None and settled:
+            self.tokens_due += settled * 60.0 / (self.tokens * _SHARE)
+        self.requests_due, self.tokens_due = max(self.requests_due, earliest), max(self.tokens_due, earliest)
+        found = []
+        for _ in range(count):
+            at = max(now, self.held_until)
+            if self.requests is not None:
+                at = max(at, self.requests_due)
+                self.requests_due += 60.0 / (self.requests * _SHARE)
+            if self.tokens is not None:
+                at = max(at, self.tokens_due)
+                self.tokens_due += tokens * 60.0 / (self.tokens * _SHARE)
+            found.append(at)
+        return found
+
+
+class Pace:
+    """The pace of requests to one model.
+
+    Args:
+        backend: whom they go to.
+        limits: those that were given.
+        call_journal: calls a function with the journal; `None` if there is none.
+    """
+
+    def __init__(self, backend: Backend, limits: RateLimits, call_journal: CallJournal | None) -> None:
+        server = backend.server
+        place = "" if server is None else f"{server[0]}:{server[1]}"
+        self._name = f"{backend.name}/{backend.model_id}@{place}"
+        self._backend = backend
+        self._given = limits
+        self._call_journal = call_journal
+        self._moments = _Moments(requests=limits.requests, tokens=limits.tokens)
+        self._taken: deque[float] = deque()
+        self._turn = anyio.Lock()
+        self._tokens = 0.0  # that a request takes, the mean of the last ones
+        self._answers = 0
+        self._settled = 0.0
+        self._seen: RateLimitState | None = None
+        self._throttled = 0
+        self._held = 0.0
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit, as far as is known."""
+        return self._moments.requests is not None or self._moments.tokens is not None or self._held > time.time()
+
+    async def enter(self) -> float:
+        """Wait until one more request may begin; returns the tokens that it is expected to take."""
+        if not self.is_limited:
+            return self._tokens
+        async with self._turn:  # in the order of the rows
+            expected = self._tokens
+            at = await self._next_moment()
+            while (wait := max(at, self._held) - time.time()) > 0:
+                await anyio.sleep(min(wait, 1.0))
+        return expected
+
+    async def _next_moment(self) -> float:
+        now = time.time()
+        while self._taken and now - self._taken[0] > _STALE_SECONDS:
+            self._taken.popleft()
+        if not self._taken:
+            rate = (self._moments.requests or 600.0) / 60.0
+            if self._moments.tokens is not None and self._tokens:
+                rate = min(rate, self._moments.tokens / 60.0 / self._tokens)
+            count = max(1, int(rate * _SLICE_SECONDS))
+            settled, self._settled = self._settled, 0.0
+            if self._call_journal is None:
+                self._taken.extend(self._moments.take(count, self._tokens, settled, now))
+            else:
+                self._taken.extend(await self._call_journal(lambda journal: self._take_shared(journal, count, settled)))
+        return self._taken.popleft()
+
+    def _take_shared(self, journal: Journal, count: int, settled: float) -> list[float]:
+        with journal.write() as connection:
+            row = connection.execute(
+                "SELECT requests_due, tokens_due, requests, tokens, held_until FROM paces WHERE name = ?", (self._name,)
+            ).fetchone()
+            shared = _Moments() if row is None else _Moments(*row)
+            own = self._moments
+            shared.requests, shared.tokens = own.requests or shared.requests, own.tokens or shared.tokens
+            shared.held_until = max(shared.held_until, self._held)
+            found = shared.take(count, self._tokens, settled, time.time())
+            connection.execute(
+                "INSERT OR REPLACE INTO paces VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    self._name,
+                    shared.requests_due,
+                    shared.tokens_due,
+                    shared.requests,
+                    shared.tokens,
+                    shared.held_until,
+                ),
+            )
+        self._held = max(self._held, shared.held_until)
+        return found
+
+    def settle(self, expected: float, tokens: int | None) -> None:
+        """Note how many tokens a request took that was expected to take so many."""
+        if tokens is None:
+            return
+        self._answers += 1
+        self._tokens += (tokens - self._tokens) / min(self._answers, 50)
+        self._settled += tokens - expected
+
+    def hold(self, seconds: float) -> None:
+        """Let nobody begin a request for so long."""
+        self._held = max(self._held, time.time() + min(seconds, _LONGEST_HOLD))
+
+    def look(self) -> int:
+        """Take in what the last headers said; returns how many requests were refused since the last look."""
+        state = self._backend.rate_limits
+        if state is None or state is self._seen:
+            return 0
+        self._seen = state
+        moments, given = self._moments, self._given
+        moments.requests = given.requests or state.requests or moments.requests
+        moments.tokens = given.tokens or state.tokens or moments.tokens
+        if state.remaining_requests == 0 and moments.requests:
+            self.hold(60.0 / moments.requests)
+        refused, self._throttled = state.refusals - self._throttled, state.refusals
+        if refused > 0 and state.retry_after is not None:
+            self.hold(state.retry_after)
+        return max(refused, 0)

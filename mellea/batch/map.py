@@ -1,0 +1,121 @@
+"""`map` and `amap`: one function over many rows, whose answers a crash doesn't lose."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import Any, TypeVar, Unpack, overload
+
+from mellea.batch.arguments import MapArguments
+from mellea.batch.budget import Budget
+from mellea.batch.feed import make_feed
+from mellea.batch.iterators import AsyncRows, Rows
+from mellea.batch.limits import RateLimits
+from mellea.batch.programs import as_program
+from mellea.batch.progress import Progress
+from mellea.batch.runner import MapSettings, Runner
+from mellea.batch.sources import open_rows
+from mellea.core.journal import Journal
+from mellea.errors import UsageError
+from mellea.stdlib.verb import verb
+
+__all__ = ["amap", "map"]
+
+T = TypeVar("T")
+
+Source = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
+
+
+@overload
+def map(function: Callable[..., Awaitable[T]], rows: Source, **arguments: Unpack[MapArguments]) -> Rows[T]: ...
+@overload
+def map(function: Callable[..., T], rows: Source, **arguments: Unpack[MapArguments]) -> Rows[T]: ...
+@overload
+def map(function: Any, rows: Source, **arguments: Unpack[MapArguments]) -> Rows[Any]: ...
+@verb("map", MapArguments)
+def map(function: Any, rows: Any, **arguments: Unpack[MapArguments]) -> Rows[Any]:
+    """Call a function for each row, many at once, and iterate over the outcomes.
+
+    With a journal each answer is committed before it is handed out. Run again, after whatever end, the same program
+    takes them from there, and only asks for the rows that have none; `Row.cached` tells. A row that fails is an
+    outcome, too: `Row.error`. Rows neither read nor extend a session's context.
+
+    Args:
+        function: a `@generative` function, a `@command`, a verb of a session such as `m.instruct`, an `Agent`, or any
+            function, sync or async; or a `functools.partial` of one.
+        rows: any iterable or async iterable; the path of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file; a data frame;
+            an open cursor. Of a row, something with keys is named arguments, a tuple positional ones, anything else
+            the only argument.
+
+    Raises:
+        UsageError: an argument is wrong.
+        ConfigurationError: there is a budget for the cost, and the price of the model is unknown.
+        StateError: the journal can't be read.
+        BudgetExceededError: by the iterator, after the rows that the budget was enough for.
+        AuthError: by the iterator, since it would concern every row.
+    """
+    return Rows(*_prepare(function, rows, arguments, is_sync=True))
+
+
+@overload
+def amap(function: Callable[..., Awaitable[T]], rows: Source, **arguments: Unpack[MapArguments]) -> AsyncRows[T]: ...
+@overload
+def amap(function: Callable[..., T], rows: Source, **arguments: Unpack[MapArguments]) -> AsyncRows[T]: ...
+@overload
+def amap(function: Any, rows: Source, **arguments: Unpack[MapArguments]) -> AsyncRows[Any]: ...
+@verb("amap", MapArguments)
+def amap(function: Any, rows: Any, **arguments: Unpack[MapArguments]) -> AsyncRows[Any]:
+    """Call a function for each row, many at once; an async iterator, not to be awaited itself, otherwise like `map`.
+
+    Args:
+        function: see `map`.
+        rows: see `map`. A plain iterator is read in worker threads, but for SQLite's cursors.
+    """
+    return AsyncRows(*_prepare(function, rows, arguments, is_sync=False))
+
+
+def _prepare(function: Any, rows: Any, arguments: MapArguments, *, is_sync: bool) -> tuple[Any, Any, str | None]:
+    program = as_program(function, arguments.get("version"))
+    settings = _check(arguments)
+    if settings.journal is not None:
+        program.check()
+    source, total, is_ready = open_rows(rows)
+    feed = make_feed(source, is_ready=is_ready, is_sync=is_sync)
+    runner = Runner(program, feed, settings, Progress(total, arguments.get("progress")))
+    return runner, feed, None if settings.journal is None else settings.journal.path
+
+
+def _check(arguments: MapArguments) -> MapSettings:
+    for name, (is_right, words) in _CHECKS.items():
+        value = arguments.get(name)
+        if name in arguments and not is_right(value):
+            raise UsageError(f"{name}= takes {words}, not {value!r}")
+    journal = arguments.get("journal")
+    return MapSettings(
+        arguments.get("limits") or RateLimits(),
+        id=arguments.get("id"),
+        journal=journal if journal is None or isinstance(journal, Journal) else Journal(journal),
+        concurrency=arguments.get("concurrency"),
+        is_ordered=arguments.get("ordered", True),
+        budget=arguments.get("budget"),
+        retries=arguments.get("retries", 3),
+    )
+
+
+def _is_count(least: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= least
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "concurrency": (lambda value: value is None or _is_count(1)(value), "a whole number from 1, or None"),
+    "ordered": (lambda value: isinstance(value, bool), "True or False"),
+    "limits": (lambda value: value is None or isinstance(value, RateLimits), "RateLimits(…)"),
+    "budget": (lambda value: value is None or isinstance(value, Budget), "Budget(…)"),
+    "retries": (_is_count(0), "a whole number from 0"),
+    "batch": (lambda value: isinstance(value, bool), "True or False"),
+    "progress": (lambda value: value is None or isinstance(value, bool), "True, False or None"),
+    "id": (
+        lambda value: value is None or isinstance(value, str) or callable(value),
+        "the name of a field, or a function of the row",
+    ),
+}

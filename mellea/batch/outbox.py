@@ -1,0 +1,76 @@
+"""Rows on their way from a map's loop to its reader, who may be in another thread: in order, or as they are done."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from mellea.batch.row import Row
+from mellea.core.runtime.loop import ThreadWaiter, Waiter
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """The rows that are done and not yet handed out.
+
+    Args:
+        is_ordered: whether they are handed out in the order of their indices.
+
+    Attributes:
+        taken: how many rows were handed out.
+        error: what the map failed with; raised after the rows that are done.
+        has_ended: whether there are no more.
+    """
+
+    def __init__(self, *, is_ordered: bool) -> None:
+        self._is_ordered = is_ordered
+        self._lock = threading.Lock()
+        self._ready: deque[Row[Any]] = deque()
+        self._held: dict[int, Row[Any]] = {}  # those before which one is missing
+        self._next = 0
+        self._waiter: Waiter | ThreadWaiter | None = None
+        self.taken = 0
+        self.error: BaseException | None = None
+        self.has_ended = False
+
+    def put(self, rows: Iterable[Row[Any]]) -> None:
+        """Put rows in, and wake the reader if there is something for it."""
+        with self._lock:
+            if not self._is_ordered:
+                self._ready.extend(rows)
+            else:
+                held = self._held
+                for row in rows:
+                    held[row.index] = row
+                while self._next in held:
+                    self._ready.append(held.pop(self._next))
+                    self._next += 1
+            waiter = self._waiter if self._ready else None
+        if waiter is not None:
+            waiter.wake()
+
+    def end(self, error: BaseException | None) -> None:
+        """Let the reader have what is there, and then its end, or an error."""
+        with self._lock:
+            self._ready.extend(self._held[index] for index in sorted(self._held))
+            self._held = {}
+            self.error, self.has_ended = error, True
+            waiter = self._waiter
+        if waiter is not None:
+            waiter.wake()
+
+    def wait_with(self, waiter: Waiter | ThreadWaiter | None) -> None:
+        """Note whom to wake; look once more afterwards."""
+        self._waiter = waiter
+
+    def take(self) -> list[Row[Any]]:
+        """Take all rows that are ready."""
+        if not self._ready:
+            return []
+        with self._lock:
+            rows, self._ready = list(self._ready), deque()
+            self.taken += len(rows)
+        return rows

@@ -1,0 +1,128 @@
+"""Any other function as a program, sync (it runs in worker threads) or async."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mellea.batch.identity import digest_of, find_form, name_function, parse_source
+from mellea.batch.program import Program, Work, dump_typed
+from mellea.core.runtime.ledger import Meter, current_ledger
+from mellea.core.runtime.tasks import outcome_of
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import StateError, UsageError
+from mellea.stdlib.tools.signature import resolve_type_hints
+
+__all__ = ["PlainProgram"]
+
+
+class _PlainWork(Work):
+    __slots__ = ("_args", "_kwargs", "_program")
+
+    def __init__(self, program: PlainProgram, args: tuple[Any, ...], kwargs: Mapping[str, Any], digest: bytes) -> None:
+        self._program, self._args, self._kwargs, self.digest = program, args, kwargs, digest
+        self.backend = None
+
+    async def ask(self, meter: Meter) -> Any:
+        token = current_ledger.set(meter)
+        try:
+            return await outcome_of(functools.partial(self._program.function, *self._args, **self._kwargs))
+        finally:
+            current_ledger.reset(token)
+
+    def dump(self, value: Any) -> str:
+        return self._program.dump(value)
+
+    async def load(self, text: str) -> Any:
+        return self._program.load(text)
+
+
+class PlainProgram(Program):
+    """Any other function, sync (it runs in worker threads) or async."""
+
+    def __init__(self, function: Any, version: str | None) -> None:
+        super().__init__(function, version, name_function(function))
+        self._source: str | None = None
+        bare = function.func if isinstance(function, functools.partial) else function
+        called = bare if inspect.isroutine(bare) else getattr(bare, "__call__", bare)  # noqa: B004
+        try:
+            hints = resolve_type_hints(called, self.name, of=("return",))
+        except UsageError:  # a name that isn't known here
+            hints = {}
+        self._type = hints.get("return")
+        self._format: Any = None
+        self._find_parameters(function)
+
+    def _find_parameters(self, function: Any) -> None:
+        try:
+            names = inspect.signature(function).parameters
+        except (TypeError, ValueError):  # many of Python's own functions have none
+            return
+        if not any(each.kind is each.VAR_KEYWORD for each in names.values()):
+            self.parameters = frozenset(names)
+
+    async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
+        """Return the work of a row."""
+        digest = b""
+        if self.is_keyed:
+            digest = digest_of(self.name, self.version, self._find_source(), find_form(args), find_form(dict(kwargs)))
+        return _PlainWork(self, args, kwargs, digest)
+
+    def check(self) -> None:
+        """Refuse a function whose source can't be read, unless it has a version."""
+        self._find_source()
+
+    def _find_source(self) -> Any:
+        """Return what stands for the function itself in digests: nothing, where `version=` does."""
+        if self._source is None:
+            self._source = "" if self.version is not None else json.dumps(find_form(self._code()), sort_keys=True)
+        return self._source
+
+    def _code(self) -> Any:
+        function = self.function
+        if isinstance(function, functools.partial) or inspect.ismethod(function) or inspect.isfunction(function):
+            return function
+        if inspect.isroutine(function) or inspect.isclass(function):
+            return parse_source(function)  # raises, and says what to do
+        return [find_form(function), parse_source(type(function).__call__)]
+
+    def dump(self, value: Any) -> str:
+        """Return a value as JSON."""
+        if isinstance(value, ModelOutputThunk):
+            raise UsageError(
+                f"{self.name}() returned a thunk, which a journal can't give back; return thunk.value or thunk.parsed"
+            )
+        if self._type is not None and self._type is not Any:
+            return dump_typed(value)
+        text = dump_typed(value)
+        if json.loads(text) != value or not _is_json(value):
+            raise UsageError(
+                f"{self.name}() returned a {type(value).__name__}, and a journal can't tell what to make of it when it "
+                "is read back; annotate the function with the type that it returns"
+            )
+        return text
+
+    def load(self, text: str) -> Any:
+        """Return the value that `dump` has written."""
+        if self._type is None or self._type is Any:
+            return json.loads(text)
+        if self._format is None:
+            from pydantic import TypeAdapter  # lazy: only functions with a type need it
+
+            self._format = TypeAdapter(self._type)
+        try:
+            return self._format.validate_json(text)
+        except ValueError as error:
+            raise StateError(f"the journal's value of {self.name}() isn't of its type any more: {error}") from None
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a value is made of JSON's own types, which come back as they were."""
+    if isinstance(value, dict):
+        return all(type(name) is str for name in value) and all(map(_is_json, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return value is None or type(value) in (str, int, float, bool)

@@ -1,0 +1,133 @@
+"""What rows are mapped over, behind one interface: a program makes work of each row.
+
+Work knows the digest of its key before anything is asked. What asks a model is rendered once, for the digest and for
+the request alike.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mellea.core.backend import Backend, Request
+from mellea.core.events import Event
+from mellea.core.runtime.ledger import Meter
+from mellea.core.serialise import json_value
+from mellea.errors import StateError
+
+__all__ = ["Asked", "Program", "Work", "dump_typed", "load_typed"]
+
+
+class Work(ABC):
+    """The work on one row.
+
+    Attributes:
+        digest: of what decides the answer; `b""` where nobody keeps it.
+        backend: whom it asks, if that is known.
+    """
+
+    __slots__ = ("backend", "digest")
+
+    digest: bytes
+    backend: Backend | None
+
+    @abstractmethod
+    async def ask(self, meter: Meter) -> Any:
+        """Do it, and return the value; what it asks is entered in the meter."""
+
+    @abstractmethod
+    def dump(self, value: Any) -> str | None:
+        """Return the value as JSON, `None` if it isn't to be kept: a run that waits for somebody.
+
+        Raises:
+            UsageError: it has no form that comes back as it was.
+        """
+
+    @abstractmethod
+    async def load(self, text: str) -> Any:
+        """Return the value that `dump` has written.
+
+        Raises:
+            StateError: it isn't one of this work.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The model call of some work, for who sends it in another way, such as in a provider's batch.
+
+    Args:
+        backend: whom to ask.
+        request: what to ask.
+        finish: makes the row's value of the events of the complete answer.
+        is_plain: whether one answer is all of it: no checks, no tools that are run.
+    """
+
+    backend: Backend
+    request: Request
+    finish: Callable[[list[Event]], Awaitable[Any]]
+    is_plain: bool
+
+
+class Program(ABC):
+    """A function that rows are mapped over.
+
+    Args:
+        function: what was given.
+        version: the caller's own version of it.
+
+    Attributes:
+        name: the qualified name, which its answers stand under in a journal.
+        parameters: the names of the parameters; `None` if it takes any.
+        is_keyed: whether answers are kept, so that digests are needed.
+    """
+
+    parameters: frozenset[str] | None = None
+    is_keyed = True
+
+    def __init__(self, function: Any, version: str | None, name: str) -> None:
+        self.function = function
+        self.version = version
+        self.name = name
+
+    @abstractmethod
+    async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
+        """Return the work of a row with these arguments.
+
+        Raises:
+            MelleaError: an argument is wrong.
+        """
+
+    def backends(self) -> list[Backend]:
+        """Return the backends that it is known to ask."""
+        return []
+
+    def check(self) -> None:  # noqa: B027 - most need nothing
+        """Refuse a function whose answers can't be kept, before anything is asked.
+
+        Raises:
+            UsageError: says why.
+        """
+
+
+def dump_typed(value: Any) -> str:
+    """Return a value of some type as JSON."""
+    from pydantic_core import to_json  # lazy: text needs none of it
+
+    try:
+        return to_json(value, inf_nan_mode="strings", bytes_mode="base64").decode()
+    except ValueError:  # halves of characters, and what has no JSON form
+        return json.dumps(json_value(value), ensure_ascii=False)
+
+
+def load_typed(text: str, format: Any) -> Any:
+    """Return the value of a format that `dump_typed` has written."""
+    if format is None:
+        return json.loads(text)
+    try:
+        return format.validate(text)
+    except Exception as error:  # noqa: BLE001 - user code: a validator may raise anything
+        raise StateError(f"the journal's value isn't a {format.name} any more: {error}") from None

@@ -1,0 +1,78 @@
+"""From what `map` is given to a program: prompt functions, verbs of sessions, agents, and any other function."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mellea.batch.agent_program import AgentProgram
+from mellea.batch.call_programs import VERBS, PromptProgram, VerbProgram
+from mellea.batch.plain_program import PlainProgram
+from mellea.batch.program import Program, Work
+from mellea.core.backend import Backend
+from mellea.errors import UsageError
+from mellea.stdlib.agents import Agent
+from mellea.stdlib.context import SimpleContext
+from mellea.stdlib.generative import AsyncPromptFunction, PromptFunction
+from mellea.stdlib.session import MelleaSession
+
+__all__ = ["as_program"]
+
+
+def as_program(function: Any, version: str | None) -> Program:
+    """Return what rows are mapped over as a program.
+
+    Raises:
+        UsageError: it isn't a function, or the version is no text.
+    """
+    if version is not None and not isinstance(version, str):
+        raise UsageError(f"version= takes a text, not {version!r}")
+    if isinstance(function, Agent):
+        return AgentProgram(function, version)
+    owner = getattr(function, "__self__", None)
+    name = str(getattr(function, "__name__", ""))
+    if isinstance(owner, Agent) and name in ("run", "arun"):
+        return AgentProgram(owner, version)
+    if isinstance(function, (PromptFunction, AsyncPromptFunction)):
+        return PromptProgram(function, version)
+    program = _as_verb(function, version)
+    if program is not None:
+        return program
+    if isinstance(owner, MelleaSession) and not owner.ctx.shows_turns:
+        return PlainProgram(function, version)
+    if isinstance(owner, MelleaSession):  # rows don't extend its context
+        twin = MelleaSession(owner.backend, SimpleContext(), model_options=owner.model_options)
+        return PlainProgram(getattr(twin, name), version)
+    if not callable(function):
+        raise UsageError(f"map takes a function, or an agent, not {function!r}")
+    return PlainProgram(function, version)
+
+
+def _as_verb(function: Any, version: str | None) -> Program | None:
+    """Return the program of a session's verb, or of a partial of one, if it is that."""
+    bare = function.func if isinstance(function, functools.partial) else function
+    owner, name = getattr(bare, "__self__", None), str(getattr(bare, "__name__", ""))
+    verb = name[1:] if name.startswith("a") and name[1:] in VERBS else name
+    if not isinstance(owner, MelleaSession) or verb not in VERBS:
+        return None
+    program = VerbProgram(bare, version, owner, verb)
+    if isinstance(function, functools.partial):
+        return _Preset(program, function.args, function.keywords)
+    return program
+
+
+class _Preset(Program):
+    """A program some of whose arguments are the same for all rows."""
+
+    def __init__(self, program: Program, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        super().__init__(program.function, program.version, program.name)
+        self.parameters = program.parameters
+        self._program, self._args, self._kwargs = program, tuple(args), dict(kwargs)
+
+    async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
+        self._program.is_keyed = self.is_keyed
+        return await self._program.prepare((*self._args, *args), {**self._kwargs, **kwargs})
+
+    def backends(self) -> list[Backend]:
+        return self._program.backends()

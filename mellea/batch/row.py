@@ -1,0 +1,78 @@
+"""What `map` gives for each row, and how a row becomes arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from mellea.core.events import Usage
+from mellea.errors import UsageError
+
+__all__ = ["Row", "RowId", "find_id", "make_arguments"]
+
+T = TypeVar("T")
+
+RowId = str | Callable[[Any], Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[T]):
+    """The outcome of one row.
+
+    Attributes:
+        index: where the row stood among the rows, from 0.
+        id: its id, as text.
+        value: what the function returned; `None` if it failed.
+        error: why it failed, `None` if it didn't.
+        usage: the tokens that it took, `None` if no provider reported any.
+        cost: what it cost in US dollars, `None` if that is unknown. Of a cached row it is what it cost then.
+        cached: whether the journal had the answer, so that nothing was asked.
+    """
+
+    index: int
+    id: str
+    value: T | None
+    error: Exception | None
+    usage: Usage | None
+    cost: float | None
+    cached: bool
+
+
+def find_id(row: Any, index: int, id: RowId) -> str:
+    """Return the id of a row: what the field of that name holds, what the function returns, or its number.
+
+    Raises:
+        UsageError: the row has no such field, or it holds nothing.
+    """
+    if id is None:
+        return str(index)
+    if callable(id):
+        found = id(row)
+    elif hasattr(row, "keys"):
+        if id not in row.keys():  # noqa: SIM118 - an sqlite3.Row looks through its values
+            raise UsageError(f"row {index} has no field {id!r} for its id; it has {', '.join(map(repr, row.keys()))}")
+        found = row[id]
+    else:
+        found = getattr(row, id, None)
+    if found is None or found == "":
+        raise UsageError(f"row {index} has no id: {id!r} gives {found!r}")
+    return str(found)
+
+
+def make_arguments(row: Any, id: RowId, parameters: frozenset[str] | None) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return the positional and the named arguments that a row stands for.
+
+    Args:
+        row: something with keys is named arguments, a tuple positional ones, anything else the only one.
+        id: the field of the id is left out if the function has no parameter of that name.
+        parameters: the names of the function's parameters, `None` if it takes any.
+    """
+    if isinstance(row, tuple) and not hasattr(row, "keys"):
+        return row, {}
+    if isinstance(row, Mapping) or (hasattr(row, "keys") and type(row).__module__ == "sqlite3"):
+        named = {str(name): row[name] for name in row.keys()}  # noqa: SIM118
+        if isinstance(id, str) and parameters is not None and id not in parameters:
+            named.pop(id, None)
+        return (), named
+    return (row,), {}

@@ -1,0 +1,509 @@
+"""The machine of a map: takes rows, looks them up, asks for them, commits the answers, hands them out.
+
+Rules:
+
+- It works on one loop, in a task of its own, with as many workers as there are rows in flight; each has one row at a
+  time. Rows begin in their order.
+- A row has its place until its answer is committed. So what a killed process loses is at most what was in flight.
+- Rows that are done and not handed out yet are bounded: who reads slowly, or waits for a slow first row, holds the
+  others up. So memory doesn't grow with the number of rows.
+- A failed row is an outcome like any other. What concerns every row ends the map: a key that is refused, a price that
+  is unknown, a journal that can't be written. Then nothing more is begun, and what was begun is handed out first.
+- Stopping cancels what is in flight, and waits for what is being committed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from mellea.batch.budget import Budget, Purse
+from mellea.batch.feed import Feed
+from mellea.batch.journal_thread import JournalThread
+from mellea.batch.limits import Pace, RateLimits
+from mellea.batch.outbox import Outbox
+from mellea.batch.places import Places
+from mellea.batch.program import Program, Work
+from mellea.batch.progress import Progress
+from mellea.batch.row import Row, RowId, find_id, make_arguments
+from mellea.core.backend import Backend
+from mellea.core.events import Usage
+from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal, KeyIndex
+from mellea.core.runtime.ledger import Meter
+from mellea.core.runtime.loop import Loop, Waiter, current_loop, launch, new_waiter
+from mellea.core.serialise import json_value
+from mellea.core.tracebacks import frames_of_program
+from mellea.errors import (
+    AuthError,
+    BackendError,
+    ConfigurationError,
+    OverloadedError,
+    RateLimitError,
+    UnsupportedError,
+    UsageError,
+)
+
+__all__ = ["MapSettings", "Runner"]
+
+_log = logging.getLogger("mellea")
+
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_FLUSH_SECONDS = 1.0
+"""How long a map that is stopped waits for its last answers to be committed."""
+
+_LEAST_UNREAD = 256
+_UNREAD_PER_PLACE = 8
+"""How many rows may be done and not handed out, for each place."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapSettings:
+    """What a map is given besides the function and the rows; `map` explains it."""
+
+    limits: RateLimits
+    id: RowId = None
+    journal: Journal | None = None
+    concurrency: int | None = None
+    is_ordered: bool = True
+    budget: Budget | None = None
+    retries: int = 3
+
+
+@dataclass(slots=True)
+class _Task:
+    """A row while it is worked on."""
+
+    index: int
+    row: Any
+    id: str = ""
+    key: bytes = b""
+    attempts: int = 0
+    usage: Usage | None = None
+    cost: float | None = 0.0
+    has_entered: bool = False  # the purse
+    has_asked: bool = False
+
+
+class Runner:
+    """One map, at work.
+
+    Args:
+        program: what the rows are mapped over.
+        feed: the rows.
+        settings: the rest.
+        progress: is told how it goes.
+
+    Attributes:
+        name: of what the rows are mapped over.
+        outbox: what is handed out.
+        done: how many rows were handed out, or are about to be.
+    """
+
+    def __init__(self, program: Program, feed: Feed, settings: MapSettings, progress: Progress) -> None:
+        self._program, self._feed, self._settings = program, feed, settings
+        self.name = program.name
+        self.outbox = Outbox(is_ordered=settings.is_ordered)
+        self.progress = progress
+        self.done = 0
+        self._places = Places(settings.concurrency)
+        self._room = max(_LEAST_UNREAD, _UNREAD_PER_PLACE * self._places.most)
+        self._purse = Purse(settings.budget)
+        self._paces: dict[int, tuple[Backend, Pace]] = {}
+        self._rows: deque[tuple[int, Any]] = deque()
+        self._taken = 0  # rows from the feed
+        self._begun = 0  # rows that have, or had, a place
+        self._in_flight = 0
+        self._workers = 0
+        self._idle: deque[Waiter] = deque()
+        self._feeder: Waiter | None = None
+        self._rows_ended = False
+        self._error: BaseException | None = None  # what ends it, once nothing is in flight
+        self._is_stopped = False
+        self._is_journal_lost = False
+        self._settled: Waiter | None = None
+        self._out: list[Row[Any]] = []  # done in this turn of the loop
+        self._index: KeyIndex | None = None
+        self._thread: JournalThread | None = None
+        self._job = 0
+        self._scope: anyio.CancelScope | None = None
+        self._hirer: Waiter | None = None
+        self._ended: list[Waiter] = []
+        self.has_ended = False
+        self.loop: Loop | None = None
+        program.is_keyed = settings.journal is not None
+
+    @property
+    def cost(self) -> float | None:
+        """What it has cost so far in US dollars."""
+        return self._purse.cost
+
+    # -- from outside ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin; on the loop that it is to work on."""
+        self.loop = current_loop()
+        launch(self._main, self._retire)
+
+    def post_stop(self) -> None:
+        """Have it stop, from any thread; returns at once."""
+        self._is_stopped = True
+        if self.loop is not None and not self.has_ended:
+            self.loop.post(self._stop)
+
+    def post_room(self) -> None:
+        """Tell it that rows were handed out; from any thread."""
+        if self.loop is not None and not self.has_ended:
+            self.loop.post(self._wake_idle)
+
+    async def until_ended(self) -> None:
+        """Wait until it has ended; on its loop."""
+        while not self.has_ended:
+            waiter = new_waiter()
+            self._ended.append(waiter)
+            await waiter.wait(1.0)
+
+    def _stop(self) -> None:
+        self._is_stopped = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def _retire(self) -> None:
+        self.has_ended = True
+        if not self.outbox.has_ended:
+            self.outbox.end(self._error)
+        for waiter in self._ended:
+            waiter.wake()
+
+    # -- the task ---------------------------------------------------------------------------------------
+
+    async def _main(self) -> None:
+        try:
+            with anyio.CancelScope() as self._scope:
+                if not self._is_stopped:
+                    await self._run()
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is the reader's
+            self._error = self._error or error
+        finally:
+            if self._thread is not None:
+                self._thread.close()
+                with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
+                    await self._thread.closed()
+            self.outbox.end(self._error)
+
+    async def _run(self) -> None:
+        if self._settings.budget is not None:
+            self._settings.budget.check_prices(self._program.backends())
+        if self._settings.journal is not None:
+            await self._open_journal(self._settings.journal)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._hire, group)
+                await self._take_rows()
+        except BaseExceptionGroup as group:  # workers let nothing out, but what is a fault of ours is to be seen
+            raise group.exceptions[0] from None
+        finally:
+            with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
+                await self._feed.aclose()
+        await self._until_committed()
+        if self._error is None and self._feed.error is not None:
+            raise self._feed.error
+        if self._error is None and self._purse.is_empty:
+            journal = self._settings.journal
+            raise self._purse.exceeded_error(self.done, None if journal is None else journal.path)
+
+    async def _until_committed(self) -> None:
+        while self._in_flight and not self._is_journal_lost:
+            self._settled = new_waiter()
+            await self._settled.wait(1.0)
+
+    async def _open_journal(self, journal: Journal) -> None:
+        self._thread = JournalThread(journal, self._committed, self._lose_journal)
+        self._job = await self._thread.call(lambda journal: journal.job(self._program.name))
+        self._index = await self._thread.call(lambda journal: journal.index(self._job))
+
+    async def _take_rows(self) -> None:
+        """Take rows from the feed while there are few, and let workers begin with them."""
+        while not self._rows_ended and self._error is None and not self._purse.is_empty:
+            wanted = 2 * self._places.limit - len(self._rows)
+            if wanted <= self._places.limit:
+                self._feeder = new_waiter()
+                await self._feeder.wait(1.0)
+                continue
+            rows = await self._feed.take(wanted)
+            if not rows:
+                break
+            for row in rows:
+                self._rows.append((self._taken, row))
+                self._taken += 1
+            self._wake_idle()
+        self._rows_ended = True
+        self._wake_all()
+
+    def _wake_idle(self) -> None:
+        """Wake as many workers as may begin a row, or start more of them."""
+        free = min(self._places.limit - self._in_flight, len(self._rows), self._find_room())
+        while free > 0 and self._idle:
+            self._idle.popleft().wake()
+            free -= 1
+        if free > 0 and self._hirer is not None:
+            self._hirer.wake()
+
+    async def _hire(self, group: anyio.abc.TaskGroup) -> None:
+        """Start workers as they are needed; a callback can't, since it has another context, or none."""
+        while not self._is_over():
+            self._hirer = new_waiter()
+            most = min(self._places.limit, self._in_flight + len(self._rows))
+            while self._workers < most:
+                self._workers += 1
+                group.start_soon(self._work)
+            await self._hirer.wait()
+
+    def _wake_all(self) -> None:
+        if self._hirer is not None:
+            self._hirer.wake()
+        while self._idle:
+            self._idle.popleft().wake()
+        if self._feeder is not None:
+            self._feeder.wake()
+
+    def _find_room(self) -> int:
+        return self._room - (self._begun - self.outbox.taken)
+
+    def _is_over(self) -> bool:
+        """Whether no more rows begin."""
+        return self._error is not None or self._purse.is_empty or (self._rows_ended and not self._rows)
+
+    # -- workers ----------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while not self._is_over():
+            if not self._rows or self._in_flight >= self._places.limit or self._find_room() <= 0:
+                waiter = new_waiter()
+                self._idle.append(waiter)
+                await waiter.wait()
+                continue
+            index, row = self._rows.popleft()
+            self._in_flight += 1
+            self._begun += 1
+            if self._feeder is not None and len(self._rows) < self._places.limit:
+                self._feeder.wake()
+            task = _Task(index, row)
+            try:
+                await self._do(task)
+            except Exception as error:  # noqa: BLE001 - the row's, or all rows'
+                if not self._is_for_all(error):
+                    self._finish_failed(task, error)
+                    continue
+                self._fail(error)
+                self._give_up(task)
+
+    async def _do(self, task: _Task) -> None:
+        program, row = self._program, task.row
+        task.id = find_id(row, task.index, self._settings.id)
+        args, kwargs = make_arguments(row, self._settings.id, program.parameters)
+        work = await program.prepare(args, kwargs)
+        if self._index is not None:
+            row_id = task.id.encode("utf-8", "surrogatepass")
+            task.key = hashlib.sha256(b"%b\0%b" % (row_id, work.digest)).digest()[:KEY_BYTES]
+            if len(self._index) and await self._find_cached(task, work):
+                return
+        if not await self._purse.enter(work.backend):
+            self._give_up(task)
+            return
+        task.has_entered = True
+        value = await self._ask(task, work)
+        self._finish(task, work, value)
+
+    async def _find_cached(self, task: _Task, work: Work) -> bool:
+        place = self._index.find(task.key) if self._index is not None else None
+        if place is None or self._thread is None:
+            return False
+        found = await self._thread.fetch(place)
+        if found is None or found.key != task.key:
+            return False
+        value = await work.load(found.value)
+        self._hand_out_soon(Row(task.index, task.id, value, None, _read_usage(found.usage), found.cost, True))
+        return True
+
+    async def _ask(self, task: _Task, work: Work) -> Any:
+        """Ask for a row, again if that failed for a reason that may pass."""
+        pace = self._find_pace(work.backend)
+        while True:
+            meter = Meter()
+            task.attempts += 1
+            expected = await pace.enter() if pace is not None else 0.0
+            began = time.monotonic()
+            try:
+                value = await work.ask(meter)
+            except Exception as error:
+                self._note(task, meter, pace, expected)
+                pause = self._find_pause(task, error, pace)
+                if pause is None:
+                    raise
+            else:
+                self._note(task, meter, pace, expected)
+                self._places.note_answer(time.monotonic() - began)
+                return value
+            await anyio.sleep(pause)
+
+    def _note(self, task: _Task, meter: Meter, pace: Pace | None, expected: float) -> None:
+        """Note what an attempt took, and what its answer said about limits."""
+        usage, cost = meter.usage(), meter.cost()
+        task.has_asked = task.has_asked or bool(meter.entries)
+        task.usage = usage if task.usage is None else task.usage if usage is None else task.usage + usage
+        task.cost = None if task.cost is None or cost is None else task.cost + cost
+        if pace is not None:
+            pace.settle(expected, None if usage is None else usage.total_tokens)
+            if pace.look():
+                self._places.note_refusal()
+
+    def _find_pause(self, task: _Task, error: Exception, pace: Pace | None) -> float | None:
+        """Return how long to wait before a row is asked again; `None` if it isn't."""
+        if isinstance(error, (RateLimitError, OverloadedError)):
+            self._places.note_refusal()
+        if not isinstance(error, BackendError) or not error.is_retryable or task.attempts > self._settings.retries:
+            return None
+        pause = min(_FIRST_PAUSE * 2.0 ** (task.attempts - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+        asked = getattr(error, "retry_after", None)
+        if asked is not None:
+            if pace is not None:
+                pace.hold(asked)
+            pause += asked
+        _log.info("row %s failed, next attempt in %.1f s: %s", task.id, pause, error)
+        return pause
+
+    def _find_pace(self, backend: Backend | None) -> Pace | None:
+        if backend is None:
+            return None
+        known = self._paces.get(id(backend))
+        if known is None:
+            call = None if self._thread is None else self._thread.call
+            known = self._paces[id(backend)] = backend, Pace(backend, self._settings.limits, call)
+        return known[1]
+
+    # -- the ends of a row ------------------------------------------------------------------------------
+
+    def _finish(self, task: _Task, work: Work, value: Any) -> None:
+        try:
+            self._leave_purse(task)
+        except ConfigurationError as error:
+            self._fail(error)  # but what is paid for is kept
+        row = Row(task.index, task.id, value, None, task.usage, task.cost, False)
+        if self._thread is None:
+            self._hand_out_soon(row)
+            return
+        try:
+            text = work.dump(value)
+        except UsageError as error:
+            self._fail(error)  # the next row's value would be like this one
+            self._give_up(task)
+            return
+        if text is None:
+            self._hand_out_soon(row)
+            return
+        usage = None if task.usage is None else _write_usage(task.usage)
+        self._thread.commit(Answer(self._job, task.id, task.key, text, usage, task.cost, time.time()), row)
+
+    def _finish_failed(self, task: _Task, error: Exception) -> None:
+        with contextlib.suppress(ConfigurationError):  # what a failed attempt has cost isn't known, as a rule
+            self._leave_purse(task)
+        error.__traceback__ = frames_of_program(error.__traceback__)
+        row: Row[Any] = Row(task.index, task.id, None, error, task.usage, task.cost, False)
+        if self._thread is None:
+            self._hand_out_soon(row)
+            return
+        failure = Failure(
+            self._job,
+            task.id or str(task.index),
+            task.key or None,
+            _dump_row(task.row),
+            type(error).__name__,
+            str(error),
+            task.attempts,
+            task.cost,
+            time.time(),
+        )
+        self._thread.commit(failure, row)
+
+    def _leave_purse(self, task: _Task) -> None:
+        if task.has_entered:
+            task.has_entered = False
+            self._purse.leave(task.usage, task.cost, has_asked=task.has_asked)
+
+    def _give_up(self, task: _Task) -> None:
+        """Let go of a row that isn't begun, since nothing is any more."""
+        self._in_flight -= 1
+        self._wake_all()
+
+    def _hand_out_soon(self, row: Row[Any]) -> None:
+        """Hand a row out with the others of this turn of the loop, so that the reader is woken once."""
+        self._out.append(row)
+        if len(self._out) == 1 and self.loop is not None:
+            self.loop.post(self._hand_out_now)
+
+    def _hand_out_now(self) -> None:
+        rows, self._out = self._out, []
+        self._hand_out(rows)
+
+    def _committed(self, rows: list[Row[Any]]) -> None:
+        self._hand_out(rows)
+
+    def _hand_out(self, rows: list[Row[Any]]) -> None:
+        self._in_flight -= len(rows)
+        self.done += len(rows)
+        self.progress.note(rows, self._purse)
+        self.outbox.put(rows)
+        if self._settled is not None:
+            self._settled.wake()
+        if self._is_over():
+            self._wake_all()
+        else:
+            self._wake_idle()
+
+    def _lose_journal(self, error: BaseException) -> None:
+        self._is_journal_lost = True
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """End the map with an error, once nothing is in flight."""
+        self._error = self._error or error
+        self._wake_all()
+
+    def _is_for_all(self, error: Exception) -> bool:
+        """Whether an error concerns every row."""
+        if isinstance(error, AuthError):
+            return True
+        return isinstance(error, ConfigurationError) and not isinstance(error, UnsupportedError)
+
+
+def _write_usage(usage: Usage) -> str:
+    numbers = [usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.cache_write_tokens,
+               usage.reasoning_tokens]  # fmt: skip
+    return f"[{','.join('null' if number is None else str(number) for number in numbers)}]"
+
+
+def _read_usage(text: str | None) -> Usage | None:
+    return None if text is None else Usage(*(None if each == "null" else int(each) for each in text[1:-1].split(",")))
+
+
+def _dump_row(row: Any) -> str | None:
+    """Return a row as JSON for whoever looks at what failed; `None` if it has no such form."""
+    if hasattr(row, "keys") and not isinstance(row, Mapping):
+        row = dict(row)
+    with contextlib.suppress(UsageError):
+        return json.dumps(json_value(row), ensure_ascii=False)
+    return None

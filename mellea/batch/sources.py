@@ -1,0 +1,110 @@
+"""Where rows come from: iterables of any kind, files, data frames, tables and cursors, read piece by piece.
+
+What isn't known here is iterated as it is. Nothing is imported for a data frame; it is known by its methods.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from typing import Any
+
+from mellea.errors import MissingExtraError, UsageError
+
+__all__ = ["open_rows"]
+
+_LONGEST_FIELD = 64 * 2**20
+
+
+def open_rows(rows: Any) -> tuple[Iterable[Any] | AsyncIterable[Any], int | None, bool]:
+    """Return rows to iterate, how many there are if that is known, and whether they are in memory already.
+
+    Args:
+        rows: any iterable or async iterable; the path of a `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` file; a
+            data frame of pandas or Polars, a table of Arrow, an open cursor.
+
+    Raises:
+        UsageError: it is none of these.
+        MissingExtraError: the file is Parquet, and there is no pyarrow.
+        OSError: there is no such file.
+    """
+    if isinstance(rows, (str, os.PathLike)):
+        return _open_file(Path(rows)), None, False
+    if isinstance(rows, dict):
+        raise UsageError("rows are a list of dicts, or another iterable of rows, not one dict")
+    if hasattr(rows, "iter_rows") and hasattr(rows, "columns"):  # Polars
+        return rows.iter_rows(named=True), len(rows), False
+    if hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
+        return _read_pandas(rows), len(rows), False
+    if hasattr(rows, "to_batches"):  # pyarrow: a table, a data set
+        return _read_batches(rows.to_batches()), getattr(rows, "num_rows", None), False
+    if hasattr(rows, "read_next_batch"):
+        return _read_batches(rows), None, False
+    if isinstance(rows, AsyncIterable):
+        return rows, None, False
+    if not isinstance(rows, Iterable):
+        raise UsageError(f"rows= takes an iterable of rows, the path of a file, or a data frame, not {rows!r}")
+    is_ready = isinstance(rows, (list, tuple, range, set, frozenset))
+    return rows, len(rows) if isinstance(rows, (Sized, Sequence)) else None, is_ready
+
+
+def _open_file(path: Path) -> Iterator[Any]:
+    kind = path.suffix.lower()
+    readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
+    if kind == ".parquet":
+        return _read_parquet(path)
+    if kind not in readers:
+        raise UsageError(f"{str(path)!r} is not a .csv, .tsv, .jsonl, .ndjson or .parquet file; give its rows instead")
+    with path.open("rb"):
+        pass  # one that isn't there is told now
+    return readers[kind](path)
+
+
+def _read_csv(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
+        for number, row in enumerate(csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), 2):
+            if None in row or None in row.values():
+                raise UsageError(
+                    f"line {number} of {str(path)!r} has more or fewer fields than the first line has names"
+                )
+            yield row
+
+
+def _read_jsonl(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UsageError(f"line {number} of {str(path)!r} is not JSON: {error}") from None
+
+
+def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        from pyarrow.parquet import ParquetFile  # lazy: an optional dependency
+    except ImportError:
+        raise MissingExtraError(f"to read {str(path)!r}, install pyarrow: pip install pyarrow") from None
+    return _read_batches(ParquetFile(path).iter_batches())
+
+
+def _read_batches(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        yield from batch.to_pylist()
+
+
+def _read_pandas(frame: Any) -> Iterator[dict[str, Any]]:
+    names = [str(name) for name in frame.columns]
+    for values in frame.itertuples(index=False, name=None):
+        yield {name: _plain(value) for name, value in zip(names, values, strict=True)}
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's numbers as Python's, which JSON can say."""
+    is_number = hasattr(value, "item") and hasattr(value, "dtype") and not getattr(value, "shape", ())
+    return value.item() if is_number else value

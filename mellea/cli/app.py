@@ -1,0 +1,71 @@
+"""The command line: arguments in, exit codes out.
+
+Rules:
+
+- A command is a function in a file of its own; its docstring is its help.
+- Errors of mellea are one line on stderr: 2 if the arguments were wrong, 1 for everything else. Other errors are bugs
+  and show a traceback.
+- Ctrl-C and a reader that leaves end a command without a word.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from mellea._version import __version__
+from mellea.cli import output
+from mellea.errors import MelleaError, StateError, UsageError
+
+__all__ = ["run"]
+
+_COMMANDS = {"ask": "mellea.cli.ask", "models": "mellea.cli.models", "traces": "mellea.cli.traces"}
+"""Each command, and the module that has it, as a function of its name or as `app`; what isn't called isn't loaded."""
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        output.write(f"mellea {__version__}\n")
+        raise typer.Exit
+
+
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Generative programs in Python."""
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: the arguments, by default those of this process.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        _make_app(arguments[0] if arguments else None)(arguments, prog_name="mellea")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except MelleaError as error:
+        output.note(f"mellea: {error}")
+        return 2 if isinstance(error, UsageError) and not isinstance(error, StateError) else 1
+    return 0
+
+
+def _make_app(called: str | None) -> typer.Typer:
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback()(_start)
+    for name, module in _COMMANDS.items():
+        if called == name or called not in _COMMANDS:
+            home = import_module(module)
+            if isinstance(group := getattr(home, "app", None), typer.Typer):
+                app.add_typer(group, name=name)
+            else:
+                app.command(name)(getattr(home, name))
+    return app

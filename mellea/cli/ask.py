@@ -1,0 +1,169 @@
+"""`mellea ask`: one prompt, answered on stdout while it is written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import GenericAlias
+from typing import Annotated, Any, get_origin
+
+import typer
+
+from mellea.cli import conversation, output
+from mellea.cli.programs import load
+from mellea.core.blocks import CBlock, FileBlock, ImageBlock
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+from mellea.errors import MelleaError, UsageError
+from mellea.stdlib.session import start_session
+from mellea.stdlib.streaming import Stream
+
+__all__ = ["Model", "ask"]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", envvar="MELLEA_MODEL", metavar="PROVIDER/MODEL", help="By default the embedded model.",
+        show_default=False,
+    ),
+]  # fmt: skip
+
+
+def ask(
+    prompt: Annotated[str | None, typer.Argument(help="What to ask; what comes in a pipe stands below it.")] = None,
+    model: Model = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions for the model.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="How long the answer may be.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="Any other model option.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(metavar="FILE.py:TYPE", help="The type of the answer, printed as JSON.")
+    ] = None,
+    schema: Annotated[str | None, typer.Option(metavar="FILE|JSON", help="The JSON Schema of the answer.")] = None,
+    items: Annotated[
+        bool, typer.Option("--items", help="A list; each item is a line of JSON when it is there.")
+    ] = False,
+    partials: Annotated[bool, typer.Option("--partials", help="A line of JSON for each new piece.")] = False,
+    attach: Annotated[
+        list[Path] | None, typer.Option("--attach", "-a", exists=True, dir_okay=False, help="Images and other files.")
+    ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option("--template", "-t", exists=True, dir_okay=False, help="A file with the prompt, with {{names}}."),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="For the template; {{input}} is the pipe."),
+    ] = None,
+    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
+    usage: Annotated[bool, typer.Option("--usage", "-u", help="Say on stderr what it took.")] = False,
+) -> None:
+    """Ask a model. The answer is text, or with --format, --schema, --items or --partials JSON."""
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+    options = dict(_split("--option", each) for each in option or ())
+    options |= {ModelOption.SYSTEM_PROMPT: system} if system is not None else {}
+    options |= {ModelOption.MAX_NEW_TOKENS: max_tokens} if max_tokens is not None else {}
+    wanted = _format(format, schema, is_list=items, is_json=partials)
+    arguments: dict[str, Any] = {} if wanted is None else {"format": wanted}
+    if template is not None:
+        if go_on or attach or prompt:
+            raise UsageError("--template is the whole prompt; it goes with --parameter and a pipe, and with no prompt")
+        content: Any = template.read_text("utf-8")
+        given = dict(_split("--parameter", each, is_text=True) for each in parameter or ())
+        arguments["user_variables"] = {"input": piped, **given} if "{{input}}" in content or piped else given
+    else:
+        question = _question(prompt, piped, attach or ())
+        content = [*(conversation.load() if go_on else ()), question]
+    session = start_session(model, model_options=options)
+    with session.stream(content, **arguments) as stream:
+        _print(stream, is_list=items, is_partial=partials, is_text=wanted is None)
+        if template is None:
+            conversation.save([*content, stream.message])
+        if usage:
+            output.note(_took(stream))
+
+
+def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: bool) -> None:
+    """Print the answer as it comes."""
+    if is_text:
+        try:
+            for chunk in stream:
+                output.write(chunk)
+        except (KeyboardInterrupt, MelleaError):
+            output.write("\n")  # behind what there is
+            raise
+        output.write("\n")
+        return
+    from pydantic_core import to_jsonable_python  # lazy: plain text needs no pydantic
+
+    if is_list:
+        for item in stream.items():
+            output.write_json([to_jsonable_python(item)])
+    elif is_partial:
+        for part in stream.partials():
+            output.write_json([{"path": part.path, "text": part.text, "data": to_jsonable_python(part.data)}])
+    else:
+        output.write_json([to_jsonable_python(stream.output)])
+
+
+def _question(prompt: str | None, piped: str, files: Sequence[Path]) -> Message:
+    text = "\n\n".join(filter(None, [prompt, piped.rstrip("\n")]))
+    if not text and not files:
+        raise UsageError("there is nothing to ask; give a prompt, or pipe one in")
+    return Message("user", [*([CBlock(text)] if text else ()), *map(_read_file, files)])
+
+
+def _read_file(path: Path) -> FileBlock:
+    file = FileBlock.from_path(path)
+    return ImageBlock.from_path(path) if file.essence.startswith("image/") else file
+
+
+def _format(named: str | None, schema: str | None, *, is_list: bool, is_json: bool) -> Any:
+    if named is not None and schema is not None:
+        raise UsageError("--format and --schema say the same in two ways; give one")
+    if named is None and schema is None:
+        if is_json and not is_list:
+            raise UsageError("--partials needs --format or --schema: the parts of what?")
+        return list[str] if is_list else None
+    if schema is not None:
+        known = _read_schema(schema)
+        return {"type": "array", "items": known} if is_list and known.get("type") != "array" else known
+    found = load(str(named))
+    return GenericAlias(list, (found,)) if is_list and get_origin(found) is not list else found
+
+
+def _read_schema(given: str) -> dict[str, Any]:
+    text = (
+        given if given.lstrip().startswith("{") else Path(given).read_text("utf-8") if Path(given).is_file() else None
+    )
+    if text is None:
+        raise UsageError(f"--schema takes a file or a JSON object, and there is no file {given!r}")
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"the schema isn't valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UsageError("the schema isn't a JSON object")
+    return found
+
+
+def _split(option: str, given: str, *, is_text: bool = False) -> tuple[str, Any]:
+    name, equals, value = given.partition("=")
+    if not equals or not name:
+        raise UsageError(f"{option} takes NAME=VALUE, not {given!r}")
+    if is_text:
+        return name, value
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _took(stream: Stream[Any]) -> str:
+    usage, cost = stream.usage, stream.result.cost
+    counts = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
+    tokens = " + ".join("?" if count is None else str(count) for count in counts)
+    return f"mellea: {tokens} tokens" + ("" if cost is None else f", ${cost:.6f}")

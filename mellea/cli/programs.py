@@ -1,0 +1,47 @@
+"""Things in a user's Python files, named as `FILE.py:NAME`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mellea.errors import UsageError
+
+__all__ = ["load"]
+
+
+def load(named: str) -> Any:
+    """Run a Python file and return what it calls by a name.
+
+    Args:
+        named: as in `"people.py:Person"`, or `"people.py:list[Person]"`: what stands behind the colon is an expression.
+
+    Raises:
+        UsageError: there is no such file, or no such name in it.
+    """
+    path, colon, name = named.rpartition(":")
+    if not colon or not path or not name:
+        raise UsageError(f"{named!r} should be FILE.py:NAME, such as people.py:Person")
+    module = _run(Path(path))
+    try:
+        # The user's own file and command line; a type is often an expression, such as list[Person].
+        return eval(name, vars(module))  # noqa: S307
+    except (NameError, AttributeError, SyntaxError) as error:
+        raise UsageError(f"there is no {name!r} in {path!r}: {error}") from error
+
+
+def _run(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"there is no file {str(path)!r}")
+    name = path.stem
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{str(path)!r} isn't a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(name, module)  # where dataclasses look up annotations
+    sys.path.insert(0, str(path.resolve().parent))  # as for a script
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,162 @@
+"""`mellea traces`: what programs did, out of the record that `mellea.traces.record` or `MELLEA_TRACES` keeps."""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mellea.cli import output
+from mellea.core.span_tree import line_of, walk
+from mellea.core.terminal import visible, visible_lines
+from mellea.errors import UsageError
+from mellea.telemetry.export import export_runs
+from mellea.telemetry.run_file import read_run, read_runs
+
+__all__ = ["app"]
+
+Database = Annotated[
+    Path, typer.Option("--db", envvar="MELLEA_TRACES", metavar="FILE", help="The record.", show_default=True)
+]
+Run = Annotated[int | None, typer.Argument(metavar="ID", help="Which run, by default the newest.", show_default=False)]
+
+_DEFAULT = Path("runs.db")
+
+_COLOURS = {"cancelled": "yellow", "error": "red", "lost": "magenta", "ok": "green", "running": "cyan"}
+
+app = typer.Typer(help="What programs did: list, show, open and export recorded runs.")
+
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context, database: Database = _DEFAULT, as_json: output.Json = False) -> None:
+    """What programs did: list, show, open and export recorded runs."""
+    if context.invoked_subcommand is None:
+        list_runs(database=database, as_json=as_json)
+
+
+@app.command("list")
+def list_runs(
+    database: Database = _DEFAULT,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest first.")] = 20,
+    as_json: output.Json = False,
+) -> None:
+    """List recorded runs, the newest first."""
+    runs = read_runs(database, limit=limit)
+    if not output.is_for_people(as_json):
+        output.write_json(runs)
+        return
+    table = Table(box=None, header_style="bold")
+    for title in ("id", "began", "name", "status", "took", "spans", "tokens", "cost", "models"):
+        is_number = title in ("id", "took", "spans", "tokens", "cost")
+        table.add_column(title, justify="right" if is_number else "left", no_wrap=title not in ("name", "models"))
+    for run in runs:
+        table.add_row(*_row(run))
+    output.draw(table)
+
+
+def _row(run: Mapping[str, Any]) -> Iterator[str | Text]:
+    yield str(run["id"])
+    yield _time(run["started"])
+    yield Text(visible(run["name"]))
+    yield Text(run["status"], style=_COLOURS[run["status"]])
+    yield f"{run['seconds']:.3f} s" if "seconds" in run else ""
+    yield str(run["spans"])
+    counts = [run.get(name) for name in ("input_tokens", "output_tokens")]
+    is_known = any(count is not None for count in counts)
+    yield " + ".join("?" if count is None else str(count) for count in counts) if is_known else ""
+    yield f"${run['cost']:.6f}".rstrip("0").rstrip(".") if "cost" in run else ""
+    yield Text(visible(", ".join(run["models"])))
+
+
+def _time(seconds: float) -> str:
+    then = datetime.fromtimestamp(seconds)
+    return then.strftime("%H:%M:%S" if then.date() == datetime.now().date() else "%Y-%m-%d %H:%M")
+
+
+@app.command("show")
+def show_run(
+    run: Run = None,
+    database: Database = _DEFAULT,
+    full: Annotated[
+        bool, typer.Option("--full", help="Show everything that was said, not only its first line.")
+    ] = False,
+    as_json: output.Json = False,
+) -> None:
+    """Show the spans of a run as a tree, and what was said, if that was recorded."""
+    spans = read_run(database, _find(database, run))
+    if not output.is_for_people(as_json):
+        output.write_json(spans)
+        return
+    for level, data in walk(spans):
+        style = "" if data["status"] == "ok" else _COLOURS[data["status"]]
+        output.draw(Padding(Text(visible(line_of(data, figures=True)), style=style), (0, 0, 0, 2 * level)))
+        for text in _said(data, is_full=full):
+            output.draw(Padding(Text(text, style="dim", no_wrap=not full), (0, 0, 0, 2 * level + 4)))
+
+
+def _said(data: Mapping[str, Any], *, is_full: bool) -> Iterator[str]:
+    """Yield what was said in a span: the last message of its request, or all, and the answer."""
+    messages = [*data.get("messages", ())[0 if is_full else -1 :]]
+    messages += [data["answer"]] if "answer" in data else []
+    for message in messages:
+        for part in message["parts"]:
+            text = part.get("content") or part.get("response") or ", ".join(f"{k}: {v}" for k, v in part.items())
+            yield f"{message['role']}: {visible_lines(str(text)) if is_full else visible(str(text))}"
+    for name in ("arguments", "result", "error"):
+        if name in data:
+            yield f"{name}: {visible_lines(str(data[name])) if is_full else visible(str(data[name]))}"
+
+
+@app.command("open")
+def open_run(
+    run: Run = None,
+    database: Database = _DEFAULT,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.html", help="Write the page to a file instead.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Whether to open a browser.")] = True,
+) -> None:
+    """Show the page of a run in a browser; it follows a run that goes on."""
+    from mellea.telemetry.page import render_page, serve_page  # lazy: other commands don't need it
+
+    id = _find(database, run)
+    if out is not None:
+        out.write_text(render_page(read_run(database, id)), "utf-8")
+        output.note(f"mellea: run {id} is in {os.fspath(out)!r}")
+        return
+    with serve_page(database, run=id) as server:
+        output.write(f"{server.url}\n")
+        if browser:
+            webbrowser.open(server.url)
+        output.note("mellea: the page is there until Ctrl-C")
+        server.wait()
+
+
+@app.command("export")
+def export(
+    runs: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Which runs, by default all.")] = None,
+    endpoint: Annotated[
+        str, typer.Option("--otlp", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Address of the receiver.")
+    ] = "http://localhost:4318",
+    database: Database = _DEFAULT,
+) -> None:
+    """Send runs to an OpenTelemetry collector, or to whatever else takes OTLP by HTTP."""
+    sent = export_runs(database, endpoint, runs or None)
+    output.note(f"mellea: sent {sent} spans to {endpoint}")
+
+
+def _find(database: Path, run: int | None) -> int:
+    if run is not None:
+        return run
+    newest = read_runs(database, limit=1)
+    if not newest:
+        raise UsageError(f"the record {os.fspath(database)!r} is empty")
+    return int(newest[0]["id"])

@@ -1,0 +1,315 @@
+"""The journal: an SQLite file with the answers that are paid for, so that none is paid for twice.
+
+Rules:
+
+- An answer is found by its *key*: 16 bytes of a digest of everything that decides it (who was asked, for which row,
+  with what). What is stored under another key is another answer.
+- Answers are appended, and there is no index of their keys: inserting random keys into one costs several times what the
+  answer itself does. Who looks answers up reads the keys of a job once, into a sorted array of 16 bytes a row.
+- All answers of one call of `commit` are one transaction, and one statement for up to 64 of them: SQLite gives up
+  Python's lock at each statement, and getting it back from a busy event loop takes milliseconds.
+- A commit survives a killed process. A failure of power may lose the last moments, and damages nothing.
+
+`docs/scale.md` has the schema. Version 1 is the first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from mellea.core.sqlite import Database
+
+__all__ = ["KEY_BYTES", "Answer", "Failure", "FoundAnswer", "Journal", "KeyIndex"]
+
+KEY_BYTES = 16
+"""How many bytes of a digest a key has: enough that two different answers never share one."""
+
+_SCHEMA: Sequence[Sequence[str]] = (
+    (
+        "CREATE TABLE jobs (job INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        "CREATE TABLE answers (answer INTEGER PRIMARY KEY, job INTEGER NOT NULL, id TEXT NOT NULL, key BLOB NOT NULL,"
+        " value TEXT NOT NULL, usage TEXT, cost REAL, at REAL NOT NULL)",
+        "CREATE TABLE failures (failure INTEGER PRIMARY KEY, job INTEGER NOT NULL, id TEXT NOT NULL, key BLOB,"
+        " row TEXT, error TEXT NOT NULL, message TEXT NOT NULL, attempts INTEGER NOT NULL, cost REAL,"
+        " at REAL NOT NULL)",
+        "CREATE TABLE paces (name TEXT PRIMARY KEY, requests_due REAL NOT NULL, tokens_due REAL NOT NULL,"
+        " requests REAL, tokens REAL, held_until REAL NOT NULL)",
+        "CREATE TABLE replies (reply INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, events TEXT NOT NULL,"
+        " at REAL NOT NULL)",
+        "CREATE TABLE batches (batch INTEGER PRIMARY KEY, job INTEGER NOT NULL, intent TEXT NOT NULL UNIQUE,"
+        " provider TEXT NOT NULL, model TEXT NOT NULL, provider_id TEXT, state TEXT NOT NULL, rows TEXT NOT NULL,"
+        " at REAL NOT NULL)",
+    ),
+)
+
+_MOST = 64
+"""How many rows one statement writes or reads."""
+
+_COLUMNS = 7
+_INSERT = "INSERT INTO answers (job, id, key, value, usage, cost, at) VALUES "
+_PLACES = "(?, ?, ?, ?, ?, ?, ?)"
+_INSERT_FAILURE = (
+    "INSERT INTO failures (job, id, key, row, error, message, attempts, cost, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+_ANSWERED = (
+    "WITH answered AS (SELECT job, id, max(at) AS at FROM answers"
+    " WHERE (job, id) IN (SELECT job, id FROM failures) GROUP BY job, id)"
+)
+"""When the rows that ever failed were last answered; one pass over the answers."""
+
+
+class Answer(NamedTuple):
+    """One answer, as it is written: its job, row's id, key, value as JSON, usage as JSON, cost in US dollars, time."""
+
+    job: int
+    id: str
+    key: bytes
+    value: str
+    usage: str | None
+    cost: float | None
+    at: float
+
+
+class FoundAnswer(NamedTuple):
+    """One answer, as it is read back."""
+
+    key: bytes
+    value: str
+    usage: str | None
+    cost: float | None
+
+
+class Failure(NamedTuple):
+    """A row that failed for good: what it was, why, after how many attempts, and what that cost."""
+
+    job: int
+    id: str
+    key: bytes | None
+    row: str | None
+    error: str
+    message: str
+    attempts: int
+    cost: float | None
+    at: float
+
+
+class KeyIndex:
+    """Where the answers of a job stand, by their keys: two arrays, 16 bytes for each answer.
+
+    Args:
+        heads: the first 8 bytes of each key as a number, ascending.
+        answers: where the answer with each of these keys stands.
+    """
+
+    __slots__ = ("_answers", "_heads")
+
+    def __init__(self, heads: array[int], answers: array[int]) -> None:
+        self._heads = heads
+        self._answers = answers
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def find(self, key: bytes) -> int | None:
+        """Return where the latest answer whose key begins so stands; its whole key has to be compared with this one."""
+        head = int.from_bytes(key[:8], "big")
+        place = bisect_left(self._heads, head)
+        found = None
+        while place < len(self._heads) and self._heads[place] == head:
+            found = self._answers[place]
+            place += 1
+        return found
+
+
+class Journal:
+    """A journal, opened at its first use; any number of threads and processes may use it at once.
+
+    All its methods block.
+
+    Args:
+        path: the file, made if it isn't there, readable for this user alone.
+        wait: seconds to wait for another process that writes.
+
+    Raises:
+        UsageError: the path is none. Every method raises a `StateError` if the file isn't a journal, or is damaged, and
+            an `sqlite3.OperationalError` if it can't be opened or written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, wait: float = 30.0) -> None:
+        self._database = Database(path, kind="mellea journal", schema=_SCHEMA, is_durable=False, wait=wait)
+        self._jobs: dict[str, int] = {}
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._database.path
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        self._database.close()
+
+    # -- answers ----------------------------------------------------------------------------------------
+
+    def job(self, name: str) -> int:
+        """Return the number of a job, which is all that is asked of one function, made if it isn't there."""
+        found = self._jobs.get(name)
+        if found is None:
+            with self._database.write() as connection:
+                connection.execute("INSERT OR IGNORE INTO jobs (name) VALUES (?)", (name,))
+                (found,) = connection.execute("SELECT job FROM jobs WHERE name = ?", (name,)).fetchone()
+            self._jobs[name] = found
+        return int(found)
+
+    def commit(self, answers: Sequence[Answer], failures: Sequence[Failure] = ()) -> None:
+        """Write answers and failures in one transaction; when this returns they survive the process."""
+        with self._database.write() as connection:
+            for few in _in_powers(answers):
+                values = [value for answer in few for value in answer]
+                connection.execute(_INSERT + ", ".join([_PLACES] * len(few)), values)
+            if failures:
+                connection.executemany(_INSERT_FAILURE, failures)
+
+    def index(self, job: int) -> KeyIndex:
+        """Read the keys of all answers of a job."""
+        heads, answers = array("Q"), array("q")
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT key, answer FROM answers WHERE job = ? ORDER BY key, answer", (job,))
+            for key, answer in rows:
+                heads.append(int.from_bytes(key[:8], "big"))
+                answers.append(answer)
+        return KeyIndex(heads, answers)
+
+    def fetch(self, answers: Sequence[int]) -> dict[int, FoundAnswer]:
+        """Return the answers that stand at some places, as far as they are still there."""
+        found: dict[int, FoundAnswer] = {}
+        with self._database.read() as connection:
+            for few in _in_powers(answers):
+                marks = ", ".join("?" * len(few))
+                # One row, so that Python's lock is given up once.
+                (text,) = connection.execute(
+                    "SELECT json_group_array(json_array(answer, hex(key), value, usage, cost)) FROM answers"
+                    f" WHERE answer IN ({marks})",
+                    few,
+                ).fetchone()
+                for answer, key, value, usage, cost in json.loads(text):
+                    found[answer] = FoundAnswer(bytes.fromhex(key), value, usage, cost)
+        return found
+
+    def answers(self, job: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield all answers, or those of one job, oldest first, as dicts of `job, id, value, usage, cost, at`."""
+        yield from self._list(
+            "SELECT jobs.name, id, value, usage, cost, at, answer FROM answers JOIN jobs USING (job)", "answer", job
+        )
+
+    def failures(self, job: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the rows that failed for good and weren't answered later, as dicts: the dead letters."""
+        yield from self._list(
+            f"{_ANSWERED} SELECT jobs.name, f.id AS id, row, error, message, attempts, cost, f.at AS at, failure"
+            " FROM failures AS f JOIN jobs USING (job)"
+            " LEFT JOIN answered ON answered.job = f.job AND answered.id = f.id"
+            " WHERE failure IN (SELECT max(failure) FROM failures GROUP BY job, id)"
+            " AND (answered.at IS NULL OR answered.at < f.at)",
+            "failure",
+            job,
+        )
+
+    def _list(self, select: str, place: str, job: str | None) -> Iterator[dict[str, Any]]:
+        """Read in pieces, so that no transaction stays open while the caller does something else."""
+        word = "AND" if "WHERE" in select else "WHERE"
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                cursor = connection.execute(
+                    f"{select} {word} {place} > ? AND (? IS NULL OR jobs.name = ?) ORDER BY {place} LIMIT 1000",
+                    (after, job, job),
+                )
+                names = [column[0] for column in cursor.description]
+                rows = cursor.fetchall()
+            for row in rows:
+                after = row[-1]
+                pairs = list(zip(names, row, strict=True))[1:-1]
+                yield {"job": row[0], **{name: _read_json(name, value) for name, value in pairs}}
+            if not rows:
+                return
+
+    def count(self) -> dict[str, tuple[int, int]]:
+        """Return how many answers and failures there are of each job, by its name."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT name, (SELECT count(*) FROM answers WHERE answers.job = jobs.job),"
+                " (SELECT count(*) FROM failures WHERE failures.job = jobs.job) FROM jobs ORDER BY name"
+            ).fetchall()
+        return {name: (answers, failures) for name, answers, failures in rows}
+
+    def compact(self) -> int:
+        """Drop what is of no use any more, give the space back, and return how many entries were dropped.
+
+        Of the answers for one row of a job only the latest is kept, and no failure of a row that was answered later.
+        """
+        with self._database.write() as connection:
+            before = _count(connection)
+            connection.execute(
+                "DELETE FROM answers WHERE answer NOT IN (SELECT max(answer) FROM answers GROUP BY job, id)"
+            )
+            connection.execute(
+                "DELETE FROM failures WHERE failure NOT IN (SELECT max(failure) FROM failures GROUP BY job, id)"
+            )
+            connection.execute(
+                f"{_ANSWERED} DELETE FROM failures WHERE failure IN (SELECT failure FROM failures AS f"
+                " JOIN answered ON answered.job = f.job AND answered.id = f.id AND answered.at >= f.at)"
+            )
+            dropped = before - _count(connection)
+        self._database.shrink()
+        return dropped
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for one transaction, for the other tables of the file."""
+        with self._database.write() as connection:
+            yield connection
+
+    # -- replies: what the answer cache keeps -----------------------------------------------------------
+
+    def find_reply(self, key: str) -> str | None:
+        """Return the events that are kept for a request, as JSON, or `None`."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT events FROM replies WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def keep_reply(self, key: str, events: str) -> None:
+        """Keep the events of an answer, in place of those that there are."""
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO replies (key, events, at) VALUES (?, ?, ?)", (key, events, time.time())
+            )
+
+    def __repr__(self) -> str:
+        return f"Journal({self.path!r})"
+
+
+def _in_powers(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield pieces whose lengths are powers of two, so that there are few different statements to prepare."""
+    begin, left = 0, len(values)
+    while left:
+        size = min(_MOST, 1 << (left.bit_length() - 1))
+        yield values[begin : begin + size]
+        begin += size
+        left -= size
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    (count,) = connection.execute("SELECT (SELECT count(*) FROM answers) + (SELECT count(*) FROM failures)").fetchone()
+    return int(count)
+
+
+def _read_json(name: str, value: Any) -> Any:
+    return json.loads(value) if name in ("value", "usage", "row") and value is not None else value

@@ -1,0 +1,32 @@
+"""Text from elsewhere, made safe to show on a terminal, which obeys what it is sent."""
+
+from __future__ import annotations
+
+import re
+
+from mellea.core.surrogates import replace_surrogates
+
+__all__ = ["visible", "visible_lines"]
+
+# No search runs past the next introducer, so that all of them together are linear.
+_ESCAPE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|(?:\x1b\]|\x9d)(?:[^\x07\x1b\x9c\x9d]*(?:\x07|\x1b\\|\x9c))?"
+    r"|\x1b[@-Z\\-_]?"
+)
+_CONTROLS = {
+    **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)),
+    **dict.fromkeys(map(ord, "\t\n\r\v\f\x85"), " "),
+}
+
+
+def visible(text: str) -> str:
+    """Return a text in one line without what a terminal would obey: escapes, controls, marks of direction."""
+    if "\x1b" in text or "\x9b" in text or "\x9d" in text:
+        text = _ESCAPE.sub("", text)
+    return " ".join(replace_surrogates(text).translate(_CONTROLS).split())
+
+
+def visible_lines(text: str) -> str:
+    """Return a text of several lines without what a terminal would obey."""
+    return "\n".join(map(visible, text.split("\n")))

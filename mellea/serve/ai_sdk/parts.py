@@ -1,0 +1,316 @@
+"""What events become: the parts of a UI message stream, in the order that its clients want.
+
+Rules of the clients: a delta or an end comes after its start; what is said of a call comes after its input; a field is
+left out rather than `null`; a type that a version doesn't know ends the chat, so what is our own goes into `data-*`.
+
+Source: `ai` 5.0.277, 6.0.326 and 7.0.173, `src/ui-message-stream/ui-message-chunks.ts`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+from mellea.core.blocks import CBlock, FileBlock, Source, ToolOutput
+from mellea.core.events import (
+    BuiltinToolEnd,
+    BuiltinToolResult,
+    BuiltinToolStart,
+    Event,
+    FileEvent,
+    NestedEvent,
+    ReasoningDelta,
+    SourceEvent,
+    StepEnd,
+    StepStart,
+    StreamEnd,
+    TextDelta,
+    ToolDelta,
+    ToolEnd,
+    ToolProgress,
+    ToolResult,
+    ToolStart,
+    Usage,
+)
+from mellea.core.serialise import json_value
+from mellea.serve.event_stream import dump_event
+
+__all__ = ["Part", "PartWriter", "Version", "dump_output", "dump_usage"]
+
+Part = dict[str, Any]
+Version = Literal[5, 6, 7]
+
+_REASONS = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content-filter",
+    "tool_call": "tool-calls",
+    "error": "error",
+    "other": "other",
+}
+
+
+class PartWriter:
+    """Turns events into parts.
+
+    Args:
+        version: of the clients.
+        shows_text: whether the text is a part; not where typed values are shown in its place.
+        denied: the calls that a person has just declined.
+        calls: ids of calls in the message that this one goes on with, and what the clients know them by.
+    """
+
+    def __init__(
+        self,
+        version: Version,
+        *,
+        shows_text: bool = True,
+        denied: Collection[str] = (),
+        calls: Mapping[str, str] | None = None,
+    ) -> None:
+        self._version = version
+        self._shows_text = shows_text
+        self._denied = frozenset(denied)
+        self._open: Literal["text", "reasoning"] | None = None  # the kind of the part that is being written
+        self._number = 0  # of the last text, reasoning or source
+        self._is_in_step = self._is_step_empty = False
+        self.calls: dict[str, str] = dict(calls or {})  # the ids of calls, and what the clients know them by
+        self._known = set(self.calls.values())  # those ids, for all steps
+        self._known_before: set[str] = set()  # the attempt
+        self._started: set[str] = set()  # calls that are being written
+        self.finish_reason = "other"
+        self.model: str | None = None
+
+    def feed(self, event: Event) -> list[Part]:
+        """Return the parts of an event."""
+        write = _WRITERS.get(type(event))
+        return [] if write is None else write(self, event)
+
+    def end(self) -> list[Part]:
+        """Return what closes the parts that are open."""
+        return self._end_step()
+
+    def find_call(self, tool_call_id: str) -> str:
+        """Return what the clients know a call by."""
+        return self.calls.get(tool_call_id, tool_call_id)
+
+    # -- attempts -------------------------------------------------------------------------------------
+
+    def begin_attempt(self) -> list[Part]:
+        """Return what begins a step of its own, which `reset` can take back."""
+        self._known_before = set(self._known)
+        return [*([] if self._is_step_empty else self._end_step()), *self._enter_step()]
+
+    def reset(self) -> list[Part]:
+        """Return what takes everything back since the attempt began."""
+        self._open, self._is_step_empty = None, True
+        self._known = set(self._known_before)
+        self._started.clear()
+        return [{"type": "reset-step"}]
+
+    # -- steps ----------------------------------------------------------------------------------------
+
+    def _enter_step(self) -> list[Part]:
+        if self._is_in_step:
+            return []
+        self._is_in_step = self._is_step_empty = True
+        return [{"type": "start-step"}]
+
+    def _end_step(self) -> list[Part]:
+        if not self._is_in_step:
+            return []
+        parts = self._close()
+        self._is_in_step = self._is_step_empty = False
+        return [*parts, {"type": "finish-step"}]
+
+    def _step_start(self, event: StepStart) -> list[Part]:
+        return [*self._end_step(), *self._enter_step()]
+
+    def _step_end(self, event: StepEnd) -> list[Part]:
+        return self._end_step()
+
+    # -- text and reasoning ---------------------------------------------------------------------------
+
+    def _text(self, event: TextDelta) -> list[Part]:
+        if not (event.chunk and self._shows_text):
+            return []
+        return [*self._begin("text"), {"type": "text-delta", "id": self._id, "delta": event.chunk}]
+
+    def _reasoning(self, event: ReasoningDelta) -> list[Part]:
+        parts: list[Part] = []
+        if event.chunk or (event.signature and self._open != "reasoning"):
+            parts = self._begin("reasoning")
+        if event.chunk:
+            parts.append({"type": "reasoning-delta", "id": self._id, "delta": event.chunk})
+        if event.signature:
+            self._open = None
+            parts.append({"type": "reasoning-end", "id": self._id, **_metadata(event.signature)})
+        return parts
+
+    @property
+    def _id(self) -> str:
+        return f"p{self._number}"
+
+    def _begin(self, kind: Literal["text", "reasoning"]) -> list[Part]:
+        if self._open == kind:
+            return []
+        parts = self._content()
+        self._open = kind
+        self._number += 1
+        return [*parts, {"type": f"{kind}-start", "id": self._id}]
+
+    def _close(self) -> list[Part]:
+        kind, self._open = self._open, None
+        return [] if kind is None else [{"type": f"{kind}-end", "id": self._id}]
+
+    def _content(self) -> list[Part]:
+        """Make place for a part of another kind."""
+        parts = [*self._close(), *self._enter_step()]
+        self._is_step_empty = False
+        return parts
+
+    # -- tools ----------------------------------------------------------------------------------------
+
+    def _tool_start(self, event: ToolStart | BuiltinToolStart) -> list[Part]:
+        parts = self._content()
+        self._started.add(event.tool_call_id)
+        part = {"type": "tool-input-start", "toolCallId": self._name_call(event.tool_call_id)}
+        return [*parts, {**part, "toolName": event.tool_name, **_executed(isinstance(event, BuiltinToolStart))}]
+
+    def _tool_delta(self, event: ToolDelta) -> list[Part]:
+        if not event.chunk or event.tool_call_id not in self._started:
+            return []
+        call = self.find_call(event.tool_call_id)
+        return [{"type": "tool-input-delta", "toolCallId": call, "inputTextDelta": event.chunk}]
+
+    def _tool_end(self, event: ToolEnd | BuiltinToolEnd) -> list[Part]:
+        call = event.tool_call
+        parts = self._content()
+        is_new = call.tool_call_id not in self._started
+        name = self._name_call(call.tool_call_id) if is_new else self.find_call(call.tool_call_id)
+        self._started.discard(call.tool_call_id)
+        part = {"toolCallId": name, "toolName": call.tool_name, **_executed(call.is_builtin)}
+        if call.is_valid:
+            part = {"type": "tool-input-available", **part, "input": json_value(dict(call.tool_args))}
+        else:
+            said = "the arguments are not a JSON object"
+            part = {"type": "tool-input-error", **part, "input": call.raw_args, "errorText": said}
+        return [*parts, {**part, **_metadata(call.signature)}]
+
+    def _tool_result(self, event: ToolResult | BuiltinToolResult) -> list[Part]:
+        output = event.result
+        part = {"toolCallId": self.find_call(output.tool_call_id)}
+        if output.tool_call_id in self._denied and self._version > 5:
+            return [{"type": "tool-output-denied", **part}]
+        part = {**part, **_executed(output.is_builtin)}
+        if output.is_error:
+            # As it is: a model's preserved thinking may be bound to the very text that it has read.
+            return [{"type": "tool-output-error", **part, "errorText": _text_of(output)}]
+        return [{"type": "tool-output-available", **part, "output": dump_output(output)}]
+
+    def _tool_progress(self, event: ToolProgress) -> list[Part]:
+        value = json_value(event.value, serialize_unknown=True)
+        call = self.find_call(event.tool_call_id)
+        return [{"type": "tool-output-available", "toolCallId": call, "output": value, "preliminary": True}]
+
+    def _nested(self, event: NestedEvent) -> list[Part]:
+        data = {"path": event.path, "event": dump_event(event.event)}
+        call = self.find_call(event.tool_call_id)
+        return [{"type": "data-nested", "data": {"toolCallId": call, **data}, "transient": True}]
+
+    def _name_call(self, tool_call_id: str) -> str:
+        """Give a call an id that no other call in the message has."""
+        name, number = tool_call_id, 1
+        while name in self._known:
+            number += 1
+            name = f"{tool_call_id}#{number}"
+        self._known.add(name)
+        self.calls[tool_call_id] = name
+        return name
+
+    # -- the rest -------------------------------------------------------------------------------------
+
+    def _file(self, event: FileEvent) -> list[Part]:
+        url = event.url
+        if event.data is not None:
+            url = f"data:{event.media_type};base64,{FileBlock(event.media_type, event.data).base64()}"
+        return [*self._content(), {"type": "file", "url": url, "mediaType": event.media_type}]
+
+    def _source(self, event: SourceEvent) -> list[Part]:
+        parts = self._content()
+        self._number += 1
+        return [*parts, _dump_source(event.source, f"s{self._number}")]
+
+    def _stream_end(self, event: StreamEnd) -> list[Part]:
+        self.finish_reason = _REASONS.get(event.finish_reason, "other")
+        self.model = event.model or self.model
+        return []
+
+
+_WRITERS: Mapping[type[Event], Any] = {
+    TextDelta: PartWriter._text,
+    ReasoningDelta: PartWriter._reasoning,
+    ToolStart: PartWriter._tool_start,
+    ToolDelta: PartWriter._tool_delta,
+    ToolEnd: PartWriter._tool_end,
+    ToolResult: PartWriter._tool_result,
+    ToolProgress: PartWriter._tool_progress,
+    BuiltinToolStart: PartWriter._tool_start,
+    BuiltinToolEnd: PartWriter._tool_end,
+    BuiltinToolResult: PartWriter._tool_result,
+    NestedEvent: PartWriter._nested,
+    FileEvent: PartWriter._file,
+    SourceEvent: PartWriter._source,
+    StepStart: PartWriter._step_start,
+    StepEnd: PartWriter._step_end,
+    StreamEnd: PartWriter._stream_end,
+}
+
+
+def dump_output(output: ToolOutput) -> Any:
+    """Return a tool's result as a JSON value; texts and files as the AI SDK has them in a tool's content."""
+    if output.is_value:
+        return json_value(output.result, serialize_unknown=True)
+    return {"type": "content", "value": [_dump_block(block) for block in output.parts]}
+
+
+def dump_usage(usage: Usage) -> Part:
+    """Return the tokens that are known, as the AI SDK calls them."""
+    named = {
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "totalTokens": usage.total_tokens,
+        "cachedInputTokens": usage.cached_tokens,
+        "reasoningTokens": usage.reasoning_tokens,
+    }
+    return {name: tokens for name, tokens in named.items() if tokens is not None}
+
+
+def _dump_block(block: CBlock | FileBlock) -> Part:
+    if isinstance(block, CBlock):
+        return {"type": "text", "text": block.value}
+    if block.url is not None:
+        return {"type": "file-url", "url": block.url, "mediaType": block.media_type}
+    return {"type": "file-data", "data": block.base64(), "mediaType": block.media_type}
+
+
+def _dump_source(source: Source, name: str) -> Part:
+    if source.url is not None:
+        titled = {} if source.title is None else {"title": source.title}
+        return {"type": "source-url", "sourceId": name, "url": source.url, **titled}
+    title = source.title or source.text or "source"
+    return {"type": "source-document", "sourceId": name, "mediaType": "text/plain", "title": title}
+
+
+def _text_of(output: ToolOutput) -> str:
+    said = dump_output(output)
+    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+
+
+def _executed(by_provider: bool) -> Part:
+    return {"providerExecuted": True} if by_provider else {}
+
+
+def _metadata(signature: str | None) -> Part:
+    return {} if signature is None else {"providerMetadata": {"mellea": {"signature": signature}}}

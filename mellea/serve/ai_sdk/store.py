@@ -1,0 +1,178 @@
+"""What several workers of a server have to know of each other's chats, in an SQLite file.
+
+Rules:
+
+- The worker that writes an answer copies its log into the file as it grows, says that it is alive, and looks whether
+  somebody wants it stopped or reads it.
+- A worker whose process has died says nothing any more: its answers count as broken off.
+- A state that waits for approvals is taken once, by whoever comes first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mellea.core.sqlite import Database
+
+__all__ = ["ChatStore", "LogPage", "Waiting"]
+
+DEAD_SECONDS = 10.0
+"""After so long without a word from its worker an answer counts as broken off."""
+
+_READ_SECONDS = 3.0
+"""How long a look of a reader in another process counts."""
+
+_WAIT_SECONDS = 24 * 3600.0
+"""How long a run waits for approvals."""
+
+_LARGEST_PAGE = 256 * 1024
+
+_SCHEMA: Sequence[Sequence[str]] = (
+    (
+        "CREATE TABLE answers (chat TEXT PRIMARY KEY, answer TEXT NOT NULL, alive REAL NOT NULL, read REAL NOT NULL,"
+        " is_stopped INTEGER NOT NULL, has_ended INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE pieces (answer TEXT NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,"
+        " PRIMARY KEY (answer, number)) WITHOUT ROWID",
+        "CREATE TABLE waiting (chat TEXT PRIMARY KEY, state TEXT NOT NULL, calls TEXT NOT NULL, until REAL NOT NULL)"
+        " WITHOUT ROWID",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A run that waits: its state as JSON, and what the clients know its calls by."""
+
+    state: str
+    calls: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A part of an answer's log.
+
+    Attributes:
+        answer: the answer's id.
+        data: what comes next.
+        number: where to go on.
+        has_ended: whether nothing comes behind it.
+        is_broken: whether its worker has died.
+    """
+
+    answer: str
+    data: bytes
+    number: int
+    has_ended: bool
+    is_broken: bool
+
+
+class ChatStore:
+    """The file; its methods block.
+
+    Args:
+        path: the file, which several processes may share.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._database = Database(path, kind="mellea chats", schema=_SCHEMA, is_durable=False)
+
+    def begin(self, chat: str, answer: str) -> None:
+        """Note that an answer begins, in place of the chat's last one."""
+        with self._database.write() as connection:
+            self._forget(connection, chat)
+            connection.execute("INSERT INTO answers VALUES (?, ?, ?, 0, 0, 0)", (chat, answer, time.time()))
+
+    def write(self, chat: str, answer: str, number: int, data: bytes, has_ended: bool) -> tuple[bool, bool]:
+        """Add to an answer's log, and say that its worker is alive.
+
+        Returns:
+            Whether it is to be stopped, and whether somebody reads it in another process.
+        """
+        now = time.time()
+        with self._database.write() as connection:
+            found = connection.execute(
+                "UPDATE answers SET alive = ?, has_ended = ? WHERE chat = ? AND answer = ? RETURNING is_stopped, read",
+                (now, has_ended, chat, answer),
+            ).fetchone()
+            if found is None:  # another answer has taken its place
+                return True, False
+            if data:
+                connection.execute("INSERT INTO pieces VALUES (?, ?, ?)", (answer, number, data))
+            return bool(found[0]), now - found[1] < _READ_SECONDS
+
+    def stop(self, chat: str) -> bool:
+        """Ask for an answer to be stopped; whether there is one."""
+        with self._database.write() as connection:
+            stop = "UPDATE answers SET is_stopped = 1 WHERE chat = ? AND NOT has_ended AND alive > ?"
+            return connection.execute(stop, (chat, time.time() - DEAD_SECONDS)).rowcount > 0
+
+    def read(self, chat: str, answer: str | None = None, number: int = 0) -> LogPage | None:
+        """Return what comes next in the log of a chat's answer.
+
+        Args:
+            chat: the chat.
+            answer: the answer that is read; by default the chat's last one.
+            number: where to go on.
+
+        Returns:
+            `None` if there is no such answer.
+        """
+        with self._database.write() as connection:
+            now = time.time()
+            found = connection.execute(
+                "UPDATE answers SET read = ? WHERE chat = ? AND answer = coalesce(?, answer)"
+                " RETURNING answer, alive, has_ended",
+                (now, chat, answer),
+            ).fetchone()
+            if found is None:
+                return None
+            name, alive, has_ended = found
+            rows = connection.execute(
+                "SELECT number, data FROM pieces WHERE answer = ? AND number >= ? ORDER BY number", (name, number)
+            )
+            taken: list[bytes] = []
+            size, is_whole = 0, True
+            for place, data in rows:
+                if size > _LARGEST_PAGE:
+                    is_whole = False
+                    break
+                taken.append(data)
+                size, number = size + len(data), place + 1
+            is_broken = not has_ended and now - alive > DEAD_SECONDS
+            return LogPage(name, b"".join(taken), number, bool(has_ended) and is_whole, is_broken)
+
+    def forget(self, chat: str, answer: str) -> None:
+        """Remove an answer, if it is still the chat's last one."""
+        with self._database.write() as connection:
+            if connection.execute("SELECT 1 FROM answers WHERE chat = ? AND answer = ?", (chat, answer)).fetchone():
+                self._forget(connection, chat)
+            connection.execute("DELETE FROM waiting WHERE until < ?", (time.time(),))
+
+    def keep(self, chat: str, waiting: Waiting) -> None:
+        """Keep the state of a run that waits, in place of the chat's last one."""
+        with self._database.write() as connection:
+            row = (chat, waiting.state, json.dumps(dict(waiting.calls)), time.time() + _WAIT_SECONDS)
+            connection.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", row)
+
+    def take(self, chat: str) -> Waiting | None:
+        """Take the state of the run that waits in a chat; nobody else gets it."""
+        with self._database.write() as connection:
+            found = connection.execute(
+                "DELETE FROM waiting WHERE chat = ? RETURNING state, calls, until", (chat,)
+            ).fetchone()
+        return None if found is None or found[2] < time.time() else Waiting(found[0], json.loads(found[1]))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    @staticmethod
+    def _forget(connection: sqlite3.Connection, chat: str) -> None:
+        pieces = "DELETE FROM pieces WHERE answer IN (SELECT answer FROM answers WHERE chat = ?)"
+        connection.execute(pieces, (chat,))
+        connection.execute("DELETE FROM answers WHERE chat = ?", (chat,))

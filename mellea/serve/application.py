@@ -1,0 +1,188 @@
+"""`mellea.serve.app(…)`: sessions, agents and functions, served over HTTP as models.
+
+Rules:
+
+- Every request is checked by the guard before its body is read, and its body before anything is launched.
+- What is wrong with a request is told to its client; of what fails inside, only that it has. The log has no content.
+- Of the requests that are being answered there are at most so many; more are told to come again, at once.
+- When the server is shut down, uvicorn lets the answers that are being written end for a moment, and then cancels them:
+  their models are stopped, and their clients are told.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+from urllib.parse import unquote
+
+from mellea.core.tracebacks import short_errors
+from mellea.errors import MelleaError, UsageError
+from mellea.serve.guard import ClientRequest, Guard, Refused
+from mellea.serve.json_response import JsonResponse, WholeResponse
+from mellea.serve.openai.endpoints import OpenAIEndpoints
+from mellea.serve.openai.failures import ApiError, to_api_error
+from mellea.serve.openai.response_store import ResponseStore
+from mellea.serve.response import REQUEST_ID, Receive, Scope, Send, StreamResponse, unless_left
+from mellea.serve.served_models import make_models
+
+__all__ = ["Application", "app"]
+
+_log = logging.getLogger("mellea.serve")
+
+MAX_BODY = 20_000_000
+MAX_REQUESTS = 1_000
+
+Handler = Callable[[ClientRequest], Awaitable[WholeResponse | StreamResponse]]
+
+
+class Application:
+    """An ASGI application; `app(…)` makes it."""
+
+    def __init__(
+        self, programs: Iterable[Any], guard: Guard, *, store: str | os.PathLike[str] | None, max_requests: int
+    ) -> None:
+        if isinstance(max_requests, bool) or not isinstance(max_requests, int) or max_requests < 1:
+            raise UsageError(f"max_requests takes a whole number from 1, not {max_requests!r}")
+        self.models = make_models(programs)
+        self.guard = guard
+        self._openai = OpenAIEndpoints(self.models, ResponseStore(store))
+        self._max_requests = max_requests
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or take part in the server's start and end."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(ClientRequest(scope, receive), send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _answer(self, request: ClientRequest, send: Send) -> None:
+        request_id = request.scope[REQUEST_ID] = secrets.token_hex(8)
+        send = functools.partial(_send_with_id, send, request_id)
+        if self._running >= self._max_requests:
+            busy = ApiError(503, "the server answers as many requests as it may; try again", "server_error")
+            await JsonResponse(busy.body, status=503, headers={"retry-after": "1"})(
+                request.scope, request.receive, send
+            )
+            return
+        self._running += 1
+        try:
+            response = await self._respond(request, request_id)
+            await response(request.scope, request.receive, send)
+        finally:
+            self._running -= 1
+
+    async def _respond(self, request: ClientRequest, request_id: str) -> WholeResponse | StreamResponse:
+        try:
+            self.guard.check_origin(request)
+            return await self._route(request)
+        except Refused as error:
+            _log.info("%s: refused, %s", request_id, error.code)
+            kind = "authentication_error" if error.status == 401 else "invalid_request_error"
+            return _fail(ApiError(error.status, error.message, kind, code=error.code))
+        except ApiError as error:
+            _log.info("%s: %d %s", request_id, error.status, error.code or error.type)
+            return _fail(error)
+        except MelleaError as error:
+            _log.error("%s: %s: %s", request_id, type(error).__name__, error)
+            return _fail(to_api_error(error))
+        except Exception as error:  # noqa: BLE001 - of whatever the program serves
+            _log.error("%s: the program failed", request_id, exc_info=error)
+            return _fail(to_api_error(error))
+
+    async def _route(self, request: ClientRequest) -> WholeResponse | StreamResponse:
+        head, _, rest = request.path.removeprefix("/").partition("/")
+        if head == "health" and not rest:
+            return JsonResponse({"status": "ok"})
+        if head == "v1":
+            self.guard.check_key(request)
+            return await self._route_openai(request, rest)
+        raise _not_found(request)
+
+    async def _route_openai(self, request: ClientRequest, path: str) -> WholeResponse | StreamResponse:
+        kind, _, id = path.partition("/")
+        match request.method, path:
+            case "POST", "chat/completions":
+                return await self._ask(request, self._openai.complete_chat)
+            case "POST", "responses":
+                return await self._ask(request, self._openai.respond)
+            case "GET" | "HEAD", "models":
+                return self._openai.list_models()
+        match request.method, kind:
+            case "GET" | "HEAD", "models" if id:
+                return self._openai.show_model(unquote(id))
+            case "GET", "responses" if id:
+                return await self._openai.show_response(id)
+            case "DELETE", "responses" if id:
+                return await self._openai.delete_response(id)
+        raise _not_found(request)
+
+    async def _ask(
+        self, request: ClientRequest, ask: Callable[[Any], Awaitable[JsonResponse | StreamResponse]]
+    ) -> WholeResponse | StreamResponse:
+        body = await self.guard.read_json(request)
+        answer = await unless_left(request.receive, functools.partial(ask, body))
+        if answer is None:
+            raise Refused(499, "the client has left", "client_left")
+        return answer
+
+
+@short_errors
+def app(
+    *programs: Any,
+    key: str | None = None,
+    store: str | os.PathLike[str] | None = None,
+    allowed_hosts: Iterable[str] = (),
+    max_body: int = MAX_BODY,
+    max_requests: int = MAX_REQUESTS,
+) -> Application:
+    """Serve sessions, agents and functions as the models of an OpenAI-compatible server.
+
+    It is an ASGI application: `uvicorn.run(mellea.serve.app(m, agent))`. Chat completions, responses and the list of
+    models are under `/v1`. A model's id is the function's or the agent's name, and of a session that of its model;
+    `{"id": program}` gives another one. A function with one text gets the last message of the user, one with a
+    `list[Message]` all messages, and one with several arguments a JSON object that is the last message. Typed answers
+    are JSON. Of a session, nothing but its model and options is used.
+
+    Args:
+        programs: sessions, agents, prompt functions and functions of your own, or dicts of such by id.
+        key: what clients have to send as their API key; without one everybody who reaches the server is answered.
+        store: an SQLite file for what later requests go on with, for several workers; by default it is in memory.
+        allowed_hosts: names of the server besides `localhost` and IP addresses; `"*"` allows all.
+        max_body: bytes of a request.
+        max_requests: how many requests are answered at once.
+
+    Raises:
+        UsageError: an argument is wrong, or one of the programs can't be served.
+    """
+    guard = Guard(key=key, allowed_hosts=allowed_hosts, max_body=max_body)
+    return Application(programs, guard, store=store, max_requests=max_requests)
+
+
+def _fail(error: ApiError) -> JsonResponse:
+    return JsonResponse(error.body, status=error.status, headers=error.headers)
+
+
+def _not_found(request: ClientRequest) -> ApiError:
+    return ApiError(404, f"there is no {request.method} {request.path[:100]!r} here", code="not_found")
+
+
+async def _send_with_id(send: Send, request_id: str, message: MutableMapping[str, Any]) -> None:
+    """Send a message; the headers with the id of the request, which clients show in their errors."""
+    if message["type"] == "http.response.start":
+        message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+    await send(message)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

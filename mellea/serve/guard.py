@@ -1,0 +1,198 @@
+"""Who may ask a server, and how much: hosts, origins, keys, sizes, and how many at once.
+
+Rules:
+
+- `Host` is an IP address, `localhost`, or a name that the program allows; else a page that a browser has loaded
+  from elsewhere could reach a server on loopback by a name of its own (DNS rebinding).
+- A body is JSON, and says so: a form of a foreign page can't. An `Origin`, which only browsers send, is the
+  server's own.
+- A key is compared in constant time, and is never written anywhere.
+- Everything that is read has a limit, in bytes and in seconds.
+
+Source: the WHATWG's Fetch standard ("simple requests", "Origin header"), RFC 9110 sections 7.2 and 15 (2026-11).
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import pydantic_core
+
+from mellea.core.tracebacks import short_errors
+from mellea.errors import UsageError
+from mellea.serve.response import Receive, Scope
+
+__all__ = ["ClientRequest", "Guard", "Refused"]
+
+BODY_SECONDS = 30.0
+"""How long a client may take to send a body."""
+
+_LOCAL_NAMES = ("localhost",)
+
+_DEEPEST_KEY = 10_000
+"""Characters of a header with a key that are compared."""
+
+
+class Refused(Exception):
+    """A request that isn't answered.
+
+    Args:
+        status: the HTTP status.
+        message: why.
+        code: a word for programs.
+    """
+
+    def __init__(self, status: int, message: str, code: str) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+
+
+@dataclass
+class ClientRequest:
+    """A request as ASGI gives it."""
+
+    scope: Scope
+    receive: Receive
+
+    @property
+    def method(self) -> str:
+        """`GET`, `POST` and so on."""
+        method: str = self.scope["method"]
+        return method
+
+    @property
+    def path(self) -> str:
+        """The path, decoded, without what the application is mounted under."""
+        path: str = self.scope["path"]
+        root: str = self.scope.get("root_path") or ""
+        return (path.removeprefix(root) if root and path.startswith(root) else path) or "/"
+
+    def header(self, name: str) -> str:
+        """Return a header, `""` if it is absent; of several, the first."""
+        wanted = name.encode()
+        found = next((value for key, value in self.scope["headers"] if key.lower() == wanted), b"")
+        return bytes(found).decode("latin-1").strip()
+
+
+@short_errors
+class Guard:
+    """Checks requests before anything is done for them.
+
+    Args:
+        key: what clients have to send as `Authorization: Bearer …`; `None` lets everybody in.
+        allowed_hosts: names of the server besides `localhost` and IP addresses; `"*"` allows all.
+        max_body: bytes of a body.
+
+    Raises:
+        UsageError: an argument is wrong.
+    """
+
+    def __init__(self, *, key: str | None, allowed_hosts: Iterable[str], max_body: int) -> None:
+        if key is not None and (not isinstance(key, str) or not key.strip()):
+            raise UsageError("key takes a text that isn't empty")
+        if isinstance(allowed_hosts, str):
+            raise UsageError(f"allowed_hosts takes a list of names, not {allowed_hosts!r}")
+        if isinstance(max_body, bool) or not isinstance(max_body, int) or max_body < 1:
+            raise UsageError(f"max_body takes a number of bytes from 1, not {max_body!r}")
+        self._key = None if key is None else key.strip().encode()
+        self._hosts = frozenset(name.lower() for name in (*_LOCAL_NAMES, *allowed_hosts))
+        self._max_body = max_body
+
+    @property
+    def has_key(self) -> bool:
+        """Whether clients need a key."""
+        return self._key is not None
+
+    def check_origin(self, request: ClientRequest) -> None:
+        """Check where a request is addressed to, and from which page it comes.
+
+        Raises:
+            Refused: it is meant for another host, or comes from a page of another one.
+        """
+        host = request.header("host")
+        if not self._is_known(host):
+            raise Refused(421, "this server doesn't answer for that host; allowed_hosts= names others", "wrong_host")
+        origin = request.header("origin")
+        if origin and origin.partition("://")[2].lower() != host.lower():
+            raise Refused(403, "this server takes no requests from pages of other origins", "wrong_origin")
+
+    def _is_known(self, host: str) -> bool:
+        if "*" in self._hosts:
+            return True
+        name, _, port = host.rpartition(":")
+        if not name or not port.isdigit():
+            name = host
+        name = name.strip("[]").lower()
+        if name in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def check_key(self, request: ClientRequest) -> None:
+        """Check the key.
+
+        Raises:
+            Refused: it is missing or wrong.
+        """
+        if self._key is None:
+            return
+        kind, _, given = request.header("authorization")[:_DEEPEST_KEY].partition(" ")
+        if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
+            raise Refused(401, "the key is missing or wrong; send it as 'Authorization: Bearer …'", "invalid_api_key")
+
+    async def read_json(self, request: ClientRequest) -> Any:
+        """Read the body.
+
+        Raises:
+            Refused: it isn't JSON, is too large or too deep, or doesn't come in time; or the client is gone.
+        """
+        kind = request.header("content-type").partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise Refused(415, "the body has to be JSON, with content-type: application/json", "wrong_content_type")
+        length = request.header("content-length")
+        if length.isdigit() and len(length) < 20 and int(length) > self._max_body:
+            raise self._too_large()
+        try:
+            with anyio.fail_after(BODY_SECONDS):
+                body = await self._read(request.receive)
+        except TimeoutError:
+            raise Refused(408, f"the body didn't come within {BODY_SECONDS:.0f} s", "slow_body") from None
+        try:
+            return await anyio.to_thread.run_sync(_parse, body) if len(body) > _LARGE else _parse(body)
+        except ValueError as error:
+            raise Refused(400, f"the body is not valid JSON: {error}", "invalid_json") from None
+
+    async def _read(self, receive: Receive) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(499, "the client has left", "client_left")
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > self._max_body:
+                raise self._too_large()
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+
+    def _too_large(self) -> Refused:
+        return Refused(413, f"the body has more than {self._max_body:,} bytes", "body_too_large")
+
+
+_LARGE = 100_000
+"""Bytes from which on a body is parsed in a thread."""
+
+
+def _parse(body: bytes) -> Any:
+    # Its depth is bounded, and halves of characters are refused.
+    return pydantic_core.from_json(body, allow_inf_nan=False, cache_strings=False)

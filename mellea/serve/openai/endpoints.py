@@ -1,0 +1,175 @@
+"""The endpoints of OpenAI's API: what is done for each request, and what is answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from mellea.core.events import Event
+from mellea.core.messages import Message
+from mellea.core.runtime.tasks import together
+from mellea.serve.json_response import JsonResponse
+from mellea.serve.openai.chat_request import CompletionRequest, read_chat_request
+from mellea.serve.openai.chat_response import ChatEncoder, ChatFold, Choice
+from mellea.serve.openai.failures import ApiError
+from mellea.serve.openai.response_store import Kept, ResponseStore
+from mellea.serve.openai.responses_request import ResponseRequest, read_response_request
+from mellea.serve.openai.responses_response import ResponseEncoder, ResponseFold, Written
+from mellea.serve.response import StreamResponse
+from mellea.serve.served_models import ServedModel
+
+__all__ = ["OpenAIEndpoints"]
+
+Answer = JsonResponse | StreamResponse
+
+
+class OpenAIEndpoints:
+    """Models, chat completions and responses.
+
+    Args:
+        models: what is served, by its id.
+        store: keeps responses.
+    """
+
+    def __init__(self, models: Mapping[str, ServedModel], store: ResponseStore) -> None:
+        self._models = models
+        self._store = store
+        self._created = int(time.time())
+
+    # -- models ---------------------------------------------------------------------------------------
+
+    def list_models(self) -> JsonResponse:
+        """Answer `GET /v1/models`."""
+        return JsonResponse({"object": "list", "data": [self._describe(id) for id in self._models]})
+
+    def show_model(self, id: str) -> JsonResponse:
+        """Answer `GET /v1/models/ID`."""
+        self._find(id)
+        return JsonResponse(self._describe(id))
+
+    def _describe(self, id: str) -> dict[str, Any]:
+        return {"id": id, "object": "model", "created": self._created, "owned_by": "mellea"}
+
+    def _find(self, id: str) -> ServedModel:
+        model = self._models.get(id)
+        if model is None:
+            known = ", ".join(map(repr, list(self._models)[:10]))
+            said = f"the model {id[:100]!r} doesn't exist; this server has {known}"
+            raise ApiError(404, said, param="model", code="model_not_found")
+        return model
+
+    # -- chat completions -----------------------------------------------------------------------------
+
+    async def complete_chat(self, body: Any) -> Answer:
+        """Answer `POST /v1/chat/completions`.
+
+        Raises:
+            ApiError: the request is wrong.
+            MelleaError: there is no answer.
+        """
+        request = read_chat_request(body)
+        model = self._find(request.model)
+        fold = ChatFold(request.model, request.choices)
+        answers = [model.answer(request.asked) for _ in range(request.choices)]
+        if request.is_stream:
+            return StreamResponse(_read_in_turn(answers), self._encoder(fold, request))
+
+        async def read(index: int, answer: AsyncGenerator[Event, None]) -> None:
+            async for event in answer:
+                fold.feed(Choice(index, event))
+
+        await together([_call(read, index, answer) for index, answer in enumerate(answers)])
+        return JsonResponse(fold.write())
+
+    def _encoder(self, fold: ChatFold, request: CompletionRequest) -> ChatEncoder:
+        return ChatEncoder(fold, request.choices, has_usage=request.has_usage)
+
+    # -- responses ------------------------------------------------------------------------------------
+
+    async def respond(self, body: Any) -> Answer:
+        """Answer `POST /v1/responses`.
+
+        Raises:
+            ApiError: the request is wrong.
+            MelleaError: there is no answer.
+        """
+        request = read_response_request(body)
+        model = self._find(request.model)
+        earlier = await self._find_earlier(request)
+        said = (*earlier, *request.messages)
+        system = () if request.instructions is None else (Message("system", request.instructions),)
+        asked = replace(request.asked, messages=(*system, *said))
+        fold = ResponseFold(request.model, request.echo, is_stored=request.is_stored)
+        written = self._write_response(model.answer(asked), fold, request, said)
+        if request.is_stream:
+            return StreamResponse(written, ResponseEncoder(fold))
+        async for _ in written:
+            pass
+        return JsonResponse(fold.write(fold.status))
+
+    async def _find_earlier(self, request: ResponseRequest) -> tuple[Message, ...]:
+        if request.previous is None:
+            return ()
+        kept = await self._store.get(request.previous)
+        if kept is None:
+            said = (
+                f"the response {request.previous[:100]!r} isn't kept here, or not any more; send the whole conversation"
+            )
+            raise ApiError(400, said, param="previous_response_id", code="previous_response_not_found")
+        return kept.messages
+
+    async def _write_response(
+        self,
+        answer: AsyncGenerator[Event, None],
+        fold: ResponseFold,
+        request: ResponseRequest,
+        said: tuple[Message, ...],
+    ) -> AsyncGenerator[Written, None]:
+        """Write the events of a response; it is kept before its end is told, so that it can be continued at once."""
+        async for event in answer:
+            for written in fold.feed(event):
+                yield written
+        last = fold.finish()
+        if request.is_stored:
+            response = fold.write(fold.status)
+            await self._store.put(fold.id, Kept(request.model, response, (*said, fold.message)))
+        for written in last:
+            yield written
+
+    async def show_response(self, id: str) -> JsonResponse:
+        """Answer `GET /v1/responses/ID`.
+
+        Raises:
+            ApiError: it isn't kept.
+        """
+        kept = await self._store.get(id)
+        if kept is None:
+            raise _not_kept(id)
+        return JsonResponse(kept.response)
+
+    async def delete_response(self, id: str) -> JsonResponse:
+        """Answer `DELETE /v1/responses/ID`.
+
+        Raises:
+            ApiError: it isn't kept.
+        """
+        if not await self._store.delete(id):
+            raise _not_kept(id)
+        return JsonResponse({"id": id, "object": "response", "deleted": True})
+
+
+def _not_kept(id: str) -> ApiError:
+    return ApiError(404, f"the response {id[:100]!r} isn't kept here, or not any more", param="response_id")
+
+
+async def _read_in_turn(answers: Iterable[AsyncGenerator[Event, None]]) -> AsyncGenerator[Event, None]:
+    """Read one answer after the other, each event with the number of its answer."""
+    for index, answer in enumerate(answers):
+        async for event in answer:
+            yield Choice(index, event)
+
+
+def _call(function: Any, *args: Any) -> Any:
+    return lambda: function(*args)

@@ -1,0 +1,120 @@
+"""Responses that are kept, so that later requests can continue them by their id.
+
+In memory for one process, or in an SQLite file for several. Both hold a bounded number, for a bounded time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mellea.core.messages import Message
+from mellea.core.runtime.tasks import in_thread
+from mellea.core.serialise import from_json, to_json
+from mellea.core.sqlite import Database
+
+__all__ = ["Kept", "ResponseStore"]
+
+_MOST = 10_000
+_MOST_IN_MEMORY = 1_000
+_KEEP_SECONDS = 86_400.0
+
+_SCHEMA = (
+    (
+        "create table responses (id text primary key, model text not null, response text not null, "
+        "messages text not null, kept real not null) without rowid",
+        "create index responses_kept on responses (kept)",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A response that is kept.
+
+    Args:
+        model: the id of the model.
+        response: the response as it was sent.
+        messages: the whole conversation, the answer included.
+    """
+
+    model: str
+    response: dict[str, Any]
+    messages: tuple[Message, ...]
+
+
+class ResponseStore:
+    """Keeps responses.
+
+    Args:
+        path: an SQLite file; without one they are kept in memory.
+        seconds: how long.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, seconds: float = _KEEP_SECONDS) -> None:
+        self._seconds = seconds
+        self._memory: OrderedDict[str, tuple[float, Kept]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._database = None
+        if path is not None:
+            self._database = Database(path, kind="mellea responses", schema=_SCHEMA, is_durable=False)
+
+    async def put(self, id: str, kept: Kept) -> None:
+        """Keep a response."""
+        if self._database is not None:
+            await in_thread(self._write, id, kept)
+            return
+        with self._lock:
+            self._memory[id] = (time.time(), kept)
+            while len(self._memory) > _MOST_IN_MEMORY:
+                self._memory.popitem(last=False)
+
+    async def get(self, id: str) -> Kept | None:
+        """Return a response, `None` if it isn't kept any more."""
+        if self._database is not None:
+            return await in_thread(self._read, id)
+        with self._lock:
+            at, kept = self._memory.get(id, (0.0, None))
+        return kept if at > time.time() - self._seconds else None
+
+    async def delete(self, id: str) -> bool:
+        """Forget a response; returns whether it was kept."""
+        if self._database is not None:
+            return await in_thread(self._remove, id)
+        with self._lock:
+            return self._memory.pop(id, None) is not None
+
+    def _write(self, id: str, kept: Kept) -> None:
+        assert self._database is not None
+        now = time.time()
+        row = (id, kept.model, json.dumps(kept.response), to_json(list(kept.messages)), now)
+        with self._database.write() as connection:
+            connection.execute("insert or replace into responses values (?, ?, ?, ?, ?)", row)
+            connection.execute("delete from responses where kept < ?", (now - self._seconds,))
+            connection.execute(
+                "delete from responses where kept < (select kept from responses order by kept desc limit 1 offset ?)",
+                (_MOST,),
+            )
+
+    def _read(self, id: str) -> Kept | None:
+        assert self._database is not None
+        query = "select model, response, messages from responses where id = ? and kept > ?"
+        with self._database.read() as connection:
+            row = connection.execute(query, (id, time.time() - self._seconds)).fetchone()
+        return None if row is None else Kept(row[0], json.loads(row[1]), _load(row[2]))
+
+    def _remove(self, id: str) -> bool:
+        assert self._database is not None
+        with self._database.write() as connection:
+            return connection.execute("delete from responses where id = ?", (id,)).rowcount > 0
+
+
+def _load(text: str) -> tuple[Message, ...]:
+    messages: Sequence[Message] = from_json(text, Message)
+    return tuple(messages)

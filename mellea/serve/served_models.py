@@ -1,0 +1,281 @@
+"""What a server calls a model: a session, a prompt function, an agent or a function of the program's own.
+
+Whatever it is, a request is answered with one stream of events, in which the text stays: nothing of an attempt that was
+rejected, and of an agent the answer alone. Typed results are their JSON.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import Any, get_args, get_origin, get_type_hints
+
+from mellea.core.blocks import ImageBlock
+from mellea.core.events import Event, StreamEnd, TextDelta, Usage, UsageEvent
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+from mellea.core.runtime.tasks import outcome_of
+from mellea.core.serialise import json_value
+from mellea.core.thunk import ModelOutputThunk
+from mellea.errors import ToolError, UsageError
+from mellea.serve.served_request import ServedRequest
+from mellea.serve.served_stream import ServedStream
+from mellea.stdlib.agents import Agent
+from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
+from mellea.stdlib.generative import AsyncPromptFunction, PromptFunction
+from mellea.stdlib.session import MelleaSession
+from mellea.stdlib.streaming import AsyncStream, Stream
+from mellea.stdlib.tools import Tool, as_tool
+
+__all__ = ["ServedModel", "make_models"]
+
+_LONGEST_ID = 200
+
+_PASSED_ON = frozenset(
+    str(option) for option in (ModelOption.TEMPERATURE, ModelOption.TOP_P, ModelOption.SEED, ModelOption.MAX_NEW_TOKENS)
+)
+"""What a client may choose of the model inside a function or an agent, whose prompts it doesn't know."""
+
+
+class ServedModel(ABC):
+    """One model of a server.
+
+    Args:
+        id: what clients call it.
+    """
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    @abstractmethod
+    def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
+        """Answer a request: text, reasoning, the client's tools that are called, usage, and the end.
+
+        Raises:
+            UsageError: the request doesn't fit this model.
+            MelleaError: there is no answer.
+        """
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r}>"
+
+
+class SessionModel(ServedModel):
+    """The model of a session. A request is the whole conversation: the session's context isn't used."""
+
+    def __init__(self, id: str, session: MelleaSession) -> None:
+        super().__init__(id)
+        self._session = session
+
+    async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
+        known = self._session.backend.capabilities.options | {ModelOption.TOOL_CHOICE}
+        # Clients send all options that they know; what this model doesn't have isn't worth an error to them.
+        options = {name: value for name, value in asked.options.items() if name in known}
+        thunk = await self._session.achat(
+            list(asked.messages),
+            format=None if asked.schema is None else dict(asked.schema),
+            tools=asked.tools,
+            model_options=options,
+            await_result=False,
+        )
+        try:
+            async for event in thunk.events():
+                yield event
+        finally:
+            await thunk.cancel()
+
+
+class AgentModel(ServedModel):
+    """An agent. It is told what the user and the assistant have said; its tools and instructions are its own."""
+
+    def __init__(self, id: str, agent: Agent[Any]) -> None:
+        super().__init__(id)
+        self._agent = agent
+
+    async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
+        _refuse_tools(self.id, asked)
+        spoken = [Message(each.role, each.content, images=_images(each)) for each in asked.messages if _is_spoken(each)]
+        if not spoken:
+            raise UsageError("the conversation has no message of the user")
+        async with self._agent.astream(spoken, model_options=_inner_options(asked)) as stream:
+            async for event in _read_stream(stream):
+                yield event
+
+
+class FunctionModel(ServedModel):
+    """A prompt function, or a function of the program's own."""
+
+    def __init__(self, id: str, function: Callable[..., Any]) -> None:
+        super().__init__(id)
+        self._function = function
+        self._bind = _Binding(function)
+
+    async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
+        _refuse_tools(self.id, asked)
+        arguments = await self._bind(asked.messages)
+        function = self._function
+        if isinstance(function, (PromptFunction, AsyncPromptFunction)):
+            given: Any = function.astream(**arguments, model_options=_inner_options(asked))
+        else:
+            given = await outcome_of(functools.partial(function, **arguments))
+        if isinstance(given, _STREAMS) or hasattr(given, "__anext__") or hasattr(given, "__next__"):
+            async for event in _read_stream(given):
+                yield event
+        else:
+            yield TextDelta(_to_text(given))
+            yield StreamEnd("stop")
+
+
+_STREAMS = (ModelOutputThunk, AsyncStream, Stream, AsyncAgentStream, AgentStream)
+
+
+def make_models(programs: Iterable[Any]) -> dict[str, ServedModel]:
+    """Return what is served, by its id.
+
+    Args:
+        programs: sessions, prompt functions, agents and functions, or dicts of such by their ids.
+
+    Raises:
+        UsageError: one of them can't be served, or two have one id.
+    """
+    models: dict[str, ServedModel] = {}
+    for program in programs:
+        named = program.items() if isinstance(program, Mapping) else [(_find_id(program), program)]
+        for id, each in named:
+            if not isinstance(id, str) or not 0 < len(id) <= _LONGEST_ID or not id.isprintable():
+                raise UsageError(f"the id of a model is a text of up to {_LONGEST_ID} characters, not {id!r}")
+            if id in models:
+                raise UsageError(f"two models have the id {id!r}; {{'another id': …}} gives one of them another")
+            models[id] = _make_model(id, each)
+    if not models:
+        raise UsageError("there is nothing to serve; give a session, an agent or a function")
+    return models
+
+
+def _make_model(id: str, program: Any) -> ServedModel:
+    if isinstance(program, MelleaSession):
+        return SessionModel(id, program)
+    if isinstance(program, Agent):
+        return AgentModel(id, program)
+    if callable(program) and not inspect.isclass(program):
+        return FunctionModel(id, program)
+    raise UsageError(f"a session, an agent or a function can be served, not {program!r}")
+
+
+def _find_id(program: Any) -> str:
+    if isinstance(program, MelleaSession):
+        return f"{program.backend.name}/{program.backend.model_id}"
+    name = program.name if isinstance(program, (Agent, Tool)) else getattr(program, "__name__", None)
+    if not isinstance(name, str):
+        raise UsageError(f"{program!r} has no name; give it one, as in {{'name': …}}")
+    return name
+
+
+async def _read_stream(given: Any) -> AsyncGenerator[Event, None]:
+    """Read the text that stays, or the JSON of a typed result, then usage and end."""
+    source = ServedStream(given)
+    try:
+        await source.open()
+        is_text = source.is_text
+        async for piece in source.text():
+            if is_text:
+                yield TextDelta(piece)
+        if source.check() is not None:
+            raise UsageError("the agent waits for an answer of a person, which this API can't ask for")
+        if not is_text:
+            yield TextDelta(_to_text(source.output))
+        yield UsageEvent(source.usage or Usage())
+        yield StreamEnd("stop")
+    finally:
+        await source.aclose()
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(json_value(value, serialize_unknown=True), ensure_ascii=False)
+
+
+def _inner_options(asked: ServedRequest) -> dict[str, Any]:
+    return {name: value for name, value in asked.options.items() if name in _PASSED_ON}
+
+
+def _refuse_tools(id: str, asked: ServedRequest) -> None:
+    if asked.tools:
+        raise UsageError(f"the model {id!r} is a program with tools of its own; leave out tools")
+
+
+def _is_spoken(message: Message) -> bool:
+    """Tell whether a person or the assistant says it in words; results of tools are the agent's own affair."""
+    return message.role in ("user", "assistant") and bool(message.content or _images(message))
+
+
+def _images(message: Message) -> tuple[ImageBlock, ...]:
+    return tuple(block for block in message.blocks if isinstance(block, ImageBlock))
+
+
+class _Binding:
+    """How the arguments of a function are made of a conversation.
+
+    One text is the last message of the user, a `list[Message]` the conversation; otherwise the last message of the user
+    is JSON: the only argument, or an object with several by name.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        @functools.wraps(function)
+        def capture(**arguments: Any) -> dict[str, Any]:
+            return arguments
+
+        self._tool = as_tool(capture)  # which checks arguments against their types
+        _ = self._tool.spec  # a type without a JSON form is told now, not to the first client
+        parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in ("self", "cls")]
+        self._names = [parameter.name for parameter in parameters]
+        hints = _find_hints(function)
+        self._kinds = [hints.get(name, str) for name in self._names]
+
+    async def __call__(self, messages: tuple[Message, ...]) -> dict[str, Any]:
+        """Return the arguments.
+
+        Raises:
+            UsageError: they don't fit.
+        """
+        if not self._names:
+            return {}
+        if len(self._names) == 1 and _is_list_of_messages(self._kinds[0]):
+            return {self._names[0]: list(messages)}
+        said = next((message.content for message in reversed(messages) if message.role == "user"), None)
+        if said is None:
+            raise UsageError("the conversation has no message of the user")
+        if len(self._names) == 1 and self._kinds[0] is str:
+            return {self._names[0]: said}
+        return await self._read(said)
+
+    async def _read(self, said: str) -> dict[str, Any]:
+        names = ", ".join(self._names)
+        try:
+            value = json.loads(said)
+        except (ValueError, RecursionError) as error:
+            if len(self._names) > 1:
+                raise UsageError(f"the last message has to be a JSON object with {names}: {error}") from None
+            value = said
+        if len(self._names) == 1:
+            value = {self._names[0]: value}
+        try:
+            arguments: dict[str, Any] = await self._tool.call(value)
+        except ToolError as error:
+            raise UsageError(f"the last message doesn't give the arguments {names}: {error}") from None
+        return arguments
+
+
+def _find_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(inspect.unwrap(function))
+    except (NameError, TypeError):  # a name that only the type checker knows, or no function of Python's
+        return {}
+
+
+def _is_list_of_messages(kind: Any) -> bool:
+    return get_origin(kind) in (list, tuple) and Message in get_args(kind)

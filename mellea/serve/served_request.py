@@ -1,0 +1,29 @@
+"""What a client asks of a model that is served, whatever the format of its request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mellea.core.backend import ToolSpec
+from mellea.core.messages import Message
+
+__all__ = ["ServedRequest"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRequest:
+    """One request to a served model.
+
+    Args:
+        messages: the conversation, oldest first.
+        options: model options, by their names in `ModelOption`.
+        tools: the client's own tools; it runs them itself.
+        schema: a JSON Schema that the answer has to match.
+    """
+
+    messages: tuple[Message, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[ToolSpec, ...] = ()
+    schema: Mapping[str, Any] | None = None

@@ -1,0 +1,143 @@
+"""The notes of a memory, in an SQLite file that several processes may share.
+
+Rules:
+
+- A note belongs to one user, and no call reads or changes another user's. An id is never given out twice.
+- A user has each text once, whatever its case. Noting it again makes it the newest.
+- If a user has too many notes, those are dropped that were neither written nor recalled for the longest time.
+- Vectors of notes are a cache: each is of one embedding model and of the note's present text.
+- What is deleted is overwritten in the file.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mellea.core.sqlite import Database
+
+__all__ = ["Note", "NoteStore"]
+
+_SCHEMA: Sequence[Sequence[str]] = (
+    (
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NULL, text TEXT NOT NULL,"
+        " folded TEXT NOT NULL, at REAL NOT NULL, used REAL NOT NULL, UNIQUE (user, folded))",
+        "CREATE TABLE vectors (note INTEGER NOT NULL REFERENCES notes ON DELETE CASCADE, model TEXT NOT NULL,"
+        " vector BLOB NOT NULL, PRIMARY KEY (note, model)) WITHOUT ROWID",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One thing that is remembered.
+
+    Attributes:
+        id: its number in the file.
+        text: what is remembered.
+        at: when it was noted, in seconds since 1970.
+    """
+
+    id: int
+    text: str
+    at: float
+
+
+class NoteStore:
+    """Reads and writes the notes of all users of one file; the calls block, and any thread may make them.
+
+    Args:
+        path: the file; `":memory:"` for notes that end with the process.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._database = Database(path, kind="mellea memory", schema=_SCHEMA)
+        self.path = self._database.path
+        weakref.finalize(self, self._database.close)
+
+    def put(self, user: str, text: str, replaces: int | None, most: int) -> Note | None:
+        """Add a note, or change one, and drop those that are too many.
+
+        Args:
+            user: whose note it is.
+            text: what is noted.
+            replaces: the id of the note that it takes the place of.
+            most: how many notes the user may have.
+
+        Returns:
+            The note; `None` if there is none to replace.
+        """
+        with self._write() as connection:
+            now = time.time()
+            if replaces is not None:
+                found = "SELECT id FROM notes WHERE id = ? AND user = ?"
+                if connection.execute(found, (replaces, user)).fetchone() is None:
+                    return None
+            folded = text.casefold()
+            same = "SELECT id FROM notes WHERE user = ? AND folded = ?"
+            found_id = connection.execute(same, (user, folded)).fetchone()
+            if found_id is not None and replaces not in (None, found_id[0]):
+                connection.execute("DELETE FROM notes WHERE id = ?", (replaces,))
+            number: Any = replaces if found_id is None else found_id[0]
+            if number is None:
+                row = (user, text, folded, now, now)
+                add = "INSERT INTO notes (user, text, folded, at, used) VALUES (?, ?, ?, ?, ?)"
+                number = connection.execute(add, row).lastrowid
+            else:
+                change = "UPDATE notes SET text = ?, folded = ?, at = ?, used = ? WHERE id = ?"
+                connection.execute(change, (text, folded, now, now, number))
+                connection.execute("DELETE FROM vectors WHERE note = ?", (number,))
+            drop = "SELECT id FROM notes WHERE user = ? AND id != ? ORDER BY used DESC, id DESC LIMIT -1 OFFSET ?"
+            connection.execute(f"DELETE FROM notes WHERE id IN ({drop})", (user, number, most - 1))
+            return Note(number, text, now)
+
+    def read(self, user: str) -> list[Note]:
+        """Return a user's notes, the newest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT id, text, at FROM notes WHERE user = ? ORDER BY at DESC, id DESC", (user,)
+            )
+            return [Note(*row) for row in rows]
+
+    def touch(self, user: str, notes: Iterable[Note]) -> None:
+        """Note that these notes were recalled."""
+        rows = [(time.time(), note.id, user) for note in notes]
+        if rows:
+            with self._database.write() as connection:
+                connection.executemany("UPDATE notes SET used = ? WHERE id = ? AND user = ?", rows)
+
+    def delete(self, user: str, number: int) -> bool:
+        """Delete a note, and return whether there was one."""
+        with self._write() as connection:
+            return connection.execute("DELETE FROM notes WHERE id = ? AND user = ?", (number, user)).rowcount > 0
+
+    def clear(self, user: str) -> int:
+        """Delete all notes of a user, and return how many there were."""
+        with self._write() as connection:
+            return connection.execute("DELETE FROM notes WHERE user = ?", (user,)).rowcount
+
+    def list_vectors(self, user: str, model: str) -> dict[int, bytes]:
+        """Return the vectors that one embedding model has made of a user's notes, by the ids of the notes."""
+        with self._database.read() as connection:
+            find = "SELECT note, vector FROM vectors JOIN notes ON notes.id = note WHERE user = ? AND model = ?"
+            return dict(connection.execute(find, (user, model)).fetchall())
+
+    def keep_vectors(self, model: str, vectors: Mapping[Note, bytes]) -> None:
+        """Keep the vectors of notes, but for those whose text has changed meanwhile."""
+        rows = [(model, vector, note.id, note.text) for note, vector in vectors.items()]
+        with self._database.write() as connection:
+            keep = "INSERT OR REPLACE INTO vectors SELECT id, ?, ? FROM notes WHERE id = ? AND text = ?"
+            connection.executemany(keep, rows)
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for one transaction that overwrites what it deletes."""
+        with self._database.write() as connection:
+            connection.execute("PRAGMA secure_delete=ON")
+            yield connection

@@ -1,0 +1,108 @@
+"""Signatures of states: proof that nobody has changed one on its way through other hands."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mellea.core.messages import Message
+from mellea.core.serialise import to_jsonable
+from mellea.errors import StateError, UsageError
+from mellea.stdlib.agents.pending import FORMAT, VERSION, Pending, dump_pending
+
+__all__ = ["Signer", "check_signature", "find_secret"]
+
+_ALGORITHM = "hmac-sha256"
+_LARGEST_WHOLE = 1e21
+"""From here on JavaScript writes whole numbers with an exponent."""
+
+
+class Signer:
+    """Signs the states of one run.
+
+    What is signed is the whole state as canonical JSON (run, step, call ids, tools, arguments), with a digest of the
+    conversation in its place: that goes on with the digest of the state before, so that a long conversation isn't read
+    again for each state.
+
+    Args:
+        secret: without one nothing is signed.
+    """
+
+    def __init__(self, secret: bytes | None) -> None:
+        self._secret = secret
+        self._digests: dict[str, tuple[Sequence[Message], Any]] = {}  # by the path of a sub-agent's state
+
+    def sign(self, pending: Pending) -> Pending:
+        """Return it with a signature, without one if there is no secret."""
+        return replace(pending, signature=None if self._secret is None else self.make_signature(pending))
+
+    def make_signature(self, pending: Pending) -> str:
+        """Return the signature of a state; there is a secret."""
+        assert self._secret is not None
+        value = dump_pending(pending, self._digest)
+        body = _write_canonical({"format": FORMAT, "version": VERSION, "value": value})
+        return f"{_ALGORITHM}:{hmac.new(self._secret, body, hashlib.sha256).hexdigest()}"
+
+    def _digest(self, messages: Sequence[Message], path: str) -> str:
+        known, digest = self._digests.get(path, ((), hashlib.sha256()))
+        count = len(known)
+        if count > len(messages) or any(map(operator.is_not, known, messages)):
+            count, digest = 0, hashlib.sha256()
+        digest = digest.copy()
+        for message in messages[count:]:
+            digest.update(_write_canonical(to_jsonable(message)) + b"\n")
+        self._digests[path] = messages, digest
+        return str(digest.hexdigest())
+
+
+def check_signature(pending: Pending, secret: bytes | None) -> None:
+    """Refuse a state that somebody has changed.
+
+    Raises:
+        StateError: it was changed or isn't signed, or it is signed and there is no secret to check that with.
+    """
+    if secret is None:
+        if pending.signature is None:
+            return
+        raise StateError(
+            "the state is signed, and there is no secret to check that with; set secret= or MELLEA_SECRET as it was "
+            "set where the state was made"
+        )
+    if pending.signature is None:
+        raise StateError("the state isn't signed, and with a secret only signed states are resumed")
+    if not hmac.compare_digest(pending.signature.encode(), Signer(secret).make_signature(pending).encode()):
+        raise StateError("the state was changed after it was signed, or signed with another secret; it isn't resumed")
+
+
+def find_secret(secret: str | bytes | None) -> bytes | None:
+    """Return the secret, by default that of `MELLEA_SECRET` in the environment.
+
+    Raises:
+        UsageError: it is neither text nor bytes, or empty.
+    """
+    if secret is None:
+        secret = os.environ.get("MELLEA_SECRET") or None
+    elif not isinstance(secret, (str, bytes)) or not secret:
+        raise UsageError("secret takes a text or bytes that aren't empty")  # without showing it
+    return secret.encode() if isinstance(secret, str) else secret
+
+
+def _write_canonical(value: Any) -> bytes:
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _canonical(value: Any) -> Any:
+    """Return a JSON value with whole numbers without a fraction, as JavaScript writes them back."""
+    if isinstance(value, Mapping):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE:
+        return int(value)
+    return value

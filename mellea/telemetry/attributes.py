@@ -1,0 +1,116 @@
+"""The plain data of a span (`core/span_data.py`) under the names of OpenTelemetry's conventions: `semconv.py` has them.
+
+It serves spans as they happen (`spans.py`) and spans of a record (`export.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mellea.telemetry import semconv
+
+__all__ = [
+    "begin_attributes",
+    "content_attributes",
+    "end_attributes",
+    "evaluation_of",
+    "is_remote",
+    "messages_of",
+    "span_name",
+]
+
+
+def span_name(data: Mapping[str, Any]) -> str:
+    """Return what the conventions call a span: its operation and what that is about."""
+    operation = _operation(data)
+    if operation is None:
+        return str(data["name"])
+    subject = data.get(semconv.SUBJECTS[operation][0])
+    return operation if subject is None else f"{operation} {subject}"
+
+
+def begin_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes that a span has when it begins."""
+    operation = _operation(data)
+    attributes = _renamed(data)
+    if "provider" in data:
+        attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
+    if operation is not None:
+        attributes[semconv.OPERATION_NAME] = operation
+        field, attribute = semconv.SUBJECTS[operation]
+        if data.get(field) is not None:
+            attributes[attribute] = data[field]
+    if data["is_request"] and "given_name" in data:
+        attributes["gen_ai.prompt.name"] = data["given_name"]
+    if data["kind"] == "tool":
+        attributes["gen_ai.tool.type"] = "function"
+    return attributes
+
+
+def _operation(data: Mapping[str, Any]) -> str | None:
+    kind = data["kind"]
+    return semconv.OPERATIONS.get("workflow" if kind == "call" and not data["is_request"] else kind)
+
+
+def is_remote(data: Mapping[str, Any]) -> bool:
+    """Whether a span is a request to somebody else, and no part of this process."""
+    return bool(data["is_request"]) and data.get("provider") not in semconv.IN_PROCESS
+
+
+def end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes that a span has at its end, without what was said."""
+    attributes = _renamed(data)
+    if "provider" in data:
+        attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
+        for name, value in data.get("options", {}).items():
+            attributes[semconv.OPTIONS[name]] = value
+    if "finish_reason" in data:
+        attributes["gen_ai.response.finish_reasons"] = (data["finish_reason"],)
+    return attributes
+
+
+def content_attributes(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attributes that say what was said, as JSON."""
+    found = messages_of(data)
+    for field, attribute in semconv.JSON_ATTRIBUTES.items():
+        if field in data:
+            found[attribute] = _json(data[field])
+    return found
+
+
+def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+    table = semconv.ATTRIBUTES
+    return {table[field]: value for field, value in data.items() if field in table}
+
+
+def messages_of(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return the messages of a request and its answer, as JSON, by the names of their attributes."""
+    found: dict[str, str] = {}
+    messages = data.get("messages", ())
+    system = [part for message in messages if message["role"] == "system" for part in message["parts"]]
+    if system:
+        found["gen_ai.system_instructions"] = _json(system)
+    if messages:
+        found["gen_ai.input.messages"] = _json([message for message in messages if message["role"] != "system"])
+    if "answer" in data:
+        found["gen_ai.output.messages"] = _json([data["answer"]])
+    return found
+
+
+def evaluation_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of the event that a check is."""
+    score = data.get("score")
+    result = {
+        "gen_ai.evaluation.name": data.get("requirement") or data["check"],
+        "gen_ai.evaluation.score.label": "pass" if data["is_met"] else "fail",
+        "gen_ai.evaluation.score.value": float(data["is_met"]) if score is None else score,
+    }
+    if "reason" in data:
+        result["gen_ai.evaluation.explanation"] = data["reason"]
+    return result
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

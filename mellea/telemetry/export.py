@@ -1,0 +1,126 @@
+"""Sends recorded runs to an OTLP receiver, under the same names as spans that are sent as they happen.
+
+A span has the same ids whenever it is sent, so a receiver that gets it twice knows it. What runs still is left out;
+what was lost is sent as an error of type `lost`, which took no time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mellea._version import __version__
+from mellea.errors import BackendError, MissingExtraError
+from mellea.telemetry import semconv
+from mellea.telemetry.attributes import (
+    begin_attributes,
+    content_attributes,
+    end_attributes,
+    evaluation_of,
+    is_remote,
+    span_name,
+)
+from mellea.telemetry.run_file import read_run, read_runs, reading
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.trace import SpanContext
+
+__all__ = ["export_runs"]
+
+_TRACES = "/v1/traces"
+
+
+def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] | None = None) -> int:
+    """Send recorded runs to an OTLP receiver by HTTP, and return how many spans were sent.
+
+    Headers, certificates, compression and time limits are those of the variables `OTEL_EXPORTER_OTLP_…`.
+
+    Args:
+        path: the record.
+        endpoint: address of the receiver, such as `"http://localhost:4318"`.
+        ids: which runs, by default all.
+
+    Raises:
+        MissingExtraError: OpenTelemetry isn't installed.
+        UsageError: there is no such file, or no such run in it.
+        BackendError: the receiver can't be reached, or refused the spans.
+    """
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # lazy: an extra
+        from opentelemetry.sdk.trace.export import SpanExportResult  # lazy: an extra
+    except ImportError as error:
+        raise MissingExtraError(
+            f"an export needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"
+        ) from error
+    address = endpoint.rstrip("/")
+    exporter = OTLPSpanExporter(address if address.endswith(_TRACES) else f"{address}{_TRACES}")
+    names = _Ids(path)
+    sent = 0
+    try:
+        for id in [run["id"] for run in reversed(read_runs(path))] if ids is None else ids:
+            spans = [_make_span(data, names) for data in read_run(path, id) if data["status"] != "running"]
+            if spans and exporter.export(spans) is not SpanExportResult.SUCCESS:
+                raise BackendError(f"the receiver at {endpoint} didn't take run {id}; the log says why")
+            sent += len(spans)
+    finally:
+        exporter.shutdown()  # type: ignore[no-untyped-call]
+    return sent
+
+
+class _Ids:
+    """The ids of traces and spans: the same for a file at any time, and others for any other file."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        with reading(path) as connection:
+            self._seed = repr(connection.execute("SELECT host, pid, started FROM writers ORDER BY id").fetchone())
+            self._runs = dict(connection.execute("SELECT id, run FROM spans"))
+
+    def context_of(self, span: int) -> SpanContext | None:
+        """Return the ids of a span, `None` if it isn't in the file."""
+        from opentelemetry.trace import SpanContext, TraceFlags  # lazy: an extra
+
+        run = self._runs.get(span)
+        if run is None:
+            return None
+        trace_id, span_id = self._hash(f"run {run}", 16), self._hash(f"span {span}", 8)
+        return SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+    def _hash(self, what: str, size: int) -> int:
+        return int.from_bytes(hashlib.sha256(f"{self._seed} {what}".encode()).digest()[:size], "big") or 1
+
+
+def _make_span(data: Mapping[str, Any], ids: _Ids) -> ReadableSpan:
+    from opentelemetry.sdk.trace import Event, ReadableSpan  # lazy: an extra
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # lazy: an extra
+    from opentelemetry.trace import Link, SpanKind, Status, StatusCode  # lazy: an extra
+
+    data = dict(data)
+    if data["kind"] == "check":
+        data["name"] = "check"  # the record has the requirement's words
+    if "output_tokens" not in data and not data.get("cost"):
+        data.pop("cost", None)  # a request that was refused, which a run's sum needs
+    is_lost = data["status"] == "lost"
+    error = "lost" if is_lost else data.get("error_type")
+    begin, end = round(data["started"] * 1e9), round((data["started"] + data.get("seconds", 0)) * 1e9)
+    attributes = {**begin_attributes(data), **end_attributes(data), **content_attributes(data)}
+    if is_lost:
+        attributes[semconv.ATTRIBUTES["error_type"]] = error
+    events = [Event(semconv.RETRY_EVENT, timestamp=begin)] * data.get("retries", 0)
+    if "is_met" in data:
+        events.append(Event(semconv.EVALUATION_EVENT, evaluation_of(data), end))
+    return ReadableSpan(
+        span_name(data),
+        context=ids.context_of(data["id"]),
+        parent=ids.context_of(data["parent"]) if "parent" in data else None,
+        attributes=attributes,
+        events=events,
+        links=[Link(context) for link in data.get("links", ()) if (context := ids.context_of(link)) is not None],
+        kind=SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL,
+        status=Status() if error is None else Status(StatusCode.ERROR, data.get("error", error)),
+        start_time=begin,
+        end_time=end,
+        instrumentation_scope=InstrumentationScope("mellea", __version__),
+    )

@@ -1,0 +1,22 @@
+"""The campaigns of `map`: a tenth or less of what `benchmarks/campaigns/` tries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.house.tree import ROOT
+
+
+@pytest.mark.parametrize(
+    "campaign",
+    [("map_kills", "1000", "--kills", "3"), ("map_million", "3000")],
+    ids=lambda campaign: campaign[0],
+)
+def test_a_part_of_the_campaign_holds(campaign: tuple[str, ...]) -> None:
+    name, *arguments = campaign
+    command = [sys.executable, "-m", f"benchmarks.campaigns.{name}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,532 @@
+"""The record: what a program did, in an SQLite file, whatever happens to the program."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import mellea
+from mellea.core import ToolCall, Usage
+from mellea.core.events import KeepAlive, ToolEnd
+from mellea.core.sqlite import Database
+from mellea.errors import ConfigurationError, OverloadedError, StateError, UsageError
+from mellea.stdlib.requirements import check, simple_validate
+from mellea.testing import Pause, ScriptedBackend
+from mellea.traces import Recording, read_run, read_runs, record
+
+PASSWORD = "correct horse"
+KEY = "planted-key-0123456789"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "runs.db"
+
+
+def session(*replies: Any, **options: Any) -> mellea.MelleaSession:
+    return mellea.start_session(ScriptedBackend(*replies, **options))
+
+
+def spans_of(file: Path, run: int = -1) -> list[dict[str, Any]]:
+    return read_run(file, sorted(each["id"] for each in read_runs(file))[run])
+
+
+def everything(file: Path) -> bytes:
+    """All bytes of a record, its log and its index included."""
+    return b"".join(path.read_bytes() for path in file.parent.glob(f"{file.name}*"))
+
+
+def run_program(program: str, file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program), str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_run_is_what_hangs_together_and_is_read_back_as_it_was_seen(file: Path) -> None:
+    m = session("no", "yes", "alone", usage=Usage(3, 4))
+    fine = check("is yes", validation_fn=simple_validate(lambda text: (text == "yes", "it is no")))
+    with record(file):
+        with mellea.traces.start("program") as t:
+            m.instruct("x", name="pick", requirements=[fine])
+        m.instruct("y", name="alone")
+    alone, program = read_runs(file)
+    assert (alone["name"], alone["spans"], alone["requests"], alone["input_tokens"]) == ("alone", 1, 1, 3)
+    assert (program["name"], program["spans"], program["requests"]) == ("program", 8, 2)
+    assert (program["input_tokens"], program["output_tokens"], program["models"]) == (6, 8, ["script"])
+    assert program["status"] == "ok" and program["content"] is False and "cost" not in program
+    spans = read_run(file, program["id"])
+    assert [span["kind"] for span in spans] == [span.kind for span in t.spans]
+    known = {span.id: number for number, span in enumerate(t.spans)}
+    ids = {span["id"]: number for number, span in enumerate(spans)}
+    parents = [known.get(span.parent.id if span.parent else -1) for span in t.spans]
+    assert [ids.get(span.get("parent", -1)) for span in spans] == parents
+    assert [span["seconds"] for span in spans] == [span.seconds for span in t.spans]
+    assert {span["run"] for span in spans} == {program["id"]}
+    assert [span["is_met"] for span in spans if span["kind"] == "check"] == [False, True]
+    assert json.loads(json.dumps(spans)) == spans
+
+
+def test_what_runs_still_can_be_seen_and_is_written_again_at_its_end(file: Path) -> None:
+    with record(file) as recording:
+        with mellea.traces.start("program"):
+            recording.flush()
+            (run,) = read_runs(file)
+            assert run["status"] == "running" and "seconds" not in run
+        recording.flush()
+        (run,) = read_runs(file)
+        assert run["status"] == "ok" and run["seconds"] > 0
+
+
+def test_it_is_written_a_moment_later_by_itself(file: Path) -> None:
+    with record(file):
+        for expected in (1, 2):
+            session("a").instruct("x")
+            until = time.monotonic() + 30
+            while len(read_runs(file)) < expected and time.monotonic() < until:
+                time.sleep(0.01)
+            assert len(read_runs(file)) == expected
+
+
+def test_links_to_ingredients_are_ids_of_the_file(file: Path) -> None:
+    m = session("Rome", "It is in Italy.")
+    with record(file):
+        city = m.instruct("Name a city.")
+        m.instruct("Where is {{city}}?", user_variables={"city": city})
+    assert [span.get("links") for span in (spans_of(file, 0)[0], spans_of(file, 1)[0])] in ([None, None], [None, [1]])
+
+
+def test_with_content_it_is_told_when_text_came(file: Path) -> None:
+    replies = ["Good ", "mor", Pause(0.05), "ning."]
+    with record(file, content=True):
+        session(replies).instruct("x")
+    (span,) = spans_of(file)
+    assert sum(length for _, length in span["chunks"]) == len("Good morning.")
+    first, last = span["chunks"][0], span["chunks"][-1]
+    assert last[0] - first[0] >= 45 and last[1] == 5
+    assert span["answer"]["parts"][0]["content"] == "Good morning."
+
+
+def test_a_request_that_is_sent_again_says_how_often(file: Path) -> None:
+    with record(file):
+        session([KeepAlive(begins_anew=True), "a"]).instruct("x")
+    assert spans_of(file)[0]["retries"] == 1
+
+
+def ask_about_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_API_KEY", KEY)
+
+    def log_in(password: str) -> str:
+        """Log in."""
+        raise ValueError(f"{password} and {KEY} are wrong")
+
+    call = ToolEnd(ToolCall("1", "log_in", {"password": PASSWORD, "note": f"{PASSWORD}\n{KEY}"}))
+    right = check(f"is {PASSWORD}", validation_fn=simple_validate(lambda text: (False, f"{text} is wrong")))
+    m = session([call], f"it is {PASSWORD}", *[f"{PASSWORD} {KEY}"] * 2, OverloadedError(f"{PASSWORD} {KEY}"))
+    with mellea.traces.start("login"):
+        m.instruct(f"The key is {KEY},\nthe password {PASSWORD}.", tools=[log_in], tool_calls="run")
+        m.instruct(f"sk-{'a' * 30}\nsk-{'b' * 30}", requirements=[right])
+        with pytest.raises(OverloadedError):
+            m.instruct("x")
+
+
+def test_without_content_nothing_of_what_was_said_is_anywhere(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with record(file) as recording:
+        ask_about_secrets(monkeypatch)
+        recording.flush()
+        assert Path(f"{file}-wal").stat().st_size, "the log is looked at, too"
+        for secret in (KEY, PASSWORD, "a" * 30, "is wrong"):
+            assert secret.encode() not in everything(file), secret
+    assert PASSWORD.encode() not in everything(file)
+
+
+def test_with_content_known_keys_and_what_looks_like_one_are_hidden(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with record(file, content=True) as recording:
+        ask_about_secrets(monkeypatch)
+        recording.flush()
+        found = everything(file)
+        assert PASSWORD.encode() in found and b"***" in found
+        for secret in (KEY, "a" * 30, "b" * 30):
+            assert secret.encode() not in found, secret
+
+
+def test_the_standard_switch_decides_about_content(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+    with record(file):
+        session("a").instruct(PASSWORD)
+    assert spans_of(file)[0]["messages"] and read_runs(file)[0]["content"] is True
+    with record(file, content=False):
+        session("a").instruct(PASSWORD)
+    assert "messages" not in spans_of(file)[0]
+
+
+def test_a_file_is_shared_until_the_last_one_closes_it(file: Path, tmp_path: Path) -> None:
+    one, two, other = record(file), record(str(file)), record(tmp_path / "other.db")
+    session("a").instruct("x", name="first")
+    one.close()
+    one.close()
+    session("a").instruct("x", name="second")
+    two.close()
+    session("a").instruct("x", name="third")
+    other.close()
+    assert [run["name"] for run in read_runs(file)] == ["second", "first"]
+    assert [run["name"] for run in read_runs(other.path)] == ["third", "second", "first"]
+    assert "closed" in repr(one)
+    with record(file):
+        session("a").instruct("x", name="fourth")
+    assert read_runs(file)[0]["name"] == "fourth"
+
+
+def test_what_runs_when_it_is_closed_is_recorded_to_its_end(file: Path) -> None:
+    m = session("a", "b", "c")
+    with record(file):
+        program = mellea.traces.start("program").__enter__()
+        m.instruct("x", name="inside")
+    m.instruct("y", name="later")
+    assert [(run["name"], run["status"]) for run in read_runs(file)] == [("program", "running")]
+    with record(file):  # the same record goes on
+        m.instruct("z", name="again")
+    program.__exit__(None, None, None)
+    until = time.monotonic() + 30
+    while read_runs(file)[-1]["status"] == "running" and time.monotonic() < until:
+        time.sleep(0.01)
+    assert {run["name"]: run["status"] for run in read_runs(file)} == {"program": "ok"}
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT count(*), count(ended) FROM writers").fetchall() == [(1, 1)]
+    connection.close()
+
+
+def test_what_is_wrong_is_said_at_once(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="takes the path of a file, not 7"):
+        record(7)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="max_bytes of at least 100000, or None for no limit, not 10"):
+        record(file, max_bytes=10)
+    with pytest.raises(ConfigurationError, match="can't be written"):
+        record(tmp_path / "missing" / "runs.db")
+    Database(tmp_path / "journal.db", kind="journal", schema=[["CREATE TABLE t (x)"]]).read().__enter__()
+    with pytest.raises(StateError, match="wasn't made for 'mellea runs'"):
+        record(tmp_path / "journal.db")
+    with record(file, content=True), pytest.raises(UsageError, match="being recorded with content=True"):
+        record(file, content=False)
+    with pytest.raises(UsageError, match="there is no record"):
+        read_runs(tmp_path / "nothing.db")
+    with pytest.raises(UsageError, match=r"no run 99 in .* it is empty"):
+        read_run(file, 99)
+
+
+def test_the_environment_records_without_a_line_of_code(file: Path) -> None:
+    program = """
+        import sys
+        import mellea
+        from mellea.testing import ScriptedBackend
+        mellea.start_session(ScriptedBackend("a")).instruct("x", name="outside")
+        assert not [name for name in sys.modules if name.startswith("opentelemetry")]
+    """
+    done = run_program(program, file, MELLEA_TRACES=str(file))
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert [run["name"] for run in read_runs(file)] == ["outside"]
+
+
+@pytest.mark.parametrize("value", ["", "off", "0"])
+def test_switched_off_nothing_is_imported(file: Path, value: str) -> None:
+    program = """
+        import sys
+        import mellea
+        from mellea.core.observer import listening
+        assert "sqlite3" not in sys.modules and not listening.count
+        mellea.traces.start
+        assert "sqlite3" not in sys.modules
+    """
+    done = run_program(program, file, MELLEA_TRACES=value)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_environment_that_cant_be_followed_is_a_warning(file: Path) -> None:
+    program = """
+        import mellea
+        from mellea.testing import ScriptedBackend
+        print(mellea.start_session(ScriptedBackend("a")).instruct("x"))
+    """
+    done = run_program(program, file, MELLEA_TRACES=str(file.parent / "missing" / "runs.db"))
+    assert done.returncode == 0 and done.stdout == "a\n"
+    assert "not all calls are recorded in" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_program_that_calls_nothing_leaves_no_file(file: Path) -> None:
+    assert run_program("import mellea", file, MELLEA_TRACES=str(file)).returncode == 0
+    assert not file.exists()
+
+
+MANY_CALLS = """
+    import sys
+    import mellea
+    from mellea.testing import ScriptedBackend
+    m = mellea.start_session(ScriptedBackend(*["a"] * 100_000))
+    recording = mellea.traces.record(sys.argv[1])
+    print("open", flush=True)
+    for number in range(int(sys.argv[2])):
+        with mellea.traces.start(f"run {number}"):
+            m.instruct("x")
+        if number % 20 == 19:
+            recording.flush()
+            print(number, flush=True)
+    recording.close()
+"""
+
+
+def start_calls(file: Path, times: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(MANY_CALLS), str(file), str(times)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_several_processes_write_one_file(file: Path) -> None:
+    processes = [start_calls(file, 60) for _ in range(4)]
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in processes] == [0] * 4
+    runs = read_runs(file)
+    assert len(runs) == 240 and {run["spans"] for run in runs} == {2} and {run["status"] for run in runs} == {"ok"}
+    assert len({run["id"] for run in runs}) == 240
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*) FROM writers WHERE ended IS NULL").fetchall() == [(0,)]
+    connection.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9")
+def test_a_killed_process_leaves_what_it_had_flushed_and_what_ran_is_lost(file: Path) -> None:
+    program = """
+        import os, signal, sys
+        import mellea
+        from mellea.testing import Pause, ScriptedBackend
+        recording = mellea.traces.record(sys.argv[1])
+        with mellea.traces.start("program"):
+            m = mellea.start_session(ScriptedBackend("a", [Pause(float("inf"))]))
+            m.instruct("x")
+            with m.stream("y"):
+                recording.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert run_program(program, file).returncode == -signal.SIGKILL
+    (run,) = read_runs(file)
+    assert run["status"] == "lost" and "seconds" not in run
+    assert [span["status"] for span in read_run(file, run["id"])] == ["lost", "ok", "lost"]
+    with record(file):  # and whoever opens it next may go on
+        session("a").instruct("x", name="later")
+    assert [run["status"] for run in read_runs(file)] == ["ok", "lost"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9")
+def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_file(file: Path) -> None:
+    for _ in range(3):
+        process = start_calls(file, 100_000)
+        assert process.stdout is not None
+        told = -1
+        for line in process.stdout:
+            told = told if line == "open\n" else int(line)
+            if told >= 39:
+                break
+        process.kill()
+        process.communicate(timeout=60)
+    runs = read_runs(file)
+    assert len(runs) >= 3 * 40 and {run["status"] for run in runs} <= {"ok", "lost"}
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_goes_on_with_the_run_and_writes_nothing_twice(file: Path) -> None:
+    program = """
+        import os, sys
+        import mellea
+        from mellea.testing import ScriptedBackend
+        recording = mellea.traces.record(sys.argv[1])
+        with mellea.traces.start("program"):
+            recording.flush()
+            with mellea.traces.start("waiting"):
+                pass
+            if (child := os.fork()) == 0:
+                mellea.start_session(ScriptedBackend("a")).instruct("x", name="child")
+                recording.flush()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            mellea.start_session(ScriptedBackend("a")).instruct("x", name="parent")
+    """
+    done = run_program(program, file)
+    assert done.returncode == 0, done.stderr
+    (run,) = read_runs(file)
+    spans = read_run(file, run["id"])
+    assert sorted(span["name"] for span in spans) == ["child", "parent", "program", "waiting"]
+    assert {span["status"] for span in spans} == {"ok"}
+    assert {span.get("parent") for span in spans} == {None, run["id"]}
+
+
+def test_a_process_of_multiprocessing_writes_what_it_did_before_it_ends(file: Path) -> None:
+    program = """
+        import multiprocessing, sys
+        import mellea
+        from mellea.testing import ScriptedBackend
+
+        def work():
+            mellea.start_session(ScriptedBackend("a")).instruct("x", name="worker")
+
+        if __name__ == "__main__":
+            recording = mellea.traces.record(sys.argv[1])
+            process = multiprocessing.get_context("fork").Process(target=work)
+            process.start()
+            process.join()
+    """
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("there is no fork")
+    done = run_program(program, file)
+    assert done.returncode == 0, done.stderr
+    assert [run["name"] for run in read_runs(file)] == ["worker"]
+
+
+def test_a_full_disk_is_told_once_and_breaks_no_call(file: Path) -> None:
+    pytest.importorskip("resource", reason="files can't be limited here")
+    program = """
+        import resource, signal, sys
+        import mellea
+        from mellea.testing import ScriptedBackend
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        recording = mellea.traces.record(sys.argv[1], content=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+        m = mellea.start_session(ScriptedBackend(*["a" * 10_000] * 50))
+        for number in range(50):
+            assert len(str(m.instruct("x", name=f"call {number}"))) == 10_000
+            recording.flush()
+    """
+    done = run_program(program, file)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("not all calls are recorded in") == 1 and len(done.stderr.splitlines()) == 1
+    names = [run["name"] for run in read_runs(file)]
+    assert names and "call 0" in names and "call 49" not in names
+
+
+def test_a_large_file_loses_its_oldest_runs_as_wholes(file: Path) -> None:
+    limit = 400_000
+    m = session(*["a" * 5_000] * 300)
+    with record(file, content=True, max_bytes=limit) as recording:
+        for number in range(150):
+            with mellea.traces.start(f"run {number}"):
+                m.instruct("x")
+                m.instruct("y")
+            recording.flush()
+            assert file.stat().st_size <= limit * 1.1
+    runs = read_runs(file)
+    numbers = [int(run["name"].removeprefix("run ")) for run in runs]
+    assert numbers == list(range(149, numbers[-1] - 1, -1)) and 5 < len(numbers) < 100
+    assert {run["spans"] for run in runs} == {3}
+    with record(file, max_bytes=100_000):
+        pass
+    assert file.stat().st_size <= 110_000 and read_runs(file)[0]["name"] == "run 149"
+
+
+def test_a_run_that_is_deleted_while_it_runs_disturbs_nobody(file: Path) -> None:
+    m = session(*["a" * 5_000] * 100)
+    with record(file, content=True, max_bytes=100_000) as recording, mellea.traces.start("all"):
+        for number in range(100):
+            m.instruct("x", name=f"call {number}")
+            recording.flush()
+    runs = read_runs(file)
+    assert runs[0]["name"] in ("all", "call 99") and file.stat().st_size <= 110_000
+
+
+def test_old_runs_go(file: Path) -> None:
+    with record(file):
+        session("a").instruct("x", name="old")
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE spans SET started = started - 100")
+    connection.close()
+    with record(file, max_age=50):
+        session("a").instruct("x", name="new")
+    assert [run["name"] for run in read_runs(file)] == ["new"]
+
+
+def test_a_span_may_end_in_a_finaliser_that_runs_while_the_record_is_written(file: Path) -> None:
+    @mellea.trace(name="dropped")
+    def numbers() -> Any:
+        yield 1
+        yield 2
+
+    open_ones: list[Any] = []
+
+    class Dropping:
+        def __str__(self) -> str:
+            open_ones.clear()  # the generators are dropped on the thread that writes
+            return "said"
+
+    with record(file, content=True) as recording:
+        for _ in range(5):
+            open_ones.append(numbers())
+            next(open_ones[-1])
+        with mellea.core.observer.span_around("check", "c", requirement=Dropping()):
+            pass
+        done = threading.Thread(target=recording.flush, daemon=True)
+        done.start()
+        done.join(30)
+        assert not done.is_alive(), "a finaliser waits for a lock that its own thread holds"
+        assert not open_ones
+        gc.collect()
+    assert [run["status"] for run in read_runs(file) if run["name"] == "dropped"] == ["cancelled"] * 5
+
+
+def test_what_cant_be_described_is_recorded_without_content(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Silent:
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    with caplog.at_level(logging.WARNING, logger="mellea"), record(file, content=True):
+        span = mellea.core.observer.begin_span("check", "c", requirement=Silent())
+        assert span is not None
+        span.end()
+        session("a").instruct("x", name="after")
+    assert [run["name"] for run in read_runs(file)] == ["after", "check"]
+    assert [each for each in caplog.messages if "no words" in each]
+
+
+def test_texts_that_no_file_could_hold_are_written_all_the_same(file: Path) -> None:
+    m = session([ToolEnd(ToolCall("1", "f", {"x": float("nan"), "y": [float("inf")]}))], "b")
+    with record(file, content=True):
+        m.instruct("x\ud83d", name="n\ud800", tools=[_f], tool_calls="run")
+    spans = spans_of(file)
+    assert json.loads(json.dumps(spans, allow_nan=False)) == spans and len(spans) >= 3
+
+
+def _f(x: float, y: list[float]) -> str:
+    """Do nothing."""
+    return "\udc00"
+
+
+@pytest.mark.anyio
+async def test_async_calls_and_tasks_are_one_run(file: Path) -> None:
+    m = session(*"abc")
+    with record(file) as recording:
+        async with mellea.traces.start("tasks"), anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(lambda number=number: m.ainstruct("x", name=f"task {number}"))
+        await anyio.to_thread.run_sync(recording.flush)
+    (run,) = read_runs(file)
+    assert run["spans"] == 4 and isinstance(recording, Recording)

@@ -1,0 +1,50 @@
+"""The example of a web application, on the embedded model under uvicorn."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.docs.fences import ROOT
+from tests.serve import ui_protocol
+from tests.web.serving import served
+
+FOLDER = ROOT / "docs" / "examples" / "web"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    pytest.importorskip("fastapi", reason="the group web isn't installed")
+    spec = importlib.util.spec_from_file_location("web_example", FOLDER / "app.py")
+    assert spec and spec.loader
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with served(module.app) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+        yield client
+
+
+def test_text_comes_while_it_is_written(client: httpx.Client) -> None:
+    with client.stream("GET", "/generate", params={"topic": "the sea"}) as answer:
+        assert answer.status_code == 200 and answer.headers["content-type"] == "text/plain; charset=utf-8"
+        pieces = list(answer.iter_text())
+    assert len(pieces) > 5 and "".join(pieces).strip()
+
+
+def test_events_come_as_server_sent_events(client: httpx.Client) -> None:
+    body = client.get("/events", params={"topic": "the sea"}).text
+    assert body.endswith("data: [DONE]\n\n") and '{"type":"text_delta"' in body
+
+
+def test_the_chat_answers(client: httpx.Client) -> None:
+    asked = {"id": "c", "messages": [{"id": "u", "role": "user", "parts": [{"type": "text", "text": "Say hello."}]}]}
+    message = ui_protocol.read(client.post("/api/chat", json=asked).content, 6)
+    assert message.ending in ("finish stop", "finish length") and message.parts[-1]["text"].strip()
+
+
+def test_the_page_uses_these_addresses(client: httpx.Client) -> None:
+    page = client.get("/").text
+    assert all(f"{quote}{path}" in page for quote, path in (("`", "generate?topic="), ("'", "api/chat'")))
