@@ -31,7 +31,16 @@ from mellea.core.runtime.producer import Open, Parse, Ready, Run, Work
 from mellea.core.runtime.record import Record
 from mellea.core.runtime.spans import begin_spans
 
-__all__ = ["LaunchArguments", "Register", "Registered", "cancel_all", "current_register", "launch", "running"]
+__all__ = [
+    "LaunchArguments",
+    "Register",
+    "Registered",
+    "Registering",
+    "cancel_all",
+    "current_register",
+    "launch",
+    "running",
+]
 
 _NO_LIMITS = Deadlines(None, None, None, None)
 
@@ -196,7 +205,7 @@ class Register(set[R]):
 
     def registering(self) -> AbstractContextManager[None]:
         """Register here what the `with` block launches."""
-        return _Registering(self)
+        return Registering(self)
 
     def cancel(self) -> list[R]:
         """Cancel every run that hasn't ended, and return those; safe from any thread, returns at once."""
@@ -213,7 +222,9 @@ class Register(set[R]):
             run.abandon()
 
 
-class _Registering(AbstractContextManager[None]):
+class Registering(AbstractContextManager[None]):
+    """Registers with a register what a `with` block launches."""
+
     __slots__ = ("_ledger_token", "_register", "_token")
 
     def __init__(self, register: Register[Any]) -> None:

@@ -287,7 +287,7 @@ class Record(Waits):
     def _close_lost(self) -> None:
         """Note that nobody will close the run any more: its loop has gone, or it was never launched."""
         self._closed = True
-        if self.spans is not None:
+        if self.spans is not None and self.spans.outer.ended is None:
             self.spans.end(self)
 
     def _end_if_lost(self, how: str) -> None:

@@ -106,19 +106,19 @@ def begin_spans(
         "backend": run.backend,
         "model": run.model,
         "server": server,
+        "links": tuple([told.outer for each in links if (told := each.spans) is not None]) if links else (),
+        "is_request": is_request and not is_corrected,
     }
     if session is not None:
         about["session"] = session
-    linked = tuple(told.outer for each in links if (told := each.spans) is not None)
-    outer_about: SpanFields = {**about, "links": linked, "is_request": is_request and not is_corrected}
-    outer = begin_span(kind, name, **outer_about)
+    outer = begin_span(kind, name, **about)
     if outer is None:
         return None
     spans = [outer]
     if is_corrected:
         spans += filter(None, [begin_span("attempt", "attempt 1", parent=outer, number=1)])
     if is_corrected and is_request:
-        about["is_request"] = True
+        about["is_request"], about["links"] = True, ()
         spans += filter(None, [begin_span(kind, name, parent=spans[-1], **about)])
     return RunSpans(spans)
 

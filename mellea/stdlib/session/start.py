@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mellea.backends.registry import get_backend
 from mellea.core.arguments import entrance
 from mellea.core.backend import Backend
 from mellea.core.context import Context
@@ -56,6 +55,8 @@ def start_session(
             raise UsageError(f"a backend was given, so model_id={model_id!r} and {backend_kwargs!r} have no use")
         backend = chosen
     else:
+        from mellea.backends.registry import get_backend  # lazy: one who brings a backend needs none of it
+
         backend = get_backend(chosen, model_id, **backend_kwargs)
     # Now, without any I/O: a missing key is told where the session is started, not at the first call.
     backend.check_access()
