@@ -37,6 +37,7 @@ class Ledger:
             model: the model that answered.
             usage: the tokens, `None` if the provider didn't report them.
         """
+        # Without the lock: one step, and the table of prices isn't loaded while a request is being answered.
         self._waiting.append((provider, model, usage))
         if len(self._waiting) > _MOST:
             self.cost()
@@ -47,6 +48,7 @@ class Ledger:
 
         with self._lock:
             while self._waiting:
+                # One by one, so that what is added meanwhile is counted, too, and nothing twice.
                 provider, model, usage = self._waiting.pop()
                 dollars = cost(usage, provider, model)
                 self._total = None if dollars is None or self._total is None else self._total + dollars
