@@ -30,9 +30,11 @@ class Unwrapping:
         for event in events:
             if type(event) is TextDelta:
                 event = TextDelta(self._wrap.feed(event.chunk))
+                # All of it was held back, or belonged to the envelope.
                 if not event.chunk:
                     continue
             elif type(event) is StreamEnd:
+                # What looked like the beginning of an envelope, and wasn't, comes before the end.
                 out += [TextDelta(rest)] if (rest := self._wrap.close()) else []
             out.append(event)
         return out

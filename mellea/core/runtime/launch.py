@@ -104,6 +104,7 @@ def launch(
     Raises:
         StreamingError: it would wait for a run that can't end before the current code does.
     """
+    # Before the run is made: a launch that is refused leaves nothing behind.
     if dependencies:
         check_wait(dependencies)
     run = Run(
@@ -121,6 +122,7 @@ def launch(
         backend=backend,
         model=model,
     )
+    # That of the session which launches, if one does; `running` has all of them, for the end of the program.
     register = current_register.get()
     if listening.count:
         run.spans = begin_spans(
@@ -138,6 +140,7 @@ def launch(
     else:
         outer = current_register.set(None)  # what the run launches for itself isn't the session's
         run.start((running, register))
+        # For the caller, whose next launch is the session's again; the run's task has a copy of its own.
         current_register.reset(outer)
     return run
 

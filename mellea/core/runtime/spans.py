@@ -47,6 +47,7 @@ class RunSpans(Told):
         """
         while self._inner:
             span = self._inner.pop()
+            # Of the two that are open only the attempt has one to tell of.
             span.attempt = attempt if span.kind == "attempt" else None
             self._end(span, run, None)
         self.make_current()
@@ -70,6 +71,8 @@ class RunSpans(Told):
             span.request, span.time_to_first_token = run.sent, run.time_to_first_token
             span.generation = run.so_far()
             if span.is_request and run.limit is not None:
+                # The events were joined by now; how many chunks came is what the limit remembers, less what isn't a
+                # delta.
                 joined = len(run.events) - sum([type(event) in _DELTAS for event in run.events])
                 span.chunk_count = run.limit - joined
             span.end(error, is_cancelled=run.state is State.CANCELLED)

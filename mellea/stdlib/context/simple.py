@@ -54,8 +54,10 @@ class SimpleContext(Context):
 
     def turns(self) -> list[Turn]:
         """Return the last turn, if there was one."""
+        # Something was added by hand and not answered yet.
         if self._input is not None:
             return [Turn(self._input)]
+        # Weakly: `None` once the program has dropped it.
         output = None if self._last is None else self._last()
         return [] if output is None or self._last is None else [self._last.turn.answered(output)]
 
