@@ -66,7 +66,7 @@ def run(engine: str, journal: Path, folder: Path) -> list[dict[str, Any]]:
     path.write_text(HEAD + program + TAIL)
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "MELLEA_TEST_CALLS": str(folder / "calls"),
         "PYSPARK_PYTHON": sys.executable,
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
