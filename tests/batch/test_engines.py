@@ -72,6 +72,7 @@ def run(engine: str, journal: Path, folder: Path, *, is_killed: bool = False) ->
         "MELLEA_TEST_KILL": str(folder / "killed") if is_killed else "",
         "PYSPARK_PYTHON": sys.executable,
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_raylet_start_wait_time_s": "240",  # on a busy machine
     }
     command = [sys.executable, str(path), str(journal)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, cwd=folder)
