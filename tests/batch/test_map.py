@@ -757,7 +757,7 @@ def test_an_interrupt_ends_it_and_says_how_to_go_on(place: str, tmp_path: Path) 
         took = time.monotonic() - began
     assert "KeyboardInterrupt" in message
     assert "run the same program again" in message
-    assert took < 2.5
+    assert took < 10, "it waits for nothing; on a quiet machine that is half a second"
     assert len(list(Journal(path).answers())) >= 12
 
 
