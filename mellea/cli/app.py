@@ -25,9 +25,13 @@ __all__ = ["run"]
 
 _COMMANDS = {
     "ask": "mellea.cli.ask",
+    "chat": "mellea.cli.chat",
+    "doctor": "mellea.cli.doctor",
     "journal": "mellea.cli.journal",
     "map": "mellea.cli.map",
     "models": "mellea.cli.models",
+    "run": "mellea.cli.run",
+    "serve": "mellea.cli.serve",
     "traces": "mellea.cli.traces",
 }
 """Each command, and the module that has it, as a function of its name or as `app`; what isn't called isn't loaded."""

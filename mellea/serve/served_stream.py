@@ -17,6 +17,7 @@ from mellea.errors import UsageError
 from mellea.stdlib.agents import Pending
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.streaming import AsyncStream, Stream, StreamChunk
+from mellea.stdlib.streaming.stream import launch_from_async
 
 __all__ = ["ServedStream", "Streamable"]
 
@@ -63,7 +64,7 @@ class ServedStream:
         """
         given = self._given
         if isinstance(given, (Stream, AgentStream)):
-            await in_thread(given.__enter__)  # it begins on another loop, which this one must not wait for
+            await launch_from_async(given)
             self._read = given.to_async()
 
     def events(self) -> AsyncIterator[Event]:

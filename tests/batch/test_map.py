@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import gc
+import itertools
 import json
 import os
 import signal
@@ -39,6 +40,7 @@ from mellea.errors import (
 )
 from mellea.stdlib.agents import AgentRun
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.waiting import cancel_once, quickest, until_here
 
 pytestmark = pytest.mark.anyio
 
@@ -530,17 +532,21 @@ def test_several_writers_share_a_journal(tmp_path: Path) -> None:
 
 
 async def test_no_more_rows_are_in_flight_than_there_are_places() -> None:
-    now, most = 0, 0
+    now, most, are_all_there = 0, 0, anyio.Event()
 
     async def work(n: int) -> int:
         nonlocal now, most
         now += 1
         most = max(most, now)
+        if now == 7:
+            are_all_there.set()
+        await are_all_there.wait()
         await anyio.sleep(0.001)
         now -= 1
         return n
 
-    await collect(amap(work, range(100), concurrency=7))
+    with anyio.fail_after(30):
+        await collect(amap(work, range(100), concurrency=7))
     assert most == 7
 
 
@@ -694,20 +700,15 @@ def test_dropping_the_iterator_ends_what_is_in_flight() -> None:
     for _ in mellea.map(session.instruct, ["first", *["never"] * 100]):
         break
     gc.collect()
-    until = time.monotonic() + 5
-    while not all(backend.closed) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert all(backend.closed)
+    until_here(lambda: all(backend.closed))
     assert len(backend.requests) > 1
 
 
 async def test_cancelling_the_wait_for_a_row_ends_what_is_in_flight() -> None:
     backend = ScriptedBackend([Pause(float("inf"))])
     rows = amap(mellea.MelleaSession(backend).instruct, ["never"] * 20)
-    with anyio.move_on_after(0.2):
-        await anext(rows)
+    await cancel_once(lambda: backend.requests, lambda: anext(rows))
     await rows.aclose()
-    assert backend.requests
     assert all(backend.closed)
 
 
@@ -715,10 +716,7 @@ def test_no_thread_is_left(tmp_path: Path) -> None:
     for _ in range(3):
         with mellea.map(lambda n: n, range(100), journal=tmp_path / "run.db", version="1") as rows:
             next(rows)
-    until = time.monotonic() + 5
-    while any(thread.name == "mellea-journal" for thread in threading.enumerate()):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until_here(lambda: not any(thread.name == "mellea-journal" for thread in threading.enumerate()))
 
 
 PROGRAM = """
@@ -744,7 +742,12 @@ for row in mellea.map(f, [str(n) for n in range(1000)], journal=sys.argv[1], con
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for a child")
 @pytest.mark.parametrize("place", ["wait", "body"])
 def test_an_interrupt_ends_it_and_says_how_to_go_on(place: str, tmp_path: Path) -> None:
-    path = tmp_path / "run.db"
+    paths = (tmp_path / f"run{number}.db" for number in itertools.count())
+    assert quickest(lambda: _interrupted(next(paths), place), 2.5) < 2.5
+
+
+def _interrupted(path: Path, place: str) -> float:
+    """Interrupt the program, and return how many seconds it takes to end."""
     command = [sys.executable, "-c", PROGRAM, str(path), place]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
@@ -753,12 +756,12 @@ def test_an_interrupt_ends_it_and_says_how_to_go_on(place: str, tmp_path: Path) 
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         message = process.stderr.read()
-        process.wait(10)
+        process.wait(30)
         took = time.monotonic() - began
     assert "KeyboardInterrupt" in message
     assert "run the same program again" in message
-    assert took < 10, "it waits for nothing; on a quiet machine that is half a second"
     assert len(list(Journal(path).answers())) >= 12
+    return took
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

@@ -194,7 +194,7 @@ async def test_a_deadline_ends_the_run_in_time(launch, deadlines: Deadlines, scr
 async def test_the_deadline_between_bytes_begins_with_the_first_byte_not_with_the_request(launch) -> None:
     deadlines = Deadlines(first_byte=5, between_bytes=0.15)
     thunk = launch(ScriptedBackend([Pause(0.3), "a", Pause(0.1), "b"]), deadlines=deadlines)
-    with anyio.fail_after(3):
+    with anyio.fail_after(30):
         assert await thunk.avalue() == "ab"
 
 
@@ -202,7 +202,7 @@ async def test_the_deadline_between_bytes_begins_with_the_first_byte_not_with_th
 async def test_a_sign_of_life_holds_a_deadline_off_and_nobody_sees_it(launch) -> None:
     signs = [step for _ in range(8) for step in (Pause(0.05), KeepAlive())]
     thunk = launch(ScriptedBackend([*signs, "a"]), deadlines=Deadlines(first_byte=0.2, between_bytes=0.2))
-    with anyio.fail_after(3):
+    with anyio.fail_after(30):
         events = [event async for event in thunk.events()]
     assert [type(event) for event in events] == [TextDelta, StreamEnd]
 
@@ -211,7 +211,7 @@ async def test_a_sign_of_life_holds_a_deadline_off_and_nobody_sees_it(launch) ->
 async def test_a_pause_longer_than_a_short_deadline_is_never_waited_out(launch) -> None:
     gate = Gate()  # never opened: however busy the machine is, the deadline is what ends it
     thunk = launch(ScriptedBackend(["a", gate]), deadlines=Deadlines(between_bytes=0.01))
-    with anyio.fail_after(3), pytest.raises(DeadlineError, match=r"silent for 0\.01 s"):
+    with anyio.fail_after(30), pytest.raises(DeadlineError, match=r"silent for 0\.01 s"):
         await thunk.avalue()
 
 
@@ -278,7 +278,7 @@ END = StreamEnd("stop")
 @pytest.mark.parametrize("nonsense", [TextDelta(None), TextDelta(5), ToolEnd(None)])
 async def test_an_event_without_sense_fails_the_run_and_keeps_what_came_before(launch, nonsense: Any) -> None:
     thunk = launch(Yields(TextDelta("before"), nonsense, TextDelta("after"), END))
-    with anyio.fail_after(2), pytest.raises(MelleaError) as caught:
+    with anyio.fail_after(30), pytest.raises(MelleaError) as caught:
         await thunk
     assert caught.value.partial == thunk.partial == "before"
     assert "before" not in repr(thunk)
@@ -288,7 +288,7 @@ async def test_an_event_without_sense_fails_the_run_and_keeps_what_came_before(l
 @pytest.mark.parametrize("nonsense", ["text", None, 5])
 async def test_what_is_no_event_fails_the_run(launch, nonsense: Any) -> None:
     thunk = launch(Yields(TextDelta("before"), nonsense, END))
-    with anyio.fail_after(2), pytest.raises(BackendError, match="not an event") as caught:
+    with anyio.fail_after(30), pytest.raises(BackendError, match="not an event") as caught:
         await thunk
     assert caught.value.partial == "before"
 
@@ -334,7 +334,7 @@ async def test_a_backend_whose_tasks_fail_while_it_is_cancelled_harms_nobody(lau
                 raise ValueError("while closing")
 
     thunk = launch(Grouped("x"))
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert await thunk.astream() == "a"
         await thunk.cancel()
         with pytest.raises(GenerationCancelledError):
@@ -348,7 +348,7 @@ async def test_a_backend_that_fails_to_close_is_cancelled_all_the_same(launch, i
     thunk = launch(
         Yields(TextDelta("a"), "wait", TextDelta("b"), END, finally_raises=ValueError("close"), is_deaf=is_deaf)
     )
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert await thunk.astream() == "a"
         await thunk.cancel()
         with pytest.raises(GenerationCancelledError):
@@ -377,7 +377,7 @@ async def test_a_close_that_fails_after_the_end_costs_nothing(launch) -> None:
         def run(self, request):
             return Iterator()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert await launch(ByHand("x")).avalue() == "a"
 
 
@@ -402,7 +402,7 @@ async def test_a_close_that_takes_forever_is_left_to_itself(launch, monkeypatch)
     thunk = launch(Slow("x"))
     await anyio.sleep(0.01)
     began = time.monotonic()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         await thunk.cancel()
     assert time.monotonic() - began < 1.9, "it waited as long as it does where nobody says how long"
     assert thunk._run.is_closed
@@ -432,7 +432,7 @@ async def test_a_run_lets_go_of_what_it_needed_to_produce(launch) -> None:
 async def test_a_task_that_somebody_else_cancels_before_it_begins_ends_its_run(launch) -> None:
     thunk = launch(ScriptedBackend([Pause(60)]))
     thunk._run._task.cancel()
-    with anyio.fail_after(2), pytest.raises((StreamingError, GenerationCancelledError)):
+    with anyio.fail_after(30), pytest.raises((StreamingError, GenerationCancelledError)):
         await thunk
     assert thunk._run.is_closed
 
@@ -509,6 +509,6 @@ async def test_an_iterator_that_is_no_generator_is_closed_too(launch, error: Exc
 
     thunk = launch(ByHand("x"))
     await anyio.sleep(0.001)
-    with anyio.fail_after(2):
+    with anyio.fail_after(30):
         await thunk.cancel()
     assert closed == ["closed"]

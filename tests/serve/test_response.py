@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -119,6 +120,36 @@ async def test_a_client_that_leaves_stops_the_model(make: Any, form: Any) -> Non
             answer = await ask(form(await _made(make, m)), leave=leave)
     assert not answer.is_complete
     backend.assert_closed()
+
+
+@pytest.mark.parametrize("name", ["plain stream", "plain agent", "plain function"])
+async def test_a_client_that_leaves_while_a_plain_stream_is_launched_stops_the_model(name: str) -> None:
+    """It is launched in a thread, which can't be stopped."""
+    m, backend = _session("Once ", "upon ", FOREVER)
+    stream = SOURCES[name](m)
+    is_launched, may_return, leave = threading.Event(), threading.Event(), anyio.Event()
+    enter = stream.__enter__
+
+    def slow_enter() -> None:
+        enter()
+        is_launched.set()
+        may_return.wait(20)
+
+    stream.__enter__ = slow_enter
+
+    async def leave_meanwhile() -> None:
+        while not (is_launched.is_set() and backend.requests):
+            await anyio.sleep(0.001)
+        leave.set()
+        await anyio.wait_all_tasks_blocked()
+        may_return.set()
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(leave_meanwhile)
+            answer = await ask(serve.text(stream), leave=leave)
+            backend.assert_closed()
+    assert not answer.is_complete
 
 
 async def test_a_plain_generator_is_closed_at_its_next_piece() -> None:

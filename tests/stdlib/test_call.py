@@ -62,7 +62,7 @@ async def test_promise_11_the_first_ingredient_that_fails_is_enough_whatever_the
     m = mellea.start_session(backend)
     slow = await m.ainstruct("slow", await_result=False)
     broken = await m.ainstruct("broken", await_result=False)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         with pytest.raises(BackendError, match="boom"):
             await m.ainstruct("both", grounding_context={"a": slow, "b": broken})
         with pytest.raises(BackendError, match="boom"):

@@ -152,7 +152,7 @@ async def test_part_4_number_16_an_await_after_a_failure_and_one_from_another_lo
     for thread in threads:
         thread.start()
     gate.open()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert await late.avalue() == "b"
         for thread in threads:
             await anyio.to_thread.run_sync(thread.join)

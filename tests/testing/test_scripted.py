@@ -68,7 +68,7 @@ async def test_a_cut_stream_has_no_end() -> None:
 async def test_a_pause_takes_its_time() -> None:
     began = time.monotonic()
     await play(ScriptedBackend(["a", Pause(0.05), "b"]))
-    assert 0.045 < time.monotonic() - began < 1
+    assert time.monotonic() - began > 0.045
 
 
 async def test_a_gate_holds_until_it_is_opened_from_whatever_thread() -> None:
@@ -77,7 +77,7 @@ async def test_a_gate_holds_until_it_is_opened_from_whatever_thread() -> None:
     timer = threading.Timer(0.05, gate.open)
     began = time.monotonic()
     timer.start()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert await text(backend) == "ab"
         assert time.monotonic() - began > 0.04
         assert await text(backend) == "ab"  # it stays open
@@ -87,7 +87,7 @@ async def test_a_gate_holds_until_it_is_opened_from_whatever_thread() -> None:
 async def test_a_gate_lets_everybody_through() -> None:
     gate = Gate()
     backend = ScriptedBackend([gate, "a"])
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             for _ in range(5):
                 group.start_soon(text, backend)

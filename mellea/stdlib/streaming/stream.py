@@ -17,7 +17,9 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast, overload
+
+import anyio
 
 from mellea.core.attributes import STREAM_WAYS, find_attribute
 from mellea.core.events import Event, Usage
@@ -26,6 +28,7 @@ from mellea.core.iterators import text_filter as filter_of_text
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.runtime.portal import blocking, is_portal_thread
+from mellea.core.runtime.tasks import in_thread
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import short_errors, shorten
@@ -36,12 +39,28 @@ if TYPE_CHECKING:
     from mellea.core.structured.readers import OnError
     from mellea.stdlib.streaming.readers import ItemReader, PartialReader
 
-__all__ = ["AsyncReader", "AsyncStream", "EventReader", "ReaderPlace", "Stream", "TextReader"]
+__all__ = [
+    "AsyncOnly",
+    "AsyncReader",
+    "AsyncStream",
+    "EventReader",
+    "PlainOnly",
+    "ReaderPlace",
+    "Stream",
+    "TextReader",
+    "launch_from_async",
+]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
 
 Launch = Callable[[], ModelOutputThunk[Any]]
+
+
+class _Plain(Protocol):
+    """A plain stream of whatever kind."""
+
+    def __enter__(self) -> Any: ...
 
 
 class ReaderPlace:
@@ -57,6 +76,11 @@ class ReaderPlace:
     def is_reading(self) -> bool:
         """Whether the reader has begun and isn't through."""
         return self._has_begun and not self._is_over
+
+    @property
+    def is_through(self) -> bool:
+        """Whether the reader has begun and reads no more."""
+        return self._has_begun and self._is_over
 
     def begin(self) -> None:
         """Note that the reader reads.
@@ -94,6 +118,63 @@ class ReaderPlace:
             return False
         self._has_left = True
         return not self._stream._is_read()
+
+
+class AsyncOnly:
+    """Says how an async stream is read, where it is read as a plain one or awaited.
+
+    Attributes:
+        verbs: how its plain and its async verb are written, and the one that gives the whole answer.
+    """
+
+    verbs = ("m.stream(…)", "m.astream(…)", "m.ainstruct(…)")
+
+    if not TYPE_CHECKING:  # what a checker refuses
+
+        @short_errors
+        def __await__(self) -> Any:
+            _, streams, asks = self.verbs
+            raise UsageTypeError(
+                f"a stream isn't awaited: async for piece in {streams}; for the whole answer, await {asks}"
+            )
+
+        @short_errors
+        def __enter__(self) -> Any:
+            raise UsageTypeError(
+                f"an async stream takes async with; in plain code, with {self.verbs[0]} as stream: for piece in stream"
+            )
+
+        def __exit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
+
+        @short_errors
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
+            plain, streams, _ = self.verbs
+            raise UsageTypeError(
+                f"an async stream is read by async for piece in {streams}; in plain code, for piece in {plain}"
+            )
+
+
+class PlainOnly:
+    """Says how a plain stream is read, where it is read as an async one.
+
+    Attributes:
+        verbs: see `AsyncOnly`.
+    """
+
+    verbs = AsyncOnly.verbs
+
+    if not TYPE_CHECKING:  # what a checker refuses
+        # There is no __aiter__, which would have web frameworks take this for an async stream.
+        @short_errors
+        async def __aenter__(self) -> Any:
+            raise UsageTypeError(
+                f"a plain stream takes with and for; in async code, async for piece in {self.verbs[1]}, with or "
+                "without async with"
+            )
+
+        async def __aexit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
 
 
 @short_errors
@@ -140,7 +221,14 @@ class _Streaming(Generic[T]):
                 if self._thunk is None:
                     self._thunk = self._start()
                     self._thunk.record.is_left = True  # a loop may be left with `break` just before the program ends
+                    self._leave_if_left()
         return self._thunk
+
+    def _leave_if_left(self) -> None:
+        """Cancel what a reader has launched that was closed meanwhile, from another thread: nobody else will."""
+        places = [place for known in self._places if (place := known()) is not None]
+        if any(place.is_through for place in places) and not any(place.is_reading for place in places):
+            self._post_cancel()
 
     def _start(self) -> ModelOutputThunk[Any]:
         return self._launch()
@@ -211,7 +299,7 @@ class _Streaming(Generic[T]):
 
 
 @short_errors
-class AsyncStream(_Streaming[T]):
+class AsyncStream(_Streaming[T], AsyncOnly):
     """A stream for async code: `async for chunk in stream`, with or without `async with`.
 
     It is launched at `async with`, or when the reading begins. Leaving the block early cancels the
@@ -257,32 +345,9 @@ class AsyncStream(_Streaming[T]):
     ) -> None:
         await self.aclose()
 
-    if not TYPE_CHECKING:  # what a checker refuses
-
-        @short_errors
-        def __await__(self) -> Any:
-            raise UsageTypeError(
-                "a stream isn't awaited: async for piece in m.astream(…); for the whole answer, await m.ainstruct(…)"
-            )
-
-        @short_errors
-        def __enter__(self) -> Any:
-            raise UsageTypeError(
-                "an async stream takes async with; in plain code, with m.stream(…) as stream: for piece in stream"
-            )
-
-        def __exit__(self, *error: object) -> None:
-            """Do nothing: no block is entered."""
-
-        @short_errors
-        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
-            raise UsageTypeError(
-                "an async stream is read by async for piece in m.astream(…); in plain code, for piece in m.stream(…)"
-            )
-
 
 @short_errors
-class Stream(_Streaming[T]):
+class Stream(_Streaming[T], PlainOnly):
     """A stream for plain code: `for chunk in stream`, with or without `with`.
 
     It works in functions, in threads and inside a running loop, and is launched at `with` or at the first
@@ -334,18 +399,6 @@ class Stream(_Streaming[T]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    if not TYPE_CHECKING:  # what a checker refuses
-        # There is no __aiter__, which would have web frameworks take this for an async stream.
-        @short_errors
-        async def __aenter__(self) -> Any:
-            raise UsageTypeError(
-                "a plain stream takes with and for; in async code, async for piece in m.astream(…), with or without "
-                "async with"
-            )
-
-        async def __aexit__(self, *error: object) -> None:
-            """Do nothing: no block is entered."""
 
     def _start(self) -> ModelOutputThunk[Any]:
         thunk, self._first = _start(self._launch)
@@ -471,6 +524,21 @@ class EventReader(_Reader[Event]):
 
 def _do_nothing() -> None:
     """Leave the end of a text to the reader that is made of it."""
+
+
+async def launch_from_async(stream: _Plain) -> None:
+    """Launch a plain stream in a worker thread, since this may be the thread that runs synchronous verbs.
+
+    A wait that is cancelled still lasts until the launch is over, or nobody would close what is launched.
+
+    Args:
+        stream: a plain stream, of a session or of an agent; `to_async()` reads it then.
+
+    Raises:
+        MelleaError: it can't begin.
+    """
+    with anyio.CancelScope(shield=True):
+        await in_thread(stream.__enter__)
 
 
 async def _astart(launch: Launch) -> tuple[ModelOutputThunk[Any], Cursor]:

@@ -11,6 +11,7 @@ import pytest
 
 from mellea.core.runtime.loop_thread import LoopThread
 from mellea.errors import MelleaError
+from tests.waiting import cancel_once
 
 SECONDS = 60.0
 
@@ -72,17 +73,16 @@ async def test_its_own_error_comes_out(thread: LoopThread) -> None:
 
 @pytest.mark.anyio
 async def test_a_cancelled_wait_cancels_the_work(thread: LoopThread) -> None:
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     async def wait() -> None:
+        begun.set()
         try:
             await anyio.sleep_forever()
         finally:
             ended.set()
 
-    with anyio.move_on_after(0.05) as scope:
-        await thread.run(wait)
-    assert scope.cancelled_caught
+    await cancel_once(begun.is_set, lambda: thread.run(wait))
     assert ended.wait(SECONDS)
 
 

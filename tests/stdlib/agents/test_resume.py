@@ -17,6 +17,7 @@ from mellea.errors import OutputError, ParseError, RateLimitError, StateError, T
 from mellea.stdlib.agents import Agent, Limits, Pending
 from mellea.stdlib.tools import Ask, Deny, Edited, ToolLoop, ToolSet, tool
 from mellea.testing import Gate, ScriptedBackend
+from tests.waiting import cancel_once
 
 pytestmark = pytest.mark.anyio
 
@@ -357,8 +358,7 @@ async def test_an_answer_given_once_is_kept_for_whoever_goes_on(tmp_path: Path) 
 
     agent = Agent(ScriptedBackend([call("slow")], "Done."), [slow])
     await agent.arun("x", checkpoint=file)
-    with anyio.move_on_after(0.2):
-        await agent.aresume(file, {"c1": True})
+    await cancel_once(lambda: ran, lambda: agent.aresume(file, {"c1": True}))
     assert ran == ["slow"] and Pending.from_json(file.read_bytes()).state.answers == {"c1": True}
     gate.open()
     assert (await agent.aresume(file)).value == "Done."
@@ -459,11 +459,10 @@ async def test_from_every_state_of_a_run_with_a_sub_agent_the_rest_is_done_and_n
 
 async def test_cancelling_a_resumed_run_leaves_a_whole_checkpoint_and_no_thread(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
-    agent, _ = shopper(BUY, Gate())
+    agent, backend = shopper(BUY, Gate())
     await agent.arun("x", checkpoint=file)
     before = threading.active_count()
-    with anyio.move_on_after(0.2):
-        await agent.aresume(file, {"c1": True})
+    await cancel_once(lambda: len(backend.requests) == 2, lambda: agent.aresume(file, {"c1": True}))
     state = Pending.from_json(file.read_text()).state
     assert state.outputs.keys() == {"c1", "c2"} or state.messages[-1].role == "tool"
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -16,6 +16,7 @@ from mellea.errors import BackendError, OutputError, UsageError
 from mellea.stdlib.context import ChatContext, SummaryCompactor, ThresholdCompactor, WindowCompactor, get_turn_texts
 from mellea.stdlib.requirements import req, simple_validate
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.waiting import cancel_once
 
 pytestmark = pytest.mark.anyio
 
@@ -120,10 +121,9 @@ async def test_a_cancelled_call_cancels_the_summary_that_nobody_else_waits_for()
     backend = ScriptedBackend("yes")
     m = mellea.start_session(backend, ctx=ChatContext(compactor=compactor))
     await m.achat("aaaa")
-    with anyio.move_on_after(0.05):
-        await m.achat("bbbb")
+    await cancel_once(lambda: helper.requests, lambda: m.achat("bbbb"))
     gc.collect()
-    with anyio.fail_after(2):
+    with anyio.fail_after(30):
         while not all(helper.closed):
             await anyio.sleep(0.01)
     await m.achat("cccc")
@@ -139,7 +139,7 @@ async def test_a_summary_made_by_the_conversation_itself_is_an_error_and_no_hang
     ctx = ChatContext(compactor=SummaryCompactor(call, keep=0, tokens=1))
     sessions.append(mellea.start_session(ScriptedBackend("yes"), ctx=ctx))
     await sessions[0].achat("aaaa")
-    with anyio.fail_after(5), pytest.raises(UsageError, match="session of its own"):
+    with anyio.fail_after(30), pytest.raises(UsageError, match="session of its own"):
         await sessions[0].achat("bbbb")
 
 

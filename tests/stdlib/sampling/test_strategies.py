@@ -114,7 +114,7 @@ async def test_attempts_at_the_same_time_and_the_losers_are_cancelled() -> None:
     gate = Gate()
     m, backend = session(["slow ", gate, "dog"], "a cat", "another")
     strategy = RejectionSamplingStrategy(loop_budget=2, concurrency_budget=2)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         thunk = await m.ainstruct("x", requirements=[has("cat")], strategy=strategy)
     assert (thunk.value, thunk.success) == ("a cat", True)
     assert [str(attempt.output) for attempt in thunk.sampling.attempts] == ["a cat"]  # trio starts tasks in any order
@@ -125,7 +125,7 @@ async def test_attempts_at_the_same_time_and_the_losers_are_cancelled() -> None:
 async def test_an_error_of_one_attempt_comes_out_plain_and_stops_the_others() -> None:
     m, backend = session(["a", Gate()], RateLimitError("slow down"))
     strategy = BestOfNStrategy(2)
-    with anyio.fail_after(5), pytest.raises(RateLimitError, match="slow down"):
+    with anyio.fail_after(30), pytest.raises(RateLimitError, match="slow down"):
         await m.ainstruct("x", strategy=strategy)
     backend.assert_closed()
 

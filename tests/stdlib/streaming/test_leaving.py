@@ -32,7 +32,7 @@ def _stream(kind: str, read: str) -> tuple[Any, ScriptedBackend]:
 
 
 async def _closed(backend: ScriptedBackend) -> bool:
-    for _ in range(100):
+    for _ in range(2000):
         if all(backend.closed):
             return True
         await anyio.sleep(0.01)
@@ -118,6 +118,25 @@ def test_closing_the_last_reader_of_a_plain_stream_closes_it(read: str) -> None:
     assert backend.closed == [True]
     with pytest.raises(GenerationCancelledError):
         next(readers[1])
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_reader_of_a_plain_stream_that_is_closed_while_it_launches_leaves_nothing_behind(read: str) -> None:
+    stream, backend = _stream("stream", read)
+    launch = stream._launch
+    reader = iter(READS[read](stream))
+
+    def close_and_launch() -> Any:
+        reader.close()
+        return launch()
+
+    stream._launch = close_and_launch
+    with pytest.raises(GenerationCancelledError):
+        list(reader)  # what came before
+    began = time.monotonic()
+    while not all(backend.closed) and time.monotonic() - began < 30:
+        time.sleep(0.01)
+    assert all(backend.closed)
 
 
 def test_a_stream_that_is_closed_on_the_thread_of_synchronous_verbs_is_cancelled_there() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mellea
 from mellea import Agent, MelleaSession
@@ -17,6 +19,7 @@ from mellea.errors import GenerationCancelledError, RateLimitError, UsageError
 from mellea.events import StreamEnd, TextDelta, ToolEnd, ToolResult
 from mellea.stdlib.streaming import StreamChunk, amerge, merge
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.waiting import cancel_once, until
 
 pytestmark = pytest.mark.anyio
 
@@ -118,6 +121,32 @@ async def test_a_merged_stream_may_be_merged_and_relayed_by_a_tool() -> None:
     assert results[0].result in ("a: x", "b: y")
 
 
+PIECES = st.lists(st.sampled_from(["a", "bc", "", " ", "🙂"]), min_size=1, max_size=6)
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), PIECES, min_size=1), st.booleans())
+def test_each_stream_keeps_its_text_and_its_order(scripts: dict[str, list[str]], reads_events: bool) -> None:
+    """In plain code, on asyncio and on trio."""
+    wanted = {label: "".join(pieces) for label, pieces in scripts.items()}
+
+    def sources(verb: str) -> dict[str, Any]:
+        streams = {label: getattr(session(*pieces), verb)("x") for label, pieces in scripts.items()}
+        return {label: stream.events() for label, stream in streams.items()} if reads_events else streams
+
+    def joined(pieces: list[tuple[str, Any]]) -> dict[str, str]:
+        texts = dict.fromkeys(scripts, "")
+        for label, piece in pieces:
+            texts[label] += piece if isinstance(piece, str) else getattr(piece, "chunk", "")
+        return texts
+
+    async def read() -> list[tuple[str, Any]]:
+        return await collect(amerge(sources("astream")))
+
+    assert joined(list(merge(sources("stream")))) == wanted
+    for loop in ("asyncio", "trio"):
+        assert joined(anyio.run(read, backend=loop)) == wanted
+
+
 # -- errors -------------------------------------------------------------------------------------------
 
 
@@ -174,11 +203,9 @@ async def test_leaving_the_block_stops_every_stream() -> None:
 
 async def test_a_wait_that_is_cancelled_stops_every_stream() -> None:
     backend = ScriptedBackend(["x", FOREVER])
-    with anyio.move_on_after(0.2):
-        await collect(amerge({"a": mellea.start_session(backend).astream("?")}))
-    with anyio.fail_after(20):
-        while backend.closed != [True]:
-            await anyio.sleep(0.01)
+    merged = amerge({"a": mellea.start_session(backend).astream("?")})
+    await cancel_once(lambda: backend.requests, lambda: collect(merged))
+    await until(lambda: backend.closed == [True])
 
 
 @pytest.mark.parametrize("reads", ["text", "events"])

@@ -52,7 +52,7 @@ async def test_the_first_no_stops_the_generation_at_once() -> None:
     never = Gate()
     m, backend = session(["A bad ", never, "and more"], "A good word.")
     stream = m.astream("Write.", requirements=[Without("bad")], strategy=RepairTemplateStrategy())
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert [text async for text in stream] == ["A good word."]
     backend.assert_closed()
     assert backend.prompts[1] == (
@@ -100,7 +100,7 @@ async def test_a_committed_chunk_comes_out_at_once_and_the_next_attempt_goes_on_
     m, backend = session(["One is fine. Two ", gate, "is bad. Three."], " Two is better. The end.")
     stream = m.astream("Write.", requirements=[Without("bad", "sentence")], release="sentence")
     iterator = aiter(stream)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert await anext(iterator) == "One is fine."  # while the model still writes
         gate.open()
         rest = [text async for text in iterator]
@@ -168,7 +168,7 @@ async def test_complete_outputs_are_checked_as_well() -> None:
 
 async def test_without_a_stream_the_first_no_stops_the_generation_too() -> None:
     m, backend = session(["A bad ", Gate(), "never"], "good")
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         thunk = await m.ainstruct("x", requirements=[Without("bad")])
     assert (thunk.value, thunk.success) == ("good", True)
     backend.assert_closed()
@@ -228,7 +228,7 @@ async def test_an_error_of_a_requirement_or_of_the_backend_comes_out_as_it_is() 
 
     m, backend = session(["a ", Gate(), "b"])
     stream = m.astream("x", requirements=[mellea.core.Requirement("c", stream_validation_fn=broken, scope="word")])
-    with anyio.fail_after(5), pytest.raises(OutputError, match=r"ZeroDivisionError: by zero.* the requirement 'c'"):
+    with anyio.fail_after(30), pytest.raises(OutputError, match=r"ZeroDivisionError: by zero.* the requirement 'c'"):
         await anext_all(stream)
     backend.assert_closed()
     m, _ = session(["a", ConnectionError("gone")])
@@ -292,7 +292,7 @@ async def test_items_are_chunks_too_and_come_out_as_they_pass() -> None:
     m, backend = session(["[1, 2, ", gate, "30, 4]"], " 3, 4]")
     stream = m.astream("x", format=list[int], requirements=[requirement], release="item")
     iterator = aiter(stream.items())
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert [await anext(iterator), await anext(iterator)] == [1, 2]
         gate.open()
         assert [item async for item in iterator] == [3, 4]
@@ -327,7 +327,7 @@ async def test_a_no_waits_for_no_other_check_not_of_its_chunk_and_not_of_one_bef
     for check_ in (isnt_bad, isnt_bad_either):
         m, backend = session(pieces)
         requirements = [looks(slow), looks(slow, "word"), looks(check_)][::order]
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             thunk = await m.ainstruct("x", requirements=requirements, strategy=RejectionSamplingStrategy(loop_budget=1))
         backend.assert_closed()
         assert [str(requirement) for requirement, _ in thunk.sampling.attempts[0].failures] == [check_.__name__]
@@ -347,7 +347,7 @@ async def test_checks_of_one_chunk_run_at_the_same_time_and_each_sees_its_chunks
         return True
 
     m, _ = session("One. Two. ", "never")
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         thunk = await m.ainstruct("x", requirements=[looks(first), looks(second)])
     assert thunk.success
     assert seen == {"first": ["One.", " Two. "], "second": ["One.", " Two. "]}
@@ -362,7 +362,7 @@ async def test_a_slow_check_holds_up_neither_the_live_text_nor_the_order_in_whic
 
     m, _ = session(["One. ", "Two. ", "Three."])
     passed = []
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async for event in m.astream("x", requirements=[looks(waits)]).events():
             if event == TextDelta("Three."):
                 go_on.set()
