@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import COMMAND, Run
+from tests.cli.conftest import COMMAND, Done, Run
 
 PROGRAM = '''
 from dataclasses import dataclass
@@ -41,6 +42,17 @@ def rows(tmp_path: Path) -> Path:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"text": f"mail k{number}"}) + "\n" for number in range(6)))
     return path
+
+
+@pytest.fixture
+def run(run: Run) -> Run:
+    """Run each command as a process of its own would, which hasn't loaded the program yet."""
+
+    def run_anew(*arguments: object, **environment: str) -> Done:
+        sys.modules.pop("mails", None)
+        return run(*arguments, **environment)
+
+    return run_anew
 
 
 def lines(text: str) -> list[dict[str, object]]:
