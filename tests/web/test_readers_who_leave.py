@@ -13,7 +13,7 @@ from tests.docs.fences import ROOT, fences
 from tests.web.model_server import ModelServer
 from tests.web.serving import read_and_leave, served
 
-SECONDS = 10.0
+SECONDS = 30.0
 """Within which the model is told, on however busy a machine; it would write for two minutes."""
 
 
