@@ -64,7 +64,9 @@ class FallbackBackend(WrappedBackend):
         failures: list[MelleaError] = []
         for number, backend in enumerate(self._callers, 1):
             is_last = number == len(self.backends)  # the same backend may stand in a chain twice
+            # The call knows the chain's defaults alone; each model's own come in here, below those of the call.
             own = replace(request, options={**backend.model_options, **request.options})
+            # Closed before the next one is asked, so that a model which was too slow doesn't go on writing.
             async with open_stream(backend, own) as source:
                 try:
                     first, sent = await self._first(source, None if is_last else self._share(request), backend)
@@ -75,6 +77,7 @@ class FallbackBackend(WrappedBackend):
                     _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
                     yield KeepAlive(begins_anew=True)  # the next model has the whole first-byte deadline before it
                     continue
+                # Who answers is told before the first event, for traces and prices.
                 yield KeepAlive(sent=sent or SentRequest(backend, own))
                 if first is not None:
                     yield first
@@ -96,6 +99,7 @@ class FallbackBackend(WrappedBackend):
         Raises:
             MelleaError: none can; it is the last model's error.
         """
+        # The last one's error is the caller's, so it isn't caught.
         for backend in self.backends[:-1]:
             try:
                 return await backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
@@ -176,12 +180,14 @@ def _common(one: Capabilities, other: Capabilities) -> Capabilities:
         options=one.options & other.options,
         tools=one.tools and other.tools,
         builtin_tools=one.builtin_tools & other.builtin_tools,
+        # How the first one does it; each model encodes the schema in its own way.
         structured_output=one.structured_output if is_structured else None,
         images=one.images and other.images,
         files=one.files and other.files,
         prefill=one.prefill and other.prefill,
         prompt_caching=one.prompt_caching or other.prompt_caching,
         image_generation=one.image_generation or other.image_generation,
+        # The first one's alone, see `embed`.
         embeddings=one.embeddings,
     )
 

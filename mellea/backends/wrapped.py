@@ -47,6 +47,7 @@ class WrappedBackend(Backend):
     def __init__(self, backend: Backend, *, model_options: Mapping[str, Any] | None = None) -> None:
         if not isinstance(backend, Backend):
             raise UsageError(f"{type(self).__name__} takes a backend, not {backend!r}; get_backend(…) makes one")
+        # Merged here, since callers ask the outer backend for its defaults.
         super().__init__(model_options={**backend.model_options, **check_options(model_options)})
         self.backend = backend
         self.name = backend.name

@@ -6,7 +6,7 @@ May import: everything below it, stdlib.agents first of all. Read `runner.py` fi
 from mellea.batch.budget import Budget
 from mellea.batch.iterators import AsyncRows, Rows
 from mellea.batch.limits import RateLimits
-from mellea.batch.map import amap, map
+from mellea.batch.mapping import amap, map
 from mellea.batch.row import Row
 from mellea.core.journal import Journal
 from mellea.errors import BudgetExceededError

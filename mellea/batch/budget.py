@@ -86,6 +86,11 @@ class Purse:
         self._waiters: list[Waiter] = []
         self._backends: set[int] = set()
 
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether a budget has to be kept, and it isn't known yet what a row takes."""
+        return self._budget is not None and not self._last
+
     async def enter(self, backend: Backend | None) -> bool:
         """Wait until it is known whether one more row may be begun; false if not.
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from mellea.batch.identity import RequestDigests, digest_of, find_form, name_function
 from mellea.batch.program import Asked, Program, Work, dump_typed, load_typed
+from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, Request
 from mellea.core.events import Event
 from mellea.core.requirement import Requirement, ValidationResult
@@ -59,8 +60,9 @@ class _CallWork(Work):
         verb = self._verb
         call = verb.call
 
-        async def finish_row(events: list[Event]) -> Any:
-            return self._program.value_of(await _make_thunk(events, call))
+        async def finish_row(events: list[Event]) -> tuple[Any, Generation]:
+            thunk = await _make_thunk(events, call)
+            return self._program.value_of(thunk), thunk.record.so_far()
 
         is_plain = not verb.requirements and call.loop is None and call.prefix is None
         return Asked(call.backend, self.request, finish_row, is_plain)

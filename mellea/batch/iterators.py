@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import time
 import weakref
 from collections import deque
@@ -48,7 +49,7 @@ class _Mapped(Generic[T]):
         self._ready: deque[Row[T]] = deque()
         self._has_begun = self._is_over = False
         # It must not wait, nor take a lock: whatever code runs may be the one that drops the iterator.
-        self._dropped = weakref.finalize(self, runner.post_stop)
+        self._dropped = weakref.finalize(self, _drop, runner, journal)
         self._dropped.atexit = False
         _open.add(self)
 
@@ -91,12 +92,7 @@ class _Mapped(Generic[T]):
             add_note(error, how)
 
     def _how_to_go_on(self) -> str | None:
-        if self._journal is None:
-            return None
-        return (
-            f"{self._runner.done:,} rows are done and stand in the journal {self._journal!r}; run the same program "
-            "again, and it goes on with those that aren't"
-        )
+        return None if self._journal is None else _how_to_go_on(self._runner.done, self._journal)
 
     def tell_at_exit(self) -> None:
         """Say how to go on, if the program ends in the middle."""
@@ -269,11 +265,28 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
 
 
 _open: weakref.WeakSet[_Mapped[Any]] = weakref.WeakSet()
+_left: deque[str] = deque(maxlen=1)
+"""How to go on with the map that was left last: perhaps by an interrupt in the caller's own code, which drops it."""
+
+
+def _how_to_go_on(done: int, journal: str) -> str:
+    return (
+        f"{done:,} rows are done and stand in the journal {journal!r}; run the same program again, and it goes on with "
+        "those that aren't"
+    )
+
+
+def _drop(runner: Runner, journal: str | None) -> None:
+    runner.post_stop()
+    if journal is not None and not runner.has_ended:
+        _left.append(_how_to_go_on(runner.done, journal))
 
 
 def _tell_at_exit() -> None:
     for rows in list(_open):
         rows.tell_at_exit()
+    if _left and isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+        _log.warning("the program was interrupted in the middle of a map: %s", _left[0])
 
 
 atexit.register(_tell_at_exit)

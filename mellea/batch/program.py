@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, Request
 from mellea.core.events import Event
 from mellea.core.runtime.ledger import Meter
@@ -33,6 +34,11 @@ class Work(ABC):
 
     digest: bytes
     backend: Backend | None
+
+    @property
+    def asked(self) -> Asked | None:
+        """The one model call that it is; `None` if it is something else."""
+        return None
 
     @abstractmethod
     async def ask(self, meter: Meter) -> Any:
@@ -62,13 +68,13 @@ class Asked:
     Args:
         backend: whom to ask.
         request: what to ask.
-        finish: makes the row's value of the events of the complete answer.
+        finish: makes the row's value of the events of the complete answer, and tells what these come to.
         is_plain: whether one answer is all of it: no checks, no tools that are run.
     """
 
     backend: Backend
     request: Request
-    finish: Callable[[list[Event]], Awaitable[Any]]
+    finish: Callable[[list[Event]], Awaitable[tuple[Any, Generation]]]
     is_plain: bool
 
 

@@ -29,6 +29,7 @@ import anyio
 import anyio.abc
 
 from mellea.batch.budget import Budget, Purse
+from mellea.batch.desk import BatchDesk
 from mellea.batch.feed import Feed
 from mellea.batch.journal_thread import JournalThread
 from mellea.batch.limits import Pace, RateLimits
@@ -49,6 +50,7 @@ from mellea.errors import (
     BackendError,
     ConfigurationError,
     OverloadedError,
+    ParseError,
     RateLimitError,
     UnsupportedError,
     UsageError,
@@ -62,6 +64,9 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _FLUSH_SECONDS = 1.0
 """How long a map that is stopped waits for its last answers to be committed."""
+
+_IN_BATCHES = 10_000
+"""How many rows wait for batches at once."""
 
 _LEAST_UNREAD = 256
 _UNREAD_PER_PLACE = 8
@@ -79,6 +84,7 @@ class MapSettings:
     is_ordered: bool = True
     budget: Budget | None = None
     retries: int = 3
+    is_batched: bool = False
 
 
 @dataclass(slots=True)
@@ -117,7 +123,8 @@ class Runner:
         self.outbox = Outbox(is_ordered=settings.is_ordered)
         self.progress = progress
         self.done = 0
-        self._places = Places(settings.concurrency)
+        most = _IN_BATCHES if settings.concurrency is None and settings.is_batched else settings.concurrency
+        self._places = Places(most)
         self._room = max(_LEAST_UNREAD, _UNREAD_PER_PLACE * self._places.most)
         self._purse = Purse(settings.budget)
         self._paces: dict[int, tuple[Backend, Pace]] = {}
@@ -128,6 +135,7 @@ class Runner:
         self._workers = 0
         self._idle: deque[Waiter] = deque()
         self._feeder: Waiter | None = None
+        self._feed_scope: anyio.CancelScope | None = None
         self._rows_ended = False
         self._error: BaseException | None = None  # what ends it, once nothing is in flight
         self._is_stopped = False
@@ -136,6 +144,8 @@ class Runner:
         self._out: list[Row[Any]] = []  # done in this turn of the loop
         self._index: KeyIndex | None = None
         self._thread: JournalThread | None = None
+        self._desk: BatchDesk | None = None
+        self._desk_scope: anyio.CancelScope | None = None
         self._job = 0
         self._scope: anyio.CancelScope | None = None
         self._hirer: Waiter | None = None
@@ -212,13 +222,21 @@ class Runner:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._hire, group)
-                await self._take_rows()
+                if self._desk is not None:
+                    group.start_soon(self._serve_desk, group)
+                with anyio.CancelScope() as self._feed_scope:
+                    await self._take_rows()
+                self._rows_ended = True
+                self._wake_all()
+                self._end_desk()
         except BaseExceptionGroup as group:  # workers let nothing out, but what is a fault of ours is to be seen
             raise group.exceptions[0] from None
         finally:
             with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
                 await self._feed.aclose()
         await self._until_committed()
+        if self._desk is not None and not self._is_journal_lost:
+            await self._desk.finish()
         if self._error is None and self._feed.error is not None:
             raise self._feed.error
         if self._error is None and self._purse.is_empty:
@@ -234,6 +252,15 @@ class Runner:
         self._thread = JournalThread(journal, self._committed, self._lose_journal)
         self._job = await self._thread.call(lambda journal: journal.job(self._program.name))
         self._index = await self._thread.call(lambda journal: journal.index(self._job))
+        if self._settings.is_batched:
+            self._desk = BatchDesk(self._thread.call, self._job, lambda: not self._rows_ended or bool(self._rows))
+            await self._desk.open()
+
+    async def _serve_desk(self, group: anyio.abc.TaskGroup) -> None:
+        """Have batches sent and fetched, until there is nothing more to do."""
+        with anyio.CancelScope() as self._desk_scope:
+            async with anyio.create_task_group() as desk_group:
+                await self._desk.serve(desk_group)  # type: ignore[union-attr]  # there is one
 
     async def _take_rows(self) -> None:
         """Take rows from the feed while there are few, and let workers begin with them."""
@@ -250,8 +277,6 @@ class Runner:
                 self._rows.append((self._taken, row))
                 self._taken += 1
             self._wake_idle()
-        self._rows_ended = True
-        self._wake_all()
 
     def _wake_idle(self) -> None:
         """Wake as many workers as may begin a row, or start more of them."""
@@ -277,8 +302,8 @@ class Runner:
             self._hirer.wake()
         while self._idle:
             self._idle.popleft().wake()
-        if self._feeder is not None:
-            self._feeder.wake()
+        if self._feed_scope is not None and (self._error is not None or self._purse.is_empty):
+            self._feed_scope.cancel()  # a source that has no row just now would hold up the end
 
     def _find_room(self) -> int:
         return self._room - (self._begun - self.outbox.taken)
@@ -341,14 +366,14 @@ class Runner:
 
     async def _ask(self, task: _Task, work: Work) -> Any:
         """Ask for a row, again if that failed for a reason that may pass."""
-        pace = self._find_pace(work.backend)
+        pace = None if self._desk is not None else self._find_pace(work.backend)
         while True:
             meter = Meter()
             task.attempts += 1
             expected = await pace.enter() if pace is not None else 0.0
             began = time.monotonic()
             try:
-                value = await work.ask(meter)
+                value = await self._ask_once(task, work, meter)
             except Exception as error:
                 self._note(task, meter, pace, expected)
                 pause = self._find_pause(task, error, pace)
@@ -359,6 +384,17 @@ class Runner:
                 self._places.note_answer(time.monotonic() - began)
                 return value
             await anyio.sleep(pause)
+
+    async def _ask_once(self, task: _Task, work: Work, meter: Meter) -> Any:
+        asked = None if self._desk is None else work.asked
+        if self._desk is None or asked is None or self._purse.knows_nothing:
+            return await work.ask(meter)
+        if self._desk.can_take(asked):
+            try:
+                return await self._desk.ask(task.key, asked, meter)
+            except (LookupError, ParseError):  # no batch takes it; or its answer has to be corrected
+                return await work.ask(meter)
+        return await work.ask(meter)
 
     def _note(self, task: _Task, meter: Meter, pace: Pace | None, expected: float) -> None:
         """Note what an attempt took, and what its answer said about limits."""
@@ -448,6 +484,7 @@ class Runner:
         """Let go of a row that isn't begun, since nothing is any more."""
         self._in_flight -= 1
         self._wake_all()
+        self._end_desk()
 
     def _hand_out_soon(self, row: Row[Any]) -> None:
         """Hand a row out with the others of this turn of the loop, so that the reader is woken once."""
@@ -473,6 +510,12 @@ class Runner:
             self._wake_all()
         else:
             self._wake_idle()
+        self._end_desk()
+
+    def _end_desk(self) -> None:
+        """Let the desk end, once nothing more can come to it."""
+        if self._desk_scope is not None and self._is_over() and self._in_flight <= 0:
+            self._desk_scope.cancel()
 
     def _lose_journal(self, error: BaseException) -> None:
         self._is_journal_lost = True

@@ -23,7 +23,15 @@ from mellea.errors import MelleaError, StateError, UsageError
 
 __all__ = ["run"]
 
-_COMMANDS = {"ask": "mellea.cli.ask", "models": "mellea.cli.models", "traces": "mellea.cli.traces"}
+_COMMANDS = {
+    "ask": "mellea.cli.ask",
+    "chat": "mellea.cli.chat",
+    "doctor": "mellea.cli.doctor",
+    "models": "mellea.cli.models",
+    "run": "mellea.cli.run",
+    "serve": "mellea.cli.serve",
+    "traces": "mellea.cli.traces",
+}
 """Each command, and the module that has it, as a function of its name or as `app`; what isn't called isn't loaded."""
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_origin
 import typer
 
 from mellea.cli import conversation, output
+from mellea.cli.arguments import Model, read_value, split
 from mellea.cli.programs import load
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock
 from mellea.core.messages import Message
@@ -20,15 +21,7 @@ from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.session import start_session
 from mellea.stdlib.streaming import Stream
 
-__all__ = ["Model", "ask"]
-
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model", "-m", envvar="MELLEA_MODEL", metavar="PROVIDER/MODEL", help="By default the embedded model.",
-        show_default=False,
-    ),
-]  # fmt: skip
+__all__ = ["ask"]
 
 
 def ask(
@@ -63,7 +56,9 @@ def ask(
 ) -> None:
     """Ask a model. The answer is text, or with --format, --schema, --items or --partials JSON."""
     piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
-    options = dict(_split("--option", each) for each in option or ())
+    options: dict[Any, Any] = {
+        name: read_value(value) for name, value in (split("--option", each) for each in option or ())
+    }
     options |= {ModelOption.SYSTEM_PROMPT: system} if system is not None else {}
     options |= {ModelOption.MAX_NEW_TOKENS: max_tokens} if max_tokens is not None else {}
     wanted = _format(format, schema, is_list=items, is_json=partials)
@@ -72,7 +67,7 @@ def ask(
         if go_on or attach or prompt:
             raise UsageError("--template is the whole prompt; it goes with --parameter and a pipe, and with no prompt")
         content: Any = template.read_text("utf-8")
-        given = dict(_split("--parameter", each, is_text=True) for each in parameter or ())
+        given = dict(split("--parameter", each) for each in parameter or ())
         arguments["user_variables"] = {"input": piped, **given} if "{{input}}" in content or piped else given
     else:
         question = _question(prompt, piped, attach or ())
@@ -148,18 +143,6 @@ def _read_schema(given: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UsageError("the schema isn't a JSON object")
     return found
-
-
-def _split(option: str, given: str, *, is_text: bool = False) -> tuple[str, Any]:
-    name, equals, value = given.partition("=")
-    if not equals or not name:
-        raise UsageError(f"{option} takes NAME=VALUE, not {given!r}")
-    if is_text:
-        return name, value
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _took(stream: Stream[Any]) -> str:

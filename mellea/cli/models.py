@@ -1,50 +1,104 @@
-"""`mellea models`: the embedded models' weights."""
+"""`mellea models`: which providers can be asked, why not the others, and the weights of the embedded models."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
+import anyio
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, MODELS, find_weights
+from mellea.backends.llama_cpp.weights import DEFAULT_MODEL
+from mellea.backends.registry import get_backend, list_models, providers
 from mellea.cli import output
 from mellea.cli.pull import pull
-from mellea.errors import ConfigurationError
+from mellea.core.terminal import visible
+from mellea.errors import ConfigurationError, MelleaError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The models, and the weights of the embedded ones.")
+_HERE = ("localhost", "127.0.0.1", "::1")
+
+_SECONDS = 10.0
+"""How long a provider may take to say which models it has."""
+
+app = typer.Typer(help="Models: which can be asked, and why not the others; weights of the embedded ones.")
 
 
 @app.callback(invoke_without_command=True)
-def start(context: typer.Context) -> None:
-    """The models, and the weights of the embedded ones."""
+def start(context: typer.Context, as_json: output.Json = False) -> None:
+    """Models: which can be asked, and why not the others; weights of the embedded ones."""
     if context.invoked_subcommand is None:
-        list_models()
+        list_providers(as_json=as_json)
 
 
 @app.command("pull")
 def pull_model(model: Annotated[str, typer.Argument(help="Which model.")] = DEFAULT_MODEL) -> None:
-    """Fetch the weights of a model into the cache, and print where they are."""
+    """Fetch the weights of an embedded model into the cache, and print where they are."""
     output.write(f"{pull(model)}\n")
 
 
 @app.command("list")
-def list_models(as_json: output.Json = False) -> None:
-    """List the embedded models, and where their weights are."""
-    found = [{"model": name, "path": _where(name)} for name in MODELS]
-    if not output.is_for_people(as_json):
-        output.write_json(found)
+def list_providers(
+    provider: Annotated[str | None, typer.Argument(help="One provider, whose models are listed.")] = None,
+    all: Annotated[bool, typer.Option("--all", help="Also those that have no key, or no server here.")] = False,
+    as_json: output.Json = False,
+) -> None:
+    """List the providers that can be asked, and how many models each has; or the models of one."""
+    if provider is not None:
+        models = anyio.run(list_models, provider)
+        for model in models:
+            output.write(f"{model}\n") if output.is_for_people(as_json) else output.write_json([f"{provider}/{model}"])
         return
-    table = Table("model", "weights", box=None, header_style="bold")
-    for each in found:
-        table.add_row(each["model"], each["path"] or f"not here; mellea models pull {each['model']}")
+    found = anyio.run(survey, providers())
+    shown = [each for each in found if all or each["is_reachable"] or each["is_configured"]]
+    if not output.is_for_people(as_json):
+        output.write_json(shown)
+        return
+    table = Table("provider", "state", "models", "why not", box=None, header_style="bold")
+    for each in shown:
+        state = "ready" if each["is_reachable"] else "not reachable" if each["is_configured"] else "not set up"
+        style = "green" if each["is_reachable"] else "red" if each["is_configured"] else "dim"
+        count = str(len(each["models"])) if each["is_reachable"] else ""
+        table.add_row(each["provider"], Text(state, style=style), count, Text(visible(each.get("reason", ""))))
     output.draw(table)
+    if not all:
+        output.note(f"mellea: {len(found) - len(shown)} more are not set up; --all shows them")
 
 
-def _where(name: str) -> str | None:
+async def survey(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what can be asked of each provider: whether it is set up, whether it answers, and its models."""
+    found: dict[str, dict[str, Any]] = {}
+
+    async def look(name: str) -> None:
+        found[name] = await _look(name)
+
+    async with anyio.create_task_group() as group:
+        for name in names:
+            group.start_soon(look, name)
+    return [found[name] for name in names]
+
+
+async def _look(name: str) -> dict[str, Any]:
+    said: dict[str, Any] = {"provider": name, "is_configured": False, "is_reachable": False, "models": []}
     try:
-        return str(find_weights(name))
-    except ConfigurationError:
-        return None
+        backend = get_backend(name) if name == "llama_cpp" else get_backend(name, "any")
+    except ConfigurationError as error:
+        return {**said, "reason": str(error)}
+    try:
+        backend.check_access()
+        # A service on this machine needs no key, so only its answer tells whether it is there.
+        said["is_configured"] = backend.server is not None and backend.server[0] not in _HERE
+        if backend.server is None and not (probe := await backend.probe()):
+            return {**said, "reason": probe.reason}
+        with anyio.fail_after(_SECONDS):
+            models = await backend.list_models()
+        return {**said, "is_configured": True, "is_reachable": True, "models": models}
+    except MelleaError as error:
+        return {**said, "reason": str(error)}
+    except TimeoutError:
+        return {**said, "reason": f"no answer within {_SECONDS:.0f} seconds"}
+    finally:
+        await backend.aclose()

@@ -22,7 +22,7 @@ from rich.console import Console, RenderableType
 
 from mellea.core.terminal import visible_lines
 
-__all__ = ["Json", "draw", "is_for_people", "note", "write", "write_json"]
+__all__ = ["Json", "draw", "is_for_people", "note", "write", "write_json", "write_value"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines, as in a pipe.")]
 
@@ -48,6 +48,16 @@ def write_json(values: Iterable[Any]) -> None:
     for value in values:
         line = json.dumps(value, ensure_ascii=False)
         write(f"{line if line.isprintable() else json.dumps(value)}\n")
+
+
+def write_value(value: Any) -> None:
+    """Write a value: a text as it is, anything else as a line of JSON."""
+    if isinstance(value, str):
+        write(f"{value}\n")
+        return
+    from pydantic_core import to_jsonable_python  # lazy: plain text needs no pydantic
+
+    write_json([to_jsonable_python(value, fallback=str)])
 
 
 def draw(*what: RenderableType) -> None:

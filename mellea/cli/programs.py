@@ -10,7 +10,7 @@ from typing import Any
 
 from mellea.errors import UsageError
 
-__all__ = ["load"]
+__all__ = ["load", "run_file"]
 
 
 def load(named: str) -> Any:
@@ -25,7 +25,7 @@ def load(named: str) -> Any:
     path, colon, name = named.rpartition(":")
     if not colon or not path or not name:
         raise UsageError(f"{named!r} should be FILE.py:NAME, such as people.py:Person")
-    module = _run(Path(path))
+    module = run_file(Path(path))
     try:
         # The user's own file and command line; a type is often an expression, such as list[Person].
         return eval(name, vars(module))  # noqa: S307
@@ -33,15 +33,20 @@ def load(named: str) -> Any:
         raise UsageError(f"there is no {name!r} in {path!r}: {error}") from error
 
 
-def _run(path: Path) -> ModuleType:
+def run_file(path: Path) -> ModuleType:
+    """Run a Python file, and return it as a module.
+
+    Raises:
+        UsageError: there is no such file, or it isn't Python.
+    """
     if not path.is_file():
         raise UsageError(f"there is no file {str(path)!r}")
-    name = path.stem
+    name = path.stem if path.stem not in sys.modules else str(path.resolve())  # another module has that name
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise UsageError(f"{str(path)!r} isn't a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(name, module)  # where dataclasses look up annotations
+    sys.modules[name] = module  # where dataclasses look up annotations
     sys.path.insert(0, str(path.resolve().parent))  # as for a script
     spec.loader.exec_module(module)
     return module

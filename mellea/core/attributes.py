@@ -11,7 +11,16 @@ from typing import Any
 
 from mellea.errors import UsageAttributeError
 
-__all__ = ["SESSION_WAYS", "STREAM_WAYS", "THUNK_WAYS", "find_attribute"]
+__all__ = [
+    "AGENT_CONVERSATION_WAYS",
+    "AGENT_RUN_WAYS",
+    "AGENT_STREAM_WAYS",
+    "AGENT_WAYS",
+    "SESSION_WAYS",
+    "STREAM_WAYS",
+    "THUNK_WAYS",
+    "find_attribute",
+]
 
 
 def _by_name(table: Mapping[str, str]) -> dict[str, str]:
@@ -85,6 +94,64 @@ SESSION_WAYS = _by_name(
 """What to write in place of the methods that clients, agents and models have elsewhere."""
 
 
+AGENT_WAYS = _by_name(
+    {
+        ".run(…), or await .arun(…), has it work on a prompt": "run_sync invoke ainvoke run_async execute kickoff call "
+        "acall generate respond ask instruct query forward prompt",
+        ".stream(…) and .astream(…) stream": "stream_async run_stream run_streamed run_stream_sync run_stream_events "
+        "stream_events astream_events stream_text iter",
+        ".conversation() begins a conversation, in which each turn knows those before": "chat send session thread "
+        "start_chat new_thread history messages reset",
+        ".resume(run.pending, answers) goes on with a run that waits for a person": "approve reject resolve "
+        "continue_run resume_run",
+        "Agent(…, instructions=…) sets them": "system_prompt system set_instructions",
+        "Agent(…, tools) has them from the beginning": "tool add_tool register_tool bind_tools tool_plain",
+        "another agent stands among the tools: Agent(…, [other])": "handoff handoffs sub_agents add_agent to_tool",
+        "Agent(…, memory=…) gives it one": "memory store_memory",
+    }
+)
+"""What to write in place of the attributes that agents have elsewhere."""
+
+AGENT_CONVERSATION_WAYS = _by_name(
+    {
+        ".send(…), or await .asend(…), says something": "run arun run_sync chat say ask invoke prompt message "
+        "send_message",
+        ".messages is all that was said": "history all_messages turns",
+        ".to_json() saves it": "save dump dumps to_dict",
+        "agent.conversation(…) begins another one": "reset clear new fork",
+    }
+)
+"""What to write in place of the attributes that conversations with agents have elsewhere."""
+
+AGENT_RUN_WAYS = _by_name(
+    {
+        ".value is the text of the answer, .output its value where the agent has an output type": "text content result "
+        "data final_output final_result output_text response answer reply final_output_as get_output message",
+        ".messages is the whole conversation": "all_messages new_messages history to_input_list message_history",
+        ".pending.questions are what it waits for": "questions interruptions approvals deferred blocked",
+        "agent.resume(run.pending, answers) goes on with it": "to_state approve reject resume",
+        ".steps has every step, with its calls and their results": "tool_calls tool_results results intermediate_steps "
+        "new_items trajectory logs",
+        ".limit says which limit ended it, if one did": "finish_reason stop_reason is_complete",
+        ".pending.to_json() is the state of a run that waits": "to_json to_dict",
+    }
+)
+"""What to write in place of the attributes that the results of agents have elsewhere."""
+
+AGENT_STREAM_WAYS = _by_name(
+    {
+        "iterate over the stream; .result is the run at its end": "value content output_text choices delta response "
+        "answer reply data run final final_output final_result get_output get_final_message wait join",
+        "iterate over the stream itself": "text_stream stream stream_text stream_output iter_text chunks read",
+        ".events() gives the typed events": "stream_events event_stream on full_stream",
+        ".partials() gives the partial objects": "partial_stream partial_objects object_stream",
+        "closing it, or leaving its block, cancels it": "cancel stop abort",
+        "it is there in .result, at the end": "steps messages pending limit cost parsed tool_calls",
+    }
+)
+"""What to write in place of the attributes that the streams of agents have elsewhere."""
+
+
 def find_attribute(value: Any, name: str, ways: Mapping[str, str]) -> Any:
     """Raise the error for an attribute that `value` hasn't.
 
@@ -98,6 +165,7 @@ def find_attribute(value: Any, name: str, ways: Mapping[str, str]) -> Any:
         AttributeError: nobody uses that name.
     """
     kind = type(value)
+    # Python asks `__getattr__` also where a property itself raises AttributeError.
     if (found := getattr(kind, name, None)) is not None and hasattr(found, "__get__"):
         return found.__get__(value, kind)  # a property, whose own AttributeError made Python ask here: raise that
     if name in ways:

@@ -61,6 +61,7 @@ class FileBlock:
     filename: str | None = None
 
     def __post_init__(self) -> None:
+        # Both would leave open which one counts, and neither says nothing.
         if (self.data is None) == (self.url is None):
             raise UsageError(f"{type(self).__name__} takes either data or url, and exactly one of them")
         if self.data is not None and not isinstance(self.data, bytes):
@@ -171,6 +172,7 @@ class ToolOutput:
     @property
     def parts(self) -> tuple[CBlock | FileBlock, ...]:
         """The result as a model can read it: texts and files, in their order; what is neither as JSON."""
+        # A list of plain values is one JSON text, not a text for each.
         return (_part(self.result),) if self.is_value else tuple(map(_part, self._items()))
 
     @property

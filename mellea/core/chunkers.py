@@ -117,10 +117,12 @@ class NonBlankChunker:
 
     def feed(self, text: str) -> list[Chunk]:
         """Take more of the text, and return the chunks that are complete now."""
+        # Counted in the text that is fed, since the chunker below may hold some of it back.
         if inked := len(text.rstrip()):
             self._inked = self._fed + inked
         self._fed += len(text)
         chunks = self._merge(self._chunker.feed(text))
+        # Something other than white space has come behind the kept chunk, so nothing more belongs to it.
         return chunks + self.flush() if self._inked > self._given else chunks
 
     def flush(self) -> list[Chunk]:
@@ -168,6 +170,7 @@ class TextChunker:
 
     def feed(self, text: str) -> list[Chunk]:
         """Take more of the text, and return the chunks that are complete now."""
+        # Most pieces can't make an end certain, and searching all of an open chunk for each would be quadratic.
         if not self._is_decisive(text):
             self._later.append(text)
             return []
@@ -192,7 +195,9 @@ class TextChunker:
         return [self._make_chunk(rest)] if rest or self._before else []
 
     def _is_decisive(self, text: str) -> bool:
+        # More blanks behind blanks decide nothing; a model may write them endlessly.
         is_more_blank = self._last.isspace() and text.isspace() and "\n" not in text
+        # With the character before: a mark and the space behind it may come in two pieces.
         seen, self._last = self._last + text, text[-1:] or self._last
         return not is_more_blank and self._decides.search(seen) is not None
 
@@ -203,6 +208,7 @@ class TextChunker:
             open_from = kept_from = len(rest)
         else:
             open_from = len(closed) if closed != rest else _find_open_end(rest)
+            # As much before the open end as an abbreviation needs to be recognised.
             kept_from = max(0, open_from - _LONGEST_ABBREVIATION)
         if kept_from:
             self._before.append(rest[:kept_from])

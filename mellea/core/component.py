@@ -100,6 +100,7 @@ def walk(value: Any) -> list[Any]:
     """
     found: list[Any] = []
     seen: set[int] = set()  # the ids of containers; `found` keeps each of them alive
+    # A stack of its own: values from users may be nested deeper than Python's recursion goes.
     waiting = [(value, 0)]
     while waiting:
         item, depth = waiting.pop()
@@ -108,6 +109,7 @@ def walk(value: Any) -> list[Any]:
             continue
         if depth > _DEEPEST:
             raise UsageError(f"a {type(value).__name__} can't be said in a prompt: it is nested too deep, or endlessly")
+        # Containers only, which may hold themselves; equal texts are all returned.
         seen.add(id(item))
         parts = list(_inside(item))
         if _EXACTLY_PLAIN.issuperset(map(type, parts)):  # as most are: there is nothing to look into
@@ -126,6 +128,7 @@ def _inside(value: Any) -> Iterable[Any]:
         return value.values()
     component = component_of(value)
     if component is None:
+        # Blocks are dataclasses, too, but nothing in them is a value of the program's.
         return [] if isinstance(value, Block) else fields_in(value).values()
     parts = component.parts()
     if not isinstance(parts, (list, tuple, Iterable)):  # the first two spare the slow check of the abstract class

@@ -59,6 +59,7 @@ class Turn:
             render: renders an input for a model.
             anew: render it also if that was done before.
         """
+        # One at most: a turn is hardly ever sent to two models, and the rendering may be large.
         for known, messages in self._rendered:
             if known == model and not anew:
                 return messages

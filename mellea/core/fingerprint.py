@@ -34,6 +34,7 @@ def digest(parts: Mapping[str, Any]) -> str:
     Raises:
         UsageError: one of them has no form in JSON.
     """
+    # The number of the form goes in: fingerprints of another one never match by chance.
     text = json.dumps(
         {"form": _FORM, **_write_canonically(parts)}, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
@@ -49,8 +50,10 @@ def options_form(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that shape an answer, without keys."""
     found = {str(name): value for name, value in options.items() if name not in _HOW}
     if (stop := found.get(ModelOption.STOP_SEQUENCES)) is not None:
+        # Three ways to write the same thing.
         found[ModelOption.STOP_SEQUENCES] = [stop] if isinstance(stop, str) else list(stop)
     if (body := found.get(ModelOption.EXTRA_BODY)) is not None:
+        # A journal must not hold keys, and another key asks the same question.
         found[ModelOption.EXTRA_BODY] = hide_keys(body)
     return found
 

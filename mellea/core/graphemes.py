@@ -35,12 +35,14 @@ def cut_graphemes(text: str, size: int) -> list[str]:
 
 def grapheme_ends(text: str) -> Iterator[int]:
     """Yield the index behind each grapheme; the last one is the length of the text."""
+    # Nearly all text, where only CR LF belong together (Unicode 16, UAX 29, GB3).
     if text.isascii():
         yield from _find_ascii_ends(text)
         return
     flags = 0  # regional indicators in a row, before the place that is looked at
     for index in range(1, len(text)):
         before, after = text[index - 1], text[index]
+        # Flags are pairs: of four letters in a row the second and third don't belong together (GB12, GB13).
         flags = flags + 1 if _is_flag_half(before) else 0
         if not _belong_together(before, after, flags):
             yield index
@@ -57,6 +59,7 @@ def _find_ascii_ends(text: str) -> Iterator[int]:
 def _belong_together(before: str, after: str, flags: int) -> bool:
     if before == "\r" and after == "\n":
         return True
+    # GB4 and GB5, before the rules that join.
     if _is_control(before) or _is_control(after):
         return False
     return (

@@ -81,6 +81,7 @@ def repair_history(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Mes
             repaired.append(message)
         elif rest:
             repaired.append(Message(message.role, rest))
+        # Right behind the message with the calls, where every provider looks for them.
         repaired += [
             Message("tool", call.output or _make_missing_output(call.block)) for call in matching.calls.get(number, ())
         ]
@@ -120,6 +121,7 @@ class _Matching:
         call = _Call(number, block)
         self.calls.setdefault(number, []).append(call)
         self._behind = number
+        # Servers of old number calls anew in each turn, so the last message with an id is the one that counts.
         same = self._last.get(block.tool_call_id)
         if same and same[0].message == number:
             same.append(call)
@@ -133,6 +135,7 @@ class _Matching:
             self.faults.append(_make_fault("duplicate" if asked else "orphan", number, output))
             return
         call.output = output
+        # Matched all the same: the result is the right one, it only stands in the wrong place.
         if call.message != self._behind or call.message == number:
             self.faults.append(_make_fault("misplaced", number, output))
 

@@ -181,6 +181,7 @@ class EventIterator(_Iterator, AsyncIterator[Event]):
         try:
             while (new := cursor.take()) is not None:
                 if new:
+                    # Turned round, so that handing them out one by one takes them from the end.
                     self._new = new[::-1]
                     return self._new.pop()
                 await cursor.run.until(cursor.is_ready)
@@ -257,6 +258,7 @@ class _Lasting:
             if kind is TextDelta:
                 self._write(event.chunk, out)  # type: ignore[attr-defined]
             elif isinstance(event, AttemptStart) and not self._live:
+                # Attempts may run at once and be rejected, so their text waits until one of them is accepted.
                 self._held = self._attempts.setdefault(event.number, [event.text])
                 self._has_text = self._is_new_step = False
             elif isinstance(event, ChunkValidated) and event.is_committed and not self._live:
@@ -264,9 +266,11 @@ class _Lasting:
                 out.append(event.chunk)
             elif isinstance(event, AttemptAccepted) and not self._live:
                 parts = self._attempts.get(event.number, [])
+                # Only what readers haven't got yet of it.
                 out += [_joined(parts)[self._let_out :]] if self._let_out else parts
                 self._attempts.clear()
             elif kind is StepStart:
+                # A break stands between two texts, not before the first one.
                 self._is_new_step = self._has_text
         return out
 

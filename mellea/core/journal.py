@@ -21,13 +21,13 @@ import sqlite3
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from mellea.core.sqlite import Database
 
-__all__ = ["KEY_BYTES", "Answer", "Failure", "FoundAnswer", "Journal", "KeyIndex"]
+__all__ = ["KEY_BYTES", "Answer", "Failure", "FoundAnswer", "Journal", "KeyIndex", "NotedBatch"]
 
 KEY_BYTES = 16
 """How many bytes of a digest a key has: enough that two different answers never share one."""
@@ -99,6 +99,17 @@ class Failure(NamedTuple):
     message: str
     attempts: int
     cost: float | None
+    at: float
+
+
+class NotedBatch(NamedTuple):
+    """A batch: its intent, whom it was given to, the provider's id if it is known, its rows' keys, when."""
+
+    intent: str
+    provider: str
+    model: str
+    provider_id: str | None
+    rows: dict[str, str]
     at: float
 
 
@@ -250,6 +261,37 @@ class Journal:
             ).fetchall()
         return {name: (answers, failures) for name, answers, failures in rows}
 
+    def merge(self, *others: str | os.PathLike[str] | Journal) -> int:
+        """Take in the answers and failures of other journals, and return how many answers that were."""
+        taken = 0
+        for other in others:
+            source = other if isinstance(other, Journal) else Journal(other)
+            jobs = {number: self.job(name) for number, name in source._list_jobs()}
+            for rows in source._read_raw("answer", "id, key, value, usage, cost, at", "answers"):
+                self.commit([Answer(jobs[row[1]], *row[2:]) for row in rows])
+                taken += len(rows)
+            for rows in source._read_raw("failure", "id, key, row, error, message, attempts, cost, at", "failures"):
+                self.commit((), [Failure(jobs[row[1]], *row[2:]) for row in rows])
+            source.close()
+        return taken
+
+    def _list_jobs(self) -> list[tuple[int, str]]:
+        with self._database.read() as connection:
+            return connection.execute("SELECT job, name FROM jobs").fetchall()
+
+    def _read_raw(self, place: str, columns: str, table: str) -> Iterator[list[Any]]:
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    f"SELECT {place}, job, {columns} FROM {table} WHERE {place} > ? ORDER BY {place} LIMIT 1000",
+                    (after,),
+                ).fetchall()
+            if not rows:
+                return
+            yield rows
+            after = rows[-1][0]
+
     def compact(self) -> int:
         """Drop what is of no use any more, give the space back, and return how many entries were dropped.
 
@@ -276,6 +318,40 @@ class Journal:
         """Give the connection for one transaction, for the other tables of the file."""
         with self._database.write() as connection:
             yield connection
+
+    # -- batches: what was given to a provider for later ------------------------------------------------
+
+    def note_intent(self, job: int, intent: str, provider: str, model: str, rows: Mapping[str, str]) -> None:
+        """Note that a batch is about to be made, before it is: of which rows' keys, by the names they have in it."""
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO batches (job, intent, provider, model, state, rows, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (job, intent, provider, model, "intended", json.dumps(rows), time.time()),
+            )
+
+    def note_batch(self, intent: str, state: str, provider_id: str | None = None) -> None:
+        """Note the state of a batch: `"made"`, `"lost"` or `"done"`; and the provider's id, once it is known."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE batches SET state = ?, provider_id = coalesce(?, provider_id) WHERE intent = ?",
+                (state, provider_id, intent),
+            )
+
+    def open_batches(self, job: int) -> list[NotedBatch]:
+        """Return the batches of a job whose results weren't all committed yet, as far as is known."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT intent, provider, model, provider_id, rows, at FROM batches"
+                " WHERE job = ? AND state IN ('intended', 'made') ORDER BY batch",
+                (job,),
+            ).fetchall()
+        return [NotedBatch(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5]) for row in rows]
+
+    def known_batches(self) -> set[str]:
+        """Return the provider's ids of all batches."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT provider_id FROM batches WHERE provider_id IS NOT NULL").fetchall()
+        return {row[0] for row in rows}
 
     # -- replies: what the answer cache keeps -----------------------------------------------------------
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["HIDDEN", "hide_keys", "is_sensitive", "known_secrets", "scrub", "scrub_all", "scrub_text"]
+__all__ = ["HIDDEN", "hide_keys", "hold_secret", "is_sensitive", "known_secrets", "scrub", "scrub_all", "scrub_text"]
 
 HIDDEN = "***"
 """The replacement for a key."""
@@ -16,10 +17,10 @@ _KEY_FIELD = re.compile(r"key|token|secret|auth|cookie|password|credential|signa
 _HARMLESS = re.compile(r"tokens|keep|author(?!i)|keyword", re.IGNORECASE)
 
 _SHORTEST = 12
-"""A shorter value of an environment variable is no key, and may be a word of any text."""
+"""A shorter value is no key, such as the `ollama` of a server that asks for none, and may be a word of any text."""
 
 _SHAPES = re.compile(
-    r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}"  # OpenAI and Anthropic, Groq, xAI, Perplexity
+    r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}"  # as five providers begin theirs
     r"|\bAIza[\w-]{30,}"  # Google
     r"|\bhf_\w{30,}"  # Hugging Face
     r"|\b(?:gh[pousr]_|github_pat_)\w{20,}"
@@ -56,9 +57,28 @@ def hide_keys(value: Any, secrets: Iterable[str] = ()) -> Any:
     return value
 
 
+class Holder(Protocol):
+    """Holds a key."""
+
+    def reveal(self) -> str | None:
+        """Return it, `None` if there is none."""
+
+
+_holders: dict[int, weakref.ref[Holder]] = {}
+"""By their `id`. A dict, unlike a set of weak references, can be copied while another thread adds to it."""
+
+
+def hold_secret(holder: Holder) -> None:
+    """Have a key hidden in what is recorded, as long as its holder lives."""
+    place = id(holder)
+    _holders[place] = weakref.ref(holder, lambda _: _holders.pop(place, None))
+
+
 def known_secrets() -> frozenset[str]:
-    """Return the values of the environment variables whose names suggest a key."""
-    return frozenset(value for name, value in os.environ.items() if len(value) >= _SHORTEST and is_sensitive(name))
+    """Return the keys of backends, and the values of environment variables whose names suggest a key."""
+    given = [value for name, value in os.environ.items() if is_sensitive(name)]
+    held = [holder.reveal() for each in list(_holders.values()) if (holder := each()) is not None]
+    return frozenset(key for key in (*given, *held) if key and len(key) >= _SHORTEST)
 
 
 def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:

@@ -48,6 +48,7 @@ class Message:
 
     def __init__(self, role: str, content: Any = "", *, images: Iterable[ImageBlock] = ()) -> None:
         if role not in _ROLES:
+            # The names of other libraries, and the slip of giving the text first.
             near = _ROLES_ELSEWHERE.get(role) if isinstance(role, str) else None
             hint = f"; did you mean {near!r}?" if near else "; its text is the second argument"
             raise UsageError(f"a message's role is one of {', '.join(map(repr, _ROLES))}, not {role!r}{hint}")
@@ -55,6 +56,7 @@ class Message:
         if type(images) is not tuple or images:
             several = isinstance(images, Iterable) and not isinstance(images, str)
             blocks += tuple(map(_as_image, images if several else [images]))
+        # Frozen, and made with a constructor of its own.
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "blocks", blocks)
 
@@ -120,6 +122,7 @@ def parse_tool_call(tool_call_id: str, tool_name: str, raw_args: str, *, is_buil
     """Parse a tool call from the arguments as the model wrote them; an empty text counts as `{}`."""
     raw_args = replace_surrogates(raw_args)
     try:
+        # Models leave out the braces of a call without arguments.
         args = json.loads(raw_args) if raw_args.strip() else {}
         args = replace_surrogates_in(args) if "\\u" in raw_args else args  # an escape may be half a character
     except (ValueError, RecursionError):  # the model may write any number of brackets
@@ -164,6 +167,7 @@ def _as_block(piece: Any) -> Block | None:
 def _from_mapping(item: Any) -> Message:
     if not isinstance(item, Mapping) or "role" not in item:
         raise UsageError(f"expected a Message or a dict with 'role' and 'content', not {item!r}")
+    # A key that nobody reads, such as `tool_call`, would make a part of the history vanish.
     unknown = item.keys() - {"role", "content", "tool_calls", "tool_call_id", "name"}
     if unknown:
         raise UsageError(f"a message dict has no key {sorted(unknown)[0]!r}; use 'role' and 'content'")
@@ -173,6 +177,7 @@ def _from_mapping(item: Any) -> Message:
     if role == "tool":
         output = ToolOutput(str(item.get("tool_call_id", "")), str(item.get("name", "")), content)
         return Message("tool", output)
+    # `None` beside calls, as the format itself has it.
     parts = [] if content is None else [content] if isinstance(content, str) else _parts(content)
     calls = item.get("tool_calls") or ()
     if not isinstance(calls, Sequence):
@@ -197,6 +202,7 @@ def _read_part(part: Mapping[str, Any]) -> Block:
 
 
 def _read_image(url: str) -> ImageBlock:
+    # An address is the provider's to fetch; nothing is downloaded here.
     if not url.startswith("data:"):
         return ImageBlock(url=url)
     head, _, payload = url.removeprefix("data:").partition(",")

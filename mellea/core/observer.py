@@ -181,8 +181,10 @@ class Span:
         self.parent = parent
         self.started = time.time()
         self.began = time.monotonic()
+        # A session's work stays its work, however deep.
         if parent is not None and parent.session is not None:
             self.session = parent.session
+        # Straight into the dict: a span is made for each request, and most attributes stay at the class's defaults.
         self.__dict__.update(about)
         self._observers = observers
         self._tell_events = tuple([each for each in observers if getattr(each, "wants_events", False)])
@@ -247,6 +249,7 @@ class Span:
             error: why it failed.
             is_cancelled: whether it was cancelled, and `error` is nobody's fault.
         """
+        # One step, so that of two threads that end it, only one tells the observers.
         if listening.pop(self.id, None) is None:
             return
         self.ended = time.monotonic()
@@ -297,8 +300,10 @@ def add_observer(observer: Any) -> None:
     global _everywhere
     _check_observer("add_observer", observer)
     with _lock:
+        # By identity: two observers that are equal are still two.
         if not any(observer is known for known in _everywhere):
             _everywhere = (*_everywhere, observer)
+            # An entry, so that `count` alone tells whether anybody listens.
             listening[_place(observer)] = None
 
 
@@ -328,6 +333,7 @@ def observe(observer: T) -> AbstractContextManager[T]:
 def _observing(observer: T) -> Iterator[T]:
     token = _around.set((*_around.get(), observer))
     place = object()
+    # The block counts itself, since its observer may be registered elsewhere, too.
     listening[place] = None
     try:
         yield observer
@@ -361,6 +367,7 @@ def begin_span(
         observers: more of them for this span, and for those in it.
         about: other attributes of `Span`.
     """
+    # The whole cost where nobody listens.
     if not listening.count and not observers:
         return None
     parent = parent or current_span.get()
@@ -368,6 +375,7 @@ def begin_span(
     if not observers:
         return None
     span = Span(kind, name, parent, observers, **about)
+    # Weakly: a span whose run was dropped must not be kept alive by the list of open ones.
     listening[span.id] = weakref.ref(span)
     for each in observers:
         _call(each, "begin", span)
@@ -430,6 +438,7 @@ def _call(observer: Any, method: str, *args: object) -> Any:
     try:
         return getattr(observer, method)(*args)
     except Exception:  # noqa: BLE001 - the observer's own code, which is no part of what it observes
+        # Once: an observer that fails does so at every span, and would fill the log.
         if id(observer) not in _failed:
             _failed.add(id(observer))
             _log.exception(

@@ -90,6 +90,7 @@ class Price:
         """
         if usage.input_tokens is None or usage.output_tokens is None:
             return None
+        # Providers price the whole request by the length of its prompt, not only the tokens above the limit.
         if self.up_to is not None and usage.input_tokens > self.up_to:
             return None if self.above is None else self.above.cost(usage, batch=batch)
         cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
@@ -97,6 +98,7 @@ class Price:
         fresh, answered = usage.input_tokens - cached - written, usage.output_tokens - reasoned
         if fresh < 0 or answered < 0:
             return None  # the numbers contradict each other
+        # Apart, since not every provider halves what comes from its cache.
         factor, cached_factor = (self.batch, self.batch_cached) if batch else (1.0, 1.0)
         parts = [
             (fresh, self.input, factor),
@@ -107,6 +109,7 @@ class Price:
         ]
         total = 0.0
         for tokens, price, share in parts:
+            # A price that isn't known is a matter only where there are such tokens.
             if tokens and (price is None or share is None):
                 return None
             total += tokens * (price or 0.0) * (share or 0.0)
@@ -219,6 +222,7 @@ def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, r
     global _lookup
     added = {_checked_name(name): _as_price(name, price) for name, price in _entries(table).items()}
     with _lock:
+        # Under the lock because it is read and written; what was found before is forgotten with it.
         _lookup = (MappingProxyType(added if replace else {**_lookup[0], **added}), {})
 
 
@@ -233,6 +237,7 @@ def price_of(provider: str, model: str) -> Price | None:
     whole = f"{provider}/{model}"
     if whole in known:
         return known[whole]
+    # A dated version costs what its family costs.
     found = table.get(whole) or table.get(_VERSION.sub("", whole))
     if found is None and not model.endswith(_CLOUD):
         found = table.get(f"{provider}/*")

@@ -87,6 +87,7 @@ class Requirement:
         if self.scope is not None and self.scope not in SCOPES:
             raise UsageError(f"a Requirement's scope is one of {', '.join(map(repr, SCOPES))}, not {self.scope!r}")
         if self.is_streaming and self.scope is None:
+            # The unit in which most checks of prose make sense.
             object.__setattr__(self, "scope", "sentence")
 
     @property
@@ -152,6 +153,7 @@ async def ask_function(function: Callable[..., Any], about: object, requirement:
     except (ValueError, AssertionError) as error:
         return False, str(error) or type(error).__name__
     except Exception as error:
+        # Raised as it is: a mistake in a check isn't a reason to ask the model again.
         for note in (f"raised while the requirement {str(requirement)!r} was checked", _advise(error, about)):
             if note and note not in getattr(error, "__notes__", ()):  # the error may pass here twice
                 add_note(error, note)

@@ -46,6 +46,7 @@ def describe_start(span: Span, *, content: bool = False) -> dict[str, Any]:
     data: dict[str, Any] = {
         "id": span.id,
         "kind": kind,
+        # A check is called by its requirement, which is content.
         "name": "check" if kind == "check" and not content else span.name,
         "started": span.started,
         "is_request": span.is_request,
@@ -74,6 +75,7 @@ def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
     data: dict[str, Any] = {"status": span.status, "seconds": span.seconds}
     if span.error is not None or span.status == "cancelled":
         data["error_type"] = describe_error_type(span)
+    # Only requests have tokens and a cost: told of the calls around them, sums would count them twice.
     if span.is_request:
         _describe_request(span, data)
     if span.attempt is not None:
@@ -85,6 +87,7 @@ def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
         data["is_error"] = span.result.is_error
     if content:
         _describe_content(span, data)
+    # What isn't known is left out, so that zero and unknown aren't mixed up.
     return {name: value for name, value in data.items() if value is not None}
 
 
@@ -103,6 +106,7 @@ def cost_of_span(span: Span) -> float | None:
     said = span.generation
     if said is None or span.ended is None:
         return None
+    # An error status before the answer: providers charge nothing for it.
     if said.usage is None and was_refused(span.error):
         return 0.0
     return cost(said.usage, _provider(span) or "", said.model or _model(span) or "")

@@ -135,6 +135,8 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         process = os.getpid()
         if self._connection is not None and self._process != process:
+            # Kept, never closed: closing it in the child would drop the locks that the parent holds (SQLite, "How To
+            # Corrupt", 2.6).
             _left_behind.append(self._connection)
             self._connection = None
         if self._connection is None:
@@ -167,6 +169,7 @@ class Database:
                 connection.execute("PRAGMA journal_mode=WAL")
                 return
             except sqlite3.OperationalError as error:
+                # Switching to the log takes a lock for which SQLite doesn't wait, whatever its time-out.
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                     raise
                 time.sleep(_LOOK_SECONDS)
@@ -198,6 +201,7 @@ class Database:
             "SELECT count(*), (SELECT application_id FROM pragma_application_id),"
             " (SELECT user_version FROM pragma_user_version) FROM sqlite_master"
         ).fetchone()
+        # An empty file is taken for a new one; anything else belongs to another program.
         if found != self._application_id and (found or version or tables):
             raise StateError(f"the database {self.path!r} wasn't made for {self.kind!r}; take another file")
         if version > len(self._schema):

@@ -158,6 +158,7 @@ def _shorten(error: BaseException, *, may_be_bare: bool) -> None:
     """
     _set_frames(error)
     first = _next(error)
+    # Causes may lead in a circle, where a program has set them itself.
     link, seen = first, {id(error)}
     while link is not None and id(link) not in seen:
         seen.add(id(link))
@@ -173,6 +174,7 @@ def _shorten(error: BaseException, *, may_be_bare: bool) -> None:
     if link is not first:
         _set(error, "__cause__", link)
     _drop_repeated_notes(link, error)
+    # Only the nearest cause may stand without a frame; a chain of bare ones would be a wall.
     _shorten(link, may_be_bare=False)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mellea.serve.ai_sdk.messages import chat_request as chat_request
     from mellea.serve.ai_sdk.ui_stream import ui as ui
     from mellea.serve.application import app as app
+    from mellea.serve.chat_page.render import chat_page as chat_page
     from mellea.serve.event_stream import sse as sse
     from mellea.serve.mcp_server import McpServer as McpServer
     from mellea.serve.mcp_server import mcp as mcp
@@ -27,6 +28,7 @@ __all__ = [
     "McpServer",
     "StreamResponse",
     "app",
+    "chat_page",
     "chat_request",
     "mcp",
     "sse",
@@ -43,6 +45,7 @@ __getattr__ = lazily(
         "app": "mellea.serve.application",
         "McpServer": "mellea.serve.mcp_server",
         "StreamResponse": "mellea.serve.response",
+        "chat_page": "mellea.serve.chat_page.render",
         "chat_request": "mellea.serve.ai_sdk.messages",
         "mcp": "mellea.serve.mcp_server",
         "sse": "mellea.serve.event_stream",

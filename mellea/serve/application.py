@@ -21,12 +21,14 @@ from urllib.parse import unquote
 
 from mellea.core.tracebacks import short_errors
 from mellea.errors import MelleaError, UsageError
+from mellea.serve.chat_page.render import chat_page
+from mellea.serve.chats import Chats
 from mellea.serve.guard import ClientRequest, Guard, Refused
-from mellea.serve.json_response import JsonResponse, WholeResponse
+from mellea.serve.json_response import respond_json
 from mellea.serve.openai.endpoints import OpenAIEndpoints
 from mellea.serve.openai.failures import ApiError, to_api_error
 from mellea.serve.openai.response_store import ResponseStore
-from mellea.serve.response import REQUEST_ID, Receive, Scope, Send, StreamResponse, unless_left
+from mellea.serve.response import REQUEST_ID, FixedResponse, Receive, Scope, Send, StreamResponse, unless_left
 from mellea.serve.served_models import make_models
 
 __all__ = ["Application", "app"]
@@ -36,20 +38,29 @@ _log = logging.getLogger("mellea.serve")
 MAX_BODY = 20_000_000
 MAX_REQUESTS = 1_000
 
-Handler = Callable[[ClientRequest], Awaitable[WholeResponse | StreamResponse]]
+Handler = Callable[[ClientRequest], Awaitable[FixedResponse | StreamResponse]]
 
 
 class Application:
     """An ASGI application; `app(…)` makes it."""
 
     def __init__(
-        self, programs: Iterable[Any], guard: Guard, *, store: str | os.PathLike[str] | None, max_requests: int
+        self,
+        programs: Iterable[Any],
+        guard: Guard,
+        *,
+        store: str | os.PathLike[str] | None,
+        secret: str | bytes | None,
+        title: str,
+        max_requests: int,
     ) -> None:
         if isinstance(max_requests, bool) or not isinstance(max_requests, int) or max_requests < 1:
             raise UsageError(f"max_requests takes a whole number from 1, not {max_requests!r}")
         self.models = make_models(programs)
         self.guard = guard
         self._openai = OpenAIEndpoints(self.models, ResponseStore(store))
+        self._chats = Chats(self.models, store=store, secret=secret)
+        self._page = chat_page(title, programs=list(self.models), needs_key=guard.has_key)
         self._max_requests = max_requests
         self._running = 0
 
@@ -67,7 +78,7 @@ class Application:
         send = functools.partial(_send_with_id, send, request_id)
         if self._running >= self._max_requests:
             busy = ApiError(503, "the server answers as many requests as it may; try again", "server_error")
-            await JsonResponse(busy.body, status=503, headers={"retry-after": "1"})(
+            await respond_json(busy.body, status=503, headers={"retry-after": "1"})(
                 request.scope, request.receive, send
             )
             return
@@ -78,7 +89,7 @@ class Application:
         finally:
             self._running -= 1
 
-    async def _respond(self, request: ClientRequest, request_id: str) -> WholeResponse | StreamResponse:
+    async def _respond(self, request: ClientRequest, request_id: str) -> FixedResponse | StreamResponse:
         try:
             self.guard.check_origin(request)
             return await self._route(request)
@@ -96,16 +107,36 @@ class Application:
             _log.error("%s: the program failed", request_id, exc_info=error)
             return _fail(to_api_error(error))
 
-    async def _route(self, request: ClientRequest) -> WholeResponse | StreamResponse:
+    async def _route(self, request: ClientRequest) -> FixedResponse | StreamResponse:
         head, _, rest = request.path.removeprefix("/").partition("/")
         if head == "health" and not rest:
-            return JsonResponse({"status": "ok"})
+            return respond_json({"status": "ok"})
+        if request.path == "/" and request.method in ("GET", "HEAD"):
+            return self._page
         if head == "v1":
             self.guard.check_key(request)
             return await self._route_openai(request, rest)
+        if head == "api":
+            self.guard.check_key(request)
+            return await self._route_chats(request, rest)
         raise _not_found(request)
 
-    async def _route_openai(self, request: ClientRequest, path: str) -> WholeResponse | StreamResponse:
+    async def _route_chats(self, request: ClientRequest, path: str) -> FixedResponse | StreamResponse:
+        version, _, rest = path.partition("/") if path.startswith("v") else ("v7", "", path)
+        place = rest.split("/")
+        if version not in ("v5", "v6", "v7") or place[0] != "chat":
+            raise _not_found(request)
+        match request.method, place[1:]:
+            case "POST", []:
+                return await self._chats.answer(int(version[1:]), await self.guard.read_json(request))
+            case "GET", [id, "stream"]:
+                return await self._chats.resume(unquote(id))
+            case "DELETE", [id, "stream"]:
+                if await self._chats.stop(unquote(id)):
+                    return FixedResponse(204)
+        raise _not_found(request)
+
+    async def _route_openai(self, request: ClientRequest, path: str) -> FixedResponse | StreamResponse:
         kind, _, id = path.partition("/")
         match request.method, path:
             case "POST", "chat/completions":
@@ -124,8 +155,8 @@ class Application:
         raise _not_found(request)
 
     async def _ask(
-        self, request: ClientRequest, ask: Callable[[Any], Awaitable[JsonResponse | StreamResponse]]
-    ) -> WholeResponse | StreamResponse:
+        self, request: ClientRequest, ask: Callable[[Any], Awaitable[FixedResponse | StreamResponse]]
+    ) -> FixedResponse | StreamResponse:
         body = await self.guard.read_json(request)
         answer = await unless_left(request.receive, functools.partial(ask, body))
         if answer is None:
@@ -138,22 +169,29 @@ def app(
     *programs: Any,
     key: str | None = None,
     store: str | os.PathLike[str] | None = None,
+    secret: str | bytes | None = None,
+    title: str = "Chat",
     allowed_hosts: Iterable[str] = (),
     max_body: int = MAX_BODY,
     max_requests: int = MAX_REQUESTS,
 ) -> Application:
-    """Serve sessions, agents and functions as the models of an OpenAI-compatible server.
+    """Serve sessions, agents and functions: as the models of an OpenAI-compatible server, and on a chat page.
 
     It is an ASGI application: `uvicorn.run(mellea.serve.app(m, agent))`. Chat completions, responses and the list of
-    models are under `/v1`. A model's id is the function's or the agent's name, and of a session that of its model;
-    `{"id": program}` gives another one. A function with one text gets the last message of the user, one with a
-    `list[Message]` all messages, and one with several arguments a JSON object that is the last message. Typed answers
-    are JSON. Of a session, nothing but its model and options is used.
+    models are under `/v1`, and a chat page is at `/`. `/api/chat` is the page's `Chat`, of version 7, for clients of
+    the AI SDK, too; `/api/v6/chat` and `/api/v5/chat` are for those of earlier versions.
+
+    A model's id is the function's or the agent's name, and of a session that of its model; `{"id": program}` gives
+    another one. A function with one text gets the last message of the user, one with a `list[Message]` all messages,
+    and one with several arguments a JSON object that is the last message. Typed answers are JSON. Of a session,
+    nothing but its model and options is used.
 
     Args:
         programs: sessions, agents, prompt functions and functions of your own, or dicts of such by id.
         key: what clients have to send as their API key; without one everybody who reaches the server is answered.
         store: an SQLite file for what later requests go on with, for several workers; by default it is in memory.
+        secret: signs questions about approvals, as in `Chat`; by default `MELLEA_SECRET` of the environment.
+        title: stands at the top of the chat page.
         allowed_hosts: names of the server besides `localhost` and IP addresses; `"*"` allows all.
         max_body: bytes of a request.
         max_requests: how many requests are answered at once.
@@ -162,11 +200,11 @@ def app(
         UsageError: an argument is wrong, or one of the programs can't be served.
     """
     guard = Guard(key=key, allowed_hosts=allowed_hosts, max_body=max_body)
-    return Application(programs, guard, store=store, max_requests=max_requests)
+    return Application(programs, guard, store=store, secret=secret, title=title, max_requests=max_requests)
 
 
-def _fail(error: ApiError) -> JsonResponse:
-    return JsonResponse(error.body, status=error.status, headers=error.headers)
+def _fail(error: ApiError) -> FixedResponse:
+    return respond_json(error.body, status=error.status, headers=error.headers)
 
 
 def _not_found(request: ClientRequest) -> ApiError:

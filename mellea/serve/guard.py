@@ -23,9 +23,10 @@ from typing import Any
 import anyio
 import pydantic_core
 
+from mellea.core.runtime.tasks import in_thread
 from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
-from mellea.serve.response import Receive, Scope
+from mellea.serve.response import Receive, Scope, read_body
 
 __all__ = ["ClientRequest", "Guard", "Refused"]
 
@@ -162,28 +163,15 @@ class Guard:
             raise self._too_large()
         try:
             with anyio.fail_after(BODY_SECONDS):
-                body = await self._read(request.receive)
+                body = await read_body(request.receive, self._max_body)
         except TimeoutError:
             raise Refused(408, f"the body didn't come within {BODY_SECONDS:.0f} s", "slow_body") from None
+        if body is None:  # or the client has left, and hears nothing
+            raise self._too_large()
         try:
-            return await anyio.to_thread.run_sync(_parse, body) if len(body) > _LARGE else _parse(body)
+            return await in_thread(_parse, body) if len(body) > _LARGE else _parse(body)
         except ValueError as error:
             raise Refused(400, f"the body is not valid JSON: {error}", "invalid_json") from None
-
-    async def _read(self, receive: Receive) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Refused(499, "the client has left", "client_left")
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > self._max_body:
-                raise self._too_large()
-            pieces.append(piece)
-            if not message.get("more_body", False):
-                return b"".join(pieces)
 
     def _too_large(self) -> Refused:
         return Refused(413, f"the body has more than {self._max_body:,} bytes", "body_too_large")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.agents import Pending
 
 __all__ = [
+    "BODY_SECONDS",
     "KEEP_ALIVE_SECONDS",
     "REQUEST_ID",
     "STALL_SECONDS",
@@ -64,6 +65,9 @@ KEEP_ALIVE_SECONDS = 15.0
 
 STALL_SECONDS = 60.0
 """How long a client may take nothing before it counts as gone."""
+
+BODY_SECONDS = 30.0
+"""How long a request's body may take to come."""
 
 _LARGEST_PIECE = 64 * 1024
 """Bytes that are handed to the server at once, so that it can wait for a slow client in between."""
@@ -381,21 +385,23 @@ class _Output:
         self._sent_at = anyio.current_time()
 
 
-async def read_body(receive: Receive, limit: int) -> bytes | None:
-    """Return a request's body, `None` if it is longer than that many bytes or its client has left."""
+async def read_body(receive: Receive, limit: int, seconds: float = BODY_SECONDS) -> bytes | None:
+    """Return a request's body, `None` if it is longer than so many bytes, takes too long, or its client has left."""
     pieces: list[bytes] = []
     size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > limit:
-            return None
-        pieces.append(piece)
-        if not message.get("more_body", False):
-            return b"".join(pieces)
+    with anyio.move_on_after(seconds):
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > limit:
+                return None
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+    return None
 
 
 async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T | None:

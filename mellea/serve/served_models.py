@@ -21,11 +21,14 @@ from mellea.core.runtime.tasks import outcome_of
 from mellea.core.serialise import json_value
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolError, UsageError
+from mellea.serve.ai_sdk.chat import ChatProgram
+from mellea.serve.ai_sdk.messages import ChatRequest
 from mellea.serve.served_request import ServedRequest
-from mellea.serve.served_stream import ServedStream
+from mellea.serve.served_stream import ServedStream, Streamable
 from mellea.stdlib.agents import Agent
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.generative import AsyncPromptFunction, PromptFunction
+from mellea.stdlib.generative.function import is_text_function
 from mellea.stdlib.session import MelleaSession
 from mellea.stdlib.streaming import AsyncStream, Stream
 from mellea.stdlib.tools import Tool, as_tool
@@ -50,6 +53,15 @@ class ServedModel(ABC):
     def __init__(self, id: str) -> None:
         self.id = id
 
+    @property
+    def has_type(self) -> bool:
+        """Whether its results are values of some type, not texts."""
+        return False
+
+    @abstractmethod
+    def chat_program(self) -> ChatProgram:
+        """Return what answers chats."""
+
     @abstractmethod
     def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         """Answer a request: text, reasoning, the client's tools that are called, usage, and the end.
@@ -69,6 +81,9 @@ class SessionModel(ServedModel):
     def __init__(self, id: str, session: MelleaSession) -> None:
         super().__init__(id)
         self._session = session
+
+    def chat_program(self) -> ChatProgram:
+        return self._session
 
     async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         known = self._session.backend.capabilities.options | {ModelOption.TOOL_CHOICE}
@@ -95,6 +110,13 @@ class AgentModel(ServedModel):
         super().__init__(id)
         self._agent = agent
 
+    @property
+    def has_type(self) -> bool:
+        return self._agent.has_format
+
+    def chat_program(self) -> ChatProgram:
+        return self._agent
+
     async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         _refuse_tools(self.id, asked)
         spoken = [Message(each.role, each.content, images=_images(each)) for each in asked.messages if _is_spoken(each)]
@@ -113,15 +135,30 @@ class FunctionModel(ServedModel):
         self._function = function
         self._bind = _Binding(function)
 
-    async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
-        _refuse_tools(self.id, asked)
+    @property
+    def has_type(self) -> bool:
+        function = self._function
+        return isinstance(function, (PromptFunction, AsyncPromptFunction)) and not is_text_function(function)
+
+    def chat_program(self) -> ChatProgram:
+        async def answer_chat(request: ChatRequest) -> Streamable:
+            given = await self._begin(ServedRequest(request.messages))
+            return given if _is_stream(given) else _once(_to_text(given))
+
+        return answer_chat
+
+    async def _begin(self, asked: ServedRequest) -> Any:
+        """Return the stream of the answer, or the result of a function that makes no stream."""
         arguments = await self._bind(asked.messages)
         function = self._function
         if isinstance(function, (PromptFunction, AsyncPromptFunction)):
-            given: Any = function.astream(**arguments, model_options=_inner_options(asked))
-        else:
-            given = await outcome_of(functools.partial(function, **arguments))
-        if isinstance(given, _STREAMS) or hasattr(given, "__anext__") or hasattr(given, "__next__"):
+            return function.astream(**arguments, model_options=_inner_options(asked))
+        return await outcome_of(functools.partial(function, **arguments))
+
+    async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
+        _refuse_tools(self.id, asked)
+        given = await self._begin(asked)
+        if _is_stream(given):
             async for event in _read_stream(given):
                 yield event
         else:
@@ -130,6 +167,14 @@ class FunctionModel(ServedModel):
 
 
 _STREAMS = (ModelOutputThunk, AsyncStream, Stream, AsyncAgentStream, AgentStream)
+
+
+def _is_stream(given: Any) -> bool:
+    return isinstance(given, _STREAMS) or hasattr(given, "__anext__") or hasattr(given, "__next__")
+
+
+async def _once(text: str) -> AsyncGenerator[str, None]:
+    yield text
 
 
 def make_models(programs: Iterable[Any]) -> dict[str, ServedModel]:

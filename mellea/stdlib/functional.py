@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
-from mellea.core.arguments import check_flag
 from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
 from mellea.core.chunkers import Scope
@@ -36,6 +35,8 @@ from mellea.stdlib.verb import (
     ChatArguments,
     InstructArguments,
     OptionArguments,
+    check_flag,
+    check_strategy,
     take_parts,
     verb,
 )
@@ -169,10 +170,12 @@ def prepare(
     """
     checked = cast("ActArguments", arguments)  # the verbs that check nothing have none of those keys
     strict = checked.get("strict", False)
+    # One comparison for a right call; which of them is wrong is found out afterwards.
     if not (type(strict) is type(await_result) is type(return_sampling_results) is bool):
         _check_flags(
             {"strict": strict, "await_result": await_result, "return_sampling_results": return_sampling_results}
         )
+    # Absent and `None` are two things: the first is the default, the second checks nothing.
     strategy = checked.get("strategy", DEFAULT_STRATEGY)
     checks: tuple[Requirement, ...] = ()
     if (
@@ -188,16 +191,19 @@ def prepare(
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
         raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
+    # Before anything is launched: a verb that is refused costs nothing.
     if is_checked and not await_result:
         raise _strategy_guard(strategy)
     if release is not None and not is_checked:
         raise UsageError(f"release={release!r} takes a strategy, and requirements that look at such chunks")
     call = Call.make(component, host.backend, arguments, format=format, defaults=host.model_options)
+    # A stream has shown the first answer by the time that it turns out to be wrong.
     corrects = call.format is not None and strategy is not None and await_result and not is_stream
     chosen = strategy if is_checked else _CORRECTION if corrects else None
     if chosen is None:
         return Verb(call, None, (), strict, None)
     check_watchable(checks, call.format)
+    # The strategy may turn to another model; what that can't do is told now, not after the first attempts.
     for other in getattr(chosen, "backends", ()):
         call.vary(backend=other)
     if release is not None:
@@ -223,6 +229,7 @@ async def answer(
         await_result=await_result,
         return_sampling_results=return_sampling_results,
     )
+    # Nothing is awaited before this line, so verbs that are called in a row take their turns in that order.
     thunk = host.launch(verb)
     if await_result:
         await finish(thunk)
@@ -241,11 +248,13 @@ async def change(
     """Have a model change an object for a host. The arguments and errors are those of `transform`."""
     tools = components.get_tools(obj) if format is None else ()
     component = components.Transform(obj, transformation, has_tools=bool(tools))
+    # With a `format` the changed version is asked for, so no method may take its place.
     with_tools = cast("CallArguments", {**arguments, "tools": tools} if tools else arguments)
     thunk = await answer(host, component, with_tools, format=format, await_result=await_result)
     if not await_result or not thunk.tool_calls:
         return thunk
     result, message = await components.call_method(thunk.tool_calls, tools)
+    # The result of the method, which later turns of a chat have to see behind the call.
     host.remember(message)
     return result
 
@@ -492,6 +501,7 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
     found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
     if not found or not all(isinstance(text, str) and text for text in found):
         raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
+    # As messages, so that hooks and observers see them like every other request.
     said = [Message("user", text) for text in found]
     return await request_once(
         "embedding", backend, said, lambda messages: backend.embed([message.text for message in messages])
@@ -546,9 +556,11 @@ def instruction(description: Any, arguments: InstructArguments) -> Instruction:
     Raises:
         UsageError: an argument is of a wrong type.
     """
+    # The short way of the plainest call.
     if not arguments:
         return Instruction(description)
     parts: Any = take_parts(arguments)  # any sequence; the instruction makes tuples of them
+    # They belong to the instruction, which checks them once; left in, they would be checked twice.
     requirements = arguments.pop("requirements", None)
     return Instruction(description, as_requirements(requirements), **parts)
 
@@ -574,19 +586,6 @@ def message(content: Any, arguments: ChatArguments | None = None) -> Message | C
 def _check_flags(flags: Mapping[str, object]) -> None:
     for name, value in flags.items():
         check_flag(name, value)
-
-
-def check_strategy(strategy: Any) -> SamplingStrategy | None:
-    """Return the strategy if it is one, or `None`.
-
-    Raises:
-        UsageError: it is something else.
-    """
-    if strategy is not None and (not hasattr(strategy, "sample") or isinstance(strategy, type)):
-        raise UsageError(
-            f"strategy takes a sampling strategy such as RejectionSamplingStrategy(), or None, not {strategy!r}"
-        )
-    return cast("SamplingStrategy | None", strategy)
 
 
 def _strategy_guard(strategy: Any) -> StreamingError:

@@ -39,6 +39,7 @@ from mellea.core.context import Context
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.tracebacks import wrap_entrance
+from mellea.errors import UsageError
 from mellea.stdlib.tools.policy import MAX_TURNS, ToolCalls
 from mellea.stdlib.tools.tool import AnyTool
 from mellea.stdlib.tools.tool_set import ToolSet
@@ -57,6 +58,8 @@ __all__ = [
     "Parameters",
     "PartArguments",
     "StreamArguments",
+    "check_flag",
+    "check_strategy",
     "document",
     "take_parts",
     "verb",
@@ -209,6 +212,29 @@ def take_parts(arguments: InstructArguments) -> PartArguments:
     return cast("PartArguments", {name: found.pop(name) for name in _PART_NAMES if name in found})
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither `True` nor `False`.
+
+    Raises:
+        UsageError: names the argument.
+    """
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} takes True or False, not {value!r}")
+
+
+def check_strategy(strategy: Any) -> SamplingStrategy | None:
+    """Return the strategy if it is one, or `None`.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if strategy is not None and (not hasattr(strategy, "sample") or isinstance(strategy, type)):
+        raise UsageError(
+            f"strategy takes a sampling strategy such as RejectionSamplingStrategy(), or None, not {strategy!r}"
+        )
+    return cast("SamplingStrategy | None", strategy)
+
+
 def verb(name: str, arguments: type = NoArguments, /, **ways: str) -> Callable[[F], F]:
     """Make a decorator for a verb: it checks arguments, shortens tracebacks and documents every argument.
 
@@ -219,6 +245,7 @@ def verb(name: str, arguments: type = NoArguments, /, **ways: str) -> Callable[[
     """
 
     def decorate(function: F) -> F:
+        # From the annotations, so that a new key is accepted as soon as it is declared.
         check = ArgumentCheck(name, function, arguments.__annotations__, ways)
         return document(arguments)(cast("F", wrap_entrance(function, check)))
 
@@ -240,6 +267,7 @@ def document(arguments: type) -> Callable[[F], F]:
         own = [
             parameter.replace(annotation=_as_written(parameter.annotation))
             for parameter in signature.parameters.values()
+            # `**arguments` itself isn't shown where its keys are.
             if parameter.kind is not _REST or not lines
         ]
         shared = {parameter.name: line for parameter in own if (line := _SHARED.get(parameter.name)) is not None}
@@ -264,6 +292,7 @@ def _read_declaration(arguments: type) -> tuple[list[inspect.Parameter], dict[st
 
 
 def _make_parameter(name: str, declared: Any) -> inspect.Parameter:
+    # The dicts are `total=False`: a default is what the verb does without the key, told here for signatures alone.
     default = declared.__metadata__[1] if len(declared.__metadata__) > 1 else None
     shown = _AsWritten(_write(declared.__origin__))
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shown)
@@ -287,6 +316,7 @@ _ALIASES: Sequence[tuple[Any, str]] = ((AnyTool, "AnyTool"), (Any, "Any"), (type
 
 def _write(annotation: Any) -> str:
     """Return a type in a few words: by the names that our modules give it, without those of the modules."""
+    # Compared before it is taken apart, or a union would be shown member by member.
     for alias, name in _ALIASES:
         if annotation is alias or annotation == alias:
             return name

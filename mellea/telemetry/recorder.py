@@ -72,19 +72,17 @@ _log = logging.getLogger("mellea")
 
 
 class _Note(StoredAt):
-    """What is noted with a span: where it stands in the file, and when text came.
+    """What is noted with a span: where it stands in the file, and what it was told meanwhile.
 
     Attributes:
-        chunks: seconds since the epoch of `time.monotonic`, and how many characters came then.
-        retries: how often the request was sent again.
+        told: when events came, as `time.monotonic` tells, and the events; the thread that writes looks into them.
     """
 
-    __slots__ = ("chunks", "retries")
+    __slots__ = ("told",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.chunks: list[tuple[float, int]] = []
-        self.retries = 0
+        self.told: list[tuple[float, Sequence[Event]]] = []
 
 
 class _Recorder(Observer):
@@ -130,16 +128,8 @@ class _Recorder(Observer):
     def event(self, span: Span, events: Sequence[Event]) -> None:
         """Note when text came, and that a request is sent again."""
         note: _Note | None = span.data.get(self._key)
-        if note is None:
-            return
-        length = 0
-        for event in events:
-            if type(event) is TextDelta:
-                length += len(event.chunk)
-            elif type(event) is KeepAlive and event.begins_anew:
-                note.retries += 1
-        if length:
-            note.chunks.append((time.monotonic(), length))
+        if note is not None:
+            note.told.append((time.monotonic(), events))
 
     def end(self, span: Span) -> None:
         """Note that a span has ended; safe in a finaliser."""
@@ -251,23 +241,31 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
     if content:
         data = scrub_all(data, secrets)
     columns = [data.pop(name, None) for name in COLUMNS]
-    if note.retries:
-        data["retries"] = note.retries
-    if note.chunks and span.ended is not None:
-        data["chunks"] = _merge(note.chunks, span.began)
+    if span.ended is not None:
+        retries, chunks = _sum_up(note.told, span.began)
+        note.told = []  # the span may be the parent of others, and live on
+        if retries:
+            data["retries"] = retries
+        if chunks:
+            data["chunks"] = chunks
     return tuple(replace_surrogates_in(columns)), replace_surrogates(_to_json(data))
 
 
-def _merge(chunks: Iterable[tuple[float, int]], began: float) -> list[list[int]]:
-    """Return when text came, in milliseconds since the span's begin, and how long it was; once a millisecond."""
-    found: list[list[int]] = []
-    for at, length in chunks:
+def _sum_up(told: Iterable[tuple[float, Sequence[Event]]], began: float) -> tuple[int, list[list[int]]]:
+    """Return how often the request was sent again, and when text came: milliseconds since the begin, and its length.
+
+    What came in one millisecond is one entry.
+    """
+    retries, chunks = 0, list[list[int]]()
+    for at, events in told:
         milliseconds = round((at - began) * 1000)
-        if found and found[-1][0] == milliseconds:
-            found[-1][1] += length
-        else:
-            found.append([milliseconds, length])
-    return found
+        retries += sum([type(event) is KeepAlive and event.begins_anew for event in events])
+        length = sum([len(event.chunk) for event in events if type(event) is TextDelta])
+        if chunks and chunks[-1][0] == milliseconds:
+            chunks[-1][1] += length
+        elif length:
+            chunks.append([milliseconds, length])
+    return retries, chunks
 
 
 def _to_json(data: Mapping[str, Any]) -> str:

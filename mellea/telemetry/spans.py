@@ -18,6 +18,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, StatusCode, Tr
 from opentelemetry.trace import Span as OtelSpan
 
 from mellea.core.events import Event
+from mellea.core.masking import known_secrets, scrub_all
 from mellea.core.observer import Observer, Span
 from mellea.core.span_data import describe_end, describe_start
 from mellea.telemetry import semconv
@@ -80,6 +81,8 @@ class SpanObserver(Observer):
         is_seen = made is not None and made.is_recording()
         if is_seen or (operation is not None and self._histograms is not None):
             data = describe_end(span, content=self._has_content)
+            if self._has_content:
+                data = scrub_all(data, known_secrets())
             attributes = end_attributes(data)
             if operation is not None and self._histograms is not None:
                 self._histograms.record(operation, {**begun, **attributes}, data)

@@ -176,6 +176,7 @@ def find_prompt(name: str, model: str | None = None, package: str | None = None)
     """
     sources = (*_added, _own)
     if package is not None:
+        # Kept by name, since a template may include others of the same package later.
         if package not in _named:
             _named[package] = _load_packaged(package)
         sources = (_named[package], *sources)
@@ -200,6 +201,7 @@ def find_source(template: str, parent: str = "") -> tuple[TemplateSource, str] |
     name, colon, path = template.rpartition(":")
     if not colon:
         own = _named.get(parent.rpartition(":")[0])
+        # Without a source: the including template's own first, then ours.
         name = own.name if own is not None and path in own.paths else _OWN
     source = _named.get(name)
     return None if source is None else (source, path)
@@ -235,6 +237,8 @@ def _load_packaged(package: str, path: str = "templates/prompts") -> TemplateSou
 def _add(source: TemplateSource) -> None:
     global _added
     with _lock:
+        # The latest first; one that is added again moves to the front.
         _added = (source, *[other for other in _added if other.name != source.name])
         _named[source.name] = source
+        # Last: what was found before may now be found elsewhere.
         find_prompt.cache_clear()

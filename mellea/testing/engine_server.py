@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from mellea.backends.llama_cpp.engine import Engine, EngineSettings, default_threads
+from mellea.backends.llama_cpp.engine import Engine, EngineSettings, choose_threads
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, find_weights, name_of
 from mellea.errors import ConfigurationError
 
@@ -74,7 +74,7 @@ def engine_server(
         alias=name_of(model_id, path),
         context_window=context_window,
         parallel=parallel,
-        threads=threads or default_threads(),
+        threads=threads or choose_threads(),
     )
     if chat_template is not None:
         params["chat_template"] = chat_template

@@ -45,6 +45,7 @@ class Gate:
         waiter = new_waiter()
         self._waiters.append(waiter)
         try:
+            # Looked at after the waiter is in the list: a gate that opens in between still wakes it.
             if not self.is_open:
                 await waiter.wait()
         finally:
@@ -118,12 +119,14 @@ class ScriptedBackend(Backend):
         check_supported(self, request)
         if self.capabilities.structured_output == "prompt":
             request = prompt_for_schema(request)
+        # Streams may be opened from several loops at once, and each has to have a number of its own.
         with self._lock:
             number = len(self.requests)
             self.requests.append(request)
             self.closed.append(False)
         has_ended = has_call = False
         try:
+            # Lazily, so that a script may be a generator that looks at what happens meanwhile.
             for step in self._get_script(number, request):
                 event = TextDelta(step) if isinstance(step, str) else await _perform(step)
                 if event is not None:

@@ -609,6 +609,15 @@ async def test_a_refused_key_ends_it_at_once() -> None:
     assert len(backend.requests) <= 3
 
 
+async def test_the_end_does_not_wait_for_a_source_that_has_no_row_just_now() -> None:
+    async def source() -> AsyncIterator[str]:
+        yield "x"
+        await anyio.sleep(60)
+
+    with anyio.fail_after(10), pytest.raises(AuthError):
+        await collect(amap(mellea.MelleaSession(ScriptedBackend(AuthError("no"))).instruct, source()))
+
+
 # -- budgets ------------------------------------------------------------------------------------------------
 
 
@@ -725,18 +734,21 @@ def f(text: str) -> str:
 
 for row in mellea.map(f, [str(n) for n in range(1000)], journal=sys.argv[1], concurrency=8):
     print(row.index, flush=True)
+    if sys.argv[2] == "body" and row.index == 11:
+        time.sleep(60)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for a child")
-def test_an_interrupt_ends_it_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["wait", "body"])
+def test_an_interrupt_ends_it_and_says_how_to_go_on(place: str, tmp_path: Path) -> None:
     paths = (tmp_path / f"run{number}.db" for number in itertools.count())
-    assert quickest(lambda: _interrupted(next(paths)), 2.5) < 2.5
+    assert quickest(lambda: _interrupted(next(paths), place), 2.5) < 2.5
 
 
-def _interrupted(path: Path) -> float:
+def _interrupted(path: Path, place: str) -> float:
     """Interrupt the program, and return how many seconds it takes to end."""
-    command = [sys.executable, "-c", PROGRAM, str(path)]
+    command = [sys.executable, "-c", PROGRAM, str(path), place]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         for _ in range(12):

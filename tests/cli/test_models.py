@@ -3,12 +3,14 @@
 import hashlib
 import json
 import subprocess
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from mellea.backends.llama_cpp import weights
-from mellea.cli import main, pull
+from mellea.cli import main, models, pull
 
 CONTENT = b"GGUF" + bytes(100)
 
@@ -48,7 +50,7 @@ def installer(monkeypatch, model):
 
 def test_pull_puts_the_file_into_the_cache_once(model, installer, capsys):
     assert main(["models", "pull"]) == 0
-    file = weights.cached_file(model)
+    file = weights.find_cached_file(model)
     assert capsys.readouterr().out == f"{file}\n"
     assert file.read_bytes() == CONTENT
     assert list(file.parent.iterdir()) == [file]
@@ -63,11 +65,11 @@ def test_pull_puts_the_file_into_the_cache_once(model, installer, capsys):
 def test_a_wrong_file_is_refused_and_leaves_nothing(model, installer, content):
     installer.content = content
     assert main(["models", "pull"]) == 1
-    assert not any(weights.cached_file(model).parent.iterdir())
+    assert not any(weights.find_cached_file(model).parent.iterdir())
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(model, installer):
-    file = weights.cached_file(model)
+    file = weights.find_cached_file(model)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"half")
     assert main(["models", "pull"]) == 0
@@ -77,7 +79,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(model, installer):
 def test_an_installer_that_fails(model, installer):
     installer.code = 2
     assert main(["models", "pull"]) == 1
-    assert not any(weights.cached_file(model).parent.iterdir())
+    assert not any(weights.find_cached_file(model).parent.iterdir())
 
 
 def test_no_installer(model, monkeypatch, capsys):
@@ -105,15 +107,90 @@ def test_a_cache_that_cannot_be_written(model, installer, monkeypatch, tmp_path)
     assert main(["models", "pull"]) == 1
 
 
-def test_list(model, capsys):
-    for arguments in (["models", "list"], ["models"]):
+def test_list(model, capsys, monkeypatch):
+    monkeypatch.setattr(models, "providers", lambda: ["llama_cpp"])
+    for arguments in (["models", "list", "--all"], ["models", "list"]):
         assert main(arguments) == 0
-        assert json.loads(capsys.readouterr().out) == {"model": "smollm2-135m", "path": None}
-    file = weights.cached_file(model)
+        out = capsys.readouterr().out
+        said = json.loads(out) if out else None
+        assert said is None or (not said["is_reachable"] and "mellea models pull" in said["reason"])
+    assert said is None, "what isn't set up is shown with --all alone"
+    file = weights.find_cached_file(model)
     file.parent.mkdir(parents=True)
     file.write_bytes(CONTENT)
+    for arguments in (["models", "list"], ["models"]):
+        assert main(arguments) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said == {
+            "provider": "llama_cpp",
+            "is_configured": True,
+            "is_reachable": True,
+            "models": ["smollm2-135m"],
+        }
+    assert main(["models", "list", "llama_cpp"]) == 0
+    assert capsys.readouterr().out == '"llama_cpp/smollm2-135m"\n'
+
+
+@pytest.fixture
+def server():
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps({"object": "list", "data": [{"id": "a"}, {"id": "b"}]}).encode()
+            self.send_response(200 if self.headers["Authorization"] == "Bearer good-key" else 401)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_list_tells_what_can_be_reached_and_why_not_the_rest(server, capsys, monkeypatch):
+    monkeypatch.setattr(models, "providers", lambda: ["groq", "openai", "vllm", "azure"])
+    monkeypatch.delenv("GROQ_API_KEY", raising=False)
+    monkeypatch.delenv("AZURE_OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "good-key")
+    monkeypatch.setenv("OPENAI_BASE_URL", server)
+    monkeypatch.setenv("VLLM_BASE_URL", "http://127.0.0.1:9/v1")
+    assert main(["models", "list", "--all"]) == 0
+    out, err = capsys.readouterr()
+    groq, openai, vllm, azure = map(json.loads, out.splitlines())
+    assert openai == {"provider": "openai", "is_configured": True, "is_reachable": True, "models": ["a", "b"]}
+    assert "GROQ_API_KEY" in groq["reason"] and "AZURE_OPENAI_BASE_URL" in azure["reason"]
+    assert not vllm["is_reachable"] and "9" in vllm["reason"] and err == "" and "good-key" not in out
     assert main(["models", "list"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"model": "smollm2-135m", "path": str(file)}
+    assert [json.loads(line)["provider"] for line in capsys.readouterr().out.splitlines()] == ["openai"]
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong-key-0123456789")
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    assert out == "" or (json.loads(out)["is_reachable"] is False and "wrong-key" not in out)
+
+
+def test_doctor_says_what_is_there_and_what_to_do(server, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "good-key")
+    monkeypatch.setenv("OPENAI_BASE_URL", server)
+    monkeypatch.setenv("MELLEA_MODEL", "openai/a")
+    monkeypatch.setenv("MELLEA_TRACES", str(tmp_path / "runs.db"))
+    assert main(["doctor"]) == 0
+    out, err = capsys.readouterr()
+    found = {each["what"]: each for each in map(json.loads, out.splitlines())}
+    assert found["model"] == {"what": "model", "state": "ok", "detail": "openai/a"} and err == ""
+    assert "OPENAI_API_KEY" in found["keys"]["detail"] and "good-key" not in out
+    assert found["record"]["state"] == "ok" and not (tmp_path / "runs.db").exists()
+    monkeypatch.setenv("MELLEA_MODEL", "openai/c")
+    assert main(["doctor"]) == 1
+    assert "has no model 'c'" in capsys.readouterr().out
+    (tmp_path / "runs.db").write_text("no database" * 500)
+    assert main(["doctor", "--json"]) == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["models", "burn"], ["nothing"], ["models", "pull", "a", "b"]])

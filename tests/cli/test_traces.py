@@ -136,13 +136,20 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
 def test_ctrl_c_ends_it_quietly() -> None:
-    program = (
-        "import sys, time; from mellea.cli import main, models;"
-        "models._where = lambda name: (print('here', file=sys.stderr, flush=True), time.sleep(60));"
-        "sys.exit(main(['models', 'list']))"
-    )
-    reset = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    process = subprocess.Popen([sys.executable, "-c", reset + program], stderr=subprocess.PIPE, text=True)
+    program = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import anyio
+from mellea.cli import main, models
+
+async def survey(names):
+    print("here", file=sys.stderr, flush=True)
+    await anyio.sleep(60)
+
+models.survey = survey
+sys.exit(main(["models", "list"]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None and process.stderr.readline() == "here\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130 and process.stderr.read() == ""

@@ -16,6 +16,7 @@ from mellea import serve
 from mellea.core.messages import Message
 from mellea.errors import UsageError
 from mellea.serve.ai_sdk.running import RunningAnswer
+from mellea.serve.response import read_body
 from mellea.stdlib.tools import Ask, Deny, ToolLoop
 from mellea.testing import ScriptedBackend
 from mellea.testing.scripted import Gate, Pause
@@ -83,7 +84,16 @@ async def test_a_function_makes_a_stream_of_the_request() -> None:
     async def native(asked: serve.ChatRequest) -> Any:
         return m.astream(asked.messages[-1].text)
 
-    for program in (plain, native):
+    def plain_async(asked: serve.ChatRequest) -> Any:
+        return m.astream(asked.messages[-1].text)
+
+    def chosen(asked: serve.ChatRequest) -> Any:
+        return m
+
+    def returned(asked: serve.ChatRequest) -> Any:
+        return native(asked)
+
+    for program in (plain, native, plain_async, chosen, returned):
         answer = await post(serve.Chat(program), hello(mood="good"))
         assert describe(ui_protocol.read(answer.body, 6).parts) == ["step", "text: Hi"]
 
@@ -432,6 +442,15 @@ async def test_what_is_no_request_is_refused(caplog: pytest.LogCaptureFixture) -
     assert (await ask(chat, method="PUT", path="/api/chat/c/stream")).status == 405
     refused = await post(chat, b"[]")
     assert refused.headers["content-type"] == "application/json" and "error" in json.loads(refused.body)
+
+
+async def test_a_body_that_comes_too_slowly_is_refused() -> None:
+    async def trickle() -> Any:
+        await anyio.sleep(0.02)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    assert await read_body(trickle, 1000, seconds=0.1) is None
+    assert await read_body(trickle, 2) is None
 
 
 async def test_more_answers_than_there_may_be_are_refused() -> None:

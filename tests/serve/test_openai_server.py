@@ -361,6 +361,56 @@ def test_a_response_that_fails_in_mid_stream_says_so(client: Any) -> None:
     assert events[-1].response.output[0].content[0].text == "It begins"
 
 
+# -- people and their pages ---------------------------------------------------------------------------
+
+
+def _chat(served: _Served, text: str, path: str = "/api/chat", **body: Any) -> httpx.Response:
+    message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": text}]}
+    asked = {"id": "a chat", "messages": [message], "trigger": "submit-message", **body}
+    return httpx.post(served.url + path, json=asked, headers={"authorization": f"Bearer {KEY}"}, timeout=30)
+
+
+def _parts(answer: httpx.Response) -> list[Any]:
+    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def test_a_chat_page_is_at_the_root(served: _Served) -> None:
+    page = httpx.get(served.url)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert all(f'"{id}"' in page.text for id in ("chat", "city", "forecaster"))
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/v6/chat", "/api/v5/chat"])
+def test_every_model_answers_chats(served: _Served, path: str) -> None:
+    def text(**body: Any) -> str:
+        return "".join(part["delta"] for part in _parts(_chat(served, "slow", path, **body)) if "delta" in part)
+
+    assert text() == text(model="chat") == "one two three"
+    assert text(model="count") == "1 of user"
+    assert text(model="tokens") == "slow "
+    typed = _parts(_chat(served, "Lund", path, model="city"))
+    assert [part["data"] for part in typed if part["type"] == "data-result"][-1] == {"name": "Lund", "people": 94000}
+    assert _chat(served, "x", path, model="no").status_code == 404
+
+
+def test_a_chat_is_resumed_and_stopped(served: _Served) -> None:
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(_chat(served, "endless", id="to stop", model="chat")))
+    thread.start()
+    named = {"authorization": f"Bearer {KEY}"}
+    place = f"{served.url}/api/chat/to%20stop/stream"
+    with httpx.Client(headers=named, timeout=30) as client:
+        while client.delete(place).status_code != 204:
+            threading.Event().wait(0.01)
+        thread.join()
+        assert _parts(answers[0])[-1]["type"] == "abort"
+        assert client.get(place).status_code == 204
+        assert client.delete(place).status_code == 404
+    assert httpx.get(place).status_code == 401
+
+
 # -- who may ask, and how much ------------------------------------------------------------------------
 
 

@@ -21,8 +21,10 @@ import anyio
 import pytest
 
 import mellea
+from mellea.backends.openai import OpenAIBackend
 from mellea.core import ToolCall, Usage
 from mellea.core.events import KeepAlive, ToolEnd
+from mellea.core.masking import known_secrets
 from mellea.core.sqlite import Database
 from mellea.errors import ConfigurationError, OverloadedError, StateError, UsageError
 from mellea.stdlib.requirements import check, simple_validate
@@ -168,6 +170,19 @@ def test_with_content_known_keys_and_what_looks_like_one_are_hidden(
         assert PASSWORD.encode() in found and b"***" in found
         for secret in (KEY, "a" * 30, "b" * 30):
             assert secret.encode() not in found, secret
+
+
+def test_the_key_of_a_backend_is_hidden_wherever_it_is_said(file: Path) -> None:
+    key = "opaque-0123456789"
+    backend = OpenAIBackend("m", base_url="http://127.0.0.1:9", api_key=key)
+    short = OpenAIBackend("m", base_url="http://127.0.0.1:9", api_key="sesame")
+    with record(file, content=True):
+        session(f"your key is {key}").instruct(f"my key is {key}, the word sesame")
+    assert key.encode() not in everything(file) and b"sesame" in everything(file)
+    assert backend.api_key == key and short.api_key == "sesame"
+    del backend, short
+    gc.collect()
+    assert key not in known_secrets(), "a key is forgotten with its backend"
 
 
 def test_the_standard_switch_decides_about_content(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

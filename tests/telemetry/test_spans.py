@@ -228,6 +228,15 @@ async def test_a_retry_is_an_event(enabled: Enable) -> None:
     assert [event.name for event in seen.spans[0].events] == ["retry"]
 
 
+async def test_a_key_that_somebody_says_is_hidden(enabled: Enable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_TOKEN", "opaque-token-012345")
+    backend = OpenAIBackend("gpt-x", api_key="opaque-key-012345", base_url="http://127.0.0.1:9")
+    seen = enabled(content=True)
+    await session("opaque-key-012345").ainstruct(f"opaque-token-012345\n{KEY}")
+    assert not [key for key in (backend.api_key, "opaque-token-012345", KEY) if str(key) in seen.text()]
+    assert seen.text().count("***") >= 3
+
+
 async def test_host_and_port_are_told_and_no_key(enabled: Enable) -> None:
     seen = enabled(content=True)
     backend = OpenAIBackend("gpt-x", api_key=KEY, base_url=f"http://user:{KEY}@127.0.0.1:9/v1?key={KEY}", retries=0)

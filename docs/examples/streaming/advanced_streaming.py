@@ -7,6 +7,7 @@ from time import perf_counter
 
 import mellea
 from mellea.errors import DeadlineError, ParseError
+from mellea.stdlib.streaming import amerge
 
 
 @dataclass
@@ -82,18 +83,13 @@ async def deadlines(m: mellea.MelleaSession) -> None:
 
 
 async def together(m: mellea.MelleaSession) -> None:
-    """Launched in a row, they run at the same time; each has a reader of its own."""
-
-    async def follow(thunk: mellea.ModelOutputThunk[str], topic: str) -> None:
-        async for line in whole(thunk, "."):
-            print(f"{perf_counter() - started:4.1f} s  {topic}: {line.strip()}")
-
+    """Several streams are read as one: each line comes with its label, as soon as it is there."""
     started = perf_counter()
     topics = ["the moon", "a river", "bread"]
-    thunks = [await m.ainstruct(f"Say something about {topic}.", await_result=False) for topic in topics]
-    async with asyncio.TaskGroup() as group:
-        for thunk, topic in zip(thunks, topics, strict=True):
-            group.create_task(follow(thunk, topic))
+    streams = {topic: whole(m.astream(f"Say something about {topic}."), ".") for topic in topics}
+    async with amerge(streams) as merged:
+        async for topic, line in merged:
+            print(f"{perf_counter() - started:4.1f} s  {topic}: {line.strip()}")
 
 
 async def main() -> None:

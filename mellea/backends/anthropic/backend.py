@@ -10,6 +10,7 @@ from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, enc
 from mellea.backends.anthropic.models import find_traits
 from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, LIMIT_HEADERS, PROVIDER
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
+from mellea.backends.http.batches import BatchCodec
 from mellea.core.backend import Capabilities, Request
 from mellea.core.structured.envelope import find_starts, needs_wrapping
 
@@ -86,6 +87,13 @@ class AnthropicBackend(HttpBackend):
             return Outgoing("messages", payload)
         own = self._extra_headers.get("anthropic-beta")
         return Outgoing("messages", payload, {"anthropic-beta": ",".join([*([own] if own else []), *found])})
+
+    @property
+    def batches(self) -> BatchCodec | None:
+        """The message batches."""
+        from mellea.backends.anthropic.batches import AnthropicBatches  # lazy: few programs use batches
+
+        return AnthropicBatches()
 
     def make_decoder(self, request: Request) -> Decoder:
         """Return a decoder for one answer."""

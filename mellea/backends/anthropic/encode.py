@@ -70,7 +70,10 @@ def encode(request: Request, model: str) -> JsonObject:
         _encode_thinking(options[ModelOption.THINKING], payload, can, model)
     if (container := find_container(request.messages)) is not None:
         payload["container"] = container
-    payload |= _encode_tools(request.tools, options.get(ModelOption.TOOL_CHOICE))
+    if request.tools:
+        payload |= _encode_tools(request.tools, options.get(ModelOption.TOOL_CHOICE))
+    else:
+        payload |= _encode_tools(_recall_tools(request.messages), "none")
     if request.output_schema is not None:
         _hold(request, request.output_schema, payload, can)
     return payload
@@ -189,6 +192,17 @@ def _encode_tools(tools: Sequence[ToolSpec | BuiltinTool], choice: str | None) -
         kind = _CHOICES.get(choice)
         payload["tool_choice"] = {"type": kind} if kind else {"type": "tool", "name": choice}
     return payload
+
+
+def _recall_tools(messages: Sequence[Message]) -> list[ToolSpec]:
+    """Return the tools that a history has calls of, for a request that offers none.
+
+    The API refuses a history with calls or results otherwise: "Requests which include `tool_use` or `tool_result`
+    blocks must define tools" (400, 2026-11).
+    """
+    blocks = [block for message in messages for block in message.blocks]
+    called = [block for block in blocks if isinstance(block, (ToolCall, ToolOutput)) and not block.is_builtin]
+    return [ToolSpec(name, "", {}) for name in dict.fromkeys([block.tool_name for block in called])]
 
 
 def _encode_tool(tool: ToolSpec | BuiltinTool) -> JsonObject:

@@ -46,10 +46,12 @@ class Traits:
 def find_traits(model: str) -> Traits:
     """Return what the model of this name supports."""
     version = _read_version(model)
+    # A name of another house's model behind the same format: what every server takes.
     if version is None:
         return Traits(max_tokens=4096)
     if version < (4, 6):
         return Traits(max_tokens=_find_max_tokens(model, version), native_schema=version >= (4, 5))
+    # From there on sampling parameters and token budgets are refused.
     is_strict = version >= (4, 7)
     return Traits(
         max_tokens=64_000,

@@ -9,8 +9,8 @@ from urllib.parse import quote, urlencode
 
 from pydantic_core import from_json
 
-from mellea.backends.gemini.decode import Decoder, retry_delay
-from mellea.backends.gemini.embeddings import batches, decode_embeddings, encode_embeddings
+from mellea.backends.gemini.decode import Decoder, find_retry_delay
+from mellea.backends.gemini.embeddings import decode_embeddings, encode_embeddings, split_batches
 from mellea.backends.gemini.encode import encode
 from mellea.backends.gemini.images import (
     decode_image,
@@ -19,8 +19,9 @@ from mellea.backends.gemini.images import (
     encode_predictions,
     is_imagen,
 )
-from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, resource
+from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, name_resource
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
+from mellea.backends.http.batches import BatchCodec
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Usage
 from mellea.core.messages import Message
@@ -90,6 +91,7 @@ class GeminiBackend(HttpBackend):
         Raises:
             BackendError: the provider failed, or made no image.
         """
+        # Another kind of model behind another method, with several images at once.
         if is_imagen(self.model_id):
             payload = encode_predictions(messages, n, aspect_ratio, options)
             return decode_predictions(await self.post_json(self._path("predict"), payload), self.model_id)
@@ -112,7 +114,7 @@ class GeminiBackend(HttpBackend):
                 self.model_id,
                 len(batch),
             )
-            for batch in batches(texts)
+            for batch in split_batches(texts)
         ]
         vectors = tuple(vector for result in made for vector in result.vectors)
         return EmbeddingResult(vectors, _total([result.usage for result in made]), self.model_id)
@@ -124,6 +126,7 @@ class GeminiBackend(HttpBackend):
         while True:
             listing = await self.get_json(path)
             names += self.read_models(listing)
+            # In pages, however large a page is asked for.
             if not (token := listing.get("nextPageToken")):
                 return names
             path = f"{self.models_path}&{urlencode({'pageToken': token})}"
@@ -135,6 +138,13 @@ class GeminiBackend(HttpBackend):
             return Outgoing(self._path("streamGenerateContent?alt=sse"), payload)
         return Outgoing(self._path("generateContent"), payload)
 
+    @property
+    def batches(self) -> BatchCodec | None:
+        """The batches of the developer API."""
+        from mellea.backends.gemini.batches import GeminiBatches  # lazy: few programs use batches
+
+        return GeminiBatches(name_resource(self.model_id))
+
     def make_decoder(self, request: Request) -> Decoder:
         """Return a decoder for one answer."""
         return Decoder(self.model_id)
@@ -143,7 +153,7 @@ class GeminiBackend(HttpBackend):
         """Return the error with what the provider's body tells of it."""
         if isinstance(error, RateLimitError) and error.retry_after is None:
             with suppress(ValueError):  # a proxy's page is not JSON
-                error.retry_after = retry_delay(from_json(body))
+                error.retry_after = find_retry_delay(from_json(body))
         return error
 
     def advise_on_key(self) -> str:
@@ -159,7 +169,7 @@ class GeminiBackend(HttpBackend):
             raise WireError(f"Gemini's answer lists no models: {listing!r:.80}") from error
 
     def _path(self, verb: str) -> str:
-        return f"{quote(resource(self.model_id), safe='/')}:{verb}"
+        return f"{quote(name_resource(self.model_id), safe='/')}:{verb}"
 
 
 def _is_place(name: str) -> bool:

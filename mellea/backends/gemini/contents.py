@@ -1,4 +1,4 @@
-"""From messages to Gemini's `contents`: turns of the user and of the model, made of parts."""
+"""From messages to Gemini's `encode_contents`: turns of the user and of the model, made of parts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mellea.backends.gemini.wire import (
     SIGNATURE_OF_LAST,
     Json,
     JsonObject,
-    generation,
+    find_generation,
 )
 from mellea.backends.http.call_ids import with_fit_ids
 from mellea.core.backend import Request
 from mellea.core.blocks import CBlock, FileBlock, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 
-__all__ = ["contents", "jsonable"]
+__all__ = ["encode_contents", "make_jsonable"]
 
 
-def contents(request: Request, model: str) -> list[JsonObject]:
+def encode_contents(request: Request, model: str) -> list[JsonObject]:
     """Return the turns of a conversation; system messages stand elsewhere."""
     messages = with_fit_ids(request.messages)
     names = {
@@ -33,7 +33,7 @@ def contents(request: Request, model: str) -> list[JsonObject]:
         for block in message.blocks
         if isinstance(block, ToolCall)
     }
-    is_new = (generation(model) or 3) >= 3
+    is_new = (find_generation(model) or 3) >= 3
     turns: list[JsonObject] = []
     last_role = ""
     for message in messages:
@@ -67,7 +67,7 @@ def _encode_user_block(block: object, names: Mapping[str, str], *, takes_files: 
 def _encode_function_response(output: ToolOutput, names: Mapping[str, str], files: list[JsonObject]) -> JsonObject:
     texts = [part.value for part in output.parts if isinstance(part, CBlock)]
     # A value goes as JSON, which Gemini reads better than the text of it.
-    result: Json = jsonable(output.result) if output.is_value else texts[0] if len(texts) == 1 else texts
+    result: Json = make_jsonable(output.result) if output.is_value else texts[0] if len(texts) == 1 else texts
     response: JsonObject = {
         "name": output.tool_name or names.get(output.tool_call_id, ""),
         "response": {"error" if output.is_error else "output": result},
@@ -116,7 +116,7 @@ class _ModelTurn:
                 return  # another provider's, or one that Gemini doesn't want back
             part = _encode_builtin_call(call)
         else:
-            part = {"functionCall": {"name": call.tool_name, "args": jsonable(call.tool_args)}}
+            part = {"functionCall": {"name": call.tool_name, "args": make_jsonable(call.tool_args)}}
             if call.tool_call_id:
                 part["functionCall"]["id"] = call.tool_call_id
         if signature := (signature or "").removeprefix(SIGNATURE):
@@ -141,14 +141,14 @@ def _is_gemini_s_own(call: ToolCall) -> bool:
 
 
 def _encode_builtin_call(call: ToolCall) -> JsonObject:
-    args = jsonable(call.tool_args)
+    args = make_jsonable(call.tool_args)
     if call.tool_name == CODE_EXECUTION:
         return {"executableCode": {"id": call.tool_call_id, "language": "PYTHON", **args}}
     return {"toolCall": {"id": call.tool_call_id, "toolType": call.tool_name.upper(), "args": args}}
 
 
 def _encode_builtin_result(output: ToolOutput) -> JsonObject:
-    result = jsonable(output.result)
+    result = make_jsonable(output.result)
     if output.tool_name == CODE_EXECUTION:
         outcome = "OUTCOME_FAILED" if output.is_error else "OUTCOME_OK"
         return {"codeExecutionResult": {"id": output.tool_call_id, "outcome": outcome, "output": result}}
@@ -161,6 +161,6 @@ def _encode_file(block: FileBlock) -> JsonObject:
     return {"inlineData": {"mimeType": block.essence, "data": block.base64()}}
 
 
-def jsonable(value: Json) -> Json:
+def make_jsonable(value: Json) -> Json:
     """Convert a value to JSON; bytes become base64, anything else that JSON can't represent its `str`."""
     return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")

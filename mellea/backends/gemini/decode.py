@@ -69,7 +69,7 @@ from mellea.core.events import (
 from mellea.core.messages import parse_tool_call
 from mellea.errors import BackendError, RateLimitError, WireError
 
-__all__ = ["Decoder", "decode_whole", "read_usage", "retry_delay"]
+__all__ = ["Decoder", "decode_whole", "find_retry_delay", "read_usage"]
 
 
 _PLAIN = frozenset({"content", "index", "role", "finishReason", "safetyRatings"})
@@ -221,7 +221,7 @@ class Decoder(SseWireDecoder):
         """Make the error of what the provider reports."""
         error = reported(report)
         if isinstance(error, RateLimitError):
-            error.retry_after = retry_delay(report)
+            error.retry_after = find_retry_delay(report)
         return error
 
     # -- candidates and parts ----------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ class Decoder(SseWireDecoder):
 
     def _add_found(self, candidate: JsonObject, events: list[Event]) -> None:
         """Emit searches and sources; a search has no part of its own and is reported only when it is over."""
-        found = list(dict.fromkeys(sources(candidate)))
+        found = list(dict.fromkeys(list_sources(candidate)))
         queries = search_queries(candidate)
         if queries and not self._has_searched:
             self._has_searched = True
@@ -445,7 +445,7 @@ def _read_tool_name(call: JsonObject) -> str:
 _RETRY_INFO = "google.rpc.RetryInfo"
 
 
-def retry_delay(report: Json) -> float | None:
+def find_retry_delay(report: Json) -> float | None:
     """Return the seconds that an error asks to wait before the next attempt, `None` if it doesn't say.
 
     Args:
@@ -476,7 +476,7 @@ def _read_duration(duration: Json) -> float | None:
 _PIECES = ("web", "retrievedContext", "maps", "image")
 
 
-def sources(candidate: JsonObject) -> Iterator[Source]:
+def list_sources(candidate: JsonObject) -> Iterator[Source]:
     """Yield the sources that a candidate names, in its order; the same one may come again."""
     for chunk in _read_objects(_read_object(candidate.get("groundingMetadata")).get("groundingChunks")):
         for kind in _PIECES:

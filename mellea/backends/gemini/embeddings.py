@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mellea.backends.gemini.decode import read_usage
-from mellea.backends.gemini.wire import Json, JsonObject, resource
+from mellea.backends.gemini.wire import Json, JsonObject, name_resource
 from mellea.core.events import Usage
 from mellea.core.results import EmbeddingResult
 from mellea.errors import WireError
 
-__all__ = ["batches", "decode_embeddings", "encode_embeddings"]
+__all__ = ["decode_embeddings", "encode_embeddings", "split_batches"]
 
 _LARGEST_BATCH = 100
 
 
-def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+def split_batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield the texts in as many pieces as Gemini takes them."""
     for start in range(0, len(texts), _LARGEST_BATCH):
         yield texts[start : start + _LARGEST_BATCH]
@@ -23,7 +23,7 @@ def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def encode_embeddings(texts: Sequence[str], model: str) -> JsonObject:
     """Return the payload of one batch."""
-    return {"requests": [{"model": resource(model), "content": {"parts": [{"text": text}]}} for text in texts]}
+    return {"requests": [{"model": name_resource(model), "content": {"parts": [{"text": text}]}} for text in texts]}
 
 
 def decode_embeddings(body: Json, model: str, count: int) -> EmbeddingResult:

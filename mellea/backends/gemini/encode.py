@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mellea.backends.gemini.contents import contents, jsonable
-from mellea.backends.gemini.schema import gemini_schema
-from mellea.backends.gemini.wire import EFFORTS, OPTIONS, PROVIDER, JsonObject, generation
+from mellea.backends.gemini.contents import encode_contents, make_jsonable
+from mellea.backends.gemini.schema import write_schema
+from mellea.backends.gemini.wire import EFFORTS, OPTIONS, PROVIDER, JsonObject, find_generation
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
 from mellea.core.options import ModelOption
 from mellea.errors import UnsupportedError
@@ -24,7 +24,7 @@ def encode(request: Request, model: str) -> JsonObject:
         UnsupportedError: the model can't do what is asked.
     """
     _check_tools(request, model)
-    payload: JsonObject = {"contents": contents(request, model)}
+    payload: JsonObject = {"contents": encode_contents(request, model)}
     if instructions := [message.text for message in request.messages if message.role == "system" and message.text]:
         payload["systemInstruction"] = {"parts": [{"text": text} for text in instructions]}
     if config := _encode_config(request, model):
@@ -39,7 +39,7 @@ def encode(request: Request, model: str) -> JsonObject:
 def _check_tools(request: Request, model: str) -> None:
     """Refuse combinations that models before generation 3 reject."""
     own = any(isinstance(tool, ToolSpec) for tool in request.tools)
-    number = generation(model)
+    number = find_generation(model)
     if not request.tools or number is None or number >= 3:
         return
     if request.output_schema is not None:
@@ -67,14 +67,14 @@ def _encode_config(request: Request, model: str) -> JsonObject:
         config["thinkingConfig"] = _encode_thinking(thinking, model)
     if request.output_schema is not None:
         config["responseMimeType"] = "application/json"
-        config["responseJsonSchema"] = gemini_schema(jsonable(request.output_schema.schema))
+        config["responseJsonSchema"] = write_schema(make_jsonable(request.output_schema.schema))
     return config
 
 
 def _encode_thinking(value: bool | int | str, model: str) -> JsonObject:
     """Set the thinking effort: a level from generation 3 on, a token budget before."""
     # A name that tells no generation is taken for a new model.
-    takes_levels = (generation(model) or 3) >= 3
+    takes_levels = (find_generation(model) or 3) >= 3
     if value is True:
         return {"includeThoughts": True}
     if value is False or value == "none":
@@ -97,14 +97,14 @@ def _encode_thinking(value: bool | int | str, model: str) -> JsonObject:
 def _encode_tools(request: Request) -> list[JsonObject]:
     own = [_declare_tool(tool) for tool in request.tools if isinstance(tool, ToolSpec)]
     tools: list[JsonObject] = [{"functionDeclarations": own}] if own else []
-    return tools + [jsonable(tool.config) for tool in request.tools if isinstance(tool, BuiltinTool)]
+    return tools + [make_jsonable(tool.config) for tool in request.tools if isinstance(tool, BuiltinTool)]
 
 
 def _declare_tool(tool: ToolSpec) -> JsonObject:
     return {
         "name": tool.name,
         "description": tool.description,
-        "parametersJsonSchema": gemini_schema({"type": "object", **jsonable(tool.parameters)}),
+        "parametersJsonSchema": write_schema({"type": "object", **make_jsonable(tool.parameters)}),
     }
 
 

@@ -45,6 +45,7 @@ def encode_image(
     config: JsonObject = {"responseModalities": ["IMAGE"]}
     if settings:
         config["imageConfig"] = settings
+    # As for text, so that images to start from are encoded in one place.
     return {**encode(Request(tuple(messages)), model), "generationConfig": config}
 
 
@@ -60,6 +61,7 @@ def decode_predictions(body: Json, model: str) -> ImageResult:
         raise WireError(f"Imagen's answer is not a list of predictions: {body!r:.80}", model=model)
     images = tuple(_read_image(item) for item in predictions if "bytesBase64Encoded" in item)
     if not images:
+        # Each image has its own reason, mostly the same one.
         reasons = {str(item["raiFilteredReason"]) for item in predictions if item.get("raiFilteredReason")}
         raise BackendError(f"Imagen made no image: {'; '.join(sorted(reasons)) or 'it gives no reason'}", model=model)
     return ImageResult(images, None, model)

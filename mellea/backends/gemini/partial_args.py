@@ -73,6 +73,7 @@ class PartialArgs:
         if chunk is not None and not isinstance(chunk, str):
             raise WireError(f"the stringValue of a part of a call's arguments is {chunk!r}")
         pieces: list[str] = []
+        # The next piece of a text has the same path; anything else begins a new value.
         if not (self.is_in_string and path == self._path):
             if (text := _read_scalar(partial)) is None and chunk is None:
                 return ""  # it only says that more will come
@@ -80,6 +81,7 @@ class PartialArgs:
             pieces.append('"' if text is None else text)
             self.is_in_string = text is None
         if chunk:
+            # Escaped piece by piece: no character of JSON's escapes reaches over two.
             pieces.append(json.dumps(chunk, ensure_ascii=False)[1:-1])
         if self.is_in_string and not partial.get("willContinue"):
             self._end_string(pieces)
@@ -105,8 +107,10 @@ class PartialArgs:
         """Close the containers that the path has left, and open those that it enters."""
         self._end_string(pieces)
         common = 0
+        # How far the two paths agree: those containers stay open.
         while common < min(len(path), len(self._path)) and path[common] == self._path[common]:
             common += 1
+        # One path leads through the other, so a value would be a container, too.
         if self._path and common in (len(path), len(self._path)):
             raise WireError(f"the value at {path} of a call's arguments comes twice")
         self._leave(common + 1, pieces)

@@ -14,7 +14,7 @@ from typing import Final
 
 from mellea.backends.gemini.wire import Json, JsonObject
 
-__all__ = ["gemini_schema"]
+__all__ = ["write_schema"]
 
 _KEPT: Final = frozenset(
     {
@@ -38,7 +38,7 @@ _DROPPED: Final = frozenset({"$comment", "$schema", "const", "discriminator", "e
 _DEEPEST: Final = 64
 
 
-def gemini_schema(schema: Mapping[str, Json]) -> JsonObject:
+def write_schema(schema: Mapping[str, Json]) -> JsonObject:
     """Return the schema as Gemini takes it."""
     written: JsonObject = _write_part(schema, 0)
     return written

@@ -20,8 +20,8 @@ __all__ = [
     "SIGNATURE_OF_LAST",
     "Json",
     "JsonObject",
-    "generation",
-    "resource",
+    "find_generation",
+    "name_resource",
 ]
 
 Json: TypeAlias = Any
@@ -85,12 +85,12 @@ FINISH_REASONS: Final[dict[str, FinishReason]] = {
 _GENERATION = re.compile(r"gemini-(\d+)")
 
 
-def generation(model: str) -> int | None:
+def find_generation(model: str) -> int | None:
     """Return the generation that a model's name tells, as 3 for `gemini-3-flash`; `None` if it tells none."""
     found = _GENERATION.search(model)
     return int(found[1]) if found else None
 
 
-def resource(model: str) -> str:
+def name_resource(model: str) -> str:
     """Return the name of a model in paths: `models/…`, unless it says `tunedModels/…` or the like itself."""
     return model if "/" in model else f"models/{model}"

@@ -23,6 +23,7 @@ import sys
 import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self, TypedDict
 
 import anyio
@@ -30,6 +31,7 @@ import anyio.to_thread
 from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
+from mellea.backends.http.batches import BatchCall, BatchCodec
 from mellea.backends.http.clients import Connector
 from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
 from mellea.backends.http.exchange import Attempts, Exchange, nap_of
@@ -60,6 +62,9 @@ __all__ = ["HTTP_OPTIONS", "MAX_ANSWER_BYTES", "HttpBackend", "Outgoing", "Probe
 
 _ALIVE = KeepAlive()
 _AGAIN = KeepAlive(begins_anew=True)
+
+_SLOW = Deadlines(first_byte=300.0)
+"""For files of many requests, and for their results."""
 
 _PLAIN: Mapping[str, Any] = {ModelOption.STREAM: False}
 
@@ -336,6 +341,55 @@ class HttpBackend(Backend):
         outgoing = Outgoing(path, {}, {"content-type": kind}, body)
         return await self._fetch("POST", outgoing, deadlines or Deadlines(), self.retries)
 
+    # -- batches --------------------------------------------------------------------------------------------
+
+    @property
+    def batches(self) -> BatchCodec | None:
+        """What the provider's batches look like; `None` if it has none."""
+        return None
+
+    def encode_for_batch(self, key: str, request: Request) -> bytes | None:
+        """Return a request as it stands in a batch under a key; `None` if it can't stand in one.
+
+        Raises:
+            UnsupportedError: the request asks for what this backend can't do.
+        """
+        check_supported(self, request)
+        options = {**request.options, ModelOption.STREAM: False}
+        outgoing = self._outgoing(replace(request, options=options))
+        if self.batches is None or outgoing.headers or options.get(ModelOption.EXTRA_HEADERS):
+            return None
+        return self.batches.encode_item(key, outgoing.payload)
+
+    def decode_from_batch(self, request: Request, body: bytes) -> list[Event]:
+        """Return the events of an answer that came in a batch, as one JSON body.
+
+        Raises:
+            BackendError: the answer makes no sense.
+        """
+        decoder = self.make_decoder(request)
+        decoder.media_type = "application/json"
+        events = decoder.feed(body)
+        return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
+
+    async def make_call(self, call: BatchCall, *, retries: int | None = None) -> Any:
+        """Make a call about a batch, and return the JSON value, or the bytes, that come back.
+
+        Raises:
+            BackendError: as for `run`.
+        """
+        headers, body = {}, call.body
+        if call.file is not None:
+            name, data = call.file
+            files = [("file", name, data, "application/jsonl")]
+            body, kind = await anyio.to_thread.run_sync(form_body, call.payload, files)
+            headers["content-type"] = kind
+        outgoing = Outgoing(call.path, call.payload, headers, body)
+        tries = self.retries if retries is None else retries
+        if call.is_raw:
+            return (await self._fetch_body(call.method, outgoing, _SLOW, tries))[0]
+        return await self._fetch(call.method, outgoing, _SLOW, tries)
+
     async def list_models(self) -> list[str]:
         """Return the names of the models that the provider offers.
 
@@ -438,6 +492,12 @@ class HttpBackend(Backend):
         )
 
     async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:
+        body, is_whole = await self._fetch_body(method, outgoing, deadlines, retries)
+        return _value(body, is_whole=is_whole, origin=self._address.origin)
+
+    async def _fetch_body(
+        self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int
+    ) -> tuple[bytes, bool]:
         exchange = self._exchange(method, outgoing, _PLAIN, deadlines, retries)
         exchange.request.read, exchange.nap = deadlines.first_byte, None  # no run watches this one
         with exchange.described():
@@ -445,10 +505,9 @@ class HttpBackend(Backend):
                 while (response := await exchange.open()) is None:
                     continue
                 try:
-                    body, is_whole = await response.read(MAX_BODY_BYTES)
+                    return await response.read(MAX_BODY_BYTES)
                 finally:
                     await response.aclose()
-                return _value(body, is_whole=is_whole, origin=self._address.origin)
             raise DeadlineError(f"{self._address.origin} took longer than {deadlines.total:g} s", is_retryable=True)
 
     async def _list_models(self, deadlines: Deadlines, retries: int) -> list[str]:

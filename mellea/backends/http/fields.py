@@ -121,6 +121,7 @@ def mappings_of(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """
     items = list_of(mapping, name)
     if None in items:
+        # Null is the same as absent, in lists as well.
         items = [item for item in items if item is not None]
     for item in items:
         if type(item) is not dict:
@@ -140,6 +141,7 @@ def arguments_text(value: Any, name: str = "arguments") -> str:
         return ""
     if type(value) is str:
         return value
+    # Servers that were written against another format send the object itself.
     if type(value) is dict:
         return json.dumps(value, ensure_ascii=False)
     if value == []:
@@ -172,6 +174,7 @@ def known_text(mapping: dict[str, Any], name: str) -> str:
     value = mapping.get(name)
     if type(value) is not str:
         return ""
+    # An escape in the JSON may be half a character, which could be neither printed nor saved.
     return value if value.isascii() else replace_surrogates(value)
 
 
@@ -188,6 +191,7 @@ def known_int(mapping: dict[str, Any], name: str) -> int | None:
         return value
     if type(value) is float:
         return int(value) if math.isfinite(value) and value.is_integer() else None
+    # `isdecimal` alone lets through the digits of all scripts; 18 of them fit into 64 bits.
     if type(value) is str and len(value) <= 18 and value.isascii() and value.isdecimal():
         return int(value)
     return None

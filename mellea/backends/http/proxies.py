@@ -87,8 +87,10 @@ def proxy_for(scheme: str, host: str, port: int | None, system: Mapping[str, str
     Raises:
         ConfigurationError: what the environment names can't be used as a proxy.
     """
+    # Never through a proxy, whatever the environment says: it would look on its own machine.
     if is_loopback(host):
         return None
+    # As curl and urllib do: the scheme's own variable goes before `ALL_PROXY`.
     kind = next((kind for kind in (scheme, "all") if system.get(kind)), None)
     if kind is None or _is_excepted(host, port or _PORTS[scheme], system.get("no", "")):
         return None
@@ -111,6 +113,7 @@ def _checked(url: str, variable: str) -> Proxy:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ConfigurationError(f"{variable} in the environment is not a valid proxy: {error}; {_CURE}") from None
+    # Without user and password, since it is shown in errors.
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if parts.scheme not in _SCHEMES or not host or not url.isprintable() or " " in url:
         raise ConfigurationError(
@@ -127,6 +130,7 @@ _CURE = "change it, or name the server in NO_PROXY"
 def _variable(kind: str, value: str) -> str:
     """Return the name of the variable that holds a proxy; on some systems it comes from the settings instead."""
     names = [name for name in os.environ if name.lower() == f"{kind}_proxy" and os.environ[name] == value]
+    # The lower-case name where both are set, as it is the one that counts.
     return min(names, key=str.isupper, default=f"the system's {kind} proxy")
 
 
@@ -145,6 +149,7 @@ def _matches(entry: str, host: str, port: int, address: _Address | None) -> bool
     scheme, divider, rest = entry.partition("://")
     if divider:
         entry = rest.rstrip("/")
+        # An address in NO_PROXY, which people paste there, means its port as well.
         if scheme in _PORTS and _split_port(entry)[1] is None and _PORTS[scheme] != port:
             return False
     if "/" in entry:
@@ -153,9 +158,11 @@ def _matches(entry: str, host: str, port: int, address: _Address | None) -> bool
     if wanted is not None and wanted != port:
         return False
     name = _bare(name)
+    # Addresses are compared as numbers: `127.1` and `127.0.0.1` are the same.
     if address is not None:
         return _address(name) == address
     name = name.removeprefix("*").removeprefix(".")
+    # At a dot: `example.com` doesn't except `badexample.com`.
     return bool(name) and (host == name or host.endswith(f".{name}"))
 
 

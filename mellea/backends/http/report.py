@@ -96,10 +96,12 @@ def reported(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
     if written := said.get("failed_generation"):
         text = f"{text}; the model wrote {str(written)[:200]!r}"
     status = status_of(report)
+    # The code goes before the status here: a used-up quota comes with 429, which says "try again".
     is_by_chance = any(said.get(name) in _BY_CHANCE for name in _NAMES if isinstance(said.get(name), str))
     if is_by_chance or is_hopeless(said):
         fields["is_retryable"] = is_by_chance
     elif status is None or not is_retryable_status(status):
+        # Under status 200 nothing speaks for another try, unless the report itself does.
         fields.setdefault("is_retryable", said.get("retryable") is True or said.get("is_retryable") is True)
     return BackendError(text, **fields) if status is None else error_for_status(status, text, **fields)
 
@@ -110,10 +112,12 @@ def is_report(value: Any) -> bool:
         return False
     if value.get("object") == "error" or value.get("type") == "error":
         return True
+    # By identity: a number or a text under these names is metadata.
     if value.get("success") is False or value.get("ok") is False:
         return True
     base = value.get("base_resp")
     if isinstance(base, dict):
+        # MiniMax and its like: every answer has the object, and 0 is success.
         return base.get("status_code") not in (None, 0)
     return any(_says(value[name]) for name in value if isinstance(name, str) and name.lower() in _TELLING)
 
@@ -140,6 +144,7 @@ def is_used_up(status: int, body: bytes) -> bool:
         said = {}
     if status == 402 or is_hopeless(said):
         return True
+    # Google says "quota exceeded" of a limit per minute, too, but then names the seconds to wait.
     return b"RetryInfo" not in body and any(words in said_in(body).lower() for words in _USED_UP)
 
 
@@ -150,6 +155,7 @@ def status_of(report: Any) -> int | None:
             continue
         for name in ("status_code", "http_status", "status", "code", "http_code"):
             value = said.get(name)
+            # Three digits: a longer number is the provider's own code.
             number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) == 3 else value
             if isinstance(number, int) and 400 <= number <= 599:
                 return number
@@ -162,6 +168,7 @@ def status_of(report: Any) -> int | None:
 
 def _inner(report: Any) -> dict[str, Any]:
     """Return the object that holds the code, which stands in `error` as a rule."""
+    # Google wraps the error of a stream in a list.
     while isinstance(report, list) and report:
         report = report[0]
     if not isinstance(report, dict):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.backends.http.address import Address
-from mellea.core.masking import HIDDEN, is_sensitive, scrub
+from mellea.core.masking import HIDDEN, hold_secret, is_sensitive, scrub
 from mellea.core.options import MAY_HOLD_KEYS
 from mellea.core.terminal import visible_lines
 from mellea.errors import AuthError, ConfigurationError, UsageError
@@ -31,11 +31,13 @@ _OF_THE_CONNECTION = frozenset(
 class Secret:
     """A key that shows itself only when asked."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("__weakref__", "_text")
 
     def __init__(self, text: str | None) -> None:
         # A key that comes out of a file often brings its line end.
         self._text = text.strip() if text else None
+        if self._text:
+            hold_secret(self)
 
     def reveal(self) -> str | None:
         """Return the key, `None` if there is none or an empty one."""

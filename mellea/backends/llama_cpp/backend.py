@@ -11,16 +11,16 @@ import anyio
 import anyio.to_thread
 
 from mellea.backends.llama_cpp.call import EngineCall
-from mellea.backends.llama_cpp.decode import Decoder, decode_embeddings, engine_error
+from mellea.backends.llama_cpp.decode import Decoder, convert_error, decode_embeddings
 from mellea.backends.llama_cpp.encode import OPTIONS, encode, encode_messages
-from mellea.backends.llama_cpp.engine import Engine, EngineSettings, default_threads, shared_engine
+from mellea.backends.llama_cpp.engine import Engine, EngineSettings, choose_threads, get_shared_engine
 from mellea.backends.llama_cpp.marks import JOINER, Marks, read_marks
-from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, check_name, find_weights, name_of, options_of
+from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, check_name, find_options, find_weights, name_of
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, KeepAlive
 from mellea.core.options import ModelOption, check_options
-from mellea.core.results import EmbeddingResult
-from mellea.errors import UsageError
+from mellea.core.results import EmbeddingResult, Probe
+from mellea.errors import MelleaError, UsageError
 
 __all__ = ["LlamaCppBackend"]
 
@@ -75,10 +75,10 @@ class LlamaCppBackend(Backend):
         model_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.model_id = check_name(fspath(model_id))
-        super().__init__(model_options=options_of(self.model_id) | check_options(model_options))
+        super().__init__(model_options=find_options(self.model_id) | check_options(model_options))
         self.context_window = _check_positive("context_window", context_window)
         self.parallel = _check_positive("parallel", parallel)
-        self.threads = default_threads() if threads is None else _check_positive("threads", threads)
+        self.threads = choose_threads() if threads is None else _check_positive("threads", threads)
         self.stop_repetition = stop_repetition
         self.verbose = verbose
         self._settings: EngineSettings | None = None
@@ -93,6 +93,7 @@ class LlamaCppBackend(Backend):
             BackendError: the engine refuses the request, or failed.
         """
         check_supported(self, request)
+        # Before the engine is looked for: what it can't do is told without loading anything.
         payload = encode(request)
         engine = await self.engine()
         model = engine.settings.alias
@@ -113,10 +114,11 @@ class LlamaCppBackend(Backend):
                         yield event
                 if is_done or decoder.is_over:
                     break
+                # It waits for a slot, which may take longer than a silent provider is given.
                 if not chunks and not call.is_started:
                     yield KeepAlive()
             if call.error is not None:
-                raise engine_error(call.error, model) from call.error
+                raise convert_error(call.error, model) from call.error
             for event in decoder.close():
                 yield event
         finally:
@@ -132,7 +134,8 @@ class LlamaCppBackend(Backend):
             ConfigurationError: the engine or the weights are missing.
         """
         chat = await self.engine()
-        engine = shared_engine(replace(chat.settings, embeds=True, parallel=1))
+        # An engine of its own: one that embeds gives no text.
+        engine = get_shared_engine(replace(chat.settings, embeds=True, parallel=1))
         call = engine.submit({"input": [self._marks.guard(text) for text in texts]})
         try:
             answers: list[Any] = []
@@ -142,8 +145,16 @@ class LlamaCppBackend(Backend):
         finally:
             await _stop(call)
         if call.error is not None:
-            raise engine_error(call.error, engine.settings.alias) from call.error
+            raise convert_error(call.error, engine.settings.alias) from call.error
         return decode_embeddings(answers[0], engine.settings.alias, self.context_window)
+
+    async def probe(self) -> Probe:
+        """Tell whether the weights are on this machine; the engine isn't loaded. It raises nothing."""
+        try:
+            await anyio.to_thread.run_sync(find_weights, self.model_id)
+        except MelleaError as error:
+            return Probe(False, str(error))
+        return Probe(True)
 
     async def engine(self) -> Engine:
         """Return the engine that serves this backend; it need not be loaded yet.
@@ -152,10 +163,11 @@ class LlamaCppBackend(Backend):
             ConfigurationError: the weights are missing, or this is a forked process.
         """
         if (settings := self._settings) is None:
+            # It hashes a file of a hundred megabytes, too long for a loop.
             found: tuple[Marks, EngineSettings] = await anyio.to_thread.run_sync(self._find)
             self._marks, self._settings = found
             settings = found[1]
-        return shared_engine(settings)
+        return get_shared_engine(settings)
 
     def _find(self) -> tuple[Marks, EngineSettings]:
         path = find_weights(self.model_id)
@@ -178,6 +190,7 @@ def _has_joiner(request: Request, payload: Mapping[str, Any]) -> bool:
 async def _stop(call: EngineCall) -> None:
     call.cancel()
     if call.is_started and not call.is_done:
+        # Also when cancelled: the slot is only free once the engine has come back.
         with anyio.CancelScope(shield=True):
             await call.wait_done(_CLOSE_SECONDS)
 

@@ -51,6 +51,7 @@ def share_out(body: dict[str, Any], max_tokens: int) -> None:
     length = max(LEAST_LENGTH, int(max_tokens * _CHARACTERS / max(1, texts)))
     definitions = body.get("$defs", {})
     for schema, _ in _walk_schemas(body, 1):
+        # Only limits that nobody stated: what the schema says itself stays as it is.
         _lower(schema, "maxLength", "minLength", length)
         for most, least, part in (("maxItems", "minItems", "items"), ("maxProperties", "minProperties", _ONE[1])):
             count = int(max_tokens * _USED / _estimate_cost(schema.get(part), definitions, 0))
@@ -69,6 +70,7 @@ def _walk_schemas(schema: Any, weight: int) -> Iterator[tuple[dict[str, Any], in
         return
     yield schema, weight
     for name in _ONE:
+        # Bounded, or a list in a list in a list would leave no room for any text.
         yield from _walk_schemas(schema.get(name), min(weight * _TEXTS_IN_LIST, _TEXTS_IN_LIST**2))
     for name in _LISTS:
         for part in schema.get(name, ()):
@@ -80,6 +82,7 @@ def _walk_schemas(schema: Any, weight: int) -> Iterator[tuple[dict[str, Any], in
 
 def _estimate_cost(schema: Any, definitions: Mapping[str, Any], depth: int) -> float:
     """Return about how many tokens a value takes."""
+    # A recursive schema has no cost of its own; a text's is as good a guess as any.
     if not isinstance(schema, Mapping) or depth > _FOLLOWED:
         return _COSTS["string"]
     if "$ref" in schema:

@@ -48,6 +48,7 @@ class EngineCall:
 
     def put(self, chunk: Chunk) -> bool:
         """Take one chunk from the engine; true tells the engine to stop."""
+        # The engine asks with each chunk, so this is the earliest moment at which it can stop.
         if self.is_cancelled:
             return True
         with self._lock:
@@ -68,12 +69,14 @@ class EngineCall:
 
     def cancel(self, reason: Exception | None = None) -> None:
         """Have the engine stop at its next chunk, from any thread; `reason` is raised to whoever still reads."""
+        # Before the flag: the engine's thread may see the flag and finish at once.
         self._reason = reason
         self.is_cancelled = True
 
     async def take(self, timeout: float) -> list[Chunk]:
         """Return all chunks that have come; if there are none, wait for some, for the end or the time-out."""
         with self._lock:
+            # Under the lock: a chunk that comes after this look finds the waiter.
             if not self._chunks and not self.is_done:
                 waiter = self._waiter = new_waiter()
             else:

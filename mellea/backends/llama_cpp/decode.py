@@ -22,7 +22,7 @@ from mellea.core.events import (
 from mellea.core.results import EmbeddingResult
 from mellea.errors import BackendError, BadRequestError, InterruptedStreamError, MelleaError
 
-__all__ = ["Decoder", "decode_embeddings", "engine_error"]
+__all__ = ["Decoder", "convert_error", "decode_embeddings"]
 
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_call"}
 
@@ -69,6 +69,7 @@ class Decoder:
             return []
         if "error" in chunk:
             raise _make_error(chunk["error"], self._model)
+        # The number of tokens is kept in case the answer is stopped here, where no usage comes.
         if (progress := chunk.get("prompt_progress")) is not None:
             self._usage = replace(self._usage, input_tokens=progress.get("total"))
             return [KeepAlive()]
@@ -78,6 +79,7 @@ class Decoder:
         self._response_id = chunk.get("id", self._response_id)
         if (usage := chunk.get("usage")) is not None:
             events.append(UsageEvent(_read_usage(usage)))
+            # The usage is the engine's last chunk, behind the finish reason.
             events += self._end()
         return events if self._tags.is_over else self._tags.feed(events)
 
@@ -112,6 +114,7 @@ class Decoder:
     def _look_for_repetition(self, text: str) -> None:
         if self._repetition is not None:
             self._written += 1
+            # The engine is told to stop by whoever reads; here it is only noted.
             self.is_over = self.is_over or self._repetition.feed(text)
 
     def _check(self, text: str) -> None:
@@ -153,15 +156,17 @@ def decode_embeddings(answer: Mapping[str, Any], model: str, window: int) -> Emb
                 model=model,
             )
         raise _make_error(error, model)
+    # Several texts are computed at once, and answered as they are done.
     rows = sorted(answer["data"], key=lambda row: row["index"])
     usage = Usage(input_tokens=answer.get("usage", {}).get("prompt_tokens"))
     return EmbeddingResult(tuple(tuple(row["embedding"]) for row in rows), usage, model)
 
 
-def engine_error(error: Exception, model: str) -> MelleaError:
+def convert_error(error: Exception, model: str) -> MelleaError:
     """Convert an error of the engine to one of mellea's."""
     if isinstance(error, MelleaError):
         return error
+    # The binding raises ValueError for what it can't convert, the engine a text for JSON that it can't read.
     kind = BadRequestError if isinstance(error, ValueError) or "parse_error" in str(error) else BackendError
     return kind(f"the engine refuses the request: {error}", backend="llama_cpp", model=model)
 

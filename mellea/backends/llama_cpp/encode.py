@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mellea.backends.llama_cpp.schema import json_grammar
+from mellea.backends.llama_cpp.schema import write_grammar
 from mellea.core.backend import Request
 from mellea.core.blocks import CBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
@@ -60,6 +60,7 @@ def encode(request: Request) -> dict[str, Any]:
         if option in request.options:
             payload[name] = request.options[option]
     if "seed" in payload:
+        # The remainder never is the value that means "any".
         payload["seed"] %= _RANDOM_SEED
     if "stop" in payload:
         payload["stop"] = _stop(payload["stop"])
@@ -68,7 +69,7 @@ def encode(request: Request) -> dict[str, Any]:
             raise UnsupportedError(
                 "the embedded model can't continue an assistant message under a schema; leave out format= or the prefix"
             )
-        payload["grammar"] = json_grammar(request.output_schema.schema, payload["max_tokens"])
+        payload["grammar"] = write_grammar(request.output_schema.schema, payload["max_tokens"])
     return payload
 
 
@@ -102,6 +103,7 @@ def _encode_content(message: Message, guard: Callable[[str], str]) -> str:
         elif isinstance(block, ToolOutput):
             result = block.result if isinstance(block.result, str) else _write_json(block.result)
             texts.append(f"Error: {result}" if block.is_error else result)
+    # The marks around calls stand outside of what is guarded: they are meant to be marks.
     return _check_text(content + guard("".join(texts)))
 
 

@@ -33,7 +33,7 @@ from typing import Any, cast
 from mellea.backends.llama_cpp.call import Chunk, EngineCall
 from mellea.errors import ConfigurationError, InterruptedStreamError, MissingExtraError
 
-__all__ = ["Engine", "EngineSettings", "default_threads", "open_server", "shared_engine", "unload"]
+__all__ = ["Engine", "EngineSettings", "choose_threads", "get_shared_engine", "open_server", "unload"]
 
 _BATCH = 64
 """Prompt tokens between two looks at the cancel flag; measured to cost nothing against 2048."""
@@ -72,7 +72,7 @@ class EngineSettings:
     embeds: bool = False
 
 
-def default_threads() -> int:
+def choose_threads() -> int:
     """Return how many threads compute: all cores but one, at most four."""
     # A core for the event loop: with all cores taken, the engine's spinning barriers starve everybody.
     affinity = getattr(os, "sched_getaffinity", None)
@@ -281,7 +281,7 @@ _is_lost = False
 _is_exiting = False
 
 
-def shared_engine(settings: EngineSettings) -> Engine:
+def get_shared_engine(settings: EngineSettings) -> Engine:
     """Return this process's engine for the settings; it loads at its first call.
 
     Raises:

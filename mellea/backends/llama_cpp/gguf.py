@@ -33,6 +33,7 @@ def read_metadata(file: Path, is_wanted: Callable[[str], bool]) -> dict[str, Any
         ValueError: the file ends too early, or isn't GGUF of a version from 2.
         OSError: it can't be read.
     """
+    # Mapped: the metadata is the first few megabytes of a file of gigabytes.
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _Reader(data).entries(is_wanted)
@@ -77,6 +78,7 @@ class _Reader:
             return None
         scalar = self._find_scalar(kind)
         start = self._at
+        # In one step: a vocabulary has a hundred thousand scores that nobody asks for.
         self._skip(length * scalar.size)
         return [value for (value,) in scalar.iter_unpack(self._data[start : self._at])] if wanted else None
 
@@ -99,6 +101,7 @@ class _Reader:
         return self._data[start : self._at]
 
     def _skip(self, length: int) -> None:
+        # Compared, never allocated: a length from a damaged file may be anything.
         if length > len(self._data) - self._at:
             raise ValueError("it ends in the middle of its metadata")
         self._at += length

@@ -69,6 +69,7 @@ class Marks:
         for text in sorted(self.texts):
             if len(text) > 1:
                 rest.setdefault(text[0], []).append(text[1:])
+        # Only the first character is consumed, so that marks which overlap are all broken.
         pieces = [f"{re.escape(first)}(?={_match_any_of(texts)})" for first, texts in rest.items()]
         self._pattern = re.compile("|".join(pieces)) if pieces else None
 
@@ -76,6 +77,7 @@ class Marks:
         """Return the text with every mark in it broken; it takes linear time."""
         if self._lone:
             text = text.translate(self._lone)
+        # A joiner isn't seen, and no tokeniser takes the two parts together again.
         return text if self._pattern is None else self._pattern.sub(rf"\g<0>{JOINER}", text)
 
 
@@ -96,9 +98,11 @@ def find_marks(metadata: Mapping[str, Any]) -> Marks:
     template = "\n".join(str(metadata[name]) for name in names) or _CHATML
     tokens: list[str] = metadata.get("tokenizer.ggml.tokens", [])
     kinds: list[int] = metadata.get("tokenizer.ggml.token_type", [])
+    # What the file itself names as an end or a beginning, whatever kind it gives the token.
     named = [value for name, value in metadata.items() if name.endswith("_token_id") and isinstance(value, int)]
     texts = {tokens[number] for number in named if 0 <= number < len(tokens)}
     for text, kind in zip(tokens, kinds, strict=False):
+        # User-defined tokens may be ordinary words; only those that look like marks, or stand in the template, are.
         if kind in (_UNKNOWN, _CONTROL) or (kind == _USER_DEFINED and _is_mark(text, template)):
             texts.add(text)
     texts |= _ENDS.intersection(tokens).union(_CALLS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["why_unsupported"]
+__all__ = ["explain_unsupported"]
 
 _ESCAPE = r"\\(?:[dDwWsSnrtfv]|[.+*?()|\[\]{}^$/\\\-@%#&~:;,'\"=!_` ]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[pP]\{\^?\w+\})"
 _TOKEN = re.compile(
@@ -27,11 +27,12 @@ _COUNTS = re.compile(r"\{(\d+),(\d+)\}")
 _BEGINNINGS = frozenset({None, "open", "bar"})
 
 
-def why_unsupported(pattern: str) -> str | None:
+def explain_unsupported(pattern: str) -> str | None:
     """Return what in the pattern the engine can't enforce, or `None`."""
     position, before, depth = 0, None, 0
     while position < len(pattern):
         token = _TOKEN.match(pattern, position)
+        # Look-aheads, back references and the like: refused, since a grammar that ignores them would allow too much.
         if token is None:
             return f"{pattern[position : position + 4]!r} at position {position}"
         kind, text = token.lastgroup, token.group()
@@ -47,6 +48,7 @@ def _fits(kind: str | None, text: str, before: str | None, after: str) -> bool:
     if kind == "repeat":
         counts = _COUNTS.match(text)
         is_range = counts is None or int(counts[1]) <= int(counts[2])
+        # Nothing to repeat.
         return is_range and before not in _BEGINNINGS | {"start", "end"}
     # An anchor in the middle asserts something, which the grammar can't.
     if kind == "start":

@@ -24,11 +24,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from mellea.backends.llama_cpp.budget import DefaultLimit, share_out
-from mellea.backends.llama_cpp.pattern import why_unsupported
+from mellea.backends.llama_cpp.pattern import explain_unsupported
 from mellea.core.structured.schema import follow_references
 from mellea.errors import UnsupportedError
 
-__all__ = ["MAX_ITEMS", "MAX_LENGTH", "json_grammar"]
+__all__ = ["MAX_ITEMS", "MAX_LENGTH", "write_grammar"]
 
 MAX_LENGTH = 4000
 """Characters of a string without a `maxLength`, where there are tokens for them (`budget.py`)."""
@@ -90,7 +90,7 @@ _LIKE_A_MARK = re.compile(r"<|\[/?[A-Z]")
 _UNBOUNDED = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 
 
-def json_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> str:
+def write_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> str:
     """Return the grammar of the JSON texts that match the schema.
 
     Args:
@@ -397,7 +397,7 @@ def _write_pattern(value: Any, path: str, is_open: bool) -> str:
     if not isinstance(value, str):
         raise _make_unsupported_error(f"{value!r}", path)
     pattern = _PATTERNS.get(value, value)
-    if (reason := why_unsupported(pattern)) is not None:
+    if (reason := explain_unsupported(pattern)) is not None:
         raise _make_unsupported_error(f"the pattern {value!r} ({reason})", path)
     return pattern
 

@@ -20,14 +20,14 @@ __all__ = [
     "DEFAULT_MODEL",
     "MODELS",
     "PublishedModel",
-    "cached_file",
     "check_name",
-    "fault_of",
+    "find_cached_file",
+    "find_fault",
+    "find_models_dir",
+    "find_options",
     "find_weights",
     "is_path",
-    "models_dir",
     "name_of",
-    "options_of",
 ]
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -88,7 +88,7 @@ MODELS = {
 }
 
 
-def models_dir() -> Path:
+def find_models_dir() -> Path:
     """Return the folder that `mellea models pull` fills: `models` in `MELLEA_CACHE`, or in the user's cache.
 
     Raises:
@@ -110,12 +110,12 @@ def _find_home() -> Path:
         ) from None
 
 
-def cached_file(model: PublishedModel) -> Path:
+def find_cached_file(model: PublishedModel) -> Path:
     """Return where `mellea models pull` puts the weights of a model."""
-    return models_dir() / model.name / model.filename
+    return find_models_dir() / model.name / model.filename
 
 
-def options_of(model_id: str) -> dict[str, Any]:
+def find_options(model_id: str) -> dict[str, Any]:
     """Return the options with which a model does best; none for a user's own file."""
     is_replaced = model_id == DEFAULT_MODEL and os.environ.get("MELLEA_GGUF")
     return dict(MODELS[model_id].options) if model_id in MODELS and not is_replaced else {}
@@ -154,12 +154,14 @@ def find_weights(model_id: str) -> Path:
     """
     if is_path(check_name(model_id)):
         origin = f"the model {model_id!r}"
+        # A file of the user's own has no published hash to be compared with.
         return _check_file(_expand(model_id, origin), origin)
     model = MODELS[model_id]
     if model_id == DEFAULT_MODEL and (own := os.environ.get("MELLEA_GGUF")):
         origin = f"MELLEA_GGUF={own!r}"
         return _check_file(_expand(own, origin), origin)
     for file in _list_places(model):
+        # The first place wins, even if its file is damaged: falling through would hide that.
         if file is not None and file.is_file():
             return _verify(file, model)
     raise ConfigurationError(
@@ -172,7 +174,7 @@ def _list_places(model: PublishedModel) -> Iterator[Path | None]:
     """Yield where the weights may be; a user without a home folder has no cache, and the other places still count."""
     missing: ConfigurationError | None = None
     try:
-        yield cached_file(model)
+        yield find_cached_file(model)
     except ConfigurationError as error:
         if os.environ.get("MELLEA_CACHE"):  # a wrong setting is the user's to mend
             raise
@@ -199,7 +201,7 @@ def _expand(path: str, origin: str) -> Path:
 
 
 def _verify(file: Path, model: PublishedModel) -> Path:
-    if (fault := fault_of(file, model)) is not None:
+    if (fault := find_fault(file, model)) is not None:
         raise ConfigurationError(
             f"the weights of {model.name!r} are not those that were published: {fault}: {str(file)!r}; remove the "
             f"file and get it again by `mellea models pull {model.name}`"
@@ -207,15 +209,17 @@ def _verify(file: Path, model: PublishedModel) -> Path:
     return _check_file(file, f"the model {model.name!r}")
 
 
-def fault_of(file: Path, model: PublishedModel) -> str | None:
+def find_fault(file: Path, model: PublishedModel) -> str | None:
     """Return how a file differs from the published one, or `None`; it takes about 0.1 s for 100 MB.
 
     Raises:
         OSError: it can't be read.
     """
     state = file.stat()
+    # A download that broke off, told without reading the file.
     if state.st_size != model.size:
         return f"it has {state.st_size} bytes, not {model.size}"
+    # With size and time in the key, a file that was replaced is hashed anew.
     found = _compute_sha256(file, state.st_size, state.st_mtime_ns)
     return None if found == model.sha256 else f"its SHA-256 is {found}, not {model.sha256}"
 
@@ -245,6 +249,7 @@ def _list_parts(file: Path, origin: str) -> list[Path]:
     if found is None:
         return [file]
     number, count = int(found[1]), int(found[2])
+    # llama.cpp finds the other parts by the first one's name alone.
     if number != 1:
         first = _PART.sub(f"-00001-of-{found[2]}", file.name)
         raise ConfigurationError(f"{origin} is part {number} of {count}; name the first part, {first!r}")

@@ -66,6 +66,7 @@ class OllamaModelBackend(HttpBackend):
     async def probe(self) -> Probe:
         """Tell whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
         try:
+            # Without retries: whoever asks whether a server is there wants to know now.
             models = await self._list_models(PROBE_DEADLINES, 0)
         except ConnectError as error:
             return Probe(False, f"{error}; start it with `ollama serve`")

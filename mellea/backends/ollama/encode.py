@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic_core import to_jsonable_python
 
 from mellea.backends.http.call_ids import with_fit_ids
-from mellea.backends.ollama.schema import tool_schema
+from mellea.backends.ollama.schema import write_tool_schema
 from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json, JsonObject
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
@@ -123,7 +123,7 @@ def _encode_tool(tool: ToolSpec) -> JsonObject:
     function = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": tool_schema(_make_jsonable(tool.parameters)),
+        "parameters": write_tool_schema(_make_jsonable(tool.parameters)),
     }
     return {"type": "function", "function": function}
 

@@ -18,7 +18,7 @@ from typing import Final
 from mellea.backends.ollama.wire import Json, JsonObject
 from mellea.core.structured.schema import follow_references
 
-__all__ = ["tool_schema"]
+__all__ = ["write_tool_schema"]
 
 _ROUNDS: Final = 2
 """How often a recursive type is expanded."""
@@ -45,7 +45,7 @@ _TYPES: Final[dict[type, str]] = {
 }
 
 
-def tool_schema(parameters: Mapping[str, Json]) -> JsonObject:
+def write_tool_schema(parameters: Mapping[str, Json]) -> JsonObject:
     """Return the parameters of a tool as the server understands all of them."""
     written = _Writer(parameters).part(parameters)
     return {**written, "type": "object", "properties": written.get("properties", {})}

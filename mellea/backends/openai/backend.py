@@ -10,10 +10,11 @@ from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
 from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
+from mellea.backends.http.batches import BatchCodec
 from mellea.backends.http.report import is_hopeless
 from mellea.backends.openai import chat
 from mellea.backends.openai.frames import StreamDecoder
-from mellea.backends.openai.services import OPENAI, SERVICES, Service, service_at
+from mellea.backends.openai.services import OPENAI, SERVICES, Service, find_service_at
 from mellea.core.backend import Capabilities, Request
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
@@ -104,6 +105,7 @@ class OpenAIBackend(HttpBackend):
             raise ConfigurationError(f"{self.service.name!r} has no Responses API; leave out api='responses'")
         self.api = api
         self.name = self.service.name
+        # Before the base class looks for the key; on the object, since one class reaches many services.
         self.key_variables = self.service.key_variables
         self.key_header = self.service.key_header
         super().__init__(
@@ -117,6 +119,7 @@ class OpenAIBackend(HttpBackend):
             max_answer_bytes=max_answer_bytes,
             model_options=model_options,
         )
+        # A header of the user's own may be how a proxy wants to be told who asks.
         self._may_lack_key = self.service.is_local or api_key == "" or headers is not None
         self.capabilities = _find_capabilities(self.service, api)
 
@@ -148,6 +151,15 @@ class OpenAIBackend(HttpBackend):
             )
         return chat.Decoder(self.model_id, backend=self.name, is_wrapped=wraps, starts=starts)
 
+    @property
+    def batches(self) -> BatchCodec | None:
+        """OpenAI's batches; other services have none that is known here."""
+        if self.name != OPENAI.name:
+            return None
+        from mellea.backends.openai.batches import OpenAIBatches  # lazy: few programs use batches
+
+        return OpenAIBatches("responses" if self.api == "responses" else "chat/completions")
+
     def is_key_needed(self) -> bool:
         """Tell whether the service wants a key that nobody gave; a header may bring one."""
         return not self._may_lack_key
@@ -168,6 +180,7 @@ class OpenAIBackend(HttpBackend):
         except ValueError:
             return error
         if isinstance(said, dict) and is_hopeless(said.get("error")):
+            # A quota that is used up comes with status 429, like a rate limit.
             error.is_retryable = False
         return error
 
@@ -195,12 +208,12 @@ class OpenAIBackend(HttpBackend):
             decode_images,
             encode_images,
             encode_inputs,
-            inputs_of,
+            list_inputs,
         )
 
         self._check("image_generation", "image generation")
         try:
-            inputs = inputs_of(messages)
+            inputs = list_inputs(messages)
             if inputs and not self.service.changes_images:
                 able = ", ".join(repr(each.name) for each in SERVICES.values() if each.changes_images)
                 raise UnsupportedError(f"the backend {self.name!r} can't edit images; these can: {able}")
@@ -261,7 +274,7 @@ def _find_service(service: str | Service | None, base_url: str | None) -> tuple[
         variable = f", or set {own.url_variable}" if own.url_variable else ""
         raise ConfigurationError(f"{own.name!r} has another address for everybody: pass base_url={variable}")
     base = Address.parse(url).base  # reports a bad address before a service is looked up by it
-    return (service if service is not None else service_at(base)), url
+    return (service if service is not None else find_service_at(base)), url
 
 
 def _find_model(model_id: str | None, service: Service) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from mellea.core.blocks import CBlock, FileBlock, ToolCall, ToolOutput
 from mellea.errors import UnsupportedError
 
-__all__ = ["arguments_of", "as_url", "filename_of", "result_text", "signed_by", "unsupported"]
+__all__ = ["as_url", "find_filename", "signed_by", "unsupported", "write_arguments", "write_result"]
 
 
 def as_url(block: FileBlock) -> str:
@@ -16,20 +16,20 @@ def as_url(block: FileBlock) -> str:
     return block.url if block.url is not None else f"data:{block.essence};base64,{block.base64()}"
 
 
-def filename_of(block: FileBlock) -> str:
+def find_filename(block: FileBlock) -> str:
     """Return a file's name; the formats want one with an ending."""
     ending = block.essence.rpartition("/")[2].partition("+")[0]
     return block.filename or f"file.{'txt' if ending == 'plain' else ending}"
 
 
-def arguments_of(call: ToolCall) -> str:
+def write_arguments(call: ToolCall) -> str:
     """Return a call's arguments as JSON, since servers refuse a history with anything else in it."""
     if call.is_valid and call.raw_args.strip():
         return call.raw_args
     return json.dumps(dict(call.tool_args), ensure_ascii=False, default=str)
 
 
-def result_text(output: ToolOutput) -> str:
+def write_result(output: ToolOutput) -> str:
     """Return a tool's result as text."""
     text = "\n\n".join(part.value for part in output.parts if isinstance(part, CBlock))
     return f"Error: {text}" if output.is_error else text

@@ -19,7 +19,7 @@ from mellea.core.messages import Message, as_messages
 from mellea.core.results import ImageResult
 from mellea.errors import UsageError, WireError
 
-__all__ = ["decode_images", "encode_images", "encode_inputs", "inputs_of"]
+__all__ = ["decode_images", "encode_images", "encode_inputs", "list_inputs"]
 
 _SIZES = {"1:1": "1024x1024", "3:2": "1536x1024", "16:9": "1536x1024", "2:3": "1024x1536", "9:16": "1024x1536"}
 _DALL_E_3_SIZES = {"1:1": "1024x1024", "16:9": "1792x1024", "9:16": "1024x1792"}
@@ -58,7 +58,7 @@ def encode_images(
     return payload | dict(options or {})
 
 
-def inputs_of(messages: str | Sequence[Message | Mapping[str, Any]]) -> list[ImageBlock]:
+def list_inputs(messages: str | Sequence[Message | Mapping[str, Any]]) -> list[ImageBlock]:
     """Return the images that a prompt holds.
 
     Raises:
@@ -66,6 +66,7 @@ def inputs_of(messages: str | Sequence[Message | Mapping[str, Any]]) -> list[Ima
     """
     blocks = [] if isinstance(messages, str) else [block for each in as_messages(messages) for block in each.blocks]
     images = [block for block in blocks if isinstance(block, ImageBlock) and block.data is not None]
+    # Something is neither, and would be lost silently.
     if len(images) + sum(isinstance(block, CBlock) for block in blocks) < len(blocks):
         raise unsupported(
             "OpenAI's images API takes texts, and images as data",
@@ -76,6 +77,7 @@ def inputs_of(messages: str | Sequence[Message | Mapping[str, Any]]) -> list[Ima
 
 def encode_inputs(payload: Mapping[str, Any], images: Sequence[ImageBlock]) -> tuple[dict[str, str], list[Any]]:
     """Return the fields and the files of the form that edits images."""
+    # The plain name is what older models know, which take one image only.
     field = "image" if len(images) == 1 else "image[]"
     files = []
     for number, image in enumerate(images, 1):
@@ -114,6 +116,7 @@ def _read_prompt(prompt: str | Sequence[Message | Mapping[str, Any]]) -> str:
 
 
 def _encode_size(aspect_ratio: str, model_id: str, service: str) -> dict[str, str]:
+    # Others take the ratio itself; OpenAI knows sizes alone.
     if service not in ("openai", "azure", "compatible"):
         return {"aspect_ratio": aspect_ratio}
     sizes = _DALL_E_3_SIZES if model_id.startswith("dall-e-3") else _SIZES

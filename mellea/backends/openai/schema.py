@@ -21,7 +21,7 @@ from mellea.core.structured.bundle import bundle_schema
 from mellea.core.structured.envelope import needs_wrapping, wrap_schema
 from mellea.core.structured.schema import follow_references
 
-__all__ = ["Holding", "StrictSchema", "schema_name", "sent_schema", "strict_schema"]
+__all__ = ["Holding", "StrictSchema", "make_schema_name", "make_sent_schema", "make_strict_schema"]
 
 Holding = Literal["strict", "whole", "unknown"]
 """How a service enforces schemas: OpenAI's strict form only, any schema, or unknown."""
@@ -79,12 +79,12 @@ class _TooLoose(Exception):
     """The schema can't be said in the strict form."""
 
 
-def schema_name(name: str) -> str:
+def make_schema_name(name: str) -> str:
     """Return a name that the format allows."""
     return _NAME.sub("_", name)[:64] or "answer"
 
 
-def strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
+def make_strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
     """Return the schema in the strict form if it has one, else as it is; its top is an object in any case."""
     loose = _write_object(schema)
     # Of the loose form, whose references all stand at the top already.
@@ -95,7 +95,7 @@ def strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
         return StrictSchema(loose, False)
 
 
-def sent_schema(schema: Mapping[str, Any], holding: Holding) -> StrictSchema:
+def make_sent_schema(schema: Mapping[str, Any], holding: Holding) -> StrictSchema:
     """Return the schema as a service is to get it.
 
     Of a service that nobody knows, OpenAI's own models may be behind it, which refuse limits in a strict schema:
@@ -104,7 +104,7 @@ def sent_schema(schema: Mapping[str, Any], holding: Holding) -> StrictSchema:
     # The server is known to turn the whole of JSON Schema into a grammar.
     if holding == "whole":
         return StrictSchema(_write_object(schema), True)
-    sent = strict_schema(schema)
+    sent = make_strict_schema(schema)
     if holding == "unknown" and sent.has_lost_limits:
         return StrictSchema(_write_object(schema), False)
     return sent

@@ -21,7 +21,7 @@ from mellea.core.options import ModelOption
 if TYPE_CHECKING:
     from mellea.backends.openai.schema import Holding
 
-__all__ = ["COMPATIBLE", "OPENAI", "SERVICES", "Service", "service_at"]
+__all__ = ["COMPATIBLE", "OPENAI", "SERVICES", "Service", "find_service_at"]
 
 Thinking = Literal["effort", "reasoning", "switch", "switch+effort", "enable", "template"]
 
@@ -339,7 +339,7 @@ SERVICES: dict[str, Service] = {service.name: service for service in _ALL}
 """The services by their names."""
 
 
-def service_at(base_url: str) -> Service:
+def find_service_at(base_url: str) -> Service:
     """Return the service at an address, `COMPATIBLE` if no service is known to be there."""
     host = urlsplit(base_url).netloc.rpartition("@")[2].lower()
     if host.endswith((".openai.azure.com", ".services.ai.azure.com")):

@@ -8,7 +8,7 @@ from typing import Any
 from mellea.backends.openai.content import unsupported
 from mellea.backends.openai.services import Service
 
-__all__ = ["effort_of", "is_reasoning_model", "thinking_fields"]
+__all__ = ["encode_thinking", "find_effort", "is_reasoning_model"]
 
 _REASONS = re.compile(r"^(o\d|gpt-([5-9]|\d\d)|codex|gpt-oss)")
 _CANT_STOP = re.compile(r"^(o\d|codex)")
@@ -24,7 +24,7 @@ def is_reasoning_model(model_id: str) -> bool:
     return bool(_REASONS.match(name)) and "-chat" not in name
 
 
-def thinking_fields(service: Service, model_id: str, thinking: bool | str | int) -> dict[str, Any]:
+def encode_thinking(service: Service, model_id: str, thinking: bool | str | int) -> dict[str, Any]:
     """Return what is put into a chat completion's payload.
 
     Raises:
@@ -33,13 +33,13 @@ def thinking_fields(service: Service, model_id: str, thinking: bool | str | int)
     is_on = thinking not in (False, 0, "none")
     match service.thinking:
         case "effort":
-            return {"reasoning_effort": effort_of(model_id, thinking)}
+            return {"reasoning_effort": find_effort(model_id, thinking)}
         case "reasoning":
             return {"reasoning": _encode_reasoning(thinking, is_on=is_on)}
         case "switch":
             return {"thinking": {"type": "enabled" if is_on else "disabled"}}
         case "switch+effort":
-            effort = {} if not is_on or thinking is True else {"reasoning_effort": effort_of(model_id, thinking)}
+            effort = {} if not is_on or thinking is True else {"reasoning_effort": find_effort(model_id, thinking)}
             return {"thinking": {"type": "enabled" if is_on else "disabled"}, **effort}
         case "enable":
             return {"enable_thinking": is_on, **({"thinking_budget": thinking} if _is_number(thinking) else {})}
@@ -48,7 +48,7 @@ def thinking_fields(service: Service, model_id: str, thinking: bool | str | int)
     return {}
 
 
-def effort_of(model_id: str, thinking: bool | str | int) -> str:
+def find_effort(model_id: str, thinking: bool | str | int) -> str:
     """Return OpenAI's name for how much to think; a number of tokens becomes the nearest one.
 
     Raises:
@@ -60,6 +60,7 @@ def effort_of(model_id: str, thinking: bool | str | int) -> str:
         name = model_id.rpartition("/")[2]
         if _CANT_STOP.match(name):
             raise unsupported(f"the model {model_id!r} can't be kept from thinking", "use thinking='low'")
+        # The least that the model takes, which is as near to not thinking as it gets.
         return "minimal" if _AT_LEAST_MINIMAL.match(name) else "none"
     if thinking is True:
         return "medium"

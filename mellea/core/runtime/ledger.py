@@ -19,6 +19,10 @@ _MOST = 1000
 """How many requests may wait for being priced."""
 
 
+_Entry = tuple[str, str, "Usage | None", bool]
+"""Provider, model and usage of a request, and whether it was sent in a batch."""
+
+
 class Ledger:
     """Adds up what requests cost; safe from any thread. Prices are looked up when somebody asks, or every so often."""
 
@@ -26,18 +30,19 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[tuple[str, str, Usage | None]] = []
+        self._waiting: list[_Entry] = []
         self._total: float | None = 0.0
 
-    def add(self, provider: str, model: str, usage: Usage | None) -> None:
+    def add(self, provider: str, model: str, usage: Usage | None, *, batch: bool = False) -> None:
         """Enter a request that was answered, at least in part.
 
         Args:
             provider: who answered.
             model: the model that answered.
             usage: the tokens, `None` if the provider didn't report them.
+            batch: whether it was sent in a batch.
         """
-        self._waiting.append((provider, model, usage))
+        self._waiting.append((provider, model, usage, batch))
         if len(self._waiting) > _MOST:
             self.cost()
 
@@ -47,8 +52,8 @@ class Ledger:
 
         with self._lock:
             while self._waiting:
-                provider, model, usage = self._waiting.pop()
-                dollars = cost(usage, provider, model)
+                provider, model, usage, batch = self._waiting.pop()
+                dollars = cost(usage, provider, model, batch=batch)
                 self._total = None if dollars is None or self._total is None else self._total + dollars
             return self._total
 
@@ -62,23 +67,21 @@ class Meter(Ledger):
 
     Args:
         session: the ledger of that session, `None` if there is none so far.
-        entries: where each request's provider, model and usage are put.
+        entries: where each request is put.
     """
 
     __slots__ = ("_session", "entries")
 
-    def __init__(
-        self, session: Ledger | None = None, entries: list[tuple[str, str, Usage | None]] | None = None
-    ) -> None:
+    def __init__(self, session: Ledger | None = None, entries: list[_Entry] | None = None) -> None:
         super().__init__()
         self._session = session
-        self.entries = [] if entries is None else entries
+        self.entries: list[_Entry] = [] if entries is None else entries
 
-    def add(self, provider: str, model: str, usage: Usage | None) -> None:
+    def add(self, provider: str, model: str, usage: Usage | None, *, batch: bool = False) -> None:
         """Enter a request that was answered, at least in part."""
-        self.entries.append((provider, model, usage))
+        self.entries.append((provider, model, usage, batch))
         if self._session is not None:
-            self._session.add(provider, model, usage)
+            self._session.add(provider, model, usage, batch=batch)
 
     def around(self, inner: Ledger) -> Ledger:
         """Return a meter with the same entries for another session."""
@@ -89,8 +92,8 @@ class Meter(Ledger):
         from mellea.core.prices import cost  # lazy: most programs never ask
 
         total = 0.0
-        for provider, model, usage in self.entries:
-            dollars = cost(usage, provider, model)
+        for provider, model, usage, batch in self.entries:
+            dollars = cost(usage, provider, model, batch=batch)
             if dollars is None:
                 return None
             total += dollars
@@ -99,7 +102,7 @@ class Meter(Ledger):
     def usage(self) -> Usage | None:
         """Return the tokens of all requests together, `None` if no provider reported any."""
         total = None
-        for _, _, usage in self.entries:
+        for _, _, usage, _ in self.entries:
             if usage is not None:
                 total = usage if total is None else total + usage
         return total

@@ -65,6 +65,7 @@ def _collect_arguments(kind: Any) -> dict[Any, Any]:
     given: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
     for parent in getattr(origin, "__orig_bases__", ()):
         for variable, value in _collect_arguments(parent).items() if get_args(parent) else ():
+            # The class's own arguments go before those that it gives to its parents.
             given.setdefault(variable, given.get(value, value) if isinstance(value, TypeVar) else value)
     return given
 
@@ -97,6 +98,7 @@ def resolve_alias(kind: Any) -> Any:
         value = alias.__value__
     except NameError as error:
         raise _make_unknown_name_error(alias.__name__, error) from error.with_traceback(None)
+    # An alias is resolved where it is defined; `sys` stands in for a module that is gone.
     names = vars(sys.modules.get(alias.__module__, sys))
     holder = type("_", (), {"__annotations__": {"it": value}})
     try:
@@ -111,6 +113,7 @@ def complete_class(kind: Any) -> Any:
     """Rebuild a pydantic class whose annotations weren't resolvable when it was defined, and return it."""
     if getattr(kind, "__pydantic_complete__", True) is False:
         if hasattr(kind, "model_rebuild"):
+            # Quietly: a name that is still missing is reported by whoever needs the type.
             kind.model_rebuild(raise_errors=False, _types_namespace=find_local_names(kind))
         else:
             from pydantic.dataclasses import rebuild_dataclass  # lazy: such a class comes from there
@@ -144,12 +147,14 @@ def find_local_names(kind: type) -> dict[str, Any]:
     names: dict[str, Any] = {}
     namespace: dict[str, Any] = {}
     for frame in _iterate_frames():  # the innermost first, so that its names win
+        # A function of another module may have a local of the same name, which isn't meant.
         if frame.f_globals.get("__name__") != kind.__module__:
             continue
         if frame.f_globals is not module:
             namespace = namespace or frame.f_globals
         if frame.f_code.co_qualname in functions:
             names = {**frame.f_locals, **names}
+    # Its own name last, since a class may refer to itself before it is assigned to anything.
     return {**namespace, **names, kind.__name__: kind}
 
 
@@ -165,6 +170,7 @@ def _get_caller_names() -> dict[str, Any]:
     """Return the names visible in the nearest function outside this package and the ones that call through it."""
     for frame in _iterate_frames():
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        # The event loop and the thread pool stand between the user's function and us.
         if package not in _BETWEEN and package not in sys.stdlib_module_names:
             return {**frame.f_globals, **frame.f_locals}
     return {}

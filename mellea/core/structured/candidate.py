@@ -143,6 +143,7 @@ class Finder:
         self._after += text[place : token.start(1)]
         bracket, self._bracket = self._bracket + self._after, ""
         self._after = ""
+        # No JSON goes on like this, as with an aside in brackets.
         if token[1] not in _FIRST[bracket[0]]:
             self._pass(bracket)
             return token.start(1)
@@ -151,6 +152,7 @@ class Finder:
         return token.start(1)
 
     def _open_quote(self, place: int) -> int:
+        # An answer that may be a string, and begins with a quote: brackets inside of it open nothing.
         if self._wants_text and self._head is not None and _LEADING.fullmatch(self._head):
             self._quote = ""
         else:
@@ -173,6 +175,7 @@ class Finder:
         scanner = self._candidate
         if scanner is None:
             bracket = self._parts[0]
+            # Taken at its bracket: nothing but a fence stands before it, so it can be nothing else.
             if self._takes and self._is_leading and bracket[0] == "[" and self._fitting:
                 return self._take(text, place), None
             self._candidate = scanner = Scanner(way=ITEMS if bracket[0] == "[" else _KEYS)

@@ -74,6 +74,7 @@ class _Step:
                 return []
             scanner, text = make(), found
             self.scanner = scanner
+        # The document is over; what follows is looked through for a second one, if at all.
         if scanner.is_complete or scanner.error is not None:
             self._look_on(text)
             return []
@@ -205,11 +206,13 @@ class Search:
     def _begin_document(self, events: list[ScanEvent]) -> list[ScanEvent]:
         if self._step.scanner is None:
             return []
+        # Nothing can replace it, so pieces go straight to its scanner from now on.
         if not self._has_steps:
             self._live = self._step.scanner
         if self._last is None:
             return events
         self._last = None
+        # Readers forget what they had of the earlier step's document.
         return [(Kind.RESTART, None), *events]
 
     def end_step(self) -> list[ScanEvent]:
@@ -219,6 +222,7 @@ class Search:
             self._last = self._step
         self._step = self._make_step()
         last = self._last
+        # Open when the step ended, as when the model called a tool in the middle of a list.
         if last is not None and last.is_open and last.scanner is not None:
             going = _Going(last, last.scanner)
             self._going = going if going.judge.error is None else None
@@ -232,6 +236,7 @@ class Search:
 
     def _feed_both(self, going: _Going, text: str) -> list[ScanEvent]:
         going.judge.feed(text)
+        # Both readings go on side by side until the JSON decides; their events are held back so long.
         going.old += going.scanner.feed(text)
         going.new += self._step.feed(text, self._make)
         going.text.append(text)

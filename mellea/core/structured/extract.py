@@ -47,11 +47,13 @@ def read_candidates(text: str, schema: Schema, *, is_cut: bool = False) -> Itera
         is_cut: the answer was cut off.
     """
     if is_cut:
+        # Whole, or in a closed fence; in prose that was cut off, the value may be still to come.
         yield () if _is_unfinished(text) else (text,)
         yield [fenced[1].strip() for fenced in _FENCED.finditer(text) if fenced[2]]
         return
     options, takes_any_text = _collect_words(schema)
     bare = _strip_fence(text)
+    # From the literal to the lenient: the text as it is, without its fence, as a word, then what stands in prose.
     yield (text.removeprefix("\ufeff"),)
     yield (bare,)
     yield (json.dumps(word) for word in options if word == bare)
@@ -61,6 +63,7 @@ def read_candidates(text: str, schema: Schema, *, is_cut: bool = False) -> Itera
         yield (json.dumps(bare),) if bare else ()
         return
     yield [fenced[1].strip() for fenced in _FENCED.finditer(text) if fenced[1].strip()]
+    # With an object or a list in the text, a number beside it is about that, not the answer.
     if _OPENING.search(text) is None:
         yield dict.fromkeys(_find_scalars(text))
     word = bare.strip(_AROUND).casefold()

@@ -42,6 +42,7 @@ class ItemDecoder(Generic[T]):
         self._search = Search(items.whole, lambda: Scanner(way=way), has_steps=has_steps)
         self._has_steps = has_steps
         self._raws: deque[str] = deque()
+        # Then the items can't differ from the result's: nobody's code sees the list as a whole.
         self._is_sure = items.paths == ((),) and not items.is_set and items.whole.is_quick
         self._taken: list[str] = []  # the texts of the returned items, where a later comparison may need them
         self._again: deque[str] = deque()  # items that a later step's document has to repeat
@@ -70,6 +71,7 @@ class ItemDecoder(Generic[T]):
         """End the text."""
         self._has_closed = True
         self._take(self._search.close())
+        # The last document is shorter than what was delivered of the one before.
         self._is_superseded = self._is_superseded or (self.is_complete and bool(self._again))
 
     @property
@@ -129,6 +131,7 @@ class ItemDecoder(Generic[T]):
         found = self.format.find_items(parsed)
         count = len(self.good)
         if self.format.is_set:
+            # Of a set neither order nor number can be compared.
             missing = [item for item in self.good if item not in found]
             rest = [item for item in found if item not in self.good]
         else:
@@ -147,6 +150,7 @@ class ItemDecoder(Generic[T]):
 
     def _is_same(self, item: T, other: T, raw: str) -> bool:
         """Whether the result has the same item in this place."""
+        # NaN and classes without `==` are equal to nothing, themselves included; their repr tells more.
         if item == other or repr(item) == repr(other):
             return True
         # A value that differs whenever it is made, such as one with a time stamp, can't be compared.
@@ -164,6 +168,7 @@ class ItemDecoder(Generic[T]):
                 self._add(value)
             elif kind is Kind.RESTART:
                 self._raws.clear()
+                # What was handed out can't be taken back, so the new document has to begin with the same items.
                 self._again = deque(self._taken)
 
     def _add(self, raw: str) -> None:

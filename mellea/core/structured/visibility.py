@@ -71,10 +71,12 @@ class Plan:
         self._parts: dict[str, Plan] = {}
         self._items: dict[int, Plan] = {}
         marked = [schema, *self._branches]
+        # Of a union one member is enough: which of them it becomes isn't known before its end.
         self.is_held = any(each.get(HOLD_BACK) for each in marked)
         self.grows = not self._branches or any(_grows(branch) for branch in self._branches)
         objects = [branch for branch in self._branches if "properties" in branch]
         keys = [{key for key in branch["properties"] if self._is_needed(branch, key)} for branch in objects]
+        # Needed by every member: a key that one of them lacks would hold its objects back for good.
         self.needed = frozenset(set.intersection(*keys)) if keys else frozenset()
 
     def _is_needed(self, branch: Schema, key: str) -> bool:
@@ -90,6 +92,7 @@ class Plan:
 
     def get_item(self, index: int) -> Plan:
         """Return the plan of an array's element."""
+        # All elements behind the listed ones share a plan, however long the array becomes.
         place = min(index, max((len(branch.get("prefixItems", ())) for branch in self._branches), default=0))
         if place not in self._items:
             found = [_find_item(branch, place) for branch in self._branches]

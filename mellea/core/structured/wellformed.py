@@ -67,6 +67,7 @@ def find_schema_problem(schema: Any, place: str = "") -> str | None:
     where = f" at {place}" if place else ""
     if not isinstance(schema, Mapping) or not all(isinstance(key, str) for key in schema):
         return f"{schema!r}{where} isn't a JSON Schema"
+    # A dict without a single known keyword is an example of an answer, or another library's shorthand.
     if schema and not _KNOWN & schema.keys():
         return f"there is no keyword of JSON Schema{where}, such as 'type' or 'properties', among {', '.join(schema)}"
     own = _find_type_problem(schema.get("type", []), where) or _find_keyword_problem(schema, where)
@@ -90,6 +91,7 @@ def _find_keyword_problem(schema: Mapping[str, Any], where: str) -> str | None:
     patterns = [schema["pattern"]] if "pattern" in schema else []
     for pattern in [*patterns, *schema.get("patternProperties", ())]:
         try:
+            # Now: a pattern that can't be checked would fail each answer.
             compile_pattern(pattern)
         except PatternError as error:
             return f"{error}{where}"

@@ -10,18 +10,19 @@ Rules:
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import anyio
 
 from mellea.core.runtime.loop import launch
-from mellea.core.runtime.tasks import in_thread, outcome_of
+from mellea.core.runtime.tasks import in_thread
 from mellea.errors import StateError, UsageError
 from mellea.serve.ai_sdk.messages import LARGEST_BODY, ChatRequest, chat_request
 from mellea.serve.ai_sdk.parts import Version
@@ -51,10 +52,13 @@ __all__ = ["Chat", "ChatProgram"]
 
 _log = logging.getLogger("mellea.serve")
 
-ChatProgram = Agent[Any] | MelleaSession | Callable[[ChatRequest], Streamable | Awaitable[Streamable]]
-"""What answers: an agent, a session's model, or a function that makes a stream of a `ChatRequest`."""
+ChatProgram = Agent[Any] | MelleaSession | Callable[[ChatRequest], Any]
+"""What answers: an agent, a session's model, or a function of a `ChatRequest` that returns one of them, or a stream."""
 
 _NEVER_SECONDS = 1e9
+_QUICK_LENGTH = 32 * 1024
+"""Bytes that are parsed on the loop."""
+
 _LOOK_SECONDS = 0.05
 """How often what was written is copied for other workers, and looked for by them."""
 
@@ -69,8 +73,9 @@ class Chat:
     stop it.
 
     Args:
-        program: an agent; a session, whose model gets the messages; or a function, sync or async, that makes a stream
-            of a `ChatRequest`.
+        program: an agent; a session, whose model gets the messages; or a function of a `ChatRequest`, sync or async,
+            that returns one of these, or a stream. Questions of an agent are answered where the function returns it
+            again, and not a stream of it.
         version: the major version of the clients' package `ai`: 5, 6 or 7.
         secret: signs questions about approvals, so that an answer counts only with the server's signature; by default
             `MELLEA_SECRET` of the environment.
@@ -138,7 +143,7 @@ class Chat:
                 who asks; nobody gets at the chats of another owner.
         """
         try:
-            asked = request if isinstance(request, ChatRequest) else self._read(request)
+            asked = request if isinstance(request, ChatRequest) else await self._read(request)
         except UsageError as error:
             return _refuse(400, str(error))
         if len(self._answers) >= self._most:
@@ -205,7 +210,9 @@ class Chat:
             if _media_type(scope) != "application/json":  # what another site's form can't send without being asked
                 return _refuse(415, "the request has to be application/json")
             body = await read_body(receive, self._limit)
-            return _refuse(413, "the request is too long") if body is None else await self.answer(body)
+            return (
+                _refuse(413, "the request is too long, or took too long") if body is None else await self.answer(body)
+            )
         chat = _chat_of(scope)
         if chat is None:
             return _refuse(404, "there is nothing here")
@@ -217,9 +224,11 @@ class Chat:
 
     # -- inside ---------------------------------------------------------------------------------------
 
-    def _read(self, request: bytes | str | Mapping[str, Any]) -> ChatRequest:
-        secret = self._secret
-        return chat_request(request, secret=secret, trusts_system=self._trusts_system, limit=self._limit)
+    async def _read(self, request: bytes | str | Mapping[str, Any]) -> ChatRequest:
+        read = partial(chat_request, secret=self._secret, trusts_system=self._trusts_system, limit=self._limit)
+        if isinstance(request, (bytes, str)) and len(request) <= _QUICK_LENGTH:
+            return read(request)
+        return await in_thread(read, request)  # which may take a while
 
     async def _begin(self, chat: str, asked: ChatRequest) -> tuple[Streamable, UiEncoder]:
         """Return what answers, and what writes it.
@@ -229,31 +238,38 @@ class Chat:
         """
         message_id = asked.message_id or f"msg-{uuid.uuid4().hex}"
         make = partial(self._make_encoder, message_id=message_id, keep=partial(self._keep, chat))
+        program = await self._choose(asked)
         waiting = await in_thread(self._store.take, chat)
-        if waiting is not None and isinstance(self._program, Agent):
+        if waiting is not None and isinstance(program, Agent):
             pending = Pending.from_json(waiting.state)
             answers, denied = _find_answers(pending, waiting, asked)
             if answers:
-                stream = await self._program.open_resumed(pending, answers)
+                stream = await program.open_resumed(pending, answers)
                 return stream, make(denied=denied, calls=waiting.calls)
             if asked.message_id is not None:  # else somebody has said something new, which drops the questions
                 await in_thread(self._store.keep, chat, waiting)
                 raise UsageError("the chat waits for answers to its questions, and the request has none that fits")
         elif asked.replies:
             raise UsageError("the question is unknown, was answered before, or is too old")
-        return await self._open(asked), make()
-
-    async def _open(self, asked: ChatRequest) -> Streamable:
-        program = self._program
+        if not isinstance(program, (Agent, MelleaSession)):
+            return program, make()
         if not asked.messages:
             raise UsageError("the request has no message that can be answered")
-        if isinstance(program, (Agent, MelleaSession)):
-            return program.astream(list(asked.messages))
+        return program.astream(list(asked.messages)), make()
+
+    async def _choose(self, asked: ChatRequest) -> Agent[Any] | MelleaSession | Streamable:
+        """Return what answers; a function may choose an agent or a session, or make the stream itself."""
+        if isinstance(self._program, (Agent, MelleaSession)):
+            return self._program
         try:
-            made: Streamable = await outcome_of(program, asked)
+            if inspect.iscoroutinefunction(self._program):
+                chosen = await self._program(asked)
+            else:
+                chosen = await in_thread(self._program, asked)
+                chosen = await chosen if inspect.iscoroutine(chosen) else chosen  # a stream isn't awaited
         except Exception as error:  # noqa: BLE001 - of the user's function; it is the stream that fails
             return _Failing(error)
-        return made
+        return cast("Agent[Any] | MelleaSession | Streamable", chosen)
 
     def _stop_earlier(self, chat: str) -> None:
         if (earlier := self._answers.pop(chat, None)) is not None:

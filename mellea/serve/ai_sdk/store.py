@@ -14,10 +14,10 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mellea.core.sqlite import Database
+from mellea.serve.server_file import open_server_file
 
 __all__ = ["ChatStore", "LogPage", "Waiting"]
 
@@ -31,17 +31,6 @@ _WAIT_SECONDS = 24 * 3600.0
 """How long a run waits for approvals."""
 
 _LARGEST_PAGE = 256 * 1024
-
-_SCHEMA: Sequence[Sequence[str]] = (
-    (
-        "CREATE TABLE answers (chat TEXT PRIMARY KEY, answer TEXT NOT NULL, alive REAL NOT NULL, read REAL NOT NULL,"
-        " is_stopped INTEGER NOT NULL, has_ended INTEGER NOT NULL) WITHOUT ROWID",
-        "CREATE TABLE pieces (answer TEXT NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,"
-        " PRIMARY KEY (answer, number)) WITHOUT ROWID",
-        "CREATE TABLE waiting (chat TEXT PRIMARY KEY, state TEXT NOT NULL, calls TEXT NOT NULL, until REAL NOT NULL)"
-        " WITHOUT ROWID",
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +68,7 @@ class ChatStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._database = Database(path, kind="mellea chats", schema=_SCHEMA, is_durable=False)
+        self._database = open_server_file(path)
 
     def begin(self, chat: str, answer: str) -> None:
         """Note that an answer begins, in place of the chat's last one."""

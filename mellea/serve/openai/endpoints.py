@@ -10,19 +10,19 @@ from typing import Any
 from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import together
-from mellea.serve.json_response import JsonResponse
+from mellea.serve.json_response import respond_json
 from mellea.serve.openai.chat_request import CompletionRequest, read_chat_request
 from mellea.serve.openai.chat_response import ChatEncoder, ChatFold, Choice
 from mellea.serve.openai.failures import ApiError
 from mellea.serve.openai.response_store import Kept, ResponseStore
 from mellea.serve.openai.responses_request import ResponseRequest, read_response_request
 from mellea.serve.openai.responses_response import ResponseEncoder, ResponseFold, Written
-from mellea.serve.response import StreamResponse
+from mellea.serve.response import FixedResponse, StreamResponse
 from mellea.serve.served_models import ServedModel
 
 __all__ = ["OpenAIEndpoints"]
 
-Answer = JsonResponse | StreamResponse
+Answer = FixedResponse | StreamResponse
 
 
 class OpenAIEndpoints:
@@ -40,14 +40,14 @@ class OpenAIEndpoints:
 
     # -- models ---------------------------------------------------------------------------------------
 
-    def list_models(self) -> JsonResponse:
+    def list_models(self) -> FixedResponse:
         """Answer `GET /v1/models`."""
-        return JsonResponse({"object": "list", "data": [self._describe(id) for id in self._models]})
+        return respond_json({"object": "list", "data": [self._describe(id) for id in self._models]})
 
-    def show_model(self, id: str) -> JsonResponse:
+    def show_model(self, id: str) -> FixedResponse:
         """Answer `GET /v1/models/ID`."""
         self._find(id)
-        return JsonResponse(self._describe(id))
+        return respond_json(self._describe(id))
 
     def _describe(self, id: str) -> dict[str, Any]:
         return {"id": id, "object": "model", "created": self._created, "owned_by": "mellea"}
@@ -81,7 +81,7 @@ class OpenAIEndpoints:
                 fold.feed(Choice(index, event))
 
         await together([_call(read, index, answer) for index, answer in enumerate(answers)])
-        return JsonResponse(fold.write())
+        return respond_json(fold.write())
 
     def _encoder(self, fold: ChatFold, request: CompletionRequest) -> ChatEncoder:
         return ChatEncoder(fold, request.choices, has_usage=request.has_usage)
@@ -107,7 +107,7 @@ class OpenAIEndpoints:
             return StreamResponse(written, ResponseEncoder(fold))
         async for _ in written:
             pass
-        return JsonResponse(fold.write(fold.status))
+        return respond_json(fold.write(fold.status))
 
     async def _find_earlier(self, request: ResponseRequest) -> tuple[Message, ...]:
         if request.previous is None:
@@ -138,7 +138,7 @@ class OpenAIEndpoints:
         for written in last:
             yield written
 
-    async def show_response(self, id: str) -> JsonResponse:
+    async def show_response(self, id: str) -> FixedResponse:
         """Answer `GET /v1/responses/ID`.
 
         Raises:
@@ -147,9 +147,9 @@ class OpenAIEndpoints:
         kept = await self._store.get(id)
         if kept is None:
             raise _not_kept(id)
-        return JsonResponse(kept.response)
+        return respond_json(kept.response)
 
-    async def delete_response(self, id: str) -> JsonResponse:
+    async def delete_response(self, id: str) -> FixedResponse:
         """Answer `DELETE /v1/responses/ID`.
 
         Raises:
@@ -157,7 +157,7 @@ class OpenAIEndpoints:
         """
         if not await self._store.delete(id):
             raise _not_kept(id)
-        return JsonResponse({"id": id, "object": "response", "deleted": True})
+        return respond_json({"id": id, "object": "response", "deleted": True})
 
 
 def _not_kept(id: str) -> ApiError:

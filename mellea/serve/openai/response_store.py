@@ -17,21 +17,13 @@ from typing import Any
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.serialise import from_json, to_json
-from mellea.core.sqlite import Database
+from mellea.serve.server_file import open_server_file
 
 __all__ = ["Kept", "ResponseStore"]
 
 _MOST = 10_000
 _MOST_IN_MEMORY = 1_000
 _KEEP_SECONDS = 86_400.0
-
-_SCHEMA = (
-    (
-        "create table responses (id text primary key, model text not null, response text not null, "
-        "messages text not null, kept real not null) without rowid",
-        "create index responses_kept on responses (kept)",
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +53,7 @@ class ResponseStore:
         self._seconds = seconds
         self._memory: OrderedDict[str, tuple[float, Kept]] = OrderedDict()
         self._lock = threading.Lock()
-        self._database = None
-        if path is not None:
-            self._database = Database(path, kind="mellea responses", schema=_SCHEMA, is_durable=False)
+        self._database = None if path is None else open_server_file(path)
 
     async def put(self, id: str, kept: Kept) -> None:
         """Keep a response."""

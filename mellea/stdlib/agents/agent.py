@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from mellea.core.arguments import entrance
+from mellea.core.attributes import AGENT_WAYS, find_attribute
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.component import is_component
@@ -95,7 +96,15 @@ class Agent(Generic[T]):
         output: TypeForm[U],
         **settings: Unpack[_Settings],
     ) -> None: ...
-    @entrance("Agent")
+    @entrance(
+        "Agent",
+        format="write output=…",
+        max_turns="write limits=Limits(steps=…)",
+        system_prompt="write instructions=…",
+        system="write instructions=…",
+        handoffs="another agent stands among the tools: Agent(…, [other])",
+        mcp_servers="the tools of a server stand among the others: Agent(…, [mcp(…)])",
+    )
     def __init__(
         self,
         model: Any = None,
@@ -110,15 +119,15 @@ class Agent(Generic[T]):
         secret: str | bytes | None = None,
         store: str | os.PathLike[str] | None = None,
     ) -> None:
-        for what, value, kind in (
-            ("instructions", instructions, str),
-            ("loop", loop, ToolLoop),
-            ("name", name, str),
-            ("limits", limits, Limits),
-            ("memory", memory, Memory),
+        for what, value, kind, form in (
+            ("instructions", instructions, str, "a text"),
+            ("loop", loop, ToolLoop, "a ToolLoop, such as ToolLoop(max_steps=5)"),
+            ("name", name, str, "a text"),
+            ("limits", limits, Limits, "Limits, such as Limits(steps=5)"),
+            ("memory", memory, Memory, "a Memory, such as Memory('memory.db', 'ann')"),
         ):
             if value is not None and not isinstance(value, kind):
-                raise UsageError(f"{what} takes a {kind.__name__}, not {value!r}")
+                raise UsageError(f"{what} takes {form}, not {value!r}")
         self.instructions = instructions
         self.name = name or "agent"
         self.limits = limits or Limits()
@@ -290,6 +299,8 @@ class Agent(Generic[T]):
             work.book.is_nested = True
             stream = self.open_astream(work, {})
             step = 0
+            if outer is not None:
+                outer.inner.append(work.book)
             try:
                 async with stream:
                     async for event in stream.events():
@@ -300,8 +311,10 @@ class Agent(Generic[T]):
                         else:
                             yield NestedEvent("", str(step), event)
             finally:
-                if outer is not None and work.book.pending is None:  # one that waits is added once it is done
-                    outer.add(work.book.usage, work.book.cost)
+                if outer is not None:
+                    outer.inner.remove(work.book)
+                    if work.book.pending is None:  # one that waits is added once it is done
+                        outer.add(work.book.usage, work.book.cost)
             work.book.raise_if_waiting()
             yield ToolReturn(stream.result, stream.output)
 
@@ -428,9 +441,20 @@ class Agent(Generic[T]):
         return self._format
 
     @property
+    def has_format(self) -> bool:
+        """Whether its answers are values of some type, not texts."""
+        return self._format is not None
+
+    @property
     def tools(self) -> Sequence[Any]:
         """The tools that the model may call."""
         return tuple(self._tools)
+
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, AGENT_WAYS)
 
     def __repr__(self) -> str:
         tools = ", ".join(getattr(tool, "name", None) or repr(tool) for tool in self.tools)
@@ -447,7 +471,7 @@ def _listed(tools: Any) -> Iterable[Any]:
     if isinstance(tools, ToolSet):
         return (tools,)
     if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):
-        raise UsageError(f"tools takes a list, not {tools!r}")
+        raise UsageError(f"tools takes a list, not {tools!r}; put it into one")
     return tools
 
 

@@ -44,7 +44,9 @@ class CheckpointFile:
             UsageError: something in it has no JSON form.
         """
         last, self._last = self._last, None  # if this fails, the next one is written whole
-        if last is None or self._changes > max(_FEW, self._whole) or not self._append(write_change(last, pending)):
+        line = b"" if last is None else write_change(last, pending).encode()
+        is_short = self._changes + len(line) <= max(_FEW, self._whole)
+        if not (line and is_short and self._append(line)):
             text = f"{pending.to_json()}\n"
             replace_file(self.path, text)
             about = self.path.stat()
@@ -52,7 +54,7 @@ class CheckpointFile:
             self._whole, self._changes = about.st_size, 0
         self._last = pending
 
-    def _append(self, line: str) -> bool:
+    def _append(self, line: bytes) -> bool:
         """Append a line; false if the file isn't as it was left."""
         try:
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
@@ -62,12 +64,11 @@ class CheckpointFile:
             about = os.fstat(file)
             if self._left != (about.st_dev, about.st_ino, about.st_size):
                 return False
-            data = line.encode()
-            writing.write(data)
+            writing.write(line)
             writing.flush()
             os.fsync(file)
-        self._left = about.st_dev, about.st_ino, about.st_size + len(data)
-        self._changes += len(data)
+        self._left = about.st_dev, about.st_ino, about.st_size + len(line)
+        self._changes += len(line)
         return True
 
 

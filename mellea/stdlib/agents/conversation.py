@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack
 
+from mellea.core.attributes import AGENT_CONVERSATION_WAYS, find_attribute
 from mellea.core.blocking import blocking
 from mellea.core.history import repair_history
 from mellea.core.messages import Message, as_messages
@@ -79,6 +80,8 @@ class AgentConversation(Generic[T]):
         if saved is not None:
             if self.messages:
                 raise UsageError("conversation takes what is saved, or messages=, not both")
+            if not isinstance(saved, (str, bytes)):
+                raise UsageError(f"conversation takes the JSON that to_json() saved, or messages=[…], not {saved!r}")
             self.messages = tuple(from_json(saved, Message)) if saved else ()
 
     @verb("send", AgentArguments)
@@ -189,6 +192,12 @@ class AgentConversation(Generic[T]):
 
     def _take(self, messages: tuple[Message, ...]) -> None:
         self.messages = messages
+
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, AGENT_CONVERSATION_WAYS)
 
     def __len__(self) -> int:
         return len(self.messages)

@@ -93,7 +93,8 @@ class StateKeeper:
         if isinstance(saved, bytes) or (isinstance(saved, str) and saved.lstrip()[:1] in ("", "{")):
             return Pending.from_json(saved)
         if not isinstance(saved, (str, os.PathLike)):
-            raise UsageError(f"resume takes a Pending, its JSON, or the path of a checkpoint, not {saved!r}")
+            hint = "; that is its .pending" if getattr(saved, "pending", None) is not None else ""
+            raise UsageError(f"resume takes a Pending, its JSON, or the path of a checkpoint, not {saved!r}{hint}")
         path = Path(saved)
         text = await anyio.to_thread.run_sync(path.read_bytes)
         if self._checkpoint is None:

@@ -92,6 +92,7 @@ class Book:
         added: what the user has said and the agent hasn't been told.
         memory: what the agent remembers in this run.
         max_steps: how many times the loop asks the model at most.
+        inner: the books of sub-agents that are at work.
     """
 
     def __init__(self, limits: Limits, keeper: StateKeeper) -> None:
@@ -109,6 +110,7 @@ class Book:
         self.added: list[Message] = []
         self.memory: Memory | None = None
         self.max_steps: int | None = None
+        self.inner: list[Book] = []
         self._taken_before: dict[str, float] = {}  # when the turns that are left were last estimated
         self._calls = 0
         self._lock = threading.Lock()
@@ -203,11 +205,17 @@ class Book:
         Raises:
             UsageError: no such call is running.
         """
-        if self.progress is None or not self.progress.cancel_call(tool_call_id):
+        if not self._cancel_call(tool_call_id):
             raise UsageError(
                 f"no call {tool_call_id!r} of a tool is running; the id is that of a ToolEnd event whose ToolResult "
                 "hasn't come yet"
             )
+
+    def _cancel_call(self, tool_call_id: str) -> bool:
+        """Stop a call of this run, or else of its sub-agents; false if none with that id is running."""
+        if self.progress is not None and self.progress.cancel_call(tool_call_id):
+            return True
+        return any(inner._cancel_call(tool_call_id) for inner in tuple(self.inner))
 
     def close(self) -> None:
         """Take nothing any more."""

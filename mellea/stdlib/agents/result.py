@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from mellea.core.attributes import AGENT_RUN_WAYS, find_attribute
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import (
     AttemptStart,
@@ -20,6 +21,7 @@ from mellea.core.events import (
 )
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
+from mellea.core.tracebacks import short_errors
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.tools import LoopState
@@ -78,6 +80,12 @@ class AgentRun(Generic[T]):
     def output(self) -> T:
         """The parsed answer where the agent has an `output` type, else the text."""
         return cast("T", self.parsed if self.has_format else self.value)
+
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, AGENT_RUN_WAYS)
 
     def __str__(self) -> str:
         return self.value

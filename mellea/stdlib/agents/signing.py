@@ -23,6 +23,10 @@ _LARGEST_WHOLE = 1e21
 """From here on JavaScript writes whole numbers with an exponent."""
 
 
+_Digests = dict[str, tuple[Sequence[Message], Any]]
+"""The digest of each conversation, and what it is of, by the path of a sub-agent's state."""
+
+
 class Signer:
     """Signs the states of one run.
 
@@ -36,7 +40,7 @@ class Signer:
 
     def __init__(self, secret: bytes | None) -> None:
         self._secret = secret
-        self._digests: dict[str, tuple[Sequence[Message], Any]] = {}  # by the path of a sub-agent's state
+        self._digests: _Digests = {}
 
     def sign(self, pending: Pending) -> Pending:
         """Return it with a signature, without one if there is no secret."""
@@ -45,14 +49,15 @@ class Signer:
     def make_signature(self, pending: Pending) -> str:
         """Return the signature of a state; there is a secret."""
         assert self._secret is not None
-        value = dump_pending(pending, self._digest)
+        known, self._digests = self._digests, {}  # those of sub-agents that have ended aren't kept
+        value = dump_pending(pending, lambda messages, path: self._digest(messages, path, known))
         body = _write_canonical({"format": FORMAT, "version": VERSION, "value": value})
         return f"{_ALGORITHM}:{hmac.new(self._secret, body, hashlib.sha256).hexdigest()}"
 
-    def _digest(self, messages: Sequence[Message], path: str) -> str:
-        known, digest = self._digests.get(path, ((), hashlib.sha256()))
-        count = len(known)
-        if count > len(messages) or any(map(operator.is_not, known, messages)):
+    def _digest(self, messages: Sequence[Message], path: str, known: _Digests) -> str:
+        before, digest = known.get(path, ((), hashlib.sha256()))
+        count = len(before)
+        if count > len(messages) or any(map(operator.is_not, before, messages)):
             count, digest = 0, hashlib.sha256()
         digest = digest.copy()
         for message in messages[count:]:

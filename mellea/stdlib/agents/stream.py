@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from mellea.core.arguments import check_flag
+from mellea.core.attributes import AGENT_STREAM_WAYS, find_attribute
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator
 from mellea.core.tracebacks import short_errors
@@ -18,7 +18,8 @@ from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, make_run
 from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
-from mellea.stdlib.streaming.stream import AsyncReader, EventReader
+from mellea.stdlib.streaming.stream import AsyncOnly, AsyncReader, EventReader, PlainOnly
+from mellea.stdlib.verb import check_flag
 
 if TYPE_CHECKING:
     from mellea.core.structured.partials import Partial
@@ -33,6 +34,8 @@ S = TypeVar("S", Stream[Any], AsyncStream[Any])
 
 class _AgentStreaming(Generic[T, S]):
     """What both kinds of stream know of their run, while it goes on and afterwards."""
+
+    verbs = ("agent.stream(…)", "agent.astream(…)", "agent.arun(…)")
 
     def __init__(self, book: Book, source: S, arguments: AgentStreamArguments) -> None:
         self._book = book
@@ -89,20 +92,26 @@ class _AgentStreaming(Generic[T, S]):
         """Stop one call of a tool, and have the model told so; the run goes on. Safe from any thread.
 
         Args:
-            tool_call_id: as in the `ToolEnd` event of the call. A sync tool runs on in its thread, and its result is
-                dropped.
+            tool_call_id: as in the `ToolEnd` event of the call, also of one of a sub-agent. A sync tool runs on in its
+                thread, and its result is dropped.
 
         Raises:
             UsageError: no such call is running.
         """
         self._book.cancel_tool(tool_call_id)
 
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, AGENT_STREAM_WAYS)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._source!r}>"
 
 
 @short_errors
-class AgentStream(_AgentStreaming[T, Stream[Any]]):
+class AgentStream(_AgentStreaming[T, Stream[Any]], PlainOnly):
     """The run of an agent for plain code: `for chunk in stream`, with or without `with`.
 
     It begins at `with` or at the first chunk. Leaving the block early cancels the run and waits until everything in it
@@ -144,7 +153,7 @@ class AgentStream(_AgentStreaming[T, Stream[Any]]):
 
 
 @short_errors
-class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]]):
+class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]], AsyncOnly):
     """The run of an agent for async code: `async for chunk in stream`, with or without `async with`.
 
     It begins at `async with`, or when the reading begins. Leaving the block early cancels the run and waits until

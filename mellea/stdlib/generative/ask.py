@@ -73,6 +73,7 @@ async def aask(
         said: Any = arguments  # the session refuses what goes with a task in words only
         thunk: Any = await m.achat(prompt, format=format, **said)
     else:
+        # The plain value has no place to say that it failed its requirements.
         arguments.setdefault("strict", True)
         thunk = await m.ainstruct(prompt, format=format, **arguments)
     return thunk.value if format is None else thunk.parsed
@@ -295,6 +296,7 @@ def _astream(
 def _make_ask() -> _Ask:
     ask: Any = blocking(aask)
     for name, stream in (("stream", _stream), ("astream", _astream)):
+        # As a program calls them, since that is what tracebacks and `help` show.
         stream.__name__, stream.__qualname__ = name, f"ask.{name}"
         setattr(ask, name, stream)
     return cast("_Ask", ask)

@@ -12,11 +12,10 @@ from mellea.core.options import check_options
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.errors import UsageError
-from mellea.stdlib.functional import check_strategy
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.session import MelleaSession
 from mellea.stdlib.tools import as_tools, loop_of
-from mellea.stdlib.verb import FunctionArguments, InstructArguments
+from mellea.stdlib.verb import FunctionArguments, InstructArguments, check_strategy
 
 __all__ = ["RESERVED", "WAYS", "Settings"]
 

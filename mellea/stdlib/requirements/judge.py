@@ -94,7 +94,7 @@ class Judge:
         reason = " ".join(said.reason.split()) or None
         if self.threshold is None:
             return ValidationResult(said.verdict == "yes", reason)
-        # A whole number in the schema, which any model can write; from 0 to 1 in results, as all scores are.
+        # A whole number in the schema, which any model can write; from 0 to 1 in results, as scores are everywhere.
         score = said.score / _TOP_SCORE
         return ValidationResult(score >= self.threshold, reason, score)
 

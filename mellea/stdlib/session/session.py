@@ -94,6 +94,7 @@ class MelleaSession(SessionVerbs):
     def reset(self) -> None:
         """Forget all turns, and cancel every generation of this session that still runs."""
         with self._lock:
+            # First the context, then the cancel: a reader that is told of the cancellation may call the session again.
             self.ctx = self.ctx.empty()
         self._running.cancel()
 
@@ -111,6 +112,7 @@ class MelleaSession(SessionVerbs):
     close = blocking(aclose)
 
     def __enter__(self) -> Self:
+        # A tuple in a context variable: each task has its own nesting, and threads inherit it.
         sessions_around.set((*sessions_around.get(), self))
         return self
 
@@ -147,6 +149,7 @@ class MelleaSession(SessionVerbs):
         Raises:
             StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
         """
+        # Read before the launch: what another thread adds meanwhile is noticed below.
         before = self.ctx
         with self._running.registering():
             thunk, after = verb.launch(before)
@@ -173,5 +176,6 @@ class MelleaSession(SessionVerbs):
         # A generator may be left in another context than it was entered in: then there is nothing to undo.
         sessions = list(sessions_around.get())
         if self in sessions:
+            # The innermost occurrence, since one session may be entered twice.
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
-from mellea.core.arguments import check_flag
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.blocks import CBlock
@@ -33,6 +32,7 @@ from mellea.stdlib.verb import (
     InstructArguments,
     OptionArguments,
     StreamArguments,
+    check_flag,
     take_parts,
     verb,
 )
@@ -549,11 +549,13 @@ class SessionVerbs:
         """
         live, release = arguments.pop("live", False), arguments.pop("release", None)
         check_flag("live", live)
+        # Text is never taken back, so there is nothing that could be held until the end of a step.
         if release == "step" and format is None:
             raise UsageError(
                 "release='step' is for the typed readers of a stream, and there is no format; give format=, or leave "
                 "it out"
             )
+        # What `chat` takes; a stream is one verb for both.
         if isinstance(content, (Message, Mapping, list, tuple)):
             component: Any = _make_conversation(name, content, arguments)
         else:
@@ -566,11 +568,13 @@ class SessionVerbs:
             is_stream=True,
             release=None if release == "step" else release,
         )
+        # Checked now, launched when the reading begins: a stream that nobody reads costs nothing.
         return lambda: self.launch(prepared), live, release == "step"
 
 
 def _make_conversation(name: str, content: Any, arguments: InstructArguments) -> Message | Conversation:
     parts = [*take_parts(arguments), *(["requirements"] if "requirements" in arguments else [])]
+    # A conversation has no placeholders and no examples of its own, so they would be lost.
     if parts:
         raise UsageError(f"m.{name}(…) takes {parts[0]!r} with a task in words only, not with messages")
     if isinstance(content, Message):

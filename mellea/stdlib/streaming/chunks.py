@@ -68,6 +68,7 @@ class ChunkFold:
             self._write(event.chunk)  # type: ignore[attr-defined]
         elif kind is StepStart:
             self._step = event.step  # type: ignore[attr-defined]
+            # What a step said before its tools isn't the answer, unless no step comes behind it.
             self._held, self._has_calls, self._is_whole = [], False, False
         elif kind is ToolEnd:
             self._has_calls = True
@@ -86,6 +87,8 @@ class ChunkFold:
         self._flush()
         if is_suspended:
             return
+        # A run that a limit has stopped ends with a step that calls tools; then the last text that was said is the
+        # answer.
         step, pieces = (self._step, self._held) if self._is_whole and not self._has_calls else self._last
         if self._live:
             self.ready.append(StreamChunk("", self._step, is_final=True))
@@ -125,6 +128,7 @@ class _Rest:
         if len(self._text) < self._enough:
             return []
         ends, size = list(grapheme_ends(self._text)), self._size
+        # Not at the very end: a combining mark may still come.
         cuts = [end for end in ends[size - 1 :: size] if end < len(self._text)]
         whole = [self._text[start:end] for start, end in pairwise([0, *cuts])]
         self._text = self._text[cuts[-1] :] if cuts else self._text

@@ -22,7 +22,14 @@ from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors
 from mellea.errors import MelleaError, UsageError
-from mellea.stdlib.streaming.stream import AsyncStream, EventReader, Stream, launch_from_async
+from mellea.stdlib.streaming.stream import (
+    AsyncOnly,
+    AsyncStream,
+    EventReader,
+    PlainOnly,
+    Stream,
+    launch_from_async,
+)
 from mellea.stdlib.tools.progress import run_generator
 
 __all__ = ["AsyncMergedStream", "MergedStream", "amerge", "merge"]
@@ -30,6 +37,8 @@ __all__ = ["AsyncMergedStream", "MergedStream", "amerge", "merge"]
 T = TypeVar("T")
 
 OnError = Literal["raise", "give"]
+
+_VERBS = ("merge({…})", "amerge({…})", "each of its streams")
 
 _TEXT = "text"
 """Marks the event of a piece of text, so that late readers get adjacent pieces joined, as those of other streams do."""
@@ -64,12 +73,14 @@ def amerge(streams: Mapping[str, AsyncIterable[T]], *, on_error: OnError = "rais
 
 
 @short_errors
-class MergedStream(Generic[T], Iterator[tuple[str, T]]):
+class MergedStream(Generic[T], Iterator[tuple[str, T]], PlainOnly):
     """Several streams as one, for plain code; `merge` makes it.
 
     It begins at `with`, or when the reading begins. Leaving the block early stops all streams, and waits until they
     have stopped.
     """
+
+    verbs = _VERBS
 
     def __init__(self, begin: Callable[[], ModelOutputThunk[Any]]) -> None:
         self._source: Stream[Any] = Stream(begin, has_format=False)
@@ -103,12 +114,14 @@ class MergedStream(Generic[T], Iterator[tuple[str, T]]):
 
 
 @short_errors
-class AsyncMergedStream(Generic[T], AsyncIterator[tuple[str, T]]):
+class AsyncMergedStream(Generic[T], AsyncIterator[tuple[str, T]], AsyncOnly):
     """Several streams as one, for async code; `amerge` makes it.
 
     It begins at `async with`, or when the reading begins. Leaving the block early stops all streams, and waits until
     they have stopped; a wait of its reader that is cancelled stops them as well.
     """
+
+    verbs = _VERBS
 
     def __init__(self, begin: Callable[[], ModelOutputThunk[Any]]) -> None:
         self._source: AsyncStream[Any] = AsyncStream(begin, has_format=False)

@@ -33,6 +33,7 @@ def check_result(result: object, drawn: Sequence[Attempt], strategy: object) -> 
             f"sample() of {strategy!r} chose {result.chosen!r} of {len(result.attempts)} attempts; chosen is an index"
         )
     chosen = result.attempts[result.chosen]
+    # The run holds events of its own attempts alone, so nothing else could be shown to readers.
     if not any(attempt.number == chosen.number and attempt.output is chosen.output for attempt in drawn):
         raise UsageError(
             f"sample() of {strategy!r} chose an output that isn't one of this call; it takes one of those that "
@@ -62,10 +63,12 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
                 f"the strategy chose an attempt that doesn't begin with the {len(let_out)} characters that were let "
                 "out; with release= it has to choose the last one"
             )
+        # What was let out belongs to the last attempt, which continued it.
         result = replace(result, chosen=len(result.attempts) - 1)
     run.sampling = result
     chosen = result.attempts[result.chosen]
     run.sent = chosen.output.request
+    # A text that was stopped is still a text; half a JSON document is no value.
     has_value = chosen.is_complete or not is_typed
     if not result.success and chosen.error is None and (is_strict or not has_value or let_out is not None):
         raise _make_requirement_error(result, let_out)

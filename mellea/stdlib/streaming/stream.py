@@ -39,7 +39,17 @@ if TYPE_CHECKING:
     from mellea.core.structured.readers import OnError
     from mellea.stdlib.streaming.readers import ItemReader, PartialReader
 
-__all__ = ["AsyncReader", "AsyncStream", "EventReader", "ReaderPlace", "Stream", "TextReader", "launch_from_async"]
+__all__ = [
+    "AsyncOnly",
+    "AsyncReader",
+    "AsyncStream",
+    "EventReader",
+    "PlainOnly",
+    "ReaderPlace",
+    "Stream",
+    "TextReader",
+    "launch_from_async",
+]
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
@@ -108,6 +118,63 @@ class ReaderPlace:
             return False
         self._has_left = True
         return not self._stream._is_read()
+
+
+class AsyncOnly:
+    """Says how an async stream is read, where it is read as a plain one or awaited.
+
+    Attributes:
+        verbs: how its plain and its async verb are written, and the one that gives the whole answer.
+    """
+
+    verbs = ("m.stream(…)", "m.astream(…)", "m.ainstruct(…)")
+
+    if not TYPE_CHECKING:  # what a checker refuses
+
+        @short_errors
+        def __await__(self) -> Any:
+            _, streams, asks = self.verbs
+            raise UsageTypeError(
+                f"a stream isn't awaited: async for piece in {streams}; for the whole answer, await {asks}"
+            )
+
+        @short_errors
+        def __enter__(self) -> Any:
+            raise UsageTypeError(
+                f"an async stream takes async with; in plain code, with {self.verbs[0]} as stream: for piece in stream"
+            )
+
+        def __exit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
+
+        @short_errors
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
+            plain, streams, _ = self.verbs
+            raise UsageTypeError(
+                f"an async stream is read by async for piece in {streams}; in plain code, for piece in {plain}"
+            )
+
+
+class PlainOnly:
+    """Says how a plain stream is read, where it is read as an async one.
+
+    Attributes:
+        verbs: see `AsyncOnly`.
+    """
+
+    verbs = AsyncOnly.verbs
+
+    if not TYPE_CHECKING:  # what a checker refuses
+        # There is no __aiter__, which would have web frameworks take this for an async stream.
+        @short_errors
+        async def __aenter__(self) -> Any:
+            raise UsageTypeError(
+                f"a plain stream takes with and for; in async code, async for piece in {self.verbs[1]}, with or "
+                "without async with"
+            )
+
+        async def __aexit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
 
 
 @short_errors
@@ -232,7 +299,7 @@ class _Streaming(Generic[T]):
 
 
 @short_errors
-class AsyncStream(_Streaming[T]):
+class AsyncStream(_Streaming[T], AsyncOnly):
     """A stream for async code: `async for chunk in stream`, with or without `async with`.
 
     It is launched at `async with`, or when the reading begins. Leaving the block early cancels the
@@ -278,32 +345,9 @@ class AsyncStream(_Streaming[T]):
     ) -> None:
         await self.aclose()
 
-    if not TYPE_CHECKING:  # what a checker refuses
-
-        @short_errors
-        def __await__(self) -> Any:
-            raise UsageTypeError(
-                "a stream isn't awaited: async for piece in m.astream(…); for the whole answer, await m.ainstruct(…)"
-            )
-
-        @short_errors
-        def __enter__(self) -> Any:
-            raise UsageTypeError(
-                "an async stream takes async with; in plain code, with m.stream(…) as stream: for piece in stream"
-            )
-
-        def __exit__(self, *error: object) -> None:
-            """Do nothing: no block is entered."""
-
-        @short_errors
-        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
-            raise UsageTypeError(
-                "an async stream is read by async for piece in m.astream(…); in plain code, for piece in m.stream(…)"
-            )
-
 
 @short_errors
-class Stream(_Streaming[T]):
+class Stream(_Streaming[T], PlainOnly):
     """A stream for plain code: `for chunk in stream`, with or without `with`.
 
     It works in functions, in threads and inside a running loop, and is launched at `with` or at the first
@@ -355,18 +399,6 @@ class Stream(_Streaming[T]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    if not TYPE_CHECKING:  # what a checker refuses
-        # There is no __aiter__, which would have web frameworks take this for an async stream.
-        @short_errors
-        async def __aenter__(self) -> Any:
-            raise UsageTypeError(
-                "a plain stream takes with and for; in async code, async for piece in m.astream(…), with or without "
-                "async with"
-            )
-
-        async def __aexit__(self, *error: object) -> None:
-            """Do nothing: no block is entered."""
 
     def _start(self) -> ModelOutputThunk[Any]:
         thunk, self._first = _start(self._launch)

@@ -322,6 +322,23 @@ def test_tools_and_their_choice(choice: str, said: dict[str, Any]) -> None:
     assert "tool_choice" not in sent(tool_choice=choice)
 
 
+def test_a_history_with_calls_defines_its_tools_where_none_is_offered() -> None:
+    """The API refuses it otherwise: requests which include tool_use or tool_result blocks must define tools."""
+    history = (
+        user_message("Hi"),
+        Message("assistant", [ToolCall("a", "look", {}), ToolCall("b", "look", {}), ToolCall("c", "now", {})]),
+        Message("tool", ToolOutput("a", "look", "1")),
+        Message("tool", ToolOutput("b", "look", "2")),
+        Message("tool", ToolOutput("c", "now", "3")),
+    )
+    payload = encode(Request(history), "claude-sonnet-4-5")
+    nothing = {"description": "", "input_schema": {"type": "object"}}
+    assert payload["tools"] == [{"name": "look", **nothing}, {"name": "now", **nothing}]
+    assert payload["tool_choice"] == {"type": "none"}
+    offered = encode(Request(history, tools=(WEATHER,)), "claude-sonnet-4-5")
+    assert [tool["name"] for tool in offered["tools"]] == ["weather"] and "tool_choice" not in offered
+
+
 def test_the_providers_own_tools() -> None:
     own = (tools.web_search(max_uses=3), tools.web_fetch(citations=True), tools.code_execution(), WEATHER)
     assert [tool["type"] for tool in sent(tools=own)["tools"][:3]] == [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mellea.backends.gemini import GeminiBackend
-from mellea.backends.gemini.decode import retry_delay
+from mellea.backends.gemini.decode import find_retry_delay
 from mellea.core.backend import Request
 from mellea.core.messages import user_message
 from mellea.errors import OverloadedError, RateLimitError, UsageError
@@ -26,17 +26,22 @@ def report(delay: Any, kind: str = INFO) -> dict[str, Any]:
     [("2.4s", 2.4), ("34s", 34.0), ("0s", 0.0), ({"seconds": "2", "nanos": 5e8}, 2.5), ({}, 0.0)],
 )
 def test_the_delay_is_read(delay: Any, seconds: float) -> None:
-    assert retry_delay(report(delay)) == retry_delay([report(delay)]) == retry_delay(report(delay)["error"]) == seconds
+    assert (
+        find_retry_delay(report(delay))
+        == find_retry_delay([report(delay)])
+        == find_retry_delay(report(delay)["error"])
+        == seconds
+    )
 
 
 @pytest.mark.parametrize("delay", ["soon", "-1s", "infs", "nans", None, 3, [], "1e999s"])
 def test_a_delay_of_another_shape_says_nothing(delay: Any) -> None:
-    assert retry_delay(report(delay)) in (None, 3.0)
+    assert find_retry_delay(report(delay)) in (None, 3.0)
 
 
 @pytest.mark.parametrize("body", [None, [], "x", {}, {"error": "x"}, {"error": {"details": {}}}, report("1s", "Other")])
 def test_other_bodies_say_nothing(body: Any) -> None:
-    assert retry_delay(body) is None
+    assert find_retry_delay(body) is None
 
 
 def test_the_delay_is_in_the_error() -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
 from mellea.backends.gemini.encode import encode
-from mellea.backends.gemini.schema import gemini_schema
+from mellea.backends.gemini.schema import write_schema
 from mellea.core.backend import OutputSchema, Request, ToolSpec
 from mellea.core.messages import user_message
 
@@ -106,21 +106,21 @@ def test_only_known_keywords_are_sent(kind: Any) -> None:
 
 
 def test_what_it_doesnt_know_is_said() -> None:
-    dog = gemini_schema(TypeAdapter(Dog).json_schema())["properties"]
+    dog = write_schema(TypeAdapter(Dog).json_schema())["properties"]
     assert dog["kind"] == {"enum": ["dog"], "type": "string", "title": "Kind"}
     assert dog["name"]["description"] == '(maxLength: 12, pattern: "^[A-Z]")'
-    first = gemini_schema(TypeAdapter(Home).json_schema())["properties"]["first"]
+    first = write_schema(TypeAdapter(Home).json_schema())["properties"]["first"]
     assert first == {"description": "The first one", "anyOf": [{"$ref": "#/$defs/Cat"}]}
 
 
 def test_properties_may_be_named_like_keywords() -> None:
     schema = {"type": "object", "properties": {"const": {"type": "string"}, "default": {"const": 1}}}
-    assert gemini_schema(schema)["properties"]["const"] == {"type": "string"}
-    assert gemini_schema(schema)["properties"]["default"] == {"enum": [1], "type": "number"}
+    assert write_schema(schema)["properties"]["const"] == {"type": "string"}
+    assert write_schema(schema)["properties"]["default"] == {"enum": [1], "type": "number"}
 
 
 def test_a_schema_of_any_depth_is_sent() -> None:
     deep: Any = {"const": "x"}
     for _ in range(300):
         deep = {"items": deep}
-    assert json.dumps(gemini_schema(deep))
+    assert json.dumps(write_schema(deep))

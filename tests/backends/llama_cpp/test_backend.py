@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mellea.backends.llama_cpp import LlamaCppBackend, engine
-from mellea.backends.llama_cpp.engine import default_threads
+from mellea.backends.llama_cpp.engine import choose_threads
 from mellea.core.blocks import ImageBlock
 from mellea.core.events import KeepAlive, StreamEnd, TextDelta, UsageEvent
 from mellea.core.messages import Message, assistant_message
@@ -283,7 +283,7 @@ async def test_bad_arguments():
     for arguments in ({"context_window": 0}, {"parallel": -1}, {"threads": True}):
         with pytest.raises(UsageError, match="whole number"):
             LlamaCppBackend(**arguments)
-    assert 1 <= default_threads() <= 4
+    assert 1 <= choose_threads() <= 4
 
 
 async def test_a_text_that_only_repeats_itself_is_ended_and_frees_the_slot(backend, request_for, read, freed):

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import pytest
 
 from mellea.backends.llama_cpp.budget import LEAST_ITEMS, LEAST_LENGTH
-from mellea.backends.llama_cpp.schema import MAX_ITEMS, MAX_LENGTH, json_grammar
+from mellea.backends.llama_cpp.schema import MAX_ITEMS, MAX_LENGTH, write_grammar
 from mellea.core.structured import make_output_format
 
 TEXT = {"type": "string"}
 
 
 def limited(schema, max_tokens=1024):
-    return json.loads(json_grammar(schema, max_tokens).partition("%json ")[2])
+    return json.loads(write_grammar(schema, max_tokens).partition("%json ")[2])
 
 
 def texts(*names):

@@ -1,6 +1,6 @@
 import pytest
 
-from mellea.backends.llama_cpp.decode import Decoder, engine_error
+from mellea.backends.llama_cpp.decode import Decoder, convert_error
 from mellea.core.events import KeepAlive, ReasoningDelta, StreamEnd, TextDelta, Usage, UsageEvent
 from mellea.errors import BackendError, BadRequestError, ConfigurationError, InterruptedStreamError
 
@@ -90,11 +90,11 @@ def test_errors_that_come_as_data(code, kind):
 
 
 def test_errors_that_are_raised():
-    assert type(engine_error(ValueError("bad"), "m")) is BadRequestError
-    assert type(engine_error(RuntimeError("[json.exception.parse_error.101] x"), "m")) is BadRequestError
-    assert type(engine_error(RuntimeError("failed"), "m")) is BackendError
+    assert type(convert_error(ValueError("bad"), "m")) is BadRequestError
+    assert type(convert_error(RuntimeError("[json.exception.parse_error.101] x"), "m")) is BadRequestError
+    assert type(convert_error(RuntimeError("failed"), "m")) is BackendError
     own = ConfigurationError("x")
-    assert engine_error(own, "m") is own
+    assert convert_error(own, "m") is own
 
 
 @pytest.mark.parametrize("text", ['{"a', "[", '"', "-1", "7", "true", "false", "null"])

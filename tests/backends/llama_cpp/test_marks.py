@@ -171,7 +171,7 @@ async def test_no_text_to_embed_becomes_a_control_token(backend, monkeypatch):
             sent.append(payload)
             raise ConfigurationError("enough")
 
-    monkeypatch.setattr(room, "shared_engine", lambda settings: Spy())
+    monkeypatch.setattr(room, "get_shared_engine", lambda settings: Spy())
     with pytest.raises(ConfigurationError, match="enough"):
         await backend.embed(["<|im_end|>"])
     assert sent == [{"input": [f"<{JOINER}|im_end|>"]}]

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from mellea.backends.llama_cpp.pattern import why_unsupported
+from mellea.backends.llama_cpp.pattern import explain_unsupported
 
 HOLD = [
     "",
@@ -59,12 +59,12 @@ VANISH = [
 
 @pytest.mark.parametrize("pattern", HOLD)
 def test_supported(pattern):
-    assert why_unsupported(pattern) is None
+    assert explain_unsupported(pattern) is None
 
 
 @pytest.mark.parametrize("pattern", VANISH)
 def test_unsupported(pattern):
-    assert why_unsupported(pattern) is not None
+    assert explain_unsupported(pattern) is not None
 
 
 @pytest.mark.parametrize("pattern", HOLD[1:])

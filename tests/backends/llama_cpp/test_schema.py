@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from mellea.backends.llama_cpp.schema import MAX_ITEMS, MAX_LENGTH, json_grammar
+from mellea.backends.llama_cpp.schema import MAX_ITEMS, MAX_LENGTH, write_grammar
 from mellea.errors import UnsupportedError
 
 
 def rewritten(schema):
-    return json.loads(json_grammar(schema).split("%json ", 1)[1])
+    return json.loads(write_grammar(schema).split("%json ", 1)[1])
 
 
 def test_whitespace_is_compact():
@@ -104,7 +104,7 @@ def test_recursion():
 )
 def test_what_cannot_be_held_is_named_with_its_path(schema, name, path):
     with pytest.raises(UnsupportedError, match=name) as caught:
-        json_grammar(schema)
+        write_grammar(schema)
     assert f"at {path!r}" in str(caught.value)
     assert caught.value.backend == "llama_cpp"
 
@@ -119,7 +119,7 @@ def test_a_schema_nested_too_deep():
     for _ in range(3000):
         schema = {"items": schema}
     with pytest.raises(UnsupportedError, match="deep"):
-        json_grammar(schema)
+        write_grammar(schema)
 
 
 def test_a_set_is_an_array_with_no_more_items_than_there_are_values():

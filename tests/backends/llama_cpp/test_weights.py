@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from mellea.backends.llama_cpp import LlamaCppBackend
-from mellea.backends.llama_cpp.weights import MODELS, cached_file, find_weights, models_dir, name_of, options_of
+from mellea.backends.llama_cpp.weights import (
+    MODELS,
+    find_cached_file,
+    find_models_dir,
+    find_options,
+    find_weights,
+    name_of,
+)
 from mellea.errors import ConfigurationError
 
 GGUF = b"GGUF\x03\x00\x00\x00"
@@ -75,7 +82,7 @@ def test_missing_weights_say_how_to_get_them(cache, no_package):
 
 
 def test_the_environment_goes_before_the_cache_and_the_cache_before_the_package(cache, no_package, monkeypatch):
-    cached = cached_file(own_model(monkeypatch, GGUF))
+    cached = find_cached_file(own_model(monkeypatch, GGUF))
     cached.parent.mkdir(parents=True)
     cached.write_bytes(GGUF)
     assert find_weights("smollm2-135m") == cached.resolve()
@@ -94,11 +101,11 @@ def test_the_environment_may_be_wrong(cache, monkeypatch):
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("MELLEA_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert models_dir() == tmp_path / "mellea" / "models"
+    assert find_models_dir() == tmp_path / "mellea" / "models"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert models_dir() == tmp_path / ".cache" / "mellea" / "models"
+    assert find_models_dir() == tmp_path / ".cache" / "mellea" / "models"
 
 
 @pytest.mark.parametrize("path", ["~no-such-user/x.gguf", "a\0b.gguf"])
@@ -116,7 +123,7 @@ def test_a_home_of_nobody(cache, monkeypatch, name):
 
 @pytest.mark.parametrize("content", [GGUF + b"x", GGUF[:-1] + b"x"])
 def test_weights_other_than_the_published_ones_are_not_loaded(cache, no_package, monkeypatch, content):
-    file = cached_file(own_model(monkeypatch, GGUF))
+    file = find_cached_file(own_model(monkeypatch, GGUF))
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"not those that were published.*mellea models pull"):
@@ -143,9 +150,9 @@ def test_a_model_in_several_files_is_found_beside_its_link(tmp_path):
 
 def test_a_published_model_has_options_that_the_users_own_go_before(monkeypatch):
     monkeypatch.delenv("MELLEA_GGUF", raising=False)
-    assert LlamaCppBackend().model_options == options_of("smollm2-135m")
+    assert LlamaCppBackend().model_options == find_options("smollm2-135m")
     own = LlamaCppBackend(model_options={"temperature": 1, "system_prompt": "Sing."}).model_options
-    assert own == options_of("smollm2-135m") | {"temperature": 1, "system_prompt": "Sing."}
+    assert own == find_options("smollm2-135m") | {"temperature": 1, "system_prompt": "Sing."}
 
 
 def test_a_users_own_file_has_no_options_of_another_model(monkeypatch):

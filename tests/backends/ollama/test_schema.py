@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from mellea.backends.ollama.schema import tool_schema
+from mellea.backends.ollama.schema import write_tool_schema
 from mellea.stdlib.tools import as_tool
 
 KNOWN = {"type", "items", "anyOf", "enum", "description", "properties", "required"}
@@ -59,7 +59,7 @@ def seen(kind: Any, default: Any = ...) -> Any:
     f.__annotations__["it"] = kind
     if default is not ...:
         f.__defaults__ = (default,)
-    parameters = tool_schema(as_tool(f).spec.parameters)
+    parameters = write_tool_schema(as_tool(f).spec.parameters)
     assert_known(parameters)
     return parameters["properties"]["it"]
 
@@ -116,7 +116,7 @@ def test_a_type_that_holds_itself_is_named_where_it_would_go_on() -> None:
 
 
 def test_parts_of_an_allof_are_put_together() -> None:
-    written = tool_schema(
+    written = write_tool_schema(
         {
             "allOf": [{"$ref": "#/$defs/A"}, {"properties": {"b": {"const": 1}}, "required": ["b"]}],
             "$defs": {"A": {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}},
@@ -136,10 +136,10 @@ def test_schemas_that_grow_without_end_are_bounded() -> None:
         for number in range(60)
     }
     bomb = {"type": "object", "properties": {"x": {"$ref": "#/$defs/n0"}}, "$defs": doubling}
-    assert len(json.dumps(tool_schema(bomb))) < 100_000
+    assert len(json.dumps(write_tool_schema(bomb))) < 100_000
     deep: Any = {"type": "string"}
     for _ in range(5000):
         deep = {"type": "array", "items": deep}
-    assert tool_schema({"properties": {"x": deep}})["properties"]["x"]["type"] == "array"
+    assert write_tool_schema({"properties": {"x": deep}})["properties"]["x"]["type"] == "array"
     itself = {"allOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": {"allOf": [{"$ref": "#/$defs/A"}]}}}
-    assert tool_schema(itself) == {"type": "object", "properties": {}}
+    assert write_tool_schema(itself) == {"type": "object", "properties": {}}

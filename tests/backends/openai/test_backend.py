@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from mellea.backends.openai import SERVICES, OpenAIBackend, Service
-from mellea.backends.openai.services import service_at
+from mellea.backends.openai.services import find_service_at
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.backend import OutputSchema, Request
 from mellea.core.blocks import FileBlock, ImageBlock
@@ -165,7 +165,7 @@ def test_where_a_service_is(monkeypatch: pytest.MonkeyPatch) -> None:
         "http://127.0.0.1:6000/v1",
     )
     assert OpenAIBackend("m", base_url="https://api.deepseek.com/v1").name == "deepseek"
-    assert service_at("http://user:word@localhost:1234/v1").name == "lmstudio"
+    assert find_service_at("http://user:word@localhost:1234/v1").name == "lmstudio"
 
 
 @pytest.mark.parametrize(

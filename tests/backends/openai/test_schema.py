@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from mellea.backends.openai.chat.encode import encode as encode_chat
 from mellea.backends.openai.responses.encode import encode as encode_response
-from mellea.backends.openai.schema import schema_name, sent_schema, strict_schema
+from mellea.backends.openai.schema import make_schema_name, make_sent_schema, make_strict_schema
 from mellea.backends.openai.services import COMPATIBLE, SERVICES
 from mellea.core.backend import OutputSchema, Request
 from mellea.core.messages import user_message
@@ -43,7 +43,7 @@ class Node(BaseModel):
 
 
 def strict_of(kind: Any) -> Any:
-    return strict_schema(TypeAdapter(kind).json_schema())
+    return make_strict_schema(TypeAdapter(kind).json_schema())
 
 
 def assert_strict(schema: Any, *, is_top: bool = True) -> None:
@@ -88,7 +88,7 @@ def test_what_has_no_strict_form_is_asked_for_all_the_same(kind: Any) -> None:
 def test_the_schema_itself_stays_as_it_was() -> None:
     schema = TypeAdapter(Cart).json_schema()
     before = json.dumps(schema)
-    strict_schema(schema)
+    make_strict_schema(schema)
     assert json.dumps(schema) == before
 
 
@@ -98,8 +98,8 @@ def test_what_is_wrapped() -> None:
 
 
 def test_names() -> None:
-    assert schema_name("list[my.Thing]") == "list_my_Thing_"
-    assert schema_name("") == "answer" and len(schema_name("x" * 99)) == 64
+    assert make_schema_name("list[my.Thing]") == "list_my_Thing_"
+    assert make_schema_name("") == "answer" and len(make_schema_name("x" * 99)) == 64
 
 
 VALUES = st.recursive(
@@ -141,21 +141,21 @@ TIGHT = TypeAdapter(Tight).json_schema()
 @pytest.mark.parametrize("kind", [Tight, list[Tight], dict[str, Annotated[str, Field(max_length=3)]], Node])
 def test_a_server_of_open_weights_is_sent_the_whole_schema(name: str, kind: Any) -> None:
     whole = TypeAdapter(kind).json_schema()
-    sent = sent_schema(whole, SERVICES[name].holding)
+    sent = make_sent_schema(whole, SERVICES[name].holding)
     assert sent.is_strict
     assert sent.schema == (wrap_schema(whole) if needs_wrapping(whole) else whole)
 
 
 def test_openai_is_sent_its_strict_form() -> None:
     for name in ("openai", "azure", "openrouter", "groq"):
-        assert sent_schema(TIGHT, SERVICES[name].holding) == strict_schema(TIGHT)
+        assert make_sent_schema(TIGHT, SERVICES[name].holding) == make_strict_schema(TIGHT)
 
 
 def test_an_unknown_server_is_sent_limits_though_not_strictly() -> None:
-    assert sent_schema(TIGHT, COMPATIBLE.holding).schema == TIGHT
-    assert not sent_schema(TIGHT, COMPATIBLE.holding).is_strict
+    assert make_sent_schema(TIGHT, COMPATIBLE.holding).schema == TIGHT
+    assert not make_sent_schema(TIGHT, COMPATIBLE.holding).is_strict
     without = TypeAdapter(Node).json_schema()
-    assert sent_schema(without, COMPATIBLE.holding) == strict_schema(without)
+    assert make_sent_schema(without, COMPATIBLE.holding) == make_strict_schema(without)
 
 
 @pytest.mark.parametrize("encode", [encode_chat, encode_response])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mellea.backends.openai.schema import strict_schema
+from mellea.backends.openai.schema import make_strict_schema
 from mellea.core.accumulator import Generation
 from mellea.core.messages import Message
 from mellea.core.structured import make_output_format
@@ -51,7 +51,7 @@ def x(pointer: str, **more: Any) -> dict[str, Any]:
 def test_a_reference_of_every_form_is_followed_to_the_check_and_to_the_wire(schema: Any) -> None:
     assert is_taken(schema, {"x": 1})
     assert not is_taken(schema, {"x": "a"})
-    sent = strict_schema(schema).schema
+    sent = make_strict_schema(schema).schema
     assert "anchor" not in json.dumps(sent)
 
 
@@ -60,7 +60,7 @@ LIST_OF_LISTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref
 
 @pytest.mark.parametrize("items", [{"$ref": "#"}, LIST_OF_LISTS])
 def test_a_reference_from_the_top_still_leads_there_when_the_schema_is_wrapped(items: Any) -> None:
-    sent = json.dumps(strict_schema({"type": "array", "items": items}).schema)
+    sent = json.dumps(make_strict_schema({"type": "array", "items": items}).schema)
     assert '"#"' not in sent
     assert '"#/items"' not in sent
 

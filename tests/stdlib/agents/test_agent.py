@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 import mellea
-from mellea import prices
+from mellea import prices, tool
 from mellea.core import Message, ToolCall, ToolOutput, Usage
 from mellea.core.events import (
     NestedEvent,
@@ -476,10 +476,16 @@ async def test_plain_exceptions_come_out() -> None:
     ("wrong", "match"),
     [
         ({"tools": "look"}, "tools takes a list"),
+        ({"tools": look}, "put it into one"),
         ({"loop": 3}, "loop takes a ToolLoop"),
-        ({"limits": 3}, "limits takes a Limits"),
-        ({"instructions": 3}, "instructions takes a str"),
-        ({"max_steps": 3}, "max_steps"),
+        ({"limits": 3}, r"limits takes Limits, such as Limits\(steps=5\)"),
+        ({"instructions": 3}, "instructions takes a text"),
+        ({"max_steps": 3}, r"'max_steps'; write limits=Limits\(steps=…\)"),
+        ({"max_turns": 3}, "write limits="),
+        ({"output_type": int}, "write output="),
+        ({"format": int}, "write output="),
+        ({"system_prompt": "x"}, "write instructions="),
+        ({"mcp_servers": []}, "among the others"),
     ],
 )
 def test_a_wrong_argument_says_what_it_takes(wrong: dict[str, Any], match: str) -> None:
@@ -674,3 +680,73 @@ async def test_one_tool_is_cancelled_and_the_run_goes_on(tool: str) -> None:
     assert looked == ToolOutput("c2", "look", "a cat in Rome")
     with pytest.raises(UsageError, match="'c1'"):
         stream.cancel_tool("c1")
+
+
+async def test_a_tool_of_a_sub_agent_is_cancelled_and_both_runs_go_on() -> None:
+    async def forever(place: str) -> str:
+        await anyio.sleep_forever()
+        return "late"
+
+    inner = ScriptedBackend([call(7, "forever")], ["Nothing there."])
+    outer = ScriptedBackend([call(1, "scout", task="x")], ["Done."])
+    async with Agent(outer, [Agent(inner, [forever], name="scout")]).astream("x") as stream:
+        async for event in stream.events():
+            if isinstance(event, NestedEvent) and isinstance(event.event, ToolEnd):
+                with pytest.raises(UsageError, match="'c9'"):
+                    stream.cancel_tool("c9")
+                while True:
+                    try:
+                        stream.cancel_tool("c7")
+                        break
+                    except UsageError:  # the answer that calls it isn't whole yet
+                        await anyio.sleep(0.01)
+    assert stream.result.value == "Done."
+    assert [result.result for result in stream.result.steps[0].results] == ["Nothing there."]
+    assert "cancelled" in str(inner.requests[1].messages[-1].blocks[0].result)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "says"),
+    [
+        (lambda: Agent(ScriptedBackend("x")), "stream_async", r"\.astream\(…\)"),
+        (lambda: Agent(ScriptedBackend("x")), "run_sync", r"\.run\(…\)"),
+        (lambda: Agent(ScriptedBackend("x")).run("x"), "final_output", r"\.output"),
+        (lambda: Agent(ScriptedBackend("x")).run("x"), "interruptions", r"\.pending\.questions"),
+        (lambda: Agent(ScriptedBackend("x")).stream("x"), "text_stream", "iterate"),
+        (lambda: Agent(ScriptedBackend("x")).astream("x"), "messages", r"\.result"),
+        (lambda: Agent(ScriptedBackend("x")).conversation(), "run", r"\.send\(…\)"),
+    ],
+)
+def test_names_of_other_libraries_lead_to_ours(make: Any, name: str, says: str) -> None:
+    value = make()
+    with pytest.raises(AttributeError, match=says):
+        getattr(value, name)
+    assert not hasattr(value, name)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = value.nonsense
+
+
+async def test_a_stream_of_the_other_colour_says_how_it_is_read() -> None:
+    agent = Agent(ScriptedBackend("x"))
+    with pytest.raises(TypeError, match=r"async for piece in agent\.astream"):
+        async with agent.stream("x"):  # type: ignore[attr-defined]
+            pass
+    with pytest.raises(TypeError, match=r"for piece in agent\.stream"):
+        for _ in agent.astream("x"):  # type: ignore[attr-defined]
+            pass
+    with pytest.raises(TypeError, match=r"await agent\.arun"):
+        await agent.astream("x")  # type: ignore[misc]
+    with pytest.raises(TypeError, match=r"with agent\.stream"), agent.astream("x"):  # type: ignore[attr-defined]
+        pass
+
+
+async def test_what_is_resumed_or_continued_is_checked() -> None:
+    agent = Agent(ScriptedBackend([call()]), [tool(requires_approval=True)(look)])
+    run = await agent.arun("x")
+    with pytest.raises(UsageError, match=r"that is its \.pending"):
+        await agent.aresume(run, {})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="'c1' was approved of, and there is no tool 'look'"):
+        await Agent(ScriptedBackend("x")).aresume(run.pending, {"c1": True})
+    assert (await Agent(ScriptedBackend("x")).aresume(run.pending, {"c1": False})).value == "x"
+    with pytest.raises(UsageError, match="JSON that to_json"):
+        agent.conversation(agent.conversation())  # type: ignore[arg-type]

@@ -142,8 +142,8 @@ def test_the_bytes_of_a_run_grow_with_its_steps_and_not_with_their_square(
         written[0] += len(text.encode())
         replace(path, text)
 
-    def count_line(file: CheckpointFile, line: str) -> bool:
-        written[0] += len(line.encode())
+    def count_line(file: CheckpointFile, line: bytes) -> bool:
+        written[0] += len(line)
         return append(file, line)
 
     monkeypatch.setattr(checkpoint, "replace_file", count)

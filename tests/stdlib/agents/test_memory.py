@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mellea import Agent
 from mellea.core import ToolCall
@@ -107,6 +110,13 @@ async def test_of_too_many_notes_those_go_that_nobody_used(tmp_path: Path) -> No
     assert await memory.of("bob").anotes() == [bob]
 
 
+async def test_the_newest_note_is_the_newest_on_any_clock(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, clock in enumerate((2e9, 2e9, 1e9)):
+        monkeypatch.setattr("mellea.stdlib.agents.memory.store.time.time", lambda clock=clock: clock)
+        await memory.aremember(f"note {number}")
+    assert texts(await memory.anotes()) == ["note 2", "note 1", "note 0"]
+
+
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
@@ -146,6 +156,8 @@ async def test_what_was_forgotten_is_not_in_the_file(memory: Memory) -> None:
         (lambda path: Memory(path, "ann", shown=True), "shown"),
         (lambda path: Memory(path, "ann", embed=3), "embed takes"),
         (lambda path: Memory("", "ann"), "path"),
+        (lambda path: Memory(path.parent, "ann"), "path of a file in a folder that is there"),
+        (lambda path: Memory(path / "x" / "y.db", "ann"), "path of a file in a folder that is there"),
         (lambda path: Memory(path, "ann").of(" "), "user takes"),
         (lambda path: Memory(path, "ann").remember(" \n "), "isn't empty"),
         (lambda path: Memory(path, "ann").remember(3), "a note is a text"),
@@ -171,6 +183,19 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text().startswith("not a database")
 
 
+async def test_a_file_that_stays_locked_is_named(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    await memory.aremember("x")
+    monkeypatch.setattr(memory._store._database, "_wait", 0.01)
+    memory._store._database.close()  # the next use waits only that long
+    with sqlite3.connect(memory.path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StateError, match=r"memory\.db' can't be read or written: database is locked"):
+            await memory.aremember("y")
+        other.execute("ROLLBACK")
+    other.close()
+    await memory.aremember("y")
+
+
 def test_several_processes_share_a_file(memory: Memory) -> None:
     program = (
         "import sys; from mellea.tools import Memory\n"
@@ -187,6 +212,75 @@ def test_several_processes_share_a_file(memory: Memory) -> None:
     assert sorted(found) == sorted(
         [*(f"note {number} of {worker}" for worker in range(3) for number in range(20)), "the same for all"]
     )
+
+
+USERS, WORDS = ("ann", "bob"), ("one", "two", "three", "ONE", "four")
+ACTIONS = st.one_of(
+    st.tuples(st.just("remember"), st.sampled_from(USERS), st.sampled_from(WORDS)),
+    st.tuples(st.just("recall"), st.sampled_from(USERS), st.sampled_from(WORDS)),
+    st.tuples(st.just("forget"), st.sampled_from(USERS), st.integers(0, 4)),
+    st.tuples(st.just("replace"), st.sampled_from(USERS), st.tuples(st.integers(0, 4), st.sampled_from(WORDS))),
+    st.tuples(st.just("clear"), st.sampled_from(USERS), st.none()),
+)
+
+
+class Expected:
+    """What a memory of at most three notes a user has to hold, in the simplest words."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, list[list[Any]]] = {user: [] for user in USERS}  # [id, text, used], the newest last
+        self.clock = 0
+
+    def put(self, user: str, number: int, text: str) -> None:
+        self.clock += 1
+        kept = [note for note in self.notes[user] if note[0] != number and note[1].casefold() != text.casefold()]
+        while len(kept) > 2:
+            kept.remove(min(kept, key=lambda note: note[2]))
+        self.notes[user] = [*kept, [number, text, self.clock]]
+
+    def use(self, user: str, number: int) -> None:
+        self.clock += 1
+        for note in self.notes[user]:
+            if note[0] == number:
+                note[2] = self.clock
+
+
+@given(st.lists(ACTIONS, max_size=25))
+def test_whatever_is_done_each_user_has_the_notes_that_he_should(actions: list[tuple[str, str, Any]]) -> None:
+    memory, expected = Memory(":memory:", "ann", max_notes=3), Expected()
+    store = memory._store
+    ids = {0}
+    for what, user, with_what in actions:
+        own = [note[0] for note in expected.notes[user]]
+        if what == "remember":
+            note = store.put(user, with_what, None, 3)
+            assert note is not None
+            is_new = with_what.casefold() not in {each[1].casefold() for each in expected.notes[user]}
+            assert (note.id not in ids) == is_new, "an id is never given out twice"
+            ids.add(note.id)
+            expected.put(user, note.id, with_what)
+        elif what == "replace":
+            place, text = with_what
+            changed = store.put(user, text, own[place] if place < len(own) else 10**6, 3)
+            assert (changed is None) == (place >= len(own))
+            if changed is not None:
+                if changed.id != own[place]:  # the text is that of another note: the two become one
+                    expected.notes[user] = [each for each in expected.notes[user] if each[0] != own[place]]
+                expected.put(user, changed.id, text)
+        elif what == "recall":
+            for found in [note for note in store.read(user) if note.text.casefold() == with_what.casefold()]:
+                store.touch(user, [found])
+                expected.use(user, found.id)
+        elif what == "forget":
+            number = own[with_what] if with_what < len(own) else 10**6
+            assert store.delete(user, number) == (number in own)
+            expected.notes[user] = [each for each in expected.notes[user] if each[0] != number]
+        else:
+            assert store.clear(user) == len(own)
+            expected.notes[user] = []
+        for each in USERS:
+            found_notes = [(note.id, note.text) for note in store.read(each)]
+            assert found_notes == [(note[0], note[1]) for note in reversed(expected.notes[each])]
 
 
 # -- recall -------------------------------------------------------------------------------------------

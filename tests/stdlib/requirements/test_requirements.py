@@ -340,7 +340,7 @@ def test_what_only_the_whole_can_tell_isnt_asked_of_chunks() -> None:
 
 
 def test_a_stream_is_stopped_at_the_first_no() -> None:
-    backend = ScriptedBackend(["one two ", "three four ", Pause(0.05), "five"], "fine")
+    backend = ScriptedBackend(["one two ", "three four ", Pause(60), "five"], "fine")
     thunk = mellea.start_session(backend).instruct("Go.", requirements=[length(max=3)])
     assert thunk.value == "fine"
     first = thunk.sampling.attempts[0]

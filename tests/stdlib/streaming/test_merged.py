@@ -9,6 +9,8 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mellea
 from mellea import Agent, MelleaSession
@@ -117,6 +119,32 @@ async def test_a_merged_stream_may_be_merged_and_relayed_by_a_tool() -> None:
     async with agent.astream("?") as stream:
         results = [event.result async for event in stream.events() if isinstance(event, ToolResult)]
     assert results[0].result in ("a: x", "b: y")
+
+
+PIECES = st.lists(st.sampled_from(["a", "bc", "", " ", "🙂"]), min_size=1, max_size=6)
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), PIECES, min_size=1), st.booleans())
+def test_each_stream_keeps_its_text_and_its_order(scripts: dict[str, list[str]], reads_events: bool) -> None:
+    """In plain code, on asyncio and on trio."""
+    wanted = {label: "".join(pieces) for label, pieces in scripts.items()}
+
+    def sources(verb: str) -> dict[str, Any]:
+        streams = {label: getattr(session(*pieces), verb)("x") for label, pieces in scripts.items()}
+        return {label: stream.events() for label, stream in streams.items()} if reads_events else streams
+
+    def joined(pieces: list[tuple[str, Any]]) -> dict[str, str]:
+        texts = dict.fromkeys(scripts, "")
+        for label, piece in pieces:
+            texts[label] += piece if isinstance(piece, str) else getattr(piece, "chunk", "")
+        return texts
+
+    async def read() -> list[tuple[str, Any]]:
+        return await collect(amerge(sources("astream")))
+
+    assert joined(list(merge(sources("stream")))) == wanted
+    for loop in ("asyncio", "trio"):
+        assert joined(anyio.run(read, backend=loop)) == wanted
 
 
 # -- errors -------------------------------------------------------------------------------------------

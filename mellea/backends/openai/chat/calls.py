@@ -73,6 +73,8 @@ class Calls:
         sent_id, index = known_id(delta, "id"), int_of(delta, "index")
         function = mapping_of(delta, "function")
         name, chunk = text_of(function, "name"), arguments_text(function.get("arguments"))
+        # Services disagree about everything here: indexes that never change, ids that repeat, names in every delta.
+        # What decides is in `_is_another`.
         before = self._find(index, sent_id, name)
         if before is None or self._is_another(before, index, sent_id, name, chunk):
             call = self._begin(index, sent_id, before)
@@ -81,12 +83,14 @@ class Calls:
         else:
             call = before
         call.sent_id = call.sent_id or sent_id
+        # Some send the name with the first delta only, others with each one.
         call.name = name or call.name
         self._write(call, chunk, events)
         if not call.call_id:
             self._announce(call, known, events)
 
     def _write(self, call: _CallInParts, chunk: str, events: list[Event]) -> None:
+        # Held back: as a beginning it is replaced by the real arguments, alone it is a call without any.
         if not call.chunks and not call.empty and chunk.strip() == "{}":
             call.empty = chunk
             return
@@ -111,6 +115,7 @@ class Calls:
                 call.chunks.append(call.empty)
                 events.append(ToolDelta(call.call_id, call.empty))
             ended = parse_tool_call(call.call_id, call.name, "".join(call.chunks))
+            # Only the last one can be cut: those before it were ended by the next.
             if is_cut_off and call is self._calls[-1] and not ended.tool_args:
                 # Missing or half its arguments: it must not be run as a call without arguments.
                 ended = replace(ended, is_valid=False)
@@ -131,6 +136,7 @@ class Calls:
         is_more = bool(chunk.strip())
         if sent_id and call.sent_id:
             if sent_id != call.sent_id:
+                # Another id alone isn't enough: some services make a new one up for every delta.
                 return bool(name) or (is_more and call.is_whole())
             # Two calls may share an id; but a complete call may also be repeated, or have begun as `{}`.
             return bool(name) and is_more and not call.empty and call.is_whole() and not call.is_said_by(chunk)
@@ -138,6 +144,7 @@ class Calls:
             return False
         if index is None and not call.chunks and not call.empty:
             return True  # the same tool again, both times without arguments
+        # More arguments behind a complete object can only belong to another call.
         return is_more and call.is_whole()
 
     def _says_again(self, call: _CallInParts, sent_id: str, name: str, chunk: str) -> bool:

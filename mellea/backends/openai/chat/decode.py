@@ -311,7 +311,7 @@ class Decoder(StreamDecoder):
     def _take_usage(self, chunk: JsonObject, *, is_last: bool) -> None:
         usage = known_mapping(chunk, "usage") or known_mapping(known_mapping(chunk, "x_groq"), "usage")
         if usage:
-            self._usage = usage_of(usage)
+            self._usage = read_usage(usage)
             self._is_last_chunk_usage = is_last
 
     def end_answer(self, events: list[Event], *, is_done: bool = False) -> None:
@@ -339,7 +339,7 @@ class Decoder(StreamDecoder):
         return finish
 
 
-def usage_of(usage: JsonObject) -> Usage:
+def read_usage(usage: JsonObject) -> Usage:
     """Return the token counts, normalised across services; one with an unknown form is ignored."""
     prompt, written = known_mapping(usage, "prompt_tokens_details"), known_mapping(usage, "completion_tokens_details")
     given, output = known_int(usage, "prompt_tokens"), known_int(usage, "completion_tokens")
@@ -384,6 +384,7 @@ class Details:
         for detail in details:
             said += [known_text(detail, "text"), known_text(detail, "summary")]
             last = self.held[-1] if self.held else {}
+            # A new detail begins where type or index change; ids come with the first piece only.
             if any(last.get(name) != detail.get(name) for name in ("type", "index")) or not last:
                 self.held.append(dict(detail))
                 continue

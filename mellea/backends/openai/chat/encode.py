@@ -8,9 +8,9 @@ from typing import Any
 
 from mellea.backends.http.call_ids import ANY_ID, IdShape, with_fit_ids
 from mellea.backends.openai.chat.wire import JsonObject
-from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
+from mellea.backends.openai.content import as_url, find_filename, signed_by, unsupported, write_arguments, write_result
 from mellea.backends.openai.services import OPENAI, Service
-from mellea.backends.openai.thinking import thinking_fields
+from mellea.backends.openai.thinking import encode_thinking
 from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.messages import Message
@@ -48,7 +48,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     if "stop" in payload and not isinstance(payload["stop"], str):
         payload["stop"] = list(payload["stop"])
     if ModelOption.THINKING in options:
-        payload |= thinking_fields(service, model_id, options[ModelOption.THINKING])
+        payload |= encode_thinking(service, model_id, options[ModelOption.THINKING])
     if request.tools:
         payload["tools"] = [_encode_tool(tool) for tool in request.tools]
         if ModelOption.TOOL_CHOICE in options:
@@ -61,21 +61,21 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
 def _encode_format(schema: OutputSchema, service: Service) -> JsonObject:
     if service.structured_output != "native":
         return {"type": "json_object"}
-    from mellea.backends.openai.schema import schema_name, sent_schema  # lazy: text needs no schema
+    from mellea.backends.openai.schema import make_schema_name, make_sent_schema  # lazy: text needs no schema
 
-    strict = sent_schema(schema.schema, service.holding)
-    held = {"name": schema_name(schema.name), "schema": strict.schema, "strict": strict.is_strict}
+    strict = make_sent_schema(schema.schema, service.holding)
+    held = {"name": make_schema_name(schema.name), "schema": strict.schema, "strict": strict.is_strict}
     return {"type": "json_schema", "json_schema": held}
 
 
 def _add_prompt(request: Request, service: Service) -> Request:
     if request.output_schema is None or service.structured_output == "native":
         return request
-    from mellea.backends.openai.schema import sent_schema  # lazy: text needs no schema
+    from mellea.backends.openai.schema import make_sent_schema  # lazy: text needs no schema
     from mellea.core.structured.prompting import prompt_for_schema  # lazy: text needs no schema
 
     # A service with a JSON mode only needs the schema, and the word JSON, in the prompt.
-    return prompt_for_schema(request, sent_schema(request.output_schema.schema, "whole").schema)
+    return prompt_for_schema(request, make_sent_schema(request.output_schema.schema, "whole").schema)
 
 
 def _encode_tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
@@ -112,7 +112,7 @@ def _encode_messages(messages: Iterable[Message], service: Service) -> list[Json
 
 
 def _encode_output(output: ToolOutput) -> JsonObject:
-    content = result_text(output) or ("(see the next message)" if output.files else "")
+    content = write_result(output) or ("(see the next message)" if output.files else "")
     return {"role": "tool", "tool_call_id": output.tool_call_id, "content": content}
 
 
@@ -133,7 +133,7 @@ def _encode_assistant(message: Message, service: Service) -> JsonObject:
         {
             "id": call.tool_call_id,
             "type": "function",
-            "function": {"name": call.tool_name, "arguments": arguments_of(call)},
+            "function": {"name": call.tool_name, "arguments": write_arguments(call)},
         }
         for call in message.tool_calls
     ]
@@ -191,4 +191,4 @@ def _encode_part(block: CBlock | FileBlock, *, marks: bool) -> JsonObject:
         raise unsupported(f"chat completions don't fetch files, such as {block.url!r}", "give its data instead")
     if block.essence in _SOUNDS:
         return {"type": "input_audio", "input_audio": {"data": block.base64(), "format": _SOUNDS[block.essence]}}
-    return {"type": "file", "file": {"filename": filename_of(block), "file_data": as_url(block)}}
+    return {"type": "file", "file": {"filename": find_filename(block), "file_data": as_url(block)}}

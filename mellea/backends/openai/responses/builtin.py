@@ -16,7 +16,7 @@ from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import BuiltinToolEnd, BuiltinToolResult, BuiltinToolStart, Event, FileEvent
 from mellea.core.surrogates import replace_surrogates
 
-__all__ = ["cut_builtin", "end_builtin", "is_builtin", "output_of", "start_builtin"]
+__all__ = ["cut_builtin", "emit_output", "end_builtin", "is_builtin", "start_builtin"]
 
 _ARGUMENTS = ("queries", "code", "container_id", "revised_prompt", "server_label", "operation", "pending_safety_checks")
 _RESULTS = ("results", "outputs", "output", "tools", "error")
@@ -39,6 +39,7 @@ def start_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
 def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event]) -> None:
     """Add the events of an item that is done."""
     kind, name, args = known_text(item, "type"), _name(item), _read_arguments(item)
+    # In the signature, so that only this provider ever gets it back.
     sent_back = json.dumps(_encode_back(item, kind), ensure_ascii=False, separators=(",", ":"))
     signature = f"{backend}:{replace_surrogates(sent_back)}"
     raw = replace_surrogates(json.dumps(args, ensure_ascii=False))
@@ -47,6 +48,7 @@ def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event
         _add_image(known_text(item, "result"), f"image/{known_text(item, 'output_format') or 'png'}", events)
     elif kind == "code_interpreter_call":
         _add_images(item, events)
+    # Its result is the caller's to give; an empty one here would answer in their place.
     if kind in _NEEDS_AN_ANSWER or item.get("execution") == "client":
         return
     is_error = item.get("status") == "failed" or item.get("error") is not None
@@ -58,7 +60,7 @@ def cut_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
     events.append(BuiltinToolEnd(ToolCall(call_id, _name(item), {}, "", is_valid=False, is_builtin=True)))
 
 
-def output_of(item: JsonObject, events: list[Event]) -> None:
+def emit_output(item: JsonObject, events: list[Event]) -> None:
     """Add the result of a call that has an item of its own, such as `tool_search_output`."""
     name = known_text(item, "type").removesuffix("_output").removesuffix("_call")
     call_id = known_id(item, "call_id") or known_id(item, "id")
@@ -88,6 +90,7 @@ def _read_arguments(item: JsonObject) -> JsonObject:
         try:
             given = json.loads(given) if given.strip() else {}
         except (ValueError, RecursionError):
+            # Not JSON: shown as it is, since nobody runs it here.
             given = {"arguments": given}
     if isinstance(given, dict):
         return given

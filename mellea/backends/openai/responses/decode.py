@@ -35,7 +35,7 @@ from mellea.backends.http.fields import (
 )
 from mellea.backends.http.report import is_report
 from mellea.backends.openai.frames import DONE, StreamDecoder
-from mellea.backends.openai.responses.builtin import cut_builtin, end_builtin, is_builtin, output_of, start_builtin
+from mellea.backends.openai.responses.builtin import cut_builtin, emit_output, end_builtin, is_builtin, start_builtin
 from mellea.backends.openai.responses.citations import Citations
 from mellea.backends.openai.responses.items import Item, Items
 from mellea.backends.openai.responses.wire import INCOMPLETE, JsonObject
@@ -151,12 +151,13 @@ class Decoder(StreamDecoder):
             return
         if type(chunk) is not str:
             raise wrong_type("delta", "a text", chunk)
-        self._say(self._items.of_delta(event, "message"), known_int(event, "content_index") or 0, chunk, events)
+        self._say(self._items.find_for_delta(event, "message"), known_int(event, "content_index") or 0, chunk, events)
 
     def _say(self, item: Item, part: int, chunk: str, events: list[Event]) -> None:
         if self._spoken is not item:
             self._end_builtins(events, waits=False)
             if self._spoken is not None:
+                # Two messages of one answer are two paragraphs to a reader.
                 events.append(TextDelta(_BREAK))
             self._spoken = item
         item.texts.setdefault(part, []).append(chunk)
@@ -182,7 +183,8 @@ class Decoder(StreamDecoder):
     def _say_rest(self, event: JsonObject, whole: str, events: list[Event]) -> None:
         if not whole:
             return
-        item, part = self._items.of_delta(event, "message"), known_int(event, "content_index") or 0
+        item, part = self._items.find_for_delta(event, "message"), known_int(event, "content_index") or 0
+        # Deltas may have been lost on the way, or never sent: the whole text behind them decides.
         if rest := _find_rest(item.text(part), whole):
             self._say(item, part, rest, events)
 
@@ -190,12 +192,12 @@ class Decoder(StreamDecoder):
         delta = event.get("delta")
         chunk = delta if type(delta) is str else known_text(known_mapping(event, "delta"), "text")
         if chunk:
-            self._items.of_delta(event, "reasoning").thoughts += 1
+            self._items.find_for_delta(event, "reasoning").thoughts += 1
             events.append(ReasoningDelta(chunk))
 
     def _on_summary_part_added(self, event: JsonObject, events: list[Event]) -> None:
         # The parts of a summary are paragraphs.
-        if self._items.of_delta(event, "reasoning").thoughts:
+        if self._items.find_for_delta(event, "reasoning").thoughts:
             events.append(ReasoningDelta("\n\n"))
 
     def _on_arguments_delta(self, event: JsonObject, events: list[Event], kind: str = "function_call") -> None:
@@ -203,7 +205,7 @@ class Decoder(StreamDecoder):
         if type(chunk) is not str:
             chunk = arguments_text(chunk, "delta")
         if chunk:
-            item = self._items.of_delta(event, kind)
+            item = self._items.find_for_delta(event, kind)
             item.chunks.append(chunk)
             if item.call_id:
                 events.append(ToolDelta(item.call_id, chunk))
@@ -212,15 +214,15 @@ class Decoder(StreamDecoder):
         self._on_arguments_delta(event, events, "custom_tool_call")
 
     def _on_arguments_done(self, event: JsonObject, events: list[Event]) -> None:
-        item = self._items.of_delta(event, "function_call")
+        item = self._items.find_for_delta(event, "function_call")
         item.whole_args = arguments_text(event.get("arguments"))
         item.name = item.name or known_text(event, "name")
 
     def _on_input_done(self, event: JsonObject, events: list[Event]) -> None:
-        self._items.of_delta(event, "custom_tool_call").whole_args = text_of(event, "input")
+        self._items.find_for_delta(event, "custom_tool_call").whole_args = text_of(event, "input")
 
     def _on_annotation(self, event: JsonObject, events: list[Event]) -> None:
-        self._items.of_delta(event, "message").cited += 1
+        self._items.find_for_delta(event, "message").cited += 1
         self._citations.feed(known_mapping(event, "annotation"), events)
 
     # -- the items ------------------------------------------------------------------------------------
@@ -228,9 +230,10 @@ class Decoder(StreamDecoder):
     def _on_item_added(self, event: JsonObject, events: list[Event]) -> None:
         whole = mapping_of(event, "item")
         if kind := text_of(whole, "type"):
-            self._begin(self._items.of_item(event, whole, kind, begins=True), whole, events)
+            self._begin(self._items.find_for_item(event, whole, kind, begins=True), whole, events)
 
     def _begin(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
+        # Kept, since an item that is never ended is ended by what its beginning said.
         item.begun = item.begun or whole
         if item.call_id:
             return
@@ -243,6 +246,7 @@ class Decoder(StreamDecoder):
                 return
             item.call_id = self._make_id(known_id(whole, "call_id") or known_id(whole, "id"), whole)
             events.append(ToolStart(item.call_id, item.name))
+            # Arguments that came before the name are told now.
             events += [ToolDelta(item.call_id, chunk) for chunk in item.chunks]
         elif is_builtin(item.kind):
             item.call_id = self._make_id(known_id(whole, "id") or known_id(whole, "call_id"), whole)
@@ -255,7 +259,7 @@ class Decoder(StreamDecoder):
     def _on_item_done(self, event: JsonObject, events: list[Event]) -> None:
         whole = mapping_of(event, "item")
         if kind := text_of(whole, "type"):
-            self._complete(self._items.of_item(event, whole, kind, begins=False), whole, events)
+            self._complete(self._items.find_for_item(event, whole, kind, begins=False), whole, events)
         elif whole:
             raise WireError(f"the provider sent an item without a type, with {sorted(whole)}")
 
@@ -279,7 +283,7 @@ class Decoder(StreamDecoder):
         elif is_builtin(item.kind):
             self._end_builtins(events)
         elif item.kind.endswith("_output"):
-            output_of(whole, events)
+            emit_output(whole, events)
         else:
             self.overlook(whole)
 
@@ -348,10 +352,11 @@ class Decoder(StreamDecoder):
         if status not in ("completed", "incomplete"):
             raise self.reported(response.get("error") or {"message": f"the response is {status}"})
         finish = self._finish_reason(response, status)
+        # Some servers stream nothing and say all of it here.
         self._complete_items(response, events, is_cut_off=status == "incomplete")
         if finish == "stop":
             finish = "content_filter" if self._is_refused else "tool_call" if self._has_calls else "stop"
-        if (usage := usage_of(known_mapping(response, "usage"))) != Usage():
+        if (usage := read_usage(known_mapping(response, "usage"))) != Usage():
             events.append(UsageEvent(usage))
         events.append(StreamEnd(finish, self.response_id, self.model))
 
@@ -435,7 +440,7 @@ _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
 }
 
 
-def usage_of(usage: JsonObject) -> Usage:
+def read_usage(usage: JsonObject) -> Usage:
     """Return the counts; one of an unknown shape is passed over."""
     given, written = known_mapping(usage, "input_tokens_details"), known_mapping(usage, "output_tokens_details")
     return Usage(

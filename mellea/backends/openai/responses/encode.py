@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from mellea.backends.http.call_ids import IdShape, with_fit_ids
-from mellea.backends.openai.content import arguments_of, as_url, filename_of, result_text, signed_by, unsupported
+from mellea.backends.openai.content import as_url, find_filename, signed_by, unsupported, write_arguments, write_result
 from mellea.backends.openai.responses.wire import JsonObject
-from mellea.backends.openai.schema import schema_name, sent_schema
+from mellea.backends.openai.schema import make_schema_name, make_sent_schema
 from mellea.backends.openai.services import OPENAI, Service
-from mellea.backends.openai.thinking import effort_of, is_reasoning_model
+from mellea.backends.openai.thinking import find_effort, is_reasoning_model
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
@@ -62,15 +62,15 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     if include := _list_includes(request, model_id, service):
         payload["include"] = include
     if request.output_schema is not None:
-        strict = sent_schema(request.output_schema.schema, service.holding)
-        name = schema_name(request.output_schema.name)
+        strict = make_sent_schema(request.output_schema.schema, service.holding)
+        name = make_schema_name(request.output_schema.name)
         held = {"type": "json_schema", "name": name, "schema": strict.schema, "strict": strict.is_strict}
         payload["text"] = {"format": held}
     return payload
 
 
 def _encode_reasoning(model_id: str, thinking: bool | str | int) -> JsonObject:
-    effort = effort_of(model_id, thinking)
+    effort = find_effort(model_id, thinking)
     # Who asks for thinking wants to see it; the provider shows a summary, and only if asked.
     return {"effort": effort} if thinking in (False, 0, "none") else {"effort": effort, "summary": "auto"}
 
@@ -183,7 +183,7 @@ class _Assistant:
         if isinstance(kept, dict) and kept.get("type") == "custom_tool_call":
             self._items.append({"type": "custom_tool_call", **own, "input": call.raw_args})
         else:
-            self._items.append({"type": "function_call", **own, "arguments": arguments_of(call)})
+            self._items.append({"type": "function_call", **own, "arguments": write_arguments(call)})
 
     def _add_file(self, block: FileBlock) -> None:
         if self._image is not None and block.data is not None:
@@ -200,7 +200,7 @@ class _Assistant:
 
 def _encode_output(output: ToolOutput, custom: set[str]) -> JsonObject:
     kind = "custom_tool_call_output" if output.tool_call_id in custom else "function_call_output"
-    said: Any = result_text(output)
+    said: Any = write_result(output)
     if output.files:
         said = [_encode_part(part) for part in output.parts]
     return {"type": kind, "call_id": output.tool_call_id, "output": said}
@@ -215,4 +215,4 @@ def _encode_part(block: CBlock | FileBlock) -> JsonObject:
         raise unsupported("the Responses format takes no sound", "use api='chat'")
     if block.data is None:
         return {"type": "input_file", "file_url": block.url}
-    return {"type": "input_file", "filename": filename_of(block), "file_data": as_url(block)}
+    return {"type": "input_file", "filename": find_filename(block), "file_data": as_url(block)}

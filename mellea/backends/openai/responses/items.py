@@ -71,21 +71,23 @@ class Items:
     def __iter__(self) -> Any:
         return iter(self._all)
 
-    def of_delta(self, event: JsonObject, kind: str) -> Item:
+    def find_for_delta(self, event: JsonObject, kind: str) -> Item:
         """Return the item that a delta of this kind of items belongs to."""
         item_id = event.get("item_id")
         if type(item_id) is str and (item := self._by_id.get(item_id)) is not None and item.kind == kind:
             return item
         place = (int_of(event, "output_index"), kind)
         item = self._find_at(place)
+        # A delta under the index of an item that has ended: servers that don't count begin anew there.
         if item is None or item.done is not None:
             item = self._add(Item(kind, known_id(event, "item_id")), place)
         return item
 
-    def of_item(self, event: JsonObject, whole: JsonObject, kind: str, *, begins: bool) -> Item:
+    def find_for_item(self, event: JsonObject, whole: JsonObject, kind: str, *, begins: bool) -> Item:
         """Return the item that an event holds, as it is begun or as it has ended."""
         item_id, call_id = known_id(whole, "id") or known_id(event, "item_id"), known_id(whole, "call_id")
         place = (int_of(event, "output_index"), kind)
+        # By id, where there is one; by index only where that fails, since some servers count wrong.
         item = self._find_known(item_id, call_id, kind)
         if item is not None and begins and item.done is not None:
             item = None  # the id is used again
@@ -105,6 +107,7 @@ class Items:
             self._find_known(known_id(whole, "id"), known_id(whole, "call_id"), known_text(whole, "type"))
             for whole in output
         ]
+        # First those that have ids; the rest are matched in order, kind by kind.
         taken = {id(item) for item in found if item is not None}
         rest: dict[str, list[Item]] = {}
         for streamed in self._all:

@@ -4,6 +4,6 @@ May import: core, `stdlib.tools`, `stdlib.functional`. Read `memory.py` first.
 """
 
 from mellea.stdlib.agents.memory.memory import Memory
-from mellea.stdlib.agents.memory.store import Note
+from mellea.stdlib.agents.memory.note import Note
 
 __all__ = ["Memory", "Note"]

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import mul
 
-from mellea.stdlib.agents.memory.store import Note
+from mellea.stdlib.agents.memory.note import Note
 
 __all__ = ["pack", "rank", "rank_by_words"]
 

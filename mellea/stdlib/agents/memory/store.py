@@ -17,12 +17,12 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from mellea.core.sqlite import Database
+from mellea.stdlib.agents.memory.note import Note
 
-__all__ = ["Note", "NoteStore"]
+__all__ = ["NoteStore"]
 
 _SCHEMA: Sequence[Sequence[str]] = (
     (
@@ -32,21 +32,6 @@ _SCHEMA: Sequence[Sequence[str]] = (
         " vector BLOB NOT NULL, PRIMARY KEY (note, model)) WITHOUT ROWID",
     ),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """One thing that is remembered.
-
-    Attributes:
-        id: its number in the file.
-        text: what is remembered.
-        at: when it was noted, in seconds since 1970.
-    """
-
-    id: int
-    text: str
-    at: float
 
 
 class NoteStore:
@@ -74,7 +59,7 @@ class NoteStore:
             The note; `None` if there is none to replace.
         """
         with self._write() as connection:
-            now = time.time()
+            now = _later(connection, user)
             if replaces is not None:
                 found = "SELECT id FROM notes WHERE id = ? AND user = ?"
                 if connection.execute(found, (replaces, user)).fetchone() is None:
@@ -107,9 +92,11 @@ class NoteStore:
 
     def touch(self, user: str, notes: Iterable[Note]) -> None:
         """Note that these notes were recalled."""
-        rows = [(time.time(), note.id, user) for note in notes]
-        if rows:
+        ids = [note.id for note in notes]
+        if ids:
             with self._database.write() as connection:
+                now = _later(connection, user)
+                rows = [(now, number, user) for number in ids]
                 connection.executemany("UPDATE notes SET used = ? WHERE id = ? AND user = ?", rows)
 
     def delete(self, user: str, number: int) -> bool:
@@ -141,3 +128,9 @@ class NoteStore:
         with self._database.write() as connection:
             connection.execute("PRAGMA secure_delete=ON")
             yield connection
+
+
+def _later(connection: sqlite3.Connection, user: str) -> float:
+    """Return the time, a later one than any that a note of the user has, even if a clock is coarse or was set back."""
+    (last,) = connection.execute("SELECT max(used) FROM notes WHERE user = ?", (user,)).fetchone()
+    return max(time.time(), (last or 0.0) + 1e-6)

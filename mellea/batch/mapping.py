@@ -91,6 +91,8 @@ def _check(arguments: MapArguments) -> MapSettings:
         if name in arguments and not is_right(value):
             raise UsageError(f"{name}= takes {words}, not {value!r}")
     journal = arguments.get("journal")
+    if arguments.get("batch") and journal is None:
+        raise UsageError("batch=True takes journal=: a batch that is forgotten in a crash would be paid for twice")
     return MapSettings(
         arguments.get("limits") or RateLimits(),
         id=arguments.get("id"),
@@ -99,6 +101,7 @@ def _check(arguments: MapArguments) -> MapSettings:
         is_ordered=arguments.get("ordered", True),
         budget=arguments.get("budget"),
         retries=arguments.get("retries", 3),
+        is_batched=arguments.get("batch", False),
     )
 
 

@@ -1,0 +1,99 @@
+"""Anthropic's message batches: the requests stand in the call itself, the results are a file of JSON lines.
+
+Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing, 2026-11. At most 100,000 requests or
+256 MB; results are there when the whole batch has ended, in no order, and for 29 days. There is no metadata, so a batch
+is found again by the time it was made, its number of requests, and its `custom_id`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from mellea.backends.anthropic.wire import ERROR_STATUS
+from mellea.backends.http.batches import (
+    BatchCall,
+    BatchCodec,
+    BatchOutcome,
+    BatchStatus,
+    Calls,
+    read_lines,
+    render_item,
+)
+from mellea.backends.http.outgoing import json_body
+from mellea.backends.http.status import error_for_status
+from mellea.errors import BackendError
+
+__all__ = ["AnthropicBatches"]
+
+_PATH = "messages/batches"
+
+
+class AnthropicBatches(BatchCodec):
+    """The batches of Anthropic."""
+
+    most_requests = 100_000
+    most_bytes = 250 * 10**6
+
+    def encode_item(self, key: str, payload: Mapping[str, Any]) -> bytes:
+        """Return an element of the list of requests."""
+        params = {name: value for name, value in payload.items() if name != "stream"}
+        return render_item({"custom_id": key, "params": params})
+
+    def create(self, intent: str, items: Sequence[bytes]) -> Calls[BatchStatus]:
+        """Make a batch."""
+        body = b'{"requests":[' + b",".join(items) + b"]}"
+        return _read((yield BatchCall("POST", _PATH, body=body)))
+
+    def look(self, id: str) -> Calls[BatchStatus]:
+        """Ask how a batch is getting on."""
+        return _read((yield BatchCall("GET", f"{_PATH}/{quote(id, safe='')}")))
+
+    def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
+        """List batches, the latest first."""
+        found: list[BatchStatus] = []
+        after = ""
+        while True:
+            page = yield BatchCall("GET", f"{_PATH}?limit=100{after}")
+            found += map(_read, page["data"])
+            if not page.get("has_more") or not found or (found[-1].made or since) < since:
+                return found
+            after = f"&after_id={quote(found[-1].id, safe='')}"
+
+    def fetch(self, status: BatchStatus) -> Calls[list[BatchOutcome]]:
+        """Fetch the results; their address is made of the id, so that no other server is asked."""
+        data = yield BatchCall("GET", f"{_PATH}/{quote(status.id, safe='')}/results", is_raw=True)
+        return [_read_outcome(line) for line in read_lines(data)]
+
+    def cancel(self, id: str) -> Calls[BatchStatus]:
+        """Cancel a batch."""
+        return _read((yield BatchCall("POST", f"{_PATH}/{quote(id, safe='')}/cancel")))
+
+
+def _read(said: Mapping[str, Any]) -> BatchStatus:
+    counts = said.get("request_counts") or {}
+    made = said.get("created_at")
+    return BatchStatus(
+        str(said["id"]),
+        said["processing_status"] == "ended",
+        str(said["processing_status"]),
+        sum(counts.values()) if counts else None,
+        None,
+        datetime.fromisoformat(made).timestamp() if isinstance(made, str) else None,
+    )
+
+
+def _read_outcome(line: Mapping[str, Any]) -> BatchOutcome:
+    key, result = str(line.get("custom_id")), line.get("result") or {}
+    match result.get("type"):
+        case "succeeded":
+            return BatchOutcome(key, json_body(result["message"]))
+        case "errored":
+            said = result.get("error") or {}
+            said = said.get("error") or said  # the error of the wire stands in an envelope
+            message = f"the request failed in its batch: {said.get('message') or said.get('type')}"
+            return BatchOutcome(key, error=error_for_status(ERROR_STATUS.get(str(said.get("type")), 500), message))
+        case other:
+            return BatchOutcome(key, error=BackendError(f"the request was {other} in its batch", is_retryable=True))

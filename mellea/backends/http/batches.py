@@ -1,0 +1,141 @@
+"""What a provider's batches look like, without any I/O: the same requests as ever, many at once, for half the price.
+
+Each exchange with the provider is a generator: it yields the calls to make, is sent what each came to, and returns what
+it was for. Whoever drives it decides how, and with which retries.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from pydantic_core import from_json
+
+from mellea.backends.http.outgoing import json_body
+from mellea.errors import BackendError, WireError
+
+__all__ = ["BatchCall", "BatchCodec", "BatchOutcome", "BatchStatus", "Calls", "read_lines", "render_item"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCall:
+    """One HTTP call about a batch.
+
+    Args:
+        method: `"GET"` or `"POST"`.
+        path: behind the base URL.
+        payload: the JSON body of a POST.
+        file: a file to upload, with its name; the payload's values are the other fields of the form then.
+        body: the JSON body, if it is written already.
+        is_raw: whether the bytes of the answer are wanted, rather than its JSON value.
+    """
+
+    method: str
+    path: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    file: tuple[str, bytes] | None = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    is_raw: bool = False
+
+
+Calls = Generator[BatchCall, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """How a batch is getting on.
+
+    Attributes:
+        id: the provider's name of it.
+        is_over: whether there will be no more answers; what was answered can be fetched then.
+        state: the provider's word for it.
+        total: how many requests it has, as far as the provider tells.
+        intent: what it was called when it was made, as far as the provider tells.
+        made: when it was made, in seconds since 1970, as far as the provider tells.
+        places: where its results are.
+    """
+
+    id: str
+    is_over: bool
+    state: str
+    total: int | None = None
+    intent: str | None = None
+    made: float | None = None
+    places: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """What one request of a batch came to.
+
+    Attributes:
+        key: the request's own.
+        body: the answer, as one JSON body.
+        error: why there is none.
+    """
+
+    key: str
+    body: bytes | None = field(default=None, repr=False)
+    error: BackendError | None = None
+
+
+class BatchCodec(ABC):
+    """A provider's batches.
+
+    Attributes:
+        most_requests: in one batch.
+        most_bytes: of one batch, its items together.
+    """
+
+    most_requests: ClassVar[int]
+    most_bytes: ClassVar[int]
+
+    @abstractmethod
+    def encode_item(self, key: str, payload: Mapping[str, Any]) -> bytes:
+        """Return one request as the JSON that stands in a batch; its key has up to 64 letters, digits, `-` and `_`."""
+
+    @abstractmethod
+    def create(self, intent: str, items: Sequence[bytes]) -> Calls[BatchStatus]:
+        """Make a batch that can be found again by its intent."""
+
+    @abstractmethod
+    def look(self, id: str) -> Calls[BatchStatus]:
+        """Ask how a batch is getting on."""
+
+    @abstractmethod
+    def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
+        """List the batches that were made since then, in seconds since 1970, and perhaps some older ones."""
+
+    @abstractmethod
+    def fetch(self, status: BatchStatus) -> Calls[list[BatchOutcome]]:
+        """Fetch what the requests of a batch that is over came to; those without an outcome weren't answered."""
+
+    @abstractmethod
+    def cancel(self, id: str) -> Calls[BatchStatus]:
+        """Cancel a batch; what was answered can be fetched all the same."""
+
+
+def read_lines(data: bytes) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects of a file of JSON lines.
+
+    Raises:
+        WireError: a line is none.
+    """
+    for line in data.split(b"\n"):
+        if not line.strip():
+            continue
+        try:
+            found = from_json(line)
+        except ValueError as error:
+            raise WireError(f"a line of the batch's results is not JSON: {error}") from None
+        if isinstance(found, dict):
+            yield found
+
+
+def render_item(item: Mapping[str, Any]) -> bytes:
+    """Return a request of a batch as JSON."""
+    return json_body(item)

@@ -1,0 +1,327 @@
+"""The desk where rows hand in their requests for a provider's batches, and wait for the answers.
+
+Rules:
+
+- Requests are collected until there are as many as a batch takes, or no more come for a moment. Each model has batches
+  of its own.
+- First the intent is noted in the journal, with the keys of its rows; then the batch is made; then its id is noted. A
+  process that was killed in between finds its batch again in the provider's list, by the intent, and where the
+  provider keeps none by time, number of requests and the names in its results. So a request is never in two batches
+  at once.
+- A row whose key stands in an open batch waits for that one. A batch stays open until all its answers are committed.
+- What a batch can't do is asked for live: see `can_take`. A request that expired, was cancelled or failed for a reason
+  that may pass comes back as an error that may pass, and goes into the next batch.
+- A map that is left leaves its batches at the provider, where they go on; the next run finds them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from mellea.backends.http import HttpBackend
+from mellea.backends.http.batches import BatchCodec, BatchOutcome, BatchStatus, Calls
+from mellea.batch.limits import CallJournal
+from mellea.batch.program import Asked
+from mellea.core.journal import NotedBatch
+from mellea.core.runtime.ledger import Meter
+from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.errors import BackendError, MelleaError, NotFoundError, WireError
+
+__all__ = ["BatchDesk"]
+
+_log = logging.getLogger("mellea")
+
+_QUIET_SECONDS = 1.0
+"""How long no request may come before those that are there are sent."""
+
+_TICK_SECONDS = 0.1
+_FIRST_LOOK = 5.0
+_LONGEST_LOOK = 60.0
+_TRIES = 5
+_EARLIER_SECONDS = 300.0
+"""How much earlier than the journal says a provider's clock may have made a batch."""
+
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""What a codec raises for words of the provider that have another form."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """One request that somebody waits for."""
+
+    key: str
+    asked: Asked
+    waiter: Waiter
+    outcome: BatchOutcome | None = None
+    error: MelleaError | None = None
+    is_live: bool = False
+
+    def end(self) -> None:
+        self.waiter.wake()
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One batch, from its first request on; the names of its requests are its intent and their number."""
+
+    backend: HttpBackend
+    codec: BatchCodec
+    intent: str
+    id: str | None = None
+    items: dict[str, _Item] = field(default_factory=dict)
+    encoded: list[bytes] = field(default_factory=list)
+    size: int = 0
+    at: float = 0.0  # when the last request came; of one that was made before, when that was
+    total: int = 0
+    outcomes: dict[str, BatchOutcome] | None = None
+
+
+class BatchDesk:
+    """The desk of one map.
+
+    Args:
+        call_journal: calls a function with the journal.
+        job: the number of the map's job there.
+        gets_more: whether more rows may come.
+    """
+
+    def __init__(self, call_journal: CallJournal, job: int, gets_more: Callable[[], bool]) -> None:
+        self._call_journal, self._job, self._gets_more = call_journal, job, gets_more
+        self._noted: dict[str, tuple[NotedBatch, str]] = {}  # by the row's key: the batch before, the name in it
+        self._found: dict[str, _Batch] = {}  # batches of earlier runs that are waited for, by their intent
+        self._open: dict[int, _Batch] = {}  # batches that still take requests, by their backend
+        self._new: list[_Batch] = []  # whose work is to begin
+        self._fetched: set[str] = set()
+
+    async def open(self) -> None:
+        """Read which batches of earlier runs are open."""
+        for noted in await self._call_journal(lambda journal: journal.open_batches(self._job)):
+            for name, key in noted.rows.items():
+                self._noted[key] = noted, name
+
+    def can_take(self, asked: Asked) -> bool:
+        """Whether a call can stand in a batch: one answer is all of it, and the provider has batches."""
+        return asked.is_plain and isinstance(asked.backend, HttpBackend) and asked.backend.batches is not None
+
+    async def ask(self, key: bytes, asked: Asked, meter: Meter) -> Any:
+        """Hand in a request, wait for its answer, and return the row's value; `None` in place of an outcome is live.
+
+        Raises:
+            LookupError: it has to be asked for live.
+            MelleaError: the request failed.
+        """
+        item = _Item(key.hex(), asked, new_waiter())
+        if not self._join_earlier(item) and not self._add(item):
+            raise LookupError
+        await item.waiter.wait()
+        if item.error is not None:
+            raise item.error
+        outcome = item.outcome
+        if item.is_live or outcome is None:
+            raise LookupError
+        if outcome.error is not None:
+            raise outcome.error
+        backend = asked.backend
+        assert isinstance(backend, HttpBackend) and outcome.body is not None
+        events = backend.decode_from_batch(asked.request, outcome.body)
+        value, generation = await asked.finish(events)
+        meter.add(backend.name, generation.model or backend.model_id, generation.usage, batch=True)
+        return value
+
+    def _join_earlier(self, item: _Item) -> bool:
+        """Have a request wait for a batch of an earlier run, if it stands in one."""
+        noted, name = self._noted.pop(item.key, (None, ""))
+        backend = item.asked.backend
+        if noted is None or (noted.provider, noted.model) != (backend.name, backend.model_id):
+            return False
+        assert isinstance(backend, HttpBackend) and backend.batches is not None
+        batch = self._found.get(noted.intent)
+        if batch is None:
+            batch = self._found[noted.intent] = _Batch(backend, backend.batches, noted.intent, noted.provider_id)
+            batch.at, batch.total = noted.at, len(noted.rows)
+            self._new.append(batch)
+        batch.items[name] = item
+        if batch.outcomes is not None:
+            _resolve(batch, name)
+        return True
+
+    def _add(self, item: _Item) -> bool:
+        """Add a request to the batch that takes requests; false if it can't stand in one."""
+        backend = item.asked.backend
+        assert isinstance(backend, HttpBackend) and backend.batches is not None
+        batch = self._open.get(id(backend)) or self._begin(backend, backend.batches)
+        name = f"{batch.intent}-{len(batch.items)}"
+        encoded = backend.encode_for_batch(name, item.asked.request)
+        if encoded is None or len(encoded) > batch.codec.most_bytes:
+            return False
+        if len(batch.items) >= batch.codec.most_requests or batch.size + len(encoded) + 2 > batch.codec.most_bytes:
+            self._close(batch)
+            return self._add(item)
+        batch.items[name] = item
+        batch.encoded.append(encoded)
+        batch.size += len(encoded) + 2
+        batch.at, batch.total = time.monotonic(), len(batch.items)
+        return True
+
+    def _begin(self, backend: HttpBackend, codec: BatchCodec) -> _Batch:
+        batch = self._open[id(backend)] = _Batch(backend, codec, f"mellea-{os.urandom(8).hex()}")
+        return batch
+
+    def _close(self, batch: _Batch) -> None:
+        del self._open[id(batch.backend)]
+        self._new.append(batch)
+
+    # -- the work ---------------------------------------------------------------------------------------
+
+    async def serve(self, group: anyio.abc.TaskGroup) -> None:
+        """Send batches, and wait for them; until it is cancelled."""
+        while True:
+            for batch in list(self._open.values()):
+                quiet = time.monotonic() - batch.at
+                if batch.items and quiet > (_QUIET_SECONDS if self._gets_more() else _TICK_SECONDS):
+                    self._close(batch)
+            while self._new:
+                group.start_soon(self._carry, self._new.pop())
+            await anyio.sleep(_TICK_SECONDS)
+
+    async def finish(self) -> None:
+        """Note that the answers of the batches that were fetched are committed."""
+        for intent in self._fetched:
+            await self._note(intent, "done")
+
+    async def _carry(self, batch: _Batch) -> None:
+        """See a batch through, and let its requests know what they came to."""
+        try:
+            await (self._go_on(batch) if batch.intent in self._found else self._make(batch))
+            if batch.id is not None:
+                await self._await_end(batch)
+        except NotFoundError as error:  # the server has no batches, or knows this one no more
+            _log.warning("a batch can't be used, so its requests are made one by one: %s", error)
+            for item in batch.items.values():
+                item.is_live = True
+                item.end()
+        except (MelleaError, *_MALFORMED) as error:
+            for item in batch.items.values():
+                item.error = error if isinstance(error, MelleaError) else _malformed(batch, error)
+                item.end()
+
+    async def _make(self, batch: _Batch) -> None:
+        rows = {name: item.key for name, item in batch.items.items()}
+        backend = batch.backend
+        await self._call_journal(
+            lambda journal: journal.note_intent(self._job, batch.intent, backend.name, backend.model_id, rows)
+        )
+        began = time.time()
+        for attempt in range(_TRIES):
+            try:
+                # Never tried again blindly: the first may have been made although its answer was lost.
+                status = await _drive(backend, batch.codec.create(batch.intent, batch.encoded), retries=0)
+                break
+            except BackendError as error:
+                if not error.is_retryable or attempt + 1 == _TRIES:
+                    await self._note(batch.intent, "lost")
+                    raise
+                await anyio.sleep(min(0.5 * 2**attempt, 10.0))
+                if (found := await self._find(batch, began)) is not None:
+                    status = found
+                    break
+        batch.id, batch.encoded = status.id, []
+        await self._note(batch.intent, "made", status.id)
+
+    async def _go_on(self, batch: _Batch) -> None:
+        """Find the batch of an earlier run; if it was never made, its rows go into a new one."""
+        if batch.id is None:
+            found = await self._find(batch, batch.at)
+            if found is None:
+                await self._lose(batch)
+                return
+            batch.id = found.id
+            await self._note(batch.intent, "made", found.id)
+
+    async def _find(self, batch: _Batch, since: float) -> BatchStatus | None:
+        """Find a batch in the provider's list, by its intent, or else by what there is to compare."""
+        earliest = since - _EARLIER_SECONDS
+        recent: list[BatchStatus] = await _drive(batch.backend, batch.codec.list_recent(earliest))
+        known: set[str] = await self._call_journal(lambda journal: journal.known_batches())
+        for status in recent:
+            if status.intent is not None:
+                if status.intent == batch.intent:
+                    return status
+                continue
+            is_like = status.id not in known and status.total == batch.total and (status.made or since) >= earliest
+            if is_like and await self._is_ours(batch, status):
+                return status
+        return None
+
+    async def _is_ours(self, batch: _Batch, status: BatchStatus) -> bool:
+        """Whether the results of a batch that has no intent bear ours; to know it, wait for its end."""
+        while not status.is_over:
+            await anyio.sleep(_FIRST_LOOK)
+            status = await _drive(batch.backend, batch.codec.look(status.id))
+        outcomes = await _drive(batch.backend, batch.codec.fetch(status))
+        return bool(outcomes) and all(outcome.key.startswith(f"{batch.intent}-") for outcome in outcomes)
+
+    async def _lose(self, batch: _Batch) -> None:
+        """Let the rows of a batch that was never made go into a new one."""
+        await self._note(batch.intent, "lost")
+        self._noted = {key: found for key, found in self._noted.items() if found[0].intent != batch.intent}
+        for item in batch.items.values():
+            if not self._add(item):
+                item.is_live = True
+                item.end()
+
+    async def _await_end(self, batch: _Batch) -> None:
+        pause = _FIRST_LOOK
+        while not (status := await _drive(batch.backend, batch.codec.look(str(batch.id)))).is_over:
+            await anyio.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_LOOK)
+        _log.info("the batch %s is %s", status.id, status.state)
+        outcomes = await _drive(batch.backend, batch.codec.fetch(status))
+        batch.outcomes = {outcome.key: outcome for outcome in outcomes}
+        self._fetched.add(batch.intent)
+        for name, item in batch.items.items():
+            item.error = BackendError(
+                f"the batch {status.id!r} ended as {status.state!r} before this request was answered",
+                is_retryable=True,
+            )
+            _resolve(batch, name)
+
+    async def _note(self, intent: str, state: str, id: str | None = None) -> None:
+        await self._call_journal(lambda journal: journal.note_batch(intent, state, id))
+
+
+def _resolve(batch: _Batch, name: str) -> None:
+    """Let a request know what it came to, once that is known of its batch."""
+    item = batch.items[name]
+    outcome = None if batch.outcomes is None else batch.outcomes.pop(name, None)
+    if outcome is not None:
+        item.outcome, item.error = outcome, None
+    elif item.error is None:
+        item.error = BackendError("its batch ended before this request was answered", is_retryable=True)
+    item.end()
+
+
+def _malformed(batch: _Batch, error: Exception) -> WireError:
+    return WireError(
+        f"{batch.backend.name!r} said something about a batch in an unknown form: {type(error).__name__}: {error}",
+        backend=batch.backend.name,
+        model=batch.backend.model_id,
+    )
+
+
+async def _drive(backend: HttpBackend, calls: Calls[Any], *, retries: int | None = None) -> Any:
+    """Make the calls of an exchange, and return what it comes to."""
+    try:
+        call = next(calls)
+        while True:
+            call = calls.send(await backend.make_call(call, retries=retries))
+    except StopIteration as end:
+        return end.value

@@ -1,0 +1,61 @@
+"""Rows on a Dask cluster, as a bag."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mellea.batch.partition import Outcome, Partition
+from mellea.batch.row import RowId
+from mellea.errors import MissingExtraError
+
+__all__ = ["map"]
+
+
+def map(
+    function: Callable[..., Any] | str,
+    rows: Any,
+    *,
+    id: RowId,
+    journal: str | os.PathLike[str] | None = None,
+    concurrency: int | None = None,
+    version: str | None = None,
+    retries: int = 3,
+    partition_size: int = 1000,
+) -> Any:
+    """Map a function over a `dask.bag.Bag`; returns a bag of outcomes, worked on by `.compute()`.
+
+    Each partition is one task with a concurrency of its own, since a coroutine that Dask runs would take a thread.
+
+    Args:
+        function: the function, or where workers find it, such as `"mails:classify"`; see `Partition`.
+        rows: a bag, or a list of rows.
+        id: the field of a row that tells it from others.
+        journal: a file on one machine, or a folder that all machines share; see `Partition`.
+        concurrency: rows in flight in each task.
+        version: see `mellea.map`.
+        retries: see `mellea.map`.
+        partition_size: rows in a task, if they aren't a bag already.
+
+    Raises:
+        UsageError: an argument is wrong.
+        MissingExtraError: Dask isn't installed.
+    """
+    partition = Partition(function, journal, id, concurrency, version, retries)
+    try:
+        import dask.bag  # lazy: an optional dependency
+    except ImportError:
+        raise MissingExtraError("Dask isn't installed; pip install 'mellea[dask]'") from None
+    bag = rows if hasattr(rows, "map_partitions") else dask.bag.from_sequence(rows, partition_size=partition_size)
+    return bag.map_partitions(_Task(partition))
+
+
+class _Task:
+    """A partition whose outcomes are a list, as Dask keeps them."""
+
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
+
+    def __call__(self, rows: Iterable[Any]) -> list[Outcome]:
+        return list(self._partition(rows))

@@ -1,0 +1,125 @@
+"""`mellea chat`: a conversation in the terminal, or of the lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mellea.backends.llama_cpp.weights import find_models_dir
+from mellea.cli import output
+from mellea.cli.arguments import Model
+from mellea.core.messages import Message
+from mellea.core.options import ModelOption
+from mellea.errors import ConfigurationError, MelleaError
+from mellea.stdlib.context import ChatContext
+from mellea.stdlib.session import MelleaSession, start_session
+
+__all__ = ["chat"]
+
+_HELP = """\
+/help            this list
+/clear           forget the conversation
+/model NAME      go on with another model
+/usage           what it took so far
+/exit            leave, as Ctrl-D does
+Ctrl-C stops an answer; what there is of it isn't remembered."""
+
+
+def chat(
+    model: Model = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions for the model.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="How long an answer may be.")] = None,
+) -> None:
+    """Talk with a model. /help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves."""
+    options: dict[Any, Any] = {} if system is None else {ModelOption.SYSTEM_PROMPT: system}
+    options |= {} if max_tokens is None else {ModelOption.MAX_NEW_TOKENS: max_tokens}
+    talk = _Talk(start_session(model, ctx=ChatContext(), model_options=options))
+    for line in _lines():
+        if not line.strip():
+            continue
+        try:
+            if talk.take(line.strip()):
+                return
+        except MelleaError as error:
+            output.note(f"mellea: {error}")
+
+
+class _Talk:
+    def __init__(self, session: MelleaSession) -> None:
+        self._session = session
+
+    def take(self, line: str) -> bool:
+        """Answer a line, or do what it commands; whether it was the last one."""
+        if not line.startswith("/"):
+            self._answer(line)
+            return False
+        name, _, rest = line.partition(" ")
+        if name in ("/exit", "/quit"):
+            return True
+        commands: dict[str, Callable[[str], None]] = {
+            "/clear": self._clear,
+            "/help": self._help,
+            "/model": self._change_model,
+            "/usage": self._show_cost,
+        }
+        if name in commands:
+            commands[name](rest.strip())
+        else:
+            output.note(f"mellea: there is no command {name!r}; /help lists them")
+        return False
+
+    def _answer(self, line: str) -> None:
+        with self._session.stream(Message("user", line)) as stream:
+            try:
+                for chunk in stream:
+                    output.write(chunk)
+            except KeyboardInterrupt:
+                output.note("\n(stopped)")
+                return
+        output.write("\n")
+
+    def _clear(self, _: str) -> None:
+        self._session.reset()
+
+    def _help(self, _: str) -> None:
+        output.note(_HELP)
+
+    def _change_model(self, name: str) -> None:
+        old = self._session
+        self._session = start_session(name or None, ctx=old.ctx, model_options=old.model_options)
+        output.note(f"mellea: {self._session.backend.name}/{self._session.backend.model_id}")
+
+    def _show_cost(self, _: str) -> None:
+        cost = self._session.cost
+        output.note("mellea: the cost is unknown" if cost is None else f"mellea: ${cost:.6f}")
+
+
+def _lines() -> Iterator[str]:
+    if not sys.stdin.isatty():
+        yield from sys.stdin
+        return
+    from prompt_toolkit import PromptSession  # lazy: only a terminal needs it
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory  # lazy
+
+    def history() -> History:
+        try:
+            folder = find_models_dir().parent
+            folder.mkdir(parents=True, exist_ok=True)
+            file = folder / "chat_history"
+            file.touch(mode=0o600)
+            return FileHistory(str(Path(file)))
+        except (OSError, ConfigurationError):
+            return InMemoryHistory()
+
+    prompt: PromptSession[str] = PromptSession(history=history())
+    while True:
+        try:
+            yield prompt.prompt("> ")
+        except KeyboardInterrupt:
+            continue  # it clears the line
+        except EOFError:
+            return

@@ -1,0 +1,106 @@
+"""`mellea run`: call a function of a program: one that a model answers, an agent, or any other."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+import anyio
+import typer
+
+from mellea.cli import output
+from mellea.cli.arguments import Model, read_value, split
+from mellea.cli.programs import load
+from mellea.errors import UsageError
+from mellea.stdlib.agents import Agent
+from mellea.stdlib.generative import PromptFunction
+from mellea.stdlib.generative.items import ItemStream
+from mellea.stdlib.session import start_session
+
+__all__ = ["run"]
+
+
+def run(
+    program: Annotated[str, typer.Argument(metavar="FILE.py:NAME", help="A function, or an agent.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME=VALUE]...",
+            help="Its arguments, as JSON or text; `-` is what comes in a pipe. For an agent, the prompt.",
+        ),
+    ] = None,
+    model: Model = None,
+) -> None:
+    """Call a function of a program, and print what it returns: text as it is written, anything else as JSON lines."""
+    called = load(program)
+    if isinstance(called, Agent):
+        with called.stream(" ".join(map(_read, arguments or ()))) as chunks:
+            _print_text(chunk.text for chunk in chunks)
+        return
+    if not callable(called):
+        raise UsageError(f"{program!r} is {called!r}, which can't be called")
+    given = _bind(program, called, arguments or ())
+    with start_session(model):
+        if isinstance(called, PromptFunction):
+            _print_answer(called, given)
+        else:
+            _print_result(called(**given))
+
+
+def _bind(program: str, called: Callable[..., Any], arguments: Sequence[str]) -> dict[str, Any]:
+    parameters = inspect.signature(called).parameters
+    given: dict[str, Any] = {}
+    for name, text in (split("run", each) for each in arguments):
+        value = _read(text)
+        is_text = name in parameters and parameters[name].annotation in (str, "str")
+        given[name] = value if is_text else read_value(value)
+    try:
+        inspect.signature(called).bind(**given)
+    except TypeError as error:
+        raise UsageError(f"{program}{inspect.signature(called)}: {error}") from None
+    return given
+
+
+def _read(text: str) -> str:
+    return sys.stdin.read() if text == "-" else text
+
+
+def _print_answer(function: PromptFunction[..., Any], given: Mapping[str, Any]) -> None:
+    with function.stream(**given) as stream:
+        if isinstance(stream, ItemStream):
+            for item in stream:
+                output.write_value(item)
+        elif inspect.signature(function).return_annotation in (str, "str"):
+            _print_text(stream)
+        else:
+            output.write_value(stream.output)
+
+
+def _print_text(chunks: Iterable[str]) -> None:
+    for chunk in chunks:
+        output.write(chunk)
+    output.write("\n")
+
+
+def _print_result(result: Any) -> None:
+    if isinstance(result, Awaitable):
+        output.write_value(anyio.run(partial(_wait, result)))
+    elif isinstance(result, AsyncIterable):
+        anyio.run(_print_each, result)
+    elif isinstance(result, Iterator):
+        for value in result:
+            output.write_value(value)
+    elif result is not None:
+        output.write_value(result)
+
+
+async def _wait(result: Awaitable[Any]) -> Any:
+    return await result
+
+
+async def _print_each(values: AsyncIterable[Any]) -> None:
+    async for value in values:
+        output.write_value(value)

@@ -1,0 +1,142 @@
+"""`mellea serve program.py`: the sessions, agents and functions of a file, for other programs and for people."""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+
+from mellea.cli import output
+from mellea.cli.programs import run_file
+from mellea.errors import MissingExtraError, UsageError
+from mellea.serve import app as make_server
+from mellea.stdlib.agents import Agent
+from mellea.stdlib.generative import AsyncPromptFunction, PromptFunction
+from mellea.stdlib.session import MelleaSession
+
+__all__ = ["find_programs", "make_from_environment", "serve"]
+
+_SETTINGS = "MELLEA_SERVE_SETTINGS"
+"""How the workers, which are processes of their own, are told what to serve; the key stands in `MELLEA_SERVE_KEY`."""
+
+_KEY = "MELLEA_SERVE_KEY"
+
+_GRACE_SECONDS = 10
+"""How long answers may go on when the server is stopped."""
+
+
+def serve(
+    file: Annotated[str, typer.Argument(metavar="FILE.py[:NAME,…]", help="The program, and what of it to serve.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
+    key: Annotated[
+        str | None, typer.Option(envvar=_KEY, show_envvar=True, help="What clients have to send.", show_default=False)
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What workers share, and what outlives the server.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A name of the server besides localhost and addresses.")
+    ] = None,
+) -> None:
+    """Serve the sessions, agents and generative functions of a file, over OpenAI's API and as a chat page.
+
+    Served is what the file's __all__ names, else everything in it that can be; FILE.py:NAME,NAME chooses.
+    """
+    try:
+        import uvicorn  # optional: an extra
+    except ImportError:
+        raise MissingExtraError("mellea serve needs uvicorn; install it with: pip install 'mellea[serve]'") from None
+    if key is None and not _is_loopback(host):
+        raise UsageError(
+            f"whoever reaches {host} could use your models; give --key (or {_KEY}), or listen on 127.0.0.1"
+        )
+    if workers > 1 and store is None:
+        raise UsageError("several workers need --store FILE, or they wouldn't know of each other's chats")
+    settings = {"file": file, "store": None if store is None else str(store), "allowed_hosts": allowed_host or []}
+    os.environ[_SETTINGS] = json.dumps(settings)
+    if key is not None:
+        os.environ[_KEY] = key
+    made = make_from_environment()  # what is wrong with the program is told now, once
+    shown = f"[{host}]" if ":" in host else host
+    output.note(f"serving {', '.join(made.models)} at http://{shown}:{port}/ (a page) and http://{shown}:{port}/v1")
+    uvicorn.run(
+        made if workers == 1 else "mellea.cli.serve:make_from_environment",
+        factory=workers > 1,
+        host=host,
+        port=port,
+        workers=workers,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+
+
+def make_from_environment() -> Any:
+    """Return the application that the settings describe; each worker calls it.
+
+    Raises:
+        UsageError: the file has nothing that can be served.
+    """
+    settings = json.loads(os.environ[_SETTINGS])
+    path, _, names = settings["file"].partition(".py:")
+    module = run_file(Path(f"{path}.py" if names else settings["file"]))
+    programs = find_programs(module, [name.strip() for name in names.split(",")] if names else None)
+    return make_server(
+        programs,
+        key=os.environ.get(_KEY) or None,
+        store=settings["store"],
+        allowed_hosts=settings["allowed_hosts"],
+        title=module.__name__,
+    )
+
+
+def find_programs(module: ModuleType, names: list[str] | None) -> dict[str, Any]:
+    """Return what a module has to serve, by its names.
+
+    Args:
+        module: the program.
+        names: what to serve; by default what `__all__` names, else every session, agent and prompt function.
+
+    Raises:
+        UsageError: there is nothing, or a name isn't there.
+    """
+    values = vars(module)
+    chosen = names or getattr(module, "__all__", None)
+    if chosen is not None:
+        missing = next((name for name in chosen if name not in values), None)
+        if missing is not None:
+            known = ", ".join(_list_programs(values)) or "nothing that can be served"
+            raise UsageError(f"there is no {missing!r} in {module.__file__}; it has {known}")
+        return {name: values[name] for name in chosen if names or _can_be_served(values[name])}
+    found = _list_programs(values)
+    if not found:
+        raise UsageError(
+            f"{module.__file__} has no session, agent or generative function; name other functions, as in FILE.py:f"
+        )
+    return found
+
+
+def _list_programs(values: dict[str, Any]) -> dict[str, Any]:
+    kinds = (MelleaSession, Agent, PromptFunction, AsyncPromptFunction)
+    return {name: value for name, value in values.items() if not name.startswith("_") and isinstance(value, kinds)}
+
+
+def _can_be_served(value: Any) -> bool:
+    return isinstance(value, (MelleaSession, Agent)) or (callable(value) and not inspect.isclass(value))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

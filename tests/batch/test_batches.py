@@ -1,0 +1,268 @@
+"""Providers' batches: made once, found again after a crash, and what becomes of requests that weren't answered."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import mellea
+from mellea.backends.anthropic import AnthropicBackend
+from mellea.backends.gemini import GeminiBackend
+from mellea.backends.http import HttpBackend
+from mellea.backends.http.batches import BatchStatus
+from mellea.backends.openai import OpenAIBackend
+from mellea.batch import Row, amap, desk
+from mellea.core import Requirement
+from mellea.errors import BadRequestError, UsageError
+from mellea.testing import ScriptedBackend
+from tests.batch.batch_server import BatchServer, find_word, serve
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Mail:
+    kind: str
+    urgency: int
+
+
+def make_backend(provider: str, address: str) -> HttpBackend:
+    if provider == "openai":
+        return OpenAIBackend("gpt-5-mini", service="openai", base_url=f"{address}/v1", api_key="k", retries=0)
+    if provider == "anthropic":
+        return AnthropicBackend("claude-sonnet-4-5", base_url=address, api_key="k", retries=0)
+    return GeminiBackend("gemini-2.5-flash", base_url=f"{address}/v1beta", api_key="k", retries=0)
+
+
+def make_classify(provider: str, address: str) -> Any:
+    session = mellea.MelleaSession(make_backend(provider, address))
+
+    @mellea.generative(session=session)
+    def classify(text: str) -> Mail:
+        """Classify a mail."""
+
+    return classify
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "_FIRST_LOOK", 0.02)
+    monkeypatch.setattr(desk, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr("mellea.batch.runner._FIRST_PAUSE", 0.01)
+
+
+@pytest.fixture(params=["openai", "anthropic", "gemini"])
+def provider(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server(provider: str) -> Iterator[BatchServer]:
+    with serve(provider, BatchServer()) as server:
+        yield server
+
+
+async def collect(provider: str, server: BatchServer, texts: list[str], path: Path, **options: Any) -> list[Row[Any]]:
+    classify = make_classify(provider, server.address)
+    with anyio.fail_after(30):
+        return [row async for row in amap(classify, texts, journal=path, batch=True, **options)]
+
+
+async def test_rows_go_in_one_batch_and_cost_half(provider: str, server: BatchServer, tmp_path: Path) -> None:
+    rows = await collect(provider, server, [f"mail k{number}" for number in range(30)], tmp_path / "run.db")
+    assert [row.value for row in rows] == [Mail(f"k{number}", 3) for number in range(30)]
+    assert len(server.batches) == 1
+    assert server.live == 0
+    live = make_backend(provider, server.address)
+    whole = mellea.prices.cost(rows[0].usage, live.name, live.model_id)
+    assert rows[0].cost is not None and whole is not None
+    assert rows[0].cost == pytest.approx(whole / 2)
+    again = await collect(provider, server, [f"mail k{number}" for number in range(30)], tmp_path / "run.db")
+    assert all(row.cached for row in again)
+    assert len(server.batches) == 1
+
+
+async def test_schemas_and_tools_stand_in_the_batch(provider: str, server: BatchServer, tmp_path: Path) -> None:
+    def look(place: str) -> str:
+        """Look."""
+        return place
+
+    session = mellea.MelleaSession(make_backend(provider, server.address))
+    texts = [{"description": "mail a", "tools": [look]}]
+    rows = [row async for row in amap(session.instruct, texts, journal=tmp_path / "run.db", batch=True)]
+    assert rows[0].error is None
+    [(_, request)] = server.batches[0].requests
+    assert "look" in str(request["tools"])
+    await collect(provider, server, ["mail a"], tmp_path / "run.db")
+    [(_, request)] = server.batches[1].requests
+    assert "urgency" in str(request), "the schema"
+
+
+async def test_requests_that_expired_or_failed_go_into_the_next_batch(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    seen: dict[str, int] = {}
+
+    def fate(prompt: str) -> str:
+        word = find_word(prompt)
+        seen[word] = seen.get(word, 0) + 1
+        return word if seen[word] == 1 and word in ("expired", "busy", "missing") else "fine"
+
+    server.fate = fate
+    rows = await collect(provider, server, ["mail expired", "mail busy", "mail missing", "mail a"], tmp_path / "run.db")
+    assert [row.value and row.value.kind for row in rows] == ["expired", "busy", "missing", "a"]
+    assert len(server.batches) >= 2
+    assert len(server.batches[0].requests) == 4
+    assert sum(len(kept.requests) for kept in server.batches) == 7
+
+
+async def test_a_refused_request_is_a_failed_row(provider: str, server: BatchServer, tmp_path: Path) -> None:
+    server.fate = lambda prompt: "refused" if "bad" in prompt else "fine"
+    rows = await collect(provider, server, ["mail a", "mail bad"], tmp_path / "run.db")
+    assert rows[0].value == Mail("a", 3)
+    assert isinstance(rows[1].error, BadRequestError)
+    assert "refused" in str(rows[1].error)
+
+
+async def test_an_answer_to_a_creation_that_was_lost_makes_no_second_batch(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    server.loses = 1
+    rows = await collect(provider, server, [f"mail k{number}" for number in range(5)], tmp_path / "run.db")
+    assert [row.error for row in rows] == [None] * 5
+    assert len(server.batches) == 1
+
+
+async def test_what_a_batch_cannot_do_is_asked_for_live(provider: str, server: BatchServer, tmp_path: Path) -> None:
+    classify = make_classify(provider, server.address)
+    checked = classify.with_options(requirements=[Requirement("x", validation_fn=lambda _: True)])
+    rows = [row async for row in amap(checked, ["mail a"], journal=tmp_path / "run.db", batch=True)]
+    assert rows[0].value == Mail("a", 3)
+    assert (server.live, server.batches) == (1, [])
+
+
+async def test_an_answer_of_another_form_is_corrected_live(provider: str, server: BatchServer, tmp_path: Path) -> None:
+    answers = iter(["nonsense"])
+    import tests.batch.batch_server as module
+
+    whole = module.answer_to
+    module.answer_to = lambda prompt: next(answers, None) or whole("mail a")
+    try:
+        rows = await collect(provider, server, ["mail a"], tmp_path / "run.db")
+    finally:
+        module.answer_to = whole
+    assert rows[0].value == Mail("a", 3)
+    assert len(server.batches) == 1
+    assert server.live >= 1
+
+
+async def test_large_batches_are_cut(
+    provider: str, server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = make_backend(provider, server.address).batches
+    monkeypatch.setattr(type(codec), "most_requests", 10)
+    rows = await collect(provider, server, [f"mail k{number}" for number in range(35)], tmp_path / "run.db")
+    assert [row.error for row in rows] == [None] * 35
+    assert sorted(len(kept.requests) for kept in server.batches) == [5, 10, 10, 10]
+
+
+async def test_a_batch_can_be_cancelled_and_read_all_the_same(provider: str, server: BatchServer) -> None:
+    server.looks = 1000
+    backend = make_backend(provider, server.address)
+    codec = backend.batches
+    assert codec is not None
+    item = backend.encode_for_batch("i-0", mellea.core.backend.Request((mellea.Message("user", "mail a"),)))
+    assert item is not None
+    made: BatchStatus = await desk._drive(backend, codec.create("i", [item]))
+    assert not made.is_over
+    cancelled = await desk._drive(backend, codec.cancel(made.id))
+    assert cancelled.is_over
+    [outcome] = await desk._drive(backend, codec.fetch(cancelled))
+    assert outcome.key == "i-0"
+
+
+async def test_a_map_that_is_left_finds_its_batch_again(provider: str, server: BatchServer, tmp_path: Path) -> None:
+    server.looks = 10_000
+    texts = [f"mail k{number}" for number in range(8)]
+    rows = amap(make_classify(provider, server.address), texts, journal=tmp_path / "run.db", batch=True)
+    with anyio.move_on_after(20):
+        async with anyio.create_task_group() as group:
+
+            async def read() -> None:
+                await anext(rows)
+
+            group.start_soon(read)
+            while not server.batches or not any("GET" in line for line in server.log):
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    await rows.aclose()
+    server.looks = 0
+    found = await collect(provider, server, [*texts, "mail new"], tmp_path / "run.db")
+    assert [row.error for row in found] == [None] * 9
+    assert [len(kept.requests) for kept in server.batches] == [8, 1], "the rows that it had aren't in another one"
+
+
+PROGRAM = """
+import os, signal, sys
+from mellea.batch import desk
+import mellea
+from tests.batch.test_batches import make_classify
+
+provider, address, path, moment = sys.argv[1:]
+desk._FIRST_LOOK = desk._TICK_SECONDS = 0.02
+
+async def die(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+note = desk.BatchDesk._note
+if moment == "before the note":
+    desk.BatchDesk._note = die
+elif moment == "before the creation":
+    desk._drive = die
+elif moment == "after the note":
+    async def note_and_die(self, *arguments):
+        await note(self, *arguments)
+        await die()
+    desk.BatchDesk._note = note_and_die
+classify = make_classify(provider, address)
+for row in mellea.map(classify, [f"mail k{n}" for n in range(6)], journal=path, batch=True):
+    print(row.value.kind)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill")
+@pytest.mark.parametrize("moment", ["before the creation", "before the note", "after the note"])
+def test_a_crash_around_the_creation_gives_one_batch_not_two(
+    provider: str, server: BatchServer, tmp_path: Path, moment: str
+) -> None:
+    path = str(tmp_path / "run.db")
+    command = [sys.executable, "-c", PROGRAM, provider, server.address, path]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    killed = subprocess.run([*command, moment], capture_output=True, text=True, env=environment, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(server.batches) == (0 if moment == "before the creation" else 1)
+    done = subprocess.run([*command, "never"], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [f"k{number}" for number in range(6)]
+    assert len(server.batches) == 1
+
+
+async def test_without_batches_every_row_is_asked_for_live(tmp_path: Path) -> None:
+    backend = ScriptedBackend("x")
+    session = mellea.MelleaSession(backend)
+    rows = [row async for row in amap(session.instruct, ["a", "b"], journal=tmp_path / "run.db", batch=True)]
+    assert [row.value and row.value.value for row in rows] == ["x", "x"]
+
+
+def test_batches_need_a_journal() -> None:
+    with pytest.raises(UsageError, match="journal="):
+        mellea.map(lambda n: n, [1], batch=True)
