@@ -192,16 +192,16 @@ async def test_a_deadline_ends_the_run_in_time(launch, deadlines: Deadlines, scr
 
 @pytest.mark.anyio
 async def test_the_deadline_between_bytes_begins_with_the_first_byte_not_with_the_request(launch) -> None:
-    deadlines = Deadlines(first_byte=5, between_bytes=0.15)
-    thunk = launch(ScriptedBackend([Pause(0.3), "a", Pause(0.1), "b"]), deadlines=deadlines)
+    deadlines = Deadlines(first_byte=30, between_bytes=0.5)
+    thunk = launch(ScriptedBackend([Pause(0.7), "a", Pause(0.1), "b"]), deadlines=deadlines)
     with anyio.fail_after(30):
         assert await thunk.avalue() == "ab"
 
 
 @pytest.mark.anyio
 async def test_a_sign_of_life_holds_a_deadline_off_and_nobody_sees_it(launch) -> None:
-    signs = [step for _ in range(8) for step in (Pause(0.05), KeepAlive())]
-    thunk = launch(ScriptedBackend([*signs, "a"]), deadlines=Deadlines(first_byte=0.2, between_bytes=0.2))
+    signs = [step for _ in range(16) for step in (Pause(0.05), KeepAlive())]
+    thunk = launch(ScriptedBackend([*signs, "a"]), deadlines=Deadlines(first_byte=0.6, between_bytes=0.6))
     with anyio.fail_after(30):
         events = [event async for event in thunk.events()]
     assert [type(event) for event in events] == [TextDelta, StreamEnd]
@@ -384,6 +384,7 @@ async def test_a_close_that_fails_after_the_end_costs_nothing(launch) -> None:
 @pytest.mark.anyio
 async def test_a_close_that_takes_forever_is_left_to_itself(launch, monkeypatch) -> None:
     monkeypatch.setattr("mellea.core.runtime.sending.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("mellea.core.runtime.record.CLOSE_SECONDS", 60.0)
 
     class Iterator:
         def __aiter__(self):
@@ -404,7 +405,7 @@ async def test_a_close_that_takes_forever_is_left_to_itself(launch, monkeypatch)
     began = time.monotonic()
     with anyio.fail_after(30):
         await thunk.cancel()
-    assert time.monotonic() - began < 1.9, "it waited as long as it does where nobody says how long"
+    assert time.monotonic() - began < 20, "it waited as long as it does where nobody says how long"
     assert thunk._run.is_closed
 
 

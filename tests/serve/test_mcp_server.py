@@ -24,6 +24,7 @@ from mellea.serve import McpServer
 from mellea.serve import mcp as serve_mcp
 from mellea.stdlib.tools.mcp import McpTool, McpTools
 from mellea.tools import ToolReturn, mcp
+from tests.ports import Port
 from tests.serve.served import PIXEL, make_server
 
 PROGRAM = Path(__file__).with_name("served.py")
@@ -39,22 +40,21 @@ def stdio_tools() -> Iterator[McpTools]:
 
 @pytest.fixture(scope="module")
 def http_tools() -> Iterator[McpTools]:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
-    server = subprocess.Popen([sys.executable, str(PROGRAM), "http", str(port)], env={"PYTHONPATH": str(ROOT)})
+    port = Port()
+    server = subprocess.Popen([sys.executable, str(PROGRAM), "http", str(port.number)], env={"PYTHONPATH": str(ROOT)})
     deadline = time.monotonic() + SECONDS
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
+            socket.create_connection(("127.0.0.1", port.number)).close()
             break
         except OSError:
             assert time.monotonic() < deadline and server.poll() is None, "the server didn't start"
             time.sleep(0.05)
-    with mcp(f"http://127.0.0.1:{port}/mcp", connect_timeout=SECONDS) as tools:
+    with mcp(f"http://127.0.0.1:{port.number}/mcp", connect_timeout=SECONDS) as tools:
         yield tools
     server.terminate()
     server.wait()
+    port.release()
 
 
 @pytest.fixture(params=["in-process", "stdio", "http"])

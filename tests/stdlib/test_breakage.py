@@ -301,11 +301,11 @@ def test_two_threads_that_begin_to_read_a_stream_launch_it_once() -> None:
 
 async def test_closing_on_the_loop_that_it_holds_up_does_not_wait_for_each_turn() -> None:
     m = mellea.start_session(ScriptedBackend(["a", Pause(60)]), ctx=ChatContext())
-    for _ in range(5):
+    for _ in range(30):
         await m.achat("x", await_result=False)
     started = time.monotonic()
     m.close()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20, "each may take 2 s to close"
 
 
 async def test_dropping_the_output_cancels_its_ingredients() -> None:

@@ -102,7 +102,7 @@ async def astream(m: mellea.MelleaSession) -> AsyncIterator[str]:
 
 def assert_ended(seen: Witnesses, kind: str = "cancelled", *, spans: int = 2) -> None:
     """Both spans come, once, as what they were."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while len(seen.spans) < spans and time.monotonic() < until:
         gc.collect()
         time.sleep(0.005)
@@ -110,7 +110,7 @@ def assert_ended(seen: Witnesses, kind: str = "cancelled", *, spans: int = 2) ->
 
 
 async def assert_ended_async(seen: Witnesses, kind: str = "cancelled", *, spans: int = 2) -> None:
-    with anyio.move_on_after(10):
+    with anyio.move_on_after(30):
         while len(seen.spans) < spans:
             gc.collect()
             await anyio.sleep(0.005)
@@ -210,7 +210,7 @@ def test_6_loop_closed(enabled: Enable) -> None:
     loop.close()
     del parts
     gc.collect()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while len(seen.spans) < 2 and time.monotonic() < until:
         time.sleep(0.005)
     kinds = {span.name: dict(span.attributes or {}).get("error.type") for span in seen.spans}
@@ -302,7 +302,7 @@ async def test_the_usage_that_a_provider_told_before_the_end_is_kept(enabled: En
     async with m.astream("x") as parts:
         async for _ in parts:
             break
-    with anyio.move_on_after(10):
+    with anyio.move_on_after(30):
         while not seen.spans:
             await anyio.sleep(0.005)
     (span,) = seen.spans

@@ -143,7 +143,7 @@ def test_only_a_live_page_may_ask_its_server() -> None:
 def test_the_page_of_a_realistic_run_holds_what_it_said() -> None:
     spans = anyio.run(plan_weekend, Pace(0))
     page = Page(render_page(spans))
-    assert page.data["title"] == "plan_weekend" and len(page.data["spans"]) == len(spans) > 30
+    assert page.data["title"] == "plan_weekend" and len(page.data["spans"]) == len(spans) == 34
     assert {span["status"] for span in spans} == {"ok", "error", "cancelled"}
     text = json.dumps(page.data)
     for said in ("it has 303 characters", "Hotel Fl", "RateLimitError", "You know what travellers regret."):

@@ -32,10 +32,16 @@ class ModelServer:
         with connection:
             data = b""
             while b"\r\n\r\n" not in data:
-                data += connection.recv(65536)
+                try:
+                    piece = connection.recv(65536)
+                except OSError:
+                    return
+                if not piece:
+                    return
+                data += piece
             self.begun += 1
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
             try:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
                 for number in range(6000):
                     delta = {"choices": [{"index": 0, "delta": {"content": f"w{number} "}, "finish_reason": None}]}
                     connection.sendall(f"data: {json.dumps(delta)}\n\n".encode())

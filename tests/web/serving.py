@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.waiting import until_here
 
 __all__ = ["read_and_leave", "served"]
 
@@ -24,18 +25,17 @@ def served(app: Any, **settings: Any) -> Iterator[int]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        while not server.started:
-            time.sleep(0.01)
+        until_here(lambda: server.started)
         yield listener.getsockname()[1]
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(30)
         listener.close()
 
 
 def read_and_leave(port: int, path: str, mark: bytes) -> None:
     """Ask for a path, read up to a mark in the answer, and close the connection."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         client.sendall(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         got = b""
         while mark not in got:

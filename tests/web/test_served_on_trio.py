@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 import mellea
 from mellea import serve
+from tests.ports import Port
 from tests.web.model_server import ModelServer
 from tests.web.serving import read_and_leave
 
@@ -22,10 +22,9 @@ def _served_on_trio(app: Any) -> Iterator[int]:
     hypercorn = pytest.importorskip("hypercorn.trio", reason="the group web isn't installed")
     from hypercorn.config import Config
 
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = Port()
     config = Config()
-    config.bind = [f"127.0.0.1:{port}"]
+    config.bind = [f"127.0.0.1:{port.number}"]
     config.loglevel = "ERROR"
     config.graceful_timeout = 5
     has_started, stop = threading.Event(), trio.Event()
@@ -45,10 +44,11 @@ def _served_on_trio(app: Any) -> Iterator[int]:
     thread.start()
     assert has_started.wait(30)
     try:
-        yield port
+        yield port.number
     finally:
         trio.from_thread.run_sync(stop.set, trio_token=tokens[0])
         thread.join(20)
+        port.release()
 
 
 @pytest.mark.parametrize("form", [serve.text, serve.sse, serve.ui])
@@ -64,5 +64,5 @@ def test_a_client_that_leaves_stops_the_model(form: Any, is_plain: bool) -> None
 
     with _served_on_trio(app) as port:
         read_and_leave(port, "x", b"w3")
-        assert model.wait_closed(10)
+        assert model.wait_closed(30)
     model.close()

@@ -16,7 +16,7 @@ from tests.serve import ui_protocol
 from tests.web.model_server import ModelServer
 from tests.web.serving import read_and_leave, served
 
-SECONDS = 10.0
+SECONDS = 30.0
 """Within which the model is told, on however busy a machine; the campaign `served` measures how long it takes."""
 
 

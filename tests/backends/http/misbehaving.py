@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import socket
 import threading
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.ports import Port
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
@@ -73,7 +76,7 @@ class MisbehavingServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def wait_until_idle(self, seconds: float = 3.0) -> int:
+    def wait_until_idle(self, seconds: float = 30.0) -> int:
         """Return how many connections are left open by clients, at the latest after some seconds."""
         end = time.monotonic() + seconds
         while self.is_open and time.monotonic() < end:
@@ -85,7 +88,7 @@ class MisbehavingServer:
             self.opened += 1
             self.is_open += 1
         try:
-            client.settimeout(10)
+            client.settimeout(60)
             connection = Connection(client, self)
             while self._one(connection):
                 pass
@@ -143,14 +146,16 @@ def misbehaving(*behaviours: Callable[[Connection], Any]) -> Iterator[Misbehavin
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        acceptor.join(5)
+        acceptor.join(30)
         for client in clients:
             with suppress(OSError):  # it is closed already
                 client.shutdown(socket.SHUT_RDWR)
         for thread in threads:
-            thread.join(5)
+            thread.join(30)
 
 
 def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port that refuses connections until the tests end."""
+    port = Port()
+    atexit.register(port.release)
+    return port.number

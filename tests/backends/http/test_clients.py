@@ -112,7 +112,7 @@ def test_a_fork_while_another_thread_makes_the_first_client_leaves_the_child_abl
             address = Address.parse("http://127.0.0.1:9")
             maker = threading.Thread(target=lambda: made.append(anyio.run(clients.open_client, address)), daemon=True)
             maker.start()
-            maker.join(5)
+            maker.join(30)
             os._exit(0 if made else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

@@ -87,7 +87,7 @@ async def test_no_total_deadline_passes_meanwhile(anyio_backend: str) -> None:
         connection.wait_for_close()
 
     with misbehaving(behave) as server:
-        async with MelleaSession(BACKENDS["chat"][1](server.url), model_options={"timeout": 1.0}) as m:
+        async with MelleaSession(BACKENDS["chat"][1](server.url), model_options={"timeout": 3.0}) as m:
             assert (await m.achat("hi")).value == "Hello"
 
 

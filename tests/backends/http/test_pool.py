@@ -209,14 +209,14 @@ async def test_a_first_request_that_is_cancelled_takes_no_other_with_it(
 
     def slow(address: Address) -> Proxy | None:
         begun.set()
-        go.wait(5)
+        go.wait(30)
         return real(address)
 
     monkeypatch.setattr(clients, "_prepare", slow)
     backend = TinyBackend("m", base_url=server.url)
     async with anyio.create_task_group() as others, anyio.create_task_group() as first:
         first.start_soon(said, backend)
-        await anyio.to_thread.run_sync(begun.wait, 5)
+        await anyio.to_thread.run_sync(begun.wait, 30)
         others.start_soon(said, backend)
         await anyio.wait_all_tasks_blocked()
         first.cancel_scope.cancel()

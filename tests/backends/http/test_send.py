@@ -143,7 +143,7 @@ async def test_closing_leaves_a_running_stream_alone(anyio_backend: str) -> None
 
     def slow(connection: Connection) -> None:
         connection.send(OK, chunk(text("all ")))
-        go.wait(5)
+        go.wait(30)
         connection.send(chunk(text("well")), chunk(END), LAST)
 
     with misbehaving(slow) as server:

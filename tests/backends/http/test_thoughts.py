@@ -76,7 +76,7 @@ def test_what_is_beside_the_text_decides_nothing() -> None:
 
 
 def test_the_time_is_linear() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     split("<think>", *["\n"] * 50_000, *["<"] * 50_000)
     split(*[" "] * 100_000, "x")
-    assert time.perf_counter() - started < 5.0
+    assert time.process_time() - started < 5.0

@@ -55,13 +55,13 @@ class Tunneller:
                     back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
                     back.start()
                     _pass_on(client, server)
-                    back.join(5)
+                    back.join(30)
             while not self.hangs_up and client.recv(1000):
                 pass
         self.is_open -= 1
 
     def until_closed(self) -> int:
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while self.is_open and time.monotonic() < end:
             time.sleep(0.005)
         return self.is_open
@@ -167,7 +167,7 @@ async def test_a_proxy_that_hangs_up_is_an_error(through: Through) -> None:
 async def test_the_deadline_for_connecting_holds_for_the_handshake(says: list[bytes], through: Through) -> None:
     with proxy(*says) as socks:
         through(socks, "")
-        with anyio.fail_after(30), pytest.raises(DeadlineError, match="no connection to"):
+        with anyio.fail_after(30), pytest.raises(DeadlineError, match=r"no connection to .* within 0\.05 s"):
             await said(deadlines=Deadlines(connect=0.05))
         assert socks.until_closed() == 0
 
@@ -218,6 +218,6 @@ async def test_a_proxy_that_refuses_to_connect_says_why(says: bytes, why: str, t
 async def test_the_deadline_for_connecting_holds_for_connect_and_tls(says: list[bytes], through: Through) -> None:
     with proxy(*says) as tunnel:
         through(tunnel, "", "http")
-        with anyio.fail_after(30), pytest.raises(DeadlineError, match="no connection to"):
+        with anyio.fail_after(30), pytest.raises(DeadlineError, match=r"no connection to .* within 0\.05 s"):
             await said(SECURE, Deadlines(connect=0.05))
         assert tunnel.until_closed() == 0

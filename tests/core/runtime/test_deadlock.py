@@ -180,13 +180,14 @@ async def test_a_tool_may_wait_for_another_answer() -> None:
     assert thunk.value == "done" and box["thread"] is threading.current_thread()
 
 
-async def test_a_tool_may_cancel_the_answer_it_is_part_of_and_doesnt_wait_for_the_close() -> None:
+async def test_a_tool_may_cancel_the_answer_it_is_part_of_and_doesnt_wait_for_the_close(monkeypatch) -> None:
+    monkeypatch.setattr("mellea.core.runtime.record.CLOSE_SECONDS", 60.0)
     box: dict[str, Any] = {}
     gate = Gate()
 
     async def look() -> str:
         """Look."""
-        with anyio.fail_after(1, shield=True):
+        with anyio.fail_after(15, shield=True):
             await box["answer"].cancel()
         await anyio.sleep_forever()
         return ""

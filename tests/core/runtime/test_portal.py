@@ -190,9 +190,9 @@ def test_stopping_the_portal_cancels_what_runs_on_it_and_ends_the_callers_wait(m
 
     thread = threading.Thread(target=call)
     thread.start()
-    assert began.wait(5)
+    assert began.wait(30)
     fresh.stop()
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive() and isinstance(outcome[0], StreamingError)
 
 

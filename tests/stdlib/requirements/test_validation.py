@@ -47,7 +47,7 @@ async def test_validators_and_judges_run_at_the_same_time_and_results_keep_their
 
     def in_a_thread(context: Any) -> bool:
         entered.append("thread")
-        barrier.wait(5)
+        barrier.wait(30)
         return True
 
     async def on_the_loop(context: Any) -> ValidationResult:

@@ -113,7 +113,7 @@ async def test_the_sync_stream_says_the_same() -> None:
 
 
 async def test_tools_run_together_in_threads_and_their_results_are_in_order() -> None:
-    both = threading.Barrier(2, timeout=5)
+    both = threading.Barrier(2, timeout=30)
 
     def meet(n: int) -> int:
         both.wait()

@@ -14,6 +14,7 @@ import pytest
 
 from mellea.stdlib.tools.mcp import McpTool, McpTools
 from mellea.tools import mcp
+from tests.ports import Port
 from tests.stdlib.tools.mcp.demo_server import make_server
 
 PROGRAM = Path(__file__).with_name("demo_server.py")
@@ -25,18 +26,16 @@ class HttpServer:
     """The demo server in a process of its own, at an address that stays when it is started again."""
 
     def __init__(self) -> None:
-        with socket.socket() as place:
-            place.bind(("127.0.0.1", 0))
-            self.port = place.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        self._port = Port()
+        self.url = f"http://127.0.0.1:{self._port.number}/mcp"
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen([sys.executable, str(PROGRAM), "http", str(self.port)])
+        self._process = subprocess.Popen([sys.executable, str(PROGRAM), "http", str(self._port.number)])
         deadline = time.monotonic() + SECONDS
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
+                socket.create_connection(("127.0.0.1", self._port.number)).close()
                 return
             except OSError:
                 assert time.monotonic() < deadline and self._process.poll() is None, "the server didn't start"
@@ -46,12 +45,16 @@ class HttpServer:
         self._process.kill()
         self._process.wait()
 
+    def end(self) -> None:
+        self.kill()
+        self._port.release()
+
 
 @pytest.fixture(scope="session")
 def http_server() -> Iterator[HttpServer]:
     server = HttpServer()
     yield server
-    server.kill()
+    server.end()
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ def own_http_server() -> Iterator[HttpServer]:
     """One that a test may kill."""
     server = HttpServer()
     yield server
-    server.kill()
+    server.end()
 
 
 Connect = Callable[..., McpTools]
