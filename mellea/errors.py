@@ -82,8 +82,10 @@ class MelleaError(Exception):
 
     def clone(self) -> Self:
         """Return a copy with the same cause, for one more reader to raise and to add notes to."""
+        # Not `type(self)(…)`: subclasses take other arguments.
         twin = copy.copy(self)
         if notes := getattr(self, "__notes__", None):
+            # A list of its own, or the notes of one reader would show up in the errors of all others.
             twin.__notes__ = list(notes)
         twin.__cause__ = self.__cause__
         return twin

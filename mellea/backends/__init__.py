@@ -4,9 +4,10 @@ What lives here imports `mellea.core` and `mellea.errors` only; backends don't k
 `mellea/core/backend.py` first, then the room of one backend.
 """
 
-from mellea.backends.fallback import FallbackBackend
-from mellea.backends.registry import get_backend, list_models, probe
-from mellea.backends.wrapped import WrappedBackend, open_stream
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mellea._lazy_exports import lazily
 from mellea.core.backend import (
     Backend,
     BuiltinTool,
@@ -16,8 +17,17 @@ from mellea.core.backend import (
     ToolExample,
     ToolSpec,
     check_supported,
+    set_provider_finder,
 )
 from mellea.core.options import Deadlines, ModelOption
+
+if TYPE_CHECKING:
+    from mellea.backends.fallback import FallbackBackend as FallbackBackend
+    from mellea.backends.registry import get_backend as get_backend
+    from mellea.backends.registry import list_models as list_models
+    from mellea.backends.registry import probe as probe
+    from mellea.backends.wrapped import WrappedBackend as WrappedBackend
+    from mellea.backends.wrapped import open_stream as open_stream
 
 __all__ = [
     "Backend",
@@ -37,3 +47,24 @@ __all__ = [
     "open_stream",
     "probe",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "FallbackBackend": "mellea.backends.fallback",
+        "WrappedBackend": "mellea.backends.wrapped",
+        "get_backend": "mellea.backends.registry",
+        "list_models": "mellea.backends.registry",
+        "open_stream": "mellea.backends.wrapped",
+        "probe": "mellea.backends.registry",
+    },
+)
+
+
+def _find_providers(capability: str) -> Sequence[str]:
+    from mellea.backends.registry import providers_with  # lazy: only an error asks
+
+    return providers_with(capability)
+
+
+set_provider_finder(_find_providers)  # the core advises who can do what a backend can't, and names no provider itself

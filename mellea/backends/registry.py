@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mellea.backends.built_in import DEFAULT_MODEL, FILE_SUFFIXES, PROVIDERS, SERVICE_HOSTS
-from mellea.core.backend import Backend, set_provider_finder
+from mellea.core.backend import Backend
 from mellea.core.options import ModelOption
 from mellea.core.results import Probe
 from mellea.core.tracebacks import short_errors
@@ -213,9 +213,6 @@ def _load_all_classes() -> dict[str, type[Backend]]:
         except ConfigurationError as error:
             _log.debug("left out of the advice: %s", error)
     return found
-
-
-set_provider_finder(providers_with)  # the core advises who can do what a backend can't, and names no provider itself
 
 
 # -- reading the arguments ---------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ from mellea.core.journal import Answer, Failure, FoundAnswer, Journal
 from mellea.core.runtime.loop import Loop, current_loop, new_waiter
 
 __all__ = ["JournalThread"]
+
+_COMPANY_SECONDS = 0.002
+"""How soon after one transaction the next may begin: a lone answer costs three times what one in company does."""
 
 Done = Callable[[list[Any]], None]
 
@@ -61,14 +65,18 @@ class JournalThread:
         await self._end.wait()
 
     def _serve(self) -> None:
-        is_open = True
+        is_open, ended = True, 0.0
         try:
             while is_open:
                 items = [self._queue.get()]
+                wait = ended + _COMPANY_SECONDS - time.monotonic()
+                if wait > 0:
+                    time.sleep(wait)
                 while not self._queue.empty():
                     items.append(self._queue.get())
                 is_open = None not in items
                 self._handle([item for item in items if item is not None])
+                ended = time.monotonic()
         finally:
             self._journal.close()
             self._end.wake()

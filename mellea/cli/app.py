@@ -27,6 +27,8 @@ _COMMANDS = {
     "ask": "mellea.cli.ask",
     "chat": "mellea.cli.chat",
     "doctor": "mellea.cli.doctor",
+    "journal": "mellea.cli.journal",
+    "map": "mellea.cli.map",
     "models": "mellea.cli.models",
     "run": "mellea.cli.run",
     "serve": "mellea.cli.serve",

@@ -493,6 +493,8 @@ class SentRequest:
     def options(self) -> Mapping[str, Any]:
         """The model options, merged."""
         options = self._request.options
+        if not options:
+            return options
         return {name: hide_keys(value) if name in MAY_HOLD_KEYS else value for name, value in options.items()}
 
     @property

@@ -141,7 +141,7 @@ class TextIterator(_Iterator, AsyncIterator[str]):
         text_of: TextFilter | None = None,
     ) -> None:
         super().__init__(thunk, deliver, place)
-        self._text_of = text_of or text_filter(thunk.record, live=live)
+        self._text_of = text_of or text_filter(self._cursor.run, live=live)
 
     async def __anext__(self) -> str:
         cursor, place = self._cursor, self._place

@@ -60,8 +60,9 @@ def hide_keys(value: Any, secrets: Iterable[str] = ()) -> Any:
 class Holder(Protocol):
     """Holds a key."""
 
-    def reveal(self) -> str | None:
-        """Return it, `None` if there is none."""
+    @property
+    def revealed(self) -> str | None:
+        """The key, `None` if there is none."""
 
 
 _holders: dict[int, weakref.ref[Holder]] = {}
@@ -77,7 +78,7 @@ def hold_secret(holder: Holder) -> None:
 def known_secrets() -> frozenset[str]:
     """Return the keys of backends, and the values of environment variables whose names suggest a key."""
     given = [value for name, value in os.environ.items() if is_sensitive(name)]
-    held = [holder.reveal() for each in list(_holders.values()) if (holder := each()) is not None]
+    held = [holder.revealed for each in list(_holders.values()) if (holder := each()) is not None]
     return frozenset(key for key in (*given, *held) if key and len(key) >= _SHORTEST)
 
 

@@ -170,7 +170,6 @@ class Span:
     tool_call: ToolCall | None = None
     result: ToolOutput | None = None
     _cancelled = False
-    _data: dict[str, Any] | None = None
 
     def __init__(
         self, kind: str, name: str, parent: Span | None, observers: tuple[Any, ...], **about: Unpack[SpanFields]
@@ -186,16 +185,15 @@ class Span:
             self.session = parent.session
         # Straight into the dict: a span is made for each request, and most attributes stay at the class's defaults.
         self.__dict__.update(about)
+        self.data: dict[str, Any] = {}
         self._observers = observers
-        self._tell_events = tuple([each for each in observers if getattr(each, "wants_events", False)])
-        self._enterers = tuple([each for each in observers if hasattr(each, "enter")])
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """More about it, by name."""
-        if self._data is None:
-            self._data = {}
-        return self._data
+        self._tell_events: tuple[Any, ...] = ()
+        self._enterers: tuple[Any, ...] = ()
+        for each in observers:
+            if getattr(each, "wants_events", False):
+                self._tell_events += (each,)
+            if hasattr(each, "enter"):
+                self._enterers += (each,)
 
     @property
     def status(self) -> Status:
@@ -371,7 +369,11 @@ def begin_span(
     if not listening.count and not observers:
         return None
     parent = parent or current_span.get()
-    observers = _join(_everywhere, _around.get(), () if parent is None else parent._observers, observers)
+    above = () if parent is None else parent._observers
+    if _everywhere and (above is _everywhere or not above) and not observers and not _around.get():
+        observers = _everywhere  # nearly always
+    else:
+        observers = _join(_everywhere, _around.get(), above, observers)
     if not observers:
         return None
     span = Span(kind, name, parent, observers, **about)

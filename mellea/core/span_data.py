@@ -72,8 +72,9 @@ def describe_start(span: Span, *, content: bool = False) -> dict[str, Any]:
 
 def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
     """Return what has become known of a span since it began."""
-    data: dict[str, Any] = {"status": span.status, "seconds": span.seconds}
-    if span.error is not None or span.status == "cancelled":
+    status = span.status
+    data: dict[str, Any] = {"status": status, "seconds": span.seconds}
+    if span.error is not None or status == "cancelled":
         data["error_type"] = describe_error_type(span)
     # Only requests have tokens and a cost: told of the calls around them, sums would count them twice.
     if span.is_request:
@@ -81,14 +82,18 @@ def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
     if span.attempt is not None:
         data["is_accepted"] = span.attempt.success
     if span.outcome is not None:
-        data["is_met"], data["score"] = span.outcome.result, span.outcome.score
-        data["check"] = _check_name(span.requirement)
+        data["is_met"], data["check"] = span.outcome.result, _check_name(span.requirement)
+        _add(data, {"score": span.outcome.score})
     if span.result is not None:
         data["is_error"] = span.result.is_error
     if content:
         _describe_content(span, data)
-    # What isn't known is left out, so that zero and unknown aren't mixed up.
-    return {name: value for name, value in data.items() if value is not None}
+    return data
+
+
+def _add(data: dict[str, Any], known: Mapping[str, Any]) -> None:
+    """Add fields, but for those whose value isn't known, so that zero and unknown aren't mixed up."""
+    data.update({name: value for name, value in known.items() if value is not None})
 
 
 def describe_error_type(span: Span) -> str:
@@ -103,21 +108,14 @@ def cost_of_span(span: Span) -> float | None:
     """
     from mellea.core.prices import cost  # lazy: most programs never ask
 
-    said = span.generation
+    said, sent = span.generation, span.request
     if said is None or span.ended is None:
         return None
     # An error status before the answer: providers charge nothing for it.
     if said.usage is None and was_refused(span.error):
         return 0.0
-    return cost(said.usage, _provider(span) or "", said.model or _model(span) or "")
-
-
-def _provider(span: Span) -> str | None:
-    return span.backend if span.request is None else span.request.backend
-
-
-def _model(span: Span) -> str | None:
-    return span.model if span.request is None else span.request.model
+    provider, model = (span.backend, span.model) if sent is None else (sent.backend, sent.model)
+    return cost(said.usage, provider or "", said.model or model or "")
 
 
 def _describe_request(span: Span, data: dict[str, Any]) -> None:
@@ -125,20 +123,21 @@ def _describe_request(span: Span, data: dict[str, Any]) -> None:
     if span.kind == "image":
         data["output_type"] = "image"
     if sent is not None:
-        data["provider"], data["model"] = sent.backend, sent.model  # of several models, the one that answered
-        if sent.server is not None:
-            data["server"], data["port"] = sent.server
+        if (model := (sent.backend, sent.model)) != (span.backend, span.model):
+            data["provider"], data["model"] = model  # of several models, the one that answered
+        if (server := sent.server) is not None and server != span.server:
+            data["server"], data["port"] = server
         data["options"] = {str(name): value for name, value in sent.options.items() if name in _OPTIONS}
         data["output_type"] = "text" if sent.output_schema is None else "json"
-    data["time_to_first_chunk"], data["chunk_count"] = span.time_to_first_token, span.chunk_count
-    if said is None:
-        return
-    data["response_model"], data["response_id"] = said.model, said.response_id
-    data["finish_reason"] = said.finish_reason
-    if said.usage is not None:
-        data["cost"] = cost_of_span(span)
-        for name in type(said.usage).__slots__:
-            data[name] = getattr(said.usage, name)
+    known: dict[str, Any] = {"time_to_first_chunk": span.time_to_first_token, "chunk_count": span.chunk_count}
+    if said is not None:
+        known["response_model"], known["response_id"] = said.model, said.response_id
+        known["finish_reason"] = said.finish_reason
+        if (usage := said.usage) is not None:
+            known["cost"] = cost_of_span(span)
+            for name in type(usage).__slots__:
+                known[name] = getattr(usage, name)
+    _add(data, known)
 
 
 def _describe_content(span: Span, data: dict[str, Any]) -> None:
@@ -147,7 +146,7 @@ def _describe_content(span: Span, data: dict[str, Any]) -> None:
     if span.is_request and span.request is not None:
         sent = span.request
         data["messages"] = [message_data(message) for message in sent.messages]
-        data["tools"] = [{"type": "function", "name": tool.name} for tool in sent.tools] or None
+        _add(data, {"tools": [{"type": "function", "name": tool.name} for tool in sent.tools] or None})
     if span.is_request and span.generation is not None:
         said = span.generation
         data["answer"] = {**message_data(said.message), "finish_reason": said.finish_reason or "error"}
@@ -159,7 +158,7 @@ def _describe_content(span: Span, data: dict[str, Any]) -> None:
     if span.requirement is not None:
         data["requirement"] = str(span.requirement)
     if span.outcome is not None:
-        data["reason"] = span.outcome.reason
+        _add(data, {"reason": span.outcome.reason})
     if span.tool_call is not None:
         data["arguments"] = hide_keys(span.tool_call.tool_args)
     if span.result is not None:

@@ -66,6 +66,7 @@ class ServedStream:
         if isinstance(given, (Stream, AgentStream)):
             await launch_from_async(given)
             self._read = given.to_async()
+            await self._read.__aenter__()
 
     def events(self) -> AsyncIterator[Event]:
         """Read the events, from the beginning."""

@@ -27,7 +27,7 @@ from mellea.core.options import (
     unshaped_options,
     without_shape,
 )
-from mellea.core.runtime import Corrector, LaunchArguments, Parse, Run, launch, send
+from mellea.core.runtime import Corrector, LaunchArguments, Parse, Record, Run, launch, send
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.values import quick_value
@@ -265,8 +265,10 @@ class Call:
             )
         backend = with_tools(self.backend) if self.tools else self.backend
         can = backend.capabilities
-        parts = () if can.images and can.files else walk(self.component)
-        files = [Message("user", part) for part in parts if isinstance(part, FileBlock)] if parts else []
+        files = []
+        for part in () if can.images and can.files else walk(self.component):
+            if isinstance(part, FileBlock):
+                files.append(Message("user", part))  # noqa: PERF401 - a comprehension is a function of its own
         if files or self.tools or self.format is not None or not self.options.keys() <= can.options:
             check_supported(backend, self._request(files))
 
@@ -298,7 +300,8 @@ class Call:
         """
         history = SimpleContext() if isinstance(self.component, Conversation) else context
         turns = history.list_awaited_turns()
-        pending = _pending([self.component, *(_unsaid(turns) if turns else ())])
+        parts = walk(self.component)
+        pending = _pending(parts, _unsaid(turns) if turns else ())
         # Without ingredients to wait for, a template that can't be filled is the verb's own error.
         is_ready = not pending and history.is_immediate and not (self.tools and has_sets(self.tools))
         if request is None and is_ready:
@@ -308,12 +311,13 @@ class Call:
         if self.loop is not None:
             overdue = f"the model {self.backend.model_id!r} and its tools were not done"
             return self.begin(
-                context, pending, ready=ready, work=answering.work, overdue=overdue, correction=correction
+                context, pending, parts, ready=ready, work=answering.work, overdue=overdue, correction=correction
             )
         parse, quick_length = self._parse()
         return self.begin(
             context,
             pending,
+            parts,
             ready=ready,
             open=answering.open,
             parse=parse,
@@ -334,13 +338,18 @@ class Call:
         return Answering(self, request, history, pending)
 
     def begin(
-        self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Unpack[LaunchArguments]
+        self,
+        context: C,
+        ingredients: Sequence[ModelOutputThunk[Any]],
+        parts: Iterable[Any] | None = None,
+        **how: Unpack[LaunchArguments],
     ) -> tuple[ModelOutputThunk[Any], C]:
         """Launch what answers this call, and return it with the context that has the new turn.
 
         Args:
             context: the one to put the turn into.
             ingredients: the thunks that it waits for.
+            parts: all that the component is made of, if that is known.
             how: what is launched; the arguments are those of `core.runtime.launch`.
 
         Raises:
@@ -349,9 +358,7 @@ class Call:
         backend = self.backend
         how.setdefault("label", self.component)
         run = launch(
-            links=[part.record for part in walk(self.component) if isinstance(part, ModelOutputThunk)]
-            if listening.count
-            else (),
+            links=_records(walk(self.component) if parts is None else parts) if listening.count else (),
             deadlines=self.deadlines,
             dependencies=[thunk.record for thunk in ingredients] if ingredients else (),
             format=self.format,
@@ -368,7 +375,7 @@ class Call:
     def ingredients(self, context: Context) -> list[ModelOutputThunk[Any]]:
         """Return the thunks that the call waits for, each once."""
         turns = [] if isinstance(self.component, Conversation) else context.list_awaited_turns()
-        return _pending([self.component, *_unsaid(turns)])
+        return _pending(walk(self.component), _unsaid(turns))
 
     def _parse(self) -> tuple[Parse | None, float]:
         """Return what makes the result, and up to which length of the text it does so on the loop."""
@@ -551,14 +558,18 @@ async def _prefix_events(prefix: str, events: AsyncIterator[Event]) -> AsyncIter
             await close()
 
 
-def _pending(values: Iterable[Any]) -> list[ModelOutputThunk[Any]]:
-    """Find the thunks that aren't computed yet, each once."""
+def _pending(parts: Iterable[Any], values: Iterable[Any] = ()) -> list[ModelOutputThunk[Any]]:
+    """Find the thunks that aren't computed yet among parts, and inside values, each once."""
     found: dict[int, ModelOutputThunk[Any]] = {}
-    for value in values:
-        for part in walk(value):
+    for some in (parts, *map(walk, values)):
+        for part in some:
             if isinstance(part, ModelOutputThunk) and not part.is_computed():
                 found[id(part)] = part
     return list(found.values())
+
+
+def _records(parts: Iterable[Any]) -> list[Record]:
+    return [part.record for part in parts if isinstance(part, ModelOutputThunk)]
 
 
 def _format(format: Any) -> OutputFormat[Any] | None:
@@ -578,6 +589,6 @@ async def _prepare_turns(history: Context, model: str) -> list[Turn]:
     for turn in () if history.is_immediate else history.list_awaited_turns():
         turn.render(model, render_messages)  # a compactor, or a count of tokens, is shown what was said
     turns = await history.prepare_view()
-    for thunk in _pending(_unsaid(turns)):  # those that a compactor of the user's put there
+    for thunk in _pending((), _unsaid(turns)):  # those that a compactor of the user's put there
         await thunk
     return turns

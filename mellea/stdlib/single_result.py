@@ -38,6 +38,7 @@ async def request_once(
         request = await change_request(run, Request(tuple(messages)))
         result = await ask(request.messages)
         if result.usage is not None:
+            # As an event, so that observers and prices find it where they look for every other request.
             run.emit([UsageEvent(result.usage)])
         if (ledger := current_ledger.get()) is not None:
             ledger.add(backend.name, result.model or backend.model_id, result.usage)

@@ -64,8 +64,8 @@ def end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     attributes = _renamed(data)
     if "provider" in data:
         attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
-        for name, value in data.get("options", {}).items():
-            attributes[semconv.OPTIONS[name]] = value
+    for name, value in data["options"].items() if data.get("options") else ():
+        attributes[semconv.OPTIONS[name]] = value
     if "finish_reason" in data:
         attributes["gen_ai.response.finish_reasons"] = (data["finish_reason"],)
     return attributes

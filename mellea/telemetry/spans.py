@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from opentelemetry import context as otel_context
-from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace import Span as OtelSpan
 
 from mellea.core.events import Event
@@ -54,20 +54,30 @@ class SpanObserver(Observer):
         self._content = content
         self._has_content = content != "none"
         self._key = f"otel-{id(self)}"
+        self._known: dict[tuple[Any, ...], _Beginning] = {}
 
     def begin(self, span: Span) -> None:
         """Start a span."""
-        data = describe_start(span)
-        attributes = begin_attributes(data)
-        made = None if self._tracer is None else self._start(self._tracer, span, data, attributes)
-        span.data[self._key] = made, attributes
+        begins = self._find_beginning(span) if span.is_request else _begin(span)
+        made = None if self._tracer is None else self._start(self._tracer, span, *begins)
+        span.data[self._key] = made, begins[2]
 
-    def _start(self, tracer: Tracer, span: Span, data: Mapping[str, Any], attributes: Mapping[str, Any]) -> OtelSpan:
+    def _find_beginning(self, span: Span) -> _Beginning:
+        """Return what `_begin` does; requests to one model, of one session, all begin with the same."""
+        given = getattr(span.component, "name", None)
+        key = span.kind, span.backend, span.model, span.server, span.session, given if type(given) is str else None
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            found = self._known[key] = _begin(span)
+        return found
+
+    def _start(self, tracer: Tracer, span: Span, name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> OtelSpan:
         above = None if span.parent is None else self._made(span.parent)
-        links = [Link(made.get_span_context()) for each in span.links if (made := self._made(each)) is not None]
-        kind = SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL
-        around = None if above is None else set_span_in_context(above)
-        return tracer.start_span(span_name(data), around, kind, attributes, links)
+        linked = [self._made(each) for each in span.links] if span.links else ()
+        links = [Link(made.get_span_context()) for made in linked if made is not None] if linked else None
+        return tracer.start_span(name, None if above is None else set_span_in_context(above), kind, attributes, links)
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
         """Add an event: the request is sent again."""
@@ -87,13 +97,11 @@ class SpanObserver(Observer):
             if operation is not None and self._histograms is not None:
                 self._histograms.record(operation, {**begun, **attributes}, data)
             if is_seen:
-                self._tell(
-                    made, span, data, {name: value for name, value in attributes.items() if begun.get(name) != value}
-                )
+                self._tell(made, span, data, attributes)
         if made is not None:
             made.end()
-            # For links, and for spans that begin late.
-            span.data[self._key] = NonRecordingSpan(made.get_span_context()), {}
+            # For links, and for spans that begin late; all else that the span holds is let go.
+            span.data[self._key] = made.get_span_context(), {}
 
     def _tell(self, made: OtelSpan, span: Span, data: Mapping[str, Any], attributes: dict[str, Any]) -> None:
         if self._content in ("spans", "both"):
@@ -120,8 +128,19 @@ class SpanObserver(Observer):
             otel_context.detach(token[1])
 
     def _made(self, span: Span) -> OtelSpan | None:
-        made: OtelSpan | None = span.data.get(self._key, _NOTHING)[0]
-        return made
+        made: OtelSpan | SpanContext | None = span.data.get(self._key, _NOTHING)[0]
+        return NonRecordingSpan(made) if isinstance(made, SpanContext) else made
 
 
 _NOTHING = (None, None)
+
+_MOST_KNOWN = 256
+"""How many sessions and models have their beginnings remembered."""
+
+_Beginning = tuple[str, SpanKind, Mapping[str, Any]]
+"""The name, the kind and the attributes that a span begins with."""
+
+
+def _begin(span: Span) -> _Beginning:
+    data = describe_start(span)
+    return span_name(data), SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL, begin_attributes(data)

@@ -19,7 +19,6 @@ import os
 import re
 import secrets
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.component import TemplateRepresentation, component_of, fields_in, is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.values import quick_value
 from mellea.errors import UsageError
 from mellea.templates.sources import PromptTemplate, find_prompt
 
@@ -43,7 +43,7 @@ _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Rendered:
     """What a component has become.
 
@@ -113,6 +113,10 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
 
     White space around the whole text is dropped; the arguments and errors are those of `render`.
     """
+    alone = _find_alone(representation, model)
+    if alone is not None:
+        text = alone.strip()
+        return Rendered((CBlock(text),) if text else ())
     rendering = _Rendering(model, has_blocks=True)
     text = _render_representation(representation, rendering).strip()
     if not rendering.mark:
@@ -261,6 +265,19 @@ def _prepare_args(representation: TemplateRepresentation, rendering: _Rendering)
         name: value if type(value) in _AS_THEY_ARE else _prepare_whole(value, rendering)
         for name, value in representation.args.items()
     }
+
+
+def _find_alone(representation: TemplateRepresentation | str, model: str | None) -> str | None:
+    """Return the text that is all of a representation, without images and marks; `None` if there is more to it."""
+    if isinstance(representation, str):
+        return representation
+    if not isinstance(representation, TemplateRepresentation) or representation.is_inline:
+        return None
+    if representation.images or representation.cache:
+        return None
+    prompt = find_prompt(representation.template, model, representation.package)
+    text = _get_alone(prompt, representation.args)
+    return text if type(text) is str else None
 
 
 def _get_alone(prompt: PromptTemplate, args: Mapping[str, Any]) -> Any:

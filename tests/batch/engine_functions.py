@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,10 @@ def _answer(request: Request) -> list[object]:
     if log := os.environ.get("MELLEA_TEST_CALLS"):
         with Path(log).open("a") as file:
             file.write(f"{word}\n")
+    marker = os.environ.get("MELLEA_TEST_KILL")
+    if marker and word == "k40" and not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
     return [Pause(0.01), json.dumps({"kind": word, "urgency": 3})]
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ SPARK = """
 import sys
 from pyspark.sql import SparkSession
 from mellea.batch.engines import spark as engine
-spark = SparkSession.builder.master("local[2]").config("spark.driver.host", "127.0.0.1")
+spark = SparkSession.builder.master("local[2,4]").config("spark.driver.host", "127.0.0.1")
 spark = spark.config("spark.ui.enabled", "false").config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
 rows = spark.createDataFrame(ROWS).repartition(4)
 found = engine.map(CLASSIFY, rows, id="number", journal=sys.argv[1], concurrency=8).collect()
@@ -56,7 +57,7 @@ TAIL = "\nif __name__ == '__main__':\n    print(json.dumps([dict(each) for each 
 ENGINES = {"ray": ("ray", RAY), "dask": ("distributed", DASK), "spark": ("pyspark", SPARK)}
 
 
-def run(engine: str, journal: Path, folder: Path) -> list[dict[str, Any]]:
+def run(engine: str, journal: Path, folder: Path, *, is_killed: bool = False) -> list[dict[str, Any]]:
     package, program = ENGINES[engine]
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} isn't installed; the group engines has Ray and Dask")
@@ -66,10 +67,12 @@ def run(engine: str, journal: Path, folder: Path) -> list[dict[str, Any]]:
     path.write_text(HEAD + program + TAIL)
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "MELLEA_TEST_CALLS": str(folder / "calls"),
+        "MELLEA_TEST_KILL": str(folder / "killed") if is_killed else "",
         "PYSPARK_PYTHON": sys.executable,
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_raylet_start_wait_time_s": "240",  # on a busy machine
     }
     command = [sys.executable, str(path), str(journal)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, cwd=folder)
@@ -92,6 +95,17 @@ def test_an_engine_maps_rows_on_two_workers_and_repeats_nothing(engine: str, tmp
     assert values == {f"T-{number}": {"kind": f"k{number}", "urgency": 3} for number in range(60)}
     assert sorted(calls(tmp_path)) == sorted(f"k{number}" for number in range(20, 60))
     assert sum(row["cached"] for row in found) == 20
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_killed_worker_costs_at_most_what_was_in_flight(engine: str, tmp_path: Path) -> None:
+    found = run(engine, tmp_path / "run.db", tmp_path, is_killed=True)
+    assert sorted(row["id"] for row in found) == sorted(row["number"] for row in ROWS)
+    assert (tmp_path / "killed").exists(), "a worker was killed"
+    made = calls(tmp_path)
+    assert set(made) == {f"k{number}" for number in range(60)}
+    assert len(made) <= 60 + 2 * 8, "both workers' rows in flight, since an engine may stop the other one, too"
 
 
 def test_parts_keep_journals_of_their_own_which_are_merged(tmp_path: Path) -> None:

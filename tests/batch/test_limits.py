@@ -122,7 +122,7 @@ async def test_a_backend_says_what_the_last_headers_said() -> None:
 
 def test_anthropic_has_headers_of_its_own() -> None:
     backend = AnthropicBackend("claude-sonnet-4-5", api_key="k")
-    backend._limits.note({"anthropic-ratelimit-requests-limit": "50", "anthropic-ratelimit-tokens-limit": "9"})
+    backend._limits.headers = {"anthropic-ratelimit-requests-limit": "50", "anthropic-ratelimit-tokens-limit": "9"}
     assert backend.rate_limits is not None
     assert (backend.rate_limits.requests, backend.rate_limits.tokens) == (50, 9)
 

@@ -64,6 +64,12 @@ def test_the_payload_of_the_stock_client_shows_in_plain_code() -> None:
     assert shown["model"] == "m" and KEY not in repr(shown)
 
 
+def test_a_key_that_is_a_word_hides_no_words_of_the_prompt() -> None:
+    local = OpenAIBackend("m", base_url="http://127.0.0.1:9/v1", api_key="hello")
+    shown = local.wire_payload(Request((user_message("Say hello"),)))
+    assert shown["messages"] == [{"role": "user", "content": "Say hello"}]
+
+
 async def test_copies_keep_it_and_pickles_dont(anyio_backend: str) -> None:
     thunk = await mellea.start_session(ScriptedBackend("a")).ainstruct("x")
     assert copy.copy(thunk).request is thunk.request is not None

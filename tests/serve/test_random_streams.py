@@ -9,6 +9,8 @@ from typing import Any, get_args
 import anyio
 import pytest
 
+import mellea
+from mellea import serve
 from mellea.core.blocks import Source, ToolOutput
 from mellea.core.messages import parse_tool_call
 from mellea.errors import UsageError
@@ -37,7 +39,11 @@ from mellea.serve import chat_request
 from mellea.serve.ai_sdk.parts import Version
 from mellea.serve.ai_sdk.ui_stream import UiEncoder
 from mellea.serve.response import Ending
+from mellea.testing import ScriptedBackend
+from mellea.testing.scripted import Pause
 from tests.serve import ui_protocol
+from tests.serve.asgi import ask
+from tests.serve.test_response import SOURCES, _made, _plain_generator
 from tests.serve.ui_streams import describe
 from tests.soak import examples
 
@@ -231,3 +237,28 @@ async def test_whatever_is_sent_is_read_or_refused(secret: Any) -> None:
         assert all(message.role != "system" for message in asked.messages)
         assert secret is None or not asked.replies
     await anyio.lowlevel.checkpoint()
+
+
+async def _leave_at(seed: int) -> None:
+    chance = random.Random(seed)
+    script = ["Once ", Pause(chance.choice([0, 0.001])), "upon ", Pause(float("inf"))]
+    backend = ScriptedBackend(script)
+    make = chance.choice([each for each in SOURCES.values() if each is not _plain_generator])
+    stream = await _made(make, mellea.start_session(backend))
+    form = chance.choice([serve.text, serve.sse, serve.ui])
+    leave = anyio.Event()
+
+    async def leave_soon() -> None:
+        await anyio.sleep(chance.choice([0, 0.0005, 0.001, 0.005]) * chance.random())
+        leave.set()
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(leave_soon)
+            await ask(form(stream), leave=leave)
+    backend.assert_closed()
+
+
+async def test_whenever_a_client_leaves_the_model_stops() -> None:
+    for seed in range(examples(200)):
+        await _leave_at(seed)

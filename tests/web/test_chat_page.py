@@ -11,8 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-from mellea import serve
-from mellea.errors import UsageError
 from tests.web.chat_app import ChatApp, TypedApp
 from tests.web.chromium import open_chromium
 from tests.web.serving import served
@@ -319,14 +317,3 @@ def test_the_page_lets_nothing_else_in(app: ChatApp) -> None:
     assert answer.headers["content-type"] == "text/html; charset=utf-8" and "http" not in answer.text.replace(
         "https?:", ""
     )
-
-
-@pytest.mark.parametrize("api", ["api/chat", "//other.test/api", "https://other.test", "/\\other", ""])
-def test_the_page_talks_to_its_own_server_alone(api: str) -> None:
-    with pytest.raises(UsageError, match="path of this server"):
-        serve.chat_page(api=api)
-
-
-def test_a_title_is_text() -> None:
-    page = serve.chat_page("<b>&", programs=["</script><b>"]).body.decode()
-    assert "<h1>&lt;b&gt;&amp;</h1>" in page and "</script><b>" not in page

@@ -37,6 +37,7 @@ def decode_embeddings(body: Json, model: str, count: int) -> EmbeddingResult:
         usage = body.get("usageMetadata")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WireError(f"Gemini's answer holds no embeddings: {body!r:.80}", model=model) from error
+    # They have no index; only their number can be checked.
     if len(vectors) != count:
         raise WireError(f"Gemini's answer holds {len(vectors)} embeddings for {count} texts", model=model)
     return EmbeddingResult(vectors, read_usage(usage) if isinstance(usage, dict) else Usage(), model)

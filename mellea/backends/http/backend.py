@@ -24,6 +24,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, ClassVar, Self, TypedDict
 
 import anyio
@@ -34,12 +35,11 @@ from mellea.backends.http.address import Address
 from mellea.backends.http.batches import BatchCall, BatchCodec
 from mellea.backends.http.clients import Connector
 from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
-from mellea.backends.http.exchange import Attempts, Exchange, nap_of
+from mellea.backends.http.exchange import Exchange, last_events, late_events
 from mellea.backends.http.httpx_clients import FormFile, form_body
 from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing, json_body
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
-from mellea.backends.http.receive import last_events, late_events
 from mellea.backends.http.secret import Headers, Secret, key_from, missing_key, without_secrets
 from mellea.backends.http.words import shortened
 from mellea.core.backend import Backend, Batches, Request, check_supported
@@ -76,6 +76,9 @@ _END_SECONDS = 0.25
 
 _LATE_SECONDS = 5.0
 """How long is waited behind the provider's end mark for what is only beside the point, such as the usage."""
+
+_MOST_PATHS = 256
+"""How many whole addresses are remembered."""
 
 _SHARE = 0.8
 """How much of the time that a deadline leaves is waited for such things: they must not make it pass."""
@@ -189,9 +192,9 @@ class HttpBackend(Backend):
         Raises:
             AuthError: the key is missing, and the provider wants one (`is_key_needed`).
         """
-        if self.api_key is not None:
-            value = f"Bearer {self.api_key}" if self.key_header == "authorization" else self.api_key
-            return {self.key_header: value}
+        key = self._key.revealed
+        if key is not None:
+            return {self.key_header: f"Bearer {key}" if self.key_header == "authorization" else key}
         if self.is_key_needed():
             raise missing_key(self.name, self.model_id, self.key_variables, self.advise_on_key())
         return {}
@@ -243,7 +246,7 @@ class HttpBackend(Backend):
     @property
     def api_key(self) -> str | None:
         """The key as a text, `None` if there is none."""
-        return self._key.reveal()
+        return self._key.revealed
 
     @property
     def base_url(self) -> str:
@@ -273,7 +276,7 @@ class HttpBackend(Backend):
     async def _batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
         check_supported(self, request)
         exchange = self._exchange("POST", self._outgoing(request), request.options, request.deadlines)
-        with exchange.described():
+        try:
             while (response := await exchange.open()) is None:
                 yield [_AGAIN]
             cut, has_ended, size, began = None, False, 0, time.monotonic()
@@ -283,7 +286,7 @@ class HttpBackend(Backend):
                 decoder.media_type = response.media_type
                 feed = decoder.feed
                 try:
-                    async for data in response.reads():
+                    async for data in response.reads:
                         size += len(data)
                         if size > limit:
                             raise _too_large(limit)
@@ -304,6 +307,9 @@ class HttpBackend(Backend):
                     yield last_events(decoder, cut)
             finally:
                 await response.aclose(_patience(request.deadlines, began, _END_SECONDS) if has_ended else 0.0)
+        except MelleaError as error:
+            exchange.describe(error)
+            raise
 
     async def get_json(self, path: str, *, deadlines: Deadlines | None = None) -> Any:
         """Fetch the JSON value at a path behind the base URL.
@@ -422,9 +428,7 @@ class HttpBackend(Backend):
 
     def wire_payload(self, request: Request) -> Mapping[str, Any]:
         """Return the JSON body that `run` sends for a request, without keys."""
-        secrets = (
-            self._extra_headers.secrets() | self._connector.secrets() | ({self.api_key} if self.api_key else set())
-        )
+        secrets = self._extra_headers.secrets() | self._connector.secrets() | self._key.secrets()
         shown: Mapping[str, Any] = hide_keys(self._outgoing(request).payload, secrets)
         return shown
 
@@ -473,23 +477,21 @@ class HttpBackend(Backend):
             headers["content-type"] = "application/json"
         if self._address.authorization is not None:
             headers["authorization"] = self._address.authorization
-        headers |= Headers.checked(self.make_headers()) | self._extra_headers
+        way, own = self._connector, self.make_headers()
+        if own != way.headers[0]:
+            way.headers = Headers(own), Headers.checked(own)
+        headers |= way.headers[1] | self._extra_headers
         for more in (outgoing.headers, options.get(ModelOption.EXTRA_HEADERS)):
             if more:
                 headers |= Headers.checked(more)
-        url = self._address.join(outgoing.path)
+        url = way.urls.get(outgoing.path)
+        if url is None:
+            if len(way.urls) >= _MOST_PATHS:
+                way.urls.clear()
+            url = way.urls[outgoing.path] = self._address.join(outgoing.path)
         sent = HttpRequest(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
-        attempts = Attempts(self.retries if retries is None else retries)
-        return Exchange(
-            self._connector,
-            sent,
-            attempts,
-            nap_of(deadlines),
-            self.name,
-            self.model_id,
-            self.explain_error,
-            self._limits,
-        )
+        retries = self.retries if retries is None else retries
+        return Exchange(way, sent, retries, deadlines, self.name, self.model_id, self.explain_error, self._limits)
 
     async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:
         body, is_whole = await self._fetch_body(method, outgoing, deadlines, retries)
@@ -499,8 +501,8 @@ class HttpBackend(Backend):
         self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int
     ) -> tuple[bytes, bool]:
         exchange = self._exchange(method, outgoing, _PLAIN, deadlines, retries)
-        exchange.request.read, exchange.nap = deadlines.first_byte, None  # no run watches this one
-        with exchange.described():
+        exchange.request.read, exchange.deadlines = deadlines.first_byte, None  # no run watches this one
+        try:
             with anyio.move_on_after(deadlines.total):
                 while (response := await exchange.open()) is None:
                     continue
@@ -509,6 +511,9 @@ class HttpBackend(Backend):
                 finally:
                     await response.aclose()
             raise DeadlineError(f"{self._address.origin} took longer than {deadlines.total:g} s", is_retryable=True)
+        except MelleaError as error:
+            exchange.describe(error)
+            raise
 
     async def _list_models(self, deadlines: Deadlines, retries: int) -> list[str]:
         listing = await self._fetch("GET", Outgoing(self.models_path, {}), deadlines, retries)
@@ -530,6 +535,7 @@ def _too_large(limit: int) -> WireError:
     return WireError(f"the answer is larger than {limit} bytes; if it may be, raise max_answer_bytes= of the backend")
 
 
+@cache
 def _user_agent() -> str:
     # The front door stands above this room, so it isn't imported; but it is there.
     return f"mellea/{getattr(sys.modules.get('mellea'), '__version__', '0')}"

@@ -1,4 +1,4 @@
-"""Clients, one for each event loop and server, shared by all backends that use that server; and requests over them.
+"""Clients, one for each event loop and server, shared by all backends that use that server; requests and responses.
 
 Rules:
 
@@ -19,9 +19,10 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,14 +30,15 @@ from urllib.parse import urljoin, urlsplit
 from weakref import WeakSet
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from mellea.backends.http.address import Address
 from mellea.backends.http.failure import failure_of
 from mellea.backends.http.httpx_clients import CallersClient, FastTransport, has_fast, split_url
+from mellea.backends.http.inflate import ASKED, Inflated, codings_of
 from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.proxies import Proxy, is_loopback, proxy_for
-from mellea.backends.http.response import Response
 from mellea.backends.http.secret import Headers
 from mellea.core.runtime.loop import Loop, current_loop
 from mellea.errors import MelleaError, UsageError
@@ -44,7 +46,9 @@ from mellea.errors import MelleaError, UsageError
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Client", "Connector", "SharedClient", "find_client", "open_client"]
+__all__ = ["Client", "Connector", "Response", "SharedClient", "find_client", "open_client"]
+
+_log = logging.getLogger("mellea")
 
 
 class Client(Protocol):
@@ -226,11 +230,17 @@ class Connector:
         client: the caller's own, or `None`.
         address: where the server is.
 
+    Attributes:
+        urls: the whole addresses of paths, which are the same for nearly all requests.
+        headers: the provider's own headers, and the same checked: a key hardly ever changes.
+
     Raises:
         UsageError: the client has another shape than `httpx.AsyncClient`.
     """
 
     def __init__(self, client: Any, address: Address) -> None:
+        self.urls: dict[str, str] = {}
+        self.headers = Headers(), Headers()
         self._own = None if client is None else CallersClient(client)
         self._foreign = None if self._own is None else SharedClient(self._own)
         self._address = address
@@ -250,7 +260,8 @@ class Connector:
             UsageError: the request can't be sent at all, or the caller's client belongs to another event loop.
             ConfigurationError: the proxy that the environment names can't be used.
         """
-        one = self._foreign or find_client(self._address.origin) or await open_client(self._address)
+        address = self._address
+        one = self._foreign or _clients.get((current_loop().native, address.origin)) or await open_client(address)
         is_ours = self._foreign is None
         if is_ours:
             one.users.add(self)
@@ -259,7 +270,10 @@ class Connector:
         failure: BaseException
         one.active += 1
         try:
-            return Response(await _send(one, request), one.client.errors, one.release, is_ours=is_ours)
+            response = await one.client.send(request, request.url)
+            if response.status_code in _REDIRECTS:
+                response = await _follow(one, request, response)
+            return Response(response, one.client.errors, one.release, is_ours=is_ours)
         except BaseException as error:
             one.release()
             failure = self._failure(error, one, request)
@@ -298,18 +312,14 @@ class Connector:
         return found.union(*[client.proxy.secrets() for client in clients if client.proxy is not None])
 
 
-async def _send(one: SharedClient, request: HttpRequest) -> Any:
-    url = request.url
+async def _follow(one: SharedClient, request: HttpRequest, response: Any) -> Any:
+    """Return what a redirect leads to, or the redirect itself if it may not be followed."""
     for _ in range(_MAX_REDIRECTS):
-        response = await one.client.send(request, url)
-        if response.status_code not in _REDIRECTS:
-            return response
-        url_there = _next_url(response, request.method)
-        if url_there is None:
-            return response
+        if response.status_code not in _REDIRECTS or (url := _next_url(response, request.method)) is None:
+            break
         await response.aclose()
-        url = url_there
-    return await one.client.send(request, url)
+        response = await one.client.send(request, url)
+    return response
 
 
 def _next_url(response: Any, method: str) -> str | None:
@@ -329,3 +339,109 @@ def _server_of(url: str) -> tuple[str, str | None, int | None, str | None]:
     parts = urlsplit(url)
     port = parts.port if parts.port is not None else {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, parts.hostname, port, parts.username
+
+
+# -- an open response: reading it, and closing it in any state of the task ------------------------------------
+
+_CLOSE_SECONDS = 2.0
+
+_MOST_CODINGS = 3
+_STREAMS = frozenset({"text/event-stream", "application/x-ndjson"})
+
+
+class Response:
+    """An open response; it must be closed.
+
+    Args:
+        response: the client's own.
+        errors: what that raises.
+        release: called once, when the response has been closed.
+        is_ours: it comes from a client of ours, whose body is read without a copy.
+
+    Attributes:
+        status: the HTTP status.
+        headers: a mapping that doesn't mind case.
+        errors: what reading may raise; whoever reads makes an error of mellea's of it.
+        media_type: the content type without its parameters, in lower case.
+        reads: iterates over what the network brings, decompressed; once.
+    """
+
+    __slots__ = ("_inflated", "_raw", "_release", "_response", "errors", "headers", "media_type", "reads", "status")
+
+    def __init__(
+        self,
+        response: Any,
+        errors: tuple[type[BaseException], ...],
+        release: Callable[[], None],
+        *,
+        is_ours: bool = False,
+    ) -> None:
+        self._response = response
+        self._release: Callable[[], None] | None = release
+        encoding = response.headers.get("content-encoding", "")
+        codings = codings_of(encoding) if encoding else []
+        self.errors = errors
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._raw: AsyncIterator[bytes]
+        # One that came with its body, as from a mock, has no raw bytes any more; other codings are left to the client.
+        if response.is_stream_consumed or not (is_ours or ASKED.issuperset(codings)):
+            self._raw = response.aiter_bytes()
+            codings = [] if response.is_stream_consumed else codings[:1]
+        elif is_ours and self.media_type in _STREAMS:
+            self._raw = aiter(response.stream)  # what `aiter_raw` cuts into pieces, at 400 ns each
+        else:
+            self._raw = response.aiter_raw()
+        self._inflated: Inflated | None = None
+        self.reads = self._raw
+        for coding in codings[:_MOST_CODINGS]:
+            self.reads = self._inflated = Inflated(self.reads, coding)
+
+    async def read(self, limit: int, seconds: float | None = None) -> tuple[bytes, bool]:
+        """Return the body, and whether it is whole: not cut by `limit`, by `seconds` or by the network."""
+        body = bytearray()
+        try:
+            with anyio.move_on_after(seconds):
+                async for data in self.reads:
+                    body += data
+                    if len(body) > limit:
+                        return bytes(body[:limit]), False
+                return bytes(body), self._inflated is None or self._inflated.is_whole
+        except self.errors:
+            _log.debug("a response was cut after %d bytes", len(body))
+        return bytes(body), False
+
+    async def aclose(self, grace: float = 0.0) -> None:
+        """Close the response, in any state of the task; wait at most `grace` seconds for its proper end.
+
+        A proper end keeps the connection for the next request, anything else closes it.
+        """
+        if self._release is None:
+            return
+        release, self._release = self._release, None
+        try:
+            await self._end(grace)
+        except self.errors:
+            _log.debug("a response failed to close", exc_info=True)
+        finally:
+            release()
+
+    async def _end(self, grace: float) -> None:
+        try:
+            if not grace:  # a loop that shuts down is about to end the iterator, too, and complains if it is being read
+                await anyio.lowlevel.cancel_shielded_checkpoint()
+            # Read to its end, or ended by a cancellation, the iterator has no frame any more. A loop that shuts down
+            # ends all generators at once, this one as well as those that read it.
+            if getattr(self._raw, "ag_frame", self) is not None and not getattr(self._raw, "ag_running", False):
+                with anyio.move_on_after(grace, shield=True):
+                    # A client's iterator is a chain of generators. An exception out of the innermost one, which the
+                    # scope sends, ends all of them; closing the outermost would leave the others to the collector.
+                    async for _ in self._raw:
+                        pass
+                    if grace:  # at its proper end nothing is left to wait for
+                        await self._response.aclose()
+        finally:
+            if not self._response.is_closed:
+                with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                    await self._response.aclose()

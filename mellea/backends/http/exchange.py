@@ -1,28 +1,46 @@
-"""One request with its attempts, and what every error of it says about it."""
+"""One request with its attempts, what every error of it says about it, and the end of its answer."""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import anyio
 
-from mellea.backends.http.clients import Connector
+from mellea.backends.http.clients import Connector, Response
+from mellea.backends.http.decoding import Decoder
+from mellea.backends.http.failure import root_of
 from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.rate_limits import LimitNotes
 from mellea.backends.http.report import is_used_up
-from mellea.backends.http.response import Response
 from mellea.backends.http.secret import scrub_error
 from mellea.backends.http.status import error_for_status, message_of, redirect_message, request_id
+from mellea.core.events import Event, StreamEnd
 from mellea.core.options import Deadlines
-from mellea.errors import BackendError, DeadlineError, ErrorFields, MelleaError, RateLimitError
+from mellea.errors import (
+    BackendError,
+    DeadlineError,
+    ErrorFields,
+    InterruptedStreamError,
+    MelleaError,
+    RateLimitError,
+    WireError,
+)
 
-__all__ = ["LONGEST_PAUSE", "Attempts", "Exchange", "nap_of", "parse_retry_after"]
+__all__ = [
+    "LONGEST_PAUSE",
+    "Attempts",
+    "Exchange",
+    "last_events",
+    "late_events",
+    "nap_of",
+    "parse_retry_after",
+]
 
 _log = logging.getLogger("mellea")
 
@@ -39,8 +57,8 @@ class Exchange:
     Args:
         connector: the way to the server.
         request: what is sent.
-        attempts: how often.
-        nap: how long a run that waits for the answer does without a sign of life; `None` if none waits.
+        retries: how many attempts may follow the first one.
+        deadlines: those of the run that waits for the answer and wants signs of life; `None` if none waits.
         backend: name of the backend, for errors.
         model: id of the model, for errors.
         refine: makes a better error of one that follows from a status, and the body.
@@ -49,13 +67,14 @@ class Exchange:
 
     connector: Connector
     request: HttpRequest
-    attempts: Attempts
-    nap: float | None
+    retries: int
+    deadlines: Deadlines | None
     backend: str
     model: str
     refine: Callable[[BackendError, bytes], BackendError]
     notes: LimitNotes
     _headers: Mapping[str, str] = field(default_factory=dict, init=False)  # of the last response
+    _attempts: Attempts | None = field(default=None, init=False)  # there are some with the first failure
     _resumes: float | None = field(default=None, init=False)  # when the pause before the next attempt is over
 
     async def open(self) -> Response | None:
@@ -67,56 +86,49 @@ class Exchange:
         while True:
             if self._resumes is not None:
                 await self._pause(self._resumes)
-                if self.nap is not None:
+                if self.deadlines is not None:
                     return None
                 continue
-            outcome = await self._attempt()
-            if isinstance(outcome, Response):
-                return outcome
-            self._resumes = time.monotonic() + outcome
+            asked = None
+            try:
+                response = await self.connector.send(self.request)
+            except BackendError as error:
+                failure = error
+            else:
+                self._headers = self.notes.headers = response.headers
+                if 200 <= response.status < 300:
+                    return response
+                failure, asked = await self._refusal(response)
+            try:
+                self._plan_next(failure, asked)
+            finally:
+                del failure  # it holds this frame by its traceback
+
+    def _plan_next(self, failure: BackendError, asked: float | None) -> None:
+        """Set when the next attempt begins, or raise the failure if there is none."""
+        if self._attempts is None:
+            self._attempts = Attempts(self.retries)
+        pause = self._attempts.pause(failure, asked)
+        if pause is None:
+            raise failure
+        _log.info("%s %s failed, next attempt in %.1f s", self.request.method, self.request.origin, pause)
+        self._resumes = time.monotonic() + pause
 
     async def _pause(self, until: float) -> None:
         left = until - time.monotonic()
-        nap = left if self.nap is None else min(left, self.nap)
+        nap = left if self.deadlines is None else min(left, nap_of(self.deadlines))
         if nap > 0:
             await anyio.sleep(nap)
         if nap >= left:
             self._resumes = None
 
-    async def _attempt(self) -> Response | float:
-        """Send the request; returns the open response, or how many seconds to wait before the next attempt."""
-        asked = None
-        try:
-            response = await self.connector.send(self.request)
-        except BackendError as error:
-            failure = error
-        else:
-            self._headers = response.headers
-            self.notes.note(response.headers)
-            if 200 <= response.status < 300:
-                return response
-            failure, asked = await self._refusal(response)
-        pause = self.attempts.pause(failure, asked)
-        try:
-            if pause is None:
-                raise failure
-        finally:
-            del failure  # it holds this frame by its traceback
-        _log.info("%s %s failed, next attempt in %.1f s", self.request.method, self.request.origin, pause)
-        return pause
-
-    @contextmanager
-    def described(self) -> Iterator[None]:
-        """Fill in what the block's errors don't say themselves, and take the keys out of them."""
-        try:
-            yield
-        except MelleaError as error:
-            if isinstance(error, BackendError):
-                error.backend = error.backend or self.backend
-                error.model = error.model or self.model
-                error.request_id = error.request_id or request_id(self._headers)
-            scrub_error(error, self.request.headers.secrets() | self.connector.secrets())
-            raise
+    def describe(self, error: MelleaError) -> None:
+        """Fill in what an error of the request doesn't say itself, and take the keys out of it."""
+        if isinstance(error, BackendError):
+            error.backend = error.backend or self.backend
+            error.model = error.model or self.model
+            error.request_id = error.request_id or request_id(self._headers)
+        scrub_error(error, self.request.headers.secrets() | self.connector.secrets())
 
     async def _refusal(self, response: Response) -> tuple[BackendError, float | None]:
         status, headers = response.status, response.headers
@@ -217,3 +229,51 @@ def _number(value: str | None) -> float | None:
 def nap_of(deadlines: Deadlines) -> float:
     """Return how long a pause may last before a run wants a sign of life: well before it gives up."""
     return float("inf") if deadlines.first_byte is None else max(deadlines.first_byte / 2, _SHORTEST_NAP)
+
+
+# -- what is read behind an answer's end mark, and what it means when the connection breaks ------------------
+
+
+async def late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
+    """Read on behind the answer's end mark, for the usage and the like, and return the events that end the answer.
+
+    The answer is complete: nothing that happens here fails it.
+
+    Args:
+        response: has been read up to the end mark.
+        decoder: has been fed all that came.
+        seconds: how long it may take.
+    """
+    events: list[Event] = []
+    harmless: tuple[type[BaseException], ...] = (MelleaError, *response.errors)
+    try:
+        with anyio.move_on_after(seconds):
+            async for data in response.reads:
+                events += decoder.feed(data)
+                if (events and type(events[-1]) is StreamEnd) or decoder.error is not None:
+                    break
+    except harmless as error:
+        _log.info("an answer was complete when this came behind its end: %s", error)
+    return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
+
+
+def last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
+    """Return the events that end an answer.
+
+    Args:
+        decoder: has been fed all that came.
+        cut: what broke the connection, if anything did.
+
+    Raises:
+        InterruptedStreamError: the provider's own end hasn't come.
+    """
+    if cut is None:
+        return decoder.close()
+    with suppress(InterruptedStreamError, WireError):  # half a line is no fault of the provider's then
+        return decoder.close()
+    root = root_of(cut)
+    raise InterruptedStreamError(
+        f"the connection broke before the answer was complete ({str(root) or type(root).__name__}); "
+        "what had arrived is in .partial",
+        is_retryable=True,
+    )

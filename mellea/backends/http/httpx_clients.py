@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from mellea.backends.http.outgoing import HttpRequest, Once
+from mellea.backends.http.outgoing import Body, HttpRequest
 from mellea.backends.http.proxies import Proxy
 from mellea.errors import UsageError
 
@@ -185,6 +185,6 @@ def _whole_body(base: Any) -> type:
             self._body = body
 
         def __aiter__(self) -> AsyncIterator[bytes]:
-            return Once(self._body)
+            return aiter(Body(self._body))
 
     return WholeBody

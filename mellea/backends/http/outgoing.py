@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -12,7 +12,7 @@ from mellea.backends.http.secret import Headers
 from mellea.core.options import ModelOption
 from mellea.errors import UsageError
 
-__all__ = ["HTTP_OPTIONS", "HttpRequest", "Once", "Outgoing", "json_body"]
+__all__ = ["HTTP_OPTIONS", "Body", "HttpRequest", "Outgoing", "json_body"]
 
 HTTP_OPTIONS = frozenset(map(str, (ModelOption.STREAM, ModelOption.EXTRA_BODY, ModelOption.EXTRA_HEADERS)))
 """The options that every HTTP backend takes; put them into `Capabilities.options`."""
@@ -65,20 +65,24 @@ class HttpRequest:
     read: float | None = None
 
 
-class Once(AsyncIterator[bytes]):
-    """A body in one piece, in an iterator that nobody has to close.
+class Body(AsyncIterator[bytes]):
+    """A body in one piece, in an iterator that nobody has to close, and that a second connection can begin anew.
 
     An async generator, as httpx and httpcore make of it, is left unfinished by a request that is cancelled while it is
     sent, and trio warns of that.
     """
 
-    __slots__ = ("_body",)
+    __slots__ = ("_body", "_rest")
 
     def __init__(self, body: bytes | None) -> None:
         self._body = body
 
+    def __aiter__(self) -> Self:
+        self._rest = self._body
+        return self
+
     async def __anext__(self) -> bytes:
-        body, self._body = self._body, None
+        body, self._rest = self._rest, None
         if not body:
             raise StopAsyncIteration
         return body

@@ -4,6 +4,8 @@ The only file that names httpcore. Rules:
 
 - The connections are httpcore's: direct, or for plain HTTP through an HTTP proxy. httpcore's own pool looks through all
   of its connections at each request and at each end of one, which makes 2,000 streams at once four times as slow.
+- A direct connection is opened here, before its first request: httpcore's way to open it there takes a lock, and with
+  that a turn of the loop, at each request.
 - Tunnels through proxies are made below them, while a connection is being opened (`tunnel.py`): httpcore's own keep no
   deadline for connecting, and its SOCKS leaves the connection open where the handshake fails.
 - A request takes the idle connection that was used last, so that a program which sends one request after another keeps
@@ -28,9 +30,8 @@ import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from mellea.backends.http.outgoing import HttpRequest, Once
+from mellea.backends.http.outgoing import Body, HttpRequest
 from mellea.backends.http.proxies import Proxy, ProxyRefusedError
-from mellea.backends.http.tunnel import open_tunnel
 
 __all__ = ["ERRORS", "IDLE_SECONDS", "MOST_IDLE", "Pool", "PooledResponse", "Split", "is_plain"]
 
@@ -98,14 +99,16 @@ class Pool:
         has_tunnel: bool = False,
     ) -> None:
         self._split = split
-        self._urls: dict[str, httpcore.URL] = {}
-        # Of httpcore's pool only the part is used that knows which kind of connection leads where.
-        self._connections = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            proxy=None if proxy is None or has_tunnel else self._through(proxy, proxy_context),
-            keepalive_expiry=IDLE_SECONDS,
-            network_backend=_Network(proxy if has_tunnel else None, proxy_context),
-        )
+        self._urls: dict[str, tuple[httpcore.URL, bytes]] = {}
+        self._context = context
+        self._network = _Network(proxy if has_tunnel else None, proxy_context)
+        # Of httpcore's pool only the part is used that makes the connections to an HTTP proxy.
+        self._forwarding: httpcore.AsyncConnectionPool | None = None
+        if proxy is not None and not has_tunnel:
+            through = httpcore.Proxy(self._parse(proxy.place)[0], auth=proxy.credentials(), ssl_context=proxy_context)
+            self._forwarding = httpcore.AsyncConnectionPool(
+                proxy=through, keepalive_expiry=IDLE_SECONDS, network_backend=self._network
+            )
         self._idle: deque[httpcore.AsyncConnectionInterface] = deque()  # the one that was used last at the end
         self._used: set[httpcore.AsyncConnectionInterface] = set()
         self._is_closed = False
@@ -117,18 +120,20 @@ class Pool:
             request: what is sent.
             url: where; a redirect leads elsewhere than the request says.
         """
-        target = self._urls.get(url) or self._parse(url)
+        target, host = self._urls.get(url) or self._parse(url)
         # No limit for writing: a body of many megabytes on a slow line is no failure.
         timeout = {"connect": request.connect, "read": request.read, "write": None, "pool": None}
         sent = httpcore.Request(
             request.method,
             target,
-            headers=_raw_headers(request, target),
-            content=_Body(request.body),
+            headers=_raw_headers(request, host),
+            content=Body(request.body),
             extensions={"timeout": timeout},
         )
         while True:
-            connection = await self._take(target.origin)
+            connection = await self._find_idle() if self._idle else None
+            if connection is None:
+                connection = await self._connect(target.origin, request.connect)
             # Before the request is sent, so that closing the pool finds it whatever happens.
             self._used.add(connection)
             try:
@@ -143,7 +148,7 @@ class Pool:
             else:
                 return PooledResponse(self, connection, response, url)
 
-    async def _take(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+    async def _find_idle(self) -> httpcore.AsyncConnectionInterface | None:
         idle = self._idle
         # Only the oldest one is looked at, so taking a connection costs the same however many there are.
         while len(idle) > 1 and idle[0].has_expired():
@@ -154,7 +159,17 @@ class Pool:
             if connection.is_available() and not connection.has_expired():
                 return connection
             await _close(connection)
-        return self._connections.create_connection(origin)
+        return None
+
+    async def _connect(self, origin: httpcore.Origin, seconds: float | None) -> httpcore.AsyncConnectionInterface:
+        if self._forwarding is not None:
+            return self._forwarding.create_connection(origin)
+        host = origin.host.decode("ascii")
+        stream = await self._network.connect_tcp(host, origin.port, seconds)
+        if origin.scheme == b"https":
+            self._context.set_alpn_protocols(["http/1.1"])
+            stream = await stream.start_tls(self._context, host, seconds)
+        return httpcore.AsyncHTTP11Connection(origin, stream, IDLE_SECONDS)
 
     async def release(self, connection: httpcore.AsyncConnectionInterface) -> None:
         """Take a connection back whose response has been closed."""
@@ -176,8 +191,8 @@ class Pool:
         for connection in connections:
             await _close(connection)
 
-    def _parse(self, url: str) -> httpcore.URL:
-        """Return an address in its parts; the last few are remembered."""
+    def _parse(self, url: str) -> tuple[httpcore.URL, bytes]:
+        """Return an address in its parts, and the host as the header says it; the last few are remembered."""
         if is_plain(url):
             parsed = httpcore.URL(url)
         else:
@@ -186,11 +201,8 @@ class Pool:
         # All at once, rather than the oldest one: a program has a handful of addresses, or they are endless.
         if len(self._urls) >= _MOST_URLS:
             self._urls.clear()
-        self._urls[url] = parsed
-        return parsed
-
-    def _through(self, proxy: Proxy, context: ssl.SSLContext | None) -> httpcore.Proxy:
-        return httpcore.Proxy(self._parse(proxy.place), auth=proxy.credentials(), ssl_context=context)
+        found = self._urls[url] = parsed, _host(parsed)
+        return found
 
 
 class PooledResponse:
@@ -234,16 +246,6 @@ class PooledResponse:
                 await self._pool.release(self._connection)
 
 
-class _Body:
-    """A request's body, which a second connection can send again."""
-
-    def __init__(self, body: bytes | None) -> None:
-        self._body = body
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return Once(self._body)
-
-
 class _Network(httpcore.AsyncNetworkBackend):
     """Connects by anyio on every loop; a read or write without a deadline enters no cancel scope.
 
@@ -268,6 +270,8 @@ class _Network(httpcore.AsyncNetworkBackend):
             with anyio.fail_after(timeout):
                 if self._proxy is None:
                     return _Stream(await anyio.connect_tcp(host, port))
+                from mellea.backends.http.tunnel import open_tunnel  # lazy: most servers are reached directly
+
                 return _Stream(await open_tunnel(self._proxy, host, port, self._context))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(error) from error
@@ -352,19 +356,15 @@ class _Stream(httpcore.AsyncNetworkStream):
         if info == "ssl_object":
             return self._stream.extra(TLSAttribute.ssl_object, None)
         if info == "is_readable":
-            return _is_readable(self._socket.fileno())
+            number = self._socket.fileno()
+            if number < 0:
+                return True
+            if not hasattr(select, "poll"):
+                return bool(select.select([number], [], [], 0)[0])
+            poll = select.poll()
+            poll.register(number, select.POLLIN)
+            return bool(poll.poll(0))  # as a rule it is the end
         return None
-
-
-def _is_readable(number: int) -> bool:
-    """Tell whether there is something to read on an idle connection's socket: as a rule its end."""
-    if number < 0:
-        return True
-    if not hasattr(select, "poll"):
-        return bool(select.select([number], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(number, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 async def _close(connection: httpcore.AsyncConnectionInterface) -> None:
@@ -372,8 +372,8 @@ async def _close(connection: httpcore.AsyncConnectionInterface) -> None:
         await connection.aclose()
 
 
-def _raw_headers(request: HttpRequest, url: httpcore.URL) -> list[tuple[bytes, bytes]]:
-    raw = [] if "host" in request.headers else [(b"host", _host(url))]
+def _raw_headers(request: HttpRequest, host: bytes) -> list[tuple[bytes, bytes]]:
+    raw = [] if "host" in request.headers else [(b"host", host)]
     for name, value in request.headers.items():
         raw.append((name.encode("ascii"), value.encode("ascii")))
     if request.body is not None:

@@ -27,20 +27,21 @@ class LimitHeaders:
 
 
 class LimitNotes:
-    """The headers of a backend's last response, and how many were refused."""
+    """What a backend's last response said, and how many were refused.
 
-    __slots__ = ("_headers", "_names", "_refusals", "_retry_after", "_state")
+    Attributes:
+        headers: of the last response; set by each one.
+    """
+
+    __slots__ = ("_names", "_refusals", "_retry_after", "_seen", "_state", "headers")
 
     def __init__(self, names: LimitHeaders) -> None:
         self._names = names
-        self._headers: Mapping[str, str] | None = None
+        self.headers: Mapping[str, str] | None = None
+        self._seen: Mapping[str, str] | None = None  # the headers that the state was read from
         self._refusals = 0
         self._retry_after: float | None = None
         self._state: RateLimitState | None = None
-
-    def note(self, headers: Mapping[str, str]) -> None:
-        """Keep the headers of a response."""
-        self._headers, self._state = headers, None
 
     def note_refusal(self, status: int, retry_after: float | None) -> None:
         """Count a response that refused the request, if it did so because there were too many."""
@@ -50,10 +51,11 @@ class LimitNotes:
 
     def read(self) -> RateLimitState | None:
         """Return what the last response said; the same object until there is another response."""
-        if self._headers is None:
+        names, headers = self._names, self.headers
+        if headers is None:
             return None
-        if self._state is None:
-            names, headers = self._names, self._headers
+        if self._state is None or self._seen is not headers:
+            self._seen = headers
             self._state = RateLimitState(
                 _number(headers, names.requests),
                 _number(headers, names.tokens),

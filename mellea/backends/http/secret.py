@@ -29,22 +29,26 @@ _OF_THE_CONNECTION = frozenset(
 
 
 class Secret:
-    """A key that shows itself only when asked."""
+    """A key that shows itself only when asked.
 
-    __slots__ = ("__weakref__", "_text")
+    Attributes:
+        revealed: the key, `None` if there is none or an empty one.
+    """
+
+    __slots__ = ("__weakref__", "revealed")
 
     def __init__(self, text: str | None) -> None:
         # A key that comes out of a file often brings its line end.
-        self._text = text.strip() if text else None
-        if self._text:
+        self.revealed = (text.strip() if text else None) or None
+        if self.revealed:
             hold_secret(self)
 
-    def reveal(self) -> str | None:
-        """Return the key, `None` if there is none or an empty one."""
-        return self._text or None
+    def secrets(self) -> set[str]:
+        """Return the key if there is one and it can't be a word of any text, as what local servers are given may be."""
+        return {self.revealed} if self.revealed and len(self.revealed) >= _SHORTEST else set()
 
     def __repr__(self) -> str:
-        return f"Secret({HIDDEN!r})" if self._text else "Secret(None)"
+        return f"Secret({HIDDEN!r})" if self.revealed else "Secret(None)"
 
 
 def key_from(variables: Iterable[str]) -> str | None:
@@ -131,7 +135,7 @@ def without_secrets(state: Mapping[str, Any]) -> dict[str, Any]:
     `_missing` names what was left out, as the arguments that bring it back; `"api_key="` is the first of them.
     """
     kept, missing = dict(state), dict.fromkeys(state["_missing"])
-    key: str | None = state["_key"].reveal()
+    key: str | None = state["_key"].revealed
     if key is not None:
         missing = {"api_key=": None, **missing}
     kept["_key"] = Secret(None)

@@ -12,8 +12,8 @@ from mellea.backends.http.address import Address
 from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
 from mellea.backends.http.batches import BatchCodec
 from mellea.backends.http.report import is_hopeless
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.openai import chat
-from mellea.backends.openai.frames import StreamDecoder
 from mellea.backends.openai.services import OPENAI, SERVICES, Service, find_service_at
 from mellea.core.backend import Capabilities, Request
 from mellea.core.messages import Message
@@ -135,7 +135,7 @@ class OpenAIBackend(HttpBackend):
             error.backend, error.model = self.name, self.model_id
             raise
 
-    def make_decoder(self, request: Request) -> StreamDecoder:
+    def make_decoder(self, request: Request) -> SseWireDecoder:
         """Return a decoder for one answer."""
         output, wraps, starts = request.output_schema, False, ""
         if output is not None:

@@ -24,6 +24,7 @@ def find_filename(block: FileBlock) -> str:
 
 def write_arguments(call: ToolCall) -> str:
     """Return a call's arguments as JSON, since servers refuse a history with anything else in it."""
+    # The model's own text where it is sound: a provider's cache knows the history by its letters.
     if call.is_valid and call.raw_args.strip():
         return call.raw_args
     return json.dumps(dict(call.tool_args), ensure_ascii=False, default=str)
@@ -32,12 +33,14 @@ def write_arguments(call: ToolCall) -> str:
 def write_result(output: ToolOutput) -> str:
     """Return a tool's result as text."""
     text = "\n\n".join(part.value for part in output.parts if isinstance(part, CBlock))
+    # The formats have no mark for a failure, and the model has to know.
     return f"Error: {text}" if output.is_error else text
 
 
 def signed_by(backend: str, signature: str | None) -> Any:
     """Return what a signature holds, `None` if there is none or it is another service's."""
     name, _, text = (signature or "").partition(":")
+    # Another service could make nothing of it, and some refuse it.
     if name != backend or not text:
         return None
     try:

@@ -44,11 +44,12 @@ def map(
     """
     partition = Partition(function, journal, id, concurrency, version, retries)
     try:
-        import dask.bag  # lazy: an optional dependency
+        from dask import bag as bags  # lazy: an optional dependency
     except ImportError:
         raise MissingExtraError("Dask isn't installed; pip install 'mellea[dask]'") from None
-    bag = rows if hasattr(rows, "map_partitions") else dask.bag.from_sequence(rows, partition_size=partition_size)
-    return bag.map_partitions(_Task(partition))
+    if not hasattr(rows, "map_partitions"):
+        rows = bags.from_sequence(rows, partition_size=partition_size)  # type: ignore[no-untyped-call, unused-ignore]
+    return rows.map_partitions(_Task(partition))
 
 
 class _Task:

@@ -31,7 +31,16 @@ from mellea.core.runtime.producer import Open, Parse, Ready, Run, Work
 from mellea.core.runtime.record import Record
 from mellea.core.runtime.spans import begin_spans
 
-__all__ = ["LaunchArguments", "Register", "Registered", "cancel_all", "current_register", "launch", "running"]
+__all__ = [
+    "LaunchArguments",
+    "Register",
+    "Registered",
+    "Registering",
+    "cancel_all",
+    "current_register",
+    "launch",
+    "running",
+]
 
 _NO_LIMITS = Deadlines(None, None, None, None)
 
@@ -95,6 +104,7 @@ def launch(
     Raises:
         StreamingError: it would wait for a run that can't end before the current code does.
     """
+    # Before the run is made: a launch that is refused leaves nothing behind.
     if dependencies:
         check_wait(dependencies)
     run = Run(
@@ -112,6 +122,7 @@ def launch(
         backend=backend,
         model=model,
     )
+    # That of the session which launches, if one does; `running` has all of them, for the end of the program.
     register = current_register.get()
     if listening.count:
         run.spans = begin_spans(
@@ -129,6 +140,7 @@ def launch(
     else:
         outer = current_register.set(None)  # what the run launches for itself isn't the session's
         run.start((running, register))
+        # For the caller, whose next launch is the session's again; the run's task has a copy of its own.
         current_register.reset(outer)
     return run
 
@@ -196,7 +208,7 @@ class Register(set[R]):
 
     def registering(self) -> AbstractContextManager[None]:
         """Register here what the `with` block launches."""
-        return _Registering(self)
+        return Registering(self)
 
     def cancel(self) -> list[R]:
         """Cancel every run that hasn't ended, and return those; safe from any thread, returns at once."""
@@ -213,7 +225,9 @@ class Register(set[R]):
             run.abandon()
 
 
-class _Registering(AbstractContextManager[None]):
+class Registering(AbstractContextManager[None]):
+    """Registers with a register what a `with` block launches."""
+
     __slots__ = ("_ledger_token", "_register", "_token")
 
     def __init__(self, register: Register[Any]) -> None:

@@ -42,6 +42,7 @@ class Ledger:
             usage: the tokens, `None` if the provider didn't report them.
             batch: whether it was sent in a batch.
         """
+        # Without the lock: one step, and the table of prices isn't loaded while a request is being answered.
         self._waiting.append((provider, model, usage, batch))
         if len(self._waiting) > _MOST:
             self.cost()
@@ -52,6 +53,7 @@ class Ledger:
 
         with self._lock:
             while self._waiting:
+                # One by one, so that what is added meanwhile is counted, too, and nothing twice.
                 provider, model, usage, batch = self._waiting.pop()
                 dollars = cost(usage, provider, model, batch=batch)
                 self._total = None if dollars is None or self._total is None else self._total + dollars

@@ -438,7 +438,7 @@ def current_loop() -> Loop:
     Raises:
         RuntimeError: no loop is running in this thread.
     """
-    is_trio = _in_trio()
+    is_trio = "trio" in sys.modules and _in_trio()
     native: Any = _trio().lowlevel.current_trio_token() if is_trio else asyncio.get_running_loop()
     known: Loop | None = getattr(_own, "loop", None)
     if known is None or known.native is not native:
@@ -448,7 +448,7 @@ def current_loop() -> Loop:
 
 def new_waiter() -> Waiter:
     """Make a wait for the running loop."""
-    return _TrioWaiter() if _in_trio() else _AsyncioWaiter(asyncio.get_running_loop())
+    return _TrioWaiter() if "trio" in sys.modules and _in_trio() else _AsyncioWaiter(asyncio.get_running_loop())
 
 
 def launch(main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], None]) -> Detached:
@@ -458,7 +458,7 @@ def launch(main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], No
     would end the whole program. `ended()` is called when the task is over, and also when it was
     cancelled before its first step, so that nothing of `main` has run; not if `main` has called `take_over()`.
     """
-    return _TrioTask(main, ended) if _in_trio() else _AsyncioTask(main, ended)
+    return _TrioTask(main, ended) if "trio" in sys.modules and _in_trio() else _AsyncioTask(main, ended)
 
 
 def _copy_context() -> contextvars.Context:

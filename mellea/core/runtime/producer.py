@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -50,22 +51,9 @@ class Run(Record):
     """One generation, from its launch to its end; `launch` of `launch.py` makes it, and explains the arguments."""
 
     __slots__ = (
-        "_clock",
-        "_correction",
-        "_deadlines",
-        "_held_end",
-        "_is_logged",
-        "_ledger",
-        "_open",
-        "_overdue",
-        "_parse",
-        "_quick_length",
-        "_ready",
-        "_registers",
-        "_whole",
-        "_work",
-        "is_request",
-    )
+        "_clock", "_correction", "_deadlines", "_held_end", "_is_logged", "_ledger", "_open",
+        "_overdue", "_parse", "_quick_length", "_ready", "_registers", "_whole", "_work", "is_request",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -121,21 +109,33 @@ class Run(Record):
         if self.spans is not None:
             self.spans.make_current()
         try:
-            await self._produce()
+            if self._ready is not None and self.limit is None:
+                await self._ready(self)
+            self.dependencies = ()
+            if self.limit is None and self._loop is not None:
+                self._clock = Clock(self._deadlines, self._loop, self._expire, only_total=self._open is None)
+                make = self._read if self._work is None else partial(self._work, self)
+                parsed = await (make() if self._correction is None else self._correct(make, self._correction))
+                self.end(State.DONE, parsed=parsed, is_settled=True, folded=self._whole)
         except BaseException as error:
-            # Readers get it, since nothing but cancellation may escape a detached task (a group can hold that
-            # too). A run that is thrown away with its loop isn't on it any more. Ctrl-C comes to the main thread.
-            is_ours = self._loop is not None and self._loop.is_current()
-            if not is_ours or isinstance(error, anyio.get_cancelled_exc_class()):
-                raise
-            said = as_mellea_error(error, backend=self.backend, model=self.model, is_work=not self.is_request)
-            self.end(State.FAILED, said, is_settled=True)
-            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-                if self._task is not None:
-                    self._task.will_raise()
+            if self._is_passed_on(error):
                 raise
         finally:
             self._retire()
+
+    def _is_passed_on(self, error: BaseException) -> bool:
+        """End the run with an error, unless it isn't one; returns whether it leaves the task all the same."""
+        # Readers get it, since nothing but cancellation may escape a detached task (a group can hold that
+        # too). A run that is thrown away with its loop isn't on it any more. Ctrl-C comes to the main thread.
+        is_ours = self._loop is not None and self._loop.is_current()
+        if not is_ours or isinstance(error, anyio.get_cancelled_exc_class()):
+            return True
+        said = as_mellea_error(error, backend=self.backend, model=self.model, is_work=not self.is_request)
+        self.end(State.FAILED, said, is_settled=True)
+        is_interrupt = isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+        if is_interrupt and self._task is not None:
+            self._task.will_raise()
+        return is_interrupt
 
     def _retire(self) -> None:
         """Let go of everything that was only needed to produce; once."""
@@ -172,31 +172,22 @@ class Run(Record):
         self.end(State.FAILED, left_behind())
         self._closed = True
 
-    async def _produce(self) -> None:
-        if self._ready is not None and self.limit is None:
-            await self._ready(self)
-        self.dependencies = ()
-        if self.limit is not None:
-            return
-        if self._loop is not None:
-            self._clock = Clock(self._deadlines, self._loop, self._expire, only_total=self._open is None)
-        correction = self._correction
-        if correction is not None:
-            self.emit(list(correction.before))
+    async def _correct(self, make: Callable[[], Awaitable[Any]], correction: Corrector) -> Any:
+        """Make the answer, and go on in the same run if it can't be parsed."""
+        self.emit(list(correction.before))
         try:
-            parsed = await (self._read() if self._work is None else self._work(self))
+            parsed = await make()
         except ParseError as error:
             # Without an end there is no answer to correct: the request itself has failed.
-            if correction is None or self.limit is not None or self._held_end is None:
+            if self.limit is not None or self._held_end is None:
                 raise
             self._correction = None  # so that no end is held back any more
             self._log_end()
-            parsed = await correction.correct(self, self._held_end, error)
-        else:
-            if correction is not None and self._held_end is not None:
-                self._correction = None
-                self.emit([*correction.after, self._held_end])
-        self.end(State.DONE, parsed=parsed, is_settled=True, folded=self._whole)
+            return await correction.correct(self, self._held_end, error)
+        if self._held_end is not None:
+            self._correction = None
+            self.emit([*correction.after, self._held_end])
+        return parsed
 
     async def _read(self) -> Any:
         """Read the backend's events, and return what they come to."""

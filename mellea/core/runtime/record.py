@@ -180,6 +180,7 @@ class Record(Waits):
     def _catch_up(self) -> Accumulator:
         """Fold what has come since somebody last asked; only under the lock, and before the end."""
         live = self._live = self._live or Accumulator()
+        # Folded on, never anew, so that reading the text after every delta stays linear.
         new = self.events[self._folded :]
         self._folded += len(new)
         live.feed(new)
@@ -232,8 +233,10 @@ class Record(Waits):
                     error.__traceback__ = frames_of_program(error.__traceback__)
             self.generation, self.error, self.state, self._live = generation, error, state, None
             self.parsed = generation.text if parsed is THE_TEXT else parsed
+            # Before the joined list is put in place: a reader looks at the limit first, then at the list that it holds.
             self.limit = len(events)
             self.events = joined
+        # Observers before readers, so that a program which has the answer finds its span ended.
         if is_settled and self.spans is not None:
             self.spans.end(self)
         self._wake_all()
@@ -275,6 +278,7 @@ class Record(Waits):
     def _stop_task(self) -> None:
         if self._loop is None or self._task is None:
             self._close_lost()
+        # On its own loop at once; from elsewhere posted, since tasks are cancelled on their loop only.
         elif self._loop.is_current():
             self._stop_here()
         elif not self._loop.post(self._stop_here):
@@ -287,7 +291,7 @@ class Record(Waits):
     def _close_lost(self) -> None:
         """Note that nobody will close the run any more: its loop has gone, or it was never launched."""
         self._closed = True
-        if self.spans is not None:
+        if self.spans is not None and self.spans.outer.ended is None:
             self.spans.end(self)
 
     def _end_if_lost(self, how: str) -> None:

@@ -40,7 +40,9 @@ _log = logging.getLogger("mellea")
 Hook = Callable[..., Any]
 
 
-def send(run: Record, backend: Backend, request: Request, *, whole: Record | None = None) -> AsyncIterator[Event]:
+def send(
+    run: Record, backend: Backend, request: Request, *, whole: Record | None = None, has_passed: bool = False
+) -> AsyncIterator[Event]:
     """Send a request for a run, and return the backend's events.
 
     Args:
@@ -48,18 +50,15 @@ def send(run: Record, backend: Backend, request: Request, *, whole: Record | Non
         backend: whom to ask.
         request: what to ask; of several tools that a `tool_choice` names, these alone are offered.
         whole: the run that this request is a step of, which shows it too.
+        has_passed: whether it has passed the hooks.
     """
     if ModelOption.TOOL_CHOICE in request.options:
         request = narrow_tools(request)
-    if run.spans is not None:
+    if run.spans is not None and not has_passed:
         span = run.spans.innermost
         before, after = span.hooks("before_request"), span.hooks("after_response")
         if before or after:
             return _send_past(run, backend, request, before, after[::-1], whole)
-    return _open(run, backend, request, whole)
-
-
-def _open(run: Record, backend: Backend, request: Request, whole: Record | None) -> AsyncIterator[Event]:
     run.sent = SentRequest(backend, request)
     if whole is not None:
         whole.sent = run.sent
@@ -95,7 +94,7 @@ async def _change_request(request: Request, hooks: Sequence[Hook]) -> Request:
 async def _send_past(
     run: Record, backend: Backend, request: Request, before: Sequence[Hook], after: Sequence[Hook], whole: Record | None
 ) -> AsyncIterator[Event]:
-    source = _open(run, backend, await _change_request(request, before), whole)
+    source = send(run, backend, await _change_request(request, before), whole=whole, has_passed=True)
     held: list[Event] = []
     try:
         async for event in source:

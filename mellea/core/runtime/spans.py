@@ -47,6 +47,7 @@ class RunSpans(Told):
         """
         while self._inner:
             span = self._inner.pop()
+            # Of the two that are open only the attempt has one to tell of.
             span.attempt = attempt if span.kind == "attempt" else None
             self._end(span, run, None)
         self.make_current()
@@ -70,6 +71,8 @@ class RunSpans(Told):
             span.request, span.time_to_first_token = run.sent, run.time_to_first_token
             span.generation = run.so_far()
             if span.is_request and run.limit is not None:
+                # The events were joined by now; how many chunks came is what the limit remembers, less what isn't a
+                # delta.
                 joined = len(run.events) - sum([type(event) in _DELTAS for event in run.events])
                 span.chunk_count = run.limit - joined
             span.end(error, is_cancelled=run.state is State.CANCELLED)
@@ -106,19 +109,19 @@ def begin_spans(
         "backend": run.backend,
         "model": run.model,
         "server": server,
+        "links": tuple([told.outer for each in links if (told := each.spans) is not None]) if links else (),
+        "is_request": is_request and not is_corrected,
     }
     if session is not None:
         about["session"] = session
-    linked = tuple(told.outer for each in links if (told := each.spans) is not None)
-    outer_about: SpanFields = {**about, "links": linked, "is_request": is_request and not is_corrected}
-    outer = begin_span(kind, name, **outer_about)
+    outer = begin_span(kind, name, **about)
     if outer is None:
         return None
     spans = [outer]
     if is_corrected:
         spans += filter(None, [begin_span("attempt", "attempt 1", parent=outer, number=1)])
     if is_corrected and is_request:
-        about["is_request"] = True
+        about["is_request"], about["links"] = True, ()
         spans += filter(None, [begin_span(kind, name, parent=spans[-1], **about)])
     return RunSpans(spans)
 

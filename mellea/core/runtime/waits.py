@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Protocol
 
 from mellea.core.runtime.deadlock import Waitable, check_blocking_wait, holds, runs_around, waiting_for
 from mellea.core.runtime.loop import Loop, ThreadWaiter, new_waiter
@@ -83,17 +83,22 @@ class Waits(ABC):
     async def until_final(self) -> None:
         """Wait until it has ended."""
         if self.limit is None:
-            await self._wait(self.has_ended, self._end_waiters)
+            await self.until(self.has_ended, self._end_waiters)
 
-    def until(self, is_ready: Callable[[], bool]) -> Coroutine[Any, Any, None]:
+    async def until(
+        self, is_ready: Callable[[], bool], waiters: dict[_Wakeable, Callable[[], bool]] | None = None
+    ) -> None:
         """Wait until `is_ready()`; it may turn true with an event, at the end, and when the run is closed.
+
+        Args:
+            is_ready: says whether what is waited for is there.
+            waiters: where to wait, by default with those whom an event may wake.
 
         Raises:
             StreamingError: the run can't end before the code that waits does.
         """
-        return self._wait(is_ready, self._waiters)  # awaited at once; one frame less for each delta
-
-    async def _wait(self, is_ready: Callable[[], bool], waiters: dict[_Wakeable, Callable[[], bool]]) -> None:
+        if waiters is None:
+            waiters = self._waiters
         with waiting_for(self) if runs_around.get() or holds.get() else _AT_THE_TOP:
             while True:
                 own = self._loop.make_waiter() if self._loop is not None else None

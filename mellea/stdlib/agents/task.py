@@ -6,7 +6,7 @@ says while it works, what its sub-agents take, and the correction of an answer t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar, Unpack
@@ -64,11 +64,15 @@ class AgentCall(Call):
         return AgentTask(self, self.book, self.loop, request, history, pending)
 
     def begin(
-        self, context: C, ingredients: Sequence[ModelOutputThunk[Any]], **how: Unpack[LaunchArguments]
+        self,
+        context: C,
+        ingredients: Sequence[ModelOutputThunk[Any]],
+        parts: Iterable[Any] | None = None,
+        **how: Unpack[LaunchArguments],
     ) -> tuple[ModelOutputThunk[Any], C]:
         """Launch the run; observers are told of an agent."""
         how["kind"], how["label"] = "agent", self.label
-        return Call.begin(self, context, ingredients, **how)  # `super()` doesn't know a class that has slots
+        return Call.begin(self, context, ingredients, parts, **how)  # `super()` doesn't know a class that has slots
 
 
 class AgentTask(Answering):

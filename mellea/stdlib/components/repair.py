@@ -46,6 +46,7 @@ class _Retry:
         """Parse the answer as the task does."""
         if isinstance(self.task, Message):
             return generation.message
+        # A corrected answer has the type of the task, not of the correction.
         return self.task.parse(generation) if is_component(self.task) else generation.text
 
 

@@ -19,12 +19,6 @@ class _Last(weakref.ref[ModelOutputThunk[Any]]):
     turn: Turn
 
 
-def _remember(output: ModelOutputThunk[Any], turn: Turn) -> _Last:
-    last = _Last(output, _release_turn)
-    last.turn = turn
-    return last
-
-
 def _release_turn(last: Any) -> None:
     last.turn = None
 
@@ -45,23 +39,25 @@ class SimpleContext(Context):
 
     def add(self, value: Any) -> SimpleContext:
         """Return a context with `value` as the last turn, or as the output of it."""
-        new = SimpleContext()
         if isinstance(value, ModelOutputThunk):
-            new._last = _remember(value, Turn(self._input))
-        else:
-            new._input = value
+            return self.add_turn(Turn(self._input), value)
+        new = SimpleContext()
+        new._input = value
         return new
 
     def add_turn(self, turn: Turn, answer: ModelOutputThunk[Any]) -> SimpleContext:
         """Return a context with this as the last turn."""
         new = SimpleContext()
-        new._last = _remember(answer, turn)
+        new._last = _Last(answer, _release_turn)
+        new._last.turn = turn
         return new
 
     def turns(self) -> list[Turn]:
         """Return the last turn, if there was one."""
+        # Something was added by hand and not answered yet.
         if self._input is not None:
             return [Turn(self._input)]
+        # Weakly: `None` once the program has dropped it.
         output = None if self._last is None else self._last()
         return [] if output is None or self._last is None else [self._last.turn.answered(output)]
 

@@ -23,6 +23,7 @@ FILE_TOKENS = 1000
 
 def estimate_tokens(text: str) -> int:
     """Estimate the tokens of a text: one for four bytes of UTF-8, which is about four letters of English."""
+    # Bytes rather than letters: a letter of Chinese takes three, and about one token.
     return -(-len(text.encode("utf-8", "replace")) // _BYTES_A_TOKEN)
 
 
@@ -47,14 +48,17 @@ class TokenCounter:
     def count_turn(self, turn: Turn) -> int:
         """Return the tokens of a turn: those of its texts, and a thousand for each image or file."""
         output = turn.output
+        # It still grows, so what is counted now wouldn't hold.
         if output is None or not output.record.is_final:
             return self._count(turn)
         known = self._known.get(output)
         if known is None:
+            # By the output, weakly: counts live as long as their turns, and a token counter may be slow.
             known = self._known[output] = self._count(turn)
         return known
 
     def __reduce__(self) -> Any:
+        # Without what was counted: weak references can't be pickled.
         return TokenCounter, (self.count,)
 
     def _count(self, turn: Turn) -> int:

@@ -23,7 +23,7 @@ from mellea.core.blocking import blocking
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.runtime import CLOSE_SECONDS, Register, Run, held_up_loops
+from mellea.core.runtime import CLOSE_SECONDS, Register, Registering, Run, held_up_loops
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import inside, short_errors
 from mellea.errors import UsageError
@@ -151,7 +151,7 @@ class MelleaSession(SessionVerbs):
         """
         # Read before the launch: what another thread adds meanwhile is noticed below.
         before = self.ctx
-        with self._running.registering():
+        with Registering(self._running):
             thunk, after = verb.launch(before)
         with self._lock:
             if after is not before and self.ctx is before:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mellea.backends.registry import get_backend
 from mellea.core.arguments import entrance
 from mellea.core.backend import Backend
 from mellea.core.context import Context
@@ -49,13 +48,17 @@ def start_session(
     """
     if model is not None and backend_name is not None:
         raise UsageError(f"model={model!r} and backend_name={backend_name!r} are two names for one thing; give one")
+    # `backend_name` is what Mellea calls it.
     chosen = model if model is not None else backend_name
     if isinstance(chosen, Backend):
         if model_id is not None or backend_kwargs:
             raise UsageError(f"a backend was given, so model_id={model_id!r} and {backend_kwargs!r} have no use")
         backend = chosen
     else:
+        from mellea.backends.registry import get_backend  # lazy: one who brings a backend needs none of it
+
         backend = get_backend(chosen, model_id, **backend_kwargs)
+    # Now, without any I/O: a missing key is told where the session is started, not at the first call.
     backend.check_access()
     if cache is not None:
         from mellea.backends.cached import CachedBackend  # lazy: few sessions have one
@@ -70,6 +73,7 @@ def current_session() -> MelleaSession:
     The default session is made at its first use from the environment, with a `SimpleContext`.
     """
     global _default
+    # The innermost block, then the default one.
     if sessions := sessions_around.get():
         return sessions[-1]
     if _default is None:

@@ -115,3 +115,26 @@ def test_a_fork_while_another_thread_makes_the_first_client_leaves_the_child_abl
             maker.join(30)
             os._exit(0 if made else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_streams_that_are_held_when_their_loop_ends_are_closed_without_a_word() -> None:
+    held: list[Any] = []
+    complaints: list[str] = []
+    is_left = threading.Event()
+
+    def waits(connection: Connection) -> None:
+        connection.send(OK, chunk(text("well")))
+        is_left.wait(10)
+
+    async def main(url: str) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context["message"]))
+        backend = TinyBackend("m", base_url=url)
+        for _ in range(3):
+            stream = backend.run(request())
+            await anext(stream)
+            held.append(stream)
+
+    with misbehaving(waits) as server:
+        asyncio.run(main(server.url))
+        is_left.set()
+    assert not complaints

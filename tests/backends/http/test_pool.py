@@ -145,13 +145,13 @@ async def test_a_request_looks_at_no_more_connections_where_many_are_open(
 ) -> None:
     looks: Counter[str] = Counter()
     for name in ("is_available", "has_expired", "is_idle", "is_closed"):
-        real = getattr(httpcore.AsyncHTTPConnection, name)
+        real = getattr(httpcore.AsyncHTTP11Connection, name)
 
         def counted(self: object, name: str = name, real: object = real) -> bool:
             looks[name] += 1
             return real(self)  # type: ignore[operator, no-any-return]
 
-        monkeypatch.setattr(httpcore.AsyncHTTPConnection, name, counted)
+        monkeypatch.setattr(httpcore.AsyncHTTP11Connection, name, counted)
 
     go = threading.Event()
 

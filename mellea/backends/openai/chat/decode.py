@@ -16,10 +16,11 @@ may be signed (`reasoning_details`); the signature comes with the first event af
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
+from mellea.backends.http.decoding import Filter
 from mellea.backends.http.fields import (
     int_of,
     known_bytes,
@@ -35,10 +36,10 @@ from mellea.backends.http.fields import (
     wrong_type,
 )
 from mellea.backends.http.report import is_report
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.thoughts import ThoughtTags
-from mellea.backends.openai.chat.calls import Calls
 from mellea.backends.openai.chat.wire import FINISH_REASONS, NO_REASONS, REASONING_FIELDS, JsonObject
-from mellea.backends.openai.frames import DONE, StreamDecoder
+from mellea.backends.openai.frames import DONE, Unwrapping
 from mellea.core.blocks import Source, ToolCall
 from mellea.core.events import (
     BuiltinToolEnd,
@@ -54,6 +55,9 @@ from mellea.core.events import (
     UsageEvent,
 )
 
+if TYPE_CHECKING:
+    from mellea.backends.openai.chat.calls import Calls
+
 __all__ = ["Decoder"]
 
 _USUAL = frozenset({"role", "content", "refusal", "tool_calls", *REASONING_FIELDS})
@@ -64,17 +68,25 @@ _MOST_RUNS = 1000
 _DONE = frozenset({DONE, b"DONE"})
 
 
-class Decoder(StreamDecoder):
-    """Turns one chat completion into events; the arguments are those of `StreamDecoder`."""
+class Decoder(SseWireDecoder):
+    """Turns one chat completion into events.
+
+    Args:
+        model: the model that was asked for, until the provider names the one that answers.
+        backend: name of the service, for errors and in front of what it signs.
+        is_wrapped: whether the answer is JSON inside the envelope that this request asked for.
+        starts: the characters that the JSON in it may begin with; `""` for any.
+    """
 
     def __init__(self, model: str = "", *, backend: str = "openai", is_wrapped: bool = False, starts: str = "") -> None:
-        super().__init__(model, backend=backend, is_wrapped=is_wrapped, starts=starts, filters=[ThoughtTags()])
+        filters: list[Filter] = [ThoughtTags(), Unwrapping(starts)] if is_wrapped else [ThoughtTags()]
+        super().__init__(model, backend=backend, filters=filters)
         self._reasons: dict[int, str] = {}  # of each choice that was seen; "" while it is being written
         self._is_over = False  # every choice has its finish reason
         self._first: int | None = None  # the choice that is decoded
         self._usage: Usage | None = None
-        self._calls = Calls()
-        self._details = Details()
+        self._calls: Calls | None = None  # there are some with the first call
+        self._details: Details | None = None  # with the first of them
         self._cited: set[str] = set()
         self._ran: dict[str, int] = {}
         self._message = ""  # the text of whole messages in a stream, which may grow
@@ -114,14 +126,15 @@ class Decoder(StreamDecoder):
             if text and type(text) is str and self._is_usual:
                 events.append(TextDelta(text))
             elif frame:
-                self._read_unusual(frame, chunk, events)
+                if type(chunk) is dict:
+                    self.read_value(chunk, frame, events)
+                else:
+                    self._read_unusual(frame, events)
                 if self.has_end(events):
                     break
 
-    def _read_unusual(self, frame: bytes, chunk: Any, events: list[Event]) -> None:
-        if type(chunk) is dict:
-            self.read_value(chunk, frame, events)
-        elif frame.strip().upper() in _DONE:
+    def _read_unusual(self, frame: bytes, events: list[Event]) -> None:
+        if frame.strip().upper() in _DONE:
             self.end_answer(events, is_done=True)
         else:
             self.read_frame(frame, events)
@@ -159,7 +172,7 @@ class Decoder(StreamDecoder):
             self._take_usage(chunk, is_last=not choices)
         if "citations" in chunk or "search_results" in chunk:
             self._read_results(chunk, events)
-        self._is_usual = self._knows_answer and self._first == 0 and not self._details.held
+        self._is_usual = self._knows_answer and self._first == 0 and not (self._details and self._details.held)
 
     def _read_choice(self, choice: Any, chunk: JsonObject, events: list[Event]) -> None:
         if type(choice) is not dict:
@@ -213,6 +226,10 @@ class Decoder(StreamDecoder):
 
     def _read_call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         self._emit_signature(events)
+        if self._calls is None:
+            from mellea.backends.openai.chat.calls import Calls  # lazy: most answers call nothing
+
+            self._calls = Calls()
         self._calls.feed(call, (self.response_id, chunk.get("created"), chunk), events)
 
     def _read_extras(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
@@ -228,7 +245,10 @@ class Decoder(StreamDecoder):
             self.overlook(unknown)
 
     def _read_reasoning(self, delta: JsonObject, events: list[Event]) -> None:
-        said = self._details.feed(known_mappings(delta, "reasoning_details")) if "reasoning_details" in delta else ""
+        said = ""
+        if "reasoning_details" in delta:
+            self._details = self._details or Details()
+            said = self._details.feed(known_mappings(delta, "reasoning_details"))
         for name in REASONING_FIELDS:
             if name in delta and type(thought := delta[name]) is str and thought:
                 events.append(ReasoningDelta(thought))
@@ -238,7 +258,8 @@ class Decoder(StreamDecoder):
 
     def _emit_text(self, text: str, events: list[Event]) -> None:
         if text:
-            self._emit_signature(events)
+            if self._details is not None:
+                self._emit_signature(events)
             events.append(TextDelta(text))
 
     def _read_parts(self, parts: list[Any], events: list[Event]) -> None:
@@ -273,7 +294,7 @@ class Decoder(StreamDecoder):
         self.overlook(image)
 
     def _emit_signature(self, events: list[Event]) -> None:
-        if self._details.held:
+        if self._details is not None and self._details.held:
             events.append(ReasoningDelta("", signature=f"{self._backend}:{self._details.take()}"))
 
     def _emit_source(self, source: JsonObject, events: list[Event]) -> None:
@@ -320,7 +341,8 @@ class Decoder(StreamDecoder):
             raise self.interrupted("a finish reason")
         finish = self._finish_reason()
         self._emit_signature(events)
-        self._calls.end(events, is_cut_off=finish in ("length", "content_filter", "error"))
+        if self._calls is not None:
+            self._calls.end(events, is_cut_off=finish in ("length", "content_filter", "error"))
         for name, count in self._ran.items():
             for number in range(count):
                 call = ToolCall(f"{name}_{number}", name, {}, json.dumps({}), is_builtin=True)

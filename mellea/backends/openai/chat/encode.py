@@ -36,7 +36,9 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
         UnsupportedError: the format can't express something in the messages or the options.
     """
     options, is_streamed = request.options, request.options.get(ModelOption.STREAM, True)
-    messages = with_fit_ids(_add_prompt(request, service).messages, _IDS.get(service.name, ANY_ID))
+    if request.output_schema is not None:
+        request = _add_prompt(request, request.output_schema, service)
+    messages = with_fit_ids(request.messages, _IDS.get(service.name, ANY_ID))
     payload: JsonObject = {"model": model_id, "messages": _encode_messages(messages, service)}
     payload["stream"] = bool(is_streamed)
     if is_streamed and service.has_stream_options:
@@ -68,14 +70,14 @@ def _encode_format(schema: OutputSchema, service: Service) -> JsonObject:
     return {"type": "json_schema", "json_schema": held}
 
 
-def _add_prompt(request: Request, service: Service) -> Request:
-    if request.output_schema is None or service.structured_output == "native":
+def _add_prompt(request: Request, schema: OutputSchema, service: Service) -> Request:
+    if service.structured_output == "native":
         return request
     from mellea.backends.openai.schema import make_sent_schema  # lazy: text needs no schema
     from mellea.core.structured.prompting import prompt_for_schema  # lazy: text needs no schema
 
     # A service with a JSON mode only needs the schema, and the word JSON, in the prompt.
-    return prompt_for_schema(request, make_sent_schema(request.output_schema.schema, "whole").schema)
+    return prompt_for_schema(request, make_sent_schema(schema.schema, "whole").schema)
 
 
 def _encode_tool(tool: ToolSpec | BuiltinTool) -> JsonObject:

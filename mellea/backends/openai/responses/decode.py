@@ -34,7 +34,8 @@ from mellea.backends.http.fields import (
     wrong_type,
 )
 from mellea.backends.http.report import is_report
-from mellea.backends.openai.frames import DONE, StreamDecoder
+from mellea.backends.http.sse import SseWireDecoder
+from mellea.backends.openai.frames import DONE, Unwrapping
 from mellea.backends.openai.responses.builtin import cut_builtin, emit_output, end_builtin, is_builtin, start_builtin
 from mellea.backends.openai.responses.citations import Citations
 from mellea.backends.openai.responses.items import Item, Items
@@ -64,14 +65,14 @@ _BREAK = "\n\n"
 _SAYS = ("delta", "item", "text", "response", "arguments")
 
 
-class Decoder(StreamDecoder):
+class Decoder(SseWireDecoder):
     """Turns one response into events.
 
     Args:
-        model: as for `StreamDecoder`, like `backend` and `is_wrapped`.
-        backend: the same.
-        is_wrapped: the same.
-        starts: the same.
+        model: the model that was asked for, until the provider names the one that answers.
+        backend: name of the service, for errors and in front of what it signs.
+        is_wrapped: whether the answer is JSON inside the envelope that this request asked for.
+        starts: the characters that the JSON in it may begin with; `""` for any.
         base_url: where the service's paths begin, for the files that it made.
     """
 
@@ -86,7 +87,7 @@ class Decoder(StreamDecoder):
         starts: str = "",
         base_url: str = "https://api.openai.com/v1",
     ) -> None:
-        super().__init__(model, backend=backend, is_wrapped=is_wrapped, starts=starts)
+        super().__init__(model, backend=backend, filters=[Unwrapping(starts)] if is_wrapped else ())
         self._items = Items()
         self._ids = CallIds()
         self._citations = Citations(base_url)

@@ -1,0 +1,73 @@
+"""`mellea journal`: what a journal of `mellea.map` holds, and what failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from mellea.batch import Journal
+from mellea.cli import output
+from mellea.core.terminal import visible
+from mellea.errors import UsageError
+
+__all__ = ["app"]
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The journal.", show_default=False)]
+Job = Annotated[
+    str | None, typer.Option("--job", metavar="NAME", help="Of one function, by default all.", show_default=False)
+]
+
+app = typer.Typer(help="The journal of a map: what was answered, what failed.", no_args_is_help=True)
+
+
+@app.command("show")
+def show(file: File, as_json: output.Json = False) -> None:
+    """Show which functions a journal has answers of, and how many."""
+    counts = _open(file).count()
+    if not output.is_for_people(as_json):
+        output.write_json({"job": job, "answers": found[0], "failures": found[1]} for job, found in counts.items())
+        return
+    table = Table(box=None, header_style="bold")
+    for title in ("function", "answers", "failures"):
+        table.add_column(title, justify="left" if title == "function" else "right")
+    for job, (answers, failures) in counts.items():
+        table.add_row(Text(visible(job)), f"{answers:,}", f"{failures:,}")
+    output.draw(table)
+
+
+@app.command("export")
+def export(file: File, job: Job = None) -> None:
+    """Write the answers as JSON lines, oldest first: job, id, value, usage, cost, at."""
+    output.write_json(_open(file).answers(job))
+
+
+@app.command("failures")
+def failures(file: File, job: Job = None) -> None:
+    """Write the rows that failed and weren't answered since, as JSON lines: job, id, row, error, message, attempts."""
+    output.write_json(_open(file).failures(job))
+
+
+@app.command("compact")
+def compact(file: File) -> None:
+    """Drop answers that were superseded, and give the space back."""
+    output.note(f"mellea: dropped {_open(file).compact():,} entries")
+
+
+@app.command("merge")
+def merge(
+    file: File, others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Journals to take in.")]
+) -> None:
+    """Take the answers of other journals into one, such as those of an engine's parts."""
+    for other in others:
+        _open(other)
+    output.note(f"mellea: took in {Journal(file).merge(*others):,} answers")
+
+
+def _open(file: Path) -> Journal:
+    if not file.is_file():
+        raise UsageError(f"there is no journal {str(file)!r}")
+    return Journal(file)

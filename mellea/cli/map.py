@@ -1,0 +1,109 @@
+"""`mellea map`: a function of a Python file over the rows of a file."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from mellea.batch import Budget, Row, Rows
+from mellea.batch import map as map_rows
+from mellea.batch.sources import open_rows
+from mellea.cli import output
+from mellea.cli.programs import load
+from mellea.core.serialise import json_value
+from mellea.errors import BudgetExceededError, UsageError
+from mellea.stdlib.session import start_session
+
+__all__ = ["map"]
+
+
+def map(
+    function: Annotated[str, typer.Argument(metavar="FILE.py:NAME", help="What to call for each row.")],
+    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="A .csv, .tsv, .jsonl or .parquet file.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the values go, by default stdout.")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option("--journal", metavar="FILE", help="The journal, by default beside the rows.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a journal that is there.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many rows.")] = None,
+    errors: Annotated[
+        Path | None, typer.Option("--errors", metavar="FILE", help="Where rows that failed go, as JSON lines.")
+    ] = None,
+    id: Annotated[str | None, typer.Option("--id", help="The field that tells a row from others.")] = None,
+    model: Annotated[str | None, typer.Option("-m", "--model", help="The model, such as openai/gpt-5-mini.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Rows in flight at most.")] = None,
+    cost: Annotated[float | None, typer.Option("--cost", help="US dollars that it may take.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens that it may take.")] = None,
+    batch: Annotated[bool, typer.Option("--batch", help="Use the provider's batches, at half the price.")] = False,
+) -> None:
+    """Call a function for each row of a file; each answer is kept, so that it goes on where it stopped.
+
+    The outcomes are JSON lines of id and value, in the order of the rows.
+    """
+    kept = journal or rows.with_suffix(".journal.db")
+    if kept.exists() and not resume:
+        raise UsageError(f"the journal {str(kept)!r} is there already; --resume goes on with it, or delete it")
+    source, _, _ = open_rows(rows)
+    budget = Budget(cost, tokens) if cost is not None or tokens is not None else None
+    with start_session(model) if model is not None else nullcontext():
+        mapped: Rows[Any] = map_rows(
+            load(function),
+            islice(source, limit),  # type: ignore[arg-type]  # files are plain iterators
+            journal=kept,
+            id=id,
+            concurrency=concurrency,
+            batch=batch,
+            budget=budget,
+        )
+        failed = _write(mapped, out, errors, kept)
+    if failed:
+        output.note(f"mellea: {failed:,} rows failed; mellea journal failures {kept} lists them, --resume tries again")
+        raise typer.Exit(1)
+
+
+def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path) -> int:
+    """Write the outcomes, and return how many rows failed."""
+    failed = 0
+    with _opened(out) as values, _opened(errors) as failures, mapped:
+        try:
+            for row in mapped:
+                if row.error is None:
+                    _put(values, {"id": row.id, "value": _plain(row)})
+                    continue
+                failed += 1
+                if failures is not None:
+                    _put(failures, {"id": row.id, "error": type(row.error).__name__, "message": str(row.error)})
+        except KeyboardInterrupt:
+            output.note(f"mellea: {mapped.done:,} rows are done and stand in {str(kept)!r}; --resume goes on")
+            raise
+        except BudgetExceededError as error:
+            output.note(f"mellea: {error}")
+            raise typer.Exit(1) from None
+    return failed
+
+
+def _opened(path: Path | None) -> Any:
+    return nullcontext() if path is None else path.open("w", encoding="utf-8")
+
+
+def _put(file: TextIO | None, value: Any) -> None:
+    if file is None:
+        output.write_json([value])
+    else:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def _plain(row: Row[Any]) -> Any:
+    value = row.value
+    for name in ("parsed", "output"):  # of a thunk, and of an agent's run
+        if hasattr(value, name) and hasattr(value, "value"):
+            value = getattr(value, name)
+            break
+    return json_value(value, serialize_unknown=True)

@@ -1,0 +1,123 @@
+"""`mellea map` and `mellea journal`: rows of a file in a terminal, gone on with, and what failed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import COMMAND, Done, Run
+
+PROGRAM = '''
+from dataclasses import dataclass
+
+import mellea
+from mellea.core import Usage
+from mellea.testing import Pause, ScriptedBackend
+
+
+@dataclass
+class Mail:
+    kind: str
+
+
+def answer(request):
+    text = request.messages[-1].text
+    return "?" if "bad" in text else [Pause(0.05), '{"kind": "%s"}' % text.split()[-1]]
+
+
+@mellea.generative(session=mellea.MelleaSession(ScriptedBackend(answer, usage=Usage(60, 40))))
+def classify(text: str) -> Mail:
+    """Classify a mail."""
+'''
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    (tmp_path / "mails.py").write_text(PROGRAM)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": f"mail k{number}"}) + "\n" for number in range(6)))
+    return path
+
+
+@pytest.fixture
+def run(run: Run) -> Run:
+    """Run each command as a process of its own would, which hasn't loaded the program yet."""
+
+    def run_anew(*arguments: object, **environment: str) -> Done:
+        sys.modules.pop("mails", None)
+        return run(*arguments, **environment)
+
+    return run_anew
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_values_are_json_lines_and_it_goes_on_where_it_stopped(run: Run, rows: Path) -> None:
+    first = run("map", "mails.py:classify", rows, "--limit", "2")
+    assert (first.code, first.stderr) == (0, "")
+    assert lines(first.stdout) == [{"id": f"{number}", "value": {"kind": f"k{number}"}} for number in range(2)]
+    refused = run("map", "mails.py:classify", rows)
+    assert refused.code == 2
+    assert "--resume" in refused.stderr
+    out = rows.parent / "out.jsonl"
+    assert run("map", "mails.py:classify", rows, "--resume", "-o", out).stdout == ""
+    assert len(lines(out.read_text())) == 6
+    [count] = lines(run("journal", "show", rows.parent / "rows.journal.db").stdout)
+    assert count == {"job": "mails.classify", "answers": 6, "failures": 0}
+
+
+def test_rows_that_failed_are_told_and_kept(run: Run, rows: Path) -> None:
+    rows.write_text('{"text": "mail a"}\n{"text": "mail bad"}\n')
+    done = run("map", "mails.py:classify", rows, "--errors", "failed.jsonl")
+    assert done.code == 1
+    assert "1 rows failed" in done.stderr
+    assert [line["id"] for line in lines(done.stdout)] == ["0"]
+    [failure] = lines((rows.parent / "failed.jsonl").read_text())
+    assert (failure["id"], failure["error"]) == ("1", "ParseError")
+    [kept] = lines(run("journal", "failures", "rows.journal.db").stdout)
+    assert kept["row"] == {"text": "mail bad"}
+    assert [line["value"] for line in lines(run("journal", "export", "rows.journal.db").stdout)] == [{"kind": "a"}]
+
+
+def test_a_budget_ends_it(run: Run, rows: Path) -> None:
+    done = run("map", "mails.py:classify", rows, "--tokens", "300")
+    assert done.code == 1
+    assert len(lines(done.stdout)) == 3
+    assert "used up" in done.stderr
+
+
+def test_mistakes_are_one_line(run: Run, rows: Path) -> None:
+    for arguments in (["mails.py:none", rows], ["mails.py:classify", "rows.txt"], ["none.py:f", rows]):
+        done = run("map", *arguments)
+        assert done.code in (1, 2)
+        assert "Traceback" not in done.stderr
+    assert run("journal", "show", "none.db").code == 2
+
+
+def test_journals_are_compacted_and_merged(run: Run, rows: Path) -> None:
+    for number in (1, 2):
+        assert run("map", "mails.py:classify", rows, "--journal", f"j{number}.db", "--limit", str(number)).code == 0
+    assert "took in 2" in run("journal", "merge", "j1.db", "j2.db").stderr
+    assert "dropped 1" in run("journal", "compact", "j1.db").stderr
+
+
+def test_ctrl_c_says_how_to_go_on(rows: Path) -> None:
+    rows.write_text("".join(json.dumps({"text": f"mail k{number}"}) + "\n" for number in range(5000)))
+    command = [*COMMAND, "map", "mails.py:classify", str(rows), "--concurrency", "2"]
+    with subprocess.Popen(
+        command, cwd=rows.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(10) == 130
+    assert "--resume goes on" in said
+    assert "Traceback" not in said
