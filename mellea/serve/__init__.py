@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from mellea.serve.ai_sdk.messages import chat_request as chat_request
     from mellea.serve.ai_sdk.ui_stream import ui as ui
     from mellea.serve.application import app as app
-    from mellea.serve.chat_page.render import chat_page as chat_page
     from mellea.serve.event_stream import sse as sse
     from mellea.serve.mcp_server import McpServer as McpServer
     from mellea.serve.mcp_server import mcp as mcp
+    from mellea.serve.page.render import chat_page as chat_page
     from mellea.serve.plain_text import text as text
     from mellea.serve.response import Encoder as Encoder
     from mellea.serve.response import StreamResponse as StreamResponse
@@ -45,7 +45,7 @@ __getattr__ = lazily(
         "app": "mellea.serve.application",
         "McpServer": "mellea.serve.mcp_server",
         "StreamResponse": "mellea.serve.response",
-        "chat_page": "mellea.serve.chat_page.render",
+        "chat_page": "mellea.serve.page.render",
         "chat_request": "mellea.serve.ai_sdk.messages",
         "mcp": "mellea.serve.mcp_server",
         "sse": "mellea.serve.event_stream",

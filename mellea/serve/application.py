@@ -21,13 +21,13 @@ from urllib.parse import unquote
 
 from mellea.core.tracebacks import short_errors
 from mellea.errors import MelleaError, UsageError
-from mellea.serve.chat_page.render import chat_page
 from mellea.serve.chats import Chats
 from mellea.serve.guard import ClientRequest, Guard, Refused
 from mellea.serve.json_response import respond_json
 from mellea.serve.openai.endpoints import OpenAIEndpoints
 from mellea.serve.openai.failures import ApiError, to_api_error
 from mellea.serve.openai.response_store import open_response_store
+from mellea.serve.page.render import chat_page
 from mellea.serve.response import REQUEST_ID, FixedResponse, Receive, Scope, Send, StreamResponse, unless_left
 from mellea.serve.served_models import make_models
 

@@ -20,6 +20,7 @@ import trio
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ConnectError, GenerationCancelledError, MelleaError
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.waiting import until
 
 from .conftest import launch_run
 
@@ -197,8 +198,7 @@ async def test_a_thunk_is_dropped_in_another_thread(launch) -> None:
     held = [launch(backend)]
     assert await held[0].astream() == "a"
     await anyio.to_thread.run_sync(held.clear)
-    await anyio.sleep(0.05)
-    backend.assert_closed()
+    await until(lambda: all(backend.closed))
 
 
 @pytest.mark.anyio

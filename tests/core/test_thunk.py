@@ -35,6 +35,7 @@ from mellea.errors import (
     UsageError,
 )
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -100,7 +101,7 @@ async def test_promise_2_astream_returns_the_text_so_far_as_soon_as_there_is_mor
 
 async def test_promise_2_the_call_that_reaches_the_end_delivers_everything(launch) -> None:
     thunk = launch(ScriptedBackend(["a", "b", "c"]))
-    await anyio.sleep(0.02)
+    await until(lambda: thunk._run.is_final)
     assert not thunk.is_computed()
     assert await thunk.astream() == "abc"
     assert thunk.is_computed() and thunk.value == "abc"
@@ -148,8 +149,7 @@ async def test_promise_2_two_tasks_share_the_one_cursor_and_both_end_with_all(la
 
 async def test_promise_3_a_fast_model_doesnt_compute_a_thunk_behind_its_readers_back(launch) -> None:
     thunk = launch(ScriptedBackend("all at once"))
-    await anyio.sleep(0.05)
-    assert thunk._run.is_final
+    await until(lambda: thunk._run.is_final)
     assert not thunk.is_computed() and thunk.value is None
     assert "".join(await polled(thunk)) == thunk.value == "all at once"
 
@@ -513,8 +513,7 @@ async def test_promise_8_dropping_the_last_reference_cancels(launch) -> None:
     run = weakref.ref(thunk._run)
     del thunk
     gc.collect()
-    await anyio.sleep(0.02)
-    backend.assert_closed()
+    await until(lambda: all(backend.closed))
     assert len(backend.closed) == 1
     gc.collect()
     assert run() is None
@@ -536,8 +535,7 @@ async def test_promise_8_a_broken_loop_over_a_dropped_thunk_cancels(launch) -> N
     async for _ in launch(backend):
         break
     gc.collect()
-    await anyio.sleep(0.02)
-    backend.assert_closed()
+    await until(lambda: all(backend.closed))
     assert len(backend.closed) == 1
 
 

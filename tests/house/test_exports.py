@@ -60,3 +60,15 @@ def test_a_front_door_exports_a_sorted_list_of_names_that_exist(door: Path) -> N
     except MissingExtraError as error:
         pytest.skip(f"an optional dependency of this room isn't installed: {error}")
     assert not missing, f"{module(door)}.__all__ names what isn't there: {missing}"
+
+
+@pytest.mark.parametrize("door", DOORS, ids=name)
+def test_no_name_of_a_front_door_is_also_a_module_in_it(door: Path) -> None:
+    """Whoever imports the module first would make the name mean the module, for everybody."""
+    homes = re.findall(r'^        "(\w+)": "(\w[\w.]*)",$', door.read_text("utf-8"), re.MULTILINE)
+    taken = [
+        given
+        for given, _ in homes
+        if (door.parent / given / "__init__.py").is_file() or (door.parent / f"{given}.py").is_file()
+    ]
+    assert not taken, f"{taken} are loaded at their first use, and modules of that name are there, too"

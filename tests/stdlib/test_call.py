@@ -8,6 +8,7 @@ from mellea.core import Capabilities, CBlock, Deadlines, ImageBlock, Message
 from mellea.errors import BackendError, StreamingError, UnsupportedError, UsageError
 from mellea.stdlib.context import ChatContext
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -75,8 +76,7 @@ async def test_promise_1_independent_thunks_run_at_the_same_time() -> None:
     backend = ScriptedBackend([gate, "x"])
     m = mellea.start_session(backend)
     thunks = [await m.ainstruct("x", await_result=False) for _ in range(5)]
-    await anyio.sleep(0.01)
-    assert len(backend.requests) == 5
+    await until(lambda: len(backend.requests) == 5)
     gate.open()
     assert [await thunk.avalue() for thunk in reversed(thunks)] == ["x"] * 5
 

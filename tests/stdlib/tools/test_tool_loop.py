@@ -26,6 +26,7 @@ from mellea.stdlib.functional import aact
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.stdlib.tools import Allow, Ask, Deny, Step, ToolLoop, loop_of
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -232,9 +233,10 @@ async def test_a_call_whose_arguments_were_cut_off_at_the_token_limit_isnt_run()
 
 
 async def test_cancelling_while_a_tool_runs_ends_the_tool() -> None:
-    ended = []
+    begun, ended = list[int](), list[int]()
 
     async def forever() -> None:
+        begun.append(1)
         try:
             await anyio.sleep_forever()
         finally:
@@ -245,7 +247,7 @@ async def test_cancelling_while_a_tool_runs_ends_the_tool() -> None:
     async for event in thunk.events():
         if isinstance(event, ToolEnd):
             break
-    await anyio.sleep(0.01)
+    await until(lambda: begun)
     await thunk.cancel()
     assert ended == [1]
     assert len(backend.requests) == 1
