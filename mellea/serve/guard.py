@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -180,7 +181,24 @@ class Guard:
 _LARGE = 100_000
 """Bytes from which on a body is parsed in a thread."""
 
+_LARGEST_NUMBER = sys.float_info.max
+
 
 def _parse(body: bytes) -> Any:
     # Its depth is bounded, and halves of characters are refused.
-    return pydantic_core.from_json(body, allow_inf_nan=False, cache_strings=False)
+    value = pydantic_core.from_json(body, allow_inf_nan=False, cache_strings=False)
+    _check_numbers(value)
+    return value
+
+
+def _check_numbers(value: Any) -> None:
+    """Refuse numbers that no float holds, such as 1e999: they could be neither compared nor written again."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+        elif isinstance(item, (int, float)) and not -_LARGEST_NUMBER <= item <= _LARGEST_NUMBER:
+            raise ValueError("it has a number beyond 1.8e308")

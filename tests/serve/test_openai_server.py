@@ -466,6 +466,18 @@ def test_only_requests_that_may_be_made_are_answered(served: _Served, headers: d
         ),
         (b'{"model": "chat", "messages": [{"role": "user"}], "temperature": "hot"}', 400, "temperature has to be"),
         (b'{"model": "chat", "messages": [{"role": "user"}], "n": 99}', 400, "n has to be an integer from 1"),
+        (b'{"model": "chat", "messages": [], "metadata": {"a": [1e999]}}', 400, "a number beyond 1.8e308"),
+        (b'{"model": "chat", "messages": [], "seed": -' + b"9" * 400 + b"}", 400, "a number beyond 1.8e308"),
+        *(
+            (
+                b'{"model": "chat", "messages": [{"role": "user"}], "tool_choice": {"type": "allowed_tools", "tools": ['
+                + tool
+                + b"]}}",
+                400,
+                "tool_choice has to be auto",
+            )
+            for tool in (b"", b"1", b"null", b'{"function": "x"}', b'{"function": {"name": 1}}')
+        ),
     ],
 )
 def test_bad_bodies_are_refused_with_the_field(served: _Served, body: bytes, status: int, said: str) -> None:

@@ -254,10 +254,17 @@ def read_tool_choice(fields: Fields) -> Any:
             "type": "allowed_tools",
             "tools": list(tools),
         }:
-            names = [tool.get("name") or (tool.get("function") or {}).get("name") for tool in tools]
-            if names and all(isinstance(name, str) for name in names):
+            names = [_read_tool_name(tool) for tool in tools]
+            if names and None not in names:
                 return names
     raise fields.refuse("tool_choice", "auto, none, required, or an object that names a function")
+
+
+def _read_tool_name(tool: Any) -> str | None:
+    match tool:
+        case {"name": str(name)} | {"function": {"name": str(name)}}:
+            return name
+    return None
 
 
 def _read_tools(fields: Fields) -> tuple[ToolSpec, ...]:
