@@ -219,7 +219,10 @@ class Span:
     def enter(self) -> Any:
         """Make it the span that the running code is part of, and return what `leave` takes."""
         token = current_span.set(self)
-        return token, [(each, _call(each, "enter", self)) for each in self._enterers] if self._enterers else ()
+        told: tuple[Any, ...] = ()
+        for each in self._enterers:  # hardly ever more than one
+            told += ((each, _call(each, "enter", self)),)
+        return token, told
 
     def leave(self, entered: Any) -> None:
         """Undo `enter`; in another context than that of `enter` there is nothing to undo."""
