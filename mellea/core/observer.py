@@ -21,11 +21,11 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from mellea.errors import UsageError
 
@@ -101,6 +101,28 @@ class Observer:
         """Note that a span has ended. It doesn't change any more."""
 
 
+class _Observers(tuple[Any, ...]):
+    """The observers of a span, and what they have besides the three methods: looked up once, not for each span."""
+
+    events: tuple[Any, ...]
+    enterers: tuple[Any, ...]
+    _hooks: dict[str, list[Callable[..., Any]]]
+
+    def __new__(cls, observers: Iterable[Any] = ()) -> Self:
+        self = super().__new__(cls, observers)
+        self.events = tuple([each for each in self if getattr(each, "wants_events", False)])
+        self.enterers = tuple([each for each in self if hasattr(each, "enter")])
+        self._hooks = {}
+        return self
+
+    def hooks(self, name: str) -> list[Callable[..., Any]]:
+        """Return the hooks that have this name, in the order of the observers."""
+        found = self._hooks.get(name)
+        if found is None:
+            found = self._hooks[name] = [hook for each in self if (hook := getattr(each, name, None)) is not None]
+        return found
+
+
 class SpanFields(TypedDict, total=False):
     """The attributes of a `Span` that are known when it begins; they are explained there."""
 
@@ -171,9 +193,7 @@ class Span:
     result: ToolOutput | None = None
     _cancelled = False
 
-    def __init__(
-        self, kind: str, name: str, parent: Span | None, observers: tuple[Any, ...], **about: Unpack[SpanFields]
-    ) -> None:
+    def __init__(self, kind: str, name: str, parent: Span | None, observers: _Observers, about: SpanFields) -> None:
         self.id = next(_numbers)
         self.kind = kind
         self.name = name
@@ -187,13 +207,6 @@ class Span:
         self.__dict__.update(about)
         self.data: dict[str, Any] = {}
         self._observers = observers
-        self._tell_events: tuple[Any, ...] = ()
-        self._enterers: tuple[Any, ...] = ()
-        for each in observers:
-            if getattr(each, "wants_events", False):
-                self._tell_events += (each,)
-            if hasattr(each, "enter"):
-                self._enterers += (each,)
 
     @property
     def status(self) -> Status:
@@ -210,16 +223,19 @@ class Span:
     @property
     def wants_events(self) -> bool:
         """Whether any of its observers wants the events of requests."""
-        return bool(self._tell_events)
+        return bool(self._observers.events)
 
     def hooks(self, name: str) -> list[Callable[..., Any]]:
         """Return the hooks of its observers that have this name, such as `"before_request"`, in order."""
-        return [hook for each in self._observers if (hook := getattr(each, name, None)) is not None]
+        return self._observers.hooks(name)
 
     def enter(self) -> Any:
         """Make it the span that the running code is part of, and return what `leave` takes."""
         token = current_span.set(self)
-        return token, [(each, _call(each, "enter", self)) for each in self._enterers] if self._enterers else ()
+        told: tuple[Any, ...] = ()
+        for each in self._observers.enterers:  # hardly ever more than one
+            told += ((each, _call(each, "enter", self)),)
+        return token, told
 
     def leave(self, entered: Any) -> None:
         """Undo `enter`; in another context than that of `enter` there is nothing to undo."""
@@ -231,7 +247,7 @@ class Span:
 
     def tell(self, events: Sequence[Event]) -> None:
         """Tell the observers that want all events what happens in it."""
-        for each in self._tell_events:
+        for each in self._observers.events:
             _call(each, "event", self, events)
 
     def tell_retry(self, event: Event, *, is_for_all: bool) -> None:
@@ -283,7 +299,7 @@ current_span: ContextVar[Span | None] = ContextVar("mellea_span", default=None)
 """The span that the current code is part of."""
 
 _around: ContextVar[tuple[Any, ...]] = ContextVar("mellea_observers", default=())
-_everywhere: tuple[Any, ...] = ()
+_everywhere = _Observers()
 
 
 def add_observer(observer: Any) -> None:
@@ -300,7 +316,7 @@ def add_observer(observer: Any) -> None:
     with _lock:
         # By identity: two observers that are equal are still two.
         if not any(observer is known for known in _everywhere):
-            _everywhere = (*_everywhere, observer)
+            _everywhere = _Observers((*_everywhere, observer))
             # An entry, so that `count` alone tells whether anybody listens.
             listening[_place(observer)] = None
 
@@ -310,7 +326,7 @@ def remove_observer(observer: Any) -> None:
     global _everywhere
     with _lock:
         if any(observer is known for known in _everywhere):
-            _everywhere = tuple(each for each in _everywhere if each is not observer)
+            _everywhere = _Observers(each for each in _everywhere if each is not observer)
             listening.pop(_place(observer), None)
 
 
@@ -371,15 +387,15 @@ def begin_span(
     parent = parent or current_span.get()
     above = () if parent is None else parent._observers
     if _everywhere and (above is _everywhere or not above) and not observers and not _around.get():
-        observers = _everywhere  # nearly always
+        told = _everywhere  # nearly always
     else:
-        observers = _join(_everywhere, _around.get(), above, observers)
-    if not observers:
+        told = _join(_everywhere, _around.get(), above, observers)
+    if not told:
         return None
-    span = Span(kind, name, parent, observers, **about)
+    span = Span(kind, name, parent, told, about)
     # Weakly: a span whose run was dropped must not be kept alive by the list of open ones.
     listening[span.id] = weakref.ref(span)
-    for each in observers:
+    for each in told:
         _call(each, "begin", span)
     return span
 
@@ -424,12 +440,12 @@ def _place(observer: Any) -> object:
     return "observer", id(observer)
 
 
-def _join(*groups: tuple[Any, ...]) -> tuple[Any, ...]:
+def _join(*groups: tuple[Any, ...]) -> _Observers:
     found: list[Any] = []
     for observer in itertools.chain(*groups):
         if not any(observer is known for known in found):
             found.append(observer)
-    return tuple(found)
+    return _Observers(found)
 
 
 _failed: set[int] = set()

@@ -4,7 +4,9 @@ A request is recorded once, when it ends: its duration, the time to its first ch
 that, its tokens and its cost. What isn't known isn't recorded.
 
 What has ended waits until there are some, or until somebody collects the metrics, and is handed to the SDK in one go:
-one by one, between the steps of a program, the same work takes longer.
+one by one, between the steps of a program, the same work takes longer. Each duration is handed on with the span that
+took it, so that a slow one leads to its trace (OpenTelemetry calls that an exemplar); the other metrics lead nowhere,
+since finding out costs as much as all else that is done for a number.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 from mellea.telemetry import semconv
 
@@ -43,7 +47,7 @@ class Histograms:
             ).record
             for key, metric in semconv.METRICS.items()
         }
-        self._waiting: deque[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = deque()
+        self._waiting: deque[tuple[str, Mapping[str, Any], Mapping[str, Any], Context]] = deque()
         # It observes nothing, and is asked before histograms are collected. A meter knows an instrument by its name.
         meter.create_observable_gauge(f"mellea.waiting.{next(_numbers)}", callbacks=[self._collect])
 
@@ -60,32 +64,36 @@ class Histograms:
                 return
             self._record_now(*waiting)
 
-    def record(self, operation: str, known: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    def record(self, operation: str, known: Mapping[str, Any], data: Mapping[str, Any], within: Context) -> None:
         """Record what a request, a tool, an agent or a call of several requests took.
 
         Args:
             operation: the conventions' name of it.
             known: all attributes of its span; the metrics have some of them.
             data: its plain data, at its end.
+            within: has the span that took the time.
         """
-        self._waiting.append((operation, known, data))
+        self._waiting.append((operation, known, data, within))
         if len(self._waiting) >= _MOST:
             self.flush()
 
-    def _record_now(self, operation: str, known: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    def _record_now(self, operation: str, known: Mapping[str, Any], data: Mapping[str, Any], within: Context) -> None:
         attributes = {name: known[name] for name in semconv.METRIC_ATTRIBUTES if name in known}
         record, seconds = self._record, data["seconds"]
-        record[semconv.DURATIONS.get(operation, "duration")](seconds, attributes)
+        record[semconv.DURATIONS.get(operation, "duration")](seconds, attributes, within)
         first, chunks = data.get("time_to_first_chunk"), data.get("chunk_count", 0)
         if first is not None:
-            record["first"](first, attributes)
+            record["first"](first, attributes, _NOWHERE)
             if chunks > 1:
-                record["chunk"](max(0.0, seconds - first) / (chunks - 1), attributes)
+                record["chunk"](max(0.0, seconds - first) / (chunks - 1), attributes, _NOWHERE)
         for kind, field in _TOKENS:
             if field in data:
-                record["tokens"](data[field], {**attributes, semconv.TOKEN_TYPE: kind})
+                record["tokens"](data[field], {**attributes, semconv.TOKEN_TYPE: kind}, _NOWHERE)
         if "cost" in data:
-            record["cost"](data["cost"], attributes)
+            record["cost"](data["cost"], attributes, _NOWHERE)
 
+
+_NOWHERE = set_span_in_context(INVALID_SPAN, Context())
+"""A context without a span. An empty one would stand for the current one, where another request may be going on."""
 
 _TOKENS = (("input", "input_tokens"), ("output", "output_tokens"))

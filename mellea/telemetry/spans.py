@@ -14,7 +14,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from opentelemetry import context as otel_context
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.trace import Span as OtelSpan
 
 from mellea.core.events import Event
@@ -95,7 +104,8 @@ class SpanObserver(Observer):
                 data = scrub_all(data, known_secrets())
             attributes = end_attributes(data)
             if operation is not None and self._histograms is not None:
-                self._histograms.record(operation, {**begun, **attributes}, data)
+                within = set_span_in_context(get_current_span() if made is None else made)
+                self._histograms.record(operation, {**begun, **attributes}, data, within)
             if is_seen:
                 self._tell(made, span, data, attributes)
         if made is not None:

@@ -42,6 +42,15 @@ async def test_a_request_is_recorded_once_with_what_is_known(enabled: Enable) ->
     assert tokens == {"input": 30, "output": 40}
 
 
+async def test_a_duration_leads_to_the_span_that_took_it(enabled: Enable) -> None:
+    seen, m = enabled(), mellea.start_session(ScriptedBackend("a", usage=Usage(30, 40)))
+    await m.ainstruct("x")
+    (span,) = seen.spans
+    (point,) = seen.points("gen_ai.client.operation.duration")
+    (exemplar,) = point.exemplars
+    assert (exemplar.trace_id, exemplar.span_id) == (span.context.trace_id, span.context.span_id)
+
+
 async def test_what_nobody_told_isnt_recorded(enabled: Enable) -> None:
     seen, m = enabled(), mellea.start_session(ScriptedBackend(OverloadedError("busy")))
     with pytest.raises(OverloadedError):

@@ -73,7 +73,7 @@ class RunSpans(Told):
             if span.is_request and run.limit is not None:
                 # The events were joined by now; how many chunks came is what the limit remembers, less what isn't a
                 # delta.
-                joined = len(run.events) - sum([type(event) in _DELTAS for event in run.events])
+                joined = len([event for event in run.events if type(event) not in _DELTAS])
                 span.chunk_count = run.limit - joined
             span.end(error, is_cancelled=run.state is State.CANCELLED)
 
