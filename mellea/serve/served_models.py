@@ -11,6 +11,7 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any, get_args, get_origin, get_type_hints
 
 from mellea.core.blocks import ImageBlock
@@ -123,8 +124,9 @@ class AgentModel(ServedModel):
         if not spoken:
             raise UsageError("the conversation has no message of the user")
         async with self._agent.astream(spoken, model_options=_inner_options(asked)) as stream:
-            async for event in _read_stream(stream):
-                yield event
+            async with aclosing(_read_stream(stream)) as events:
+                async for event in events:
+                    yield event
 
 
 class FunctionModel(ServedModel):
@@ -159,8 +161,9 @@ class FunctionModel(ServedModel):
         _refuse_tools(self.id, asked)
         given = await self._begin(asked)
         if _is_stream(given):
-            async for event in _read_stream(given):
-                yield event
+            async with aclosing(_read_stream(given)) as events:
+                async for event in events:
+                    yield event
         else:
             yield TextDelta(_to_text(given))
             yield StreamEnd("stop")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from pydantic import BaseModel
@@ -20,6 +21,7 @@ from mellea.errors import InterruptedStreamError, RateLimitError
 from mellea.serve import app
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.serve.asgi import ask
 from tests.waiting import cancel_once, until_here
 
 openai = pytest.importorskip("openai")
@@ -536,6 +538,32 @@ def test_the_model_is_stopped_when_the_client_leaves(served: _Served, stream: bo
 
     asyncio.run(leave())
     until_here(lambda: all(backend.closed))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_a_client_that_leaves_while_it_is_sent_to_ends_the_generator_at_once(path: str) -> None:
+    ended: list[str] = []
+    left = anyio.Event()
+
+    async def words(text: str) -> AsyncIterator[str]:
+        """Write words."""
+        try:
+            while True:
+                yield "word "
+        finally:
+            ended.append(text)
+
+    async def take_nothing(piece: bytes) -> None:
+        if b"word" in piece:
+            left.set()
+            await anyio.sleep_forever()
+
+    asked = {"model": "words", "stream": True, "messages": [{"role": "user", "content": "x"}], "input": "x"}
+    named = {"host": "localhost", "content-type": "application/json"}
+    body = json.dumps(asked).encode()
+    await ask(app(words), leave=left, on_piece=take_nothing, method="POST", path=path, body=body, headers=named)
+    assert ended == ["x"]
 
 
 def test_at_the_servers_end_streams_are_cut_and_models_stopped() -> None:

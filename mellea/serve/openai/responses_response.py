@@ -145,11 +145,15 @@ class ResponseFold:
                 self._incomplete = _INCOMPLETE.get(event.finish_reason)
         return self._take()
 
-    def finish(self) -> list[Written]:
-        """Return what is written at the end: that it is complete, or that the model was cut off."""
+    def close(self) -> list[Written]:
+        """Return what is written of the items that are still open when the model has ended."""
         self._begin()
         self._close_text()
         self._close_calls()
+        return self._take()
+
+    def finish(self) -> list[Written]:
+        """Return what is written at the end: that it is complete, or that the model was cut off."""
         self._say(f"response.{self.status}", response=self.write(self.status))
         return self._take()
 
