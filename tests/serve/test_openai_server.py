@@ -63,6 +63,8 @@ def reply(request: Any) -> Any:
         return RateLimitError("planted-secret says no", retry_after=0.01, status=429)
     if "broken" in text:
         return ["It begins", InterruptedStreamError("planted-secret broke")]
+    if "half a call" in text:
+        return [ToolStart("call_1", "weather"), ToolDelta("call_1", '{"city": '), StreamEnd("length")]
     if "long" in text:
         return ["cut", StreamEnd("length")]
     if "crash" in text:
@@ -288,6 +290,9 @@ def test_failures_are_those_that_the_client_knows_and_tell_nothing(
 
 def test_an_answer_that_was_cut_off_says_so(client: Any) -> None:
     assert _ask(client, "long").choices[0].finish_reason == "length"
+    assert _ask(client, "half a call", tools=[WEATHER]).choices[0].finish_reason == "length"
+    chunks = list(_ask(client, "half a call", tools=[WEATHER], stream=True))
+    assert chunks[-1].choices[0].finish_reason == "length"
     assert client.responses.create(model="chat", input="long").incomplete_details.reason == "max_output_tokens"
 
 
@@ -494,6 +499,12 @@ def test_no_url_is_fetched_and_no_path_leads_out(served: _Served) -> None:
     assert (answer.status_code, "fetches no URLs" in answer.text) == (400, True)
     for path in ("/../../etc/passwd", "/%2e%2e/etc/passwd", "/v1/models/..%2f..%2fetc", "/v1", "//health"):
         assert httpx.get(served.url + path, headers={"authorization": f"Bearer {KEY}"}).status_code == 404
+
+
+def test_ids_of_models_are_read_once() -> None:
+    with _Served(app({"a%2Fb": session, "a/b": session})) as served:
+        with openai.OpenAI(base_url=f"{served.url}/v1", api_key="x") as client:
+            assert [client.models.retrieve(model.id).id for model in client.models.list()] == ["a%2Fb", "a/b"]
 
 
 def test_health_needs_no_key(served: _Served) -> None:

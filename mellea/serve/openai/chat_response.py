@@ -148,7 +148,8 @@ class ChatFold:
     def finish_reason(self, index: int) -> str:
         """Return why an answer has ended."""
         writer = self._writers[index]
-        return "tool_calls" if writer.has_calls else writer.finish_reason or "stop"
+        reason = writer.finish_reason or "stop"
+        return "tool_calls" if writer.has_calls and reason == "stop" else reason  # not of calls that were cut off
 
     @property
     def usage(self) -> dict[str, Any]:
