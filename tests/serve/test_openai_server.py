@@ -63,6 +63,10 @@ def reply(request: Any) -> Any:
         return RateLimitError("planted-secret says no", retry_after=0.01, status=429)
     if "broken" in text:
         return ["It begins", InterruptedStreamError("planted-secret broke")]
+    if "nothing" in text:
+        return []
+    if "twice" in text:
+        return [ToolEnd(ToolCall("call_1", "weather", {"city": city})) for city in ("Lund", "Malmo")]
     if "half a call" in text:
         return [ToolStart("call_1", "weather"), ToolDelta("call_1", '{"city": '), StreamEnd("length")]
     if "long" in text:
@@ -208,6 +212,29 @@ def test_the_clients_tools_are_called(client: Any, stream: bool) -> None:
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", "I look. ")
     (call,) = choice.message.tool_calls
     assert (call.id, call.function.name, json.loads(call.function.arguments)) == ("call_1", "weather", {"city": "Lund"})
+
+
+def test_calls_without_their_text_keep_their_arguments_and_ids_are_used_once(client: Any) -> None:
+    with client.chat.completions.stream(
+        model="chat", messages=[{"role": "user", "content": "twice"}], tools=[WEATHER]
+    ) as events:
+        list(events)
+        streamed = events.get_final_completion()
+    for done in (streamed, _ask(client, "twice", tools=[WEATHER])):
+        (call,) = done.choices[0].message.tool_calls
+        assert json.loads(call.function.arguments) == {"city": "Lund"}
+    tool: Any = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+    with client.responses.stream(model="chat", input="twice", tools=[tool]) as parts:
+        list(parts)
+        response = parts.get_final_response()
+    assert [json.loads(item.arguments) for item in response.output] == [{"city": "Lund"}]
+
+
+def test_an_empty_answer_is_an_empty_text(client: Any) -> None:
+    assert _ask(client, "nothing").choices[0].message.content == ""
+    first = client.responses.create(model="chat", input="nothing")
+    assert (first.output_text, first.status) == ("", "completed")
+    assert client.responses.create(model="chat", input="again", previous_response_id=first.id).output_text
 
 
 def test_results_of_tools_reach_the_model(client: Any) -> None:
