@@ -17,7 +17,7 @@ from pydantic import BaseModel
 import mellea
 from mellea.core.blocks import ToolCall
 from mellea.core.events import ReasoningDelta, StreamEnd, ToolDelta, ToolEnd, ToolStart, Usage
-from mellea.errors import InterruptedStreamError, RateLimitError
+from mellea.errors import InterruptedStreamError, RateLimitError, UsageError
 from mellea.serve import app
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import Gate, Pause, ScriptedBackend
@@ -313,6 +313,30 @@ def test_failures_are_those_that_the_client_knows_and_tell_nothing(
         list(_ask(client, "broken", stream=stream))
     assert "log of the server" in str(crashed.value)
     assert not any("planted-secret" in str(raised.value) for raised in (limited, crashed, broken))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_program_does_wrong_is_told_to_the_log_alone(stream: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def misuse(text: str) -> str:
+        """Ask for what there isn't."""
+        raise UsageError("planted-secret")
+
+    async def numbers(text: str) -> AsyncIterator[Any]:
+        """Write what is no text."""
+        yield {"planted-secret": 1}
+
+    with (
+        _Served(app(misuse, numbers)) as served,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="x", max_retries=0) as client,
+    ):
+        for model in ("misuse", "numbers"):
+            caplog.clear()
+            with pytest.raises(openai.InternalServerError) as failed:
+                _ask(client, "x", model, stream=stream)
+            with pytest.raises(openai.InternalServerError) as again:
+                client.responses.create(model=model, input="x", stream=stream)
+            assert "planted-secret" not in str(failed.value) + str(again.value)
+            assert "planted-secret" in caplog.text
 
 
 def test_an_answer_that_was_cut_off_says_so(client: Any) -> None:
