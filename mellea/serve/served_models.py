@@ -21,7 +21,7 @@ from mellea.core.options import ModelOption
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.serialise import json_value
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import MelleaError, ToolError, UsageError
+from mellea.errors import MelleaError, ParseError, ToolError, UsageError
 from mellea.serve.ai_sdk.chat import ChatProgram
 from mellea.serve.ai_sdk.messages import ChatRequest
 from mellea.serve.served_request import ServedRequest
@@ -117,9 +117,16 @@ class SessionModel(ServedModel):
             model_options=options,
             await_result=False,
         )
+        is_cut = False
         try:
             async for event in thunk.events():
+                is_cut = is_cut or (
+                    isinstance(event, StreamEnd) and event.finish_reason in ("length", "content_filter")
+                )
                 yield event
+        except ParseError:
+            if not is_cut:  # else its client knows why the JSON has no end, and has what there is of it
+                raise
         finally:
             await thunk.cancel()
 

@@ -57,6 +57,8 @@ def reply(request: Any) -> Any:
         return ["one ", Pause(0.05), "two ", Pause(0.05), "three"]
     if "endless" in text:
         return [piece for _ in range(2_000) for piece in ("word ", Pause(0.01))]
+    if "half an object" in text:
+        return ['{"name": "Lu', StreamEnd("length")]
     if "City" in text or request.output_schema is not None:
         return '{"name": "Lund", "people": 94000}'
     if "limit" in text:
@@ -344,6 +346,12 @@ def test_an_answer_that_was_cut_off_says_so(client: Any) -> None:
     assert _ask(client, "half a call", tools=[WEATHER]).choices[0].finish_reason == "length"
     chunks = list(_ask(client, "half a call", tools=[WEATHER], stream=True))
     assert chunks[-1].choices[0].finish_reason == "length"
+    form: Any = {"type": "json_schema", "json_schema": {"name": "City", "schema": City.model_json_schema()}}
+    choice = _ask(client, "half an object", response_format=form).choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("length", '{"name": "Lu')
+    with pytest.raises(openai.LengthFinishReasonError):
+        messages: Any = [{"role": "user", "content": "half an object"}]
+        client.chat.completions.parse(model="chat", messages=messages, response_format=City)
     assert client.responses.create(model="chat", input="long").incomplete_details.reason == "max_output_tokens"
 
 
@@ -550,6 +558,43 @@ def test_no_url_is_fetched_and_no_path_leads_out(served: _Served) -> None:
     assert (answer.status_code, "fetches no URLs" in answer.text) == (400, True)
     for path in ("/../../etc/passwd", "/%2e%2e/etc/passwd", "/v1/models/..%2f..%2fetc", "/v1", "//health"):
         assert httpx.get(served.url + path, headers={"authorization": f"Bearer {KEY}"}).status_code == 404
+
+
+def test_a_key_may_have_any_character() -> None:
+    with _Served(app({"chat": session}, key="schlüssel")) as served:
+        for given, status in (("schlüssel", 200), ("schlussel", 401)):
+            named = {b"authorization": b"Bearer " + given.encode()}
+            assert httpx.get(f"{served.url}/v1/models", headers=named).status_code == status
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("root", "path", "status"),
+    [
+        ("/ai", "/ai/health", 200),
+        ("/ai/", "/ai/health", 200),
+        ("/ai", "/health", 200),
+        ("/ai", "/aihealth", 404),
+        ("/ai", "/ai", 200),
+    ],
+)
+async def test_the_prefix_that_it_is_mounted_under_is_a_whole_segment(root: str, path: str, status: int) -> None:
+    inner = app({"chat": session})
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await inner({**scope, "root_path": root}, receive, send)
+
+    assert (await ask(mounted, path=path, headers={"host": "localhost"})).status == status
+
+
+@pytest.mark.anyio
+async def test_a_request_with_two_hosts_is_refused() -> None:
+    inner = app({"chat": session})
+
+    async def doubled(scope: Any, receive: Any, send: Any) -> None:
+        await inner({**scope, "headers": [*scope["headers"], (b"Host", b"evil.example")]}, receive, send)
+
+    assert (await ask(doubled, path="/v1/models", headers={"host": "localhost"})).status == 421
 
 
 def test_ids_of_models_are_read_once() -> None:

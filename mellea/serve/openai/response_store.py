@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mellea.core.blocks import FileBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.serialise import from_json, to_json
@@ -23,6 +24,9 @@ __all__ = ["Kept", "ResponseStore"]
 
 _MOST = 10_000
 _MOST_IN_MEMORY = 1_000
+_LARGEST_MEMORY = 250_000_000
+"""Characters and bytes of the responses that are kept in memory."""
+
 _KEEP_SECONDS = 86_400.0
 
 
@@ -51,7 +55,8 @@ class ResponseStore:
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, seconds: float = _KEEP_SECONDS) -> None:
         self._seconds = seconds
-        self._memory: OrderedDict[str, tuple[float, Kept]] = OrderedDict()
+        self._memory: OrderedDict[str, tuple[float, int, Kept]] = OrderedDict()
+        self._size = 0  # of all that is in memory
         self._lock = threading.Lock()
         self._database = None if path is None else open_server_file(path)
 
@@ -60,17 +65,20 @@ class ResponseStore:
         if self._database is not None:
             await in_thread(self._write, id, kept)
             return
+        size = _measure(kept)
         with self._lock:
-            self._memory[id] = (time.time(), kept)
-            while len(self._memory) > _MOST_IN_MEMORY:
-                self._memory.popitem(last=False)
+            self._memory[id] = (time.time(), size, kept)
+            self._size += size
+            while len(self._memory) > _MOST_IN_MEMORY or self._size > _LARGEST_MEMORY:
+                _, (_, dropped, _) = self._memory.popitem(last=False)
+                self._size -= dropped
 
     async def get(self, id: str) -> Kept | None:
         """Return a response, `None` if it isn't kept any more."""
         if self._database is not None:
             return await in_thread(self._read, id)
         with self._lock:
-            at, kept = self._memory.get(id, (0.0, None))
+            at, _, kept = self._memory.get(id, (0.0, 0, None))
         return kept if at > time.time() - self._seconds else None
 
     async def delete(self, id: str) -> bool:
@@ -78,7 +86,9 @@ class ResponseStore:
         if self._database is not None:
             return await in_thread(self._remove, id)
         with self._lock:
-            return self._memory.pop(id, None) is not None
+            _, size, kept = self._memory.pop(id, (0.0, 0, None))
+            self._size -= size
+        return kept is not None
 
     def _write(self, id: str, kept: Kept) -> None:
         assert self._database is not None
@@ -103,6 +113,24 @@ class ResponseStore:
         assert self._database is not None
         with self._database.write() as connection:
             return connection.execute("delete from responses where id = ?", (id,)).rowcount > 0
+
+
+def _measure(kept: Kept) -> int:
+    """Return about how much memory a response takes, in characters and bytes; what several share counts for each."""
+    blocks = [block for message in kept.messages for block in message.blocks]
+    return 1_000 + sum(map(_measure_block, blocks))
+
+
+def _measure_block(block: Any) -> int:
+    match block:
+        case FileBlock():
+            return len(block.data or b"")
+        case ToolOutput():
+            return sum(map(_measure_block, block.parts))
+        case ToolCall():
+            return len(block.raw_args)
+        case _:
+            return len(getattr(block, "value", ""))
 
 
 def _load(text: str) -> tuple[Message, ...]:
