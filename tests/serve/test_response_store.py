@@ -7,7 +7,7 @@ import pytest
 from mellea.core.blocks import CBlock, FileBlock, ToolOutput
 from mellea.core.messages import Message
 from mellea.serve.openai import response_store
-from mellea.serve.openai.response_store import Kept, ResponseStore
+from mellea.serve.openai.response_store import Kept, open_response_store
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ async def test_large_responses_leave_memory_before_many_are_kept(
     monkeypatch: pytest.MonkeyPatch, block: CBlock | FileBlock | ToolOutput
 ) -> None:
     monkeypatch.setattr(response_store, "_LARGEST_MEMORY", 100_000)
-    store = ResponseStore()
+    store = open_response_store()
     kept = Kept("chat", {}, (Message("tool" if isinstance(block, ToolOutput) else "user", [block]),))
     for number in range(4):
         await store.put(str(number), kept)
