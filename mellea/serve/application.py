@@ -17,7 +17,6 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
-from urllib.parse import unquote
 
 from mellea.core.tracebacks import short_errors
 from mellea.errors import MelleaError, UsageError
@@ -130,9 +129,9 @@ class Application:
             case "POST", []:
                 return await self._chats.answer(int(version[1:]), await self.guard.read_json(request))
             case "GET", [id, "stream"]:
-                return await self._chats.resume(unquote(id))
+                return await self._chats.resume(id)
             case "DELETE", [id, "stream"]:
-                if await self._chats.stop(unquote(id)):
+                if await self._chats.stop(id):
                     return FixedResponse(204)
         raise _not_found(request)
 
@@ -147,7 +146,7 @@ class Application:
                 return self._openai.list_models()
         match request.method, kind:
             case "GET" | "HEAD", "models" if id:
-                return self._openai.show_model(unquote(id))
+                return self._openai.show_model(id)
             case "GET", "responses" if id:
                 return await self._openai.show_response(id)
             case "DELETE", "responses" if id:

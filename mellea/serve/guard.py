@@ -72,13 +72,19 @@ class ClientRequest:
         """The path, decoded, without what the application is mounted under."""
         path: str = self.scope["path"]
         root: str = self.scope.get("root_path") or ""
-        return (path.removeprefix(root) if root and path.startswith(root) else path) or "/"
+        root = root.rstrip("/")
+        return (path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path) or "/"
 
     def header(self, name: str) -> str:
         """Return a header, `""` if it is absent; of several, the first."""
         wanted = name.encode()
         found = next((value for key, value in self.scope["headers"] if key.lower() == wanted), b"")
         return bytes(found).decode("latin-1").strip()
+
+    def has_several(self, name: str) -> bool:
+        """Tell whether a header is there more than once."""
+        wanted = name.encode()
+        return sum(key.lower() == wanted for key, _ in self.scope["headers"]) > 1
 
 
 @short_errors
@@ -117,7 +123,7 @@ class Guard:
             Refused: it is meant for another host, or comes from a page of another one.
         """
         host = request.header("host")
-        if not self._is_known(host):
+        if request.has_several("host") or not self._is_known(host):
             raise Refused(421, "this server doesn't answer for that host; allowed_hosts= names others", "wrong_host")
         origin = request.header("origin")
         if origin and origin.partition("://")[2].lower() != host.lower():
@@ -147,7 +153,7 @@ class Guard:
         if self._key is None:
             return
         kind, _, given = request.header("authorization")[:_DEEPEST_KEY].partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
+        if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._key):
             raise Refused(401, "the key is missing or wrong; send it as 'Authorization: Bearer …'", "invalid_api_key")
 
     async def read_json(self, request: ClientRequest) -> Any:

@@ -10,7 +10,8 @@ import functools
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any, get_args, get_origin, get_type_hints
 
 from mellea.core.blocks import ImageBlock
@@ -20,7 +21,7 @@ from mellea.core.options import ModelOption
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.serialise import json_value
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import ToolError, UsageError
+from mellea.errors import MelleaError, ParseError, ToolError, UsageError
 from mellea.serve.ai_sdk.chat import ChatProgram
 from mellea.serve.ai_sdk.messages import ChatRequest
 from mellea.serve.served_request import ServedRequest
@@ -33,7 +34,7 @@ from mellea.stdlib.session import MelleaSession
 from mellea.stdlib.streaming import AsyncStream, Stream
 from mellea.stdlib.tools import Tool, as_tool
 
-__all__ = ["ServedModel", "make_models"]
+__all__ = ["ProgramError", "ServedModel", "UnfitRequestError", "make_models"]
 
 _LONGEST_ID = 200
 
@@ -41,6 +42,25 @@ _PASSED_ON = frozenset(
     str(option) for option in (ModelOption.TEMPERATURE, ModelOption.TOP_P, ModelOption.SEED, ModelOption.MAX_NEW_TOKENS)
 )
 """What a client may choose of the model inside a function or an agent, whose prompts it doesn't know."""
+
+
+class UnfitRequestError(UsageError):
+    """A request doesn't fit the model; its client is told why."""
+
+
+class ProgramError(MelleaError):
+    """A program used the library wrongly while it answered; its client isn't told how."""
+
+
+@contextmanager
+def _hiding_misuse() -> Iterator[None]:
+    """Tell what a program does wrong from what is wrong with the request."""
+    try:
+        yield
+    except UnfitRequestError:
+        raise
+    except UsageError as error:
+        raise ProgramError(f"{type(error).__name__}: {error}") from error
 
 
 class ServedModel(ABC):
@@ -68,6 +88,7 @@ class ServedModel(ABC):
 
         Raises:
             UsageError: the request doesn't fit this model.
+            ProgramError: a program did something wrong.
             MelleaError: there is no answer.
         """
 
@@ -96,9 +117,16 @@ class SessionModel(ServedModel):
             model_options=options,
             await_result=False,
         )
+        is_cut = False
         try:
             async for event in thunk.events():
+                is_cut = is_cut or (
+                    isinstance(event, StreamEnd) and event.finish_reason in ("length", "content_filter")
+                )
                 yield event
+        except ParseError:
+            if not is_cut:  # else its client knows why the JSON has no end, and has what there is of it
+                raise
         finally:
             await thunk.cancel()
 
@@ -121,10 +149,14 @@ class AgentModel(ServedModel):
         _refuse_tools(self.id, asked)
         spoken = [Message(each.role, each.content, images=_images(each)) for each in asked.messages if _is_spoken(each)]
         if not spoken:
-            raise UsageError("the conversation has no message of the user")
-        async with self._agent.astream(spoken, model_options=_inner_options(asked)) as stream:
-            async for event in _read_stream(stream):
-                yield event
+            raise UnfitRequestError("the conversation has no message of the user")
+        with _hiding_misuse():
+            async with (
+                self._agent.astream(spoken, model_options=_inner_options(asked)) as stream,
+                aclosing(_read_stream(stream)) as events,
+            ):
+                async for event in events:
+                    yield event
 
 
 class FunctionModel(ServedModel):
@@ -157,13 +189,15 @@ class FunctionModel(ServedModel):
 
     async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         _refuse_tools(self.id, asked)
-        given = await self._begin(asked)
-        if _is_stream(given):
-            async for event in _read_stream(given):
-                yield event
-        else:
-            yield TextDelta(_to_text(given))
-            yield StreamEnd("stop")
+        with _hiding_misuse():
+            given = await self._begin(asked)
+            if _is_stream(given):
+                async with aclosing(_read_stream(given)) as events:
+                    async for event in events:
+                        yield event
+            else:
+                yield TextDelta(_to_text(given))
+                yield StreamEnd("stop")
 
 
 _STREAMS = (ModelOutputThunk, AsyncStream, Stream, AsyncAgentStream, AgentStream)
@@ -229,7 +263,7 @@ async def _read_stream(given: Any) -> AsyncGenerator[Event, None]:
             if is_text:
                 yield TextDelta(piece)
         if source.check() is not None:
-            raise UsageError("the agent waits for an answer of a person, which this API can't ask for")
+            raise UnfitRequestError("the agent waits for an answer of a person, which this API can't ask for")
         if not is_text:
             yield TextDelta(_to_text(source.output))
         yield UsageEvent(source.usage or Usage())
@@ -250,7 +284,7 @@ def _inner_options(asked: ServedRequest) -> dict[str, Any]:
 
 def _refuse_tools(id: str, asked: ServedRequest) -> None:
     if asked.tools:
-        raise UsageError(f"the model {id!r} is a program with tools of its own; leave out tools")
+        raise UnfitRequestError(f"the model {id!r} is a program with tools of its own; leave out tools")
 
 
 def _is_spoken(message: Message) -> bool:
@@ -285,7 +319,7 @@ class _Binding:
         """Return the arguments.
 
         Raises:
-            UsageError: they don't fit.
+            UnfitRequestError: they don't fit.
         """
         if not self._names:
             return {}
@@ -293,7 +327,7 @@ class _Binding:
             return {self._names[0]: list(messages)}
         said = next((message.content for message in reversed(messages) if message.role == "user"), None)
         if said is None:
-            raise UsageError("the conversation has no message of the user")
+            raise UnfitRequestError("the conversation has no message of the user")
         if len(self._names) == 1 and self._kinds[0] is str:
             return {self._names[0]: said}
         return await self._read(said)
@@ -304,14 +338,14 @@ class _Binding:
             value = json.loads(said)
         except (ValueError, RecursionError) as error:
             if len(self._names) > 1:
-                raise UsageError(f"the last message has to be a JSON object with {names}: {error}") from None
+                raise UnfitRequestError(f"the last message has to be a JSON object with {names}: {error}") from None
             value = said
         if len(self._names) == 1:
             value = {self._names[0]: value}
         try:
             arguments: dict[str, Any] = await self._tool.call(value)
         except ToolError as error:
-            raise UsageError(f"the last message doesn't give the arguments {names}: {error}") from None
+            raise UnfitRequestError(f"the last message doesn't give the arguments {names}: {error}") from None
         return arguments
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mellea.core.backend import ToolSpec
+from mellea.core.blocks import ToolCall
 from mellea.core.messages import Message
 
-__all__ = ["ServedRequest"]
+__all__ = ["ServedRequest", "write_arguments"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +29,8 @@ class ServedRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[ToolSpec, ...] = ()
     schema: Mapping[str, Any] | None = None
+
+
+def write_arguments(call: ToolCall) -> str:
+    """Return the arguments of a call as JSON: as the model wrote them, if its text is known."""
+    return call.raw_args or json.dumps(dict(call.tool_args or {}), ensure_ascii=False)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from pydantic import BaseModel
@@ -16,10 +17,11 @@ from pydantic import BaseModel
 import mellea
 from mellea.core.blocks import ToolCall
 from mellea.core.events import ReasoningDelta, StreamEnd, ToolDelta, ToolEnd, ToolStart, Usage
-from mellea.errors import InterruptedStreamError, RateLimitError
+from mellea.errors import InterruptedStreamError, RateLimitError, UsageError
 from mellea.serve import app
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import Gate, Pause, ScriptedBackend
+from tests.serve.asgi import ask
 from tests.waiting import cancel_once, until_here
 
 openai = pytest.importorskip("openai")
@@ -55,12 +57,20 @@ def reply(request: Any) -> Any:
         return ["one ", Pause(0.05), "two ", Pause(0.05), "three"]
     if "endless" in text:
         return [piece for _ in range(2_000) for piece in ("word ", Pause(0.01))]
+    if "half an object" in text:
+        return ['{"name": "Lu', StreamEnd("length")]
     if "City" in text or request.output_schema is not None:
         return '{"name": "Lund", "people": 94000}'
     if "limit" in text:
         return RateLimitError("planted-secret says no", retry_after=0.01, status=429)
     if "broken" in text:
         return ["It begins", InterruptedStreamError("planted-secret broke")]
+    if "nothing" in text:
+        return []
+    if "twice" in text:
+        return [ToolEnd(ToolCall("call_1", "weather", {"city": city})) for city in ("Lund", "Malmo")]
+    if "half a call" in text:
+        return [ToolStart("call_1", "weather"), ToolDelta("call_1", '{"city": '), StreamEnd("length")]
     if "long" in text:
         return ["cut", StreamEnd("length")]
     if "crash" in text:
@@ -206,6 +216,29 @@ def test_the_clients_tools_are_called(client: Any, stream: bool) -> None:
     assert (call.id, call.function.name, json.loads(call.function.arguments)) == ("call_1", "weather", {"city": "Lund"})
 
 
+def test_calls_without_their_text_keep_their_arguments_and_ids_are_used_once(client: Any) -> None:
+    with client.chat.completions.stream(
+        model="chat", messages=[{"role": "user", "content": "twice"}], tools=[WEATHER]
+    ) as events:
+        list(events)
+        streamed = events.get_final_completion()
+    for done in (streamed, _ask(client, "twice", tools=[WEATHER])):
+        (call,) = done.choices[0].message.tool_calls
+        assert json.loads(call.function.arguments) == {"city": "Lund"}
+    tool: Any = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+    with client.responses.stream(model="chat", input="twice", tools=[tool]) as parts:
+        list(parts)
+        response = parts.get_final_response()
+    assert [json.loads(item.arguments) for item in response.output] == [{"city": "Lund"}]
+
+
+def test_an_empty_answer_is_an_empty_text(client: Any) -> None:
+    assert _ask(client, "nothing").choices[0].message.content == ""
+    first = client.responses.create(model="chat", input="nothing")
+    assert (first.output_text, first.status) == ("", "completed")
+    assert client.responses.create(model="chat", input="again", previous_response_id=first.id).output_text
+
+
 def test_results_of_tools_reach_the_model(client: Any) -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Lund"}'}}
     messages: list[Any] = [
@@ -284,8 +317,41 @@ def test_failures_are_those_that_the_client_knows_and_tell_nothing(
     assert not any("planted-secret" in str(raised.value) for raised in (limited, crashed, broken))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_program_does_wrong_is_told_to_the_log_alone(stream: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def misuse(text: str) -> str:
+        """Ask for what there isn't."""
+        raise UsageError("planted-secret")
+
+    async def numbers(text: str) -> AsyncIterator[Any]:
+        """Write what is no text."""
+        yield {"planted-secret": 1}
+
+    with (
+        _Served(app(misuse, numbers)) as served,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="x", max_retries=0) as client,
+    ):
+        for model in ("misuse", "numbers"):
+            caplog.clear()
+            with pytest.raises(openai.InternalServerError) as failed:
+                _ask(client, "x", model, stream=stream)
+            with pytest.raises(openai.InternalServerError) as again:
+                client.responses.create(model=model, input="x", stream=stream)
+            assert "planted-secret" not in str(failed.value) + str(again.value)
+            assert "planted-secret" in caplog.text
+
+
 def test_an_answer_that_was_cut_off_says_so(client: Any) -> None:
     assert _ask(client, "long").choices[0].finish_reason == "length"
+    assert _ask(client, "half a call", tools=[WEATHER]).choices[0].finish_reason == "length"
+    chunks = list(_ask(client, "half a call", tools=[WEATHER], stream=True))
+    assert chunks[-1].choices[0].finish_reason == "length"
+    form: Any = {"type": "json_schema", "json_schema": {"name": "City", "schema": City.model_json_schema()}}
+    choice = _ask(client, "half an object", response_format=form).choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("length", '{"name": "Lu')
+    with pytest.raises(openai.LengthFinishReasonError):
+        messages: Any = [{"role": "user", "content": "half an object"}]
+        client.chat.completions.parse(model="chat", messages=messages, response_format=City)
     assert client.responses.create(model="chat", input="long").incomplete_details.reason == "max_output_tokens"
 
 
@@ -494,6 +560,49 @@ def test_no_url_is_fetched_and_no_path_leads_out(served: _Served) -> None:
         assert httpx.get(served.url + path, headers={"authorization": f"Bearer {KEY}"}).status_code == 404
 
 
+def test_a_key_may_have_any_character() -> None:
+    with _Served(app({"chat": session}, key="schlüssel")) as served:
+        for given, status in (("schlüssel", 200), ("schlussel", 401)):
+            named = {b"authorization": b"Bearer " + given.encode()}
+            assert httpx.get(f"{served.url}/v1/models", headers=named).status_code == status
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("root", "path", "status"),
+    [
+        ("/ai", "/ai/health", 200),
+        ("/ai/", "/ai/health", 200),
+        ("/ai", "/health", 200),
+        ("/ai", "/aihealth", 404),
+        ("/ai", "/ai", 200),
+    ],
+)
+async def test_the_prefix_that_it_is_mounted_under_is_a_whole_segment(root: str, path: str, status: int) -> None:
+    inner = app({"chat": session})
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await inner({**scope, "root_path": root}, receive, send)
+
+    assert (await ask(mounted, path=path, headers={"host": "localhost"})).status == status
+
+
+@pytest.mark.anyio
+async def test_a_request_with_two_hosts_is_refused() -> None:
+    inner = app({"chat": session})
+
+    async def doubled(scope: Any, receive: Any, send: Any) -> None:
+        await inner({**scope, "headers": [*scope["headers"], (b"Host", b"evil.example")]}, receive, send)
+
+    assert (await ask(doubled, path="/v1/models", headers={"host": "localhost"})).status == 421
+
+
+def test_ids_of_models_are_read_once() -> None:
+    with _Served(app({"a%2Fb": session, "a/b": session})) as served:
+        with openai.OpenAI(base_url=f"{served.url}/v1", api_key="x") as client:
+            assert [client.models.retrieve(model.id).id for model in client.models.list()] == ["a%2Fb", "a/b"]
+
+
 def test_health_needs_no_key(served: _Served) -> None:
     assert httpx.get(f"{served.url}/health").json() == {"status": "ok"}
 
@@ -536,6 +645,32 @@ def test_the_model_is_stopped_when_the_client_leaves(served: _Served, stream: bo
 
     asyncio.run(leave())
     until_here(lambda: all(backend.closed))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_a_client_that_leaves_while_it_is_sent_to_ends_the_generator_at_once(path: str) -> None:
+    ended: list[str] = []
+    left = anyio.Event()
+
+    async def words(text: str) -> AsyncIterator[str]:
+        """Write words."""
+        try:
+            while True:
+                yield "word "
+        finally:
+            ended.append(text)
+
+    async def take_nothing(piece: bytes) -> None:
+        if b"word" in piece:
+            left.set()
+            await anyio.sleep_forever()
+
+    asked = {"model": "words", "stream": True, "messages": [{"role": "user", "content": "x"}], "input": "x"}
+    named = {"host": "localhost", "content-type": "application/json"}
+    body = json.dumps(asked).encode()
+    await ask(app(words), leave=left, on_piece=take_nothing, method="POST", path=path, body=body, headers=named)
+    assert ended == ["x"]
 
 
 def test_at_the_servers_end_streams_are_cut_and_models_stopped() -> None:

@@ -27,6 +27,7 @@ from mellea.core.events import (
 from mellea.serve.event_stream import DONE, write_data
 from mellea.serve.openai.failures import refuse, to_api_error
 from mellea.serve.response import Encoder, Ending, Refusal
+from mellea.serve.served_request import write_arguments
 from mellea.serve.served_stream import ServedStream
 
 __all__ = ["ChatEncoder", "ChatFold", "Choice", "write_usage"]
@@ -100,8 +101,10 @@ class _Writer:
                 self.finish_reason = _FINISH.get(event.finish_reason, "stop")
         return None
 
-    def _begin_call(self, id: str, name: str, arguments: str = "") -> dict[str, Any]:
-        index = self._calls.setdefault(id, len(self._calls))
+    def _begin_call(self, id: str, name: str, arguments: str = "") -> dict[str, Any] | None:
+        if id in self._calls:  # a second call with the same id couldn't be answered
+            return None
+        index = self._calls[id] = len(self._calls)
         function = {"name": name, "arguments": arguments}
         return {"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}
 
@@ -114,7 +117,8 @@ class _Writer:
         call = event.tool_call
         if call.tool_call_id in self._written:
             return None
-        raw = call.raw_args or "{}"
+        self._written.add(call.tool_call_id)
+        raw = write_arguments(call)
         if call.tool_call_id in self._calls:
             return self._continue_call(call.tool_call_id, raw)
         return self._begin_call(call.tool_call_id, call.tool_name, raw)
@@ -148,7 +152,8 @@ class ChatFold:
     def finish_reason(self, index: int) -> str:
         """Return why an answer has ended."""
         writer = self._writers[index]
-        return "tool_calls" if writer.has_calls else writer.finish_reason or "stop"
+        reason = writer.finish_reason or "stop"
+        return "tool_calls" if writer.has_calls and reason == "stop" else reason  # not of calls that were cut off
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -180,7 +185,7 @@ def _join(deltas: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         for name in ("content", "reasoning_content"):
             if name in delta:
                 texts.setdefault(name, []).append(delta[name])
-    message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
+    message: dict[str, Any] = {"role": "assistant", "content": None if calls else "", "refusal": None}
     message |= {name: "".join(pieces) for name, pieces in texts.items()}
     if calls:
         message["tool_calls"] = [

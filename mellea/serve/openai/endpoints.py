@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -77,8 +78,9 @@ class OpenAIEndpoints:
             return StreamResponse(_read_in_turn(answers), self._encoder(fold, request))
 
         async def read(index: int, answer: AsyncGenerator[Event, None]) -> None:
-            async for event in answer:
-                fold.feed(Choice(index, event))
+            async with aclosing(answer):
+                async for event in answer:
+                    fold.feed(Choice(index, event))
 
         await together([_call(read, index, answer) for index, answer in enumerate(answers)])
         return respond_json(fold.write())
@@ -128,14 +130,16 @@ class OpenAIEndpoints:
         said: tuple[Message, ...],
     ) -> AsyncGenerator[Written, None]:
         """Write the events of a response; it is kept before its end is told, so that it can be continued at once."""
-        async for event in answer:
-            for written in fold.feed(event):
-                yield written
-        last = fold.finish()
+        async with aclosing(answer):
+            async for event in answer:
+                for written in fold.feed(event):
+                    yield written
+        for written in fold.close():
+            yield written
         if request.is_stored:
             response = fold.write(fold.status)
             await self._store.put(fold.id, Kept(request.model, response, (*said, fold.message)))
-        for written in last:
+        for written in fold.finish():
             yield written
 
     async def show_response(self, id: str) -> FixedResponse:
@@ -167,8 +171,9 @@ def _not_kept(id: str) -> ApiError:
 async def _read_in_turn(answers: Iterable[AsyncGenerator[Event, None]]) -> AsyncGenerator[Event, None]:
     """Read one answer after the other, each event with the number of its answer."""
     for index, answer in enumerate(answers):
-        async for event in answer:
-            yield Choice(index, event)
+        async with aclosing(answer):
+            async for event in answer:
+                yield Choice(index, event)
 
 
 def _call(function: Any, *args: Any) -> Any:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mellea.core.blocks import FileBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.serialise import from_json, to_json
@@ -24,6 +25,9 @@ __all__ = ["Kept", "ResponseStore", "open_response_store"]
 
 _MOST = 10_000
 _MOST_IN_MEMORY = 1_000
+_LARGEST_MEMORY = 250_000_000
+"""Characters and bytes of the responses that are kept in memory."""
+
 _KEEP_SECONDS = 86_400.0
 
 
@@ -71,23 +75,29 @@ def open_response_store(path: str | os.PathLike[str] | None = None, *, seconds: 
 class _InMemory(ResponseStore):
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._kept: OrderedDict[str, tuple[float, Kept]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, int, Kept]] = OrderedDict()
+        self._size = 0  # of all that is kept
         self._lock = threading.Lock()  # an application may be served on several loops
 
     async def put(self, id: str, kept: Kept) -> None:
+        size = _measure(kept)
         with self._lock:
-            self._kept[id] = (time.time(), kept)
-            while len(self._kept) > _MOST_IN_MEMORY:
-                self._kept.popitem(last=False)
+            self._kept[id] = (time.time(), size, kept)
+            self._size += size
+            while len(self._kept) > _MOST_IN_MEMORY or self._size > _LARGEST_MEMORY:
+                _, (_, dropped, _) = self._kept.popitem(last=False)
+                self._size -= dropped
 
     async def get(self, id: str) -> Kept | None:
         with self._lock:
-            at, kept = self._kept.get(id, (0.0, None))
+            at, _, kept = self._kept.get(id, (0.0, 0, None))
         return kept if at > time.time() - self._seconds else None
 
     async def delete(self, id: str) -> bool:
         with self._lock:
-            return self._kept.pop(id, None) is not None
+            _, size, kept = self._kept.pop(id, (0.0, 0, None))
+            self._size -= size
+        return kept is not None
 
 
 class _InFile(ResponseStore):
@@ -124,6 +134,24 @@ class _InFile(ResponseStore):
     def _remove(self, id: str) -> bool:
         with self._database.write() as connection:
             return connection.execute("delete from responses where id = ?", (id,)).rowcount > 0
+
+
+def _measure(kept: Kept) -> int:
+    """Return about how much memory a response takes, in characters and bytes; what several share counts for each."""
+    blocks = [block for message in kept.messages for block in message.blocks]
+    return 1_000 + sum(map(_measure_block, blocks))
+
+
+def _measure_block(block: Any) -> int:
+    match block:
+        case FileBlock():
+            return len(block.data or b"")
+        case ToolOutput():
+            return sum(map(_measure_block, block.parts))
+        case ToolCall():
+            return len(block.raw_args)
+        case _:
+            return len(getattr(block, "value", ""))
 
 
 def _load(text: str) -> tuple[Message, ...]:

@@ -31,6 +31,7 @@ from mellea.core.messages import Message, parse_tool_call
 from mellea.core.surrogates import replace_surrogates
 from mellea.serve.openai.failures import ApiError, refuse, to_api_error
 from mellea.serve.response import Encoder, Ending, Refusal
+from mellea.serve.served_request import write_arguments
 
 __all__ = ["ResponseEncoder", "ResponseFold", "Written"]
 
@@ -145,11 +146,15 @@ class ResponseFold:
                 self._incomplete = _INCOMPLETE.get(event.finish_reason)
         return self._take()
 
-    def finish(self) -> list[Written]:
-        """Return what is written at the end: that it is complete, or that the model was cut off."""
+    def close(self) -> list[Written]:
+        """Return what is written of the items that are still open when the model has ended."""
         self._begin()
         self._close_text()
         self._close_calls()
+        return self._take()
+
+    def finish(self) -> list[Written]:
+        """Return what is written at the end: that it is complete, or that the model was cut off."""
         self._say(f"response.{self.status}", response=self.write(self.status))
         return self._take()
 
@@ -228,6 +233,8 @@ class ResponseFold:
         self._end(index, status)
 
     def _begin_call(self, id: str, name: str) -> int:
+        if id in self._calls:
+            return self._calls[id]
         self._close_text()
         call = {"id": _make_id("fc"), "type": "function_call", "call_id": id, "name": name, "arguments": ""}
         index = self._calls[id] = self._add({**call, "status": "in_progress"})
@@ -235,7 +242,7 @@ class ResponseFold:
 
     def _continue_call(self, id: str, chunk: str) -> None:
         index = self._calls.get(id)
-        if index is not None:
+        if index in self._chunks:
             self._chunks[index].append(chunk)
             self._say("response.function_call_arguments.delta", **self._place(index), delta=chunk)
 
@@ -243,8 +250,10 @@ class ResponseFold:
         index = self._calls.get(call.tool_call_id)
         if index is None:
             index = self._begin_call(call.tool_call_id, call.tool_name)
+        if index not in self._chunks:  # a second call with the same id couldn't be answered
+            return
         if not self._chunks[index]:
-            self._continue_call(call.tool_call_id, call.raw_args or "{}")
+            self._continue_call(call.tool_call_id, write_arguments(call))
         item = self._output[index]
         item["arguments"] = "".join(self._chunks.pop(index))
         self._say(
