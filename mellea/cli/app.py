@@ -4,7 +4,7 @@ Rules:
 
 - A command is a function in a file of its own; its docstring is its help.
 - Errors of mellea are one line on stderr: 2 if the arguments were wrong, 1 for everything else. Other errors are bugs
-  and show a traceback.
+  and show a traceback: the frames of the user's program, with `MELLEA_DEBUG=1` all of them.
 - Ctrl-C and a reader that leaves end a command without a word.
 """
 
@@ -19,6 +19,7 @@ import typer
 
 from mellea._version import __version__
 from mellea.cli import output
+from mellea.core.tracebacks import short_errors
 from mellea.errors import MelleaError, StateError, UsageError
 
 __all__ = ["run"]
@@ -51,6 +52,7 @@ def _start(
     """Generative programs in Python."""
 
 
+@short_errors
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
