@@ -27,7 +27,7 @@ from mellea.serve.guard import ClientRequest, Guard, Refused
 from mellea.serve.json_response import respond_json
 from mellea.serve.openai.endpoints import OpenAIEndpoints
 from mellea.serve.openai.failures import ApiError, to_api_error
-from mellea.serve.openai.response_store import ResponseStore
+from mellea.serve.openai.response_store import open_response_store
 from mellea.serve.response import REQUEST_ID, FixedResponse, Receive, Scope, Send, StreamResponse, unless_left
 from mellea.serve.served_models import make_models
 
@@ -58,7 +58,7 @@ class Application:
             raise UsageError(f"max_requests takes a whole number from 1, not {max_requests!r}")
         self.models = make_models(programs)
         self.guard = guard
-        self._openai = OpenAIEndpoints(self.models, ResponseStore(store))
+        self._openai = OpenAIEndpoints(self.models, open_response_store(store))
         self._chats = Chats(self.models, store=store, secret=secret)
         self._page = chat_page(title, programs=list(self.models), needs_key=guard.has_key)
         self._max_requests = max_requests

@@ -392,9 +392,7 @@ class HttpBackend(Backend):
             headers["content-type"] = kind
         outgoing = Outgoing(call.path, call.payload, headers, body)
         tries = self.retries if retries is None else retries
-        if call.is_raw:
-            return (await self._fetch_body(call.method, outgoing, _SLOW, tries))[0]
-        return await self._fetch(call.method, outgoing, _SLOW, tries)
+        return await self._fetch(call.method, outgoing, _SLOW, tries, is_raw=call.is_raw)
 
     async def list_models(self) -> list[str]:
         """Return the names of the models that the provider offers.
@@ -493,13 +491,9 @@ class HttpBackend(Backend):
         retries = self.retries if retries is None else retries
         return Exchange(way, sent, retries, deadlines, self.name, self.model_id, self.explain_error, self._limits)
 
-    async def _fetch(self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int) -> Any:
-        body, is_whole = await self._fetch_body(method, outgoing, deadlines, retries)
-        return _value(body, is_whole=is_whole, origin=self._address.origin)
-
-    async def _fetch_body(
-        self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int
-    ) -> tuple[bytes, bool]:
+    async def _fetch(
+        self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int, *, is_raw: bool = False
+    ) -> Any:
         exchange = self._exchange(method, outgoing, _PLAIN, deadlines, retries)
         exchange.request.read, exchange.deadlines = deadlines.first_byte, None  # no run watches this one
         try:
@@ -507,9 +501,10 @@ class HttpBackend(Backend):
                 while (response := await exchange.open()) is None:
                     continue
                 try:
-                    return await response.read(MAX_BODY_BYTES)
+                    body, is_whole = await response.read(MAX_BODY_BYTES)
                 finally:
                     await response.aclose()
+                return body if is_raw else _value(body, is_whole=is_whole, origin=self._address.origin)
             raise DeadlineError(f"{self._address.origin} took longer than {deadlines.total:g} s", is_retryable=True)
         except MelleaError as error:
             exchange.describe(error)

@@ -9,6 +9,7 @@ import json
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from mellea.core.runtime.tasks import in_thread
 from mellea.core.serialise import from_json, to_json
 from mellea.serve.server_file import open_server_file
 
-__all__ = ["Kept", "ResponseStore"]
+__all__ = ["Kept", "ResponseStore", "open_response_store"]
 
 _MOST = 10_000
 _MOST_IN_MEMORY = 1_000
@@ -41,47 +42,69 @@ class Kept:
     messages: tuple[Message, ...]
 
 
-class ResponseStore:
-    """Keeps responses.
+class ResponseStore(ABC):
+    """Keeps responses; `open_response_store` makes one."""
 
-    Args:
-        path: an SQLite file; without one they are kept in memory.
-        seconds: how long.
-    """
-
-    def __init__(self, path: str | os.PathLike[str] | None = None, *, seconds: float = _KEEP_SECONDS) -> None:
-        self._seconds = seconds
-        self._memory: OrderedDict[str, tuple[float, Kept]] = OrderedDict()
-        self._lock = threading.Lock()
-        self._database = None if path is None else open_server_file(path)
-
+    @abstractmethod
     async def put(self, id: str, kept: Kept) -> None:
         """Keep a response."""
-        if self._database is not None:
-            await in_thread(self._write, id, kept)
-            return
-        with self._lock:
-            self._memory[id] = (time.time(), kept)
-            while len(self._memory) > _MOST_IN_MEMORY:
-                self._memory.popitem(last=False)
 
+    @abstractmethod
     async def get(self, id: str) -> Kept | None:
         """Return a response, `None` if it isn't kept any more."""
-        if self._database is not None:
-            return await in_thread(self._read, id)
+
+    @abstractmethod
+    async def delete(self, id: str) -> bool:
+        """Forget a response; returns whether it was kept."""
+
+
+def open_response_store(path: str | os.PathLike[str] | None = None, *, seconds: float = _KEEP_SECONDS) -> ResponseStore:
+    """Return a store of responses.
+
+    Args:
+        path: the file of the server; without one they are kept in memory.
+        seconds: how long they are kept.
+    """
+    return _InMemory(seconds) if path is None else _InFile(path, seconds)
+
+
+class _InMemory(ResponseStore):
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._kept: OrderedDict[str, tuple[float, Kept]] = OrderedDict()
+        self._lock = threading.Lock()  # an application may be served on several loops
+
+    async def put(self, id: str, kept: Kept) -> None:
         with self._lock:
-            at, kept = self._memory.get(id, (0.0, None))
+            self._kept[id] = (time.time(), kept)
+            while len(self._kept) > _MOST_IN_MEMORY:
+                self._kept.popitem(last=False)
+
+    async def get(self, id: str) -> Kept | None:
+        with self._lock:
+            at, kept = self._kept.get(id, (0.0, None))
         return kept if at > time.time() - self._seconds else None
 
     async def delete(self, id: str) -> bool:
-        """Forget a response; returns whether it was kept."""
-        if self._database is not None:
-            return await in_thread(self._remove, id)
         with self._lock:
-            return self._memory.pop(id, None) is not None
+            return self._kept.pop(id, None) is not None
+
+
+class _InFile(ResponseStore):
+    def __init__(self, path: str | os.PathLike[str], seconds: float) -> None:
+        self._seconds = seconds
+        self._database = open_server_file(path)
+
+    async def put(self, id: str, kept: Kept) -> None:
+        await in_thread(self._write, id, kept)
+
+    async def get(self, id: str) -> Kept | None:
+        return await in_thread(self._read, id)
+
+    async def delete(self, id: str) -> bool:
+        return await in_thread(self._remove, id)
 
     def _write(self, id: str, kept: Kept) -> None:
-        assert self._database is not None
         now = time.time()
         row = (id, kept.model, json.dumps(kept.response), to_json(list(kept.messages)), now)
         with self._database.write() as connection:
@@ -93,14 +116,12 @@ class ResponseStore:
             )
 
     def _read(self, id: str) -> Kept | None:
-        assert self._database is not None
         query = "select model, response, messages from responses where id = ? and kept > ?"
         with self._database.read() as connection:
             row = connection.execute(query, (id, time.time() - self._seconds)).fetchone()
         return None if row is None else Kept(row[0], json.loads(row[1]), _load(row[2]))
 
     def _remove(self, id: str) -> bool:
-        assert self._database is not None
         with self._database.write() as connection:
             return connection.execute("delete from responses where id = ?", (id,)).rowcount > 0
 

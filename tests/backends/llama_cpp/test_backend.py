@@ -83,12 +83,13 @@ async def test_characters_of_several_tokens_arrive_whole(backend, request_for):
     assert "".join(chunks) == '"żółw 🐢 漢字"'
 
 
-async def test_closing_while_it_writes_frees_the_slot(backend, request_for, freed):
+async def test_closing_while_it_writes_frees_the_slot(backend, request_for, freed, monkeypatch):
+    monkeypatch.setattr("mellea.backends.llama_cpp.backend._CLOSE_SECONDS", 60.0)
     stream = backend.run(request_for("Tell a long story.", max_tokens=400, temperature=0))
     await first_text(stream)
     started = time.monotonic()
     await stream.aclose()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 20, "it waited as long as a close may take"
     assert await freed(backend) < 100, "tokens"
 
 
@@ -103,7 +104,7 @@ async def test_cancelling_while_it_writes_frees_the_slot(backend, request_for, f
 
 async def test_cancelling_while_it_reads_a_long_prompt_frees_the_slot(backend, request_for, freed, long_prompt):
     stream = backend.run(request_for(f"{time.monotonic()} {long_prompt}", max_tokens=4))
-    kinds = set()
+    kinds = {type(await anext(stream))}
     with anyio.move_on_after(1.2):
         async for event in stream:
             kinds.add(type(event))
@@ -111,7 +112,8 @@ async def test_cancelling_while_it_reads_a_long_prompt_frees_the_slot(backend, r
     assert await freed(backend) <= 512, "of 1,400 tokens"
 
 
-async def test_a_request_over_the_number_of_slots_waits_and_can_be_cancelled(backend, request_for, freed):
+async def test_a_request_over_the_number_of_slots_waits_and_can_be_cancelled(backend, request_for, freed, monkeypatch):
+    monkeypatch.setattr("mellea.backends.llama_cpp.backend._CLOSE_SECONDS", 60.0)
     counts = [0]
 
     async def write():
@@ -127,7 +129,7 @@ async def test_a_request_over_the_number_of_slots_waits_and_can_be_cancelled(bac
         assert isinstance(await anext(waiting), KeepAlive)
         started = time.monotonic()
         await waiting.aclose()
-        assert time.monotonic() - started < 0.5  # nobody waits for what no worker has taken up
+        assert time.monotonic() - started < 1.5  # nobody waits for what no worker has taken up
         tasks.cancel_scope.cancel()
     assert await freed(backend) < 100, "tokens"
 
