@@ -3,8 +3,9 @@
 Rules:
 
 - A command is a function in a file of its own; its docstring is its help.
-- Errors of mellea are one line on stderr: 2 if the arguments were wrong, 1 for everything else. Other errors are bugs
-  and show a traceback.
+- Errors of mellea, and of files that it can't read or write for the user, are one line on stderr: 2 if the arguments
+  were wrong, 1 for everything else. Other errors are bugs and show a traceback: the frames of the user's program,
+  with `MELLEA_DEBUG=1` all of them.
 - Ctrl-C and a reader that leaves end a command without a word.
 """
 
@@ -19,6 +20,7 @@ import typer
 
 from mellea._version import __version__
 from mellea.cli import output
+from mellea.core.tracebacks import frames_of_program, short_errors
 from mellea.errors import MelleaError, StateError, UsageError
 
 __all__ = ["run"]
@@ -51,6 +53,7 @@ def _start(
     """Generative programs in Python."""
 
 
+@short_errors
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -65,6 +68,12 @@ def run(argv: Sequence[str] | None = None) -> int:
     except MelleaError as error:
         output.note(f"mellea: {error}")
         return 2 if isinstance(error, UsageError) and not isinstance(error, StateError) else 1
+    except OSError as error:
+        if frames_of_program(error.__traceback__) is not None:
+            raise  # it failed in the user's program
+        named = "" if error.filename is None else f"{error.filename!r}: "
+        output.note(f"mellea: {named}{error.strerror or error}")
+        return 1
     return 0
 
 

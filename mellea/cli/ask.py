@@ -101,6 +101,8 @@ def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: boo
         for part in stream.partials():
             output.write_json([{"path": part.path, "text": part.text, "data": to_jsonable_python(part.data)}])
     else:
+        for _ in stream:
+            pass  # the value is there at the end
         output.write_json([to_jsonable_python(stream.output)])
 
 

@@ -76,6 +76,8 @@ def _print_answer(function: PromptFunction[..., Any], given: Mapping[str, Any]) 
         elif inspect.signature(function).return_annotation in (str, "str"):
             _print_text(stream)
         else:
+            for _ in stream:
+                pass  # the value is there at the end
             output.write_value(stream.output)
 
 

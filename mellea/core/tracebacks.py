@@ -42,7 +42,7 @@ _OURS = __name__.partition(".")[0]
 
 _LIBRARIES = sys.stdlib_module_names | {
     "anyio", "h11", "h2", "httpcore", "httpx", "jinja2", "outcome", "pydantic", "pydantic_core", "sniffio", "trio",
-    "xllamacpp",
+    "typer", "xllamacpp",
 }  # fmt: skip
 
 _LONGEST = 200

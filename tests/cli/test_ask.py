@@ -19,7 +19,7 @@ import mellea
 from mellea.cli import ask, conversation
 from mellea.core import Message, Usage
 from mellea.errors import OverloadedError
-from mellea.testing import ScriptedBackend
+from mellea.testing import Pause, ScriptedBackend
 from tests.cli.conftest import Run
 
 Script = Callable[..., ScriptedBackend]
@@ -74,6 +74,12 @@ def test_what_is_piped_in_stands_below_the_prompt_and_is_no_template(
     pipe(monkeypatch, "alone")
     assert run("ask").code == 0
     assert backend.prompts == ["Translate:\n\n{{text}}", "alone"]
+
+
+def test_a_typed_answer_of_a_slow_model_is_waited_for(run: Run, script: Script, tmp_path: Path) -> None:
+    (tmp_path / "people.py").write_text(PEOPLE)
+    script([Pause(0.05), '{"name": "Ada", ', Pause(0.05), '"age": 36}'])
+    assert run("ask", "x", "--format", "people.py:Person", "-u").stdout == '{"name": "Ada", "age": 36}\n'
 
 
 def test_a_typed_answer_is_json(run: Run, script: Script, tmp_path: Path) -> None:

@@ -101,6 +101,13 @@ def test_mistakes_are_one_line(run: Run, rows: Path) -> None:
     assert run("journal", "show", "none.db").code == 2
 
 
+def test_a_file_that_is_not_there_is_one_line(run: Run, rows: Path) -> None:
+    for arguments in (["nowhere.csv"], [rows, "-o", "nowhere/out.jsonl"]):
+        done = run("map", "mails.py:classify", *arguments)
+        assert (done.code, done.stdout) == (1, "")
+        assert done.stderr == f"mellea: 'nowhere{str(arguments[-1])[7:]}': No such file or directory\n"
+
+
 def test_journals_are_compacted_and_merged(run: Run, rows: Path) -> None:
     for number in (1, 2):
         assert run("map", "mails.py:classify", rows, "--journal", f"j{number}.db", "--limit", str(number)).code == 0

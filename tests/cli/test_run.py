@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 import mellea
 from mellea.cli import run as command
-from mellea.testing import ScriptedBackend
+from mellea.testing import Pause, ScriptedBackend
 from tests.cli.conftest import Run
 
 PROGRAM = '''
@@ -86,6 +87,11 @@ def test_text_is_printed_as_it_is_and_anything_else_as_json(run: Run, program: C
     assert run("run", "prog.py:later", "text=a b c d e").stdout == "5\n"
 
 
+def test_a_value_of_a_slow_model_is_waited_for(run: Run, program: Callable[..., ScriptedBackend]) -> None:
+    program([Pause(0.05), "1", Pause(0.05), "2"])
+    assert run("run", "prog.py:count", "text=a b").stdout == "12\n"
+
+
 def test_any_function_can_be_called(run: Run, program: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("run", "prog.py:plain", "a=2", "b=2").stdout == '{"a": 2, "b": "2"}\n'
     assert run("run", "prog.py:each").stdout == "1\ntwo\n"
@@ -114,6 +120,9 @@ def test_a_users_mistake_is_one_line_and_code_2(run: Run, program: object, argum
     assert done.code == 2 and said in done.stderr and done.stdout == ""
 
 
-def test_a_bug_in_the_program_shows_its_traceback(run: Run, program: object) -> None:
-    with pytest.raises(KeyError, match="a bug"):
+def test_a_bug_in_the_program_shows_its_traceback_and_no_frames_of_the_command(run: Run, program: object) -> None:
+    with pytest.raises(KeyError, match="a bug") as caught:
         run("run", "prog.py:wrong")
+    frames = [Path(frame.filename) for frame in traceback.extract_tb(caught.tb)]
+    assert [path.name for path in frames].count("prog.py") == 1
+    assert not [path for path in frames if "typer" in path.parts]

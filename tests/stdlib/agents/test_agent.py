@@ -486,6 +486,9 @@ async def test_plain_exceptions_come_out() -> None:
         ({"format": int}, "write output="),
         ({"system_prompt": "x"}, "write instructions="),
         ({"mcp_servers": []}, "among the others"),
+        ({"prepare_step": print}, r"write loop=ToolLoop\(prepare_step=…\)"),
+        ({"policy": print}, r"write loop=ToolLoop\(policy=…\)"),
+        ({"on_limit": "return"}, r"write loop=ToolLoop\(on_limit=…\)"),
     ],
 )
 def test_a_wrong_argument_says_what_it_takes(wrong: dict[str, Any], match: str) -> None:
