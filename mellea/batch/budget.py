@@ -42,6 +42,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         for field in fields(self):
+            # A loop rather than one check per field, so that a field added later is checked without anybody thinking
+            # of it.
             value = getattr(self, field.name)
             if value is None:
                 continue
@@ -69,6 +71,8 @@ class Budget:
 class Purse:
     """What a map has spent of its budget.
 
+    # A program may choose another model for each row, so a price is looked up when a backend is first seen, and only
+    # then.
     Attributes:
         cost: US dollars so far, `None` if a part is unknown.
         tokens: input and output tokens so far.
@@ -109,6 +113,7 @@ class Purse:
                 return may
             waiter = new_waiter()
             self._waiters.append(waiter)
+            # A row that ends wakes this at once. The second is for `seconds`, which can run out while no row ends.
             await waiter.wait(1.0)
 
     def _may_enter(self) -> bool | None:
@@ -116,10 +121,14 @@ class Purse:
         budget = self._budget
         if budget is None:
             return True
+        # Sticky: once a row was refused, none is begun even if the mean falls again, so that the rows done are the
+        # first ones.
         if self.is_empty or (budget.seconds is not None and time.monotonic() - self._began >= budget.seconds):
             return False
         if budget.cost is None and budget.tokens is None:
             return True
+        # Nothing is known of a row's size yet. The first row runs alone; otherwise a whole batch could overshoot the
+        # limit.
         if not self._last and self._in_flight:
             return None
         count = max(len(self._last), 1)
@@ -128,6 +137,8 @@ class Purse:
                 continue
             if spent >= limit:
                 return False
+            # Those in flight could use up the rest. They may also take less, so this isn't a refusal: ask again when
+            # one has ended.
             if spent + self._in_flight * sum(each[place] for each in self._last) / count >= limit:
                 return None
         return True
@@ -145,16 +156,19 @@ class Purse:
         """
         tokens = None if usage is None else usage.total_tokens
         self.tokens += tokens or 0
+        # Once one part is unknown the sum is too; counting it as 0 would let a map spend more than it was allowed.
         self.cost = None if self.cost is None or cost is None else self.cost + cost
         budget = self._budget
         if budget is None:
             return
         self._in_flight -= 1
         self._last.append((cost or 0.0, tokens or 0))
+        # All are woken, since a cheap row can make room for several. Those that still don't fit wait again.
         for waiter in self._waiters:
             waiter.wake()
         self._waiters = []
         for name, limit, taken in (("cost", budget.cost, cost), ("tokens", budget.tokens, tokens)):
+            # A row that asked no model (its prompt failed) has no tokens either, and says nothing about the provider.
             if limit is not None and taken is None and has_asked:
                 raise ConfigurationError(
                     f"Budget({name}={limit!r}) can't be kept: the tokens of an answer, or their price, are unknown; "

@@ -87,6 +87,8 @@ class LoopState:
     is_done: bool = False
 
     @property
+    # Each key counts as waiting only with all that is inside it: a sub-agent that can still work keeps the loop
+    # going.
     def step(self) -> int:
         """Number of the step that is under way, or was finished last; 0 before the first."""
         return len(self.starts)
@@ -98,6 +100,7 @@ class LoopState:
         return self.messages[-1] if has_more and self.messages[-1].role == "assistant" else None
 
     @property
+    # The slash joins the keys of nested calls, and an id comes from a provider, who may put anything into it.
     def calls(self) -> dict[str, ToolCall]:
         """The calls of the answer whose step is under way, by their keys, in the model's order."""
         answer = self.last_answer
@@ -128,6 +131,7 @@ class LoopState:
     def _ask_nested(self) -> Iterator[Question]:
         calls = self.calls
         for key, inner in self.nested.items():
+            # Ids of questions are paths, so that one flat dict of answers reaches every level.
             where = f"{calls[key].tool_name}/{inner.step}" if key in calls else key
             for question in inner.questions:
                 path = f"{where}/{question.path}" if question.path else where
@@ -161,6 +165,7 @@ def give_answers(state: LoopState, answers: Mapping[str, Any]) -> LoopState:
     if not isinstance(answers, Mapping):
         raise UsageError(f"answers takes a dict of answers by the ids of the questions, not {answers!r}")
     questions = {question.id: question for question in state.questions}
+    # Refused as a whole before anything is recorded: half of the answers would be lost in the error.
     if unknown := [each for each in answers if each not in questions]:
         known = ", ".join(map(repr, questions)) or "none"
         raise UsageError(f"there is no open question {unknown[0]!r}; the open ones are {known}")
@@ -170,6 +175,8 @@ def give_answers(state: LoopState, answers: Mapping[str, Any]) -> LoopState:
 def _record(state: LoopState, answers: Mapping[str, Answer]) -> LoopState:
     if not answers:
         return state
+    # Only answers to questions of this level; the others are passed down, without the part of the path that is used
+    # up.
     asked = {question.id for question in state.asked}
     nested = {
         key: _record(
@@ -196,8 +203,10 @@ def _check_answer(question: Question, answer: Any) -> Answer:
         )
     if isinstance(answer, Edited):
         raise UsageError(f"the tool of {question.id!r} runs outside; give its result or Deny(reason), not {answer!r}")
+    # The result of an outside tool takes the same way as that of a local one, `ToolReturn` included.
     returned = ToolReturn.of(answer)
     try:
+        # Checked now: the state has to be saved as JSON before the model reads the result.
         told = serialise_result(returned.text, serialize_unknown=False)
     except UsageError as error:
         raise UsageError(f"the result of {question.id!r} needs a JSON form: {error}") from None
