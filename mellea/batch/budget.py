@@ -71,8 +71,6 @@ class Budget:
 class Purse:
     """What a map has spent of its budget.
 
-    # A program may choose another model for each row, so a price is looked up when a backend is first seen, and only
-    # then.
     Attributes:
         cost: US dollars so far, `None` if a part is unknown.
         tokens: input and output tokens so far.
@@ -103,6 +101,7 @@ class Purse:
         """
         if self._budget is None:
             return True
+        # Rows may ask different models, so a price is looked up when a backend is first seen, and only then.
         if backend is not None and id(backend) not in self._backends:
             self._budget.check_prices([backend])
             self._backends.add(id(backend))
