@@ -225,9 +225,9 @@ class BatchDesk:
     async def _make(self, batch: _Batch) -> None:
         rows = {name: item.key for name, item in batch.items.items()}
         backend = batch.backend
+        # Intent, batch, id, in this order: see the rules on top.
         await self._call_journal(
             lambda journal: journal.note_intent(self._job, batch.intent, backend.name, backend.model_id, rows)
-            # In this order, see the rules on top: intent, batch, id.
         )
         began = time.time()
         for attempt in range(_TRIES):

@@ -112,7 +112,7 @@ class JournalThread:
 
     def _answer(self, calls: list[_Errand]) -> None:
         places = [call.what for call in calls if isinstance(call.what, int)]
-        # One query for all places that were asked for in this round.
+        # Read together: each query costs a wait for the interpreter's lock.
         found = self._journal.fetch(places) if places else {}
         for call in calls:
             if isinstance(call.what, int):

@@ -93,7 +93,7 @@ def _check(arguments: MapArguments) -> MapSettings:
             raise UsageError(f"{name}= takes {words}, not {value!r}")
     journal = arguments.get("journal")
     if arguments.get("batch") and journal is None:
-        # A batch is answered within hours, so a crash in between is likely.
+        # A batch is answered within hours, and a program may well end before that.
         raise UsageError("batch=True takes journal=: a batch that is forgotten in a crash would be paid for twice")
     return MapSettings(
         arguments.get("limits") or RateLimits(),

@@ -226,9 +226,9 @@ class StreamResponse(_Response):
         try:
             async with anyio.create_task_group() as group:
                 out.scope = group.cancel_scope
+                # Before the first send, which can wait for a slow client for as long as a stall takes.
                 group.start_soon(_watch, receive, out)
                 group.start_soon(out.keep_alive, self.encoder.keep_alive, self._keep_alive)
-                # In this order: whoever watches has to be there before the first send can wait for a slow client.
                 await self._answer(out)
                 # The watcher and the sign of life have no end of their own.
                 group.cancel_scope.cancel()

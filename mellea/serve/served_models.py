@@ -116,11 +116,11 @@ class AgentModel(ServedModel):
         return self._agent.has_format
 
     def chat_program(self) -> ChatProgram:
-        # The client's tools and their results belong to its own programs; the agent's steps aren't told outside.
         return self._agent
 
     async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         _refuse_tools(self.id, asked)
+        # Results of tools stay out: the agent's own steps aren't told to clients, and theirs aren't the agent's.
         spoken = [Message(each.role, each.content, images=_images(each)) for each in asked.messages if _is_spoken(each)]
         if not spoken:
             raise UsageError("the conversation has no message of the user")

@@ -31,9 +31,9 @@ def as_mellea_error(error: BaseException, *, backend: str | None, model: str | N
         return error
     if is_work:
         wrapped: MelleaError = OutputError(f"code of your own failed inside the call: {describe_error(error)}")
-    # As the cause, so that the traceback still shows where it came from.
     else:
         wrapped = BackendError(f"the backend {backend!r} failed: {describe_error(error)}", backend=backend, model=model)
+    # As the cause, so that the traceback still shows where it came from.
     wrapped.__cause__ = error
     return wrapped
 

@@ -232,7 +232,6 @@ class Chat:
         read = partial(chat_request, secret=self._secret, trusts_system=self._trusts_system, limit=self._limit)
         if isinstance(request, (bytes, str)) and len(request) <= _QUICK_LENGTH:
             return read(request)
-        # Before the state is taken: a function that fails must not use up the state of a run that waits.
         return await in_thread(read, request)  # which may take a while
 
     async def _begin(self, chat: str, asked: ChatRequest) -> tuple[Streamable, UiEncoder]:
@@ -243,6 +242,7 @@ class Chat:
         """
         message_id = asked.message_id or f"msg-{uuid.uuid4().hex}"
         make = partial(self._make_encoder, message_id=message_id, keep=partial(self._keep, chat))
+        # Before the state is taken: a function that fails must not use up the state of a run that waits.
         program = await self._choose(asked)
         waiting = await in_thread(self._store.take, chat)
         if waiting is not None and isinstance(program, Agent):

@@ -163,9 +163,9 @@ class _Reader:
         for number, each in enumerate(given):
             self._is_last = number == len(given) - 1
             messages += self._message(each, f"request.messages[{number}]")
+        self._read_approvals(data)
         # A history that ends with the assistant is one whose calls are being answered, and the answer goes on in that
         # message.
-        self._read_approvals(data)
         is_open = bool(given) and given[-1]["role"] == "assistant" and trigger == "submit-message"
         known = {"id", "messages", "trigger", "messageId", "approvals"}
         return ChatRequest(

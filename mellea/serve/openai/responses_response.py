@@ -287,9 +287,9 @@ class ResponseEncoder(Encoder):
     def feed(self, value: Written) -> bytes:
         """Return the event as a server-sent one."""
         text = json.dumps(value.json, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        # With the event's name in a line of its own, as OpenAI sends it.
         return replace_surrogates(f"event: {value.json['type']}\ndata: {text}\n\n").encode()
 
-    # With the event's name in a line of its own, as OpenAI sends it.
     def finish(self, ending: Ending) -> bytes | None:
         """Return what is written of a failure; of a stream that was stopped, nothing, so that the client can tell."""
         if ending.is_stopped:

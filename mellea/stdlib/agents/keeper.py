@@ -148,9 +148,9 @@ class StateKeeper:
                 raise StateError(f"the checkpoint {str(checkpoint.path)!r} can't be written: {error}") from error
             return
         try:
-            # No broad hiding: the run ends with the user's error, and the note says where it came from.
             await outcome_of(checkpoint, pending)
         except Exception as error:
+            # The run ends with the user's own error; the note says where it came from.
             add_note(error, "raised by the checkpoint of an agent's run")
             raise
 

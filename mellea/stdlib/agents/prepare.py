@@ -72,7 +72,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
         left = min((number for number in known if number is not None), default=None)
         if left is None:
             raise UsageError("warn_near_limit() knows the limits of an agent only; elsewhere give it max_steps=")
-        # Nothing is said early: models that are told of a far limit hurry without need.
+        # Nothing is said while there is time: the warning would only take the model's attention off the task.
         if left > ahead:
             return None
         if left <= 0:

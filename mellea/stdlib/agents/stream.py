@@ -140,8 +140,8 @@ class AgentStream(_AgentStreaming[T, Stream[Any]], PlainOnly):
         self._source.close()
 
     def to_async(self) -> AsyncAgentStream[T]:
-        # Both streams share one run and one book: usage, limits and steering are the same whichever is read.
         """Return a stream for async code that reads the same run, as a web server does."""
+        # Both streams share one run and one book: usage, limits and steering are the same whichever is read.
         return AsyncAgentStream(self._book, self._source.to_async(), self._arguments)
 
     def __enter__(self) -> Self:

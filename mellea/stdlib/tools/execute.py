@@ -128,8 +128,8 @@ async def run_calls(
 
 
 def _as_event(call: ToolCall, value: Any) -> Event:
-    # The path grows from the inside out, one part at each level.
     """Return what readers get of a value that a tool yields: events of a run inside it say whose they are."""
+    # The path grows from the inside out, one part at each level.
     if isinstance(value, NestedEvent):
         return NestedEvent(call.tool_call_id, f"{call.tool_name}/{value.path}", value.event)
     if isinstance(value, Event):

@@ -87,8 +87,6 @@ class LoopState:
     is_done: bool = False
 
     @property
-    # Each key counts as waiting only with all that is inside it: a sub-agent that can still work keeps the loop
-    # going.
     def step(self) -> int:
         """Number of the step that is under way, or was finished last; 0 before the first."""
         return len(self.starts)
@@ -100,7 +98,6 @@ class LoopState:
         return self.messages[-1] if has_more and self.messages[-1].role == "assistant" else None
 
     @property
-    # The slash joins the keys of nested calls, and an id comes from a provider, who may put anything into it.
     def calls(self) -> dict[str, ToolCall]:
         """The calls of the answer whose step is under way, by their keys, in the model's order."""
         answer = self.last_answer
@@ -125,16 +122,18 @@ class LoopState:
     def is_waiting(self) -> bool:
         """Whether nothing can be done before a question is answered."""
         asked = {question.id for question in self.asked}
+        # A sub-agent that can still work keeps the whole loop going, so its call counts as waiting only with all
+        # inside it.
         left = [key for key in self.calls if key not in self.outputs and key not in asked]
         return bool(self.questions) and all(key in self.nested and self.nested[key].is_waiting for key in left)
 
     def _ask_nested(self) -> Iterator[Question]:
         calls = self.calls
         for key, inner in self.nested.items():
-            # Ids of questions are paths, so that one flat dict of answers reaches every level.
             where = f"{calls[key].tool_name}/{inner.step}" if key in calls else key
             for question in inner.questions:
                 path = f"{where}/{question.path}" if question.path else where
+                # Ids of questions are paths, so that one flat dict of answers reaches every level.
                 yield replace(question, id=f"{key}/{question.id}", path=path)
 
 
@@ -142,6 +141,7 @@ def key_calls(answer: Message) -> dict[str, ToolCall]:
     """Return the calls of an answer by keys, each of its own; `/` doesn't occur in one."""
     calls: dict[str, ToolCall] = {}
     for call in answer.tool_calls:
+        # The slash joins the keys of nested calls, and an id comes from a provider, who may put anything into it.
         key = first = call.tool_call_id.replace("/", "_")
         number = 1
         while key in calls:

@@ -68,7 +68,7 @@ async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
                 report(value)
 
     try:
-        # Both in one group: an error of the tool ends the relay, and an error of a reader ends the tool.
+        # Both in one group, so that neither goes on alone once the other has failed.
         work: list[Callable[[], Awaitable[Any]]] = [functools.partial(in_thread, drive), relay]
         return (await together(work))[0]
     finally:

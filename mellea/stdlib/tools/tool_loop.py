@@ -168,8 +168,8 @@ class ToolLoop:
                     return self.reach_limit(run, task, number, answer, end, progress.limit)
                 await self.run_tools(run, task, step, progress)
                 if progress.is_waiting:
+                    # The last answer calls tools, which now wait for a person; so that is the reason, and not "stop".
                     run.emit([StreamEnd("tool_call", end.response_id, end.model)])
-                    # The reason is true: the last answer calls tools, which now wait for a person.
                     return answer
                 progress.end_step()
                 run.emit([StepEnd(number)])
