@@ -16,7 +16,7 @@ from mellea.errors import BudgetExceededError, ConfigurationError, UsageError
 __all__ = ["Budget", "Purse"]
 
 _SAMPLE = 200
-"""Of how many rows the mean is taken that those in flight are expected to take."""
+"""How many of the last rows the mean is taken over; rows in flight are expected to take that much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,11 @@ class Purse:
 
     @property
     def knows_nothing(self) -> bool:
-        """Whether a budget has to be kept, and it isn't known yet what a row takes."""
+        """Whether there is a budget, and no row has shown yet what one takes."""
         return self._budget is not None and not self._last
 
     async def enter(self, backend: Backend | None) -> bool:
-        """Wait until it is known whether one more row may be begun; false if not.
+        """Wait until it is clear whether one more row may begin, and return that.
 
         Raises:
             ConfigurationError: there is a limit on the cost, and the model has no known price.
@@ -116,7 +116,7 @@ class Purse:
             await waiter.wait(1.0)
 
     def _may_enter(self) -> bool | None:
-        """Tell whether one more row may be begun; `None` if that depends on those in flight."""
+        """Return whether one more row may begin; `None` if that depends on the rows in flight."""
         budget = self._budget
         if budget is None:
             return True
@@ -143,12 +143,12 @@ class Purse:
         return True
 
     def leave(self, usage: Usage | None, cost: float | None, *, has_asked: bool) -> None:
-        """Note what a row took that was begun.
+        """Count what a row took.
 
         Args:
             usage: its tokens.
             cost: its US dollars.
-            has_asked: whether it has asked a model at all.
+            has_asked: whether it asked a model at all.
 
         Raises:
             ConfigurationError: there is a limit on what isn't known.

@@ -113,7 +113,7 @@ class BatchDesk:
         return asked.is_plain and isinstance(asked.backend, HttpBackend) and asked.backend.batches is not None
 
     async def ask(self, key: bytes, asked: Asked, meter: Meter) -> Any:
-        """Hand in a request, wait for its answer, and return the row's value; `None` in place of an outcome is live.
+        """Hand in a request, wait for its answer, and return the row's value.
 
         Raises:
             LookupError: it has to be asked for live.

@@ -24,7 +24,7 @@ from mellea.core.runtime.tasks import in_thread
 __all__ = ["Feed", "PushFeed", "make_feed"]
 
 _PULL_SECONDS = 0.005
-"""How long more rows are taken once there is one."""
+"""How long one pull goes on taking rows after its first one."""
 
 _SLOW_SECONDS = 0.002
 """A source that takes longer for a row is only asked when there is nothing else to do."""
@@ -44,7 +44,7 @@ class Feed(ABC):
         """Return rows, at most so many; none at the end."""
 
     async def aclose(self) -> None:  # noqa: B027 - most have nothing to close
-        """Let go of the source."""
+        """Close the source."""
 
 
 class _ReadyFeed(Feed):

@@ -42,7 +42,7 @@ class JournalThread:
         threading.Thread(target=self._serve, name="mellea-journal", daemon=True).start()
 
     def commit(self, entry: Answer | Failure, ticket: Any) -> None:
-        """Have an answer or a failure committed."""
+        """Queue an answer or a failure for the next transaction."""
         self._queue.put((entry, ticket))
 
     async def fetch(self, place: int) -> FoundAnswer | None:
@@ -58,7 +58,7 @@ class JournalThread:
         return await call.result()
 
     def close(self) -> None:
-        """Let the thread end when it has done what was handed in; returns at once."""
+        """Ask the thread to end once it has done what is queued; returns at once."""
         self._queue.put(None)
 
     async def closed(self) -> None:

@@ -40,7 +40,7 @@ _SLICE_SECONDS = 0.1
 """How many seconds' worth of moments are taken from the journal at once."""
 
 _STALE_SECONDS = 5.0
-"""Moments that lie so far back weren't used when they could have been; others may have taken their place."""
+"""Moments older than this are dropped: they weren't used in time, and others may have been given the same ones."""
 
 _LONGEST_HOLD = 120.0
 
@@ -199,7 +199,7 @@ class Pace:
         return found
 
     def settle(self, expected: float, tokens: int | None) -> None:
-        """Note how many tokens a request took that was expected to take so many."""
+        """Correct the expectation by what a request really took."""
         if tokens is None:
             return
         self._answers += 1
@@ -209,11 +209,11 @@ class Pace:
         self._settled += tokens - expected
 
     def hold(self, seconds: float) -> None:
-        """Let nobody begin a request for so long."""
+        """Hold all requests back for so many seconds."""
         self._held = max(self._held, time.time() + min(seconds, _LONGEST_HOLD))
 
     def look(self) -> int:
-        """Take in what the last headers said; returns how many requests were refused since the last look."""
+        """Read the limits in the last headers; returns how many requests were refused since the last look."""
         state = self._backend.rate_limits
         # The same object as at the last look: no headers have come since.
         if state is None or state is self._seen:

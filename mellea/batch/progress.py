@@ -1,4 +1,4 @@
-"""How a map goes, in one line of a terminal: rows, rows a second, cost, time left."""
+"""The progress of a map as one line of a terminal: rows, rows a second, cost, time left."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class Runner:
         launch(self._main, self._retire)
 
     def post_stop(self) -> None:
-        """Have it stop, from any thread; returns at once."""
+        """Ask it to stop, from any thread; returns at once."""
         self._is_stopped = True
         if self.loop is not None and not self.has_ended:
             self.loop.post(self._stop)
@@ -498,7 +498,7 @@ class Runner:
             self._purse.leave(task.usage, task.cost, has_asked=task.has_asked)
 
     def _give_up(self, task: _Task) -> None:
-        """Let go of a row that isn't begun, since nothing is any more."""
+        """Drop a row that doesn't begin any more."""
         self._in_flight -= 1
         self._wake_all()
         self._end_desk()

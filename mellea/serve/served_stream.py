@@ -97,7 +97,7 @@ class ServedStream:
         return self._pieces
 
     def partials(self) -> AsyncIterator[Any]:
-        """Read what is known of a typed result so far.
+        """Read a typed result as partial objects while it is written.
 
         Raises:
             UsageError: it has no type.

@@ -184,7 +184,7 @@ class LogReader(AsyncIterator[bytes]):
         return b"".join(pieces)
 
     async def aclose(self) -> None:
-        """Leave."""
+        """Stop reading."""
         if self._is_reading and not self._has_left:
             self._answer.count(-1)
         self._has_left = True

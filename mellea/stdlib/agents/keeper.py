@@ -1,4 +1,4 @@
-"""What becomes of the states of one run: they are signed, saved, handed out as `Pending`, and resumed once."""
+"""Keeps the states of one run: signs and saves them, hands them out as `Pending`, and resumes each once."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class Book:
             self.added.append(Message("user", text))
 
     def is_steered(self) -> bool:
-        """Whether the user has said something; if not, nothing is taken any more."""
+        """Whether the user has said more. If not, the run is closed to further messages."""
         # Looking and closing are one moment: else what is said in between would be taken, and nobody would read it.
         with self._lock:
             self._is_closed = not self.added
@@ -228,7 +228,7 @@ class Book:
         return any(inner._cancel_call(tool_call_id) for inner in tuple(self.inner))
 
     def close(self) -> None:
-        """Take nothing any more."""
+        """Refuse further messages."""
         with self._lock:
             self._is_closed = True
 

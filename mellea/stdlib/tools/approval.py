@@ -43,7 +43,7 @@ Verdict = Approved | Deny | OutsideResult | Question
 async def settle(
     key: str, call: ToolCall, tool: Tool[..., Any] | None, policy: Policy | None, answer: Answer | None, has_begun: bool
 ) -> Verdict:
-    """Return what is to become of a call.
+    """Decide whether a call runs, is denied, has its result already, or waits for a person.
 
     Args:
         key: the id of the question, if there is one.

@@ -174,7 +174,7 @@ class LoopProgress:
         self.calls, self.outputs, self.is_resumed = {}, {}, False
 
     async def save(self) -> None:
-        """Have the state saved; of several at once, the last one is."""
+        """Save the state; of several saves at once, only the latest state is written."""
         if self._save is None:
             return
         self._changes += 1

@@ -84,7 +84,7 @@ class LoopTask(Protocol):
         """Launch the request of a step."""
 
     def tell(self, result: Any) -> Any:
-        """Return what the model is told of a tool's result."""
+        """Return a tool's result as the model reads it."""
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
         """Return which limit of its own the work has reached, `None` if none; the answer's tools aren't run then."""
@@ -307,7 +307,7 @@ class ToolLoop:
             await progress.save()
 
     async def _settle_calls(self, tools: Mapping[str, Tool[..., Any]], progress: LoopProgress) -> dict[str, Verdict]:
-        """Return what is to become of each unfinished call; one whose own loop waits for answers is left out."""
+        """Return the verdict on each unfinished call, but for those whose own loop waits for answers."""
         verdicts = {}
         for key, call in progress.list_unfinished().items():
             inner = progress.nested.get(key)
