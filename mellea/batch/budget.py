@@ -16,7 +16,7 @@ from mellea.errors import BudgetExceededError, ConfigurationError, UsageError
 __all__ = ["Budget", "Purse"]
 
 _SAMPLE = 200
-"""Of how many rows the mean is taken that those in flight are expected to take."""
+"""How many of the last rows the mean is taken over; rows in flight are expected to take that much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         for field in fields(self):
+            # A loop rather than one check per field, so that a field added later is checked without anybody thinking
+            # of it.
             value = getattr(self, field.name)
             if value is None:
                 continue
@@ -88,17 +90,18 @@ class Purse:
 
     @property
     def knows_nothing(self) -> bool:
-        """Whether a budget has to be kept, and it isn't known yet what a row takes."""
+        """Whether there is a budget, and no row has shown yet what one takes."""
         return self._budget is not None and not self._last
 
     async def enter(self, backend: Backend | None) -> bool:
-        """Wait until it is known whether one more row may be begun; false if not.
+        """Wait until it is clear whether one more row may begin, and return that.
 
         Raises:
             ConfigurationError: there is a limit on the cost, and the model has no known price.
         """
         if self._budget is None:
             return True
+        # Rows may ask different models, so a price is looked up when a backend is first seen, and only then.
         if backend is not None and id(backend) not in self._backends:
             self._budget.check_prices([backend])
             self._backends.add(id(backend))
@@ -109,17 +112,22 @@ class Purse:
                 return may
             waiter = new_waiter()
             self._waiters.append(waiter)
+            # A row that ends wakes this at once. The second is for `seconds`, which can run out while no row ends.
             await waiter.wait(1.0)
 
     def _may_enter(self) -> bool | None:
-        """Tell whether one more row may be begun; `None` if that depends on those in flight."""
+        """Return whether one more row may begin; `None` if that depends on the rows in flight."""
         budget = self._budget
         if budget is None:
             return True
+        # Sticky: once a row was refused, none is begun even if the mean falls again, so that the rows done are the
+        # first ones.
         if self.is_empty or (budget.seconds is not None and time.monotonic() - self._began >= budget.seconds):
             return False
         if budget.cost is None and budget.tokens is None:
             return True
+        # Nothing is known of a row's size yet. The first row runs alone; otherwise a whole batch could overshoot the
+        # limit.
         if not self._last and self._in_flight:
             return None
         count = max(len(self._last), 1)
@@ -128,33 +136,38 @@ class Purse:
                 continue
             if spent >= limit:
                 return False
+            # Those in flight could use up the rest. They may also take less, so this isn't a refusal: ask again when
+            # one has ended.
             if spent + self._in_flight * sum(each[place] for each in self._last) / count >= limit:
                 return None
         return True
 
     def leave(self, usage: Usage | None, cost: float | None, *, has_asked: bool) -> None:
-        """Note what a row took that was begun.
+        """Count what a row took.
 
         Args:
             usage: its tokens.
             cost: its US dollars.
-            has_asked: whether it has asked a model at all.
+            has_asked: whether it asked a model at all.
 
         Raises:
             ConfigurationError: there is a limit on what isn't known.
         """
         tokens = None if usage is None else usage.total_tokens
         self.tokens += tokens or 0
+        # Once one part is unknown the sum is too; counting it as 0 would let a map spend more than it was allowed.
         self.cost = None if self.cost is None or cost is None else self.cost + cost
         budget = self._budget
         if budget is None:
             return
         self._in_flight -= 1
         self._last.append((cost or 0.0, tokens or 0))
+        # All are woken, since a cheap row can make room for several. Those that still don't fit wait again.
         for waiter in self._waiters:
             waiter.wake()
         self._waiters = []
         for name, limit, taken in (("cost", budget.cost, cost), ("tokens", budget.tokens, tokens)):
+            # A row that asked no model (its prompt failed) has no tokens either, and says nothing about the provider.
             if limit is not None and taken is None and has_asked:
                 raise ConfigurationError(
                     f"Budget({name}={limit!r}) can't be kept: the tokens of an answer, or their price, are unknown; "

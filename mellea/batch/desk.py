@@ -105,6 +105,7 @@ class BatchDesk:
         """Read which batches of earlier runs are open."""
         for noted in await self._call_journal(lambda journal: journal.open_batches(self._job)):
             for name, key in noted.rows.items():
+                # The key tells which row it was, so a program that begins its rows in another order finds it, too.
                 self._noted[key] = noted, name
 
     def can_take(self, asked: Asked) -> bool:
@@ -112,13 +113,14 @@ class BatchDesk:
         return asked.is_plain and isinstance(asked.backend, HttpBackend) and asked.backend.batches is not None
 
     async def ask(self, key: bytes, asked: Asked, meter: Meter) -> Any:
-        """Hand in a request, wait for its answer, and return the row's value; `None` in place of an outcome is live.
+        """Hand in a request, wait for its answer, and return the row's value.
 
         Raises:
             LookupError: it has to be asked for live.
             MelleaError: the request failed.
         """
         item = _Item(key.hex(), asked, new_waiter())
+        # In an earlier batch first: what is under way there is paid for.
         if not self._join_earlier(item) and not self._add(item):
             raise LookupError
         await item.waiter.wait()
@@ -138,10 +140,12 @@ class BatchDesk:
 
     def _join_earlier(self, item: _Item) -> bool:
         """Have a request wait for a batch of an earlier run, if it stands in one."""
+        # Taken out: if that batch fails, the row goes into a new one the next time.
         noted, name = self._noted.pop(item.key, (None, ""))
         backend = item.asked.backend
         if noted is None or (noted.provider, noted.model) != (backend.name, backend.model_id):
             return False
+        # `can_take` has made sure of both.
         assert isinstance(backend, HttpBackend) and backend.batches is not None
         batch = self._found.get(noted.intent)
         if batch is None:
@@ -149,6 +153,7 @@ class BatchDesk:
             batch.at, batch.total = noted.at, len(noted.rows)
             self._new.append(batch)
         batch.items[name] = item
+        # It was fetched before this row came.
         if batch.outcomes is not None:
             _resolve(batch, name)
         return True
@@ -158,10 +163,12 @@ class BatchDesk:
         backend = item.asked.backend
         assert isinstance(backend, HttpBackend) and backend.batches is not None
         batch = self._open.get(id(backend)) or self._begin(backend, backend.batches)
+        # The name has the intent in it, by which `_is_ours` knows a batch again.
         name = f"{batch.intent}-{len(batch.items)}"
         encoded = backend.encode_for_batch(name, item.asked.request)
         if encoded is None or len(encoded) > batch.codec.most_bytes:
             return False
+        # Two bytes for what stands between two items.
         if len(batch.items) >= batch.codec.most_requests or batch.size + len(encoded) + 2 > batch.codec.most_bytes:
             self._close(batch)
             return self._add(item)
@@ -186,6 +193,7 @@ class BatchDesk:
         while True:
             for batch in list(self._open.values()):
                 quiet = time.monotonic() - batch.at
+                # If no more rows come there is no use in waiting for company.
                 if batch.items and quiet > (_QUIET_SECONDS if self._gets_more() else _TICK_SECONDS):
                     self._close(batch)
             while self._new:
@@ -209,6 +217,7 @@ class BatchDesk:
                 item.is_live = True
                 item.end()
         except (MelleaError, *_MALFORMED) as error:
+            # All who wait get it: a row without an outcome would wait for ever.
             for item in batch.items.values():
                 item.error = error if isinstance(error, MelleaError) else _malformed(batch, error)
                 item.end()
@@ -216,6 +225,7 @@ class BatchDesk:
     async def _make(self, batch: _Batch) -> None:
         rows = {name: item.key for name, item in batch.items.items()}
         backend = batch.backend
+        # Intent, batch, id, in this order: see the rules on top.
         await self._call_journal(
             lambda journal: journal.note_intent(self._job, batch.intent, backend.name, backend.model_id, rows)
         )
@@ -227,12 +237,14 @@ class BatchDesk:
                 break
             except BackendError as error:
                 if not error.is_retryable or attempt + 1 == _TRIES:
+                    # Its rows are free again, for this run or the next.
                     await self._note(batch.intent, "lost")
                     raise
                 await anyio.sleep(min(0.5 * 2**attempt, 10.0))
                 if (found := await self._find(batch, began)) is not None:
                     status = found
                     break
+        # The encoded requests are let go; they may be hundreds of megabytes.
         batch.id, batch.encoded = status.id, []
         await self._note(batch.intent, "made", status.id)
 
@@ -248,6 +260,7 @@ class BatchDesk:
 
     async def _find(self, batch: _Batch, since: float) -> BatchStatus | None:
         """Find a batch in the provider's list, by its intent, or else by what there is to compare."""
+        # The provider's clock isn't ours.
         earliest = since - _EARLIER_SECONDS
         recent: list[BatchStatus] = await _drive(batch.backend, batch.codec.list_recent(earliest))
         known: set[str] = await self._call_journal(lambda journal: journal.known_batches())

@@ -24,7 +24,7 @@ from mellea.core.runtime.tasks import in_thread
 __all__ = ["Feed", "PushFeed", "make_feed"]
 
 _PULL_SECONDS = 0.005
-"""How long more rows are taken once there is one."""
+"""How long one pull goes on taking rows after its first one."""
 
 _SLOW_SECONDS = 0.002
 """A source that takes longer for a row is only asked when there is nothing else to do."""
@@ -44,7 +44,7 @@ class Feed(ABC):
         """Return rows, at most so many; none at the end."""
 
     async def aclose(self) -> None:  # noqa: B027 - most have nothing to close
-        """Let go of the source."""
+        """Close the source."""
 
 
 class _ReadyFeed(Feed):
@@ -72,11 +72,14 @@ class _ThreadFeed(Feed):
     async def take(self, most: int) -> list[Any]:
         if self._is_over:
             return []
+        # One call at a time: the next one begins when this has come back, so a plain generator is never entered
+        # twice.
         found, self._is_over, self.error = await in_thread(self._pull, most)
         return found
 
     def _pull(self, most: int) -> tuple[list[Any], bool, BaseException | None]:
         if self._iterator is None:
+            # In the thread, not before: a generator function's setup, or a cursor's query, may block as well.
             self._iterator = iter(self._rows)
         return pull(self._iterator, most, _PULL_SECONDS)
 
@@ -89,6 +92,7 @@ class _AsyncFeed(Feed):
 
     async def take(self, most: int) -> list[Any]:
         try:
+            # One at a time: waiting for more would hold back a row that is there already.
             return [await anext(self._iterator)]
         except StopAsyncIteration:
             return []
@@ -128,9 +132,11 @@ class PushFeed(Feed):
     def pump(self) -> None:
         """Take rows from the source, in the caller's thread."""
         if self._iterator is None:
+            # In the caller's thread, too, where the source was made.
             self._iterator = iter(self._source)
         began = time.monotonic()
         found, is_over, error = pull(self._iterator, self._wanted, _PULL_SECONDS)
+        # Per row: a source that gives many rows in a longer time isn't slow.
         self._is_slow = time.monotonic() - began > _SLOW_SECONDS * max(len(found), 1)
         with self._lock:
             self._rows += found
@@ -138,6 +144,7 @@ class PushFeed(Feed):
             self._is_over, self.error = is_over, error
             taker = self._taker
         if taker is not None:
+            # Outside the lock, which the one that wakes takes at once.
             taker.wake()
 
     async def take(self, most: int) -> list[Any]:
@@ -149,6 +156,7 @@ class PushFeed(Feed):
                     return found
                 if self._is_over:
                     return []
+                # Set under the same lock as the look at the rows: a pump in between would find nobody to wake.
                 self._wanted = most
                 taker = self._taker = new_waiter()
                 pusher = self.pusher
@@ -164,6 +172,7 @@ def pull(iterator: Iterator[Any], most: int, seconds: float) -> tuple[list[Any],
     try:
         while len(found) < max(most, 1):
             found.append(next(iterator))
+            # Checked after a row is there, so a slow source still gives one row for each call.
             if time.monotonic() > until:
                 break
     except StopIteration:

@@ -71,6 +71,7 @@ class _Mapped(Generic[T]):
     def _end(self) -> None:
         """Note that all rows were handed out, or are not wanted any more."""
         self._is_over = True
+        # From here on nothing is left to stop, and the finalizer would only keep the runner alive.
         self._dropped.detach()
         self._runner.progress.end()
 
@@ -123,6 +124,8 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
             self._wait()
         except BaseException as error:
             self._interrupted(error)
+            # The interrupt is raised once what is in flight was cancelled, so that no request outlives the program's
+            # answer to it.
             self._wait_for_end()
             shorten(error)
             raise
@@ -134,6 +137,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
     def _begin(self) -> None:
         self._has_begun = True
         self._process = os.getpid()
+        # The loop of the synchronous verbs, since the caller's thread is busy in the body of its `for`.
         self._runner.loop = loop = portal_loop()
         loop.post(self._runner.start)  # with a copy of the context variables
 
@@ -150,16 +154,20 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
             has_ended = outbox.has_ended
             is_idle = not self._take()
             if feed is not None and feed.wants(is_idle=is_idle):
+                # Rows are taken here, in the caller's thread, where generators and cursors were made.
                 feed.pump()
                 if is_idle:
                     continue
             if not is_idle or has_ended:
                 return
+            # Rows that were handed out have made room for others.
             self._runner.post_room()
             waiter.wait(_LOOK_SECONDS)
+            # The loop may have ended with its thread, and would wake nobody.
             self._check_alive()
 
     def _check_alive(self) -> None:
+        # After a fork the thread that works is in the parent alone.
         if os.getpid() != self._process:
             raise StreamingError("a map can't be read in a forked child: its work goes on in the parent")
         loop = self._runner.loop
@@ -177,6 +185,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
     def _wait_for_end(self) -> None:
         if not self._has_begun:
             return
+        # Bounded: a request that can't be cancelled must not hold up whoever leaves the loop.
         until = time.monotonic() + _CLOSE_SECONDS
         while (left := until - time.monotonic()) > 0:
             waiter = ThreadWaiter()
@@ -248,7 +257,9 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         self._ready.clear()
 
     async def _wait_for_end(self) -> None:
+        # On another loop there is nothing to wait for: that one goes on by itself.
         if self._has_begun and self._runner.loop is not None and self._runner.loop.is_current():
+            # Shielded, because an `aclose` is often called during a cancellation.
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
                 await self._runner.until_ended()
 
@@ -285,6 +296,7 @@ def _drop(runner: Runner, journal: str | None) -> None:
 def _tell_at_exit() -> None:
     for rows in list(_open):
         rows.tell_at_exit()
+    # Python keeps the last uncaught error here; by now the iterator itself is gone.
     if _left and isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
         _log.warning("the program was interrupted in the middle of a map: %s", _left[0])
 

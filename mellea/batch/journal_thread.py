@@ -38,10 +38,11 @@ class JournalThread:
         self._committed, self._failed = committed, failed
         self._queue: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
         self._end = new_waiter()
+        # A daemon: a program that is ended by Ctrl-C must not hang on a lock that another process holds on the file.
         threading.Thread(target=self._serve, name="mellea-journal", daemon=True).start()
 
     def commit(self, entry: Answer | Failure, ticket: Any) -> None:
-        """Have an answer or a failure committed."""
+        """Queue an answer or a failure for the next transaction."""
         self._queue.put((entry, ticket))
 
     async def fetch(self, place: int) -> FoundAnswer | None:
@@ -57,7 +58,7 @@ class JournalThread:
         return await call.result()
 
     def close(self) -> None:
-        """Let the thread end when it has done what was handed in; returns at once."""
+        """Ask the thread to end once it has done what is queued; returns at once."""
         self._queue.put(None)
 
     async def closed(self) -> None:
@@ -69,20 +70,25 @@ class JournalThread:
         try:
             while is_open:
                 items = [self._queue.get()]
+                # Counted from the end of the last transaction, so an answer that comes after a quiet moment is
+                # committed at once.
                 wait = ended + _COMPANY_SECONDS - time.monotonic()
                 if wait > 0:
                     time.sleep(wait)
                 while not self._queue.empty():
                     items.append(self._queue.get())
+                # What was handed in before `None` is still committed; the thread only ends after this round.
                 is_open = None not in items
                 self._handle([item for item in items if item is not None])
                 ended = time.monotonic()
         finally:
+            # SQLite's connections belong to the thread that opened them, so this thread has to close it.
             self._journal.close()
             self._end.wake()
 
     def _handle(self, items: list[tuple[Any, Any]]) -> None:
         calls = [ticket for entry, ticket in items if entry is None]
+        # Answers go first: a read in the same round then finds them.
         kept = [(entry, ticket) for entry, ticket in items if entry is not None]
         try:
             if kept:
@@ -91,18 +97,22 @@ class JournalThread:
                     [entry for entry, _ in kept if isinstance(entry, Failure)],
                 )
                 tickets = [ticket for _, ticket in kept]
+                # Only after the commit has returned: a row that is handed out must survive a crash right afterwards.
                 self._loop.post(lambda: self._committed(tickets))
             self._answer(calls)
         except BaseException as error:  # noqa: BLE001 - it belongs to the loop
             failure = error
             for call in calls:
+                # A call that failed by itself keeps its own error, which says more than that of the journal.
                 call.error = call.error or failure
             self._loop.post(lambda: self._failed(failure))
+        # After value and error are set: the waiter reads them as soon as it wakes.
         if calls:
             self._loop.post(lambda: [call.waiter.wake() for call in calls])
 
     def _answer(self, calls: list[_Errand]) -> None:
         places = [call.what for call in calls if isinstance(call.what, int)]
+        # Read together: each query costs a wait for the interpreter's lock.
         found = self._journal.fetch(places) if places else {}
         for call in calls:
             if isinstance(call.what, int):

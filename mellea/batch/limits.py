@@ -40,7 +40,7 @@ _SLICE_SECONDS = 0.1
 """How many seconds' worth of moments are taken from the journal at once."""
 
 _STALE_SECONDS = 5.0
-"""Moments that lie so far back weren't used when they could have been; others may have taken their place."""
+"""Moments older than this are dropped: they weren't used in time, and others may have been given the same ones."""
 
 _LONGEST_HOLD = 120.0
 
@@ -90,8 +90,11 @@ class _Moments:
             now: the time.
         """
         earliest = now - _BURST_SECONDS
+        # What the last answers took more or less moves everybody's next moment, not only this process's.
         if self.tokens is not None and settled:
             self.tokens_due += settled * 60.0 / (self.tokens * _SHARE)
+        # A moment far in the past would allow a burst of all that wasn't used since; half a second's worth is let
+        # through.
         self.requests_due, self.tokens_due = max(self.requests_due, earliest), max(self.tokens_due, earliest)
         found = []
         for _ in range(count):
@@ -117,6 +120,7 @@ class Pace:
 
     def __init__(self, backend: Backend, limits: RateLimits, call_journal: CallJournal | None) -> None:
         server = backend.server
+        # Limits are those of one server: the same model name at two addresses has two of them.
         place = "" if server is None else f"{server[0]}:{server[1]}"
         self._name = f"{backend.name}/{backend.model_id}@{place}"
         self._backend = backend
@@ -139,20 +143,25 @@ class Pace:
 
     async def enter(self) -> float:
         """Wait until one more request may begin; returns the tokens that it is expected to take."""
+        # No lock and no journal on this path: most maps have no limit, and would pay for it at every row.
         if not self.is_limited:
             return self._tokens
         async with self._turn:  # in the order of the rows
             expected = self._tokens
             at = await self._next_moment()
+            # In short sleeps: a refusal that comes in meanwhile extends the hold, and the wall clock may be set.
             while (wait := max(at, self._held) - time.time()) > 0:
                 await anyio.sleep(min(wait, 1.0))
         return expected
 
     async def _next_moment(self) -> float:
+        # Wall clock and not monotonic: processes share the moments by the journal, and their monotonic clocks differ.
         now = time.time()
         while self._taken and now - self._taken[0] > _STALE_SECONDS:
             self._taken.popleft()
         if not self._taken:
+            # With only a limit on tokens the slice is cut by that; 600 a minute is one moment at a time, as nothing
+            # is known.
             rate = (self._moments.requests or 600.0) / 60.0
             if self._moments.tokens is not None and self._tokens:
                 rate = min(rate, self._moments.tokens / 60.0 / self._tokens)
@@ -171,6 +180,7 @@ class Pace:
             ).fetchone()
             shared = _Moments() if row is None else _Moments(*row)
             own = self._moments
+            # Limits given here win; else those that another process has already been told by the provider.
             shared.requests, shared.tokens = own.requests or shared.requests, own.tokens or shared.tokens
             shared.held_until = max(shared.held_until, self._held)
             found = shared.take(count, self._tokens, settled, time.time())
@@ -189,28 +199,33 @@ class Pace:
         return found
 
     def settle(self, expected: float, tokens: int | None) -> None:
-        """Note how many tokens a request took that was expected to take so many."""
+        """Correct the expectation by what a request really took."""
         if tokens is None:
             return
         self._answers += 1
+        # The mean of about the last 50 answers: it follows a map whose rows grow longer, and isn't thrown by one of
+        # them.
         self._tokens += (tokens - self._tokens) / min(self._answers, 50)
         self._settled += tokens - expected
 
     def hold(self, seconds: float) -> None:
-        """Let nobody begin a request for so long."""
+        """Hold all requests back for so many seconds."""
         self._held = max(self._held, time.time() + min(seconds, _LONGEST_HOLD))
 
     def look(self) -> int:
-        """Take in what the last headers said; returns how many requests were refused since the last look."""
+        """Read the limits in the last headers; returns how many requests were refused since the last look."""
         state = self._backend.rate_limits
+        # The same object as at the last look: no headers have come since.
         if state is None or state is self._seen:
             return 0
         self._seen = state
         moments, given = self._moments, self._given
         moments.requests = given.requests or state.requests or moments.requests
         moments.tokens = given.tokens or state.tokens or moments.tokens
+        # The provider refills at its own rate; one request's worth of waiting is the least that can help.
         if state.remaining_requests == 0 and moments.requests:
             self.hold(60.0 / moments.requests)
+        # `refusals` is a running count of the backend, which other maps may share.
         refused, self._throttled = state.refusals - self._throttled, state.refusals
         if refused > 0 and state.retry_after is not None:
             self.hold(state.retry_after)

@@ -77,6 +77,7 @@ def amap(function: Any, rows: Any, **arguments: Unpack[MapArguments]) -> AsyncRo
 def _prepare(function: Any, rows: Any, arguments: MapArguments, *, is_sync: bool) -> tuple[Any, Any, str | None]:
     program = as_program(function, arguments.get("version"))
     settings = _check(arguments)
+    # Without a journal nothing is looked up, so a function that can't be told from another version may be mapped.
     if settings.journal is not None:
         program.check()
     source, total, is_ready = open_rows(rows)
@@ -92,6 +93,7 @@ def _check(arguments: MapArguments) -> MapSettings:
             raise UsageError(f"{name}= takes {words}, not {value!r}")
     journal = arguments.get("journal")
     if arguments.get("batch") and journal is None:
+        # A batch is answered within hours, and a program may well end before that.
         raise UsageError("batch=True takes journal=: a batch that is forgotten in a crash would be paid for twice")
     return MapSettings(
         arguments.get("limits") or RateLimits(),
@@ -106,6 +108,7 @@ def _check(arguments: MapArguments) -> MapSettings:
 
 
 def _is_count(least: int) -> Callable[[Any], bool]:
+    # `type(…) is int`, not isinstance: `True` is an int, and `retries=True` is a mistake.
     return lambda value: type(value) is int and value >= least
 
 

@@ -43,11 +43,13 @@ class Outbox:
                 self._ready.extend(rows)
             else:
                 held = self._held
+                # Held until the row before it is done; `_room` of the runner bounds how many that can be.
                 for row in rows:
                     held[row.index] = row
                 while self._next in held:
                     self._ready.append(held.pop(self._next))
                     self._next += 1
+            # Nothing to take yet: waking the reader for a row that waits for another would only cost a switch.
             waiter = self._waiter if self._ready else None
         if waiter is not None:
             waiter.wake()
@@ -55,6 +57,7 @@ class Outbox:
     def end(self, error: BaseException | None) -> None:
         """Let the reader have what is there, and then its end, or an error."""
         with self._lock:
+            # The rest in its order, with gaps: rows that were begun and not finished are missing at a failure.
             self._ready.extend(self._held[index] for index in sorted(self._held))
             self._held = {}
             self.error, self.has_ended = error, True
@@ -68,6 +71,7 @@ class Outbox:
 
     def take(self) -> list[Row[Any]]:
         """Take all rows that are ready."""
+        # Without the lock: the reader asks after each row, and a deque's truth value is read in one step.
         if not self._ready:
             return []
         with self._lock:

@@ -54,6 +54,7 @@ class Partition:
     retries: int = 3
 
     def __post_init__(self) -> None:
+        # Row numbers count within a part, and engines cut the parts differently in each run.
         if self.id is None:
             raise UsageError(
                 "an engine takes id=, the field that tells a row from others: numbers aren't the same again"
@@ -67,6 +68,7 @@ class Partition:
 
     def __call__(self, rows: Iterable[Any]) -> Iterator[Outcome]:
         """Map a part of the rows, and yield the outcomes in their order."""
+        # The whole part has to be there first: the file's name is a digest of all its ids.
         part = list(rows)
         mapped: Any = map_rows(
             self._find_function(),
@@ -85,6 +87,8 @@ class Partition:
         if not isinstance(self.function, str):
             return self.function
         module, _, name = self.function.partition(":")
+        # Imported here and not in the driver: only the worker is sure to have the package, and its sessions can't be
+        # pickled.
         try:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
@@ -93,6 +97,7 @@ class Partition:
     def _find_journal(self, part: list[Any]) -> str | None:
         if self.journal is None or not os.path.isdir(self.journal):
             return None if self.journal is None else os.fspath(self.journal)
+        # The same rows give the same file, so a task that is run again finds what its first try has committed.
         ids = "\0".join(find_id(row, number, self.id) for number, row in enumerate(part))
         name = hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return os.fspath(Path(self.journal) / f"part-{name}.db")

@@ -1,4 +1,4 @@
-"""How a map goes, in one line of a terminal: rows, rows a second, cost, time left."""
+"""The progress of a map as one line of a terminal: rows, rows a second, cost, time left."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Progress:
         is_terminal = bool(self._stream is not None and self._stream.isatty())
         self._is_shown = is_terminal if is_shown is None else is_shown
         self._began = self._shown = time.monotonic()
+        # Of the line that is shown: a shorter one is padded, or the rest of the longer one would stay on the terminal.
         self._width = 0
         self.done = self.failed = self.cached = 0
 
@@ -41,12 +42,14 @@ class Progress:
         self.failed += sum(row.error is not None for row in rows)
         self.cached += sum(row.cached for row in rows)
         now = time.monotonic()
+        # Drawing costs more than counting; at thousands of rows a second each line would be unreadable anyway.
         if now - self._shown >= _SECONDS:
             self._shown = now
             self._write(self.line(purse, now - self._began))
 
     def line(self, purse: Purse, seconds: float) -> str:
         """Return the line."""
+        # Rows from the journal come at once, and would make the estimate of the time that is left far too short.
         asked = self.done - self.cached
         rate = asked / seconds if seconds > 0 else 0.0
         parts = [f"{self.done:,}" + (f" of {self._total:,} rows" if self._total is not None else " rows")]
@@ -71,6 +74,7 @@ class Progress:
             self._width = 0
 
     def _write(self, line: str) -> None:
+        # A carriage return works everywhere, also in terminals that know no escape sequences.
         self._stream.write("\r" + line.ljust(self._width))
         self._stream.flush()
         self._width = len(line)

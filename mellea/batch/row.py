@@ -55,6 +55,7 @@ def find_id(row: Any, index: int, id: RowId) -> str:
         found = row[id]
     else:
         found = getattr(row, id, None)
+    # 0 and False are ids like others; only nothing and an empty text can't tell rows apart.
     if found is None or found == "":
         raise UsageError(f"row {index} has no id: {id!r} gives {found!r}")
     return str(found)
@@ -68,10 +69,12 @@ def make_arguments(row: Any, id: RowId, parameters: frozenset[str] | None) -> tu
         id: the field of the id is left out if the function has no parameter of that name.
         parameters: the names of the function's parameters, `None` if it takes any.
     """
+    # A named tuple has no `keys`, so it counts as positional, like any tuple.
     if isinstance(row, tuple) and not hasattr(row, "keys"):
         return row, {}
     if isinstance(row, Mapping) or (hasattr(row, "keys") and type(row).__module__ == "sqlite3"):
         named = {str(name): row[name] for name in row.keys()}  # noqa: SIM118
+        # The id is often a column of a table that the function doesn't care about.
         if isinstance(id, str) and parameters is not None and id not in parameters:
             named.pop(id, None)
         return (), named

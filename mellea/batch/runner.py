@@ -167,7 +167,7 @@ class Runner:
         launch(self._main, self._retire)
 
     def post_stop(self) -> None:
-        """Have it stop, from any thread; returns at once."""
+        """Ask it to stop, from any thread; returns at once."""
         self._is_stopped = True
         if self.loop is not None and not self.has_ended:
             self.loop.post(self._stop)
@@ -201,6 +201,7 @@ class Runner:
     async def _main(self) -> None:
         try:
             with anyio.CancelScope() as self._scope:
+                # It may have been stopped before its task ran.
                 if not self._is_stopped:
                     await self._run()
         except anyio.get_cancelled_exc_class():
@@ -210,6 +211,7 @@ class Runner:
         finally:
             if self._thread is not None:
                 self._thread.close()
+                # Shielded, as the map may have been cancelled: what was paid for is still committed.
                 with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
                     await self._thread.closed()
             self.outbox.end(self._error)
@@ -224,6 +226,7 @@ class Runner:
                 group.start_soon(self._hire, group)
                 if self._desk is not None:
                     group.start_soon(self._serve_desk, group)
+                # Cancelled by `_wake_all` where the map ends early, without touching the workers.
                 with anyio.CancelScope() as self._feed_scope:
                     await self._take_rows()
                 self._rows_ended = True
@@ -232,11 +235,13 @@ class Runner:
         except BaseExceptionGroup as group:  # workers let nothing out, but what is a fault of ours is to be seen
             raise group.exceptions[0] from None
         finally:
+            # A source of the user's gets a moment to close, and no more: it may hang.
             with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
                 await self._feed.aclose()
         await self._until_committed()
         if self._desk is not None and not self._is_journal_lost:
             await self._desk.finish()
+        # What ended the map counts more than what the source said afterwards.
         if self._error is None and self._feed.error is not None:
             raise self._feed.error
         if self._error is None and self._purse.is_empty:
@@ -265,6 +270,8 @@ class Runner:
     async def _take_rows(self) -> None:
         """Take rows from the feed while there are few, and let workers begin with them."""
         while not self._rows_ended and self._error is None and not self._purse.is_empty:
+            # Two rows for each place, so a worker that ends finds the next row waiting, and few rows are held in
+            # memory.
             wanted = 2 * self._places.limit - len(self._rows)
             if wanted <= self._places.limit:
                 self._feeder = new_waiter()
@@ -316,6 +323,7 @@ class Runner:
 
     async def _work(self) -> None:
         while not self._is_over():
+            # Looked at again after waking: another worker may have been faster.
             if not self._rows or self._in_flight >= self._places.limit or self._find_room() <= 0:
                 waiter = new_waiter()
                 self._idle.append(waiter)
@@ -324,6 +332,7 @@ class Runner:
             index, row = self._rows.popleft()
             self._in_flight += 1
             self._begun += 1
+            # The feeder is told before the row is worked on, so both go on at the same time.
             if self._feeder is not None and len(self._rows) < self._places.limit:
                 self._feeder.wake()
             task = _Task(index, row)
@@ -344,6 +353,7 @@ class Runner:
         if self._index is not None:
             row_id = task.id.encode("utf-8", "surrogatepass")
             task.key = hashlib.sha256(b"%b\0%b" % (row_id, work.digest)).digest()[:KEY_BYTES]
+            # On a first run the journal is empty, and nothing has to be looked up.
             if len(self._index) and await self._find_cached(task, work):
                 return
         if not await self._purse.enter(work.backend):
@@ -358,6 +368,7 @@ class Runner:
         if place is None or self._thread is None:
             return False
         found = await self._thread.fetch(place)
+        # Only the first bytes of the key are in memory; the whole one decides.
         if found is None or found.key != task.key:
             return False
         value = await work.load(found.value)
@@ -366,6 +377,7 @@ class Runner:
 
     async def _ask(self, task: _Task, work: Work) -> Any:
         """Ask for a row, again if that failed for a reason that may pass."""
+        # Batches have limits of their own, which the desk keeps.
         pace = None if self._desk is not None else self._find_pace(work.backend)
         while True:
             meter = Meter()
@@ -387,6 +399,7 @@ class Runner:
 
     async def _ask_once(self, task: _Task, work: Work, meter: Meter) -> Any:
         asked = None if self._desk is None else work.asked
+        # Alone the first row shows what a row takes; a batch of thousands would be sent before anything is known.
         if self._desk is None or asked is None or self._purse.knows_nothing:
             return await work.ask(meter)
         if self._desk.can_take(asked):
@@ -413,10 +426,12 @@ class Runner:
             self._places.note_refusal()
         if not isinstance(error, BackendError) or not error.is_retryable or task.attempts > self._settings.retries:
             return None
+        # With a random part, so that rows that failed together don't come back together.
         pause = min(_FIRST_PAUSE * 2.0 ** (task.attempts - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
         asked = getattr(error, "retry_after", None)
         if asked is not None:
             if pace is not None:
+                # The others are held as well: the provider has refused the account, not this row.
                 pace.hold(asked)
             pause += asked
         _log.info("row %s failed, next attempt in %.1f s: %s", task.id, pause, error)
@@ -448,6 +463,7 @@ class Runner:
             self._fail(error)  # the next row's value would be like this one
             self._give_up(task)
             return
+        # A run that waits for somebody has no answer yet that could be kept.
         if text is None:
             self._hand_out_soon(row)
             return
@@ -457,6 +473,7 @@ class Runner:
     def _finish_failed(self, task: _Task, error: Exception) -> None:
         with contextlib.suppress(ConfigurationError):  # what a failed attempt has cost isn't known, as a rule
             self._leave_purse(task)
+        # Rows are kept by the reader, and a full traceback would keep all frames of the library alive with them.
         error.__traceback__ = frames_of_program(error.__traceback__)
         row: Row[Any] = Row(task.index, task.id, None, error, task.usage, task.cost, False)
         if self._thread is None:
@@ -481,7 +498,7 @@ class Runner:
             self._purse.leave(task.usage, task.cost, has_asked=task.has_asked)
 
     def _give_up(self, task: _Task) -> None:
-        """Let go of a row that isn't begun, since nothing is any more."""
+        """Drop a row that doesn't begin any more."""
         self._in_flight -= 1
         self._wake_all()
         self._end_desk()
@@ -506,6 +523,7 @@ class Runner:
         self.outbox.put(rows)
         if self._settled is not None:
             self._settled.wake()
+        # At the end all have to look, not only those who could begin a row.
         if self._is_over():
             self._wake_all()
         else:
@@ -528,6 +546,7 @@ class Runner:
 
     def _is_for_all(self, error: Exception) -> bool:
         """Whether an error concerns every row."""
+        # A key that is refused will be refused for each of a million rows.
         if isinstance(error, AuthError):
             return True
         return isinstance(error, ConfigurationError) and not isinstance(error, UnsupportedError)

@@ -63,10 +63,12 @@ def run(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         _make_app(arguments[0] if arguments else None)(arguments, prog_name="mellea")
+    # typer ends by `SystemExit`, also after `--help`.
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except MelleaError as error:
         output.note(f"mellea: {error}")
+        # A `StateError` is a `UsageError`, but the arguments were right: it is the file that can't be read.
         return 2 if isinstance(error, UsageError) and not isinstance(error, StateError) else 1
     except OSError as error:
         if frames_of_program(error.__traceback__) is not None:
@@ -78,9 +80,11 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _make_app(called: str | None) -> typer.Typer:
+    # Without typer's own tracebacks, which show the values of local variables, and so keys.
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_start)
     for name, module in _COMMANDS.items():
+        # The one command that is called is imported; all of them only for `--help`, or for a name that doesn't exist.
         if called == name or called not in _COMMANDS:
             home = import_module(module)
             if isinstance(group := getattr(home, "app", None), typer.Typer):

@@ -55,6 +55,7 @@ def ask(
     usage: Annotated[bool, typer.Option("--usage", "-u", help="Say on stderr what it took.")] = False,
 ) -> None:
     """Ask a model. The answer is text, or with --format, --schema, --items or --partials JSON."""
+    # Without a terminal, stdin is a pipe; some hosts give none at all.
     piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
     options: dict[Any, Any] = {
         name: read_value(value) for name, value in (split("--option", each) for each in option or ())
@@ -76,6 +77,7 @@ def ask(
     with session.stream(content, **arguments) as stream:
         _print(stream, is_list=items, is_partial=partials, is_text=wanted is None)
         if template is None:
+            # Inside the block, so an answer that was cut off by Ctrl-C isn't remembered.
             conversation.save([*content, stream.message])
         if usage:
             output.note(_took(stream))
@@ -88,6 +90,7 @@ def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: boo
             for chunk in stream:
                 output.write(chunk)
         except (KeyboardInterrupt, MelleaError):
+            # The shell's prompt would otherwise stand behind the text.
             output.write("\n")  # behind what there is
             raise
         output.write("\n")
@@ -107,6 +110,7 @@ def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: boo
 
 
 def _question(prompt: str | None, piped: str, files: Sequence[Path]) -> Message:
+    # The prompt first: what is piped in is usually the thing that the prompt speaks of.
     text = "\n\n".join(filter(None, [prompt, piped.rstrip("\n")]))
     if not text and not files:
         raise UsageError("there is nothing to ask; give a prompt, or pipe one in")
@@ -115,6 +119,7 @@ def _question(prompt: str | None, piped: str, files: Sequence[Path]) -> Message:
 
 def _read_file(path: Path) -> FileBlock:
     file = FileBlock.from_path(path)
+    # Images go to the model as such; providers treat other files differently.
     return ImageBlock.from_path(path) if file.essence.startswith("image/") else file
 
 

@@ -73,6 +73,7 @@ class _Talk:
         return False
 
     def _answer(self, line: str) -> None:
+        # A block: Ctrl-C leaves it, and that stops the model.
         with self._session.stream(Message("user", line)) as stream:
             try:
                 for chunk in stream:
@@ -90,6 +91,7 @@ class _Talk:
 
     def _change_model(self, name: str) -> None:
         old = self._session
+        # With the same context, so the new model knows the conversation.
         self._session = start_session(name or None, ctx=old.ctx, model_options=old.model_options)
         output.note(f"mellea: {self._session.backend.name}/{self._session.backend.model_id}")
 
@@ -110,6 +112,7 @@ def _lines() -> Iterator[str]:
             folder = find_models_dir().parent
             folder.mkdir(parents=True, exist_ok=True)
             file = folder / "chat_history"
+            # Made before prompt_toolkit opens it, so that only its owner can read what was typed.
             file.touch(mode=0o600)
             return FileHistory(str(Path(file)))
         except (OSError, ConfigurationError):

@@ -62,12 +62,14 @@ def merge(
     file: File, others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Journals to take in.")]
 ) -> None:
     """Take the answers of other journals into one, such as those of an engine's parts."""
+    # All are looked at before the first is taken in, so a wrong name changes nothing.
     for other in others:
         _open(other)
     output.note(f"mellea: took in {Journal(file).merge(*others):,} answers")
 
 
 def _open(file: Path) -> Journal:
+    # A journal is made where there is none, and a typing error shouldn't leave an empty file behind.
     if not file.is_file():
         raise UsageError(f"there is no journal {str(file)!r}")
     return Journal(file)

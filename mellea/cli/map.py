@@ -47,7 +47,9 @@ def map(
 
     The outcomes are JSON lines of id and value, in the order of the rows.
     """
+    # A journal by default: whoever runs a long map rarely thinks of one before the first crash.
     kept = journal or rows.with_suffix(".journal.db")
+    # Not continued without being asked, since it may be of other rows, or of an older prompt.
     if kept.exists() and not resume:
         raise UsageError(f"the journal {str(kept)!r} is there already; --resume goes on with it, or delete it")
     source, _, _ = open_rows(rows)
@@ -55,6 +57,7 @@ def map(
     with start_session(model) if model is not None else nullcontext():
         mapped: Rows[Any] = map_rows(
             load(function),
+            # Cut before the map, so that rows beyond the limit aren't even read.
             islice(source, limit),  # type: ignore[arg-type]  # files are plain iterators
             journal=kept,
             id=id,
@@ -73,6 +76,7 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
     failed = 0
     with _opened(out) as values, _opened(errors) as failures, mapped:
         try:
+            # Written as they come, so what is done stands in the file if the map is stopped.
             for row in mapped:
                 if row.error is None:
                     _put(values, {"id": row.id, "value": _plain(row)})

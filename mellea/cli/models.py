@@ -75,6 +75,7 @@ async def survey(names: Sequence[str]) -> list[dict[str, Any]]:
     async def look(name: str) -> None:
         found[name] = await _look(name)
 
+    # All at once: a provider that is silent would otherwise hold up the list for ten seconds.
     async with anyio.create_task_group() as group:
         for name in names:
             group.start_soon(look, name)
@@ -84,6 +85,7 @@ async def survey(names: Sequence[str]) -> list[dict[str, Any]]:
 async def _look(name: str) -> dict[str, Any]:
     said: dict[str, Any] = {"provider": name, "is_configured": False, "is_reachable": False, "models": []}
     try:
+        # A made-up name, as a backend wants one; only the list is asked for.
         backend = get_backend(name) if name == "llama_cpp" else get_backend(name, "any")
     except ConfigurationError as error:
         return {**said, "reason": str(error)}

@@ -55,9 +55,11 @@ def _bind(program: str, called: Callable[..., Any], arguments: Sequence[str]) ->
     given: dict[str, Any] = {}
     for name, text in (split("run", each) for each in arguments):
         value = _read(text)
+        # `x=12` is the text "12" for a parameter that takes text.
         is_text = name in parameters and parameters[name].annotation in (str, "str")
         given[name] = value if is_text else read_value(value)
     try:
+        # Before the call, so that a wrong argument isn't taken for a failure inside the function.
         inspect.signature(called).bind(**given)
     except TypeError as error:
         raise UsageError(f"{program}{inspect.signature(called)}: {error}") from None
@@ -70,6 +72,7 @@ def _read(text: str) -> str:
 
 def _print_answer(function: PromptFunction[..., Any], given: Mapping[str, Any]) -> None:
     with function.stream(**given) as stream:
+        # A list is printed item by item, each when it is complete.
         if isinstance(stream, ItemStream):
             for item in stream:
                 output.write_value(item)

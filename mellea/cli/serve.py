@@ -54,6 +54,7 @@ def serve(
         import uvicorn  # optional: an extra
     except ImportError:
         raise MissingExtraError("mellea serve needs uvicorn; install it with: pip install 'mellea[serve]'") from None
+    # On loopback only this machine can ask; anywhere else, models would be paid for by this key's owner.
     if key is None and not _is_loopback(host):
         raise UsageError(
             f"whoever reaches {host} could use your models; give --key (or {_KEY}), or listen on 127.0.0.1"
@@ -63,11 +64,13 @@ def serve(
     settings = {"file": file, "store": None if store is None else str(store), "allowed_hosts": allowed_host or []}
     os.environ[_SETTINGS] = json.dumps(settings)
     if key is not None:
+        # By the environment: a process's arguments can be read by other users of the machine.
         os.environ[_KEY] = key
     made = make_from_environment()  # what is wrong with the program is told now, once
     shown = f"[{host}]" if ":" in host else host
     output.note(f"serving {', '.join(made.models)} at http://{shown}:{port}/ (a page) and http://{shown}:{port}/v1")
     uvicorn.run(
+        # Workers are new processes, which import the factory by its name.
         made if workers == 1 else "mellea.cli.serve:make_from_environment",
         factory=workers > 1,
         host=host,

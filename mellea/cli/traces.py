@@ -38,6 +38,7 @@ app = typer.Typer(help="What programs did: list, show, open and export recorded 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, database: Database = _DEFAULT, as_json: output.Json = False) -> None:
     """What programs did: list, show, open and export recorded runs."""
+    # `mellea traces` alone is the command that is wanted most.
     if context.invoked_subcommand is None:
         list_runs(database=database, as_json=as_json)
 
@@ -65,6 +66,7 @@ def list_runs(
 def _row(run: Mapping[str, Any]) -> Iterator[str | Text]:
     yield str(run["id"])
     yield _time(run["started"])
+    # What models wrote is shown here, so control characters are made visible: a terminal would obey them.
     yield Text(visible(run["name"]))
     yield Text(run["status"], style=_COLOURS[run["status"]])
     yield f"{run['seconds']:.3f} s" if "seconds" in run else ""
@@ -104,6 +106,7 @@ def show_run(
 
 def _said(data: Mapping[str, Any], *, is_full: bool) -> Iterator[str]:
     """Yield what was said in a span: the last message of its request, or all, and the answer."""
+    # The last message is what was asked; the ones before it are history.
     messages = [*data.get("messages", ())[0 if is_full else -1 :]]
     messages += [data["answer"]] if "answer" in data else []
     for message in messages:
@@ -132,6 +135,7 @@ def open_run(
         out.write_text(render_page(read_run(database, id)), "utf-8")
         output.note(f"mellea: run {id} is in {os.fspath(out)!r}")
         return
+    # The page reads the file while it is open, so a run that goes on is followed.
     with serve_page(database, run=id) as server:
         output.write(f"{server.url}\n")
         if browser:

@@ -68,10 +68,12 @@ class Usage:
         return _add(self.input_tokens, self.output_tokens)
 
     def __add__(self, other: Usage) -> Usage:
+        # What one of them doesn't know counts as 0, so a sum may be a lower bound.
         return Usage(*(_add(getattr(self, name), getattr(other, name)) for name in Usage.__slots__))
 
     def merge(self, later: Usage) -> Usage:
         """Return this usage, updated with the values that `later` has."""
+        # A later event may leave out what an earlier one has told, as Anthropic's `message_delta` does.
         known = (getattr(later, name) for name in Usage.__slots__)
         return Usage(
             *(new if new is not None else getattr(self, name) for name, new in zip(Usage.__slots__, known, strict=True))

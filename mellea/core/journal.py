@@ -134,6 +134,7 @@ class KeyIndex:
         """Return where the latest answer whose key begins so stands; its whole key has to be compared with this one."""
         head = int.from_bytes(key[:8], "big")
         place = bisect_left(self._heads, head)
+        # Equal heads stand in the order of the answers, so the last one that is found is the latest.
         found = None
         while place < len(self._heads) and self._heads[place] == head:
             found = self._answers[place]
@@ -175,6 +176,7 @@ class Journal:
         found = self._jobs.get(name)
         if found is None:
             with self._database.write() as connection:
+                # Another process may make the same job at this moment; `IGNORE` and a look afterwards serve both.
                 connection.execute("INSERT OR IGNORE INTO jobs (name) VALUES (?)", (name,))
                 (found,) = connection.execute("SELECT job FROM jobs WHERE name = ?", (name,)).fetchone()
             self._jobs[name] = found
@@ -187,12 +189,14 @@ class Journal:
                 values = [value for answer in few for value in answer]
                 connection.execute(_INSERT + ", ".join([_PLACES] * len(few)), values)
             if failures:
+                # One by one, as failures are rare, and their statement can have any values.
                 connection.executemany(_INSERT_FAILURE, failures)
 
     def index(self, job: int) -> KeyIndex:
         """Read the keys of all answers of a job."""
         heads, answers = array("Q"), array("q")
         with self._database.read() as connection:
+            # Sorted by SQLite, in C: sorting a million keys in Python would take seconds.
             rows = connection.execute("SELECT key, answer FROM answers WHERE job = ? ORDER BY key, answer", (job,))
             for key, answer in rows:
                 heads.append(int.from_bytes(key[:8], "big"))
@@ -249,6 +253,7 @@ class Journal:
                 after = row[-1]
                 pairs = list(zip(names, row, strict=True))[1:-1]
                 yield {"job": row[0], **{name: _read_json(name, value) for name, value in pairs}}
+            # An empty page ends it, not a short one: rows may be added while this is read.
             if not rows:
                 return
 
@@ -266,6 +271,7 @@ class Journal:
         taken = 0
         for other in others:
             source = other if isinstance(other, Journal) else Journal(other)
+            # Numbers of jobs are each file's own.
             jobs = {number: self.job(name) for number, name in source._list_jobs()}
             for rows in source._read_raw("answer", "id, key, value, usage, cost, at", "answers"):
                 self.commit([Answer(jobs[row[1]], *row[2:]) for row in rows])
@@ -298,6 +304,7 @@ class Journal:
         Of the answers for one row of a job only the latest is kept, and no failure of a row that was answered later.
         """
         with self._database.write() as connection:
+            # Counted before and after: `changes()` would only know the last statement.
             before = _count(connection)
             connection.execute(
                 "DELETE FROM answers WHERE answer NOT IN (SELECT max(answer) FROM answers GROUP BY job, id)"
@@ -310,6 +317,7 @@ class Journal:
                 " JOIN answered ON answered.job = f.job AND answered.id = f.id AND answered.at >= f.at)"
             )
             dropped = before - _count(connection)
+        # After the transaction, as it ends one.
         self._database.shrink()
         return dropped
 
@@ -323,6 +331,7 @@ class Journal:
 
     def note_intent(self, job: int, intent: str, provider: str, model: str, rows: Mapping[str, str]) -> None:
         """Note that a batch is about to be made, before it is: of which rows' keys, by the names they have in it."""
+        # Before the batch exists: a process that is killed in between then knows what to look for.
         with self._database.write() as connection:
             connection.execute(
                 "INSERT INTO batches (job, intent, provider, model, state, rows, at) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -35,7 +35,9 @@ def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str,
     children: dict[int | None, list[Mapping[str, Any]]] = {}
     for data in spans:
         parent = data.get("parent")
+        # A parent that isn't among the spans was deleted, or is outside of what is shown.
         children.setdefault(parent if parent in known else None, []).append(data)
+    # A stack and not recursion: a tool loop in a tool loop may be nested deeper than Python's stack.
     waiting = [(0, data) for data in reversed(children.get(None, []))]
     while waiting:
         level, data = waiting.pop()
@@ -59,6 +61,7 @@ def line_of(data: Mapping[str, Any], *, figures: bool) -> str:
     if kind == "check" and "is_met" in data:
         reason = data.get("reason")
         said += ": yes" if data["is_met"] else f": no, {reason}" if reason else ": no"
+    # A name may have line ends, and a span is one line.
     return f"{' '.join(data['name'].split())} ({' '.join(said.split())})"
 
 
@@ -69,6 +72,7 @@ def total_cost(spans: Sequence[Span]) -> float | None:
         if span.is_request:
             dollars = cost_of_span(span)
             if dollars is None:
+                # A sum of what is known would look like the whole.
                 return None
             total += dollars
     return total

@@ -58,6 +58,7 @@ class Application:
         self.models = make_models(programs)
         self.guard = guard
         self._openai = OpenAIEndpoints(self.models, open_response_store(store))
+        # One store and secret for all chats, so that any worker can go on with any of them.
         self._chats = Chats(self.models, store=store, secret=secret)
         self._page = chat_page(title, programs=list(self.models), needs_key=guard.has_key)
         self._max_requests = max_requests
@@ -75,12 +76,14 @@ class Application:
     async def _answer(self, request: ClientRequest, send: Send) -> None:
         request_id = request.scope[REQUEST_ID] = secrets.token_hex(8)
         send = functools.partial(_send_with_id, send, request_id)
+        # Before the body is read: a server that is full shouldn't spend memory on requests that it turns away.
         if self._running >= self._max_requests:
             busy = ApiError(503, "the server answers as many requests as it may; try again", "server_error")
             await respond_json(busy.body, status=503, headers={"retry-after": "1"})(
                 request.scope, request.receive, send
             )
             return
+        # Checked and counted without a wait in between, so the limit holds exactly on one loop.
         self._running += 1
         try:
             response = await self._respond(request, request_id)
@@ -90,10 +93,12 @@ class Application:
 
     async def _respond(self, request: ClientRequest, request_id: str) -> FixedResponse | StreamResponse:
         try:
+            # Before the routes, since even the page and the list of models are private to another origin.
             self.guard.check_origin(request)
             return await self._route(request)
         except Refused as error:
             _log.info("%s: refused, %s", request_id, error.code)
+            # OpenAI's clients choose their exception by the status, and show the type.
             kind = "authentication_error" if error.status == 401 else "invalid_request_error"
             return _fail(ApiError(error.status, error.message, kind, code=error.code))
         except ApiError as error:
@@ -103,11 +108,13 @@ class Application:
             _log.error("%s: %s: %s", request_id, type(error).__name__, error)
             return _fail(to_api_error(error))
         except Exception as error:  # noqa: BLE001 - of whatever the program serves
+            # The traceback goes into the log alone; a client could read paths and data in it.
             _log.error("%s: the program failed", request_id, exc_info=error)
             return _fail(to_api_error(error))
 
     async def _route(self, request: ClientRequest) -> FixedResponse | StreamResponse:
         head, _, rest = request.path.removeprefix("/").partition("/")
+        # Without a key, so that a load balancer can ask.
         if head == "health" and not rest:
             return respond_json({"status": "ok"})
         if request.path == "/" and request.method in ("GET", "HEAD"):
@@ -121,6 +128,7 @@ class Application:
         raise _not_found(request)
 
     async def _route_chats(self, request: ClientRequest, path: str) -> FixedResponse | StreamResponse:
+        # `/api/chat` speaks the page's own version; others are named in the path.
         version, _, rest = path.partition("/") if path.startswith("v") else ("v7", "", path)
         place = rest.split("/")
         if version not in ("v5", "v6", "v7") or place[0] != "chat":
@@ -157,8 +165,10 @@ class Application:
         self, request: ClientRequest, ask: Callable[[Any], Awaitable[FixedResponse | StreamResponse]]
     ) -> FixedResponse | StreamResponse:
         body = await self.guard.read_json(request)
+        # An answer that isn't streamed sends nothing meanwhile, so nobody else would notice that the client is gone.
         answer = await unless_left(request.receive, functools.partial(ask, body))
         if answer is None:
+            # 499 is nginx's code for this; nobody reads the answer, but the log has it.
             raise Refused(499, "the client has left", "client_left")
         return answer
 
@@ -213,6 +223,7 @@ def _not_found(request: ClientRequest) -> ApiError:
 async def _send_with_id(send: Send, request_id: str, message: MutableMapping[str, Any]) -> None:
     """Send a message; the headers with the id of the request, which clients show in their errors."""
     if message["type"] == "http.response.start":
+        # A copy: headers of a fixed response, such as the page, are shared by all requests.
         message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
     await send(message)
 

@@ -42,6 +42,8 @@ class Chats:
 
     async def resume(self, chat: str) -> FixedResponse | StreamResponse:
         """Return the answer that is being written in a chat, or 204."""
+        # The request doesn't say which version began the chat, so all are asked. A copy, as chats may be added during
+        # a wait.
         for (_, model), each in list(self._chats.items()):
             response = await each.resume(chat, owner=model)
             if not isinstance(response, FixedResponse):

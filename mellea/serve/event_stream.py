@@ -46,10 +46,12 @@ def dump_event(event: Event) -> Any:
     """
     try:
         return to_jsonable(event)
+    # A tool may report any object; a stream that breaks off because of one would lose the answer.
     except UsageError:
         if isinstance(event, ToolProgress):
             return to_jsonable(replace(event, value=json_value(event.value, serialize_unknown=True)))
         if isinstance(event, NestedEvent):
+            # Dumped with a stand-in first, since the event inside may be the one that has no JSON form.
             return {**to_jsonable(replace(event, event=ToolProgress("", "", None))), "event": dump_event(event.event)}
         raise
 
@@ -61,6 +63,7 @@ class SseEncoder(Encoder):
         error_text: makes the text of an error.
     """
 
+    # A comment first: proxies and browsers then pass on the headers at once.
     opening: ClassVar[bytes] = b": stream-open\n\n" + write_data(
         {"type": "start", "format": "mellea", "version": VERSION}
     )
@@ -84,6 +87,7 @@ class SseEncoder(Encoder):
                 for each in ending.pending.questions
             ]
             return write_data({"type": "pending", "questions": questions}) + DONE
+        # Also after errors and stops, so that a client can tell an end from a cut connection.
         return DONE
 
 

@@ -108,6 +108,7 @@ class Guard:
         if isinstance(max_body, bool) or not isinstance(max_body, int) or max_body < 1:
             raise UsageError(f"max_body takes a number of bytes from 1, not {max_body!r}")
         self._key = None if key is None else key.strip().encode()
+        # Host names don't depend on case (RFC 9110, section 4.2.3).
         self._hosts = frozenset(name.lower() for name in (*_LOCAL_NAMES, *allowed_hosts))
         self._max_body = max_body
 
@@ -126,6 +127,7 @@ class Guard:
         if request.has_several("host") or not self._is_known(host):
             raise Refused(421, "this server doesn't answer for that host; allowed_hosts= names others", "wrong_host")
         origin = request.header("origin")
+        # An opaque origin is the text "null", which has no "://", and so is refused like a foreign one.
         if origin and origin.partition("://")[2].lower() != host.lower():
             raise Refused(403, "this server takes no requests from pages of other origins", "wrong_origin")
 
@@ -133,6 +135,7 @@ class Guard:
         if "*" in self._hosts:
             return True
         name, _, port = host.rpartition(":")
+        # The last colon divides; an IPv6 address stands in brackets, so its own colons come before them.
         if not name or not port.isdigit():
             name = host
         name = name.strip("[]").lower()
@@ -152,6 +155,7 @@ class Guard:
         """
         if self._key is None:
             return
+        # Cut first: comparing costs time in proportion to what a stranger has sent.
         kind, _, given = request.header("authorization")[:_DEEPEST_KEY].partition(" ")
         if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._key):
             raise Refused(401, "the key is missing or wrong; send it as 'Authorization: Bearer …'", "invalid_api_key")
@@ -163,9 +167,12 @@ class Guard:
             Refused: it isn't JSON, is too large or too deep, or doesn't come in time; or the client is gone.
         """
         kind = request.header("content-type").partition(";")[0].strip().lower()
+        # A form of a foreign page can only send three types, and JSON isn't among them; any other type makes a
+        # browser ask first.
         if kind != "application/json" and not kind.endswith("+json"):
             raise Refused(415, "the body has to be JSON, with content-type: application/json", "wrong_content_type")
         length = request.header("content-length")
+        # Refused before a byte is read. The number of digits is limited, as `int` takes quadratic time.
         if length.isdigit() and len(length) < 20 and int(length) > self._max_body:
             raise self._too_large()
         try:

@@ -25,11 +25,15 @@ class TextEncoder(Encoder):
     media_type: ClassVar[str] = "text/plain; charset=utf-8"
     headers: ClassVar[Mapping[str, str]] = {
         "cache-control": "no-cache",
+        # nginx buffers answers unless it is told not to.
         "x-accel-buffering": "no",
+        # The text is a model's: a browser mustn't take it for HTML, and run it.
         "x-content-type-options": "nosniff",
     }
     opening: ClassVar[bytes] = b""
+    # Every byte is part of the text, so nothing can be sent as a sign of life.
     keep_alive: ClassVar[bytes | None] = None
+    # With the headers the status is sent, and an error before the first piece deserves one of its own.
     begins_at_once: ClassVar[bool] = False
 
     def __init__(self, error_text: ErrorText = None) -> None:

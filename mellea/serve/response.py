@@ -226,11 +226,15 @@ class StreamResponse(_Response):
         try:
             async with anyio.create_task_group() as group:
                 out.scope = group.cancel_scope
+                # Before the first send, which can wait for a slow client for as long as a stall takes.
                 group.start_soon(_watch, receive, out)
                 group.start_soon(out.keep_alive, self.encoder.keep_alive, self._keep_alive)
                 await self._answer(out)
+                # The watcher and the sign of life have no end of their own.
                 group.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
+            # Shielded, or the first await would be cancelled again; bounded, since a server that stops can't wait for
+            # long.
             with anyio.move_on_after(_LAST_WORDS_SECONDS, shield=True):
                 await out.end(Ending(is_stopped=True))
             raise
@@ -243,6 +247,7 @@ class StreamResponse(_Response):
     async def _answer(self, out: _Output) -> None:
         if self.encoder.begins_at_once:
             await out.begin()
+        # One reader: what isn't sent isn't read, so a slow client slows the model's connection and fills no memory.
         await out.end(await self._read(out))
 
     async def _read(self, out: _Output) -> Ending:
@@ -252,6 +257,7 @@ class StreamResponse(_Response):
             readers = self.encoder.read(self.source)
             await together([functools.partial(self._pump, reader, out) for reader in readers])
             ending = Ending(pending=self.source.check(), usage=self.source.usage)
+            # Before the client is told: whoever answers a question at once must find the saved state.
             await self.encoder.settle(ending)
             return ending
         except GenerationCancelledError:
@@ -284,6 +290,7 @@ class FixedResponse(_Response):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.status_code, self.body, self.media_type, self.background = status_code, body, media_type, None
+        # RFC 9110, section 8.6: a 204 has no content-length.
         sized = {} if status_code == 204 else {"content-length": str(len(body))}
         self.init_headers({**sized, **(headers or {})})
 
@@ -301,6 +308,7 @@ class _Output:
     def __init__(self, response: StreamResponse, send: Send) -> None:
         self._response = response
         self._send = send
+        # The sign of life and the answer come from two tasks; without it one could split the other's event.
         self._lock = anyio.Lock()
         self._sent_at = anyio.current_time()
         self._has_begun = self._has_ended = False
@@ -321,6 +329,7 @@ class _Output:
     async def send(self, data: bytes) -> None:
         """Send a piece of the body."""
         async with self._lock:
+            # The sign of life may have waited for the lock while the end was sent.
             if not self._has_ended:
                 await self._begin()
                 await self._send_body(data)
@@ -331,6 +340,7 @@ class _Output:
         async with self._lock:
             if self._has_ended or self.is_left:
                 return
+            # Set before the send, so that a send that fails isn't followed by another end.
             self._has_ended = True
             if ending.error is not None and not self._has_begun and (refusal := encoder.refuse(ending.error)):
                 await self._refuse(refusal)
@@ -347,6 +357,7 @@ class _Output:
             if now - self._sent_at >= seconds:
                 await self.send(sign)
                 now = self._sent_at
+            # Counted from the last send: while there is news no sign is sent, and the task sleeps.
             await anyio.sleep(self._sent_at + seconds - now)
 
     async def _begin(self) -> None:
@@ -392,10 +403,12 @@ async def read_body(receive: Receive, limit: int, seconds: float = BODY_SECONDS)
     with anyio.move_on_after(seconds):
         while True:
             message = await receive()
+            # The client is gone; what it has sent so far isn't a whole body.
             if message["type"] == "http.disconnect":
                 return None
             piece = message.get("body", b"")
             size += len(piece)
+            # Counted as it comes, since a content-length can be absent, or wrong.
             if size > limit:
                 return None
             pieces.append(piece)
@@ -430,6 +443,7 @@ async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T |
             result = await work()
         except Exception as failed:  # noqa: BLE001 - raised below, as it is and not in a group
             error = failed
+        # The watcher would wait for the client for ever.
         group.cancel_scope.cancel()
     if error is not None:
         raise error

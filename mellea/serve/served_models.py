@@ -128,6 +128,7 @@ class SessionModel(ServedModel):
             if not is_cut:  # else its client knows why the JSON has no end, and has what there is of it
                 raise
         finally:
+            # The generator is closed when the client leaves, and the model's connection has to close with it.
             await thunk.cancel()
 
 
@@ -147,6 +148,7 @@ class AgentModel(ServedModel):
 
     async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         _refuse_tools(self.id, asked)
+        # Results of tools stay out: the agent's own steps aren't told to clients, and theirs aren't the agent's.
         spoken = [Message(each.role, each.content, images=_images(each)) for each in asked.messages if _is_spoken(each)]
         if not spoken:
             raise UnfitRequestError("the conversation has no message of the user")
@@ -225,6 +227,7 @@ def make_models(programs: Iterable[Any]) -> dict[str, ServedModel]:
         named = program.items() if isinstance(program, Mapping) else [(_find_id(program), program)]
         for id, each in named:
             if not isinstance(id, str) or not 0 < len(id) <= _LONGEST_ID or not id.isprintable():
+                # An id is part of a path and of log lines.
                 raise UsageError(f"the id of a model is a text of up to {_LONGEST_ID} characters, not {id!r}")
             if id in models:
                 raise UsageError(f"two models have the id {id!r}; {{'another id': …}} gives one of them another")
@@ -239,6 +242,7 @@ def _make_model(id: str, program: Any) -> ServedModel:
         return SessionModel(id, program)
     if isinstance(program, Agent):
         return AgentModel(id, program)
+    # A class is callable, too, and serving its constructor is nearly always a mistake.
     if callable(program) and not inspect.isclass(program):
         return FunctionModel(id, program)
     raise UsageError(f"a session, an agent or a function can be served, not {program!r}")
@@ -259,9 +263,11 @@ async def _read_stream(given: Any) -> AsyncGenerator[Event, None]:
     try:
         await source.open()
         is_text = source.is_text
+        # A typed result is read to its end, but sent whole: a client that expects JSON can't use its attempts.
         async for piece in source.text():
             if is_text:
                 yield TextDelta(piece)
+        # Checked first: an agent that waits has no output to send.
         if source.check() is not None:
             raise UnfitRequestError("the agent waits for an answer of a person, which this API can't ask for")
         if not is_text:
@@ -304,6 +310,7 @@ class _Binding:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        # `wraps` gives it the function's signature, so arguments are checked without the function being called.
         @functools.wraps(function)
         def capture(**arguments: Any) -> dict[str, Any]:
             return arguments
@@ -337,6 +344,7 @@ class _Binding:
         try:
             value = json.loads(said)
         except (ValueError, RecursionError) as error:
+            # A single argument may be a plain text without quotes, as people write it.
             if len(self._names) > 1:
                 raise UnfitRequestError(f"the last message has to be a JSON object with {names}: {error}") from None
             value = said

@@ -64,8 +64,11 @@ class ServedStream:
         """
         given = self._given
         if isinstance(given, (Stream, AgentStream)):
+            # A sync stream is launched and read here like an async one; nothing of it runs in a thread that could
+            # block.
             await launch_from_async(given)
             self._read = given.to_async()
+            # Entered, so that `aclose` stops the run even if nobody has read anything yet.
             await self._read.__aenter__()
 
     def events(self) -> AsyncIterator[Event]:
@@ -94,7 +97,7 @@ class ServedStream:
         return self._pieces
 
     def partials(self) -> AsyncIterator[Any]:
-        """Read what is known of a typed result so far.
+        """Read a typed result as partial objects while it is written.
 
         Raises:
             UsageError: it has no type.
@@ -132,6 +135,7 @@ class ServedStream:
         Raises:
             MelleaError: the result isn't of its type.
         """
+        # A thunk has no run that could wait for a person.
         if isinstance(self._read, (AsyncStream, AsyncAgentStream)):
             return getattr(self._read.result, "pending", None)
         return None
@@ -165,6 +169,7 @@ class _AnswerText(AsyncIterator[str]):
         self._chunks = aiter(stream)
 
     async def __anext__(self) -> str:
+        # Chunks without text (reasoning, tools) are passed over; an empty piece would end some clients' readers.
         while not (text := (await anext(self._chunks)).text):
             pass
         return text
@@ -185,6 +190,7 @@ class _Pieces(AsyncIterator[Any]):
         if self._async is not None:
             return await anext(self._async)
         assert self._plain is not None
+        # In a thread: a plain iterator may block for as long as it likes.
         if (piece := await in_thread(self._plain.next)) is _END:
             raise StopAsyncIteration
         return piece
@@ -237,6 +243,7 @@ class _Plain:
         try:
             return next(self._iterator, _END)
         finally:
+            # Closed here if somebody asked for it while the thread was inside the iterator.
             with self._lock:
                 self._is_running, is_closed = False, self._is_closed
             if is_closed:

@@ -36,6 +36,7 @@ def begin_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     operation = _operation(data)
     attributes = _renamed(data)
     if "provider" in data:
+        # Providers that the conventions don't name keep our name, as the conventions ask.
         attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
     if operation is not None:
         attributes[semconv.OPERATION_NAME] = operation
@@ -51,6 +52,7 @@ def begin_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _operation(data: Mapping[str, Any]) -> str | None:
     kind = data["kind"]
+    # A call of several requests isn't a request itself, and would be counted twice under the operation "chat".
     return semconv.OPERATIONS.get("workflow" if kind == "call" and not data["is_request"] else kind)
 
 
@@ -61,6 +63,7 @@ def is_remote(data: Mapping[str, Any]) -> bool:
 
 def end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that a span has at its end, without what was said."""
+    # Renamed once more: model, tokens and errors are only known at the end.
     attributes = _renamed(data)
     if "provider" in data:
         attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
@@ -89,6 +92,7 @@ def messages_of(data: Mapping[str, Any]) -> dict[str, str]:
     """Return the messages of a request and its answer, as JSON, by the names of their attributes."""
     found: dict[str, str] = {}
     messages = data.get("messages", ())
+    # The conventions want the system prompt apart from the messages.
     system = [part for message in messages if message["role"] == "system" for part in message["parts"]]
     if system:
         found["gen_ai.system_instructions"] = _json(system)
@@ -105,6 +109,7 @@ def evaluation_of(data: Mapping[str, Any]) -> dict[str, Any]:
     result = {
         "gen_ai.evaluation.name": data.get("requirement") or data["check"],
         "gen_ai.evaluation.score.label": "pass" if data["is_met"] else "fail",
+        # A check without a score is 1 or 0, so that means over checks are rates.
         "gen_ai.evaluation.score.value": float(data["is_met"]) if score is None else score,
     }
     if "reason" in data:
@@ -113,4 +118,5 @@ def evaluation_of(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
+    # `default=str`, since a trace must never fail a program because of a value that it can't write.
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -165,22 +165,27 @@ class RunFile:
         placed: dict[StoredAt, tuple[int, int]] = {}
         process = os.getpid()
         with self.database.write() as connection:
+            # A forked child inherits the object, but is a writer of its own.
             writer = self._writer if self._process == process else self._begin_writer(connection)
             rows = list(_rows(connection, entries, writer, placed))
             for first in range(0, len(rows), _ROWS):
                 part = rows[first : first + _ROWS]
                 places = ", ".join([_PLACES] * len(part))
+                # REPLACE, as a span that was written while it ran is written again at its end.
                 connection.execute(f"REPLACE INTO spans VALUES {places}", [value for row in part for value in row])
             self._prune(connection)
+            # Measured inside the transaction, but given back after it: `executescript` would end it.
             is_too_large = self._max_bytes is not None and _bytes(connection) > self._max_bytes * _SLACK
         if is_too_large:
             self.database.shrink()
         self._writer, self._process = writer, process  # now that it is committed
+        # Only now: a transaction that failed leaves the places empty, so that the same entries can be written again.
         for place, found in placed.items():
             place.id, place.run = found
 
     def close(self) -> None:
         """Note that this process writes no more, and close the file."""
+        # A forked child must not end its parent's recording.
         if self._process == os.getpid():
             with self.database.write() as connection:
                 connection.execute("UPDATE writers SET ended = ? WHERE id = ?", (time.time(), self._writer))
@@ -200,6 +205,7 @@ class RunFile:
         now = time.monotonic()
         if self._max_age is not None and now > self._looked + _AGE_SECONDS:
             self._looked = now
+            # Running ones stay: they aren't old but long.
             _delete_runs(connection, "started < ? AND status <> 'running'", (time.time() - self._max_age,))
         if self._max_bytes is None or _bytes(connection, is_free=False) <= self._max_bytes:
             return
@@ -207,7 +213,9 @@ class RunFile:
             (runs,) = connection.execute("SELECT count(*) FROM spans WHERE parent IS NULL").fetchone()
             if not runs:
                 break
+            # Ordered by "is running" first, so what still runs goes only when nothing else is left.
             which = "id IN (SELECT id FROM spans WHERE parent IS NULL ORDER BY status = 'running', id LIMIT ?)"
+            # A tenth at a time: deleting one by one would measure the file after each.
             _delete_runs(connection, which, (runs // 10 + 1,))
 
 
@@ -218,13 +226,16 @@ def _rows(
     connection: sqlite3.Connection, entries: Sequence[Entry], writer: int, placed: dict[StoredAt, tuple[int, int]]
 ) -> Iterator[tuple[Any, ...]]:
     kept = _existing_runs(connection, entries)
+    # From SQLite's own table: the highest id in `spans` may have been deleted, and ids are never given out twice.
     (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'spans'").fetchone()
     for entry in entries:
         parent = _find(entry.parent, placed)
         if parent is not None and parent[1] not in kept:
+            # Its run was deleted; the span begins a run of its own rather than hanging on nothing.
             parent = None
         if entry.place.id:
             if entry.place.run not in kept:
+                # The rest of a deleted run isn't brought back piece by piece.
                 continue
             found = entry.place.id, entry.place.run
         else:
@@ -265,6 +276,7 @@ def _delete_runs(connection: sqlite3.Connection, which: str, arguments: Sequence
 def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
     """Return how large the file is, with or without the pages that are free in it."""
     size, pages, free = [
+        # Counts of pages, which SQLite keeps in its header, so asking is cheap enough for every write.
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_size", "page_count", "freelist_count")
     ]
@@ -273,13 +285,16 @@ def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
 
 def _is_gone(host: str, pid: int) -> bool:
     """Whether a process has ended, as far as that can be told: of other machines, and on Windows, it can't."""
+    # Of another machine the process table isn't here; a wrong "gone" would mark spans as lost that still run.
     if host != socket.gethostname() or sys.platform == "win32":
         return False
     try:
+        # Signal 0 only asks whether the process is there.
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
+        # It is there, and somebody else's.
         return False
     return False
 
@@ -369,6 +384,7 @@ def read_changes(path: str | os.PathLike[str], id: int, *, after: int, running: 
         rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? AND id > ? ORDER BY id", (id, after)))
         for first in range(0, len(running), _ROWS):
             part = running[first : first + _ROWS]
+            # Once more those that ran, as nothing else of a written span can change.
             wanted = f"SELECT * FROM spans WHERE run = ? AND id IN ({', '.join('?' * len(part))})"
             rows += _dicts(connection.execute(wanted, (id, *part)))
         lost = _lost_writers(connection, is_ended_too=True)

@@ -112,6 +112,7 @@ PROVIDERS: Mapping[str, str] = {
 IN_PROCESS = frozenset({"llama_cpp"})
 """Providers whose models run in this process, so that a span is internal and has no server."""
 
+# Each combination of values is a time series of its own, so nothing from a prompt or an answer may be among them.
 METRIC_ATTRIBUTES = (
     "error.type",
     "gen_ai.agent.name",
@@ -139,6 +140,7 @@ def _doubling(first: float, count: int, factor: int = 2) -> tuple[float, ...]:
     return tuple(round(first * factor**step, 6) for step in range(count))
 
 
+# 0.01 s to 82 s: the range that the conventions recommend for requests.
 _SECONDS = _doubling(0.01, 14)
 _LONG = _doubling(0.1, 13)
 _HOURS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0)
@@ -151,6 +153,7 @@ METRICS: Mapping[str, Metric] = {
     "chunk": Metric(
         "gen_ai.client.operation.time_per_output_chunk", "s", "Mean time of a chunk behind the first.", _SECONDS
     ),
+    # Powers of four up to 67 million tokens, as in the conventions.
     "tokens": Metric("gen_ai.client.token.usage", "{token}", "Tokens of a request.", _doubling(1, 14, 4)),
     "cost": Metric(
         "gen_ai.client.operation.cost", "{USD}", "Cost of a request, by list prices.", _doubling(1e-6, 14, 4)

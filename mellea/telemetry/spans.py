@@ -62,11 +62,13 @@ class SpanObserver(Observer):
         self._histograms = histograms
         self._content = content
         self._has_content = content != "none"
+        # Two observers on one span must not read each other's entry.
         self._key = f"otel-{id(self)}"
         self._known: dict[tuple[Any, ...], _Beginning] = {}
 
     def begin(self, span: Span) -> None:
         """Start a span."""
+        # Most calls of a program begin with equal attributes, so they are made once and looked up afterwards.
         begins = self._find_beginning(span) if span.is_request else _begin(span)
         made = None if self._tracer is None else self._start(self._tracer, span, *begins)
         span.data[self._key] = made, begins[2]
@@ -77,6 +79,8 @@ class SpanObserver(Observer):
         key = span.kind, span.backend, span.model, span.server, span.session, given if type(given) is str else None
         found = self._known.get(key)
         if found is None:
+            # Cleared as a whole: names that are made up for each call would otherwise fill it for ever, and order
+            # costs time.
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             found = self._known[key] = _begin(span)
@@ -97,12 +101,15 @@ class SpanObserver(Observer):
         """End a span, with what came of it."""
         made, begun = span.data.get(self._key, (None, {}))
         operation = begun.get(semconv.OPERATION_NAME)
+        # A span that isn't sampled is made and ended, but describing it would be work for nobody.
         is_seen = made is not None and made.is_recording()
         if is_seen or (operation is not None and self._histograms is not None):
             data = describe_end(span, content=self._has_content)
             if self._has_content:
+                # Only content can hold a key; numbers and names can't.
                 data = scrub_all(data, known_secrets())
             attributes = end_attributes(data)
+            # Metrics are recorded even for spans that aren't sampled, or their sums would be wrong.
             if operation is not None and self._histograms is not None:
                 within = set_span_in_context(get_current_span() if made is None else made)
                 self._histograms.record(operation, {**begun, **attributes}, data, within)
@@ -134,6 +141,8 @@ class SpanObserver(Observer):
 
     def leave(self, span: Span, token: Any) -> None:
         """Undo `enter`, unless it was in another context."""
+        # Generators may leave in another context than they entered; detaching there would take off somebody else's
+        # span.
         if token is not None and otel_context.get_current() is token[0]:
             otel_context.detach(token[1])
 

@@ -54,12 +54,15 @@ class Address:
             host, port = parts.hostname, parts.port
         except ValueError as error:
             raise UsageError(f"base_url is not a valid URL: {error}; {_EXAMPLE}") from None
+        # Behind the last `@`: a password may contain one, and must not be shown.
         place = parts.netloc.rpartition("@")[2]
         is_clean = place.isprintable() and " " not in place and parts.path.isprintable() and parts.query.isprintable()
         if parts.scheme not in ("http", "https") or not host or not is_clean:
+            # Without the query, which may hold a key.
             shown = f"{parts.scheme}://{place}{parts.path}" if parts.netloc else parts.path
             raise UsageError(f"base_url {shown!r} is not a valid http or https URL; {_EXAMPLE}")
         path = parts.path.rstrip("/")
+        # A common mistake: pasted from a curl example, the URL would have each path twice.
         if end := next((end for end in _ENDPOINTS if path.lower().endswith(end)), None):
             raise UsageError(
                 f"base_url {f'{parts.scheme}://{place}{path}'!r} is where requests go; it takes the part before: "
@@ -88,6 +91,7 @@ class Address:
         """
         path, _, query = path.partition("?")
         path = path.lstrip("/")
+        # Decoded before it is looked at: `%2e%2e` and `\` are resolved by some servers.
         names = unquote(path).replace("\\", "/").split("/")
         if "." in names or ".." in names or not path.isprintable() or "#" in path:
             raise UsageError(f"the path {path!r} doesn't stay below {self.base!r}; check model_id")
@@ -98,13 +102,16 @@ class Address:
     def secrets(self) -> set[str]:
         """Return what may be a key in the URL: as it is written, as it is meant, and as a server may show it."""
         fields = parse_qsl(self.query, keep_blank_values=True)
+        # By what is known to be harmless, not by what looks like a key: gateways give their keys any name.
         values = [value for name, value in fields if not any(part in name.lower() for part in _HARMLESS)]
         if self.password is not None:
             values.append(unquote(self.password))
+        # As it was written, too: errors of a server may repeat the URL without decoding it.
         written = [
             part.partition("=")[2] for part in self.query.split("&") if unquote(part.partition("=")[2]) in values
         ]
         found = {*values, *written, *(quote(value, safe="") for value in values), *([self.password or ""])}
+        # Shorter ones would blot out half of an error's words.
         return {text for text in found if len(text) >= _SHORTEST_SECRET}
 
 

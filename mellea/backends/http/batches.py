@@ -125,6 +125,7 @@ def read_lines(data: bytes) -> Iterator[Mapping[str, Any]]:
     Raises:
         WireError: a line is none.
     """
+    # By `\n` alone: `splitlines` also breaks at characters that may stand inside a JSON text.
     for line in data.split(b"\n"):
         if not line.strip():
             continue
@@ -132,6 +133,7 @@ def read_lines(data: bytes) -> Iterator[Mapping[str, Any]]:
             found = from_json(line)
         except ValueError as error:
             raise WireError(f"a line of the batch's results is not JSON: {error}") from None
+        # Other values are of no request, and a later version of the provider may add them.
         if isinstance(found, dict):
             yield found
 

@@ -29,6 +29,7 @@ class JsonLinesDecoder:
         Raises:
             WireError: a line grows beyond `MAX_LINE_BYTES`.
         """
+        # Pieces of a long line are kept apart and joined once, since adding to bytes copies all of them each time.
         *lines, rest = data.split(b"\n")
         if lines and self._rest:
             lines[0] = b"".join([*self._rest, lines[0]])
@@ -61,6 +62,7 @@ class JsonLinesWireDecoder(WireDecoder):
     def read_stream(self, data: bytes, events: list[Event]) -> None:
         """Split bytes into lines, and append the events of each one's JSON."""
         for line in self._lines.feed(data):
+            # What comes behind the provider's end isn't read.
             if self.has_end(events):
                 break
             self.read_frame(line, events)

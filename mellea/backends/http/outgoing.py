@@ -38,6 +38,7 @@ class Outgoing:
         """Return this with `extras` merged into the payload; a later one goes before an earlier one."""
         payload = self.payload
         for extra in extras:
+            # Nothing is copied for an option that isn't given, as most aren't.
             payload = _merged(payload, extra) if extra else payload
         return replace(self, payload=payload)
 
@@ -82,6 +83,7 @@ class Body(AsyncIterator[bytes]):
         return self
 
     async def __anext__(self) -> bytes:
+        # Once: the next call ends the body, and `__aiter__` begins it anew for a second connection.
         body, self._rest = self._rest, None
         if not body:
             raise StopAsyncIteration
@@ -93,6 +95,7 @@ def _merged(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, A
     result = dict(payload)
     for name, value in extra.items():
         old = result.get(name)
+        # Merged inside as well, so that `extra_body` can add one field to an object that the codec wrote.
         result[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result
 
@@ -104,6 +107,7 @@ def json_body(payload: Mapping[str, Any]) -> bytes:
         UsageError: a value has no form in JSON.
     """
     try:
+        # By pydantic's serialiser, which writes bytes directly and refuses halves of characters.
         return to_json(payload, fallback=_plain)
     except (PydanticSerializationError, ValueError) as error:
         raise UsageError(

@@ -45,6 +45,7 @@ class LimitNotes:
 
     def note_refusal(self, status: int, retry_after: float | None) -> None:
         """Count a response that refused the request, if it did so because there were too many."""
+        # Of a refusal for another reason (a wrong key) nobody has to slow down.
         if status in _TOO_MANY:
             self._refusals += 1
             self._retry_after, self._state = retry_after, None
@@ -54,6 +55,7 @@ class LimitNotes:
         names, headers = self._names, self.headers
         if headers is None:
             return None
+        # Parsed when it is asked for: most programs never ask, and each response would pay.
         if self._state is None or self._seen is not headers:
             self._seen = headers
             self._state = RateLimitState(
@@ -70,6 +72,7 @@ class LimitNotes:
 def _number(headers: Mapping[str, str], names: tuple[str, ...]) -> float | None:
     for name in names:
         try:
+            # Headers come from outside; `inf` and `nan` are numbers for `float`, too.
             number = float(headers.get(name) or "")
         except ValueError:
             continue

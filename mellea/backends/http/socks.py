@@ -49,6 +49,7 @@ async def shake_hands(stream: _Stream, host: str, port: int, credentials: tuple[
     Raises:
         ProxyRefusedError: the proxy refuses, or doesn't speak SOCKS 5.
     """
+    # Signing in is only offered where there is something to sign in with.
     ways = bytes([_OPEN] if credentials is None else [_OPEN, _SIGN_IN])
     await stream.send(bytes([_VERSION, len(ways)]) + ways)
     version, way = await _exactly(stream, 2)
@@ -62,6 +63,7 @@ async def shake_hands(stream: _Stream, host: str, port: int, credentials: tuple[
         await stream.send(bytes([_SIGN_IN_VERSION]) + b"".join(_counted(part) for part in credentials))
         if (await _exactly(stream, 2))[1] != 0:
             raise ProxyRefusedError("the proxy refuses the user or the password")
+    # The name goes to the proxy as it is: it may be one that only resolves on its side.
     await stream.send(bytes([_VERSION, _CONNECT, 0]) + _address(host) + port.to_bytes(2, "big"))
     version, refusal, _, kind = await _exactly(stream, 4)
     if version != _VERSION or kind not in (_IPV4, _NAME, _IPV6):
@@ -81,6 +83,7 @@ def _address(host: str) -> bytes:
 
 
 def _counted(part: bytes) -> bytes:
+    # One byte tells the length.
     if len(part) > 255:
         raise ProxyRefusedError(f"SOCKS 5 takes names and passwords of up to 255 bytes, and this one has {len(part)}")
     return bytes([len(part)]) + part
@@ -89,5 +92,6 @@ def _counted(part: bytes) -> bytes:
 async def _exactly(stream: _Stream, count: int) -> bytes:
     data = b""
     while len(data) < count:
+        # A stream may give fewer bytes than asked for.
         data += await stream.receive(count - len(data))
     return data

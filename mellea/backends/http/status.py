@@ -27,6 +27,7 @@ _KINDS: dict[int, type[StatusError]] = {
     413: BadRequestError,
     422: BadRequestError,
     429: RateLimitError,
+    # Anthropic's own status for an overload is 529; proxies answer 503.
     503: OverloadedError,
     529: OverloadedError,
 }
@@ -45,6 +46,7 @@ _REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-
 
 def is_retryable_status(status: int) -> bool:
     """Tell whether the same request may succeed later."""
+    # 408 and 409: the server gave up waiting, or a lock was held; the request itself is right.
     return status in (408, 409, 429) or status >= 500
 
 
@@ -75,6 +77,7 @@ def message_of(status: int, body: bytes, origin: str, *, is_used_up: bool = Fals
         origin: the server.
         is_used_up: whether it says that what was paid for is used up.
     """
+    # Only what the body says in words; a page of HTML would fill the terminal.
     said = said_in(body) or "it says nothing more"
     advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
     return f"{origin} answered with status {status}: {said}{_USED_UP_ADVICE if is_used_up else advice}"
@@ -84,6 +87,7 @@ def redirect_message(origin: str, location: str) -> str:
     """Return what an error says about a redirect that isn't followed."""
     try:
         parts = urlsplit(location)
+        # User, password and query of the new address may be secrets as well.
         place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
     except ValueError:
         place = location.partition("?")[0].rpartition("@")[2]
@@ -92,4 +96,5 @@ def redirect_message(origin: str, location: str) -> str:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of a request."""
+    # Cloudflare's comes last: it stands in front of many of them, and its id means nothing to the provider.
     return next((value for name in _REQUEST_ID if (value := headers.get(name))), None)

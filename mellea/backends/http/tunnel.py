@@ -42,12 +42,14 @@ async def open_tunnel(proxy: Proxy, host: str, port: int, context: ssl.SSLContex
     stream: ByteStream = await anyio.connect_tcp(at, door)
     try:
         if context is not None:
+            # `standard_compatible=False`: many servers hang up without the closing message of TLS.
             stream = await TLSStream.wrap(stream, ssl_context=context, hostname=at, standard_compatible=False)
         if proxy.is_socks:
             await shake_hands(stream, host, port, proxy.credentials())
         else:
             await _ask(stream, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy.headers())
     except BaseException:
+        # Shielded: a cancelled wait would leave the connection open otherwise.
         with anyio.CancelScope(shield=True):
             await stream.aclose()
         raise
@@ -60,12 +62,14 @@ async def _ask(stream: ByteStream, place: str, headers: dict[str, str]) -> None:
     await stream.send("\r\n".join([*lines, "", ""]).encode("ascii"))
     head = b""
     while b"\r\n\r\n" not in head and b"\n\n" not in head:
+        # A server that isn't a proxy may send without end.
         if len(head) > _MOST_HEAD:
             raise ProxyRefusedError("it doesn't speak HTTP")
         head += await stream.receive(4096)
     status = _STATUS.match(head)
     if status is None:
         raise ProxyRefusedError("it doesn't speak HTTP")
+    # Any 2xx means that the tunnel stands (RFC 9110, section 9.3.6).
     if not status[1].startswith(b"2"):
         said = b" ".join(filter(None, status.groups())).decode("latin-1")
         raise ProxyRefusedError(f"the proxy says {said!r}")

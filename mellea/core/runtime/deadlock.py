@@ -64,6 +64,7 @@ class Hold:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.is_over = False
+        # A copy of the context may outlive the verb, as in a task that it has started; the flag reaches that, too.
         self._token = holds.set((*holds.get(), self))
 
     def end(self) -> None:
@@ -120,6 +121,7 @@ class waiting_for:
         run, around = self._run, runs_around.get()
         if holds.get() and (loops := held_up_loops()) and needs(run, loops):
             raise _deadlock()
+        # The reference is weak, so that a context that lives on doesn't keep a whole run alive.
         waiting = around[-1]() if around else None
         if waiting is None or waiting.is_final or run in waiting.dependencies:
             return
@@ -131,6 +133,7 @@ class waiting_for:
 
     def __exit__(self, *exception: object) -> None:
         if self._waiting is not None:
+            # One note for each wait: the code may wait for one run in several places at once.
             self._waiting.awaited.remove(self._run)
 
 
@@ -140,6 +143,7 @@ def check_blocking_wait(run: Waitable) -> None:
     Raises:
         StreamingError: the wait would hold that loop up forever.
     """
+    # Only if a loop runs in this very thread; a plain thread may wait for any loop.
     if is_loop_running() and needs(run, (current_loop(),)):
         raise _deadlock()
 
@@ -152,6 +156,7 @@ def check_wait(runs: Sequence[Waitable]) -> None:
             is part of its own work.
     """
     loops = held_up_loops()
+    # Runs that have ended can't be held up by anything, so they close no circle.
     around = [run for known in runs_around.get() if (run := known()) is not None and not run.is_final]
     if loops and _any_needs([*runs], loops):
         raise _deadlock()

@@ -24,6 +24,7 @@ def as_mellea_error(error: BaseException, *, backend: str | None, model: str | N
         is_work: whether it was raised by code that makes an answer of several requests. An error of a backend comes
             from the run of a request and is one of ours by then, so anything else is the program's own.
     """
+    # A task group wraps what fails in it, at every level; the first error is the one that ended the others.
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, MelleaError):
@@ -32,6 +33,7 @@ def as_mellea_error(error: BaseException, *, backend: str | None, model: str | N
         wrapped: MelleaError = OutputError(f"code of your own failed inside the call: {describe_error(error)}")
     else:
         wrapped = BackendError(f"the backend {backend!r} failed: {describe_error(error)}", backend=backend, model=model)
+    # As the cause, so that the traceback still shows where it came from.
     wrapped.__cause__ = error
     return wrapped
 

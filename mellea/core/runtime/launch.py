@@ -124,6 +124,7 @@ def launch(
     )
     # That of the session which launches, if one does; `running` has all of them, for the end of the program.
     register = current_register.get()
+    # Without observers no span is made: this test is all that they cost a call.
     if listening.count:
         run.spans = begin_spans(
             run,
@@ -204,6 +205,7 @@ class Register(set[R]):
 
     def unfinished(self) -> list[R]:
         """Return the runs that haven't ended."""
+        # A copy in one step: other threads add and remove runs meanwhile, and iterating would fail.
         return [run for run in list(self) if not run.is_final]
 
     def registering(self) -> AbstractContextManager[None]:
@@ -214,6 +216,7 @@ class Register(set[R]):
         """Cancel every run that hasn't ended, and return those; safe from any thread, returns at once."""
         runs = self.unfinished()
         for run in runs:
+            # Decided before the first `cancel`, as the caller wants to know which it has ended.
             run.cancel()
         return runs
 
@@ -236,6 +239,7 @@ class Registering(AbstractContextManager[None]):
     def __enter__(self) -> None:
         self._token = current_register.set(self._register)
         ledger, outer = self._register.ledger, current_ledger.get()
+        # Around the outer ledger, so that a session inside another's tool counts for both.
         self._ledger_token = current_ledger.set(ledger if outer is None else outer.around(ledger))
 
     def __exit__(self, *exception: object) -> None:
@@ -252,6 +256,7 @@ running: Register[Registered] = Register()
 
 def cancel_all() -> None:
     """Cancel what still runs when the interpreter leaves."""
+    # What its readers have left on purpose isn't worth a warning.
     if missed := [run for run in running.unfinished() if not run.is_left]:
         _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(missed))
     running.cancel()
@@ -262,6 +267,7 @@ def _forget_parent() -> None:
         register.forget_parent()
 
 
+# `atexit` comes before the interpreter ends daemon threads, so connections can still be closed.
 atexit.register(cancel_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)

@@ -49,6 +49,7 @@ class _Portal(LoopThread):
 
     def stop(self) -> None:
         """Cancel all runs, and wait until the thread has ended: at most 3 s."""
+        # First the runs, while the loop can still close their connections.
         cancel_all()
         super().stop()
 
@@ -103,6 +104,7 @@ def blocking(
 
     @functools.wraps(verb)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Refused here: the thunk would belong to the portal's loop, and a later wait could block on that.
         if kwargs.get("await_result", True) is not True:
             raise StreamingError(
                 f"await_result={kwargs['await_result']!r} was given to the synchronous verb "
@@ -124,17 +126,21 @@ def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
     loop, waiter = _portal.start(), ThreadWaiter()
     errand = Errand(verb, _portal.stopped_error())
     errand.waiter = waiter
+    # Before the verb is posted: what it does must already know which loop it holds up.
     hold = Hold(current_loop()) if is_loop_running() else None
     try:
         loop.post(errand.begin)  # with a copy of the context variables
         while not errand.has_ended:
+            # In short waits: a loop that has died wakes nobody.
             waiter.wait(_LOOK_SECONDS)
             if not errand.has_ended and (how := loop.obituary()) is not None:
                 raise _portal.stopped_error() if loop.has_ended() else _portal.held_up_error(how)
     except BaseException:  # Ctrl-C at whatever moment, or the loop has gone
+        # Posted, as the errand belongs to the portal's loop, and may be anywhere in its work.
         loop.post(errand.cancel)
         if not errand.has_ended:
             waiter.wait(_CANCEL_SECONDS)
+        # What comes after that isn't waited for: the caller gets the control back.
         errand.forget()
         raise
     finally:

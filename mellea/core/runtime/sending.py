@@ -58,6 +58,7 @@ def send(
         span = run.spans.innermost
         before, after = span.hooks("before_request"), span.hooks("after_response")
         if before or after:
+            # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
             return _send_past(run, backend, request, before, after[::-1], whole)
     run.sent = SentRequest(backend, request)
     if whole is not None:
@@ -104,7 +105,10 @@ async def _send_past(
                 held.append(event)
                 yield KeepAlive()  # so that a held back answer isn't taken for a silent provider
     finally:
+        # In `finally`, as readers may leave between two events; the connection has to close then, not at the next
+        # collection.
         await close_source(source)
+    # Joined, so a hook sees the text of an answer and not how the network has cut it.
     for event in await _change_events(join_deltas(held), after) if after else ():
         yield event
 
@@ -147,6 +151,7 @@ async def close_source(source: AsyncIterator[Event]) -> None:
     """Close it, within `CLOSE_SECONDS`; whatever that raises, what the generation came to stays as it is."""
     if not is_open(source):
         return
+    # Shielded, as most closes happen because of a cancellation; bounded, since a backend of the user's may hang.
     with anyio.move_on_after(CLOSE_SECONDS, shield=True):
         try:
             await source.aclose()  # type: ignore[attr-defined]
@@ -165,6 +170,7 @@ def log_end(run: Record, said: Generation, opened: float, ledger: Ledger | None)
         opened: when its request was sent, as `time.monotonic()` tells.
         ledger: that of the session.
     """
+    # Counted before the log is asked: the cost has to be right even if nothing is logged.
     if ledger is not None:
         enter_request(ledger, run, said)
     if not opened or not _log.isEnabledFor(logging.INFO):

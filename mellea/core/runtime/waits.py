@@ -73,6 +73,7 @@ class Waits(ABC):
 
     def on_any(self, loops: Iterable[Loop]) -> bool:
         """Whether one of the loops is the one that this run works on."""
+        # By the native loop: two of our `Loop`s may stand for the same one.
         return self._loop is not None and any(self._loop.native is loop.native for loop in loops)
 
     @property
@@ -99,17 +100,22 @@ class Waits(ABC):
         """
         if waiters is None:
             waiters = self._waiters
+        # Most waits are in code that is part of no run, and shouldn't pay for the search for a circle.
         with waiting_for(self) if runs_around.get() or holds.get() else _AT_THE_TOP:
             while True:
                 own = self._loop.make_waiter() if self._loop is not None else None
                 waiter = own or new_waiter()
+                # Registered before the second look; in the other order an event in between would wake nobody.
                 with self._lock:
                     waiters[waiter] = is_ready
                 try:
                     if is_ready():
                         return
+                    # On the run's own loop a wake can't get lost with the loop, so there it needs no look.
                     await waiter.wait(None if own is not None else _LOOK_SECONDS)
                 finally:
+                    # Looked at without the lock first: nearly always the producer has taken it out, and then there is
+                    # nothing to do.
                     if is_left := waiter in waiters:  # whoever wakes it takes it out
                         with self._lock:
                             waiters.pop(waiter, None)
@@ -121,6 +127,7 @@ class Waits(ABC):
 
         Code that is part of the run, such as a tool of it, doesn't wait: the run can't close before that code ends.
         """
+        # The context is inherited by tasks and threads, so this also holds deep inside a tool.
         if not self._closed and not any(known() is self for known in runs_around.get()):
             await self.until(lambda: self._closed)
 
@@ -174,11 +181,13 @@ class Waits(ABC):
             self._wake_ready(self._end_waiters)
 
     def _wake_ready(self, waiters: dict[_Wakeable, Callable[[], bool]]) -> None:
+        # `is_ready` is called under the lock, so it has to be quick and must not take this lock itself.
         with self._lock:
             ready = []
             for waiter, is_ready in waiters.items():
                 if is_ready():
                     ready.append(waiter)
+            # Taken out here, so that nobody is woken twice, and the waiter needn't take the lock again.
             for waiter in ready:
                 del waiters[waiter]
         for waiter in ready:

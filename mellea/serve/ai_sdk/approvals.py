@@ -46,13 +46,16 @@ def is_signed(
     """Whether a signature from outside is that of the question."""
     if not isinstance(signature, str):
         return False
+    # Computed anew from what came back: the signature then covers the call, the tool and its input together.
     right = sign_approval(secret, approval_id, tool_call_id, tool_name, tool_input)
+    # `compare_digest` takes only ASCII as text, and this one comes from outside.
     return hmac.compare_digest(right.encode(), replace_surrogates(signature).encode())
 
 
 def write_canonical(value: Any) -> str:
     """Return a JSON value as JavaScript's `JSON.stringify` writes it, with the keys of objects sorted."""
     if isinstance(value, Mapping):
+        # JavaScript sorts by UTF-16 code units, Python by code points; beyond U+FFFF these differ.
         pairs = sorted(value.items(), key=lambda pair: pair[0].encode("utf-16-be", "surrogatepass"))
         return "{" + ",".join([f"{_write(key)}:{write_canonical(item)}" for key, item in pairs]) + "}"
     if isinstance(value, (list, tuple)):
@@ -70,10 +73,12 @@ def _write_number(value: float) -> str:
     """Return a number as JavaScript writes it, which has doubles alone (ECMA-262, Number::toString)."""
     try:
         number = float(value)
+    # A whole number too large for a double is infinite in JavaScript, and `JSON.stringify` writes that as null.
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
         return "null"
+    # Also for -0.
     if number == 0:
         return "0"
     sign = "-" if number < 0 else ""
@@ -82,6 +87,7 @@ def _write_number(value: float) -> str:
     digits = (whole + fraction).lstrip("0")
     point = len(digits) - len(fraction) + int(exponent or 0)  # where it stands, seen from the first digit
     digits = digits.rstrip("0")
+    # ECMA-262 changes to an exponent at these two places.
     if point > 21 or point < -5:
         return f"{sign}{digits[0]}{'.' if digits[1:] else ''}{digits[1:]}e{point - 1:+d}"
     if point <= 0:

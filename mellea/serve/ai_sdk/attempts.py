@@ -58,12 +58,15 @@ class AttemptWriter:
                 return self._reject(event)
             case AttemptAccepted():
                 return self._accept(event)
+            # Versions 5 and 6 can't take text back, so they get only what has passed its checks.
             case ChunkValidated(_, chunk, True) if not self._is_live:
                 self._let_out += len(chunk)
                 return self._writer.feed(TextDelta(chunk))
         attempt = self._current
         if attempt is None:
             return self._writer.feed(event)
+        # Kept even while it is shown: another attempt may take its place on the screen, and this one be accepted
+        # after all.
         attempt.events.append(event)
         if isinstance(event, StepStart):
             attempt.steps += 1
@@ -77,6 +80,7 @@ class AttemptWriter:
             attempt.events.append(TextDelta(event.text))
         if not self._is_live or attempt is self._shown:
             return []
+        # The new attempt takes the place of the one that is shown, whose events are kept.
         parts = self._writer.begin_attempt() if self._shown is None else self._writer.reset()
         self._shown = attempt
         return [*parts, *self._replay(attempt, with_steps=False)]
@@ -96,6 +100,8 @@ class AttemptWriter:
 
     def _accept(self, event: AttemptAccepted) -> list[Part]:
         attempt = self._attempts.get(event.number, _Attempt())
+        # Steps inside an attempt were left out while it was live; with more than one, the message has to be written
+        # anew.
         is_right = attempt is self._shown and attempt.steps <= 1
         parts = self._writer.reset() if self._shown is not None and not is_right else []
         self._attempts.clear()
@@ -107,6 +113,7 @@ class AttemptWriter:
         parts: list[Part] = []
         left = self._let_out
         for event in attempt.events:
+            # The committed text was let out before, and must not be written twice.
             if isinstance(event, TextDelta) and left:
                 chunk, left = event.chunk[left:], max(0, left - len(event.chunk))
                 event = TextDelta(chunk)

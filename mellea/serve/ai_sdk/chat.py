@@ -149,18 +149,21 @@ class Chat:
         if len(self._answers) >= self._most:
             return _refuse(503, "too many answers are being written; try again later", {"retry-after": "5"})
         chat = _key(owner, asked.id)
+        # Before the new one begins: both would write about the same history.
         self._stop_earlier(chat)
         try:
             stream, encoder = await self._begin(chat, asked)
         except UsageError as error:
             return _refuse(409, str(error))
         self._stop_earlier(chat)  # which may have come meanwhile
+        # Its reader is the log, which always takes at once; keep-alives are sent by the responses that read the log.
         response = StreamResponse(stream, encoder, keep_alive=_NEVER_SECONDS, stall=_NEVER_SECONDS)
         answer = RunningAnswer(response, self._grace, partial(self._forget, chat))
         self._answers[chat] = answer
         if self._is_shared:
             name = uuid.uuid4().hex
             await in_thread(self._store.begin, chat, name)
+            # In a task of its own, so that a slow disk doesn't slow the answer.
             launch(partial(self._mirror, chat, name, answer), _nothing)
         answer.start()
         return self._respond(answer.read())
@@ -173,6 +176,7 @@ class Chat:
             owner: see `answer`.
         """
         chat = _key(owner, chat_id)
+        # The answer of this worker is in memory, which is faster than the file, and complete.
         if (answer := self._answers.get(chat)) is not None:
             return self._respond(answer.read())
         page = await in_thread(self._store.read, chat) if self._is_shared else None
@@ -238,6 +242,7 @@ class Chat:
         """
         message_id = asked.message_id or f"msg-{uuid.uuid4().hex}"
         make = partial(self._make_encoder, message_id=message_id, keep=partial(self._keep, chat))
+        # Before the state is taken: a function that fails must not use up the state of a run that waits.
         program = await self._choose(asked)
         waiting = await in_thread(self._store.take, chat)
         if waiting is not None and isinstance(program, Agent):
@@ -247,6 +252,7 @@ class Chat:
                 stream = await program.open_resumed(pending, answers)
                 return stream, make(denied=denied, calls=waiting.calls)
             if asked.message_id is not None:  # else somebody has said something new, which drops the questions
+                # Put back as it was: a request that fits nothing mustn't cost the user the run.
                 await in_thread(self._store.keep, chat, waiting)
                 raise UsageError("the chat waits for answers to its questions, and the request has none that fits")
         elif asked.replies:
@@ -282,6 +288,7 @@ class Chat:
         return StreamResponse(pieces, _LogEncoder(self._error_text))
 
     def _forget(self, chat: str, answer: RunningAnswer) -> None:
+        # A newer answer of the chat may stand here by now.
         if self._answers.get(chat) is answer:
             del self._answers[chat]
 
@@ -290,6 +297,7 @@ class Chat:
         number = taken = 0
         try:
             while True:
+                # In this order: the event first, so that nothing written after the look is missed.
                 news, is_over, has_ended = answer.news(), answer.is_over, answer.has_ended
                 pieces = answer.pieces[taken:]
                 taken += len(pieces)
@@ -302,6 +310,7 @@ class Chat:
                     answer.stop()
                 if is_over:
                     break
+                # At least so long between two writes; the file is shared by all workers.
                 await anyio.sleep(_LOOK_SECONDS)
                 with anyio.move_on_after(_IDLE_SECONDS):
                     await news.wait()
@@ -346,6 +355,7 @@ class _SharedReader(AsyncIterator[bytes]):
     async def __anext__(self) -> bytes:
         while not self._has_ended:
             page, self._page = self._page, None
+            # Polled: SQLite tells no other process that something was written.
             if page is None:
                 await anyio.sleep(_LOOK_SECONDS)
                 page = await in_thread(self._store.read, self._chat, self._answer, self._number)
@@ -362,6 +372,7 @@ class _Failing(AsyncIterator[Any]):
         self._error = error
 
     async def __anext__(self) -> Any:
+        # As a stream that fails, the error takes the usual way to the client and into the log.
         raise self._error
 
 
@@ -380,6 +391,7 @@ def _find_answers(pending: Pending, waiting: Waiting, asked: ChatRequest) -> tup
 
 
 def _find_answer(pending: Pending, question: Question, waiting: Waiting, asked: ChatRequest) -> Any:
+    # For version 5 to 7 alike, an approval is known by the state's and the question's id.
     if question.kind == "approval":
         reply = asked.replies.get(approval_id(pending, question))
         if reply is None or reply.approved:
@@ -393,6 +405,7 @@ def _find_answer(pending: Pending, question: Question, waiting: Waiting, asked: 
 
 
 def _key(owner: str, chat_id: str) -> str:
+    # As JSON, so that no choice of owner and chat gives another pair's key.
     return json.dumps([owner, chat_id])
 
 

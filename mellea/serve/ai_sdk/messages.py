@@ -89,6 +89,7 @@ def chat_request(
         UsageError: it isn't such a request, or can't be trusted. The message says where, and not what was there.
     """
     data = body if isinstance(body, Mapping) else _parse(body, limit)
+    # Before anything recursive touches it: the JSON may have been parsed elsewhere, without a limit.
     _check_depth(data)
     reader = _Reader(find_secret(secret), trusts_system, limit)
     return reader.read(replace_surrogates_in(dict(data)))
@@ -107,6 +108,7 @@ def _parse(body: bytes | str, limit: int) -> Mapping[str, Any]:
 
 
 def _check_depth(data: Any) -> None:
+    # Level by level, without recursion, which is what a deep value would break.
     level, depth = [data], 0
     while level:
         depth += 1
@@ -162,6 +164,8 @@ class _Reader:
             self._is_last = number == len(given) - 1
             messages += self._message(each, f"request.messages[{number}]")
         self._read_approvals(data)
+        # A history that ends with the assistant is one whose calls are being answered, and the answer goes on in that
+        # message.
         is_open = bool(given) and given[-1]["role"] == "assistant" and trigger == "submit-message"
         known = {"id", "messages", "trigger", "messageId", "approvals"}
         return ChatRequest(
@@ -178,6 +182,7 @@ class _Reader:
         if not isinstance(data, dict):
             raise UsageError(f"{where} is not an object")
         parts = _take(data, "parts", list, where)
+        # Checked for all parts first, so the readers below can rely on a type.
         for number, part in enumerate(parts):
             if not (isinstance(part, dict) and isinstance(part.get("type"), str)):
                 raise UsageError(f"{where}.parts[{number}] is not an object with a type")
@@ -187,6 +192,8 @@ class _Reader:
             case "assistant":
                 return self._assistant(parts, where)
             case "system":
+                # A client that may write system prompts can change what the program is; so the program has to ask for
+                # it.
                 return self._content("system", parts, where) if self._trusts_system else ()
         raise UsageError(f"{where}.role is none of 'user', 'assistant' and 'system'")
 
@@ -207,6 +214,7 @@ class _Reader:
         blocks: list[Block] = []
         outputs: list[ToolOutput] = []
 
+        # Results of a step follow its calls at once, as providers demand.
         def close() -> None:
             if blocks:
                 messages.append(Message("assistant", [*blocks]))
@@ -240,6 +248,7 @@ class _Reader:
         kind = ImageBlock if media_type.lower().startswith("image/") else FileBlock
         if url[:5].lower() == "data:":
             return kind(media_type=media_type, data=self._decode(url, where), filename=filename)
+        # An address goes on to the provider, and into logs: no spaces, line ends or other schemes.
         is_plain = len(url) <= _LONGEST_URL and url.isprintable() and " " not in url
         if not (is_plain and url.lower().startswith(("https://", "http://"))):
             raise UsageError(f"{where}.url is neither an http(s) address nor a data: URL")
@@ -249,6 +258,7 @@ class _Reader:
         head, comma, payload = url.partition(",")
         if not (comma and head.lower().endswith(";base64")):
             raise UsageError(f"{where}.url is a data: URL that isn't base64")
+        # Estimated from the text, before the memory for the bytes is taken.
         if len(payload) * 3 // 4 > self._limit:
             raise UsageError(f"{where}.url holds more than {self._limit:,} bytes")
         try:
@@ -271,6 +281,7 @@ class _Reader:
         output = self._output(part, state, reply, call_id, name, where)
         if output is None:
             return None
+        # Only the last message can answer what is open now; results in older ones are history.
         if self._is_last and state.startswith("output-") and state != "output-denied":
             self._results[call_id] = output
         args = part.get("input")
@@ -283,6 +294,7 @@ class _Reader:
     def _output(
         self, part: Mapping[str, Any], state: str, reply: Reply | None, call_id: str, name: str, where: str
     ) -> ToolOutput | None:
+        # A preliminary result is what a tool reported on its way.
         if state == "output-available" and part.get("preliminary") is not True:
             return ToolOutput(call_id, name, _load_output(part.get("output")))
         if state == "output-error":
@@ -301,6 +313,7 @@ class _Reader:
         where = f"{where}.approval"
         asked = _take_id(approval, "id", where)
         reply = Reply(_take(approval, "approved", bool, where), _take_optional(approval, "reason", str, where))
+        # Answers in older messages were used already.
         if self._is_last and part["state"] == "approval-responded":
             self._check(approval.get("signature"), asked, call_id, name, part.get("input"), where)
             self._replies[asked] = reply
@@ -325,6 +338,7 @@ class _Reader:
             self._replies[asked] = Reply(_take(each, "approved", bool, where), reason)
 
     def _check(self, signature: Any, asked: str, call_id: Any, name: Any, tool_input: Any, where: str) -> None:
+        # Without a secret anybody may answer, but only what the server has kept as a question.
         if self._secret is None:
             return
         is_named = isinstance(call_id, str) and isinstance(name, str)

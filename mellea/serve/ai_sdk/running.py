@@ -82,6 +82,7 @@ class RunningAnswer:
         if elsewhere is not None:
             self._is_read_elsewhere = elsewhere
             self._tell()
+        # A new event each time, so that none has to be cleared while somebody still waits for it.
         moved, self._moved = self._moved, anyio.Event()
         moved.set()
 
@@ -94,10 +95,13 @@ class RunningAnswer:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch)
                 with anyio.CancelScope() as self._scope:
+                    # It may have been stopped between its launch and this line.
                     if self._is_stopped:
                         self._scope.cancel()
+                    # No client that could leave: readers of the log come and go without the response knowing.
                     await self._response({"type": "http"}, _never, self._take)
                 self._end()
+                # Readers that come late still find the end.
                 await self._keep()
                 group.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
@@ -121,6 +125,7 @@ class RunningAnswer:
 
     async def _watch(self) -> None:
         """Stop it when nobody reads it any more."""
+        # A client needs a moment to come, even where nobody is to be waited for afterwards.
         grace = max(self._grace, _FIRST_SECONDS)
         while not self.has_ended:
             with anyio.move_on_after(grace):
@@ -140,6 +145,7 @@ class RunningAnswer:
 
     async def _keep(self) -> None:
         """Wait until it may be forgotten."""
+        # A client that lost its connection just before the end comes back, and should find the answer.
         with anyio.move_on_after(self._grace):
             while not self._was_read or self._is_read_elsewhere:
                 await self._news.wait()
@@ -163,6 +169,7 @@ class LogReader(AsyncIterator[bytes]):
 
     async def __anext__(self) -> bytes:
         answer = self._answer
+        # Counted at the first read: a reader that is made and never used mustn't keep the answer going.
         if not self._is_reading and not self._has_left:
             self._is_reading = True
             answer.count(1)
@@ -172,11 +179,12 @@ class LogReader(AsyncIterator[bytes]):
                 raise StopAsyncIteration
             await answer.news().wait()
         pieces = answer.pieces[self._next :]
+        # All that is there in one piece, so a late reader catches up in one step.
         self._next += len(pieces)
         return b"".join(pieces)
 
     async def aclose(self) -> None:
-        """Leave."""
+        """Stop reading."""
         if self._is_reading and not self._has_left:
             self._answer.count(-1)
         self._has_left = True

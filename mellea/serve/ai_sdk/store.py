@@ -73,6 +73,7 @@ class ChatStore:
     def begin(self, chat: str, answer: str) -> None:
         """Note that an answer begins, in place of the chat's last one."""
         with self._database.write() as connection:
+            # A chat has one answer. Whoever wrote the one before finds out at its next write, and stops.
             self._forget(connection, chat)
             connection.execute("INSERT INTO answers VALUES (?, ?, ?, 0, 0, 0)", (chat, answer, time.time()))
 
@@ -84,6 +85,7 @@ class ChatStore:
         """
         now = time.time()
         with self._database.write() as connection:
+            # One statement says that it lives and asks what is wanted, as this happens every 50 ms for each answer.
             found = connection.execute(
                 "UPDATE answers SET alive = ?, has_ended = ? WHERE chat = ? AND answer = ? RETURNING is_stopped, read",
                 (now, has_ended, chat, answer),
@@ -97,6 +99,7 @@ class ChatStore:
     def stop(self, chat: str) -> bool:
         """Ask for an answer to be stopped; whether there is one."""
         with self._database.write() as connection:
+            # An answer of a dead worker can't be stopped any more, and nobody should wait for it.
             stop = "UPDATE answers SET is_stopped = 1 WHERE chat = ? AND NOT has_ended AND alive > ?"
             return connection.execute(stop, (chat, time.time() - DEAD_SECONDS)).rowcount > 0
 
@@ -111,6 +114,7 @@ class ChatStore:
         Returns:
             `None` if there is no such answer.
         """
+        # A write, as the reader leaves word that it reads; the writer keeps an answer going because of that.
         with self._database.write() as connection:
             now = time.time()
             found = connection.execute(
@@ -127,12 +131,14 @@ class ChatStore:
             taken: list[bytes] = []
             size, is_whole = 0, True
             for place, data in rows:
+                # A late reader of a long answer gets it in several pages, so that no worker holds all of it.
                 if size > _LARGEST_PAGE:
                     is_whole = False
                     break
                 taken.append(data)
                 size, number = size + len(data), place + 1
             is_broken = not has_ended and now - alive > DEAD_SECONDS
+            # The end counts only once the reader has all pieces.
             return LogPage(name, b"".join(taken), number, bool(has_ended) and is_whole, is_broken)
 
     def forget(self, chat: str, answer: str) -> None:
@@ -151,6 +157,7 @@ class ChatStore:
     def take(self, chat: str) -> Waiting | None:
         """Take the state of the run that waits in a chat; nobody else gets it."""
         with self._database.write() as connection:
+            # Deleted and returned in one statement, so two workers never go on with the same run.
             found = connection.execute(
                 "DELETE FROM waiting WHERE chat = ? RETURNING state, calls, until", (chat,)
             ).fetchone()

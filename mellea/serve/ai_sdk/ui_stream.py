@@ -126,9 +126,11 @@ class UiEncoder(Encoder):
             return self._write([{"type": "error", "errorText": said}]) + DONE
         if ending.is_stopped:
             return self._write([{"type": "abort"}]) + DONE
+        # The last partial object may have been held back by the pace.
         parts = [] if self._is_sent else [self._write_partial()]
         if ending.pending is not None:
             parts += self._ask(ending.pending)
+        # Open text and reasoning parts have to end before the message does.
         parts += self._writer.end()
         finish: Part = {"type": "finish", "finishReason": self._writer.finish_reason}
         if ending.pending is not None:
@@ -153,6 +155,7 @@ class UiEncoder(Encoder):
     def _feed_partial(self, partial: Any) -> list[Part]:
         self._shown, self._is_sent = partial, False
         now = anyio.current_time()
+        # Each is sent whole, so a long object at full speed would cost the square of its length.
         if not partial.is_complete and now - self._sent_at < _DATA_SECONDS:
             return []
         self._sent_at = now
@@ -175,6 +178,7 @@ class UiEncoder(Encoder):
         told: Part = {"toolCallId": name}
         if self._secret is not None:
             told["signature"] = sign_approval(self._secret, asked, name, call.tool_name, tool_input)
+        # Version 5 has no part for this, so a data part carries all that has to come back.
         if self._version > 5:
             return {"type": "tool-approval-request", "approvalId": asked, **told, "reason": question.text}
         told |= {"toolName": call.tool_name, "input": tool_input, "reason": question.text}
@@ -189,6 +193,7 @@ def _is_name(name: Any) -> bool:
 
 def approval_id(pending: Pending, question: Question) -> str:
     """Return the id of an approval: of the state of the run, which nobody can guess, and of the question."""
+    # The state's id changes with each state, so an approval of an earlier question fits none of the later ones.
     return f"{pending.id}:{question.id}"
 
 

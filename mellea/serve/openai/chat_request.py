@@ -58,6 +58,7 @@ def read_chat_request(body: Any) -> CompletionRequest:
     if not 0 < len(messages) <= _MOST_MESSAGES:
         raise ApiError(400, f"messages takes 1 to {_MOST_MESSAGES} messages, not {len(messages)}", param="messages")
     choices = fields.get("n", int)
+    # Each choice is a request of its own to the model, so a client could multiply its cost by any number.
     if choices is not None and not 0 < choices <= _MOST_CHOICES:
         raise fields.refuse("n", f"an integer from 1 to {_MOST_CHOICES}")
     usage = fields.inner("stream_options")
@@ -75,6 +76,7 @@ def _read_message(fields: Fields) -> Message:
     if role == "tool":
         output = ToolOutput(fields.need("tool_call_id", str), fields.get("name", str) or "", _read_text(fields))
         return Message("tool", output)
+    # Newer models of OpenAI have "developer" in place of "system"; clients send either.
     role = "system" if role == "developer" else role
     if role not in ("system", "user", "assistant"):
         raise fields.refuse("role", "developer, system, user, assistant or tool")
@@ -83,8 +85,10 @@ def _read_message(fields: Fields) -> Message:
         function = call.inner("function")
         if function is None:
             raise call.refuse("function", "an object")
+        # Some clients send no arguments for a function that takes none.
         raw = function.get("arguments", str) or ""
         blocks.append(parse_tool_call(call.need("id", str), function.need("name", str), raw))
+    # What the model refused to say belongs to the conversation like any other answer.
     if refusal := fields.get("refusal", str):
         blocks.append(CBlock(refusal))
     return Message(role, blocks)
@@ -94,6 +98,7 @@ def _read_text(fields: Fields) -> str:
     content = fields.data.get("content")
     if content is None or isinstance(content, str):
         return content or ""
+    # OpenAI's tool messages have no other parts than text.
     return "".join(block.value for block in _read_content(fields) if isinstance(block, CBlock))
 
 
@@ -162,6 +167,7 @@ def read_data_url(url: str, place: str) -> tuple[str, bytes]:
         ApiError: it is another URL, or damaged.
     """
     head, comma, data = url.partition(",")
+    # Base64 alone: a data: URL in percent encoding has no known length before it is decoded.
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         raise ApiError(400, f"{place} has to be a data: URL in base64; {_NO_FETCH}", param=place)
     return head.removeprefix("data:").removesuffix(";base64"), _decode(data, place)
@@ -169,6 +175,7 @@ def read_data_url(url: str, place: str) -> tuple[str, bytes]:
 
 def _decode(data: str, place: str) -> bytes:
     try:
+        # `validate`, as Python otherwise drops what isn't base64, and a damaged file would reach the model.
         return base64.b64decode(data, validate=True)
     except binascii.Error as error:
         raise ApiError(400, f"{place} is not valid base64: {error}", param=place) from None
@@ -194,12 +201,14 @@ def _stop(fields: Fields, name: str) -> Any:
 
 def _effort(fields: Fields, name: str) -> Any:
     value = fields.get(name, str)
+    # "none" turns thinking off; every other word is a level that the provider checks.
     return False if value == "none" else value
 
 
 _OPTIONS: Mapping[str, tuple[str, Read]] = {
     "temperature": (ModelOption.TEMPERATURE, _number),
     "top_p": (ModelOption.TOP_P, _number),
+    # The old and the new name; where both are sent, the later in this table wins.
     "max_tokens": (ModelOption.MAX_NEW_TOKENS, _integer),
     "max_completion_tokens": (ModelOption.MAX_NEW_TOKENS, _integer),
     "seed": (ModelOption.SEED, _integer),
@@ -228,6 +237,7 @@ def read_options(fields: Fields, table: Mapping[str, tuple[str, Read]]) -> dict[
         if value is None or value == []:
             continue
         try:
+            # One option at a time, so that the error can name the field of the request.
             check_options({option: value})
         except UsageError as error:
             raise ApiError(400, str(error), param=fields.place(name)) from None
@@ -244,6 +254,7 @@ def read_tool_choice(fields: Fields) -> Any:
     Raises:
         ApiError: it is something else.
     """
+    # Chat completions nest the function's name, responses don't; both forms are read for either.
     value = fields.data.get("tool_choice")
     if value is None or value in ("auto", "none", "required"):
         return value
@@ -290,6 +301,7 @@ def _read_schema(fields: Fields) -> Mapping[str, Any] | None:
     match form.need("type", str):
         case "text":
             return None
+        # OpenAI's "JSON mode" promises an object and nothing else.
         case "json_object":
             return {"type": "object"}
         case "json_schema":

@@ -96,8 +96,10 @@ class _Writer:
             case ToolEnd():
                 return self._end_call(event)
             case UsageEvent():
+                # Merged and not added: providers repeat the usage of one answer as it grows.
                 self.usage = self.usage.merge(event.usage)
             case StreamEnd():
+                # A reason that OpenAI doesn't have would fail the types of its client.
                 self.finish_reason = _FINISH.get(event.finish_reason, "stop")
         return None
 
@@ -109,12 +111,14 @@ class _Writer:
         return {"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}
 
     def _continue_call(self, id: str, chunk: str) -> dict[str, Any] | None:
+        # A delta for a call that wasn't begun has no index that a client could put it at.
         if not chunk or id not in self._calls:
             return None
         return {"tool_calls": [{"index": self._calls[id], "function": {"arguments": chunk}}]}
 
     def _end_call(self, event: ToolEnd) -> dict[str, Any] | None:
         call = event.tool_call
+        # Some providers send a call in one piece, without deltas; then the arguments are written here.
         if call.tool_call_id in self._written:
             return None
         self._written.add(call.tool_call_id)
@@ -179,6 +183,7 @@ def _join(deltas: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     calls: list[tuple[dict[str, Any], list[str]]] = []
     for delta in deltas:
         for piece in delta.get("tool_calls", ()):
+            # The first piece of a call has its id; the others only the index.
             if "id" in piece:
                 calls.append((piece, []))
             calls[piece["index"]][1].append(piece["function"]["arguments"])
@@ -228,6 +233,7 @@ class ChatEncoder(Encoder):
 
     def finish(self, ending: Ending) -> bytes | None:
         """Return the last chunks and the end mark; if it was stopped, nothing, so that the client can tell."""
+        # No end mark either: without it, clients know that the answer is incomplete.
         if ending.is_stopped:
             return None
         if ending.error is not None:
@@ -257,5 +263,6 @@ class ChatEncoder(Encoder):
 
     def _write(self, index: int, delta: Mapping[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        # With `include_usage` every chunk has the field, and only the last one a value (OpenAI's reference, 2026-11).
         usage = {"usage": None} if self._has_usage else {}
         return write_data({**self._head, "choices": [choice], **usage})

@@ -37,6 +37,7 @@ class OpenAIEndpoints:
     def __init__(self, models: Mapping[str, ServedModel], store: ResponseStore) -> None:
         self._models = models
         self._store = store
+        # When the server was started, as programs have no date of their own.
         self._created = int(time.time())
 
     # -- models ---------------------------------------------------------------------------------------
@@ -56,6 +57,7 @@ class OpenAIEndpoints:
     def _find(self, id: str) -> ServedModel:
         model = self._models.get(id)
         if model is None:
+            # Not all of them: the list of a large server would fill the client's terminal.
             known = ", ".join(map(repr, list(self._models)[:10]))
             said = f"the model {id[:100]!r} doesn't exist; this server has {known}"
             raise ApiError(404, said, param="model", code="model_not_found")
@@ -75,6 +77,8 @@ class OpenAIEndpoints:
         fold = ChatFold(request.model, request.choices)
         answers = [model.answer(request.asked) for _ in range(request.choices)]
         if request.is_stream:
+            # Not at the same time: a stream reads one source at a time, and clients put choices together by their
+            # index.
             return StreamResponse(_read_in_turn(answers), self._encoder(fold, request))
 
         async def read(index: int, answer: AsyncGenerator[Event, None]) -> None:
@@ -82,6 +86,7 @@ class OpenAIEndpoints:
                 async for event in answer:
                     fold.feed(Choice(index, event))
 
+        # At the same time, as nobody sees them before all are complete.
         await together([_call(read, index, answer) for index, answer in enumerate(answers)])
         return respond_json(fold.write())
 
@@ -99,6 +104,8 @@ class OpenAIEndpoints:
         """
         request = read_response_request(body)
         model = self._find(request.model)
+        # The earlier messages without their instructions, which OpenAI doesn't carry over to the next response
+        # either.
         earlier = await self._find_earlier(request)
         said = (*earlier, *request.messages)
         system = () if request.instructions is None else (Message("system", request.instructions),)
@@ -107,6 +114,7 @@ class OpenAIEndpoints:
         written = self._write_response(model.answer(asked), fold, request, said)
         if request.is_stream:
             return StreamResponse(written, ResponseEncoder(fold))
+        # Read to its end, since writing is what fills the fold, and stores the response.
         async for _ in written:
             pass
         return respond_json(fold.write(fold.status))

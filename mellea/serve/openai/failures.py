@@ -64,10 +64,12 @@ def to_api_error(error: BaseException) -> ApiError:
     match error:
         case ApiError():
             return error
+        # Of our own errors, these are about what the client has sent, so it may read them.
         case UnsupportedError():
             return ApiError(400, str(error), code="unsupported")
         case UsageError():
             return ApiError(400, str(error))
+        # The provider's words stay here: they may name the account, or the model behind a program.
         case RateLimitError():
             return _retry_later(429, "the model's provider takes no more requests now", "rate_limit_error", error)
         case OverloadedError():
@@ -89,6 +91,7 @@ def to_api_error(error: BaseException) -> ApiError:
 
 def _retry_later(status: int, said: str, kind: str, error: BaseException) -> ApiError:
     seconds: float | None = getattr(error, "retry_after", None)
+    # In milliseconds: OpenAI's clients prefer this header, and `retry-after` has no fractions.
     headers = {} if seconds is None else {"retry-after-ms": str(round(seconds * 1000))}
     return ApiError(status, f"{said}; try again later", kind, headers=headers)
 

@@ -60,6 +60,7 @@ class Fields:
         value = self.data.get(name)
         if value is None:
             return None
+        # JSON's `true` is a bool, and in Python that is an int.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise self.refuse(name, _KINDS[kind])
         return value
@@ -85,6 +86,7 @@ class Fields:
         value = self.data.get(name)
         if value is None:
             return None
+        # `1e999` is valid JSON, and infinite in Python.
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise self.refuse(name, "a number")
         return value
@@ -109,4 +111,5 @@ class Fields:
 
 def _show(value: Any) -> str:
     shown = "null" if value is None else repr(value)
+    # Short, since the value may be a whole file in base64.
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -119,6 +119,7 @@ class _InFile(ResponseStore):
         row = (id, kept.model, json.dumps(kept.response), to_json(list(kept.messages)), now)
         with self._database.write() as connection:
             connection.execute("insert or replace into responses values (?, ?, ?, ?, ?)", row)
+            # Cleaned up at each write, which is rare compared with reading, so that no task of its own is needed.
             connection.execute("delete from responses where kept < ?", (now - self._seconds,))
             connection.execute(
                 "delete from responses where kept < (select kept from responses order by kept desc limit 1 offset ?)",
@@ -126,6 +127,7 @@ class _InFile(ResponseStore):
             )
 
     def _read(self, id: str) -> Kept | None:
+        # The age is looked at here as well, since nothing is deleted while nobody writes.
         query = "select model, response, messages from responses where id = ? and kept > ?"
         with self._database.read() as connection:
             row = connection.execute(query, (id, time.time() - self._seconds)).fetchone()

@@ -56,6 +56,7 @@ def read_response_request(body: Any) -> ResponseRequest:
         ApiError: something in it is wrong.
     """
     fields = Fields(body)
+    # Refused rather than passed over: a client that gets an answer would believe that they were followed.
     for name in ("background", "conversation", "prompt"):
         if fields.data.get(name):
             raise ApiError(400, f"this server doesn't have {name}", param=name, code="unsupported")
@@ -65,6 +66,7 @@ def read_response_request(body: Any) -> ResponseRequest:
     reasoning = fields.inner("reasoning")
     if reasoning is not None and (effort := reasoning.get("effort", str)) is not None:
         options[str(ModelOption.THINKING)] = False if effort == "none" else effort
+    # OpenAI stores by default, and clients rely on that to continue a response.
     stored = fields.get("store", bool)
     return ResponseRequest(
         model=fields.need("model", str),
@@ -90,6 +92,7 @@ def _read_echo(fields: Fields) -> dict[str, Any]:
     if len(metadata) > _LARGEST_METADATA:
         raise fields.refuse("metadata", f"an object of at most {_LARGEST_METADATA} fields")
     text = fields.get("text", dict) or {}
+    # Clients' types need these fields in each response, whether or not the request had them.
     return {
         "instructions": fields.get("instructions", str),
         "max_output_tokens": fields.get("max_output_tokens", int),
@@ -127,6 +130,7 @@ def _read_input(fields: Fields) -> tuple[Message, ...]:
 
 
 def _read_item(item: Fields) -> Message | None:
+    # An item without a type is a message; the SDK's shortest form leaves it out.
     match item.get("type", str) or "message":
         case "message":
             return _read_message(item)
@@ -134,6 +138,7 @@ def _read_item(item: Fields) -> Message | None:
             raw = item.get("arguments", str) or ""
             return Message("assistant", parse_tool_call(item.need("call_id", str), item.need("name", str), raw))
         case "function_call_output":
+            # Only the call's id is sent back; the name of the tool is in the call itself.
             return Message("tool", ToolOutput(item.need("call_id", str), "", _read_output(item)))
         case "reasoning":  # an earlier answer's; no other model could read on from it
             return None

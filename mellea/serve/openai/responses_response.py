@@ -69,6 +69,8 @@ class ResponseFold:
             "store": is_stored,
             **echo,
         }
+        # The items live here as they will be sent; texts are collected beside them, since `+=` on a long text is
+        # quadratic.
         self._output: list[Json] = []
         self._open: tuple[str, int] | None = None  # the text or reasoning that is being written, and where
         self._calls: dict[str, int] = {}
@@ -93,6 +95,7 @@ class ResponseFold:
             "status": status,
             "error": None if error is None else {"code": error.code or error.type, "message": error.message},
             "incomplete_details": incomplete if status == "incomplete" else None,
+            # Copies, as the events are written later, when the items may have grown.
             "output": [_copy(item) for item in self._output],
             "usage": None if status in ("in_progress", "failed") else self._write_usage(),
         }
@@ -107,6 +110,7 @@ class ResponseFold:
         """The answer as a message, for requests that continue it."""
         blocks: list[Block] = []
         for item in self._output:
+            # Reasoning is left out: only the model that wrote it could read on from it.
             if item["type"] == "message":
                 blocks.append(CBlock(item["content"][0]["text"]))
             elif item["type"] == "function_call":
@@ -175,6 +179,7 @@ class ResponseFold:
         self._count += 1
 
     def _begin(self) -> None:
+        # At the first event and not when the fold is made: what fails before has a status instead of a stream.
         if self._count == 0:
             self._say("response.created", response=self.write("in_progress"))
             self._say("response.in_progress", response=self.write("in_progress"))
@@ -195,6 +200,7 @@ class ResponseFold:
         self._say("response.output_item.done", output_index=index, item=_copy(item))
 
     def _write_text(self, kind: str, chunk: str) -> None:
+        # Text and reasoning alternate as separate items; an item can't be opened again.
         if self._open is None or self._open[0] != kind:
             self._close_text()
             self._open = (kind, self._begin_text(kind))
@@ -248,6 +254,7 @@ class ResponseFold:
 
     def _end_call(self, call: ToolCall) -> None:
         index = self._calls.get(call.tool_call_id)
+        # A provider that sends whole calls has neither start nor deltas.
         if index is None:
             index = self._begin_call(call.tool_call_id, call.tool_name)
         if index not in self._chunks:  # a second call with the same id couldn't be answered
@@ -266,6 +273,7 @@ class ResponseFold:
 
     def _close_calls(self) -> None:
         """End the calls that the model never completed; a client doesn't run them."""
+        # What is left in `_chunks` was never done.
         for index in [index for index in self._calls.values() if index in self._chunks]:
             self._output[index]["arguments"] = "".join(self._chunks.pop(index))
             self._end(index, "incomplete")
@@ -287,6 +295,7 @@ class ResponseEncoder(Encoder):
     def feed(self, value: Written) -> bytes:
         """Return the event as a server-sent one."""
         text = json.dumps(value.json, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        # With the event's name in a line of its own, as OpenAI sends it.
         return replace_surrogates(f"event: {value.json['type']}\ndata: {text}\n\n").encode()
 
     def finish(self, ending: Ending) -> bytes | None:

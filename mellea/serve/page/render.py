@@ -37,13 +37,16 @@ def chat_page(
     Raises:
         UsageError: the path isn't one of this server.
     """
+    # A browser takes `//host` and `\\host` for another server, which would get the user's key.
     if not api.startswith("/") or api.startswith("//") or "\\" in api:
         raise UsageError(f"api takes a path of this server, such as '/api/chat', not {api!r}")
+    # One script, since its hash in the policy has to be that of exactly what stands in the page.
     style, script = _read("page.css"), "\n".join(['"use strict";', *map(_read, _SCRIPTS)])
     config = json.dumps({"api": api, "programs": list(programs), "needs_key": needs_key})
     page = Template(_read("page.html")).substitute(
         title=html.escape(title),
         style=style,
+        # Else `</script>` in a program's name would end the script.
         script=script,
         config=config.replace("<", "\\u003c"),
     )
@@ -51,7 +54,9 @@ def chat_page(
         [
             "default-src 'none'",
             "connect-src 'self'",
+            # What a model writes can't fetch anything: an image's address could carry the conversation away.
             "img-src data:",
+            # By hash and not `unsafe-inline`: a style or script that gets into the page in any other way doesn't run.
             f"style-src {_hash(style)}",
             f"script-src {_hash(script)}",
             "base-uri 'none'",
@@ -68,6 +73,7 @@ def chat_page(
     return FixedResponse(200, page.encode(), "text/html; charset=utf-8", headers)
 
 
+# Files of the package don't change while the server runs.
 @functools.cache
 def _read(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text("utf-8")

@@ -140,6 +140,7 @@ class Agent(Generic[T]):
         self.loop = _bound_loop(loop, self.limits)
         self._model: MelleaSession | Backend | None = _find_model(model)
         self._tools: Sequence[AnyTool] = as_tools(
+            # An agent among the tools is a sub-agent: its steps become `NestedEvent`s of the run that calls it.
             [tool.as_tool() if isinstance(tool, Agent) else tool for tool in _listed(tools)]
         )
         self._format = _output_format(output)
@@ -289,6 +290,7 @@ class Agent(Generic[T]):
         Raises:
             UsageError: it has no name.
         """
+        # The default name says nothing to a model, and two agents would have the same.
         if name is None and self.name == "agent":
             raise UsageError("an agent that is a tool takes a name, as in Agent(…, name='researcher')")
         if description is None:
@@ -299,16 +301,19 @@ class Agent(Generic[T]):
             outer = current_book.get()
             memory = self._inner_memory(None if outer is None else outer.memory)
             work = self.prepare(task, {"memory": memory}, corrects=True)
+            # Its state is kept inside that of the outer run, so that one `Pending` has the questions of all levels.
             work.book.is_nested = True
             stream = self.open_astream(work, {})
             step = 0
             if outer is not None:
+                # By this, `cancel_tool` finds the calls of sub-agents, however deep.
                 outer.inner.append(work.book)
             try:
                 async with stream:
                     async for event in stream.events():
                         if isinstance(event, StepStart):
                             step = event.step
+                        # Each level puts its own step in front, so the outermost reader sees the whole path.
                         if isinstance(event, NestedEvent):
                             yield NestedEvent("", f"{step}/{event.path}", event.event)
                         else:
@@ -318,6 +323,7 @@ class Agent(Generic[T]):
                     outer.inner.remove(work.book)
                     if work.book.pending is None:  # one that waits is added once it is done
                         outer.add(work.book.usage, work.book.cost)
+            # After the stream is closed: the outer loop may end, and the process with it, as soon as it is told.
             work.book.raise_if_waiting()
             yield ToolReturn(stream.result, stream.output)
 
@@ -358,6 +364,7 @@ class Agent(Generic[T]):
     ) -> AgentWork:
         keeper = self._keep_states(arguments)
         state = await keeper.resume(pending, answers)
+        # Without an answer whose calls aren't finished: those calls come back with the state, and are run from there.
         work = self.prepare(Conversation(state.closed_messages), arguments, corrects=corrects)
         work.book.keeper, work.book.start = keeper, state
         return work
@@ -370,6 +377,7 @@ class Agent(Generic[T]):
 
     def _waits_for_steps(self, arguments: AgentStreamArguments) -> bool:
         release = arguments.get("release")
+        # An error now, not when the stream is first read, which may be far away from here.
         if release not in (None, "step"):
             raise UsageError(f"release takes 'step' or None in an agent's stream, not {release!r}")
         if release == "step" and self._format is None:
@@ -395,6 +403,7 @@ class Agent(Generic[T]):
         backend = model.backend if isinstance(model, MelleaSession) else model
         self.limits.check_price(backend)
         options = dict(arguments.get("model_options") or {})
+        # `setdefault`, so that options of a single run win over the agent's own instructions.
         if self.instructions is not None:
             options.setdefault(ModelOption.SYSTEM_PROMPT, self.instructions)
         memory = arguments.get("memory", self._memory)
@@ -417,12 +426,15 @@ class Agent(Generic[T]):
         if not isinstance(memory, Memory):
             raise UsageError(f"memory takes a Memory, such as Memory('memory.db', 'ann'), not {memory!r}")
         own = self.loop.prepare_step
+        # The memory first: a `prepare_step` of the program's own then sees, and can change, what was remembered.
         prepare = memory.prepare_step() if own is None else chain(memory.prepare_step(), own)
         return (*self._tools, memory), replace(self.loop, prepare_step=prepare)
 
     def _inner_memory(self, outer: Memory | None) -> Memory | None:
         """Return what it remembers as a tool: about the user of the agent around it, if they share a file."""
         own = self._memory
+        # Only within one file: another file may belong to another program, whose users this agent mustn't mix with
+        # its own.
         return own if own is None or outer is None or outer.path != own.path else own.of(outer.user)
 
     def _keep_states(self, arguments: AgentArguments) -> StateKeeper:
@@ -480,6 +492,7 @@ def _listed(tools: Any) -> Iterable[Any]:
 
 def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
     loop = ToolLoop() if loop is None else loop
+    # Both may be given, and both have to hold.
     known = [steps for steps in (loop.max_steps, limits.steps) if steps is not None]
     return replace(loop, max_steps=min(known)) if known else loop
 
@@ -489,10 +502,12 @@ def _output_format(output: Any) -> Any:
         return None
     from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
 
+    # A wrong output type is reported when the agent is made, not in its first run.
     return make_output_format(output)
 
 
 def _component(prompt: Any, earlier: Sequence[Message], backend: Backend) -> Any:
     """Return what is said: the prompt, with all that was said before it."""
+    # A component says itself how it is rendered; a bare `Message` is taken like any other prompt.
     said = prompt if is_component(prompt) and not isinstance(prompt, Message) else functional.message(prompt)
     return Conversation([*earlier, *render_messages(said, backend.model_id)]) if earlier else said

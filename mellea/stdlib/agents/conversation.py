@@ -82,6 +82,7 @@ class AgentConversation(Generic[T]):
                 raise UsageError("conversation takes what is saved, or messages=, not both")
             if not isinstance(saved, (str, bytes)):
                 raise UsageError(f"conversation takes the JSON that to_json() saved, or messages=[…], not {saved!r}")
+            # An empty text is a new conversation, so that a program can pass on what it found in its database.
             self.messages = tuple(from_json(saved, Message)) if saved else ()
 
     @verb("send", AgentArguments)
@@ -180,12 +181,16 @@ class AgentConversation(Generic[T]):
     def _prepare(
         self, agent: Speaker[T], prompt: Any, arguments: AgentArguments, *, corrects: bool = False
     ) -> AgentWork:
+        # Two turns at once would each end with a conversation that lacks the other.
         if self._work is not None and self._work.is_running:
             raise UsageError("the agent is still answering what was said before; wait for that, or close its stream")
+        # Providers refuse a conversation with calls that have no results.
         earlier = repair_history(self.messages)
         if self._choose is not None and earlier and earlier[0].role == "system":
+            # The next agent brings its own instructions, and two system prompts would contradict each other.
             earlier = earlier[1:]
         work = agent.prepare(prompt, arguments, earlier=earlier, corrects=corrects)
+        # Called only after a good end; a turn that failed leaves the conversation as it was.
         work.book.on_end = self._take
         self._work = work
         return work

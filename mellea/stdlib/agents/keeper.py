@@ -1,4 +1,4 @@
-"""What becomes of the states of one run: they are signed, saved, handed out as `Pending`, and resumed once."""
+"""Keeps the states of one run: signs and saves them, hands them out as `Pending`, and resumes each once."""
 
 from __future__ import annotations
 
@@ -79,10 +79,12 @@ class StateKeeper:
             OSError: the file can't be read.
         """
         pending = await self._open(saved)
+        # Before anything else is done with the state: what was changed on its way mustn't even be answered.
         check_signature(pending, self._secret)
         if pending.agent is not None and self._agent is not None and pending.agent != self._agent:
             raise UsageError(f"the state is that of the agent {pending.agent!r}, and this one is {self._agent!r}")
         state = give_answers(pending.state, {} if answers is None else answers)
+        # The run goes on under its id, so that traces and states of all its parts belong together.
         self.run = pending.run
         self._last = self._resumed = pending
         return state
@@ -90,6 +92,7 @@ class StateKeeper:
     async def _open(self, saved: Saved) -> Pending:
         if isinstance(saved, Pending):
             return saved
+        # JSON begins with a brace, and paths don't. An empty text counts as JSON, whose error is the clearer one.
         if isinstance(saved, bytes) or (isinstance(saved, str) and saved.lstrip()[:1] in ("", "{")):
             return Pending.from_json(saved)
         if not isinstance(saved, (str, os.PathLike)):
@@ -97,6 +100,7 @@ class StateKeeper:
             raise UsageError(f"resume takes a Pending, its JSON, or the path of a checkpoint, not {saved!r}{hint}")
         path = Path(saved)
         text = await anyio.to_thread.run_sync(path.read_bytes)
+        # A checkpoint that is resumed is continued in place, or the next crash would go back to the old state.
         if self._checkpoint is None:
             self._checkpoint = CheckpointFile(path)
         return Pending.from_json(text)
@@ -108,6 +112,7 @@ class StateKeeper:
             state: where to begin: at `LoopState(messages)`, or at what `resume` returned.
             spent: returns what the run has used up so far, as JSON values by name; it comes back in `state.spent`.
         """
+        # Without a checkpoint, too: the store has to hear of a state that was resumed.
         is_kept = self._checkpoint is not None or self._resumed is not None
         return LoopProgress(state, save=self.save if is_kept else None, spent=spent)
 
@@ -119,6 +124,7 @@ class StateKeeper:
             StateError: the checkpoint can't be written.
             Exception: what a checkpoint that is a function raises.
         """
+        # Taken before the first wait, so that no later save claims the same state again.
         resumed, self._resumed, self._last = self._resumed, None, None
         store = None if resumed is None else self._store
         if self._checkpoint is None and store is None:
@@ -128,6 +134,7 @@ class StateKeeper:
         if resumed is not None and store is not None:
             await anyio.to_thread.run_sync(store.claim, resumed.id, pending.id, self.run)
         if self._checkpoint is not None:
+            # In a thread: signing reads the whole state, and a conversation can be long.
             self._last = await anyio.to_thread.run_sync(self._signer.sign, pending)
             await self._write(self._checkpoint, self._last)
         if resumed is not None and store is not None:
@@ -143,6 +150,7 @@ class StateKeeper:
         try:
             await outcome_of(checkpoint, pending)
         except Exception as error:
+            # The run ends with the user's own error; the note says where it came from.
             add_note(error, "raised by the checkpoint of an agent's run")
             raise
 
@@ -153,6 +161,7 @@ class StateKeeper:
     def _wrap(self, state: LoopState) -> Pending:
         """Return a state as a value of its own; one that wasn't used up, or was saved last, keeps its id."""
         last = self._last
+        # The same state keeps its id: a program that saves `run.pending` twice hasn't made two states to resume.
         if last is None or (self._resumed is None and last.state != state):
             last = Pending(self.run, state, agent=self._agent)
         self._last = last = self._signer.sign(replace(last, state=state))
@@ -171,6 +180,7 @@ def _check_checkpoint(checkpoint: Checkpoint | None) -> CheckpointFile | Callabl
     if not isinstance(checkpoint, (str, os.PathLike)):
         raise UsageError(f"checkpoint takes the path of a file or a function, not {checkpoint!r}")
     path = Path(checkpoint)
+    # Found out now, since the first save comes after the first answer, which is paid for by then.
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"checkpoint takes the path of a file in a folder that is there, not {str(path)!r}")
     return CheckpointFile(path)

@@ -57,6 +57,8 @@ class Limits:
                 continue
             is_whole = field.name in ("steps", "tokens", "tool_calls")
             is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
+            # Above 0 for what may be a fraction; a limit of no tool calls is useful, as for an agent that only
+            # answers.
             if not is_number or not (0 if field.name == "tool_calls" else 1e-12) <= value < float("inf"):
                 what = "a whole number" if is_whole else "a number"
                 raise UsageError(f"{field.name}= of Limits takes {what} above 0, or None, not {value!r}")
@@ -113,6 +115,7 @@ class Book:
         self.inner: list[Book] = []
         self._taken_before: dict[str, float] = {}  # when the turns that are left were last estimated
         self._calls = 0
+        # `steer` and `close` come from different threads.
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -127,6 +130,7 @@ class Book:
     def add_request(self, request: Record, backend: Backend) -> None:
         """Add what a request took, which has ended."""
         answer = request.so_far()
+        # The model of the request, not that of the agent: `prepare_step` may have changed it.
         provider, model = (backend.name, backend.model_id) if request.sent is None else _asked(request.sent)
         self.add(answer.usage, prices.cost(answer.usage, provider, answer.model or model))
 
@@ -137,6 +141,7 @@ class Book:
             ConfigurationError: there is a limit on what isn't known.
         """
         limits = self.limits
+        # Checked before it is counted: the calls of an answer are run all together or not at all.
         if limits.tool_calls is not None and self._calls + calls > limits.tool_calls:
             return "tool_calls"
         self._calls += calls
@@ -146,6 +151,7 @@ class Book:
         ):
             if limit is None:
                 continue
+            # An unknown sum can't be compared with a limit, and to go on would be to ignore it.
             if taken is None:
                 raise ConfigurationError(
                     f"Limits({name}={limit!r}) can't be kept: the provider didn't report the tokens of an answer; "
@@ -170,8 +176,10 @@ class Book:
         for name, limit, taken in (("tokens", limits.tokens, tokens), ("cost", limits.cost, self.cost)):
             if limit is None or not taken:
                 continue
+            # Since the last step, not the mean of all: the conversation grows, so steps become dearer.
             last, self._taken_before[name] = taken - self._taken_before.get(name, 0), taken
             if last > 0:
+                # One less: the step that reaches the limit doesn't run its tools any more.
                 left.append(math.ceil((limit - taken) / last) - 1)
         return max(0, min(left)) if left else None
 
@@ -194,7 +202,8 @@ class Book:
             self.added.append(Message("user", text))
 
     def is_steered(self) -> bool:
-        """Whether the user has said something; if not, nothing is taken any more."""
+        """Whether the user has said more. If not, the run is closed to further messages."""
+        # Looking and closing are one moment: else what is said in between would be taken, and nobody would read it.
         with self._lock:
             self._is_closed = not self.added
             return not self._is_closed
@@ -215,10 +224,11 @@ class Book:
         """Stop a call of this run, or else of its sub-agents; false if none with that id is running."""
         if self.progress is not None and self.progress.cancel_call(tool_call_id):
             return True
+        # A copy: sub-agents come and go on the loop while this is called from another thread.
         return any(inner._cancel_call(tool_call_id) for inner in tuple(self.inner))
 
     def close(self) -> None:
-        """Take nothing any more."""
+        """Refuse further messages."""
         with self._lock:
             self._is_closed = True
 
@@ -231,6 +241,7 @@ class Book:
             messages: what is asked, for a run that begins anew.
         """
         if self.is_nested:
+            # A sub-agent finds its state in that of the loop around it, and needs no keeper of its own.
             self.progress = nested_progress(messages, self.list_spent)
         else:
             state = LoopState(messages) if self.start is None else self.start
@@ -240,6 +251,7 @@ class Book:
         self._read_spent(self.progress.spent_before)
         with self._lock:
             self.added[:0] = self.progress.added
+            # One list from here on, so what `steer` appends reaches the loop, and is saved with its state.
             self.progress.added = self.added
         return self.progress
 
@@ -261,6 +273,7 @@ class Book:
         """Take what a run before this one had taken."""
         if not spent:
             return
+        # It comes from a state, and so possibly from another version or another process.
         usage = spent.get("usage")
         self.usage = None if usage is None else from_jsonable(usage, "spent.usage")
         self.cost = spent.get("cost")

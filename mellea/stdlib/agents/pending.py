@@ -80,13 +80,16 @@ class Pending:
         """
         if not isinstance(text, (str, bytes)):
             raise UsageError(f"from_json takes JSON as text, not {text!r}")
+        # The limit holds for both parts, as both come from outside.
         text, changes = _split(text, limit)
         data = read_document(text, format=FORMAT, version=VERSION, limit=limit)
         try:
             for number, change in enumerate(changes, 1):
+                # In order, each on the state that it names; a line that was lost is noticed there.
                 _apply(data, change, f"change {number}")
             check_fields(data, "value", {"run": str, "id": str, "state": dict}, {"agent": str, "signature": str})
             state = load_state(data["state"], "value.state")
+        # `json` and the loaders recurse, and a deep document is refused like any other that is damaged.
         except RecursionError:
             raise StateError("the saved state is nested too deep") from None
         return cls(data["run"], state, data["id"], data.get("agent"), data.get("signature"))
@@ -106,6 +109,7 @@ def write_change(before: Pending, after: Pending) -> str:
     Raises:
         UsageError: something in it has no JSON form.
     """
+    # By the id of the state before, so that changes of two runs in one file can't be mixed.
     line: dict[str, Any] = {"after": before.id, "id": after.id, "change": diff_states(before.state, after.state)}
     if after.signature is not None:
         line["signature"] = after.signature

@@ -56,12 +56,14 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
         UsageError: a number is not a whole number, or too small; or, in a step, there is no agent and no `max_steps`.
     """
     for name, number, least in (("max_steps", max_steps, 1), ("ahead", ahead, 0)):
+        # Python passes the default through here, too, and `None` is right for one of the two.
         if number is None and name == "max_steps":
             continue
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise UsageError(f"{name} takes a whole number from {least}, not {number!r}")
 
     async def prepare(step: Step) -> Step | None:
+        # Looked up in each step: the function is made once, and may serve several agents at the same time.
         book = current_book.get()
         known = [
             None if max_steps is None else max_steps - step.number,
@@ -70,12 +72,17 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
         left = min((number for number in known if number is not None), default=None)
         if left is None:
             raise UsageError("warn_near_limit() knows the limits of an agent only; elsewhere give it max_steps=")
+        # Nothing is said while there is time: the warning would only take the model's attention off the task.
         if left > ahead:
             return None
         if left <= 0:
+            # Taking the tools away, not only asking: a model that is told not to call a tool often calls one
+            # nevertheless.
             return replace(step, messages=(*step.messages, Message("user", LAST_STEP)), tools=())
         turns = "one more turn" if left == 1 else f"{left} more turns"
         warning = f"You have this turn and {turns}; call only the tools that you need for the answer."
+        # A message of this step alone. It isn't kept in the conversation, where old warnings would contradict new
+        # ones.
         return replace(step, messages=(*step.messages, Message("user", warning)))
 
     return prepare

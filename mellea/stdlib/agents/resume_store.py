@@ -53,10 +53,15 @@ class ResumeStore:
             UsageError: it was resumed already, or was saved by a resume that did nothing and was done over.
         """
         with self._write() as connection:
+            # A superseded successor comes from a resume that was done over: going on from it would do everything
+            # twice.
             is_gone = "(state = ? AND status = 'used') OR (successor = ? AND status = 'superseded')"
             if connection.execute(f"SELECT 1 FROM claims WHERE {is_gone}", (state, state)).fetchone():
                 raise _resumed(state)
+            # Resuming a successor proves that its predecessor's run has gone on, even if that was killed before it
+            # said so.
             connection.execute("UPDATE claims SET status = 'used' WHERE successor = ?", (state,))
+            # A claim that isn't used belongs to a process that has done nothing yet, so this one may take over.
             connection.execute("UPDATE claims SET status = 'superseded' WHERE state = ?", (state,))
             row = (state, successor, run, time.time())
             connection.execute("INSERT INTO claims VALUES (?, ?, ?, 'claimed', ?)", row)
@@ -69,6 +74,8 @@ class ResumeStore:
         """
         with self._write() as connection:
             use = "UPDATE claims SET status = 'used' WHERE state = ? AND successor = ? AND status = 'claimed'"
+            # `rowcount` tells, within the same transaction: a check and a later update would leave a gap between
+            # them.
             if connection.execute(use, (state, successor)).rowcount != 1:
                 raise _resumed(state)
 

@@ -143,12 +143,14 @@ def _as_check(rule: Any) -> Callable[[str], bool]:
     words = [rule] if isinstance(rule, str) else list(rule) if isinstance(rule, Iterable) else []
     if not words or not all(isinstance(word, str) and word for word in words):
         raise UsageError(f"a rule is a word, several words, or a function of the prompt's text, not {rule!r}")
+    # casefold, not lower: "STRASSE" has to find "Straße".
     folded = [word.casefold() for word in words]
     return lambda text: any(_begins_a_word(word, text.casefold()) for word in folded)
 
 
 def _begins_a_word(word: str, text: str) -> bool:
     at = text.find(word)
+    # Only the beginning of a word counts, so "art" finds "artists" but not "party".
     while at > 0 and text[at - 1].isalnum():
         at = text.find(word, at + 1)
     return at >= 0
@@ -161,6 +163,7 @@ def _as_agent(agent: Any) -> Agent[Any]:
 
 
 def _text(prompt: Any) -> str:
+    # What was said last decides; earlier messages may be about something else.
     if isinstance(prompt, (list, tuple)) and prompt:
         prompt = prompt[-1]
     if isinstance(prompt, Message):

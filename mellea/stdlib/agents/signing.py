@@ -57,8 +57,10 @@ class Signer:
     def _digest(self, messages: Sequence[Message], path: str, known: _Digests) -> str:
         before, digest = known.get(path, ((), hashlib.sha256()))
         count = len(before)
+        # By identity: messages are frozen, and comparing texts would cost as much as the digest that is saved by it.
         if count > len(messages) or any(map(operator.is_not, before, messages)):
             count, digest = 0, hashlib.sha256()
+        # A copy, since the digest of a state that is known may be continued more than once.
         digest = digest.copy()
         for message in messages[count:]:
             digest.update(_write_canonical(to_jsonable(message)) + b"\n")
@@ -72,15 +74,20 @@ def check_signature(pending: Pending, secret: bytes | None) -> None:
     Raises:
         StateError: it was changed or isn't signed, or it is signed and there is no secret to check that with.
     """
+    # Unsigned and no secret: nothing to check.
     if secret is None:
         if pending.signature is None:
             return
+        # Not let through: that this process lacks the secret is a mistake of its setup, and would switch the check
+        # off.
         raise StateError(
             "the state is signed, and there is no secret to check that with; set secret= or MELLEA_SECRET as it was "
             "set where the state was made"
         )
+    # Else whoever changes a state could get round the check by leaving the signature out.
     if pending.signature is None:
         raise StateError("the state isn't signed, and with a secret only signed states are resumed")
+    # Constant time, so that the time of an answer doesn't tell how much of a forged signature was right.
     if not hmac.compare_digest(pending.signature.encode(), Signer(secret).make_signature(pending).encode()):
         raise StateError("the state was changed after it was signed, or signed with another secret; it isn't resumed")
 
@@ -108,6 +115,7 @@ def _canonical(value: Any) -> Any:
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_canonical(item) for item in value]
+    # A state may go through a browser, whose JSON turns `1.0` into `1`; the signature has to survive that.
     if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE:
         return int(value)
     return value

@@ -21,6 +21,7 @@ __all__ = ["apply_change", "diff_states"]
 
 T = TypeVar("T")
 
+# Which JSON type each part of a change has; a change can come from anywhere, so this is checked first.
 _CHANGES: dict[str, type] = {
     **dict.fromkeys(("messages", "starts", "outputs", "answers", "nested"), dict),
     **dict.fromkeys(FIELDS, list),
@@ -40,6 +41,7 @@ def diff_states(before: LoopState, after: LoopState) -> dict[str, Any]:
         change["messages"] = _diff_lists(before.messages, after.messages, dump_messages)
     if before.starts != after.starts:
         change["starts"] = _diff_lists(before.starts, after.starts, list)
+    # No test for equality before these: `_diff_maps` compares by identity and costs no more than the test would.
     change["outputs"] = _diff_maps(before.outputs, after.outputs, to_jsonable)
     change["answers"] = _diff_maps(before.answers, after.answers, dump_answer)
     change["nested"] = _diff_maps(before.nested, after.nested, dump_state, diff_states)
@@ -67,6 +69,8 @@ def apply_change(data: dict[str, Any], change: Any, path: str) -> None:
         elif name in FIELDS:
             if len(value) != 1:
                 raise StateError(f"{path}.{name} is not a list of one value: {value!r:.80}")
+            # An empty value is removed, as `dump_state` leaves it out: applied changes give the document that is
+            # written whole.
             data.update({name: value[0]}) if value[0] else data.pop(name, None)
         else:
             _apply_map(data.setdefault(name, {}), value, f"{path}.{name}")
@@ -75,6 +79,8 @@ def apply_change(data: dict[str, Any], change: Any, path: str) -> None:
 def _diff_lists(before: Sequence[T], after: Sequence[T], dump: Callable[[Sequence[T]], Any]) -> dict[str, Any]:
     kept = 0
     for old, new in zip(before, after, strict=False):
+        # By identity: messages are never changed in place, and comparing their texts would cost as much as writing
+        # them.
         if old is not new:
             break
         kept += 1
@@ -88,6 +94,7 @@ def _diff_maps(
     diff: Callable[[T, T], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     changed = {key: value for key, value in after.items() if key not in before or before[key] is not value}
+    # A sub-agent's state is told as a change as well; else each of its steps would repeat its whole conversation.
     there = {key: value for key, value in changed.items() if diff is not None and key in before}
     data = {
         "drop": [key for key in before if key not in after],
@@ -99,6 +106,7 @@ def _diff_maps(
 
 def _apply_list(values: Any, change: Any, path: str) -> None:
     check_fields(change, path, {"keep": int, "add": list}, {})
+    # A negative number would be a valid slice, and cut from the end.
     if not isinstance(values, list) or not 0 <= change["keep"] <= len(values):
         raise StateError(f"{path} changes what isn't there")
     del values[change["keep"] :]
@@ -115,6 +123,7 @@ def _apply_map(values: Any, change: Any, path: str) -> None:
         del values[key]
     values.update(change.get("set", {}))
     for key, inner in change.get("change", {}).items():
+        # A sub-agent's state changes only where there is one.
         if not isinstance(values.get(key), dict):
             raise StateError(f"{path} changes what isn't there")
         apply_change(values[key], inner, f"{path}[{key!r}]")

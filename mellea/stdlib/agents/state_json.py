@@ -69,10 +69,13 @@ def load_state(data: Any, path: str = "state", depth: int = 0) -> LoopState:
     Raises:
         StateError: it isn't one.
     """
+    # The state may be hostile; without a limit a deep one would end in a RecursionError, or in the C stack.
     if depth > _DEEPEST:
         raise StateError(f"{path} is nested too deep")
+    # Unknown fields are refused rather than dropped: a later version's state could mean something else without them.
     check_fields(data, path, {"messages": list}, _OPTIONAL)
     messages = _load_messages(data, "messages", path)
+    # Made twice: questions refer to the calls of the last answer, which only a state can find.
     state = LoopState(messages, _load_starts(data, path, len(messages)), limit=data.get("limit"))
     calls = state.calls
     return LoopState(
@@ -114,6 +117,7 @@ def check_fields(data: Any, path: str, needed: Mapping[str, type], optional: Map
         kind = needed.get(name) or optional.get(name)
         if kind is None:
             raise StateError(f"{path} has the unknown field {name!r}")
+        # Exact types: `isinstance` would take `True` for a whole number.
         if type(value) is not kind:
             raise StateError(f"{path}.{name} is not a value of the type {kind.__name__}: {value!r:.80}")
     for name in needed:
@@ -127,6 +131,7 @@ def _load_messages(data: dict[str, Any], name: str, path: str) -> tuple[Message,
 
 def _load_starts(data: dict[str, Any], path: str, count: int) -> tuple[int, ...]:
     starts = data.get("starts", [])
+    # In order and within the messages, in one comparison; `list_steps` slices by them.
     is_sound = all(type(start) is int for start in starts) and [0, *starts, count] == sorted([0, *starts, count])
     if not is_sound:
         raise StateError(f"{path}.starts are not places in its {count} messages, in order: {starts!r:.80}")
@@ -148,6 +153,7 @@ def _load_question(data: Any, path: str, calls: Mapping[str, Any]) -> Question:
     check_fields(data, path, {"id": str, "kind": str, "text": str}, {})
     if data["kind"] not in get_args(QuestionKind):
         raise StateError(f"{path}.kind is none of {', '.join(map(repr, get_args(QuestionKind)))}: {data['kind']!r}")
+    # A question about no call couldn't be answered, and would keep the run waiting for ever.
     if data["id"] not in calls:
         raise StateError(f"{path} asks about a call that isn't there: {data['id']!r}")
     return Question(data["id"], data["kind"], calls[data["id"]], data["text"])
@@ -166,6 +172,7 @@ def dump_answer(answer: Answer) -> dict[str, Any]:
 
 def _load_answer(data: Any, path: str) -> Answer:
     check_fields(data, path, {}, {"denied": str, "edited": dict, "result": dict, "approved": bool})
+    # `rest` has to be empty: two answers at once would leave it to the order of the cases which one counts.
     match data:
         case {"denied": reason, **rest} if not rest:
             return Deny(reason)

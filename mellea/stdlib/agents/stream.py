@@ -46,6 +46,7 @@ class _AgentStreaming(Generic[T, S]):
         self._chunks()  # a wrong size is an error now
 
     def _chunks(self) -> Chunks:
+        # A fold of its own for each reader, so that several can read one run from its beginning.
         return Chunks(ChunkFold(live=self._live, size=self._chunk_size), self._book)
 
     @property
@@ -140,6 +141,7 @@ class AgentStream(_AgentStreaming[T, Stream[Any]], PlainOnly):
 
     def to_async(self) -> AsyncAgentStream[T]:
         """Return a stream for async code that reads the same run, as a web server does."""
+        # Both streams share one run and one book: usage, limits and steering are the same whichever is read.
         return AsyncAgentStream(self._book, self._source.to_async(), self._arguments)
 
     def __enter__(self) -> Self:
@@ -206,6 +208,7 @@ class Chunks:
             self._fold.feed(event)
             return
         self.is_over = True
+        # A run that waits has no answer, so what was held back isn't one either.
         self._fold.finish(is_suspended=self._book.pending is not None)
 
     def take(self) -> StreamChunk | None:
@@ -221,6 +224,7 @@ class ChunkReader(Iterator[StreamChunk]):
         self._chunks = chunks
 
     def __next__(self) -> StreamChunk:
+        # One event may give no chunk, or several.
         while (chunk := self._chunks.take()) is None:
             if self._chunks.is_over:
                 raise StopIteration

@@ -43,7 +43,7 @@ Verdict = Approved | Deny | OutsideResult | Question
 async def settle(
     key: str, call: ToolCall, tool: Tool[..., Any] | None, policy: Policy | None, answer: Answer | None, has_begun: bool
 ) -> Verdict:
-    """Return what is to become of a call.
+    """Decide whether a call runs, is denied, has its result already, or waits for a person.
 
     Args:
         key: the id of the question, if there is one.
@@ -57,10 +57,12 @@ async def settle(
         UsageError: the policy returns something else than a decision.
         Exception: what the policy raises.
     """
+    # Before the policy is asked, so that it judges the arguments that would really run.
     if isinstance(answer, Edited):
         args = dict(answer.args)
         call = replace(call, tool_args=args, raw_args=json.dumps(args, ensure_ascii=False, default=str), is_valid=True)
     decision = await decide(policy, call, answer.result if isinstance(answer, OutsideResult) else answer)
+    # The policy's decision stands first: a person can't override a `Deny` of the program.
     for one in (decision, answer):
         if isinstance(one, Deny):
             return one
@@ -68,8 +70,10 @@ async def settle(
         return Deny(_DECLINED)
     if isinstance(answer, OutsideResult):
         return answer
+    # A missing tool "runs" too: `run_call` then tells the model which tools there are.
     if answer is not None or has_begun or tool is None:
         return Approved(call)
+    # Arguments that don't fit would only make a person read what can't run anyway.
     if not (isinstance(decision, Ask) or tool.must_ask) or not _fits(tool, call):
         return Approved(call)
     if tool.runs == "outside":
@@ -94,6 +98,7 @@ async def check_answers(state: LoopState, tools: Mapping[str, Tool[..., Any]], p
     for key, call in state.calls.items():
         tool, answer, place = tools.get(call.tool_name), state.answers.get(key), f"{path}{key}"
         if tool is None:
+            # A `Deny` needs no tool, since nothing runs.
             if answer is True or isinstance(answer, Edited):
                 raise UsageError(
                     f"{place!r} was approved of, and there is no tool {call.tool_name!r}; resume with an agent that is "

@@ -88,6 +88,7 @@ class Contract:
         """
         try:
             does_hold, why = bool(await self.check.run(arguments, *result)), ""
+        # A check that fails says nothing good about the call, so it counts as a no: contracts fail closed.
         except Exception as error:  # noqa: BLE001 - the user's function
             does_hold, why = False, f" ({type(error).__name__}: {error})"
         if not does_hold:
@@ -127,6 +128,7 @@ def ensure(check: Callable[..., Any], message: str) -> Callable[[F], F]:
 
 def contracts_of(function: Any) -> tuple[Contract, ...]:
     """Return the conditions that were set on a function, from the top."""
+    # `functools.partial` hides the attributes of its function.
     while isinstance(function, functools.partial) and not hasattr(function, _ATTRIBUTE):
         function = function.func
     return tuple(getattr(function, _ATTRIBUTE, ()))
@@ -138,6 +140,8 @@ def _decorate(contract: Contract) -> Callable[[F], F]:
         if add is not None:
             return add(contract)  # type: ignore[no-any-return]
         try:
+            # Decorators are applied from the bottom; the new one goes in front so that conditions are checked from
+            # the top.
             setattr(function, _ATTRIBUTE, (contract, *contracts_of(function)))
         except AttributeError:
             raise UsageError(

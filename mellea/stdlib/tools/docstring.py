@@ -87,6 +87,7 @@ class _SectionReader:
 
     def read(self, line: str, following: str) -> None:
         style, _, lines = self._parts[-1]
+        # The line of dashes under a title that has just begun a section.
         if style == "numpy" and not lines and _DASHES.fullmatch(line):
             return
         if begun := self._begin(line, following):
@@ -97,6 +98,7 @@ class _SectionReader:
             lines.append(line)
 
     def _begin(self, line: str, following: str) -> tuple[str, str, list[str]] | None:
+        # NumPy's form first: its title looks like text without the line below it.
         if _DASHES.fullmatch(following):
             title = _TITLES.get(line.strip().lower())
             if title is None and self._parts[-1][0] == "numpy":
@@ -107,6 +109,7 @@ class _SectionReader:
             return "google", title, []
         if match := _FIELD.fullmatch(line):
             name, subject = match["name"], (match["subject"] or "").split()
+            # `:param int count:` has the type in between; the name is the last word.
             if name in _FIELDS and subject:
                 return "sphinx", "Args", [f"{subject[-1]}: {match['text']}"]
             if name in _OTHER_FIELDS:

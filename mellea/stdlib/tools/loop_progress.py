@@ -75,6 +75,7 @@ class LoopProgress:
         self.nested: dict[str, LoopState] = dict(begun.nested)
         self.added: list[Message] = list(begun.added)
         self.cancels: dict[str, Callable[[], object]] = {}
+        # A step with an unfinished answer, or with the final one, isn't asked again.
         self.is_resumed = bool(begun.calls) or begun.is_done
         self._is_begun = not begun.step  # a new loop has nothing to save before its first answer
         self._save, self._spent = save, spent
@@ -110,14 +111,17 @@ class LoopProgress:
 
     def begin_step(self) -> int:
         """Return the number of the next step: again that of a step whose calls aren't finished."""
+        # A resumed step has its start in the state already; a second one would shift all later steps.
         if not self.is_resumed:
             self.starts.append(len(self.messages))
+            # One by one: another thread may append meanwhile, and a copy with a later `clear` would lose its message.
             while self.added:
                 self.messages.append(self.added.pop(0))
         return self.step
 
     async def begin(self) -> None:
         """Note that something is about to be done: the model is asked, or tools run. Saves a state that was resumed."""
+        # Until something is done the old state stays valid: a process that is killed here has changed nothing.
         if not self._is_begun:
             self._is_begun = True
             await self.save()
@@ -134,8 +138,10 @@ class LoopProgress:
             answer: the answer.
             is_done: whether it is the final one.
         """
+        # A corrected answer takes the place of the wrong one, which the model shouldn't learn from.
         if self.is_done and self.state.last_answer is not None:
             self.messages.pop()
+        # Providers refuse an empty assistant message.
         if answer.blocks:
             self.messages.append(answer)
         self.calls, self.is_done = key_calls(answer), is_done
@@ -148,6 +154,7 @@ class LoopProgress:
     async def finish_call(self, key: str, output: ToolOutput) -> None:
         """Note the result of a call."""
         self.outputs[key] = output
+        # An answer is kept until its call has a result, so a crash in between needn't ask the person again.
         self.answers.pop(key, None)
         self.nested.pop(key, None)
         await self.save()
@@ -162,18 +169,23 @@ class LoopProgress:
 
     def end_step(self) -> None:
         """Put the results into the conversation, in the order of the calls."""
+        # In the order of the calls, not in that of finishing: the same conversation whichever tool was faster.
         self.messages += [Message("tool", self.outputs[key]) for key in self.calls]
         self.calls, self.outputs, self.is_resumed = {}, {}, False
 
     async def save(self) -> None:
-        """Have the state saved; of several at once, the last one is."""
+        """Save the state; of several saves at once, only the latest state is written."""
         if self._save is None:
             return
         self._changes += 1
+        # Made when it is needed: most loops save nothing.
         if self._lock is None:
             self._lock = anyio.Lock()
         async with self._lock:
+            # Whoever held the lock before may have saved this change as well.
             if self._saved < self._changes:
+                # Read before the write: what changes meanwhile is a change of its own, and is saved by whoever made
+                # it.
                 changes = self._changes
                 await self._save(self.state)
                 self._saved = changes
@@ -223,6 +235,7 @@ def nested_progress(
     """
     call = current_call.get()
     begun = LoopState(messages)
+    # Outside an agent's tool, or in a loop that can't wait, there is nobody who would keep the state.
     if call is None or not call.progress.can_wait:
         return LoopProgress(begun, can_wait=False, spent=spent)
     return LoopProgress(call.progress.nested.get(call.key, begun), save=call.save, spent=spent, is_nested=True)

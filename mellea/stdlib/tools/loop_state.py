@@ -122,6 +122,8 @@ class LoopState:
     def is_waiting(self) -> bool:
         """Whether nothing can be done before a question is answered."""
         asked = {question.id for question in self.asked}
+        # A sub-agent that can still work keeps the whole loop going, so its call counts as waiting only with all
+        # inside it.
         left = [key for key in self.calls if key not in self.outputs and key not in asked]
         return bool(self.questions) and all(key in self.nested and self.nested[key].is_waiting for key in left)
 
@@ -131,6 +133,7 @@ class LoopState:
             where = f"{calls[key].tool_name}/{inner.step}" if key in calls else key
             for question in inner.questions:
                 path = f"{where}/{question.path}" if question.path else where
+                # Ids of questions are paths, so that one flat dict of answers reaches every level.
                 yield replace(question, id=f"{key}/{question.id}", path=path)
 
 
@@ -138,6 +141,7 @@ def key_calls(answer: Message) -> dict[str, ToolCall]:
     """Return the calls of an answer by keys, each of its own; `/` doesn't occur in one."""
     calls: dict[str, ToolCall] = {}
     for call in answer.tool_calls:
+        # The slash joins the keys of nested calls, and an id comes from a provider, who may put anything into it.
         key = first = call.tool_call_id.replace("/", "_")
         number = 1
         while key in calls:
@@ -161,6 +165,7 @@ def give_answers(state: LoopState, answers: Mapping[str, Any]) -> LoopState:
     if not isinstance(answers, Mapping):
         raise UsageError(f"answers takes a dict of answers by the ids of the questions, not {answers!r}")
     questions = {question.id: question for question in state.questions}
+    # Refused as a whole before anything is recorded: half of the answers would be lost in the error.
     if unknown := [each for each in answers if each not in questions]:
         known = ", ".join(map(repr, questions)) or "none"
         raise UsageError(f"there is no open question {unknown[0]!r}; the open ones are {known}")
@@ -170,6 +175,8 @@ def give_answers(state: LoopState, answers: Mapping[str, Any]) -> LoopState:
 def _record(state: LoopState, answers: Mapping[str, Answer]) -> LoopState:
     if not answers:
         return state
+    # Only answers to questions of this level; the others are passed down, without the part of the path that is used
+    # up.
     asked = {question.id for question in state.asked}
     nested = {
         key: _record(
@@ -196,8 +203,10 @@ def _check_answer(question: Question, answer: Any) -> Answer:
         )
     if isinstance(answer, Edited):
         raise UsageError(f"the tool of {question.id!r} runs outside; give its result or Deny(reason), not {answer!r}")
+    # The result of an outside tool takes the same way as that of a local one, `ToolReturn` included.
     returned = ToolReturn.of(answer)
     try:
+        # Checked now: the state has to be saved as JSON before the model reads the result.
         told = serialise_result(returned.text, serialize_unknown=False)
     except UsageError as error:
         raise UsageError(f"the result of {question.id!r} needs a JSON form: {error}") from None

@@ -78,6 +78,7 @@ async def decide(policy: Policy | None, call: ToolCall, answer: Any = None) -> D
     if policy is None:
         return Allow()
     try:
+        # By its parameters, so that policies with one argument go on working.
         asked = functools.partial(policy, answer=answer) if _takes_answer(policy) else policy
         decision = await outcome_of(asked, call)
     except Exception as error:

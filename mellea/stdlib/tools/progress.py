@@ -32,6 +32,8 @@ async def run_generator(generator: Generator[Any, Any, Any] | AsyncGenerator[Any
 
 async def _run_async(generator: AsyncGenerator[Any, Any], report: Report) -> Any:
     result: Any = None
+    # Closed on every way out; an async generator that is only dropped is finished at some later time by the loop's
+    # hooks.
     async with aclosing(generator):
         async for value in generator:
             result = _later(result, value)
@@ -46,6 +48,7 @@ async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
     def drive() -> Any:
         result: Any = None
         try:
+            # Threads can't be cancelled: the generator is asked to stop between two values.
             while not queue.is_abandoned:
                 value = next(generator)
                 result = _later(result, value)
@@ -55,6 +58,7 @@ async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
         except StopIteration as stop:
             return result if stop.value is None else stop.value
         finally:
+            # Whatever happens, or `relay` would wait for ever.
             queue.end()
         return result
 
@@ -64,6 +68,7 @@ async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
                 report(value)
 
     try:
+        # Both in one group, so that neither goes on alone once the other has failed.
         work: list[Callable[[], Awaitable[Any]]] = [functools.partial(in_thread, drive), relay]
         return (await together(work))[0]
     finally:
@@ -71,6 +76,7 @@ async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
 
 
 def _later(before: Any, value: Any) -> Any:
+    # Once a `ToolReturn` was yielded, plain values after it are only progress.
     return before if isinstance(before, ToolReturn) and not isinstance(value, ToolReturn) else value
 
 
@@ -87,6 +93,7 @@ class ReportQueue:
     def __init__(self, limit: int | None = None) -> None:
         self.is_abandoned = False
         self._lock = threading.Lock()
+        # With a limit the oldest go first: of a tool that reports faster than it is read, the newest state counts.
         self._values: deque[Any] = deque(maxlen=limit)
         self._waiter: Waiter | None = None
         self._is_over = False
@@ -96,6 +103,7 @@ class ReportQueue:
         with self._lock:
             self._values.append(value)
             waiter = self._waiter
+        # Outside the lock, so the loop isn't woken only to wait for it.
         if waiter is not None:
             waiter.wake()
 
@@ -114,6 +122,7 @@ class ReportQueue:
                 values = list(self._values)
                 self._values.clear()
                 if not values and not self._is_over:
+                    # Made under the lock: a value that is put after the look would otherwise wake nobody.
                     self._waiter = new_waiter()
                 waiter = self._waiter
             if values:

@@ -48,10 +48,12 @@ def serialise_result(result: Any, *, serialize_unknown: bool = True) -> Any:
         return serialise(result.text)
     if isinstance(result, (str, Block)):
         return result
+    # Kept as a list of blocks: as JSON, an image would be sent as base64 text, which no model can look at.
     if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
         return [serialise(item) for item in result]
     if isinstance(result, Mapping) and any(isinstance(item, Block) for item in result.values()):
         rest = {name: item for name, item in result.items() if not isinstance(item, Block)}
+        # The name goes in front as text, since a block has none.
         blocks = [part for name, item in result.items() if isinstance(item, Block) for part in (f"{name}:", item)]
         return [*([serialise(rest)] if rest else []), *blocks]
     return json_value(result, serialize_unknown=serialize_unknown)

@@ -21,6 +21,7 @@ def check_choice(choice: str | Sequence[str] | None, tools: Sequence[CheckedTool
     if choice is None or choice in ("auto", "required", "none"):
         return
     names = [tool.name for tool in tools if not isinstance(tool, ToolSet)]
+    # A set's tools are only known once it is loaded, so the name may still turn up.
     if len(names) < len(tools):
         return
     unknown = next((name for name in ([choice] if isinstance(choice, str) else choice) if name not in names), None)

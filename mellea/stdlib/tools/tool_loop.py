@@ -84,7 +84,7 @@ class LoopTask(Protocol):
         """Launch the request of a step."""
 
     def tell(self, result: Any) -> Any:
-        """Return what the model is told of a tool's result."""
+        """Return a tool's result as the model reads it."""
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
         """Return which limit of its own the work has reached, `None` if none; the answer's tools aren't run then."""
@@ -160,12 +160,15 @@ class ToolLoop:
                 step = await self.prepare(task.step(number, progress.messages))
                 answer, end = await self.ask(run, task, step, progress)
                 if progress.is_done:
+                    # The end of the answer is held back until here, so a reader sees one `StreamEnd`, and sees it
+                    # last.
                     run.emit([StepEnd(number), end])
                     return answer
                 if progress.limit is not None:
                     return self.reach_limit(run, task, number, answer, end, progress.limit)
                 await self.run_tools(run, task, step, progress)
                 if progress.is_waiting:
+                    # The last answer calls tools, which now wait for a person; so that is the reason, and not "stop".
                     run.emit([StreamEnd("tool_call", end.response_id, end.model)])
                     return answer
                 progress.end_step()
@@ -188,6 +191,7 @@ class ToolLoop:
             UsageError: one of them is nothing that it can run.
         """
         checked = as_tools(tools)
+        # Each tool is looked at here, before the first request, because a call that can't run costs a whole answer.
         for tool in checked:
             if isinstance(tool, ToolSpec):
                 raise UsageError(
@@ -222,6 +226,7 @@ class ToolLoop:
             return step
         if not isinstance(changed, Step):
             raise UsageError(f"prepare_step returns a Step, as replace(step, …) makes one, or None, not {changed!r}")
+        # Again: the function may have put in plain functions, or a set.
         tools = await load_tools(as_tools(changed.tools))
         return replace(
             changed,
@@ -236,6 +241,8 @@ class ToolLoop:
         A last answer that isn't right is asked for once more, in the same step.
         """
         if progress.is_resumed:
+            # The answer was paid for by an earlier run. Its text is emitted once more, since this run's readers
+            # haven't seen it.
             answer = progress.last_answer()
             if progress.is_done and answer.text:
                 run.emit([TextDelta(answer.text)])
@@ -244,6 +251,7 @@ class ToolLoop:
             await progress.begin()
             run.emit([StepStart(step.number)])
             answer, end = await self._take_answer(run, task, step, progress)
+        # In the same step: a correction isn't a turn of the model's own, and doesn't use up one of `max_steps`.
         while progress.is_done and (again := await task.correct(step, answer)) is not None:
             await progress.begin()
             answer, end = await self._take_answer(run, task, again, progress)
@@ -255,8 +263,10 @@ class ToolLoop:
         answer, end = await _relay_answer(run, task.ask(step))
         limit = task.find_limit(step, answer)
         may_go_on = step.number < self.step_limit
+        # The last step may still answer; only calls in it go beyond the limit.
         if answer.tool_calls:
             progress.limit = limit if may_go_on else "steps"
+        # `goes_on` closes the door for further words where it says no, so it is asked last.
         is_done = not answer.tool_calls and not (may_go_on and task.goes_on())
         await progress.take_answer(_whole_message(answer), is_done)
         return answer, end
@@ -269,8 +279,10 @@ class ToolLoop:
             ToolError: a set of tools can't be loaded.
         """
         tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool)}
+        # Once, from the outermost loop: it has checked the answers of nested loops, too, before anything ran.
         if progress.is_resumed and not progress.is_nested:
             await check_answers(progress.state, tools)
+        # All verdicts first: a denied call shouldn't be found after another one of the same answer has already run.
         verdicts = await self._settle_calls(tools, progress)
         before, progress.asked = progress.asked, tuple(each for each in verdicts.values() if isinstance(each, Question))
         if progress.asked and not progress.can_wait:
@@ -281,21 +293,25 @@ class ToolLoop:
         async def finish(key: str) -> None:
             output = await _run_verdict(progress.calls[key], settled[key], task, tools, run, RunningCall(progress, key))
             if output is not None:
+                # Saved before it is emitted: what a reader has seen must not run again after a crash.
                 await progress.finish_call(key, output)
                 run.emit([ToolResult(output)])
 
         ready = {key: progress.calls[key] for key in settled}
+        # Nothing is about to be done if every call waits, and then the state that was resumed stays resumable.
         if ready or not progress.is_waiting:
             await progress.begin()
         await run_in_queues(ready, tools, finish, self.concurrency)
+        # Saved only if something is new; a resume that changes nothing leaves the checkpoint alone.
         if progress.is_waiting and (ready or progress.asked != before):
             await progress.save()
 
     async def _settle_calls(self, tools: Mapping[str, Tool[..., Any]], progress: LoopProgress) -> dict[str, Verdict]:
-        """Return what is to become of each unfinished call; one whose own loop waits for answers is left out."""
+        """Return the verdict on each unfinished call, but for those whose own loop waits for answers."""
         verdicts = {}
         for key, call in progress.list_unfinished().items():
             inner = progress.nested.get(key)
+            # Its own loop would only find the same open questions again.
             if inner is not None and inner.is_waiting:
                 continue
             tool, answer = tools.get(call.tool_name), progress.answers.get(key)
@@ -362,6 +378,7 @@ def loop_of(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = MAX_T
 def _whole_message(answer: Generation) -> Message:
     """Return the answer; where it was cut off, a last call without arguments was going to have some."""
     calls = answer.tool_calls
+    # Providers send calls in order, so only the last one can be cut off. Run with `{}` it would do something else.
     if answer.finish_reason != "length" or not calls or calls[-1].tool_args or calls[-1].raw_args:
         return answer.message
     blocks = [replace(block, is_valid=False) if block is calls[-1] else block for block in answer.message.blocks]
@@ -401,6 +418,7 @@ async def _run_verdict(
     cancels = running.progress.cancels
     try:
         with anyio.CancelScope() as scope:
+            # `cancel_tool` may be called from any thread, and a cancel scope only from its own loop.
             cancels[running.key] = lambda: loop.post(scope.cancel)
             return await run_call(
                 verdict.call, tools, task.tell, lambda progress: run.emit([progress]), is_approved=True
@@ -410,6 +428,7 @@ async def _run_verdict(
     finally:
         del cancels[running.key]
         current_call.reset(token)
+    # Reached only if the scope has swallowed a cancellation: the call was stopped, and the run goes on.
     return ToolOutput(call.tool_call_id, call.tool_name, CANCELLED, is_error=True)
 
 
