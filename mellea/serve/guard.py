@@ -72,8 +72,12 @@ class ClientRequest:
         """The path, decoded, without what the application is mounted under."""
         path: str = self.scope["path"]
         root: str = self.scope.get("root_path") or ""
-        root = root.rstrip("/")
-        return (path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path) or "/"
+        # Where a proxy strips its own prefix, the path has only what Starlette has added to that.
+        mounted = root.removeprefix(self.scope.get("app_root_path") or "")
+        for prefix in (root.rstrip("/"), mounted.rstrip("/")):
+            if prefix and (path == prefix or path.startswith(f"{prefix}/")):
+                return path.removeprefix(prefix) or "/"
+        return path or "/"
 
     def header(self, name: str) -> str:
         """Return a header, `""` if it is absent; of several, the first."""
@@ -84,7 +88,7 @@ class ClientRequest:
     def has_several(self, name: str) -> bool:
         """Tell whether a header is there more than once."""
         wanted = name.encode()
-        return sum(key.lower() == wanted for key, _ in self.scope["headers"]) > 1
+        return len([key for key, _ in self.scope["headers"] if key.lower() == wanted]) > 1
 
 
 @short_errors

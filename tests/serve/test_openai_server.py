@@ -47,35 +47,28 @@ def _call() -> list[Any]:
     ]
 
 
+_REPLIES: dict[str, Any] = {
+    "weather": _call(),
+    "slow": ["one ", Pause(0.05), "two ", Pause(0.05), "three"],
+    "endless": [piece for _ in range(2_000) for piece in ("word ", Pause(0.01))],
+    "half an object": ['{"name": "Lu', StreamEnd("length")],
+    "half a call": [ToolStart("call_1", "weather"), ToolDelta("call_1", '{"city": '), StreamEnd("length")],
+    "City": '{"name": "Lund", "people": 94000}',
+    "limit": RateLimitError("planted-secret says no", retry_after=0.01, status=429),
+    "broken": ["It begins", InterruptedStreamError("planted-secret broke")],
+    "nothing": [],
+    "twice": [ToolEnd(ToolCall("call_1", "weather", {"city": city})) for city in ("Lund", "Malmo")],
+    "long": ["cut", StreamEnd("length")],
+    "crash": ["never shown"],
+}
+
+
 def reply(request: Any) -> Any:
     text = request.messages[-1].text
     if any(word in text for word in ("again", "outputs")):
         return f"{len(request.messages)} messages; {text}"
-    if "weather" in text:
-        return _call()
-    if "slow" in text:
-        return ["one ", Pause(0.05), "two ", Pause(0.05), "three"]
-    if "endless" in text:
-        return [piece for _ in range(2_000) for piece in ("word ", Pause(0.01))]
-    if "half an object" in text:
-        return ['{"name": "Lu', StreamEnd("length")]
-    if "City" in text or request.output_schema is not None:
-        return '{"name": "Lund", "people": 94000}'
-    if "limit" in text:
-        return RateLimitError("planted-secret says no", retry_after=0.01, status=429)
-    if "broken" in text:
-        return ["It begins", InterruptedStreamError("planted-secret broke")]
-    if "nothing" in text:
-        return []
-    if "twice" in text:
-        return [ToolEnd(ToolCall("call_1", "weather", {"city": city})) for city in ("Lund", "Malmo")]
-    if "half a call" in text:
-        return [ToolStart("call_1", "weather"), ToolDelta("call_1", '{"city": '), StreamEnd("length")]
-    if "long" in text:
-        return ["cut", StreamEnd("length")]
-    if "crash" in text:
-        return ["never shown"]
-    return "Blue."
+    by_schema = "Blue." if request.output_schema is None else _REPLIES["City"]
+    return next((answer for word, answer in _REPLIES.items() if word in text), by_schema)
 
 
 backend = ScriptedBackend(reply, usage=Usage(input_tokens=7, output_tokens=3))
@@ -576,13 +569,16 @@ def test_a_key_may_have_any_character() -> None:
         ("/ai", "/health", 200),
         ("/ai", "/aihealth", 404),
         ("/ai", "/ai", 200),
+        ("/proxy/ai", "/ai/health", 200),
+        ("/proxy/ai", "/proxy/ai/health", 200),
+        ("/proxy/ai", "/proxy/health", 404),
     ],
 )
 async def test_the_prefix_that_it_is_mounted_under_is_a_whole_segment(root: str, path: str, status: int) -> None:
     inner = app({"chat": session})
 
     async def mounted(scope: Any, receive: Any, send: Any) -> None:
-        await inner({**scope, "root_path": root}, receive, send)
+        await inner({**scope, "root_path": root, "app_root_path": "/proxy"}, receive, send)
 
     assert (await ask(mounted, path=path, headers={"host": "localhost"})).status == status
 
@@ -598,9 +594,11 @@ async def test_a_request_with_two_hosts_is_refused() -> None:
 
 
 def test_ids_of_models_are_read_once() -> None:
-    with _Served(app({"a%2Fb": session, "a/b": session})) as served:
-        with openai.OpenAI(base_url=f"{served.url}/v1", api_key="x") as client:
-            assert [client.models.retrieve(model.id).id for model in client.models.list()] == ["a%2Fb", "a/b"]
+    with (
+        _Served(app({"a%2Fb": session, "a/b": session})) as served,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="x") as client,
+    ):
+        assert [client.models.retrieve(model.id).id for model in client.models.list()] == ["a%2Fb", "a/b"]
 
 
 def test_health_needs_no_key(served: _Served) -> None:
