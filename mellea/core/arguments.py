@@ -109,8 +109,10 @@ def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> st
     # An exact option goes before a similar argument: `temperature` is never a slip for something else.
     if (option := nearest_option(name, 1)) is not None:
         return _as_option(option, taken)
-    # Arguments before options that are merely similar: they are fewer, and closer at hand.
-    if near := difflib.get_close_matches(name, [*taken, *ways], n=1):
+    # Arguments before options that are merely similar: they are fewer, and closer at hand. What isn't taken has to be
+    # as similar as an option, since its advice doesn't name it: `ticket` is no slip for `strict`.
+    similar = [*difflib.get_close_matches(name, taken), *difflib.get_close_matches(name, ways, cutoff=0.8)]
+    if near := difflib.get_close_matches(name, similar, n=1):
         return ways.get(near[0], f"did you mean {near[0]!r}?")
     if (option := nearest_option(name, 0.8)) is not None:
         return _as_option(option, taken)

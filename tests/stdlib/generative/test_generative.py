@@ -431,6 +431,7 @@ def nothing() -> None: ...
         (lambda m: generative(model_options={"temprature": 1})(nothing), "did you mean 'temperature'"),
         (lambda m: generative(nothing)(m), r"nothing\(\) is annotated to return None"),
         (lambda m: classify(m), r"classify\(\) can't be called so: missing a required argument: 'text'"),
+        (lambda m: classify(m, text="x", ticket="T-7"), "'ticket'; it is classify.*; did you mean 'text'"),
         (lambda m: classify(m, "a", "b", "c"), "too many positional arguments"),
         (lambda m: classify(m, "a", tone="b"), "got an unexpected keyword argument 'tone'"),
         (lambda m: classify("a", session=3), "takes a session such as start_session"),
