@@ -73,7 +73,7 @@ class Usage:
 
     def merge(self, later: Usage) -> Usage:
         """Return this usage, updated with the values that `later` has."""
-        # A later event may leave out what an earlier one has told, as Anthropic's `message_delta` does.
+        # A later event may leave out what an earlier one has told, as the last one of some providers does.
         known = (getattr(later, name) for name in Usage.__slots__)
         return Usage(
             *(new if new is not None else getattr(self, name) for name, new in zip(Usage.__slots__, known, strict=True))

@@ -17,7 +17,7 @@ _KEY_FIELD = re.compile(r"key|token|secret|auth|cookie|password|credential|signa
 _HARMLESS = re.compile(r"tokens|keep|author(?!i)|keyword", re.IGNORECASE)
 
 _SHORTEST = 12
-"""A shorter value is no key, such as the `ollama` of a server that asks for none, and may be a word of any text."""
+"""A shorter value is no key, such as the one given to a server that asks for none, and may be a word of any text."""
 
 _SHAPES = re.compile(
     r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}"  # as five providers begin theirs

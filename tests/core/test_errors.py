@@ -23,6 +23,8 @@ def make(kind: type[MelleaError]) -> MelleaError:
         return kind("what happened", **FIELDS)  # type: ignore[arg-type]
     if kind is errors.RequirementError:
         return errors.RequirementError("what happened", results=[["bad"]], partial="so far")
+    if kind is errors.BudgetExceededError:
+        return errors.BudgetExceededError("what happened", spent={"tokens": 3}, done=2)
     return kind("what happened", partial="so far")
 
 
