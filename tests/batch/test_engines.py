@@ -19,7 +19,8 @@ from mellea.batch import Journal
 from mellea.batch.partition import Partition
 from mellea.errors import UsageError
 from tests.batch.engine_functions import CLASSIFY
-from tests.house.tree import ROOT
+
+ROOT = Path(__file__).parents[2]
 
 ROWS = [{"number": f"T-{number}", "text": f"mail k{number}"} for number in range(60)]
 
@@ -46,6 +47,7 @@ SPARK = """
 import sys
 from pyspark.sql import SparkSession
 from mellea.batch.engines import spark as engine
+
 spark = SparkSession.builder.master("local[2,4]").config("spark.driver.host", "127.0.0.1")
 spark = spark.config("spark.ui.enabled", "false").config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
 rows = spark.createDataFrame(ROWS).repartition(4)

@@ -3,6 +3,7 @@ import pytest
 
 from mellea.errors import ConfigurationError
 from mellea.testing.engine_server import count_busy_slots, engine_server
+from tests.waiting import until_here
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +52,11 @@ def test_the_key_is_needed_and_not_shown(server):
 
 
 def test_busy_slots(server, client):
-    with client.stream("POST", "/chat/completions", json=body(stream=True, max_tokens=300)) as reply:
+    # It neither ends by itself, nor is it counted from its first byte on.
+    endless = body(stream=True, max_tokens=4000, ignore_eos=True)
+    with client.stream("POST", "/chat/completions", json=endless) as reply:
         next(reply.iter_lines())
-        assert count_busy_slots(server.url, server.api_key) == 1
+        until_here(lambda: count_busy_slots(server.url, server.api_key) == 1)
     with pytest.raises(ConfigurationError):
         count_busy_slots(None, "")
 
