@@ -105,8 +105,8 @@ class Agent(Generic[T]):
         prepare_step="write loop=ToolLoop(prepare_step=…)",
         system_prompt="write instructions=…",
         system="write instructions=…",
-        handoffs="another agent stands among the tools: Agent(…, [other])",
-        mcp_servers="the tools of a server stand among the others: Agent(…, [mcp(…)])",
+        handoffs="pass another agent as a tool: Agent(…, [other])",
+        mcp_servers="pass a server's tools with the others: Agent(…, [mcp(…)])",
     )
     def __init__(
         self,
