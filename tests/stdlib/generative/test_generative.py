@@ -305,7 +305,7 @@ async def test_a_precondition_fails_before_anything_is_sent(condition: Requireme
     ) as caught:
         await careful(m, "much too long")
     assert [[bool(result) for result in results] for results in caught.value.results] == [[False]]
-    with pytest.raises(RequirementError, match="wasn't asked"):
+    with pytest.raises(RequirementError, match="wasn't called"):
         async for _ in careful.astream(m, "much too long"):
             pass
     assert len(backend.requests) == 1
