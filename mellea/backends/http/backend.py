@@ -35,8 +35,9 @@ from mellea.backends.http.address import Address
 from mellea.backends.http.batches import BatchCall, BatchCodec
 from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
 from mellea.backends.http.exchange import Connector, Exchange, last_events, late_events
+from mellea.backends.http.fields import json_body
 from mellea.backends.http.httpx_clients import FormFile, form_body
-from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing, json_body
+from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
 from mellea.backends.http.secret import Headers, Secret, key_from, missing_key, without_secrets

@@ -23,7 +23,7 @@ from mellea.core.context import Context
 from mellea.core.entrance import entrance, inside, short_errors
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.runtime import CLOSE_SECONDS, Register, Registering, Run, held_up_loops
+from mellea.core.runtime import CLOSE_SECONDS, Register, Registering, held_up_loops
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib import functional
@@ -63,7 +63,7 @@ class MelleaSession(SessionVerbs):
         self.ctx: Context = ctx if ctx is not None else SimpleContext()
         self.model_options: Mapping[str, Any] = check_options(model_options)
         self._lock = threading.Lock()
-        self._running: Register[Run] = Register()  # what closing and resetting cancel
+        self._running: Register = Register()  # what closing and resetting cancel
 
     # -- the session itself ---------------------------------------------------------------------------
 
