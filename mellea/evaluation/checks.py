@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mellea.core.component import TemplateRepresentation
+from mellea.core.accumulator import Generation
 from mellea.core.context import Context, Turn
 from mellea.core.events import StreamEnd, TextDelta
 from mellea.core.requirement import Requirement, ValidationResult
@@ -50,9 +50,13 @@ class CaseInput:
         """Return nothing: all that is in it is text."""
         return ()
 
-    def format_for_llm(self) -> TemplateRepresentation:
+    def format_for_llm(self) -> str:
         """Return the inputs as text, for a judge."""
-        return TemplateRepresentation("SimpleComponent", {"text": str(self)})
+        return str(self)
+
+    def parse(self, generation: Generation) -> str:
+        """Return the text of an answer to it."""
+        return generation.text
 
     def __str__(self) -> str:
         said = describe_inputs(self.case)
@@ -84,7 +88,7 @@ def as_checks(checks: Any, cases: Sequence[Case]) -> tuple[Check, ...]:
         UsageError: one of them is no check, or can't be made of these cases.
     """
     if checks is None:
-        checks = [equals_expected()] if any(case.has_expected for case in cases) else []
+        checks = _default_checks(cases)
     if isinstance(checks, Iterable) and not isinstance(checks, str):
         checks = [_as_requirement(check) if _is_function(check) else check for check in checks]
     found: dict[str, Check] = {}
@@ -96,6 +100,17 @@ def as_checks(checks: Any, cases: Sequence[Case]) -> tuple[Check, ...]:
             name = f"{shorten(str(requirement))} ({times})"
         found[name] = Check(name, requirement)
     return tuple(found.values())
+
+
+def _default_checks(cases: Sequence[Case]) -> list[Requirement]:
+    missing = sum(not case.has_expected for case in cases)
+    if missing == len(cases):
+        return []
+    if missing:
+        raise UsageError(
+            f"{missing} of {len(cases)} cases have no expected value; give it, or checks= that need none"
+        )  # fmt: skip
+    return [equals_expected()]
 
 
 def shorten(text: str, most: int = _LONGEST_NAME) -> str:

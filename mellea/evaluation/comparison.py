@@ -31,8 +31,8 @@ _MOST_CASES = 100_000
 
 _POWER = 0.8
 
-_MOST_EXACT = 2_000
-"""Cases of several samples; the exact distribution of more would take seconds."""
+_MOST_STEPS = 5_000_000
+"""Steps that the exact distribution may take where cases have several samples: well under a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +244,12 @@ def flip_test(differences: Sequence[int]) -> float:
     sizes = Counter(abs(each) for each in differences if each)
     if not sizes:
         return 1.0
-    if len(sizes) > 1 and sizes.total() > _MOST_EXACT:
+    unit = math.gcd(*sizes)
+    reach = sum(size * count for size, count in sizes.items()) // unit
+    if len(sizes) > 1 and reach * sizes.total() > _MOST_STEPS:
         # Of so many the sum is normal to all digits that anybody reads.
         deviation = math.sqrt(sum(size * size * count for size, count in sizes.items()))
         return min(1.0, 2 * NormalDist().cdf(-abs(sum(differences)) / deviation))
-    unit = math.gcd(*sizes)
     total = abs(sum(differences)) // unit
     chances = _sum_chances({size // unit: count for size, count in sizes.items()})
     # The other tail is the same, and the value 0 is in both.

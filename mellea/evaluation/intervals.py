@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist, fmean, variance
 
 from mellea.errors import UsageError
@@ -154,6 +155,7 @@ def t_tail(t: float, freedom: float) -> float:
     return tail if t >= 0 else 1 - tail
 
 
+@lru_cache(maxsize=256)
 def t_quantile(probability: float, freedom: float) -> float:
     """Return the value that Student's t with some degrees of freedom is below with a probability."""
     if probability < 0.5:

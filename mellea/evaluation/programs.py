@@ -112,12 +112,15 @@ class _TimedWork(Work):
 
     def dump(self, value: Answer) -> str | None:
         text = self._work.dump(value.value)
-        # The value's own JSON isn't read here, only put behind the seconds.
-        return None if text is None else f"{json.dumps(value.seconds)} {text}"
+        # The value's own JSON isn't read here, only put into the object.
+        return None if text is None else f'{{"seconds": {json.dumps(value.seconds)}{_AND_VALUE}{text}}}'
 
     async def load(self, text: str) -> Answer:
-        seconds, _, value = text.partition(" ")
+        seconds, _, value = text.removeprefix('{"seconds": ').removesuffix("}").partition(_AND_VALUE)
         return Answer(await self._work.load(value), json.loads(seconds))
+
+
+_AND_VALUE = ', "value": '
 
 
 @dataclass(frozen=True, slots=True)

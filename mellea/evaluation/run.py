@@ -63,9 +63,10 @@ async def aevaluate(function: Any, cases: Any, **arguments: Unpack[EvaluateArgum
         repeat,
     )
     plan.read_expected()
+    confidence = check_confidence(arguments.get("confidence", 0.95))
     report = await _Run(plan, arguments).finish()
     name = arguments.get("name") or " and ".join(dict.fromkeys(variants))
-    return replace(report, name=name, confidence=check_confidence(arguments.get("confidence", 0.95)))
+    return replace(report, name=name, confidence=confidence)
 
 
 evaluate = blocking(aevaluate)
