@@ -1,7 +1,7 @@
 """Evaluation: functions on cases, checked, with intervals, comparisons and a report.
 
 May import: everything below it, `mellea.batch` first of all, on whose machine it runs. Read `run.py` first, then
-`report.py`.
+`findings.py`.
 """
 
 from typing import TYPE_CHECKING
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from mellea.evaluation.confusion import Agreement as Agreement
     from mellea.evaluation.confusion import Confusion as Confusion
     from mellea.evaluation.confusion import measure_agreement as measure_agreement
-    from mellea.evaluation.export import read_report as read_report
+    from mellea.evaluation.findings import Sample as Sample
+    from mellea.evaluation.findings import Timing as Timing
+    from mellea.evaluation.findings import Verdict as Verdict
     from mellea.evaluation.intervals import Interval as Interval
     from mellea.evaluation.report import Report as Report
-    from mellea.evaluation.report import Sample as Sample
-    from mellea.evaluation.report import Timing as Timing
-    from mellea.evaluation.report import Verdict as Verdict
+    from mellea.evaluation.report import read_report as read_report
     from mellea.evaluation.run import aevaluate as aevaluate
     from mellea.evaluation.run import evaluate as evaluate
 
@@ -36,15 +36,15 @@ _HOMES = {
     "Confusion": "mellea.evaluation.confusion",
     "Interval": "mellea.evaluation.intervals",
     "Report": "mellea.evaluation.report",
-    "Sample": "mellea.evaluation.report",
-    "Timing": "mellea.evaluation.report",
-    "Verdict": "mellea.evaluation.report",
+    "Sample": "mellea.evaluation.findings",
+    "Timing": "mellea.evaluation.findings",
+    "Verdict": "mellea.evaluation.findings",
     "aevaluate": "mellea.evaluation.run",
     "equals_expected": "mellea.evaluation.checks",
     "evaluate": "mellea.evaluation.run",
     "includes_expected": "mellea.evaluation.checks",
     "measure_agreement": "mellea.evaluation.confusion",
-    "read_report": "mellea.evaluation.export",
+    "read_report": "mellea.evaluation.report",
 }
 
 __all__ = [

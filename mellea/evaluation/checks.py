@@ -28,7 +28,7 @@ from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.templates import to_text
 
-__all__ = ["CaseInput", "Check", "as_checks", "equals_expected", "includes_expected", "make_context", "value_of"]
+__all__ = ["CaseInput", "NamedCheck", "as_checks", "equals_expected", "includes_expected", "make_context", "value_of"]
 
 _LONGEST_NAME = 60
 
@@ -64,7 +64,7 @@ class CaseInput:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class NamedCheck:
     """A requirement under a name of its own.
 
     Attributes:
@@ -81,7 +81,7 @@ class Check:
         return not (self.requirement.has_function or self.requirement.is_streaming)
 
 
-def as_checks(checks: Any, cases: Sequence[Case]) -> tuple[Check, ...]:
+def as_checks(checks: Any, cases: Sequence[Case]) -> tuple[NamedCheck, ...]:
     """Return checks with names; without any, that of the expected value where the cases have one.
 
     Raises:
@@ -91,14 +91,14 @@ def as_checks(checks: Any, cases: Sequence[Case]) -> tuple[Check, ...]:
         checks = _default_checks(cases)
     if isinstance(checks, Iterable) and not isinstance(checks, str):
         checks = [_as_requirement(check) if _is_function(check) else check for check in checks]
-    found: dict[str, Check] = {}
+    found: dict[str, NamedCheck] = {}
     for requirement in as_requirements(checks, "checks"):
         name = shorten(str(requirement))
         times = 1
         while name in found:
             times += 1
             name = f"{shorten(str(requirement))} ({times})"
-        found[name] = Check(name, requirement)
+        found[name] = NamedCheck(name, requirement)
     return tuple(found.values())
 
 

@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from mellea.core.events import Usage
@@ -15,13 +14,13 @@ from mellea.errors import StateError
 from mellea.evaluation.cases import UNKNOWN, Case
 from mellea.evaluation.checks import plain_value
 from mellea.evaluation.comparison import Comparison
+from mellea.evaluation.findings import Findings, Sample, Verdict
 from mellea.evaluation.intervals import Interval
-from mellea.evaluation.report import Report, Sample, Verdict
 
-__all__ = ["list_lines", "read_report", "summarise"]
+__all__ = ["list_lines", "read_samples", "summarise"]
 
 
-def list_lines(report: Report) -> Iterator[str]:
+def list_lines(report: Findings) -> Iterator[str]:
     """Yield each sample as a JSON text."""
     for sample in report.samples:
         yield json.dumps(_dump_sample(sample), ensure_ascii=False)
@@ -56,25 +55,18 @@ def _dump_sample(sample: Sample) -> dict[str, Any]:
     }
 
 
-def read_report(path: str | os.PathLike[str], *, name: str | None = None, confidence: float = 0.95) -> Report:
-    """Read the samples that `Report.write_jsonl` has written; values are JSON values then.
-
-    Args:
-        path: the file.
-        name: what to call the report; by default as the file.
-        confidence: that of its intervals.
+def read_samples(path: str | os.PathLike[str]) -> list[Sample]:
+    """Read the samples of a file of such lines; values are JSON values then.
 
     Raises:
-        StateError: it holds something else.
+        StateError: it holds something else, or nothing.
         OSError: it can't be read.
     """
     with open(path, encoding="utf-8") as file:
         samples = [_load_sample(line, number, path) for number, line in enumerate(file, 1) if line.strip()]
     if not samples:
         raise StateError(f"there are no samples in {str(path)!r}")
-    variants = tuple(dict.fromkeys(sample.variant for sample in samples))
-    checks = tuple(dict.fromkeys(verdict.check for sample in samples for verdict in sample.verdicts))
-    return Report(name or Path(path).stem, variants, checks, tuple(samples), confidence=confidence)
+    return samples
 
 
 def _load_sample(line: str, number: int, path: Any) -> Sample:
@@ -102,7 +94,7 @@ def _load_sample(line: str, number: int, path: Any) -> Sample:
         raise StateError(f"line {number} of {str(path)!r} isn't a sample of an evaluation: {error!r}") from None
 
 
-def summarise(report: Report) -> dict[str, Any]:
+def summarise(report: Findings) -> dict[str, Any]:
     """Return the figures of a report as JSON values."""
     return {
         "name": report.name,
@@ -117,7 +109,7 @@ def summarise(report: Report) -> dict[str, Any]:
     }
 
 
-def _summarise_variant(report: Report, variant: str) -> dict[str, Any]:
+def _summarise_variant(report: Findings, variant: str) -> dict[str, Any]:
     timing, confusion = report.timing(variant), report.confusion(variant)
     scored = set(report.scored)
     return {

@@ -12,10 +12,10 @@ from mellea.core.serialise import json_value
 from mellea.evaluation.cases import describe_inputs
 from mellea.evaluation.checks import plain_value, shorten
 from mellea.evaluation.confusion import Confusion
+from mellea.evaluation.findings import Findings, Sample
 from mellea.evaluation.intervals import Interval
-from mellea.evaluation.report import Report, Sample
 
-__all__ = ["Table", "Text", "lay_out", "show_percent"]
+__all__ = ["FigureTable", "Text", "lay_out", "show_percent"]
 
 _MOST_FAILURES = 5
 _LONGEST_CELL = 48
@@ -35,7 +35,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class FigureTable:
     """A table.
 
     Attributes:
@@ -57,14 +57,14 @@ class Table:
     is_text: bool = False
 
 
-def lay_out(report: Report, *, failures: int = _MOST_FAILURES) -> list[Text | Table]:
+def lay_out(report: Findings, *, failures: int = _MOST_FAILURES) -> list[Text | FigureTable]:
     """Return what a report shows, from top to bottom.
 
     Args:
         report: the report.
         failures: how many samples that haven't passed to show, of each variant.
     """
-    parts: list[Text | Table] = [Text((_describe(report),))]
+    parts: list[Text | FigureTable] = [Text((_describe(report),))]
     if report.stopped is not None:
         parts.append(Text((f"It ended early: {report.stopped}",), is_main=True))
     parts.append(_lay_out_variants(report))
@@ -87,7 +87,7 @@ def lay_out(report: Report, *, failures: int = _MOST_FAILURES) -> list[Text | Ta
     return parts
 
 
-def _describe(report: Report) -> str:
+def _describe(report: Findings) -> str:
     """Return in one line what was evaluated."""
     cases = len(report.cases)
     samples = len(report.samples)
@@ -108,7 +108,7 @@ def _show_rate(interval: Interval) -> str:
     return "–" if math.isnan(interval.estimate) else f"{interval.estimate:.1%}"
 
 
-def _lay_out_variants(report: Report) -> Table:
+def _lay_out_variants(report: Findings) -> FigureTable:
     percent = f"{report.confidence:.0%}".removesuffix("%")
     rates = [report.rate(variant) for variant in report.variants]
     rows = []
@@ -128,7 +128,7 @@ def _lay_out_variants(report: Report) -> Table:
             f"{len(report.errors(variant)):,}",
         ))  # fmt: skip
     head = ("variant", "passed", "rate", f"{percent} % interval", "median", "p95", "tokens", "cost", "errors")
-    return Table("", head, tuple(rows), tuple(rates), 3)
+    return FigureTable("", head, tuple(rows), tuple(rates), 3)
 
 
 def show_seconds(seconds: float) -> str:
@@ -147,7 +147,7 @@ def show_cost(cost: float | None) -> str:
     return f"${cost:,.4f}" if cost < 1 else f"${cost:,.2f}"
 
 
-def _lay_out_checks(report: Report) -> list[Text | Table]:
+def _lay_out_checks(report: Findings) -> list[Text | FigureTable]:
     scored = set(report.scored)
     rows = []
     for check in report.checks:
@@ -158,7 +158,7 @@ def _lay_out_checks(report: Report) -> list[Text | Table]:
             said = f"{_show_rate(rate)} ({show_percent(rate)})"
             cells.append(said if score is None else f"{said}, score {score.estimate:.3f}")
         rows.append(tuple(cells))
-    parts: list[Text | Table] = [Table("Checks", ("check", *report.variants), tuple(rows))]
+    parts: list[Text | FigureTable] = [FigureTable("Checks", ("check", *report.variants), tuple(rows))]
     if comparisons := report.check_comparisons:
         lines = [str(comparison) for comparison in comparisons]
         if len(lines) > 1:
@@ -167,7 +167,7 @@ def _lay_out_checks(report: Report) -> list[Text | Table]:
     return parts
 
 
-def _lay_out_confusion(confusion: Confusion, variant: str, *, alone: bool) -> Table:
+def _lay_out_confusion(confusion: Confusion, variant: str, *, alone: bool) -> FigureTable:
     names = confusion.names()
     rows, shades = [], []
     for name, label, counts in zip(names, confusion.labels, confusion.counts, strict=True):
@@ -178,14 +178,14 @@ def _lay_out_confusion(confusion: Confusion, variant: str, *, alone: bool) -> Ta
     rows.append(("precision", *[_show_share(confusion.precision(label)) for label in confusion.labels], ""))
     shades.append((0.0,) * (len(names) + 2))
     title = "Expected (rows) and given (columns)" + ("" if alone else f": {variant}")
-    return Table(title, ("expected", *names, "recall"), tuple(rows), shades=tuple(shades))
+    return FigureTable(title, ("expected", *names, "recall"), tuple(rows), shades=tuple(shades))
 
 
 def _show_share(share: float) -> str:
     return "–" if math.isnan(share) else f"{share:.0%}"
 
 
-def _lay_out_failures(failed: Sequence[Sample], variant: str, most: int) -> Table:
+def _lay_out_failures(failed: Sequence[Sample], variant: str, most: int) -> FigureTable:
     rows = tuple(
         (
             shorten(show_value(describe_inputs(sample.case)), _LONGEST_CELL),
@@ -195,7 +195,7 @@ def _lay_out_failures(failed: Sequence[Sample], variant: str, most: int) -> Tabl
         for sample in failed[:most]
     )
     more = f", the first {most}" if len(failed) > most else ""
-    return Table(f"{variant}: {len(failed):,} not passed{more}", ("inputs", "value", "why"), rows, is_text=True)
+    return FigureTable(f"{variant}: {len(failed):,} not passed{more}", ("inputs", "value", "why"), rows, is_text=True)
 
 
 def show_value(value: Any) -> str:
@@ -217,7 +217,7 @@ def explain(sample: Sample) -> str:
     )  # fmt: skip
 
 
-def _list_notes(report: Report) -> list[str]:
+def _list_notes(report: Findings) -> list[str]:
     notes = []
     failed = [verdict for sample in report.samples for verdict in sample.verdicts if verdict.error is not None]
     if failed:

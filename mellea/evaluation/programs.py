@@ -16,11 +16,11 @@ from mellea.core.backend import Backend
 from mellea.core.events import Event
 from mellea.core.requirement import ValidationResult
 from mellea.core.runtime.ledger import Meter, current_ledger
-from mellea.evaluation.checks import Check, Output, text_of
+from mellea.evaluation.checks import NamedCheck, Output, text_of
 from mellea.stdlib.requirements.validation import validate_all
 from mellea.stdlib.session import current_session
 
-__all__ = ["Answer", "AnswerProgram", "AnswerRow", "CheckProgram", "CheckRow"]
+__all__ = ["AnswerProgram", "AnswerRow", "CheckProgram", "CheckRow", "TimedValue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class AnswerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TimedValue:
     """What a variant returned, and after how many seconds; `None` if it was asked for in a batch."""
 
     value: Any
@@ -91,10 +91,10 @@ class _TimedWork(Work):
         self._work = work
         self.digest, self.backend = work.digest, work.backend
 
-    async def ask(self, meter: Meter) -> Answer:
+    async def ask(self, meter: Meter) -> TimedValue:
         began = time.perf_counter()
         value = await self._work.ask(meter)
-        return Answer(value, time.perf_counter() - began)
+        return TimedValue(value, time.perf_counter() - began)
 
     @property
     def asked(self) -> Asked | None:
@@ -104,20 +104,20 @@ class _TimedWork(Work):
             return None
         finish = asked.finish
 
-        async def finish_answer(events: list[Event]) -> tuple[Answer, Generation]:
+        async def finish_answer(events: list[Event]) -> tuple[TimedValue, Generation]:
             value, generation = await finish(events)
-            return Answer(value, None), generation
+            return TimedValue(value, None), generation
 
         return replace(asked, finish=finish_answer)
 
-    def dump(self, value: Answer) -> str | None:
+    def dump(self, value: TimedValue) -> str | None:
         text = self._work.dump(value.value)
         # The value's own JSON isn't read here, only put into the object.
         return None if text is None else f'{{"seconds": {json.dumps(value.seconds)}{_AND_VALUE}{text}}}'
 
-    async def load(self, text: str) -> Answer:
+    async def load(self, text: str) -> TimedValue:
         seconds, _, value = text.removeprefix('{"seconds": ').removesuffix("}").partition(_AND_VALUE)
-        return Answer(await self._work.load(value), json.loads(seconds))
+        return TimedValue(await self._work.load(value), json.loads(seconds))
 
 
 _AND_VALUE = ', "value": '
@@ -136,7 +136,7 @@ class CheckRow:
     """
 
     sample: int
-    check: Check
+    check: NamedCheck
     output: Output
     backend: Backend | None
     id: str

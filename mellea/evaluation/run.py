@@ -18,10 +18,11 @@ from mellea.core.runtime.portal import blocking
 from mellea.errors import BudgetExceededError, UsageError
 from mellea.evaluation.arguments import EvaluateArguments
 from mellea.evaluation.cases import Case, read_cases
-from mellea.evaluation.checks import Check, Output, as_checks, make_context
+from mellea.evaluation.checks import NamedCheck, Output, as_checks, make_context
+from mellea.evaluation.findings import Sample, Verdict
 from mellea.evaluation.intervals import check_confidence
-from mellea.evaluation.programs import Answer, AnswerProgram, AnswerRow, CheckProgram, CheckRow
-from mellea.evaluation.report import Report, Sample, Verdict
+from mellea.evaluation.programs import AnswerProgram, AnswerRow, CheckProgram, CheckRow, TimedValue
+from mellea.evaluation.report import Report
 from mellea.evaluation.types import FunctionTypes, read_types
 from mellea.stdlib.verb import verb
 
@@ -109,7 +110,7 @@ class _Plan:
     programs: dict[str, Program]
     types: dict[str, FunctionTypes]
     cases: list[Case]
-    checks: tuple[Check, ...]
+    checks: tuple[NamedCheck, ...]
     repeat: int
 
     def read_expected(self) -> None:
@@ -261,7 +262,7 @@ def _id(sample: Sample) -> str:
     return AnswerRow(sample.variant, sample.case.id, sample.number, None).id
 
 
-def _fill(sample: Sample, row: Row[Answer]) -> Sample:
+def _fill(sample: Sample, row: Row[TimedValue]) -> Sample:
     error = None if row.error is None else f"{type(row.error).__name__}: {row.error}"
     return replace(
         sample,
@@ -280,5 +281,5 @@ def _read_verdict(asked: CheckRow, row: Row[Any]) -> Verdict:
     return Verdict(asked.check.name, row.value.result, row.value.reason, row.value.score)
 
 
-def _missing(check: Check) -> Verdict:
+def _missing(check: NamedCheck) -> Verdict:
     return Verdict(check.name, None, error="it wasn't checked, since the budget was used up")

@@ -6,13 +6,13 @@ import unicodedata
 from typing import Any
 
 from mellea.core.terminal import visible_lines
-from mellea.evaluation.layout import Table, Text, lay_out
-from mellea.evaluation.report import Report
+from mellea.evaluation.findings import Findings
+from mellea.evaluation.layout import FigureTable, Text, lay_out
 
 __all__ = ["draw_rich", "draw_text"]
 
 
-def draw_text(report: Report) -> str:
+def draw_text(report: Findings) -> str:
     """Return a report as plain text."""
     parts = [_draw_lines(part) if isinstance(part, Text) else _draw_table(part) for part in lay_out(report)]
     return "\n\n".join([visible_lines(report.name), *parts])
@@ -22,7 +22,7 @@ def _draw_lines(text: Text) -> str:
     return "\n".join(visible_lines(line) for line in text.lines)
 
 
-def _draw_table(table: Table) -> str:
+def _draw_table(table: FigureTable) -> str:
     # A text from a model can't move the cursor of the terminal.
     lines = [[visible_lines(cell) for cell in row] for row in (table.head, *table.rows)]
     widths = [max(_width(row[column]) for row in lines) for column in range(len(table.head))]
@@ -47,7 +47,7 @@ def _pad(text: str, width: int, *, to_the_left: bool) -> str:
     return text + space if to_the_left else space + text
 
 
-def draw_rich(report: Report) -> list[Any]:
+def draw_rich(report: Findings) -> list[Any]:
     """Return a report as tables and texts that rich can print.
 
     Raises:

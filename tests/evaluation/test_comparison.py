@@ -51,12 +51,15 @@ def test_equal_variants_are_told_apart_at_most_as_often_as_the_level_says(cases:
         assert rejected / 2**differing <= level
 
 
+def _sample(rate: float, source: random.Random) -> tuple[int, int]:
+    return sum(source.random() < rate for _ in range(3)), 3
+
+
 def test_equal_variants_with_several_samples_are_told_apart_at_most_as_often_as_the_level_says() -> None:
     source, clear, tried = random.Random(11), 0, 1500
     for _ in range(tried):
         rates = [source.betavariate(2, 1) for _ in range(25)]
-        pairs = [((sum(source.random() < rate for _ in range(3)), 3), (sum(source.random() < rate for _ in range(3)), 3))
-                 for rate in rates]  # fmt: skip
+        pairs = [(_sample(rate, source), _sample(rate, source)) for rate in rates]
         clear += compare_rates("a", "b", pairs).is_clear
     assert clear / tried <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / tried)
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from mellea.evaluation.cases import describe_inputs
 from mellea.evaluation.checks import shorten
+from mellea.evaluation.findings import Findings, Sample
 from mellea.evaluation.intervals import Interval
-from mellea.evaluation.layout import Table, Text, explain, lay_out, show_cost, show_seconds, show_value
-from mellea.evaluation.report import Report, Sample
+from mellea.evaluation.layout import FigureTable, Text, explain, lay_out, show_cost, show_seconds, show_value
 
 __all__ = ["render_fragment", "render_page"]
 
@@ -32,7 +32,7 @@ _MOST_SAMPLES = 5_000
 _LONGEST_VALUE = 2_000
 
 
-def render_page(report: Report) -> str:
+def render_page(report: Findings) -> str:
     """Return a report as a whole HTML document that needs no network."""
     style = _read_style()
     policy = f"default-src 'none'; style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'"
@@ -50,21 +50,21 @@ def render_page(report: Report) -> str:
     )
 
 
-def render_fragment(report: Report) -> str:
+def render_fragment(report: Findings) -> str:
     """Return a report as a piece of HTML for a notebook, with the notebook's own style."""
     return _render_parts(lay_out(report))
 
 
-def _render_parts(parts: Sequence[Text | Table]) -> str:
+def _render_parts(parts: Sequence[Text | FigureTable]) -> str:
     drawn = []
-    for is_shaded, group in groupby(parts, key=lambda part: isinstance(part, Table) and bool(part.shades)):
+    for is_shaded, group in groupby(parts, key=lambda part: isinstance(part, FigureTable) and bool(part.shades)):
         pieces = "\n".join(map(_render_part, group))
         # Tables of two variants stand side by side, to be compared.
         drawn.append(f'<div class="beside">{pieces}</div>' if is_shaded else pieces)
     return "\n".join(drawn)
 
 
-def _render_part(part: Text | Table) -> str:
+def _render_part(part: Text | FigureTable) -> str:
     if isinstance(part, Text):
         kind = ' class="main"' if part.is_main else ""
         return "".join(f"<p{kind}>{html.escape(line)}</p>" for line in part.lines)
@@ -82,7 +82,7 @@ def _write_table(kind: str, head: str, body: str, title: str = "") -> str:
     return f'<div class="wide">{whole}</div>'
 
 
-def _render_row(table: Table, number: int) -> str:
+def _render_row(table: FigureTable, number: int) -> str:
     cells = []
     for column, cell in enumerate(table.rows[number]):
         text = html.escape(cell)
@@ -109,7 +109,7 @@ def _draw_interval(interval: Interval) -> str:
     )
 
 
-def _render_samples(report: Report) -> str:
+def _render_samples(report: Findings) -> str:
     shown = report.samples[:_MOST_SAMPLES]
     failed = [sample for sample in shown if sample.passed is not True]
     parts = []
