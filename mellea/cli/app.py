@@ -32,6 +32,7 @@ _COMMANDS = {
     "doctor": "mellea.cli.doctor",
     "journal": "mellea.cli.journal",
     "map": "mellea.cli.map",
+    "mcp": "mellea.cli.mcp",
     "models": "mellea.cli.models",
     "run": "mellea.cli.run",
     "serve": "mellea.cli.serve",
