@@ -29,6 +29,7 @@ __all__ = ["run"]
 _COMMANDS = {
     "ask": "mellea.cli.ask",
     "chat": "mellea.cli.chat",
+    "docs": "mellea.cli.docs",
     "doctor": "mellea.cli.doctor",
     "journal": "mellea.cli.journal",
     "map": "mellea.cli.map",
