@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mellea.backends.built_in import DEFAULT_MODEL, FILE_SUFFIXES, PROVIDERS, SERVICE_HOSTS
 from mellea.core.backend import Backend
+from mellea.core.entrance import short_errors
 from mellea.core.options import ModelOption
 from mellea.core.results import Probe
-from mellea.core.tracebacks import short_errors
 from mellea.errors import ConfigurationError, MelleaError, UsageError
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ import anyio
 from mellea.batch.feed import Feed, PushFeed
 from mellea.batch.row import Row
 from mellea.batch.runner import Runner
+from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, new_waiter
 from mellea.core.runtime.portal import portal_loop
-from mellea.core.tracebacks import add_note, short_errors, shorten
+from mellea.core.tracebacks import add_note, shorten
 from mellea.errors import StreamingError
 
 __all__ = ["AsyncRows", "Rows"]

@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from mellea.core.tracebacks import short_errors
+from mellea.core.entrance import short_errors
 from mellea.errors import MelleaError, UsageError
 from mellea.serve.chats import Chats
 from mellea.serve.guard import ClientRequest, Guard, Refused

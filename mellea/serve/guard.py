@@ -24,8 +24,8 @@ from typing import Any
 import anyio
 import pydantic_core
 
+from mellea.core.entrance import short_errors
 from mellea.core.runtime.tasks import in_thread
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.serve.response import Receive, Scope, read_body
 

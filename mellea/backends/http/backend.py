@@ -33,21 +33,21 @@ from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
 from mellea.backends.http.batches import BatchCall, BatchCodec
-from mellea.backends.http.clients import Connector
 from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
-from mellea.backends.http.exchange import Exchange, last_events, late_events
+from mellea.backends.http.exchange import Connector, Exchange, last_events, late_events
+from mellea.backends.http.fields import json_body
 from mellea.backends.http.httpx_clients import FormFile, form_body
-from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing, json_body
+from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
 from mellea.backends.http.secret import Headers, Secret, key_from, missing_key, without_secrets
 from mellea.backends.http.words import shortened
 from mellea.core.backend import Backend, Batches, Request, check_supported
+from mellea.core.entrance import short_errors
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import hide_keys
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import RateLimitState
-from mellea.core.tracebacks import short_errors
 from mellea.errors import (
     BackendError,
     ConfigurationError,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack
 
 from mellea.core.attributes import AGENT_CONVERSATION_WAYS, find_attribute
 from mellea.core.blocking import blocking
+from mellea.core.entrance import short_errors
 from mellea.core.history import repair_history
 from mellea.core.messages import Message, as_messages
 from mellea.core.serialise import from_json, to_json
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.result import AgentRun

@@ -364,8 +364,8 @@ async def test_no_connection_in_time(anyio_backend: str) -> None:
 async def test_a_cancelled_stream_is_closed(
     behaviour: Callable[[Connection], None], anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for limit in ("core.runtime.sending.CLOSE_SECONDS", "core.runtime.record.CLOSE_SECONDS",
-                  "backends.http.clients._CLOSE_SECONDS"):  # fmt: skip
+    for limit in ("core.runtime.source.CLOSE_SECONDS", "core.runtime.record.CLOSE_SECONDS",
+                  "backends.http.exchange._CLOSE_SECONDS"):  # fmt: skip
         monkeypatch.setattr(f"mellea.{limit}", 40.0)
     with misbehaving(behaviour) as server:
         session = MelleaSession(TinyBackend("m", base_url=server.url))

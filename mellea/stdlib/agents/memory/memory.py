@@ -23,11 +23,11 @@ from typing import Any, TypeVar
 
 from mellea.core.backend import Backend, ToolExample, unsupported
 from mellea.core.blocking import blocking
+from mellea.core.entrance import short_errors
 from mellea.core.masking import known_secrets, scrub_text
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.surrogates import replace_surrogates
-from mellea.core.tracebacks import short_errors
 from mellea.errors import StateError, ToolError, UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.agents.instructions import add_instructions
