@@ -56,10 +56,10 @@ def send(
         request = narrow_tools(request)
     if run.spans is not None and not has_passed:
         span = run.spans.innermost
-        before, after = span.hooks("before_request"), span.hooks("after_response")
-        if before or after:
+        before, after, choosing = [span.hooks(name) for name in ("before_request", "after_response", "choose_backend")]
+        if before or after or choosing:
             # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
-            return _send_past(run, backend, request, before, after[::-1], whole)
+            return _send_past(run, backend, request, (before, after[::-1], choosing), whole)
     run.sent = SentRequest(backend, request)
     if whole is not None:
         whole.sent = run.sent
@@ -92,10 +92,23 @@ async def _change_request(request: Request, hooks: Sequence[Hook]) -> Request:
     return request
 
 
+async def _choose_backend(backend: Backend, request: Request, hooks: Sequence[Hook]) -> Backend:
+    """Return whom to ask: the backend that the last hook names."""
+    for hook in hooks:
+        chosen = await _ask(hook, backend, request)
+        if chosen is not None and not isinstance(chosen, Backend):
+            raise UsageError(f"{_name(hook)} returns a backend, or None, not {chosen!r}")
+        backend = backend if chosen is None else chosen
+    return backend
+
+
 async def _send_past(
-    run: Record, backend: Backend, request: Request, before: Sequence[Hook], after: Sequence[Hook], whole: Record | None
+    run: Record, backend: Backend, request: Request, hooks: tuple[Sequence[Hook], ...], whole: Record | None
 ) -> AsyncIterator[Event]:
-    source = send(run, backend, await _change_request(request, before), whole=whole, has_passed=True)
+    before, after, choosing = hooks
+    request = await _change_request(request, before)
+    backend = await _choose_backend(backend, request, choosing)
+    source = send(run, backend, request, whole=whole, has_passed=True)
     held: list[Event] = []
     try:
         async for event in source:
@@ -124,9 +137,9 @@ async def _change_events(events: list[Event], hooks: Sequence[Hook]) -> list[Eve
     return events
 
 
-async def _ask(hook: Hook, value: Any) -> Any:
+async def _ask(hook: Hook, *values: Any) -> Any:
     try:
-        return await outcome_of(hook, value)
+        return await outcome_of(hook, *values)
     except MelleaError as error:
         add_note(error, f"raised by {_name(hook)}")
         raise
