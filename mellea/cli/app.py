@@ -29,6 +29,7 @@ _COMMANDS = {
     "ask": "mellea.cli.ask",
     "chat": "mellea.cli.chat",
     "doctor": "mellea.cli.doctor",
+    "eval": "mellea.cli.eval",
     "journal": "mellea.cli.journal",
     "map": "mellea.cli.map",
     "models": "mellea.cli.models",

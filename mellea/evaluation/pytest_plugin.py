@@ -2,9 +2,9 @@
 
 Rules:
 
-- A test is generative if it has the mark `generative`, or takes the fixture `mellea_session`. Nothing changes for others.
+- A test is generative if it has the mark `generative`, or takes the fixture `mellea_session`. Others stay as they are.
 - While such a test runs, every request for text is answered out of the journal. What isn't there fails the test;
-  `--mellea-record` asks a model for it, `--mellea-live` asks for everything. No model is ever asked without one of them.
+  `--mellea-record` asks a model for it, `--mellea-live` asks for everything. Without them no model is asked.
 - pytest loads this file wherever mellea is installed, so it imports nothing until a generative test is there.
 """
 
