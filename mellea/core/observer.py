@@ -73,6 +73,8 @@ class Observer:
     - `after_response(events)` is a hook: given the events of each complete answer, neighbouring deltas joined, it
       returns those that readers get, or `None` to leave them as they are; it raises to refuse the answer. The answer
       is held back until then, so nothing of it is streamed.
+    - `choose_backend(backend, request)` is a hook: given each request for text and whom it goes to, it returns the
+      backend to ask in its place, such as a recording of it, or `None`; it raises to refuse the request.
     - `enter(span)` and `leave(span, token)` are called where a span becomes the current one of the running code, and
       where it stops being that; `token` is what `enter` returned.
 
