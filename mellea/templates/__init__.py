@@ -3,7 +3,7 @@
 May import: core. Read `render.py` first.
 """
 
-from mellea.templates.render import Rendered, check_variables, fill, find, render, render_blocks, to_text
+from mellea.templates.render import Rendered, check_variables, fill, fill_text, find, render, render_blocks, to_text
 from mellea.templates.sources import add_folder, add_package, is_verbatim
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "add_package",
     "check_variables",
     "fill",
+    "fill_text",
     "find",
     "is_verbatim",
     "render",
