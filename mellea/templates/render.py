@@ -215,6 +215,20 @@ def fill(description: str, variables: Mapping[str, Any], *, model: str | None = 
     return render(TemplateRepresentation(description, variables, is_inline=True), model=model)
 
 
+def fill_text(content: Any, variables: Mapping[str, Any] | None) -> Any:
+    """Fill variables into what a program says, which has to be a text; without variables it stays as it is.
+
+    Raises:
+        UsageError: it is not a text, or a variable has no placeholder.
+    """
+    if not variables:
+        return content
+    if not isinstance(content, str):
+        raise UsageError(f"user_variables fills in a text, not {content!r}; write the values into it yourself")
+    check_variables(content, variables)
+    return fill(content, variables)
+
+
 def check_variables(description: str, variables: Iterable[str]) -> None:
     """Refuse a variable that no placeholder of the description uses: it would be missing from the prompt.
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.docs.chapters import Chapters
-from tests.docs.fences import PAGES, ROOT, fences
+from tests.docs.fences import PAGES, ROOT, THEIRS, fences
 
 LANGUAGES = {"python", "text", "bash", "console", "toml", "json", "jsonc", "yaml", "ini", "html", "mermaid", "diff"}
-LANGUAGES |= {"powershell"}
+LANGUAGES |= {"powershell", THEIRS}
 
 
 def _name(page: Path) -> str:
