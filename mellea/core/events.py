@@ -46,7 +46,7 @@ FinishReason = Literal["stop", "length", "content_filter", "tool_call", "error",
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens of a generation; `None` where the provider doesn't report them.
+    """What a generation took, mostly tokens; `None` where the provider doesn't report it.
 
     Attributes:
         input_tokens: of the prompt, cached ones included.
@@ -54,6 +54,7 @@ class Usage:
         cached_tokens: of the prompt that came out of a cache.
         cache_write_tokens: of the prompt that went into a cache.
         reasoning_tokens: of the answer that were spent on thinking.
+        video_seconds: seconds of video that were made.
     """
 
     input_tokens: int | None = None
@@ -61,6 +62,7 @@ class Usage:
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+    video_seconds: float | None = None
 
     @property
     def total_tokens(self) -> int | None:
@@ -80,7 +82,7 @@ class Usage:
         )
 
 
-def _add(a: int | None, b: int | None) -> int | None:
+def _add(a: Any, b: Any) -> Any:
     return None if a is None and b is None else (a or 0) + (b or 0)
 
 
