@@ -158,13 +158,21 @@ class Reporter:
             done: how much is done.
             total: how much there is to do, in place of what was said before.
             state: the word for what is going on.
+
+        Raises:
+            UsageError: the caller's function failed; its error is the cause.
         """
         if not self.is_heard:
             return
         seconds = time.monotonic() - self._began
         found = Progress(self._what, done, self._total if total is None else total, seconds, visible(state))
         if self._tell is not None:
-            self._tell(found)
+            try:
+                self._tell(found)
+            except Exception as error:
+                raise UsageError(
+                    f"the function that was given as progress= failed: {type(error).__name__}: {error}"
+                ) from error
         elif self._line is not None and seconds >= _QUICK_SECONDS and self._line.is_due():
             self._line.draw(str(found))
 

@@ -258,6 +258,11 @@ class HttpBackend(Backend):
         return self._address.base
 
     @property
+    def origin(self) -> str:
+        """Scheme, host and port of the server that requests go to: what errors show."""
+        return self._address.origin
+
+    @property
     def server(self) -> tuple[str, int | None]:
         """Host and port of the server that requests go to."""
         return self._server

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,9 @@ _WRITE_BYTES = 2**20
 """How much is written at a time: each write is a thread's."""
 
 _MOST_REDIRECTS = 3
+_REPORT_SECONDS = 0.1
+"""How often is told how much has arrived."""
+
 _SILENCE = 60.0
 """Seconds that a server may be silent while it sends a file."""
 
@@ -132,6 +136,7 @@ class _Fetch:
         self, backend: HttpBackend, place: str, sink: _Sink, report: Callable[[int, int | None], None]
     ) -> None:
         self._backend, self._place, self._sink, self._report = backend, place, sink, report
+        self._reported = 0.0
         self._tag = ""  # of what has arrived so far: another one is another file
 
     async def run(self) -> None:
@@ -157,7 +162,9 @@ class _Fetch:
             try:
                 async for data in response.reads:
                     await sink.take(data)
-                    self._report(sink.size, total)
+                    if sink.size == total or time.monotonic() - self._reported >= _REPORT_SECONDS:
+                        self._reported = time.monotonic()
+                        self._report(sink.size, total)
             except response.errors as error:
                 root = root_of(error)
                 raise _interrupted(sink.size, total, str(root) or type(root).__name__) from None
@@ -168,6 +175,8 @@ class _Fetch:
             raise
         finally:
             await response.aclose()
+            if exchange.request.origin != self._backend.origin:
+                await exchange.connector.aclose()  # nobody else will want that server on this loop
 
     async def _begin(self, response: Response) -> int | None:
         """Take the head of a response: begin anew, unless it goes on where the last one broke. Returns the size."""

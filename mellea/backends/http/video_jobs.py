@@ -88,7 +88,7 @@ class _Work:
         try:
             job = await self._begin() if self._request.job_id is None else await self._look(self._request.job_id)
             job = await self._follow(job)
-        except MelleaError as error:
+        except BackendError as error:
             self._describe(error)
             raise
         except BaseException:
@@ -185,17 +185,18 @@ class _Work:
 
     async def _fetch(self, job: VideoJob) -> VideoResult:
         count = len(job.places) + len(job.inline)
+        length = job.seconds if job.seconds is not None else self._request.seconds
         targets = [self._target(job, number, count) for number in range(count)]
         videos = []
         for (media_type, data), to in zip(job.inline, targets, strict=False):
-            made = Video(media_type, data, seconds=job.seconds)
+            made = Video(media_type, data, seconds=length)
             if to is not None:
-                made = Video(media_type, path=await anyio.to_thread.run_sync(made.save, to), seconds=job.seconds)
+                made = Video(media_type, path=await anyio.to_thread.run_sync(made.save, to), seconds=length)
             videos.append(made)
         for place, to in zip(job.places, targets[len(job.inline) :], strict=True):
             found = await self._download(place, to)
-            videos.append(Video(found.media_type, found.data, found.path, job.seconds))
-        seconds = None if job.seconds is None else job.seconds * count
+            videos.append(Video(found.media_type, found.data, found.path, length))
+        seconds = None if length is None else float(length * count)
         usage = None if seconds is None else Usage(video_seconds=seconds)
         if job.usage is not None:
             usage = job.usage if usage is None else job.usage.merge(usage)
@@ -223,15 +224,13 @@ class _Work:
             to = to / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', job.id.rpartition('/')[2])[:100] or 'video'}.mp4"
         return to if count == 1 else to.with_name(f"{to.stem}-{number + 1}{to.suffix}")
 
-    def _describe(self, error: MelleaError) -> None:
-        if isinstance(error, BackendError):
-            error.backend = error.backend or self._backend.name
-            error.model = error.model or self._backend.model_id
-            if self._job is not None and not self._job.is_over:
-                error.add_note(
-                    f"the job {self._job.id!r} may still be running; generate_video(job_id={self._job.id!r}) goes on "
-                    "with it"
-                )
+    def _describe(self, error: BackendError) -> None:
+        error.backend = error.backend or self._backend.name
+        error.model = error.model or self._backend.model_id
+        if self._job is not None and not self._job.is_over:
+            error.add_note(
+                f"the job {self._job.id!r} may still be running; generate_video(job_id={self._job.id!r}) goes on with it"
+            )
 
     def _fields(self) -> Any:
         return {"backend": self._backend.name, "model": self._backend.model_id}

@@ -51,10 +51,11 @@ class OpenAIVideos(VideoCodec):
         files: list[FormFile] = []
         for image in images:
             if image.data is None:
-                fields["input_reference[image_url]"] = image.url
-            else:
-                name = image.filename or f"image.{image.essence.rpartition('/')[2]}"
-                files.append(("input_reference", name, image.data, image.essence))
+                # A form has no way to say it, and the API takes JSON where no file goes with it.
+                payload = {**fields, "input_reference": {"image_url": image.url}, **request.options}
+                return JobCall("POST", "videos", payload)
+            name = image.filename or f"image.{image.essence.rpartition('/')[2]}"
+            files.append(("input_reference", name, image.data, image.essence))
         form = {name: _encode_field(value) for name, value in {**fields, **request.options}.items()}
         return JobCall("POST", "videos", form, tuple(files))
 
