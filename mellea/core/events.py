@@ -7,7 +7,7 @@ pure deltas; only the accumulator puts them together. They are frozen for the ty
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 from mellea.core.values import quick_value
@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_call", "error", "other"]
+
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,8 @@ class Usage:
         )
 
 
-def _add(a: Any, b: Any) -> Any:
-    return None if a is None and b is None else (a or 0) + (b or 0)
+def _add(a: N | None, b: N | None) -> N | None:
+    return b if a is None else a if b is None else a + b
 
 
 class Event:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,8 +114,7 @@ def video_server(*, looks: int = 2, size: int = 200_000, faults: VideoFaults | N
         size: bytes of a video.
         faults: what goes wrong.
     """
-    pattern = bytes(range(256))
-    video = (_HEAD + pattern * (size // 256 + 1))[:size]
+    video = (_HEAD + bytes(range(256)) * (size // 256 + 1))[:size]
 
     class Handler(_Handler):
         place: VideoServer
@@ -164,16 +162,18 @@ class _Handler(BaseHTTPRequestHandler):
         with self.place._lock:
             self.place.requests.append(SeenRequest(method, self.path, headers, fields))
         path = urlsplit(self.path).path
-        for pattern, answer in _ROUTES:
-            if found := re.fullmatch(pattern, f"{method} {path}"):
-                return answer(self, fields, *found.groups())
+        for route, answer in _ROUTES:
+            if (found := _match(route, f"{method} {path}")) is not None:
+                answer(self, fields, *found)
+                return
         self._refuse(404, f"nothing is at {path}", "not_found")
 
     # -- OpenAI -----------------------------------------------------------------------------------------
 
     def begin_openai(self, fields: dict[str, Any]) -> None:
         if not fields.get("prompt"):
-            return self._refuse(400, "Missing required parameter: 'prompt'.", "missing_required_parameter")
+            self._refuse(400, "Missing required parameter: 'prompt'.", "missing_required_parameter")
+            return
         self._send(self._openai_job(self._begin("video_", fields)))
 
     def look_openai(self, fields: dict[str, Any], id: str) -> None:
@@ -215,18 +215,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def begin_veo(self, fields: dict[str, Any], model: str) -> None:
         if not (fields.get("instances") or [{}])[0].get("prompt"):
-            return self._refuse(400, "prompt is required", "INVALID_ARGUMENT")
+            self._refuse(400, "prompt is required", "INVALID_ARGUMENT")
+            return
         self._send({"name": self._begin(f"models/{model}/operations/", fields)})
 
-    def look_veo(self, fields: dict[str, Any], id: str) -> None:
+    def look_veo(self, fields: dict[str, Any], model: str, number: str) -> None:
+        id = f"models/{model}/operations/{number}"
         if not self._is_known(id) or self._limit_rate():
             return
         _, is_done = self._count(id)
         if not is_done:
-            return self._send({"name": id})
+            self._send({"name": id})
+            return
         faults = self.place.faults
         if faults.failure is not None:
-            return self._send({"name": id, "done": True, "error": {"code": 13, "message": faults.failure[1]}})
+            self._send({"name": id, "done": True, "error": {"code": 13, "message": faults.failure[1]}})
+            return
         made: dict[str, Any] = {"raiMediaFilteredCount": 1, "raiMediaFilteredReasons": [faults.blocked]}
         if faults.blocked is None:
             uri = faults.place or f"{self.place.gemini_url}/files/{id.rpartition('/')[2]}:download?alt=media"
@@ -234,7 +238,8 @@ class _Handler(BaseHTTPRequestHandler):
         kind = "type.googleapis.com/google.ai.generativelanguage.v1beta.PredictLongRunningResponse"
         self._send({"name": id, "done": True, "response": {"@type": kind, "generateVideoResponse": made}})
 
-    def cancel_veo(self, fields: dict[str, Any], id: str) -> None:
+    def cancel_veo(self, fields: dict[str, Any], model: str, number: str) -> None:
+        id = f"models/{model}/operations/{number}"
         if self._is_known(id) and self._end(id):
             self._send({})
 
@@ -245,7 +250,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def begin_omni(self, fields: dict[str, Any]) -> None:
         if not fields.get("input"):
-            return self._refuse(400, "input is required", "INVALID_ARGUMENT")
+            self._refuse(400, "input is required", "INVALID_ARGUMENT")
+            return
         id = self._begin("v1_", fields)
         self._send({"id": id, "object": "interaction", "status": "in_progress", "model": fields.get("model")})
 
@@ -260,7 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
             "status": "in_progress",
         }
         if not is_done:
-            return self._send(found)
+            self._send(found)
+            return
         content: dict[str, Any] = {"type": "video", "mime_type": "video/mp4"}
         if faults.is_inline:
             content["data"] = base64.b64encode(self.place.video).decode()
@@ -268,7 +275,8 @@ class _Handler(BaseHTTPRequestHandler):
             content["uri"] = f"{self.place.gemini_url}/files/{id}"
         error = faults.failure or (faults.blocked and ("SAFETY", faults.blocked))
         if error:
-            return self._send({**found, "status": "failed", "errors": [{"code": error[0], "message": error[1]}]})
+            self._send({**found, "status": "failed", "errors": [{"code": error[0], "message": error[1]}]})
+            return
         steps = [
             {"type": "user_input", "content": [{"type": "text", "text": str(asked.get("input"))}]},
             {"type": "model_output", "content": [content]},
@@ -335,12 +343,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_video(self) -> None:
         faults, video = self.place.faults, self.place.video
         if faults.is_expired:
-            return self._refuse(404, "The video has expired.", "not_found")
+            self._refuse(404, "The video has expired.", "not_found")
+            return
         if faults.redirect is not None:
-            return self._send({}, 302, {"location": faults.redirect})
-        start = 0
-        if faults.has_ranges and (found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("range", ""))):
-            start = int(found[1])
+            self._send({}, 302, {"location": faults.redirect})
+            return
+        first = self.headers.get("range", "").removeprefix("bytes=").removesuffix("-")
+        start = int(first) if faults.has_ranges and first.isdecimal() else 0
         part = video[start:]
         self.send_response(206 if start else 200)
         self.send_header("content-type", "video/mp4")
@@ -362,18 +371,38 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 _ROUTES: tuple[tuple[str, Callable[..., None]], ...] = (
-    (r"POST /v1/videos", _Handler.begin_openai),
-    (r"GET /v1/videos/([^/]+)", _Handler.look_openai),
-    (r"DELETE /v1/videos/([^/]+)", _Handler.delete_openai),
-    (r"GET /v1/videos/([^/]+)/content", _Handler.fetch_openai),
-    (r"POST /v1beta/models/([^/:]+):predictLongRunning", _Handler.begin_veo),
-    (r"GET /v1beta/(models/[^/]+/operations/[^/:]+)", _Handler.look_veo),
-    (r"POST /v1beta/(models/[^/]+/operations/[^/:]+):cancel", _Handler.cancel_veo),
-    (r"GET (?:/download)?/v1beta/files/([^/:]+):download", _Handler.fetch_gemini),
-    (r"POST /v1beta/interactions", _Handler.begin_omni),
-    (r"GET /v1beta/interactions/([^/]+)", _Handler.look_omni),
-    (r"POST /v1beta/interactions/([^/]+)/cancel", _Handler.cancel_omni),
+    ("POST /v1/videos", _Handler.begin_openai),
+    ("GET /v1/videos/*", _Handler.look_openai),
+    ("DELETE /v1/videos/*", _Handler.delete_openai),
+    ("GET /v1/videos/*/content", _Handler.fetch_openai),
+    ("POST /v1beta/models/*:predictLongRunning", _Handler.begin_veo),
+    ("GET /v1beta/models/*/operations/*", _Handler.look_veo),
+    ("POST /v1beta/models/*/operations/*:cancel", _Handler.cancel_veo),
+    ("GET /v1beta/files/*:download", _Handler.fetch_gemini),
+    ("POST /v1beta/interactions", _Handler.begin_omni),
+    ("GET /v1beta/interactions/*", _Handler.look_omni),
+    ("POST /v1beta/interactions/*/cancel", _Handler.cancel_omni),
 )
+"""A star stands for a part of the path, without slashes and colons."""
+
+
+def _match(route: str, asked: str) -> list[str] | None:
+    """Return what the stars of a route stand for in a request; `None` if it is for another route."""
+    names, parts = route.split("/"), asked.split("/")
+    if len(names) != len(parts):
+        return None
+    found = []
+    for name, part in zip(names, parts, strict=True):
+        star, colon, verb = name.partition(":")
+        if star != "*":
+            if name != part:
+                return None
+            continue
+        word, its_colon, its_verb = part.partition(":")
+        if not word or (colon, verb) != (its_colon, its_verb):
+            return None
+        found.append(word)
+    return found
 
 
 def _read_fields(kind: str, body: bytes) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_googles_client_reads_an_operation(blocked: str | None, server: VideoSer
         server.faults.never_ends, server.faults.can_cancel = True, False
         _ask("gemini/veo-3.1-generate-preview", server, prompt="A cat", timeout=0.2)
     server.faults.never_ends = False
-    operation = types.GenerateVideosOperation(name=server.running[0])
+    operation = types.GenerateVideosOperation.model_validate({"name": server.running[0]})
     found = google.operations.get(operation)
     assert found.done
     if blocked is not None:

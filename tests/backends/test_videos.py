@@ -41,7 +41,7 @@ def server() -> Iterator[VideoServer]:
         yield running
 
 
-Session = Callable[[str], mellea.MelleaSession]
+Session = Callable[..., mellea.MelleaSession]
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ async def test_a_video_is_asked_for_watched_and_fetched(model: str, server: Vide
 
 async def test_each_provider_is_asked_in_its_own_words(server: VideoServer, session: Session) -> None:
     prompt = user_message("A cat", ImageBlock("image/png", b"png"))
-    options = {"seconds": 4, "aspect_ratio": "9:16", "progress": False}
+    options: Any = {"seconds": 4, "aspect_ratio": "9:16", "progress": False}
     await session(DIALECTS[0]).agenerate_video(prompt, **options, quality="high")
     form = {"model": "sora-2", "prompt": "A cat", "seconds": "4", "size": "720x1280", "quality": "high"}
     assert server.requests[0].fields == {**form, "input_reference": b"png"}
@@ -151,7 +151,7 @@ async def test_nothing_is_begun_for_a_file_that_cant_be_written(server: VideoSer
 async def test_a_video_may_only_be_so_large(
     to: str | None, server: VideoServer, session: Session, tmp_path: Path
 ) -> None:
-    with pytest.raises(errors.WireError, match="larger than 1000 bytes.*max_bytes") as caught:
+    with pytest.raises(errors.WireError, match=r"larger than 1000 bytes.*max_bytes") as caught:
         await session(DIALECTS[0]).agenerate_video(
             "A cat", max_bytes=1000, to=None if to is None else tmp_path / to, progress=False
         )
@@ -179,7 +179,7 @@ async def test_a_download_that_keeps_breaking_leaves_no_half_file(
     server: VideoServer, session: Session, tmp_path: Path
 ) -> None:
     server.faults.cuts = 99
-    m = session(DIALECTS[0], retries=1)  # type: ignore[call-arg]
+    m = session(DIALECTS[0], retries=1)
     with pytest.raises(errors.InterruptedStreamError, match=r"broke after \d+ of 200000 bytes") as caught:
         await m.agenerate_video("A cat", to=tmp_path / "cat.mp4", progress=False)
     assert not list(tmp_path.iterdir())
@@ -284,8 +284,6 @@ async def test_a_pause_that_is_asked_for_is_kept(server: VideoServer, session: S
 
 
 async def test_a_look_that_is_refused_leaves_the_job(server: VideoServer, session: Session) -> None:
-    async def refuse(progress: Progress) -> None: ...
-
     m = session(DIALECTS[0])
 
     def delete(progress: Progress) -> None:

@@ -10,7 +10,6 @@ them. An operation tells no percentage.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -38,7 +37,6 @@ _MOST_IMAGES = 3
 _OF_INSTANCE = frozenset({"lastFrame", "referenceImages", "video"})
 """Options of Veo's that stand beside the prompt; all others are parameters."""
 
-_FILE = re.compile(r"(?:\A|/)files/[^/?:#]+\Z")
 _RUNNING = frozenset({"queued", "in_progress"})
 
 
@@ -198,8 +196,14 @@ def _read_videos(videos: list[JsonObject]) -> tuple[tuple[str, ...], tuple[tuple
         if data:
             inline.append((kind or "video/mp4", bytes_of(data, "video")))
         elif place := known_text(video, "uri"):
-            places.append(f"{place}:download?alt=media" if _FILE.search(place) else place)
+            places.append(f"{place}:download?alt=media" if _is_file(place) else place)
     return tuple(places), tuple(inline)
+
+
+def _is_file(place: str) -> bool:
+    """Whether an address is that of a file's description: it ends with `files/` and the file's name."""
+    folder, name = ("", *place.split("/"))[-2:]
+    return folder == "files" and bool(name) and not set(name) & set(":?#")
 
 
 def _read_usage(usage: JsonObject) -> Usage | None:

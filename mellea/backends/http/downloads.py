@@ -12,12 +12,11 @@ Rules:
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, Protocol
 from urllib.parse import urljoin
 
 import anyio
@@ -29,13 +28,13 @@ from mellea.backends.http.failure import root_of
 from mellea.core.videos import open_part
 from mellea.errors import BackendError, InterruptedStreamError, MelleaError, StatusError, UsageError, WireError
 
-if TYPE_CHECKING:
-    from mellea.backends.http.backend import HttpBackend
-
-__all__ = ["Download", "fetch_file"]
+__all__ = ["Download", "FileHost", "fetch_file"]
 
 _WRITE_BYTES = 2**20
 """How much is written at a time: each write is a thread's."""
+
+_MOST_DIGITS = 18
+"""Of a size: what fits into 64 bits."""
 
 _MOST_REDIRECTS = 3
 _REPORT_SECONDS = 0.1
@@ -43,6 +42,19 @@ _REPORT_SECONDS = 0.1
 
 _SILENCE = 60.0
 """Seconds that a server may be silent while it sends a file."""
+
+
+class FileHost(Protocol):
+    """Whose file it is: what is needed of a backend to fetch it."""
+
+    retries: int
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the provider's own server."""
+
+    def open_file(self, place: str, headers: Mapping[str, str]) -> Exchange:
+        """Return the exchange that fetches a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +67,7 @@ class Download:
 
 
 async def fetch_file(
-    backend: HttpBackend, place: str, *, to: Path | None, max_bytes: int, report: Callable[[int, int | None], None]
+    backend: FileHost, place: str, *, to: Path | None, max_bytes: int, report: Callable[[int, int | None], None]
 ) -> Download:
     """Fetch a file.
 
@@ -132,9 +144,7 @@ class _Sink:
 class _Fetch:
     """One download with its attempts."""
 
-    def __init__(
-        self, backend: HttpBackend, place: str, sink: _Sink, report: Callable[[int, int | None], None]
-    ) -> None:
+    def __init__(self, backend: FileHost, place: str, sink: _Sink, report: Callable[[int, int | None], None]) -> None:
         self._backend, self._place, self._sink, self._report = backend, place, sink, report
         self._reported = 0.0
         self._tag = ""  # of what has arrived so far: another one is another file
@@ -193,7 +203,8 @@ class _Fetch:
         if response.media_type.startswith("video/"):
             sink.media_type = response.media_type
         length = headers.get("content-length", "")
-        return int(length) if length.isdecimal() and not headers.get("content-encoding") else None
+        is_sized = length.isascii() and length.isdecimal() and len(length) <= _MOST_DIGITS
+        return int(length) if is_sized and not headers.get("content-encoding") else None
 
     async def _open(self, headers: Mapping[str, str]) -> tuple[Exchange, Response]:
         place = self._place
@@ -217,10 +228,13 @@ class _Fetch:
 
 
 def _read_range(text: str) -> tuple[int | None, int | None]:
-    found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", text)
-    if found is None:
-        return None, None
-    return int(found[1]), None if found[2] == "*" else int(found[2])
+    """Return where a part of a file begins, and how large the file is: `bytes 100-199/200` (RFC 9110, 14.4)."""
+    unit, _, rest = text.partition(" ")
+    place, _, size = rest.partition("/")
+    start = place.partition("-")[0]
+    is_known = unit == "bytes" and start.isascii() and start.isdecimal() and len(start) <= _MOST_DIGITS
+    is_sized = size.isascii() and size.isdecimal() and len(size) <= _MOST_DIGITS
+    return int(start) if is_known else None, int(size) if is_sized else None
 
 
 def _too_large(limit: int) -> WireError:

@@ -13,16 +13,16 @@ Rules:
 from __future__ import annotations
 
 import logging
-import re
+import string
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from mellea.backends.http.downloads import Download, fetch_file
+from mellea.backends.http.downloads import Download, FileHost, fetch_file
 from mellea.backends.http.outgoing import JobCall
 from mellea.backends.http.videos import VideoCodec, VideoJob
 from mellea.core.events import Usage
@@ -40,9 +40,6 @@ from mellea.errors import (
     UsageError,
 )
 
-if TYPE_CHECKING:
-    from mellea.backends.http.backend import HttpBackend
-
 __all__ = ["make_video"]
 
 _log = logging.getLogger("mellea")
@@ -53,6 +50,8 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
 _GROWTH = 1.5
 _MOST_FAILURES = 10
+_LONGEST_NAME = 100
+_OF_NAMES = frozenset(string.ascii_letters + string.digits + "-_")
 _BEGIN_SECONDS = 20.0
 """How long somebody who leaves waits for the answer that names the job."""
 
@@ -60,7 +59,17 @@ _END_SECONDS = 5.0
 """How long ending a job at the provider may take."""
 
 
-async def make_video(backend: HttpBackend, codec: VideoCodec, request: VideoRequest) -> VideoResult:
+class JobHost(FileHost, Protocol):
+    """Where the job runs: what is needed of a backend."""
+
+    name: str
+    model_id: str
+
+    async def make_call(self, call: JobCall, *, retries: int | None = None, deadlines: Deadlines = ...) -> Any:
+        """Make a call about a job, and return what comes back."""
+
+
+async def make_video(backend: JobHost, codec: VideoCodec, request: VideoRequest) -> VideoResult:
     """Have a provider make a video.
 
     Raises:
@@ -79,7 +88,7 @@ async def make_video(backend: HttpBackend, codec: VideoCodec, request: VideoRequ
 class _Work:
     """One job, from its beginning to the files that it made."""
 
-    def __init__(self, backend: HttpBackend, codec: VideoCodec, request: VideoRequest, reporter: Reporter) -> None:
+    def __init__(self, backend: JobHost, codec: VideoCodec, request: VideoRequest, reporter: Reporter) -> None:
         self._backend, self._codec, self._request, self._reporter = backend, codec, request, reporter
         self._job: VideoJob | None = None
         self._fate = ""  # what became of a job that nobody waits for any more
@@ -221,7 +230,8 @@ class _Work:
             return None
         if to.is_dir():
             # The provider chooses the id: only letters that can't lead out of the folder.
-            to = to / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', job.id.rpartition('/')[2])[:100] or 'video'}.mp4"
+            letters = [letter for letter in job.id.rpartition("/")[2] if letter in _OF_NAMES]
+            to = to / f"{''.join(letters)[:_LONGEST_NAME] or 'video'}.mp4"
         return to if count == 1 else to.with_name(f"{to.stem}-{number + 1}{to.suffix}")
 
     def _describe(self, error: BackendError) -> None:
@@ -229,7 +239,8 @@ class _Work:
         error.model = error.model or self._backend.model_id
         if self._job is not None and not self._job.is_over:
             error.add_note(
-                f"the job {self._job.id!r} may still be running; generate_video(job_id={self._job.id!r}) goes on with it"
+                f"the job {self._job.id!r} may still be running; "
+                f"generate_video(job_id={self._job.id!r}) goes on with it"
             )
 
     def _fields(self) -> Any:
