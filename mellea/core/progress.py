@@ -5,6 +5,7 @@ Rules:
 - Where a caller may ask for progress, it says `True` (a line on stderr, if that is a terminal), `False`, or gives a
   function, which is called with a `Progress` on the event loop: it must not block.
 - A line is drawn at most five times a second, and only for work that has taken a second: what is quick leaves nothing.
+  It is drawn by a thread of its own, so that its seconds pass while there is no news, or the event loop is blocked.
 - It is erased when the work ends, so that what the program prints isn't broken up by it.
 """
 
@@ -12,9 +13,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -25,6 +27,9 @@ __all__ = ["Progress", "ProgressOption", "Reporter", "TerminalLine", "format_tim
 
 _REDRAW_SECONDS = 0.2
 _QUICK_SECONDS = 1.0
+_LEAVE_SECONDS = 1.0
+"""How long the end of the work waits for the line to go away: a terminal may be stopped."""
+
 _BAR = 24
 
 
@@ -145,6 +150,9 @@ class Reporter:
         line = TerminalLine(stream) if progress is True else None
         self._line = line if line is not None and line.is_terminal else None
         self._began = time.monotonic()
+        self._last = Progress(what)
+        self._ended = threading.Event()
+        self._drawing: threading.Thread | None = None
 
     @property
     def is_heard(self) -> bool:
@@ -165,25 +173,36 @@ class Reporter:
         if not self.is_heard:
             return
         seconds = time.monotonic() - self._began
-        found = Progress(self._what, done, self._total if total is None else total, seconds, visible(state))
+        total = self._total if total is None else total
+        self._last = Progress(self._what, done, total, seconds, visible(state))
         if self._tell is not None:
             try:
-                self._tell(found)
+                self._tell(self._last)
             except Exception as error:
                 raise UsageError(
                     f"the function that was given as progress= failed: {type(error).__name__}: {error}"
                 ) from error
-        elif self._line is not None and seconds >= _QUICK_SECONDS and self._line.is_due():
-            self._line.draw(str(found))
+
+    def _draw(self, line: TerminalLine) -> None:
+        pause = _QUICK_SECONDS
+        while not self._ended.wait(pause):
+            line.draw(str(replace(self._last, seconds=time.monotonic() - self._began)))
+            pause = _REDRAW_SECONDS
+        line.erase()
 
     def __enter__(self) -> Self:
+        if self._line is not None:
+            self._drawing = threading.Thread(target=self._draw, args=(self._line,), name="mellea-progress", daemon=True)
+            self._drawing.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._line is not None:
-            self._line.erase()
+        self._ended.set()
+        if self._drawing is not None:
+            # So that nothing is drawn into what the program prints next.
+            self._drawing.join(_LEAVE_SECONDS)
 
 
 def format_time(seconds: float) -> str:
