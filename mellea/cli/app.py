@@ -20,7 +20,8 @@ import typer
 
 from mellea._version import __version__
 from mellea.cli import output
-from mellea.core.tracebacks import frames_of_program, short_errors
+from mellea.core.entrance import short_errors
+from mellea.core.tracebacks import frames_of_program
 from mellea.errors import MelleaError, StateError, UsageError
 
 __all__ = ["run"]

@@ -30,7 +30,7 @@ def load(named: str) -> Any:
         # The user's own file and command line; a type is often an expression, such as list[Person].
         return eval(name, vars(module))  # noqa: S307
     except (NameError, AttributeError, SyntaxError) as error:
-        raise UsageError(f"there is no {name!r} in {path!r}: {error}") from error
+        raise UsageError(f"{path!r} doesn't define {name!r}: {error}") from error
 
 
 def run_file(path: Path) -> ModuleType:

@@ -57,10 +57,10 @@ def serve(
     # On loopback only this machine can ask; anywhere else, models would be paid for by this key's owner.
     if key is None and not _is_loopback(host):
         raise UsageError(
-            f"whoever reaches {host} could use your models; give --key (or {_KEY}), or listen on 127.0.0.1"
+            f"anybody who can reach {host} could use your models; give --key (or {_KEY}), or listen on 127.0.0.1"
         )
     if workers > 1 and store is None:
-        raise UsageError("several workers need --store FILE, or they wouldn't know of each other's chats")
+        raise UsageError("several workers need --store FILE, or they can't see each other's chats")
     settings = {"file": file, "store": None if store is None else str(store), "allowed_hosts": allowed_host or []}
     os.environ[_SETTINGS] = json.dumps(settings)
     if key is not None:
@@ -117,7 +117,7 @@ def find_programs(module: ModuleType, names: list[str] | None) -> dict[str, Any]
         missing = next((name for name in chosen if name not in values), None)
         if missing is not None:
             known = ", ".join(_list_programs(values)) or "nothing that can be served"
-            raise UsageError(f"there is no {missing!r} in {module.__file__}; it has {known}")
+            raise UsageError(f"{module.__file__} doesn't define {missing!r}; it has {known}")
         return {name: values[name] for name in chosen if names or _can_be_served(values[name])}
     found = _list_programs(values)
     if not found:

@@ -21,7 +21,8 @@ from mellea.backends.http.batches import (
     read_lines,
     render_item,
 )
-from mellea.backends.http.outgoing import JobCall, json_body
+from mellea.backends.http.fields import json_body
+from mellea.backends.http.outgoing import JobCall
 from mellea.backends.http.status import error_for_status
 from mellea.errors import BackendError
 

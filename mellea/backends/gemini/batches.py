@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from mellea.backends.http.batches import BatchCodec, BatchOutcome, BatchStatus, Calls, render_item
-from mellea.backends.http.outgoing import JobCall, json_body
+from mellea.backends.http.fields import json_body
+from mellea.backends.http.outgoing import JobCall
 from mellea.backends.http.status import error_for_status
 from mellea.errors import BackendError
 

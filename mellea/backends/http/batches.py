@@ -13,7 +13,8 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic_core import from_json
 
-from mellea.backends.http.outgoing import JobCall, json_body
+from mellea.backends.http.fields import json_body
+from mellea.backends.http.outgoing import JobCall
 from mellea.errors import BackendError, WireError
 
 __all__ = ["BatchCodec", "BatchOutcome", "BatchStatus", "Calls", "read_lines", "render_item"]

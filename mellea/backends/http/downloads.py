@@ -22,8 +22,7 @@ from urllib.parse import urljoin
 import anyio
 import anyio.to_thread
 
-from mellea.backends.http.clients import Response
-from mellea.backends.http.exchange import Attempts, Exchange
+from mellea.backends.http.exchange import Attempts, Exchange, Response
 from mellea.backends.http.failure import root_of
 from mellea.core.videos import open_part
 from mellea.errors import BackendError, InterruptedStreamError, MelleaError, StatusError, UsageError, WireError

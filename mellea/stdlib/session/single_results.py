@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
+from mellea.core.entrance import short_errors
 from mellea.core.progress import Progress
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.core.tracebacks import short_errors
 from mellea.stdlib import single_result
 from mellea.stdlib.verb import verb
 
