@@ -147,8 +147,8 @@ class Span:
         id: a number of its own in this process.
         parent: the span that was current where this one began, `None` at the top.
         kind: `"call"`, `"attempt"`, `"check"`, `"tool"`, `"step"`, `"agent"`, `"work"` (such as a compactor, or the
-            body of a prompt function), `"image"`, `"embedding"`, `"function"` (decorated with `trace`), `"trace"` (the
-            block of `traces.start`), or whatever else its maker calls it.
+            body of a prompt function), `"image"`, `"video"`, `"embedding"`, `"function"` (decorated with `trace`),
+            `"trace"` (the block of `traces.start`), or whatever else its maker calls it.
         name: the call's `name=`, else what it is about in a word or two.
         started: when it began, in seconds since the epoch.
         began: when it began, as `time.monotonic()` tells.

@@ -123,8 +123,8 @@ def cost_of_span(span: Span) -> float | None:
 
 def _describe_request(span: Span, data: dict[str, Any]) -> None:
     sent, said = span.request, span.generation
-    if span.kind == "image":
-        data["output_type"] = "image"
+    if span.kind in ("image", "video"):
+        data["output_type"] = span.kind
     if sent is not None:
         if (model := (sent.backend, sent.model)) != (span.backend, span.model):
             data["provider"], data["model"] = model  # of several models, the one that answered
