@@ -123,8 +123,12 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
 
     White space around the whole text is dropped; the arguments and errors are those of `render`.
     """
-    alone = _find_alone(representation, model)
-    if alone is not None:
+    alone: Any = representation
+    if isinstance(representation, TemplateRepresentation):
+        has_more = representation.is_inline or representation.images or representation.cache
+        prompt = None if has_more else find_prompt(representation.template, model, representation.package)
+        alone = None if prompt is None else _get_alone(prompt, representation.args)
+    if type(alone) is str:
         text = alone.strip()
         return Rendered((CBlock(text),) if text else ())
     rendering = _Rendering(model, has_blocks=True)
@@ -344,19 +348,6 @@ def _prepare_args(representation: TemplateRepresentation, rendering: _Rendering)
         name: value if type(value) in _AS_THEY_ARE else _prepare_whole(value, rendering)
         for name, value in representation.args.items()
     }
-
-
-def _find_alone(representation: TemplateRepresentation | str, model: str | None) -> str | None:
-    """Return the text that is all of a representation, without images and marks; `None` if there is more to it."""
-    if isinstance(representation, str):
-        return representation
-    if not isinstance(representation, TemplateRepresentation) or representation.is_inline:
-        return None
-    if representation.images or representation.cache:
-        return None
-    prompt = find_prompt(representation.template, model, representation.package)
-    text = _get_alone(prompt, representation.args)
-    return text if type(text) is str else None
 
 
 def _get_alone(prompt: PromptTemplate, args: Mapping[str, Any]) -> Any:
