@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def mellea_session() -> Iterator[Any]:
     """Give a session with the model of MELLEA_MODEL, whose answers are recorded."""
-    from mellea import start_session  # lazy: only generative tests load the library
+    from mellea.stdlib.session import start_session  # lazy: only generative tests load the library
 
     with start_session() as session:
         yield session

@@ -36,7 +36,7 @@ Hook = Callable[..., Any]
 
 
 class Hooks:
-    """What the observers of a span change in a request, whom it goes to and its answer; false if they change nothing."""
+    """What the observers of a span change in a request and its answer, and whom they send it to; false if nothing."""
 
     __slots__ = ("_after", "_before", "_choosing")
 
