@@ -9,6 +9,7 @@ In a quick run a stand-in answers in the embedded model's place: `tests/docs/sta
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import runpy
@@ -89,6 +90,9 @@ def serve() -> None:
     for name in IMPORTS:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    # Else each child would look at all of it when it ends, and copy every page for that.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         page, chapter, out, err, note = line.rstrip("\n").split("\t")
         child = os.fork()
