@@ -46,7 +46,8 @@ class Evaluation:
     async def arun(self, **arguments: Unpack[EvaluateArguments]) -> Report:
         """Run it; the arguments are those of `aevaluate`, and go before its own."""
         own: EvaluateArguments = {"checks": self.checks, "repeat": self.repeat, "name": self.name}
-        return await aevaluate(self.function, self.cases, **{**own, **arguments})
+        own.update(arguments)
+        return await aevaluate(self.function, self.cases, **own)
 
     run = blocking(arun)
 
