@@ -112,6 +112,7 @@ _HOMES = {
     "user_message": "mellea.core.messages",
 }
 
+# `Budget`, `RateLimits`, `amap` and `map` aren't here: `from mellea import *` leaves Python's own `map` alone.
 __all__ = [
     "Agent",
     "Backend",
@@ -160,7 +161,7 @@ __getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *_HOMES})
 
 
 if os.environ.get("MELLEA_TELEMETRY"):

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from mellea.core.attributes import AGENT_STREAM_WAYS, find_attribute
+from mellea.core.entrance import short_errors
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator
-from mellea.core.tracebacks import short_errors
 from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, make_run
