@@ -130,8 +130,8 @@ def _lay_out_variants(report: Findings) -> FigureTable:
     rates = [report.rate(variant) for variant in report.variants]
     head = ("variant", "passed", "rate", f"{percent} % interval", "median", "p95", "tokens", "cost", "errors")
     rows = [_list_figures(report, variant, rate) for variant, rate in zip(report.variants, rates, strict=True)]
-    # A column in which nothing is known only takes room.
-    shown = [place for place in range(len(head)) if any(row[place] != _NOTHING for row in rows)]
+    # A column in which there is nothing only takes room.
+    shown = [place for place in range(len(head)) if any(row[place] not in (_NOTHING, "0", "$0") for row in rows)]
     return FigureTable(
         "",
         tuple(head[place] for place in shown),
@@ -153,7 +153,7 @@ def _list_figures(report: Findings, variant: str, rate: Interval) -> tuple[str, 
         _NOTHING if timing is None else show_seconds(timing.p95),
         _NOTHING if tokens is None else f"{tokens:,}",
         show_cost(report.cost(variant)),
-        f"{errors:,}" if (errors := len(report.errors(variant))) else _NOTHING,
+        f"{len(report.errors(variant)):,}",
     )
 
 
@@ -170,6 +170,8 @@ def show_cost(cost: float | None) -> str:
     """Return US dollars, with four digits where there are few."""
     if cost is None:
         return _NOTHING
+    if not cost:
+        return "$0"
     return f"${cost:,.4f}" if cost < 1 else f"${cost:,.2f}"
 
 

@@ -11,7 +11,8 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,18 +73,27 @@ def _is_generative(item: pytest.Item) -> bool:
     return item.get_closest_marker(_MARK) is not None or _FIXTURE in getattr(item, "fixturenames", ())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+# A wrapper: plug-ins for async tests call the function themselves, before any other hook could.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Run a generative test as often as it asks for; others, and each run of it, are left to whoever runs them."""
     if not _is_generative(pyfuncitem) or pyfuncitem.stash.get(_sampling_key, False):
-        return None
+        return (yield)
     wanted = _read_mark(pyfuncitem)
     answers = _open_answers(pyfuncitem.config)
     given, asked = answers.given, answers.asked
+    failures: list[pytest.ExceptionInfo[BaseException]] = []
     pyfuncitem.stash[_sampling_key] = True
     try:
         with answers:
-            failures = _take_samples(pyfuncitem, answers, wanted)
+            answers.begin_sample(1)
+            with _collecting(failures, wanted):
+                yield
+            for number in range(2, wanted.repeat + 1):
+                answers.begin_sample(number)
+                with _collecting(failures, wanted):
+                    # Once more from the top, so that plug-ins for async tests run it; this one steps aside.
+                    pyfuncitem.ihook.pytest_pyfunc_call(pyfuncitem=pyfuncitem)
     finally:
         pyfuncitem.stash[_sampling_key] = False
         # Properties reach whoever writes the summary, also from another process.
@@ -93,7 +103,21 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-class _Wanted:
+@contextmanager
+def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], wanted: Wanted) -> Iterator[None]:
+    """Collect the failures that a rate allows: assertions, and answers that don't fit; all else ends the test."""
+    from mellea.errors import OutputError  # lazy: only generative tests load the library
+
+    try:
+        yield
+    except (AssertionError, OutputError, pytest.fail.Exception):
+        # Alone, a failure is shown as that of any test.
+        if wanted.repeat == 1:
+            raise
+        failures.append(pytest.ExceptionInfo.from_current())
+
+
+class Wanted:
     """What a mark asks for."""
 
     def __init__(self, repeat: int = 1, at_least: float = 1.0, confidence: float | None = None) -> None:
@@ -130,12 +154,12 @@ class _Wanted:
         return chance <= 1 - self.confidence
 
 
-def _read_mark(item: pytest.Item) -> _Wanted:
+def _read_mark(item: pytest.Item) -> Wanted:
     mark = item.get_closest_marker(_MARK)
     if mark is None:
-        return _Wanted()
+        return Wanted()
     try:
-        return _Wanted(*mark.args, **mark.kwargs)
+        return Wanted(*mark.args, **mark.kwargs)
     except TypeError as error:
         raise pytest.UsageError(f"the mark generative of {item.nodeid} is wrong: {error}") from None
 
@@ -153,28 +177,8 @@ def _open_answers(config: pytest.Config) -> Answers:
     return found
 
 
-def _take_samples(
-    item: pytest.Function, answers: Answers, wanted: _Wanted
-) -> list[pytest.ExceptionInfo[BaseException]]:
-    """Run the test, and return the failures that a rate allows: assertions, and answers that don't fit."""
-    from mellea.errors import OutputError  # lazy: only generative tests load the library
-
-    failures: list[pytest.ExceptionInfo[BaseException]] = []
-    for number in range(1, wanted.repeat + 1):
-        answers.begin_sample(number)
-        try:
-            # Once more from the top, so that plug-ins for async tests run it; this one steps aside.
-            item.ihook.pytest_pyfunc_call(pyfuncitem=item)
-        except (AssertionError, OutputError, pytest.fail.Exception):
-            # Alone, a failure is shown as that of any test.
-            if wanted.repeat == 1:
-                raise
-            failures.append(pytest.ExceptionInfo.from_current())
-    return failures
-
-
 def _judge(
-    item: pytest.Function, wanted: _Wanted, failures: list[pytest.ExceptionInfo[BaseException]]
+    item: pytest.Function, wanted: Wanted, failures: list[pytest.ExceptionInfo[BaseException]]
 ) -> None:  # fmt: skip
     """Fail the test if too few of its runs have passed."""
     if wanted.repeat == 1:

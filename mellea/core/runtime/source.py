@@ -67,6 +67,15 @@ class Hooks:
             request = changed
         return request
 
+    async def _choose_backend(self, backend: Backend, request: Request) -> Backend:
+        """Return whom to ask in place of a backend: the one that the last hook names."""
+        for hook in self._choosing:
+            chosen = await _ask(hook, backend, request)
+            if chosen is not None and not isinstance(chosen, Backend):
+                raise UsageError(f"{_name(hook)} returns a backend, or None, not {chosen!r}")
+            backend = backend if chosen is None else chosen
+        return backend
+
     async def pass_events(
         self, backend: Backend, request: Request, send: Callable[[Backend, Request], AsyncIterator[Event]]
     ) -> AsyncIterator[Event]:
