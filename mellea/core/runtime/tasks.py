@@ -220,10 +220,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_depths.clear)  # the parent's threads aren't there any more
 
 
-async def in_thread(function: Callable[..., T], *args: object) -> T:
+async def in_thread(function: Callable[..., T], *args: object, call: ThreadCall | None = None) -> T:
     """Call a function of the user's in a worker thread; if the wait is cancelled, it runs on and its result is dropped.
 
     What it has asked of models is cancelled then, see the rules above.
+
+    Args:
+        function: what to call.
+        args: its arguments.
+        call: one for several calls that belong together, such as those that advance one iterator.
 
     Raises:
         RuntimeError: the system starts no thread, and none is running that could end.
@@ -232,11 +237,11 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
     places = _depths[depth]
     while True:
         place = await places.take()
-        call = ThreadCall()
+        whole = ThreadCall() if call is None else call
 
-        def boxed(place: _Place = place, call: ThreadCall = call) -> tuple[T]:
+        def boxed(place: _Place = place, whole: ThreadCall = whole) -> tuple[T]:
             place.has_begun = True
-            current_call.set(call)
+            current_call.set(whole)
             _depth.set(min(depth + 1, _DEEPEST))  # in the copy of the context that the thread runs in
             try:
                 return (function(*args),)  # trio refuses a thread's result that is a coroutine
@@ -252,7 +257,7 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
             if place.has_begun or not places.take_back_unused(place):
                 raise
         except anyio.get_cancelled_exc_class():
-            call.leave()
+            whole.leave()
             raise
         finally:
             place.leave()
