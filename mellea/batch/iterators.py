@@ -283,7 +283,7 @@ _left: deque[str] = deque(maxlen=1)
 
 def _how_to_go_on(done: int, journal: str) -> str:
     return (
-        f"{done:,} rows are done and stand in the journal {journal!r}; run the same program again, and it goes on with "
+        f"{done:,} rows are done and saved in the journal {journal!r}; run the same program again, and it goes on with "
         "those that aren't"
     )
 

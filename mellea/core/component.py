@@ -123,7 +123,7 @@ def walk(value: Any) -> list[Any]:
         if isinstance(item, _PLAIN) or id(item) in seen:
             continue
         if depth > _DEEPEST:
-            raise UsageError(f"a {type(value).__name__} can't be said in a prompt: it is nested too deep, or endlessly")
+            raise UsageError(f"a {type(value).__name__} can't be put into a prompt: it is nested too deep, or endless")
         # Containers only, which may hold themselves; equal texts are all returned.
         seen.add(id(item))
         parts = list(_inside(item))

@@ -461,7 +461,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
     def __bool__(self) -> bool:
         if isinstance(self._run.parsed, bool):
             raise UsageError(  # it would be true whatever the model wrote
-                "the truth of a thunk was asked for, whose result is a bool; ask for that of .parsed"
+                "a thunk whose result is a bool was used as a condition; use .parsed"
             )
         return True
 

@@ -254,7 +254,7 @@ def _prepare_whole(value: Any, rendering: _Rendering) -> Any:
         return _prepare(value, rendering)
     except RecursionError:
         raise UsageError(
-            f"a {type(value).__name__} can't be said in a prompt: it is nested too deep, or contains itself"
+            f"a {type(value).__name__} can't be put into a prompt: it is nested too deep, or contains itself"
         ) from None
 
 
@@ -289,7 +289,7 @@ def _prepare_object(value: Any, rendering: _Rendering) -> Any:
     if component is not None:
         return _render_representation(component.format_for_llm(), rendering)
     if isinstance(value, Generator):
-        raise UsageError("a generator can't be said in a prompt, which would use it up; make a list of it first")
+        raise UsageError("a generator can't be put into a prompt, which would use it up; make a list of it first")
     # Field by field where something inside says itself, and may have fields that it doesn't show.
     fields = fields_in(value)
     if any(is_component(part) or isinstance(part, (CBlock, ModelOutputThunk)) for part in walk(fields)):
@@ -402,7 +402,7 @@ def _to_json(value: Any) -> str:
     except (PydanticSerializationError, ValueError) as error:
         shown = repr(value)[:200]
         raise UsageError(
-            f"{shown} can't be said in a prompt: {error}; convert it with str() first, or leave it out, as "
+            f"{shown} can't be put into a prompt: {error}; convert it with str() first, or leave it out, as "
             "mify(…, fields_exclude=…) does with an object's field"
         ) from error
 

@@ -220,7 +220,7 @@ class HttpBackend(Backend):
         url = (os.environ.get(variable, "").strip() if variable else "") or self.default_url
         if not url and variable:
             raise ConfigurationError(
-                f"{self.name!r} has another address for everybody: pass base_url=, or set {variable}"
+                f"{self.name!r} has a different address for each account: pass base_url=, or set {variable}"
             )
         return url
 
@@ -419,7 +419,7 @@ class HttpBackend(Backend):
         """
         if self._missing:
             raise ConfigurationError(
-                f"this backend was pickled, which leaves out {', '.join(self._missing)}; make it anew there"
+                f"this backend was pickled, which drops {', '.join(self._missing)}; create it again in this process"
                 + (f", or set {' or '.join(names)}" if (names := self.key_variables) else "")
             )
         Headers.checked(self.make_headers())
@@ -516,7 +516,7 @@ class HttpBackend(Backend):
             return self.read_models(listing)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise WireError(
-                f"{self._address.origin} lists its models in an unknown form: {error!r}", backend=self.name
+                f"{self._address.origin} listed its models in an unknown form: {error!r}", backend=self.name
             ) from None
 
 

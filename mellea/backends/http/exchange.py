@@ -509,7 +509,7 @@ async def late_events(response: Response, decoder: Decoder, seconds: float) -> l
                 if (events and type(events[-1]) is StreamEnd) or decoder.error is not None:
                     break
     except harmless as error:
-        _log.info("an answer was complete when this came behind its end: %s", error)
+        _log.info("ignored after the end of a complete answer: %s", error)
     return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 
 

@@ -81,7 +81,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except ValueError:
         value = _parse_odd(data)
     if type(value) is not dict:
-        raise WireError(f"the provider sent {_shown(data)} where a JSON object has to be")
+        raise WireError(f"the provider sent {_shown(data)} instead of a JSON object")
     return value
 
 
@@ -255,7 +255,7 @@ def _parse_odd(data: bytes) -> Any:
     try:
         return parse_odd(data)
     except ValueError as error:
-        raise WireError(f"the provider sent no valid JSON ({error}): {_shown(data)}") from error
+        raise WireError(f"the provider sent invalid JSON ({error}): {_shown(data)}") from error
 
 
 def _shown(value: Any) -> str:

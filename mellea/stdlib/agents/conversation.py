@@ -183,7 +183,7 @@ class AgentConversation(Generic[T]):
     ) -> AgentWork:
         # Two turns at once would each end with a conversation that lacks the other.
         if self._work is not None and self._work.is_running:
-            raise UsageError("the agent is still answering what was said before; wait for that, or close its stream")
+            raise UsageError("the agent is still answering the message before; wait for that, or close its stream")
         # Providers refuse a conversation with calls that have no results.
         earlier = repair_history(self.messages)
         if self._choose is not None and earlier and earlier[0].role == "system":

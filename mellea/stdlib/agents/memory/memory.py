@@ -333,7 +333,7 @@ def _check_user(user: object) -> str:
 def _check_tools(tools: Iterable[str]) -> tuple[str, ...]:
     names = (tools,) if isinstance(tools, str) else tuple(tools) if isinstance(tools, Iterable) else (tools,)
     if unknown := [name for name in names if name not in TOOLS]:
-        raise UsageError(f"the tools of a memory are {', '.join(map(repr, TOOLS))}, and {unknown[0]!r} is none of them")
+        raise UsageError(f"the tools of a memory are {', '.join(map(repr, TOOLS))}, not {unknown[0]!r}")
     return names
 
 
