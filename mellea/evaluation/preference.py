@@ -208,7 +208,8 @@ class _PreferenceWork(Work):
             self.digest = digest_of("prefer", find_form(program.judge), find_form(row))
 
     async def ask(self, meter: Meter) -> Choice:
-        assert self.backend is not None, "a judge has a backend"
+        if self.backend is None:
+            raise UsageError("a judge needs a model; name one in judge=, or set MELLEA_MODEL")
         token = current_ledger.set(meter)
         try:
             answer = await self._judge.ask(self._row, _make_form(), self.backend)

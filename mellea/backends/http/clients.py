@@ -2,9 +2,8 @@
 
 Rules:
 
-- A client is made at the first request on a loop. What takes long (37 ms worth of TLS context, the system's proxies)
-  happens in a worker thread, once in a process where that will do. httpcore isn't imported there: what a thread
-  allocates is dearer, and lies apart.
+- A client is made at the first request on a loop. What takes long (imports, 37 ms worth of TLS context, the system's
+  proxies) happens in a worker thread, once in a process where that will do.
 - A client has connections and nothing around them: no cookies, hooks, authentication, or lines in the log that show
   addresses.
 - An async generator holds the client, which the loop itself finishes when it shuts down, so that the client dies with
@@ -31,7 +30,6 @@ import anyio.to_thread
 from mellea.backends.http.address import Address
 from mellea.backends.http.httpx_clients import FastTransport, has_fast, split_url
 from mellea.backends.http.outgoing import HttpRequest
-from mellea.backends.http.pool import Pool
 from mellea.backends.http.proxies import Proxy, find_proxies, is_loopback, proxy_for
 from mellea.core.runtime.loop import Loop, current_loop
 
@@ -147,7 +145,9 @@ def _forget(gone: SharedClient) -> None:
 
 
 def _prepare(address: Address) -> Proxy | None:
-    """Do what takes long, in a thread: certificates, the system's proxies. Returns the way's proxy."""
+    """Do what takes long, in a thread: imports, certificates, the system's proxies. Returns the way's proxy."""
+    import mellea.backends.http.pool  # noqa: F401  # lazy: imports httpcore and h11, 50 ms
+
     with _preparing:
         has_fast()
         if address.is_tls:
@@ -175,6 +175,8 @@ def _ssl_context() -> ssl.SSLContext:
 
 
 def _new_client(is_tls: bool, proxy: Proxy | None, *, is_asyncio: bool) -> Client:
+    from mellea.backends.http.pool import Pool  # lazy: imports httpcore
+
     context = _ssl_context() if is_tls else None
     if is_asyncio and has_fast() and not (proxy is not None and proxy.is_socks):
         return FastTransport(context, proxy)
