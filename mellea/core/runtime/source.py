@@ -98,15 +98,6 @@ class Hooks:
         for event in await self._change_events(join_deltas(held)) if self._after else ():
             yield event
 
-    async def _choose_backend(self, backend: Backend, request: Request) -> Backend:
-        """Return whom to ask: the backend that the last hook names."""
-        for hook in self._choosing:
-            chosen = await _ask(hook, backend, request)
-            if chosen is not None and not isinstance(chosen, Backend):
-                raise UsageError(f"{_name(hook)} returns a backend, or None, not {chosen!r}")
-            backend = backend if chosen is None else chosen
-        return backend
-
     async def _change_events(self, events: list[Event]) -> list[Event]:
         for hook in self._after:
             changed = await _ask(hook, events)
