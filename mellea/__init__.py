@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mellea import errors as errors
     from mellea import events as events
     from mellea import mfuncs as mfuncs
+    from mellea import notebook as notebook
     from mellea import prices as prices
     from mellea import serve as serve
     from mellea import telemetry as telemetry
@@ -91,6 +92,7 @@ _HOMES = {
     "map": "mellea.batch",
     "mfuncs": "",
     "mify": "mellea.stdlib.components",
+    "notebook": "",
     "observe": "mellea.core.observer",
     "options": "mellea.core.options",
     "prices": "",
@@ -134,6 +136,7 @@ __all__ = [
     "get_backend",
     "mfuncs",
     "mify",
+    "notebook",
     "observe",
     "options",
     "prices",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mellea.core.backend import Backend
 from mellea.core.context import Context
+from mellea.core.displayed import Displayed
 from mellea.core.events import Usage
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import ParseError
+
+if TYPE_CHECKING:
+    from mellea.core.view import View
 
 __all__ = ["Attempt", "Compose", "Generate", "Sampler", "SamplingResult", "SamplingStrategy"]
 
@@ -57,7 +61,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingResult:
+class SamplingResult(Displayed):
     """The result of a strategy.
 
     Attributes:
@@ -88,6 +92,11 @@ class SamplingResult:
         """The tokens of all attempts together, `None` if the provider didn't report them."""
         known = [attempt.output.usage for attempt in self.attempts if attempt.output.usage is not None]
         return sum(known[1:], start=known[0]) if known else None
+
+    def _view_(self) -> View:
+        from mellea.core.run_view import view_sampling  # lazy: only a frontend asks
+
+        return view_sampling(self)
 
 
 def make_portable(result: SamplingResult) -> SamplingResult:

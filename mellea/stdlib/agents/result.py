@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from mellea.core.attributes import AGENT_RUN_WAYS, find_attribute
 from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.displayed import Displayed
 from mellea.core.events import (
     AttemptStart,
     Event,
@@ -25,6 +26,9 @@ from mellea.core.tracebacks import short_errors
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.tools import LoopState
+
+if TYPE_CHECKING:
+    from mellea.core.view import View
 
 __all__ = ["AgentRun", "AgentStep", "find_text", "list_answers", "list_steps", "make_run"]
 
@@ -51,7 +55,7 @@ class AgentStep:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentRun(Generic[T]):
+class AgentRun(Displayed, Generic[T]):
     """What a run of an agent came to.
 
     Attributes:
@@ -86,6 +90,11 @@ class AgentRun(Generic[T]):
         @short_errors
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, AGENT_RUN_WAYS)
+
+    def _view_(self) -> View:
+        from mellea.stdlib.agents.agent_view import view_run  # lazy: only a frontend asks
+
+        return view_run(self)
 
     def __str__(self) -> str:
         return self.value

@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from mellea.core.attributes import AGENT_STREAM_WAYS, find_attribute
+from mellea.core.displayed import Displayed
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator
+from mellea.core.runtime import Record
 from mellea.core.tracebacks import short_errors
 from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
@@ -24,6 +26,7 @@ from mellea.stdlib.verb import check_flag
 if TYPE_CHECKING:
     from mellea.core.structured.partials import Partial
     from mellea.core.structured.readers import OnError
+    from mellea.core.view import View
     from mellea.stdlib.streaming.readers import ItemReader, PartialReader
 
 __all__ = ["AgentStream", "AsyncAgentStream", "AsyncChunkReader", "ChunkReader"]
@@ -32,7 +35,7 @@ T = TypeVar("T")
 S = TypeVar("S", Stream[Any], AsyncStream[Any])
 
 
-class _AgentStreaming(Generic[T, S]):
+class _AgentStreaming(Displayed, Generic[T, S]):
     """What both kinds of stream know of their run, while it goes on and afterwards."""
 
     verbs = ("agent.stream(…)", "agent.astream(…)", "agent.arun(…)")
@@ -53,6 +56,11 @@ class _AgentStreaming(Generic[T, S]):
     def has_format(self) -> bool:
         """Whether the answer is a value of some type, not a text."""
         return self._source.has_format
+
+    @property
+    def record(self) -> Record | None:
+        """The run as its readers know it; `None` before it has begun."""
+        return self._source.record
 
     @property
     def text(self) -> str:
@@ -106,6 +114,11 @@ class _AgentStreaming(Generic[T, S]):
         @short_errors
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, AGENT_STREAM_WAYS)
+
+    def _view_(self) -> View:
+        from mellea.stdlib.agents.agent_view import view_stream  # lazy: only a frontend asks
+
+        return view_stream(type(self).__name__, self.record, self._book)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._source!r}>"
