@@ -1,10 +1,7 @@
-"""What a generation shows of itself, while it runs and afterwards, and what attempts and typed values show."""
+"""What a generation shows of itself, while it runs and afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from mellea.core.accumulator import Generation
@@ -12,13 +9,12 @@ from mellea.core.blocks import ToolCall
 from mellea.core.events import Usage
 from mellea.core.runtime import Record
 from mellea.core.state import State
-from mellea.core.view import Code, Fold, Part, Prose, Table, View
+from mellea.core.view import Code, Fold, Part, Prose, Table, View, show_error, show_value, write_value
 
 if TYPE_CHECKING:
-    from mellea.core.sampling import Attempt, SamplingResult
     from mellea.core.structured.partials import PartialDecoder
 
-__all__ = ["RunView", "list_calls", "say_tokens", "show_value", "view_sampling"]
+__all__ = ["RunView", "say_tokens"]
 
 
 class RunView:
@@ -51,9 +47,8 @@ class RunView:
         parts: list[Part] = [Fold("thinking", so_far.thinking)] if so_far.thinking else []
         parts += [self._show_result(so_far, is_final=is_final)]
         if so_far.tool_calls:
-            parts.append(list_calls(so_far.tool_calls))
-        if is_final and run.error is not None:
-            parts.append(Code(f"{type(run.error).__name__}: {run.error}"))
+            parts.append(_list_calls(so_far.tool_calls))
+        parts += show_error(run.error)
         return View(self._title, run.state.value, self._list_facts(so_far), parts)
 
     def _list_facts(self, so_far: Generation) -> list[str]:
@@ -87,30 +82,8 @@ class RunView:
         return show_value(decoder.data())
 
 
-def show_value(value: Any) -> Part:
-    """Return a typed value as a form: a table of fields where it has any, else as Python writes it."""
-    named = _list_fields(value)
-    if named is None:
-        return Code("" if value is None else pformat(value, width=100))
-    return Table(("field", "value"), [(name, _write(item)) for name, item in named.items()])
-
-
-def _list_fields(value: Any) -> Mapping[str, Any] | None:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: getattr(value, each.name) for each in fields(value)}
-    declared = getattr(type(value), "model_fields", None)  # a pydantic model, which isn't imported for this
-    if isinstance(declared, Mapping):
-        return {name: getattr(value, name) for name in declared}
-    return {str(name): item for name, item in value.items()} if isinstance(value, Mapping) else None
-
-
-def _write(value: Any) -> str:
-    return value if isinstance(value, str) else pformat(value, width=100)
-
-
-def list_calls(calls: tuple[ToolCall, ...]) -> Table:
-    """Return the calls of tools as a table."""
-    return Table(("tool", "arguments"), [(call.tool_name, _write(dict(call.tool_args))) for call in calls])
+def _list_calls(calls: tuple[ToolCall, ...]) -> Table:
+    return Table(("tool", "arguments"), [(call.tool_name, write_value(dict(call.tool_args))) for call in calls])
 
 
 def say_tokens(usage: Usage | None) -> str:
@@ -122,31 +95,3 @@ def say_tokens(usage: Usage | None) -> str:
 
 def _say(count: int | None) -> str:
     return "?" if count is None else f"{count:,}"
-
-
-def view_sampling(result: SamplingResult) -> View:
-    """Return every attempt of a strategy, and why those that failed did."""
-    rows = [
-        (str(attempt.number), _judge(attempt), attempt.output.value or "", _explain(attempt))
-        for attempt in result.attempts
-    ]
-    chosen = f"attempt {result.attempts[result.chosen].number} chosen" if result.attempts else ""
-    state = "requirements met" if result.success else "requirements not met"
-    table = Table(("attempt", "accepted", "output", "why not"), rows)
-    return View("SamplingResult", state, [chosen, say_tokens(result.usage)], [table])
-
-
-def _judge(attempt: Attempt) -> str:
-    return "yes" if attempt.success else "no"
-
-
-def _explain(attempt: Attempt) -> str:
-    said = [
-        f"{requirement}: {result.reason}" if result.reason else str(requirement)
-        for requirement, result in attempt.failures
-    ]
-    if attempt.error is not None:
-        said.append(str(attempt.error))
-    if not attempt.is_complete and not said:
-        said.append("stopped before its end")
-    return "\n".join(said)

@@ -59,6 +59,15 @@ class Attempt:
         """The requirements that it doesn't meet, and why."""
         return tuple((requirement, result) for requirement, result in self.validations if not result)
 
+    def explain(self) -> str:
+        """Return why it isn't accepted, a line for each reason; `""` if it is."""
+        said = [f"{requirement} {result.reason or ''}".strip() for requirement, result in self.failures]
+        if self.error is not None:
+            said.append(str(self.error))
+        if not self.is_complete and not said:
+            said.append("it was stopped before its end")
+        return "\n".join(said)
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingResult(Displayed):
@@ -94,9 +103,17 @@ class SamplingResult(Displayed):
         return sum(known[1:], start=known[0]) if known else None
 
     def _view_(self) -> View:
-        from mellea.core.run_view import view_sampling  # lazy: only a frontend asks
+        from mellea.core.run_view import say_tokens  # lazy: only a frontend asks
+        from mellea.core.view import Table, View
 
-        return view_sampling(self)
+        rows = [
+            (str(attempt.number), "yes" if attempt.success else "no", attempt.output.value, attempt.explain())
+            for attempt in self.attempts
+        ]
+        table = Table(("attempt", "accepted", "output", "why not"), rows)
+        state = "requirements met" if self.success else "requirements not met"
+        facts = [f"attempt {self.attempts[self.chosen].number} chosen", say_tokens(self.usage)]
+        return View("SamplingResult", state, facts, [table])
 
 
 def make_portable(result: SamplingResult) -> SamplingResult:

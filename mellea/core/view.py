@@ -10,15 +10,30 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from html import escape
+from pprint import pformat
 from typing import Any
 
 from mellea.core.surrogates import replace_surrogates
-from mellea.core.terminal import visible, visible_lines
+from mellea.core.terminal import visible, visible_layout
 
-__all__ = ["Code", "Fold", "Part", "Prose", "Table", "View", "draw_bundle", "draw_html", "draw_markdown", "draw_text"]
+__all__ = [
+    "Code",
+    "Fold",
+    "Part",
+    "Prose",
+    "Table",
+    "View",
+    "draw_bundle",
+    "draw_html",
+    "draw_markdown",
+    "draw_text",
+    "show_error",
+    "show_value",
+    "write_value",
+]
 
 LONGEST_TEXT = 20_000
 """How many characters of a text are shown."""
@@ -94,6 +109,39 @@ class View:
         return " · ".join(filter(None, [self.title, self.state, *self.facts]))
 
 
+# -- values -----------------------------------------------------------------------------------------------
+
+
+def show_value(value: Any) -> Part:
+    """Return a typed value as a form: a table of fields where it has any, else as Python writes it."""
+    named = _list_fields(value)
+    if named is None:
+        return Code("" if value is None else pformat(value, width=100))
+    return Table(("field", "value"), [(name, write_value(item)) for name, item in named.items()])
+
+
+def _list_fields(value: Any) -> Mapping[str, Any] | None:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    declared = getattr(type(value), "model_fields", None)  # a pydantic model, which isn't imported for this
+    if isinstance(declared, Mapping):
+        return {name: getattr(value, name) for name in declared}
+    return {str(name): item for name, item in value.items()} if isinstance(value, Mapping) else None
+
+
+def show_error(error: BaseException | None) -> list[Part]:
+    """Return what went wrong, nothing if nothing did."""
+    return [] if error is None else [Code(f"{type(error).__name__}: {error}")]
+
+
+def write_value(value: Any) -> str:
+    """Return a value as it is shown in a cell: texts as they are, others as Python writes them."""
+    return value if isinstance(value, str) else pformat(value, width=100)
+
+
+# -- all forms at once ------------------------------------------------------------------------------------
+
+
 def draw_bundle(view: View) -> dict[str, str]:
     """Return a view under the types that notebooks choose from."""
     return {
@@ -112,7 +160,7 @@ def draw_text(view: View) -> str:
     for part in view.parts:
         match part:
             case Prose(text) | Code(text):
-                lines += visible_lines(cut(text, LONGEST_TEXT)).split("\n") if text else []
+                lines += visible_layout(cut(text, LONGEST_TEXT)).split("\n") if text else []
             case Fold(label, text):
                 lines.append(f"{visible(label)}: {visible(cut(text, LONGEST_CELL))}")
             case Table(columns, rows):
@@ -143,7 +191,8 @@ def draw_html(view: View) -> str:
     """Return a view as an HTML fragment: no scripts, no links, no styles outside of it."""
     parts = "".join(_draw_part(part) for part in view.parts)
     # The classes keep frontends from typesetting what stands between dollars as formulas.
-    return f'<div class="mellea tex2jax_ignore mathjax_ignore"><div style="{_HEAD}">{_escape(view.head())}</div>{parts}</div>'
+    head = f'<div style="{_HEAD}">{_escape(view.head())}</div>'
+    return f'<div class="mellea tex2jax_ignore mathjax_ignore">{head}{parts}</div>'
 
 
 def _draw_part(part: Part) -> str:
@@ -156,9 +205,9 @@ def _draw_part(part: Part) -> str:
             shown = _escape(cut(text, LONGEST_TEXT))
             return f'<details><summary>{_escape(label)}</summary><div style="{_PROSE}">{shown}</div></details>'
         case Table(columns, rows):
-            shown, left = _take_rows(rows)
+            cells, left = _take_rows(rows)
             head = "".join(f'<th style="{_CELL}">{_escape(cell)}</th>' for cell in columns)
-            body = "".join(f"<tr>{''.join(map(_draw_cell, row))}</tr>" for row in shown)
+            body = "".join(f"<tr>{''.join(map(_draw_cell, row))}</tr>" for row in cells)
             table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
             return table + (f'<div style="{_HEAD}">{_escape(left)}</div>' if left else "")
 

@@ -191,7 +191,9 @@ def test_a_thunk_is_shown_without_waiting_for_it(cell: Any) -> None:
 
 def test_many_small_pieces_are_few_drawings(cell: Any) -> None:
     pieces = "m = mellea.start_session(ScriptedBackend([step for _ in range(100) for step in ('a', Pause(0.005))]))\n"
-    done = cell(f"import time\n{pieces}began = time.monotonic(); show(m.stream('Write')); took = time.monotonic() - began")
+    done = cell(
+        f"import time\n{pieces}began = time.monotonic(); show(m.stream('Write')); took = time.monotonic() - began"
+    )
     seconds = float(printed(cell("print(took)")))
     drawings = len(shown(done, "display_data")) + len(shown(done, "update_display_data"))
     assert drawings <= seconds * 10 + 2

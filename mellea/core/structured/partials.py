@@ -77,8 +77,7 @@ class Partial(Displayed, Generic[T]):
         return self._decoder.state(path)
 
     def _view_(self) -> View:
-        from mellea.core.run_view import show_value  # lazy: only a frontend asks
-        from mellea.core.view import View
+        from mellea.core.view import View, show_value  # lazy: only a frontend asks
 
         state = "complete" if self.is_complete else f"writing {self.path}" if self.path else "writing"
         return View("Partial", state, parts=[show_value(self._decoder.data())])

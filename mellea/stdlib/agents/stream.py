@@ -18,7 +18,7 @@ from mellea.core.runtime import Record
 from mellea.core.tracebacks import short_errors
 from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
-from mellea.stdlib.agents.result import AgentRun, make_run
+from mellea.stdlib.agents.result import AgentRun, list_steps, make_run, tabulate_steps
 from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
 from mellea.stdlib.streaming.stream import AsyncOnly, AsyncReader, EventReader, PlainOnly
 from mellea.stdlib.verb import check_flag
@@ -116,9 +116,15 @@ class _AgentStreaming(Displayed, Generic[T, S]):
             return find_attribute(self, name, AGENT_STREAM_WAYS)
 
     def _view_(self) -> View:
-        from mellea.stdlib.agents.agent_view import view_stream  # lazy: only a frontend asks
+        from mellea.core.run_view import say_tokens  # lazy: only a frontend asks
+        from mellea.core.view import View, show_error
 
-        return view_stream(type(self).__name__, self.record, self._book)
+        title, record = type(self).__name__, self.record
+        if record is None:  # showing it begins nothing
+            return View(title, "not launched")
+        parts = tabulate_steps(list_steps(record.events[: record.limit], self._book.start)) + show_error(record.error)
+        state = "waits for answers" if self._book.pending is not None else record.state.value
+        return View(title, state, [say_tokens(record.usage())], parts)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._source!r}>"

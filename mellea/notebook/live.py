@@ -16,12 +16,12 @@ from collections.abc import Callable
 from typing import Any
 
 from mellea.core.displayed import Displayed
-from mellea.core.run_view import RunView, show_value
+from mellea.core.run_view import RunView
 from mellea.core.runtime import Record
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors
-from mellea.core.view import View
+from mellea.core.view import View, show_value
 from mellea.errors import UsageError
 from mellea.notebook.screens import Screen, find_screen
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
