@@ -136,7 +136,6 @@ __all__ = [
     "get_backend",
     "mfuncs",
     "mify",
-    "notebook",
     "observe",
     "options",
     "prices",

@@ -15,7 +15,7 @@ from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import ParseError
 
 if TYPE_CHECKING:
-    from mellea.core.view import View
+    from mellea.core.card import Card
 
 __all__ = ["Attempt", "Compose", "Generate", "Sampler", "SamplingResult", "SamplingStrategy"]
 
@@ -102,18 +102,18 @@ class SamplingResult(Displayed):
         known = [attempt.output.usage for attempt in self.attempts if attempt.output.usage is not None]
         return sum(known[1:], start=known[0]) if known else None
 
-    def _view_(self) -> View:
-        from mellea.core.run_view import say_tokens  # lazy: only a frontend asks
-        from mellea.core.view import Table, View
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, Grid
+        from mellea.core.run_card import say_tokens  # lazy: only a frontend asks
 
         rows = [
             (str(attempt.number), "yes" if attempt.success else "no", attempt.output.value, attempt.explain())
             for attempt in self.attempts
         ]
-        table = Table(("attempt", "accepted", "output", "why not"), rows)
+        table = Grid(("attempt", "accepted", "output", "why not"), rows)
         state = "requirements met" if self.success else "requirements not met"
         facts = [f"attempt {self.attempts[self.chosen].number} chosen", say_tokens(self.usage)]
-        return View("SamplingResult", state, facts, [table])
+        return Card("SamplingResult", state, facts, [table])
 
 
 def make_portable(result: SamplingResult) -> SamplingResult:

@@ -27,9 +27,9 @@ from mellea.errors import MelleaError, StreamingError, UsageError, UsageTypeErro
 
 if TYPE_CHECKING:
     from mellea.core.backend import SentRequest
+    from mellea.core.card import Card
     from mellea.core.structured.iterators import ItemIterator, PartialIterator
     from mellea.core.structured.readers import OnError
-    from mellea.core.view import View
 
 __all__ = [
     "ComputedModelOutputThunk",
@@ -386,10 +386,10 @@ class ModelOutputThunk(Displayed, Generic[T]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._run.state.value}, {len(self._run.text())} characters so far>"
 
-    def _view_(self) -> View:
-        from mellea.core.run_view import RunView  # lazy: only a frontend asks
+    def _card_(self) -> Card:
+        from mellea.core.run_card import RunCard  # lazy: only a frontend asks
 
-        return RunView(type(self).__name__, self._run).draw()
+        return RunCard(type(self).__name__, self._run).draw()
 
     def __copy__(self) -> Self:
         return self

@@ -24,7 +24,7 @@ from mellea.core.span_tree import draw_tree, total_cost
 from mellea.errors import UsageError
 
 if TYPE_CHECKING:
-    from mellea.core.view import View
+    from mellea.core.card import Card
 
 __all__ = ["Trace", "Tree", "start", "trace"]
 
@@ -51,10 +51,10 @@ class Tree(Displayed):
     def __repr__(self) -> str:
         return str(self)
 
-    def _view_(self) -> View:
-        from mellea.core.view import Code, View  # lazy: only a frontend asks
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, Code  # lazy: only a frontend asks
 
-        return View("Tree", f"{len(self.spans)} spans", parts=[Code(str(self))])
+        return Card("Tree", f"{len(self.spans)} spans", parts=[Code(str(self))])
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -125,12 +125,12 @@ class Trace(Observer, Displayed):
     ) -> None:
         self.__exit__(kind, error, traceback)
 
-    def _view_(self) -> View:
-        from mellea.core.view import Code, View  # lazy: only a frontend asks
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, Code  # lazy: only a frontend asks
 
         is_open = self._root is not None and self._root.ended is None
         tree = Code(str(self.tree(figures=not is_open)))
-        return View(f"Trace {self.name}", "running" if is_open else "", [f"{len(self.spans)} spans"], [tree])
+        return Card(f"Trace {self.name}", "running" if is_open else "", [f"{len(self.spans)} spans"], [tree])
 
     def __repr__(self) -> str:
         return f"<Trace {self.name!r}, {len(self.spans)} spans>"

@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from mellea.core.card import Card, show_value
 from mellea.core.displayed import Displayed
-from mellea.core.run_view import RunView
+from mellea.core.run_card import RunCard
 from mellea.core.runtime import Record
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import short_errors
-from mellea.core.view import View, show_value
 from mellea.errors import UsageError
 from mellea.notebook.screens import Screen, find_screen
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
@@ -63,7 +63,7 @@ def show(value: Any) -> None:
     elif isinstance(value, ModelOutputThunk):
         _follow_thunk(value)
     else:
-        find_screen().draw(_view(value), is_final=True)
+        find_screen().draw(_card(value), is_final=True)
 
 
 @short_errors
@@ -91,12 +91,12 @@ async def ashow(value: Any) -> None:
     await in_thread(follower.join)
 
 
-def _view(value: Any) -> View:
-    return value._view_() if isinstance(value, Displayed) else View(type(value).__name__, parts=[show_value(value)])
+def _card(value: Any) -> Card:
+    return value._card_() if isinstance(value, Displayed) else Card(type(value).__name__, parts=[show_value(value)])
 
 
 def _follow_thunk(thunk: ModelOutputThunk[Any]) -> None:
-    run = RunView(type(thunk).__name__, thunk.record)
+    run = RunCard(type(thunk).__name__, thunk.record)
     screen = find_screen()
     if run.is_final or not screen.stays:
         screen.draw(run.draw(), is_final=True)
@@ -107,7 +107,7 @@ def _follow_thunk(thunk: ModelOutputThunk[Any]) -> None:
 def _follow_stream(stream: Any) -> threading.Thread:
     """Return a thread that follows a stream which has been launched."""
     is_agent = isinstance(stream, (AgentStream, AsyncAgentStream))
-    draw = stream._view_ if is_agent else RunView(type(stream).__name__, stream.record).draw
+    draw = stream._card_ if is_agent else RunCard(type(stream).__name__, stream.record).draw
     screen = find_screen()
     thread = screen.make_thread(_Follower(stream.record, draw, screen).follow)
     thread.start()
@@ -119,11 +119,11 @@ class _Follower:
 
     Args:
         record: the generation.
-        draw: returns its view.
+        draw: returns its card.
         screen: where to draw it.
     """
 
-    def __init__(self, record: Record, draw: Callable[[], View], screen: Screen) -> None:
+    def __init__(self, record: Record, draw: Callable[[], Card], screen: Screen) -> None:
         self._record = record
         self._draw = draw
         self._screen = screen
@@ -131,14 +131,14 @@ class _Follower:
 
     def follow(self) -> None:
         """Draw, wait for news, and draw again."""
-        drawn: View | None = None
+        drawn: Card | None = None
         is_final = False
         while not is_final:
             is_final, self._seen = self._record.is_final, len(self._record.events)
-            view = self._draw()
-            if is_final or view != drawn:
-                self._screen.draw(view, is_final=is_final)
-                drawn = view
+            card = self._draw()
+            if is_final or card != drawn:
+                self._screen.draw(card, is_final=is_final)
+                drawn = card
             if not is_final:
                 time.sleep(SECONDS)
                 self._record.until_blocking(self._has_news)

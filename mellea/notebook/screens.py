@@ -1,4 +1,4 @@
-"""Where a view is drawn and drawn again: an output of a Jupyter cell, one of marimo, a terminal, or a plain file.
+"""Where a card is drawn and drawn again: an output of a Jupyter cell, one of marimo, a terminal, or a plain file.
 
 A frontend is never imported here: if the program runs in one, it is loaded already.
 """
@@ -14,23 +14,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from mellea.core.view import View, draw_bundle, draw_html, draw_text
+from mellea.core.card import Card, draw_bundle, draw_html, draw_text
 
 __all__ = ["Screen", "find_screen"]
 
 
 class Screen(ABC):
-    """A place where one view is shown.
+    """A place where one card is shown.
 
     Attributes:
-        stays: whether the view can be replaced later, whatever else the program shows meanwhile.
+        stays: whether the card can be replaced later, whatever else the program shows meanwhile.
     """
 
     stays = False
 
     @abstractmethod
-    def draw(self, view: View, *, is_final: bool) -> None:
-        """Show a view in place of the one before."""
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        """Show a card in place of the one before."""
 
     def make_thread(self, work: Callable[[], None]) -> threading.Thread:
         """Return a thread that may draw; it ends with the program."""
@@ -52,9 +52,9 @@ class JupyterOutput(Screen):
         self._display = display
         self._handle: Any = None
 
-    def draw(self, view: View, *, is_final: bool) -> None:
-        """Show a view in place of the one before."""
-        bundle = draw_bundle(view)
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        """Show a card in place of the one before."""
+        bundle = draw_bundle(card)
         if self._handle is None:
             self._handle = self._display(bundle, raw=True, display_id=True)
         else:
@@ -71,9 +71,9 @@ class MarimoOutput(Screen):
     def __init__(self, marimo: Any) -> None:
         self._marimo = marimo
 
-    def draw(self, view: View, *, is_final: bool) -> None:
-        """Show a view in place of the one before."""
-        self._marimo.output.replace(self._marimo.Html(draw_html(view)))
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        """Show a card in place of the one before."""
+        self._marimo.output.replace(self._marimo.Html(draw_html(card)))
 
     def make_thread(self, work: Callable[[], None]) -> threading.Thread:
         """Return a thread that may draw: one that marimo knows."""
@@ -92,10 +92,10 @@ class Terminal(Screen):
         self._stream = stream
         self._lines = 0
 
-    def draw(self, view: View, *, is_final: bool) -> None:
-        """Show a view in place of the one before: its last lines while it changes, all of it at the end."""
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        """Show a card in place of the one before: its last lines while it changes, all of it at the end."""
         size = shutil.get_terminal_size()
-        lines = [piece for line in draw_text(view).split("\n") for piece in _wrap(line, size.columns - 1)]
+        lines = [piece for line in draw_text(card).split("\n") for piece in _wrap(line, size.columns - 1)]
         if not is_final:
             lines = lines[-(size.lines - 1) :]
         # Up to the first line of what was drawn before, and away with all below it.
@@ -115,10 +115,10 @@ class PlainOutput(Screen):
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def draw(self, view: View, *, is_final: bool) -> None:
-        """Write the view if it is the last one."""
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        """Write the card if it is the last one."""
         if is_final:
-            self._stream.write(draw_text(view) + "\n")
+            self._stream.write(draw_text(card) + "\n")
             self._stream.flush()
 
 

@@ -20,7 +20,7 @@ from mellea.core.structured.visibility import Plan
 from mellea.errors import ParseError, UsageError
 
 if TYPE_CHECKING:
-    from mellea.core.view import View
+    from mellea.core.card import Card
 
 __all__ = ["FieldState", "Partial", "PartialDecoder"]
 
@@ -76,11 +76,11 @@ class Partial(Displayed, Generic[T]):
         """
         return self._decoder.state(path)
 
-    def _view_(self) -> View:
-        from mellea.core.view import View, show_value  # lazy: only a frontend asks
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, show_value  # lazy: only a frontend asks
 
         state = "complete" if self.is_complete else f"writing {self.path}" if self.path else "writing"
-        return View("Partial", state, parts=[show_value(self._decoder.data())])
+        return Card("Partial", state, parts=[show_value(self._decoder.data())])
 
     def __repr__(self) -> str:
         return f"<Partial {self.path!r} += {self.text!r}{', complete' if self.is_complete else ''}>"

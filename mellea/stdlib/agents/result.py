@@ -28,7 +28,7 @@ from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.tools import LoopState
 
 if TYPE_CHECKING:
-    from mellea.core.view import Part, View
+    from mellea.core.card import Card, Part
 
 __all__ = ["AgentRun", "AgentStep", "find_text", "list_answers", "list_steps", "make_run", "tabulate_steps"]
 
@@ -91,35 +91,35 @@ class AgentRun(Displayed, Generic[T]):
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, AGENT_RUN_WAYS)
 
-    def _view_(self) -> View:
-        from mellea.core.run_view import say_tokens  # lazy: only a frontend asks
-        from mellea.core.view import Prose, Table, View, show_value
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, Grid, Prose, show_value
+        from mellea.core.run_card import say_tokens  # lazy: only a frontend asks
 
         parts: list[Part] = tabulate_steps(self.steps)
         if self.pending is not None:
             rows = [(question.id, _write(question.call), question.text) for question in self.pending.questions]
-            parts.append(Table(("waits for", "call", "question"), rows))
+            parts.append(Grid(("waits for", "call", "question"), rows))
         elif self.has_format and self.parsed is not None:
             parts.append(show_value(self.parsed))
         elif self.value:
             parts.append(Prose(self.value))
         state = "waits for answers" if self.pending else f"reached the limit of {self.limit}" if self.limit else "done"
         cost = "" if self.cost is None else f"${self.cost:.4f}"
-        return View("AgentRun", state, [say_tokens(self.usage), cost], parts)
+        return Card("AgentRun", state, [say_tokens(self.usage), cost], parts)
 
     def __str__(self) -> str:
         return self.value
 
 
 def tabulate_steps(steps: Iterable[AgentStep]) -> list[Part]:
-    """Return a table of steps for a view, nothing if there are none."""
-    from mellea.core.view import Table  # lazy: only a frontend asks
+    """Return a table of steps for a card, nothing if there are none."""
+    from mellea.core.card import Grid  # lazy: only a frontend asks
 
     rows = []
     for step in steps:
         results = [f"failed: {result.result}" if result.is_error else str(result.result) for result in step.results]
         rows.append((str(step.number), step.text, "\n".join(map(_write, step.tool_calls)), "\n".join(results)))
-    return [Table(("step", "text", "calls", "results"), rows)] if rows else []
+    return [Grid(("step", "text", "calls", "results"), rows)] if rows else []
 
 
 def _write(call: ToolCall) -> str:

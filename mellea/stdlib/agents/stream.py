@@ -24,9 +24,9 @@ from mellea.stdlib.streaming.stream import AsyncOnly, AsyncReader, EventReader, 
 from mellea.stdlib.verb import check_flag
 
 if TYPE_CHECKING:
+    from mellea.core.card import Card
     from mellea.core.structured.partials import Partial
     from mellea.core.structured.readers import OnError
-    from mellea.core.view import View
     from mellea.stdlib.streaming.readers import ItemReader, PartialReader
 
 __all__ = ["AgentStream", "AsyncAgentStream", "AsyncChunkReader", "ChunkReader"]
@@ -115,16 +115,16 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, AGENT_STREAM_WAYS)
 
-    def _view_(self) -> View:
-        from mellea.core.run_view import say_tokens  # lazy: only a frontend asks
-        from mellea.core.view import View, show_error
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, show_error
+        from mellea.core.run_card import say_tokens  # lazy: only a frontend asks
 
         title, record = type(self).__name__, self.record
         if record is None:  # showing it begins nothing
-            return View(title, "not launched")
+            return Card(title, "not launched")
         parts = tabulate_steps(list_steps(record.events[: record.limit], self._book.start)) + show_error(record.error)
         state = "waits for answers" if self._book.pending is not None else record.state.value
-        return View(title, state, [say_tokens(record.usage())], parts)
+        return Card(title, state, [say_tokens(record.usage())], parts)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._source!r}>"

@@ -36,9 +36,9 @@ from mellea.core.tracebacks import short_errors, shorten
 from mellea.errors import GenerationCancelledError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
+    from mellea.core.card import Card
     from mellea.core.structured.partials import Partial
     from mellea.core.structured.readers import OnError
-    from mellea.core.view import View
     from mellea.stdlib.streaming.readers import ItemReader, PartialReader
 
 __all__ = [
@@ -301,13 +301,13 @@ class _Streaming(Displayed, Generic[T]):
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, STREAM_WAYS)
 
-    def _view_(self) -> View:
-        from mellea.core.run_view import RunView  # lazy: only a frontend asks
-        from mellea.core.view import View
+    def _card_(self) -> Card:
+        from mellea.core.card import Card
+        from mellea.core.run_card import RunCard  # lazy: only a frontend asks
 
         title = type(self).__name__
         # Showing it launches nothing.
-        return View(title, "not launched") if self.record is None else RunView(title, self.record).draw()
+        return Card(title, "not launched") if self.record is None else RunCard(title, self.record).draw()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk.record.state.value}>"

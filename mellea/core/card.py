@@ -2,17 +2,17 @@
 
 Rules:
 
-- A view holds plain text only. It is escaped here, in one place, so nothing that a model wrote becomes markup: not in
+- A card holds plain text only. It is escaped here, in one place, so nothing that a model wrote becomes markup: not in
   HTML, not in Markdown (where it stands in fences), and no control character reaches a terminal.
 - Long texts are cut: a notebook keeps what it shows, and a browser has to lay it out.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from html import escape
+from itertools import groupby
 from pprint import pformat
 from typing import Any
 
@@ -20,12 +20,12 @@ from mellea.core.surrogates import replace_surrogates
 from mellea.core.terminal import visible, visible_layout
 
 __all__ = [
+    "Card",
     "Code",
     "Fold",
+    "Grid",
     "Part",
     "Prose",
-    "Table",
-    "View",
     "draw_bundle",
     "draw_html",
     "draw_markdown",
@@ -73,7 +73,7 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Grid:
     """Rows of texts.
 
     Attributes:
@@ -85,11 +85,11 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-Part = Prose | Code | Fold | Table
+Part = Prose | Code | Fold | Grid
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Card:
     """What there is to see of a value.
 
     Attributes:
@@ -117,7 +117,7 @@ def show_value(value: Any) -> Part:
     named = _list_fields(value)
     if named is None:
         return Code("" if value is None else pformat(value, width=100))
-    return Table(("field", "value"), [(name, write_value(item)) for name, item in named.items()])
+    return Grid(("field", "value"), [(name, write_value(item)) for name, item in named.items()])
 
 
 def _list_fields(value: Any) -> Mapping[str, Any] | None:
@@ -142,28 +142,28 @@ def write_value(value: Any) -> str:
 # -- all forms at once ------------------------------------------------------------------------------------
 
 
-def draw_bundle(view: View) -> dict[str, str]:
-    """Return a view under the types that notebooks choose from."""
+def draw_bundle(card: Card) -> dict[str, str]:
+    """Return a card under the types that notebooks choose from."""
     return {
-        "text/plain": draw_text(view),
-        "text/html": draw_html(view),
-        "text/markdown": draw_markdown(view),
+        "text/plain": draw_text(card),
+        "text/html": draw_html(card),
+        "text/markdown": draw_markdown(card),
     }
 
 
 # -- text -------------------------------------------------------------------------------------------------
 
 
-def draw_text(view: View) -> str:
-    """Return a view for a terminal, without anything that a terminal would obey."""
-    lines = [visible(view.head())]
-    for part in view.parts:
+def draw_text(card: Card) -> str:
+    """Return a card for a terminal, without anything that a terminal would obey."""
+    lines = [visible(card.head())]
+    for part in card.parts:
         match part:
             case Prose(text) | Code(text):
                 lines += visible_layout(cut(text, LONGEST_TEXT)).split("\n") if text else []
             case Fold(label, text):
                 lines.append(f"{visible(label)}: {visible(cut(text, LONGEST_CELL))}")
-            case Table(columns, rows):
+            case Grid(columns, rows):
                 lines += _draw_columns(columns, rows)
     return "\n".join(lines)
 
@@ -187,11 +187,11 @@ _CODE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0"
 _CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere"
 
 
-def draw_html(view: View) -> str:
-    """Return a view as an HTML fragment: no scripts, no links, no styles outside of it."""
-    parts = "".join(_draw_part(part) for part in view.parts)
+def draw_html(card: Card) -> str:
+    """Return a card as an HTML fragment: no scripts, no links, no styles outside of it."""
+    parts = "".join(_draw_part(part) for part in card.parts)
     # The classes keep frontends from typesetting what stands between dollars as formulas.
-    head = f'<div style="{_HEAD}">{_escape(view.head())}</div>'
+    head = f'<div style="{_HEAD}">{_escape(card.head())}</div>'
     return f'<div class="mellea tex2jax_ignore mathjax_ignore">{head}{parts}</div>'
 
 
@@ -204,7 +204,7 @@ def _draw_part(part: Part) -> str:
         case Fold(label, text):
             shown = _escape(cut(text, LONGEST_TEXT))
             return f'<details><summary>{_escape(label)}</summary><div style="{_PROSE}">{shown}</div></details>'
-        case Table(columns, rows):
+        case Grid(columns, rows):
             cells, left = _take_rows(rows)
             head = "".join(f'<th style="{_CELL}">{_escape(cell)}</th>' for cell in columns)
             body = "".join(f"<tr>{''.join(map(_draw_cell, row))}</tr>" for row in cells)
@@ -223,16 +223,16 @@ def _escape(text: str) -> str:
 # -- Markdown ---------------------------------------------------------------------------------------------
 
 
-def draw_markdown(view: View) -> str:
-    """Return a view as Markdown; texts stand in fences, where nothing is markup."""
-    pieces = [_in_line(view.head())]
-    for part in view.parts:
+def draw_markdown(card: Card) -> str:
+    """Return a card as Markdown; texts stand in fences, where nothing is markup."""
+    pieces = [_in_line(card.head())]
+    for part in card.parts:
         match part:
             case Prose(text) | Code(text):
                 pieces.append(_in_fence(text))
             case Fold(label, text):
                 pieces += [f"{_in_line(label)}:", _in_fence(text)]
-            case Table(columns, rows):
+            case Grid(columns, rows):
                 pieces.append("\n".join(_draw_grid(columns, rows)))
     return "\n\n".join(pieces)
 
@@ -250,7 +250,7 @@ def _draw_grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterato
 def _in_fence(text: str) -> str:
     text = _printable(cut(text, LONGEST_TEXT))
     # A fence ends at a run of backticks that is as long as its own.
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    longest = max((len(list(run)) for sign, run in groupby(text) if sign == "`"), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"
 

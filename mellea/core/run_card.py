@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from mellea.core.accumulator import Generation
 from mellea.core.blocks import ToolCall
+from mellea.core.card import Card, Code, Fold, Grid, Part, Prose, show_error, show_value, write_value
 from mellea.core.events import Usage
 from mellea.core.runtime import Record
 from mellea.core.state import State
-from mellea.core.view import Code, Fold, Part, Prose, Table, View, show_error, show_value, write_value
 
 if TYPE_CHECKING:
     from mellea.core.structured.partials import PartialDecoder
 
-__all__ = ["RunView", "say_tokens"]
+__all__ = ["RunCard", "say_tokens"]
 
 
-class RunView:
+class RunCard:
     """Shows one generation, as often as it is asked; it reads no text twice.
 
     It only looks at what has arrived: it is no reader, so it waits for nothing and computes no thunk. It holds the
@@ -39,7 +39,7 @@ class RunView:
         """Whether nothing will change any more."""
         return self._run.is_final
 
-    def draw(self) -> View:
+    def draw(self) -> Card:
         """Return what there is to see now."""
         run = self._run
         is_final = run.is_final  # before the text: what comes in between is shown the next time
@@ -49,7 +49,7 @@ class RunView:
         if so_far.tool_calls:
             parts.append(_list_calls(so_far.tool_calls))
         parts += show_error(run.error)
-        return View(self._title, run.state.value, self._list_facts(so_far), parts)
+        return Card(self._title, run.state.value, self._list_facts(so_far), parts)
 
     def _list_facts(self, so_far: Generation) -> list[str]:
         facts = [so_far.model or self._run.model or "", say_tokens(self._run.usage())]
@@ -82,8 +82,8 @@ class RunView:
         return show_value(decoder.data())
 
 
-def _list_calls(calls: tuple[ToolCall, ...]) -> Table:
-    return Table(("tool", "arguments"), [(call.tool_name, write_value(dict(call.tool_args))) for call in calls])
+def _list_calls(calls: tuple[ToolCall, ...]) -> Grid:
+    return Grid(("tool", "arguments"), [(call.tool_name, write_value(dict(call.tool_args))) for call in calls])
 
 
 def say_tokens(usage: Usage | None) -> str:
