@@ -94,7 +94,7 @@ def _check(arguments: MapArguments) -> MapSettings:
     journal = arguments.get("journal")
     if arguments.get("batch") and journal is None:
         # A batch is answered within hours, and a program may well end before that.
-        raise UsageError("batch=True takes journal=: a batch that is forgotten in a crash would be paid for twice")
+        raise UsageError("batch=True needs journal=: a batch that is lost in a crash would be paid for twice")
     return MapSettings(
         arguments.get("limits") or RateLimits(),
         id=arguments.get("id"),

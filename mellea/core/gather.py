@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any, TypeVar, overload
 
 from mellea.core.component import walk
+from mellea.core.entrance import short_errors
 from mellea.core.runtime.tasks import together
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 
 __all__ = ["gather", "resolve"]

@@ -455,12 +455,12 @@ _failed: set[int] = set()
 def _call(observer: Any, method: str, *args: object) -> Any:
     try:
         return getattr(observer, method)(*args)
-    except Exception:  # noqa: BLE001 - the observer's own code, which is no part of what it observes
+    except Exception:  # noqa: BLE001 - the observer's own code, which must not break what it observes
         # Once: an observer that fails does so at every span, and would fill the log.
         if id(observer) not in _failed:
             _failed.add(id(observer))
             _log.exception(
-                "the observer %s failed in %s(); it is told of the rest all the same", _name(observer), method
+                "the observer %s failed in %s(); it is still told of everything after that", _name(observer), method
             )
         return None
 

@@ -18,11 +18,12 @@ from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.attributes import THUNK_WAYS, find_attribute
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
 from mellea.core.displayed import Displayed
+from mellea.core.entrance import short_errors
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.iterators import EventIterator, Poll, TextIterator, piece_filter
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.tracebacks import short_errors, shorten
+from mellea.core.tracebacks import shorten
 from mellea.errors import MelleaError, StreamingError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
@@ -467,7 +468,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
     def __bool__(self) -> bool:
         if isinstance(self._run.parsed, bool):
             raise UsageError(  # it would be true whatever the model wrote
-                "the truth of a thunk was asked for, whose result is a bool; ask for that of .parsed"
+                "a thunk whose result is a bool was used as a condition; use .parsed"
             )
         return True
 

@@ -74,7 +74,7 @@ class Trace(Observer, Displayed):
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise UsageError(f"a trace is called by a text, not {name!r}")
+            raise UsageError(f"a trace's name is a text, not {name!r}")
         self.name = name
         self._spans: list[Span] = []
         self._root: Span | None = None

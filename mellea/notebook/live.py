@@ -17,11 +17,11 @@ from typing import Any
 
 from mellea.core.card import Card, show_value
 from mellea.core.displayed import Displayed
+from mellea.core.entrance import short_errors
 from mellea.core.run_card import RunCard
 from mellea.core.runtime import Record
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.notebook.screens import Screen, find_screen
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
@@ -101,17 +101,14 @@ def _follow_thunk(thunk: ModelOutputThunk[Any]) -> None:
     if run.is_final or not screen.stays:
         screen.draw(run.draw(), is_final=True)
     else:
-        screen.make_thread(_Follower(thunk.record, run.draw, screen).follow).start()
+        _Follower(thunk.record, run.draw, screen).start()
 
 
 def _follow_stream(stream: Any) -> threading.Thread:
-    """Return a thread that follows a stream which has been launched."""
+    """Follow a stream that has been launched, and return the thread that does."""
     is_agent = isinstance(stream, (AgentStream, AsyncAgentStream))
     draw = stream._card_ if is_agent else RunCard(type(stream).__name__, stream.record).draw
-    screen = find_screen()
-    thread = screen.make_thread(_Follower(stream.record, draw, screen).follow)
-    thread.start()
-    return thread
+    return _Follower(stream.record, draw, find_screen()).start()
 
 
 class _Follower:
@@ -128,20 +125,31 @@ class _Follower:
         self._draw = draw
         self._screen = screen
         self._seen = 0
+        self._drawn: Card | None = None
 
-    def follow(self) -> None:
-        """Draw, wait for news, and draw again."""
-        drawn: Card | None = None
-        is_final = False
-        while not is_final:
-            is_final, self._seen = self._record.is_final, len(self._record.events)
-            card = self._draw()
-            if is_final or card != drawn:
-                self._screen.draw(card, is_final=is_final)
-                drawn = card
-            if not is_final:
-                time.sleep(SECONDS)
-                self._record.until_blocking(self._has_news)
+    def start(self) -> threading.Thread:
+        """Draw once, and have a thread do the rest; return that."""
+        # Here and not in the thread, so that the output stands where the program has come to.
+        self._look()
+        thread = self._screen.make_thread(self._follow)
+        thread.start()
+        return thread
+
+    def _follow(self) -> None:
+        is_over = False
+        while not is_over:
+            time.sleep(SECONDS)
+            self._record.until_blocking(self._has_news)
+            is_over = self._look()
+
+    def _look(self) -> bool:
+        """Draw what has changed, and return whether nothing will change any more."""
+        is_final, self._seen = self._record.is_final, len(self._record.events)
+        card = self._draw()
+        if is_final or card != self._drawn:
+            self._screen.draw(card, is_final=is_final)
+            self._drawn = card
+        return is_final
 
     def _has_news(self) -> bool:
         return self._record.is_final or len(self._record.events) != self._seen

@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from mellea.core.tracebacks import short_errors
+from mellea.core.entrance import short_errors
 from mellea.errors import MelleaError, UsageError
 from mellea.serve.chats import Chats
 from mellea.serve.guard import ClientRequest, Guard, Refused
@@ -78,7 +78,7 @@ class Application:
         send = functools.partial(_send_with_id, send, request_id)
         # Before the body is read: a server that is full shouldn't spend memory on requests that it turns away.
         if self._running >= self._max_requests:
-            busy = ApiError(503, "the server answers as many requests as it may; try again", "server_error")
+            busy = ApiError(503, "the server is at its limit of concurrent requests; try again later", "server_error")
             await respond_json(busy.body, status=503, headers={"retry-after": "1"})(
                 request.scope, request.receive, send
             )
@@ -217,7 +217,7 @@ def _fail(error: ApiError) -> FixedResponse:
 
 
 def _not_found(request: ClientRequest) -> ApiError:
-    return ApiError(404, f"there is no {request.method} {request.path[:100]!r} here", code="not_found")
+    return ApiError(404, f"nothing is served at {request.method} {request.path[:100]!r}", code="not_found")
 
 
 async def _send_with_id(send: Send, request_id: str, message: MutableMapping[str, Any]) -> None:

@@ -93,7 +93,7 @@ class ServedStream:
             UsageError: it is something else.
         """
         if self._pieces is None:
-            raise UsageError("only an iterator of the program's own gives values")
+            raise UsageError("only the program's own iterators have values")
         return self._pieces
 
     def partials(self) -> AsyncIterator[Any]:
@@ -183,23 +183,22 @@ class _Pieces(AsyncIterator[Any]):
             raise UsageError(
                 f"a response is made of a stream, a thunk or an iterator, not {given!r}; m.astream(…) makes a stream"
             )
-        self._async: AsyncIterator[Any] | None = aiter(given) if hasattr(given, "__aiter__") else None
-        self._plain = None if self._async is not None else _Plain(iter(given))
+        self._source: AsyncIterator[Any] | _Plain = aiter(given) if hasattr(given, "__aiter__") else _Plain(iter(given))
 
     async def __anext__(self) -> Any:
-        if self._async is not None:
-            return await anext(self._async)
-        assert self._plain is not None
+        source = self._source
+        if not isinstance(source, _Plain):
+            return await anext(source)
         # In a thread: a plain iterator may block for as long as it likes.
-        if (piece := await in_thread(self._plain.next)) is _END:
+        if (piece := await in_thread(source.next)) is _END:
             raise StopAsyncIteration
         return piece
 
     async def aclose(self) -> None:
         """Stop it; a plain iterator that is just being advanced in a thread is closed at its next piece."""
-        if self._plain is not None:
-            await in_thread(self._plain.close)
-        elif (close := getattr(self._async, "aclose", None)) is not None:
+        if isinstance(self._source, _Plain):
+            await in_thread(self._source.close)
+        elif (close := getattr(self._source, "aclose", None)) is not None:
             await close()
 
 

@@ -31,14 +31,13 @@ from typing import (
     is_typeddict,
 )
 
-from mellea.core.arguments import ArgumentCheck
 from mellea.core.backend import Backend
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
+from mellea.core.entrance import ArgumentCheck, wrap_entrance
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
-from mellea.core.tracebacks import wrap_entrance
 from mellea.errors import UsageError
 from mellea.stdlib.tools.policy import MAX_TURNS, ToolCalls
 from mellea.stdlib.tools.tool import AnyTool

@@ -19,25 +19,25 @@ import os
 import re
 import secrets
 from collections.abc import Generator, Iterable, Mapping
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.blocks import Block, CBlock, ImageBlock
 from mellea.core.component import TemplateRepresentation, component_of, fields_in, is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.values import quick_value
 from mellea.errors import UsageError
-from mellea.templates.sources import PromptTemplate, find_prompt
+from mellea.templates.sources import PromptTemplate, find_prompt, is_verbatim
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
     from mellea.templates.environment import Jinja
 
-__all__ = ["Rendered", "check_variables", "fill", "find", "render", "render_blocks", "to_text"]
+__all__ = ["Rendered", "check_variables", "fill", "find", "render", "render_blocks", "render_messages", "to_text"]
 
 _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
@@ -127,6 +127,61 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
     return Rendered(tuple(block for block in blocks if block.value), tuple(rendering.images))
 
 
+# -- from components to messages -----------------------------------------------------------------------------
+
+
+def render_messages(value: Any, model: str | None = None) -> list[Message]:
+    """Render a component, a message or a text as messages; every thunk in it has to be computed.
+
+    A component with a method `messages_for_llm(render)` makes them itself, with `render` for what is inside it; where
+    that returns `None`, and for all other components, `format_for_llm()` becomes one message from the user.
+
+    Args:
+        value: what to render.
+        model: the model it is for, whose family may have templates of its own.
+
+    Raises:
+        UsageError: the template can't be rendered.
+    """
+    if isinstance(value, Message):
+        return [_render_message(_fill_in_thunks(value), model)]
+    if isinstance(value, (str, CBlock)):
+        return [Message("user", value)]
+    component = component_of(value)
+    if component is None:
+        raise UsageError(f"expected a text, a message or a component, not {value!r}")
+    make_own = getattr(type(component), "messages_for_llm", None)
+    if make_own is not None and (own := make_own(component, partial(render_messages, model=model))) is not None:
+        return [_fill_in_thunks(message) for message in own]
+    rendered = render_blocks(component.format_for_llm(), model=model)
+    return [Message("user", [*rendered.blocks, *rendered.images])]
+
+
+def _fill_in_thunks(message: Message) -> Message:
+    """Replace computed thunks by their text."""
+    if not any(isinstance(block, ModelOutputThunk) for block in message.blocks):
+        return message
+    # A copy: the message in the context keeps its thunk, which later turns may still need.
+    blocks = [CBlock(str(block)) if isinstance(block, ModelOutputThunk) else block for block in message.blocks]
+    return Message(message.role, blocks)
+
+
+def _render_message(message: Message, model: str | None) -> Message:
+    if is_verbatim("Message", model):  # as nearly always; a long history has thousands of messages
+        return message
+
+    def render_block(block: Block) -> Block:
+        if not isinstance(block, CBlock):
+            return block
+        args = {"role": message.role, "content": block.value}
+        return CBlock(render(TemplateRepresentation("Message", args), model=model), cache=block.cache)
+
+    return Message(message.role, [render_block(block) for block in message.blocks])
+
+
+# -- from components to text ---------------------------------------------------------------------------------
+
+
 def find(name: str, model: str | None = None, package: str | None = None) -> Template:
     """Return the template of this name that fits the model best, compiled.
 
@@ -195,7 +250,7 @@ def _prepare_whole(value: Any, rendering: _Rendering) -> Any:
         return _prepare(value, rendering)
     except RecursionError:
         raise UsageError(
-            f"a {type(value).__name__} can't be said in a prompt: it is nested too deep, or contains itself"
+            f"a {type(value).__name__} can't be put into a prompt: it is nested too deep, or contains itself"
         ) from None
 
 
@@ -230,7 +285,7 @@ def _prepare_object(value: Any, rendering: _Rendering) -> Any:
     if component is not None:
         return _render_representation(component.format_for_llm(), rendering)
     if isinstance(value, Generator):
-        raise UsageError("a generator can't be said in a prompt, which would use it up; make a list of it first")
+        raise UsageError("a generator can't be put into a prompt, which would use it up; make a list of it first")
     # Field by field where something inside says itself, and may have fields that it doesn't show.
     fields = fields_in(value)
     if any(is_component(part) or isinstance(part, (CBlock, ModelOutputThunk)) for part in walk(fields)):
@@ -356,7 +411,7 @@ def _to_json(value: Any) -> str:
     except (PydanticSerializationError, ValueError) as error:
         shown = repr(value)[:200]
         raise UsageError(
-            f"{shown} can't be said in a prompt: {error}; convert it with str() first, or leave it out, as "
+            f"{shown} can't be put into a prompt: {error}; convert it with str() first, or leave it out, as "
             "mify(…, fields_exclude=…) does with an object's field"
         ) from error
 

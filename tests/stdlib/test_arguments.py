@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mellea
-from mellea.core.arguments import entrance
+from mellea.core.entrance import entrance
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.requirements import check, req

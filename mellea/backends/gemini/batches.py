@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from mellea.backends.http.batches import BatchCall, BatchCodec, BatchOutcome, BatchStatus, Calls, render_item
-from mellea.backends.http.outgoing import json_body
+from mellea.backends.http.fields import json_body
 from mellea.backends.http.status import error_for_status
 from mellea.errors import BackendError
 

@@ -65,8 +65,8 @@ class Address:
         # A common mistake: pasted from a curl example, the URL would have each path twice.
         if end := next((end for end in _ENDPOINTS if path.lower().endswith(end)), None):
             raise UsageError(
-                f"base_url {f'{parts.scheme}://{place}{path}'!r} is where requests go; it takes the part before: "
-                f"leave out {end.removeprefix('/v1')!r}"
+                f"base_url {f'{parts.scheme}://{place}{path}'!r} is the address of an endpoint; give the part before "
+                f"it: leave out {end.removeprefix('/v1')!r}"
             )
         return cls(
             f"{parts.scheme}://{place}{path}",

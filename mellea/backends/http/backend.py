@@ -33,21 +33,21 @@ from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
 from mellea.backends.http.batches import BatchCall, BatchCodec
-from mellea.backends.http.clients import Connector
 from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
-from mellea.backends.http.exchange import Exchange, last_events, late_events
+from mellea.backends.http.exchange import Connector, Exchange, last_events, late_events
+from mellea.backends.http.fields import json_body
 from mellea.backends.http.httpx_clients import FormFile, form_body
-from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing, json_body
+from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
 from mellea.backends.http.secret import Headers, Secret, key_from, missing_key, without_secrets
 from mellea.backends.http.words import shortened
 from mellea.core.backend import Backend, Batches, Request, check_supported
+from mellea.core.entrance import short_errors
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import hide_keys
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import RateLimitState
-from mellea.core.tracebacks import short_errors
 from mellea.errors import (
     BackendError,
     ConfigurationError,
@@ -220,7 +220,7 @@ class HttpBackend(Backend):
         url = (os.environ.get(variable, "").strip() if variable else "") or self.default_url
         if not url and variable:
             raise ConfigurationError(
-                f"{self.name!r} has another address for everybody: pass base_url=, or set {variable}"
+                f"{self.name!r} has a different address for each account: pass base_url=, or set {variable}"
             )
         return url
 
@@ -419,7 +419,7 @@ class HttpBackend(Backend):
         """
         if self._missing:
             raise ConfigurationError(
-                f"this backend was pickled, which leaves out {', '.join(self._missing)}; make it anew there"
+                f"this backend was pickled, which drops {', '.join(self._missing)}; create it again in this process"
                 + (f", or set {' or '.join(names)}" if (names := self.key_variables) else "")
             )
         Headers.checked(self.make_headers())
@@ -516,7 +516,7 @@ class HttpBackend(Backend):
             return self.read_models(listing)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise WireError(
-                f"{self._address.origin} lists its models in an unknown form: {error!r}", backend=self.name
+                f"{self._address.origin} listed its models in an unknown form: {error!r}", backend=self.name
             ) from None
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic_core import from_json
 
-from mellea.backends.http.outgoing import json_body
+from mellea.backends.http.fields import json_body
 from mellea.errors import BackendError, WireError
 
 __all__ = ["BatchCall", "BatchCodec", "BatchOutcome", "BatchStatus", "Calls", "read_lines", "render_item"]

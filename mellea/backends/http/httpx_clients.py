@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from mellea.backends.http.outgoing import Body, HttpRequest
+from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.proxies import Proxy
 from mellea.errors import UsageError
 
@@ -179,6 +179,8 @@ def _in_one_piece(request: Any, body: bytes | None) -> Any:
 
 @lru_cache(maxsize=8)
 def _whole_body(base: Any) -> type:
+    from mellea.backends.http.pool import Body  # lazy: imports httpcore, as httpx does
+
     class WholeBody(base):  # type: ignore[misc]
         def __init__(self, body: bytes) -> None:
             super().__init__(body)

@@ -232,7 +232,9 @@ class Engine:
 
 
 def _make_closed_error() -> ConfigurationError:
-    return ConfigurationError("the embedded model is being unloaded, or the interpreter ends; start no call")
+    return ConfigurationError(
+        "the embedded model is being unloaded, or the interpreter is shutting down; it takes no new calls"
+    )
 
 
 def _put_into(ref: weakref.ref[EngineCall]) -> Callable[[Chunk], bool]:
@@ -293,7 +295,7 @@ def get_shared_engine(settings: EngineSettings) -> Engine:
             "multiprocessing.get_context('spawn'), or use the model in the child only"
         )
     if _is_exiting:
-        raise ConfigurationError("the interpreter ends; the embedded model takes no more calls")
+        raise ConfigurationError("the interpreter is shutting down; the embedded model takes no more calls")
     with _lock:
         engine = _engines.get(settings)
         if engine is None:

@@ -272,7 +272,7 @@ def _find_service(service: str | Service | None, base_url: str | None) -> tuple[
     url = base_url or (_read_variable(own.url_variable) if own.url_variable else None) or own.base_url
     if not url:
         variable = f", or set {own.url_variable}" if own.url_variable else ""
-        raise ConfigurationError(f"{own.name!r} has another address for everybody: pass base_url={variable}")
+        raise ConfigurationError(f"{own.name!r} has a different address for each account: pass base_url={variable}")
     base = Address.parse(url).base  # reports a bad address before a service is looked up by it
     return (service if service is not None else find_service_at(base)), url
 

@@ -19,7 +19,7 @@ from mellea.backends.http.batches import (
     read_lines,
     render_item,
 )
-from mellea.backends.http.outgoing import json_body
+from mellea.backends.http.fields import json_body
 from mellea.backends.http.status import error_for_status
 from mellea.errors import BackendError
 

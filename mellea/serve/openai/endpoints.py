@@ -125,7 +125,7 @@ class OpenAIEndpoints:
         kept = await self._store.get(request.previous)
         if kept is None:
             said = (
-                f"the response {request.previous[:100]!r} isn't kept here, or not any more; send the whole conversation"
+                f"the response {request.previous[:100]!r} isn't stored here, or no longer; send the whole conversation"
             )
             raise ApiError(400, said, param="previous_response_id", code="previous_response_not_found")
         return kept.messages
@@ -173,7 +173,7 @@ class OpenAIEndpoints:
 
 
 def _not_kept(id: str) -> ApiError:
-    return ApiError(404, f"the response {id[:100]!r} isn't kept here, or not any more", param="response_id")
+    return ApiError(404, f"the response {id[:100]!r} isn't stored here, or no longer", param="response_id")
 
 
 async def _read_in_turn(answers: Iterable[AsyncGenerator[Event, None]]) -> AsyncGenerator[Event, None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from mellea.core.attributes import AGENT_RUN_WAYS, find_attribute
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.displayed import Displayed
+from mellea.core.entrance import short_errors
 from mellea.core.events import (
     AttemptStart,
     Event,
@@ -22,7 +23,6 @@ from mellea.core.events import (
 )
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.tracebacks import short_errors
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.tools import LoopState

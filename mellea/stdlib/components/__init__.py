@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mellea.core.blocks import CBlock as CBlock
     from mellea.core.component import Component as Component
     from mellea.core.component import TemplateRepresentation as TemplateRepresentation
+    from mellea.core.component import as_component as as_component
     from mellea.core.messages import Message as Message
     from mellea.stdlib.components.conversation import Conversation as Conversation
     from mellea.stdlib.components.document import Document as Document
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.components.repair import Repair as Repair
     from mellea.stdlib.components.simple import SimpleComponent as SimpleComponent
     from mellea.stdlib.components.table import Table as Table
-    from mellea.stdlib.components.wording import as_component as as_component
-    from mellea.stdlib.components.wording import render_messages as render_messages
+    from mellea.templates.render import render_messages as render_messages
 
 __all__ = [
     "CBlock",
@@ -69,11 +69,11 @@ __getattr__ = lazily(
         "Table": "mellea.stdlib.components.table",
         "TemplateRepresentation": "mellea.core.component",
         "Transform": "mellea.stdlib.components.query",
-        "as_component": "mellea.stdlib.components.wording",
+        "as_component": "mellea.core.component",
         "call_method": "mellea.stdlib.components.query",
         "get_tools": "mellea.stdlib.components.object_view",
         "mify": "mellea.stdlib.components.mobject",
-        "render_messages": "mellea.stdlib.components.wording",
+        "render_messages": "mellea.templates.render",
         "render_result": "mellea.stdlib.components.query",
     },
 )

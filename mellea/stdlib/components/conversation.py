@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mellea.core.accumulator import Generation
@@ -32,6 +32,10 @@ class Conversation:
     def parts(self) -> Sequence[Any]:
         """Return the messages' blocks."""
         return [block for message in self.messages for block in message.blocks]
+
+    def messages_for_llm(self, render: Callable[[Any], list[Message]]) -> Sequence[Message]:
+        """Return the messages, without a template."""
+        return self.messages
 
     def format_for_llm(self) -> str:
         """Return all texts, a paragraph each, for a conversation inside another prompt."""

@@ -8,9 +8,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
+from mellea.core.entrance import short_errors
 from mellea.core.runtime.portal import blocking
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.tracebacks import short_errors
 from mellea.stdlib import functional
 from mellea.stdlib.functional import Verb
 from mellea.stdlib.generative.conditions import await_thunks, check_arguments, find_pending

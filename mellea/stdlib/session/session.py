@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from mellea.core.arguments import entrance
 from mellea.core.attributes import SESSION_WAYS, find_attribute
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.context import Context
+from mellea.core.entrance import entrance, inside, short_errors
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.runtime import CLOSE_SECONDS, Register, Registering, Run, held_up_loops
+from mellea.core.runtime import CLOSE_SECONDS, Register, Registering, held_up_loops
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.tracebacks import inside, short_errors
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.context import SimpleContext
@@ -64,7 +63,7 @@ class MelleaSession(SessionVerbs):
         self.ctx: Context = ctx if ctx is not None else SimpleContext()
         self.model_options: Mapping[str, Any] = check_options(model_options)
         self._lock = threading.Lock()
-        self._running: Register[Run] = Register()  # what closing and resetting cancel
+        self._running: Register = Register()  # what closing and resetting cancel
 
     # -- the session itself ---------------------------------------------------------------------------
 

@@ -16,12 +16,12 @@ from mellea.core.blocking import blocking
 from mellea.core.blocks import CBlock
 from mellea.core.component import Component
 from mellea.core.context import Context
+from mellea.core.entrance import short_errors
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib import components, functional, streaming
 from mellea.stdlib.components import Conversation

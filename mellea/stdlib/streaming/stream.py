@@ -23,6 +23,7 @@ import anyio
 
 from mellea.core.attributes import STREAM_WAYS, find_attribute
 from mellea.core.displayed import Displayed
+from mellea.core.entrance import short_errors
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import Cursor, EventIterator, TextFilter, TextIterator, piece_filter
 from mellea.core.iterators import text_filter as filter_of_text
@@ -32,7 +33,7 @@ from mellea.core.runtime.portal import blocking, is_portal_thread
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
-from mellea.core.tracebacks import short_errors, shorten
+from mellea.core.tracebacks import shorten
 from mellea.errors import GenerationCancelledError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:

@@ -391,11 +391,11 @@ def _nobody_answers(question: Question, tools: Mapping[str, Tool[..., Any]]) -> 
     if tool is not None and tool.must_ask:
         needs = "runs outside this program" if question.kind == "outside" else "needs a person's approval"
         return UsageError(
-            f"the model calls the tool {name!r}, which {needs}, and a call has nobody to ask; leave that tool out, as "
-            f"with deny=[{name!r}] of a set, or use an agent, which can wait"
+            f"the model calls the tool {name!r}, which {needs}, but a plain call can't ask anybody; leave that tool "
+            f"out, as with deny=[{name!r}] of a set, or use an agent, which can wait"
         )
     return UsageError(
-        f"the policy asks {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the "
+        f"the policy asks {question.text!r} before the tool {name!r} runs, but a plain call can't ask anybody; let the "
         "policy return Allow() or Deny(reason), or use an agent, which can wait"
     )
 
