@@ -104,7 +104,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 @contextmanager
-def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], wanted: Wanted) -> Iterator[None]:
+def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], wanted: Promise) -> Iterator[None]:
     """Collect the failures that a rate allows: assertions, and answers that don't fit; all else ends the test."""
     from mellea.errors import OutputError  # lazy: only generative tests load the library
 
@@ -117,7 +117,7 @@ def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], wanted: Wan
         failures.append(pytest.ExceptionInfo.from_current())
 
 
-class Wanted:
+class Promise:
     """What a mark asks for."""
 
     def __init__(self, repeat: int = 1, at_least: float = 1.0, confidence: float | None = None) -> None:
@@ -154,12 +154,12 @@ class Wanted:
         return chance <= 1 - self.confidence
 
 
-def _read_mark(item: pytest.Item) -> Wanted:
+def _read_mark(item: pytest.Item) -> Promise:
     mark = item.get_closest_marker(_MARK)
     if mark is None:
-        return Wanted()
+        return Promise()
     try:
-        return Wanted(*mark.args, **mark.kwargs)
+        return Promise(*mark.args, **mark.kwargs)
     except TypeError as error:
         raise pytest.UsageError(f"the mark generative of {item.nodeid} is wrong: {error}") from None
 
@@ -178,7 +178,7 @@ def _open_answers(config: pytest.Config) -> Answers:
 
 
 def _judge(
-    item: pytest.Function, wanted: Wanted, failures: list[pytest.ExceptionInfo[BaseException]]
+    item: pytest.Function, wanted: Promise, failures: list[pytest.ExceptionInfo[BaseException]]
 ) -> None:  # fmt: skip
     """Fail the test if too few of its runs have passed."""
     if wanted.repeat == 1:
