@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from mellea.core.observer import Observer, Span, begin_span, current_span, listening, span_around
-from mellea.core.span_tree import draw_tree, total_cost
 from mellea.errors import UsageError
 
 __all__ = ["Trace", "Tree", "start", "trace"]
@@ -42,6 +41,8 @@ class Tree:
         self._figures = figures
 
     def __str__(self) -> str:
+        from mellea.core.span_tree import draw_tree  # lazy: most traces are never drawn
+
         return draw_tree(self.spans, figures=self._figures)
 
     def __repr__(self) -> str:
@@ -79,6 +80,8 @@ class Trace(Observer):
     @property
     def cost(self) -> float | None:
         """What its requests cost in US dollars, judges included; `None` if any is unknown, or runs still."""
+        from mellea.core.span_tree import total_cost  # lazy: it needs the table of prices
+
         return total_cost(self.spans)
 
     def tree(self, *, figures: bool = True) -> Tree:

@@ -55,8 +55,8 @@ def send(
     if ModelOption.TOOL_CHOICE in request.options:
         request = narrow_tools(request)
     if run.spans is not None and not has_passed:
-        span = run.spans.innermost
-        before, after = span.hooks("before_request"), span.hooks("after_response")
+        told = run.spans.innermost.observers
+        before, after = told.before_request, told.after_response
         if before or after:
             # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
             return _send_past(run, backend, request, before, after[::-1], whole)
@@ -74,7 +74,7 @@ async def change_request(run: Record, request: Request) -> Request:
     Raises:
         MelleaError: a hook refuses it, or failed.
     """
-    hooks = [] if run.spans is None else run.spans.innermost.hooks("before_request")
+    hooks = () if run.spans is None else run.spans.innermost.observers.before_request
     return await _change_request(request, hooks)
 
 
