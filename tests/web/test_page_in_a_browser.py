@@ -193,6 +193,7 @@ def test_what_its_killed_process_left_is_lost(open_page: Open) -> None:
 @pytest.mark.parametrize(
     "spans", [[], [{"id": 1, "kind": "a kind of its own", "name": "", "status": "ok", "started": 0}]]
 )
+@pytest.mark.sample(1)
 def test_little_is_enough(open_page: Open, spans: list[dict[str, Any]]) -> None:
     page = open_page(spans)
     assert page.locator(".row").count() == len(spans)
@@ -371,6 +372,7 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.sample(1)
 def test_text_has_the_contrast_that_wcag_asks_for(open_page: Open, weekend: list[dict[str, Any]], scheme: str) -> None:
     page = open_page(weekend, color_scheme=scheme)
     one_of_each = {(span["kind"], span["status"], span.get("is_met")): span["id"] for span in weekend}
