@@ -88,14 +88,15 @@ def ask(
 def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: bool) -> None:
     """Print the answer as it comes."""
     if is_text:
+        chunk = ""
         try:
             for chunk in stream:
                 output.write(chunk)
         except (KeyboardInterrupt, MelleaError):
-            # The shell's prompt would otherwise stand behind the text.
-            output.write("\n")  # behind what there is
+            if chunk:  # the shell's prompt would otherwise stand behind what there is
+                output.end_line(chunk)
             raise
-        output.write("\n")
+        output.end_line(chunk)
         return
     from pydantic_core import to_jsonable_python  # lazy: plain text needs no pydantic
 

@@ -12,17 +12,32 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+from rich.table import Table
 
 from mellea.core.terminal import visible_lines
 
-__all__ = ["Json", "draw", "is_for_people", "note", "progress", "write", "write_json", "write_value"]
+__all__ = [
+    "Json",
+    "draw",
+    "end_line",
+    "explain",
+    "is_for_people",
+    "note",
+    "progress",
+    "table",
+    "write",
+    "write_json",
+    "write_value",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines, as in a pipe.")]
 
@@ -41,6 +56,12 @@ def write(text: str) -> None:
     with _while_somebody_reads():
         sys.stdout.write(text)
         sys.stdout.flush()
+
+
+def end_line(written: str) -> None:
+    """End the line that a text left open, if it did."""
+    if not written.endswith("\n"):
+        write("\n")
 
 
 def write_json(values: Iterable[Any]) -> None:
@@ -68,9 +89,44 @@ def draw(*what: RenderableType) -> None:
             console.print(each, overflow="ellipsis")
 
 
+def table(*titles: str, right: Collection[str] = ()) -> Table:
+    """Return a table for `draw`, whose last column takes the room that there is; no other one is ever cut.
+
+    Args:
+        titles: of its columns.
+        right: those of figures, which stand at the right.
+    """
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for title in titles:
+        is_last = title == titles[-1]
+        made.add_column(
+            title,
+            justify="right" if title in right else "left",
+            no_wrap=not is_last,
+            overflow="fold" if is_last else "ellipsis",
+        )
+    return made
+
+
 def note(text: str) -> None:
-    """Tell the user something, on stderr."""
-    sys.stderr.write(f"{visible_lines(text)}\n")
+    """Tell the user something, on stderr, without what a terminal would obey; there it is broken between words."""
+    explain("\n".join(map(_break, visible_lines(text).split("\n"))))
+
+
+def explain(text: str) -> None:
+    """Write a text of our own to stderr as it is laid out."""
+    # Some hosts give no stderr, and a reader of it may leave, too; there is nobody to be told of that.
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _break(line: str) -> str:
+    if sys.stderr is None or not sys.stderr.isatty():
+        return line
+    # Not inside words: addresses and paths are copied from a terminal.
+    width = max(shutil.get_terminal_size().columns, 20)
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False, drop_whitespace=True) or line
 
 
 @contextmanager

@@ -94,9 +94,10 @@ def _print_answer(function: PromptFunction[..., Any], given: Mapping[str, Any]) 
 
 
 def _print_text(chunks: Iterable[str]) -> None:
+    chunk = ""
     for chunk in chunks:
         output.write(chunk)
-    output.write("\n")
+    output.end_line(chunk)
 
 
 def _print_result(result: Any) -> None:

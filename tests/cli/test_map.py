@@ -102,10 +102,12 @@ def test_mistakes_are_one_line(run: Run, rows: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_one_line(run: Run, rows: Path) -> None:
-    for arguments in (["nowhere.csv"], [rows, "-o", "nowhere/out.jsonl"]):
-        done = run("map", "mails.py:classify", *arguments)
-        assert (done.code, done.stdout) == (1, "")
-        assert done.stderr == f"mellea: 'nowhere{str(arguments[-1])[7:]}': No such file or directory\n"
+    done = run("map", "mails.py:classify", rows, "-o", "nowhere/out.jsonl")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == "mellea: 'nowhere/out.jsonl': No such file or directory\n"
+    done = run("map", "mails.py:classify", "nowhere.csv")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == "mellea: the rows of 'nowhere.csv' can't be read: No such file or directory\n"
 
 
 def test_journals_are_compacted_and_merged(run: Run, rows: Path) -> None:
