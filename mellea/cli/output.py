@@ -10,8 +10,10 @@ Rules:
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import select
 import shutil
 import sys
 import textwrap
@@ -24,14 +26,17 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from mellea.core.terminal import visible_lines
+from mellea.errors import UsageError
 
 __all__ = [
     "Json",
     "draw",
     "end_line",
     "explain",
+    "has_reader",
     "is_for_people",
     "note",
+    "prepare",
     "progress",
     "table",
     "write",
@@ -68,7 +73,7 @@ def write_json(values: Iterable[Any]) -> None:
     """Write values as JSON lines."""
     for value in values:
         line = json.dumps(value, ensure_ascii=False)
-        write(f"{line if line.isprintable() else json.dumps(value)}\n")
+        write(f"{line if line.isprintable() and _can_write(line) else json.dumps(value)}\n")
 
 
 def write_value(value: Any) -> None:
@@ -127,6 +132,45 @@ def _break(line: str) -> str:
     # Not inside words: addresses and paths are copied from a terminal.
     width = max(shutil.get_terminal_size().columns, 20)
     return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False, drop_whitespace=True) or line
+
+
+def prepare() -> None:
+    """Make stdout and stderr take every text, also where the locale isn't UTF-8.
+
+    Raises:
+        UsageError: stdout is closed.
+    """
+    if sys.stdout is None:
+        raise UsageError("stdout is closed, so there is nowhere to write to; >/dev/null throws the output away")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+def has_reader() -> bool:
+    """Whether somebody still reads stdout; all that was printed is given to it."""
+    try:
+        with _while_somebody_reads():
+            sys.stdout.flush()
+    except typer.Exit:
+        return False
+    # Without a buffer there is nothing to be flushed, and it is the system that knows whether a pipe has an end.
+    if not hasattr(select, "poll") or not isinstance(sys.stdout, io.TextIOWrapper):
+        return True
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _can_write(text: str) -> bool:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if encoding.lower().replace("-", "") == "utf8":
+        return True
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -80,7 +80,9 @@ def test_a_chat_is_interrupted_and_goes_on(terminal: Terminal, model: Model) -> 
 
 @pytest.mark.parametrize("columns", [34, 160])
 def test_tables_and_messages_fit_a_terminal_of_any_width(model: Model, tmp_path: Path, columns: int) -> None:
-    with open_terminal(tmp_path, columns=columns, MELLEA_CACHE=str(tmp_path / "cache"), **model.environment) as terminal:
+    with open_terminal(
+        tmp_path, columns=columns, MELLEA_CACHE=str(tmp_path / "cache"), **model.environment
+    ) as terminal:
         shown, code = terminal.run("mellea models")
         assert code == 0 and max(map(len, shown.splitlines())) <= columns
         lines = shown.splitlines()
