@@ -155,10 +155,11 @@ def has_reader() -> bool:
     except typer.Exit:
         return False
     # Without a buffer there is nothing to be flushed, and it is the system that knows whether a pipe has an end.
-    if not hasattr(select, "poll") or not isinstance(sys.stdout, io.TextIOWrapper):
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (AttributeError, OSError):  # no such system, or no file
         return True
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
     return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
