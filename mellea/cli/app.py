@@ -112,15 +112,25 @@ def _explain(error: OSError) -> int:
 
 
 def _make_app(called: str | None) -> typer.Typer:
-    # Without typer's own tracebacks, which show the values of local variables, and so keys.
-    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        no_args_is_help=True,
+        # Without typer's own tracebacks, which show the values of local variables, and so keys.
+        pretty_exceptions_enable=False,
+        # In a pipe, help has no boxes; to draw them costs more than everything else.
+        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    )
     app.callback()(_start)
-    for name, module in _COMMANDS.items():
-        # The one command that is called is imported; all of them only for `--help`, or for a name that doesn't exist.
-        if called == name or called not in _COMMANDS:
-            home = import_module(module)
-            if isinstance(group := getattr(home, "app", None), typer.Typer):
-                app.add_typer(group, name=name)
-            else:
-                app.command(name)(getattr(home, name))
+    for name in _choose_commands(called):
+        home = import_module(_COMMANDS[name])
+        if isinstance(group := getattr(home, "app", None), typer.Typer):
+            app.add_typer(group, name=name)
+        else:
+            app.command(name)(getattr(home, name))
     return app
+
+
+def _choose_commands(called: str | None) -> list[str]:
+    # The one command that is called is imported; all of them only for `--help`, or for a name that doesn't exist.
+    if called in _COMMANDS:
+        return [called]
+    return [] if called == "--version" else list(_COMMANDS)

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from mellea.backends.llama_cpp.weights import find_models_dir
 from mellea.cli import output
 from mellea.cli.arguments import Model
 from mellea.core.events import Usage
@@ -127,6 +126,8 @@ def _lines() -> Iterator[str]:
     from prompt_toolkit import PromptSession  # lazy: only a terminal needs it
     from prompt_toolkit.completion import WordCompleter  # lazy
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory  # lazy
+
+    from mellea.backends.llama_cpp.weights import find_models_dir  # lazy: other models do without it
 
     def history() -> History:
         try:

@@ -19,14 +19,16 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
-from rich.table import Table
 
 from mellea.core.terminal import visible_lines
 from mellea.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
 
 __all__ = [
     "Json",
@@ -88,6 +90,8 @@ def write_value(value: Any) -> None:
 
 def draw(*what: RenderableType) -> None:
     """Draw tables and texts on stdout."""
+    from rich.console import Console  # lazy: text needs none of it
+
     with _while_somebody_reads():
         console = Console(file=sys.stdout, highlight=False)
         for each in what:
@@ -101,6 +105,8 @@ def table(*titles: str, right: Collection[str] = ()) -> Table:
         titles: of its columns.
         right: those of figures, which stand at the right.
     """
+    from rich.table import Table  # lazy: text needs none of it
+
     made = Table(box=None, header_style="bold", pad_edge=False)
     for title in titles:
         is_last = title == titles[-1]
@@ -182,6 +188,7 @@ def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
         label: what is downloaded.
     """
     from rich import progress as bars  # lazy: no other command needs it
+    from rich.console import Console  # lazy
 
     columns = (
         bars.TextColumn("{task.description}"),
