@@ -70,7 +70,7 @@ def test_an_exit_code_says_how_it_ended(
         (["--version"], {"rich.console", "mellea.stdlib", "mellea.backends", "prompt_toolkit", "httpx"}),
         (
             ["ask", "--help"],
-            {"rich.console", "pydantic.main", "prompt_toolkit", "httpx", "mellea.serve", "mellea.batch"},
+            {"rich.console", "prompt_toolkit", "httpx", "mellea.serve", "mellea.batch"},
         ),
         (["ask", "x", "-m", "openai/"], {"rich.console", "prompt_toolkit", "mellea.serve", "mellea.batch"}),
     ],

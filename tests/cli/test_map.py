@@ -73,6 +73,16 @@ def test_values_are_json_lines_and_it_goes_on_where_it_stopped(run: Run, rows: P
     assert count == {"job": "mails.classify", "answers": 6, "failures": 0}
 
 
+def test_to_go_on_by_other_ids_is_refused_before_anything_is_asked_again(run: Run, rows: Path) -> None:
+    assert run("map", "mails.py:classify", rows, "--limit", "2").code == 0
+    for arguments in (["--id", "text"], ["--id", "text", "--limit", "1"]):
+        refused = run("map", "mails.py:classify", rows, "--resume", *arguments)
+        assert (refused.code, refused.stdout) == (2, "")
+        assert "such as 'mail k0'; it has '0': with another --id than before" in refused.stderr
+    assert run("map", "mails.py:classify", rows, "--resume", "--limit", "3").code == 0
+    assert run("map", "mails.py:classify", rows, "--journal", "other.db", "--id", "text").code == 0
+
+
 def test_rows_that_failed_are_told_and_kept(run: Run, rows: Path) -> None:
     rows.write_text('{"text": "mail a"}\n{"text": "mail bad"}\n')
     done = run("map", "mails.py:classify", rows, "--errors", "failed.jsonl")
