@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mellea.backends.built_in import DEFAULT_MODEL, FILE_SUFFIXES, PROVIDERS, SERVICE_HOSTS
 from mellea.core.backend import Backend
+from mellea.core.entrance import short_errors
 from mellea.core.options import ModelOption
 from mellea.core.results import Probe
-from mellea.core.tracebacks import short_errors
 from mellea.errors import ConfigurationError, MelleaError, UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def get_backend(
         backend_kwargs["service"] = provider
     chosen = model_id or named
     if not chosen and _needs_model(factory):
-        raise ConfigurationError(f"{full!r} names no model; say which, as in '{provider}/…', or with model_id=")
+        raise ConfigurationError(f"{full!r} doesn't name a model; name one, as in '{provider}/…', or with model_id=")
     _check_arguments(factory, backend_kwargs)
     # Each class has parameters of its own, which were compared with the arguments just now.
     make = cast("Callable[..., Backend]", factory)
@@ -222,7 +222,7 @@ def _make_chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Map
     if model_id is not None or backend_kwargs:
         given = [*(["model_id"] if model_id is not None else []), *backend_kwargs]
         raise UsageError(
-            f"a chain of models takes no {given[0]!r}, which would be for one of them; make the backends by "
+            f"a chain of models doesn't take {given[0]!r}, which belongs to a single model; make the backends by "
             "get_backend(…) and chain them by mellea.backends.FallbackBackend([…])"
         )
     fallback = importlib.import_module("mellea.backends.fallback")  # lazy: see above

@@ -155,10 +155,10 @@ def _read_file(path: Path) -> FileBlock:
 
 def _format(named: str | None, schema: str | None, *, is_list: bool, is_json: bool) -> Any:
     if named is not None and schema is not None:
-        raise UsageError("--format and --schema say the same in two ways; give one")
+        raise UsageError("give --format or --schema, not both")
     if named is None and schema is None:
         if is_json and not is_list:
-            raise UsageError("--partials needs --format or --schema: the parts of what?")
+            raise UsageError("--partials needs --format or --schema")
         return list[str] if is_list else None
     if schema is not None:
         known = _read_schema(schema)

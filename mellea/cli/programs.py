@@ -31,7 +31,7 @@ def load(named: str) -> Any:
         # The user's own file and command line; a type is often an expression, such as list[Person].
         return eval(name, vars(module))  # noqa: S307
     except Exception as error:  # an expression can do anything
-        raise UsageError(f"there is no {name!r} in {path!r}: {error or type(error).__name__}") from error
+        raise UsageError(f"{path!r} doesn't define {name!r}: {error or type(error).__name__}") from error
 
 
 def run_file(path: Path) -> ModuleType:
@@ -88,7 +88,7 @@ def find_programs(file: str, kinds: tuple[type, ...], what: str) -> tuple[Module
         missing = next((name for name in chosen if name not in values), None)
         if missing is not None:
             known = ", ".join(found) or "nothing that can be served"
-            raise UsageError(f"there is no {missing!r} in {module.__file__}; it has {known}")
+            raise UsageError(f"{module.__file__} doesn't define {missing!r}; it has {known}")
         found = {name: values[name] for name in chosen if names or _can_be_served(values[name], kinds)}
     if not found:
         raise UsageError(f"{module.__file__} has no {what}; name other functions, as in FILE.py:f")

@@ -41,7 +41,7 @@ def run(
             _print_text(chunk.text for chunk in chunks)
         return
     if not callable(called):
-        raise UsageError(f"{program!r} is {called!r}, which can't be called")
+        raise UsageError(f"{program!r} is {called!r}, not a function or an agent; name one, as in FILE.py:NAME")
     given = _bind(program, called, arguments or ())
     with start_session(model):
         if isinstance(called, PromptFunction):

@@ -55,10 +55,10 @@ def serve(
     # On loopback only this machine can ask; anywhere else, models would be paid for by this key's owner.
     if key is None and not _is_loopback(host):
         raise UsageError(
-            f"whoever reaches {host} could use your models; give --key (or {_KEY}), or listen on 127.0.0.1"
+            f"anybody who can reach {host} could use your models; give --key (or {_KEY}), or listen on 127.0.0.1"
         )
     if workers > 1 and store is None:
-        raise UsageError("several workers need --store FILE, or they wouldn't know of each other's chats")
+        raise UsageError("several workers need --store FILE, or they can't see each other's chats")
     settings = {"file": file, "store": None if store is None else str(store), "allowed_hosts": allowed_host or []}
     os.environ[_SETTINGS] = json.dumps(settings)
     if key is not None:

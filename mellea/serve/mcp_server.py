@@ -158,7 +158,7 @@ class McpServer:
             return _failed(str(error))
         except Exception as error:  # noqa: BLE001 - of the user's function
             _log.exception("the tool %r failed", tool.name)
-            return _failed(f"the tool {tool.name!r} failed with {type(error).__name__}; its server knows more")
+            return _failed(f"the tool {tool.name!r} failed with {type(error).__name__}; see its server's log")
 
     def __repr__(self) -> str:
         return f"<McpServer {self.name!r} of {', '.join(self._by_name)}>"

@@ -167,7 +167,7 @@ def test_a_conversation_goes_on(run: Run, script: Script) -> None:
         (["x", "--schema", "nowhere.json"], "there is no file 'nowhere.json'"),
         (["x", "-o", "temperature"], "--option takes NAME=VALUE, not 'temperature'"),
         (["x", "-o", "temperature=hot"], "temperature"),
-        (["x", "--format", "a.py:B", "--schema", "{}"], "give one"),
+        (["x", "--format", "a.py:B", "--schema", "{}"], "--format or --schema, not both"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_code_2(run: Run, script: Script, arguments: list[str], said: str) -> None:

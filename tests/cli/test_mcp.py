@@ -170,7 +170,7 @@ def test_what_is_served_is_named_by_the_command_or_by_the_file(
 @pytest.mark.parametrize(
     ("added", "arguments", "said"),
     [
-        ("", ["{}:nothing"], "there is no 'nothing' in"),
+        ("", ["{}:nothing"], "doesn't define 'nothing'"),
         ("", ["{}:m"], "'m' can't be a tool"),
         ("", ["{}", "--http", "--host", "0.0.0.0"], "isn't a loopback address"),
         ("", ["{}x"], "there is no file"),

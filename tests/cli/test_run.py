@@ -108,8 +108,8 @@ def test_an_agent_takes_a_prompt(run: Run, program: object) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["prog.py:missing"], "there is no 'missing' in 'prog.py'"),
-        (["prog.py:number"], "can't be called"),
+        (["prog.py:missing"], "'prog.py' doesn't define 'missing'"),
+        (["prog.py:number"], "is 7, not a function or an agent"),
         (["prog.py:plain"], "missing a required argument: 'a'"),
         (["prog.py:plain", "a=1", "c=2"], "unexpected keyword argument 'c'"),
         (["prog.py:plain", "7"], "run takes NAME=VALUE, not '7'"),
