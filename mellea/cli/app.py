@@ -29,9 +29,12 @@ __all__ = ["run"]
 _COMMANDS = {
     "ask": "mellea.cli.ask",
     "chat": "mellea.cli.chat",
+    "docs": "mellea.cli.docs",
     "doctor": "mellea.cli.doctor",
+    "eval": "mellea.cli.eval",
     "journal": "mellea.cli.journal",
     "map": "mellea.cli.map",
+    "mcp": "mellea.cli.mcp",
     "models": "mellea.cli.models",
     "run": "mellea.cli.run",
     "serve": "mellea.cli.serve",

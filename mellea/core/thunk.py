@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.attributes import THUNK_WAYS, find_attribute
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
+from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.iterators import EventIterator, Poll, TextIterator, piece_filter
@@ -27,6 +28,7 @@ from mellea.errors import MelleaError, StreamingError, UsageError, UsageTypeErro
 
 if TYPE_CHECKING:
     from mellea.core.backend import SentRequest
+    from mellea.core.card import Card
     from mellea.core.structured.iterators import ItemIterator, PartialIterator
     from mellea.core.structured.readers import OnError
 
@@ -49,7 +51,7 @@ _NO_TEXT = (
 _poll_lock = threading.Lock()
 
 
-class ModelOutputThunk(Generic[T]):
+class ModelOutputThunk(Displayed, Generic[T]):
     """A handle on one generation, made by a session's verbs.
 
     `await thunk` waits for it, `async for delta in thunk` reads its text as it is written, and any number
@@ -389,6 +391,11 @@ class ModelOutputThunk(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._run.state.value}, {len(self._run.text())} characters so far>"
+
+    def _card_(self) -> Card:
+        from mellea.core.run_card import RunCard  # lazy: only a frontend asks
+
+        return RunCard(type(self).__name__, self._run).draw()
 
     def __copy__(self) -> Self:
         return self

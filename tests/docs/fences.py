@@ -29,13 +29,15 @@ class Fence:
 def fences(page: Path) -> list[Fence]:
     """Read all fences of a page; a `text` fence right below another one is what that one prints."""
     found: list[Fence] = []
-    chapter, last_end = "", -1
+    chapter, last_end, is_whole = "", -1, False
     lines = page.read_text("utf-8").splitlines()
     number = 0
     while number < len(lines):
         opening = OPENING.match(lines[number])
         if opening is None:
-            if lines[number].startswith("## "):
+            if lines[number].startswith("# Chapter "):  # of the tutorial: all of the page belongs together
+                chapter, is_whole = lines[number].removeprefix("# ").strip(), True
+            elif lines[number].startswith("## ") and not is_whole:
                 chapter = lines[number].removeprefix("## ").strip()
             number += 1
             continue

@@ -294,7 +294,7 @@ class Agent(Generic[T]):
             raise UsageError("an agent that is a tool takes a name, as in Agent(…, name='researcher')")
         if description is None:
             does = f" It has these instructions: {self.instructions}" if self.instructions else ""
-            description = f"Has the agent {self.name!r} work on a task, and returns its answer.{does}"
+            description = f"Has the agent {name or self.name!r} work on a task, and returns its answer.{does}"
 
         async def ask(task: str) -> AsyncGenerator[Any, None]:
             outer = current_book.get()
