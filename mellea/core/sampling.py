@@ -88,6 +88,26 @@ class SamplingResult(Displayed):
         """The chosen output: one that met the requirements, or else the best one by the strategy's rule."""
         return self.attempts[self.chosen].output
 
+    @property
+    def sample_generations(self) -> list[ComputedModelOutputThunk[Any]]:
+        """The output of each attempt; this and the next three are Mellea 0.8's names for what `attempts` hold."""
+        return [attempt.output for attempt in self.attempts]
+
+    @property
+    def sample_validations(self) -> list[list[tuple[Requirement, ValidationResult]]]:
+        """What each requirement said about each attempt."""
+        return [list(attempt.validations) for attempt in self.attempts]
+
+    @property
+    def sample_actions(self) -> list[Any]:
+        """What was said to the model at each attempt."""
+        return [attempt.component for attempt in self.attempts]
+
+    @property
+    def sample_contexts(self) -> list[Context | None]:
+        """The context after each attempt."""
+        return [attempt.context for attempt in self.attempts]
+
     def __reduce__(self) -> Any:
         return SamplingResult, (self.success, make_portable(self).attempts, self.chosen)
 

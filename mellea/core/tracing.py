@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from mellea.core.displayed import Displayed
 from mellea.core.observer import Observer, Span, begin_span, current_span, listening, span_around
-from mellea.core.span_tree import draw_tree, total_cost
 from mellea.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ class Tree(Displayed):
         self._figures = figures
 
     def __str__(self) -> str:
+        from mellea.core.span_tree import draw_tree  # lazy: most traces are never drawn
+
         return draw_tree(self.spans, figures=self._figures)
 
     def __repr__(self) -> str:
@@ -88,6 +89,8 @@ class Trace(Observer, Displayed):
     @property
     def cost(self) -> float | None:
         """What its requests cost in US dollars, judges included; `None` if any is unknown, or runs still."""
+        from mellea.core.span_tree import total_cost  # lazy: it needs the table of prices
+
         return total_cost(self.spans)
 
     def tree(self, *, figures: bool = True) -> Tree:

@@ -9,7 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-OPENING = re.compile(r"^( *)(`{3,}|~{3,})\s*(\w*).*$")
+OPENING = re.compile(r"^( *)(`{3,}|~{3,})\s*(\w*)(.*)$")
+THEIRS = "theirs"
+"""The language of a Python fence under `title="There"`: a program of another library, which doesn't run in ours."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def fences(page: Path) -> list[Fence]:
             continue
         end = _end(lines, number, opening)
         code = "\n".join(line.removeprefix(opening[1]) for line in lines[number + 1 : end])
-        fence = Fence(page, chapter, opening[3], number + 2, code)
+        language = THEIRS if opening[3] == "python" and 'title="There"' in opening[4] else opening[3]
+        fence = Fence(page, chapter, language, number + 2, code)
         if fence.language == "text" and found and not "".join(lines[last_end + 1 : number]).strip():
             above = found.pop()
             fence = Fence(above.page, above.chapter, above.language, above.line, above.code, printed=code)
