@@ -3,8 +3,8 @@
     uv run --group web python -m benchmarks.campaigns.served                   # 20,000 requests: 4 minutes
     uv run --group web python -m benchmarks.campaigns.served 500 --leavers 6
 
-The server (uvicorn, a process of its own, reached over sockets) answers with the scripted backend, as UI message streams
-and as text, and by `serve.app` as chat completions and responses.
+The server (uvicorn, a process of its own, reached over sockets) answers with the scripted backend, as UI message
+streams and as text, and by `serve.app` as chat completions and responses.
 
 - *leave*: clients leave in mid-stream, one after the other, of async and of plain streams, functions and agents, and of
   `serve.app`, where they also leave while a plain function waits for a model; until the model's stream is closed.
@@ -234,7 +234,8 @@ async def _leave(port: int, count: int) -> list[float]:
 
 
 _CROWD = (
-    "ui/async", "ui/plain", "ui/function", "ui/agent", "chat/session", "chat/plain", "chat/function", "responses/session"
+    "ui/async", "ui/plain", "ui/function", "ui/agent",
+    "chat/session", "chat/plain", "chat/function", "responses/session",
 )  # fmt: skip
 
 
