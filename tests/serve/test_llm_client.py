@@ -1,4 +1,4 @@
-"""`llm`, the command line client by Simon Willison, against a served application over a socket; its folder is its own."""
+"""`llm`, the command line client by Simon Willison, against a served application, over a socket."""
 
 from __future__ import annotations
 
