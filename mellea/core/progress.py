@@ -30,6 +30,8 @@ _QUICK_SECONDS = 1.0
 _LEAVE_SECONDS = 1.0
 """How long the end of the work waits for the line to go away: a terminal may be stopped."""
 
+_USUAL_COLUMNS = 80
+
 _BAR = 24
 
 
@@ -118,9 +120,10 @@ class TerminalLine:
 
     def _columns(self) -> int | None:
         try:
-            return max(os.get_terminal_size(self._stream.fileno()).columns - 1, 1)
-        except (OSError, ValueError):  # not a terminal, or one that doesn't know its size
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+        except (OSError, ValueError):  # not a terminal
             return None
+        return (columns or _USUAL_COLUMNS) - 1  # some don't know their size, and say 0
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
