@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Set
 from typing import Any
 
-from mellea.core.events import Event, TextDelta, Usage
+from mellea.core.events import Event, FileEvent, SourceEvent, TextDelta, Usage
 from mellea.core.runtime.tasks import ThreadCall, in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError, UsageTypeError
@@ -139,6 +139,18 @@ class ServedStream:
         if isinstance(self._read, (AsyncStream, AsyncAgentStream)):
             return getattr(self._read.result, "pending", None)
         return None
+
+    def extras(self) -> list[Event]:
+        """Return the citations and files of the answer, for readers of its text; only after the end.
+
+        Those of an agent's run aren't kept.
+        """
+        read = self._read.result if isinstance(self._read, AsyncStream) else self._read
+        if not isinstance(read, ModelOutputThunk):
+            return []
+        made = read.so_far()
+        files = [FileEvent(file.media_type, file.data, file.url, file.filename) for file in made.files]
+        return [*map(SourceEvent, made.sources), *files]
 
     @property
     def usage(self) -> Usage | None:

@@ -159,3 +159,16 @@ async def test_a_source_without_an_address_is_cited_as_a_file() -> None:
     assert (cited["type"], cited["filename"]) == ("file_citation", "sea.pdf")
     completion = json.loads((await _post(_served(*script), "chat/completions")).pieces[0])
     assert "annotations" not in completion["choices"][0]["message"], "chat completions have no form for it"
+
+
+async def test_the_citations_of_a_function_stand_behind_its_text() -> None:
+    m = mellea.start_session(ScriptedBackend(CITED))
+
+    @mellea.command(session=m)
+    def describe() -> None:
+        """Describe the sea."""
+
+    body = (await _post(app(describe), "chat/completions", model="describe", stream=True)).body
+    _check(outcome(chat.Decoder(), body).generation)
+    response = json.loads((await _post(app(describe), "responses", model="describe")).pieces[0])
+    assert [each["start_index"] for each in response["output"][0]["content"][0]["annotations"]] == [16, 16]
