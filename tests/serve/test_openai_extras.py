@@ -20,6 +20,7 @@ from mellea.testing import ScriptedBackend
 from mellea.testing.scripted import Gate, Pause
 from tests.backends.recorded import outcome
 from tests.serve.asgi import Answer, ask
+from tests.web.serving import served
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +128,27 @@ async def test_a_chat_completion_has_citations_and_images() -> None:
 async def test_a_streamed_completion_has_them_as_our_own_decoder_reads_them() -> None:
     body = (await _post(_served(*CITED), "chat/completions", stream=True)).body
     _check(outcome(chat.Decoder(), body).generation)
+
+
+def test_the_official_client_puts_the_stream_together() -> None:
+    openai = pytest.importorskip("openai")
+    with (
+        served(app({"chat": mellea.start_session(ScriptedBackend(lambda request: CITED))})) as port,
+        openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x", max_retries=0) as client,
+    ):
+        said: list[dict[str, str]] = [{"role": "user", "content": "x"}]
+        with client.chat.completions.stream(model="chat", messages=said) as stream:
+            for _ in stream:
+                pass
+        message = stream.get_final_completion().choices[0].message
+        with client.responses.stream(model="chat", input="x") as events:
+            for _ in events:
+                pass
+        response = events.get_final_response()
+    urls = ["https://a.example/sea", "https://b.example/"]
+    assert [each.url_citation.url for each in message.annotations] == urls
+    assert [each.url for each in response.output[0].content[0].annotations] == urls
+    assert response.output[1].type == "image_generation_call"
 
 
 async def test_a_response_has_citations_and_images() -> None:
