@@ -143,6 +143,9 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body in one piece: a second piece would wait 40 ms for the client to acknowledge the first one.
+    wbufsize = -1
+    disable_nagle_algorithm = True
     place: VideoServer
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -15,7 +15,7 @@ import pytest
 import mellea
 from mellea import errors
 from mellea.backends.fallback import FallbackBackend
-from mellea.backends.http import downloads, video_jobs
+from mellea.backends.http import downloads, exchange, video_jobs
 from mellea.core.blocks import FileBlock, ImageBlock
 from mellea.core.events import Usage
 from mellea.core.messages import user_message
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.anyio
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_jobs, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(downloads, "_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(exchange, "_FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
