@@ -20,6 +20,7 @@ from mellea.testing import ScriptedBackend
 from mellea.testing.scripted import Gate, Pause
 from tests.backends.recorded import outcome
 from tests.serve.asgi import Answer, ask
+from tests.serve.ui_streams import call
 from tests.web.serving import served
 
 pytestmark = pytest.mark.anyio
@@ -183,14 +184,29 @@ async def test_a_source_without_an_address_is_cited_as_a_file() -> None:
     assert "annotations" not in completion["choices"][0]["message"], "chat completions have no form for it"
 
 
-async def test_the_citations_of_a_function_stand_behind_its_text() -> None:
-    m = mellea.start_session(ScriptedBackend(CITED))
+@mellea.tool
+def look(what: str) -> str:
+    """Look."""
+    return "seen"
 
-    @mellea.command(session=m)
-    def describe() -> None:
+
+def _make_function() -> Any:
+    @mellea.command(session=mellea.start_session(ScriptedBackend(CITED)))
+    def program() -> None:
         """Describe the sea."""
 
-    body = (await _post(app(describe), "chat/completions", model="describe", stream=True)).body
+    return program
+
+
+def _make_agent() -> Any:
+    return mellea.Agent(
+        mellea.start_session(ScriptedBackend(call(1, "look", '{"what": "sea"}'), CITED)), [look], name="program"
+    )
+
+
+@pytest.mark.parametrize("make", [_make_function, _make_agent])
+async def test_the_citations_of_a_program_stand_behind_its_text(make: Any) -> None:
+    body = (await _post(app(make()), "chat/completions", model="program", stream=True)).body
     _check(outcome(chat.Decoder(), body).generation)
-    response = json.loads((await _post(app(describe), "responses", model="describe")).pieces[0])
+    response = json.loads((await _post(app(make()), "responses", model="program")).pieces[0])
     assert [each["start_index"] for each in response["output"][0]["content"][0]["annotations"]] == [16, 16]
