@@ -6,6 +6,7 @@ Rules:
   function, which is called with a `Progress` on the event loop: it must not block.
 - A line is drawn at most five times a second, and only for work that has taken a second: what is quick leaves nothing.
   It is drawn by a thread of its own, so that its seconds pass while there is no news, or the event loop is blocked.
+- One piece of work at a time is shown: what begins inside it, or beside it, is silent.
 - It is erased when the work ends, so that what the program prints isn't broken up by it.
 """
 
@@ -130,6 +131,10 @@ class TerminalLine:
         self._stream.flush()
 
 
+_is_shown = threading.Lock()
+"""Held by the piece of work that a terminal shows."""
+
+
 class Reporter:
     """Tells of the progress of a piece of work that takes the length of a `with` block.
 
@@ -194,7 +199,7 @@ class Reporter:
         line.erase()
 
     def __enter__(self) -> Self:
-        if self._line is not None:
+        if self._line is not None and _is_shown.acquire(blocking=False):
             self._drawing = threading.Thread(target=self._draw, args=(self._line,), name="mellea-progress", daemon=True)
             self._drawing.start()
         return self
@@ -206,6 +211,7 @@ class Reporter:
         if self._drawing is not None:
             # So that nothing is drawn into what the program prints next.
             self._drawing.join(_LEAVE_SECONDS)
+            _is_shown.release()
 
 
 def format_time(seconds: float) -> str:
