@@ -234,8 +234,14 @@ async def _leave(port: int, count: int) -> list[float]:
 
 
 _CROWD = (
-    "ui/async", "ui/plain", "ui/function", "ui/agent",
-    "chat/session", "chat/plain", "chat/function", "responses/session",
+    "ui/async",
+    "ui/plain",
+    "ui/function",
+    "ui/agent",
+    "chat/session",
+    "chat/plain",
+    "chat/function",
+    "responses/session",
 )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ from mellea.stdlib.verb import (
     take_parts,
     verb,
 )
+from mellea.templates import fill_text
 
 __all__ = [
     "DEFAULT_STRATEGY",
@@ -397,6 +398,7 @@ async def achat(
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         role: who says it: `user`, `system` or `assistant`.
         images: images that go with the text.
+        user_variables: values for the `{{placeholders}}` in a text, by name.
 
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
@@ -527,6 +529,7 @@ def message(content: Any, arguments: ChatArguments | None = None) -> Message | C
     """
     arguments = {} if arguments is None else arguments
     role, images = arguments.pop("role", "user"), arguments.pop("images", None)
+    content = fill_text(content, arguments.pop("user_variables", None))
     return as_message(content, role, images)
 
 

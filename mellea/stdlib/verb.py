@@ -133,6 +133,7 @@ class ChatArguments(CallArguments, total=False):
 
     role: Annotated[str, "who says it: `user`, `system` or `assistant`.", "user"]
     images: Images
+    user_variables: Annotated[Mapping[str, Any] | None, "values for the `{{placeholders}}` in a text, by name."]
 
 
 class ActArguments(CallArguments, CheckArguments, total=False):

@@ -105,12 +105,11 @@ class FastTransport:
     """The transport of `httpx-aiohttp`, for asyncio.
 
     Args:
-        context: for TLS.
+        context: for TLS; `None` where the server is reached without.
         proxy: what stands between here and the server.
-        is_tls: whether the server is reached by TLS.
     """
 
-    def __init__(self, context: ssl.SSLContext, proxy: Proxy | None, *, is_tls: bool) -> None:
+    def __init__(self, context: ssl.SSLContext | None, proxy: Proxy | None) -> None:
         import httpx  # lazy: costs 50 ms
         import httpx_aiohttp  # optional: the extra `fast`
 
@@ -119,8 +118,8 @@ class FastTransport:
         # As a header, since aiohttp deprecates its other way, which the adapter takes.
         through = None if proxy is None else httpx.Proxy(proxy.place, headers=proxy.headers())
         # Without TLS the proxy reads the request itself, and aiohttp adds nothing to that.
-        self._headers = {} if proxy is None or is_tls else proxy.headers()
-        self._transport = httpx_aiohttp.AiohttpTransport(verify=context, limits=limits, proxy=through)
+        self._headers = {} if proxy is None or context is not None else proxy.headers()
+        self._transport = httpx_aiohttp.AiohttpTransport(verify=context or False, limits=limits, proxy=through)
         self._library = httpx
         self.errors = errors_of(httpx.AsyncClient)
 

@@ -175,7 +175,7 @@ def send(
     if ModelOption.TOOL_CHOICE in request.options:
         request = narrow_tools(request)
     if run.spans is not None and not has_passed and (hooks := Hooks(run.spans.innermost)):
-        return hooks.pass_events(request, partial(send, run, backend, whole=whole, has_passed=True))
+        return hooks.pass_events(backend, request, partial(send, run, whole=whole, has_passed=True))
     run.sent = SentRequest(backend, request)
     if whole is not None:
         whole.sent = run.sent

@@ -293,6 +293,7 @@ class SessionVerbs(SingleResultVerbs):
                 `max_turns`.
             role: who says it: `user`, `system` or `assistant`.
             images: images that go with the text.
+            user_variables: values for the `{{placeholders}}` in a text, by name.
 
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
