@@ -198,6 +198,10 @@ class _Recorder(Observer):
         self._guard(lambda: self.file.write(entries))
         if self._lost:
             self._log("more happens than can be written")
+        if self.file.is_full:
+            self._log(
+                "runs that go on fill max_bytes; until they end, only the first spans of further runs are recorded"
+            )
 
     def _guard(self, write: Callable[[], None]) -> None:
         try:
@@ -212,17 +216,17 @@ class _Recorder(Observer):
 
     def _make_entry(self, span: Span, secrets: Iterable[str]) -> Entry:
         note: _Note = span.data[self._key]
-        columns, text = self._describe(span, note, secrets)
+        columns, text, messages = self._describe(span, note, secrets)
         parent = None if span.parent is None else self._place(span.parent)
         links = tuple([place for link in span.links if (place := self._place(link)) is not None])
-        return Entry(note, parent, links, columns, text)
+        return Entry(note, parent, links, columns, text, messages)
 
     def _place(self, span: Span) -> StoredAt | None:
         place: StoredAt | None = span.data.get(self._key)
         return place
 
-    def _describe(self, span: Span, note: _Note, secrets: Iterable[str]) -> tuple[tuple[Any, ...], str]:
-        """Return the values of `COLUMNS`, and the rest as JSON."""
+    def _describe(self, span: Span, note: _Note, secrets: Iterable[str]) -> _Described:
+        """Return the values of `COLUMNS`, and the rest and each message as JSON."""
         try:
             return _to_columns(span, note, secrets, content=self.has_content)
         except Exception as error:  # noqa: BLE001 - the program's own `__str__`, of a requirement, say
@@ -230,7 +234,7 @@ class _Recorder(Observer):
             return _to_columns(span, note, secrets, content=False)
 
 
-def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: bool) -> tuple[tuple[Any, ...], str]:
+def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: bool) -> _Described:
     data = describe_span(span, content=content)
     for name in ("id", "parent", "links"):  # numbers of this process
         data.pop(name, None)
@@ -248,7 +252,12 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
             data["retries"] = retries
         if chunks:
             data["chunks"] = chunks
-    return tuple(replace_surrogates_in(columns)), replace_surrogates(_to_json(data))
+    messages = tuple([replace_surrogates(_to_json(message)) for message in data.pop("messages", ())])
+    return tuple(replace_surrogates_in(columns)), replace_surrogates(_to_json(data)), messages
+
+
+_Described = tuple[tuple[Any, ...], str, tuple[str, ...]]
+"""The values of `COLUMNS`, and the rest and each message as JSON."""
 
 
 def _sum_up(told: Iterable[tuple[float, Sequence[Event]]], began: float) -> tuple[int, list[list[int]]]:
@@ -343,7 +352,8 @@ def record(
         path: the file, made if it isn't there, readable for this user alone.
         content: whether prompts, answers, arguments and results of tools, and reasons of checks are kept. By default
             `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
-        max_bytes: how large the file may become; then the oldest runs are deleted. `None` for no limit.
+        max_bytes: how large the file may become; then the oldest runs are deleted, but neither the newest one nor
+            what still runs. `None` for no limit.
         max_age: how many seconds a run is kept. `None` for no limit.
 
     Raises:
@@ -351,7 +361,7 @@ def record(
         StateError: the file is something else.
         ConfigurationError: the file can't be written.
     """
-    _check(path, max_bytes, max_age)
+    _check(path, content, max_bytes, max_age)
     return Recording(_hold(path, content, max_bytes, max_age, is_opened=True))
 
 
@@ -392,11 +402,13 @@ def record_from_environment() -> None:
     _hold(os.environ[_SWITCH].strip(), None, _MAX_BYTES, _MAX_AGE, is_opened=False)
 
 
-def _check(path: Any, max_bytes: Any, max_age: Any) -> None:
+def _check(path: Any, content: Any, max_bytes: Any, max_age: Any) -> None:
+    if content not in (True, False, None):
+        raise UsageError(f"record takes True, False or None for content, not {content!r}")
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise UsageError(f"record takes the path of a file, not {path!r}")
     for name, value, least in (("max_bytes", max_bytes, _LEAST_BYTES), ("max_age", max_age, 0)):
-        if value is not None and not (isinstance(value, (int, float)) and value >= least):
+        if value is not None and not (type(value) in (int, float) and value >= least):
             raise UsageError(f"record takes {name} of at least {least}, or None for no limit, not {value!r}")
 
 
