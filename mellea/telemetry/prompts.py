@@ -20,7 +20,8 @@ __all__ = ["PROMPT_TABLES", "delete_unused_prompts", "read_prompts", "write_prom
 
 PROMPT_TABLES = (
     "CREATE TABLE messages (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, data TEXT NOT NULL)",
-    "CREATE TABLE prompts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, before INTEGER, message INTEGER NOT NULL)",
+    "CREATE TABLE prompts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, before INTEGER,"
+    " message INTEGER NOT NULL)",
     "ALTER TABLE spans ADD COLUMN prompt INTEGER",
     "CREATE INDEX spans_by_prompt ON spans (prompt) WHERE prompt IS NOT NULL",
 )

@@ -238,7 +238,7 @@ _DELETABLE = (
     "parent IS NULL AND id <> (SELECT max(id) FROM spans WHERE parent IS NULL)"
     " AND (status <> 'running' OR writer IN (SELECT id FROM writers WHERE ended NOTNULL))"
 )
-"""The first spans of runs that may be deleted: the newest run stays, as otherwise a large one would vanish at its end."""
+"""The first spans of runs that may be deleted. The newest run stays: a large one would else vanish as it ends."""
 
 
 def _end_gone_writers(connection: sqlite3.Connection) -> None:
@@ -373,8 +373,8 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
     - `status` may be `"lost"`: it ran when its process was killed, or when the record was closed
     - `seconds` isn't there while it runs, or if it is lost
     - `retries`: how often the request was sent again
-    - `chunks`, where content was recorded: when the text of the answer came, as a list of `[milliseconds, length]`:
-      milliseconds since the span's begin, and how many characters came then
+    - `chunks`, where content was recorded: when the text of the answer came (so far, while it runs), as a list of
+      `[milliseconds, length]`: milliseconds since the span's begin, and how many characters came then
 
     Args:
         path: the file.
@@ -404,28 +404,36 @@ def _nearest(connection: sqlite3.Connection, id: int) -> str:
     return f"the nearest are {', '.join(map(str, found))}; `mellea traces list` shows more"
 
 
-def read_changes(path: str | os.PathLike[str], id: int, *, after: int, running: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the spans of a run that have begun or ended since it was last read; see `read_run`.
+def read_changes(
+    path: str | os.PathLike[str], id: int, *, after: int, running: Mapping[int, int]
+) -> list[dict[str, Any]]:
+    """Return the spans of a run that have begun, grown or ended since it was last read; see `read_run`.
 
     Args:
         path: the file.
         id: which run.
         after: the highest id among the spans that are known.
-        running: the ids of those that ran when they were read.
+        running: the ids of those that ran when they were read, and how many characters had come by then.
 
     Raises:
         UsageError: there is no such file.
         StateError: it isn't a record.
     """
+    asked = list(running)
     with reading(path) as connection:
         rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? AND id > ? ORDER BY id", (id, after)))
-        for first in range(0, len(running), _ROWS):
-            part = running[first : first + _ROWS]
+        for first in range(0, len(asked), _ROWS):
+            part = asked[first : first + _ROWS]
             # Once more those that ran, as nothing else of a written span can change.
             wanted = f"SELECT * FROM spans WHERE run = ? AND id IN ({', '.join('?' * len(part))})"
             rows += _dicts(connection.execute(wanted, (id, *part)))
         spans = _read_spans(connection, rows, _lost_writers(connection, is_ended_too=True))
-    return [span for span in spans if span["id"] > after or span["status"] != "running"]
+    return [span for span in spans if span["status"] != "running" or _length(span) > running.get(span["id"], -1)]
+
+
+def _length(span: Mapping[str, Any]) -> int:
+    """Return how many characters of an answer have come."""
+    return sum([length for _, length in span.get("chunks", ())])
 
 
 def _read_spans(connection: sqlite3.Connection, rows: list[dict[str, Any]], lost: set[int]) -> list[dict[str, Any]]:

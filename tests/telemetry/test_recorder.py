@@ -27,8 +27,8 @@ from mellea.core.events import KeepAlive, ToolEnd
 from mellea.core.masking import known_secrets
 from mellea.core.sqlite import Database
 from mellea.errors import ConfigurationError, OverloadedError, StateError, UsageError
-from mellea.stdlib.requirements import check, simple_validate
 from mellea.stdlib.context import ChatContext
+from mellea.stdlib.requirements import check, simple_validate
 from mellea.telemetry import run_file
 from mellea.testing import Pause, ScriptedBackend
 from mellea.traces import Recording, read_run, read_runs, record
@@ -236,6 +236,8 @@ def test_what_runs_when_it_is_closed_is_recorded_to_its_end(file: Path) -> None:
 def test_what_is_wrong_is_said_at_once(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="takes the path of a file, not 7"):
         record(7)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="takes True, False or None for content, not 'yes'"):
+        record(file, content="yes")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="max_bytes of at least 100000, or None for no limit, not 10"):
         record(file, max_bytes=10)
     with pytest.raises(ConfigurationError, match="can't be written"):
@@ -335,9 +337,7 @@ def test_a_killed_process_leaves_what_it_had_flushed_and_what_ran_is_lost(file: 
     program = """
         import os, signal, sys
         import mellea
-        from mellea.stdlib.context import ChatContext
-from mellea.telemetry import run_file
-from mellea.testing import Pause, ScriptedBackend
+        from mellea.testing import Pause, ScriptedBackend
         recording = mellea.traces.record(sys.argv[1])
         with mellea.traces.start("program"):
             m = mellea.start_session(ScriptedBackend("a", [Pause(float("inf"))]))
@@ -554,6 +554,47 @@ def test_a_record_of_version_1_is_read_and_written_on(file: Path) -> None:
         session("b").instruct("x", name="new")
     assert [run["name"] for run in read_runs(file)] == ["new", "old"]
     assert read_run(file, 1)[0]["messages"] == messages
+
+
+def test_a_text_that_grows_is_written_now_and_then_and_not_for_each_piece(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = run_file.RunFile.write
+
+    def count(self: Any, entries: Any = ()) -> None:
+        written.append(len(entries))
+        write(self, entries)
+
+    monkeypatch.setattr(run_file.RunFile, "write", count)
+    pieces = [piece for number in range(100) for piece in (f"{number} ", Pause(0.01))]
+    began = time.monotonic()
+    with record(file, content=True):
+        session(pieces).instruct("x")
+    seconds = time.monotonic() - began
+    assert 2 <= sum(written) <= 3 + seconds / 0.3
+
+
+def test_without_content_nothing_of_a_text_that_grows_is_written(file: Path) -> None:
+    m = session(["planted-", Pause(0.5), "text ", Pause(0.5), "and ", Pause(0.5), "more"])
+    with record(file, content=False) as recording, anyio.from_thread.start_blocking_portal() as portal:
+        done = portal.start_task_soon(m.ainstruct, "x")
+        while not done.done():
+            recording.flush()
+            assert b"planted" not in everything(file)
+            time.sleep(0.05)
+    (span,) = spans_of(file)
+    assert span["status"] == "ok" and "chunks" not in span and b"planted" not in everything(file)
+
+
+def test_no_part_of_a_secret_is_written_while_a_text_grows(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_PASSWORD", f"{PASSWORD} battery")
+    m = session(["Say ", f"{PASSWORD} ", Pause(0.7), "battery ", "sk-0123456789", Pause(0.7), "abcdefghij ", "end"])
+    with record(file, content=True):
+        m.instruct("x")
+        found = everything(file)
+    assert b"Say " in found and b"correct" not in found and b"sk-0123" not in found
+    assert spans_of(file)[0]["answer"]["parts"][0]["content"] == "Say *** *** end"
 
 
 def test_old_runs_go(file: Path) -> None:

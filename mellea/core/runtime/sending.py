@@ -61,6 +61,8 @@ def send(
             # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
             return _send_past(run, backend, request, before, after[::-1], whole)
     run.sent = SentRequest(backend, request)
+    if run.spans is not None:
+        run.spans.innermost.request = run.sent
     if whole is not None:
         whole.sent = run.sent
     if _log.isEnabledFor(logging.DEBUG):
