@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import quote, urlencode
 
 from pydantic_core import from_json
@@ -21,13 +21,15 @@ from mellea.backends.gemini.images import (
 )
 from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, name_resource
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
-from mellea.backends.http.batches import BatchCodec
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Usage
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.errors import BackendError, RateLimitError, UsageError, WireError
+
+if TYPE_CHECKING:
+    from mellea.backends.http.batches import BatchCodec
 
 __all__ = ["GeminiBackend"]
 

@@ -25,14 +25,13 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, ClassVar, Self, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 
 import anyio
 import anyio.to_thread
 from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
-from mellea.backends.http.batches import BatchCall, BatchCodec
 from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
 from mellea.backends.http.exchange import Connector, Exchange, last_events, late_events
 from mellea.backends.http.fields import json_body
@@ -57,6 +56,9 @@ from mellea.errors import (
     UsageError,
     WireError,
 )
+
+if TYPE_CHECKING:
+    from mellea.backends.http.batches import BatchCall, BatchCodec
 
 __all__ = ["HTTP_OPTIONS", "MAX_ANSWER_BYTES", "HttpBackend", "Outgoing", "Probe"]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
 from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
-from mellea.backends.http.batches import BatchCodec
 from mellea.backends.http.report import is_hopeless
 from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.openai import chat
@@ -20,6 +19,9 @@ from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.errors import BackendError, ConfigurationError, UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from mellea.backends.http.batches import BatchCodec
 
 __all__ = ["OpenAIBackend"]
 
