@@ -36,7 +36,17 @@ if TYPE_CHECKING:
 
     from mellea.templates.environment import Jinja
 
-__all__ = ["Rendered", "check_variables", "fill", "find", "render", "render_blocks", "render_messages", "to_text"]
+__all__ = [
+    "Rendered",
+    "check_variables",
+    "fill",
+    "find",
+    "find_variables",
+    "render",
+    "render_blocks",
+    "render_messages",
+    "to_text",
+]
 
 _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
@@ -208,13 +218,27 @@ def fill(description: str, variables: Mapping[str, Any], *, model: str | None = 
     return render(TemplateRepresentation(description, variables, is_inline=True), model=model)
 
 
+def fill_text(content: Any, variables: Mapping[str, Any] | None) -> Any:
+    """Fill variables into what a program says, which has to be a text; without variables it stays as it is.
+
+    Raises:
+        UsageError: it is not a text, or a variable has no placeholder.
+    """
+    if not variables:
+        return content
+    if not isinstance(content, str):
+        raise UsageError(f"user_variables fills in a text, not {content!r}; write the values into it yourself")
+    check_variables(content, variables)
+    return fill(content, variables)
+
+
 def check_variables(description: str, variables: Iterable[str]) -> None:
     """Refuse a variable that no placeholder of the description uses: it would be missing from the prompt.
 
     Raises:
         UsageError: names the first one.
     """
-    used, given = _find_used_variables(description), list(variables)
+    used, given = find_variables(description), list(variables)
     if used is None or not used.issubset(given):  # what is missing is told where it is filled
         return
     unused = next((name for name in given if name not in used), None)
@@ -231,7 +255,7 @@ def check_variables(description: str, variables: Iterable[str]) -> None:
     )
 
 
-def _find_used_variables(description: str) -> frozenset[str] | None:
+def find_variables(description: str) -> frozenset[str] | None:
     """Return the names that a template takes from outside; `None` where other templates may take some too."""
     pieces = _split(description)
     return _load_jinja().names_in(description) if pieces is None else frozenset(pieces[1::2])

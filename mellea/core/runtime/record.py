@@ -47,16 +47,17 @@ THE_TEXT: Any = object()
 
 
 class Told(ABC):
-    """What observers are told of a run."""
+    """What observers are told of a run.
+
+    Attributes:
+        outer: the span of the run.
+        innermost: the span of the request, or of the work, that is going on.
+    """
 
     __slots__ = ()
 
     outer: Span
-
-    @property
-    @abstractmethod
-    def innermost(self) -> Span:
-        """The span of the request, or of the work, that is going on."""
+    innermost: Span
 
     @abstractmethod
     def end(self, run: Record) -> None:
