@@ -13,8 +13,10 @@ from mellea._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from mellea import errors as errors
+    from mellea import evaluation as evaluation
     from mellea import events as events
     from mellea import mfuncs as mfuncs
+    from mellea import notebook as notebook
     from mellea import prices as prices
     from mellea import serve as serve
     from mellea import telemetry as telemetry
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from mellea.core.thunk import ModelOutputThunk as ModelOutputThunk
     from mellea.core.tracing import trace as trace
     from mellea.errors import MelleaError as MelleaError
+    from mellea.evaluation import aevaluate as aevaluate
+    from mellea.evaluation import evaluate as evaluate
     from mellea.stdlib.agents import Agent as Agent
     from mellea.stdlib.components import mify as mify
     from mellea.stdlib.context import ChatContext as ChatContext
@@ -79,11 +83,14 @@ _HOMES = {
     "SimpleContext": "mellea.stdlib.context",
     "StreamChunk": "mellea.stdlib.streaming",
     "aask": "mellea.stdlib.generative",
+    "aevaluate": "mellea.evaluation",
     "amap": "mellea.batch",
     "ask": "mellea.stdlib.generative",
     "assistant_message": "mellea.core.messages",
     "command": "mellea.stdlib.generative",
     "errors": "",
+    "evaluate": "mellea.evaluation",
+    "evaluation": "",
     "events": "",
     "gather": "mellea.core.gather",
     "generative": "mellea.stdlib.generative",
@@ -91,6 +98,7 @@ _HOMES = {
     "map": "mellea.batch",
     "mfuncs": "",
     "mify": "mellea.stdlib.components",
+    "notebook": "",
     "observe": "mellea.core.observer",
     "options": "mellea.core.options",
     "prices": "",
@@ -106,6 +114,7 @@ _HOMES = {
     "user_message": "mellea.core.messages",
 }
 
+# `Budget`, `RateLimits`, `amap` and `map` aren't here: `from mellea import *` leaves Python's own `map` alone.
 __all__ = [
     "Agent",
     "Backend",
@@ -154,7 +163,7 @@ __getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *_HOMES})
 
 
 if os.environ.get("MELLEA_TELEMETRY"):

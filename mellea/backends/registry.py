@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mellea.backends.built_in import DEFAULT_MODEL, FILE_SUFFIXES, PROVIDERS, SERVICE_HOSTS
 from mellea.core.backend import Backend
+from mellea.core.entrance import short_errors
 from mellea.core.options import ModelOption
 from mellea.core.results import Probe
-from mellea.core.tracebacks import short_errors
 from mellea.errors import ConfigurationError, MelleaError, UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def get_backend(
         backend_kwargs["service"] = provider
     chosen = model_id or named
     if not chosen and _needs_model(factory):
-        raise ConfigurationError(f"{full!r} names no model; say which, as in '{provider}/…', or with model_id=")
+        raise ConfigurationError(f"{full!r} doesn't name a model; name one, as in '{provider}/…', or with model_id=")
     _check_arguments(factory, backend_kwargs)
     # Each class has parameters of its own, which were compared with the arguments just now.
     make = cast("Callable[..., Backend]", factory)
@@ -222,7 +222,7 @@ def _make_chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Map
     if model_id is not None or backend_kwargs:
         given = [*(["model_id"] if model_id is not None else []), *backend_kwargs]
         raise UsageError(
-            f"a chain of models takes no {given[0]!r}, which would be for one of them; make the backends by "
+            f"a chain of models doesn't take {given[0]!r}, which belongs to a single model; make the backends by "
             "get_backend(…) and chain them by mellea.backends.FallbackBackend([…])"
         )
     fallback = importlib.import_module("mellea.backends.fallback")  # lazy: see above
@@ -265,6 +265,12 @@ def _check_arguments(factory: Any, arguments: Mapping[str, Any]) -> None:
 # -- advice in errors ---------------------------------------------------------------------------------------
 
 
+_FORM = "a model is named 'provider/model'; `mellea models list --all` shows all providers"
+
+_NEAR = 3
+"""How many providers with similar names an error shows; there are some 25."""
+
+
 def _advise_on_model(model: str) -> str:
     """Return what to give in place of a model's name that names no known provider."""
     endings = " or ".join(map(repr, FILE_SUFFIXES))
@@ -274,15 +280,16 @@ def _advise_on_model(model: str) -> str:
         return f"it is a file, but not a model's; the name of a model's file ends in {endings}"
     offers = _list_offers()
     known = providers()
-    form = f"a model is named 'provider/model', and the providers are {', '.join(map(repr, known))}"
     provider, divider, rest = model.partition("/" if "/" in model or ":" not in model else ":")
     meant = _find_similar_provider(provider, known, offers)
     if meant is not None:
         named = f"{meant}/{rest}" if divider and rest else meant
-        return f"did you mean {named!r}? {form}"
+        return f"did you mean {named!r}? {_FORM}"
     ways = [f"{offer}/{model}" for offer in _find_likely_providers(model, offers)]
     hint = f"did you mean {' or '.join(map(repr, ways))}? " if ways else ""
-    return f"there is no provider {provider!r}; {hint}{form}"
+    near = difflib.get_close_matches(provider.lower()[:40], known, n=_NEAR, cutoff=0.5)
+    nearest = f"; similar are {', '.join(map(repr, near))}" if near else ""
+    return f"there is no provider {provider!r}{nearest}; {hint}{_FORM}"
 
 
 def _advise_on_argument(name: str, taken: Collection[str], options: Collection[str]) -> str:

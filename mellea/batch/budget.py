@@ -63,8 +63,9 @@ class Budget:
             model = f"{backend.name}/{backend.model_id}"
             if prices.price_of(backend.name, backend.model_id) is None:
                 raise ConfigurationError(
-                    f"Budget(cost={self.cost!r}) can't be kept, since the price of {model!r} is unknown; set it with "
-                    f"mellea.prices.set_prices({{{model!r}: mellea.prices.Price(input=…, output=…)}}), or limit tokens="
+                    f"Budget(cost={self.cost!r}) can't be enforced, since the price of {model!r} is unknown; set it "
+                    f"with mellea.prices.set_prices({{{model!r}: mellea.prices.Price(input=…, output=…)}}), or limit "
+                    "tokens="
                 )
 
 
@@ -170,7 +171,7 @@ class Purse:
             # A row that asked no model (its prompt failed) has no tokens either, and says nothing about the provider.
             if limit is not None and taken is None and has_asked:
                 raise ConfigurationError(
-                    f"Budget({name}={limit!r}) can't be kept: the tokens of an answer, or their price, are unknown; "
+                    f"Budget({name}={limit!r}) can't be enforced: an answer's tokens, or their price, are unknown; "
                     "limit seconds= instead, or set the price with mellea.prices.set_prices(…)"
                 )
 

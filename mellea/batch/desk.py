@@ -59,6 +59,8 @@ class _Item:
 
     key: str
     asked: Asked
+    backend: HttpBackend
+    codec: BatchCodec
     waiter: Waiter
     outcome: BatchOutcome | None = None
     error: MelleaError | None = None
@@ -119,7 +121,10 @@ class BatchDesk:
             LookupError: it has to be asked for live.
             MelleaError: the request failed.
         """
-        item = _Item(key.hex(), asked, new_waiter())
+        backend = asked.backend
+        if not isinstance(backend, HttpBackend) or backend.batches is None:
+            raise LookupError
+        item = _Item(key.hex(), asked, backend, backend.batches, new_waiter())
         # In an earlier batch first: what is under way there is paid for.
         if not self._join_earlier(item) and not self._add(item):
             raise LookupError
@@ -129,10 +134,8 @@ class BatchDesk:
         outcome = item.outcome
         if item.is_live or outcome is None:
             raise LookupError
-        if outcome.error is not None:
-            raise outcome.error
-        backend = asked.backend
-        assert isinstance(backend, HttpBackend) and outcome.body is not None
+        if outcome.body is None:
+            raise outcome.error or WireError(f"the batch of {backend.name} has no answer and no error for a row")
         events = backend.decode_from_batch(asked.request, outcome.body)
         value, generation = await asked.finish(events)
         meter.add(backend.name, generation.model or backend.model_id, generation.usage, batch=True)
@@ -142,14 +145,12 @@ class BatchDesk:
         """Have a request wait for a batch of an earlier run, if it stands in one."""
         # Taken out: if that batch fails, the row goes into a new one the next time.
         noted, name = self._noted.pop(item.key, (None, ""))
-        backend = item.asked.backend
+        backend = item.backend
         if noted is None or (noted.provider, noted.model) != (backend.name, backend.model_id):
             return False
-        # `can_take` has made sure of both.
-        assert isinstance(backend, HttpBackend) and backend.batches is not None
         batch = self._found.get(noted.intent)
         if batch is None:
-            batch = self._found[noted.intent] = _Batch(backend, backend.batches, noted.intent, noted.provider_id)
+            batch = self._found[noted.intent] = _Batch(backend, item.codec, noted.intent, noted.provider_id)
             batch.at, batch.total = noted.at, len(noted.rows)
             self._new.append(batch)
         batch.items[name] = item
@@ -160,9 +161,8 @@ class BatchDesk:
 
     def _add(self, item: _Item) -> bool:
         """Add a request to the batch that takes requests; false if it can't stand in one."""
-        backend = item.asked.backend
-        assert isinstance(backend, HttpBackend) and backend.batches is not None
-        batch = self._open.get(id(backend)) or self._begin(backend, backend.batches)
+        backend = item.backend
+        batch = self._open.get(id(backend)) or self._begin(backend, item.codec)
         # The name has the intent in it, by which `_is_ours` knows a batch again.
         name = f"{batch.intent}-{len(batch.items)}"
         encoded = backend.encode_for_batch(name, item.asked.request)
@@ -324,7 +324,7 @@ def _resolve(batch: _Batch, name: str) -> None:
 
 def _malformed(batch: _Batch, error: Exception) -> WireError:
     return WireError(
-        f"{batch.backend.name!r} said something about a batch in an unknown form: {type(error).__name__}: {error}",
+        f"{batch.backend.name!r} sent the state of a batch in an unknown form: {type(error).__name__}: {error}",
         backend=batch.backend.name,
         model=batch.backend.model_id,
     )

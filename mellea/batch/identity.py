@@ -163,8 +163,7 @@ def _instance_form(value: Any, inner: Callable[[Any], Any]) -> Any:
             return {"class": name, "value": json_value(value)}  # a date, a path, an enum's member
         except UsageError:
             raise UsageError(
-                f"a {own.__name__} has no form that a journal could tell it from others by; give a plain value in its "
-                "place, such as its id"
+                f"a {own.__name__} can't be identified in a journal; give a plain value in its place, such as its id"
             ) from None
     return {"class": name, "state": inner(state)}
 
@@ -222,7 +221,9 @@ def parse_source(function: Callable[..., Any], depth: int = 0) -> str:
 def _tree_of(code: CodeType, name: str) -> str:
     node = _find_node(code)
     if node is None:
-        raise UsageError(f"the source of {name}() can't be read, so give version=; a change of that asks again")
+        raise UsageError(
+            f"the source of {name}() can't be read, so give version=, and change it to have the rows asked again"
+        )
     return json.dumps(_node_form(node), separators=(",", ":"), ensure_ascii=True)
 
 

@@ -22,9 +22,10 @@ import anyio
 from mellea.batch.feed import Feed, PushFeed
 from mellea.batch.row import Row
 from mellea.batch.runner import Runner
+from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, new_waiter
 from mellea.core.runtime.portal import portal_loop
-from mellea.core.tracebacks import add_note, short_errors, shorten
+from mellea.core.tracebacks import add_note, shorten
 from mellea.errors import StreamingError
 
 __all__ = ["AsyncRows", "Rows"]
@@ -282,7 +283,7 @@ _left: deque[str] = deque(maxlen=1)
 
 def _how_to_go_on(done: int, journal: str) -> str:
     return (
-        f"{done:,} rows are done and stand in the journal {journal!r}; run the same program again, and it goes on with "
+        f"{done:,} rows are done and saved in the journal {journal!r}; run the same program again, and it goes on with "
         "those that aren't"
     )
 

@@ -57,7 +57,7 @@ class Partition:
         # Row numbers count within a part, and engines cut the parts differently in each run.
         if self.id is None:
             raise UsageError(
-                "an engine takes id=, the field that tells a row from others: numbers aren't the same again"
+                "an engine needs id=, a field that identifies each row: row numbers differ from run to run"
             )
         if isinstance(self.function, str):
             module, _, name = self.function.partition(":")

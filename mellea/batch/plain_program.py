@@ -93,15 +93,15 @@ class PlainProgram(Program):
         """Return a value as JSON."""
         if isinstance(value, ModelOutputThunk):
             raise UsageError(
-                f"{self.name}() returned a thunk, which a journal can't give back; return thunk.value or thunk.parsed"
+                f"{self.name}() returned a thunk, which a journal can't store; return thunk.value or thunk.parsed"
             )
         if self._type is not None and self._type is not Any:
             return dump_typed(value)
         text = dump_typed(value)
         if json.loads(text) != value or not _is_json(value):
             raise UsageError(
-                f"{self.name}() returned a {type(value).__name__}, and a journal can't tell what to make of it when it "
-                "is read back; annotate the function with the type that it returns"
+                f"{self.name}() returned a {type(value).__name__}, which a journal can't restore without its "
+                "type; annotate the function with the type that it returns"
             )
         return text
 
@@ -116,7 +116,7 @@ class PlainProgram(Program):
         try:
             return self._format.validate_json(text)
         except ValueError as error:
-            raise StateError(f"the journal's value of {self.name}() isn't of its type any more: {error}") from None
+            raise StateError(f"the journal's value of {self.name}() no longer fits its return type: {error}") from None
 
 
 def _is_json(value: Any) -> bool:

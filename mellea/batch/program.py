@@ -136,4 +136,4 @@ def load_typed(text: str, format: Any) -> Any:
     try:
         return format.validate(text)
     except Exception as error:  # noqa: BLE001 - user code: a validator may raise anything
-        raise StateError(f"the journal's value isn't a {format.name} any more: {error}") from None
+        raise StateError(f"the journal's value is no longer a valid {format.name}: {error}") from None

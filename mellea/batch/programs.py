@@ -28,6 +28,8 @@ def as_program(function: Any, version: str | None) -> Program:
     """
     if version is not None and not isinstance(version, str):
         raise UsageError(f"version= takes a text, not {version!r}")
+    if isinstance(function, Program):  # such as the variants of an evaluation
+        return function
     if isinstance(function, Agent):
         return AgentProgram(function, version)
     owner = getattr(function, "__self__", None)

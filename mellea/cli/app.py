@@ -20,7 +20,8 @@ import typer
 
 from mellea._version import __version__
 from mellea.cli import output
-from mellea.core.tracebacks import frames_of_program, short_errors
+from mellea.core.entrance import short_errors
+from mellea.core.tracebacks import frames_of_program
 from mellea.errors import MelleaError, StateError, UsageError
 
 __all__ = ["run"]
@@ -28,9 +29,12 @@ __all__ = ["run"]
 _COMMANDS = {
     "ask": "mellea.cli.ask",
     "chat": "mellea.cli.chat",
+    "docs": "mellea.cli.docs",
     "doctor": "mellea.cli.doctor",
+    "eval": "mellea.cli.eval",
     "journal": "mellea.cli.journal",
     "map": "mellea.cli.map",
+    "mcp": "mellea.cli.mcp",
     "models": "mellea.cli.models",
     "run": "mellea.cli.run",
     "serve": "mellea.cli.serve",

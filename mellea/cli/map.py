@@ -51,7 +51,7 @@ def map(
     kept = journal or rows.with_suffix(".journal.db")
     # Not continued without being asked, since it may be of other rows, or of an older prompt.
     if kept.exists() and not resume:
-        raise UsageError(f"the journal {str(kept)!r} is there already; --resume goes on with it, or delete it")
+        raise UsageError(f"the journal {str(kept)!r} already exists; continue it with --resume, or delete it")
     source, _, _ = open_rows(rows)
     budget = Budget(cost, tokens) if cost is not None or tokens is not None else None
     with start_session(model) if model is not None else nullcontext():
@@ -85,7 +85,7 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
                 if failures is not None:
                     _put(failures, {"id": row.id, "error": type(row.error).__name__, "message": str(row.error)})
         except KeyboardInterrupt:
-            output.note(f"mellea: {mapped.done:,} rows are done and stand in {str(kept)!r}; --resume goes on")
+            output.note(f"mellea: {mapped.done:,} rows are done and saved in {str(kept)!r}; --resume continues")
             raise
         except BudgetExceededError as error:
             output.note(f"mellea: {error}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from rich.console import Console, RenderableType
 
 from mellea.core.terminal import visible_lines
 
-__all__ = ["Json", "draw", "is_for_people", "note", "write", "write_json", "write_value"]
+__all__ = ["Json", "draw", "is_for_people", "note", "progress", "write", "write_json", "write_value"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines, as in a pipe.")]
 
@@ -71,6 +71,29 @@ def draw(*what: RenderableType) -> None:
 def note(text: str) -> None:
     """Tell the user something, on stderr."""
     sys.stderr.write(f"{visible_lines(text)}\n")
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show on stderr, if that is a terminal, how many bytes of a download have come; call what it gives with them.
+
+    Args:
+        label: what is downloaded.
+    """
+    from rich import progress as bars  # lazy: no other command needs it
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(bar_width=None),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(compact=True),
+    )
+    console = Console(stderr=True)
+    with bars.Progress(*columns, console=console, disable=not console.is_terminal, expand=False) as shown:
+        task = shown.add_task(label, total=None)
+        # What was there before counts as done, not as fast.
+        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,7 @@ from typing import Any
 
 from mellea.errors import UsageError
 
-__all__ = ["load", "run_file"]
+__all__ = ["find_programs", "load", "run_file"]
 
 
 def load(named: str) -> Any:
@@ -30,7 +31,7 @@ def load(named: str) -> Any:
         # The user's own file and command line; a type is often an expression, such as list[Person].
         return eval(name, vars(module))  # noqa: S307
     except (NameError, AttributeError, SyntaxError) as error:
-        raise UsageError(f"there is no {name!r} in {path!r}: {error}") from error
+        raise UsageError(f"{path!r} doesn't define {name!r}: {error}") from error
 
 
 def run_file(path: Path) -> ModuleType:
@@ -50,3 +51,36 @@ def run_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))  # as for a script
     spec.loader.exec_module(module)
     return module
+
+
+def find_programs(file: str, kinds: tuple[type, ...], what: str) -> tuple[ModuleType, dict[str, Any]]:
+    """Run a Python file, and return it with what it has to serve, by name.
+
+    Args:
+        file: `FILE.py`, or `FILE.py:NAME,NAME` for these alone, which may be plain functions, too. By default it is
+            what `__all__` names, else every public value of the kinds.
+        kinds: the classes of what is served without being named.
+        what: what the kinds are called in errors.
+
+    Raises:
+        UsageError: there is nothing, a name isn't there, or what it names can't be served.
+    """
+    path, _, named = file.partition(".py:")
+    module = run_file(Path(f"{path}.py" if named else file))
+    values = vars(module)
+    names = [name.strip() for name in named.split(",")] if named else None
+    found = {name: value for name, value in values.items() if not name.startswith("_") and isinstance(value, kinds)}
+    chosen = names or getattr(module, "__all__", None)
+    if chosen is not None:
+        missing = next((name for name in chosen if name not in values), None)
+        if missing is not None:
+            known = ", ".join(found) or "nothing that can be served"
+            raise UsageError(f"{module.__file__} doesn't define {missing!r}; it has {known}")
+        found = {name: values[name] for name in chosen if names or _can_be_served(values[name], kinds)}
+    if not found:
+        raise UsageError(f"{module.__file__} has no {what}; name other functions, as in FILE.py:f")
+    return module, found
+
+
+def _can_be_served(value: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) or inspect.isroutine(value)

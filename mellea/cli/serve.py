@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import ipaddress
 import json
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 
 from mellea.cli import output
-from mellea.cli.programs import run_file
+from mellea.cli.programs import find_programs
 from mellea.errors import MissingExtraError, UsageError
 from mellea.serve import app as make_server
 from mellea.stdlib.agents import Agent
 from mellea.stdlib.generative import AsyncPromptFunction, PromptFunction
 from mellea.stdlib.session import MelleaSession
 
-__all__ = ["find_programs", "make_from_environment", "serve"]
+__all__ = ["make_from_environment", "serve"]
 
 _SETTINGS = "MELLEA_SERVE_SETTINGS"
 """How the workers, which are processes of their own, are told what to serve; the key stands in `MELLEA_SERVE_KEY`."""
@@ -57,10 +55,10 @@ def serve(
     # On loopback only this machine can ask; anywhere else, models would be paid for by this key's owner.
     if key is None and not _is_loopback(host):
         raise UsageError(
-            f"whoever reaches {host} could use your models; give --key (or {_KEY}), or listen on 127.0.0.1"
+            f"anybody who can reach {host} could use your models; give --key (or {_KEY}), or listen on 127.0.0.1"
         )
     if workers > 1 and store is None:
-        raise UsageError("several workers need --store FILE, or they wouldn't know of each other's chats")
+        raise UsageError("several workers need --store FILE, or they can't see each other's chats")
     settings = {"file": file, "store": None if store is None else str(store), "allowed_hosts": allowed_host or []}
     os.environ[_SETTINGS] = json.dumps(settings)
     if key is not None:
@@ -89,9 +87,11 @@ def make_from_environment() -> Any:
         UsageError: the file has nothing that can be served.
     """
     settings = json.loads(os.environ[_SETTINGS])
-    path, _, names = settings["file"].partition(".py:")
-    module = run_file(Path(f"{path}.py" if names else settings["file"]))
-    programs = find_programs(module, [name.strip() for name in names.split(",")] if names else None)
+    module, programs = find_programs(
+        settings["file"],
+        (MelleaSession, Agent, PromptFunction, AsyncPromptFunction),
+        "session, agent or generative function",
+    )
     return make_server(
         programs,
         key=os.environ.get(_KEY) or None,
@@ -99,41 +99,6 @@ def make_from_environment() -> Any:
         allowed_hosts=settings["allowed_hosts"],
         title=module.__name__,
     )
-
-
-def find_programs(module: ModuleType, names: list[str] | None) -> dict[str, Any]:
-    """Return what a module has to serve, by its names.
-
-    Args:
-        module: the program.
-        names: what to serve; by default what `__all__` names, else every session, agent and prompt function.
-
-    Raises:
-        UsageError: there is nothing, or a name isn't there.
-    """
-    values = vars(module)
-    chosen = names or getattr(module, "__all__", None)
-    if chosen is not None:
-        missing = next((name for name in chosen if name not in values), None)
-        if missing is not None:
-            known = ", ".join(_list_programs(values)) or "nothing that can be served"
-            raise UsageError(f"there is no {missing!r} in {module.__file__}; it has {known}")
-        return {name: values[name] for name in chosen if names or _can_be_served(values[name])}
-    found = _list_programs(values)
-    if not found:
-        raise UsageError(
-            f"{module.__file__} has no session, agent or generative function; name other functions, as in FILE.py:f"
-        )
-    return found
-
-
-def _list_programs(values: dict[str, Any]) -> dict[str, Any]:
-    kinds = (MelleaSession, Agent, PromptFunction, AsyncPromptFunction)
-    return {name: value for name, value in values.items() if not name.startswith("_") and isinstance(value, kinds)}
-
-
-def _can_be_served(value: Any) -> bool:
-    return isinstance(value, (MelleaSession, Agent)) or (callable(value) and not inspect.isclass(value))
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,20 +1,14 @@
-"""Arguments that don't fit: the error, with our name for what other libraries call something else."""
+"""Arguments that aren't taken: what to write instead, with our name for what other libraries call something else."""
 
 from __future__ import annotations
 
 import difflib
-import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from types import CodeType, FunctionType
-from typing import Any, TypeVar, cast
+from collections.abc import Collection, Mapping
 
 from mellea.core.options import nearest_option
-from mellea.core.tracebacks import wrap_entrance
-from mellea.errors import UsageError, UsageTypeError
+from mellea.errors import UsageError
 
-__all__ = ["ArgumentCheck", "advice_for", "entrance", "unknown_argument"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["advice_for", "unknown_argument"]
 
 
 def _by_name(table: Mapping[str, str]) -> dict[str, str]:
@@ -65,7 +59,7 @@ _ELSEWHERE = _by_name(
         "it belongs to instruct, act and the streams, which check them": "requirements",
         "it belongs to instruct, act and the streams, which check requirements": "strategy strict",
         "it belongs to the streams": "live release",
-        "it belongs to instruct and the streams, whose descriptions have {{placeholders}}": "user_variables",
+        "it belongs to instruct, chat and the streams, whose texts have {{placeholders}}": "user_variables",
         "it belongs to instruct and the streams": "grounding_context icl_examples output_prefix name",
         "it belongs to instruct, chat and the streams": "images",
         "it belongs to the verbs, as in m.instruct(…, format=…)": "format",
@@ -125,119 +119,3 @@ def _as_option(option: str, taken: Collection[str]) -> str:
     if "model_options" in taken:
         return f"it is a model option: model_options={{{option!r}: …}}"
     return f"{option!r} is a model option: with mellea.options({option}=…), or start_session(…, model_options=…)"
-
-
-class ArgumentCheck:
-    """Refuses arguments that a function doesn't take, with a `UsageError` that says what to write instead.
-
-    Python's own error would name the function inside, which the program hasn't called.
-
-    Args:
-        what: what errors call the function.
-        function: the function; the parameters in its own signature are taken.
-        declared: the names that it takes as `**arguments`.
-        ways: what to do instead about arguments that other functions take and this one doesn't.
-    """
-
-    __slots__ = ("_accepted", "_code", "_count", "_declared", "_first", "_required", "_ways", "_what")
-
-    def __init__(
-        self,
-        what: str,
-        function: Callable[..., Any],
-        declared: Iterable[str] = (),
-        ways: Mapping[str, str] | None = None,
-    ) -> None:
-        self._what = what
-        # From the code object: `inspect.signature` would be made for every verb when it is imported.
-        self._code: CodeType = cast("FunctionType", function).__code__
-        self._declared = tuple(declared)
-        self._ways = ways or {}
-        # Sets made once, so that a right call costs two comparisons.
-        self._accepted = frozenset((*self._positional(), *self._keywords(), *self._declared))
-        self._first = frozenset(self._positional())
-        self._count = self._code.co_argcount
-        self._required = self._count - len(cast("FunctionType", function).__defaults__ or ())
-
-    def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Refuse a name that isn't taken, and arguments by position that don't fit.
-
-        Raises:
-            UsageError: says what the function takes.
-        """
-        if not self._accepted.issuperset(kwargs) and not self._takes_any():
-            unknown = next(name for name in kwargs if name not in self._accepted)
-            raise unknown_argument(self._what, unknown, self._shown(), ways=self._ways)
-        if len(args) != self._count or (kwargs and not self._first.isdisjoint(kwargs)):
-            self._check_positions(args, kwargs)
-
-    def _check_positions(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        names = self._code.co_varnames[: self._count]
-        if len(args) > self._count and not self._code.co_flags & inspect.CO_VARARGS:
-            raise UsageTypeError(f"{self._says_what_it_takes()}; {self._advice_for_value(args[self._count])}")
-        if twice := [name for name in names[: len(args)] if name in kwargs]:
-            raise UsageTypeError(f"{self._what} was given {twice[0]!r} twice: by position and by name")
-        if missing := [name for name in names[len(args) : self._required] if name not in kwargs]:
-            verb = "is missing" if len(missing) == 1 else "are missing"
-            own = f"; the verb of a session is its own: m.{self._what}(…)" if _has_verb(args, self._what) else ""
-            raise UsageTypeError(f"{self._says_what_it_takes()}; {' and '.join(map(repr, missing))} {verb}{own}")
-
-    def _says_what_it_takes(self) -> str:
-        names = self._positional()
-        count = {0: "no positional arguments", 1: "one positional argument"}.get(len(names))
-        listed = f", {', '.join(names)}" if names else ""
-        return f"{self._what} takes {count or f'{len(names)} positional arguments'}{listed}"
-
-    def _advice_for_value(self, value: Any) -> str:
-        """Return how to give an argument by name that was given by position, going by what it is."""
-        taken = self._accepted
-        if isinstance(value, Mapping) and "user_variables" in taken:
-            return "values for {{placeholders}} go into user_variables={…}, options of the model into model_options={…}"
-        if callable(value) and "validation_fn" in taken:
-            return "the function that checks goes into validation_fn=…"
-        if isinstance(value, type) and "format" in taken:
-            return f"the type of the answer goes into format={value.__name__}"
-        if isinstance(value, (list, tuple)) and "requirements" in taken:
-            return "what the answer has to meet goes into requirements=[…], tools go into tools=[…]"
-        if isinstance(value, str) and "role" in taken:
-            return "who says it goes into role=…, earlier turns into a list of messages as the first argument"
-        if isinstance(value, str) and "grounding_context" in taken:
-            return "give one text, with all of the task; what it is about may go into input=… or grounding_context={…}"
-        others = [name for name in self._shown() if name not in self._positional()]
-        which = "the others" if self._positional() else "its arguments"
-        return f"{which} are given by name: {', '.join(others)}" if others else f"{value!r} is one too many"
-
-    def _takes_any(self) -> bool:
-        return not self._declared and bool(self._code.co_flags & inspect.CO_VARKEYWORDS)
-
-    def _positional(self) -> tuple[str, ...]:
-        names = self._code.co_varnames[: self._code.co_argcount]
-        return tuple(name for name in names if name != "self")
-
-    def _keywords(self) -> tuple[str, ...]:
-        count = self._code.co_argcount
-        return self._code.co_varnames[count : count + self._code.co_kwonlyargcount]
-
-    def _shown(self) -> tuple[str, ...]:
-        """Return all names, in the order in which a person would look for them."""
-        keywords = self._keywords()
-        first = [name for name in keywords if name == "format"]
-        return (*first, *self._declared, *[name for name in keywords if name not in first], *self._positional())
-
-
-def _has_verb(values: Sequence[Any], name: str) -> bool:
-    return any(not isinstance(value, type) and callable(getattr(value, name, None)) for value in values)
-
-
-def entrance(what: str, **ways: str) -> Callable[[F], F]:
-    """Make a decorator for a function that programs call: it checks its arguments and shortens tracebacks.
-
-    Args:
-        what: what errors call the function.
-        ways: what to do instead about arguments that other functions take and this one doesn't.
-    """
-
-    def decorate(function: F) -> F:
-        return cast("F", wrap_entrance(function, ArgumentCheck(what, function, ways=ways)))
-
-    return decorate

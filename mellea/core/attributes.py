@@ -106,7 +106,7 @@ AGENT_WAYS = _by_name(
         "continue_run resume_run",
         "Agent(…, instructions=…) sets them": "system_prompt system set_instructions",
         "Agent(…, tools) has them from the beginning": "tool add_tool register_tool bind_tools tool_plain",
-        "another agent stands among the tools: Agent(…, [other])": "handoff handoffs sub_agents add_agent to_tool",
+        "pass another agent as a tool: Agent(…, [other])": "handoff handoffs sub_agents add_agent to_tool",
         "Agent(…, memory=…) gives it one": "memory store_memory",
     }
 )

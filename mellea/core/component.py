@@ -82,6 +82,21 @@ def is_component(value: Any) -> bool:
     return component_of(value) is not None
 
 
+def as_component(value: Any) -> Any:
+    """Return a text, a block or a component as something that can be rendered.
+
+    Raises:
+        UsageError: it is not a text, a message or a component, or the text is empty.
+    """
+    if isinstance(value, str):
+        value = CBlock(value)
+    if isinstance(value, CBlock) and not value.value.strip():
+        raise UsageError(f"the text to send is empty: {value.value!r}")
+    if isinstance(value, (CBlock, Message)) or component_of(value) is not None:
+        return value
+    raise UsageError(f"expected a text, a message or a component, not {value!r}")
+
+
 _DEEPEST = 10_000
 """How deep values may be nested; a `parts()` that makes new components each time would never end."""
 
@@ -108,7 +123,7 @@ def walk(value: Any) -> list[Any]:
         if isinstance(item, _PLAIN) or id(item) in seen:
             continue
         if depth > _DEEPEST:
-            raise UsageError(f"a {type(value).__name__} can't be said in a prompt: it is nested too deep, or endlessly")
+            raise UsageError(f"a {type(value).__name__} can't be put into a prompt: it is nested too deep, or endless")
         # Containers only, which may hold themselves; equal texts are all returned.
         seen.add(id(item))
         parts = list(_inside(item))

@@ -106,7 +106,7 @@ def _write_canonically(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray)):
         return {"sha256": hashlib.sha256(value).hexdigest()}
     raise UsageError(
-        f"the request has no fingerprint: it holds a value of type {type(value).__name__!r}, which JSON can't say; "
+        f"the request has no fingerprint: it holds a value of type {type(value).__name__!r}, which has no JSON form; "
         "give numbers, texts, lists and dicts in the options, the schema and the tools"
     )
 

@@ -25,7 +25,7 @@ class HistoryFault:
 
     Attributes:
         kind: a call that is `"unanswered"`, or a result that is an `"orphan"` (nothing asks for it), a `"duplicate"`
-            (its call has one already) or `"misplaced"` (it doesn't stand right behind its call).
+            (its call has one already) or `"misplaced"` (it doesn't directly follow its call).
         message: index of the message that has it.
         tool_call_id: the id of the call.
         tool_name: name of the tool.
@@ -44,8 +44,8 @@ class HistoryFault:
 _SENTENCES = {
     "unanswered": "the call {what} has no result",
     "orphan": "the result {what} has no call before it",
-    "duplicate": "the result {what} is one too many for its call",
-    "misplaced": "the result {what} doesn't stand right behind its call",
+    "duplicate": "the result {what} is a second one for its call",
+    "misplaced": "the result {what} doesn't directly follow its call",
 }
 
 

@@ -74,6 +74,8 @@ class Observer:
     - `after_response(events)` is a hook: given the events of each complete answer, neighbouring deltas joined, it
       returns those that readers get, or `None` to leave them as they are; it raises to refuse the answer. The answer
       is held back until then, so nothing of it is streamed.
+    - `choose_backend(backend, request)` is a hook: given each request for text and whom it goes to, it returns the
+      backend to ask in its place, such as a recording of it, or `None`; it raises to refuse the request.
     - `enter(span)` and `leave(span, token)` are called where a span becomes the current one of the running code, and
       where it stops being that; `token` is what `enter` returned.
 
@@ -110,12 +112,16 @@ class _Observers(tuple[Any, ...]):
         enterers: those that are told where a span becomes the current one.
         before_request: their hooks of this name, in order.
         after_response: their hooks of this name, in order.
+        choose_backend: their hooks of this name, in order.
+        has_hooks: whether there is any hook.
     """
 
     events: tuple[Any, ...]
     enterers: tuple[Any, ...]
     before_request: tuple[Callable[..., Any], ...]
     after_response: tuple[Callable[..., Any], ...]
+    choose_backend: tuple[Callable[..., Any], ...]
+    has_hooks: bool
 
     def __new__(cls, observers: Iterable[Any] = ()) -> Self:
         self = super().__new__(cls, observers)
@@ -123,6 +129,8 @@ class _Observers(tuple[Any, ...]):
         self.enterers = tuple([each for each in self if hasattr(each, "enter")])
         self.before_request = self._hooks("before_request")
         self.after_response = self._hooks("after_response")
+        self.choose_backend = self._hooks("choose_backend")
+        self.has_hooks = bool(self.before_request or self.after_response or self.choose_backend)
         return self
 
     def _hooks(self, name: str) -> tuple[Callable[..., Any], ...]:
@@ -144,8 +152,8 @@ class Span:
         id: a number of its own in this process.
         parent: the span that was current where this one began, `None` at the top.
         kind: `"call"`, `"attempt"`, `"check"`, `"tool"`, `"step"`, `"agent"`, `"work"` (such as a compactor, or the
-            body of a prompt function), `"image"`, `"embedding"`, `"function"` (decorated with `trace`), `"trace"` (the
-            block of `traces.start`), or whatever else its maker calls it.
+            body of a prompt function), `"image"`, `"video"`, `"embedding"`, `"function"` (decorated with `trace`),
+            `"trace"` (the block of `traces.start`), or whatever else its maker calls it.
         name: the call's `name=`, else what it is about in a word or two.
         started: when it began, in seconds since the epoch.
         began: when it began, as `time.monotonic()` tells.
@@ -481,12 +489,12 @@ _failed: set[int] = set()
 def _call(observer: Any, method: str, *args: object) -> Any:
     try:
         return getattr(observer, method)(*args)
-    except Exception:  # noqa: BLE001 - the observer's own code, which is no part of what it observes
+    except Exception:  # noqa: BLE001 - the observer's own code, which must not break what it observes
         # Once: an observer that fails does so at every span, and would fill the log.
         if id(observer) not in _failed:
             _failed.add(id(observer))
             _log.exception(
-                "the observer %s failed in %s(); it is told of the rest all the same", _name(observer), method
+                "the observer %s failed in %s(); it is still told of everything after that", _name(observer), method
             )
         return None
 

@@ -373,7 +373,7 @@ def _load_kind(classes: tuple[Any, ...], data: Any, path: str) -> Any:
 
 def _load_choice(choices: tuple[Any, ...], data: Any, path: str) -> Any:
     if not isinstance(data, str) or data not in choices:
-        raise StateError(f"{path} is none of {', '.join(map(repr, choices))}: {_shorten(data)}")
+        raise StateError(f"{path} should be one of {', '.join(map(repr, choices))}, not {_shorten(data)}")
     return data
 
 

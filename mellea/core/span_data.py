@@ -128,8 +128,8 @@ def _describe_request(span: Span, data: dict[str, Any]) -> None:
     # Field by field, since this is done for each request: dicts of what may be known take twice as long.
     sent, said = span.request, span.generation
     provider, model = span.backend, span.model
-    if span.kind == "image":
-        data["output_type"] = "image"
+    if span.kind in ("image", "video"):
+        data["output_type"] = span.kind
     if sent is not None:
         asked = sent.backend, sent.model
         if asked != (provider, model):

@@ -2,9 +2,8 @@
 
 Rules:
 
-- An entrance is a function that the program calls: a verb, a reader's next step, the wait for a thunk. It catches
-  an error on the way out, calls `shorten`, and raises it again with a bare `raise`, which adds no frame.
-- An entrance is wrapped once. A wrapper of its own, such as that of a synchronous verb, calls the function inside.
+- An error is shortened where it leaves for the program: in the functions that programs call (`entrance.py`), and in a
+  reader's next step. There it is raised again with a bare `raise`, which adds no frame.
 - Frames of this package are dropped, with those of the libraries that it called. What the program's own code
   called, such as a validator, stays.
 - A cause is shown if it has frames of the program, or once if it is one line that the message doesn't contain. Other
@@ -14,29 +13,12 @@ Rules:
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, TracebackType
-from typing import Any, TypeVar, cast
 
-__all__ = [
-    "add_note",
-    "frames_of_program",
-    "inside",
-    "is_debugging",
-    "short_errors",
-    "shorten",
-    "unwrap_entrance",
-    "wrap_entrance",
-]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-Check = Callable[[Sequence[Any], Mapping[str, Any]], None]
+__all__ = ["add_note", "frames_of_program", "is_debugging", "shorten"]
 
 _OURS = __name__.partition(".")[0]
 
@@ -48,94 +30,12 @@ _LIBRARIES = sys.stdlib_module_names | {
 _LONGEST = 200
 """The longest text, in characters, of a cause that is shown without frames of the program."""
 
-_ENTRANCES = frozenset({"__init__", "__call__", "__enter__", "__aenter__", "__iter__", "__aiter__"})
-
 _log = logging.getLogger(_OURS)
 
 
 def is_debugging() -> bool:
     """Whether errors keep all their frames and causes."""
     return os.environ.get("MELLEA_DEBUG", "0") not in ("", "0") or _log.isEnabledFor(logging.DEBUG)
-
-
-def short_errors(entrance: F) -> F:
-    """Decorate a function or a class that programs call, so that errors leave it with a short traceback.
-
-    In a class these are the public methods and properties, and those that make, call, enter and begin to iterate its
-    instances; not those that take a step, which have to be fast.
-    """
-    if isinstance(entrance, type):
-        for name, value in list(vars(entrance).items()):
-            if inspect.isfunction(value) and (not name.startswith("_") or name in _ENTRANCES):
-                if not hasattr(value, "is_inside"):
-                    setattr(entrance, name, wrap_entrance(value))
-            elif isinstance(value, property) and value.fget is not None and not name.startswith("_"):
-                setattr(
-                    entrance,
-                    name,
-                    property(wrap_entrance(value.fget), value.fset, value.fdel, value.__doc__),
-                )
-        return cast("F", entrance)
-    return cast("F", wrap_entrance(entrance))
-
-
-def inside(method: F) -> F:
-    """Mark a method that this package alone calls, inside an entrance, in a class with `short_errors`."""
-    method.is_inside = True  # type: ignore[attr-defined]
-    return method
-
-
-def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> Callable[..., Any]:
-    """Wrap a function that programs call, once: its errors get a short traceback.
-
-    Args:
-        function: sync or async; one that has been wrapped already is returned as it is.
-        check: is given the arguments, by position and by name, and raises if they don't fit.
-    """
-    if _is_wrapped(function):
-        return function
-
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def call_async(*args: Any, **kwargs: Any) -> Any:
-            try:
-                if check is not None:
-                    check(args, kwargs)
-                return await function(*args, **kwargs)
-            except Exception as error:
-                shorten(error)
-                raise
-
-        return _noted(call_async, check)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            if check is not None:
-                check(args, kwargs)
-            return function(*args, **kwargs)
-        except (Exception, KeyboardInterrupt) as error:
-            shorten(error)
-            raise
-
-    return _noted(call, check)
-
-
-def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], Check | None]:
-    """Return the function inside an entrance, and the check of its arguments, for a wrapper that does both itself."""
-    if _is_wrapped(function):
-        return cast("Any", function).__wrapped__, cast("Any", function).check_arguments
-    return function, None
-
-
-def _noted(wrapper: Callable[..., Any], check: Check | None) -> Callable[..., Any]:
-    wrapper.check_arguments = check  # type: ignore[attr-defined]
-    return wrapper
-
-
-def _is_wrapped(function: Callable[..., Any]) -> bool:
-    return getattr(function, "__globals__", None) is globals()
 
 
 def shorten(error: BaseException) -> None:

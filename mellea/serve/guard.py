@@ -24,8 +24,8 @@ from typing import Any
 import anyio
 import pydantic_core
 
+from mellea.core.entrance import short_errors
 from mellea.core.runtime.tasks import in_thread
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.serve.response import Receive, Scope, read_body
 
@@ -129,11 +129,11 @@ class Guard:
         """
         host = request.header("host")
         if request.has_several("host") or not self._is_known(host):
-            raise Refused(421, "this server doesn't answer for that host; allowed_hosts= names others", "wrong_host")
+            raise Refused(421, "this server doesn't accept that host name; allow it with allowed_hosts=", "wrong_host")
         origin = request.header("origin")
         # An opaque origin is the text "null", which has no "://", and so is refused like a foreign one.
         if origin and origin.partition("://")[2].lower() != host.lower():
-            raise Refused(403, "this server takes no requests from pages of other origins", "wrong_origin")
+            raise Refused(403, "this server accepts no requests from pages of other origins", "wrong_origin")
 
     def _is_known(self, host: str) -> bool:
         if "*" in self._hosts:
@@ -183,7 +183,7 @@ class Guard:
             with anyio.fail_after(BODY_SECONDS):
                 body = await read_body(request.receive, self._max_body)
         except TimeoutError:
-            raise Refused(408, f"the body didn't come within {BODY_SECONDS:.0f} s", "slow_body") from None
+            raise Refused(408, f"the body didn't arrive within {BODY_SECONDS:.0f} s", "slow_body") from None
         if body is None:  # or the client has left, and hears nothing
             raise self._too_large()
         try:

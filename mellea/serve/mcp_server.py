@@ -6,13 +6,15 @@ The package `mcp` speaks the protocol; it is loaded when the server is made read
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import ipaddress
 import json
 import logging
+import sys
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import anyio
 
@@ -22,6 +24,7 @@ from mellea.core.events import Event, TextDelta, ToolEnd
 from mellea.core.runtime.tasks import together
 from mellea.errors import MelleaError, MissingExtraError, UsageError
 from mellea.serve.programs import Program, as_served_tools
+from mellea.serve.stdin_lines import claim_stdin
 from mellea.stdlib.tools import Tool, ToolReturn, serialise_result
 from mellea.stdlib.tools.progress import ReportQueue
 
@@ -31,6 +34,9 @@ _log = logging.getLogger("mellea.serve")
 
 _PAUSE_SECONDS = 0.05
 """The shortest time between two notifications of progress; what comes in between goes into the next one."""
+
+_GRACE_SECONDS = 5
+"""How long calls over HTTP may go on when the server is stopped; a client's open stream would never end by itself."""
 
 _LONGEST_MESSAGE = 4_000
 """Characters of one notification of progress."""
@@ -75,11 +81,22 @@ class McpServer:
         if transport == "http":
             await self._serve_http(host, port)
             return
+        await self._serve_stdio()
+
+    async def _serve_stdio(self) -> None:
+        if sys.stdin is None or sys.stdout is None:
+            raise UsageError("a server over standard input and output needs both, and one of them is closed")
         from mcp.server.stdio import stdio_server  # optional: the extra `mcp`
 
         server = self.mcp_server
-        async with stdio_server() as (reading, writing):
-            await server.run(reading, writing, server.create_initialization_options())
+        with claim_stdin() as lines:
+            # With lines of our own: a wait for the package's can't be cancelled, so Ctrl-C would do nothing.
+            async with stdio_server(cast(Any, lines)) as (reading, writing):
+                # Descriptor 1 leads to stderr here. What the program has printed, and what it prints later, is
+                # written while it does: out of a buffer it would come when the descriptor is the protocol's again.
+                sys.stdout.flush()
+                with contextlib.redirect_stdout(sys.stderr):
+                    await server.run(reading, writing, server.create_initialization_options())
 
     async def _serve_http(self, host: str, port: int) -> None:
         if not _is_loopback(host):
@@ -89,7 +106,10 @@ class McpServer:
             )
         import uvicorn  # optional: it comes with the extra `mcp`
 
-        await uvicorn.Server(uvicorn.Config(self.asgi(host), host=host, port=port, log_level="warning")).serve()
+        config = uvicorn.Config(
+            self.asgi(host), host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_SECONDS
+        )
+        await uvicorn.Server(config).serve()
 
     def asgi(self, host: str = "127.0.0.1") -> Any:
         """Return an ASGI application (of Starlette) that serves streamable HTTP at `/mcp`.
@@ -138,7 +158,7 @@ class McpServer:
             return _failed(str(error))
         except Exception as error:  # noqa: BLE001 - of the user's function
             _log.exception("the tool %r failed", tool.name)
-            return _failed(f"the tool {tool.name!r} failed with {type(error).__name__}; its server knows more")
+            return _failed(f"the tool {tool.name!r} failed with {type(error).__name__}; see its server's log")
 
     def __repr__(self) -> str:
         return f"<McpServer {self.name!r} of {', '.join(self._by_name)}>"

@@ -151,7 +151,7 @@ class AgentModel(ServedModel):
         # Results of tools stay out: the agent's own steps aren't told to clients, and theirs aren't the agent's.
         spoken = [Message(each.role, each.content, images=_images(each)) for each in asked.messages if _is_spoken(each)]
         if not spoken:
-            raise UnfitRequestError("the conversation has no message of the user")
+            raise UnfitRequestError("the conversation has no user message")
         with _hiding_misuse():
             async with (
                 self._agent.astream(spoken, model_options=_inner_options(asked)) as stream,
@@ -269,7 +269,7 @@ async def _read_stream(given: Any) -> AsyncGenerator[Event, None]:
                 yield TextDelta(piece)
         # Checked first: an agent that waits has no output to send.
         if source.check() is not None:
-            raise UnfitRequestError("the agent waits for an answer of a person, which this API can't ask for")
+            raise UnfitRequestError("the agent is waiting for a person's answer, which this API can't ask for")
         if not is_text:
             yield TextDelta(_to_text(source.output))
         yield UsageEvent(source.usage or Usage())
@@ -334,7 +334,7 @@ class _Binding:
             return {self._names[0]: list(messages)}
         said = next((message.content for message in reversed(messages) if message.role == "user"), None)
         if said is None:
-            raise UnfitRequestError("the conversation has no message of the user")
+            raise UnfitRequestError("the conversation has no user message")
         if len(self._names) == 1 and self._kinds[0] is str:
             return {self._names[0]: said}
         return await self._read(said)

@@ -1,9 +1,19 @@
-"""How components become text: one Jinja2 template for each, in `prompts/`, in users' packages and folders.
+"""How components become messages and text: one Jinja2 template for each, in `prompts/`, in users' packages and folders.
 
 May import: core. Read `render.py` first.
 """
 
-from mellea.templates.render import Rendered, check_variables, fill, find, render, render_blocks, to_text
+from mellea.templates.render import (
+    Rendered,
+    check_variables,
+    fill,
+    fill_text,
+    find,
+    render,
+    render_blocks,
+    render_messages,
+    to_text,
+)
 from mellea.templates.sources import add_folder, add_package, is_verbatim
 
 __all__ = [
@@ -12,9 +22,11 @@ __all__ = [
     "add_package",
     "check_variables",
     "fill",
+    "fill_text",
     "find",
     "is_verbatim",
     "render",
     "render_blocks",
+    "render_messages",
     "to_text",
 ]

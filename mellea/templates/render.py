@@ -19,25 +19,35 @@ import os
 import re
 import secrets
 from collections.abc import Generator, Iterable, Mapping
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.blocks import Block, CBlock, ImageBlock
 from mellea.core.component import TemplateRepresentation, component_of, fields_in, is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.values import quick_value
 from mellea.errors import UsageError
-from mellea.templates.sources import PromptTemplate, find_prompt
+from mellea.templates.sources import PromptTemplate, find_prompt, is_verbatim
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
     from mellea.templates.environment import Jinja
 
-__all__ = ["Rendered", "check_variables", "fill", "find", "render", "render_blocks", "to_text"]
+__all__ = [
+    "Rendered",
+    "check_variables",
+    "fill",
+    "find",
+    "find_variables",
+    "render",
+    "render_blocks",
+    "render_messages",
+    "to_text",
+]
 
 _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
@@ -113,8 +123,12 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
 
     White space around the whole text is dropped; the arguments and errors are those of `render`.
     """
-    alone = _find_alone(representation, model)
-    if alone is not None:
+    alone: Any = representation
+    if isinstance(representation, TemplateRepresentation):
+        has_more = representation.is_inline or representation.images or representation.cache
+        prompt = None if has_more else find_prompt(representation.template, model, representation.package)
+        alone = None if prompt is None else _get_alone(prompt, representation.args)
+    if type(alone) is str:
         text = alone.strip()
         return Rendered((CBlock(text),) if text else ())
     rendering = _Rendering(model, has_blocks=True)
@@ -125,6 +139,61 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
     *kept, rest = text.split(rendering.mark)
     blocks = [*[CBlock(text, cache=True) for text in kept], CBlock(rest)]
     return Rendered(tuple(block for block in blocks if block.value), tuple(rendering.images))
+
+
+# -- from components to messages -----------------------------------------------------------------------------
+
+
+def render_messages(value: Any, model: str | None = None) -> list[Message]:
+    """Render a component, a message or a text as messages; every thunk in it has to be computed.
+
+    A component with a method `messages_for_llm(render)` makes them itself, with `render` for what is inside it; where
+    that returns `None`, and for all other components, `format_for_llm()` becomes one message from the user.
+
+    Args:
+        value: what to render.
+        model: the model it is for, whose family may have templates of its own.
+
+    Raises:
+        UsageError: the template can't be rendered.
+    """
+    if isinstance(value, Message):
+        return [_render_message(_fill_in_thunks(value), model)]
+    if isinstance(value, (str, CBlock)):
+        return [Message("user", value)]
+    component = component_of(value)
+    if component is None:
+        raise UsageError(f"expected a text, a message or a component, not {value!r}")
+    make_own = getattr(type(component), "messages_for_llm", None)
+    if make_own is not None and (own := make_own(component, partial(render_messages, model=model))) is not None:
+        return [_fill_in_thunks(message) for message in own]
+    rendered = render_blocks(component.format_for_llm(), model=model)
+    return [Message("user", [*rendered.blocks, *rendered.images])]
+
+
+def _fill_in_thunks(message: Message) -> Message:
+    """Replace computed thunks by their text."""
+    if not any(isinstance(block, ModelOutputThunk) for block in message.blocks):
+        return message
+    # A copy: the message in the context keeps its thunk, which later turns may still need.
+    blocks = [CBlock(str(block)) if isinstance(block, ModelOutputThunk) else block for block in message.blocks]
+    return Message(message.role, blocks)
+
+
+def _render_message(message: Message, model: str | None) -> Message:
+    if is_verbatim("Message", model):  # as nearly always; a long history has thousands of messages
+        return message
+
+    def render_block(block: Block) -> Block:
+        if not isinstance(block, CBlock):
+            return block
+        args = {"role": message.role, "content": block.value}
+        return CBlock(render(TemplateRepresentation("Message", args), model=model), cache=block.cache)
+
+    return Message(message.role, [render_block(block) for block in message.blocks])
+
+
+# -- from components to text ---------------------------------------------------------------------------------
 
 
 def find(name: str, model: str | None = None, package: str | None = None) -> Template:
@@ -150,13 +219,27 @@ def fill(description: str, variables: Mapping[str, Any], *, model: str | None = 
     return render(TemplateRepresentation(description, variables, is_inline=True), model=model)
 
 
+def fill_text(content: Any, variables: Mapping[str, Any] | None) -> Any:
+    """Fill variables into what a program says, which has to be a text; without variables it stays as it is.
+
+    Raises:
+        UsageError: it is not a text, or a variable has no placeholder.
+    """
+    if not variables:
+        return content
+    if not isinstance(content, str):
+        raise UsageError(f"user_variables fills in a text, not {content!r}; write the values into it yourself")
+    check_variables(content, variables)
+    return fill(content, variables)
+
+
 def check_variables(description: str, variables: Iterable[str]) -> None:
     """Refuse a variable that no placeholder of the description uses: it would be missing from the prompt.
 
     Raises:
         UsageError: names the first one.
     """
-    used, given = _find_used_variables(description), list(variables)
+    used, given = find_variables(description), list(variables)
     if used is None or not used.issubset(given):  # what is missing is told where it is filled
         return
     unused = next((name for name in given if name not in used), None)
@@ -173,7 +256,7 @@ def check_variables(description: str, variables: Iterable[str]) -> None:
     )
 
 
-def _find_used_variables(description: str) -> frozenset[str] | None:
+def find_variables(description: str) -> frozenset[str] | None:
     """Return the names that a template takes from outside; `None` where other templates may take some too."""
     pieces = _split(description)
     return _load_jinja().names_in(description) if pieces is None else frozenset(pieces[1::2])
@@ -195,7 +278,7 @@ def _prepare_whole(value: Any, rendering: _Rendering) -> Any:
         return _prepare(value, rendering)
     except RecursionError:
         raise UsageError(
-            f"a {type(value).__name__} can't be said in a prompt: it is nested too deep, or contains itself"
+            f"a {type(value).__name__} can't be put into a prompt: it is nested too deep, or contains itself"
         ) from None
 
 
@@ -230,7 +313,7 @@ def _prepare_object(value: Any, rendering: _Rendering) -> Any:
     if component is not None:
         return _render_representation(component.format_for_llm(), rendering)
     if isinstance(value, Generator):
-        raise UsageError("a generator can't be said in a prompt, which would use it up; make a list of it first")
+        raise UsageError("a generator can't be put into a prompt, which would use it up; make a list of it first")
     # Field by field where something inside says itself, and may have fields that it doesn't show.
     fields = fields_in(value)
     if any(is_component(part) or isinstance(part, (CBlock, ModelOutputThunk)) for part in walk(fields)):
@@ -265,19 +348,6 @@ def _prepare_args(representation: TemplateRepresentation, rendering: _Rendering)
         name: value if type(value) in _AS_THEY_ARE else _prepare_whole(value, rendering)
         for name, value in representation.args.items()
     }
-
-
-def _find_alone(representation: TemplateRepresentation | str, model: str | None) -> str | None:
-    """Return the text that is all of a representation, without images and marks; `None` if there is more to it."""
-    if isinstance(representation, str):
-        return representation
-    if not isinstance(representation, TemplateRepresentation) or representation.is_inline:
-        return None
-    if representation.images or representation.cache:
-        return None
-    prompt = find_prompt(representation.template, model, representation.package)
-    text = _get_alone(prompt, representation.args)
-    return text if type(text) is str else None
 
 
 def _get_alone(prompt: PromptTemplate, args: Mapping[str, Any]) -> Any:
@@ -356,7 +426,7 @@ def _to_json(value: Any) -> str:
     except (PydanticSerializationError, ValueError) as error:
         shown = repr(value)[:200]
         raise UsageError(
-            f"{shown} can't be said in a prompt: {error}; convert it with str() first, or leave it out, as "
+            f"{shown} can't be put into a prompt: {error}; convert it with str() first, or leave it out, as "
             "mify(…, fields_exclude=…) does with an object's field"
         ) from error
 

@@ -109,23 +109,28 @@ class BackendContract:
         # A `Backend` may be made at import, in a loop, or in a process that forks later.
         with _no_io():
             self.make_backend()
-        assert time.monotonic() - began < 0.5, "making a backend took more than half a second"
+        if time.monotonic() - began >= 0.5:
+            raise AssertionError("making a backend took more than half a second")
 
     def test_a_backend_says_what_it_is(self) -> None:
         """It has a name, a model, and capabilities with known options."""
         backend = self.make_backend()
-        assert isinstance(backend, Backend), f"{backend!r} is not a mellea.backends.Backend"
+        if not isinstance(backend, Backend):
+            raise AssertionError(f"{backend!r} is not a mellea.backends.Backend")
         for name in ("name", "model_id"):
-            assert isinstance(getattr(backend, name, None), str), f"the backend's .{name} is not text"
+            if not isinstance(getattr(backend, name, None), str):
+                raise AssertionError(f"the backend's .{name} is not text")
         unknown = set(backend.capabilities.options) - set(map(str, ModelOption))
-        assert not unknown, f"the capabilities name options that don't exist: {sorted(unknown)}"
+        if unknown:
+            raise AssertionError(f"the capabilities name options that don't exist: {sorted(unknown)}")
 
     def test_its_repr_shows_no_key(self) -> None:
         """No `repr` or `str` of a backend contains its keys."""
         backend = self.make_backend()
         for secret in self.secrets:
             # A repr ends up in logs and tracebacks.
-            assert secret not in repr(backend) + str(backend), "the backend's repr shows its key"
+            if secret in repr(backend) + str(backend):
+                raise AssertionError("the backend's repr shows its key")
 
     # -- one answer -----------------------------------------------------------------------------------
 
@@ -133,7 +138,8 @@ class BackendContract:
     async def test_a_stream_has_one_end(self) -> None:
         """Events come in their order, and exactly one `StreamEnd` after all that is said."""
         events = await self._collect(self.make_backend(), self.request(self.prompt))
-        assert any(isinstance(event, TextDelta) for event in events), "there was no text"
+        if not any(isinstance(event, TextDelta) for event in events):
+            raise AssertionError("there was no text")
 
     @_on_every_loop
     async def test_the_deltas_are_the_text(self) -> None:
@@ -141,7 +147,8 @@ class BackendContract:
         backend = self.make_backend()
         thunk = _thunk(backend, self.request(self.prompt))
         text = "".join([delta async for delta in thunk])
-        assert text == thunk.value and text, f"the deltas are {text!r}, the value is {thunk.value!r}"
+        if text != thunk.value or not text:
+            raise AssertionError(f"the deltas are {text!r}, the value is {thunk.value!r}")
         await thunk.cancel()  # of a finished run it waits for the close
         await self._becomes_idle(backend)
 
@@ -153,7 +160,8 @@ class BackendContract:
             raise SkipTest("the backend reports no usage")
         for name in ("input_tokens", "output_tokens"):
             count = getattr(usage, name)
-            assert count is None or count > 0, f"usage.{name} is {count!r}"
+            if count is not None and count <= 0:
+                raise AssertionError(f"usage.{name} is {count!r}")
 
     @_on_every_loop
     async def test_a_conversation_is_accepted(self) -> None:
@@ -165,7 +173,8 @@ class BackendContract:
             user_message("What is my name?"),
         )
         generation = _fold(await self._collect(self.make_backend(), self.request(*messages)))
-        assert generation.text, "there was no answer to a conversation of four messages"
+        if not generation.text:
+            raise AssertionError("there was no answer to a conversation of four messages")
 
     @_on_every_loop
     async def test_max_tokens_ends_with_length(self) -> None:
@@ -174,7 +183,8 @@ class BackendContract:
         if "max_tokens" not in backend.capabilities.options:
             raise SkipTest("the backend doesn't take max_tokens")
         generation = _fold(await self._collect(backend, self.request(self.long_prompt, max_tokens=self.few_tokens)))
-        assert generation.finish_reason == "length", f"the finish reason was {generation.finish_reason!r}"
+        if generation.finish_reason != "length":
+            raise AssertionError(f"the finish reason was {generation.finish_reason!r}, not 'length'")
 
     @_on_every_loop
     async def test_a_schema_is_held(self) -> None:
@@ -184,9 +194,11 @@ class BackendContract:
             raise SkipTest("the backend doesn't do structured output")
         request = self.request("A town and its population, as JSON.", output_schema=_TOWN)
         text = _fold(await self._collect(backend, request)).text
-        town = json.loads(text)
-        assert isinstance(town, dict) and set(town) == {"name", "population"}, f"the answer was {text!r}"
-        assert isinstance(town["name"], str) and isinstance(town["population"], int), f"the answer was {text!r}"
+        match json.loads(text):
+            case {"name": str(), "population": int(), **others} if not others:
+                pass
+            case _:
+                raise AssertionError(f"the answer doesn't match the schema: {text!r}")
 
     @_on_every_loop
     async def test_a_tool_is_called(self) -> None:
@@ -197,14 +209,15 @@ class BackendContract:
         options: dict[str, Any] = {} if self.tool_choice is None else {str(ModelOption.TOOL_CHOICE): self.tool_choice}
         asked = self.request(*self.tool_prompt, tools=(_WEATHER,), **options)
         called = _fold(await self._collect(backend, asked))
-        assert called.finish_reason == "tool_call", f"the finish reason was {called.finish_reason!r}"
+        if called.finish_reason != "tool_call":
+            raise AssertionError(f"the finish reason was {called.finish_reason!r}, not 'tool_call'")
         results: list[Message] = []
         # Results go back, too: providers check ids, order and roles only then.
         for call in called.tool_calls:
-            assert call.tool_name == _WEATHER.name and call.tool_call_id, f"this was called: {call!r}"
-            assert call.is_valid and isinstance(call.tool_args.get("city"), str), (
-                f"the arguments were {call.raw_args!r}"
-            )
+            if call.tool_name != _WEATHER.name or not call.tool_call_id:
+                raise AssertionError(f"this was called: {call!r}")
+            if not (call.is_valid and isinstance(call.tool_args.get("city"), str)):
+                raise AssertionError(f"the arguments were {call.raw_args!r}")
             results.append(Message("tool", ToolOutput(call.tool_call_id, call.tool_name, "sunny, 21 degrees")))
         await self._collect(backend, self.request(*self.tool_prompt, called.message, *results, tools=(_WEATHER,)))
 
@@ -243,9 +256,13 @@ class BackendContract:
                 async for _ in stream:
                     after += 1
                     # Without it a backend that swallows the cancellation would hang the test.
-                    assert after < 1000, "1,000 events came after the cancellation"
-        assert scope.cancelled_caught, f"the cancellation was swallowed, and {after} events came after it"
-        assert time.monotonic() - began < self.close_seconds, f"it took over {self.close_seconds} s to stop"
+                    if after >= 1000:
+                        raise AssertionError("1,000 events came after the cancellation")
+        seconds = time.monotonic() - began
+        if not scope.cancelled_caught:
+            raise AssertionError(f"the cancellation was swallowed, and {after} events came after it")
+        if seconds >= self.close_seconds:
+            raise AssertionError(f"it took {seconds:.1f} s to stop, more than {self.close_seconds:g} s")
         await self._becomes_idle(backend)
         await self._collect(backend, self.request(self.prompt))
 
@@ -256,7 +273,8 @@ class BackendContract:
         thunk = _thunk(backend, self.request(self.long_prompt))
         first = await anext(aiter(thunk))
         await self._in_close_time(thunk.cancel)
-        assert thunk.partial.startswith(first)
+        if not thunk.partial.startswith(first):
+            raise AssertionError(f"{first!r} had arrived, and after cancel() the thunk has {thunk.partial!r}")
         await self._becomes_idle(backend)
 
     # -- more than one --------------------------------------------------------------------------------
@@ -273,7 +291,8 @@ class BackendContract:
         async with anyio.create_task_group() as group:
             group.start_soon(read)
             group.start_soon(read)
-        assert len(whole) == 2
+        if len(whole) != 2:
+            raise AssertionError(f"{len(whole)} of 2 streams ran to their end")
 
     def test_one_backend_runs_on_one_loop_after_another(self) -> None:
         """`asyncio.run` twice, then trio, with one object; each loop ends without a warning."""
@@ -320,7 +339,8 @@ class BackendContract:
                 async with _stream(backend, request) as stream:
                     await anext(stream)
             except UnsupportedError as error:
-                assert str(error), "the error says nothing"
+                if not str(error):
+                    raise AssertionError("the error says nothing") from error
             else:
                 raise AssertionError(f"this request was sent, though the capabilities don't allow it: {request}")
         self.assert_idle(backend)
@@ -360,7 +380,8 @@ class BackendContract:
         began = time.monotonic()
         await close()
         seconds = time.monotonic() - began
-        assert seconds < self.close_seconds, f"the close took {seconds:.1f} s, more than {self.close_seconds:g} s"
+        if seconds >= self.close_seconds:
+            raise AssertionError(f"the close took {seconds:.1f} s, more than {self.close_seconds:g} s")
 
     async def _becomes_idle(self, backend: Backend) -> None:
         until = time.monotonic() + self.close_seconds
@@ -398,7 +419,8 @@ def _thunk(backend: Backend, request: Request) -> ModelOutputThunk[Any]:
 
 def _stream(backend: Backend, request: Request) -> aclosing[AsyncGenerator[Event, None]]:
     stream = backend.run(request)
-    assert hasattr(stream, "aclose"), f"run() returned a {type(stream).__name__}, which can't be closed"
+    if not hasattr(stream, "aclose"):
+        raise AssertionError(f"run() returned a {type(stream).__name__}, which can't be closed")
     return aclosing(cast("AsyncGenerator[Event, None]", stream))
 
 
@@ -411,15 +433,19 @@ def _fold(events: list[Event]) -> Generation:
 def _check_order(events: list[Event]) -> None:
     """Fail unless these events form one complete stream."""
     for event in events:
-        assert isinstance(event, Event), f"{event!r} is not an event"
-        if isinstance(event, (TextDelta, ReasoningDelta, ToolDelta)):
-            assert isinstance(event.chunk, str), f"the chunk of {event!r} is not text"
-    ends = [number for number, event in enumerate(events) if isinstance(event, StreamEnd)]
-    assert len(ends) == 1, f"there were {len(ends)} StreamEnds in a stream of {len(events)} events, not one"
-    late = [event for event in events[ends[0] + 1 :] if not isinstance(event, UsageEvent)]
-    assert not late, f"after the StreamEnd came {late[0]!r}"
-    end = events[ends[0]]
-    assert isinstance(end, StreamEnd) and end.finish_reason in get_args(FinishReason), f"{end!r}: no such finish reason"
+        if not isinstance(event, Event):
+            raise AssertionError(f"{event!r} is not an event")
+        if isinstance(event, (TextDelta, ReasoningDelta, ToolDelta)) and not isinstance(event.chunk, str):
+            raise AssertionError(f"the chunk of {event!r} is not text")
+    ends = [(number, event) for number, event in enumerate(events) if isinstance(event, StreamEnd)]
+    if len(ends) != 1:
+        raise AssertionError(f"there were {len(ends)} StreamEnds in a stream of {len(events)} events, not one")
+    (number, end), *_ = ends
+    late = [event for event in events[number + 1 :] if not isinstance(event, UsageEvent)]
+    if late:
+        raise AssertionError(f"after the StreamEnd came {late[0]!r}")
+    if end.finish_reason not in get_args(FinishReason):
+        raise AssertionError(f"{end!r} has a finish reason that doesn't exist")
     _check_calls(events)
 
 
@@ -430,10 +456,12 @@ def _check_calls(events: list[Event]) -> None:
             started.add(event.tool_call_id)
         elif isinstance(event, (ToolDelta, ToolEnd)):
             call = event.tool_call_id if isinstance(event, ToolDelta) else event.tool_call.tool_call_id
-            assert call in started, f"{event!r} came before the start of its call"
+            if call not in started:
+                raise AssertionError(f"{event!r} came before the start of its call")
             if isinstance(event, ToolEnd):
                 started.discard(call)
-    assert not started, f"calls of tools were begun and not ended: {sorted(started)}"
+    if started:
+        raise AssertionError(f"calls of tools were begun and not ended: {sorted(started)}")
 
 
 @contextmanager

@@ -65,16 +65,25 @@ class RecordingObserver(Observer):
         begun: list[Span] = []
         ended: list[Span] = []
         for kind, span, *_ in self.log:
+            if mistake := _find_mistake(kind, span, begun, ended):
+                raise AssertionError(mistake)
             if kind == "begin":
-                assert span not in begun, f"{span} began twice"
-                assert span.parent not in ended, f"{span} began after its parent {span.parent} had ended"
                 begun.append(span)
-            else:
-                assert span in begun, f"{span} was told of before its begin"
-                assert span not in ended, f"{span} was told of after its end"
-            if kind == "end":
-                still = [child for child in begun if child.parent is span and child not in ended]
-                assert not still, f"{span} ended before {still}"
+            elif kind == "end":
                 ended.append(span)
-        left = [span for span in begun if span not in ended]
-        assert not left, f"never ended: {left}"
+        if left := [span for span in begun if span not in ended]:
+            raise AssertionError(f"never ended: {left}")
+
+
+def _find_mistake(kind: str, span: Span, begun: Sequence[Span], ended: Sequence[Span]) -> str | None:
+    """Return what is wrong with an entry of the log, after those spans have begun and ended; `None` if nothing is."""
+    if kind == "begin":
+        if span in begun:
+            return f"{span} began twice"
+        return f"{span} began after its parent {span.parent} had ended" if span.parent in ended else None
+    if span not in begun:
+        return f"{span} was reported before it had begun"
+    if span in ended:
+        return f"{span} was reported after it had ended"
+    still = [child for child in begun if child.parent is span and child not in ended] if kind == "end" else []
+    return f"{span} ended before {still}" if still else None

@@ -66,7 +66,7 @@ def test_another_package_brings_a_provider() -> None:
 
 @pytest.mark.usefixtures("acme")
 def test_its_errors_are_those_of_a_built_in_one() -> None:
-    with pytest.raises(ConfigurationError, match="names no model"):
+    with pytest.raises(ConfigurationError, match="doesn't name a model"):
         get_backend("acme")
     with pytest.raises(UsageError, match=r"AcmeBackend takes no argument 'thrust'.*it takes fuel, service"):
         get_backend("acme/rocket-1", thrust=1)

@@ -142,8 +142,8 @@ async def test_a_call_offers_the_chosen_tools_and_its_loop_offers_all_again() ->
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        (["look", "wirte"], r"tool_choice=\['look', 'wirte'\] has 'wirte', which is none.*did you mean 'write'"),
-        (["auto"], "has 'auto', which is none of the call's tools"),
+        (["look", "wirte"], r"tool_choice=\['look', 'wirte'\] has 'wirte', which is not one of.*did you mean 'write'"),
+        (["auto"], "has 'auto', which is not one of the call's tools"),
         ([], "a list of names"),
         ([3], "a list of names"),
     ],

@@ -126,5 +126,5 @@ def test_ctrl_c_says_how_to_go_on(rows: Path) -> None:
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
         assert process.wait(10) == 130
-    assert "--resume goes on" in said
+    assert "--resume continues" in said
     assert "Traceback" not in said

@@ -130,7 +130,7 @@ def test_several_workers_share_a_file(program: Path, tmp_path: Path) -> None:
     [
         (["{}", "--host", "0.0.0.0"], "give --key"),
         (["{}", "--workers", "2"], "--store"),
-        (["{}:nothing"], "there is no 'nothing' in"),
+        (["{}:nothing"], "doesn't define 'nothing'"),
         (["{}x"], "there is no file"),
         (["{}", "--port", "99999"], "65535"),
     ],

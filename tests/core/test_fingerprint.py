@@ -145,5 +145,5 @@ def test_what_does_not_decide_the_answer_does_not_count(case: str) -> None:
 
 
 def test_what_has_no_form_is_refused() -> None:
-    with pytest.raises(UsageError, match="a value of type 'object', which JSON can't say"):
+    with pytest.raises(UsageError, match="a value of type 'object', which has no JSON form"):
         text(options={"extra_body": {"x": object()}}).fingerprint()

@@ -16,8 +16,8 @@ from mellea.core.events import Event, KeepAlive, StreamEnd, TextDelta, ToolEnd, 
 from mellea.core.iterators import Cursor
 from mellea.core.options import Deadlines
 from mellea.core.runtime import Run, needs
-from mellea.core.runtime.clock import Clock
 from mellea.core.runtime.loop import current_loop, new_waiter
+from mellea.core.runtime.waits import Clock
 from mellea.core.state import TRANSITIONS, State
 from mellea.errors import (
     BackendError,
@@ -220,7 +220,7 @@ def test_a_deadline_that_passed_on_a_free_loop_is_looked_at_again_soon(
     late: float, recheck: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("mellea.core.runtime.clock.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("mellea.core.runtime.waits.time.monotonic", lambda: now[0])
     watched: list[Any] = []
 
     class FakeLoop:
@@ -383,7 +383,7 @@ async def test_a_close_that_fails_after_the_end_costs_nothing(launch) -> None:
 
 @pytest.mark.anyio
 async def test_a_close_that_takes_forever_is_left_to_itself(launch, monkeypatch) -> None:
-    monkeypatch.setattr("mellea.core.runtime.sending.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("mellea.core.runtime.source.CLOSE_SECONDS", 0.1)
     monkeypatch.setattr("mellea.core.runtime.record.CLOSE_SECONDS", 60.0)
 
     class Iterator:

@@ -60,7 +60,7 @@ def test_requests_are_sent_in_one_place() -> None:
     bad = {}
     for path in python_files(PACKAGE):
         if (
-            path == CORE / "runtime" / "sending.py"
+            path == CORE / "runtime" / "launch.py"
             or path.is_relative_to(PACKAGE / "backends")
             or path.parent.name == "testing"
         ):

@@ -8,11 +8,12 @@ import sys
 import pytest
 
 from tests.house.tree import ROOT
+from tests.soak import examples
 
 
 @pytest.mark.parametrize(
     "campaign",
-    [("map_kills", "1000", "--kills", "3"), ("map_million", "3000")],
+    [("map_kills", str(examples(1000)), "--kills", str(examples(3, fewest=1))), ("map_million", str(examples(3000)))],
     ids=lambda campaign: campaign[0],
 )
 def test_a_part_of_the_campaign_holds(campaign: tuple[str, ...]) -> None:

@@ -141,7 +141,7 @@ async def test_what_is_wrong_with_a_call_is_told_and_a_crash_is_not(
         await tools["number"](text="count")
     with caplog.at_level(logging.CRITICAL), pytest.raises(ToolError) as caught:
         await tools["crash"]()
-    assert str(caught.value) == "the tool 'crash' failed with ValueError; its server knows more"
+    assert str(caught.value) == "the tool 'crash' failed with ValueError; see its server's log"
 
 
 @pytest.mark.anyio

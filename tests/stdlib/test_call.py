@@ -137,7 +137,7 @@ async def test_a_tool_that_must_be_called_is_one_of_the_tools() -> None:
 
     backend = ScriptedBackend("x")
     m = mellea.start_session(backend)
-    with pytest.raises(UsageError, match=r"tool_choice='wether' is none.*did you mean 'weather'"):
+    with pytest.raises(UsageError, match=r"tool_choice='wether' is not one of.*did you mean 'weather'"):
         await m.ainstruct("x", tools=[weather], model_options={"tool_choice": "wether"})
     with pytest.raises(UsageError, match=r"the tools are 'weather'"):
         await m.ainstruct("x", tools=[weather], model_options={"tool_choice": "zzz"})

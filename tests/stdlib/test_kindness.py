@@ -55,7 +55,7 @@ def test_a_thunk_isnt_compared_with_a_value_of_its_type(text: str, kind: Any, va
 
 def test_a_thunk_of_a_bool_has_no_truth_of_its_own() -> None:
     thunk = mellea.start_session(ScriptedBackend("false")).instruct("Is it?", format=bool)
-    assert "of .parsed" in error_of(lambda: bool(thunk))
+    assert "use .parsed" in error_of(lambda: bool(thunk))
     assert M.instruct("Is it?")  # others are true, as objects are
 
 

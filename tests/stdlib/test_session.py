@@ -236,7 +236,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda m: m.instruct("x", format="json"), "format can't be"),
     (lambda m: m.instruct("x", await_result="no"), "await_result"),
     (lambda m: m.instruct("x", name=3), "name takes"),
-    (lambda m: m.instruct("x", input=object()), "can't be said"),
+    (lambda m: m.instruct("x", input=object()), "can't be put into a prompt"),
     (lambda m: m.stream(""), "description is empty"),
     (lambda m: m.stream({"role": "user", "content": "x"}), "put it into a list"),
     (lambda m: m.stream([{"role": "user", "content": "x"}], prefix="p"), "'prefix' with a task in words only"),

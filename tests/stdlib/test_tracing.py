@@ -366,7 +366,7 @@ def test_methods_are_traced_and_keep_their_names() -> None:
 def test_what_cant_be_traced_is_refused() -> None:
     with pytest.raises(UsageError, match="functions, not for 3"):
         mellea.trace(3)  # type: ignore[type-var]
-    with pytest.raises(UsageError, match="called by a text"):
+    with pytest.raises(UsageError, match="name is a text"):
         mellea.traces.start("")
     with mellea.traces.start("x") as t, pytest.raises(UsageError, match="has begun already"), t:
         pass

@@ -43,6 +43,7 @@ DECLARED: dict[str, Any] = {
     "validate": None,
     "embed": None,
     "generate_image": None,
+    "generate_video": None,
 }
 
 STREAMS: dict[str, tuple[Callable[..., Any], Any]] = {
@@ -204,4 +205,4 @@ async def test_an_error_passes_one_wrapper(call: str, monkeypatch: pytest.Monkey
         if inspect.isawaitable(result):
             await result
     names = [str(entry.path) for entry in caught.traceback]
-    assert len([name for name in names if name.endswith("mellea/core/tracebacks.py")]) == 1
+    assert len([name for name in names if name.endswith("mellea/core/entrance.py")]) == 1

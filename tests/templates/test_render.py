@@ -162,7 +162,7 @@ def test_what_cant_be_said_is_an_error_in_plain_words() -> None:
     loop.append(loop)
     with pytest.raises(UsageError, match="nested too deep, or contains itself"):
         to_text(loop)
-    with pytest.raises(UsageError, match=r"can't be said in a prompt.*str"):
+    with pytest.raises(UsageError, match=r"can't be put into a prompt.*str"):
         fill("{{ x }}", {"x": object()})
     with pytest.raises(UsageError, match="TemplateRepresentation or a text, not 3"):
         render(3)  # type: ignore[arg-type]

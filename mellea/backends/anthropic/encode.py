@@ -153,14 +153,14 @@ def _encode_thinking(thinking: bool | int | str, payload: JsonObject, can: Trait
         else:
             _encode_adaptive_thinking(payload, can)
     elif can.thinking == "adaptive":
-        raise UnsupportedError(f"the model {model!r} takes no number of tokens for thinking; say how hard, as in 'low'")
+        raise UnsupportedError(f"the model {model!r} takes no token budget for thinking; give an effort, such as 'low'")
     else:
         _encode_thinking_budget(thinking, payload)
 
 
 def _turn_thinking_off(payload: JsonObject, can: Traits, model: str) -> None:
     if can.off is None:
-        raise UnsupportedError(f"the model {model!r} always thinks; leave out thinking, or say 'low'")
+        raise UnsupportedError(f"the model {model!r} always thinks; leave out thinking, or use 'low'")
     if can.off:
         payload["thinking"] = {"type": can.off}
 

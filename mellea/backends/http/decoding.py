@@ -274,7 +274,7 @@ class WireDecoder:
         except BackendError as error:
             if not self.is_complete:
                 raise
-            _log.debug("passed over behind the end of an answer: %s", error)
+            _log.debug("ignored after the end of an answer: %s", error)
 
     def _parse_odd(self, data: bytes) -> Any:
         """Return the JSON value in data that the strict parser refused; `None` says that they are passed over."""
@@ -284,7 +284,7 @@ class WireDecoder:
             if self.is_complete or data.lstrip()[:1] not in (b"{", b"["):
                 self._set_aside(data)  # a heartbeat; or words, which are shown if the end doesn't come
                 return None
-            raise WireError(f"the provider sent no valid JSON ({error}): {visible(decoded(data[:200]))!r}") from error
+            raise WireError(f"the provider sent invalid JSON ({error}): {visible(decoded(data[:200]))!r}") from error
         self._has_halves = True
         return value
 
@@ -463,9 +463,7 @@ class WireDecoder:
         return events
 
     def _unread(self) -> WireError:
-        return WireError(
-            f"the answer holds nothing that is known as text, a call or a file, but this: {self._overlooked}"
-        )
+        return WireError(f"the answer has no text, call or file that is known, only this: {self._overlooked}")
 
     def _fail(self, error: BackendError) -> None:
         error.backend = error.backend or self._backend

@@ -1,27 +1,44 @@
-"""One request with its attempts, what every error of it says about it, and the end of its answer."""
+"""One request on its way: its attempts, the connection it takes, its response, and the end of its answer.
+
+Rules:
+
+- A request is tried again before its first byte only, after a pause that the provider may choose.
+- A caller's own client may come from httpx, from httpx2, or be anything of the same shape. It is never closed here, and
+  belongs to the event loop that uses it first.
+- A redirect is followed to the same scheme, host and port alone, with the method and the body as they are.
+- Nothing that a client raises leaves this file: it holds the request, and the request holds the key.
+- An answer is complete with its end mark: nothing that happens behind it fails it.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import anyio
+import anyio.lowlevel
 
-from mellea.backends.http.clients import Connector, Response
+from mellea.backends.http.address import Address
+from mellea.backends.http.clients import SharedClient, clients_by_loop, find_client, find_clients, open_client
 from mellea.backends.http.decoding import Decoder
-from mellea.backends.http.failure import root_of
+from mellea.backends.http.failure import failure_of, root_of
+from mellea.backends.http.httpx_clients import CallersClient
+from mellea.backends.http.inflate import ASKED, Inflated, codings_of
 from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.rate_limits import LimitNotes
 from mellea.backends.http.report import is_used_up
-from mellea.backends.http.secret import scrub_error
+from mellea.backends.http.secret import Headers, scrub_error
 from mellea.backends.http.status import error_for_status, message_of, redirect_message, request_id
 from mellea.core.events import Event, StreamEnd
 from mellea.core.options import Deadlines
+from mellea.core.runtime.loop import current_loop
 from mellea.errors import (
     BackendError,
     DeadlineError,
@@ -29,13 +46,16 @@ from mellea.errors import (
     InterruptedStreamError,
     MelleaError,
     RateLimitError,
+    UsageError,
     WireError,
 )
 
 __all__ = [
     "LONGEST_PAUSE",
     "Attempts",
+    "Connector",
     "Exchange",
+    "Response",
     "last_events",
     "late_events",
     "nap_of",
@@ -76,6 +96,11 @@ class Exchange:
     _headers: Mapping[str, str] = field(default_factory=dict, init=False)  # of the last response
     _attempts: Attempts | None = field(default=None, init=False)  # there are some with the first failure
     _resumes: float | None = field(default=None, init=False)  # when the pause before the next attempt is over
+
+    @property
+    def location(self) -> str:
+        """Where the last response redirects to, `""` if it doesn't."""
+        return self._headers.get("location", "").strip()
 
     async def open(self) -> Response | None:
         """Return the open response; `None` says that an attempt failed, and asks to be called again for the next.
@@ -156,7 +181,7 @@ class Exchange:
         return error, asked
 
 
-# -- when a request is tried again: before its first byte only, after a pause that the provider may choose -
+# -- when a request is tried again ------------------------------------------------------------------------
 
 
 LONGEST_PAUSE = 60.0
@@ -231,6 +256,242 @@ def nap_of(deadlines: Deadlines) -> float:
     return float("inf") if deadlines.first_byte is None else max(deadlines.first_byte / 2, _SHORTEST_NAP)
 
 
+# -- a backend's way to its server -------------------------------------------------------------------------
+
+
+_MAX_REDIRECTS = 3
+_KEEPING = (307, 308)
+"""Redirects that leave the method and the body as they are."""
+
+_REDIRECTS = (301, 302, 303, *_KEEPING)
+
+
+class Connector:
+    """A backend's way to its server, on any event loop.
+
+    Args:
+        client: the caller's own, or `None`.
+        address: where the server is.
+
+    Attributes:
+        urls: the whole addresses of paths, which are the same for nearly all requests.
+        headers: the provider's own headers, and the same checked: a key hardly ever changes.
+
+    Raises:
+        UsageError: the client has another shape than `httpx.AsyncClient`.
+    """
+
+    def __init__(self, client: Any, address: Address) -> None:
+        self.urls: dict[str, str] = {}
+        self.headers = Headers(), Headers()
+        self._own = None if client is None else CallersClient(client)
+        self._foreign = None if self._own is None else SharedClient(self._own)
+        self._address = address
+
+    @property
+    def has_own_client(self) -> bool:
+        """Whether the caller's client is used."""
+        return self._foreign is not None
+
+    async def send(self, request: HttpRequest) -> Response:
+        """Send the request and return the response once its head is there; it must be closed.
+
+        Raises:
+            ConnectError: no connection, or one that broke before the response began.
+            DeadlineError: the connection took too long.
+            WireError: what listens there doesn't speak HTTP.
+            UsageError: the request can't be sent at all, or the caller's client belongs to another event loop.
+            ConfigurationError: the proxy that the environment names can't be used.
+        """
+        address = self._address
+        one = (
+            self._foreign or clients_by_loop.get((current_loop().native, address.origin)) or await open_client(address)
+        )
+        is_ours = self._foreign is None
+        if is_ours:
+            one.users.add(self)
+        elif one.loop is None:
+            one.loop = current_loop()
+        failure: BaseException
+        one.active += 1
+        try:
+            response = await one.client.send(request, request.url)
+            if response.status_code in _REDIRECTS:
+                response = await _follow(one, request, response)
+            return Response(response, one.client.errors, one.release, is_ours=is_ours)
+        except BaseException as error:
+            one.release()
+            failure = self._failure(error, one, request)
+            if failure is error:
+                raise
+        try:
+            raise failure  # outside the handler, which would make the client's error its context
+        finally:
+            del failure  # it holds this frame by its traceback
+
+    def _failure(self, error: BaseException, one: SharedClient, request: HttpRequest) -> BaseException:
+        """Return what to raise in place of what a client raised."""
+        is_known = isinstance(error, one.client.errors)
+        is_elsewhere = self._foreign is not None and one.loop is not None and not one.loop.is_current()
+        if is_elsewhere and (is_known or isinstance(error, Exception)) and not isinstance(error, MelleaError):
+            return UsageError(
+                f"the client that was given to the backend as client= belongs to another event loop ({error}); leave "
+                "out client=, or make a client and a backend for each loop"
+            )
+        return failure_of(error, request.origin, request.connect, one.proxy) if is_known else error
+
+    async def aclose(self) -> None:
+        """Close the running loop's client, unless another backend uses it; the caller's own stays open."""
+        one = find_client(self._address.origin)
+        if one is None or self._foreign is not None:
+            return
+        one.users.discard(self)
+        if not one.users and not one.active and one.lifetime is not None:
+            await one.lifetime.aclose()
+
+    def secrets(self) -> set[str]:
+        """Return the keys in the address, and those that the caller's own client, or a proxy, is given."""
+        headers = {} if self._own is None else self._own.headers
+        found = self._address.secrets() | Headers(headers.items()).secrets()
+        clients = [] if self._foreign is not None else find_clients(self._address.origin)
+        return found.union(*[client.proxy.secrets() for client in clients if client.proxy is not None])
+
+
+async def _follow(one: SharedClient, request: HttpRequest, response: Any) -> Any:
+    """Return what a redirect leads to, or the redirect itself if it may not be followed."""
+    for _ in range(_MAX_REDIRECTS):
+        if response.status_code not in _REDIRECTS or (url := _next_url(response, request.method)) is None:
+            break
+        await response.aclose()
+        response = await one.client.send(request, url)
+    return response
+
+
+def _next_url(response: Any, method: str) -> str | None:
+    """Return the address that a redirect leads to, if it may be followed: the same server gets the same request."""
+    url = str(response.url)
+    location = response.headers.get("location", "").strip()
+    if not location or (method != "GET" and response.status_code not in _KEEPING):
+        return None
+    try:
+        target = urljoin(url, location).partition("#")[0]
+        return target if target.isprintable() and " " not in target and _server_of(target) == _server_of(url) else None
+    except ValueError:
+        return None
+
+
+def _server_of(url: str) -> tuple[str, str | None, int | None, str | None]:
+    parts = urlsplit(url)
+    port = parts.port if parts.port is not None else {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port, parts.username
+
+
+# -- an open response: reading it, and closing it in any state of the task ------------------------------------
+
+_CLOSE_SECONDS = 2.0
+
+_MOST_CODINGS = 3
+_STREAMS = frozenset({"text/event-stream", "application/x-ndjson"})
+
+
+class Response:
+    """An open response; it must be closed.
+
+    Args:
+        response: the client's own.
+        errors: what that raises.
+        release: called once, when the response has been closed.
+        is_ours: it comes from a client of ours, whose body is read without a copy.
+
+    Attributes:
+        status: the HTTP status.
+        headers: a mapping that doesn't mind case.
+        errors: what reading may raise; whoever reads makes an error of mellea's of it.
+        media_type: the content type without its parameters, in lower case.
+        reads: iterates over what the network brings, decompressed; once.
+    """
+
+    __slots__ = ("_inflated", "_raw", "_release", "_response", "errors", "headers", "media_type", "reads", "status")
+
+    def __init__(
+        self,
+        response: Any,
+        errors: tuple[type[BaseException], ...],
+        release: Callable[[], None],
+        *,
+        is_ours: bool = False,
+    ) -> None:
+        self._response = response
+        self._release: Callable[[], None] | None = release
+        encoding = response.headers.get("content-encoding", "")
+        codings = codings_of(encoding) if encoding else []
+        self.errors = errors
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._raw: AsyncIterator[bytes]
+        # One that came with its body, as from a mock, has no raw bytes any more; other codings are left to the client.
+        if response.is_stream_consumed or not (is_ours or ASKED.issuperset(codings)):
+            self._raw = response.aiter_bytes()
+            codings = [] if response.is_stream_consumed else codings[:1]
+        elif is_ours and self.media_type in _STREAMS:
+            self._raw = aiter(response.stream)  # what `aiter_raw` cuts into pieces, at 400 ns each
+        else:
+            self._raw = response.aiter_raw()
+        self._inflated: Inflated | None = None
+        self.reads = self._raw
+        for coding in codings[:_MOST_CODINGS]:
+            self.reads = self._inflated = Inflated(self.reads, coding)
+
+    async def read(self, limit: int, seconds: float | None = None) -> tuple[bytes, bool]:
+        """Return the body, and whether it is whole: not cut by `limit`, by `seconds` or by the network."""
+        body = bytearray()
+        try:
+            with anyio.move_on_after(seconds):
+                async for data in self.reads:
+                    body += data
+                    if len(body) > limit:
+                        return bytes(body[:limit]), False
+                return bytes(body), self._inflated is None or self._inflated.is_whole
+        except self.errors:
+            _log.debug("a response was cut after %d bytes", len(body))
+        return bytes(body), False
+
+    async def aclose(self, grace: float = 0.0) -> None:
+        """Close the response, in any state of the task; wait at most `grace` seconds for its proper end.
+
+        A proper end keeps the connection for the next request, anything else closes it.
+        """
+        if self._release is None:
+            return
+        release, self._release = self._release, None
+        try:
+            await self._end(grace)
+        except self.errors:
+            _log.debug("a response failed to close", exc_info=True)
+        finally:
+            release()
+
+    async def _end(self, grace: float) -> None:
+        try:
+            if not grace:  # a loop that shuts down is about to end the iterator, too, and complains if it is being read
+                await anyio.lowlevel.cancel_shielded_checkpoint()
+            # Read to its end, or ended by a cancellation, the iterator has no frame any more. A loop that shuts down
+            # ends all generators at once, this one as well as those that read it.
+            if getattr(self._raw, "ag_frame", self) is not None and not getattr(self._raw, "ag_running", False):
+                with anyio.move_on_after(grace, shield=True):
+                    # A client's iterator is a chain of generators. An exception out of the innermost one, which the
+                    # scope sends, ends all of them; closing the outermost would leave the others to the collector.
+                    async for _ in self._raw:
+                        pass
+                    if grace:  # at its proper end nothing is left to wait for
+                        await self._response.aclose()
+        finally:
+            if not self._response.is_closed:
+                with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                    await self._response.aclose()
+
+
 # -- what is read behind an answer's end mark, and what it means when the connection breaks ------------------
 
 
@@ -253,7 +514,7 @@ async def late_events(response: Response, decoder: Decoder, seconds: float) -> l
                 if (events and type(events[-1]) is StreamEnd) or decoder.error is not None:
                     break
     except harmless as error:
-        _log.info("an answer was complete when this came behind its end: %s", error)
+        _log.info("ignored after the end of a complete answer: %s", error)
     return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 
 

@@ -44,7 +44,7 @@ def root_of(error: BaseException) -> BaseException:
         before = before.__cause__ or before.__context__
         if isinstance(before, BaseExceptionGroup):
             before = before.exceptions[0]  # one of a host's several addresses stands for all
-    # A time-out comes from a cancellation, which is no ordinary exception and says nothing.
+    # A time-out comes from a cancellation, which isn't an `Exception` and says nothing.
     kinds: tuple[type[Exception], ...] = (OSError, Exception)
     return next((cause for kind in kinds for cause in reversed(chain) if isinstance(cause, kind)), error)
 

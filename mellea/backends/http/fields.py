@@ -1,4 +1,4 @@
-"""Looks into a provider's JSON: strict ones for an answer's essential words, tolerant ones for all the rest.
+"""A provider's JSON, written and read: strict looks for an answer's essential words, tolerant ones for all the rest.
 
 A strict look gives what should be there, or what stands for nothing where the field is absent or null, and raises
 `WireError` at anything else: a wrong value must not become an answer. A tolerant look (`known_…`) passes over what
@@ -11,19 +11,21 @@ import base64
 import binascii
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from mellea.backends.http.halves import parse_odd
 from mellea.core.surrogates import replace_surrogates
 from mellea.core.terminal import visible
-from mellea.errors import WireError
+from mellea.errors import UsageError, WireError
 
 __all__ = [
     "arguments_text",
     "bytes_of",
     "int_of",
+    "json_body",
     "known_bytes",
     "known_id",
     "known_int",
@@ -41,7 +43,31 @@ __all__ = [
 
 _SHOWN = 120
 
-# -- essential ------------------------------------------------------------------------------------------
+# -- written ------------------------------------------------------------------------------------------------
+
+
+def json_body(payload: Mapping[str, Any]) -> bytes:
+    """Return the payload as JSON.
+
+    Raises:
+        UsageError: a value has no form in JSON.
+    """
+    try:
+        # By pydantic's serialiser, which writes bytes directly and refuses halves of characters.
+        return to_json(payload, fallback=_as_dict)
+    except (PydanticSerializationError, ValueError) as error:
+        raise UsageError(
+            f"the request can't be written as JSON: {error}; look at the messages and extra_body"
+        ) from None
+
+
+def _as_dict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+# -- read, essential ------------------------------------------------------------------------------------------
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -55,7 +81,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except ValueError:
         value = _parse_odd(data)
     if type(value) is not dict:
-        raise WireError(f"the provider sent {_shown(data)} where a JSON object has to be")
+        raise WireError(f"the provider sent {_shown(data)} instead of a JSON object")
     return value
 
 
@@ -79,8 +105,11 @@ def int_of(mapping: dict[str, Any], name: str) -> int | None:
     Raises:
         WireError: it is something else.
     """
+    value = mapping.get(name)
+    if value is None or type(value) is int:
+        return value
     number = known_int(mapping, name)
-    if number is None and (value := mapping.get(name)) is not None:
+    if number is None:
         raise wrong_type(name, "a whole number", value)
     return number
 
@@ -166,7 +195,7 @@ def wrong_type(name: str, wanted: str, value: Any) -> WireError:
     return WireError(f"the provider's {name!r} should be {wanted}, not {_shown(value)}")
 
 
-# -- beside the point -------------------------------------------------------------------------------------
+# -- read, beside the point -------------------------------------------------------------------------------------
 
 
 def known_text(mapping: dict[str, Any], name: str) -> str:
@@ -226,7 +255,7 @@ def _parse_odd(data: bytes) -> Any:
     try:
         return parse_odd(data)
     except ValueError as error:
-        raise WireError(f"the provider sent no valid JSON ({error}): {_shown(data)}") from error
+        raise WireError(f"the provider sent invalid JSON ({error}): {_shown(data)}") from error
 
 
 def _shown(value: Any) -> str:

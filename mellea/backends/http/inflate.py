@@ -102,8 +102,8 @@ class Inflated:
         if self._coding in ASKED:
             return self._open(data, _ZLIB if _is_zlib(data) else _BARE)
         raise WireError(
-            f"the answer is compressed as {self._coding!r}, which wasn't asked for and can't be read; look at the "
-            "server, or at a proxy before it"
+            f"the answer is compressed as {self._coding!r}, which wasn't asked for and can't be read; check the "
+            "server, or a proxy in front of it"
         )
 
     def _open(self, data: bytes, bits: int) -> bytes:

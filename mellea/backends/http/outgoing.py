@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
-
-from pydantic_core import PydanticSerializationError, to_json
+from typing import Any
 
 from mellea.backends.http.secret import Headers
 from mellea.core.options import ModelOption
-from mellea.errors import UsageError
 
-__all__ = ["HTTP_OPTIONS", "Body", "HttpRequest", "Outgoing", "json_body"]
+__all__ = ["HTTP_OPTIONS", "FormFile", "HttpRequest", "JobCall", "Outgoing"]
+
+FormFile = tuple[str, str, bytes, str]
+"""A file in a form: its field, its name, its bytes and its media type."""
 
 HTTP_OPTIONS = frozenset(map(str, (ModelOption.STREAM, ModelOption.EXTRA_BODY, ModelOption.EXTRA_HEADERS)))
 """The options that every HTTP backend takes; put them into `Capabilities.options`."""
@@ -43,6 +43,27 @@ class Outgoing:
         return replace(self, payload=payload)
 
 
+@dataclass(frozen=True, slots=True)
+class JobCall:
+    """One HTTP call about a job that runs at the provider: a batch, or a video.
+
+    Args:
+        method: `"GET"`, `"POST"` or `"DELETE"`.
+        path: behind the base URL.
+        payload: the JSON body of a POST, or the fields of a form, which are texts.
+        files: those of a form, which may have none; `None` for a JSON body.
+        body: the JSON body, if it is written already.
+        is_raw: whether the bytes of the answer are wanted, rather than its JSON value.
+    """
+
+    method: str
+    path: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[FormFile, ...] | None = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    is_raw: bool = False
+
+
 @dataclass(slots=True)
 class HttpRequest:
     """One HTTP request.
@@ -66,30 +87,6 @@ class HttpRequest:
     read: float | None = None
 
 
-class Body(AsyncIterator[bytes]):
-    """A body in one piece, in an iterator that nobody has to close, and that a second connection can begin anew.
-
-    An async generator, as httpx and httpcore make of it, is left unfinished by a request that is cancelled while it is
-    sent, and trio warns of that.
-    """
-
-    __slots__ = ("_body", "_rest")
-
-    def __init__(self, body: bytes | None) -> None:
-        self._body = body
-
-    def __aiter__(self) -> Self:
-        self._rest = self._body
-        return self
-
-    async def __anext__(self) -> bytes:
-        # Once: the next call ends the body, and `__aiter__` begins it anew for a second connection.
-        body, self._rest = self._rest, None
-        if not body:
-            raise StopAsyncIteration
-        return body
-
-
 def _merged(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return the payload with `extra` laid over it; mappings inside are merged, other values replaced."""
     result = dict(payload)
@@ -98,24 +95,3 @@ def _merged(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, A
         # Merged inside as well, so that `extra_body` can add one field to an object that the codec wrote.
         result[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result
-
-
-def json_body(payload: Mapping[str, Any]) -> bytes:
-    """Return the payload as JSON.
-
-    Raises:
-        UsageError: a value has no form in JSON.
-    """
-    try:
-        # By pydantic's serialiser, which writes bytes directly and refuses halves of characters.
-        return to_json(payload, fallback=_plain)
-    except (PydanticSerializationError, ValueError) as error:
-        raise UsageError(
-            f"the request can't be written as JSON: {error}; look at the messages and extra_body"
-        ) from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -23,17 +23,17 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import nullcontext, suppress
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from mellea.backends.http.outgoing import Body, HttpRequest
+from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.proxies import Proxy, ProxyRefusedError
 
-__all__ = ["ERRORS", "IDLE_SECONDS", "MOST_IDLE", "Pool", "PooledResponse", "Split", "is_plain"]
+__all__ = ["ERRORS", "IDLE_SECONDS", "MOST_IDLE", "Body", "Pool", "PooledResponse", "Split", "is_plain"]
 
 IDLE_SECONDS = 30.0
 """How long a connection is kept after its last request."""
@@ -77,7 +77,7 @@ class Pool:
     """The connections to one server.
 
     Args:
-        context: for TLS with the server.
+        context: for TLS with the server; `None` where it is reached without.
         split: splits an address that isn't plain.
         proxy: what stands between here and the server.
         proxy_context: for TLS with the proxy.
@@ -91,7 +91,7 @@ class Pool:
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | None,
         split: Split,
         proxy: Proxy | None = None,
         proxy_context: ssl.SSLContext | None = None,
@@ -166,7 +166,7 @@ class Pool:
             return self._forwarding.create_connection(origin)
         host = origin.host.decode("ascii")
         stream = await self._network.connect_tcp(host, origin.port, seconds)
-        if origin.scheme == b"https":
+        if self._context is not None:
             self._context.set_alpn_protocols(["http/1.1"])
             stream = await stream.start_tls(self._context, host, seconds)
         return httpcore.AsyncHTTP11Connection(origin, stream, IDLE_SECONDS)
@@ -203,6 +203,30 @@ class Pool:
             self._urls.clear()
         found = self._urls[url] = parsed, _host(parsed)
         return found
+
+
+class Body(AsyncIterator[bytes]):
+    """A body in one piece, in an iterator that nobody has to close, and that a second connection can begin anew.
+
+    An async generator, as httpx and httpcore make of it, is left unfinished by a request that is cancelled while it is
+    sent, and trio warns of that.
+    """
+
+    __slots__ = ("_body", "_rest")
+
+    def __init__(self, body: bytes | None) -> None:
+        self._body = body
+
+    def __aiter__(self) -> Self:
+        self._rest = self._body
+        return self
+
+    async def __anext__(self) -> bytes:
+        # Once: the next call ends the body, and `__aiter__` begins it anew for a second connection.
+        body, self._rest = self._rest, None
+        if not body:
+            raise StopAsyncIteration
+        return body
 
 
 class PooledResponse:

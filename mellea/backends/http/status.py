@@ -34,12 +34,12 @@ _KINDS: dict[int, type[StatusError]] = {
 
 _ADVICE = {
     401: "check the key",
-    403: "the key may not do this",
+    403: "the key isn't allowed to do this",
     404: "check the model's name and base_url",
     429: "slow down, or raise retries=",
 }
 
-_USED_UP_ADVICE = "; the quota is used up, so trying again won't help: look at the plan and the billing of the account"
+_USED_UP_ADVICE = "; the quota is used up, so trying again won't help: check the plan and the billing of the account"
 
 _REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
 
@@ -78,7 +78,7 @@ def message_of(status: int, body: bytes, origin: str, *, is_used_up: bool = Fals
         is_used_up: whether it says that what was paid for is used up.
     """
     # Only what the body says in words; a page of HTML would fill the terminal.
-    said = said_in(body) or "it says nothing more"
+    said = said_in(body) or "it gives no reason"
     advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
     return f"{origin} answered with status {status}: {said}{_USED_UP_ADVICE if is_used_up else advice}"
 
@@ -91,7 +91,7 @@ def redirect_message(origin: str, location: str) -> str:
         place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
     except ValueError:
         place = location.partition("?")[0].rpartition("@")[2]
-    return f"{origin} redirects to {place!r}, where neither the key nor the request goes unasked; check base_url"
+    return f"{origin} redirects to {place!r}; the key and the request aren't sent there unasked; check base_url"
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:

@@ -415,7 +415,7 @@ def _format(value: Any, path: str, is_open: bool) -> str | None:
 
 def _make_unsupported_error(what: str, path: str) -> UnsupportedError:
     return UnsupportedError(
-        f"the embedded model can't be held to {what} at {path!r} of the schema; "
+        f"the embedded model can't enforce {what} at {path!r} of the schema; "
         "leave it out there and check it in the answer instead",
         backend="llama_cpp",
     )

@@ -34,7 +34,7 @@ def decode_embeddings(body: Any, count: int, model_id: str) -> EmbeddingResult:
         WireError: the answer has another form, or a different number of vectors.
     """
     if not isinstance(body, dict):
-        raise WireError(f"the provider sent {body!r:.100} where an object with embeddings has to be")
+        raise WireError(f"the provider sent {body!r:.100} instead of an object with embeddings")
     found = mappings_of(body, "data")
     vectors: dict[int, tuple[float, ...]] = {}
     for place, each in enumerate(found):

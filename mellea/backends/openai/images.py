@@ -97,7 +97,7 @@ def decode_images(body: Any, model_id: str) -> ImageResult:
         WireError: the answer has another form.
     """
     if not isinstance(body, dict):
-        raise WireError(f"the provider sent {body!r:.100} where an object with images has to be")
+        raise WireError(f"the provider sent {body!r:.100} instead of an object with images")
     media_type = f"image/{known_text(body, 'output_format') or 'png'}"
     images = tuple(_read_image(each, media_type) for each in mappings_of(body, "data"))
     usage = known_mapping(body, "usage")

@@ -6,10 +6,10 @@ It imports values of the core and its loops, and nothing above. Read `record.py`
 
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import Hold, check_wait, held_up_loops, needs, runs_around
-from mellea.core.runtime.launch import LaunchArguments, Register, Registering, cancel_all, launch
+from mellea.core.runtime.launch import LaunchArguments, Register, Registering, cancel_all, launch, send
 from mellea.core.runtime.producer import Parse, Run
 from mellea.core.runtime.record import CLOSE_SECONDS, Record
-from mellea.core.runtime.sending import change_request, send
+from mellea.core.runtime.source import change_request
 
 __all__ = [
     "CLOSE_SECONDS",

@@ -1,7 +1,8 @@
 """Beginning work: model calls, strategies, tool loops, deferred prompts, compactors, judges, images, embeddings.
 
 `launch` is the only way to begin. It refuses waits that could never end, makes the run with its total deadline, enters
-it in the registers of what runs, and begins the spans that observers are told of.
+it in the registers of what runs, and begins the spans that observers are told of. `send` is the only way from there to
+a backend's `run`: verbs, attempts, steps, judges, compactors and agents ask by it, past the hooks of observers.
 
 There is a register of the whole process, and one of each session. Rules:
 
@@ -17,30 +18,38 @@ import atexit
 import logging
 import os
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, Protocol, TypedDict, TypeVar
+from functools import partial
+from typing import Any, TypedDict
 
+from mellea.core.backend import Backend, Request, SentRequest, narrow_tools
+from mellea.core.events import Event
 from mellea.core.observer import listening
-from mellea.core.options import Deadlines
+from mellea.core.options import Deadlines, ModelOption
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import check_wait
 from mellea.core.runtime.ledger import Ledger, current_ledger
 from mellea.core.runtime.producer import Open, Parse, Ready, Run, Work
 from mellea.core.runtime.record import Record
+from mellea.core.runtime.source import Hooks
 from mellea.core.runtime.spans import begin_spans
+from mellea.core.runtime.tasks import current_call
+from mellea.errors import GenerationCancelledError
 
 __all__ = [
     "LaunchArguments",
     "Register",
-    "Registered",
     "Registering",
     "cancel_all",
     "current_register",
     "launch",
     "running",
+    "send",
 ]
+
+_log = logging.getLogger("mellea")
 
 _NO_LIMITS = Deadlines(None, None, None, None)
 
@@ -103,10 +112,14 @@ def launch(
 
     Raises:
         StreamingError: it would wait for a run that can't end before the current code does.
+        GenerationCancelledError: it is asked for by a function in a thread that nobody waits for any more.
     """
     # Before the run is made: a launch that is refused leaves nothing behind.
     if dependencies:
         check_wait(dependencies)
+    call = current_call.get()
+    if call is not None and call.is_left:
+        raise GenerationCancelledError("nobody waits any more for the function that asks for this")
     run = Run(
         open,
         work=work,
@@ -136,45 +149,52 @@ def launch(
             server=server,
             session=None if register is None else register.id,
         )
+    begun = (running,) if call is None else (running, call)
     if register is None:
-        run.start((running,))
+        run.start(begun)
     else:
         outer = current_register.set(None)  # what the run launches for itself isn't the session's
-        run.start((running, register))
+        run.start((*begun, register))
         # For the caller, whose next launch is the session's again; the run's task has a copy of its own.
         current_register.reset(outer)
     return run
 
 
-_log = logging.getLogger("mellea")
+def send(
+    run: Record, backend: Backend, request: Request, *, whole: Record | None = None, has_passed: bool = False
+) -> AsyncIterator[Event]:
+    """Send a request for a run, and return the backend's events.
 
-current_register: ContextVar[Register[Any] | None] = ContextVar("mellea_register", default=None)
+    Args:
+        run: makes the request.
+        backend: whom to ask.
+        request: what to ask; of several tools that a `tool_choice` names, these alone are offered.
+        whole: the run that this request is a step of, which shows it too.
+        has_passed: whether it has passed the hooks of the run's observers, of whom there are none as a rule.
+    """
+    if ModelOption.TOOL_CHOICE in request.options:
+        request = narrow_tools(request)
+    span = None if run.spans is None else run.spans.innermost
+    if span is not None and span.observers.has_hooks and not has_passed:
+        return Hooks(span).pass_events(backend, request, partial(send, run, whole=whole, has_passed=True))
+    run.sent = SentRequest(backend, request)
+    if span is not None:
+        span.request = run.sent  # so that observers see the prompt of a call that runs
+    if whole is not None:
+        whole.sent = run.sent
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug("request: %r", run.sent)
+    return backend.run(request)
+
+
+current_register: ContextVar[Register | None] = ContextVar("mellea_register", default=None)
 """Where what the current code launches is registered."""
 
 
-class Registered(Protocol):
-    """What a register has to know of a run."""
-
-    is_left: bool
-    """Whether nobody misses it if the program ends."""
-
-    @property
-    def is_final(self) -> bool:
-        """Whether it has ended."""
-
-    def cancel(self) -> None:
-        """End it; safe from any thread, returns at once."""
-
-    def abandon(self) -> None:
-        """After a fork, end it in the child."""
+_registers: weakref.WeakSet[Register] = weakref.WeakSet()
 
 
-R = TypeVar("R", bound=Registered)
-
-_registers: weakref.WeakSet[Register[Any]] = weakref.WeakSet()
-
-
-class Register(set[R]):
+class Register(set[Run]):
     """The runs that haven't stopped yet; safe from any thread, since each access to the set is a single step.
 
     Attributes:
@@ -203,7 +223,7 @@ class Register(set[R]):
     def id(self, name: str) -> None:
         self._id = name
 
-    def unfinished(self) -> list[R]:
+    def unfinished(self) -> list[Run]:
         """Return the runs that haven't ended."""
         # A copy in one step: other threads add and remove runs meanwhile, and iterating would fail.
         return [run for run in list(self) if not run.is_final]
@@ -212,7 +232,7 @@ class Register(set[R]):
         """Register here what the `with` block launches."""
         return Registering(self)
 
-    def cancel(self) -> list[R]:
+    def cancel(self) -> list[Run]:
         """Cancel every run that hasn't ended, and return those; safe from any thread, returns at once."""
         runs = self.unfinished()
         for run in runs:
@@ -233,7 +253,7 @@ class Registering(AbstractContextManager[None]):
 
     __slots__ = ("_ledger_token", "_register", "_token")
 
-    def __init__(self, register: Register[Any]) -> None:
+    def __init__(self, register: Register) -> None:
         self._register = register
 
     def __enter__(self) -> None:
@@ -250,7 +270,7 @@ class Registering(AbstractContextManager[None]):
             return  # a generator may be left in another context: then there is nothing to undo
 
 
-running: Register[Registered] = Register()
+running = Register()
 """Everything that runs in this process."""
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from mellea.core.events import Usage
     from mellea.core.runtime.record import Record
 
-__all__ = ["Ledger", "Meter", "current_ledger", "enter_request", "was_refused"]
+__all__ = ["Ledger", "Meter", "current_ledger", "enter_request", "log_end", "was_refused"]
+
+_log = logging.getLogger("mellea")
 
 _MOST = 1000
 """How many requests may wait for being priced."""
@@ -135,3 +139,28 @@ def enter_request(ledger: Ledger, run: Record, said: Generation) -> None:
     sent = run.sent
     provider, model = (run.backend, run.model) if sent is None else (sent.backend, sent.model)
     ledger.add(provider or "", said.model or model or "", said.usage)
+
+
+def log_end(run: Record, said: Generation, opened: float, ledger: Ledger | None) -> None:
+    """Say how a request ended: the model, seconds, tokens, why it stopped or failed; and enter what it cost.
+
+    Args:
+        run: has ended, or goes on with another request.
+        said: what the request came to.
+        opened: when its request was sent, as `time.monotonic()` tells.
+        ledger: that of the session.
+    """
+    # Counted before the log is asked: the cost has to be right even if nothing is logged.
+    if ledger is not None:
+        enter_request(ledger, run, said)
+    if not opened or not _log.isEnabledFor(logging.INFO):
+        return
+    seconds = time.monotonic() - opened
+    usage = said.usage
+    tokens = "? + ? tokens" if usage is None else f"{usage.input_tokens} + {usage.output_tokens} tokens"
+    end = said.finish_reason if run.error is None else type(run.error).__name__
+    _log.info("%s/%s: %.2f s, %s, %s", run.backend, said.model or run.model, seconds, tokens, end)
+    if run.time_to_first_token is not None:
+        _log.debug(
+            "%s: first token after %.3f s, %d events", said.response_id, run.time_to_first_token, len(run.events)
+        )

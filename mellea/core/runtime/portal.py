@@ -11,10 +11,10 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast
 
+from mellea.core.entrance import unwrap_entrance, wrap_entrance
 from mellea.core.runtime import Hold, cancel_all
 from mellea.core.runtime.loop import Loop, ThreadWaiter, current_loop, is_loop_running
 from mellea.core.runtime.loop_thread import Errand, LoopThread
-from mellea.core.tracebacks import unwrap_entrance, wrap_entrance
 from mellea.errors import StreamingError
 
 __all__ = ["blocking", "is_portal_thread", "portal_loop"]

@@ -8,7 +8,7 @@ Rules:
   returns the result.
 - An answer that can't be parsed is the end of it, unless there is a `correction`: that goes on in the same run.
 - It lets go of everything that only producing needs at the end, since readers hold on to the run.
-- The total deadline (`clock.py`) is for everything from `ready` on, parsing and correction included.
+- The total deadline (`waits.py`) is for everything from `ready` on, parsing and correction included.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.backend import Batches
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
 from mellea.core.options import Deadlines
-from mellea.core.runtime.clock import Clock
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import runs_around
 from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behind, lost, overdue
-from mellea.core.runtime.ledger import current_ledger
+from mellea.core.runtime.ledger import current_ledger, log_end
 from mellea.core.runtime.loop import current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
-from mellea.core.runtime.sending import close_source, is_open, log_end
+from mellea.core.runtime.source import close_source, is_open
 from mellea.core.runtime.spans import RunSpans
 from mellea.core.runtime.tasks import in_thread
-from mellea.core.state import State
+from mellea.core.runtime.waits import Clock
+from mellea.core.state import TRANSITIONS, State
 from mellea.errors import ParseError
 
 __all__ = ["Open", "Parse", "Ready", "Run", "Work"]
@@ -266,7 +266,10 @@ class Run(Record):
         return True
 
     def _note_first(self, kind: type[Event], now: float) -> None:
-        self._move_to_streaming()
+        if self.state is not State.STREAMING:
+            with self._lock:
+                if State.STREAMING in TRANSITIONS[self.state]:
+                    self.state = State.STREAMING
         if kind in (TextDelta, ReasoningDelta, ToolStart) and self.time_to_first_token is None and self._clock:
             self.time_to_first_token = now - self._clock.opened
 

@@ -187,13 +187,6 @@ class Record(Waits):
         live.feed(new)
         return live
 
-    def _move_to_streaming(self) -> None:
-        if self.state is State.STREAMING:
-            return
-        with self._lock:
-            if State.STREAMING in TRANSITIONS[self.state]:
-                self.state = State.STREAMING
-
     # -- the end --------------------------------------------------------------------------------------
 
     def end(

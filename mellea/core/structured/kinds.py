@@ -419,7 +419,7 @@ def find_choices(kind: Any) -> dict[str, tuple[Any, Any]] | None:
     else:
         return None
     if not values:
-        raise UsageError(f"{format_type(kind)} has no values, so that no answer can be one of them")
+        raise UsageError(f"{format_type(kind)} has no values, so no answer can be one")
     return None if is_native else _index_by_form(kind, raws, values)
 
 

@@ -196,7 +196,7 @@ def _check_number(schema: Schema, place: str, explain: bool) -> str | None:
     first = math.floor(lowest) + 1 if above == low else math.ceil(lowest)
     last = math.ceil(highest) - 1 if below == high else math.floor(highest)
     what = "integer" if step == 1 else f"multiple of {schema['multipleOf']}"
-    return _place(place, f"there is no {what} between its limits") if first > last else None
+    return _place(place, f"its limits leave no {what} between them") if first > last else None
 
 
 def _get_bound(schema: Schema, name: str, default: float) -> float:

@@ -142,7 +142,7 @@ class _Checker:
     def look(self, value: Any, schema: Any, path: str) -> _Seen:
         """Validate a value, and return the keys or indexes of it that the schema has evaluated."""
         if schema is False:
-            raise _make_mismatch(path, "nothing may stand here")
+            raise _make_mismatch(path, "no value is allowed here")
         # `True`, and what isn't a schema at all, allows everything (JSON Schema 2020-12, core, 4.3.2).
         if not isinstance(schema, Mapping):
             return _NONE
@@ -162,7 +162,7 @@ class _Checker:
             # The same error may be raised many times; without this, each raise adds its frames to it.
             raise known.with_traceback(None)
         if known is None:
-            raise _make_mismatch(path, "the schema refers to itself without an end")
+            raise _make_mismatch(path, "the schema refers to itself endlessly")
         return known
 
     def _look(self, value: Any, schema: Schema, path: str) -> _Seen:
@@ -231,7 +231,7 @@ class _Checker:
 
     def check_not(self, value: Any, schema: Schema, path: str) -> _Seen:
         if self.fits(value, schema["not"], path):
-            raise _make_mismatch(path, f"{_format_value(value)} is what 'not' excludes")
+            raise _make_mismatch(path, f"{_format_value(value)} is excluded by 'not'")
         return _NONE
 
     def check_if(self, value: Any, schema: Schema, path: str) -> _Seen:

@@ -58,7 +58,7 @@ class StrictTypes:
         if is_alias(kind):
             return self._rewrite_alias(kind)
         if kind in (Never, NoReturn):
-            raise UsageError(f"{format_type(kind)} has no values, so that no answer can be one")
+            raise UsageError(f"{format_type(kind)} has no values, so no answer can be one")
         origin = get_origin(kind)
         if origin is Annotated:
             return Annotated[(self.rewrite(kind.__origin__), *kind.__metadata__)]

@@ -254,13 +254,13 @@ class Chat:
             if asked.message_id is not None:  # else somebody has said something new, which drops the questions
                 # Put back as it was: a request that fits nothing mustn't cost the user the run.
                 await in_thread(self._store.keep, chat, waiting)
-                raise UsageError("the chat waits for answers to its questions, and the request has none that fits")
+                raise UsageError("the chat is waiting for answers to its questions, and the request has none of them")
         elif asked.replies:
             raise UsageError("the question is unknown, was answered before, or is too old")
         if not isinstance(program, (Agent, MelleaSession)):
             return program, make()
         if not asked.messages:
-            raise UsageError("the request has no message that can be answered")
+            raise UsageError("the request has no message to answer")
         return program.astream(list(asked.messages)), make()
 
     async def _choose(self, asked: ChatRequest) -> Agent[Any] | MelleaSession | Streamable:
@@ -360,7 +360,7 @@ class _SharedReader(AsyncIterator[bytes]):
                 await anyio.sleep(_LOOK_SECONDS)
                 page = await in_thread(self._store.read, self._chat, self._answer, self._number)
             if page is None or page.is_broken:
-                raise StateError("the answer broke off: the worker that wrote it is gone")
+                raise StateError("the answer was interrupted: the worker that wrote it is gone")
             self._number, self._has_ended = page.number, page.has_ended
             if page.data:
                 return page.data

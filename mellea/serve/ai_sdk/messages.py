@@ -195,7 +195,7 @@ class _Reader:
                 # A client that may write system prompts can change what the program is; so the program has to ask for
                 # it.
                 return self._content("system", parts, where) if self._trusts_system else ()
-        raise UsageError(f"{where}.role is none of 'user', 'assistant' and 'system'")
+        raise UsageError(f"{where}.role should be 'user', 'assistant' or 'system'")
 
     def _content(self, role: str, parts: list[Any], where: str) -> Iterable[Message]:
         blocks: list[Block] = []

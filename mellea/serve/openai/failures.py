@@ -56,7 +56,7 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
-_ELSEWHERE = "the log of the server has the error"
+_ELSEWHERE = "see the server's log for the error"
 
 
 def to_api_error(error: BaseException) -> ApiError:
@@ -71,13 +71,13 @@ def to_api_error(error: BaseException) -> ApiError:
             return ApiError(400, str(error))
         # The provider's words stay here: they may name the account, or the model behind a program.
         case RateLimitError():
-            return _retry_later(429, "the model's provider takes no more requests now", "rate_limit_error", error)
+            return _retry_later(429, "the model's provider limits the rate of requests", "rate_limit_error", error)
         case OverloadedError():
             return _retry_later(503, "the model's provider is overloaded", "server_error", error)
         case DeadlineError():
-            return ApiError(504, f"the model's provider was silent for too long; {_ELSEWHERE}", "server_error")
+            return ApiError(504, f"the model's provider took too long to answer; {_ELSEWHERE}", "server_error")
         case OutputError() | ToolLoopLimitError():
-            said = f"the model gave no valid answer ({type(error).__name__}); {_ELSEWHERE}"
+            said = f"the model's answer is not valid ({type(error).__name__}); {_ELSEWHERE}"
             # The official clients would send such a request twice more.
             return ApiError(500, said, "server_error", code="invalid_output", headers={"x-should-retry": "false"})
         case ConfigurationError():

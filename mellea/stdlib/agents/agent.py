@@ -7,15 +7,14 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, overload
 
-from mellea.core.arguments import entrance
 from mellea.core.attributes import AGENT_WAYS, find_attribute
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.component import is_component
+from mellea.core.entrance import entrance, short_errors
 from mellea.core.events import NestedEvent, StepStart
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
@@ -105,8 +104,8 @@ class Agent(Generic[T]):
         prepare_step="write loop=ToolLoop(prepare_step=…)",
         system_prompt="write instructions=…",
         system="write instructions=…",
-        handoffs="another agent stands among the tools: Agent(…, [other])",
-        mcp_servers="the tools of a server stand among the others: Agent(…, [mcp(…)])",
+        handoffs="pass another agent as a tool: Agent(…, [other])",
+        mcp_servers="pass a server's tools with the others: Agent(…, [mcp(…)])",
     )
     def __init__(
         self,
@@ -295,7 +294,7 @@ class Agent(Generic[T]):
             raise UsageError("an agent that is a tool takes a name, as in Agent(…, name='researcher')")
         if description is None:
             does = f" It has these instructions: {self.instructions}" if self.instructions else ""
-            description = f"Has the agent {self.name!r} work on a task, and returns its answer.{does}"
+            description = f"Has the agent {name or self.name!r} work on a task, and returns its answer.{does}"
 
         async def ask(task: str) -> AsyncGenerator[Any, None]:
             outer = current_book.get()

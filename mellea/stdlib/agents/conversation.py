@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack
 
 from mellea.core.attributes import AGENT_CONVERSATION_WAYS, find_attribute
 from mellea.core.blocking import blocking
+from mellea.core.entrance import short_errors
 from mellea.core.history import repair_history
 from mellea.core.messages import Message, as_messages
 from mellea.core.serialise import from_json, to_json
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.result import AgentRun
@@ -183,7 +183,7 @@ class AgentConversation(Generic[T]):
     ) -> AgentWork:
         # Two turns at once would each end with a conversation that lacks the other.
         if self._work is not None and self._work.is_running:
-            raise UsageError("the agent is still answering what was said before; wait for that, or close its stream")
+            raise UsageError("the agent is still answering the message before; wait for that, or close its stream")
         # Providers refuse a conversation with calls that have no results.
         earlier = repair_history(self.messages)
         if self._choose is not None and earlier and earlier[0].role == "system":

@@ -72,7 +72,7 @@ class Limits:
         if self.cost is not None and prices.price_of(backend.name, backend.model_id) is None:
             model = f"{backend.name}/{backend.model_id}"
             raise ConfigurationError(
-                f"Limits(cost={self.cost!r}) can't be kept, since the price of {model!r} is unknown; set it with "
+                f"Limits(cost={self.cost!r}) can't be enforced, since the price of {model!r} is unknown; set it with "
                 f"mellea.prices.set_prices({{{model!r}: mellea.prices.Price(input=…, output=…)}}), or limit tokens="
             )
 
@@ -154,7 +154,7 @@ class Book:
             # An unknown sum can't be compared with a limit, and to go on would be to ignore it.
             if taken is None:
                 raise ConfigurationError(
-                    f"Limits({name}={limit!r}) can't be kept: the provider didn't report the tokens of an answer; "
+                    f"Limits({name}={limit!r}) can't be enforced: the provider didn't report the tokens of an answer; "
                     "limit steps= or tool_calls= instead"
                 )
             if taken >= limit:
@@ -196,7 +196,7 @@ class Book:
         with self._lock:
             if self._is_closed:
                 raise UsageError(
-                    "the agent has ended its work, so that nothing can steer it; say it in a turn of its own, as in "
+                    "the agent has finished, so it can't be steered any more; send the text as a new turn, as in "
                     "conversation.send(…)"
                 )
             self.added.append(Message("user", text))

@@ -142,7 +142,7 @@ def _apply(data: Any, change: str, path: str) -> None:
         raise StateError(f"{path} behind the saved state isn't JSON: {error}") from None
     check_fields(line, path, {"after": str, "id": str, "change": dict}, {"signature": str})
     if not isinstance(data, dict) or line["after"] != data.get("id") or not isinstance(data.get("state"), dict):
-        raise StateError(f"{path} behind the saved state is one of another state; two runs may have written the file")
+        raise StateError(f"{path} behind the saved state belongs to another state; two runs may have written the file")
     apply_change(data["state"], line["change"], f"{path}.change")
     data["id"] = line["id"]
     data.pop("signature", None)

@@ -7,8 +7,8 @@ from typing import Any, Unpack
 
 from mellea.core.blocking import blocking
 from mellea.core.blocks import CBlock
+from mellea.core.entrance import short_errors
 from mellea.core.messages import Message
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.agents.agent import Agent
 from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments

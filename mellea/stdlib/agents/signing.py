@@ -47,8 +47,13 @@ class Signer:
         return replace(pending, signature=None if self._secret is None else self.make_signature(pending))
 
     def make_signature(self, pending: Pending) -> str:
-        """Return the signature of a state; there is a secret."""
-        assert self._secret is not None
+        """Return the signature of a state.
+
+        Raises:
+            UsageError: there is no secret.
+        """
+        if self._secret is None:
+            raise UsageError("a state is signed with a secret, and there is none; set secret= or MELLEA_SECRET")
         known, self._digests = self._digests, {}  # those of sub-agents that have ended aren't kept
         value = dump_pending(pending, lambda messages, path: self._digest(messages, path, known))
         body = _write_canonical({"format": FORMAT, "version": VERSION, "value": value})

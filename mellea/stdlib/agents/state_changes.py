@@ -68,7 +68,7 @@ def apply_change(data: dict[str, Any], change: Any, path: str) -> None:
             _apply_list(data.setdefault(name, []), value, f"{path}.{name}")
         elif name in FIELDS:
             if len(value) != 1:
-                raise StateError(f"{path}.{name} is not a list of one value: {value!r:.80}")
+                raise StateError(f"{path}.{name} should be a list with one value, not {value!r:.80}")
             # An empty value is removed, as `dump_state` leaves it out: applied changes give the document that is
             # written whole.
             data.update({name: value[0]}) if value[0] else data.pop(name, None)
@@ -108,7 +108,7 @@ def _apply_list(values: Any, change: Any, path: str) -> None:
     check_fields(change, path, {"keep": int, "add": list}, {})
     # A negative number would be a valid slice, and cut from the end.
     if not isinstance(values, list) or not 0 <= change["keep"] <= len(values):
-        raise StateError(f"{path} changes what isn't there")
+        raise StateError(f"{path} changes a value that the state before it doesn't have")
     del values[change["keep"] :]
     values += change["add"]
 
@@ -116,14 +116,14 @@ def _apply_list(values: Any, change: Any, path: str) -> None:
 def _apply_map(values: Any, change: Any, path: str) -> None:
     check_fields(change, path, {}, {"drop": list, "set": dict, "change": dict})
     if not isinstance(values, dict):
-        raise StateError(f"{path} changes what isn't there")
+        raise StateError(f"{path} changes a value that the state before it doesn't have")
     for key in change.get("drop", ()):
         if not isinstance(key, str) or key not in values:
-            raise StateError(f"{path} changes what isn't there")
+            raise StateError(f"{path} changes a value that the state before it doesn't have")
         del values[key]
     values.update(change.get("set", {}))
     for key, inner in change.get("change", {}).items():
         # A sub-agent's state changes only where there is one.
         if not isinstance(values.get(key), dict):
-            raise StateError(f"{path} changes what isn't there")
+            raise StateError(f"{path} changes a value that the state before it doesn't have")
         apply_change(values[key], inner, f"{path}[{key!r}]")

@@ -134,7 +134,7 @@ def _load_starts(data: dict[str, Any], path: str, count: int) -> tuple[int, ...]
     # In order and within the messages, in one comparison; `list_steps` slices by them.
     is_sound = all(type(start) is int for start in starts) and [0, *starts, count] == sorted([0, *starts, count])
     if not is_sound:
-        raise StateError(f"{path}.starts are not places in its {count} messages, in order: {starts!r:.80}")
+        raise StateError(f"{path}.starts should be ascending positions in its {count} messages, not {starts!r:.80}")
     return tuple(starts)
 
 
@@ -152,10 +152,11 @@ def _load_one(data: Any, path: str, kind: type[T]) -> T:
 def _load_question(data: Any, path: str, calls: Mapping[str, Any]) -> Question:
     check_fields(data, path, {"id": str, "kind": str, "text": str}, {})
     if data["kind"] not in get_args(QuestionKind):
-        raise StateError(f"{path}.kind is none of {', '.join(map(repr, get_args(QuestionKind)))}: {data['kind']!r}")
+        known = ", ".join(map(repr, get_args(QuestionKind)))
+        raise StateError(f"{path}.kind should be one of {known}, not {data['kind']!r}")
     # A question about no call couldn't be answered, and would keep the run waiting for ever.
     if data["id"] not in calls:
-        raise StateError(f"{path} asks about a call that isn't there: {data['id']!r}")
+        raise StateError(f"{path} asks about the call {data['id']!r}, which the state doesn't have")
     return Question(data["id"], data["kind"], calls[data["id"]], data["text"])
 
 
@@ -183,4 +184,4 @@ def _load_answer(data: Any, path: str) -> Answer:
             return OutsideResult(given.result, given.value)
         case {"approved": bool(answer), **rest} if not rest:
             return answer
-    raise StateError(f"{path} is no answer: {data!r:.80}")
+    raise StateError(f"{path} is not an answer: {data!r:.80}")

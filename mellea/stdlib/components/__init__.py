@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from mellea.core.blocks import CBlock as CBlock
     from mellea.core.component import Component as Component
     from mellea.core.component import TemplateRepresentation as TemplateRepresentation
+    from mellea.core.component import as_component as as_component
     from mellea.core.messages import Message as Message
     from mellea.stdlib.components.conversation import Conversation as Conversation
+    from mellea.stdlib.components.conversation import as_message as as_message
     from mellea.stdlib.components.document import Document as Document
     from mellea.stdlib.components.instruction import Instruction as Instruction
     from mellea.stdlib.components.mobject import MObject as MObject
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.components.repair import Repair as Repair
     from mellea.stdlib.components.simple import SimpleComponent as SimpleComponent
     from mellea.stdlib.components.table import Table as Table
-    from mellea.stdlib.components.wording import as_component as as_component
-    from mellea.stdlib.components.wording import render_messages as render_messages
+    from mellea.templates.render import render_messages as render_messages
 
 __all__ = [
     "CBlock",
@@ -45,6 +46,7 @@ __all__ = [
     "TemplateRepresentation",
     "Transform",
     "as_component",
+    "as_message",
     "call_method",
     "get_tools",
     "mify",
@@ -69,11 +71,12 @@ __getattr__ = lazily(
         "Table": "mellea.stdlib.components.table",
         "TemplateRepresentation": "mellea.core.component",
         "Transform": "mellea.stdlib.components.query",
-        "as_component": "mellea.stdlib.components.wording",
+        "as_component": "mellea.core.component",
+        "as_message": "mellea.stdlib.components.conversation",
         "call_method": "mellea.stdlib.components.query",
         "get_tools": "mellea.stdlib.components.object_view",
         "mify": "mellea.stdlib.components.mobject",
-        "render_messages": "mellea.stdlib.components.wording",
+        "render_messages": "mellea.templates.render",
         "render_result": "mellea.stdlib.components.query",
     },
 )

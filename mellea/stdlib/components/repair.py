@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from mellea.core.accumulator import Generation
 from mellea.core.component import TemplateRepresentation, is_component
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
+from mellea.stdlib.components.conversation import Conversation
 
 __all__ = ["Correction", "Repair", "format_failures"]
 
@@ -65,6 +66,16 @@ class Repair(_Retry):
     def parts(self) -> Sequence[Any]:
         """Return the task, which may hold thunks and images."""
         return [self.task]
+
+    def messages_for_llm(self, render: Callable[[Any], list[Message]]) -> list[Message] | None:
+        """Return the conversation as it went on, with the correction behind it, if the task is one."""
+        # Messages can't be quoted in a prompt without losing who said what; so the conversation goes on instead.
+        task = self.task
+        if not (isinstance(task, Conversation) or (isinstance(task, Message) and task.role != "user")):
+            return None
+        # Providers refuse an empty message.
+        answer = [Message("assistant", self.answer)] if self.answer.strip() else []
+        return [*render(task), *answer, *render(Correction(task, self.failures))]
 
     def format_for_llm(self) -> TemplateRepresentation:
         """Return the template of a repair, and its values."""

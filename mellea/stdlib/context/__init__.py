@@ -9,12 +9,12 @@ from mellea._lazy_exports import lazily
 
 if TYPE_CHECKING:
     from mellea.core.context import Context as Context
+    from mellea.core.context import SimpleContext as SimpleContext
     from mellea.core.context import Turn as Turn
     from mellea.stdlib.context.chat import ChatContext as ChatContext
     from mellea.stdlib.context.compactors import SummaryCompactor as SummaryCompactor
     from mellea.stdlib.context.compactors import ThresholdCompactor as ThresholdCompactor
     from mellea.stdlib.context.compactors import WindowCompactor as WindowCompactor
-    from mellea.stdlib.context.simple import SimpleContext as SimpleContext
     from mellea.stdlib.context.tokens import estimate_tokens as estimate_tokens
     from mellea.stdlib.context.tokens import get_turn_texts as get_turn_texts
 
@@ -35,7 +35,7 @@ __getattr__ = lazily(
     {
         "ChatContext": "mellea.stdlib.context.chat",
         "Context": "mellea.core.context",
-        "SimpleContext": "mellea.stdlib.context.simple",
+        "SimpleContext": "mellea.core.context",
         "SummaryCompactor": "mellea.stdlib.context.compactors",
         "ThresholdCompactor": "mellea.stdlib.context.compactors",
         "Turn": "mellea.core.context",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mellea.core.arguments import entrance
 from mellea.core.context import Context, Turn
+from mellea.core.entrance import entrance
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError

@@ -61,7 +61,7 @@ async def check_arguments(
     failed = [f"{requirement}{_explain(result.reason)}" for requirement, result in results if not result]
     if failed:
         raise RequirementError(
-            f"{name}() wasn't asked, since its arguments fail: {'; '.join(failed)}",
+            f"{name}() wasn't called: its arguments don't meet their requirements: {'; '.join(failed)}",
             results=[[result for _, result in results]],
         )
 

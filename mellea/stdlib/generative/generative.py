@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from mellea.core.tracebacks import short_errors
+from mellea.core.entrance import short_errors
 from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
 from mellea.stdlib.generative.output import ReturnType
 from mellea.stdlib.generative.wording import DocstringWording

@@ -104,7 +104,7 @@ class DocstringWording:
             unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
             advice = "" if unknown is None else f"; {advice_for(unknown, self._find_names(), WAYS)}"
             raise UsageError(
-                f"{self.name}() can't be called so: {error}; it is {self.name}{self._fields.shown}{advice}"
+                f"{self.name}() can't be called like this: {error}; it is {self.name}{self._fields.shown}{advice}"
             ) from None
         bound.apply_defaults()
         if self._fields:

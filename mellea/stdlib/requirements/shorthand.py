@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
 
-from mellea.core.arguments import entrance
 from mellea.core.context import Context
+from mellea.core.entrance import entrance, short_errors
 from mellea.core.requirement import Requirement, check_function
-from mellea.core.tracebacks import short_errors
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.judge import JudgedRequirement, as_judge
 

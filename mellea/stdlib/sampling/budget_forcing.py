@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mellea.core.arguments import entrance
+from mellea.core.entrance import entrance
 from mellea.core.events import Event, ReasoningDelta, StreamEnd, TextDelta, Usage, UsageEvent
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement

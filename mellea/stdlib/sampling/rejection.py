@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mellea.core.arguments import entrance
 from mellea.core.blocks import ToolOutput
+from mellea.core.entrance import entrance
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Attempt, Sampler, SamplingResult

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from mellea.core.arguments import entrance
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, check_function
 from mellea.core.runtime.tasks import outcome_of
 from mellea.core.sampling import Attempt, Sampler, SamplingResult

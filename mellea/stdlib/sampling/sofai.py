@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
-from mellea.core.arguments import entrance
 from mellea.core.backend import Backend
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.errors import UsageError

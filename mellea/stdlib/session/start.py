@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mellea.core.arguments import entrance
 from mellea.core.backend import Backend
 from mellea.core.context import Context
+from mellea.core.entrance import entrance
 from mellea.errors import UsageError
 from mellea.stdlib.session.session import MelleaSession, sessions_around
 

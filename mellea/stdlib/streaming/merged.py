@@ -14,13 +14,13 @@ from typing import Any, Generic, Literal, Self, TypeVar, get_args
 
 import anyio
 
+from mellea.core.entrance import short_errors
 from mellea.core.events import Event, NestedEvent, StreamEnd, TextDelta, ToolProgress
 from mellea.core.iterators import EventIterator
 from mellea.core.runtime import Run
 from mellea.core.runtime.launch import launch
 from mellea.core.runtime.tasks import in_thread, together
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.tracebacks import short_errors
 from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.streaming.stream import (
     AsyncOnly,

@@ -60,8 +60,8 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
     if let_out and not result.attempts[result.chosen].output.value.startswith(let_out):
         if result.success:
             raise UsageError(
-                f"the strategy chose an attempt that doesn't begin with the {len(let_out)} characters that were let "
-                "out; with release= it has to choose the last one"
+                f"the strategy chose an attempt that doesn't begin with the {len(let_out)} characters that were "
+                "released; with release= it has to choose the last one"
             )
         # What was let out belongs to the last attempt, which continued it.
         result = replace(result, chosen=len(result.attempts) - 1)

@@ -274,7 +274,7 @@ class _Drawing:
     def cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
         """Make the error for an attempt that can't begin with what was let out."""
         return RequirementError(
-            f"an attempt failed after {len(committed)} characters had been let out, and the next one can't go on from "
+            f"an attempt failed after {len(committed)} characters had been released, and the next one can't go on from "
             f"there: {error}",
             results=[[outcome for _, outcome in attempt.validations] for attempt in self.drawn],
             partial=committed,
@@ -486,7 +486,7 @@ def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requir
     for requirement in requirements:
         if not requirement.is_streaming or requirement.scope != release:
             raise UsageError(
-                f"release={release!r} lets text out as soon as every requirement has passed it, so each has to look "
+                f"release={release!r} releases text as soon as every requirement has passed it, so each has to look "
                 f"at such chunks; {str(requirement)!r} "
                 + (f"looks at a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
                 + f": give it a stream_validation_fn and scope={release!r}, or leave out release="
@@ -494,5 +494,5 @@ def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requir
     if not getattr(strategy, "is_sequential", False):
         raise UsageError(
             f"release={release!r} takes a strategy that makes one attempt after the other and goes on from what was "
-            f"let out, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
+            f"released, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
         )

@@ -101,7 +101,7 @@ async def check_answers(state: LoopState, tools: Mapping[str, Tool[..., Any]], p
             # A `Deny` needs no tool, since nothing runs.
             if answer is True or isinstance(answer, Edited):
                 raise UsageError(
-                    f"{place!r} was approved of, and there is no tool {call.tool_name!r}; resume with an agent that is "
+                    f"{place!r} was approved, but there is no tool {call.tool_name!r}; resume with an agent that is "
                     "made like the one that asked; nothing was run"
                 )
             continue

@@ -30,4 +30,4 @@ def check_choice(choice: str | Sequence[str] | None, tools: Sequence[CheckedTool
     near = difflib.get_close_matches(unknown, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"the tools are {', '.join(map(repr, names))}"
     what = f"{choice!r} is" if isinstance(choice, str) else f"{choice!r} has {unknown!r}, which is"
-    raise UsageError(f"tool_choice={what} none of the call's tools; {hint}")
+    raise UsageError(f"tool_choice={what} not one of the call's tools; {hint}")

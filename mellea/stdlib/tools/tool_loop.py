@@ -362,7 +362,7 @@ def loop_of(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = MAX_T
     Raises:
         UsageError: an argument is wrong, or two say different things.
     """
-    if tool_calls not in ("show", "run"):
+    if tool_calls not in ("show", "run") and not isinstance(tool_calls, bool):
         raise UsageError(f"tool_calls takes 'show' or 'run', not {tool_calls!r}")
     if isinstance(max_turns, bool) or not isinstance(max_turns, int) or max_turns < 1:
         raise UsageError(f"max_turns takes a whole number from 1, not {max_turns!r}")
@@ -391,11 +391,11 @@ def _nobody_answers(question: Question, tools: Mapping[str, Tool[..., Any]]) -> 
     if tool is not None and tool.must_ask:
         needs = "runs outside this program" if question.kind == "outside" else "needs a person's approval"
         return UsageError(
-            f"the model calls the tool {name!r}, which {needs}, and a call has nobody to ask; leave that tool out, as "
-            f"with deny=[{name!r}] of a set, or use an agent, which can wait"
+            f"the model calls the tool {name!r}, which {needs}, but a plain call can't ask anybody; leave that tool "
+            f"out, as with deny=[{name!r}] of a set, or use an agent, which can wait"
         )
     return UsageError(
-        f"the policy asks {question.text!r} before the tool {name!r} runs, and a call has nobody to ask; let the "
+        f"the policy asks {question.text!r} before the tool {name!r} runs, but a plain call can't ask anybody; let the "
         "policy return Allow() or Deny(reason), or use an agent, which can wait"
     )
 

@@ -277,7 +277,7 @@ FAULTS = [
     Fault("401 that shows the key", [echoes_key], AuthError, "***", status=401),
     Fault("403", [status(403)], AuthError, "told you so", status=403),
     Fault("404", [status(404, b'{"detail": "no such model"}')], NotFoundError, "no such model", status=404),
-    Fault("418", [status(418, b"")], StatusError, "it says nothing more", status=418),
+    Fault("418", [status(418, b"")], StatusError, "it gives no reason", status=418),
     Fault(
         "an HTML error page", [status(502, PAGE, content_type="text/html")], StatusError,
         "status 502: 502 Bad Gateway", True, requests=THRICE, status=502,
@@ -285,7 +285,7 @@ FAULTS = [
     Fault("an HTML page with 200", [html_with_200], WireError, "'text/html'"),
     Fault("a JSON error in mid-stream", [error_in_stream], BackendError, "overheated", True, "all "),
     Fault("a text that is not a stream", [plain_text], WireError, "begins: 'upstream went away'"),
-    Fault("invalid JSON in one event", [invalid_json], WireError, "no valid JSON", False, "all "),
+    Fault("invalid JSON in one event", [invalid_json], WireError, "invalid JSON", False, "all "),
     Fault("a stream without its end", [no_end], InterruptedStreamError, "ended without its end", True, "all "),
     Fault("cut inside a chunk", [cut_in_chunk], InterruptedStreamError, "connection broke", True, "all "),
     Fault("cut inside a character", [cut_in_character], InterruptedStreamError, "ended without its end", True, "all "),
@@ -364,8 +364,8 @@ async def test_no_connection_in_time(anyio_backend: str) -> None:
 async def test_a_cancelled_stream_is_closed(
     behaviour: Callable[[Connection], None], anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for limit in ("core.runtime.sending.CLOSE_SECONDS", "core.runtime.record.CLOSE_SECONDS",
-                  "backends.http.clients._CLOSE_SECONDS"):  # fmt: skip
+    for limit in ("core.runtime.source.CLOSE_SECONDS", "core.runtime.record.CLOSE_SECONDS",
+                  "backends.http.exchange._CLOSE_SECONDS"):  # fmt: skip
         monkeypatch.setattr(f"mellea.{limit}", 40.0)
     with misbehaving(behaviour) as server:
         session = MelleaSession(TinyBackend("m", base_url=server.url))

@@ -63,7 +63,7 @@ def test_a_request_that_is_cancelled_while_it_sends_leaves_nothing_unfinished(lo
 
 def clients_of(server: MisbehavingServer) -> list[Any]:
     """Return the shared clients of one server; others may belong to the loop of the synchronous verbs, which stays."""
-    return [key for key in clients._clients if key[1].endswith(f":{server.port}")]
+    return [key for key in clients.clients_by_loop if key[1].endswith(f":{server.port}")]
 
 
 # -- loops ----------------------------------------------------------------------------------------------

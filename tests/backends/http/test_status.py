@@ -59,7 +59,7 @@ def test_kinds(status: int, kind: type[StatusError], is_retryable: bool) -> None
         (b"[]", "[]"),
         (b"null", "null"),
         (b"upstream connect error\n", "upstream connect error"),
-        (b"", "it says nothing more"),
+        (b"", "it gives no reason"),
         (b"\xff\xfe", "\ufffd\ufffd"),
         (b"<html><title> 503 Service\n Unavailable </title><body>long</body></html>", "503 Service Unavailable"),
         (b"<html><style>p{}</style><script>x<y</script><h1>Bad &amp; worse</h1></html>", "Bad & worse"),
@@ -79,7 +79,9 @@ def test_some_statuses_come_with_advice() -> None:
 
 
 def test_a_redirect_shows_no_query() -> None:
-    assert "key" not in redirect_message("http://h", "https://u:key@other/path?key=1").replace("the key nor", "")
+    assert "key" not in redirect_message("http://h", "https://u:key@other/path?key=1").replace(
+        "the key and the request aren't sent there", ""
+    )
 
 
 def test_request_ids() -> None:

@@ -284,7 +284,7 @@ async def test_what_the_user_says_meanwhile_is_told_before_the_next_step() -> No
     assert [message.role for message in backend.requests[1].messages] == ["user", "assistant", "tool", "user"]
     assert backend.requests[1].messages[-1].content == "In French, please."
     assert stream.result.messages[-2:] == (Message("user", "In French, please."), Message("assistant", "Un chat."))
-    with pytest.raises(UsageError, match="ended"):
+    with pytest.raises(UsageError, match="has finished"):
         stream.steer("Too late.")
 
 
@@ -485,7 +485,7 @@ async def test_plain_exceptions_come_out() -> None:
         ({"output_type": int}, "write output="),
         ({"format": int}, "write output="),
         ({"system_prompt": "x"}, "write instructions="),
-        ({"mcp_servers": []}, "among the others"),
+        ({"mcp_servers": []}, "with the others"),
         ({"prepare_step": print}, r"write loop=ToolLoop\(prepare_step=…\)"),
         ({"policy": print}, r"write loop=ToolLoop\(policy=…\)"),
         ({"on_limit": "return"}, r"write loop=ToolLoop\(on_limit=…\)"),
@@ -748,7 +748,7 @@ async def test_what_is_resumed_or_continued_is_checked() -> None:
     run = await agent.arun("x")
     with pytest.raises(UsageError, match=r"that is its \.pending"):
         await agent.aresume(run, {})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="'c1' was approved of, and there is no tool 'look'"):
+    with pytest.raises(UsageError, match="'c1' was approved, but there is no tool 'look'"):
         await Agent(ScriptedBackend("x")).aresume(run.pending, {"c1": True})
     assert (await Agent(ScriptedBackend("x")).aresume(run.pending, {"c1": False})).value == "x"
     with pytest.raises(UsageError, match="JSON that to_json"):

@@ -181,18 +181,21 @@ def test_a_file_that_somebody_else_has_written_is_replaced(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda line: line.update(after="x"), "change 2 behind the saved state is one of another state"),
+        (lambda line: line.update(after="x"), "change 2 behind the saved state belongs to another state"),
         (lambda line: line.pop("id"), "change 2 lacks the field 'id'"),
-        (lambda line: line["change"]["messages"].update(keep=100), "change 2.change.messages changes what isn't there"),
+        (
+            lambda line: line["change"]["messages"].update(keep=100),
+            "change 2.change.messages changes a value that the state before it doesn't have",
+        ),
         (lambda line: line["change"].update(steps={}), "change 2.change has the unknown field 'steps'"),
-        (lambda line: line["change"].update(limit=[]), "change 2.change.limit is not a list of one value"),
+        (lambda line: line["change"].update(limit=[]), "change 2.change.limit should be a list with one value"),
         (
             lambda line: line["change"].update(nested={"change": {"z": {}}}),
-            "change 2.change.nested changes what isn't there",
+            "change 2.change.nested changes a value that the state before it doesn't have",
         ),
         (
             lambda line: line["change"].update(outputs={"drop": ["z"]}),
-            "change 2.change.outputs changes what isn't there",
+            "change 2.change.outputs changes a value that the state before it doesn't have",
         ),
         (lambda line: line["change"].update(outputs={"set": {"z": 3}}), r"value.state.outputs\['z'\] is not an object"),
     ],

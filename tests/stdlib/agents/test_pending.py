@@ -106,15 +106,30 @@ def test_what_isnt_a_state_is_refused(text: str, said: str) -> None:
         (lambda value: value.update(run=1), "value.run is not a value of the type str"),
         (lambda value: value.update(more=1), "value has the unknown field 'more'"),
         (lambda value: value["state"].update(starts="3"), "value.state.starts is not a value of the type list"),
-        (lambda value: value["state"].update(starts=[True]), "value.state.starts are not places in its 2 messages"),
-        (lambda value: value["state"].update(starts=[1, 0]), "value.state.starts are not places in its 2 messages"),
-        (lambda value: value["state"].update(starts=[3]), "value.state.starts are not places in its 2 messages"),
+        (
+            lambda value: value["state"].update(starts=[True]),
+            "value.state.starts should be ascending positions in its 2 messages",
+        ),
+        (
+            lambda value: value["state"].update(starts=[1, 0]),
+            "value.state.starts should be ascending positions in its 2 messages",
+        ),
+        (
+            lambda value: value["state"].update(starts=[3]),
+            "value.state.starts should be ascending positions in its 2 messages",
+        ),
         (lambda value: value["state"].update(messages=[{"type": "text", "value": "x"}]), "is not a Message"),
         (lambda value: value["state"].update(messages=[{"type": "os.system"}]), "of the unknown kind 'os.system'"),
-        (lambda value: value["state"]["asked"][0].update(id="z"), "asks about a call that isn't there: 'z'"),
-        (lambda value: value["state"]["asked"][0].update(kind="root"), "none of 'approval', 'outside': 'root'"),
-        (lambda value: value["state"].update(answers={"b": {}}), "is no answer"),
-        (lambda value: value["state"].update(answers={"b": {"approved": True, "denied": "x"}}), "is no answer"),
+        (
+            lambda value: value["state"]["asked"][0].update(id="z"),
+            "asks about the call 'z', which the state doesn't have",
+        ),
+        (
+            lambda value: value["state"]["asked"][0].update(kind="root"),
+            "should be one of 'approval', 'outside', not 'root'",
+        ),
+        (lambda value: value["state"].update(answers={"b": {}}), "is not an answer"),
+        (lambda value: value["state"].update(answers={"b": {"approved": True, "denied": "x"}}), "is not an answer"),
         (lambda value: value["state"].update(nested={"d": 3}), r"value.state.nested\['d'\] is not an object"),
     ],
 )

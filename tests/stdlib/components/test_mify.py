@@ -323,7 +323,7 @@ def test_values_of_pythons_own_classes_are_said_and_not_their_names_alone(obj: A
 
 @pytest.mark.parametrize("obj", [len, copy, ValueError("x"), object()], ids=["builtin", "module", "error", "object"])
 def test_what_has_nothing_to_say_is_refused(obj: Any) -> None:
-    with pytest.raises(UsageError, match="can't be said in a prompt"):
+    with pytest.raises(UsageError, match="can't be put into a prompt"):
         said(obj)
 
 

@@ -216,7 +216,7 @@ def test_conditions_and_options_are_those_of_generative() -> None:
         return word
 
     m, backend = session("hey", "HEY")
-    with pytest.raises(RequirementError, match="its arguments fail: loud"):
+    with pytest.raises(RequirementError, match="its arguments don't meet their requirements: loud"):
         shout(m, "hey")
     assert not backend.requests
     assert brainstorm(m, "x") == "hey"

@@ -64,7 +64,7 @@ async def test_a_strategy_that_accepts_something_else_than_what_was_let_out() ->
 
     m = mellea.start_session(ScriptedBackend("one two bad", " three four"))
     stream = m.astream("x", requirements=[without_bad()], release="word", strategy=First())
-    with pytest.raises(UsageError, match="doesn't begin with the 13 characters that were let out"):
+    with pytest.raises(UsageError, match="doesn't begin with the 13 characters that were released"):
         await read(stream)
 
 
@@ -143,7 +143,7 @@ async def test_attempts_can_be_looked_at_after_an_error_too() -> None:
 async def test_a_backend_that_knows_late_that_it_cant_go_on() -> None:
     m = mellea.start_session(ScriptedBackend("one bad", UnsupportedError("not under a schema")))
     stream = m.astream("x", requirements=[without_bad()], release="word")
-    with pytest.raises(RequirementError, match=r"3 characters had been let out, .* not under a schema") as caught:
+    with pytest.raises(RequirementError, match=r"3 characters had been released, .* not under a schema") as caught:
         await read(stream)
     assert caught.value.partial == stream.text == "one"
 

@@ -121,7 +121,7 @@ async def test_what_was_let_out_is_kept_if_no_attempt_can_go_on() -> None:
     assert pieces == ["One is fine."]
     assert caught.value.partial.startswith("One is fine.")
     m, _ = session("One is fine. Two is bad. ", "never", capabilities=Capabilities(prefill=False))
-    with pytest.raises(RequirementError, match=r"12 characters had been let out, .* can't begin an answer") as caught:
+    with pytest.raises(RequirementError, match=r"12 characters had been released, .* can't begin an answer") as caught:
         await anext_all(m.astream("Write.", requirements=[Without("bad", "sentence")], release="sentence"))
     assert caught.value.partial == "One is fine."
 

@@ -163,7 +163,7 @@ async def test_tools_of_a_set_that_need_people_matter_only_once_they_are_called(
     for name, args, said in (
         ("count", {"to": 3}, None),
         ("pay", {"amount": 5}, None),
-        ("pay", {"amount": 50}, "'pay', which needs a person's approval, and a call has nobody to ask"),
+        ("pay", {"amount": 50}, "'pay', which needs a person's approval, but a plain call can't ask anybody"),
         ("delete", {}, r"'delete', which needs a person's approval, .* as with deny=\['delete'\] of a set"),
         ("ask_person", {"question": "Why?"}, "'ask_person', which runs outside this program"),
     ):

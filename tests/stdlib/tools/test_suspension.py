@@ -203,7 +203,7 @@ async def test_a_yes_to_a_tool_that_isnt_there_is_refused() -> None:
     shop = Shop()
     ended = await suspended(call("buy", 1, what="tea"), shop=shop)
     others = [each for each in shop.tools if each.name != "buy"]
-    with pytest.raises(UsageError, match=r"'c1' was approved of, and there is no tool 'buy'; .* nothing was run"):
+    with pytest.raises(UsageError, match=r"'c1' was approved, but there is no tool 'buy'; .* nothing was run"):
         await work(ScriptedBackend("x"), others, give_answers(ended.state, {"c1": True}))
     assert (await work(ScriptedBackend("x"), others, give_answers(ended.state, {"c1": False}))).text == "x"
 
@@ -493,5 +493,5 @@ async def test_a_plain_call_has_nobody_to_ask_and_neither_have_the_loops_inside_
     inner = ScriptedBackend([call("buy", 8, what="tea")], "Found.")
     progress = LoopProgress(START, can_wait=False)
     ended = await work(ScriptedBackend([call("research", task="x")], "Done."), [researcher(inner, shop)], progress)
-    assert ended.text == "Done." and "a call has nobody to ask" in ended.results[0]
+    assert ended.text == "Done." and "a plain call can't ask anybody" in ended.results[0]
     assert replace(ended.state, messages=()).questions == () and shop.ran == []

@@ -23,11 +23,11 @@ from typing import Any, TypeVar
 
 from mellea.core.backend import Backend, ToolExample, unsupported
 from mellea.core.blocking import blocking
+from mellea.core.entrance import short_errors
 from mellea.core.masking import known_secrets, scrub_text
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.surrogates import replace_surrogates
-from mellea.core.tracebacks import short_errors
 from mellea.errors import StateError, ToolError, UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.agents.instructions import add_instructions
@@ -333,7 +333,7 @@ def _check_user(user: object) -> str:
 def _check_tools(tools: Iterable[str]) -> tuple[str, ...]:
     names = (tools,) if isinstance(tools, str) else tuple(tools) if isinstance(tools, Iterable) else (tools,)
     if unknown := [name for name in names if name not in TOOLS]:
-        raise UsageError(f"the tools of a memory are {', '.join(map(repr, TOOLS))}, and {unknown[0]!r} is none of them")
+        raise UsageError(f"the tools of a memory are {', '.join(map(repr, TOOLS))}, not {unknown[0]!r}")
     return names
 
 

@@ -171,7 +171,7 @@ class Target:
         if response.status_code == 404 and "mcp-session-id" in response.request.headers:
             on_session_lost()  # 2025-11-25, Streamable HTTP, session management: the client has to begin a new one
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise ToolError(f"the MCP server {self.label!r} compresses its answer, which nobody asked for")
+            raise ToolError(f"the MCP server {self.label!r} compressed its answer, which wasn't asked for")
         if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
             response.stream = _bounded(response.stream, self.max_bytes, self.label)
 

@@ -77,7 +77,7 @@ class McpTools(ToolSet):
         names = [tool.name for tool in kept]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UsageError(
-                f"two tools of the MCP server {self.name!r} come to the name {twice!r}; deny= leaves one out"
+                f"two tools of the MCP server {self.name!r} get the same name {twice!r}; leave one out with deny="
             )
         return kept
 

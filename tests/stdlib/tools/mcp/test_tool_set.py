@@ -94,7 +94,7 @@ def test_two_tools_of_one_name_are_told_when_the_set_is_loaded() -> None:
     with mcp(make_server(), allow=["add"]) as tools:
         with pytest.raises(UsageError, match="two tools have the name 'add'"):
             session.instruct("?", tools=[add, tools])
-        with pytest.raises(UsageError, match=r"tool_choice='sub' is none of the call's tools"):
+        with pytest.raises(UsageError, match=r"tool_choice='sub' is not one of the call's tools"):
             session.instruct("?", tools=tools, model_options={"tool_choice": "sub"})
 
 
@@ -169,7 +169,7 @@ def test_names_that_come_to_one_are_told() -> None:
     server = MCPServer("names", log_level="CRITICAL")
     server.add_tool(lambda: "", name="a.b")
     server.add_tool(lambda: "", name="a_b")
-    with mcp(server) as tools, pytest.raises(UsageError, match="come to the name 'a_b'"):
+    with mcp(server) as tools, pytest.raises(UsageError, match="get the same name 'a_b'"):
         tools.load()
 
 

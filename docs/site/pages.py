@@ -1,0 +1,118 @@
+"""The pages of the site: the Markdown of the project, with links that hold there, and a page for each example.
+
+What is written for a reader of the repository becomes a page as it is; only links, lists and `<details>` are put into
+the form that the site's Markdown wants.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+_LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+_FENCE = re.compile(r"^ *(`{3,}|~{3,})")
+_ITEM = re.compile(r"^( *)([-*]|\d+\.) ")
+_EXAMPLES = ("*.py", "*.html")
+_LANGUAGES = {".py": "python", ".html": "html", ".ipynb": "json"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: where it comes from, where it stands below the site's root, and its Markdown."""
+
+    source: Path
+    path: str
+    text: str
+
+    @property
+    def title(self) -> str:
+        """The first heading."""
+        return next(line.removeprefix("# ") for line in self.text.splitlines() if line.startswith("# "))
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the first paragraph that is prose."""
+        prose = next((part for part in _paragraphs(self.text) if part[0].isalpha() or part[0] in "`*"), self.title)
+        return re.split(r"(?<=[.!?])\s", _LINK.sub(r"\2", prose), maxsplit=1)[0].rstrip(":")
+
+
+def collect_pages() -> list[Page]:
+    """Read all pages: the README as the first one, docs/, the changelog, how to contribute, and the examples."""
+    homes = dict(_find_sources())
+    return [Page(source, path, _render(source, path, homes)) for source, path in homes.items()]
+
+
+def _find_sources() -> Iterator[tuple[Path, str]]:
+    yield ROOT / "README.md", "index.md"
+    yield ROOT / "CHANGELOG.md", "changelog.md"
+    yield ROOT / "CONTRIBUTING.md", "contributing.md"
+    for source in sorted(DOCS.rglob("*.md")):
+        path = source.relative_to(DOCS).as_posix()
+        yield source, re.sub(r"README\.md$", "index.md", path)
+    for pattern in _EXAMPLES:
+        for source in sorted((DOCS / "examples").rglob(pattern)):
+            path = source.relative_to(DOCS)
+            name = path.stem if path.suffix == ".py" else path.name.replace(".", "_")
+            yield source, path.with_name(f"{name}.md").as_posix()
+
+
+def _render(source: Path, path: str, homes: dict[Path, str]) -> str:
+    text = source.read_text("utf-8")
+    if source.suffix != ".md":
+        return _show_example(source, text)
+    lines, fence, above = [], "", ""
+    for line in text.splitlines():
+        mark = _FENCE.match(line)
+        if fence:
+            fence = "" if mark and line.strip() == fence else fence
+        elif mark:
+            fence = mark[1]
+        else:
+            line = fit_links(line, source, path, homes).replace("<details>", '<details markdown="1">')
+            if _ITEM.match(line) and above.strip() and not _ITEM.match(above) and not above.startswith(" "):
+                lines.append("")  # a list right below a line of text: a list on GitHub, but not in Python's Markdown
+        lines.append(line)
+        above = line
+    return "\n".join(lines) + "\n"
+
+
+def _show_example(source: Path, text: str) -> str:
+    """The page of an example: what it is for, and the program."""
+    name = source.relative_to(DOCS / "examples").as_posix()
+    purpose = (ast.get_docstring(ast.parse(text)) or "") if source.suffix == ".py" else ""
+    return f"# {name}\n\n{purpose}\n\n```{_LANGUAGES[source.suffix]}\n{text.rstrip()}\n```\n"
+
+
+def fit_links(line: str, source: Path, path: str, homes: dict[Path, str]) -> str:
+    """Let a link to a file of the repository lead to its page; where it has none, the words stay."""
+
+    def fit(link: re.Match[str]) -> str:
+        image, words, target = link.groups()
+        if re.match(r"[a-z]+:|#", target):
+            return link[0]
+        file, mark, anchor = target.partition("#")
+        goal = (source.parent / file).resolve()
+        if not goal.exists():
+            raise FileNotFoundError(f"{source.relative_to(ROOT)} links to {target!r}, which isn't there")
+        if goal.is_dir():
+            goal /= "README.md"
+        home = homes.get(goal) or (goal.relative_to(DOCS).as_posix() if image else None)
+        if home is None:
+            return words
+        return f"{image}[{words}]({os.path.relpath(home, Path(path).parent)}{mark}{anchor})"
+
+    return _LINK.sub(fit, line)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for part in re.sub(r"(?ms)^( *)(`{3,}|~{3,}).*?^\1\2$", "", text).split("\n\n"):
+        words = " ".join(part.split())
+        if words and not words.startswith(("#", "<", "|", "-", "!", "[")):
+            yield words

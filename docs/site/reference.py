@@ -1,0 +1,70 @@
+"""The pages of the API reference: one for each public module, with every name that it offers.
+
+A name that several modules offer is described once, where most programs take it from; the others link to it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+
+import mellea
+
+# Packages whose names are for the inside; what is public of them stands in `mellea` or `mellea.core`.
+_INSIDE = ("mellea.__main__", "mellea.cli", "mellea.core.runtime", "mellea.core.structured", "mellea.telemetry.page")
+# The first module of these that has a name describes it.
+_FIRST = ("mellea", "mellea.errors", "mellea.events", "mellea.tools", "mellea.traces")
+
+
+def public_modules() -> list[str]:
+    """Name the modules that programs import from: the front doors, and each package that has names."""
+    found = [module.name for module in pkgutil.walk_packages(mellea.__path__, "mellea.") if _is_public(module)]
+    return [*_FIRST, *sorted(name for name in found if name not in _FIRST and _names(name))]
+
+
+def _is_public(module: pkgutil.ModuleInfo) -> bool:
+    if module.name.startswith(_INSIDE) or any(part.startswith("_") for part in module.name.split(".")):
+        return False
+    return module.ispkg or module.name.count(".") == 1
+
+
+def public_names() -> Iterator[tuple[str, str, str | None]]:
+    """Yield module, name, and the module that describes it if that is another one."""
+    described: dict[int | str, str] = {}
+    for module in public_modules():
+        for name in _names(module):
+            value = getattr(importlib.import_module(module), name)
+            if isinstance(value, ModuleType):
+                yield module, name, value.__name__
+                continue
+            key = id(value)
+            first = described.setdefault(key, f"{module}.{name}")
+            yield module, name, None if first == f"{module}.{name}" else first
+
+
+def reference_pages() -> dict[str, str]:
+    """Return the pages' Markdown by their paths."""
+    pages: dict[str, list[str]] = {}
+    for module, name, home in public_names():
+        page = pages.setdefault(f"reference/{module}.md", [f"# {module}", "", f"::: {module}", *_OPTIONS_OF_MODULE])
+        if home is None:
+            page += ["", f"::: {module}.{name}"]
+        else:
+            page += ["", f"`{name}`: see [{home}][]"]
+    return {path: "\n".join(lines) + "\n" for path, lines in pages.items()}
+
+
+_OPTIONS_OF_MODULE = (
+    "    options:",
+    "      members: false",
+    "      show_root_heading: false",
+    "      show_root_toc_entry: false",
+)
+
+
+def _names(module: str) -> list[str]:
+    # `mellea.map` isn't in `__all__`, so that a star import leaves Python's own `map` alone.
+    own = getattr(importlib.import_module(module), "_HOMES" if module == "mellea" else "__all__", ())
+    return sorted(own, key=str.lower)

@@ -1,0 +1,232 @@
+"""A download that goes on where it stopped: after a cut, after Ctrl-C, after a kill.
+
+Rules:
+
+- What has come is in `FILE.part`; beside it, `FILE.part.json` says what it is the beginning of: the hash of the
+  whole, and the validator (`ETag` or `Last-Modified`) that the server gave.
+- To go on, the rest is asked for under that validator (`Range` and `If-Range`, RFC 9110, sections 13.1.5 and 14.2). A
+  server that sends the whole file instead, because it has another one now or knows no ranges, begins anew.
+- A file of the wrong size or with the wrong hash is deleted. Nothing is written beyond the size that is expected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from email.message import Message
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from mellea.cli.installer import Wheel
+from mellea.errors import ConfigurationError
+
+__all__ = ["Report", "UnavailableError", "download"]
+
+_SECONDS = 30.0
+"""How long a server may be silent."""
+
+_TRIES = 5
+"""How often it is tried in a row without a single byte."""
+
+_PAUSE_SECONDS = 0.5
+"""Before the second try; twice as long before each further one."""
+
+_BYTES = 1 << 17
+"""How much is read at once."""
+
+_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:\d{1,18}|\*)")
+
+Report = Callable[[int, int | None], None]
+"""Is told how many bytes are there, and of how many."""
+
+
+class UnavailableError(ConfigurationError):
+    """The server can't be reached, or doesn't give the file to us; others may have a way to it."""
+
+
+class _CutError(Exception):
+    """An answer ended too early, or the server is busy: the same request may get further."""
+
+
+def download(wheel: Wheel, part: Path, limit: int, report: Report) -> Path:
+    """Fetch a file, or the rest of it, and return where it is: `part`, which is whole then.
+
+    Args:
+        wheel: where it is, and what it is.
+        part: where its beginning is kept, also if this fails.
+        limit: how many bytes it may have if its size isn't known.
+        report: is told how much there is.
+
+    Raises:
+        UnavailableError: the server can't be reached, or refuses.
+        ConfigurationError: it broke off several times in a row, or it isn't the right file, which is deleted then.
+        OSError: it can't be written; the disk may be full.
+    """
+    _Download(wheel, part, limit, report).run()
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != wheel.sha256:
+        raise _discard(part, f"the file that {_host(wheel)} sent has the SHA-256 {found}, not {wheel.sha256}")
+    _note_path(part).unlink(missing_ok=True)
+    return part
+
+
+class _Download:
+    def __init__(self, wheel: Wheel, part: Path, limit: int, report: Report) -> None:
+        self._wheel = wheel
+        self._part = part
+        self._limit = limit if wheel.size is None else wheel.size
+        self._report = report
+        self._host = _host(wheel)
+
+    def run(self) -> None:
+        """Ask for what is missing until nothing is."""
+        tries = 0
+        while True:
+            had = _size(self._part)
+            try:
+                self._fetch_rest()
+                return
+            except _CutError as error:
+                # Whoever gets on may go on as often as it takes.
+                has = _size(self._part)
+                tries = 1 if has > had else tries + 1
+                if not has:
+                    raise UnavailableError(f"nothing could be downloaded from {self._host}: {error}") from error
+                if tries == _TRIES:
+                    raise ConfigurationError(
+                        f"the download from {self._host} broke off {_TRIES} times in a row ({error}); {has:,} bytes "
+                        "are kept, and the same command goes on with them"
+                    ) from error
+                time.sleep(_PAUSE_SECONDS * 2 ** (tries - 1))
+
+    def _fetch_rest(self) -> None:
+        """Ask once."""
+        validator = _read_validator(self._part, self._wheel.sha256)
+        begun = _size(self._part) if validator is not None else 0
+        if begun and begun == self._wheel.size:
+            return
+        headers = {"Accept-Encoding": "identity"}
+        if begun:
+            headers["Range"] = f"bytes={begun}-"
+            headers |= {"If-Range": validator} if validator else {}
+        with closing(self._open(headers)) as response:
+            if not (is_other := response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and begun > 0):
+                self._check_status(response)
+                self._write(response, self._find_start(response, begun))
+        if is_other:
+            # The server's file is shorter than our beginning of it, so it is another one.
+            self._part.unlink()
+            self._fetch_rest()
+
+    def _open(self, headers: dict[str, str]) -> HTTPResponse | HTTPError:
+        try:
+            answer: HTTPResponse = urlopen(Request(self._wheel.url, headers=headers), timeout=_SECONDS)
+        except HTTPError as error:
+            return error  # an answer, too
+        except (OSError, HTTPException) as error:
+            why = error.reason if isinstance(error, URLError) else error
+            raise _CutError(str(why) or type(why).__name__) from error
+        return answer
+
+    def _check_status(self, response: HTTPResponse | HTTPError) -> None:
+        status, said = int(response.status or 0), f"{response.status} {response.reason}"
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise _CutError(f"it answered {said}")
+        if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            raise UnavailableError(f"{self._host} answered {said}")
+
+    def _find_start(self, response: HTTPResponse | HTTPError, begun: int) -> int:
+        """Return the place in the file at which an answer begins."""
+        if response.status != HTTPStatus.PARTIAL_CONTENT:
+            return 0
+        said = response.headers.get("Content-Range", "")
+        found = _RANGE.fullmatch(said)
+        # The rest of the file would stand in the wrong place.
+        if found is None or int(found[1]) != begun:
+            raise UnavailableError(f"{self._host} was asked for the bytes from {begun} on, and sent {said!r}")
+        return begun
+
+    def _write(self, response: HTTPResponse | HTTPError, start: int) -> None:
+        length = response.headers.get("Content-Length", "")
+        total = self._wheel.size or (start + int(length) if length.isdigit() else None)
+        # Before the first byte, so that what a kill leaves is known for what it is.
+        _write_validator(self._part, self._wheel.sha256, response.headers)
+        done = start
+        # Unbuffered: what came before a kill is in the file.
+        with self._part.open("ab" if start else "wb", buffering=0) as file:
+            self._report(done, total)
+            for chunk in _read(response):
+                done += len(chunk)
+                if done > self._limit:
+                    break
+                _write_all(file, chunk)
+                self._report(done, total)
+        if done > self._limit:
+            raise _discard(self._part, f"{self._host} sent more than the {self._limit:,} bytes that the file can have")
+        if total is not None and done < total:
+            raise _CutError(f"{done:,} of {total:,} bytes came")
+
+
+def _read(response: HTTPResponse | HTTPError) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = response.read1(_BYTES)
+        # Apart from what goes wrong while the file is written, which is an `OSError`, too.
+        except (OSError, HTTPException) as error:
+            raise _CutError(str(error) or type(error).__name__) from error
+        if not chunk:
+            return
+        yield chunk
+
+
+def _write_all(file: io.FileIO, chunk: bytes) -> None:
+    # An unbuffered file may take less than it is given, as when its disk gets full.
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _read_validator(part: Path, sha256: str) -> str | None:
+    """Return the validator of what has come, `""` if the server gave none; `None` if there is nothing to go on with."""
+    try:
+        known = json.loads(_note_path(part).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_same = isinstance(known, dict) and known.get("sha256") == sha256 and isinstance(known.get("validator"), str)
+    return str(known["validator"]) if is_same else None
+
+
+def _write_validator(part: Path, sha256: str, headers: Message) -> None:
+    etag = headers.get("ETag", "")
+    # A weak one says that two files mean the same, not that they have the same bytes.
+    validator = headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
+    _note_path(part).write_text(json.dumps({"sha256": sha256, "validator": validator}), "utf-8")
+
+
+def _note_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _discard(part: Path, why: str) -> ConfigurationError:
+    part.unlink(missing_ok=True)
+    _note_path(part).unlink(missing_ok=True)
+    return ConfigurationError(f"{why}; it was deleted, and the same command fetches it from its beginning")
+
+
+def _host(wheel: Wheel) -> str:
+    # The whole address may have a password or a signature in it.
+    return urlsplit(wheel.url).hostname or "the index"

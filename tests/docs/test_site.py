@@ -1,0 +1,104 @@
+"""The site: that every page is in it once, that links hold, and that the reference has every public name."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+import zlib
+from pathlib import Path
+
+import pytest
+
+from docs.site import build, pages, reference
+from tests import soak
+from tests.docs.fences import PAGES, ROOT
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    """The site, built once; only where everything is tried, as it takes ten seconds."""
+    pytest.importorskip("mkdocs", reason="the group docs isn't installed")
+    if not soak.is_thorough():
+        pytest.skip("the site is built where everything is tried (MELLEA_SOAK=1)")
+    done = subprocess.run([sys.executable, "-m", "docs.site.build"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return build.SITE
+
+
+def test_every_page_has_one_place_in_the_navigation() -> None:
+    paths = sorted([page.path for page in pages.collect_pages()] + list(reference.reference_pages()))
+    placed = [path for section in build.make_nav(paths) for below in section.values() for path in below]
+    assert sorted(placed) == paths
+
+
+def test_every_page_of_the_documentation_is_a_page_of_the_site() -> None:
+    assert set(PAGES) <= {page.source for page in pages.collect_pages()}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "[a](docs/agents.md#an-agent) and [b](docs/examples/memory.py)",
+            "[a](agents.md#an-agent) and [b](examples/memory.md)",
+        ),
+        ("see [the class](mellea/core/backend.py)", "see the class"),
+        ("[out](https://example.org/a) [here](#there)", "[out](https://example.org/a) [here](#there)"),
+        ("![page](docs/pictures/trace_page.png)", "![page](pictures/trace_page.png)"),
+        ("[folder](docs/examples)", "[folder](examples/index.md)"),
+    ],
+)  # fmt: skip
+def test_a_link_leads_to_the_page_of_its_file(line: str, expected: str) -> None:
+    homes = {page.source: page.path for page in pages.collect_pages()}
+    assert pages.fit_links(line, ROOT / "README.md", "index.md", homes) == expected
+
+
+def test_a_link_to_a_file_that_isnt_there_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError, match=r"README.md links to 'docs/nothing.md'"):
+        pages.fit_links("[a](docs/nothing.md)", ROOT / "README.md", "index.md", {})
+
+
+def test_every_public_name_is_described_once() -> None:
+    described, linked = set(), set()
+    for module, name, home in reference.public_names():
+        assert hasattr(importlib.import_module(module), name)
+        (described if home is None else linked).add(f"{module}.{name}")
+        assert home is None or home in described or importlib.import_module(home)
+    assert {
+        "mellea.start_session",
+        "mellea.Agent",
+        "mellea.errors.ParseError",
+        "mellea.map",
+        "mellea.batch.Row",
+    } <= described
+    assert "mellea.stdlib.agents.Agent" in linked
+    text = "\n".join(reference.reference_pages().values())
+    for name in described:
+        assert text.count(f"\n::: {name}\n") == 1
+
+
+def test_the_built_reference_knows_every_public_name(site: Path) -> None:
+    inventory = zlib.decompress((site / "objects.inv").read_bytes().split(b"\n", 4)[4]).decode()
+    known = {line.split(" ", 1)[0] for line in inventory.splitlines()}
+    assert {f"{module}.{name}" for module, name, home in reference.public_names() if home is None} <= known
+
+
+def test_the_index_for_models_names_every_page_as_markdown(site: Path) -> None:
+    index = (site / "llms.txt").read_text("utf-8")
+    linked = re.findall(r"^- \[.+?\]\(([^)]+)\): \S", index, re.MULTILINE)
+    assert sorted(linked) == sorted(page.path for page in pages.collect_pages())
+    assert all((site / path).is_file() for path in linked)
+
+
+def test_the_site_map_names_every_page(site: Path) -> None:
+    found = ElementTree.parse(site / "sitemap.xml").getroot()
+    assert len(found) == len(pages.collect_pages()) + len(reference.reference_pages())
+
+
+def test_no_page_loads_anything_from_another_server(site: Path) -> None:
+    loaded = re.compile(r'<(?:script|img|iframe)[^>]+src="https?://|<link[^>]+rel="stylesheet"[^>]+href="https?://')
+    for page in site.rglob("*.html"):
+        assert loaded.findall(page.read_text("utf-8")) == []
