@@ -185,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise UsageError(f"the body of this request takes 1 to {_MOST_BYTES} bytes, not {length}")
         known = json.loads(self.rfile.read(length))
         if not isinstance(known, dict) or not isinstance(running := known.get("running", {}), dict):
-            raise UsageError("the body of this request is an object with the highest id and lengths by ids")
+            raise UsageError("the body of this request is an object with the highest id, and lengths of texts by ids")
         return _read_id(known.get("last", 0)), {_read_id(id): _read_id(length) for id, length in running.items()}
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
