@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -167,6 +168,11 @@ def test_validated_streaming(tmp_path: Path) -> None:
             r"\nnothing twice: True",
         ),
         (
+            "two_prompts.py",
+            r"^Two prompts\n\n24 cases × 2 variants = 48 samples.*\npolite +\d+ of 24.*\nplain +\d+ of 24.*"
+            r"(is better than|Can't tell whether).*The difference is .*\n(Use '|Take either)",
+        ),
+        (
             "lazy_values.py",
             r"is the story there\? False\n.*place is there.*story is there.*resolved: .*ParseError: .*\{\{it\}\}",
         ),
@@ -202,6 +208,14 @@ def test_the_language(program: str, said: str, tmp_path: Path) -> None:
     done = watch([*PYTHON, EXAMPLES / program], cwd=tmp_path)
     assert (done.returncode, done.err) == (0, "")
     assert re.search(said, done.out, re.DOTALL), done.out
+
+
+def test_a_function_is_a_solver_of_inspect(tmp_path: Path) -> None:
+    if importlib.util.find_spec("inspect_ai") is None:
+        pytest.skip("the group inspect isn't installed")
+    done = watch([sys.executable, EXAMPLES / "inspect_solver.py"], cwd=tmp_path)
+    assert done.returncode == 0, done.err
+    assert re.match(r"success: 6 samples\n(  (good|bad) +expected .*\n){6}mean: [01]\.\d\d\n", done.out), done.out
 
 
 def test_a_traced_stream_is_in_the_record_that_the_command_lists(tmp_path: Path) -> None:

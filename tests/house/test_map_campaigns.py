@@ -1,4 +1,4 @@
-"""The campaigns of `map`: a tenth or less of what `benchmarks/campaigns/` tries."""
+"""The campaigns of `map` and of evaluations: a tenth or less of what `benchmarks/campaigns/` tries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from tests.house.tree import ROOT
 
 @pytest.mark.parametrize(
     "campaign",
-    [("map_kills", "1000", "--kills", "3"), ("map_million", "3000")],
+    [
+        ("map_kills", "1000", "--kills", "3"),
+        ("map_million", "3000"),
+        ("evaluation_kills", "100", "--kills", "2"),
+        ("evaluation_rates", "100"),
+    ],
     ids=lambda campaign: campaign[0],
 )
 def test_a_part_of_the_campaign_holds(campaign: tuple[str, ...]) -> None:
