@@ -1,4 +1,4 @@
-"""A generative function as a solver of Inspect, so that its tasks, scorers, logs and viewer work on a program of mellea.
+"""A generative function as a solver of Inspect: its tasks, scorers, logs and viewer work on a program of mellea.
 
 Run it: uv run --with inspect-ai docs/examples/inspect_solver.py
 

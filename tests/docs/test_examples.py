@@ -210,6 +210,18 @@ def test_the_language(program: str, said: str, tmp_path: Path) -> None:
     assert re.search(said, done.out, re.DOTALL), done.out
 
 
+def test_recorded_tests_ask_a_model_once(tmp_path: Path) -> None:
+    for name in ("test_reviews.py", "two_prompts.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "mellea.evaluation.pytest_plugin", "test_reviews.py"]
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    recorded = watch([*command, "--mellea-record"], cwd=tmp_path, **alone)
+    assert "\n0 recorded answers, 11 from models\n" in recorded.out, recorded.out
+    replayed = watch(command, cwd=tmp_path, **alone)
+    assert "\n11 recorded answers, 0 from models\n" in replayed.out, replayed.out
+    assert replayed.returncode == recorded.returncode
+
+
 def test_a_function_is_a_solver_of_inspect(tmp_path: Path) -> None:
     if importlib.util.find_spec("inspect_ai") is None:
         pytest.skip("the group inspect isn't installed")
