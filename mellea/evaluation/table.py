@@ -54,8 +54,8 @@ def draw_rich(report: Findings) -> list[Any]:
         ImportError: rich isn't installed.
     """
     from rich.box import SIMPLE_HEAD  # lazy: an extra
-    from rich.table import Table as RichTable
-    from rich.text import Text as RichText
+    from rich.table import Table as RichTable  # lazy, too
+    from rich.text import Text as RichText  # lazy, too
 
     drawn: list[Any] = [RichText(visible_lines(report.name), style="bold")]
     for part in lay_out(report):
