@@ -87,11 +87,17 @@ def main(cases: int, kills: int, seed: int) -> None:
             if start(address, folder, "killed", cases).wait() != 0:
                 raise AssertionError("the last run failed")
             beyond = count(address)["received"] - requests
-        is_same = (folder / "killed.txt").read_text() == (folder / "undisturbed.txt").read_text()
+        different = [
+            pair
+            for pair in zip(
+                *[(folder / f"{each}.txt").read_text().split("\n") for each in ("undisturbed", "killed")], strict=True
+            )
+            if pair[0] != pair[1]
+        ]
     print(f"{cases:,} cases, {requests:,} requests\n{len(lost):,} kills\n{beyond:,} requests beyond")
     print(f"{max(lost, default=0):,} most lost by a kill")
-    if not is_same:
-        raise AssertionError("the report isn't that of the undisturbed run")
+    if different:
+        raise AssertionError("the report isn't that of the undisturbed run:\n%s\n%s" % different[0])
     if max(lost, default=0) > PLACES or beyond > sum(lost):
         raise AssertionError(f"more was lost than the {PLACES} in flight: {json.dumps(lost)}")
 
