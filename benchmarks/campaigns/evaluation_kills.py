@@ -97,7 +97,7 @@ def main(cases: int, kills: int, seed: int) -> None:
     print(f"{cases:,} cases, {requests:,} requests\n{len(lost):,} kills\n{beyond:,} requests beyond")
     print(f"{max(lost, default=0):,} most lost by a kill")
     if different:
-        raise AssertionError("the report isn't that of the undisturbed run:\n%s\n%s" % different[0])
+        raise AssertionError("the report isn't that of the undisturbed run: {!r}, {!r}".format(*different[0]))
     if max(lost, default=0) > PLACES or beyond > sum(lost):
         raise AssertionError(f"more was lost than the {PLACES} in flight: {json.dumps(lost)}")
 

@@ -15,7 +15,7 @@ from tests.house.tree import ROOT
     [
         ("map_kills", "1000", "--kills", "3"),
         ("map_million", "3000"),
-        ("evaluation_kills", "100", "--kills", "2"),
+        ("evaluation_kills", "60", "--kills", "2"),
         ("evaluation_rates", "100"),
     ],
     ids=lambda campaign: campaign[0],
