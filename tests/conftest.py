@@ -2,15 +2,17 @@
 
 import gc
 import os
+import re
 import signal
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.backends.recorded import TALLY, summary
-from tests.soak import examples
+from tests.soak import examples, is_thorough, spread
 
 # A shell starts its background jobs with SIGINT ignored, and a program inherits that. With a handler here instead, the
 # programs that the tests start can be interrupted wherever the tests run.
@@ -26,8 +28,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-# What thousands of collected tests are made of stays until the end. Kept out of the collector's sight, it doesn't make
-# each `gc.collect()` of a test take a third of a second.
+# What thousands of collected tests are made of stays until the end, and so does what a module imports and keeps. Out of
+# the collector's sight it doesn't make each `gc.collect()` of a test take a tenth of a second.
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     gc.disable()
@@ -36,6 +38,19 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    global _file
+    if item.path != _file:
+        _file = item.path
+        gc.collect()  # nothing that can be freed is kept for good
+        gc.freeze()
+
+
+_file: Path | None = None
+"""The file whose tests are run."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -64,8 +79,34 @@ _SLOW = (
 )
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal the tests of this run out to the workers."""
+    _leave_out(config, items)
+    _deal_out(config, items)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what CI alone tries, as `tests/soak.py` says; `scripts/soak` and CI run everything."""
+    if is_thorough() or any("::" in argument for argument in config.args):
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("thorough"):
+            cases.setdefault("", []).append(item)
+        elif item.get_closest_marker("sample"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        elif item.get_closest_marker("one_loop"):
+            cases.setdefault(re.sub(r"\b(asyncio|trio)\b", "", item.nodeid), []).append(item)
+    left_out = set(cases.pop("", ()))
+    for name, found in cases.items():
+        sample = found[0].get_closest_marker("sample")
+        left_out.update(set(found).difference(spread(found, sample.args[0] if sample else 1, name)))
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=list(left_out))
+
+
+def _deal_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deal the slow files out to the workers, each of which begins with its own.
 
     A worker gets a part of the list, in order, and one that has nothing left takes from the end of another's part. With
@@ -106,5 +147,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not is_thorough():
+        terminalreporter.write_line("Properties and slow tests tried a part of their cases; MELLEA_SOAK=1 tries all.")
     if line := summary():
         terminalreporter.write_line(line)

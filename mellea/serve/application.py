@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from mellea.core.entrance import short_errors
-from mellea.errors import MelleaError, UsageError
+from mellea.errors import UsageError
 from mellea.serve.chats import Chats
 from mellea.serve.guard import ClientRequest, Guard, Refused
 from mellea.serve.json_response import respond_json
@@ -27,7 +27,16 @@ from mellea.serve.openai.endpoints import OpenAIEndpoints
 from mellea.serve.openai.failures import ApiError, to_api_error
 from mellea.serve.openai.response_store import open_response_store
 from mellea.serve.page.render import chat_page
-from mellea.serve.response import REQUEST_ID, FixedResponse, Receive, Scope, Send, StreamResponse, unless_left
+from mellea.serve.response import (
+    REQUEST_ID,
+    FixedResponse,
+    Receive,
+    Scope,
+    Send,
+    StreamResponse,
+    log_failure,
+    unless_left,
+)
 from mellea.serve.served_models import make_models
 
 __all__ = ["Application", "app"]
@@ -104,12 +113,9 @@ class Application:
         except ApiError as error:
             _log.info("%s: %d %s", request_id, error.status, error.code or error.type)
             return _fail(error)
-        except MelleaError as error:
-            _log.error("%s: %s: %s", request_id, type(error).__name__, error)
-            return _fail(to_api_error(error))
         except Exception as error:  # noqa: BLE001 - of whatever the program serves
             # The traceback goes into the log alone; a client could read paths and data in it.
-            _log.error("%s: the program failed", request_id, exc_info=error)
+            log_failure(request_id, error)
             return _fail(to_api_error(error))
 
     async def _route(self, request: ClientRequest) -> FixedResponse | StreamResponse:

@@ -46,6 +46,7 @@ OPERATIONS: Mapping[str, str] = {
     "embedding": "embeddings",
     "image": "generate_content",
     "tool": "execute_tool",
+    "video": "generate_content",
     "workflow": "invoke_workflow",
 }
 """The operation of each kind of span; a workflow is a call of several requests. Other kinds have none."""
@@ -77,6 +78,7 @@ ATTRIBUTES: Mapping[str, str] = {
     "session": "session.id",
     "time_to_first_chunk": "gen_ai.response.time_to_first_chunk",
     "tool_call_id": "gen_ai.tool.call.id",
+    "video_seconds": "mellea.usage.video_seconds",
 }
 """Fields of a span's plain data (`core/span_data.py`) that are attributes as they are."""
 

@@ -87,10 +87,13 @@ class SpanObserver(Observer):
         return found
 
     def _start(self, tracer: Tracer, span: Span, name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> OtelSpan:
-        above = None if span.parent is None else self._made(span.parent)
+        # Handed over, since the SDK would look for what is current three times.
+        within = otel_context.get_current()
+        if span.parent is not None and (above := self._made(span.parent)) is not None:
+            within = set_span_in_context(above, within)
         linked = [self._made(each) for each in span.links] if span.links else ()
         links = [Link(made.get_span_context()) for made in linked if made is not None] if linked else None
-        return tracer.start_span(name, None if above is None else set_span_in_context(above), kind, attributes, links)
+        return tracer.start_span(name, within, kind, attributes, links)
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
         """Add an event: the request is sent again."""

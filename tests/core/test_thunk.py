@@ -610,6 +610,7 @@ async def test_promise_9_a_known_value_makes_a_computed_thunk() -> None:
 
 
 @pytest.mark.parametrize("read", [read_by_await, read_by_text, read_by_events, read_by_polling])
+@pytest.mark.one_loop
 async def test_promise_10_computed_thunks_take_at_most_three_times_their_text(launch, read) -> None:
     deltas, count = 1000, 25
     text = sum(len(f"{n:5d} ") for n in range(deltas))

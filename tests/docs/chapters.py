@@ -1,25 +1,31 @@
-"""Runs chapters of the documentation, each in a fresh process that need not import everything once more.
+"""Runs chapters and example programs, each in a fresh process that need not import everything once more.
 
 One process imports what nearly every chapter uses, and begins nothing of it: no thread, no model, no client. For each
 chapter it forks. So a chapter finds what a program finds that has just made its imports, and leaves nothing behind.
+
+In a quick run a stand-in answers in the embedded model's place: `tests/docs/stand_in.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
+import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.docs import run_chapter
+from tests.docs import run_chapter, stand_in
 from tests.docs.fences import ROOT
 from tests.docs.programs import PYTHON, SECONDS, Watched, environment, watch
+from tests.soak import is_thorough
 
 __all__ = ["Chapters", "chapters"]
 
@@ -34,20 +40,29 @@ class Chapters:
 
     def __init__(self, process: subprocess.Popen[str] | None, folder: Path) -> None:
         self._process = process
-        self._out, self._err = folder / "out", folder / "err"
+        self._out, self._err, self._note = folder / "out", folder / "err", folder / "asked"
 
-    def run(self, page: Path, chapter: str) -> Watched:
+    def run_program(self, program: Path) -> Watched:
+        """Run an example as a script, in an empty folder."""
+        return self.run(program, "")
+
+    def run(self, page: Path, chapter: str, *, asks_the_model: bool = False) -> Watched:
+        """Run a chapter of a page, and have the model itself answer, if wanted, in a quick run as well."""
         if self._process is None:
-            return watch([*PYTHON, "-m", "tests.docs.run_chapter", page, chapter])
+            return watch(
+                [*PYTHON, *([page] if page.suffix == ".py" else ["-m", "tests.docs.run_chapter", page, chapter])]
+            )
         assert self._process.stdin and self._process.stdout
-        print(page, chapter, self._out, self._err, sep="\t", file=self._process.stdin, flush=True)
+        self._note.unlink(missing_ok=True)
+        note = "" if asks_the_model or is_thorough() else self._note
+        print(page, chapter, self._out, self._err, note, sep="\t", file=self._process.stdin, flush=True)
         timer = threading.Timer(SECONDS, os.killpg, (self._process.pid, signal.SIGKILL))
         timer.start()
         code = self._process.stdout.readline()
         timer.cancel()
         out, err = self._out.read_text("utf-8"), self._err.read_text("utf-8")
         assert code, f"not done after {SECONDS:g} s; it wrote {out}\n{err}"
-        return Watched(int(code), out, err)
+        return Watched(int(code), out, err, is_by_stand_in=self._note.exists())
 
 
 @contextmanager
@@ -75,14 +90,29 @@ def serve() -> None:
     for name in IMPORTS:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    # Else each child would look at all of it when it ends, and copy every page for that.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
-        page, chapter, out, err = line.rstrip("\n").split("\t")
+        page, chapter, out, err, note = line.rstrip("\n").split("\t")
         child = os.fork()
         if child == 0:
             _become(out, err)
-            run_chapter.main(Path(page), chapter)
+            if note:
+                stand_in.install(Path(note))
+            _run(Path(page), chapter)
             return
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def _run(page: Path, chapter: str) -> None:
+    if page.suffix != ".py":
+        run_chapter.main(page, chapter)
+        return
+    sys.argv = [str(page)]
+    sys.path.insert(0, str(page.parent))
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        runpy.run_path(str(page), run_name="__main__")
 
 
 def _become(out: str, err: str) -> None:

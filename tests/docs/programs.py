@@ -41,6 +41,8 @@ class Watched:
     out: str
     err: str
     arrivals: list[float] = field(default_factory=list)
+    is_by_stand_in: bool = False
+    """Whether some of it is what the stand-in for the model says."""
 
 
 def watch(command: Sequence[str | Path], *, cwd: Path = ROOT, said: str = "", **more: str) -> Watched:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
+from tests.docs import stand_in
 from tests.docs.fences import ROOT, Fence, fences
 
 
@@ -42,7 +43,7 @@ def run(fence: Fence, namespace: dict[str, Any], runner: asyncio.Runner) -> None
         for test in _tests(namespace, namespace.keys() - known):
             with contextlib.suppress(SkipTest):
                 _settle(test(), runner)
-    if fence.printed is not None:
+    if fence.printed is not None and not stand_in.has_answered():
         assert printed.getvalue().strip() == fence.printed.strip(), (
             f"{name}:{fence.line} says that this is printed:\n{fence.printed}"
         )

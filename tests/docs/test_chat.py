@@ -32,6 +32,7 @@ def test_a_pipe_gets_the_answers_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("said", ["", "\n\n", "/quit\nHello!\n", "/reset\n"])
+@pytest.mark.sample(1)
 def test_a_pipe_without_a_message_gets_nothing(said: str) -> None:
     done = watch([*PYTHON, PROGRAM], said=said)
     assert (done.returncode, done.out, done.err) == (0, "", "")
@@ -59,6 +60,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_chat() -> None:
 
 @at_a_terminal
 @pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
+@pytest.mark.sample(1)
 def test_a_key_at_the_prompt_leaves(key: str) -> None:
     with Terminal.running(PROGRAM) as terminal:
         terminal.expect(r"\n> ")

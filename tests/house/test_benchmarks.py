@@ -34,6 +34,7 @@ def test_the_command_prints_a_table() -> None:
     assert [line.split()[0] for line in lines] == asked
 
 
+@pytest.mark.thorough
 def test_another_checkout_is_measured_in_turns_with_this_one(tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(ROOT / "mellea", other / "mellea")
@@ -54,6 +55,7 @@ def test_a_peer_that_isnt_installed_is_skipped_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(("peer", "module"), [("pydantic-ai", "pydantic_ai"), ("openai-agents", "agents")])
+@pytest.mark.thorough
 def test_another_agent_is_measured_beside_ours(peer: str, module: str) -> None:
     pytest.importorskip(module, reason=f"{peer} isn't installed")
     done = _benchmarks("--only", f"agent-step-{peer}")

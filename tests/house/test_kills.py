@@ -14,7 +14,7 @@ from tests.soak import examples
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaign forks its processes")
 def test_killed_runs_go_on_and_do_nothing_twice_that_was_finished() -> None:
-    kills = examples(20)
+    kills = examples(20, fewest=4)
     command = [sys.executable, "-m", "benchmarks.campaigns.kills", str(kills), "--seed", "1000"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr

@@ -8,14 +8,15 @@ import sys
 import pytest
 
 from tests.house.tree import ROOT
+from tests.soak import examples
 
 
 @pytest.mark.parametrize(
     "campaign",
     [
-        ("map_kills", "1000", "--kills", "3"),
-        ("map_million", "3000"),
-        ("evaluation_kills", "60", "--kills", "2"),
+        ("map_kills", str(examples(1000)), "--kills", str(examples(3, fewest=1))),
+        ("map_million", str(examples(3000))),
+        ("evaluation_kills", str(examples(60)), "--kills", str(examples(2, fewest=1))),
         ("evaluation_rates", "100"),
     ],
     ids=lambda campaign: campaign[0],

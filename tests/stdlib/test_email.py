@@ -14,7 +14,7 @@ from mellea.stdlib.requirements import Judge, check, contains, req, simple_valid
 from mellea.stdlib.sampling import MultiTurnStrategy, RejectionSamplingStrategy, RepairTemplateStrategy
 from mellea.testing import ScriptedBackend
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 TASK = "Write an e-mail that invites {{name}} to the meeting. Use these notes: {{notes}}"
 VARIABLES = {"name": "Olivia", "notes": "Tuesday at 10, room 4."}

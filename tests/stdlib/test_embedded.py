@@ -20,7 +20,7 @@ from mellea.stdlib.context import ChatContext
 from mellea.testing.engine_server import count_busy_slots
 from tests.backends.slots import tokens_until_free
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 STORY = "Write a very long story about a river."
 LONG_PROMPT = "word river stone " * 400  # about ten seconds to read

@@ -110,6 +110,7 @@ READERS: dict[str, Callable[[ModelOutputThunk[Any]], Any]] = {
 
 
 @pytest.mark.parametrize("reader", READERS)
+@pytest.mark.sample(1)
 def test_part_4_number_13_a_delta_costs_the_same_in_a_stream_of_any_length(reader: str) -> None:
     async def read(count: int) -> float:
         m = mellea.start_session(ScriptedBackend(["x"] * count))

@@ -34,7 +34,7 @@ from mellea.traces import Recording, read_run, read_runs, record
 from tests.telemetry.conftest import Seen
 from tests.telemetry.receiver import Receiver
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 Enable = Callable[[], "Witnesses"]
 

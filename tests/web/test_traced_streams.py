@@ -17,6 +17,8 @@ from tests.telemetry.conftest import Seen, enabled  # noqa: F401 - a fixture
 from tests.web.model_server import ModelServer
 from tests.web.serving import read_and_leave, served
 
+pytestmark = pytest.mark.one_loop
+
 Enable = Callable[..., Seen]
 
 

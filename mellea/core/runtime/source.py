@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -36,15 +36,16 @@ Hook = Callable[..., Any]
 
 
 class Hooks:
-    """What the observers of a span change in a request and in its answer; false if they change nothing."""
+    """What the observers of a span change in a request and its answer, and whom they send it to; false if nothing."""
 
     __slots__ = ("_after", "_before", "_choosing")
 
     def __init__(self, span: Span) -> None:
-        self._before: list[Hook] = span.hooks("before_request")
+        told = span.observers
+        self._before: Sequence[Hook] = told.before_request
         # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
-        self._after: list[Hook] = span.hooks("after_response")[::-1]
-        self._choosing: list[Hook] = span.hooks("choose_backend")
+        self._after: Sequence[Hook] = told.after_response[::-1]
+        self._choosing: Sequence[Hook] = told.choose_backend
 
     def __bool__(self) -> bool:
         return bool(self._before or self._after or self._choosing)
@@ -79,7 +80,7 @@ class Hooks:
     async def pass_events(
         self, backend: Backend, request: Request, send: Callable[[Backend, Request], AsyncIterator[Event]]
     ) -> AsyncIterator[Event]:
-        """Change a request, have it sent, and yield the events of its answer, changed as well."""
+        """Change a request, have it sent to whom it should go, and yield the events of its answer, changed as well."""
         request = await self.change_request(request)
         source = send(await self._choose_backend(backend, request), request)
         held: list[Event] = []

@@ -18,6 +18,7 @@ from mellea.testing.contract import BackendContract
 from mellea.testing.engine_server import EngineServer, count_busy_slots, engine_server
 from tests.backends.anthropic.hermes import TEMPLATE, calls_before
 from tests.backends.anthropic.hermes import WEATHER as WEATHER_PROMPT
+from tests.soak import choose_loops
 
 TOWNS = calls_before(
     "A town and its population, as JSON: {}",
@@ -32,6 +33,8 @@ WEATHER = ToolSpec(
     "The weather in a city.",
     {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 )
+
+pytestmark = pytest.mark.one_loop
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,7 @@ async def read(backend: Backend, *messages: Message, **request: Any) -> tuple[Ge
 class TestContract(BackendContract):
     """The contract, with streams that are really streamed."""
 
+    loops: ClassVar[tuple[str, ...]] = choose_loops("trio")
     close_seconds: ClassVar[float] = 5.0
     tool_prompt: ClassVar[tuple[Message | str, ...]] = WEATHER_PROMPT
     tool_choice: ClassVar[str | None] = None  # the engine takes "any" and forces nothing

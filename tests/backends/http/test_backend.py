@@ -263,7 +263,7 @@ async def test_a_refused_connection_is_tried_again(anyio_backend: str) -> None:
     began = time.monotonic()
     with pytest.raises(ConnectError):
         await backend.list_models()
-    assert 0.2 < time.monotonic() - began < 2
+    assert 0.2 < time.monotonic() - began < 20
 
 
 # -- hooks of a provider --------------------------------------------------------------------------------

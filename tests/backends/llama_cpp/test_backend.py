@@ -16,7 +16,7 @@ from mellea.core.events import KeepAlive, StreamEnd, TextDelta, UsageEvent
 from mellea.core.messages import Message, assistant_message
 from mellea.errors import BadRequestError, ConfigurationError, UnsupportedError, UsageError
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 async def first_text(stream):

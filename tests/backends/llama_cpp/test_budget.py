@@ -9,6 +9,8 @@ from mellea.backends.llama_cpp.budget import LEAST_ITEMS, LEAST_LENGTH
 from mellea.backends.llama_cpp.schema import MAX_ITEMS, MAX_LENGTH, write_grammar
 from mellea.core.structured import make_output_format
 
+pytestmark = pytest.mark.one_loop
+
 TEXT = {"type": "string"}
 
 

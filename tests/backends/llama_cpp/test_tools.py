@@ -16,7 +16,7 @@ from mellea.core.events import Event, StreamEnd, ToolDelta, ToolEnd, ToolResult,
 from mellea.testing import ScriptedBackend
 from mellea.tools import ToolExample
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 PEOPLE = {"Lund": 91_940, "Porto": 231_800}
 
@@ -47,6 +47,7 @@ def session(backend: LlamaCppBackend, **options: Any) -> mellea.MelleaSession:
         ("What is 98 - 45?", "calculate", {"expression": "98 - 45"}, "53", "53"),
     ],
 )
+@pytest.mark.sample(1)
 async def test_it_calls_the_right_tool_and_answers_with_the_result(
     backend: LlamaCppBackend, question: str, name: str, arguments: dict[str, Any], result: Any, answer: str
 ) -> None:

@@ -19,6 +19,7 @@ from mellea.testing.contract import BackendContract
 from mellea.testing.engine_server import EngineServer, count_busy_slots, engine_server
 from tests.backends.anthropic.hermes import TEMPLATE
 from tests.backends.anthropic.hermes import WEATHER as WEATHER_PROMPT
+from tests.soak import choose_loops
 
 MEAN = 1  # the engine's number for the pooling that makes one vector of a text
 
@@ -28,7 +29,7 @@ WEATHER = ToolSpec(
     {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ async def read(backend: Backend, *messages: Message, **request: Any) -> tuple[Ge
 class TestChat(BackendContract):
     """The contract over chat completions."""
 
+    loops: ClassVar[tuple[str, ...]] = choose_loops("asyncio")
     close_seconds: ClassVar[float] = 5.0
     tool_prompt: ClassVar[tuple[Message | str, ...]] = WEATHER_PROMPT
     tool_choice: ClassVar[str | None] = None  # the engine takes "required" and forces nothing
@@ -82,6 +84,7 @@ class TestChat(BackendContract):
 class TestResponses(TestChat):
     """The contract over the Responses API."""
 
+    loops: ClassVar[tuple[str, ...]] = choose_loops("trio")
     api: ClassVar[str] = "responses"
 
     def request(self, *messages: Message | str, output_schema: OutputSchema | None = None, **more: Any) -> Request:
@@ -107,6 +110,7 @@ async def test_a_plain_answer_is_the_streamed_one(server: EngineServer, api: str
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.sample(2)
 async def test_a_tool_is_called(server: EngineServer, api: str) -> None:
     ask: dict[str, Any] = {"tools": (WEATHER,), "options": {"max_tokens": 60, "temperature": 0}}
     answer, events = await read(backend_of(server, api=api), *WEATHER_PROMPT, **ask)

@@ -19,6 +19,8 @@ from mellea.core.structured import make_output_format
 from mellea.errors import ConfigurationError
 from tests.soak import is_thorough
 
+pytestmark = pytest.mark.one_loop
+
 
 @dataclass
 class Hero:

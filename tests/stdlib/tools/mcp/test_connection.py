@@ -24,6 +24,8 @@ from mellea.tools import mcp
 from tests.stdlib.tools.mcp.conftest import PROGRAM, SECONDS, Connect, HttpServer, named
 from tests.stdlib.tools.mcp.demo_server import make_server
 
+pytestmark = pytest.mark.one_loop
+
 THREE = {"result": 3}
 
 
