@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -174,6 +175,11 @@ def test_validated_streaming(tmp_path: Path) -> None:
             r"\nnothing twice: True",
         ),
         (
+            "two_prompts.py",
+            r"^Two prompts\n\n24 cases × 2 variants = 48 samples.*\npolite +\d+ of 24.*\nplain +\d+ of 24.*"
+            r"(is better than|Can't tell whether).*The difference is .*\n(Use '|Take either)",
+        ),
+        (
             "lazy_values.py",
             r"is the story there\? False\n.*place is there.*story is there.*resolved: .*ParseError: .*\{\{it\}\}",
         ),
@@ -257,6 +263,28 @@ def test_the_everyday_programs_are_short() -> None:
     paths = [EXAMPLES / f"{name}.py" for name in (*names, "web/form")]
     too_long = [path for path in paths if len(path.read_text("utf-8").splitlines()) >= 80]
     assert not too_long
+
+
+@pytest.mark.thorough
+def test_recorded_tests_ask_a_model_once(tmp_path: Path) -> None:
+    for name in ("test_reviews.py", "two_prompts.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "mellea.evaluation.pytest_plugin", "test_reviews.py"]
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    recorded = watch([*command, "--mellea-record"], cwd=tmp_path, **alone)
+    assert "\n0 recorded answers, 11 from models\n" in recorded.out, recorded.out
+    replayed = watch(command, cwd=tmp_path, **alone)
+    assert "\n11 recorded answers, 0 from models\n" in replayed.out, replayed.out
+    assert replayed.returncode == recorded.returncode
+
+
+@pytest.mark.thorough
+def test_a_function_is_a_solver_of_inspect(tmp_path: Path) -> None:
+    if importlib.util.find_spec("inspect_ai") is None:
+        pytest.skip("the group inspect isn't installed")
+    done = watch([sys.executable, EXAMPLES / "inspect_solver.py"], cwd=tmp_path)
+    assert done.returncode == 0, done.err
+    assert re.match(r"success: 6 samples\n(  (good|bad) +expected .*\n){6}mean: [01]\.\d\d\n", done.out), done.out
 
 
 @pytest.mark.parametrize("program", sorted(STREAMING.glob("*.py")), ids=lambda program: program.stem)

@@ -140,7 +140,8 @@ def test_scores_have_means_and_comparisons() -> None:
     found = report.compare_scores()
     assert (found.winner, found.difference.estimate) == ("write_more", pytest.approx(0.1))
     assert [each.kind for each in report.check_comparisons] == ["score"]
-    assert "a mean score of 0.550 against 0.450" in str(report)
+    assert re.search(r"rate +write_more +0\.450 → 0\.550 +8 +0 +< 0\.001 +better", str(report)), str(report)
+    assert str(found).startswith("'write_more' is better than 'write' at 'rate': a mean score of 0.550 against 0.450")
 
 
 def test_a_check_without_a_reason_is_named_where_it_failed() -> None:

@@ -66,11 +66,14 @@ def _render_parts(parts: Sequence[Text | FigureTable]) -> str:
 
 def _render_part(part: Text | FigureTable) -> str:
     if isinstance(part, Text):
-        kind = ' class="main"' if part.is_main else ""
-        return "".join(f"<p{kind}>{html.escape(line)}</p>" for line in part.lines)
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in part.lines)
+        return f'<div class="main">{lines}</div>' if part.is_main else lines
     if not part.rows:
         return ""
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in part.head)
+    head = "".join(
+        f'<th scope="col"{" class=name" if column < part.names else ""}>{html.escape(name)}</th>'
+        for column, name in enumerate(part.head)
+    )
     body = "".join(_render_row(part, number) for number in range(len(part.rows)))
     kind = "text" if part.is_text else "figures"
     title = f"<caption>{html.escape(part.title)}</caption>" if part.title else ""
@@ -88,7 +91,7 @@ def _render_row(table: FigureTable, number: int) -> str:
         text = html.escape(cell)
         if table.bars and column == table.bar:
             cells.append(f"<td>{_draw_interval(table.bars[number])}<span>{text}</span></td>")
-        elif column == 0 and not table.is_text:
+        elif column < table.names and not table.is_text:
             cells.append(f'<th scope="row">{text}</th>')
         elif table.shades and (shade := table.shades[number][column]):
             cells.append(f'<td class="shade{min(5, 1 + int(shade * 5))}">{text}</td>')
