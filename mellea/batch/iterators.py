@@ -90,15 +90,15 @@ class _Mapped(Generic[T]):
         """Stop, and tell how to go on."""
         self._is_over = True
         self._runner.post_stop()
-        if (how := self._how_to_go_on()) is not None:
+        if (how := self._say_how_to_go_on()) is not None:
             add_note(error, how)
 
-    def _how_to_go_on(self) -> str | None:
-        return None if self._journal is None else _how_to_go_on(self._runner.done, self._journal)
+    def _say_how_to_go_on(self) -> str | None:
+        return None if self._journal is None else _say_how_to_go_on(self._runner.done, self._journal)
 
     def tell_at_exit(self) -> None:
         """Say how to go on, if the program ends in the middle."""
-        if self._has_begun and not self._is_over and (how := self._how_to_go_on()) is not None:
+        if self._has_begun and not self._is_over and (how := self._say_how_to_go_on()) is not None:
             self._runner.progress.end()
             _log.warning("the program ends in the middle of a map: %s", how)
 
@@ -281,7 +281,7 @@ _left: deque[str] = deque(maxlen=1)
 """How to go on with the map that was left last: perhaps by an interrupt in the caller's own code, which drops it."""
 
 
-def _how_to_go_on(done: int, journal: str) -> str:
+def _say_how_to_go_on(done: int, journal: str) -> str:
     return (
         f"{done:,} rows are done and saved in the journal {journal!r}; run the same program again, and it goes on with "
         "those that aren't"
@@ -291,7 +291,7 @@ def _how_to_go_on(done: int, journal: str) -> str:
 def _drop(runner: Runner, journal: str | None) -> None:
     runner.post_stop()
     if journal is not None and not runner.has_ended:
-        _left.append(_how_to_go_on(runner.done, journal))
+        _left.append(_say_how_to_go_on(runner.done, journal))
 
 
 def _tell_at_exit() -> None:

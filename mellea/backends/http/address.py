@@ -74,7 +74,7 @@ class Address:
             host,
             port,
             parts.query,
-            _authorization(parts.username, parts.password),
+            _make_authorization(parts.username, parts.password),
             parts.password,
         )
 
@@ -115,7 +115,7 @@ class Address:
         return {text for text in found if len(text) >= _SHORTEST_SECRET}
 
 
-def _authorization(user: str | None, password: str | None) -> str | None:
+def _make_authorization(user: str | None, password: str | None) -> str | None:
     if user is None and password is None:
         return None
     pair = f"{unquote(user or '')}:{unquote(password or '')}"
