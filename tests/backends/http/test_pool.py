@@ -290,5 +290,5 @@ async def test_an_address_that_is_none_is_named(anyio_backend: str) -> None:
      ("https://h:443/", b"h"), ("https://h:80/", b"h:80"), ("http://[::1]:8/", b"[::1]:8")],
 )  # fmt: skip
 def test_the_host_header_names_a_port_that_isnt_the_schemes_own(url: str, host: bytes) -> None:
-    assert pool._host(httpcore.URL(url)) == host
+    assert pool._write_host(httpcore.URL(url)) == host
     assert httpx.Request("GET", url).headers["host"].encode() == host
